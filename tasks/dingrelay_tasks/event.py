@@ -20,10 +20,10 @@ from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Part,
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import (
     ASKED_AT_ONCE,
-    READ_TOO_EARLY,
     ask_for_unmet,
     spawn_walks,
     wait_for_walks,
+    write_user,
 )
 
 LONGEST_EVENT_ID = 256
@@ -146,9 +146,7 @@ async def _read_user(user: str, ctx: Context) -> Json:
     if member is None:
         written = await ctx.directory.drop_user(ctx.job_id, user, calls=1)
     else:
-        written = await ctx.directory.put_user(ctx.job_id, member, calls=1)
-        if written.outdated:
-            raise Wait(timedelta(0), READ_TOO_EARLY)
+        written = await write_user(member, ctx)
     return {
         "there": member is not None,
         "added": written.added,

@@ -37,7 +37,8 @@ class MessageSendResult(Part):
         unknown_user: users left out: DingTalk says that there is nobody with this userid.
         out_of_scope: users left out: they are outside the app's visible range.
         unresolved: addresses that name nobody, as ``{"mobile": "+86-138…", "reason": "unknown"}``.
-            ``ambiguous``: several people have it; ``hidden``: the app may not see whose it is.
+            ``ambiguous``: several people have it, the ``users``; ``hidden``: the app may not see
+            whose it is.
         duplicate_departments: departments left out: this content was sent to them today.
         perhaps_duplicate: of the accepted, users who may have had this content already, through a
             department that it was sent to today. DingTalk drops the copy of whoever has it.
@@ -53,7 +54,7 @@ class MessageSendResult(Part):
     daily_cap: list[str] = Field(default_factory=list)
     unknown_user: list[str] = Field(default_factory=list)
     out_of_scope: list[str] = Field(default_factory=list)
-    unresolved: list[dict[str, str]] = Field(default_factory=list[dict[str, str]])
+    unresolved: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     duplicate_departments: list[int] = Field(default_factory=list[int])
     perhaps_duplicate: list[str] = Field(default_factory=list)
     invalid: list[str] = Field(default_factory=list)
@@ -87,7 +88,7 @@ class Outcome:
 
 
 def result_of(
-    outcomes: Sequence[Outcome], unresolved: Sequence[dict[str, str]]
+    outcomes: Sequence[Outcome], unresolved: Sequence[dict[str, Any]]
 ) -> MessageSendResult:
     """The result of a message's calls, with the addresses that name nobody."""
     return MessageSendResult(

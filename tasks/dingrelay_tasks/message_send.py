@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dingrelay_tasks.addresses import AddressKind, Email, JobNumber, Mobile
+from dingrelay_tasks.addresses import PARSERS, AddressKind, Email, JobNumber, Mobile
 from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
@@ -238,7 +238,7 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
         by_user |= {each["userid"]: "forbidden" for each in delivery["forbidden"]}
         by_user |= dict.fromkeys(delivery.get("failed", ()), "failed")
     for address in found["unresolved"]:
-        by_user |= {value: "unresolved" for name, value in address.items() if name != "reason"}
+        by_user |= {address[kind]: "unresolved" for kind in PARSERS if kind in address}
     return by_user
 
 

@@ -24,21 +24,15 @@ async def resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) 
     for kind, values in addresses.items():
         known = await ctx.directory.find(kind, values)
         for value in values:
-            userid, reason = await _one(kind, value, known[value], ctx)
+            if len(known[value]) > 1:
+                unresolved.append({kind: value, "reason": "ambiguous", "users": known[value]})
+                continue
+            userid, reason = (known[value][0], "") if known[value] else await _ask(kind, value, ctx)
             if userid is None:
                 unresolved.append({kind: value, "reason": reason})
             else:
                 users.append(userid)
     return {"users": users, "unresolved": unresolved}
-
-
-async def _one(
-    kind: AddressKind, value: str, known: Sequence[str], ctx: Context
-) -> tuple[str | None, Reason]:
-    """Who has an address, if it is one person; else why not."""
-    if len(known) > 1:
-        return None, "ambiguous"
-    return (known[0], "unknown") if known else await _ask(kind, value, ctx)
 
 
 async def _ask(kind: AddressKind, value: str, ctx: Context) -> tuple[str | None, Reason]:

@@ -7,6 +7,7 @@ department's calls at most. The parent waits until no department is pending, the
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -345,7 +346,21 @@ async def _sync_user(userid: str, ctx: Context) -> Progress:
     member = await ctx.contacts.user(userid)
     if member is None:
         return await ctx.directory.drop_user(ctx.job_id, userid, calls=1)
+    return await write_user(member, ctx)
+
+
+async def write_user(member: Member, ctx: Context) -> Progress:
+    """Write a user's answer, and find out whether what it left out was cleared.
+
+    Raises:
+        Wait: the answer is older than what is known of a department that it names.
+    """
     written = await ctx.directory.put_user(ctx.job_id, member, calls=1)
+    for userid in written.witnesses:
+        with suppress(OutOfScope):
+            if witness := await ctx.contacts.user(userid):
+                shown = await ctx.directory.put_user(ctx.job_id, witness, calls=1)
+                written = replace(shown, outdated=written.outdated)
     if written.outdated:
         raise Wait(timedelta(0), READ_TOO_EARLY)
     return written

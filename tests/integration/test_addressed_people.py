@@ -95,7 +95,7 @@ async def test_nobody_is_guessed(worker: OneWorker, sandbox: SandboxAdmin) -> No
         {"mobile": "+86-13911111111", "reason": "unknown"},
         {"mobile": "+1-4155550100", "reason": "unknown"},
         {"email": "left@example.com", "reason": "unknown"},
-        {"job_number": "shared", "reason": "ambiguous"},
+        {"job_number": "shared", "reason": "ambiguous", "users": ["u2", "u3"]},
     ]
     assert reached(sandbox, "u5", "u6", "u2") == [1, 0, 0]
     assert len(sandbox.calls(api=BY_MOBILE)) == 3
@@ -201,7 +201,7 @@ async def test_rows_that_name_nobody_or_several_are_named_with_their_lines(
     with pytest.raises(MalformedRecipients) as caught:
         await campaigns.create(spec(), Audience(rows=rows))
     assert list(caught.value.first) == [
-        Malformed(3, "job_number shared is that of 2 people"),
+        Malformed(3, "job_number shared is that of several people: u2, u3"),
         Malformed(4, "job_number none is nobody's in the directory"),
     ]
 

@@ -420,3 +420,19 @@ async def test_a_person_who_is_hired_again_is_the_same(
     result = await run_body(UserSync(), "r5", contacts, directory)
     assert "u6-third" in set(await all_users(directory))
     await is_the_organisation_of(directory_store, sandbox)
+
+
+async def test_addresses_that_were_cleared_or_given_to_another_are_not_kept(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    await run_body(UserSync(), "r1", contacts, directory)
+    sandbox.put_user("u7", email="desk@x.cn", job_number="J-1")
+    await run_body(UserSync(scope="user", user="u7"), "r2", contacts, directory)
+    assert await directory.find("email", ["desk@x.cn"]) == {"desk@x.cn": ["u7"]}
+    sandbox.put_user("u7", email=None, job_number=None)
+    sandbox.put_user("u8", email="desk@x.cn")
+    for run_id, user in (("r3", "u7"), ("r4", "u8")):
+        await run_body(UserSync(scope="user", user=user), run_id, contacts, directory)
+    assert await directory.find("email", ["desk@x.cn"]) == {"desk@x.cn": ["u8"]}
+    assert await directory.find("job_number", ["J-1"]) == {"J-1": []}

@@ -30,6 +30,8 @@ class Progress:
         left: people marked as left.
         calls: calls to DingTalk that the run was told of.
         outdated: the answer of a person names a department that was deleted after it was read.
+        witnesses: people whose answers show whether the app may see the fields that the answer of a
+            person left out, and so whether these were cleared.
     """
 
     pending: int
@@ -41,6 +43,7 @@ class Progress:
     left: int
     calls: int
     outdated: bool = False
+    witnesses: Sequence[str] = ()
 
 
 class Directory(Protocol):
@@ -150,7 +153,8 @@ class Directory(Protocol):
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
         """Write one user as told by DingTalk.
 
-        A run that is not open yet is this user's own, and at once closed.
+        A run that is not open yet is this user's own, and at once closed. A known field that the
+        answer left out stays until another person's answer shows that the app may see it.
         """
         ...
 

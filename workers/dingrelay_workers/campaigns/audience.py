@@ -295,7 +295,8 @@ def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
         case []:
             return Malformed(row.line, f"{kind} {value} is nobody's in the directory")
         case _:
-            return Malformed(row.line, f"{kind} {value} is that of {len(userids)} people")
+            several = ", ".join(userids)
+            return Malformed(row.line, f"{kind} {value} is that of several people: {several}")
 
 
 def _batches(rows: Iterable[Recipient | Malformed]) -> Iterator[list[Recipient | Malformed]]:

@@ -80,7 +80,8 @@ class UserRow(Base):
     """A person. Whoever left stays, with `left_at` set and without memberships.
 
     Moments as for departments; `placed_at` is that of the read that told all their departments.
-    `mobile`, `email`, `org_email` and `job_number` are as `dingrelay_tasks.addresses` compares them.
+    DingTalk may give a person another userid, and a userid to another person; the `unionid` stays
+    (API §3.1), so each has one row. `mobile`, `email`, `org_email` and `job_number` are as `dingrelay_tasks.addresses` compares them.
     """
 
     __tablename__ = "users"
@@ -89,10 +90,12 @@ class UserRow(Base):
         Index(None, "app", "email"),
         Index(None, "app", "org_email"),
         Index(None, "app", "job_number"),
+        Index(None, "app", "unionid", unique=True),
     )
 
     app: Mapped[str] = mapped_column(String(64), primary_key=True)
     userid: Mapped[str] = mapped_column(Text, primary_key=True)
+    unionid: Mapped[str | None] = mapped_column(Text)
     name: Mapped[str | None] = mapped_column(Text)
     fields: Mapped[dict[str, Any]] = mapped_column(JSON)
     met_in: Mapped[int]
@@ -104,6 +107,26 @@ class UserRow(Base):
     email: Mapped[str | None] = mapped_column(Text)
     org_email: Mapped[str | None] = mapped_column(Text)
     job_number: Mapped[str | None] = mapped_column(Text)
+
+
+class OmittedFieldRow(Base):
+    """A field of a person that was known, and that a later answer left out (API §3.1).
+
+    It was cleared, or the app may not see it any more: which one, the answers about others show.
+    `listed`: it was a department's list of members, which need not hold what a user's own answer does.
+    """
+
+    __tablename__ = "omitted_fields"
+    __table_args__ = (
+        ForeignKeyConstraint(["app", "userid"], ["users.app", "users.userid"], ondelete="CASCADE"),
+        Index(None, "app", "field", "listed", "read_at"),
+    )
+
+    app: Mapped[str] = mapped_column(String(64), primary_key=True)
+    userid: Mapped[str] = mapped_column(Text, primary_key=True)
+    field: Mapped[str] = mapped_column(String(64), primary_key=True)
+    listed: Mapped[bool]
+    read_at: Mapped[int] = mapped_column(BigInteger)
 
 
 class MembershipRow(Base):

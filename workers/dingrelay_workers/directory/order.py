@@ -55,6 +55,20 @@ class Held:
             or not is_newer(self.detailed_at if name in details else self.read_at, run)
         }
 
+    def left_out(
+        self, given: Mapping[str, Any], run: Run, details: Collection[str], *, listed: bool
+    ) -> set[str]:
+        """What the row holds and the run's answer does not; no list of people holds the details."""
+        return {
+            name
+            for name, value in self.fields.items()
+            if value
+            and name != "unionid"
+            and name not in given
+            and not (listed and name in details)
+            and not is_newer(self.detailed_at if name in details else self.read_at, run)
+        }
+
     def after(self, taken: Mapping[str, Any], run: Run, details: Collection[str]) -> "Held":
         """What the row holds once that is taken."""
         detailed = any(name in details for name in taken)

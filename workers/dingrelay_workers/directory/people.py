@@ -4,14 +4,20 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
 from dingrelay_workers.database.database import chunks, insert_missing, upsert
-from dingrelay_workers.directory import addresses, notices
+from dingrelay_workers.directory import addresses, notices, omissions
 from dingrelay_workers.directory.changes import Change, Changes
-from dingrelay_workers.directory.models import ChangeRow, Event, MembershipRow, UserRow
+from dingrelay_workers.directory.models import (
+    ChangeRow,
+    Event,
+    MembershipRow,
+    OmittedFieldRow,
+    UserRow,
+)
 from dingrelay_workers.directory.order import Held, is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run, gone_users
 
@@ -32,6 +38,9 @@ DETAILS = frozenset(
 """Fields that a list of members never holds (API §3.1): that one becomes known is no change."""
 
 
+UNIONID = "unionid"
+
+
 def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
     """The fields whose value is another one than before.
 
@@ -45,14 +54,28 @@ def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
     }
 
 
-async def meet(connection: AsyncConnection, run: Run, members: Sequence[Member]) -> Changes:
-    """Write what is told of these people; who is new or changed.
+async def meet(
+    connection: AsyncConnection, run: Run, members: Sequence[Member], at: datetime, *, listed: bool
+) -> tuple[Changes, dict[str, set[str]]]:
+    """Write what is told of these people.
 
-    Whoever was found to have left since it was read stays so.
+    A person found to have left since it was read stays so.
+
+    Args:
+        connection: of the app's writer.
+        run: which read the answers.
+        members: the people, each once.
+        at: when it is written.
+        listed: they are a list of members, not users' own answers.
+
+    Returns:
+        Who is new or changed, and the fields that answers left out for the first time, by userid.
     """
     given = {member.userid: _personal(member) for member in members}
     changes: Changes = {}
+    fresh: dict[str, set[str]] = {}
     for some in chunks(given):
+        outdated = await _identify(connection, run, {each: given[each] for each in some}, at)
         known = {
             row.userid: row
             for row in await connection.execute(
@@ -60,9 +83,11 @@ async def meet(connection: AsyncConnection, run: Run, members: Sequence[Member])
             )
         }
         rows: list[dict[str, Any]] = []
+        left_out: dict[str, set[str]] = {}
         for userid in some:
             row = known.get(userid)
-            if row is not None and row.left_at is not None and is_newer(row.read_at, run):
+            has_left = row is not None and row.left_at is not None and is_newer(row.read_at, run)
+            if has_left or userid in outdated:
                 continue
             before = Held(row.fields, row.read_at, row.detailed_at) if row else Held()
             taken = before.taken(given[userid], run, DETAILS)
@@ -70,18 +95,127 @@ async def meet(connection: AsyncConnection, run: Run, members: Sequence[Member])
                 changes[userid] = Change(Event.ADDED)
             elif changed := news(row.fields, taken):
                 changes[userid] = Change(Event.CHANGED, changed)
+            left_out[userid] = before.left_out(given[userid], run, DETAILS, listed=listed)
             met_in = max(run.number, row.met_in if row else 0)
             rows.append(_row(run.app, userid, before.after(taken, run, DETAILS), met_in))
         await upsert(connection, UserRow, rows)
-    return changes
+        told = {userid: given[userid].keys() for userid in left_out}
+        fresh |= await omissions.note(connection, run, told, left_out, listed=listed)
+    shown = {name for fields in given.values() for name, value in fields.items() if value}
+    cleared = await omissions.take_cleared(connection, run, shown, listed=listed)
+    await _clear(connection, run.app, cleared)
+    for userid, names in cleared.items():
+        changes.setdefault(userid, Change(Event.CHANGED)).fields |= names
+    return changes, fresh
+
+
+async def _identify(
+    connection: AsyncConnection, run: Run, given: Mapping[str, Mapping[str, Any]], at: datetime
+) -> set[str]:
+    """End what stands under a userid or a unionid that belongs to another by now.
+
+    DingTalk may give a person who is hired again a new userid, and the old one to another person; the
+    unionid stays (API §3.1). A person's new userid takes over what happened to the old one, but not
+    its fields: an account that is new has its own.
+
+    Returns:
+        The userids whose answers are older than what is known of who has them.
+    """
+    unionids = {userid: fields[UNIONID] for userid, fields in given.items() if fields.get(UNIONID)}
+    query = select(
+        UserRow.userid, UserRow.unionid, UserRow.fields, UserRow.read_at, UserRow.left_at
+    ).where(
+        UserRow.app == run.app,
+        or_(UserRow.userid.in_(unionids), UserRow.unionid.in_(set(unionids.values()))),
+    )
+    rows: dict[str, Any] = {row.userid: row for row in await connection.execute(query)}
+    outdated: set[str] = set()
+    ended: set[str] = set()
+    for userid, unionid in unionids.items():
+        row = rows.get(userid)
+        if row is not None and (row.fields.get(UNIONID) or unionid) != unionid:
+            (outdated if is_newer(row.read_at, run) else ended).add(userid)
+    owners = {unionid: userid for userid, unionid in unionids.items() if userid not in outdated}
+    successors: dict[str, str] = {}
+    for userid, row in rows.items():
+        unionid = row.unionid or ""
+        owner = owners.get(unionid, userid)
+        if owner == userid:
+            continue
+        if row.fields.get(UNIONID) != unionid:
+            # A worker of 0.2.0 wrote another person's fields there.
+            await connection.execute(
+                update(UserRow)
+                .where(UserRow.app == run.app, UserRow.userid == userid)
+                .values(unionid=None)
+            )
+        elif row.left_at is None and is_newer(row.read_at, run):
+            owners[unionid] = userid
+        else:
+            successors[userid] = owner
+    over = {
+        userid
+        for userid, unionid in unionids.items()
+        if userid not in outdated and owners[unionid] != userid
+    }
+    others = ended | over | successors.keys()
+    if others:
+        left = await remove(connection, run, others, at, are_others=True)
+        await record(connection, run, left, at)
+        await _forget(connection, run.app, others)
+    for old, new in successors.items():
+        await _pass_on(connection, run.app, old, new)
+        if rows[old].left_at is not None:
+            await connection.execute(
+                delete(UserRow).where(UserRow.app == run.app, UserRow.userid == old)
+            )
+    return outdated | over
+
+
+async def _pass_on(connection: AsyncConnection, app: str, old: str, new: str) -> None:
+    """What happened to a person under the old userid happened to them under the new one.
+
+    That DingTalk does not know the old one says nothing of the new one.
+    """
+    own = ChangeRow.app == app, ChangeRow.userid == old
+    of_both = select(ChangeRow.number).where(ChangeRow.app == app, ChangeRow.userid == new)
+    needless = ChangeRow.number.in_(of_both) | (ChangeRow.event == Event.GONE)
+    await connection.execute(delete(ChangeRow).where(*own, needless))
+    await connection.execute(update(ChangeRow).where(*own).values(userid=new))
+
+
+async def _clear(connection: AsyncConnection, app: str, cleared: omissions.Names) -> None:
+    """Take these fields out of people's rows. A text is empty: an older read must not bring it back."""
+    for some in chunks(cleared):
+        rows = await connection.execute(
+            select(UserRow.userid, UserRow.fields).where(
+                UserRow.app == app, UserRow.userid.in_(some)
+            )
+        )
+        for row in rows.all():
+            names = cleared[row.userid]
+            kept = {name: value for name, value in row.fields.items() if name not in names}
+            texts = {name: "" for name in names if isinstance(row.fields.get(name), str)}
+            fields = kept | texts
+            await connection.execute(
+                update(UserRow)
+                .where(UserRow.app == app, UserRow.userid == row.userid)
+                .values(fields=fields, **addresses.columns(fields))
+            )
 
 
 async def remove(
-    connection: AsyncConnection, run: Run, userids: Collection[str], at: datetime
+    connection: AsyncConnection,
+    run: Run,
+    userids: Collection[str],
+    at: datetime,
+    *,
+    are_others: bool = False,
 ) -> Changes:
     """Mark those of these people as left who have not left already, nor were met since.
 
     Of who was not known a row is made, too: what was read before this may still be to be written.
+    `are_others`: not the userids are gone, but their people; who has them now may have been read before.
     """
     changes: Changes = {}
     for some in chunks(userids):
@@ -94,15 +228,26 @@ async def remove(
         )
         leave = list(found)
         changes |= {userid: Change(Event.LEFT) for userid in leave}
-        await connection.execute(update(UserRow).where(*here).values(read_at=run.read_at))
+        if not are_others:
+            await connection.execute(update(UserRow).where(*here).values(read_at=run.read_at))
         leaving = UserRow.app == run.app, UserRow.userid.in_(leave)
         await connection.execute(update(UserRow).where(*leaving).values(left_at=at))
-        await connection.execute(
-            delete(MembershipRow).where(
-                MembershipRow.app == run.app, MembershipRow.userid.in_(leave)
+        for table in (MembershipRow, OmittedFieldRow):
+            await connection.execute(
+                delete(table).where(table.app == run.app, table.userid.in_(leave))
             )
-        )
     return changes
+
+
+async def _forget(connection: AsyncConnection, app: str, userids: Collection[str]) -> None:
+    """Keep nothing of what was known of these people, who have left."""
+    nothing: dict[str, Any] = {"unionid": None, "name": None, "fields": {}, "detailed_at": 0}
+    for some in chunks(userids):
+        await connection.execute(
+            update(UserRow)
+            .where(UserRow.app == app, UserRow.userid.in_(some), UserRow.left_at.is_not(None))
+            .values(**nothing, **addresses.columns({}))
+        )
 
 
 async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[str]:
@@ -125,51 +270,6 @@ async def gone(connection: AsyncConnection, run: Run) -> list[str]:
         .where(UserRow.left_at.is_(None), UserRow.met_in < run.number)
     )
     return list(found)
-
-
-async def reunite(connection: AsyncConnection, run: Run) -> None:
-    """Let whoever came back under another userid be the person who left.
-
-    DingTalk may give a person who is hired again a new userid; the unionid stays (API §3.1).
-    """
-    left = UserRow.app == run.app, UserRow.left_at.is_not(None)
-    if await connection.scalar(select(UserRow.userid).where(*left).limit(1)) is None:
-        return
-    unionid = UserRow.fields["unionid"].as_string()
-    came_or_went = await connection.scalars(
-        select(unionid)
-        .join(ChangeRow, (ChangeRow.app == UserRow.app) & (ChangeRow.userid == UserRow.userid))
-        .where(ChangeRow.number == run.number, ChangeRow.event.in_([Event.ADDED, Event.LEFT]))
-        .where(unionid.is_not(None))
-    )
-    for some in chunks(set(came_or_went)):
-        rows = await connection.execute(
-            select(UserRow.userid, UserRow.left_at, unionid.label("unionid")).where(
-                UserRow.app == run.app, unionid.in_(some)
-            )
-        )
-        here: dict[str, list[str]] = {}
-        before: dict[str, list[str]] = {}
-        for row in rows:
-            (here if row.left_at is None else before).setdefault(row.unionid, []).append(row.userid)
-        for person, userids in here.items():
-            if len(userids) == 1:
-                await _merge(connection, run.app, userids[0], before.get(person, []))
-
-
-async def _merge(connection: AsyncConnection, app: str, here: str, before: Sequence[str]) -> None:
-    """Drop the rows of a person's old userids; what happened to those happened to this one.
-
-    Their fields go: an account that is new has its own.
-    """
-    for old in before:
-        own = ChangeRow.app == app, ChangeRow.userid == old
-        runs_of_both = select(ChangeRow.number).where(
-            ChangeRow.app == app, ChangeRow.userid == here
-        )
-        await connection.execute(delete(ChangeRow).where(*own, ChangeRow.number.in_(runs_of_both)))
-        await connection.execute(update(ChangeRow).where(*own).values(userid=here))
-        await connection.execute(delete(UserRow).where(UserRow.app == app, UserRow.userid == old))
 
 
 async def keep(connection: AsyncConnection, run: Run, userids: Collection[str]) -> None:
@@ -244,6 +344,7 @@ def _row(app: str, userid: str, held: Held, met_in: int) -> dict[str, Any]:
     return {
         "app": app,
         "userid": userid,
+        "unionid": held.fields.get(UNIONID) or None,
         "name": held.fields.get("name"),
         "fields": dict(held.fields),
         "met_in": met_in,

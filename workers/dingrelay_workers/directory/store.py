@@ -10,7 +10,15 @@ from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.context import Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory import addresses, audience, departments, memberships, people, runs
+from dingrelay_workers.directory import (
+    addresses,
+    audience,
+    departments,
+    memberships,
+    omissions,
+    people,
+    runs,
+)
 from dingrelay_workers.directory.changes import Change
 from dingrelay_workers.directory.models import Event, State
 from dingrelay_workers.directory.runs import Run
@@ -94,13 +102,14 @@ class AppDirectory:
             found = await self._found(connection, run)
             if await runs.state(connection, found, department.id) != State.DONE:
                 await departments.put_children(connection, found, department, children)
+                now = _now()
                 places = memberships.in_department(department.id, members)
-                changes = await people.meet(connection, found, members)
-                await people.record(connection, found, changes, _now())
+                changes, _ = await people.meet(connection, found, members, now, listed=True)
+                await people.record(connection, found, changes, now)
                 moved = await memberships.replace_department(
                     connection, found, department.id, places
                 )
-                await people.record(connection, found, moved, _now())
+                await people.record(connection, found, moved, now)
                 below = [child.id for child in children]
                 await runs.note(connection, found, below, parent=department.id)
                 await runs.settle(connection, found, department.id, State.DONE, calls=calls)
@@ -193,7 +202,6 @@ class AppDirectory:
                 now = _now()
                 left = await people.remove(connection, found, gone, now)
                 await people.record(connection, found, left, now)
-                await people.reunite(connection, found)
                 users = await runs.count_users(connection, found)
                 await runs.close(connection, found, users=users)
             progress = await runs.progress(connection, found)
@@ -209,10 +217,11 @@ class AppDirectory:
         """Write one user as told by DingTalk, in a run of its own, at once closed, or in an open one."""
         async with self._database.write(self._app) as connection:
             opened = await self._opened(connection, run, "user", calls)
-            await _put_user(connection, opened, member)
-            await people.reunite(connection, opened)
+            left_out = await _put_user(connection, opened, member)
             outdated = await memberships.is_outdated(connection, opened, member)
-            return replace(await _closed(connection, opened, users=1), outdated=outdated)
+            asked = await omissions.witnesses(connection, self._app, member.userid, left_out)
+            written = await _closed(connection, opened, users=1)
+            return replace(written, outdated=outdated, witnesses=asked)
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
         """Mark one user as left, in a run as `put_user`."""
@@ -263,16 +272,22 @@ class AppDirectory:
         return gone
 
 
-async def _put_user(connection: AsyncConnection, run: Run, member: Member) -> None:
-    """Write all that is told of one user: their fields, and where they are."""
-    changes = await people.meet(connection, run, [member])
-    await people.record(connection, run, changes, _now())
+async def _put_user(connection: AsyncConnection, run: Run, member: Member) -> set[str]:
+    """Write all that is told of one user: their fields, and where they are.
+
+    Returns:
+        The known fields that no answer had left out before.
+    """
+    now = _now()
+    changes, left_out = await people.meet(connection, run, [member], now, listed=False)
+    await people.record(connection, run, changes, now)
     places = memberships.of_user(member)
-    if places is None:
-        return
-    await departments.mention(connection, run, [membership.department for membership in places])
-    moved = await memberships.replace_user(connection, run, member.userid, places)
-    await people.record(connection, run, moved, _now())
+    if places is not None:
+        here = [membership.department for membership in places]
+        await departments.mention(connection, run, here)
+        moved = await memberships.replace_user(connection, run, member.userid, places)
+        await people.record(connection, run, moved, now)
+    return left_out.get(member.userid, set())
 
 
 async def _closed(connection: AsyncConnection, run: Run, *, users: int) -> Progress:

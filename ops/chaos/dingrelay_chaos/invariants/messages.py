@@ -45,12 +45,12 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
 
 def _unresolved(status: JobStatus) -> dict[str, str]:
     """Address → why it names nobody."""
-    addresses: list[dict[str, str]] = (status.result or {}).get("unresolved", [])
+    addresses: list[dict[str, Any]] = (status.result or {}).get("unresolved", [])
     return {
-        value: each["reason"]
+        each[kind]: each["reason"]
         for each in addresses
-        for kind, value in each.items()
-        if kind != "reason"
+        for kind in ("mobile", "email", "job_number")
+        if kind in each
     }
 
 

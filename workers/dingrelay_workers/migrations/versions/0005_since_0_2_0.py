@@ -70,37 +70,70 @@ def _directory() -> None:
         for name in names:
             moment = sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
             op.add_column(table, moment)
-    for name in PARSERS:
+    for name in (*PARSERS, "unionid"):
         op.add_column("users", sa.Column(name, sa.Text))
-    _fill_addresses(op.get_bind())
+    known = set[tuple[str, str]]()
+    # Of two rows of one person the one who is there keeps the unionid.
+    for left in (False, True):
+        _fill_users(op.get_bind(), left, known)
     for name in PARSERS:
         op.create_index(f"ix_users_app_{name}", "users", ["app", name])
+    op.create_index("ix_users_app_unionid", "users", ["app", "unionid"], unique=True)
+    op.create_table(
+        "omitted_fields",
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("userid", sa.Text, nullable=False),
+        sa.Column("field", sa.String(64), nullable=False),
+        sa.Column("listed", sa.Boolean, nullable=False),
+        sa.Column("read_at", sa.BigInteger, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["app", "userid"],
+            ["users.app", "users.userid"],
+            name="fk_omitted_fields_app_userid",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("app", "userid", "field", name="pk_omitted_fields"),
+    )
+    keys = ["app", "field", "listed", "read_at"]
+    op.create_index(f"ix_omitted_fields_{'_'.join(keys)}", "omitted_fields", keys)
 
 
-def _fill_addresses(connection: sa.Connection) -> None:
-    users = sa.table("users", *(sa.column(name) for name in ("app", "userid", "fields", *PARSERS)))
+def _fill_users(connection: sa.Connection, left: bool, known: set[tuple[str, str]]) -> None:
+    columns = ("app", "userid", "fields", "left_at", "unionid", *PARSERS)
+    users = sa.table("users", *(sa.column(name) for name in columns))
     change = (
         sa.update(users)
         .where(users.c.app == sa.bindparam("of_app"), users.c.userid == sa.bindparam("of_user"))
-        .values({name: sa.bindparam(f"to_{name}") for name in PARSERS})
+        .values({name: sa.bindparam(f"to_{name}") for name in (*PARSERS, "unionid")})
     )
     last = ("", "")
     while True:
         page = connection.execute(
             sa.select(users.c.app, users.c.userid, users.c.fields)
             .where(sa.tuple_(users.c.app, users.c.userid) > sa.tuple_(*last))
+            .where(users.c.left_at.is_not(None) if left else users.c.left_at.is_(None))
             .order_by(users.c.app, users.c.userid)
             .limit(PAGE)
         ).all()
         if not page:
             return
-        rows = [{"of_app": row.app, "of_user": row.userid, **_compared(row.fields)} for row in page]
+        rows: list[dict[str, Any]] = []
+        for row in page:
+            fields: Mapping[str, Any] = (
+                json.loads(row.fields) if isinstance(row.fields, str) else row.fields
+            )
+            unionid = fields.get("unionid") or None
+            if unionid is not None and (row.app, unionid) in known:
+                unionid = None
+            elif unionid is not None:
+                known.add((row.app, unionid))
+            own = {"of_app": row.app, "of_user": row.userid, "to_unionid": unionid}
+            rows.append(own | _compared(fields))
         connection.execute(change, rows)
         last = (page[-1].app, page[-1].userid)
 
 
-def _compared(fields: Any) -> dict[str, str | None]:
-    known: Mapping[str, Any] = json.loads(fields) if isinstance(fields, str) else fields
+def _compared(known: Mapping[str, Any]) -> dict[str, str | None]:
     given = {**known, "mobile": addresses.mobile_of(known)}
     found: dict[str, str | None] = {}
     for name, parse in PARSERS.items():

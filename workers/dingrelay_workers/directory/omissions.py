@@ -1,0 +1,115 @@
+"""Fields that an answer left out although they were known: cleared, or hidden from the app (API §3.1).
+
+An answer leaves out what is empty and what the app may not see. So a field that was left out stays as it
+was until another person's answer of the same kind, read no earlier, shows it: then it was cleared.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import bindparam, delete, exists, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_workers.database.database import chunks, upsert
+from dingrelay_workers.directory.models import OmittedFieldRow, UserRow
+from dingrelay_workers.directory.runs import Run
+
+WITHIN_MS = 3_600_000
+"""What an answer shows holds for what was read at most an hour before: permissions change."""
+
+Names = Mapping[str, Collection[str]]
+"""Names of fields by userid."""
+
+
+async def note(
+    connection: AsyncConnection, run: Run, told: Names, left_out: Names, *, listed: bool
+) -> dict[str, set[str]]:
+    """Write what these answers left out, and forget what they tell again.
+
+    Args:
+        connection: in the transaction that wrote these people.
+        run: which read the answers.
+        told: the fields of each answer.
+        left_out: the known fields that each answer does not have.
+        listed: the answers are items of a list of members.
+
+    Returns:
+        Of `left_out` what no answer before had left out.
+    """
+    fresh = {userid: set(names) for userid, names in left_out.items()}
+    again: list[dict[str, str]] = []
+    for some in chunks(told):
+        known = await connection.execute(
+            select(OmittedFieldRow.userid, OmittedFieldRow.field).where(
+                OmittedFieldRow.app == run.app, OmittedFieldRow.userid.in_(some)
+            )
+        )
+        for userid, name in known:
+            fresh.get(userid, set()).discard(name)
+            if name in told[userid]:
+                again.append({"of_user": userid, "of_field": name})
+    await _forget(connection, run, again)
+    common: dict[str, Any] = {"app": run.app, "listed": listed, "read_at": run.read_at}
+    rows = [
+        {"userid": userid, "field": name, **common}
+        for userid, names in left_out.items()
+        for name in names
+    ]
+    await upsert(connection, OmittedFieldRow, rows)
+    return {userid: names for userid, names in fresh.items() if names}
+
+
+async def take_cleared(
+    connection: AsyncConnection, run: Run, shown: Collection[str], *, listed: bool
+) -> dict[str, set[str]]:
+    """The fields that were cleared, by userid, now that answers of the run show them for others."""
+    cleared: dict[str, set[str]] = defaultdict(set)
+    for some in chunks(shown):
+        rows = await connection.execute(
+            select(OmittedFieldRow.userid, OmittedFieldRow.field).where(
+                OmittedFieldRow.app == run.app,
+                OmittedFieldRow.field.in_(some),
+                OmittedFieldRow.listed.is_(listed),
+                OmittedFieldRow.read_at.between(run.read_at - WITHIN_MS, run.read_at),
+            )
+        )
+        for userid, name in rows:
+            cleared[userid].add(name)
+    keys = [{"of_user": userid, "of_field": name} for userid in cleared for name in cleared[userid]]
+    await _forget(connection, run, keys)
+    return cleared
+
+
+async def witnesses(
+    connection: AsyncConnection, app: str, userid: str, names: Collection[str]
+) -> list[str]:
+    """People whose answers show whether the app may see these fields: known to have them, lately, too."""
+    found: dict[str, Mapping[str, object]] = {}
+    for name in sorted(names):
+        if any(fields.get(name) for fields in found.values()):
+            continue
+        left_out = exists().where(
+            OmittedFieldRow.app == UserRow.app,
+            OmittedFieldRow.userid == UserRow.userid,
+            OmittedFieldRow.field == name,
+        )
+        query = select(UserRow.userid, UserRow.fields).where(
+            UserRow.app == app,
+            UserRow.userid != userid,
+            UserRow.left_at.is_(None),
+            UserRow.fields[name].as_string() != "",
+            ~left_out,
+        )
+        found |= {row.userid: row.fields for row in await connection.execute(query.limit(1))}
+    return list(found)
+
+
+async def _forget(connection: AsyncConnection, run: Run, keys: list[dict[str, str]]) -> None:
+    if keys:
+        statement = delete(OmittedFieldRow).where(
+            OmittedFieldRow.app == run.app,
+            OmittedFieldRow.userid == bindparam("of_user"),
+            OmittedFieldRow.field == bindparam("of_field"),
+        )
+        await connection.execute(statement, keys)
