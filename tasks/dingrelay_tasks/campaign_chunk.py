@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, NoReturn
 
 from pydantic import Field
 
-from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
+from dingrelay_tasks.context import Context, DailyVerdict, Json
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_result import SentMessage
-from dingrelay_tasks.message_send import USERS_PER_CALL
+from dingrelay_tasks.message_send import USERS_PER_CALL, reachable
 from dingrelay_tasks.outcomes import Refused, Unknown, Withdrawn
 
 STEP = "call"
@@ -69,6 +69,7 @@ class CampaignChunkResult(Part, extra="ignore"):
         daily_cap: users left out: they have had the day's messages.
         unknown_user: users left out: DingTalk says that there is nobody with this userid.
         out_of_scope: users left out: they are outside the app's visible range.
+        unverified: users in the call that are not in the directory and could not be looked up.
         ambiguous: an earlier call was lost and this one repeats it; DingTalk dropped the copies of
             whoever had it.
     """
@@ -79,6 +80,7 @@ class CampaignChunkResult(Part, extra="ignore"):
     daily_cap: list[str] = Field(default_factory=list)
     unknown_user: list[str] = _UNLESS_EMPTY
     out_of_scope: list[str] = _UNLESS_EMPTY
+    unverified: list[str] = _UNLESS_EMPTY
     ambiguous: bool = False
 
 
@@ -106,12 +108,11 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
 
 
 async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
-    if not await ctx.campaigns.wants(job.campaign, job.number, ctx.job_id):
-        raise Withdrawn("the campaign does not want this call")
     message = payload(job.message)
     repeats = lost or job.repeated
-    # Whoever was in a call whose answer was lost may have the message, whatever is known by now.
-    reach = RecipientVerdict(job.users) if repeats else await ctx.messages.reachable(job.users)
+    reach = await reachable(job.users, ctx, repeats=repeats)
+    if not await ctx.campaigns.wants(job.campaign, job.number, ctx.job_id):
+        raise Withdrawn("the campaign does not want this call")
     admitted = DailyVerdict([])
     if reach.users:
         admitted = await ctx.messages.check(
@@ -133,6 +134,7 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         daily_cap=admitted.daily_cap,
         unknown_user=reach.unknown_user,
         out_of_scope=reach.out_of_scope,
+        unverified=[user for user in reach.unverified if user in admitted.users],
         ambiguous=repeats,
     ).model_dump(mode="json")
 

@@ -42,6 +42,8 @@ class MessageSendResult(Part):
         duplicate_departments: departments left out: this content was sent to them today.
         perhaps_duplicate: of the accepted, users who may have had this content already, through a
             department that it was sent to today. DingTalk drops the copy of whoever has it.
+        unverified: of the accepted, users that are not in the directory and could not be looked up:
+            DingTalk drops the message silently if it does not know them.
         invalid: users that DingTalk does not know; told by `confirm` only.
         forbidden: users that DingTalk did not deliver to, as ``{"userid", "code", "count"}`` with
             the code of API §2.3; told by `confirm` only.
@@ -57,6 +59,7 @@ class MessageSendResult(Part):
     unresolved: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     duplicate_departments: list[int] = Field(default_factory=list[int])
     perhaps_duplicate: list[str] = Field(default_factory=list)
+    unverified: list[str] = Field(default_factory=list)
     invalid: list[str] = Field(default_factory=list)
     forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     failed: list[str] = Field(default_factory=list)
@@ -80,6 +83,7 @@ class Outcome:
     unknown_user: list[str] = field(default_factory=list[str])
     out_of_scope: list[str] = field(default_factory=list[str])
     perhaps_duplicate: list[str] = field(default_factory=list[str])
+    unverified: list[str] = field(default_factory=list[str])
     duplicate_departments: list[int] = field(default_factory=list[int])
 
     def as_json(self) -> Json:
@@ -109,6 +113,7 @@ def result_of(
         unresolved=list(unresolved),
         duplicate_departments=[each for out in outcomes for each in out.duplicate_departments],
         perhaps_duplicate=[user for outcome in outcomes for user in outcome.perhaps_duplicate],
+        unverified=[user for outcome in outcomes for user in outcome.unverified],
     )
 
 

@@ -215,7 +215,7 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
 def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     """What became of each user: ``accepted``, one of `LEFT_OUT`, ``invalid``, ``forbidden``, ``failed``.
 
-    ``not_sent`` is who was in no call that was answered; ``unresolved`` are the addresses that name
+    ``unverified`` are accepted users of whom nothing shows that they exist; ``not_sent`` is who was in no call that was answered; ``unresolved`` are the addresses that name
     nobody, as they were given. Nobody is listed for departments and for everyone.
 
     Args:
@@ -233,6 +233,8 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
         by_user |= dict.fromkeys(users[start : start + size], verdict)
         for reason in LEFT_OUT:
             by_user |= dict.fromkeys(outcome.get(reason, ()) if outcome else (), reason)
+        if outcome and f"{DELIVERY}{outcome['task_id']}" not in steps:
+            by_user |= dict.fromkeys(outcome.get("unverified", ()), "unverified")
     for delivery in deliveries_in(steps):
         by_user |= dict.fromkeys(delivery["invalid"], "invalid")
         by_user |= {each["userid"]: "forbidden" for each in delivery["forbidden"]}
@@ -316,6 +318,15 @@ async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -
     return Outcome(**await ctx.once(call.step, partial(_send, job, ctx, call), again=again))
 
 
+async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> RecipientVerdict:
+    """Which users a call goes to. A repeat goes to all: the call whose answer was lost may have reached them."""
+    reach = await ctx.messages.reachable(users)
+    if not repeats:
+        return reach
+    known = {*reach.users} - {*reach.unverified}
+    return RecipientVerdict(list(users), unverified=[user for user in users if user not in known])
+
+
 async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
     """Make one call for those who would get the message."""
     message = payload(job.message)
@@ -323,9 +334,7 @@ async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
     users, departments, everyone = DailyVerdict([]), list[int](), False
     reach = RecipientVerdict(list(call.users))
     if call.users:
-        # Whoever was in a call whose answer was lost may have the message, whatever is known by now.
-        if ctx.intent is None:
-            reach = await ctx.messages.reachable(call.users)
+        reach = await reachable(call.users, ctx, repeats=ctx.intent is not None)
         if reach.users:
             users = await ctx.messages.reserve(reach.users, message, step=step, anyway=anyway)
     elif call.departments:
@@ -340,6 +349,7 @@ async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
         unknown_user=reach.unknown_user,
         out_of_scope=reach.out_of_scope,
         perhaps_duplicate=users.perhaps,
+        unverified=[user for user in reach.unverified if user in users.users],
         duplicate_departments=[each for each in call.departments if each not in departments],
     )
     if users.users or departments or everyone:

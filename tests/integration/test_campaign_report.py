@@ -63,6 +63,7 @@ async def test_everybody_is_counted_once(database: Database) -> None:
         "invalid": 0,
         "forbidden": 0,
         "failed": 2,
+        "unverified": 0,
         "unknown": 2,
         "cancelled": 2,
         "pending": 2,
@@ -156,6 +157,25 @@ async def test_unreachable_people_are_named(database: Database) -> None:
         ("u3", "out_of_scope", None, "outside the app's visible range"),
         ("u4", "out_of_scope", None, "outside the app's visible range"),
     ]
+
+
+async def test_unverified_people_are_not_accepted_until_dingtalk_confirms_them(
+    database: Database,
+) -> None:
+    campaign = await campaigns.put(database, people=3, size=3)
+    ending = Ending(
+        Release(0, 1), task_id=7, called_at=NOW, accepted=3, unverified=["u1", "u2", "u3"]
+    )
+    async with database.write("x") as connection:
+        await chunks.release(connection, campaign, 1, NOW)
+        await chunks.settle(connection, campaign, [ending])
+    outcomes = (await Report(database).summary(campaign)).outcomes
+    assert (outcomes["accepted"], outcomes["unverified"]) == (0, 3)
+    assert {each[1:3] for each in await results(database, campaign)} == {("unverified", 7)}
+    calls = CampaignCalls(database)
+    [call] = await calls.confirmable(campaign, [0], since=NOW)
+    await calls.note_delivery(campaign, call, DeliveryReport(True, unread=["u1"], invalid=["u2"]))
+    assert await campaigns.outcomes(database, campaign) == {"u2": "invalid", "u3": "unverified"}
 
 
 async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None:

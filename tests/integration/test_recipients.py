@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from redis.asyncio import Redis
@@ -20,6 +21,7 @@ from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.context import Department, Member
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.message_recall import MessageRecall
+from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import Found
@@ -63,6 +65,12 @@ async def worker(
 ) -> AsyncIterator[OneWorker]:
     async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
         yield worker
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk is one that SQL has released."""
+    monkeypatch.setattr(CampaignCalls, "wants", AsyncMock(return_value=True))
 
 
 def message(*users: str, text: str = "hello", **fields: Any) -> MessageSend:
@@ -176,21 +184,30 @@ async def test_a_message_that_reaches_nobody_is_dead_and_names_the_people(
     assert sandbox.calls(api=SEND) == []
 
 
-@pytest.mark.parametrize("trouble", ["throttle", "error", "hang", "forbidden"])
-async def test_where_dingtalk_does_not_answer_they_are_sent_to(
+@pytest.mark.parametrize("trouble", ["error", "hang", "forbidden"])
+async def test_where_dingtalk_does_not_answer_they_are_sent_to_and_unverified(
     worker: OneWorker, sandbox: SandboxAdmin, trouble: str
 ) -> None:
     await sync(worker, sandbox, "u1")
     match trouble:
-        case "throttle":
-            sandbox.add_fault("throttle", api=USER)
         case "error":
             sandbox.add_fault("error", api=USER, code="-1")
         case "hang":
             sandbox.add_fault("reset_before", api=USER)
         case _:
             sandbox.add_fault("error", api=USER, code="60011")
-    assert outcome(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+    status = await sent(worker, message("u1", "nobody"))
+    assert outcome(status) == (2, [], [])
+    assert status.result is not None
+    assert status.result["unverified"] == ["nobody"]
+    details = await asyncio.to_thread(worker.client.details, status.id)
+    assert details.recipients == {"u1": "accepted", "nobody": "unverified"}
+
+
+async def test_a_throttled_look_up_is_repeated(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    await sync(worker, sandbox, "u1")
+    sandbox.add_fault("throttle", api=USER, count=1)
+    assert outcome(await sent(worker, message("u1", "nobody"))) == (1, ["nobody"], [])
 
 
 async def test_without_a_visible_range_only_existence_counts(
@@ -215,7 +232,10 @@ async def test_a_database_that_is_away_holds_no_message_up(
     people = worker.executor.resources.known_people
     monkeypatch.setattr("dingrelay_workers.recipients.checks.DATABASE_PATIENCE", 0.05)
     monkeypatch.setattr(people, "find", hangs)
-    assert outcome(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+    status = await sent(worker, message("u1", "nobody"))
+    assert outcome(status) == (2, [], [])
+    assert status.result is not None
+    assert status.result["unverified"] == ["u1", "nobody"]
 
 
 async def test_the_check_can_be_off(
@@ -237,7 +257,7 @@ async def test_a_sync_of_one_person_does_not_begin_the_check(
 
 
 async def test_a_campaign_names_the_people_that_it_leaves_out(
-    worker: OneWorker, sandbox: SandboxAdmin
+    worker: OneWorker, sandbox: SandboxAdmin, released: None
 ) -> None:
     sandbox.put_department(2, parent_id=1, name="sales")
     await sync(worker, sandbox, "u1", "u2")
@@ -254,6 +274,25 @@ async def test_a_campaign_names_the_people_that_it_leaves_out(
         OutcomeKind.UNKNOWN_USER: ["nobody"],
         OutcomeKind.OUT_OF_SCOPE: ["u2"],
     }
+
+
+async def test_the_limit_of_look_ups_leaves_nobody_unchecked(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, released: None
+) -> None:
+    """Calls that wait for their own limit are no failure of DingTalk's."""
+    rules = {"*": {"calls": ""}, "contacts.user": {"calls": "40/1s"}}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
+        await sync(worker, sandbox, *(f"u{number}" for number in range(14)))
+        jobs: list[str] = []
+        for number in range(14):
+            users = [f"u{number}", *(f"nobody{number}-{each}" for each in range(5))]
+            chunk = {"campaign": "c", "number": number, "users": users, "message": TEXT}
+            jobs.append(await worker.send(CampaignChunk.parse({**chunk, "lane": "bulk"})))
+        states = await asyncio.gather(*(worker.finish(job) for job in jobs))
+        results = [(await worker.status(job)).result or {} for job in jobs]
+    assert set(states) == {State.DONE}
+    assert [result["call"]["recipients"] for result in results] == [1] * 14
+    assert sum(len(result["unknown_user"]) for result in results) == 70
 
 
 async def test_jobs_that_share_a_call_leave_out_their_own(

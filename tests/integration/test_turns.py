@@ -75,7 +75,7 @@ class Lanes:
             costs,
             claim.sender,
             self.now,
-            woken=claim.id if claim.woken else "",
+            woken=claim.id if claim.turn else "",
             shared=claim.shared,
             recipients=users,
         )
@@ -277,7 +277,7 @@ async def test_jobs_behind_in_the_queue_are_claimed_by_workers_with_time(
     assert not await late(seconds=60)
     first, second = await late(), await late()
     assert [len(first), len(second), len(await late()), len(await late())] == [4, 4, 2, 0]
-    assert all(claim.woken for claim in first)
+    assert all(claim.turn for claim in first)
     assert await lanes.redis.zcard(turns.coming) == 10, "they have not had their calls"
 
 

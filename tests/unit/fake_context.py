@@ -62,12 +62,14 @@ class FakeMessages:
     users_per_call: int = 100
     unknown: set[str] = field(default_factory=set)
     outside: set[str] = field(default_factory=set)
+    unverified: set[str] = field(default_factory=set)
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
         return RecipientVerdict(
             [user for user in users if user not in self.unknown | self.outside],
             [user for user in users if user in self.unknown],
             [user for user in users if user in self.outside],
+            [user for user in users if user in self.unverified],
         )
 
     async def reserve(

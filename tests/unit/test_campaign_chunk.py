@@ -120,3 +120,12 @@ async def test_a_call_that_sql_does_not_want_is_not_made(ctx: FakeContext) -> No
     known = await run(chunk("u1"), ctx)
     ctx.campaigns.wanted = False
     assert await run(chunk("u1"), ctx) == known, "the answer of a call that was made is kept"
+
+
+async def test_people_that_no_look_up_shows_are_unverified(ctx: FakeContext) -> None:
+    ctx.messages.unverified, ctx.messages.unknown = {"u2"}, {"u3"}
+    assert (await run(chunk("u1", "u2", "u3"), ctx))["unverified"] == ["u2"]
+    ctx.remembered.clear()
+    repeat = await run(chunk("u1", "u2", "u3", repeated=True), ctx)
+    assert repeat["unverified"] == ["u2", "u3"]
+    assert len(ctx.messages.sent[1].users) == 3

@@ -56,7 +56,7 @@ async def test_a_call_counts_although_redis_is_away_by_then(answer: Any) -> None
 async def calls_of_the_month(api: Api, answer: Any, *, report: Any = None) -> int:
     """How many calls were counted after one to which DingTalk gave this answer."""
     claim: Any = SimpleNamespace(
-        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", woken=False, queue=""
+        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", turn="", queue=""
     )
     report = report or AsyncMock()
     limiter: Any = SimpleNamespace(

@@ -39,6 +39,7 @@ async def test_one_call_and_its_result(ctx: FakeContext) -> None:
         "unresolved": [],
         "duplicate_departments": [],
         "perhaps_duplicate": [],
+        "unverified": [],
         "invalid": [],
         "forbidden": [],
         "failed": [],
@@ -320,8 +321,25 @@ async def test_people_of_a_call_without_an_answer_are_in_its_repeat(ctx: FakeCon
     with pytest.raises(AnswerLost):
         await run(job, ctx)
     ctx.messages.unknown = {"u1"}
-    assert (await run(job, ctx))["accepted"] == 2
+    result = await run(job, ctx)
+    assert (result["accepted"], result["unverified"]) == (2, ["u1"])
     assert ctx.messages.sent[0] == ctx.messages.sent[1]
+
+
+@pytest.mark.parametrize(
+    ("confirm", "by_user"),
+    [
+        (False, {"u1": "unverified", "u2": "unverified"}),
+        (True, {"u1": "accepted", "u2": "invalid"}),
+    ],
+)
+async def test_a_confirmed_delivery_verifies_users(
+    ctx: FakeContext, confirm: bool, by_user: dict[str, str]
+) -> None:
+    ctx.messages.unverified = {"u1", "u2"}
+    ctx.messages.deliveries[1001] = [DeliveryReport(True, unread=["u1"], invalid=["u2"])]
+    await run(to("u1", "u2", confirm=confirm), ctx)
+    assert outcomes({"to": {"users": ["u1", "u2"]}}, ctx.remembered) == by_user
 
 
 @pytest.mark.parametrize(

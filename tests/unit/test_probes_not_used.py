@@ -157,7 +157,7 @@ async def probe_with(
 ) -> Any:
     """A job's call, which is the probe."""
     claim: Any = SimpleNamespace(
-        id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", woken=False, queue=""
+        id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", turn="", queue=""
     )
     nothing: Any = SimpleNamespace(claim_late=lambda *_: None)
     intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), close=lambda: None)

@@ -4,14 +4,20 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
+import pytest
+
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.limiter.turns import Turns
 
 
-async def test_calls_aside_leave_the_turn_to_the_call_that_it_is_for() -> None:
+@pytest.mark.parametrize("api", [apis.USER, apis.MESSAGE_SEND])
+async def test_calls_of_other_apis_leave_the_turn_to_the_one_that_it_is_for(api: Api) -> None:
+    turn = Turns("a", api.rule, "normal").coming
     claim: Any = SimpleNamespace(
-        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", woken=True, queue=""
+        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", turn=turn, queue=""
     )
     acquired: list[tuple[str, str]] = []
 
@@ -40,12 +46,9 @@ async def test_calls_aside_leave_the_turn_to_the_call_that_it_is_for() -> None:
         batches=nothing,
         intents=intents,
     )
-    with calls.aside():
-        await calls.send(Request(apis.USER))
-    await calls.send(Request(apis.MESSAGE_SEND))
-    await calls.send(Request(apis.MESSAGE_SEND))
-    assert acquired == [
-        (apis.USER.rule, ""),
-        (apis.MESSAGE_SEND.rule, "j"),
-        (apis.MESSAGE_SEND.rule, ""),
-    ]
+    for _ in range(2):
+        for each in (apis.USER, apis.MESSAGE_SEND):
+            await calls.send(Request(each))
+    woken = [(name, job) for name, job in acquired if job]
+    assert woken == [(api.rule, "j")]
+    assert acquired.index((api.rule, "j")) < 2

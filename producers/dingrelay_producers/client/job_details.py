@@ -105,7 +105,8 @@ def recall_of(details: JobDetails) -> MessageRecall:
     named = not _goes_alone(status.result or {})
     sent = [{"task_id": call["task_id"], "named": named} for call in made]
     # Whoever was left out may be in the same call for another message that they had first.
-    people = (user for user, outcome in details.recipients.items() if outcome == "accepted")
+    sent_to = ("accepted", "unverified")
+    people = (user for user, outcome in details.recipients.items() if outcome in sent_to)
     fields = {"message": status.id, "calls": sent, "users": sorted(people) if named else []}
     more = {"app": status.app, "lane": status.lane}
     return MessageRecall.parse({**fields, **more})

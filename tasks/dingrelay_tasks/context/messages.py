@@ -26,13 +26,15 @@ class RecipientVerdict:
     """Which users a work notification can reach; the rest surely gets nothing (API §2.1).
 
     Attributes:
-        unknown_user: DingTalk knows nobody with this userid.
+        unknown_user: DingTalk knows no user with this userid.
         out_of_scope: outside the app's visible range (API §11.11).
+        unverified: of `users`, those that could not be looked up: DingTalk or the directory is away.
     """
 
     users: list[str]
     unknown_user: list[str] = field(default_factory=list)
     out_of_scope: list[str] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,11 @@ class Messages(Protocol):
         ...
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
-        """Which of these users can be reached at all, as far as that is surely known."""
+        """Which of these users can be reached at all, as far as that is surely known.
+
+        Raises:
+            Wait: look-ups remain for the next run.
+        """
         ...
 
     async def reserve(

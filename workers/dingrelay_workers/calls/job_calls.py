@@ -1,8 +1,7 @@
 """One job's calls of DingTalk: each goes the same way, from the check to what the fleet is told."""
 
 import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 
 from dingrelay_producers.settings import Settings
@@ -95,7 +94,7 @@ class JobCalls:
         self._batches = batches
         self._member = member
         self._key = BatchKey(claim.batch_key, claim.lane)
-        self._woken = claim.id if claim.woken else ""
+        self._turn = claim.turn
         # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
         self._waited = max(0.0, (claim.time.at - claim.waiting) / 1000) if claim.waiting else 0.0
 
@@ -131,15 +130,6 @@ class JobCalls:
                 return await self._share(member)
             except BatchClosed:
                 continue
-
-    @contextmanager
-    def aside(self) -> Generator[None]:
-        """Calls that are not those for which the job was woken: its turn is kept for that one."""
-        woken, self._woken = self._woken, ""
-        try:
-            yield
-        finally:
-            self._woken = woken
 
     async def _check(self, api: Api) -> None:
         """Whether it may be called at all; a token is fetched before a slot is taken for it.
@@ -233,8 +223,8 @@ class JobCalls:
                 request=request,
                 sender=self._claim.sender,
                 waited=self._waited,
-                returning=self._claim.woken,
-                woken=self._woken,
+                returning=bool(self._claim.turn),
+                woken=self._claim.id if turns.coming == self._turn else "",
                 shared=shared,
                 host=api.dialect,
             )
@@ -254,7 +244,8 @@ class JobCalls:
             await self._limiter.forgone(grant)
             recipients = grant.costs.get("recipients", 0)
             grant = await self._slot(api, SlotRequest(recipients))
-        self._woken = ""
+        if Turns(self.app, api.rule, self._lane).coming == self._turn:
+            self._turn = ""
         left = time.monotonic()
         verdict = "lost"
         open_before = self.intents.open

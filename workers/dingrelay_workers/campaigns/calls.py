@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
 from dingrelay_tasks.context import CampaignCall, DeliveryReport
 from dingrelay_tasks.outcomes import CampaignDeleted
@@ -157,15 +157,22 @@ class CampaignCalls:
                 )
             )
             asked = set((people or "").split(","))
+            # People that the call was not for would be counted beside its own.
+            ours = [row for row in rows if row["userid"] in asked]
+            reached = asked & {*delivery.read, *delivery.unread, *had_it}
             await connection.execute(
                 delete(OutcomeRow).where(
                     OutcomeRow.campaign == campaign,
                     OutcomeRow.chunk == call.number,
-                    OutcomeRow.outcome.in_(_NOT_REACHED),
+                    or_(
+                        OutcomeRow.outcome.in_(_NOT_REACHED),
+                        and_(
+                            OutcomeRow.outcome == OutcomeKind.UNVERIFIED,
+                            OutcomeRow.userid.in_({*reached, *(row["userid"] for row in ours)}),
+                        ),
+                    ),
                 )
             )
-            # Whoever the call was not for would be counted beside its people.
-            ours = [row for row in rows if row["userid"] in asked]
             await insert_missing(connection, OutcomeRow, ours)
 
     async def taken(

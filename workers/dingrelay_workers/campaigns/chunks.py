@@ -89,6 +89,7 @@ class Ending:
 
     Attributes:
         left_out: outcome → who was left out so.
+        unverified: people in the call of whom nothing shows that they exist.
         error: class, code, message and hint, if no call was taken for it.
         lost: the error is that nothing is known of the job: that is no failure of DingTalk's.
     """
@@ -101,6 +102,7 @@ class Ending:
     left_out: Mapping[OutcomeKind, Sequence[str]] = field(
         default_factory=dict[OutcomeKind, Sequence[str]]
     )
+    unverified: Sequence[str] = ()
     error: Mapping[str, Any] | None = None
     lost: bool = False
 
@@ -259,6 +261,7 @@ def _outcomes(campaign: str, endings: Sequence[Ending]) -> list[dict[str, Any]]:
         OutcomeKind.DAILY_CAP: "had had the day's messages",
         OutcomeKind.UNKNOWN_USER: "DingTalk knows nobody with this userid",
         OutcomeKind.OUT_OF_SCOPE: "outside the app's visible range",
+        OutcomeKind.UNVERIFIED: "not in the directory, and DingTalk could not be asked",
     }
     return [
         {
@@ -269,7 +272,7 @@ def _outcomes(campaign: str, endings: Sequence[Ending]) -> list[dict[str, Any]]:
             "reason": reasons[outcome],
         }
         for ending in endings
-        for outcome, users in ending.left_out.items()
+        for outcome, users in {**ending.left_out, OutcomeKind.UNVERIFIED: ending.unverified}.items()
         for user in users
     ]
 

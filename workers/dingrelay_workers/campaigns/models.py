@@ -27,7 +27,7 @@ class ChunkState(StrEnum):
 
 
 class OutcomeKind(StrEnum):
-    """What became of a recipient, where the call was not accepted for them."""
+    """What became of a recipient, where the call was not simply accepted for them."""
 
     DUPLICATE = "duplicate"
     DAILY_CAP = "daily_cap"
@@ -36,6 +36,7 @@ class OutcomeKind(StrEnum):
     INVALID = "invalid"
     FORBIDDEN = "forbidden"
     FAILED = "failed"
+    UNVERIFIED = "unverified"
     UNKNOWN = "unknown"
     CANCELLED = "cancelled"
 

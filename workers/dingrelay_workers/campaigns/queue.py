@@ -116,6 +116,7 @@ def _ending(release: Release, result: CampaignChunkResult) -> Ending:
         accepted=call.recipients if call else 0,
         ambiguous=result.ambiguous,
         left_out=left_out,
+        unverified=result.unverified,
     )
 
 

@@ -11,13 +11,20 @@ from dingrelay_tasks.context import (
     RecipientVerdict,
     SentCall,
 )
+from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT
+from dingrelay_workers.dingtalk.errors import Throttled
 from dingrelay_workers.dingtalk.messages import WorkNotifications
+from dingrelay_workers.limiter.grant import Parked
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim
 
+LOOK_UPS = "look-ups"
+"""The step that remembers the look-ups of a run that had to wait: else a busy fleet would begin anew each time."""
+LOOK_UPS_KEPT_MS = 600_000
+"""How long they count."""
 MOST_RECIPIENTS = 5000
 """People that one call can reach, and that a minute may hold (API §2.1)."""
 
@@ -29,6 +36,7 @@ class JobMessages:
         self, claim: Claim, calls: JobCalls, resources: Resources, contacts: Contacts
     ) -> None:
         self._app = claim.app
+        self._steps = claim.steps
         self._run = claim.ownership
         self._intents = calls.intents
         self._redis = resources.redis
@@ -47,10 +55,16 @@ class JobMessages:
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
         """Which of these users can be reached at all, as far as that is surely known."""
-        with self._calls.aside():
+        kept = self._steps.get(LOOK_UPS, {"until": 0})
+        answers = kept["answers"] if self._time.now() < kept["until"] else {}
+        try:
             return await self._recipient_checks.check(
-                self._calls, self._contacts, self._time, users
+                self._calls, self._contacts, self._time, users, answers
             )
+        except (Parked, Throttled, Wait):
+            until = self._time.now() + LOOK_UPS_KEPT_MS
+            self._intents.finish(LOOK_UPS, {"until": until, "answers": answers})
+            raise
 
     async def reserve(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool

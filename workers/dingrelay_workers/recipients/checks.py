@@ -1,13 +1,15 @@
-"""Who of a message's people surely gets nothing of it, told before the call.
+"""Detects recipients that DingTalk would silently drop, before the call.
 
-The directory only says about which people DingTalk need not be asked: somebody may have joined since it was read.
-Whoever is not in it, or not where the app is visible, is asked about at DingTalk, and left out if that
-says so. Where the answer is not to be had, such as in an outage, they are sent to: DingTalk decides.
+People in the directory, where the app is visible, need no look-up. All others are looked up at DingTalk, since
+they may have joined after the last sync, and are left out if it does not know them. A look-up that waits for a
+limit makes the job wait; one that DingTalk does not answer, as in an outage, leaves the recipient `unverified`:
+they are in the call, and named.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from redis.asyncio import Redis
@@ -16,7 +18,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.context import Contacts, Member, RecipientVerdict
-from dingrelay_tasks.outcomes import OutOfScope
+from dingrelay_tasks.outcomes import OutOfScope, Wait
 from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT, VisibleRange
 from dingrelay_workers.dingtalk.calls import Calls
@@ -28,7 +30,7 @@ from dingrelay_workers.store.redis_time import RedisTime
 if TYPE_CHECKING:
     from dingrelay_workers.recipients.known_people import KnownPeople
 
-Reachability = Literal["reachable", "unknown_user", "out_of_scope"]
+Reachability = Literal["reachable", "unknown_user", "out_of_scope", "unverified"]
 
 KNOWN_FOR = 300.0
 """Seconds for which somebody who was found is not looked up again. Should they leave meanwhile,
@@ -37,13 +39,13 @@ ANSWERED_FOR = 60.0
 """Seconds for which somebody that DingTalk does not know is not looked up again, nor a department. Whoever is
 outside the range is so for as long as that was read within the last minute."""
 UNANSWERED_FOR = 30.0
-"""Seconds for which nobody of an app is looked up after DingTalk did not answer: they are sent to."""
+"""Back-off in seconds after a look-up that DingTalk did not answer; until then recipients are unverified."""
 MOST_KEPT = 50_000
 """People, and answers about them, that a process keeps at hand."""
 ASKS_FOR = 10.0
-"""Seconds for which one call's people are asked about; the rest is sent to."""
+"""Seconds for which one run of a job looks up recipients; the next run goes on with the rest."""
 DATABASE_PATIENCE = 2.0
-"""Seconds that a message waits for the directory; then it goes without a check."""
+"""Seconds that a message waits for the directory; then its recipients are unverified."""
 DATABASE_REST = 30.0
 """Seconds for which a directory that did not answer is not asked."""
 LOOK_FOR_SYNC = 10.0
@@ -116,31 +118,41 @@ class RecipientChecks:
             kept.clear()
 
     async def check(
-        self, calls: Calls, contacts: Contacts, now: RedisTime, users: Sequence[str]
+        self,
+        calls: Calls,
+        contacts: Contacts,
+        now: RedisTime,
+        users: Sequence[str],
+        answers: dict[str, Reachability],
     ) -> RecipientVerdict:
-        """Who of these people is to be sent to, and who surely would get nothing.
+        """Which recipients to send to, and which DingTalk would drop.
 
         Args:
             calls: asks DingTalk, as the app that sends.
             contacts: the same for people and departments.
             now: Redis's clock.
             users: userids.
+            answers: look-ups that earlier runs of the job made; those of this run are added.
 
         Raises:
-            Exception: what ends the run of the job, such as that it was cancelled.
+            Wait: there are more look-ups than one run makes.
+            Exception: one of `MINE`, such as that a look-up waits for its limit.
         """
         if self._off or not await self._is_synced(calls.app):
             return RecipientVerdict(list(users))
         visible = await self._ranges.of(calls, now)
         unconfirmed = await self._unconfirmed(calls.app, users, visible)
+        if time.monotonic() < self._rests_until:
+            return RecipientVerdict(list(users), unverified=list(unconfirmed))
         if not unconfirmed:
             return RecipientVerdict(list(users))
         saves = len(unconfirmed) == len({*users})
         lookup = _Lookup(calls, contacts, now, self._ranges, self._parents, saves=saves)
-        answers: dict[str, Reachability] = {}
         until = time.monotonic() + ASKS_FOR
-        for user in users:
-            if user in unconfirmed and time.monotonic() < until:
+        for user in unconfirmed:
+            if user not in answers:
+                if time.monotonic() >= until:
+                    raise Wait(timedelta(0), "looks up its recipients")
                 answers[user] = await self._reachability(calls.app, user, lookup, visible)
         return _verdict(calls.app, users, answers)
 
@@ -153,14 +165,14 @@ class RecipientChecks:
     async def _unconfirmed(
         self, app: str, users: Sequence[str], visible: VisibleRange | None
     ) -> Collection[str]:
-        """Those of the users that the directory does not show in the range."""
+        """Users that the directory does not show in the range, or may not, where it can't be read."""
         departments = None
         if visible is not None and visible.is_known and not visible.everybody:
             departments = visible.departments
         mark = frozenset({ROOT_DEPARTMENT}) if departments is None else departments
         unsure = [user for user in users if self._here.get(app, user) != mark]
         if not unsure or time.monotonic() < self._rests_until:
-            return ()
+            return unsure
         try:
             found = await asyncio.wait_for(
                 self._found(app, unsure, visible, departments), DATABASE_PATIENCE
@@ -168,10 +180,10 @@ class RecipientChecks:
         except Exception as error:  # noqa: BLE001 - whatever it is, the message goes on
             log.warning("recipients_unchecked", app=app, reason=type(error).__name__)
             self._rests_until = time.monotonic() + DATABASE_REST
-            return ()
+            return unsure
         for user in found:
             self._here.put(app, user, mark)
-        return {*unsure} - found
+        return [user for user in dict.fromkeys(unsure) if user not in found]
 
     async def _found(
         self,
@@ -191,17 +203,17 @@ class RecipientChecks:
         if known is not None:
             return known
         if self._unanswered.get(app, ""):
-            return "reachable"
+            return "unverified"
         try:
             found, seconds = await lookup.reachability(user, visible)
         except MINE:
             raise
-        except Exception as error:  # noqa: BLE001 - a limit, say, that is not the message's
+        except Exception as error:  # noqa: BLE001 - an outage, say: the message goes on
             log.info("recipient_check_failed", app=app, reason=type(error).__name__)
             about_one = isinstance(error, Permanent) or getattr(error, "code", "") == MALFORMED
             if not about_one:
                 self._unanswered.put(app, "", True)
-            return "reachable"
+            return "unverified"
         return self._answered.put(app, user, found, seconds=seconds)
 
 
@@ -228,7 +240,7 @@ class _Lookup:
     async def reachability(
         self, user: str, visible: VisibleRange | None
     ) -> tuple[Reachability, float]:
-        """Whether DingTalk says that somebody gets nothing, and for how many seconds that is used."""
+        """Whether a message reaches a user, and for how many seconds that answer counts."""
         member = None
         try:
             member = await self._contacts.user(user)
@@ -239,7 +251,9 @@ class _Lookup:
         if _sees(user, visible):
             return "reachable", KNOWN_FOR
         fresh, seconds = await self._ranges.fresh(self._calls, self._now, saves=self._saves)
-        if fresh is None or _sees(user, fresh) or await self._is_below(member, fresh):
+        if fresh is None:
+            return "unverified", ANSWERED_FOR
+        if _sees(user, fresh) or await self._is_below(member, fresh):
             return "reachable", KNOWN_FOR
         return "out_of_scope", seconds
 
@@ -303,10 +317,15 @@ def _sees(user: str, visible: VisibleRange | None) -> bool:
 
 
 def _verdict(app: str, users: Sequence[str], answers: dict[str, Reachability]) -> RecipientVerdict:
-    def those(what: Reachability) -> list[str]:
-        return [user for user in users if answers.get(user, "reachable") == what]
+    def those(*what: Reachability) -> list[str]:
+        return [user for user in users if answers.get(user, "reachable") in what]
 
-    verdict = RecipientVerdict(those("reachable"), those("unknown_user"), those("out_of_scope"))
+    verdict = RecipientVerdict(
+        those("reachable", "unverified"),
+        those("unknown_user"),
+        those("out_of_scope"),
+        those("unverified"),
+    )
     for reason in REASONS_LEFT_OUT:
         left_out: list[str] = getattr(verdict, reason)
         if left_out:

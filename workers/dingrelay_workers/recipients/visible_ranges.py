@@ -16,8 +16,8 @@ from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.app_scope import VisibleRange, visible_range
 from dingrelay_workers.dingtalk.calls import Calls
-from dingrelay_workers.dingtalk.errors import DingTalkError, Final
-from dingrelay_workers.limiter.grant import Draining
+from dingrelay_workers.dingtalk.errors import DingTalkError, Final, Throttled
+from dingrelay_workers.limiter.grant import Draining, Parked
 from dingrelay_workers.store.redis_time import RedisTime
 
 FRESH_MS = 60_000
@@ -35,8 +35,8 @@ the range or its answers are. After that people are sent to, unless that saves a
 LARGEST = 512 * 1024
 """Characters of a range that is kept; by a larger one nobody is left out."""
 
-MINE = (Cancelled, Draining, OwnershipLost, RedisError)
-"""What ends the run of the job that asks. Whatever else keeps an answer from coming is not its concern."""
+MINE = (Cancelled, Draining, OwnershipLost, Parked, RedisError, Throttled)
+"""What ends the run of the job that asks: it is ours, as is the wait for a limit. The job survives other errors."""
 
 log = get_logger("dingrelay.recipients")
 
@@ -160,7 +160,7 @@ class VisibleRanges:
             found = await visible_range(calls)
         except MINE:
             raise
-        except Exception as error:  # noqa: BLE001 - a limit, say, that is not the message's
+        except Exception as error:  # noqa: BLE001 - an outage, say: the message goes on
             log.info("visible_range_unreadable", app=calls.app, reason=str(error))
             refused = isinstance(error, Final) or (
                 isinstance(error, DingTalkError) and error.code == MALFORMED

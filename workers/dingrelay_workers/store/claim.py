@@ -36,7 +36,7 @@ class Claim:
         requeued: a person had it carried on since that call left.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
-        woken: it was parked, and woken in its sender's turn.
+        turn: the lane where it was parked and woken in its sender's turn (`Turns.coming`), or empty.
         queue: that its wake-ups come from.
         time: Redis's clock, since the claim.
         started: when a worker first had it, in ms; 0 if that is not known.
@@ -67,7 +67,7 @@ class Claim:
     time: RedisTime = field(compare=False)
     losses: int = 0
     requeued: bool = False
-    woken: bool = False
+    turn: str = ""
     queue: str = ""
     started: int = 0
     failures: Failures = field(default_factory=Failures)
@@ -175,7 +175,7 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         time=RedisTime(now),
         losses=int(fields.get("losses", 0)),
         requeued="requeued" in fields,
-        woken="turn" in fields,
+        turn=fields.get("turn", ""),
         queue=fields["queue"],
         started=int(fields.get("started", 0)),
         failures=Failures.read(json.loads(fields.get("failures", "{}"))),
