@@ -12,7 +12,7 @@ from sqlalchemy import text, update
 from conftest import wait_until_async
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
 from dingrelay_producers.gateway.backend.access import KEY_ID, Grant, Rate
-from dingrelay_workers.api_keys import cache
+from dingrelay_workers.api_keys import cache, secret
 from dingrelay_workers.api_keys.models import ApiKeyRow
 from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database
@@ -134,7 +134,8 @@ async def test_both_secrets_are_taken_while_a_rotation_overlaps(
 
     async with database.write("test") as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
-        await connection.execute(update(ApiKeyRow).values(old_until=past))
+        old = {secret.digest(*first.text.split(".")): past.isoformat()}
+        await connection.execute(update(ApiKeyRow).values(old_secrets=old))
     other_gateway = SqlKeyStore(database, patience=PATIENCE)
     assert await other_gateway.verify(first.text) is None
     assert await other_gateway.verify(second.text) == first.key
@@ -142,15 +143,29 @@ async def test_both_secrets_are_taken_while_a_rotation_overlaps(
     await other_gateway.close()
 
 
-async def test_the_secret_before_the_last_is_taken_no_more(keys: SqlKeyStore) -> None:
+async def test_a_second_rotation_ends_no_secret_that_clients_use(keys: SqlKeyStore) -> None:
     first = await keys.create(CRM)
-    second = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
-    third = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
-    assert await keys.verify(first.text) is None
-    assert await keys.verify(second.text) == await keys.verify(third.text) == first.key
+    hour = timedelta(hours=1)
+    made = [first, *[await keys.rotate(first.key.id, overlap=hour) for _ in range(10)]]
+    for each in made:
+        assert await keys.verify(each.text) == first.key
+    with pytest.raises(KeyConflict, match="10 old secrets"):
+        await keys.rotate(first.key.id, overlap=hour)
     last = await keys.rotate(first.key.id, overlap=timedelta())
-    assert await keys.verify(third.text) is None
+    assert [await keys.verify(each.text) for each in made] == [None] * len(made)
     assert await keys.verify(last.text) == first.key
+
+
+async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: SqlKeyStore) -> None:
+    first = await keys.create(CRM)
+    ends = [
+        (await keys.rotate(first.key.id, overlap=timedelta(hours=hours))).old_secret_until
+        for hours in (9, 1)
+    ]
+    assert ends[0]
+    assert ends[1]
+    assert ends[1] < ends[0]
+    assert (await keys.get(first.key.id)).old_secret_until == ends[1]
 
 
 async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from redis import Redis
 from sqlalchemy import update
 
 import campaigns
@@ -361,22 +360,6 @@ def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
         done = gateway.ask("POST", f"{place}/{verb}", key=keys["bulk"])
         with Client(settings) as client:
             assert client.status(done.json["ids"][0]).lane == "bulk"
-
-
-def test_a_key_used_for_another_test_is_refused(
-    gateway: GatewayClient, keys: dict[str, str], valkey_url: str
-) -> None:
-    place = gateway.ask("POST", "/v1/campaigns", NEWS, key=keys["crm"]).headers["Location"]
-
-    def test(user: str) -> Reply:
-        body = {"users": [user]}
-        return gateway.ask("POST", f"{place}/test", body, key=keys["crm"], Idempotency_Key="one")
-
-    assert test("u8").status == 202
-    with Redis.from_url(valkey_url) as redis:
-        # Its answer is forgotten before the job's record is.
-        redis.delete(*redis.keys("dingrelay:idempotency:*"))
-    assert test("u9").status == 409
 
 
 def test_a_silent_database_is_reported_in_time(

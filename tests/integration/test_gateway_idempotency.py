@@ -1,15 +1,31 @@
-"""``Idempotency-Key`` where connections break and requests meet."""
+"""``Idempotency-Key`` on every route that changes something, also where gateways die and requests meet."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 
+from dingrelay_producers.gateway.backend.access import Grant
+from dingrelay_producers.gateway.http.routes import NDJSON
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import scripts
 from dingrelay_producers.store.scripts import Script
+from dingrelay_workers.campaigns.backend import SqlBackend
+from dingrelay_workers.gateway_backend import GatewayBackend
+from forms import BOUNDARY, form
+from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
 ENTRY = "dingrelay:idempotency:drk_crm000000000:x"
 BEGIN = Script.load("dingrelay_producers.store", "once_begin")
+END = Script.load("dingrelay_producers.store", "once_end")
+
+TEXT = {"msgtype": "text", "text": {"content": "hello"}}
+MESSAGE = {"to": {"users": ["u1"]}, "message": TEXT}
+NEWS = {"name": "news", "message": TEXT, "users": ["u1", "u2"]}
+KEY = {"name": "shop", "scopes": ["messages:write"]}
+WEBHOOK = {"name": "shop", "url": "https://shop.example/", "types": ["job.done"]}
 
 
 @pytest.fixture
@@ -18,14 +34,202 @@ def redis(valkey_url: str) -> Iterator[Redis]:
         yield redis
 
 
+@pytest.fixture
+def settings(valkey_url: str, sqlite_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+
+
+@pytest.fixture
+def keys(settings: Settings) -> dict[str, str]:
+    grants = [
+        Grant(name="all", scopes=frozenset({"*"})),
+        Grant(name="crm", scopes=frozenset({"*"}), sender="crm"),
+    ]
+    return stored_keys(settings, grants)
+
+
+@pytest.fixture
+def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
+    with gateway_thread(settings, GatewayBackend(settings)) as client:
+        yield client
+
+
 def begin(redis: Redis, digest: str, attempt: str) -> list[bytes]:
-    answer: list[bytes] = scripts.run(redis, BEGIN.call([ENTRY], [digest, attempt, 3_000]))
+    call = BEGIN.call([ENTRY], [digest, attempt, 60_000, 100_000])
+    answer: list[bytes] = scripts.run(redis, call)
     return answer
 
 
+def end(redis: Redis, attempt: str, *verb: str | int) -> None:
+    assert scripts.run(redis, END.call([ENTRY], [attempt, *verb])) == 1
+
+
 def test_a_request_that_lost_the_answer_of_redis_has_begun(redis: Redis) -> None:
-    """The connection's second try is not told that somebody else is at it, which is itself."""
-    assert begin(redis, "request", "mine") == [b"begun"]
-    assert begin(redis, "request", "mine") == [b"begun"]
+    assert begin(redis, "request", "mine") == [b"begun", b"mine"]
+    assert begin(redis, "request", "mine") == [b"begun", b"mine"]
     assert begin(redis, "request", "another's") == [b"under way"]
     assert begin(redis, "another", "another's") == [b"other"]
+
+
+def test_what_a_key_makes_has_one_name_until_the_key_ends(redis: Redis) -> None:
+    begin(redis, "request", "first")
+    end(redis, "first", "failed")
+    assert begin(redis, "request", "second") == [b"begun", b"first"]
+    # Nothing says that the first attempt made nothing, so the key still names this request.
+    end(redis, "second", "refused")
+    assert begin(redis, "another", "third") == [b"other"]
+    assert begin(redis, "request", "third") == [b"begun", b"first"]
+    end(redis, "third", "answered", 200, "{}", "answer")
+    assert begin(redis, "request", "fourth") == [b"done", b"first", b"200", b"{}", b"answer"]
+    redis.delete(ENTRY)
+    begin(redis, "wrong", "fifth")
+    end(redis, "fifth", "refused")
+    assert begin(redis, "right", "sixth") == [b"begun", b"sixth"]
+
+
+def upload(gateway: GatewayClient, key: str, rows: bytes, boundary: bytes, once: str) -> Reply:
+    fields = {name: value for name, value in NEWS.items() if name != "users"}
+    body = b"".join(form(fields, recipients=rows)).replace(BOUNDARY.encode(), boundary)
+    content_type = f"multipart/form-data; boundary={boundary.decode()}"
+    path = "/v1/campaigns"
+    return gateway.ask("POST", path, body, key=key, Content_Type=content_type, Idempotency_Key=once)
+
+
+def test_each_change_is_made_once(
+    gateway: GatewayClient, keys: dict[str, str], redis: Redis
+) -> None:
+    """Repeated with its key each request gets its first answer, and another request is refused."""
+    key = keys["all"]
+
+    def twice(method: str, path: str, body: object = None) -> Reply:
+        once = {"Idempotency_Key": f"{method} {path}".replace(" ", "-")}
+        first = gateway.ask(method, path, body, key=key, **once)
+        assert first.status < 300, (path, first.content)
+        again = gateway.ask(method, path, body, key=key, **once)
+        assert again.headers["Idempotent-Replayed"] == "true", path
+        assert (again.status, again.content) == (first.status, first.content)
+        assert again.headers.get("Location") == first.headers.get("Location")
+        other = gateway.ask(method, f"{path}?x=1", body, key=key, **once)
+        assert other.status == 422, path
+        return first
+
+    job = twice("POST", "/v1/messages", MESSAGE).json["id"]
+    for verb in ("cancel", "requeue"):
+        twice("POST", f"/v1/jobs/{job}/{verb}")
+    redis.hset(redis_keys.job(job), "state", "unknown")
+    twice("POST", f"/v1/jobs/{job}/resolve", {"sent": True})
+    approval = twice(
+        "POST", "/v1/approvals", {"process_code": "P", "originator": "u1", "form": {"a": "b"}}
+    )
+    redis.hset(redis_keys.job(approval.json["id"]), "state", "dead")
+    twice("POST", f"/v1/jobs/{approval.json['id']}/discard")
+    for verb, body in (
+        ("terminate", {}),
+        ("agree", {"user": "u1"}),
+        ("comment", {"user": "u1", "text": "x"}),
+    ):
+        twice("POST", f"/v1/approvals/i-1/{verb}", body)
+    campaign = twice("POST", "/v1/campaigns", NEWS).headers["Location"]
+    for verb in ("start", "pause", "resume", "cancel", "recall"):
+        twice("POST", f"{campaign}/{verb}")
+    twice("DELETE", campaign)
+    webhook = twice("POST", "/v1/webhooks", WEBHOOK).headers["Location"]
+    for verb in ("pause", "resume", "rotate"):
+        twice("POST", f"{webhook}/{verb}")
+    twice("DELETE", webhook)
+    issued = twice("POST", "/v1/keys", KEY)
+    place = issued.headers["Location"]
+    rotated = twice("POST", f"{place}/rotate")
+    for text in (issued.json["key"], rotated.json["key"]):
+        assert gateway.ask("POST", "/v1/messages", MESSAGE, key=text).status == 202
+    twice("POST", f"{place}/revoke")
+    lists = [gateway.ask("GET", f"/v1/{name}", key=key).json[name] for name in ("keys", "webhooks")]
+    assert [len(each) for each in lists] == [3, 0]
+    secrets = [
+        issued.json["key"].partition(".")[2],
+        rotated.json["key"].partition(".")[2],
+        "whsec_",
+    ]
+    for entry in redis.scan_iter("dingrelay:idempotency:*"):
+        kept = str(redis.hgetall(entry))
+        assert not any(secret in kept for secret in secrets), "no secret is kept in clear"
+
+
+def test_lines_are_enqueued_once_however_they_come(
+    gateway: GatewayClient, keys: dict[str, str], redis: Redis
+) -> None:
+    lines = [json.dumps({**MESSAGE, "to": {"users": [f"u{number}"]}}) for number in range(3)]
+
+    def send(lines: list[str], once: str = "k") -> list[dict[str, object]]:
+        body = "\n".join(lines).encode()
+        reply = gateway.ask(
+            "POST", "/v1/jobs", body, key=keys["all"], Content_Type=NDJSON, Idempotency_Key=once
+        )
+        assert reply.status == 200, reply.content
+        return [json.loads(line) for line in reply.content.splitlines()]
+
+    first = send(lines)
+    assert len({each["id"] for each in first}) == 3
+    assert send(lines) == first
+    changed = send([lines[0], lines[2]])
+    assert [each.get("id") for each in changed] == [first[0]["id"], None]
+    assert "another payload" in str(changed[1]["error"])
+    assert len(redis.keys("dingrelay:job:*")) == 3
+    assert send(lines, "k2") != first
+    named = [json.dumps({**MESSAGE, "idempotency_key": "order-1"})]
+    assert send(named, "k3") == send(named, "k4")
+
+
+def test_a_line_with_the_key_of_another_sender_is_refused(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    line = json.dumps({**MESSAGE, "idempotency_key": "order-1"}).encode()
+    ours, theirs = (
+        json.loads(
+            gateway.ask("POST", "/v1/jobs", line, key=keys[name], Content_Type=NDJSON).content
+        )
+        for name in ("all", "crm")
+    )
+    assert gateway.ask("GET", f"/v1/jobs/{ours['id']}", key=keys["all"]).status == 200
+    assert theirs["error"]["status"] == 409, theirs
+
+
+def test_a_form_is_the_same_whatever_its_boundary(
+    gateway: GatewayClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, rows = keys["all"], b"userid\nu1\nu2\n"
+    first = upload(gateway, key, rows, b"b1", "one")
+    assert first.status == 201, first.content
+    assert upload(gateway, key, rows, b"b2", "one").content == first.content
+    assert upload(gateway, key, rows + b"u3\n", b"b1", "one").status == 422
+
+    # The answer is lost after the draft is stored: a repetition finds the draft.
+    original = SqlBackend.status
+
+    async def lost(backend: SqlBackend, campaign: str) -> object:
+        monkeypatch.setattr(SqlBackend, "status", failed)
+        return await original(backend, campaign)
+
+    async def failed(backend: SqlBackend, campaign: str) -> None:
+        monkeypatch.setattr(SqlBackend, "status", original)
+        raise TimeoutError
+
+    monkeypatch.setattr(SqlBackend, "status", lost)
+    assert upload(gateway, key, rows, b"b1", "two").status == 503
+    assert upload(gateway, key, rows, b"b1", "two").status == 201
+    assert len(gateway.ask("GET", "/v1/campaigns", key=key).json["campaigns"]) == 2
+
+
+def test_a_key_whose_life_is_over_names_a_new_request(
+    gateway: GatewayClient, keys: dict[str, str], redis: Redis
+) -> None:
+    def send() -> str:
+        reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=keys["all"], Idempotency_Key="one")
+        assert reply.status == 202
+        return str(reply.json["id"])
+
+    first = send()
+    assert send() == first
+    (entry,) = redis.keys("dingrelay:idempotency:*")
+    redis.delete(entry)
+    assert send() != first

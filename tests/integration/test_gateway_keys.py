@@ -61,11 +61,15 @@ def test_a_key_is_made_used_rotated_and_revoked(
         assert gateway.ask("GET", place, key=text).status == 200
     bare = gateway.ask("POST", f"{place}/rotate", key=keys["all"])
     assert bare.status == 200
+    for text in (made.json["key"], rotated.json["key"], bare.json["key"]):
+        assert gateway.ask("GET", place, key=text).status == 200
+    ended = gateway.ask("POST", f"{place}/rotate", {"overlap": "0s"}, key=keys["all"])
     assert gateway.ask("GET", place, key=made.json["key"]).status == 401
+    assert gateway.ask("GET", place, key=bare.json["key"]).status == 401
 
     revoked = gateway.ask("POST", f"{place}/revoke", key=keys["all"])
     assert revoked.json["state"] == "revoked"
-    assert gateway.ask("GET", place, key=bare.json["key"]).status == 401
+    assert gateway.ask("GET", place, key=ended.json["key"]).status == 401
     again = gateway.ask("POST", f"{place}/rotate", key=keys["all"])
     assert (again.status, again.json["type"]) == (409, "urn:dingrelay:problem:conflict")
 

@@ -201,8 +201,8 @@ class CampaignStatus:
 class Backend(Protocol):
     """What keeps campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean."""
 
-    async def create(self, plan: Plan) -> CreatedCampaign:
-        """Store a draft. Reading a file holds up the event loop."""
+    async def create(self, plan: Plan, campaign: str | None = None) -> CreatedCampaign:
+        """Store a draft, with this id if one is given. Reading a file holds up the event loop."""
         ...
 
     async def preview(self, plan: Plan | str) -> CampaignPreview:

@@ -431,9 +431,9 @@ def member_count(app: str) -> str:
 
 
 def idempotency(key_id: str, digest: str) -> str:
-    """Hash: a request with an ``Idempotency-Key`` (its digest), and its answer.
+    """Hash: a request with an ``Idempotency-Key`` (its digest), the name of what it makes, and its answer.
 
-    TTL: seconds while it is under way, then ``DINGRELAY_GATEWAY_IDEMPOTENCY_TTL``.
+    TTL: ``DINGRELAY_GATEWAY_IDEMPOTENCY_TTL`` from its first attempt on.
     """
     return f"{PREFIX}idempotency:{key_id}:{digest}"
 

@@ -9,7 +9,12 @@ from dingrelay_workers.database.base import Base, Utc
 
 
 class ApiKeyRow(Base):
-    """An API key, live or not. `digest` and `old_digest` are those of `secret.digest`."""
+    """An API key, live or not.
+
+    Attributes:
+        digest: of its secret, as `secret.digest` makes it.
+        old_secrets: the digests of the secrets before it → until when each is taken, ISO 8601.
+    """
 
     __tablename__ = "api_keys"
 
@@ -21,8 +26,7 @@ class ApiKeyRow(Base):
     sender: Mapped[str] = mapped_column(String(64))
     rate: Mapped[str | None] = mapped_column(String(32))
     digest: Mapped[str] = mapped_column(String(64))
-    old_digest: Mapped[str | None] = mapped_column(String(64))
-    old_until: Mapped[datetime | None] = mapped_column(Utc)
+    old_secrets: Mapped[dict[str, str]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(Utc)
     expires_at: Mapped[datetime | None] = mapped_column(Utc)
     revoked_at: Mapped[datetime | None] = mapped_column(Utc)

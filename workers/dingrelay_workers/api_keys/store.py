@@ -30,6 +30,9 @@ PATIENCE = 1.5
 
 _WRITER = "api keys"
 
+MOST_OLD_SECRETS = 10
+"""Secrets of a key that are taken beside its present one."""
+
 
 class SqlKeyStore:
     """A `dingrelay_producers.gateway.backend.access.KeyStore`.
@@ -89,6 +92,7 @@ class SqlKeyStore:
             **columns(grant),
             "id": key_id,
             "digest": secret.digest(key_id, text),
+            "old_secrets": {},
             "created_at": datetime.now(UTC),
         }
         async with self._writing() as connection:
@@ -110,22 +114,30 @@ class SqlKeyStore:
         return [StoredKey.of(row).status(now) for row in rows]
 
     async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
-        """Give it a new secret; the one before is taken for so long, and older ones no more."""
+        """Give it a new secret; those before are taken for so long, older ones no longer than before.
+
+        So a rotation that is repeated ends no secret that clients use.
+        """
         text, now = secret.new_secret(), datetime.now(UTC)
-        until = now + overlap if overlap > timedelta() else None
+        until = now + overlap
         async with self._writing() as connection:
             stored = await _stored(connection, key_id)
             if end := stored.end(now):
                 raise KeyConflict(key_id, f"{end}; create another")
+            old = {**stored.old(now), stored.digest: until} if overlap else {}
+            if len(old) > MOST_OLD_SECRETS:
+                problem = f"has {MOST_OLD_SECRETS} old secrets; an overlap of 0s ends them"
+                raise KeyConflict(key_id, problem)
             await _change(
                 connection,
                 key_id,
                 digest=secret.digest(key_id, text),
-                old_digest=stored.digest if until else None,
-                old_until=until,
+                old_secrets={each: min(end, until).isoformat() for each, end in old.items()},
             )
         self._cache.forget(key_id)
-        return IssuedKey(stored.key, f"{key_id}.{text}", old_secret_until=until)
+        return IssuedKey(
+            stored.key, f"{key_id}.{text}", old_secret_until=until if overlap else None
+        )
 
     async def revoke(self, key_id: str) -> KeyStatus:
         """Refuse it from now on."""

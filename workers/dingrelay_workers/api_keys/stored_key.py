@@ -1,5 +1,6 @@
 """An API key as the database has it: what it may do, and what its secrets are checked against."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, cast
@@ -17,7 +18,7 @@ class StoredKey:
 
     Attributes:
         digest: of its secret.
-        old_digest: of the one before, which is taken until `old_until`.
+        old_secrets: the digests of those before → until when each is taken.
     """
 
     key: ApiKey
@@ -25,8 +26,7 @@ class StoredKey:
     used_at: datetime | None
     revoked_at: datetime | None
     digest: str = field(repr=False)
-    old_digest: str | None = field(repr=False)
-    old_until: datetime | None
+    old_secrets: Mapping[str, datetime] = field(repr=False)
 
     @classmethod
     def of(cls, row: RowMapping) -> Self:
@@ -46,8 +46,10 @@ class StoredKey:
             used_at=row["used_at"],
             revoked_at=row["revoked_at"],
             digest=row["digest"],
-            old_digest=row["old_digest"],
-            old_until=row["old_until"],
+            old_secrets={
+                digest: datetime.fromisoformat(until)
+                for digest, until in row["old_secrets"].items()
+            },
         )
 
     def end(self, now: datetime) -> str:
@@ -59,21 +61,24 @@ class StoredKey:
         return ""
 
     def takes(self, given: str, now: datetime) -> bool:
-        """Whether this is the digest of its secret, or of the one before while that is taken too."""
-        # Both are compared whatever comes of the first, so that the time tells neither apart.
-        new = secret.matches(self.digest, given)
-        old = secret.matches(self.old_digest or self.digest, given)
-        return new or (old and self.old_until is not None and self.old_until > now)
+        """Whether this is the digest of its secret, or of one before that is taken still."""
+        # All are compared, so that the time tells none from another.
+        matching = [secret.matches(each, given) for each in (self.digest, *self.old(now))]
+        return any(matching)
+
+    def old(self, now: datetime) -> Mapping[str, datetime]:
+        """The secrets before the present one that are taken still."""
+        return {digest: until for digest, until in self.old_secrets.items() if until > now}
 
     def status(self, now: datetime) -> KeyStatus:
         """What a list shows of it."""
-        overlaps = self.old_until is not None and self.old_until > now and not self.end(now)
+        ends = [] if self.end(now) else [*self.old(now).values()]
         return KeyStatus(
             key=self.key,
             created_at=self.created_at,
             used_at=self.used_at,
             revoked_at=self.revoked_at,
-            old_secret_until=self.old_until if overlaps else None,
+            old_secret_until=max(ends, default=None),
         )
 
 

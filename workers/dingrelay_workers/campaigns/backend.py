@@ -49,11 +49,13 @@ class SqlBackend:
             opened_services, settings, migrated=migrated, busy_timeout_ms=busy_timeout_ms
         )
 
-    async def create(self, plan: Plan) -> CreatedCampaign:
-        """Store a draft."""
+    async def create(self, plan: Plan, campaign: str | None = None) -> CreatedCampaign:
+        """Store a draft, with this id if one is given."""
         spec = CampaignSpec.of(plan)
         async with self._store() as store:
-            created = await store.create(spec, _audience(plan), malformed=plan.malformed)
+            created = await store.create(
+                spec, _audience(plan), campaign=campaign, malformed=plan.malformed
+            )
         return CreatedCampaign(
             id=created.campaign.id,
             excluded=created.excluded,

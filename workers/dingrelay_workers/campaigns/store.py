@@ -11,12 +11,12 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.client.campaign_backend import ALL, Chosen
 from dingrelay_producers.client.malformed_rows import Malformed
-from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
@@ -85,6 +85,7 @@ class CampaignStore:
         spec: CampaignSpec,
         audience: Audience,
         *,
+        campaign: str | None = None,
         malformed: OnMalformed = "refuse",
         on_malformed: Callable[[Malformed], None] | None = None,
         on_rows: Callable[[int], None] | None = None,
@@ -95,6 +96,7 @@ class CampaignStore:
         Args:
             spec: what is sent, and how.
             audience: its people.
+            campaign: its id; a new one by default.
             malformed: as `audience.gather`, and so are the next two.
             on_malformed: is told each malformed row.
             on_rows: is told how many rows were looked at.
@@ -103,7 +105,9 @@ class CampaignStore:
         Raises:
             MalformedRecipients: there are malformed rows, and they are refused.
             ContractError: the audience is wrong, or nobody is left of it.
+            CampaignConflict: one with this id is being made.
         """
+        campaign = campaign or str(uuid.uuid4())
         async with gather(
             self.database,
             spec.app,
@@ -114,9 +118,9 @@ class CampaignStore:
             on_rows=on_rows,
         ) as gathered:
             with spans.span("create campaign", "INTERNAL") as span:
-                campaign = await self._write(spec, gathered, on_written)
-                span.set_attributes({"dingrelay.app": spec.app, "dingrelay.campaign": campaign.id})
-        return Created(campaign, gathered.excluded, tuple(gathered.first_malformed))
+                row = await self._write(campaign, spec, gathered, on_written)
+                span.set_attributes({"dingrelay.app": spec.app, "dingrelay.campaign": campaign})
+        return Created(row, gathered.excluded, tuple(gathered.first_malformed))
 
     async def get(self, campaign: str) -> CampaignRow:
         """The campaign with this id.
@@ -176,6 +180,7 @@ class CampaignStore:
 
     async def _write(
         self,
+        campaign: str,
         spec: CampaignSpec,
         gathered: Gathered,
         on_written: Callable[[int, int], None] | None,
@@ -184,7 +189,6 @@ class CampaignStore:
         await self._delete_leftovers()
         size = spec.users_per_call
         people = gathered.recipients
-        campaign = str(uuid.uuid4())
         bits = bits_for(people)
         row = {
             "id": campaign,
@@ -213,6 +217,9 @@ class CampaignStore:
         try:
             async with self.database.write(f"campaign {campaign}") as connection:
                 await connection.execute(insert(CampaignRow), row)
+        except IntegrityError:
+            raise CampaignConflict(campaign, "is being created") from None
+        try:
             written = Written(people, on_written)
             while await self._write_some(campaign, pages, written):
                 await self.database.let_others_write()

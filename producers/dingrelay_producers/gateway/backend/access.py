@@ -184,7 +184,7 @@ class KeyStatus:
     Attributes:
         used_at: its last use, to about a minute; None for never.
         revoked_at: since when it is refused; None while it is not.
-        old_secret_until: until when the secret before its last rotation is taken too.
+        old_secret_until: until when secrets before its last rotation are taken too.
     """
 
     key: ApiKey
@@ -201,7 +201,7 @@ class IssuedKey:
     Attributes:
         key: without the secret.
         text: what a client presents, ``drk_….…``; no repr shows it.
-        old_secret_until: after a rotation, until when the secret before it is taken too.
+        old_secret_until: after a rotation, until when the secrets before it are taken too.
     """
 
     key: ApiKey
@@ -251,11 +251,11 @@ class KeyStore(Protocol):
         ...
 
     async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
-        """Give it a new secret; the old one is taken for so long as well.
+        """Give it a new secret; the old ones are taken for so long as well, at most.
 
         Raises:
             KeyNotFound: there is none.
-            KeyConflict: it is revoked or has expired.
+            KeyConflict: it is revoked or has expired, or has too many old ones.
         """
         ...
 

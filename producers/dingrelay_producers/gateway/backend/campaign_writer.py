@@ -30,14 +30,14 @@ class CampaignWriter:
         self._backend = backend
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="campaign")
 
-    async def create(self, plan: Plan) -> CreatedCampaign:
-        """Store a draft, even if whoever asked goes away meanwhile.
+    async def create(self, plan: Plan, campaign: str | None = None) -> CreatedCampaign:
+        """Store a draft, with this id if one is given, even if the caller goes away.
 
         Raises:
             ContractError: the plan is wrong; it names the field, or the lines.
             ServiceUnavailable: the database can't be used.
         """
-        return await self._run(lambda: self._backend().create(plan))
+        return await self._run(lambda: self._backend().create(plan, campaign))
 
     async def preview(self, plan: Plan) -> CampaignPreview:
         """What a campaign would take; raises as `create`."""

@@ -49,15 +49,25 @@ class Records:
 
     async def states(self, job_ids: Sequence[str]) -> list[State | None]:
         """The states of these jobs; None where there is no record."""
-        async with asking():
-            pipe = self._redis.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipe.hget(keys.job(job_id), "state")
-            found: list[bytes | None] = await pipe.execute()
+        found = await self._field("state", job_ids)
         return [
             None if state is None else state_of(job_id, state)
             for job_id, state in zip(job_ids, found, strict=True)
         ]
+
+    async def senders(self, job_ids: Sequence[str]) -> list[str]:
+        """The senders of these jobs; empty where there is none."""
+        return [(each or b"").decode() for each in await self._field("sender", job_ids)]
+
+    async def _field(self, name: str, job_ids: Sequence[str]) -> list[bytes | None]:
+        if not job_ids:
+            return []
+        async with asking():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), name)
+            found: list[bytes | None] = await pipe.execute()
+        return found
 
     async def cancel(self, job_id: str) -> State:
         """Cancel a job that does not run; its state afterwards. See `Client.cancel`."""

@@ -1,8 +1,9 @@
 """``/v1/campaigns``: broadcasts over HTTP, each verb of the command line."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import Annotated, BinaryIO
 
@@ -10,7 +11,13 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from dingrelay_producers.cells.answers import merged
-from dingrelay_producers.client.campaign_backend import Backend, CampaignStatus, Chosen, Plan
+from dingrelay_producers.client.campaign_backend import (
+    Backend,
+    CampaignStatus,
+    Chosen,
+    CreatedCampaign,
+    Plan,
+)
 from dingrelay_producers.client.malformed_rows import MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.gateway import problems
@@ -27,7 +34,7 @@ from dingrelay_producers.gateway.campaigns.documents import (
     TestRequest,
 )
 from dingrelay_producers.gateway.campaigns.request import CampaignRequest
-from dingrelay_producers.gateway.http import authentication, cell_of, paging
+from dingrelay_producers.gateway.http import cell_of, paging
 from dingrelay_producers.gateway.http.routes import ApiCall
 from dingrelay_producers.gateway.jobs.create import accepted, job_response, used_before
 from dingrelay_producers.gateway.jobs.permissions import may_see
@@ -61,17 +68,35 @@ class CampaignFilter(paging.Paging):
 
 async def create_campaign(call: ApiCall) -> web.StreamResponse:
     """Store a draft with its recipients."""
-    async with _planned(call) as plan:
-        created = await call.context.campaigns.create(plan)
+    created = await _made_before(call)
+    if created is None:
+        with _refusing(call) as plan:
+            created = await call.context.campaigns.create(plan, _id_of(call))
     async with _asking(call) as backend:
         status = await backend.status(created.id)
     headers = {"Location": f"/v1/campaigns/{created.id}"}
     return _answer(CreatedDocument.made(status, created), status=201, headers=headers)
 
 
+def _id_of(call: ApiCall) -> str | None:
+    """The id of the campaign that this request makes; None without an ``Idempotency-Key``."""
+    return None if call.once is None else str(uuid.UUID(call.once))
+
+
+async def _made_before(call: ApiCall) -> CreatedCampaign | None:
+    """The draft that this request made before its answer was lost."""
+    if (campaign := _id_of(call)) is None:
+        return None
+    async with _asking(call) as backend:
+        with suppress(CampaignNotFound):
+            await backend.status(campaign)
+            return CreatedCampaign(id=campaign, excluded=0, skipped=())
+    return None
+
+
 async def preview_plan(call: ApiCall) -> web.StreamResponse:
     """What a campaign would take; nothing is stored."""
-    async with _planned(call) as plan:
+    with _refusing(call) as plan:
         found = await call.context.campaigns.preview(plan)
     return _answer(PreviewDocument.model_validate(found))
 
@@ -196,30 +221,25 @@ async def _found(call: ApiCall) -> CampaignStatus:
     return status
 
 
-@asynccontextmanager
-async def _planned(call: ApiCall) -> AsyncGenerator[Plan]:
-    """What the request asks for; its files are there while the block runs.
+@contextmanager
+def _refusing(call: ApiCall) -> Generator[Plan]:
+    """The plan that the request asks for, and around what is done with it.
 
     Raises:
         Problem: it is wrong, with its fields or lines, or the key may not do it.
-        ServiceUnavailable: what keeps the keys is away.
     """
-    within = call.context.settings.gateway_body_timeout
-    async with upload.arrived(call.request, within=within) as received:
-        # The key may have been revoked, or have expired, while the file came.
-        await authentication.caller(call.request, call.context)
-        try:
-            asked = CampaignRequest.parse(received.fields, strict=True)
-            call.context = call.context.of(asked.app)
-            recipients = received.files.get(upload.RECIPIENTS)
-            _check_people(asked, recipients)
-            sender = _permitted(call, asked)
-            without = received.files.get(upload.WITHOUT)
-            yield asked.plan(sender=sender, recipients=recipients, without=without)
-        except MalformedRecipients as error:
-            raise _malformed(error) from None
-        except ContractError as error:
-            raise _invalid(error, received.fields) from None
+    assert call.upload is not None
+    files = call.upload.files
+    try:
+        asked = CampaignRequest.parse(call.body, strict=True)
+        recipients = files.get(upload.RECIPIENTS)
+        _check_people(asked, recipients)
+        sender = _permitted(call, asked)
+        yield asked.plan(sender=sender, recipients=recipients, without=files.get(upload.WITHOUT))
+    except MalformedRecipients as error:
+        raise _malformed(error) from None
+    except ContractError as error:
+        raise _invalid(error, call.body) from None
 
 
 def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:

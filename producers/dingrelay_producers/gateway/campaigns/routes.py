@@ -14,12 +14,12 @@ from dingrelay_producers.gateway.campaigns.documents import (
     TestRequest,
 )
 from dingrelay_producers.gateway.campaigns.request import UPLOAD_SCHEMA, CampaignRequest
-from dingrelay_producers.gateway.campaigns.upload import FORM
+from dingrelay_producers.gateway.campaigns.upload import FORM, arrived
 from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route, links
 from dingrelay_producers.store.status import JobStatus
 
-_UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None)
+_UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None, reader=arrived)
 
 _FILES = """\
 The body is JSON, or a form (`multipart/form-data`) with the same JSON in the part `campaign` and \
@@ -59,6 +59,7 @@ ROUTES = (
         description=f"Nothing is sent before it is started.\n\n{_FILES}",
         scope="campaigns:write",
         body=_UPLOAD,
+        cell=cell_of.of_body,
         answers={
             201: Answer(
                 description="The draft.",
@@ -77,6 +78,7 @@ ROUTES = (
         description=f"Nothing is stored.\n\n{_FILES}",
         scope="campaigns:write",
         body=_UPLOAD,
+        cell=cell_of.of_body,
         answers={200: Answer(description="What it would take.", model=PreviewDocument)},
     ),
     _route(
@@ -150,7 +152,6 @@ ROUTES = (
         description="A tester who is a recipient, too, is left out of the campaign that day.",
         body=Body(model=TestRequest),
         answers={202: Answer(description="The job that sends it.", model=JobStatus)},
-        idempotent=True,
     ),
     _change(
         method="POST",
@@ -160,7 +161,6 @@ ROUTES = (
         summary="Take back what a campaign sent in the last 24 hours",
         description="One call for each of its calls. It must not run.",
         answers={202: Answer(description="The jobs that do it.", model=JobsDocument)},
-        idempotent=True,
     ),
     _change(
         method="POST",
@@ -171,6 +171,5 @@ ROUTES = (
         description="Two calls for each that is asked about. The report tells it then.",
         body=Body(model=ConfirmRequest, required=False),
         answers={202: Answer(description="The jobs that ask.", model=JobsDocument)},
-        idempotent=True,
     ),
 )

@@ -6,11 +6,11 @@ slow upload holds neither memory nor the database, and one that breaks off leave
 """
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.http.body_reader import parse_json, read_json
-from dingrelay_producers.gateway.http.routes import BODY_LIMIT
+from dingrelay_producers.gateway.http.routes import BODY_LIMIT, Upload
 from dingrelay_producers.gateway.problems import Problem
 
 FORM = "multipart/form-data"
@@ -42,21 +42,8 @@ _FRAMING_ERRORS = (
 """What aiohttp's reader raises for a body that is no form."""
 
 
-@dataclass(slots=True)
-class Upload:
-    """A request for a campaign, arrived whole.
-
-    Attributes:
-        fields: what the campaign is to be, as JSON values.
-        files: part → file, at its beginning.
-    """
-
-    fields: Any
-    files: dict[str, BinaryIO] = field(default_factory=dict[str, BinaryIO])
-
-
 @asynccontextmanager
-async def arrived(request: web.Request, *, within: float) -> AsyncGenerator[Upload]:
+async def arrived(request: web.Request, within: float) -> AsyncGenerator[Upload]:
     """The request's body; its files are there while the block runs.
 
     Args:
@@ -113,6 +100,7 @@ class _Form:
         self._left = LARGEST_UPLOAD
         self._fields: bytes | None = None
         self._arrived: dict[str, BinaryIO] = {}
+        self._digests: dict[str, str] = {}
 
     async def read(self) -> Upload:
         while (part := await self._next()) is not None:
@@ -122,14 +110,14 @@ class _Form:
             if name == CAMPAIGN:
                 self._fields = await self._small(part)
             elif name in {RECIPIENTS, WITHOUT}:
-                self._arrived[name] = await self._file(part)
+                self._arrived[name], self._digests[name] = await self._file(part)
             else:
                 detail = f"the parts are {CAMPAIGN}, {RECIPIENTS} and {WITHOUT}"
                 raise Problem.at(problems.INVALID, "", detail)
         if self._fields is None:
             detail = "is required: a part with what the campaign is to be, as JSON"
             raise Problem.at(problems.INVALID, f"/{CAMPAIGN}", detail)
-        return Upload(parse_json(self._fields), self._arrived)
+        return Upload(parse_json(self._fields), self._arrived, self._digests)
 
     async def _next(self) -> BodyPartReader | None:
         try:
@@ -154,15 +142,22 @@ class _Form:
                 raise Problem(problems.TOO_LARGE, f"{CAMPAIGN}: may have {BODY_LIMIT:,} bytes")
         return content
 
-    async def _file(self, part: BodyPartReader) -> BinaryIO:
+    async def _file(self, part: BodyPartReader) -> tuple[BinaryIO, str]:
+        """A part on the disk, and the digest of its content."""
+        digest = hashlib.sha256()
         try:
             file = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it does
+
+            def write(block: bytes) -> None:
+                digest.update(block)
+                file.write(block)
+
             while not part.at_eof():
-                await asyncio.to_thread(file.write, await self._block(part))
+                await asyncio.to_thread(write, await self._block(part))
             file.seek(0)
         except OSError as error:
             raise ServiceUnavailable(f"temporary files ($TMPDIR): {error.strerror}") from None
-        return file
+        return file, digest.hexdigest()
 
     async def _block(self, part: BodyPartReader) -> bytes:
         try:

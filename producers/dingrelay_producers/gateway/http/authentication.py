@@ -15,6 +15,19 @@ _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]{1,512})")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="dingrelay"'}
 
 
+def presented(request: web.Request) -> str:
+    """The text of the API key in a request, whether or not there is such a key.
+
+    Raises:
+        Problem: there is none (401).
+    """
+    match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+    if match is None:
+        detail = "present an API key: Authorization: Bearer drk_…"
+        raise Problem(problems.UNAUTHORIZED, detail, headers=CHALLENGE)
+    return match[1]
+
+
 async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
     """The key that the request presents.
 
@@ -22,11 +35,7 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
         Problem: it presents none, or none that is valid (401).
         ServiceUnavailable: what keeps the keys is away.
     """
-    match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
-    if match is None:
-        detail = "present an API key: Authorization: Bearer drk_…"
-        raise Problem(problems.UNAUTHORIZED, detail, headers=CHALLENGE)
-    key = await context.keys.verify(match[1])
+    key = await context.keys.verify(presented(request))
     if key is None:
         # One sentence for a wrong, an expired and a revoked key: which it is, is no stranger's.
         detail = "the API key is wrong, has expired or is revoked"

@@ -1,7 +1,8 @@
 """The walk of a request: key → scope → rate → query → body → once → handler → answer."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.context import CONTEXT
 from dingrelay_producers.gateway.http import authentication, idempotency
 from dingrelay_producers.gateway.http.body_reader import read_json
-from dingrelay_producers.gateway.http.routes import CALLER, ApiCall, Route
+from dingrelay_producers.gateway.http.routes import CALLER, ApiCall, Body, Route
 from dingrelay_producers.gateway.problems import FieldError, Problem
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.problems import sentence
@@ -25,24 +26,47 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
 
     async def handle(request: web.Request) -> web.StreamResponse:
         call = ApiCall(request, request.app[CONTEXT])
-        body: Any = None
-        try:
+        with _as_problems(call):
             await _admit(route, call)
             if route.query:
                 call.query = _query(route.query, request)
-            if route.body and not route.body.read_by_handler:
-                body = call.body = await _body(route, call)
-            if route.cell and call.context.cells:
-                call.context = await route.cell(call)
-            if route.idempotent:
-                return await idempotency.once(route, call)
-            return await route.handler(call)
-        except ContractError as error:
-            raise problems.invalid(error, body) from None
-        except errors.DingrelayError as error:
-            raise problem_of(_of_cell(error, call.context.settings.cell)) from error
+            if route.body is None or route.body.streamed:
+                return await _carry_out(route, call)
+            within = call.context.settings.gateway_body_timeout
+            if route.body.reader is None:
+                call.body = await _body(route.body, request, within)
+                return await _carry_out(route, call)
+            async with route.body.reader(request, within) as call.upload:
+                call.body = call.upload.fields
+                # The key may have been revoked, or have expired, while the files came.
+                await authentication.caller(request, call.context)
+                return await _carry_out(route, call)
 
     return handle
+
+
+async def _carry_out(route: Route, call: ApiCall) -> web.StreamResponse:
+    if route.cell and call.context.cells:
+        call.context = await route.cell(call)
+    if not route.idempotent:
+        return await route.handler(call)
+
+    async def handle() -> web.StreamResponse:
+        with _as_problems(call):
+            return await route.handler(call)
+
+    return await idempotency.once(route, call, handle)
+
+
+@contextmanager
+def _as_problems(call: ApiCall) -> Generator[None]:
+    """Around what may raise the client's errors."""
+    try:
+        yield
+    except ContractError as error:
+        raise problems.invalid(error, call.body) from None
+    except errors.DingrelayError as error:
+        raise problem_of(_of_cell(error, call.context.settings.cell)) from error
 
 
 async def _admit(route: Route, call: ApiCall) -> None:
@@ -115,16 +139,14 @@ def _at(name: str, detail: str) -> FieldError:
     return FieldError(pointer=f"?{name:.60}".encode("ascii", "replace").decode(), detail=detail)
 
 
-async def _body(route: Route, call: ApiCall) -> Any:
-    assert route.body is not None
-    assert route.body.limit is not None
-    if not route.body.required and not call.request.can_read_body:
+async def _body(body: Body, request: web.Request, within: float) -> Any:
+    assert body.limit is not None
+    if not body.required and not request.can_read_body:
         return {}
-    within = call.context.settings.gateway_body_timeout
-    body = await read_json(call.request, limit=route.body.limit, within=within)
-    if not isinstance(body, dict):
+    found = await read_json(request, limit=body.limit, within=within)
+    if not isinstance(found, dict):
         raise Problem.at(problems.INVALID, "", "the body must be a JSON object")
-    return body  # pyright: ignore[reportUnknownVariableType]
+    return found  # pyright: ignore[reportUnknownVariableType]
 
 
 def _of_cell(error: errors.DingrelayError, cell: str) -> errors.DingrelayError:

@@ -1,8 +1,9 @@
 """What a route is. The one table of them builds both the router and the OpenAPI document."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -27,6 +28,21 @@ NDJSON = "application/x-ndjson"
 
 
 @dataclass(slots=True)
+class Upload:
+    """A body with files, arrived whole.
+
+    Attributes:
+        fields: its JSON values.
+        files: part → file, at its beginning.
+        digests: part → SHA-256 of the file.
+    """
+
+    fields: Any
+    files: dict[str, BinaryIO] = field(default_factory=dict[str, BinaryIO])
+    digests: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(slots=True)
 class ApiCall:
     """A request that passed the checks of its route, as its handler gets it.
 
@@ -36,14 +52,17 @@ class ApiCall:
         query: an instance of the route's `query`, or None.
         body: JSON values of the route's `body`, or None. They are valid JSON, and not yet checked
             against the contract: `checked` does that, after the handler has had its say.
+        upload: the body with its files, where the route takes some; `body` is its fields then.
         caller: the key, where the route needs one; see `key`.
-        once: the idempotency key of what this request makes, from its ``Idempotency-Key``.
+        once: a random name from which follow the ids of what this request makes, as long as its
+            ``Idempotency-Key`` lives; None without one.
     """
 
     request: web.Request
     context: "GatewayContext"
     query: Any = None
     body: Any = None
+    upload: Upload | None = None
     caller: ApiKey | None = None
     once: str | None = None
 
@@ -70,12 +89,14 @@ class Answer:
         model: of its body; None for none. A dict is a JSON schema.
         media_type: of its body.
         headers: name → description.
+        secret: whether it shows a secret, which nothing may keep in clear.
     """
 
     description: str
     model: type[BaseModel] | Mapping[str, Any] | None = None
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    secret: bool = False
 
 
 def links(*operations: str) -> Mapping[str, Any]:
@@ -96,6 +117,7 @@ class Body:
         limit: bytes; None for any number, which the handler reads as a stream.
         required: whether it may be left out, and then is an empty object.
         others: media type → contract, for bodies of another form than `model`.
+        reader: reads a body that may hold files, within so many seconds without a byte.
     """
 
     model: type[BaseModel] | Mapping[str, Any]
@@ -106,11 +128,12 @@ class Body:
         default_factory=dict[str, type[BaseModel] | Mapping[str, Any]]
     )
 
+    reader: Callable[[web.Request, float], AbstractAsyncContextManager[Upload]] | None = None
+
     @property
-    def read_by_handler(self) -> bool:
-        """Whether the handler reads it, and not the dispatcher before it."""
-        plain = self.media_types == ("application/json",) and not self.others
-        return self.limit is None or not plain
+    def streamed(self) -> bool:
+        """Whether the handler reads it as it comes, and not the dispatcher before it."""
+        return self.limit is None and self.reader is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +154,6 @@ class Route:
             scope, query and body (`openapi.statuses`).
         path_parameters: name → JSON schema; a text if not named.
         negotiates: whether a caller that accepts none of its media types is refused.
-        idempotent: whether it honours an ``Idempotency-Key``.
         tag: the group in the document.
         links: for the document: status → OpenAPI links.
         cell: finds the cell that the request is for; None where it is for none, or the handler asks
@@ -154,6 +176,15 @@ class Route:
         default_factory=dict[str, Mapping[str, Any]]
     )
     negotiates: bool = True
-    idempotent: bool = False
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
     cell: "Callable[[ApiCall], Awaitable[GatewayContext]] | None" = None
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether it honours an ``Idempotency-Key``: all that changes something for a caller does."""
+        return self.scope is not None and self.method != "GET"
+
+    @property
+    def shows_secret(self) -> bool:
+        """Whether one of its answers shows a secret."""
+        return any(answer.secret for answer in self.answers.values())

@@ -19,6 +19,7 @@ from dingrelay_producers.gateway.http import authentication
 from dingrelay_producers.gateway.http.body_reader import parse_json, require_type
 from dingrelay_producers.gateway.http.line_reader import Line, batches
 from dingrelay_producers.gateway.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
+from dingrelay_producers.gateway.jobs.create import used_before
 from dingrelay_producers.gateway.jobs.permissions import SCOPE_OF_KIND, permitted
 from dingrelay_producers.gateway.problems import Problem, wanted_language
 from dingrelay_producers.publisher import BATCH
@@ -81,12 +82,12 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
     language = wanted_language(call.request)
     sender = context.sender_of(call.key)
     # In a thread, so that a batch holds up nobody else's request.
-    batch = await asyncio.to_thread(_prepare, lines, call.key, sender, context)
+    batch = await asyncio.to_thread(_prepare, lines, call, sender)
     places: dict[str, list[int]] = {}
     for place, draft in enumerate(batch.drafts):
         places.setdefault(context.settings.cell_of(draft.app), []).append(place)
     cells = {name: (context.cells.get(name, context), some) for name, some in places.items()}
-    answers = await ask(cells, lambda asked: _enqueue(*asked, batch))
+    answers = await ask(cells, lambda asked: _enqueue(*asked, batch, call.key))
     by_place: dict[int, Enqueued | Problem] = {}
     for some in answers.found.values():
         by_place |= some
@@ -97,7 +98,7 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
 
 
 async def _enqueue(
-    context: GatewayContext, places: Sequence[int], batch: _Prepared
+    context: GatewayContext, places: Sequence[int], batch: _Prepared, key: ApiKey
 ) -> dict[int, Enqueued | Problem]:
     """Enqueue the jobs of one cell whose lanes have room; what became of each, by their places."""
     full: dict[str, Problem] = {}
@@ -110,7 +111,15 @@ async def _enqueue(
     answers = await context.records.enqueue(
         [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
     )
-    by_place: dict[int, Enqueued | Problem] = dict(zip(chosen, answers, strict=True))
+    by_place: dict[int, Enqueued | Problem] = {
+        place: used_before() if answer.conflict else answer
+        for place, answer in zip(chosen, answers, strict=True)
+    }
+    met = [place for place, answer in zip(chosen, answers, strict=True) if not answer.created]
+    senders = await context.records.senders([batch.drafts[place].id for place in met])
+    for place, sender in zip(met, senders, strict=True):
+        if not key.permits_sender(sender):
+            by_place[place] = used_before()
     return by_place | {
         place: full[batch.drafts[place].queue]
         for place in places
@@ -127,16 +136,8 @@ def _answers(
             yield _refused(number, answer, language)
         else:
             assert isinstance(job, int)
-            yield _answered(number, batch.drafts[job], answer, language)
-
-
-def _answered(number: int, draft: Draft, answer: Enqueued, language: str) -> bytes:
-    if answer.conflict:
-        detail = "belongs to a job with another payload"
-        problem = Problem.at(problems.CONFLICT, "/idempotency_key", detail)
-        return _refused(number, problem, language)
-    # An id of ours is a UUID, which JSON spells as it is.
-    return b'{"line":%d,"id":"%s"}\n' % (number, draft.id.encode())
+            # An id of ours is a UUID, which JSON spells as it is.
+            yield b'{"line":%d,"id":"%s"}\n' % (number, batch.drafts[job].id.encode())
 
 
 def _refused(number: int | None, problem: Problem, language: str) -> bytes:
@@ -147,15 +148,21 @@ def _refused(number: int | None, problem: Problem, language: str) -> bytes:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _prepare(lines: Sequence[Line], key: ApiKey, sender: str, context: GatewayContext) -> _Prepared:
-    """Check the lines of a batch; equal messages to different users become one job."""
+def _prepare(lines: Sequence[Line], call: ApiCall, sender: str) -> _Prepared:
+    """Check the lines of a batch; equal messages to different users become one job.
+
+    With an ``Idempotency-Key`` each line is a job of its own, whose id follows from the line's number: how
+    lines fall into batches is by chance.
+    """
+    context, once = call.context, call.once
     outcomes: list[tuple[int, Contract | Problem]] = []
     for line in lines:
         try:
-            outcomes.append((line.number, _job(line, key, sender, context.settings)))
+            outcomes.append((line.number, _job(line, call.key, sender, context.settings)))
         except Problem as problem:
             outcomes.append((line.number, problem))
-    groups = iter(list(grouped(job for _, job in outcomes if isinstance(job, Contract))))
+    jobs = (job for _, job in outcomes if isinstance(job, Contract))
+    groups = iter(list(grouped(jobs) if once is None else map(Group, jobs)))
     batch = _Prepared([], [], [])
     places: dict[Group, int | Problem] = {}
     for number, job in outcomes:
@@ -164,13 +171,16 @@ def _prepare(lines: Sequence[Line], key: ApiKey, sender: str, context: GatewayCo
             continue
         group = next(groups)
         if group not in places:
-            places[group] = _drafted(group, batch, context)
+            key = None if once is None or job.identity else f"{once}:{number}"
+            places[group] = _drafted(group.job, key, batch, context)
         batch.lines.append((number, places[group]))
     return batch
 
 
-def _drafted(group: Group, batch: _Prepared, context: GatewayContext) -> int | Problem:
-    draft = record.draft(group.job)
+def _drafted(
+    job: Contract, key: str | None, batch: _Prepared, context: GatewayContext
+) -> int | Problem:
+    draft = record.draft(job, key=key)
     cell = context.cells.get(context.settings.cell_of(draft.app), context)
     try:
         written = cell.records.enqueuer.written(draft)
@@ -257,7 +267,8 @@ ROUTES = (
             " a line with its number and the job's id, or what is wrong with it. What has no answer"
             " was not accepted. The key needs the scope of each job's kind: "
             + ", ".join(f"`{scope}`" for scope in SCOPE_OF_KIND.values())
-            + ". An `idempotency_key` in a line makes it safe to send it again."
+            + ". An `Idempotency-Key` makes it safe to send the same lines again, and an"
+            " `idempotency_key` in a line to send that line again."
         ),
         tag="jobs",
         scope="",

@@ -140,7 +140,6 @@ makes_job = partial(
             headers=_LOCATION,
         ),
     },
-    idempotent=True,
     links={202: JOB_LINKS, 200: JOB_LINKS},
     cell=cell_of.of_body,
 )

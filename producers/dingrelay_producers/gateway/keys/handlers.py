@@ -36,7 +36,7 @@ class KeyDocument(BaseModel):
     last_used_at: datetime | None
     """To about a minute."""
     old_secret_until: datetime | None
-    """Until when the secret before the last rotation is taken as well."""
+    """Until when secrets before the last rotation are taken as well."""
 
 
 class KeyList(BaseModel):
@@ -52,7 +52,7 @@ class IssuedKeyDocument(BaseModel):
     key: str
     """What goes into the Authorization header."""
     old_secret_until: datetime | None = None
-    """Until when the secret before this one is taken as well."""
+    """Until when the secrets before this one are taken as well."""
 
 
 async def create_key(call: ApiCall) -> web.StreamResponse:
@@ -143,6 +143,7 @@ ROUTES = (
             201: Answer(
                 description="The key, with its secret.",
                 model=IssuedKeyDocument,
+                secret=True,
                 headers={"Location": "Where the key can be looked at."},
             )
         },
@@ -173,7 +174,7 @@ ROUTES = (
         operation="rotateKey",
         summary="Give an API key a new secret",
         body=Body(model=RotationRequest, required=False),
-        answers={200: Answer(description="The key.", model=IssuedKeyDocument)},
+        answers={200: Answer(description="The key.", model=IssuedKeyDocument, secret=True)},
         problems=frozenset({404, 409}),
     ),
     _of_one(

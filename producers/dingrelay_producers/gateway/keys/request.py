@@ -138,8 +138,8 @@ class RotationRequest(Document):
     """How a key gets a new secret.
 
     Attributes:
-        overlap: for how long the present secret is taken as well, such as ``24h``; ``0s`` ends it
-            at once.
+        overlap: for how long secrets before the new one are taken as well at most, such as ``24h``;
+            ``0s`` ends them at once.
     """
 
     overlap: Annotated[

@@ -78,6 +78,7 @@ ROUTES = (
             201: Answer(
                 description="The endpoint, with its secret.",
                 model=IssuedEndpointDocument,
+                secret=True,
                 headers={"Location": "The URL of the endpoint."},
             )
         },
@@ -131,7 +132,13 @@ ROUTES = (
         "rotate",
         handlers.rotate_webhook,
         "Give an endpoint a new secret",
-        {200: Answer(description="The endpoint, with its secret.", model=IssuedEndpointDocument)},
+        {
+            200: Answer(
+                description="The endpoint, with its secret.",
+                model=IssuedEndpointDocument,
+                secret=True,
+            )
+        },
         body=SecretRotation,
     ),
     _action(

@@ -1,14 +1,19 @@
--- The attempt that has an Idempotency-Key tells its answer, goes on, or gives the key back.
+-- The attempt that has an Idempotency-Key goes on, is refused, fails, or has its answer.
 -- KEYS: entry
--- ARGV: name of the attempt, ttl (ms; 0 gives it back), then, with an answer, status, headers, body
+-- ARGV: name of the attempt, what it does (renewed | refused | failed | answered), then its lease (ms), or
+--       status, headers and body
 -- Answers 1, or 0 if the key is another attempt's by now.
-local entry, attempt, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local status, headers, body = ARGV[3], ARGV[4], ARGV[5]
-if redis.call('HGET', entry, 'attempt') ~= attempt then return 0 end
-if ttl == 0 then
-  redis.call('DEL', entry)
-  return 1
+local entry, attempt, verb = KEYS[1], ARGV[1], ARGV[2]
+local owner, first = unpack(redis.call('HMGET', entry, 'attempt', 'first'))
+if owner ~= attempt then return 0 end
+if verb == 'answered' then
+  redis.call('HSET', entry, 'status', ARGV[3], 'headers', ARGV[4], 'body', ARGV[5])
+elseif verb == 'renewed' then
+  local time = redis.call('TIME')
+  redis.call('HSET', entry, 'until', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3])
+elseif verb == 'refused' and first == attempt then
+  redis.call('DEL', entry)  -- nothing was made: the key may name a better request
+else
+  redis.call('HSET', entry, 'until', 0)
 end
-if status then redis.call('HSET', entry, 'status', status, 'headers', headers, 'body', body) end
-redis.call('PEXPIRE', entry, ttl)
 return 1
