@@ -394,7 +394,9 @@ async def _campaign(campaigns: CampaignStore, name: str, people: int) -> str:
     return (await campaigns.create(spec, audience)).campaign.id
 
 
-async def test_looking_creates_no_database(archive: Archive, tmp_path_factory: Any) -> None:
+async def test_looking_creates_no_database(
+    archive: Archive, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path_factory.mktemp("empty")
     settings = archive.settings.model_copy(
         update={"database_url": type(archive.settings.database_url)(f"sqlite:///{folder}/none.db")}
@@ -402,7 +404,19 @@ async def test_looking_creates_no_database(archive: Archive, tmp_path_factory: A
     settings.__dict__.pop("database", None)
     with Client(settings) as client:
         assert await asyncio.to_thread(client.jobs) == []
-        assert (await asyncio.to_thread(client.person, "u1")).messages == []
+        for question in (client.person, client.export_person, client.erase_person):
+            with pytest.raises(ServiceUnavailable, match=f"there is no database at {folder}/none"):
+                await asyncio.to_thread(question, "u1")
+        with pytest.raises(ServiceUnavailable, match="there is no database"):
+            await asyncio.to_thread(client.approvals)
+    cli = in_folder(
+        monkeypatch, folder, {"DINGRELAY_ENV": "test", "DINGRELAY_REDIS_URL": settings.redis}
+    )
+    for command in (("who", "u1"), ("person", "find", "u1")):
+        url = f"sqlite:///{folder}/none.db"
+        result = await asyncio.to_thread(cli, *command, DINGRELAY_DATABASE_URL=url)
+        assert result.exit_code == 3
+        assert "there is no database at" in result.stderr
     assert list(folder.iterdir()) == []
 
 

@@ -580,6 +580,7 @@ async def test_nobody_gets_a_message_twice_because_of_an_erasure(
 
 
 def test_the_client_returns_what_it_found(valkey_url: str, sqlite_url: str, redis: Redis) -> None:
+    prepare(sqlite_url)
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
     with Client(settings) as client:
         nothing = client.erase_person("nobody")
@@ -600,6 +601,8 @@ def test_an_export_is_for_whoever_asked(
     valkey_url: str, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
+    prepare(f"sqlite:///{tmp_path}/there.db")
+    variables["DINGRELAY_DATABASE_URL"] = f"sqlite:///{tmp_path}/there.db"
     cli = in_folder(monkeypatch, tmp_path, variables)
     job = cli.json("send", "--to", "u1", "--text", "你好")["id"]
     file = tmp_path / "u1.json"

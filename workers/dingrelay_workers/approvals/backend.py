@@ -16,7 +16,7 @@ from dingrelay_producers.client.approval_backend import (
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, refuse_missing
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.database.schema import migrate
 
@@ -92,6 +92,7 @@ class SqlApprovals:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator[ApprovalPages]:
+        refuse_missing(self._settings.database)
         await asyncio.to_thread(migrate, self._settings)
         database = Database(self._settings.database)
         try:

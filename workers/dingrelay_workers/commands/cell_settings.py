@@ -115,13 +115,14 @@ async def looking(settings: "Settings", table: "type[Base]") -> "AsyncGenerator[
     """A database to look something up in, while the block runs; None if it has no such table.
 
     Raises:
-        ServiceUnavailable: the database can't be used.
+        ServiceUnavailable: the database can't be used, or is not there.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.database.database import Database, refuse_missing
     from dingrelay_workers.database.errors import unusable
 
+    refuse_missing(settings.database)
     database = Database(settings.database)
     try:
         yield database if await database.has(table) else None

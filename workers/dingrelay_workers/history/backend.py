@@ -20,7 +20,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_workers.campaigns.person import campaigns_of
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, chunks, refuse_missing
 from dingrelay_workers.database.errors import unusable
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.search import departments_of
@@ -115,7 +115,12 @@ class SqlHistory:
         return found
 
     async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
-        """What a person was sent, the latest first."""
+        """What a person was sent, the latest first.
+
+        Raises:
+            ServiceUnavailable: the database is away, or not there.
+        """
+        refuse_missing(self._settings.database)
         async with self._reading() as connection:
             if connection is None:
                 return PersonHistory(user, [], [])

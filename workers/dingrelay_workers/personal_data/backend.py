@@ -7,6 +7,7 @@ from typing import Any
 from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.opened import opened_services
+from dingrelay_workers.database.database import refuse_missing
 from dingrelay_workers.personal_data.passes import Passes
 from dingrelay_workers.personal_data.subject import Subject
 
@@ -46,7 +47,8 @@ class SqlPersonalData:
         """The database, with its tables, and Redis.
 
         Raises:
-            ServiceUnavailable: one of them can't be used.
+            ServiceUnavailable: one of them can't be used, or the database is not there.
         """
+        refuse_missing(self._settings.database)
         async with opened_services(self._settings) as (database, redis):
             yield Passes(database, redis, self._settings)
