@@ -150,6 +150,7 @@ class Story:
     def tokens(self) -> None:
         self.token = self.call("GET", "/gettoken", query=self.pair)["access_token"]
         key, secret = self.pair.values()
+        self.call("GET", "/gettoken", query={"corpid": key, "corpsecret": secret})
         self.call("POST", ACCESS_TOKEN, body={"appKey": key, "appSecret": secret})
         pair = {"client_id": key, "client_secret": secret, "grant_type": "client_credentials"}
         self.call("POST", "/v1.0/oauth2/sandbox-corp/token", body=pair)
@@ -186,13 +187,15 @@ class Story:
         self.post("/topapi/v2/user/getbymobile", {"mobile": person["mobile"]})
         self.post("/topapi/user/count", {"only_active": False})
         message = {"msgKey": "sampleText", "msgParam": '{"content": "hi"}'}
-        robot = {"robotCode": "sandbox-key", "userIds": ["u1"], **message}
+        robot = {"robotCode": self.pair["appkey"], "userIds": ["u1"], **message}
         self.post("/v1.0/robot/oToMessages/batchSend", robot)
 
     def refused_tokens(self) -> None:
         key = self.pair["appkey"]
         self.call("GET", "/gettoken", query={**self.pair, "appsecret": "wrong"})
         self.call("GET", "/gettoken", query={"appkey": key})
+        self.call("GET", "/gettoken", query={"corpid": key})
+        self.call("POST", "/robot/send", body=WORK)
         self.call("POST", ACCESS_TOKEN, body={"appKey": key, "appSecret": "wrong"})
         self.call("POST", ACCESS_TOKEN, body={"appKey": key})
         for path in ("/topapi/v2/user/get", INSTANCES):

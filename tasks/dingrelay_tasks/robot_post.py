@@ -12,6 +12,8 @@ from dingrelay_tasks.contract import AppName, Deliverable
 STEP = "post"
 ROBOTS = "robots"
 """What stands for the app of these jobs."""
+FORGOTTEN = "robot_forgotten"
+"""Code of a job whose robot's token is not there any more."""
 LARGEST = 20_000
 """Bytes of a message (API §2.8)."""
 

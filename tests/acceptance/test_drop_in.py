@@ -21,6 +21,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from drop_in import (
     AGENT,
     APPROVAL,
+    CONVERSATION,
     CREATE_TOPAPI,
     INSTANCES,
     PROGRESS,
@@ -29,6 +30,7 @@ from drop_in import (
     RESULT,
     ROBOT,
     SEND,
+    SLOPPY,
     WORK,
     Story,
     asking,
@@ -48,6 +50,7 @@ calls = "200/1s"
 calls = "20/1s"
 """
 SANDBOX = ("sandbox-key", "sandbox-secret")
+CHARSET = "multipart/form-data; charset=utf-8"
 MULTIPART = "multipart/form-data; boundary=b"
 SECRETS: set[str] = {"SECsandbox", ROBOT}
 """What no log and no record may hold: tokens that were given out, and those of robots."""
@@ -212,15 +215,18 @@ def test_the_same_request_again_is_the_same_call(system: System) -> None:
     assert other.post(CREATE_TOPAPI, APPROVAL)["process_instance_id"] not in str(made)
     post = {"msgtype": "text", "text": {"content": "x"}}
     system.sandbox.add_robot(ROBOT, "")
-    for _ in range(2):
+    for _ in range(3):
         assert program.post("/robot/send", post, token=ROBOT)["errcode"] == 0
-    assert len(system.sandbox.robot_posts()) == 1
+    assert len(system.sandbox.robot_posts()) == 3, "each was answered"
 
 
 def test_reads_are_made_anew_and_refused_calls_may_be_tried_again(system: System) -> None:
     program = Program(system)
-    for _ in range(2):
-        program.post("/topapi/v2/user/get", {"userid": "u7"})
+    with Redis.from_url(system.settings.redis) as redis:
+        before = set(redis.keys("dingrelay:job:*"))
+        for _ in range(2):
+            program.post("/topapi/v2/user/get", {"userid": "u7"})
+        assert set(redis.keys("dingrelay:job:*")) == before, "nothing of what they read is kept"
     assert calls(system, "/topapi/v2/user/get") == 2
     system.sandbox.add_fault("error", api=SEND, code="60011", count=1)
     assert program.post(SEND, WORK)["sub_code"] == "60011"
@@ -252,7 +258,7 @@ def test_an_answer_that_was_lost_is_not_guessed(system: System) -> None:
     program.post("/topapi/v2/user/get", {"userid": "u7"})  # the worker has a good token
     system.sandbox.add_fault("reset_after", api=path, count=1)
     for _ in range(2):
-        assert program.post(path, comment, status=503)["code"] == "serviceBusy"
+        assert program.post(path, comment, status=504)["code"] == "service.timeout"
     assert calls(system, path) == 1
 
 
@@ -334,6 +340,7 @@ def test_a_file_is_passed_on_as_it_came(system: System) -> None:
         answers.append(
             [
                 bare(ask(body=form(b"x" * 3_000_000), content_type=MULTIPART)[1]),
+                bare(ask(body=form(b"y"), content_type=f"{CHARSET}; boundary=b")[1]),
                 ask(body=form(b"x", name="a.exe"), content_type=MULTIPART)[1]["errcode"],
                 ask(body=form(b"x", field="no"), content_type=MULTIPART)[1]["errcode"],
                 ask(body={})[1]["errcode"],
@@ -341,7 +348,7 @@ def test_a_file_is_passed_on_as_it_came(system: System) -> None:
         )
     assert answers[0] == answers[1]
     assert answers[0][0]["errcode"] == 0
-    assert [each["size"] for each in system.sandbox.media()] == [3_000_000] * 2
+    assert [each["size"] for each in system.sandbox.media()] == [3_000_000, 1] * 2
     large = asking(system.gateway.url)(
         *("POST", "/media/upload"),
         token=program.token,
@@ -406,6 +413,40 @@ def test_the_limit_is_one_for_the_door_and_for_jobs(system: System) -> None:
     verdicts = system.sandbox.audit()["calls"][path]
     assert verdicts.get("error") == 40, verdicts
     assert "throttled" not in verdicts
+
+
+def test_a_robot_that_there_is_not_costs_one_call_and_no_dead_letter(system: System) -> None:
+    ask = asking(system.gateway.url)
+    with Redis.from_url(system.settings.redis) as redis:
+        dead = redis.zrange("dingrelay:dead", 0, -1)
+        for number in range(3):
+            alert = {"msgtype": "text", "text": {"content": f"{number}"}}
+            answer = ask("POST", "/robot/send", token="made-up", body=alert)[1]
+            assert answer["errcode"] == 300_005
+        assert redis.zrange("dingrelay:dead", 0, -1) == dead
+    assert calls_of_robots(system) == 1
+
+
+def calls_of_robots(system: System) -> int:
+    return sum(system.sandbox.audit()["calls"].get("/robot/send", {}).values())
+
+
+def test_a_status_bar_is_changed_by_the_doors_task_id(system: System) -> None:
+    program = Program(system)
+    task = program.post(SEND, {**WORK, "userid_list": "u1", "msg": SLOPPY})["task_id"]
+    bar = {"agent_id": AGENT, "task_id": task, "status_value": "已办", "status_bg": "0xFF78C06E"}
+    assert program.post(f"{CONVERSATION}/status_bar/update", bar)["errcode"] == 0
+    assert calls(system, f"{CONVERSATION}/status_bar/update") == 1
+    other = Program(system, name="shop")
+    assert other.post(f"{CONVERSATION}/status_bar/update", bar)["errcode"] == 400_002
+
+
+def test_a_program_that_would_stream_is_sent_to_dingtalk(system: System) -> None:
+    ask = asking(system.gateway.url)
+    body = {"clientId": "drk_crm000000000", "clientSecret": "secret", "subscriptions": []}
+    status, answer = ask("POST", "/v1.0/gateway/connections/open", body=body)
+    assert (status, answer["code"]) == (400, "unsupportedOperation")
+    assert "https://api.dingtalk.com" in answer["message"]
 
 
 def test_a_robot_that_is_posted_to_too_fast(system: System) -> None:

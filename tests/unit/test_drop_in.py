@@ -32,8 +32,8 @@ def ended(state: str, **error: Any) -> JobStatus:
 @pytest.mark.parametrize(
     ("status", "old", "new"),
     [
-        (ended("unknown", code="x"), -1, (503, "serviceBusy")),
-        (ended("cancelled"), -1, (503, "serviceBusy")),
+        (ended("unknown", code="x"), 15, (504, "service.timeout")),
+        (ended("cancelled"), 400002, (400, "invalidParameter")),
         (ended("dead", **{"class": "outage"}, code="-1"), -1, (503, "serviceBusy")),
         (
             ended("dead", **{"class": "contract"}, code="form.事由"),

@@ -51,6 +51,8 @@ DOOR_TASK_TTL_MS = 7 * 86_400_000
 """As long as the record of the job that it stands for."""
 ROBOT_TTL_MS = 7 * 86_400_000
 """Renewed by each message; no job to a robot waits longer."""
+ROBOT_UNKNOWN_TTL_MS = 600_000
+"""A robot may be made after its first message, though few are."""
 UPLOAD_TTL_MS = 900_000
 """A file takes up to 20 MB: its program is told within seconds, and asks again for ten minutes."""
 MEDIA_TTL_MS = 30 * 86_400_000
@@ -452,11 +454,16 @@ def door_nonce(key_id: str) -> str:
 
 
 def door_request(digest: str) -> str:
-    """String: what makes the job of a request at the drop-in door.
+    """String: what makes the job of a change at the drop-in door, marked once that was answered.
 
-    TTL: DOOR_REQUEST_TTL_MS, and as long as the job may wait if it was told that it goes on.
+    TTL: seconds once it was answered; until then DOOR_REQUEST_TTL_MS, and as long as the job may wait.
     """
     return f"{PREFIX}door-request:{digest}"
+
+
+def door_latest(caller: str, app: str) -> str:
+    """String: a digest of what a caller of the drop-in door changed last in an app. TTL: DOOR_REQUEST_TTL_MS."""
+    return f"{PREFIX}door-latest:{caller}:{app}"
 
 
 def door_task(key_id: str, task_id: str) -> str:
@@ -465,8 +472,19 @@ def door_task(key_id: str, task_id: str) -> str:
 
 
 def robot(digest: str) -> str:
-    """String: a robot's token, which no record holds. TTL: ROBOT_TTL_MS."""
+    """String: a robot's token, which no record holds; empty if DingTalk does not know it.
+
+    TTL: ROBOT_TTL_MS; ROBOT_UNKNOWN_TTL_MS if DingTalk does not know it.
+    """
     return f"{PREFIX}robot:{digest}"
+
+
+def robot_strangers(address: str) -> str:
+    """String: tokens of robots never seen before that came from an address in this minute.
+
+    TTL: ROBOT_POSTS_TTL_MS.
+    """
+    return f"{PREFIX}robot-strangers:{address}"
 
 
 def robot_posts(digest: str) -> str:

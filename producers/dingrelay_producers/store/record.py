@@ -368,12 +368,14 @@ def requeue(job_id: str) -> Call:
     return _REQUEUE.call([keys.job(job_id), keys.DEAD], [job_id])
 
 
-def discard(job_id: str) -> Call:
+def discard(job_id: str, *, ended: bool = False) -> Call:
     """Forget a dead or unknown job for good. Answers 1 if it was there.
 
     No message makes it again, however late it comes; whoever asks for it by its key once more does.
+
+    `ended` forgets one that has ended in whatever way and was not made by a bare message.
     """
-    return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], [job_id])
+    return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], [job_id, int(ended)])
 
 
 def read(job_id: str) -> Call:

@@ -25,6 +25,7 @@ from dingrelay_tasks.context import (
 )
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.robot_post import FORGOTTEN
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.any_api import AnyApi
 from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD
@@ -223,9 +224,9 @@ class JobRobots:
     async def post(self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]) -> Json:
         """DingTalk's answer to a message."""
         token = await self._redis.get(keys.robot(robot))
-        if token is None:
+        if not token:
             reason = "the robot's token is not known any more"
-            raise Refused("robot_forgotten", reason, "Post the message again.")
+            raise Refused(FORGOTTEN, reason, "Post the message again.")
         return await self._webhooks.post(robot, _text(token), query=query, body=body)
 
 

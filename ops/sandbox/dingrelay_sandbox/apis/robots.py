@@ -130,7 +130,10 @@ def read_keys(parameters: Parameters) -> list[str]:
 
 def webhook(state: SandboxState, call: Call) -> Answer:
     """``POST /robot/send``: the token names the robot, not an app."""
-    robot = state.robots.robots.get(call.query.get("access_token", ""))
+    token = call.query.get("access_token", "")
+    if not token:
+        raise OapiRefusal(40_035, "缺少参数 access_token")
+    robot = state.robots.robots.get(token)
     if robot is None:
         raise OapiRefusal(300_005, "token is not exist", verdict="token")
     if not _signed(robot, call):

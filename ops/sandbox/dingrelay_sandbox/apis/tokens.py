@@ -16,8 +16,11 @@ from dingrelay_sandbox.state import SandboxState
 
 
 def gettoken(state: SandboxState, call: Call) -> Answer:
-    """``GET /gettoken``: key and secret in the query."""
-    key, secret = call.query.get("appkey", ""), call.query.get("appsecret", "")
+    """``GET /gettoken``: key and secret in the query, by either of two pairs of names."""
+    key, secret = (
+        call.query.get(f"app{part}") or call.query.get(f"corp{old}", "")
+        for part, old in (("key", "id"), ("secret", "secret"))
+    )
     if not key or not secret:
         raise OapiRefusal(40_035, "缺少参数 corpid or appkey")
     token = _fetch(state, call, key, secret)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from aiohttp import web
@@ -51,6 +51,7 @@ class GatewayContext:
         receiver: the callbacks of the apps.
         missed: has the events read that could not be taken.
         door_tokens: the holders of the drop-in door's tokens, where Redis has told them before.
+        door_answers: names of changes at the drop-in door whose answers have left, until that is noted.
         cells: cell → its context; empty where there are no cells.
         found: where jobs, campaigns and endpoints are that were named by their ids only.
         clock: seconds that only grow.
@@ -73,6 +74,7 @@ class GatewayContext:
     cells: Mapping[str, "GatewayContext"]
     found: Found
     clock: Callable[[], float] = monotonic
+    door_answers: set[str] = field(default_factory=set[str])
 
     def of(self, app: str) -> "GatewayContext":
         """That of the cell that has an app.

@@ -87,6 +87,10 @@ class Records:
         """Forget a dead or unknown job; whether it was one."""
         return bool(await self._run(record.discard(job_id)))
 
+    async def forget(self, job_id: str) -> bool:
+        """Forget a job that has ended in whatever way, and its answer; whether it had."""
+        return bool(await self._run(record.discard(job_id, ended=True)))
+
     async def resolve(self, resolution: Resolution, *, by: str) -> State:
         """Say what became of an unknown job; its state before. See `Client.resolve`.
 

@@ -7,7 +7,7 @@ from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
-from dingrelay_producers.gateway.drop_in.job_call import Caller, content_of, run_job
+from dingrelay_producers.gateway.drop_in.job_call import Caller, run_change
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.api_call import ApiCall
@@ -57,13 +57,13 @@ async def create(context: GatewayContext, caller: Caller, call: Incoming) -> Ans
     plain = _plain(fields, call)
     if plain is None:
         job = ApiCall.parse({"method": "POST", "path": call.path, "body": fields, "effect": "once"})
-        status = await run_job(context, caller, job, content_of(call))
+        status = await run_change(context, caller, job, call)
         return verbatim(status, call.path)
     try:
         approval = ApprovalCreate.parse(plain)
     except ContractError as error:
         raise Refusal(_refusal(error, call)) from None
-    status = await run_job(context, caller, approval, content_of(call))
+    status = await run_change(context, caller, approval, call)
     if status.state != State.DONE or status.result is None:
         raise Refusal(refusal_of(status))
     instance = status.result["instance_id"]

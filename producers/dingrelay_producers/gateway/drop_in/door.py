@@ -6,7 +6,9 @@ than it takes to know whose it is.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -25,8 +27,9 @@ from dingrelay_producers.gateway.drop_in import (
     words,
 )
 from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming, head_of, whole
-from dingrelay_producers.gateway.drop_in.job_call import caller_of
+from dingrelay_producers.gateway.drop_in.job_call import Change, caller_of
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_producers.gateway.http.edge import check_headers
 from dingrelay_producers.gateway.http.routes import BODY_LIMIT, CALLER, ROUTE
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_tasks.api_call import ROBOT
@@ -39,6 +42,7 @@ DROP_IN = "drop-in"
 STRANGERS_LIMIT = 100_000
 """Bytes of a body from somebody whose key is not known before it is read."""
 
+STREAM = "/v1.0/gateway/connections/open"
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _OURS = re.compile(r"/(?:v1(?:/.*)?|callbacks/.*|docs/.*|metrics|favicon\.ico|robots\.txt)?")
 """Paths that are none of DingTalk's, whatever comes of them. In its old dialect a refusal is a 200, which a scraper
@@ -61,8 +65,11 @@ _MEANT: dict[str, words.Words] = {
     problems.QUEUE_FULL.name: words.THROTTLED,
     problems.FORBIDDEN.name: words.FORBIDDEN,
     problems.UNAVAILABLE.name: words.BUSY,
+    problems.TOO_LARGE.name: words.BODY_TOO_LARGE,
+    problems.TIMEOUT.name: words.BODY_LATE,
+    problems.UNSUPPORTED.name: words.CONTENT_TYPE,
 }
-"""Problems that DingTalk has words for."""
+"""Problems that DingTalk has words for; the others are of requests that can't be read."""
 
 
 @web.middleware
@@ -70,25 +77,32 @@ async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Around every route: where there is none, the call is DingTalk's."""
     missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
     if not missing or _OURS.fullmatch(request.path) or request.method not in METHODS:
+        check_headers(request)
         return await handler(request)
     request[ROUTE] = DROP_IN
-    return await _answered(request, request.app[CONTEXT])
-
-
-async def _answered(request: web.Request, context: GatewayContext) -> web.Response:
-    path = request.rel_url.raw_path
+    path, changes = request.rel_url.raw_path, list[Change]()
+    headers: Mapping[str, str] = {}
     try:
-        answer = await _answer(request, context, head_of(request))
+        check_headers(request)
+        head = replace(head_of(request), changes=changes)
+        answer = await _answer(request, request.app[CONTEXT], head)
     except Refusal as refusal:
         answer = words.refused(refusal.words, path)
     except Problem as problem:
-        meant = _MEANT.get(problem.kind.name)
-        if meant is None:
-            raise
-        answer = words.refused(meant, path)
+        answer = words.refused(_MEANT.get(problem.kind.name, words.UNREADABLE), path)
+        headers = problem.headers
     except DingrelayError:
         answer = words.refused(words.BUSY, path)
-    return answer.response(words.dialect_of(path))
+    response = answer.response(words.dialect_of(path))
+    response.headers.update(headers)
+    if changes:
+        # Sent here, and not by the server afterwards: where the client has gone, nothing was answered.
+        await response.prepare(request)
+        await response.write_eof()
+        for change in changes:
+            with suppress(DingrelayError):  # then it is met for longer
+                await change.answered()
+    return response
 
 
 async def _answer(request: web.Request, context: GatewayContext, head: Incoming) -> Answer:
@@ -101,10 +115,13 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
             return passage.envelope(await _dispatch(context, key, passage.call))
         except Refusal as refusal:
             return passage.envelope(words.refused(refusal.words, passage.call.path))
-    if head.path == ROBOT and head.method == "POST":
+    if head.path == ROBOT:
         request[CALLER] = "robot"
-        message = await _robots_message(request, head, within)
-        return await robots.post(_of(context, ROBOTS), message)
+        if head.method != "POST":
+            raise Refusal(words.POST_ONLY)
+        return await robots.post(_of(context, ROBOTS), head, request, STRANGERS_LIMIT)
+    if head.path == STREAM:
+        raise Refusal(words.STREAM)
     fetch = _TOKENS.get((head.method, head.path))
     if fetch is None and head.method == "POST" and _CORPORATION_TOKEN.fullmatch(head.path):
         fetch = tokens.corporation_token
@@ -118,15 +135,6 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
         caller = caller_of(context, key)
         return await media.upload(_of(context, caller.app), caller, head, request)
     return await _dispatch(context, key, await whole(request, head, within=within))
-
-
-async def _robots_message(request: web.Request, head: Incoming, within: float) -> Incoming:
-    try:
-        return await whole(request, head, within=within, limit=STRANGERS_LIMIT)
-    except Problem as problem:
-        if problem.kind is not problems.TOO_LARGE:
-            raise
-        raise Refusal(words.TOO_LONG) from None
 
 
 async def _caller(request: web.Request, context: GatewayContext, call: Incoming) -> ApiKey:

@@ -1,8 +1,8 @@
 """A request at the door, read as DingTalk reads it: JSON, or a form on the old host (API §11.3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -12,6 +12,9 @@ from dingrelay_producers.gateway.drop_in.words import Dialect, Refusal
 from dingrelay_producers.gateway.http.body_reader import parse_json, read_bytes
 from dingrelay_producers.gateway.http.routes import BODY_LIMIT
 from dingrelay_producers.gateway.problems import Problem
+
+if TYPE_CHECKING:
+    from dingrelay_producers.gateway.drop_in.job_call import Change
 
 TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
 TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name
@@ -32,6 +35,7 @@ class Incoming:
         query: parameters of the URL, without the token.
         body: a JSON object or list, or the fields of a form; None without a body.
         token: what the caller shows; empty for none.
+        changes: what its answer answers, as soon as that has left.
     """
 
     method: str
@@ -39,6 +43,7 @@ class Incoming:
     query: Mapping[str, str]
     body: dict[str, Any] | list[Any] | None
     token: str
+    changes: "list[Change]" = field(default_factory=list["Change"], compare=False)
 
     @property
     def dialect(self) -> Dialect:

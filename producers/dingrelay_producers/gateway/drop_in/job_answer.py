@@ -50,8 +50,15 @@ def verbatim(status: JobStatus, path: str) -> Answer:
 def refusal_of(status: JobStatus) -> Words:
     """What to say of a job that did not end well."""
     error = status.error
-    if status.state != State.DEAD or error is None:
-        return words.BUSY
+    match status.state:
+        case State.UNKNOWN:
+            return words.ambiguous(status.id)
+        case State.CANCELLED:
+            return words.cancelled(status.id)
+        case State.DEAD if error is not None:
+            pass
+        case _:
+            return words.BUSY
     return _OLD_CODES.get(error.code) or _words_of(error) or words.BUSY
 
 

@@ -1,9 +1,11 @@
 """Runs a call at the door as a job, and waits for its end.
 
-A call that has no answer yet, or whose answer was lost on its way, can be made again: its content and
-its key are its idempotency, so it meets the same job: for ten minutes, and for as long as its end is not known. A
-call that reads meets it only until it has been answered, and one that was refused is free to be made
-anew.
+A read is a job of its own, of which nothing is left once it was answered.
+
+Equal changes of one key are one job for as long as the first has no answer, since its program may only have
+lost it: until its job has ended and the answer has left over a connection that was still open. After
+that they are one for the seconds within which SDKs repeat by themselves, unless the key has changed
+something else in between. So a blind retry doubles nothing, and who asks twice on purpose gets two.
 """
 
 import hashlib
@@ -29,14 +31,22 @@ from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
 
 ANSWER_WITHIN = 10.0
 """Seconds that a call waits for the end of its job."""
+GRACE = 3.0
+"""Seconds after the answer in which an SDK that has lost it repeats the call by itself (API §12.15)."""
 
 _LANES: tuple[Lane, ...] = ("normal", *LANES)
 
 _BEGIN = Script.load("dingrelay_producers.store", "door_begin")
 _END = Script.load("dingrelay_producers.store", "door_end")
 
-_KEPT = {State.DONE, State.DUPLICATE, State.UNKNOWN}
-"""Ends after which the effect is there, or may be: the same request is the same call."""
+_ANSWERED = {State.DONE, State.DUPLICATE}
+"""Ends that are the answer: an equal change comes from a program that lost it, or means another one."""
+_KEPT = {State.UNKNOWN, State.CANCELLED}
+"""Ends after which an equal change is not carried out: it may have been, or a person does not want it."""
+_REMEMBERED = timedelta(milliseconds=keys.DOOR_REQUEST_TTL_MS)
+_CANCELLED_FOR = timedelta(hours=1)
+"""For which programs that go on asking for a cancelled job are refused: longer than any of them tries,
+and less than a day, after which an equal message is another day's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,96 +103,146 @@ def _app(settings: Settings, key: ApiKey, agent: str) -> str:
     raise Refusal(words.FORBIDDEN)
 
 
-def content_of(call: Incoming) -> list[Any]:
-    """What makes two requests the same, beside who makes them."""
-    return [call.method, call.path, dict(call.query), call.body]
+async def run_read(context: GatewayContext, caller: Caller, job: Contract) -> JobStatus:
+    """Enqueue a call that reads, and wait for its end. Nothing of it stays in Redis.
+
+    Raises:
+        Refusal: it has not ended (`words.BUSY`), and is not made any more.
+        Problem: too many jobs wait.
+        ServiceUnavailable: Redis is away.
+    """
+    draft = record.draft(job.model_copy(update=caller.names))
+    status = await _run(context, job, draft)
+    if not status.state.ended:
+        await context.records.cancel(draft.id)
+    await context.records.forget(draft.id)
+    if not status.state.ended:
+        raise Refusal(words.BUSY)
+    return status
 
 
-async def run_job(
-    context: GatewayContext, caller: Caller, job: Contract, content: Any, *, reads: bool = False
+async def run_change(
+    context: GatewayContext,
+    caller: Caller,
+    job: Contract,
+    call: Incoming,
+    content: Any = None,
+    *,
+    repeatable: bool = False,
+    grace: float = GRACE,
 ) -> JobStatus:
-    """Enqueue a call as a job, or meet the one of the same call before, and wait for its end.
+    """Enqueue a call that changes something, or meet the job of an equal one, and wait for its end.
 
     Args:
         context: everything that the gateway holds.
         caller: whose call it is.
         job: what the call is, without its names.
-        content: JSON that makes two requests the same.
-        reads: whether it changes nothing.
+        call: as it came; whoever sends its answer marks it as answered.
+        content: JSON that makes two calls equal; that of `call` if None.
+        repeatable: whether it may be carried out twice without harm.
+        grace: seconds after its answer in which an equal call is the same one.
 
     Raises:
-        Refusal: it has not ended yet (`words.BUSY`).
+        Refusal: it has not ended yet (`words.BUSY`), or the call is too large for a job.
         Problem: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
+    content = content or [call.method, call.path, dict(call.query), call.body]
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
-    request = _Request(context, job.model_copy(update=caller.names), digest)
-    status = await request.met()
-    if _is_over(status):
-        status = await request.met(over=True)
-    if _is_open(status):
-        await request.keep()
+    change = Change(context, caller, job, digest, grace)
+    status = await change.run(repeatable=repeatable)
+    if not status.state.ended or status.state in _KEPT:
+        await change.keep()
+    elif status.state in _ANSWERED:
+        call.changes.append(change)
+    else:
+        await change.give_back()
     if not status.state.ended:
         raise Refusal(words.BUSY)
-    if reads or status.state not in _KEPT:
-        await request.give_back()
     return status
 
 
-def _is_open(status: JobStatus) -> bool:
-    """Whether a job goes on, or a person has yet to say what became of it."""
-    return not status.state.ended or status.state == State.UNKNOWN
+async def _run(context: GatewayContext, job: Contract, draft: record.Draft) -> JobStatus:
+    """Accept a job if it is new, and wait for its end."""
+    await context.depths.check(job.queue)
+    try:
+        [accepted] = await context.records.enqueue([draft])
+    except ContractError as error:
+        raise Refusal(words.invalid(error.field, error.problem)) from None
+    if accepted.conflict:
+        raise Refusal(words.BUSY)
+    if accepted.created:
+        context.metrics.jobs.labels(draft.kind, draft.lane).inc()
+    await context.ends.wait(draft.id, ANSWER_WITHIN)
+    try:
+        return await context.records.status(draft.id)
+    except JobNotFound:
+        raise Refusal(words.BUSY) from None
 
 
-def _is_over(status: JobStatus) -> bool:
-    """Whether a job ended so long ago that an equal request is another one."""
-    if _is_open(status) or status.settled_at is None:
-        return False
-    return datetime.now(UTC) - status.settled_at > timedelta(milliseconds=keys.DOOR_REQUEST_TTL_MS)
+class Change:
+    """A request that changes something; a random name that it shares with equal ones makes them one job."""
 
-
-class _Request:
-    """Equal requests of one caller, of which the first one's random name makes them one job."""
-
-    def __init__(self, context: GatewayContext, job: Contract, digest: str) -> None:
+    def __init__(
+        self, context: GatewayContext, caller: Caller, job: Contract, digest: str, grace: float
+    ) -> None:
         self._context = context
-        self._job = job
+        self._job = job.model_copy(update=caller.names)
         self._digest = digest
-        self._entry = keys.door_request(digest)
+        self._grace_ms = int(grace * 1000)
+        self._keys = keys.door_request(digest), keys.door_latest(caller.id, caller.app)
         self._name = ""
 
-    async def met(self, *, over: bool = False) -> JobStatus:
+    async def run(self, *, repeatable: bool) -> JobStatus:
         """The job of these requests, once it has ended or has been waited for.
-
-        Args:
-            over: whether that of the present name is another request's by now.
 
         Raises:
             Refusal: it can't be told, or the call is too large for a job.
             Problem: too many jobs wait.
             ServiceUnavailable: Redis is away.
         """
-        context = self._context
-        ttl, before = keys.DOOR_REQUEST_TTL_MS, self._name if over else ""
-        call = _BEGIN.call([self._entry], [secrets.token_hex(8), ttl, before])
+        passed = await self._begin()
+        if passed is not None and await self._is_over(repeatable=repeatable, passed=passed):
+            await self._begin(over=True)
+        return await _run(self._context, self._job, self._draft)
+
+    @property
+    def _draft(self) -> record.Draft:
+        return record.draft(self._job, key=f"door:{self._digest}:{self._name}")
+
+    async def _begin(self, *, over: bool = False) -> bool | None:
+        """Take the name that holds.
+
+        Returns:
+            Whether its caller has changed something else since it began; None if it is new.
+        """
+        fresh, before = secrets.token_hex(8), self._name if over else ""
+        values = [self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
         async with asking():
-            found: bytes = await scripts.run_async(context.redis, call)
-        self._name = found.decode()
-        draft = record.draft(self._job, key=f"door:{self._digest}:{self._name}")
-        await context.depths.check(self._job.queue)
+            name, passed = await scripts.run_async(
+                self._context.redis, _BEGIN.call(self._keys, values)
+            )
+        self._name = name.decode()
+        return None if self._name == fresh else bool(passed)
+
+    async def _is_over(self, *, repeatable: bool, passed: bool) -> bool:
+        """Whether the present name is an earlier request's, to which this one does not belong."""
+        if not self._grace_ms and self._name in self._context.door_answers:
+            return True  # its answer has left, and the mark of that is on its way
         try:
-            [accepted] = await context.records.enqueue([draft])
-        except ContractError as error:
-            raise Refusal(words.invalid(error.field, error.problem)) from None
-        if accepted.conflict:
-            raise Refusal(words.BUSY)
-        if accepted.created:
-            context.metrics.jobs.labels(draft.kind, draft.lane).inc()
-        await context.ends.wait(draft.id, ANSWER_WITHIN)
-        try:
-            return await context.records.status(draft.id)
+            status = await self._context.records.status(self._draft.id)
         except JobNotFound:
-            raise Refusal(words.BUSY) from None
+            return False  # the gateway that took the name did not come to write it
+        ago = datetime.now(UTC) - (status.settled_at or datetime.now(UTC))
+        match status.state:
+            case State.UNKNOWN:
+                return repeatable
+            case State.CANCELLED:
+                return ago > _CANCELLED_FOR
+            case State.DONE | State.DUPLICATE:
+                return (repeatable and passed) or ago > _REMEMBERED
+            case state:
+                return state.ended
 
     async def keep(self) -> None:
         """Let the name live for as long as its job may wait."""
@@ -192,8 +252,16 @@ class _Request:
         """Let the next equal request be another one."""
         await self._end(0)
 
-    async def _end(self, ttl_ms: int) -> None:
+    async def answered(self) -> None:
+        """Say that its answer has left; its client was there."""
+        self._context.door_answers.add(self._name)
+        try:
+            await self._end(self._grace_ms, answered=True)
+        finally:
+            self._context.door_answers.discard(self._name)
+
+    async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
         # Equal requests may hear of one end at different times: by then the name may be the next's.
         async with asking():
-            call = _END.call([self._entry], [self._name, ttl_ms])
+            call = _END.call(self._keys[:1], [self._name, ttl_ms, int(answered)])
             await scripts.run_async(self._context.redis, call)

@@ -12,7 +12,7 @@ from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming
 from dingrelay_producers.gateway.drop_in.job_answer import verbatim
-from dingrelay_producers.gateway.drop_in.job_call import Caller, run_job
+from dingrelay_producers.gateway.drop_in.job_call import Caller, run_change
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.gateway.http.body_reader import read_bytes
 from dingrelay_producers.gateway.problems import TOO_LARGE, Problem
@@ -46,7 +46,7 @@ async def upload(
         job = MediaUpload.parse(
             {
                 "upload": digest,
-                "content_type": request.headers.get("Content-Type", ""),
+                "content_type": _content_type(request),
                 "query": dict(call.query),
             }
         )
@@ -57,8 +57,17 @@ async def upload(
     entry = keys.upload(digest)
     async with asking():
         await context.redis.set(entry, content, px=keys.UPLOAD_TTL_MS)
-    status = await run_job(context, caller, job, ["POST", UPLOAD, digest, dict(call.query)])
+    equal = ["POST", UPLOAD, digest, dict(call.query)]
+    status = await run_change(context, caller, job, call, equal)
     if status.state == State.DONE:
         async with asking():
             await context.redis.delete(entry)
     return verbatim(status, UPLOAD)
+
+
+def _content_type(request: web.Request) -> str:
+    """That of the form with nothing but its boundary, wherever among the parameters it stands."""
+    kind, _, parameters = request.headers.get("Content-Type", "").partition(";")
+    found = [part.strip() for part in parameters.split(";")]
+    boundary = next((part for part in found if part.lower().startswith("boundary=")), "")
+    return f"{kind.strip().lower()}; boundary={boundary.partition('=')[2]}"

@@ -16,7 +16,7 @@ from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
-from dingrelay_producers.gateway.drop_in.job_call import Caller, content_of, run_job
+from dingrelay_producers.gateway.drop_in.job_call import Caller, run_change, run_read
 from dingrelay_producers.gateway.drop_in.leniency import message_send
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.store import keys
@@ -31,13 +31,15 @@ SEND = f"{CONVERSATION}/asyncsend_v2"
 PROGRESS = f"{CONVERSATION}/getsendprogress"
 RESULT = f"{CONVERSATION}/getsendresult"
 RECALL = f"{CONVERSATION}/recall"
-PATHS = frozenset({SEND, PROGRESS, RESULT, RECALL})
+STATUS_BAR = f"{CONVERSATION}/status_bar/update"
+PATHS = frozenset({SEND, PROGRESS, RESULT, RECALL, STATUS_BAR})
 
 MOST_USERS = 100
 MOST_DEPARTMENTS = 20
 LARGEST_TASK = 2**63
 FINISHED = {"progress_in_percent": 100, "status": 2}
 WAITING = {"progress_in_percent": 0, "status": 0}
+UNFINISHED = words.Words(41_052, "发送进度未完成，暂时不返回结果", 400, "invalidParameter")
 PER_DAY = 500
 """Messages of an app to one person (API §2.1)."""
 
@@ -83,7 +85,7 @@ class Task:
 
 
 async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
-    """One of the four calls.
+    """One of the five calls.
 
     Raises:
         Refusal: DingTalk refuses it, or would.
@@ -95,13 +97,15 @@ async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Ans
             return await _recall(context, caller, call)
         case _ if call.path == PROGRESS:
             return await _progress(context, caller, call)
+        case _ if call.path == STATUS_BAR:
+            return await _status_bar(context, caller, call)
         case _:
             return await _result(context, caller, call)
 
 
 async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
     job = _message(call.fields)
-    status = await run_job(context, caller, job, content_of(call))
+    status = await run_change(context, caller, job, call)
     if status.state not in {State.DONE, State.DUPLICATE} and not reaches_nobody(status):
         raise Refusal(refusal_of(status))
     made: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
@@ -153,9 +157,7 @@ async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> 
 async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
     task = await _find(context, caller, call, "task_id")
     if not task.status.state.ended:
-        raise Refusal(
-            words.Words(41_052, "发送进度未完成，暂时不返回结果", 400, "invalidParameter")
-        )
+        raise Refusal(UNFINISHED)
     answers = await _ask(context, caller, call, RESULT, task)
     results = [answer.get("send_result") or {} for answer in answers]
     result: dict[str, Any] = {
@@ -184,20 +186,33 @@ async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> An
         if await context.records.cancel(task.status.id) == State.CANCELLED:
             return words.ok()
         raise Refusal(words.BUSY)
-    if task.users is not None:
-        await _check_own(context, caller, call, task)
+    await _check_own(context, caller, call, task, "msg_task_id")
     await _ask(context, caller, call, RECALL, task, parameter="msg_task_id")
     return words.ok()
 
 
-async def _check_own(context: GatewayContext, caller: Caller, call: Incoming, task: Task) -> None:
-    """Refuse to recall what others have sent in the same call: DingTalk recalls all of it."""
+async def _status_bar(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    task = await _find(context, caller, call, "task_id")
+    if not task.status.state.ended:
+        raise Refusal(UNFINISHED)
+    await _check_own(context, caller, call, task, "task_id")
+    given = {name: value for name, value in call.fields.items() if name.startswith("status_")}
+    await _ask(context, caller, call, STATUS_BAR, task, given=given)
+    return words.ok()
+
+
+async def _check_own(
+    context: GatewayContext, caller: Caller, call: Incoming, task: Task, parameter: str
+) -> None:
+    """Refuse to change what others have sent in the same call: DingTalk changes all of it."""
+    if task.users is None:
+        return
     for answer in await _ask(context, caller, call, RESULT, task):
         result = answer.get("send_result") or {}
         reached = {user for name in _LISTS for user in result.get(name) or []}
         if not all(_own(task, user) for user in reached):
-            problem = "the message shared its call with others, and can't be recalled alone"
-            raise Refusal(words.invalid("msg_task_id", problem))
+            problem = "the message shared its call with others, and can't be changed alone"
+            raise Refusal(words.invalid(parameter, problem))
 
 
 async def _ask(
@@ -208,6 +223,7 @@ async def _ask(
     task: Task,
     *,
     parameter: str = "task_id",
+    given: Mapping[str, Any] | None = None,
 ) -> list[Mapping[str, Any]]:
     """What DingTalk says of each of the task's calls.
 
@@ -215,18 +231,20 @@ async def _ask(
         Refusal: it refuses one of them.
     """
     answers: list[Mapping[str, Any]] = []
-    changes = path == RECALL
     for number in task.calls:
-        body = {"agent_id": call.fields.get("agent_id"), parameter: number}
-        job = ApiCall.parse(
-            {
-                "method": "POST",
-                "path": path,
-                "body": body,
-                "effect": "repeatable" if changes else "none",
-            }
-        )
-        status = await run_job(context, caller, job, ["POST", path, body], reads=not changes)
+        body = {"agent_id": call.fields.get("agent_id"), parameter: number, **(given or {})}
+        job = ApiCall.parse({"method": "POST", "path": path, "body": body})
+        if job.effect == "none":
+            status = await run_read(context, caller, job)
+        else:
+            status = await run_change(
+                context,
+                caller,
+                job.model_copy(update={"effect": "repeatable"}),
+                call,
+                ["POST", path, body],
+                repeatable=True,
+            )
         if status.state != State.DONE:
             raise Answered(verbatim(status, path))
         answers.append(verbatim(status, path).content)

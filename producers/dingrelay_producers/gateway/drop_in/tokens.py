@@ -21,9 +21,13 @@ LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000
 
 
 async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
-    """``GET /gettoken``: key and secret in the query."""
-    key_id, secret = call.query.get("appkey", ""), call.query.get("appsecret", "")
-    if not key_id or not secret:
+    """``GET /gettoken``: key and secret in the query, by either of the two pairs of names that DingTalk takes."""
+    pairs = [("appkey", "appsecret"), ("corpid", "corpsecret")]
+    found = [
+        (call.query[key], call.query.get(secret)) for key, secret in pairs if call.query.get(key)
+    ]
+    key_id, secret = found[0] if found else ("", None)
+    if not secret:
         raise Refusal(words.missing("corpid or appkey"))
     key, token = await _exchanged(context, key_id, secret)
     content = {

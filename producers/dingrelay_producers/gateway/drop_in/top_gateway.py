@@ -27,7 +27,7 @@ _OWN = frozenset(
     {"method", "session", "timestamp", "format", "v", "simplify", "partner_id", "sign"}
 )
 """Parameters of this way itself."""
-_GATEWAY_CODES = frozenset({22, 88})
+_GATEWAY_CODES = frozenset({15, 22, 88})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def passage(call: Incoming) -> Passage:
         path = f"/topapi/{method.removeprefix(_CURRENT).replace('.', '/')}"
     rest = {name: value for name, value in given.items() if name not in _OWN}
     token = session if isinstance(session, str) else ""
-    return Passage(method, Incoming("POST", path, {}, rest, token))
+    return Passage(method, Incoming("POST", path, {}, rest, token, call.changes))
 
 
 __all__ = ["TOP_GATEWAY", "Passage", "passage"]

@@ -34,6 +34,7 @@ class Words:
         code: of the new one.
         message: of the new one; that of the old one if empty.
         wrapped: where `errcode` is the sub_code of 88.
+        sub_code: of the old one, where that is a text.
     """
 
     errcode: int
@@ -42,6 +43,7 @@ class Words:
     code: str
     message: str = ""
     wrapped: Wrapped = "never"
+    sub_code: str = ""
 
 
 _DENIED = "Forbidden.AccessDenied"
@@ -89,7 +91,19 @@ ROBOT_THROTTLED = Words(410_100, "发送速度太快而限流", 403, "send.too.f
 ROBOT_UNKNOWN = Words(300_005, "token is not exist", 400, "robot.oto.notExist")
 TOO_LONG = Words(460_101, "message too long, exceed 20000 bytes", 400, "invalidParameter")
 BUSY = Words(-1, "系统繁忙", 503, "serviceBusy")
-"""It is not known yet how the call ends: the same request again meets the same job."""
+"""It is not known yet how the call ends: the same change again meets the same job."""
+STREAM = Words(
+    400_002,
+    "Stream connections are DingTalk's own: the door carries no WebSocket",
+    400,
+    "unsupportedOperation",
+    "Stream is not behind this door, which carries no WebSocket: connect to https://api.dingtalk.com with"
+    " the app's own key and secret, or let `dingrelay events` receive the events",
+)
+POST_ONLY = Words(43_002, "需要POST请求", 405, "invalidParameter")
+UNREADABLE = Words(400_002, "参数错误: 请求无法读取", 400, "invalidParameter")
+BODY_TOO_LARGE = Words(400_002, "参数错误: 请求体过大", 413, "invalidParameter.tooLarge")
+BODY_LATE = Words(-1, "系统繁忙: 请求体未按时到达", 408, "requestTimeout")
 AGENT = Words(40_056, "不合法的agentid", 400, "invalidAgentId", "无效的agentId")
 NO_API = Words(
     404, "请求的URI地址不存在", 404, "InvalidAction.NotFound", "Specified api is not found."
@@ -121,6 +135,17 @@ def invalid(name: str, problem: str = "") -> Words:
     """A parameter makes no sense."""
     tail = f"{name}: {problem}" if problem else name
     return Words(400_002, f"参数错误 {tail}", 400, "invalidParameter", f"参数错误：{tail}")
+
+
+def ambiguous(job_id: str) -> Words:
+    """The call may have been carried out, and no answer tells: DingTalk's own words for that (API §12.15)."""
+    message = f"远程服务调用超时, 可能已经执行; dingrelay job resolve {job_id}"
+    return Words(15, message, 504, "service.timeout", sub_code="isp.top-remote-connection-timeout")
+
+
+def cancelled(job_id: str) -> Words:
+    """A person does not want the call to be made."""
+    return Words(400_002, f"参数错误: 任务 {job_id} 已被取消", 400, "invalidParameter")
 
 
 def no_such_api(path: str) -> Words:
@@ -180,6 +205,16 @@ def refused(words: Words, path: str) -> Answer:
         message = words.message or words.errmsg
         content = {"code": words.code, "requestid": request_id, "message": message}
         return Answer(content, words.status)
+    if words.sub_code:
+        return Answer(
+            {
+                "errcode": words.errcode,
+                "sub_code": words.sub_code,
+                "sub_msg": words.errmsg,
+                "errmsg": f"Remote service error[subcode={words.sub_code},submsg={words.errmsg}]",
+                "request_id": request_id,
+            }
+        )
     topapi = path.startswith("/topapi/")
     if words.wrapped == "always" or (words.wrapped == "topapi" and topapi):
         code = str(words.errcode)

@@ -89,7 +89,6 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
     try:
         _check_target(request)
-        _check_headers(request)
         return await handler(request)
     except Problem as problem:
         return problem.response(request_id, wanted_language(request))
@@ -125,7 +124,12 @@ def _check_target(request: web.Request) -> None:
         raise Problem(problems.MALFORMED, "the target must be a plain, normalised path")
 
 
-def _check_headers(request: web.Request) -> None:
+def check_headers(request: web.Request) -> None:
+    """Refuse headers that two programs on the way may read differently.
+
+    Raises:
+        Problem: there are such.
+    """
     for name in ONCE_ONLY:
         if len(request.headers.getall(name, ())) > 1:
             raise Problem(problems.MALFORMED, f"{name}: is given more than once")

@@ -1,15 +1,17 @@
 -- Forget a dead or unknown job for good. A late message of it finds its tombstone and makes nothing.
+-- Or forget one that has ended in whatever way, and whose message can make nothing.
 -- KEYS: record, dead, recent
--- ARGV: id
+-- ARGV: id, 1 in whatever way
 -- Answers 1 if it was there, else 0.
-local record, dead, recent, id = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local record, dead, recent, id, any = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2] == '1'
 local state = redis.call('HGET', record, 'state')
 redis.call('ZREM', dead, id)
-if state ~= 'dead' and state ~= 'unknown' then return 0 end
+if any and (not state or state == 'running' or waits(state)) then return 0 end
+if not any and state ~= 'dead' and state ~= 'unknown' then return 0 end
 -- Of a job that is not there any more, what it reserved would count as sent.
 redis.call('HDEL', record, 'intent')
 give_back(record, id)
 redis.call('DEL', record)
 redis.call('ZREM', recent, id)
-bury(id, true, 0)
+if not any then bury(id, true, 0) end
 return 1

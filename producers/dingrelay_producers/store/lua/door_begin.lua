@@ -1,9 +1,15 @@
--- The name under which equal requests at the drop-in door are one job.
--- KEYS: entry
--- ARGV: a new name, ttl (ms), the name that is over; '' for none
--- Answers the name that holds: the one that is there, or else the new one.
-local entry, fresh, ttl, over = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+-- The name under which equal changes at the drop-in door are one job.
+-- KEYS: entry, the latest change of its caller
+-- ARGV: digest of the change, a new name, ttl (ms), the name that is over; '' for none
+-- Answers the name that holds, and 1 if it is an earlier request's and its caller has changed something else since.
+-- The name of a change that was answered is marked, and over once something else was changed.
+local entry, latest = KEYS[1], KEYS[2]
+local digest, fresh, ttl, over = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local found = redis.call('GET', entry)
-if found and found ~= over then return found end
+local answered = found and found:sub(1, 1) == '!'
+local name = answered and found:sub(2) or found
+local passed = redis.call('GET', latest) ~= digest
+redis.call('SET', latest, digest, 'PX', ttl)
+if name and name ~= over and not (answered and passed) then return {name, passed and 1 or 0} end
 redis.call('SET', entry, fresh, 'PX', ttl)
-return fresh
+return {fresh, 0}
