@@ -24,7 +24,7 @@ from dingrelay_producers.gateway.drop_in.words import Refusal
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.scripts import Script, Value
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
@@ -192,6 +192,8 @@ class Change:
         self._grace_ms = int(grace * 1000)
         self._keys = keys.door_request(digest), keys.door_latest(caller.id, caller.app)
         self._name = ""
+        self._now = datetime.now(UTC)
+        """By Redis, once that was asked."""
 
     async def run(self, *, repeatable: bool) -> JobStatus:
         """The job of these requests, once it has ended or has been waited for.
@@ -217,12 +219,13 @@ class Change:
             Whether its caller has changed something else since it began; None if it is new.
         """
         fresh, before = secrets.token_hex(8), self._name if over else ""
-        values = [self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
+        values: list[Value] = [self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
         async with asking():
-            name, passed = await scripts.run_async(
+            name, passed, now = await scripts.run_async(
                 self._context.redis, _BEGIN.call(self._keys, values)
             )
         self._name = name.decode()
+        self._now = datetime.fromtimestamp(int(now), UTC)
         return None if self._name == fresh else bool(passed)
 
     async def _is_over(self, *, repeatable: bool, passed: bool) -> bool:
@@ -233,7 +236,7 @@ class Change:
             status = await self._context.records.status(self._draft.id)
         except JobNotFound:
             return False  # the gateway that took the name did not come to write it
-        ago = datetime.now(UTC) - (status.settled_at or datetime.now(UTC))
+        ago = self._now - (status.settled_at or self._now)
         match status.state:
             case State.UNKNOWN:
                 return repeatable
