@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dingrelay_tasks.context import CampaignCall, Context, Json
 from dingrelay_tasks.contract import Contract, Part
-from dingrelay_tasks.outcomes import Wait
+from dingrelay_tasks.outcomes import CallForgotten, Wait
 
 UNDER_WAY_PAUSE = timedelta(seconds=2)
 """Until a chunk that was released before the campaign was paused has been called or withdrawn."""
@@ -45,10 +45,13 @@ class CampaignRecallResult(Part):
     Attributes:
         recalled: chunks whose message is taken back by the job's last run; SQL has them all.
         refused: chunks whose call DingTalk doesn't take back: it is too old, or unknown to it.
+        kept: people of the recalled chunks who keep the message. They have it by a call whose answer
+            was lost, so its id is unknown; DingTalk dropped the repeat for them.
     """
 
     recalled: list[int] = Field(default_factory=list[int])
     refused: list[int] = Field(default_factory=list[int])
+    kept: list[str] = Field(default_factory=list[str])
 
 
 async def run(job: CampaignRecall, ctx: Context) -> Json:
@@ -57,21 +60,36 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
     A recall whose answer was lost is repeated: the second one changes nothing.
 
     Raises:
-        Wait: some of the chunks may still be called.
+        Wait: some of the chunks may still be called, or DingTalk still delivers one that was repeated.
     """
     # Asked before the calls are read: a chunk that ends between them is among these.
     under_way = await ctx.campaigns.under_way(job.campaign, job.numbers)
-    recalled: list[int] = []
-    refused: list[int] = []
+    result = CampaignRecallResult()
+    delivering = 0
     for call in await ctx.campaigns.recallable(job.campaign, job.numbers):
-        outcome = await ctx.once(f"recall:{call.number}", partial(_recall, ctx, call))
+        try:
+            outcome = await ctx.once(f"recall:{call.number}", partial(_recall, ctx, call))
+        except Wait:
+            delivering += 1
+            continue
+        kept: list[str] = outcome.get("kept", [])  # 0.2.0 remembers none
         if outcome["recalled"]:
-            await ctx.campaigns.note_recall(job.campaign, call.number)
-        (recalled if outcome["recalled"] else refused).append(call.number)
-    if under_way:
-        raise Wait(UNDER_WAY_PAUSE, f"{len(under_way)} calls are under way")
-    return CampaignRecallResult(recalled=recalled, refused=refused).model_dump(mode="json")
+            await ctx.campaigns.note_recall(job.campaign, call.number, kept)
+        (result.recalled if outcome["recalled"] else result.refused).append(call.number)
+        result.kept.extend(kept)
+    if waits := len(under_way) + delivering:
+        raise Wait(UNDER_WAY_PAUSE, f"{waits} calls are under way")
+    return result.model_dump(mode="json")
 
 
 async def _recall(ctx: Context, call: CampaignCall) -> Json:
-    return {"recalled": await ctx.messages.withdraw_message(call.task_id)}
+    kept: list[str] = []
+    if call.ambiguous:
+        try:
+            report = await ctx.messages.delivery(call.task_id)
+        except CallForgotten:
+            return {"recalled": False, "kept": kept}
+        if not report.finished:
+            raise Wait(UNDER_WAY_PAUSE, "DingTalk still delivers")
+        kept = report.had_it
+    return {"recalled": await ctx.messages.withdraw_message(call.task_id), "kept": kept}

@@ -83,7 +83,13 @@ KINDS: Mapping[str, Kind] = {
             so_far=message_send.so_far,
             outcomes=message_send.outcomes,
         ),
-        Kind(message_recall.MessageRecall, message_recall.run, internal=True, on_request=True),
+        Kind(
+            message_recall.MessageRecall,
+            message_recall.run,
+            so_far=message_recall.so_far,
+            internal=True,
+            on_request=True,
+        ),
         Kind(user_sync.UserSync, user_sync.run),
         Kind(
             user_sync.DepartmentSync,

@@ -1,9 +1,9 @@
 """message-recall: takes back what the calls of a message brought (API §2.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from dingrelay_tasks.contract import Contract, Part, UserId
 from dingrelay_tasks.outcomes import CallForgotten, Refused, Wait
 
 MOST_CALLS = 1_000
+STEP = "recall:"
+"""What the steps that recall begin with."""
 DELIVERS = timedelta(seconds=2)
 """Until DingTalk is asked again which people a call reached."""
 
@@ -22,10 +24,12 @@ class SentCall(Part):
     Attributes:
         task_id: DingTalk's id of it.
         named: whether it named users, so that it may have carried other messages like it.
+        repeated: it repeats a call whose answer was lost, and which may have reached people.
     """
 
     task_id: int
     named: bool
+    repeated: bool = False
 
 
 class MessageRecall(Contract):
@@ -36,6 +40,7 @@ class MessageRecall(Contract):
         calls: those that DingTalk took.
         users: the people that it was for. A call that carried others' people as well stays: DingTalk
             takes back all of a call, or nothing.
+        unknown: how many people are in calls of the message whose outcome is unknown.
     """
 
     kind: ClassVar[str] = "message-recall"
@@ -43,6 +48,7 @@ class MessageRecall(Contract):
     message: Annotated[str, Field(min_length=1, max_length=64)]
     calls: Annotated[list[SentCall], Field(min_length=1, max_length=MOST_CALLS)]
     users: list[UserId] = Field(default_factory=list)
+    unknown: Annotated[int, Field(ge=0)] = 0
 
     @property
     def identity(self) -> str:
@@ -61,11 +67,16 @@ class MessageRecallResult(Part):
         recalled: taken back.
         refused: those that DingTalk does not take back: they are older than 24 hours.
         shared: those that carried people of other messages, and were left as they are.
+        kept: people who keep the message. They have it by a call whose answer was lost, so its id is
+            unknown; DingTalk dropped the repeat for them.
+        unknown: how many people are in calls whose outcome is unknown; they may have the message.
     """
 
     recalled: list[int] = Field(default_factory=list[int])
     refused: list[int] = Field(default_factory=list[int])
     shared: list[int] = Field(default_factory=list[int])
+    kept: list[str] = Field(default_factory=list[str])
+    unknown: int = 0
 
 
 async def run(job: MessageRecall, ctx: Context) -> Json:
@@ -77,15 +88,17 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
         Wait: DingTalk still delivers a call, and so does not tell which people it reached.
         Refused: nothing was taken back.
     """
-    calls_by_outcome: dict[str, list[int]] = {"recalled": [], "refused": [], "shared": []}
-    for call in job.calls:
-        step = f"recall:{call.task_id}"
-        outcome = await ctx.once(step, partial(_recall, call, job.users, ctx))
-        calls_by_outcome[outcome["outcome"]].append(call.task_id)
-    if not calls_by_outcome["recalled"]:
+    outcomes = [
+        await ctx.once(f"{STEP}{call.task_id}", partial(_recall, call, job.users, ctx))
+        for call in job.calls
+    ]
+    result = _result(outcomes, job.unknown)
+    if not result.recalled:
         reasons = (
-            (len(calls_by_outcome["refused"]), "too old"),
-            (len(calls_by_outcome["shared"]), "shared with others"),
+            (len(result.refused), "too old"),
+            (len(result.shared), "shared with others"),
+            (len(result.kept), "people have it by a call whose answer was lost"),
+            (result.unknown, "people are in calls whose outcome is unknown"),
         )
         named = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
         raise Refused(
@@ -93,19 +106,43 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
             f"DingTalk took back none of {len(job.calls)} calls: {named}",
             "Messages can be recalled for 24 hours, and only with all that their call carried.",
         )
-    return MessageRecallResult(**calls_by_outcome).model_dump()
+    return result.model_dump()
+
+
+def so_far(steps: Mapping[str, Json]) -> Json | None:
+    """The result of a recall that took nothing back, by the steps that it remembers."""
+    outcomes = [outcome for step, outcome in steps.items() if step.startswith(STEP)]
+    return _result(outcomes, 0).model_dump() if outcomes else None
+
+
+def _result(outcomes: Iterable[Json], unknown: int) -> MessageRecallResult:
+    result = MessageRecallResult(unknown=unknown)
+    for each in outcomes:
+        if each["outcome"] != "kept":
+            getattr(result, each["outcome"]).append(each["call"])
+        result.kept.extend(each["kept"])
+    return result
 
 
 async def _recall(call: SentCall, users: Sequence[str], ctx: Context) -> Json:
-    if call.named:
+    kept: list[str] = []
+
+    def outcome(of: Literal["recalled", "refused", "shared", "kept"]) -> Json:
+        return {"call": call.task_id, "outcome": of, "kept": kept}
+
+    if call.named or call.repeated:
         try:
             report = await ctx.messages.delivery(call.task_id)
         except CallForgotten:
-            return {"outcome": "refused"}
+            return outcome("refused")
         if not report.finished:
             raise Wait(DELIVERS, "DingTalk still delivers")
         reached = {*report.read, *report.unread}
-        if not reached <= {*users}:
-            return {"outcome": "shared"}
+        if call.repeated:
+            kept += [user for user in report.had_it if not call.named or user in users]
+        if call.named and not reached <= {*users}:
+            return outcome("shared")
+        if kept and not reached:
+            return outcome("kept")
     withdrawn = await ctx.messages.withdraw_message(call.task_id)
-    return {"outcome": "recalled" if withdrawn else "refused"}
+    return outcome("recalled" if withdrawn else "refused")

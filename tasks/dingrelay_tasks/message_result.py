@@ -19,11 +19,19 @@ NOBODY_REACHABLE = "nobody_reachable"
 
 
 class SentMessage(Part):
-    """One call that DingTalk took. `recipients` is 0 for departments and everyone: not known."""
+    """One call that DingTalk took.
+
+    Attributes:
+        recipients: 0 for departments and everyone: not known.
+        repeated: it repeats a call whose answer was lost. Users whom that one reached got nothing by
+            this one, and a recall of it leaves their message.
+    """
 
     task_id: int
     request_id: str
     recipients: Annotated[int, Field(ge=0)]
+    # A release before this field refuses it.
+    repeated: Annotated[bool, Field(exclude_if=lambda repeated: not repeated)] = False
 
 
 class MessageSendResult(Part):
@@ -72,6 +80,7 @@ class Outcome:
     Attributes:
         task_id: None if nobody was left to call for.
         at: when DingTalk took it, ISO 8601.
+        repeated: as of `SentMessage`.
     """
 
     task_id: int | None = None
@@ -84,11 +93,13 @@ class Outcome:
     out_of_scope: list[str] = field(default_factory=list[str])
     perhaps_duplicate: list[str] = field(default_factory=list[str])
     unverified: list[str] = field(default_factory=list[str])
+    repeated: bool = False
     duplicate_departments: list[int] = field(default_factory=list[int])
 
     def as_json(self) -> Json:
-        """This outcome as `Context.once` remembers it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """This outcome as `Context.once` remembers it; a worker of 0.2.0 reads it while the rest is empty."""
+        fields = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in fields if value or name == "task_id"}
 
 
 def result_of(
@@ -101,6 +112,7 @@ def result_of(
                 task_id=outcome.task_id,
                 request_id=outcome.request_id,
                 recipients=outcome.recipients,
+                repeated=outcome.repeated,
             )
             for outcome in outcomes
             if outcome.task_id is not None

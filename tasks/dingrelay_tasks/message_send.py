@@ -353,6 +353,7 @@ async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
         duplicate_departments=[each for each in call.departments if each not in departments],
     )
     if users.users or departments or everyone:
+        outcome.repeated = ctx.intent is not None
         sent = await ctx.messages.send(
             message, users=users.users, departments=departments, everyone=everyone
         )

@@ -64,6 +64,7 @@ async def test_everybody_is_counted_once(database: Database) -> None:
         "forbidden": 0,
         "failed": 2,
         "unverified": 0,
+        "kept": 0,
         "unknown": 2,
         "cancelled": 2,
         "pending": 2,
@@ -176,6 +177,19 @@ async def test_unverified_people_are_not_accepted_until_dingtalk_confirms_them(
     [call] = await calls.confirmable(campaign, [0], since=NOW)
     await calls.note_delivery(campaign, call, DeliveryReport(True, unread=["u1"], invalid=["u2"]))
     assert await campaigns.outcomes(database, campaign) == {"u2": "invalid", "u3": "unverified"}
+
+
+async def test_people_who_keep_a_recalled_message_are_named(database: Database) -> None:
+    campaign = await ended(database)
+    calls = CampaignCalls(database)
+    [call] = await calls.recallable(campaign, [2])
+    assert (call.ambiguous, await calls.unknown(campaign)) == (True, 2)
+    await calls.note_recall(campaign, 2, ["u6", "stranger", "u6"])
+    summary = await Report(database).summary(campaign)
+    assert (summary.recalled.calls, summary.recalled.people) == (1, 1)
+    assert (summary.outcomes["kept"], summary.outcomes["accepted"]) == (1, 2)
+    reason = "has it by a call whose answer was lost, which can't be recalled"
+    assert ("u6", "kept", 9, reason) in await results(database, campaign)
 
 
 async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None:

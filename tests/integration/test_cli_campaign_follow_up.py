@@ -30,6 +30,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
+from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
@@ -141,15 +142,18 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
     """A campaign whose two chunks DingTalk took: to u1 and u2, and to u3 and one it doesn't know."""
 
     async def put(database: Database) -> str:
-        campaign = await campaigns.put(database, people=4, state=State.DONE, started_at=NOW)
+        campaign = await campaigns.put(database, people=4, started_at=NOW)
         message = (await campaigns.read(database, campaign)).message
         parts = [["u1", "u2"], ["u3", "nobody"]]
         drafts = [
             record.draft(
-                CampaignChunk(campaign=campaign, number=number, users=users, message=message)
+                CampaignChunk(campaign=campaign, number=number, users=users, message=message),
+                key=f"{campaign}/{number}/1",
             )
             for number, users in enumerate(parts)
         ]
+        async with database.write("x") as connection:
+            await chunks.release(connection, campaign, 2, NOW)
         endings = [
             Ending(
                 Release(number, 1),
@@ -163,8 +167,8 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
             await connection.execute(
                 update(ChunkRow).where(ChunkRow.number == 1).values(users="u3,nobody")
             )
-            await chunks.release(connection, campaign, 2, NOW)
             await chunks.settle(connection, campaign, endings)
+            await connection.execute(update(CampaignRow).values(state=State.DONE))
         return campaign
 
     campaign: str = in_database(cli, put)
@@ -215,11 +219,28 @@ def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> N
     assert "costs: 2 calls" in refused.stdout
     answer = cli.json("campaign", "recall", campaign, "--yes")
     (status,) = run_accepted(cli, answer, CampaignRecall)
-    assert status.result == {"recalled": [0, 1], "refused": []}
+    assert status.result == {"recalled": [0, 1], "refused": [], "kept": []}
     (entry,) = sandbox.inbox("u1")["delivered"]
     assert entry["recalled"] is True
     assert cli.json("campaign", "report", campaign)["recalled"] == {"calls": 2, "people": 4}
     assert cli.json("campaign", "recall", campaign)["jobs"] == []
+
+
+def test_a_recall_says_who_may_keep_the_message(cli: Cli) -> None:
+    async def lose(database: Database) -> None:
+        async with database.write("x") as connection:
+            await chunks.release(connection, campaign, 1, NOW)
+            await chunks.settle(
+                connection, campaign, [Ending(Release(2, 1), error=unknown("lost"))]
+            )
+
+    campaign = a_campaign(cli)
+    in_database(cli, lose)
+    answer = cli.json("campaign", "recall", campaign, "--yes")
+    assert (answer["repeated"], answer["unknown"], answer["calls"]) == (2, 2, 4)
+    shown = cli("campaign", "recall", campaign, "--yes").stdout
+    assert "2 people are in calls that repeat a lost one" in shown
+    assert "2 people are in calls whose outcome is unknown" in shown
 
 
 def test_chunks_that_are_too_old_are_counted_and_left_alone(cli: Cli) -> None:

@@ -343,6 +343,24 @@ async def test_a_message_is_recalled_by_how_its_id_begins(
     assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [True]
 
 
+async def test_a_recall_names_the_people_that_a_lost_call_reached(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    """DingTalk drops the repeat of a call whose answer was lost, and only the repeat has a task id."""
+    for user in ("u1", "u2"):
+        sandbox.put_user(user)
+    sandbox.add_fault("lost_answer", api=SEND, count=1)
+    sent_to = await worker.send(message("u1", "u2"))
+    assert await worker.finish(sent_to) == State.DONE
+    job_id = (await asyncio.to_thread(worker.client.recall, sent_to)).id
+    assert await worker.finish(job_id) == State.DEAD
+    status = await worker.status(job_id)
+    assert "2 people have it by a call whose answer was lost" in str(status.error)
+    assert status.result is not None
+    assert (status.result["recalled"], status.result["kept"]) == ([], ["u1", "u2"])
+    assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [False]
+
+
 async def test_messages_of_others_in_the_same_call_are_not_recalled(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:

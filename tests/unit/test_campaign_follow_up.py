@@ -28,16 +28,23 @@ class FakeCampaigns:
         self.recalled: list[int] = []
         self.under_way_now: set[int] = set()
         self.reports: dict[int, DeliveryReport] = {}
+        self.ambiguous: set[int] = set()
+        self.kept: list[str] = []
 
     async def recallable(self, campaign: str, numbers: list[int]) -> list[CampaignCall]:
         gone = {*self.recalled, *self.under_way_now}
-        return [call_of(number) for number in numbers if number not in gone]
+        return [
+            call_of(number, ambiguous=number in self.ambiguous)
+            for number in numbers
+            if number not in gone
+        ]
 
     async def under_way(self, campaign: str, numbers: list[int]) -> set[int]:
         return self.under_way_now & set(numbers)
 
-    async def note_recall(self, campaign: str, number: int) -> None:
+    async def note_recall(self, campaign: str, number: int, kept: list[str]) -> None:
         self.recalled.append(number)
+        self.kept += kept
 
     async def confirmable(
         self, campaign: str, numbers: list[int], *, since: datetime
@@ -50,8 +57,8 @@ class FakeCampaigns:
         self.reports[call.number] = delivery
 
 
-def call_of(number: int) -> CampaignCall:
-    return CampaignCall(number, 100 + number, START, ambiguous=False)
+def call_of(number: int, *, ambiguous: bool = False) -> CampaignCall:
+    return CampaignCall(number, 100 + number, START, ambiguous=ambiguous)
 
 
 @pytest.fixture
@@ -72,7 +79,7 @@ def confirm(*numbers: int) -> CampaignConfirm:
 async def test_each_call_is_recalled_and_what_is_refused_is_named(ctx: FakeContext) -> None:
     ctx.messages.unrecallable.add(101)
     result = await campaign_recall.run(recall(0, 1, 2), ctx)
-    assert result == {"recalled": [0, 2], "refused": [1]}
+    assert result == {"recalled": [0, 2], "refused": [1], "kept": []}
     assert ctx.messages.recalled == [100, 102]
     assert ctx.campaigns.recalled == [0, 2]
 
@@ -82,8 +89,23 @@ async def test_a_recall_whose_answer_was_lost_is_repeated_alone(ctx: FakeContext
     with pytest.raises(AnswerLost):
         await campaign_recall.run(recall(0, 1), ctx)
     assert ctx.campaigns.recalled == [0]
-    assert await campaign_recall.run(recall(0, 1), ctx) == {"recalled": [1], "refused": []}
+    assert await campaign_recall.run(recall(0, 1), ctx) == {
+        "recalled": [1],
+        "refused": [],
+        "kept": [],
+    }
     assert ctx.messages.recalled == [100, 101, 101]
+
+
+async def test_people_that_a_lost_call_reached_are_named(ctx: FakeContext) -> None:
+    ctx.campaigns.ambiguous = {0}
+    repeat = DeliveryReport(True, unread=["u1"], forbidden=[{"userid": "u2", "code": "143106"}])
+    ctx.messages.deliveries = {100: [UNDER_WAY, repeat]}
+    with pytest.raises(Wait):
+        await campaign_recall.run(recall(0, 1), ctx)
+    assert ctx.campaigns.recalled == [1]
+    assert (await campaign_recall.run(recall(0, 1), ctx))["kept"] == ["u2"]
+    assert (ctx.campaigns.recalled, ctx.campaigns.kept) == ([1, 0], ["u2"])
 
 
 async def test_a_recall_waits_for_what_is_under_way(ctx: FakeContext) -> None:

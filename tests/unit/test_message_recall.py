@@ -8,14 +8,15 @@ from dingrelay_producers import JobStatus, State
 from dingrelay_producers.client.history_backend import JobDetails
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_tasks.context import DeliveryReport
-from dingrelay_tasks.message_recall import MessageRecall, run
+from dingrelay_tasks.message_recall import MessageRecall, run, so_far
 from dingrelay_tasks.outcomes import Refused, Wait
 from unit.fake_context import AnswerLost, FakeContext
 
 
-def recall(*calls: int, named: bool = False, users: tuple[str, ...] = ()) -> MessageRecall:
-    sent = [{"task_id": call, "named": named} for call in calls]
-    return MessageRecall.parse({"message": "job-1", "calls": sent, "users": list(users)})
+def recall(*calls: int, users: tuple[str, ...] = (), unknown: int = 0, **of: bool) -> MessageRecall:
+    sent = [{"task_id": call, "named": False, **of} for call in calls]
+    fields = {"message": "job-1", "calls": sent, "users": list(users), "unknown": unknown}
+    return MessageRecall.parse(fields)
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ async def test_every_call_is_taken_back_once(ctx: FakeContext) -> None:
     ctx.messages.lose = 3
     with pytest.raises(AnswerLost):
         await run(recall(1, 2, 3), ctx)
-    assert await run(recall(1, 2, 3), ctx) == {"recalled": [1, 3], "refused": [2], "shared": []}
+    result = await run(recall(1, 2, 3), ctx)
+    assert (result["recalled"], result["refused"], result["shared"]) == ([1, 3], [2], [])
     assert ctx.messages.recalled == [1, 3, 3]
 
 
@@ -50,6 +52,24 @@ async def test_a_delivery_that_goes_on_is_waited_for(ctx: FakeContext) -> None:
     with pytest.raises(Wait):
         await run(job, ctx)
     assert (await run(job, ctx))["recalled"] == [1]
+
+
+async def test_people_that_a_lost_call_reached_keep_the_message(ctx: FakeContext) -> None:
+    had = [{"userid": user, "code": "143106", "count": 1} for user in ("u2", "other")]
+    ctx.messages.deliveries = {
+        1: [DeliveryReport(True, unread=["u1"], forbidden=had)],
+        2: [DeliveryReport(True, forbidden=had)],
+    }
+    users = ("u1", "u2")
+    result = await run(recall(1, named=True, repeated=True, users=users, unknown=3), ctx)
+    assert (result["recalled"], result["kept"], result["unknown"]) == ([1], ["u2"], 3)
+    with pytest.raises(Refused, match="1 people have it by a call whose answer was lost") as error:
+        await run(recall(2, named=True, repeated=True, users=users), ctx)
+    assert error.value.code == "nothing_recalled"
+    assert ctx.messages.recalled == [1]
+    known = so_far(ctx.remembered)
+    assert known is not None
+    assert {*known["kept"]} == {"u2"}
 
 
 def test_two_recalls_of_a_message_are_one_job() -> None:

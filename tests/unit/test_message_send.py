@@ -323,6 +323,7 @@ async def test_people_of_a_call_without_an_answer_are_in_its_repeat(ctx: FakeCon
     ctx.messages.unknown = {"u1"}
     result = await run(job, ctx)
     assert (result["accepted"], result["unverified"]) == (2, ["u1"])
+    assert result["calls"][0]["repeated"]
     assert ctx.messages.sent[0] == ctx.messages.sent[1]
 
 

@@ -103,12 +103,16 @@ def recall_of(details: JobDetails) -> MessageRecall:
     if not made:
         raise ContractError("job", "has made no call that is known, so nothing can be recalled")
     named = not _goes_alone(status.result or {})
-    sent = [{"task_id": call["task_id"], "named": named} for call in made]
+    sent = [
+        {"task_id": call["task_id"], "named": named, "repeated": call.get("repeated", False)}
+        for call in made
+    ]
     # Whoever was left out may be in the same call for another message that they had first.
     sent_to = ("accepted", "unverified")
     people = (user for user, outcome in details.recipients.items() if outcome in sent_to)
     fields = {"message": status.id, "calls": sent, "users": sorted(people) if named else []}
-    more = {"app": status.app, "lane": status.lane}
+    unknown = sum(outcome == "unknown" for outcome in details.recipients.values())
+    more = {"app": status.app, "lane": status.lane, "unknown": unknown}
     return MessageRecall.parse({**fields, **more})
 
 

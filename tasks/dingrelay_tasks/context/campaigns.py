@@ -45,8 +45,8 @@ class Campaigns(Protocol):
         """Those of these chunks that may still be called."""
         ...
 
-    async def note_recall(self, campaign: str, number: int) -> None:
-        """The chunk's message is taken back."""
+    async def note_recall(self, campaign: str, number: int, kept: Sequence[str]) -> None:
+        """The chunk's message is taken back, but from the people of it who have it by a lost call."""
         ...
 
     async def confirmable(

@@ -45,6 +45,10 @@ class SentCall:
     request_id: str
 
 
+SAME_CONTENT = "143106"
+"""DingTalk's code for a user who has this content already that day (API §2.3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
     """What DingTalk knows of a call's delivery (API §2.3). `finished` is False while it works."""
@@ -55,6 +59,11 @@ class DeliveryReport:
     read: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+    @property
+    def had_it(self) -> list[str]:
+        """Users who have the content by an earlier call of that day."""
+        return [each["userid"] for each in self.forbidden if each["code"] == SAME_CONTENT]
 
 
 class Messages(Protocol):

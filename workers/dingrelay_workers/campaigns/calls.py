@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import CampaignCall, DeliveryReport
+from dingrelay_tasks.context.messages import SAME_CONTENT
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_workers.campaigns.chunks import Release, storable
 from dingrelay_workers.campaigns.models import (
@@ -24,14 +26,11 @@ from dingrelay_workers.database.database import Database, insert_missing
 KEPT = timedelta(hours=24)
 """How long DingTalk recalls a call, and tells what became of it (API §2.3, §2.4)."""
 
-SAME_CONTENT_CODE = "143106"
-"""Why somebody got nothing who has this content already that day (API §2.3)."""
-
 _FORBIDDEN = {
     "143103": "the app had sent too many messages that minute",
     "143104": "the organisation had sent too many messages that minute",
     "143105": "had had the day's messages",
-    SAME_CONTENT_CODE: "had this content already that day",
+    SAME_CONTENT: "had this content already that day",
 }
 
 
@@ -90,14 +89,33 @@ class CampaignCalls:
         unconfirmed = or_(ChunkRow.confirmed_at.is_(None), ChunkRow.confirmed_at < since)
         return await self._calls(campaign, numbers, unconfirmed)
 
-    async def note_recall(self, campaign: str, number: int) -> None:
-        """The chunk's message is taken back."""
+    async def note_recall(self, campaign: str, number: int, kept: Sequence[str]) -> None:
+        """The chunk's message is taken back, but from the people of it who have it by a lost call."""
         async with self._database.write(f"campaign {campaign}") as connection:
             await connection.execute(
                 update(ChunkRow)
                 .where(ChunkRow.campaign == campaign, ChunkRow.number == number)
                 .values(recalled_at=self._now())
             )
+            users = await _users(connection, campaign, number)
+            rows = [
+                {
+                    "campaign": campaign,
+                    "userid": user,
+                    "chunk": number,
+                    "outcome": OutcomeKind.KEPT,
+                    "reason": "has it by a call whose answer was lost, which can't be recalled",
+                }
+                for user in dict.fromkeys(kept)
+                if user in users
+            ]
+            await connection.execute(
+                delete(OutcomeRow).where(
+                    OutcomeRow.campaign == campaign,
+                    OutcomeRow.userid.in_([row["userid"] for row in rows]),
+                )
+            )
+            await insert_missing(connection, OutcomeRow, rows)
 
     async def note_delivery(
         self, campaign: str, call: CampaignCall, delivery: DeliveryReport
@@ -111,7 +129,7 @@ class CampaignCalls:
         had_it: list[str] = []
         if call.ambiguous:
             # The call whose answer was lost brought it to them, and this one was its repeat.
-            had_it = [user for user, code in forbidden.items() if code == SAME_CONTENT_CODE]
+            had_it = delivery.had_it
         outcomes = [
             *(
                 (user, OutcomeKind.INVALID, "DingTalk doesn't know them")
@@ -151,12 +169,7 @@ class CampaignCalls:
             )
             if not noted.rowcount:
                 return
-            people = await connection.scalar(
-                select(ChunkRow.users).where(
-                    ChunkRow.campaign == campaign, ChunkRow.number == call.number
-                )
-            )
-            asked = set((people or "").split(","))
+            asked = await _users(connection, campaign, call.number)
             # People that the call was not for would be counted beside its own.
             ours = [row for row in rows if row["userid"] in asked]
             reached = asked & {*delivery.read, *delivery.unread, *had_it}
@@ -177,11 +190,11 @@ class CampaignCalls:
 
     async def taken(
         self, campaign: str, *, unrecalled: bool = False
-    ) -> AsyncIterator[Sequence[tuple[int, datetime, int]]]:
-        """Number, time and people of every call that was taken, in pages of at most 5,000."""
-        query = select(ChunkRow.number, ChunkRow.called_at, ChunkRow.accepted).where(
-            ChunkRow.campaign == campaign, ChunkRow.task_id.is_not(None)
-        )
+    ) -> AsyncIterator[Sequence[tuple[int, datetime, int, bool]]]:
+        """Number, time, people and `ambiguous` of every call that was taken, in pages of at most 5,000."""
+        query = select(
+            ChunkRow.number, ChunkRow.called_at, ChunkRow.accepted, ChunkRow.ambiguous
+        ).where(ChunkRow.campaign == campaign, ChunkRow.task_id.is_not(None))
         if unrecalled:
             query = query.where(ChunkRow.recalled_at.is_(None))
         query = query.order_by(ChunkRow.number).limit(5_000)
@@ -192,7 +205,21 @@ class CampaignCalls:
             if not rows:
                 return
             last = rows[-1].number
-            yield [(row.number, row.called_at or self._now(), row.accepted) for row in rows]
+            yield [
+                (row.number, row.called_at or self._now(), row.accepted, row.ambiguous)
+                for row in rows
+            ]
+
+    async def unknown(self, campaign: str) -> int:
+        """How many people are in calls whose outcome is unknown."""
+        async with self._database.read() as connection:
+            people = await connection.scalar(
+                select(func.sum(ChunkRow.size)).where(
+                    ChunkRow.campaign == campaign,
+                    ChunkRow.error["class"].as_string() == OutcomeKind.UNKNOWN,
+                )
+            )
+        return int(people or 0)
 
     def oldest(self) -> datetime:
         """Calls from before this moment can be neither recalled nor asked about."""
@@ -225,3 +252,8 @@ class CampaignCalls:
                 .order_by(ChunkRow.number)
             )
             return [CampaignCall(**row) for row in rows.mappings()]
+
+
+async def _users(connection: AsyncConnection, campaign: str, number: int) -> set[str]:
+    query = select(ChunkRow.users).where(ChunkRow.campaign == campaign, ChunkRow.number == number)
+    return set((await connection.scalar(query) or "").split(","))

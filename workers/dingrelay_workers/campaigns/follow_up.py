@@ -35,6 +35,9 @@ class Plan:
         calls: calls to DingTalk that the jobs make; each counts against the month.
         too_old: calls that are left alone since DingTalk knows nothing of them after 24 hours.
         under_way: of the chunks, those that may still be called; the jobs wait for them.
+        repeated: people of calls that repeat one whose answer was lost. Those whom that one reached
+            keep their message.
+        unknown: people of calls whose outcome is unknown, which can't be recalled.
     """
 
     app: str
@@ -44,6 +47,8 @@ class Plan:
     calls: int
     too_old: int
     under_way: int = 0
+    repeated: int = 0
+    unknown: int = 0
 
 
 class FollowUp:
@@ -72,14 +77,20 @@ class FollowUp:
             raise CampaignConflict(campaign, "is running: pause or cancel it first")
         # Asked before the calls are read: a chunk that ends between them is among these.
         under_way = await self._calls.under_way(campaign)
-        taken, too_old = await self._taken(campaign, unrecalled=True)
+        taken, repeated, too_old = await self._taken(campaign, unrecalled=True)
         fresh = under_way | taken
         jobs = [
             CampaignRecall(app=row.app, sender=row.sender, campaign=campaign, numbers=some)
             for some in _parts(fresh)
         ]
         plan = _plan(row, jobs, fresh, too_old, cost=1)
-        return replace(plan, under_way=len(fresh) - len(taken))
+        return replace(
+            plan,
+            calls=plan.calls + len(repeated) * CALLS_PER_CHUNK,
+            under_way=len(fresh) - len(taken),
+            repeated=sum(repeated.values()),
+            unknown=await self._calls.unknown(campaign),
+        )
 
     async def confirm(self, campaign: str, *, sample: int | None = None) -> Plan:
         """Ask DingTalk which people the calls of the last 24 hours reached, and who has read it.
@@ -89,7 +100,7 @@ class FollowUp:
             sample: how many calls to ask about, spread over all; None for all.
         """
         row = await self._store.get(campaign)
-        fresh, too_old = await self._taken(campaign)
+        fresh, _, too_old = await self._taken(campaign)
         if sample is not None and sample < len(fresh):
             numbers = list(fresh)
             step = len(numbers) / sample
@@ -147,18 +158,21 @@ class FollowUp:
 
     async def _taken(
         self, campaign: str, *, unrecalled: bool = False
-    ) -> tuple[dict[int, int], int]:
-        """Number → people of the calls that DingTalk still knows of; how many are too old."""
+    ) -> tuple[dict[int, int], dict[int, int], int]:
+        """Number → people of the calls that DingTalk still knows of; of the repeated ones; how many are too old."""
         fresh: dict[int, int] = {}
+        repeated: dict[int, int] = {}
         too_old = 0
         oldest = self._calls.oldest()
         async for page in self._calls.taken(campaign, unrecalled=unrecalled):
-            for number, at, people in page:
+            for number, at, people, ambiguous in page:
                 if at > oldest:
                     fresh[number] = people
+                    if ambiguous:
+                        repeated[number] = people
                 else:
                     too_old += 1
-        return fresh, too_old
+        return fresh, repeated, too_old
 
 
 def _plan(

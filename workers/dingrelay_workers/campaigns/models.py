@@ -37,6 +37,7 @@ class OutcomeKind(StrEnum):
     FORBIDDEN = "forbidden"
     FAILED = "failed"
     UNVERIFIED = "unverified"
+    KEPT = "kept"
     UNKNOWN = "unknown"
     CANCELLED = "cancelled"
 

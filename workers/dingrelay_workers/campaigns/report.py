@@ -70,7 +70,7 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """Calls whose message DingTalk took back."""
+    """Calls whose message DingTalk took back, and their people but for those who keep it."""
 
     calls: int
     people: int
@@ -164,7 +164,9 @@ class Report:
             outcomes=outcomes,
             calls=row.calls,
             ambiguous=Ambiguous(sums["ambiguous_calls"], sums["ambiguous_people"]),
-            recalled=Recalled(sums["recalled_calls"], sums["recalled_people"]),
+            recalled=Recalled(
+                sums["recalled_calls"], sums["recalled_people"] - outcomes[OutcomeKind.KEPT]
+            ),
             delivery=DeliveryReport(
                 calls=sums["confirmed_calls"],
                 people=sums["confirmed_people"],

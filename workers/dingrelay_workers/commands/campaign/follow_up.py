@@ -124,7 +124,15 @@ def _announce_and_enqueue(
         "id": campaign,
         **{
             name: getattr(plan, name)
-            for name in ("chunks", "people", "calls", "too_old", "under_way")
+            for name in (
+                "chunks",
+                "people",
+                "calls",
+                "too_old",
+                "under_way",
+                "repeated",
+                "unknown",
+            )
         },
         "quota": asdict(month),
     }
@@ -183,6 +191,21 @@ def _words(plan: "Plan", document: dict[str, Any]) -> str:
             tr(
                 "of these, {under_way:,} are under way, and are waited for",
                 under_way=plan.under_way,
+            )
+        )
+    if plan.repeated:
+        lines.append(
+            tr(
+                "{repeated:,} people are in calls that repeat a lost one: those whom it reached keep the "
+                "message, and the report names them",
+                repeated=plan.repeated,
+            )
+        )
+    if plan.unknown:
+        lines.append(
+            tr(
+                "{unknown:,} people are in calls whose outcome is unknown, which can't be recalled",
+                unknown=plan.unknown,
             )
         )
     if plan.too_old:
