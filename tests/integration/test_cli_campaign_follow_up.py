@@ -114,6 +114,16 @@ def test_a_report_of_no_campaign_empties_no_file(cli: Cli) -> None:
     assert Path("r.csv").read_text() == "kept"
 
 
+@pytest.mark.parametrize("option", ["--csv", "--json-file"])
+def test_a_report_onto_a_full_disk_is_one_line(cli: Cli, tmp_path: Path, option: str) -> None:
+    campaign = a_campaign(cli)
+    before = set(tmp_path.iterdir())
+    refused = cli("campaign", "report", campaign, option, "/dev/full")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "/dev/full: No space left on device" in refused.stderr
+    assert set(tmp_path.iterdir()) == before
+
+
 async def run_all(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
     """Run jobs in a worker's resources; how they ended."""
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from operator import itemgetter
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -81,3 +84,34 @@ def test_an_error_names_its_field_once(
     output.print_job(status, as_json=False)
     [line] = [each for each in capsys.readouterr().out.splitlines() if each.startswith("error")]
     assert line.removeprefix("error").strip() == shown
+
+
+WRITE = """
+import resource, sys
+from dingrelay_producers.cli.output import output_file
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))
+try:
+    with output_file("report.csv", "--csv") as write:
+        write("row\\n" for _ in range(int(sys.argv[1])))
+except Exception as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "said", "kept"),
+    [(10, "", "row\n" * 10), (100_000, "report.csv: File too large", "old")],
+)
+def test_a_file_is_written_whole_or_left_as_it_was(
+    tmp_path: Path, rows: int, said: str, kept: str
+) -> None:
+    (tmp_path / "report.csv").write_text("old")
+    written = subprocess.run(
+        [sys.executable, "-c", WRITE, str(rows)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (written.stdout.strip(), written.stderr) == (said, "")
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"report.csv": kept}

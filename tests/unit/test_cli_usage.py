@@ -225,3 +225,34 @@ def test_any_register_may_add_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch
         group, "entry_points", lambda **_: [Other("other", "other:register", group.ENTRY_POINTS)]
     )
     assert cli("hello").stdout == "hello\n"
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == MODULE:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from dingrelay_producers.cli import main
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "dingrelay_producers.cli.who", "dingrelay_producers.client.client"]
+)
+def test_ctrl_c_while_a_command_starts_prints_nothing(module: str, tmp_path: Path) -> None:
+    script = INTERRUPTED_IMPORT.replace("MODULE", repr(module))
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "job", "list"],
+        cwd=tmp_path,
+        env={"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": "redis://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr.strip()) == (130, "", "")

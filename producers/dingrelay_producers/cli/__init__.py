@@ -4,10 +4,25 @@ It starts in a fraction of a second: what a command needs beyond its options is 
 command runs. The operator's commands come through the entry point group ``dingrelay.commands``.
 """
 
-import gc
-import io
 import os
 import signal
+import threading
+
+
+def _end_at_once(number: int, _: object) -> None:
+    os._exit(128 + number)
+
+
+_INTERRUPTIBLE = (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+)
+if _INTERRUPTIBLE:
+    # Most of a start is imports, and Ctrl-C in one of them prints a traceback.
+    signal.signal(signal.SIGINT, _end_at_once)
+
+import gc
+import io
 import sys
 from typing import Annotated
 
@@ -26,6 +41,7 @@ from dingrelay_producers.cli import (
     sync,
     who,
 )
+from dingrelay_producers.cli.exits import INTERRUPTED
 from dingrelay_producers.cli.group import Commands
 from dingrelay_producers.tracing import export, spans, trace_context
 
@@ -109,12 +125,10 @@ def main() -> None:
     try:
         with spans.carried(given):
             app()
+    except KeyboardInterrupt:  # typer handles it while a command runs
+        raise SystemExit(INTERRUPTED) from None
     finally:
         export.stop()
-
-
-def _end_at_once(number: int, _: object) -> None:
-    os._exit(128 + number)
 
 
 def print_any_character() -> None:
@@ -122,3 +136,7 @@ def print_any_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+if _INTERRUPTIBLE:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,8 +1,14 @@
 """What commands print: colours and tables for people, JSON for programs."""
 
+import errno
 import json
+import os
 import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -55,6 +61,60 @@ def print_json(value: Any) -> None:
     """One JSON value on one line; characters that the terminal has not are spelled as JSON spells them."""
     text = json.dumps(value, ensure_ascii=False)
     typer.echo(text if can_print(text) else json.dumps(value))
+
+
+@contextmanager
+def output_file(
+    name: str, option: str, encoding: str = "utf-8", *, private: bool = False
+) -> Generator[Callable[[Iterable[str]], None]]:
+    """What writes text into a file, which is there once the block ends, and only as a whole.
+
+    Args:
+        name: of the file, or of a device such as ``/dev/stdout``.
+        option: which names it.
+        encoding: of the text.
+        private: only this user may read the file, and it replaces none.
+
+    Raises:
+        BadParameter: it can't be written, such as on a full disk.
+    """
+    path = Path(name)
+    is_device = path.exists() and not path.is_file()
+    path = path if is_device else path.resolve()
+    part = path if is_device else path.with_name(f"{path.name}.{os.getpid()}.part")
+
+    @contextmanager
+    def explained() -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None
+
+    def write(lines: Iterable[str]) -> None:
+        with explained():
+            file.writelines(lines)
+
+    with explained():
+        if private and path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        file = open(  # noqa: SIM115 - a full disk may be found out when it is closed
+            part,
+            "w",
+            encoding=encoding,
+            newline="",
+            opener=partial(os.open, mode=0o600) if private else None,
+        )
+    try:
+        yield write
+        with explained():
+            file.close()
+            if not is_device:
+                part.replace(path)
+    finally:
+        with suppress(OSError):
+            file.close()
+        if not is_device:
+            part.unlink(missing_ok=True)
 
 
 def spreadsheet_encoding() -> str:

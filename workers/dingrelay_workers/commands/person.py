@@ -1,7 +1,6 @@
 """``dingrelay person``: who somebody is in the directory, and what is kept of them."""
 
 import asyncio
-import os
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +9,8 @@ import typer
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.cells_away import CELLS_AWAY, CellsAway, cells_away
-from dingrelay_producers.cli.output import console, note, print_json
+from dingrelay_producers.cli.output import console, note, output_file, print_json
 from dingrelay_producers.cli.table import Column, print_table
-from dingrelay_producers.errors import InvalidArgument
 from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
@@ -119,13 +117,8 @@ def export(
         elif output is None:
             _print_counts(found)
         else:
-            try:
-                # Nobody else on this machine need be able to read it.
-                with open(output, "x", encoding="utf-8", opener=_private) as file:
-                    json.dump(found, file, ensure_ascii=False, indent=2)
-            except OSError as error:
-                problem = f"{output} ({error.strerror})"
-                raise InvalidArgument("output", "a file that can be made", problem) from None
+            with output_file(str(output), "--output", private=True) as write:
+                write(json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(found))
             note(tr("written to {file}", file=output), style="green")
 
 
@@ -142,10 +135,6 @@ def _print_counts(found: "Mapping[str, Any]") -> None:
     )
     if any(places.values()):
         console().print(tr("Write it to a file with `--output`, or print it with `--json`."))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 @app.command()

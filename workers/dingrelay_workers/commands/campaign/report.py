@@ -2,18 +2,24 @@
 
 import asyncio
 import csv
+import io
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.output import console, grid_of_fields, print_json, spreadsheet_encoding
+from dingrelay_producers.cli.output import (
+    console,
+    grid_of_fields,
+    output_file,
+    print_json,
+    spreadsheet_encoding,
+)
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 from dingrelay_workers.commands import cell_settings
@@ -81,40 +87,35 @@ async def _read(campaign: str, files: Sequence[AbstractContextManager[Write]]) -
 
 @contextmanager
 def _csv(name: str) -> Generator[Write]:
-    with _open(name, "--csv", spreadsheet_encoding()) as file:
-        table = csv.writer(file)
-        table.writerow(tr(name) for name in COLUMNS)
+    with output_file(name, "--csv", spreadsheet_encoding()) as add:
+        add([_row(tr(name) for name in COLUMNS)])
 
         def write(page: "Sequence[Result]") -> None:
-            for result in page:
-                translated_result = result._replace(reason=translated(result.reason))
-                table.writerow([_harmless(value) for value in translated_result])
+            told = (result._replace(reason=translated(result.reason)) for result in page)
+            add(_row(_harmless(value) for value in result) for result in told)
 
         yield write
 
 
 @contextmanager
 def _ndjson(name: str) -> Generator[Write]:
-    with _open(name, "--json-file") as file:
+    with output_file(name, "--json-file") as add:
 
         def write(page: "Sequence[Result]") -> None:
-            file.writelines(
-                json.dumps(result._asdict(), ensure_ascii=False) + "\n" for result in page
-            )
+            add(json.dumps(result._asdict(), ensure_ascii=False) + "\n" for result in page)
 
         yield write
+
+
+def _row(values: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue()
 
 
 def _harmless(value: object) -> object:
     """A value that no spreadsheet takes for a formula; `recipients` reads it as it was."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
-def _open(name: str, option: str, encoding: str = "utf-8") -> TextIO:
-    try:
-        return Path(name).open("w", encoding=encoding, newline="")
-    except OSError as error:
-        raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None
 
 
 def _page(summary: "Summary") -> Table:
