@@ -1,6 +1,8 @@
 """A PostgreSQL of a test's own, which it may stop and start."""
 
+import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Generator
@@ -34,6 +36,20 @@ class Postgres:
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid != pg_backend_pid()"
             )
+
+    @contextmanager
+    def silent(self) -> Generator[None]:
+        """While the block runs all its processes stand still: connections stay open and nothing answers."""
+        main = int((self._directory / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        processes = [main, *map(int, children)]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def stop(self, how: End) -> None:
         """Return once it has ended."""

@@ -147,3 +147,36 @@ def test_everybody_is_reached_once_and_the_directory_is_right(
     assert [(each["delivered"], each["repeated"]) for each in contents] == [(RECIPIENTS, 0)]
     assert kept({"DINGRELAY_DATABASE_URL": server.url}) == expected(sandbox)
     assert all(worker.alive for worker in workers)
+
+
+SYNCS, MESSAGES = 40, 20
+CONCURRENCY = 8
+
+
+@pytest.mark.parametrize("fleet", ["direct"], indirect=True)
+def test_messages_go_on_beside_a_silent_database(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, server: Postgres
+) -> None:
+    fleet.spawn(1, queues=QUEUES, concurrency=CONCURRENCY)
+    traffic.assert_done(wait_for_ends(client, [client.send(user_sync(0)).id], timeout=30))
+
+    def called() -> int:
+        return len(sandbox.calls(api="/topapi/v2/user/get"))
+
+    before = called()
+    with server.silent():
+        syncs = [client.send(user_sync(number)).id for number in range(1, SYNCS)]
+        # Without a bound the first of them would hold all places.
+        wait_until(
+            lambda: called() > before + CONCURRENCY,
+            timeout=PATIENCE,
+            what="further syncs have read a person",
+        )
+        messages = [client.send(traffic.message(number)).id for number in range(MESSAGES)]
+        traffic.assert_done(wait_for_ends(client, messages, timeout=30))
+    traffic.assert_done(wait_for_ends(client, syncs, timeout=PATIENCE))
+
+
+def user_sync(number: int) -> UserSync:
+    """A job that reads a person at DingTalk and writes to the database."""
+    return UserSync(scope="user", user=f"u{number}")

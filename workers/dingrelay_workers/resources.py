@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 CAMPAIGN_QUEUE = "dingrelay.bulk"
 """Whoever serves it may carry campaigns on, and keep the history."""
 
+DATABASE_SHARE = 0.25
+"""Share of the places for jobs that may wait for the database at a time: messages need Redis only."""
 HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
 CANCEL_AGAIN = 0.1
@@ -245,28 +247,32 @@ class Resources:
         # SQLAlchemy takes as long to import as all the rest.
         from dingrelay_workers.directory.store import DirectoryStore  # noqa: PLC0415
 
-        return DirectoryStore(self.settings.database, removal_share=self.settings.removal_share)
+        return DirectoryStore(
+            self.settings.database,
+            removal_share=self.settings.removal_share,
+            places=max(1, round(self._concurrency * DATABASE_SHARE)),
+        )
 
     @cached_property
     def known_people(self) -> "KnownPeople":
         """The directory as it is asked about the recipients of messages."""
         from dingrelay_workers.recipients.known_people import KnownPeople  # noqa: PLC0415 - as `directory`
 
-        return KnownPeople(self.directory.database)
+        return KnownPeople(self.directory.jobs)
 
     @cached_property
     def campaigns(self) -> "CampaignCalls":
         """The calls of campaigns in SQL."""
         from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `directory`
 
-        return CampaignCalls(self.directory.database)
+        return CampaignCalls(self.directory.jobs)
 
     @cached_property
     def personal_data(self) -> "Passes":
         """Everything that is kept of people, in SQL and in Redis."""
         from dingrelay_workers.personal_data.passes import Passes  # noqa: PLC0415 - as `directory`
 
-        return Passes(self.directory.database, self.redis, self.settings)
+        return Passes(self.directory.jobs, self.redis, self.settings)
 
     def approval_states(self, app: str, *, job_id: str, sender: str) -> "JobApprovalStates":
         """What became of approvals, in SQL, for one job."""
@@ -277,9 +283,7 @@ class Resources:
             app,
             job_id=job_id,
             sender=sender,
-            store=lambda: ApprovalStore(
-                self.directory.database, app, self.settings.approvals.looks
-            ),
+            store=lambda: ApprovalStore(self.directory.jobs, app, self.settings.approvals.looks),
             redis=self.redis,
             settings=self.settings,
             enqueue=self.enqueue,
@@ -389,7 +393,7 @@ class Resources:
         from dingrelay_workers.campaigns import people_index, queue  # noqa: PLC0415 - as `directory`
 
         called, coming = await people_index.reached(
-            self.directory.database, users, campaigns, content, since
+            self.directory.jobs, users, campaigns, content, since
         )
         jobs = {queue.chunk_job(app, campaign, release): some for campaign, release, some in coming}
         return Reach(called, jobs)

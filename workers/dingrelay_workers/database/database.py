@@ -4,15 +4,17 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from zlib import crc32
 
 from sqlalchemy import URL, Insert, event, func, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -31,6 +33,13 @@ TURN_PAUSE = 0.02
 IDLE_TIMEOUT_MS = 60_000
 """How long a process that stands still may keep other writers waiting on PostgreSQL, before its
 transaction is given up. SQLite knows no such thing: there a stopped process is waited for."""
+
+JOB_WAIT = 1.0
+"""Seconds that a job waits for one of the places for jobs: it holds one of the worker's meanwhile."""
+JOB_USE = 10.0
+"""Seconds for one use of the database by a job. What jobs do there takes milliseconds."""
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""Seconds, seconds and probes: how libpq notices a server that the network has lost. The system's default is hours."""
 
 LET_IN = 0.11
 """Seconds between two transactions of somebody who has many: SQLite's writers that wait look every 0.1 s."""
@@ -88,8 +97,14 @@ def refuse_missing(url: str) -> None:
 
 
 def arguments(url: str) -> dict[str, Any]:
-    """What psycopg is told beside the URL: without prepared statements, where it says so."""
-    return {"prepare_threshold": None} if make_url(url).query.get(PREPARED) == "off" else {}
+    """The options of psycopg beside the URL."""
+    parsed = make_url(url)
+    found: dict[str, Any] = {}
+    if parsed.get_backend_name() == "postgresql":
+        found = {name: value for name, value in KEEPALIVE.items() if name not in parsed.query}
+    if parsed.query.get(PREPARED) == "off":
+        found["prepare_threshold"] = None
+    return found
 
 
 def notice_pooler(connection: Any, entry: ConnectionPoolEntry) -> None:
@@ -126,6 +141,17 @@ class Database:
         self.engine = _engine(self._url, busy_timeout_ms, arguments(url), self._threads)
         # SQLite's own waiting polls; within the process a lock is faster and fair.
         self._local = asyncio.Lock()
+        self._places: _Places | None = None
+
+    def limited(self, places: int) -> Self:
+        """The same database for jobs, of which so many use it at a time, each for `JOB_USE` seconds at most.
+
+        So a database that is silent holds up a share of a worker's jobs, and not those that need none. Beyond
+        either limit a use raises sqlalchemy.exc.TimeoutError, as a full pool does.
+        """
+        found = copy(self)
+        found._places = _Places(places)  # noqa: SLF001 - its own class
+        return found
 
     @property
     def is_sqlite(self) -> bool:
@@ -154,13 +180,13 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection, None]:
         """A connection for reading what is committed."""
-        async with self.engine.connect() as connection:
+        async with self._use(), self.engine.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[AsyncConnection, None]:
         """A connection for reading what is committed at one moment, in several questions."""
-        async with self.engine.connect() as connection:
+        async with self._use(), self.engine.connect() as connection:
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN")
             else:
@@ -171,7 +197,7 @@ class Database:
     async def write(self, app: str) -> AsyncGenerator[AsyncConnection, None]:
         """The transaction of the app's only writer; commits unless the block raises."""
         if not self.is_sqlite:
-            async with self.engine.begin() as connection:
+            async with self._use(), self.engine.begin() as connection:
                 key = crc32(f"dingrelay directory {app}".encode())
                 timeout = func.set_config(
                     "idle_in_transaction_session_timeout", str(IDLE_TIMEOUT_MS), True
@@ -179,9 +205,12 @@ class Database:
                 await connection.execute(select(timeout, func.pg_advisory_xact_lock(key)))
                 yield connection
             return
-        async with self._local, self.engine.begin() as connection:
+        async with self._use(), self._local, self.engine.begin() as connection:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+
+    def _use(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._places is None else self._places.hold()
 
     async def let_others_write(self) -> None:
         """Between two of many transactions: other writers of SQLite have their turn."""
@@ -191,6 +220,36 @@ class Database:
         """Close all connections."""
         await self.engine.dispose()
         await self._threads.end()
+
+
+class _Places:
+    """How many jobs of one process use the database at a time."""
+
+    def __init__(self, number: int) -> None:
+        self._free = asyncio.Semaphore(number)
+        self._holders: set[asyncio.Task[Any] | None] = set()
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncGenerator[None, None]:
+        """A place, for as long as the block runs; a block within another one needs none."""
+        task = asyncio.current_task()
+        if task in self._holders:
+            yield
+            return
+        try:
+            async with asyncio.timeout(JOB_WAIT):
+                await self._free.acquire()
+        except TimeoutError:
+            raise SilenceError("all places for jobs are in use") from None
+        self._holders.add(task)
+        try:
+            async with asyncio.timeout(JOB_USE):
+                yield
+        except TimeoutError:
+            raise SilenceError("the database did not answer in time") from None
+        finally:
+            self._holders.discard(task)
+            self._free.release()
 
 
 async def upsert(

@@ -33,10 +33,21 @@ class DirectoryStore:
     Args:
         url: ``sqlite:///FILE`` or ``postgresql://…``.
         removal_share: share of the people that one run may mark as left without confirmation.
+        places: how many jobs use the database at a time; None: any number.
+
+    Attributes:
+        jobs: the database as jobs use it.
     """
 
-    def __init__(self, url: str, *, removal_share: float = DEFAULT_REMOVAL_SHARE) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        removal_share: float = DEFAULT_REMOVAL_SHARE,
+        places: int | None = None,
+    ) -> None:
         self.database = Database(url)
+        self.jobs = self.database.limited(places) if places else self.database
         self._removal_share = removal_share
 
     def of(
@@ -53,7 +64,7 @@ class DirectoryStore:
             read_at: that moment.
             on_complete: is told of the app once all of its directory was read.
         """
-        return AppDirectory(self.database, app, self._removal_share, read_at, on_complete)
+        return AppDirectory(self.jobs, app, self._removal_share, read_at, on_complete)
 
     async def close(self) -> None:
         """Close all connections."""
