@@ -181,9 +181,7 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
             await ctx.approvals.check(job.process_code, job.form_values)
         remembered = await ctx.once("create", partial(_create, job, ctx))
         instance_id = str(remembered["instance_id"])
-    await ctx.approval_states.follow(
-        instance_id, template=job.process_code, originator=job.originator
-    )
+    await ctx.approval_states.follow(instance_id, at=ctx.now())
     return ApprovalCreateResult(instance_id=instance_id).model_dump(mode="json")
 
 

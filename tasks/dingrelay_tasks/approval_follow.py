@@ -5,7 +5,8 @@ a slow schedule, and asks DingTalk where no event has moved it meanwhile. It is 
 which waits on the schedule of all jobs: no table is searched, and a crash loses nothing.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -14,8 +15,9 @@ from dingrelay_tasks.context import ApprovalChange, Context, Followed, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Part
 from dingrelay_tasks.outcomes import Wait
 
-NOT_FOUND_BEFORE = timedelta(minutes=1)
-"""A new approval may not be readable everywhere at once: what can't be found later is deleted."""
+DENIED_AGAIN_AFTER = timedelta(minutes=1)
+"""After which DingTalk is asked once more for an approval that it does not know: a new one may not be
+readable everywhere at once, and a single denial may be wrong."""
 
 InstanceId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 """DingTalk's id of an approval instance."""
@@ -24,20 +26,16 @@ InstanceId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 class ApprovalFollow(Contract):
     """Follow an approval until it has ended.
 
+    The job that created it is found by the approval.
+
     Attributes:
         instance: its id.
-        job: the job that created it; empty for one that somebody else created.
-        template: its process code.
-        originator: who asked for it.
     """
 
     kind: ClassVar[str] = "approval-follow"
     own_queue: ClassVar[str] = EVENTS_QUEUE
 
     instance: InstanceId
-    job: str = ""
-    template: str = ""
-    originator: str = ""
 
     def summary(self) -> str:
         """One short line for Flower and logs."""
@@ -45,14 +43,14 @@ class ApprovalFollow(Contract):
 
 
 class ApprovalFollowResult(Part):
-    """How the approval ended."""
+    """How the approval ended; no state if it is followed for another app, or not any more."""
 
     state: str
     looks: int
 
 
 async def run(job: ApprovalFollow, ctx: Context) -> Json:
-    """Look at the approval's row, and ask DingTalk where nothing was heard of it for long.
+    """Look at the approval's row, and ask DingTalk where nothing was reported of it for long.
 
     Returns:
         An `ApprovalFollowResult` as JSON values, once the approval has ended.
@@ -60,39 +58,36 @@ async def run(job: ApprovalFollow, ctx: Context) -> Json:
     Raises:
         Wait: it runs, or it is not known how its tasks ended.
     """
-    row = await ctx.approval_states.open(
-        job.instance,
-        job=job.job,
-        template=job.template,
-        originator=job.originator,
-        sender=job.sender,
-        at=ctx.now(),
-    )
-    if row.look_at is not None and row.look_at <= ctx.now():
-        row = await _look(job, row, ctx)
-    if not row.ended:
-        raise Wait(_until(row, ctx), "the approval is not decided")
+    row = await ctx.approval_states.open(job.instance, at=ctx.now())
+    if row and row.look_at is not None and row.look_at <= ctx.now():
+        row = await _look(job, row.look_at, ctx)
+    if row is None:
+        return ApprovalFollowResult(state="", looks=0).model_dump(mode="json")
     if row.look_at is not None:
-        raise Wait(_until(row, ctx), "it is not known how each approver decided")
+        wait = max(row.look_at - ctx.now(), timedelta(seconds=1))
+        open_ = "it is not known how each approver decided" if row.ended else "it is not decided"
+        raise Wait(wait, open_)
     return ApprovalFollowResult(state=row.state, looks=row.looks).model_dump(mode="json")
 
 
-async def _look(job: ApprovalFollow, row: Followed, ctx: Context) -> Followed:
-    """The row after DingTalk was asked.
+async def _look(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | None:
+    """The row after DingTalk was asked; None if the approval is not followed any more.
 
     Raises:
-        Wait: the month's share of such calls is used up, or DingTalk could not be asked now.
+        Wait: the month's share of such calls is used up, DingTalk could not be asked now, or it is to
+            be asked again, since it does not know the approval.
     """
-    await ctx.approval_states.spend_look()
     asked_at = ctx.now()
-    change = await ctx.approvals.look(job.instance, patient=True)
+    async with ctx.approval_states.charged_look():
+        change = await ctx.approvals.look(job.instance, patient=True)
     if change is None:
-        if asked_at - row.known_since < NOT_FOUND_BEFORE:
-            raise Wait(NOT_FOUND_BEFORE, "the approval can't be found yet")
+        first = await ctx.once(f"denied {due.isoformat()}", partial(_denied, asked_at))
+        again = datetime.fromisoformat(first["at"]) + DENIED_AGAIN_AFTER
+        if asked_at < again:
+            raise Wait(again - asked_at, "DingTalk does not know the approval, and is asked again")
         change = ApprovalChange(instance=job.instance, source="look", state="deleted")
-    return await ctx.approval_states.record(change, at=asked_at) or row
+    return await ctx.approval_states.record(change, at=asked_at)
 
 
-def _until(row: Followed, ctx: Context) -> timedelta:
-    assert row.look_at, "an approval that runs is looked at again"
-    return max(row.look_at - ctx.now(), timedelta(seconds=1))
+async def _denied(at: datetime) -> Json:
+    return {"at": at.isoformat()}

@@ -332,7 +332,7 @@ async def _record_approval(job: Event, ctx: Context) -> EventResult:
             f"data: the event {job.event_type} names no approval",
             "nothing: approvals that are followed are looked up again",
         )
-    followed = await ctx.approval_states.record(change, at=ctx.now())
+    followed = await ctx.approval_states.record(change, at=ctx.now(), early=True)
     if followed is None and ctx.approval_states.follows:
         # DingTalk may tell of an approval before it answers the job that creates it.
         await _wait_once(ctx, "the approval may be one that is just being created")

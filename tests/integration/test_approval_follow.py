@@ -136,12 +136,58 @@ async def test_a_deleted_approval_is_reported_so(
     async with one_worker(sandbox, valkey_url, redis, tmp_path, **settings) as asking:
         instance = await created(asking)
         await asyncio.to_thread(sandbox.delete_approval, instance)
-        # It may only not be readable yet.
-        assert await asking.run(follower(instance)) == State.SNOOZED
-        assert (await row_of(asking, instance))["state"] == "running"
-        monkeypatch.setattr(approval_follow, "NOT_FOUND_BEFORE", timedelta(0))
+        # It may only not be readable yet, or be denied by mistake.
+        for _ in range(2):
+            assert await asking.run(follower(instance)) == State.SNOOZED
+            assert (await row_of(asking, instance))["state"] == "running"
+        monkeypatch.setattr(approval_follow, "DENIED_AGAIN_AFTER", timedelta(0))
         assert await asking.run(follower(instance)) == State.DONE
         assert (await row_of(asking, instance))["state"] == "deleted"
+
+
+async def test_one_denial_does_not_delete_an_approval_and_its_end_revives_a_deleted_one(
+    asking: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await created(asking)
+    denied = {"api": READ, "code": "processInstanceNotExist", "status": 400}
+    monkeypatch.setattr(approval_follow, "DENIED_AGAIN_AFTER", timedelta(seconds=1))
+    sandbox.add_fault("error", **denied, count=1)
+    for _ in range(2):
+        assert await asking.run(follower(instance)) == State.SNOOZED
+    row = await row_of(asking, instance)
+    assert (row["state"], row["looks"]) == ("running", 1)
+    # A denial of the next look is the first one again.
+    sandbox.add_fault("error", **denied, count=20)
+    assert await asking.run(follower(instance)) == State.SNOOZED
+    assert await asking.finish(follower(instance)) == State.DONE
+    assert (await row_of(asking, instance))["state"] == "deleted"
+    await instance_event(asking, instance, type="finish", result="agree")
+    assert (await row_of(asking, instance))["state"] == "approved"
+
+
+async def test_an_end_that_the_look_up_contradicts_is_looked_up_a_few_times(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    instance = await created(worker)
+    assert await worker.run(follower(instance)) == State.SNOOZED
+    (waiting,) = sandbox.approvals()[-1]["tasks"]
+    await task_event(worker, instance, type="start", taskId=str(waiting["id"]), staffId="u2")
+    await instance_event(worker, instance, type="finish", result="agree")
+    waits, state = list[float](), State.SNOOZED
+    while (row := await row_of(worker, instance))["look_at"] is not None:
+        waits.append((row["look_at"] - row["changed_at"]).total_seconds())
+        # The time passes until the look-up is due.
+        passed = row["look_at"] - datetime.now(UTC) + timedelta(seconds=1)
+        moved = {"look_at": row["look_at"] - passed, "changed_at": row["changed_at"] - passed}
+        async with worker.executor.resources.directory.database.write("tests") as connection:
+            await connection.execute(update(ApprovalRow).values(moved))
+        state = await worker.run(follower(instance))
+        due = (await worker.status(follower(instance))).due_at
+        assert state == State.DONE or (due and due - datetime.now(UTC) > timedelta(minutes=5))
+    # The first look-up reports the link, which is a change.
+    assert [round(wait / 60) for wait in waits] == [10, 30, 150, 510]
+    assert reads(sandbox) == len(LOOKS)
+    assert (row["state"], state) == ("approved", State.DONE)
 
 
 async def test_failing_looks_spend_no_attempt(asking: OneWorker, sandbox: SandboxAdmin) -> None:
@@ -164,9 +210,15 @@ async def test_looks_keep_to_their_share_of_the_month(
     }
     async with one_worker(sandbox, valkey_url, redis, tmp_path, **limits) as worker:
         instance = await created(worker)
+        # What DingTalk does not answer is not charged.
+        sandbox.add_fault("http", api=READ, status=503, count=3)
+        for _ in range(3):
+            assert await worker.run(follower(instance)) == State.SNOOZED
+        sandbox.clear_faults()
+        unanswered = reads(sandbox)
         for _ in range(5):
             assert await worker.run(follower(instance)) == State.SNOOZED
-        assert reads(sandbox) == 2
+        assert reads(sandbox) - unanswered == 2
 
 
 async def instance_event(worker: OneWorker, instance: str, **fields: Any) -> bool:
@@ -317,6 +369,90 @@ async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_
     assert await store.find(instance) is None
 
 
+ALL: Any = {"approvals": {"follow": "all"}}
+
+
+async def approval_notices(database: Database) -> list[tuple[str, str, str, str]]:
+    """Id, type, app and sender of each notice of an approval's end, in order."""
+    async with database.read() as connection:
+        written = [notice for _, notice in await outbox.oldest(connection, 50)]
+    ends = [each for each in written if each.type in {"approval.approved", "approval.refused"}]
+    return [(each.id, each.type, each.app, each.sender) for each in ends]
+
+
+async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **ALL) as worker:
+        resources = worker.executor.resources
+        await subscribed(resources.directory.database)
+        instance = await created(worker)
+        mark = await redis.getdel(keys.approval_owner(instance))
+        assert isinstance(mark, bytes)
+        job = mark.decode().partition(" ")[2]
+        await redis.hset(keys.job(job), "sender", "crm")
+        await redis.delete(keys.job(follower(instance)))
+        # Its answer is lost, and nothing says yet whose approval it is.
+        await task_event(worker, instance, type="finish", result="agree", taskId="7", staffId="u2")
+        await instance_event(worker, instance, type="finish", result="agree")
+        assert await worker.run(follower(instance)) == State.DONE
+        assert (await row_of(worker, instance))["job"] == ""
+        await redis.set(keys.approval_owner(instance), mark, ex=60)
+        states = resources.approval_states("default", job_id=job, sender="crm")
+        for _ in range(2):
+            await states.follow(instance, at=datetime.now(UTC))
+        row = await row_of(worker, instance)
+        assert (row["job"], row["sender"], row["originator"]) == (job, "crm", "u1")
+        first, again = await approval_notices(resources.directory.database)
+        assert (first[0], first[3], again[3]) == (again[0], "", "crm")
+
+
+async def test_an_approval_of_two_apps_is_reported_once(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **ALL) as worker:
+        resources = worker.executor.resources
+        database = resources.directory.database
+        await subscribed(database)
+        instance = await created(worker)
+        hr, now = resources.approval_states("hr", job_id="e", sender=""), datetime.now(UTC)
+        table = ApprovalStore(database, "hr")
+
+        def change(instance: str, **fields: Any) -> ApprovalChange:
+            return ApprovalChange(instance=instance, source="event", **fields)
+
+        # While the answer is lost the events of both apps look alike.
+        mark = await redis.getdel(keys.approval_owner(instance))
+        assert await hr.record(change(instance, state="running"), at=now)
+        assert await table.find(instance)
+        await redis.set(keys.approval_owner(instance), mark or b"", ex=60)
+        assert await hr.record(change(instance, state="approved"), at=now) is None
+        assert await table.find(instance) is None
+        await instance_event(worker, instance, type="finish", result="agree")
+        assert [each[2] for each in await approval_notices(database)] == ["default"]
+        # One that people created belongs to each app that hears of it, and has one id.
+        for app in ("default", "hr"):
+            states = resources.approval_states(app, job_id="e", sender="")
+            assert await states.record(change("a person's", state="refused"), at=now)
+        ids = {each[0] for each in await approval_notices(database) if "refused" in each[1]}
+        assert len(ids) == 1
+
+
+async def test_the_approval_that_a_person_names_has_template_and_originator(
+    worker: OneWorker,
+) -> None:
+    instance = await created(worker)
+    mark = await worker.redis.getdel(keys.approval_owner(instance))
+    assert isinstance(mark, bytes)
+    job = mark.decode().partition(" ")[2]
+    await worker.redis.delete(keys.job(follower(instance)), keys.job_approval(job))
+    await worker.redis.hset(keys.job(job), "state", "unknown")
+    assert await asyncio.to_thread(worker.client.resolve, job, instance=instance)
+    assert await worker.run(follower(instance)) == State.SNOOZED
+    row = await row_of(worker, instance)
+    assert (row["job"], row["template"], row["originator"]) == (job, "PROC-ANY", "u1")
+
+
 async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_was_away(
     worker: OneWorker,
 ) -> None:
@@ -344,11 +480,10 @@ async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_wa
     now = datetime.now(UTC)
     change = ApprovalChange(instance="i", source="event", state="approved")
     assert await states.record(change, at=now) is None
-    row = {"job": "j", "template": "", "originator": "u1", "sender": ""}
     away.append("the database")
     with pytest.raises(OSError, match="the database"):
-        await states.open("i", **row, at=now)
-    await states.open("i", **row, at=now)
+        await states.open("i", at=now)
+    await states.open("i", at=now)
     made = await store.find("i")
     assert made is not None
     assert made["look_at"] <= now

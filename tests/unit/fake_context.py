@@ -197,7 +197,7 @@ class FakeApprovals:
 class FakeApprovalStates:
     followed: list[str] = field(default_factory=list)
 
-    async def follow(self, instance: str, *, template: str, originator: str) -> None:
+    async def follow(self, instance: str, *, at: datetime) -> None:
         self.followed.append(instance)
 
 

@@ -64,7 +64,7 @@ class Resolution:
         if not self.instance or settings.approvals.follow == "none":
             return None
         try:
-            follow = ApprovalFollow(app=job.app, instance=self.instance, job=job.id)
+            follow = ApprovalFollow(app=job.app, instance=self.instance)
         except ValidationError:
             return None  # an id that DingTalk does not give: there is nothing to look up
         return record.draft(follow, key=self.instance, sender=job.sender)

@@ -1,6 +1,7 @@
 """What is known in SQL of approvals after their creation, as a body sees it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -65,14 +66,12 @@ class Followed:
         ended: it will not move any more.
         looks: how often it was asked for since it was made.
         look_at: when to ask for it again; None once it has ended, and each of its tasks.
-        known_since: since when it is in the table.
     """
 
     state: ApprovalState
     ended: bool
     looks: int
     look_at: datetime | None
-    known_since: datetime
 
 
 class ApprovalStates(Protocol):
@@ -83,36 +82,36 @@ class ApprovalStates(Protocol):
         """Whether any approval is followed."""
         ...
 
-    async def follow(self, instance: str, *, template: str, originator: str) -> None:
-        """Have an approval that this job created followed, by one job of its own."""
+    async def follow(self, instance: str, *, at: datetime) -> None:
+        """Have an approval that this job created followed, by one job of its own. `at`: now."""
         ...
 
-    async def open(
-        self, instance: str, *, job: str, template: str, originator: str, sender: str, at: datetime
-    ) -> Followed:
-        """The approval's row; made if it is not there yet.
-
-        Args:
-            instance: its id.
-            job: the job that created it; empty for none of ours.
-            template: its process code.
-            originator: who asked for it.
-            sender: who asked for the job.
-            at: now.
-        """
+    async def open(self, instance: str, *, at: datetime) -> Followed | None:
+        """The approval's row; made if it is not there yet. None if it is followed for another app."""
         ...
 
-    async def spend_look(self) -> None:
-        """Take one of the month's calls that are for looks.
+    def charged_look(self) -> AbstractAsyncContextManager[None]:
+        """Take one of the month's calls that are for looks; an error in the block gives it back.
 
         Raises:
             Wait: their share of the month is used up.
         """
         ...
 
-    async def record(self, change: ApprovalChange, *, at: datetime) -> Followed | None:
-        """Write what was reported, where it is news; None if nobody follows the approval.
+    async def look_at_all(self, at: datetime) -> None:
+        """Have DingTalk asked now for each approval that is followed: events may be lost."""
+        ...
 
-        What has ended does not go back: events come late, twice and in any order.
+    async def record(
+        self, change: ApprovalChange, *, at: datetime, early: bool = False
+    ) -> Followed | None:
+        """Write what was reported, where it is news; None if the approval is not followed.
+
+        Reports lead to the same in any order, late and repeated.
+
+        Args:
+            change: what was reported.
+            at: when; of a look, when it began.
+            early: a job may still be creating the approval, of which nothing is known here yet.
         """
         ...

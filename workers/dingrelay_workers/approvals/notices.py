@@ -39,8 +39,8 @@ async def write(
 
 def _notice(row: RowMapping, what: str, at: datetime, *which: str, **more: Any) -> Notice:
     return Notice(
-        # There is one of each, whoever writes it again after a crash.
-        id=id_of("approval", row["app"], row["instance"], what, *which),
+        # The same for each app of an organisation, and where a crash or its job has it written again.
+        id=id_of("approval", row["instance"], what, *which),
         type=f"approval.{what}",
         app=row["app"],
         at=at,

@@ -1,7 +1,8 @@
 """What became of approvals, as the body of one job sees it."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
@@ -15,7 +16,8 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.context import ApprovalChange, Followed
 from dingrelay_tasks.outcomes import Wait
-from dingrelay_workers.approvals.store import ApprovalStore, has_ended
+from dingrelay_workers.approvals.merge import is_ended
+from dingrelay_workers.approvals.store import ApprovalStore
 
 LOOKS_FIELD = "looks"
 """Calls of the month that asked how approvals stand, beside the count of all."""
@@ -65,49 +67,41 @@ class JobApprovalStates:
         """Whether any approval is followed."""
         return self._settings.approvals.follow != "none"
 
-    async def follow(self, instance: str, *, template: str, originator: str) -> None:
+    async def follow(self, instance: str, *, at: datetime) -> None:
         """Have an approval that this job created followed, by one job of its own."""
         if not self.follows:
             return
-        await self._follow(
-            instance,
-            job=self._job_id,
-            template=template,
-            originator=originator,
-            sender=self._sender,
-        )
+        if await self._redis.exists(keys.job(self._follower(instance))):
+            # Events came first: their row does not know this job, and may have ended.
+            await self.open(instance, at=at)
+        else:
+            await self._enqueue_follower(instance, self._sender)
 
-    async def open(
-        self, instance: str, *, job: str, template: str, originator: str, sender: str, at: datetime
-    ) -> Followed:
-        """The approval's row; made if it is not there yet.
+    async def open(self, instance: str, *, at: datetime) -> Followed | None:
+        """The approval's row, made if it is not there yet; None if another app's job created it.
 
-        Where an event came before the row, DingTalk is asked at once: it is not known any more
-        what the event told.
+        Where an event came before the row, DingTalk is asked at once: what the event said is not
+        known any more.
         """
         note = keys.approval_missed(self._app, instance)
-        missed = await self._redis.get(note)
-        row = await self._store().open(
-            instance,
-            job=job,
-            template=template,
-            originator=originator,
-            sender=sender,
-            at=at,
-            look_now=missed is not None,
-        )
-        if missed is not None:
+        missed = await self._redis.get(note) is not None
+        row = await self._store().find(instance)
+        if row is None or not row["job"]:
+            row = await self._opened(instance, row, {}, at, look_now=missed)
+        if missed:
             await self._redis.delete(note)
-        return _followed(row)
+        return None if row is None else _followed(row)
 
-    async def spend_look(self) -> None:
-        """Take one of the month's calls that are for looks.
+    @asynccontextmanager
+    async def charged_look(self) -> AsyncGenerator[None]:
+        """Take one of the month's calls that are for looks; it is given back where none is answered.
 
         Raises:
             Wait: their share of the month is used up.
         """
         monthly = self._settings.quota.monthly_calls
         if monthly is None:
+            yield
             return
         organisation = self._settings.app(self._app).organisation
         key = keys.quota(organisation, beijing.month(beijing.now()))
@@ -115,82 +109,107 @@ class JobApprovalStates:
             pipe.hincrby(key, LOOKS_FIELD, 1)
             pipe.pexpire(key, keys.QUOTA_TTL_MS)
             used, _ = await pipe.execute()
-        if used > monthly * self._settings.approvals.look_share:
+        try:
+            self._check_share(used, monthly)
+            yield
+        except BaseException:
             await self._redis.hincrby(key, LOOKS_FIELD, -1)
-            raise Wait(NO_LOOKS_LEFT, "the month's share of calls for look-ups is used up")
+            raise
 
-    async def record(self, change: ApprovalChange, *, at: datetime) -> Followed | None:
-        """Write what was told, where it is news; None if nobody follows the approval."""
-        moved = await self._store().record(change, at=at)
-        if moved is None:
-            if not await self._is_followed(change, at):
+    async def look_at_all(self, at: datetime) -> None:
+        """Have DingTalk asked for each approval that is followed: events may be lost."""
+        for instance in await self._store().due_now(at) if self.follows else ():
+            await self._wake(self._follower(instance))
+
+    async def record(
+        self, change: ApprovalChange, *, at: datetime, early: bool = False
+    ) -> Followed | None:
+        """Write what was reported, where it is news; None if the approval is not followed."""
+        instance, store = change.instance, self._store()
+        row = await store.find(instance)
+        if row is None or not row["job"]:
+            named = {"template": change.template, "originator": change.originator}
+            wanted = self._follows_all(change.template) and not early
+            opened = await self._opened(instance, row, named, at, unowned=wanted)
+            if opened is None:
                 return None
-            moved = await self._store().record(change, at=at)
-            assert moved is not None, "it was just opened"
-        if has_ended(moved.row) and moved.row["look_at"] is None:
-            await self._wake(self._follower(change.instance))
+            if row is None:
+                await self._enqueue_follower(instance, opened["sender"])
+        moved = await store.record(change, at=at)
+        if moved is None:
+            return None
+        if is_ended(moved.row["state"]) and moved.row["look_at"] is None:
+            await self._wake(self._follower(instance))
         return _followed(moved.row)
 
-    async def _is_followed(self, change: ApprovalChange, at: datetime) -> bool:
-        """Whether an approval that is not in the table is to be in it; it is, then."""
+    def _check_share(self, used: int, monthly: int) -> None:
+        if used > monthly * self._settings.approvals.look_share:
+            raise Wait(NO_LOOKS_LEFT, "the month's share of calls for look-ups is used up")
+
+    def _follows_all(self, template: str) -> bool:
+        """Whether approvals of a template are followed that no job created."""
         follow = self._settings.approvals.follow
-        everybodys = follow == "all" or (isinstance(follow, tuple) and change.template in follow)
-        owner = await self._owner(change.instance) if self.follows else None
-        if owner is None and not everybodys:
+        return follow == "all" or (isinstance(follow, tuple) and template in follow)
+
+    async def _opened(
+        self,
+        instance: str,
+        row: RowMapping | None,
+        named: Mapping[str, str],
+        at: datetime,
+        *,
+        unowned: bool = True,
+        look_now: bool = False,
+    ) -> RowMapping | None:
+        """The row with the job that created the approval; None if it is not to be followed here.
+
+        Each app of an organisation gets the events of all. What was reported to this one before the
+        job of another was known is deleted.
+
+        Args:
+            instance: the approval.
+            row: as it is; None if there is none.
+            named: what is known of it beside its job.
+            at: now.
+            unowned: whether it is followed where no job is known.
+            look_now: as `ApprovalStore.open`.
+        """
+        owner = await self._owner(instance) if self.follows else None
+        if owner and owner.pop("app") != self._app:
+            if row is not None:
+                await self._store().forget(instance)
+            return None
+        if not (row or owner or unowned):
             # Its job may still be creating it: the answer was lost, or takes very long.
-            await self._redis.set(
-                keys.approval_missed(self._app, change.instance),
-                1,
-                px=keys.APPROVAL_MISSED_TTL_MS,
-            )
-            return False
-        made = {
-            "job": "",
-            "sender": "",
-            "template": change.template,
-            "originator": change.originator,
-            **(owner or {}),
-        }
-        await self._store().open(
-            change.instance,
-            job=made["job"],
-            sender=made["sender"],
-            template=made["template"],
-            originator=made["originator"],
-            at=at,
-        )
-        await self._follow(change.instance, **made)
-        return True
+            note = keys.approval_missed(self._app, instance)
+            await self._redis.set(note, 1, px=keys.APPROVAL_MISSED_TTL_MS)
+            return None
+        made = {"job": "", "sender": "", "template": "", "originator": "", **named, **(owner or {})}
+        return await self._store().open(instance, **made, at=at, look_now=look_now)
 
     async def _owner(self, instance: str) -> dict[str, str] | None:
-        """What the job of this app that has the approval tells of it; None if there is none.
-
-        The job of another app does not count: each app of an organisation gets the events of all.
-        """
+        """What the job that has the approval says of it; None if there is none."""
         job = _text(await self._redis.get(keys.approval_owner(instance))).partition(" ")[2]
         if not job:
             return None
         app, sender, payload = await self._redis.hmget(keys.job(job), ["app", "sender", "payload"])
-        if _text(app) != self._app:
+        if not app:
             return None
         asked = json.loads(payload or "{}")
         return {
+            "app": _text(app),
             "job": job,
             "sender": _text(sender),
             "template": str(asked.get("process_code", "")),
             "originator": str(asked.get("originator", "")),
         }
 
-    async def _follow(
-        self, instance: str, *, job: str, template: str, originator: str, sender: str
-    ) -> None:
+    async def _enqueue_follower(self, instance: str, sender: str) -> None:
         try:
-            follow = ApprovalFollow(
-                app=self._app, instance=instance, job=job, template=template, originator=originator
-            )
+            follow = ApprovalFollow(app=self._app, instance=instance)
         except ValueError:
             # DingTalk can't be asked for such an id, but what has it was created.
-            log.warning("approval_not_followed", app=self._app, job=job)
+            log.warning("approval_not_followed", app=self._app, job=self._job_id)
             return
         await self._enqueue([record.draft(follow, key=instance, sender=sender)])
 
@@ -205,8 +224,7 @@ def _text(value: bytes | str | None) -> str:
 def _followed(row: RowMapping) -> Followed:
     return Followed(
         state=row["state"],
-        ended=has_ended(row),
+        ended=is_ended(row["state"]),
         looks=row["looks"],
         look_at=row["look_at"],
-        known_since=row["known_at"],
     )

@@ -6,8 +6,9 @@ from sqlalchemy import Select, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_workers.approvals.merge import is_ended
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.approvals.store import has_ended, writer_of
+from dingrelay_workers.approvals.store import writer_of
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
 
@@ -32,7 +33,7 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
         query = _theirs(erasing).where(ApprovalRow.known_at <= erasing.since)
         rows = (await connection.execute(query)).mappings().all()
     for row in rows:
-        if not has_ended(row) or row["look_at"] is not None:
+        if not is_ended(row["state"]) or row["look_at"] is not None:
             reason = "the approval, or the task of an approver, has not ended"
             left = Remaining(place="approvals", id=row["instance"], reason=reason, until=None)
             erased.left.append(left)
