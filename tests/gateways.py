@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,7 +21,12 @@ import psutil
 
 import processes
 from dingrelay_producers import JobStatus
-from dingrelay_producers.client.approval_backend import ApprovalReader
+from dingrelay_producers.client.approval_backend import (
+    ApprovalFilter,
+    ApprovalPage,
+    ApprovalReader,
+    ApprovalStatus,
+)
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
 from dingrelay_producers.client.history_backend import (
     HistoryReader,
@@ -120,6 +125,16 @@ class NoHistory:
         return PersonHistory(user, [], [])
 
 
+class NoApprovals:
+    """No approval is followed."""
+
+    async def get(self, app: str, instance: str) -> ApprovalStatus | None:
+        return None
+
+    async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
+        return ApprovalPage([], None)
+
+
 @dataclass
 class MemoryBackend:
     """A backend without SQL and without a limiter."""
@@ -127,17 +142,15 @@ class MemoryBackend:
     keys: MemoryKeys = field(default_factory=MemoryKeys)
     rates: MemoryRates = field(default_factory=MemoryRates)
     history: HistoryReader = field(default_factory=NoHistory)
+    approvals: ApprovalReader = field(default_factory=NoApprovals)
+    buckets: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def campaigns(self) -> CampaignBackend:
         raise NotImplementedError
 
     async def limits(self) -> dict[str, Any]:
-        return {"buckets": [], "outages": [], "quota": []}
-
-    @property
-    def approvals(self) -> ApprovalReader:
-        raise NotImplementedError
+        return {"buckets": self.buckets, "outages": [], "quota": []}
 
     @property
     def webhooks(self) -> WebhookStore:
@@ -176,6 +189,8 @@ class GatewayClient:
         self.url = url
         self._metrics_port = metrics_port
         self.backend = backend
+        self.stop: Callable[[], object] = lambda: None
+        """Begins to stop it."""
         address = urlsplit(url)
         self.host, self.port = str(address.hostname), int(address.port or 0)
 
@@ -281,7 +296,9 @@ def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[
     ready.wait()
     try:
         assert isinstance(results[0], str), results
-        yield GatewayClient(results[0], backend, settings.metrics_port)
+        client = GatewayClient(results[0], backend, settings.metrics_port)
+        client.stop = lambda: loop.call_soon_threadsafe(stop.set)
+        yield client
     finally:
         if not loop.is_closed():
             loop.call_soon_threadsafe(stop.set)

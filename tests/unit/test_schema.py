@@ -1,10 +1,14 @@
 import json
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 import dingrelay_tasks
+from dingrelay_tasks.approval_create import ApprovalCreate
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.schema import schemas, text, write
 
@@ -28,6 +32,25 @@ def test_the_files_can_be_written_anew(tmp_path: Path) -> None:
     write(tmp_path / "schemas")
     written = {file.name: json.loads(file.read_text("utf-8")) for file in tmp_path.rglob("*.json")}
     assert written == WANTED
+
+
+@pytest.mark.parametrize(
+    ("form", "fits"),
+    [
+        ([], False),
+        ({}, False),
+        ({"": "x"}, False),
+        ([{"name": "a", "value": "b"}] * 151, False),
+        ({str(number): "x" for number in range(151)}, False),
+        ([{"name": "a", "value": "b"}], True),
+        ({"a": ["b"]}, True),
+    ],
+)
+def test_schema_and_contract_agree_on_a_form(form: object, fits: bool) -> None:
+    job = {"process_code": "P", "originator": "u1", "form": form}
+    assert Draft202012Validator(WANTED["approval-create.json"]).is_valid(job) is fits
+    with nullcontext() if fits else pytest.raises(ContractError):
+        ApprovalCreate.parse(job)
 
 
 def test_the_public_surface_is_what_it_says() -> None:

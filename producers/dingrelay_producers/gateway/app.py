@@ -8,7 +8,7 @@ from dingrelay_producers.gateway import table
 from dingrelay_producers.gateway.backend.context import CONTEXT, GatewayContext
 from dingrelay_producers.gateway.docs import openapi
 from dingrelay_producers.gateway.docs.page import DOCUMENT
-from dingrelay_producers.gateway.drop_in.door import drop_in
+from dingrelay_producers.gateway.drop_in.door import drop_in_beside
 from dingrelay_producers.gateway.http.dispatch import handler_of
 from dingrelay_producers.gateway.http.edge import edge, sign
 from dingrelay_producers.gateway.http.routes import Route
@@ -17,14 +17,16 @@ from dingrelay_producers.gateway.http.routes import Route
 def create_app(context: GatewayContext, routes: Sequence[Route] = table.ROUTES) -> web.Application:
     """The application around a context, which the caller opens and closes."""
     # Bodies are read by `body_reader`, which has limits of its own.
-    app = web.Application(middlewares=[edge, drop_in], client_max_size=0)
+    ours = {route.path.split("/")[1] for route in routes}
+    app = web.Application(middlewares=[edge, drop_in_beside(ours)], client_max_size=0)
     app[CONTEXT] = context
     app[DOCUMENT] = openapi.document(routes)
     app.on_response_prepare.append(sign)
     for route in routes:
-        app.router.add_route(route.method, route.path, handler_of(route), expect_handler=_expected)
+        for method in route.methods:
+            app.router.add_route(method, route.path, handler_of(route), expect_handler=_expected)
     for path in dict.fromkeys(route.path for route in routes if "{" not in route.path):
-        allowed = [route.method for route in routes if route.path == path]
+        allowed = [method for route in routes if route.path == path for method in route.methods]
         app.router.add_route("*", path, _other_method(allowed))
     return app
 

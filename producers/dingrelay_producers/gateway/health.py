@@ -1,7 +1,7 @@
 """``/healthz`` and ``/readyz``: for load balancers and orchestrators."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -22,6 +22,9 @@ class Health(BaseModel):
 class Readiness(Health):
     """Jobs would be accepted."""
 
+    database: Literal["away"] | None = None
+    """Away: only keys that were used lately are let in; absent while it is there."""
+
     cells_away: list[str] | None = None
     """Cells that take none now; absent where there is none."""
 
@@ -34,6 +37,8 @@ async def healthz(call: ApiCall) -> web.StreamResponse:
 async def readyz(call: ApiCall) -> web.StreamResponse:
     """Whether jobs would be accepted now."""
     context = call.context
+    if context.stopping.is_set():
+        raise problems.unavailable("this gateway is stopping")
     if context.cells:
         checks = {name: _check_cell(cell) for name, cell in context.cells.items()}
     else:
@@ -44,12 +49,18 @@ async def readyz(call: ApiCall) -> web.StreamResponse:
         for name, detail in zip(checks, answers, strict=True)
         if detail
     ]
+    document: dict[str, Any] = dict(Health())
+    if (
+        not context.cells
+        and [error.pointer for error in away] == ["/database"]
+        and context.keys.any_known
+    ):
+        return web.json_response({**document, "database": "away"})
     # As long as one cell is there, its apps need a gateway.
     if away and len(away) >= min(len(checks), len(context.cells) or 1):
         names = " and ".join(error.pointer[1:] for error in away)
         refusal = problems.unavailable(f"away: {names}")
         raise Problem(problems.UNAVAILABLE, refusal.detail, errors=away, headers=refusal.headers)
-    document = Health().model_dump()
     if away:
         document["cells_away"] = [error.pointer[1:] for error in away]
     return web.json_response(document)
@@ -76,7 +87,10 @@ ROUTES = (
         handler=readyz,
         operation="getReadiness",
         summary="Whether Redis and the database answer",
-        description="With cells: those of one of them at least.",
+        description=(
+            "With cells: those of one of them at least. Without its database a gateway is ready as long as it "
+            "knows keys; one that is stopping is not."
+        ),
         tag="operation",
         answers={200: Answer(description="They do.", model=Readiness)},
         problems=frozenset({503}),

@@ -4,6 +4,7 @@ from aiohttp import web
 from pydantic import AwareDatetime, BaseModel
 
 from dingrelay_producers.cells.limits import together
+from dingrelay_producers.gateway.backend.access import ANY, ApiKey
 from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import json_response
@@ -85,9 +86,22 @@ class Limits(BaseModel):
 
 
 async def show_limits(call: ApiCall) -> web.StreamResponse:
-    """Every bucket of the fleet, what is out, and the month's calls."""
+    """The buckets of the key's apps and those that all apps share, what is out, and the month's calls."""
     parts, away = await cell_of.each_cell(call, lambda context: context.backend.limits())
-    return json_response({**together(parts), **away})
+    found = together(parts)
+    apps = call.context.settings.apps
+    organisations = {app.organisation for name, app in apps.items() if call.key.permits_app(name)}
+    for part in ("buckets", "outages"):
+        found[part] = [each for each in found[part] if _visible(call.key, each["scope"])]
+    if ANY not in call.key.apps:
+        found["quota"] = [each for each in found["quota"] if each["organisation"] in organisations]
+    return json_response({**found, **away})
+
+
+def _visible(key: ApiKey, scope: str) -> bool:
+    """Whether a key sees what has this scope: ``app:NAME``, ``hold:NAME:…``, or what all apps share."""
+    kind, _, rest = scope.partition(":")
+    return kind not in {"app", "hold"} or key.permits_app(rest.partition(":")[0])
 
 
 ROUTES = (
@@ -97,7 +111,10 @@ ROUTES = (
         handler=show_limits,
         operation="getLimits",
         summary="How full the limits are",
-        description="Rates, pauses, outages, and the calls of the month, of the whole fleet.",
+        description=(
+            "Rates, pauses, outages, and the calls of the month, of the whole fleet, as far as they concern the "
+            "key's apps."
+        ),
         tag="operation",
         scope="limits:read",
         answers={200: Answer(description="The limits.", model=Limits)},

@@ -6,14 +6,14 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
 from dingrelay_producers import logs, metrics_server
 from dingrelay_producers.gateway.app import create_app
 from dingrelay_producers.gateway.backend.access import Backend, backend
-from dingrelay_producers.gateway.backend.context import opened
+from dingrelay_producers.gateway.backend.context import GatewayContext, opened
 from dingrelay_producers.gateway.http import access_log
 from dingrelay_producers.gateway.http.connection import Server
 from dingrelay_producers.settings import Settings, SettingsError
@@ -29,6 +29,10 @@ IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 """How long a refused body is read on, so that its sender gets to read the refusal."""
 BACKLOG = 1024
+DRAIN_SECONDS = 3.0
+"""From a signal to stop on: for so long requests are still taken, and each connection ends with its next
+answer. A connection that is closed unannounced is a reset to a client that asks at that moment."""
+DRAIN_LOOK = 0.05
 COLLECTED_AFTER = 5_000
 """New objects before Python's garbage collector looks at them. At its own 700 it would find little
 but requests under way, again and again."""
@@ -102,12 +106,22 @@ async def listening(settings: Settings, kept: Backend, host: str, port: int) -> 
                 # The API comes first: metrics that have no port keep nothing from its work.
                 end_metrics = metrics_server.serve(settings.metrics_port, context.metrics.registry)
                 yield _url(runner)
+                await _drain(runner, context)
             finally:
                 await runner.cleanup()
                 if end_metrics is not None:
                     await asyncio.to_thread(end_metrics)
     finally:
         await kept.close()
+
+
+async def _drain(runner: web.AppRunner, context: GatewayContext) -> None:
+    """Let clients hear that their connections end, until there is none left."""
+    context.stopping.set()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(min(DRAIN_SECONDS, context.settings.gateway_shutdown)):
+            while runner.server is not None and runner.server.connections:  # noqa: ASYNC110
+                await asyncio.sleep(DRAIN_LOOK)  # aiohttp has no event for it
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

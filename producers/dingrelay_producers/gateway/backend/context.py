@@ -13,7 +13,7 @@ from dingrelay_producers.cells.found import Found
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.events.receiver import Receiver
-from dingrelay_producers.gateway.backend.access import ApiKey, Backend, KeyStore, RateLimiter
+from dingrelay_producers.gateway.backend.access import ApiKey, Backend, RateLimiter
 from dingrelay_producers.gateway.backend.access import backend as made
 from dingrelay_producers.gateway.backend.campaign_writer import CampaignWriter
 from dingrelay_producers.gateway.backend.lanes import QueueDepths
@@ -54,6 +54,7 @@ class GatewayContext:
         door_answers: names of changes at the drop-in door whose answers have left, until that is noted.
         cells: cell → its context; empty where there are no cells.
         found: where jobs, campaigns and endpoints are that were named by their ids only.
+        stopping: set from the first signal to stop on.
         clock: seconds that only grow.
     """
 
@@ -61,7 +62,7 @@ class GatewayContext:
     redis: Redis
     records: Records
     backend: Backend
-    keys: KeyStore
+    keys: KnownKeys
     rates: RateLimiter
     metrics: GatewayMetrics
     ends: EndWatch
@@ -73,6 +74,7 @@ class GatewayContext:
     door_tokens: LastKnown[bytes | str | None]
     cells: Mapping[str, "GatewayContext"]
     found: Found
+    stopping: asyncio.Event
     clock: Callable[[], float] = monotonic
     door_answers: set[str] = field(default_factory=set[str])
 
@@ -106,13 +108,14 @@ CONTEXT: web.AppKey[GatewayContext] = web.AppKey("gateway", GatewayContext)
 class _Shared:
     """What the contexts of all cells have in common."""
 
-    keys: KeyStore
+    keys: KnownKeys
     rates: RateLimiter
     metrics: GatewayMetrics
     receiver: Receiver
     cells: Mapping[str, GatewayContext]
     door_tokens: LastKnown[bytes | str | None]
     found: Found
+    stopping: asyncio.Event
 
 
 @asynccontextmanager
@@ -131,13 +134,14 @@ async def opened(
     cells: dict[str, GatewayContext] = {}
     across = settings.across_cells
     shared = _Shared(
-        keys=KnownKeys(backend.keys) if across else backend.keys,
+        keys=KnownKeys(backend.keys, across_cells=across),
         rates=OpenRates(backend.rates) if across else backend.rates,
         metrics=GatewayMetrics(receiver.apps),
         receiver=receiver,
         cells=cells,
-        door_tokens=LastKnown(),
+        door_tokens=LastKnown(across_cells=True),
         found=Found(),
+        stopping=asyncio.Event(),
     )
     async with AsyncExitStack() as stack:
         watching = asyncio.create_task(apps.watch()) if apps.has_files else None
@@ -203,6 +207,7 @@ async def _context(
             door_tokens=shared.door_tokens,
             cells=shared.cells if settings.across_cells else {},
             found=shared.found,
+            stopping=shared.stopping,
         )
     finally:
         await _ended(running)

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+from dingrelay_producers.gateway.backend.access import ANY, ApiKey
 from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_producers.gateway.drop_in.job_call import Caller, run_change
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_producers.gateway.jobs.permissions import may_see
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.approval_create import ApprovalCreate
@@ -16,8 +18,9 @@ from dingrelay_tasks.contract import ContractError
 
 CREATE = "/v1.0/workflow/processInstances"
 CREATE_TOPAPI = "/topapi/processinstance/create"
-PATHS = frozenset({CREATE, CREATE_TOPAPI, "/topapi/processinstance/get"})
-"""What a key for approvals may call."""
+GET_TOPAPI = "/topapi/processinstance/get"
+PATHS = frozenset({CREATE, CREATE_TOPAPI})
+"""What a key that creates approvals may call."""
 
 _NAMES = {
     "oapi": {
@@ -70,6 +73,21 @@ async def create(context: GatewayContext, caller: Caller, call: Incoming) -> Ans
     if call.dialect == "rest":
         return Answer({"instanceId": instance})
     return words.ok(process_instance_id=instance)
+
+
+async def check_visible(context: GatewayContext, key: ApiKey, app: str, call: Incoming) -> None:
+    """Let a key read an approval at DingTalk only if it may read it over HTTP.
+
+    Raises:
+        Refusal: the key has a sender of its own, which did not create it.
+        ServiceUnavailable: the database is away.
+    """
+    if key.sender == ANY:
+        return
+    instance = str(call.fields.get("process_instance_id", ""))
+    status = await context.backend.approvals.get(app, instance)
+    if status is None or not may_see(key, sender=status.sender, app=app):
+        raise Refusal(words.FORBIDDEN)
 
 
 def _plain(fields: Mapping[str, Any], call: Incoming) -> dict[str, Any] | None:

@@ -6,11 +6,12 @@ than it takes to know whose it is.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.gateway import problems
@@ -26,7 +27,13 @@ from dingrelay_producers.gateway.drop_in import (
     top_gateway,
     words,
 )
-from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming, head_of, whole
+from dingrelay_producers.gateway.drop_in.incoming import (
+    TOKEN_PARAMETER,
+    UPLOAD,
+    Incoming,
+    head_of,
+    whole,
+)
 from dingrelay_producers.gateway.drop_in.job_call import Change, caller_of
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.gateway.http.edge import check_headers
@@ -44,9 +51,9 @@ STRANGERS_LIMIT = 100_000
 
 STREAM = "/v1.0/gateway/connections/open"
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-_OURS = re.compile(r"/(?:v1(?:/.*)?|callbacks/.*|docs/.*|metrics|favicon\.ico|robots\.txt)?")
-"""Paths that are none of DingTalk's, whatever comes of them. In its old dialect a refusal is a 200, which a scraper
-would take for metrics."""
+_BROWSERS = frozenset({"", "metrics", "favicon.ico", "robots.txt"})
+_ALONE = frozenset({"gettoken", "get_jsapi_ticket"})
+"""Paths of one segment that DingTalk has; other ones carry a token."""
 _CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
 
 _NAMING_AGENTS = {*messages.PATHS, approvals.CREATE, approvals.CREATE_TOPAPI}
@@ -72,20 +79,39 @@ _MEANT: dict[str, words.Words] = {
 """Problems that DingTalk has words for; the others are of requests that can't be read."""
 
 
-@web.middleware
-async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around every route: where there is none, the call is DingTalk's."""
-    missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
-    if not missing or _OURS.fullmatch(request.path) or request.method not in METHODS:
-        check_headers(request)
-        return await handler(request)
-    request[ROUTE] = DROP_IN
+def drop_in_beside(ours: Collection[str]) -> Middleware:
+    """Around every route: where there is none, the call is DingTalk's.
+
+    DingTalk's old dialect refuses with a 200, which a probe of ``/readyz/`` or ``/health`` would take for
+    readiness, and a scraper for metrics. So what lies below a route of ours is none of DingTalk's.
+
+    Args:
+        ours: first segments of the routes' paths.
+    """
+    taken = {*ours, *_BROWSERS}
+
+    @web.middleware
+    async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
+        first, *more = request.path.lstrip("/").split("/")
+        if not more and first not in _ALONE and TOKEN_PARAMETER not in request.query:
+            missing = False
+        if not missing or first in taken or request.method not in METHODS:
+            check_headers(request)
+            return await handler(request)
+        request[ROUTE] = DROP_IN
+        return await _answered(request, request.app[CONTEXT])
+
+    return drop_in
+
+
+async def _answered(request: web.Request, context: GatewayContext) -> web.Response:
     path, changes = request.rel_url.raw_path, list[Change]()
     headers: Mapping[str, str] = {}
     try:
         check_headers(request)
         head = replace(head_of(request), changes=changes)
-        answer = await _answer(request, request.app[CONTEXT], head)
+        answer = await _answer(request, context, head)
     except Refusal as refusal:
         answer = words.refused(refusal.words, path)
     except Problem as problem:
@@ -160,6 +186,8 @@ async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Ans
             return await messages.answer(cell, caller, call)
         if named:
             return await approvals.create(cell, caller, call)
+        if call.path == approvals.GET_TOPAPI:
+            await approvals.check_visible(cell, key, caller.app, call)
         return await passthrough.call(cell, caller, call)
     except messages.Answered as ended:
         return ended.answer
@@ -179,4 +207,6 @@ def scope_of(call: Incoming) -> Scope:
         return "messages:write"
     if call.path in approvals.PATHS:
         return "approvals:write"
+    if call.path == approvals.GET_TOPAPI:
+        return "approvals:read"
     return "calls:write"

@@ -147,7 +147,13 @@ def _from_aiohttp(error: web.HTTPException, path: str) -> Problem:
 
 
 async def sign(request: web.Request, response: web.StreamResponse) -> None:
-    """Give every answer the request's id, and what keeps browsers from guessing."""
+    """Give every answer the request's id, and what keeps browsers from guessing.
+
+    While the gateway stops, each answer is the last one on its connection.
+    """
+    if request.app[CONTEXT].stopping.is_set():
+        response.force_close()
+        response.headers["Connection"] = "close"
     response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")

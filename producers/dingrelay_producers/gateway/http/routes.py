@@ -180,6 +180,11 @@ class Route:
     cell: "Callable[[ApiCall], Awaitable[GatewayContext]] | None" = None
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """All methods that it answers: what needs no key, such as health, takes ``HEAD``, too."""
+        return ("GET", "HEAD") if self.method == "GET" and self.scope is None else (self.method,)
+
+    @property
     def idempotent(self) -> bool:
         """Whether it honours an ``Idempotency-Key``: all that changes something for a caller does."""
         return self.scope is not None and self.method != "GET"
