@@ -115,9 +115,8 @@ class Fleet:
     ) -> None:
         """Return once all are done, nearly all at the first attempt if that is asked for.
 
-        Of two APIs a few calls fail before their breakers open. Such a job hears of the outage when
-        it is tried again a second later, and gets its attempt back, unless the outage is over. On a
-        busy machine more calls are under way until the breakers know, and the outage is over sooner.
+        Of two APIs a few calls fail before their breakers open, and on a busy machine more are under
+        way until the breakers know.
         """
         async with asyncio.timeout(within):
             for draft in drafts:

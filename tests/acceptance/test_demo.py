@@ -29,7 +29,7 @@ SECONDS = 200
 @contextmanager
 def demo(folder: Path) -> Generator[processes.Popen[bytes]]:
     """The demo without a terminal, in a folder with settings that it must not heed."""
-    (folder / ".env").write_text("DINGRELAY_ENV=production\nDINGRELAY_MAX_ATTEMPTS=none\n", "utf-8")
+    (folder / ".env").write_text("DINGRELAY_ENV=production\nDINGRELAY_RETRY_FOR=none\n", "utf-8")
     environment = {**os.environ, **supervised.variables()}
     environment["DINGRELAY_REDIS_URL"] = "redis://elsewhere.invalid:1/0"
     with (folder / "out").open("wb") as out:

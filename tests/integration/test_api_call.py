@@ -186,7 +186,7 @@ async def test_a_large_answer_is_kept_whole_and_for_an_hour(
 
 @pytest.mark.parametrize(
     ("status", "content"),
-    [(200, b"<html>"), (200, b"[1]"), (200, b"nothing"), (302, b""), (200, b'{"errcode": 0')],
+    [(200, b"<html>"), (200, b"nothing"), (302, b""), (200, b'{"errcode": 0')],
 )
 async def test_an_answer_that_is_no_json_object(
     elsewhere: OneWorker, server: Answering, status: int, content: bytes
@@ -205,6 +205,19 @@ async def test_an_answer_that_is_no_json_object(
         "/gettoken",
         "/topapi/report",
     ]
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"\x89PNG\r\n\x1a\n\x00\x00"])
+async def test_a_file_or_a_list_is_refused_at_once(
+    elsewhere: OneWorker, server: Answering, content: bytes
+) -> None:
+    server.pieces = [content]
+    job = await elsewhere.send(call("GET", "/media/downloadFile", query={"media_id": "@1"}))
+    assert await elsewhere.run(job) == State.DEAD
+    error = (await elsewhere.status(job)).error
+    assert error is not None
+    assert (error.error_class, error.code) == ("permanent", "not_json")
+    assert "fetch files from DingTalk itself" in error.hint
 
 
 async def test_an_empty_answer_of_the_new_host_is_a_success(

@@ -102,7 +102,7 @@ def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
 
 
 def test_wrong_settings_are_the_only_result(verdicts: Verdicts) -> None:
-    assert verdicts(1, DINGRELAY_MAX_ATTEMPTS="0") == {"settings": "failed"}
+    assert verdicts(1, DINGRELAY_RETRY_FOR="0") == {"settings": "failed"}
 
 
 def test_a_rule_that_cannot_be_read_is_a_failure(verdicts: Verdicts, tmp_path: Path) -> None:

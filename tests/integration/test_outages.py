@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,8 @@ import campaigns
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import UserSync
+from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
+from dingrelay_tasks.contract import Contract
 from dingrelay_workers.campaigns import leader
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.errors import Credentials
@@ -20,6 +22,7 @@ from dingrelay_workers.limiter import breakers
 from dingrelay_workers.limiter.grant import Outage, Parked
 from outages import (
     BEAT,
+    CREATE,
     SEND,
     USER,
     OpenFleet,
@@ -34,6 +37,18 @@ from outages import (
     more_calls,
     user_sync,
 )
+
+LIST = "/v1.0/workflow/processes/instanceIds/query"
+BELOW = "/topapi/v2/department/listsub"
+LISTED = "/topapi/v2/department/listsubid"
+MEMBERS = "/topapi/user/listid"
+"""Paths that no rule names."""
+
+
+def any_call(path: str, number: int) -> ApiCall:
+    body = {"dept_id": 1, "number": number}
+    return ApiCall.parse({"method": "POST", "path": path, "body": body, "effect": "none"})
+
 
 OUTAGES: dict[str, list[dict[str, Any]]] = {
     "503, then -1": [{"kind": "http", "status": 503}, {"kind": "error"}],
@@ -119,7 +134,6 @@ async def test_the_urgent_go_first_when_it_is_over(
     drafts += await fleet.enqueue(*(message(n, "urgent") for n in range(31, 37)))
     await eventually(lambda: all_snoozed(fleet, drafts))
     sandbox.delete_fault(fault)
-    # A failure that is tried again only after so short an outage has spent its attempt.
     await fleet.done(drafts, first=False)
     settled = [(await fleet.status(draft)).settled_at for draft in drafts]
     bulk, urgent = settled[:30], settled[30:]
@@ -127,21 +141,127 @@ async def test_the_urgent_go_first_when_it_is_over(
     assert sum(at < last for at in filter(None, bulk)) <= 12
 
 
-async def test_one_job_alone_is_no_outage(
+@dataclass
+class Alone:
+    """One job, alone in the system, and the first calls that it meets trouble with."""
+
+    job: Contract
+    faults: list[dict[str, Any]]
+    calls: int = 6
+
+
+ALONE = {
+    "a message": Alone(message(7), [{"kind": "error"}]),
+    "an approval": Alone(approval(7), [{"kind": "error", "api": [CREATE, LIST]}]),
+    "an approval whose answer was lost": Alone(
+        approval(7),
+        [
+            {"kind": "reset_after", "api": CREATE, "dialect": "rest", "count": 1},
+            {"kind": "error", "api": LIST},
+        ],
+    ),
+    "an approval whose look-up is refused": Alone(
+        approval(7),
+        [
+            {"kind": "reset_after", "api": CREATE, "dialect": "rest", "count": 1},
+            {"kind": "error", "api": LIST, "code": "60011", "status": 400},
+        ],
+        calls=4,
+    ),
+    "a department": Alone(
+        UserSync(scope="department", department=1),
+        [
+            {"kind": "http", "status": 502, "api": BELOW, "count": 1},
+            {"kind": "error", "api": BELOW},
+        ],
+    ),
+    "the fetch of a token": Alone(message(7), [{"kind": "error", "api": "/gettoken"}], calls=3),
+    "a call of any API": Alone(
+        ApiCall.parse({"method": "POST", "path": LISTED, "body": {"dept_id": 1}}),
+        [{"kind": "html", "status": 200}],
+    ),
+}
+
+
+@pytest.mark.parametrize("alone", ALONE.values(), ids=ALONE.keys())
+async def test_one_job_alone_outlives_what_passes(
+    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, alone: Alone
+) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.02)
+    fleet = await opened()
+    if alone.faults[0].get("api") != "/gettoken":
+        await fleet.resources.tokens.token("default")
+    for fault in alone.faults:
+        sandbox.add_fault(**fault)
+    drafts = await fleet.enqueue(alone.job)
+    await eventually(partial(more_calls, sandbox, alone.calls))
+    assert not await has_ended(fleet, drafts[0])
+    sandbox.clear_faults()
+    await fleet.done(drafts, first=False)
+    audit = sandbox.audit()
+    assert (audit["approvals"], audit["duplicates"]["approvals"]) == (
+        int(isinstance(alone.job, ApprovalCreate)),
+        0,
+    )
+
+
+async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(
     opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "LAST_CHANCE", 1.0)
+    monkeypatch.setattr(retry, "BASE", 0.02)
     fleet = await opened()
-    await fleet.done(await fleet.enqueue(message(1)))
-    sandbox.add_fault("error", api=SEND, match={"userid_list": "u7"})
-    (bad,) = await fleet.enqueue(message(7))
-    others = await fleet.enqueue(*(message(n) for n in range(8, 40)))
-    await fleet.done(others)
-    await eventually(lambda: has_ended(fleet, bad))
-    status = await fleet.status(bad)
-    assert (status.state, status.attempts) == (State.UNKNOWN, 3)
-    assert met(sandbox) == {SEND: 3}
+    fault = sandbox.add_fault("error", api=SEND, match={"userid_list": "u7"})
+    bad = await fleet.enqueue(message(7))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    await fleet.done(await fleet.enqueue(*(message(n) for n in range(8, 40))), first=False)
+    assert not await has_ended(fleet, bad[0])
+    sandbox.delete_fault(fault)
+    await fleet.done(bad, first=False)
+
+
+async def test_a_path_that_is_out_is_out_alone(
+    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.02)
+    fleet = await opened()
+    fault = sandbox.add_fault("html", status=200, api=LISTED)
+    stuck = await fleet.enqueue(*(any_call(LISTED, n) for n in range(6)))
+    await eventually(lambda: is_out(fleet, LISTED))
+    await fleet.done(await fleet.enqueue(*(any_call(MEMBERS, n) for n in range(6))))
+    (state,) = await fleet.resources.limiter.breakers.states()
+    assert state.name == LISTED
+    sandbox.delete_fault(fault)
+    await fleet.done(stuck, first=False)
+
+
+@pytest.mark.parametrize("code", ["40089", "60020", "40014"])
+async def test_the_refusal_of_one_call_ends_its_job_and_holds_nothing(
+    opened: OpenFleet, sandbox: SandboxAdmin, code: str
+) -> None:
+    fleet = await opened()
+    sandbox.add_fault("error", code=code, api=LISTED)
+    (refused,) = await fleet.enqueue(any_call(LISTED, 1))
+    await eventually(lambda: has_ended(fleet, refused))
+    status = await fleet.status(refused)
+    assert (status.state, status.attempts) == (State.DEAD, 1)
+    assert status.error
+    assert (status.error.code, bool(status.error.hint)) == (code, True)
     assert await fleet.resources.limiter.breakers.states() == []
+    await fleet.done(await fleet.enqueue(message(1), approval(1), any_call(MEMBERS, 1)))
+
+
+async def test_an_api_that_refuses_the_app_stops_alone(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(token_circuit=0.5)
+    fault = sandbox.add_fault("error", code="60020", api=SEND)
+    stuck = await fleet.enqueue(*(message(n) for n in range(1, 6)))
+    await eventually(lambda: all_snoozed(fleet, stuck))
+    await fleet.done(await fleet.enqueue(*(approval(n) for n in range(5))))
+    assert await is_out(fleet, "message.send")
+    assert not await is_out(fleet, "hold")
+    sandbox.delete_fault(fault)
+    await fleet.done(stuck)
 
 
 async def test_refused_credentials_hold_the_app_until_they_are_right(
@@ -177,22 +297,6 @@ async def test_tokens_that_are_refused_as_soon_as_they_are_fetched_cost_no_job(
     assert fetched <= 8 + (time.monotonic() - began) / BEAT, calls
     sandbox.delete_fault(fault)
     await fleet.done(drafts)
-
-
-async def test_a_job_whose_token_alone_is_refused_ends(
-    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.1)
-    monkeypatch.setattr(retry, "LAST_CHANCE", 0.1)
-    fleet = await opened()
-    sandbox.add_fault("error", code="40014", api=SEND, match={"userid_list": "u7"})
-    (bad,) = await fleet.enqueue(message(7))
-    await eventually(lambda: has_ended(fleet, bad))
-    status = await fleet.status(bad)
-    assert (status.state, status.attempts) == (State.DEAD, 3)
-    assert status.error
-    assert (status.error.code, "key, secret" in status.error.hint) == ("40014", True)
-    assert await fleet.resources.limiter.breakers.states() == []
 
 
 async def test_a_campaign_waits_for_credentials_that_are_right(
@@ -352,10 +456,8 @@ async def test_a_service_that_comes_and_goes_costs_no_job(
 
 
 async def test_a_walk_through_departments_outlives_an_outage(
-    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    opened: OpenFleet, sandbox: SandboxAdmin
 ) -> None:
-    # A slow machine makes one call only into the outage, and then that job waits for its own sake.
-    monkeypatch.setattr(retry, "LAST_CHANCE", 8.0)
     fleet = await opened()
     sandbox.add_fault("error", api="/topapi/v2/", starts_in=0.3, seconds=3)
     (walk,) = await fleet.enqueue(UserSync(scope="everything"))

@@ -61,8 +61,8 @@ async def test_jobs_that_have_ended_hold_up_neither_redis_nor_who_still_waits(
     names = keys.breaker("app:a", "x"), keys.breaker("egress:e", "oapi"), keys.hold("a", "")
     circuit, pace = Circuit("a", "x", "oapi", *names), Pace(1, 60, 15)
     now = await server_time(redis) * 1000
-    for number in range(5 if out else 0):
-        met = sick(circuit, pace, "cut", job=f"{number}", trial=False, needed=5, reason="", now=now)
+    for _ in range(5 if out else 0):
+        met = sick(circuit, pace, "cut", trial=False, needed=5, reason="", now=now)
         await run_async(redis, met)
     place, pipe = keys.outage(circuit.name), redis.pipeline()
     for number in range(2_000):

@@ -209,7 +209,6 @@ async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="aiohttp")
     monkeypatch.setattr(retry, "BASE", 0.02)
-    monkeypatch.setattr(retry, "LAST_CHANCE", 0.1)
     dingtalk.manner = odd_at_first(seed, 40)
     dates = itertools.cycle(DATES)
 
@@ -258,7 +257,6 @@ async def test_a_walk_ends_whatever_the_tree_and_the_wire_are(
     dingtalk: RawDingTalk, opened: OpenFleet, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(retry, "BASE", 0.02)
-    monkeypatch.setattr(retry, "LAST_CHANCE", 0.1)
     monkeypatch.setattr(user_sync, "LOOK_AGAIN", timedelta(seconds=0.1))
     # An empty list is as good as any, and what is too large is no answer to ask for again.
     manners = MANNERS.keys() - {"an endless id", "too much", "a bomb"}

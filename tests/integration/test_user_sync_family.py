@@ -23,7 +23,7 @@ async def worker(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
 ) -> AsyncIterator[OneWorker]:
     sandbox.seed(users=30, departments=3)
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, max_attempts=1) as worker:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
         yield worker
 
 

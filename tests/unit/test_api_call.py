@@ -236,3 +236,17 @@ def test_other_paths_share_a_limit_and_contacts_are_not_counted(
     api = of_path("POST", path, ruled=no_rule, changes=True)
     assert (api.name, api.counted, api.changes) == (name, counted, True)
     assert of_path("POST", path, ruled=lambda _: "mine", changes=True).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "breaker"),
+    [
+        ("/topapi/attendance/list", "/topapi/attendance/list"),
+        ("/topapi/v2/department/listsubid", "/topapi/v2/department/listsubid"),
+        ("/v1.0/todo/users/iPq7/tasks", "/v1.0/todo/users/*/tasks"),
+        ("/v1.0/todo/users/a:b/tasks/t-1", "/v1.0/todo/users/*/tasks/*"),
+        ("/topapi/v2/user/get", "contacts.user"),
+    ],
+)
+def test_a_paths_breaker_is_its_own_and_names_no_person(path: str, breaker: str) -> None:
+    assert of_path("POST", path, ruled=no_rule, changes=True).breaker == breaker

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -55,10 +56,23 @@ class Fleet:
         return reply
 
     def sick(
-        self, symptom: Symptom = "way", *, job: str = "j", trial: bool = False, needed: int = 5
+        self,
+        symptom: Symptom = "way",
+        *,
+        trial: bool = False,
+        needed: int = 5,
+        circuit: Circuit = CIRCUIT,
+        **refusal: Any,
     ) -> Verdict:
         call = breakers.sick(
-            CIRCUIT, PACE, symptom, job=job, trial=trial, needed=needed, reason="r", now=self.now
+            circuit,
+            PACE,
+            symptom,
+            trial=trial,
+            needed=needed,
+            reason="r",
+            now=self.now,
+            **refusal,
         )
         return breakers.verdict(run(self.redis, call))
 
@@ -87,12 +101,26 @@ def test_five_sick_answers_in_a_row_open_it_and_a_sane_one_closes_it(fleet: Flee
     assert not fleet.ask().outage
 
 
-def test_answers_that_may_be_a_jobs_own_fault_need_three_jobs(fleet: Fleet) -> None:
+def test_one_apis_refusal_stops_that_api_and_anothers_the_app(fleet: Fleet) -> None:
+    other = CIRCUIT._replace(api="approval.create", own="dingrelay:b:4")
+    assert fleet.sick("held", needed=1, code="60020").opened == ("api",)
+    assert not fleet.sick("held", circuit=other, code="40089").outage
+    fleet.sane()
     for _ in range(20):
-        assert not fleet.sick("answer", job="one").outage
-    for job in ("two in words", "one"):
-        assert not fleet.sick("answer", job=job).outage
-    assert fleet.sick("answer", job="three").outage
+        assert not fleet.sick("held", circuit=other, code="60020").outage
+    fleet.sleep(599)
+    assert fleet.sick("held", needed=1, code="60020").opened == ("hold",)
+    assert fleet.ask().outage == "hold"
+    fleet.sleep(60)
+    assert fleet.ask().trial
+    assert fleet.sane(trial=True) == [b"hold"]
+    assert fleet.ask().starts
+
+
+def test_the_refusal_of_a_token_stops_the_app(fleet: Fleet) -> None:
+    assert fleet.sick("held", code="40096", refusers=1).opened == ("hold",)
+    fleet.sane()
+    assert fleet.ask().outage == "hold", "a token from before may still be good"
 
 
 def test_an_outage_of_150_seconds_costs_few_probes_and_its_end_is_found_soon(fleet: Fleet) -> None:

@@ -211,12 +211,12 @@ def test_the_end_of_a_limit_that_dingtalk_names(text: str, pause: float, field: 
 
 
 @pytest.mark.parametrize("code", ["-1", "15", "isp.-1", "isp.timeout"])
-def test_dingtalks_busy_is_asked_three_times_at_most(code: str) -> None:
+def test_dingtalks_busy_is_a_sign_of_an_outage(code: str) -> None:
     body = wrapped(code, 15) if code.startswith("isp") else top(code)
     for api in (OLD_READ, OLD_SEND):
         failure = meaning(api, 200, body)
         assert type(failure) is (Ambiguous if api.changes else Transient)
-        assert (failure.max_attempts, failure.sick) == (3, "answer")
+        assert failure.sick == "answer"
 
 
 @pytest.mark.parametrize(
@@ -309,6 +309,16 @@ def test_the_http_status_decides_where_the_body_says_nothing(
     status: int, body: bytes, error: type[DingTalkError]
 ) -> None:
     assert type(meaning(NEW_READ, status, body)) is error
+
+
+@pytest.mark.parametrize("body", [b"\x89PNG\r\n\x1a\n", b"PK\x03\x04", b"[1, 2]\n"])
+def test_a_file_is_refused_and_no_sign_of_an_outage(body: bytes) -> None:
+    download = apis.of_path("GET", "/media/downloadFile", ruled=lambda _: "", changes=False)
+    failure = meaning(download, 200, body)
+    assert (type(failure), failure.code, failure.sick) == (Permanent, "not_json", "")
+    assert meaning(download, 502, body).sick == "way"
+    assert meaning(download, 200, b"no healthy upstream").sick == "way"
+    assert meaning(OLD_READ, 200, body).sick == "way"
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,14 @@ from dingrelay_workers.dingtalk.errors import (
     QuotaExhausted,
     Throttled,
     Transient,
+    Verbatim,
 )
 from dingrelay_workers.jobs import outcome, retry
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked
 from dingrelay_workers.store.claim import Claim
-from dingrelay_workers.store.failures import Failures
 from dingrelay_workers.store.redis_time import RedisTime
 
-SETTINGS = Settings.load(env="test", max_attempts=8, max_throttles=5)
+SETTINGS = Settings.load(env="test", max_throttles=5)
 CLAIM = Claim(
     time=RedisTime(0),
     sender="",
@@ -113,34 +113,32 @@ def test_a_job_throttled_too_often_is_dead() -> None:
     assert dead.error["class"] == "throttled"
 
 
-def test_attempts_are_used_up() -> None:
-    assert led_to(Transient("-1", "busy"), attempts=6).state == State.RETRYING
-    assert led_to(Transient("-1", "busy"), attempts=7).state == State.DEAD
+def test_a_job_that_keeps_failing_ends_by_time_however_often_it_failed() -> None:
+    busy, six_hours = Transient("-1", "busy"), SETTINGS.retry_for
+    often = led_to(busy, attempts=10_000, retried=six_hours - 60)
+    assert often.state == State.RETRYING
+    assert often.delay <= 60
+    ended = led_to(busy, attempts=1, retried=six_hours)
+    assert (ended.state, ended.reason) == (State.DEAD, "failed for 6 h: busy")
+    assert ended.error
+    assert (ended.error["code"], ended.error["hint"]) == ("-1", outcome.GIVEN_UP_HINT)
 
 
-def test_a_cap_of_one_code_counts_that_codes_answers() -> None:
-    few = Transient("-1", "busy", max_attempts=3)
-    assert led_to(few).delay <= retry.BASE
-    assert led_to(few, attempts=1, failures=Failures({"-1": 1})).delay >= retry.LAST_CHANCE / 2
-    others = Failures({"http": 3, "-1": 1})
-    assert led_to(few, attempts=4, failures=others).state == State.RETRYING
-    assert led_to(few, attempts=2, failures=Failures({"-1": 2})).state == State.DEAD
-    assert led_to(few, attempts=7, failures=others).state == State.DEAD
+def test_a_refused_look_up_keeps_the_job_retrying() -> None:
+    refused = Permission("60011", "may not look it up")
+    refused.of_read = True
+    assert led_to(refused).state == State.DEAD
+    assert led_to(refused, open_call=True).state == State.RETRYING
+    long = SETTINGS.retry_for
+    assert led_to(refused, open_call=True, retried=long).state == State.UNKNOWN
 
 
-def test_attempts_spent_at_the_start_of_an_outage_are_given_back() -> None:
-    first = led_to(Transient("-1", "busy", sick="answer"), attempts=1, failures=Failures({"x": 1}))
-    assert first.failures
-    outage = Outage("default message.send oapi", "api", "-1", 1.0)
-    waits = led_to(outage, attempts=2, failures=first.failures)
-    assert (waits.attempts, waits.failures) == (-1, Failures({"x": 1}))
-    assert (waits.outage, waits.waits_for_limit) == ("default message.send oapi", True)
-
-
-def test_an_answer_that_is_no_sign_of_an_outage_ends_what_may_be_given_back() -> None:
-    sick = Failures().one_more(Transient("-1", "busy", sick="answer"))
-    assert sick.suspected == 1
-    assert sick.one_more(Transient("internal", "a bug")).suspected == 0
+def test_a_refusal_of_one_call_of_the_users_own_ends_its_job() -> None:
+    refused = Credentials("40089", "bad key")
+    refused.verbatim = Verbatim(200, {"errcode": 40089})
+    assert led_to(refused).state == State.DEAD
+    refused.outage = "default call.oapi oapi"
+    assert led_to(refused).state == State.SNOOZED
 
 
 def test_a_job_of_another_cells_app_waits_and_spends_nothing_for_a_day() -> None:
@@ -179,7 +177,8 @@ def test_waiting_for_the_end_of_an_outage_ends_after_a_day() -> None:
     ],
 )
 def test_nothing_is_called_dead_while_a_call_has_no_answer(error: Exception) -> None:
-    assert led_to(error, attempts=7, open_call=True).state == State.UNKNOWN
+    ended = led_to(error, retried=SETTINGS.retry_for, open_call=True)
+    assert ended.state == State.UNKNOWN
 
 
 def test_a_bug_shows_no_secret() -> None:
@@ -188,15 +187,18 @@ def test_a_bug_shows_no_secret() -> None:
     assert "abcdef123456" not in str(found)
 
 
-@given(st.integers(min_value=1, max_value=10_000))
-def test_the_backoff_grows_to_ten_minutes_and_no_further(attempt: int) -> None:
-    longest = min(600, 3 ** min(attempt - 1, 9))
-    assert longest / 2 <= retry.backoff(attempt) <= longest
+@given(st.floats(min_value=0, max_value=1e9))
+def test_the_backoff_grows_to_ten_minutes_and_no_further(retried: float) -> None:
+    assert 0.5 <= retry.backoff(retried) <= 600
+    assert retry.backoff(retried) <= 1 + 3 * retried
 
 
-def test_a_job_that_fails_alone_is_tried_for_some_ten_minutes() -> None:
-    total = sum(retry.backoff(attempt) for attempt in range(1, 8))
-    assert 480 <= total <= 970
+def test_a_job_that_fails_alone_is_tried_some_fifty_times_in_six_hours() -> None:
+    attempts, retried = 0, 0.0
+    while retried < SETTINGS.retry_for:
+        retried += retry.backoff(retried)
+        attempts += 1
+    assert 40 <= attempts <= 80
 
 
 def test_a_job_that_is_too_late_after_a_lost_answer_is_unknown() -> None:

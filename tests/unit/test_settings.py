@@ -46,7 +46,7 @@ def test_no_secret_shows_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, "DINGRELAY_REDIS_URL"),
         ({"DINGRELAY_ENV": "live"}, "DINGRELAY_ENV"),
         ({**PRODUCTION, "DINGRELAY_LEASE": "-1"}, "DINGRELAY_LEASE"),
-        ({**PRODUCTION, "DINGRELAY_MAX_ATTEMPTS": "many"}, "DINGRELAY_MAX_ATTEMPTS"),
+        ({**PRODUCTION, "DINGRELAY_RETRY_FOR": "long"}, "DINGRELAY_RETRY_FOR"),
         ({**PRODUCTION, "DINGTALK_OAPI_URL": "http://oapi.dingtalk.com"}, "DINGTALK_OAPI_URL"),
         ({**PRODUCTION, "DINGTALK_API_URL": "http://127.0.0.1:1"}, "DINGTALK_API_URL"),
         ({**PRODUCTION, "DINGTALK_CONTACTS_API": "v9"}, "DINGTALK_CONTACTS_API"),

@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     """Zone in which commands show times, and in which those without a zone are meant."""
     sender: SenderName = ""
     """Who asks, for jobs that don't say; senders of a lane share its rate evenly."""
-    max_attempts: Annotated[int, Field(ge=1)] = 8
-    """Attempts before a job that keeps failing is dead."""
+    retry_for: Seconds = 6 * 3_600
+    """Seconds for which a job that keeps failing is tried; what it waits for otherwise does not count."""
     max_throttles: Annotated[int, Field(ge=1)] = 200
     """Throttling answers before a job is dead."""
     max_deliveries: Annotated[int, Field(ge=1)] = 3

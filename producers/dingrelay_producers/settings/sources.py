@@ -65,6 +65,7 @@ class TomlSource(PydanticBaseSettingsSource):
                     raise SettingsError(
                         f"apps.{name}.{secret}: secrets come from the environment only"
                     )
+        content.pop("max_attempts", None)  # of 0.2.0, which counted how often a job failed
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
             raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")

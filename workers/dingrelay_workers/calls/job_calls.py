@@ -38,9 +38,10 @@ from dingrelay_workers.store.claim import Claim
 MOST_INTENTS = 4
 """How often the intent of a call that could not leave in time is written anew before it is given up."""
 REFUSED_NEW = "A token that was just fetched is refused: check that key, secret and organisation belong together."
+REFUSED_HERE = (
+    "A token that was just fetched is refused: this API may want another's, such as a person's."
+)
 REFUSED_OWN = "The token in the call is none that DingTalk knows."
-REFUSALS = 3
-"""Attempts of a job whose call alone meets refusals of tokens that were just fetched."""
 MEMBERS_READY_WITHIN = 1.0
 """Seconds that a call whose slot has come waits at most for those who share it."""
 
@@ -227,9 +228,10 @@ class JobCalls:
                 woken=self._claim.id if turns.coming == self._turn else "",
                 shared=shared,
                 host=api.dialect,
+                breaker=api.breaker,
             )
         finally:
-            wanted = self._limiter.wanted(turns, api.dialect)
+            wanted = self._limiter.wanted(turns, api.dialect, api.breaker)
             self._batches.claim_late(turns, self._claim.queue, wanted)
         LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
         return grant
@@ -253,6 +255,7 @@ class JobCalls:
             answer = await self._exchange(request, shared)
         except DingTalkError as error:
             verdict = error.name
+            error.of_read = not api.changes
             # A refusal of this call tells nothing of an earlier one that was lost.
             if api.changes and not isinstance(error, Ambiguous) and not open_before:
                 self.intents.close()
@@ -262,7 +265,7 @@ class JobCalls:
                 # What is refused for its content counts, too (API §6).
                 if isinstance(error, Final) and not isinstance(error, QuotaExhausted):
                     self._count(api)
-                await self._limiter.failed(grant, error, job=self._claim.id)
+                await self._limiter.failed(grant, error)
             raise
         except BaseException:  # it did not leave, or its answer is nobody's any more
             await self._limiter.forgone(grant)
@@ -328,18 +331,20 @@ class JobCalls:
 def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
     """What it means that DingTalk refuses a token which nobody can better.
 
-    One that was just fetched tells that DingTalk is in trouble, or that it is about this call only:
-    as with other such answers, the fleet finds that out.
+    One that was just fetched tells that DingTalk is in trouble, or that it is about this call only, as
+    where an API wants the token of a person: who makes the call himself is told so.
     """
-    if api.access == "own":
-        return Permanent(error.code, error.message, hint=REFUSED_OWN, request_id=error.request_id)
+    if api.verbatim:
+        hint = REFUSED_OWN if api.access == "own" else REFUSED_HERE
+        refused = Permanent(error.code, error.message, hint=hint, request_id=error.request_id)
+        refused.verbatim = error.verbatim
+        return refused
     return Transient(
         error.code,
         error.message,
         hint=REFUSED_NEW,
         request_id=error.request_id,
         sick="answer",
-        max_attempts=REFUSALS,
     )
 
 

@@ -196,7 +196,7 @@ class Tokens:
                     await self._limiter.forgone(grant)
                     await self._put(entry, "", 0)
                     return await self._ask(app, None)
-            wait = await self._limiter.failed(grant, error, job="")
+            wait = await self._limiter.failed(grant, error)
             pause = error.pause if isinstance(error, Throttled) else wait or FAILURE_PAUSE
             await self._put(entry, "", pause, error)
             raise

@@ -25,6 +25,7 @@ class Api:
         access: what its calls carry: the app's token, or what they name themselves.
         part: what of it DingTalk counts by itself, such as one robot; empty for the whole.
         verbatim: whether who asks for a call is told of a refusal in DingTalk's own words, whole.
+        form: of a path that no name stands for alone: its breaker is its own.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Api:
     access: Literal["token", "own"] = "token"
     part: str = ""
     verbatim: bool = False
+    form: str = ""
+
+    @property
+    def breaker(self) -> str:
+        """What its breaker is kept by."""
+        return self.form or self.rule
 
     @property
     def rule(self) -> str:
@@ -91,6 +98,9 @@ _UNCOUNTED = re.compile(
 )
 """Contacts, roles and logins, which are no part of the month (API §6)."""
 
+_ID = re.compile(r"/(?!v\d)[A-Za-z_]*[^A-Za-z_/][^/]*")
+"""A segment of a path that may be an id: it has more than letters, and is no version."""
+
 APIS = tuple(api for api in list(globals().values()) if isinstance(api, Api))
 API_NAMES = frozenset([*(api.name for api in APIS), *_OTHERS.values()])
 """Every name that a rule can be for, beside paths."""
@@ -121,4 +131,13 @@ def of_path(method: str, path: str, *, ruled: Callable[[str], str], changes: boo
     dialect: Dialect = "rest" if is_rest(path) else "oapi"
     name = ruled(path) or _OTHERS[dialect]
     counted = _UNCOUNTED.fullmatch(path) is None
-    return Api(name, dialect, method, path, counted=counted, changes=changes, verbatim=True)
+    return Api(
+        name,
+        dialect,
+        method,
+        path,
+        counted=counted,
+        changes=changes,
+        verbatim=True,
+        form=_ID.sub("/*", path),
+    )

@@ -45,6 +45,10 @@ and the clocks say, a limit of calls a second is no reason to be silent for minu
 LONGEST_VERBATIM = 16_384
 """Bytes of a refusal that is kept as DingTalk put it."""
 
+NO_OBJECT = "not_json"
+"""Our code for a success that is no JSON object."""
+_FETCH_IT = "A job carries JSON only: fetch files from DingTalk itself, with a token of the app."
+
 CODES_KEPT = 1_000
 """Unknown codes that are remembered, so that a stream of nonsense can't fill the memory."""
 
@@ -61,7 +65,6 @@ class Row:
         pause: throttled: seconds to leave the API alone.
         everything: throttled: all APIs are meant.
         alone: throttled: only calls like this one are meant.
-        max_attempts: no more attempts than this with this answer.
         ambiguous: transient for a reading call; a changing one may have been carried out.
     """
 
@@ -72,7 +75,6 @@ class Row:
     pause: float = SECOND
     everything: bool = False
     alone: bool = False
-    max_attempts: int | None = None
     ambiguous: bool = False
 
 
@@ -174,12 +176,11 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(Credentials, "40089 40096 invalidClientIdOrSecret invalid.client", "API §1, §5.3"),
     # DingTalk's own trouble
-    Row(Transient, "-1", "API §5.3, KB:0013, §11.2", max_attempts=3, ambiguous=True),
+    Row(Transient, "-1", "API §5.3, KB:0013, §11.2", ambiguous=True),
     Row(
         Transient,
         "15 isp.*",
         "API §5.2, KB:0552: bad input is told so too; §11.2",
-        max_attempts=3,
         ambiguous=True,
     ),
     Row(
@@ -310,6 +311,9 @@ class Classifier:
             return answer
         if api.verbatim and api.dialect == "rest" and 200 <= status < 300 and not body.strip():
             return {}  # what an API without anything to tell answers
+        if api.verbatim and answer is None and 200 <= status < 300 and error_body.is_a_file(body):
+            message = f"the answer is a file or a list, and no JSON object: {len(body):,} bytes"
+            raise Permanent(NO_OBJECT, message, hint=_FETCH_IT)
         body_error = error_body.of_unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
         row = _TABLE.get(body_error.code) or _of_unreadable(status, begins)
@@ -400,5 +404,4 @@ def _raised_as(row: Row, api: Api, found: ErrorBody, *, sick: Sickness) -> DingT
     elif row.error is Transient:
         # Whoever asks for a token asks for the same: no job has a part in the answer.
         details |= {"sick": "way" if api.name == "token" else sick}
-        details |= {"max_attempts": row.max_attempts}
     return error(found.code, found.message, **details)

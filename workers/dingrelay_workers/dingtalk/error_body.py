@@ -26,6 +26,7 @@ _WRAPPERS = {"88", "15"}
 
 _SUBCODE = re.compile(r"subcode=([^,\]]+)")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _PAUSE_ENDS = re.compile(r"(?:限制|处罚)将在\s*(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s*结束")
 # Words of the guard before DingTalk (API §6): a proxy's "Access denied" is none of them.
 _BAN_PAGE = re.compile(
@@ -138,6 +139,14 @@ def of_unreadable(status: int, body: bytes) -> ErrorBody:
         message = f"HTTP {status} with a page instead of JSON"
         return ErrorBody(IP_BANNED, (IP_BANNED,), message)
     return ErrorBody(UNREADABLE, message=f"HTTP {status} without a readable answer")
+
+
+def is_a_file(body: bytes) -> bool:
+    """Whether a body is bytes that are no text, or a JSON list: no proxy answers so."""
+    text = body.strip()
+    if text[:1] in {b"<", b"{"}:
+        return False
+    return bool(_NO_TEXT.search(text)) or (text[:1], text[-1:]) == (b"[", b"]")
 
 
 def integer(value: object) -> int | None:

@@ -1,9 +1,9 @@
 """What DingTalk's answers can mean, by what the worker does about it.
 
 * DingTalkError
-  x Throttled          the API is paused for the whole fleet, the job waits, no attempt is spent
+  x Throttled          the API is paused for the whole fleet, and the job waits
   x TokenInvalid       the token is fetched anew once, the call repeated once
-  x Transient          certainly not carried out; tried again with backoff, an attempt is spent
+  x Transient          certainly not carried out; tried again with backoff
   x Ambiguous          it left and may have been carried out; settled, not guessed
   x Held               the app as a whole is refused: its jobs wait until somebody mends that
     + Credentials      the app's key or secret is wrong
@@ -56,11 +56,10 @@ class DingTalkError(Exception):
         hint: what to do about it; may be empty.
         request_id: DingTalk's id of the call, where it told one.
         sick: whether it is a sign of an outage.
-        max_attempts: attempts that make sense where this very code is the answer (API §5.3); None
-            for as many as usual.
         outage: what the job waits for, if that is news for the fleet and not the job's own failure
             (`limiter.breakers.Circuit.name`); set by whoever told the fleet.
         unsent: the call did not leave, so the error tells nothing of its API.
+        of_read: the call would have changed nothing.
         verbatim: DingTalk's own words, where who asked is told of them.
     """
 
@@ -74,7 +73,6 @@ class DingTalkError(Exception):
         hint: str = "",
         request_id: str = "",
         sick: Sickness = "",
-        max_attempts: int | None = None,
     ) -> None:
         super().__init__(f"{self.name} {code}: {message}")
         self.code = code
@@ -82,9 +80,9 @@ class DingTalkError(Exception):
         self.hint = hint
         self.request_id = request_id
         self.sick: Sickness = sick
-        self.max_attempts = max_attempts
         self.outage = ""
         self.unsent = False
+        self.of_read = False
         self.verbatim: Verbatim | None = None
 
 

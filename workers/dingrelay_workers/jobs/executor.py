@@ -215,7 +215,6 @@ class Executor:
             alone=led_to.alone,
             turn=led_to.turn,
             outage=led_to.outage,
-            failures=led_to.failures,
         )
 
     async def _run_claimed(self) -> None:

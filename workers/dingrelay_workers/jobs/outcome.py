@@ -20,6 +20,7 @@ from dingrelay_workers.cells.claims import NotServed
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
+    Final,
     Held,
     QuotaExhausted,
     Throttled,
@@ -29,7 +30,6 @@ from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.jobs import retry
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked, Turn
 from dingrelay_workers.store.claim import Claim
-from dingrelay_workers.store.failures import Failures
 
 REDIS_PAUSE = 2.0
 """Seconds before a job that Redis failed is looked at again."""
@@ -41,6 +41,7 @@ QUOTA_PAUSE = 60.0
 OUTAGE_DELAY = 3600.0
 """Seconds after which a job that waits for the end of an outage is looked at in any case."""
 OUTAGE_HINT = "Requeue it once DingTalk answers again."
+GIVEN_UP_HINT = "Requeue it once the cause has passed."
 CELL_WAITS = (
     "It goes on by itself once this cell serves its app; or send it again, to the cell that does."
 )
@@ -59,12 +60,11 @@ class Outcome:
         state: an end, or a state in which the job waits; `running` if the job is another worker's.
         reason: one short phrase for Flower and the log.
         delay: seconds until it is looked at again, for a state in which it waits.
-        attempts: attempts spent.
+        attempts: attempts made; a figure, which ends no job.
         throttles: throttling answers met.
         waits_for_limit: it waits for a limit; its age counts when it comes back.
         turn: that of its sender for which it waits, if it does.
         outage: where it waits for the end of an outage; empty if it does not.
-        failures: what the record remembers of failed attempts from here on; None: as before.
         alone: it shares no call any more.
     """
 
@@ -78,7 +78,6 @@ class Outcome:
     waits_for_limit: bool = False
     turn: Turn | None = None
     outage: str = ""
-    failures: Failures | None = None
     alone: bool = False
 
 
@@ -123,7 +122,7 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
     Args:
         error: what ended the run.
         claim: the job as it was before the run.
-        settings: how often it may be tried.
+        settings: how long it may be tried.
         open_call: a call of the job left and has no answer.
     """
     if isinstance(error, Expired):
@@ -139,6 +138,9 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
     if open_call and isinstance(error, QuotaExhausted) and claim.age < settings.max_age:
         # The body knows until when the call may be repeated or looked for, and calls may be bought.
         led_to = Outcome(State.SNOOZED, reason=str(error), delay=QUOTA_PAUSE, error=_error(error))
+    elif open_call and isinstance(error, Final) and error.of_read:
+        # A look-up that is refused tells nothing of the call, and a person may permit it.
+        led_to = _tried(error, claim, settings)
     if open_call and led_to.state == State.DEAD and led_to.error:
         # Whatever ends it tells nothing of the call that has no answer.
         failure = led_to.error
@@ -237,8 +239,11 @@ def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcom
             return _throttled(error)
         case Ambiguous() | Transient():
             return _tried(error, claim, settings)
+        case Held() if error.verbatim:
+            # Only this call is refused, as far as is known; a hold is waited for (above).
+            return _given_up(error)
         case Held():
-            # A hold is waited for (above); Redis was away when the fleet was to be told of this one.
+            # Redis was away when the fleet was to be told.
             return Outcome(
                 State.RETRYING, reason=str(error), delay=REDIS_PAUSE, error=_error(error)
             )
@@ -265,25 +270,23 @@ def _throttled(error: Throttled) -> Outcome:
 
 
 def _tried(error: DingTalkError, claim: Claim, settings: Settings) -> Outcome:
-    """An attempt is spent, and the job tried again while there are attempts left."""
-    spent = claim.attempts + 1
-    failures = claim.failures.one_more(error)
-    # A cap of one code counts that code's answers, not whatever else the job has met.
-    met, most = failures.of(error.code), error.max_attempts or settings.max_attempts
-    if spent >= settings.max_attempts or met >= most:
-        return _given_up(error)
+    """The job is tried again, unless that has gone on for too long."""
+    left = settings.retry_for - claim.retried
+    if left <= 0:
+        reason = f"failed for {claim.retried / 3600:.3g} h: {error.message}"
+        given_up = {**_error(error), "message": reason, "hint": GIVEN_UP_HINT}
+        return Outcome(State.DEAD, reason=reason, attempts=1, error=given_up)
     return Outcome(
         State.RETRYING,
         reason=str(error),
-        delay=retry.backoff(spent, last=most < settings.max_attempts and met == most - 1),
+        delay=min(left, retry.backoff(claim.retried)),
         attempts=1,
-        failures=failures,
         error=_error(error),
     )
 
 
 def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) -> Outcome:
-    """The job waits for the end of an outage, and what it had spent on its beginning is given back."""
+    """The job waits for the end of an outage, after which its failures count from nothing."""
     if claim.age >= settings.max_age:
         waited = f"waited {claim.age / 3600:.3g} h in vain: {error.message}"
         return _dead("outage", error.code, waited, error.hint or OUTAGE_HINT)
@@ -291,10 +294,8 @@ def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) 
         State.SNOOZED,
         reason=error.message,
         delay=OUTAGE_DELAY,
-        attempts=-claim.failures.suspected,
         waits_for_limit=True,
         outage=outage,
-        failures=claim.failures.acquitted(),
         error=_error(error),
     )
 

@@ -18,7 +18,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
-from dingrelay_workers.limiter.rules import Rule, Rules
+from dingrelay_workers.limiter.rules import MOST_KNOWN, Rule, Rules
 
 _PACKAGE = "dingrelay_workers.limiter"
 SICK = Script.load(_PACKAGE, "clock", "breakers", "sick")
@@ -37,10 +37,10 @@ ANSWER_MARGIN = 5.0
 """Seconds beyond the longest call after which a probe whose worker died is made by another."""
 NEEDED = 5
 """Sick answers in a row that are an outage."""
-WITNESSES = 3
-"""Jobs that must have met answers that may be one job's own fault."""
 SIBLINGS = 2
 """APIs of a host that must fail before the host is to blame; one is enough without a connection."""
+REFUSERS = 2
+"""APIs that must refuse the app, in a row and with one code, before it is held; the token's is enough."""
 SLICE = 50
 """Jobs that are woken at a time once an outage is over."""
 QUIET = 0.3
@@ -153,15 +153,16 @@ def sick(
     pace: Pace,
     symptom: Symptom,
     *,
-    job: str,
     trial: bool,
     needed: int,
+    code: str = "",
+    refusers: int = REFUSERS,
     reason: str,
     now: int | None = None,
 ) -> Call:
     """Tell of a call that failed. Answer: `Verdict`."""
-    arguments: list[Value] = ["" if now is None else now, *pace.micros, symptom, job, circuit.api]
-    arguments += [int(trial), needed, NEEDED, WITNESSES, SIBLINGS, reason]
+    arguments: list[Value] = ["" if now is None else now, *pace.micros, symptom, circuit.api]
+    arguments += [int(trial), needed, NEEDED, SIBLINGS, code, refusers, reason]
     arguments += [keys.SICK_TTL_MS, keys.BREAKER_TTL_MS]
     return SICK.call([*circuit.keys, keys.BREAKERS], arguments)
 
@@ -235,10 +236,12 @@ class Breakers:
         )
 
     def circuit(self, app: str, api: str, host: str) -> Circuit:
-        """The breakers before a call of this API."""
+        """The breakers before a call of this API, or of the path by which it is known (`Api.breaker`)."""
         credentials = self._credentials(app)
         found = self._circuits.get((app, api, host, credentials))
         if found is None:
+            if len(self._circuits) >= MOST_KNOWN:
+                self._circuits.clear()
             found = self._circuits[app, api, host, credentials] = Circuit(
                 app,
                 api,
@@ -254,9 +257,10 @@ class Breakers:
         circuit: Circuit,
         symptom: Symptom,
         *,
-        job: str = "",
         trial: bool = False,
         needed: int = NEEDED,
+        code: str = "",
+        refusers: int = REFUSERS,
         reason: str = "",
     ) -> Verdict:
         """Tell the fleet of a call that failed.
@@ -264,12 +268,22 @@ class Breakers:
         Args:
             circuit: the breakers that it had passed.
             symptom: what was wrong.
-            job: whose call it was.
             trial: whether it was a probe.
             needed: such answers in a row that open the breaker of the API.
+            code: DingTalk's, of a refusal.
+            refusers: APIs that must refuse the app with it to hold it.
             reason: one short phrase.
         """
-        call = sick(circuit, self.pace, symptom, job=job, trial=trial, needed=needed, reason=reason)
+        call = sick(
+            circuit,
+            self.pace,
+            symptom,
+            trial=trial,
+            needed=needed,
+            code=code,
+            refusers=refusers,
+            reason=reason,
+        )
         found = verdict(await run_async(self._redis, call))
         for name in found.opened:
             event = "app_held" if name == "hold" else "breaker_opened"

@@ -18,6 +18,7 @@ class Grant:
         waited: no slot was free when it was asked for.
         left: the time of its slot, on the limiter's clock.
         host: whose API it calls.
+        breaker: by what the breaker of its API is known.
         sick: the fleet waits for a sane answer: this one must be reported.
         trial: it probes a breaker that stands open.
     """
@@ -29,6 +30,7 @@ class Grant:
     waited: bool = False
     left: float = field(default=0.0, compare=False)
     host: str = "oapi"
+    breaker: str = ""
     sick: bool = False
     trial: bool = False
 

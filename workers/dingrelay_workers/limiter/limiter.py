@@ -9,7 +9,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -20,7 +19,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
-from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
+from dingrelay_workers.limiter.breakers import NEEDED, REFUSERS, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, UnreportedAnswers
 from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked, Turn
 from dingrelay_workers.limiter.latency import LatencyEstimator
@@ -31,6 +30,8 @@ from dingrelay_workers.limiter.wait_queue import WaitQueue
 
 RETURNING_SHARE = 4
 """Local waiters are so many times as many where they were parked already: their turn is near."""
+MOST_QUEUES = 1_000
+"""Queues of waiting calls that are kept before those are forgotten where no call waits."""
 SOONEST = 0.1
 """Seconds that a job is parked at least."""
 REASON = 200
@@ -81,7 +82,7 @@ class Limiter:
         self._clock = clock
         self.breakers = breakers or Breakers(redis, rules)
         self._listens = breakers is not None
-        self._wait_queues: dict[tuple[str, str, str, Lane], WaitQueue] = {}
+        self._wait_queues: dict[tuple[str, str, str, Lane, str], WaitQueue] = {}
         self._latencies: defaultdict[tuple[str, str], LatencyEstimator] = defaultdict(
             LatencyEstimator
         )
@@ -104,6 +105,7 @@ class Limiter:
         woken: str = "",
         shared: str = "",
         host: str = "oapi",
+        breaker: str = "",
     ) -> Grant:
         """Wait until the call may leave.
 
@@ -118,6 +120,7 @@ class Limiter:
             woken: the job, if it was woken for this call and not for an earlier one of the same run.
             shared: key of what is known of parked jobs that it could share a call with.
             host: whose API it calls.
+            breaker: what its breaker is known by; empty if that is the API's name.
 
         Raises:
             Parked: its slot is too far away.
@@ -127,7 +130,7 @@ class Limiter:
         """
         if self._draining:
             raise Draining
-        wait_queue = self._wait_queue(app, api, host, lane)
+        wait_queue = self._wait_queue(app, api, host, lane, breaker or api)
         if self._admits(wait_queue, returning=returning):
             waiter = await wait_queue.slot(request, waited, sender, woken=woken)
             if waiter is not None:
@@ -140,6 +143,7 @@ class Limiter:
                     waiter.waited,
                     waiter.starts,
                     host,
+                    breaker,
                     sick=reply is not None and reply.sick,
                     trial=reply is not None and reply.trial,
                 )
@@ -148,9 +152,9 @@ class Limiter:
             Turns(app, api, lane), request.costs, sender, woken=woken, shared=shared
         )
 
-    def wanted(self, turns: Turns, host: str) -> int:
+    def wanted(self, turns: Turns, host: str, breaker: str) -> int:
         """How many parked jobs of a lane this process should have, so that no slot goes by unused."""
-        wait_queue = self._wait_queues.get((turns.app, turns.api, host, turns.lane))
+        wait_queue = self._wait_queues.get((turns.app, turns.api, host, turns.lane, breaker))
         return wait_queue.wanted if wait_queue and not self._draining else 0
 
     def recipients_per_call(self, app: str, api: str) -> int:
@@ -200,24 +204,24 @@ class Limiter:
                 await run_async(self._redis, buckets.succeed(rules))
             await self._recovered(grant)
 
-    async def failed(self, grant: Grant, error: DingTalkError, *, job: str) -> float:
+    async def failed(self, grant: Grant, error: DingTalkError) -> float:
         """A call failed: tell the fleet what it means, and the error whether it is an outage.
 
         Args:
             grant: under which the call left.
             error: how it ended.
-            job: whose call it was.
 
         Returns:
             Seconds to the next probe, if it is an outage or the app is held. 0 too where Redis
             can't be reached: the error stands for itself then.
         """
         with _despite_redis_errors(error.name):
-            return await self._report(grant, error, job=job)
+            return await self._report(grant, error)
         return 0.0
 
-    async def _report(self, grant: Grant, error: DingTalkError, *, job: str) -> float:
-        circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
+    async def _report(self, grant: Grant, error: DingTalkError) -> float:
+        circuit = self._circuit(grant)
+        of_token = grant.api == TOKEN.name
         reason = f"{error.code}: {error.message}"[:REASON]
         match error:
             case Throttled() if not error.alone:
@@ -231,20 +235,25 @@ class Limiter:
                 await self._recovered(grant)
                 return 0.0
             case Held():
-                await self.answered(replace(grant, trial=False))
+                self._suspected.add(circuit)
+                # Whoever makes the call himself may have it refused for what is in it.
                 sickness = await self.breakers.sick(
-                    circuit, "held", trial=grant.trial, reason=reason
+                    circuit,
+                    "held",
+                    trial=grant.trial,
+                    needed=NEEDED if error.verbatim else 1,
+                    code=error.code,
+                    refusers=1 if of_token else REFUSERS,
+                    reason=reason,
                 )
             case _ if error.sick:
                 self._suspected.add(circuit)
                 symptom = "cut" if error.code == UNREACHABLE else error.sick
-                alone = grant.api == TOKEN.name
                 sickness = await self.breakers.sick(
                     circuit,
                     symptom,
-                    job=job,
                     trial=grant.trial,
-                    needed=1 if alone else NEEDED,
+                    needed=1 if of_token else NEEDED,
                     reason=reason,
                 )
             case _:
@@ -257,7 +266,7 @@ class Limiter:
     async def forgone(self, grant: Grant) -> None:
         """The call did not leave: if it was a probe, another one is needed."""
         if grant.trial:
-            await self._forgone(self.breakers.circuit(grant.app, grant.api, grant.host))
+            await self._forgone(self._circuit(grant))
 
     async def _forgone(self, circuit: Circuit) -> None:
         with _despite_redis_errors("a probe that did not leave"):
@@ -298,10 +307,13 @@ class Limiter:
 
     async def _recovered(self, grant: Grant) -> None:
         """Tell of a sane answer where the fleet waits for one."""
-        circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
+        circuit = self._circuit(grant)
         if grant.sick or grant.trial or circuit in self._suspected:
             await self.breakers.sane(circuit, trial=grant.trial)
             self._suspected.discard(circuit)
+
+    def _circuit(self, grant: Grant) -> Circuit:
+        return self.breakers.circuit(grant.app, grant.breaker or grant.api, grant.host)
 
     def stale(self, grant: Grant) -> bool:
         """Whether the slot came too long ago for a call whose recipients are counted.
@@ -343,11 +355,13 @@ class Limiter:
         for wait_queue in self._wait_queues.values():
             await wait_queue.close()
 
-    def _wait_queue(self, app: str, api: str, host: str, lane: Lane) -> WaitQueue:
-        wait_queue = self._wait_queues.get((app, api, host, lane))
+    def _wait_queue(self, app: str, api: str, host: str, lane: Lane, breaker: str) -> WaitQueue:
+        wait_queue = self._wait_queues.get((app, api, host, lane, breaker))
         if wait_queue is None:
-            circuit = self.breakers.circuit(app, api, host)
-            wait_queue = self._wait_queues[app, api, host, lane] = WaitQueue(
+            if len(self._wait_queues) >= MOST_QUEUES:
+                self._wait_queues = {k: q for k, q in self._wait_queues.items() if not q.idle}
+            circuit = self.breakers.circuit(app, breaker, host)
+            wait_queue = self._wait_queues[app, api, host, lane, breaker] = WaitQueue(
                 self._redis,
                 self._rules.of(app, api),
                 lane,

@@ -170,6 +170,13 @@ class WaitQueue:
         return len(self._waiters)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits here, and nothing is under way."""
+        return not (self._waiters or self._held or self._reporting) and (
+            self._asking is None or self._asking.done()
+        )
+
+    @property
     def brief(self) -> bool:
         """Whether a new waiter has its turn sooner than it could be parked and be back."""
         return len(self._waiters) * self._spacing < BRIEF

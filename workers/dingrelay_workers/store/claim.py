@@ -11,7 +11,6 @@ from dingrelay_producers.store.status import STEP
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.store.failures import Failures
 from dingrelay_workers.store.redis_time import RedisTime
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
@@ -28,7 +27,7 @@ class Claim:
         kind: of the job; a message of its id may name another.
         nonce: its owner; each claim of a job has another.
         fence: grows with each owner; see `Ownership`.
-        attempts: attempts spent before this run.
+        attempts: attempts made before this run.
         crashes: workers that vanished while a call of it was under way, since it last parked.
         losses: workers that vanished while they ran it otherwise.
         expires: when it is of no use any more, in ms; None for never.
@@ -40,7 +39,7 @@ class Claim:
         queue: that its wake-ups come from.
         time: Redis's clock, since the claim.
         started: when a worker first had it, in ms; 0 if that is not known.
-        failures: its failed attempts.
+        retried: seconds that it has waited for attempts since the first failure, or the last outage.
         batch_key: where jobs wait with which it may share a call; empty if it goes alone.
         recipients: how many recipients it adds to such a call.
         summary: one line, free of the job's text.
@@ -70,7 +69,7 @@ class Claim:
     turn: str = ""
     queue: str = ""
     started: int = 0
-    failures: Failures = field(default_factory=Failures)
+    retried: float = 0.0
     batch_key: str = ""
     recipients: int = 0
     summary: str = ""
@@ -178,7 +177,7 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         turn=fields.get("turn", ""),
         queue=fields["queue"],
         started=int(fields.get("started", 0)),
-        failures=Failures.read(json.loads(fields.get("failures", "{}"))),
+        retried=int(fields.get("retried", 0)) / 1000,
         batch_key=fields.get("batch_key", ""),
         recipients=int(fields.get("recipients", 0)),
         summary=fields.get("summary", ""),

@@ -29,7 +29,6 @@ from dingrelay_workers.store.claim import (
     claim_of,
     claimed_job,
 )
-from dingrelay_workers.store.failures import Failures
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 log = get_logger("dingrelay.jobs")
@@ -205,7 +204,6 @@ class Records:
         alone: bool = False,
         turn: Turn | None = None,
         outage: str = "",
-        failures: Failures | None = None,
     ) -> State | None:
         """Put the job on the schedule, `delay` seconds ahead; the state after.
 
@@ -244,7 +242,6 @@ class Records:
                     record.canonical_json(record.CANCELLED_TOO_LATE),
                     int(alone),
                     keys.WAITING_TTL_MS,
-                    record.canonical_json(failures.wire) if failures else "",
                     outage,
                     LANES.index(claim.lane),
                     keys.OUTAGE_TTL_MS,

@@ -58,7 +58,7 @@ if redis.call('EXISTS', own, host, hold) > 0 then
   own = read_breaker(own, now, longest, patience)
   host = read_breaker(host, now, longest, patience)
   hold = read_breaker(hold, now, longest, patience)
-  if own.sick > 0 or host.sick > 0 then sick = 1 end
+  if own.sick > 0 or host.sick > 0 or hold.sick > 0 then sick = 1 end
   local until_probe, which, why
   open, until_probe, which, why = gate(now, own, host, hold)
   if #open > 0 then

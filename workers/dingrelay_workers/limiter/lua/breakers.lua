@@ -1,7 +1,7 @@
 -- Circuit breakers, for the scripts that this is put before.
 --
 -- A breaker is a hash, and absent while all is well:
---   sick, witnesses, apis  sick answers in a row, the jobs that met them, the APIs that gave them
+--   sick, apis             sick answers in a row, and the APIs that gave them
 --   opened, reason         since when it is open (us), and why
 --   next, level            when the next probe may leave, how often probes have failed
 --   left, probe, ahead     when the last probe leaves, until when its answer is waited for, and how far

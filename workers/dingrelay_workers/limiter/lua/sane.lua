@@ -33,6 +33,12 @@ if redis.call('HEXISTS', host, 'sick') == 1 and close(host, 'host') then
   redis.call('PEXPIRE', host, kept)
 end
 -- A token from before may be good while the credentials are refused: only a probe shows more.
-if trial then close(hold, 'hold') end
+if trial or redis.call('HEXISTS', hold, 'opened') == 0 then
+  -- What else was refused with it tries at once, as after an outage of the host.
+  if close(hold, 'hold') then
+    redis.call('HSET', host, 'closed', now)
+    redis.call('PEXPIRE', host, kept)
+  end
+end
 if known then redis.call('HSET', bucket, 'unheard', 0, 'since', 0, 'hush', 0) end
 return news

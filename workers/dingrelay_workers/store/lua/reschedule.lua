@@ -1,38 +1,40 @@
 -- running → snoozed | retrying | queued: the job waits on the schedule.
 -- KEYS: record, dead, all places where jobs wait for the end of an outage, this job's, all lanes with
 --       parked jobs, the turns of this job's, its sender's parked jobs
--- ARGV: id, owner, fence, state, delay, attempts spent, throttles met, error (JSON or ''),
+-- ARGV: id, owner, fence, state, delay, attempts made, throttles met, error (JSON or ''),
 --       answered (1: no call of this job is open any more), waiting since (ms or 0), ttl of a
 --       cancelled record, of an unknown one, error of one that was cancelled and is unknown (JSON),
 --       alone (1: it never shares a call again), ttl of those who wait for a turn, or for a call
---       that carries several jobs, failed attempts (JSON or '' as before), name of the outage that it
---       waits for or '', rank of its lane, ttl of those who wait there, when it must be looked at by the
---       latest (0: whenever), the lane in which it is parked or '', its sender, what that has had if it
---       is new there, recipients of its call, the trace of this run if the job has none or '', then step and
---       outcome of each finished step (times in ms)
+--       that carries several jobs, name of the outage that it waits for or '', rank of its lane, ttl of
+--       those who wait there, when it must be looked at by the latest (0: whenever), the lane in which it is
+--       parked or '', its sender, what that has had if it is new there, recipients of its call, the trace of
+--       this run if the job has none or '', then step and outcome of each finished step (times in ms)
 -- Answers the state after, or '' if the job is no longer this owner's.
 local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local attempts, throttles, error, answered = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
 local waiting, cancelled_ttl, dead_ttl, lost = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
 local alone, batch_key_ttl = ARGV[14] == '1', ARGV[15]
-local failures, outage, rank, outage_ttl = ARGV[16], ARGV[17], tonumber(ARGV[18]), ARGV[19]
-local outages, there, latest = KEYS[3], KEYS[4], tonumber(ARGV[20])
+local outage, rank, outage_ttl, latest = ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19])
+local outages, there = KEYS[3], KEYS[4]
 local lanes, turns, parked = KEYS[5], KEYS[6], KEYS[7]
-local lane, sender, had, recipients, trace = ARGV[21], ARGV[22], ARGV[23], ARGV[24], ARGV[25]
+local lane, sender, had, recipients, trace = ARGV[20], ARGV[21], ARGV[22], ARGV[23], ARGV[24]
 
 if owned(record, owner, fence) ~= 'running' then return '' end
 local cancelled, batch_key, created, queue, bare =
   unpack(redis.call('HMGET', record, 'cancel', 'batch_key', 'created', 'queue', 'bare'))
 
-for index = 26, #ARGV, 2 do
+for index = 25, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
 if answered then redis.call('HDEL', record, 'intent') end
 redis.call('HINCRBY', record, 'attempts', attempts)
 redis.call('HINCRBY', record, 'throttles', throttles)
 if error ~= '' then redis.call('HSET', record, 'error', error) end
-if failures ~= '' then redis.call('HSET', record, 'failures', failures) end
+-- What ends a job that keeps failing is the time that it has waited for attempts: neither what it waits
+-- for otherwise counts, nor what failed before an outage, which may have been its beginning.
+if tonumber(attempts) > 0 then redis.call('HINCRBY', record, 'retried', math.floor(tonumber(delay))) end
+if outage ~= '' then redis.call('HDEL', record, 'retried') end
 redis.call('HDEL', record, 'owner', 'lease', 'crashes', 'losses', 'parked', 'turn')
 if waiting ~= '0' then
   redis.call('HSET', record, 'waiting', waiting)
