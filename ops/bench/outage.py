@@ -91,7 +91,6 @@ def measure(testbed: Testbed, kind: str, seconds: float) -> list[Figure]:
                 print(kind, error, file=sys.stderr)
             late = time.monotonic() - began - seconds
             states = Counter(_field(redis, jobs, "state"))
-            spent = sum(int(attempts) - 1 for attempts in _field(redis, jobs, "attempts"))
     met = Counter(call["api"] for call in testbed.sandbox.calls() if call["fault"])
     calls = tried if kind == "refused" else met.total()
     twice = testbed.sandbox.audit()["duplicates"]["approvals"]
@@ -101,7 +100,6 @@ def measure(testbed: Testbed, kind: str, seconds: float) -> list[Figure]:
         Figure(group, "calls into it", calls, "calls", at_most=CALLS, note=note),
         Figure(group, "not done", len(jobs) - states["done"], "jobs", at_most=0, note=str(states)),
         Figure(group, "approvals created twice", twice, "", at_most=0),
-        Figure(group, "attempts spent", spent, "", at_most=0),
         Figure(group, "done after its end", late, "s", at_most=SOON),
     ]
 

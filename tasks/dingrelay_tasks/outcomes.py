@@ -10,7 +10,7 @@ class Interruption(Exception):
 
 
 class Wait(Interruption):
-    """Run me again later; no attempt is spent. What `Context.once` remembers is kept.
+    """Run me again later. What `Context.once` remembers is kept.
 
     Attributes:
         delay: how long until the job is looked at again. An event may wake it earlier.
@@ -26,8 +26,8 @@ class Wait(Interruption):
 class TryAgain(Interruption):
     """An attempt failed, for a reason that may pass: run me again later.
 
-    For what is no call of DingTalk's. An attempt is spent, but the body alone says how often it is
-    tried: the settings' number of attempts does not end such a job.
+    For what is no call of DingTalk's. The body alone says for how long it is tried: the settings do not
+    end such a job.
 
     Attributes:
         delay: how long until then.

@@ -40,7 +40,7 @@ OUTAGES = Dashboard(
         ),
         Panel(
             "Jobs that wait for the end of an outage, or for a delivery",
-            "They spend no attempt, and go on by themselves.",
+            "They go on by themselves.",
             "short",
             [highest("dingrelay_backlog_jobs", "app, lane", f'{APP}, state="snoozed"')],
             stacked=True,

@@ -198,7 +198,7 @@ def _ended_by_machinery(error: Exception, claim: Claim, settings: Settings) -> O
         case OwnershipLost():
             return Outcome(State.RUNNING, reason="another worker owns the job")
         case RedisError():
-            # Ours to bear, not the job's: no attempt is spent.
+            # Ours to bear, not the job's: it does not count.
             reason = f"Redis was away ({type(error).__name__})"
             return Outcome(State.RETRYING, reason=reason, delay=REDIS_PAUSE)
         case _ if _is_database_away(error):

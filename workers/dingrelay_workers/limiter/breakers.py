@@ -119,7 +119,7 @@ class Verdict(NamedTuple):
     """What telling of a sick answer brought.
 
     Attributes:
-        outage: whether it was part of an outage: then the job waits and spends no attempt.
+        outage: whether it was part of an outage: then the job waits.
         wait: seconds to the next probe.
         opened: the breakers that it opened.
     """

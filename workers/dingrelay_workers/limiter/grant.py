@@ -68,7 +68,7 @@ class Parked(Exception):
 class Outage(Exception):
     """The API does not answer sanely, or DingTalk refuses the app: nothing leaves but a probe.
 
-    The job waits where its end is heard of, and spends no attempt.
+    The job waits where its end is heard of.
 
     Attributes:
         name: of the place where it waits (`breakers.Circuit.name`).

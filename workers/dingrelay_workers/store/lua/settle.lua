@@ -1,6 +1,6 @@
 -- running → an end.
 -- KEYS: record, dead
--- ARGV: id, owner, fence, state, attempts spent, throttles met, result (JSON or ''),
+-- ARGV: id, owner, fence, state, attempts made, throttles met, result (JSON or ''),
 --       error (JSON or ''), answered (1: no call is open any more), ttl, ttl of the dead (ms),
 --       then step and outcome of each finished step
 -- Answers 1, or 0 if the job is no longer this owner's. Saying the same twice is fine: the first
