@@ -329,6 +329,8 @@ async def unknown(relay: Relay, resources: Resources, sandbox: SandboxAdmin, for
     lose(sandbox)
     assert (await relay.run(resources, job)).state == State.RETRYING
     sandbox.add_fault("error", api=LIST, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
+    assert (await relay.run(resources, job)).state == State.RETRYING
+    relay.redis.hset(keys.job(job), "retried", int(relay.settings.retry_for * 1000))
     assert await relay.end(resources, job) == State.UNKNOWN
     sandbox.clear_faults()
     return job

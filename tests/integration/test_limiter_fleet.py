@@ -213,7 +213,7 @@ async def test_a_job_that_comes_while_others_are_parked_waits_for_its_turn(
     ]
     await eventually(lambda: sum(task.done() for task in waiting) >= 1)
     await somebody_parked(redis)
-    queue = two._wait_queues["default", API, "oapi", "bulk"]
+    queue = two._wait_queues["default", API, "oapi", "bulk", API]
     await eventually(lambda: queue.parked)
     with pytest.raises(Parked) as parked:
         await two.acquire("default", API, lane="bulk", request=ONE, sender="few")
@@ -248,7 +248,7 @@ async def test_a_waiter_that_gives_up_holds_up_nobody(process: Process) -> None:
     async with asyncio.timeout(1):
         await asyncio.gather(*tasks[:20], *tasks[290:])
     await asyncio.gather(*tasks, return_exceptions=True)
-    line = limiter._wait_queues["default", API, "oapi", "normal"]
+    line = limiter._wait_queues["default", API, "oapi", "normal", API]
     assert (len(line), len(line._held)) == (0, 0)
     await eventually(lambda: line._asking is None or line._asking.done())
 
@@ -299,7 +299,7 @@ async def test_a_reserved_slot_far_ahead_is_void_after_a_throttle_elsewhere(
     assert await call(one)
     later = asyncio.create_task(call(one, "urgent"))
     line = one._wait_queues
-    await eventually(lambda: len(line) == 2 and line["default", API, "oapi", "urgent"]._held)
+    await eventually(lambda: len(line) == 2 and line["default", API, "oapi", "urgent", API]._held)
     began = time.monotonic()
     await two.throttled("default", API, pause=4, everything=False, reason="90018")
     assert await later - began >= 3.9
@@ -380,7 +380,7 @@ async def test_a_request_that_grew_while_it_waited_is_asked_for_anew(process: Pr
     await call(limiter)
     request = SlotRequest(recipients=1)
     joined = asyncio.create_task(limiter.acquire("default", API, lane="bulk", request=request))
-    await eventually(lambda: limiter._wait_queues.get(("default", API, "oapi", "bulk")))
+    await eventually(lambda: limiter._wait_queues.get(("default", API, "oapi", "bulk", API)))
     request.resize(7)
     assert (await joined).costs == {"calls": 1, "recipients": 7}
 
