@@ -110,6 +110,20 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
     assert "is draft: cancel it first" in refused.json["detail"]
 
 
+def test_the_encoding_of_a_file_may_be_named(gateway: GatewayClient, keys: dict[str, str]) -> None:
+    rows = "userid,name\ru1,小伟\ru2,张三\r".encode("gbk")
+    fields = {"name": "n", "message": TEXT}
+    where = "/v1/campaign-previews"
+    refused = upload(gateway, keys["crm"], fields, where, recipients=rows)
+    assert refused.status == 422
+    [problem] = refused.json["errors"]
+    assert (problem["line"], "such as GB18030, name it" in problem["detail"]) == (3, True)
+    preview = upload(gateway, keys["crm"], {**fields, "encoding": "gbk"}, where, recipients=rows)
+    assert (preview.status, preview.json["recipients"]) == (200, 2)
+    refused = upload(gateway, keys["crm"], {**fields, "encoding": "no"}, where, recipients=rows)
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/encoding")
+
+
 def test_malformed_rows_are_named_with_their_lines_as_by_the_command(
     gateway: GatewayClient, keys: dict[str, str]
 ) -> None:

@@ -131,12 +131,53 @@ def test_bytes_of_no_character_spoil_their_own_row(encoding: str, name: str) -> 
     data = [line.encode(encoding) for line in lines]
     data[2] = b"u2,\xff"
     found = rows(b"\r\n".join(data), "name")
-    assert problems(found) == [(3, f"holds bytes that are no {name}")]
+    [(line, problem)] = problems(found)
+    assert (line, f"no {name}, as which the file begins" in problem) == (3, True)
     assert [row.fields for row in found if isinstance(row, Recipient)] == [
         {"name": "张三"},
         {"name": "王五"},
         {"name": "x"},
     ]
+
+
+def test_a_named_encoding_is_not_guessed() -> None:
+    """The first row is valid UTF-8 as well."""
+    data = "userid,name\nu1,小伟\nu2,张三\n".encode("gbk")
+    assert data.split(b"\n")[1].decode()
+    assert len(problems(rows(data))) == 1
+    found = list(read(io.BytesIO(data), ["name"], encoding="gbk"))
+    assert [cast("Recipient", row).fields["name"] for row in found] == ["小伟", "张三"]
+    broken = list(read(io.BytesIO(data + b"u3,\xff\n"), encoding="gbk"))
+    assert problems(broken) == [(4, "holds bytes that are no GBK")]
+    for wrong in ("utf-16", "klingon", "base64"):
+        with pytest.raises(ContractError, match="encoding"):
+            read(io.BytesIO(data), encoding=wrong)
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_long_files_may_have_any_line_ends(end: str) -> None:
+    lines = ["userid,name", *(f"u{number:07d},张三" for number in range(LONGEST // 8))]
+    found = rows(end.join(lines), "name")
+    assert problems(found) == []
+    assert (len(found), found[-1].line) == (LONGEST // 8, LONGEST // 8 + 1)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ['="0012"', '"=""0012"""', "\u200b0012", "0012\ufeff", "\xa00012\u3000", "00\u200d12"],
+)
+def test_a_userid_has_no_invisible_characters_and_no_formula_of_excel(cell: str) -> None:
+    for header in ("userid", "\u200buserid", "\xa0userid"):
+        assert userids(rows(f"{header}\n{cell}\n")) == ["0012"]
+    [by_number] = rows(f"job_number\n{cell}\n")
+    assert cast("Recipient", by_number).address == ("job_number", "0012")
+    if "=" not in cell:
+        assert userids(rows(json.dumps({"userid": cell}))) == ["0012"]
+
+
+def test_a_formula_of_excel_in_another_column_is_its_text() -> None:
+    [row] = rows('userid,no\nu1,="007"\n', "no")
+    assert cast("Recipient", row).fields == {"no": "007"}
 
 
 def test_an_encoding_that_shows_late_is_recognised() -> None:

@@ -46,6 +46,7 @@ class Plan:
         error_share: share of failed recipients at which it pauses itself.
         sender: who asks, as for a job.
         without_users: people to leave out, by their ids.
+        encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Plan:
     error_share: float = 0.1
     sender: str = ""
     without_users: Sequence[str] = ()
+    encoding: str = ""
 
 
 class PlanFields(TypedDict, total=False):
@@ -87,6 +89,7 @@ class PlanFields(TypedDict, total=False):
     rate: int | None
     weight: int
     error_share: float
+    encoding: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ class Audience:
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
         column: where the rows name somebody, if not under one of the usual names.
+        encoding: of the files; empty for what their bytes say.
         without_rows: as `rows`, with the usual names; a malformed row in it is always refused.
     """
 
@@ -56,6 +57,7 @@ class Audience:
     departments: Sequence[int] = ()
     everyone: bool = False
     column: Column | None = None
+    encoding: str = ""
     without_rows: Source | None = None
     without_users: Sequence[str] = ()
     without_departments: Sequence[int] = ()
@@ -147,7 +149,7 @@ class _Gatherer:
         _check_userids("without_users", audience.without_users)
         rows = None
         if audience.rows is not None:
-            rows = read(audience.rows, self._template.fields, audience.column)
+            rows = read(audience.rows, self._template.fields, audience.column, audience.encoding)
         self._refuse_unknown_fields(rows)
         if rows is not None:
             for batch in _batches(rows):
@@ -159,7 +161,7 @@ class _Gatherer:
         """Take everybody out who is excluded."""
         gathered.excluded += gathered.staging.remove(audience.without_users)
         if audience.without_rows is not None:
-            for batch in _batches(_exclusions(audience.without_rows)):
+            for batch in _batches(_exclusions(audience.without_rows, audience.encoding)):
                 found = await self._resolved(batch)
                 if nobodys := [row for row in found if isinstance(row, Malformed)]:
                     raise MalformedRecipients("exclusions", len(nobodys), nobodys[:LISTED])
@@ -309,7 +311,7 @@ def _sound(rows: Iterable[Recipient | Malformed]) -> Iterator[Recipient]:
     return (row for row in rows if isinstance(row, Recipient))
 
 
-def _exclusions(source: Source) -> Iterator[Recipient]:
+def _exclusions(source: Source, encoding: str) -> Iterator[Recipient]:
     """The rows of a list of exclusions; who can't be read there would be sent to.
 
     Raises:
@@ -319,7 +321,7 @@ def _exclusions(source: Source) -> Iterator[Recipient]:
     first: list[Malformed] = []
     count = 0
     try:
-        for row in read(source):
+        for row in read(source, encoding=encoding):
             if isinstance(row, Recipient):
                 yield row
                 continue

@@ -156,6 +156,7 @@ def _audience(plan: Plan) -> Audience:
         users=plan.users,
         departments=plan.departments,
         everyone=plan.everyone,
+        encoding=plan.encoding,
         without_rows=cast("Source | None", plan.without),
         without_users=plan.without_users,
         without_departments=plan.without_departments,

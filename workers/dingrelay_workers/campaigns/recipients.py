@@ -19,6 +19,10 @@ from dingrelay_workers.campaigns.text_reader import TextReader
 
 USERID = "userid"
 
+_INVISIBLE = dict.fromkeys(
+    [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF]
+)
+
 NO_FIELDS: Mapping[str, str] = {}
 
 _check_userid = TypeAdapter(UserId).validate_python
@@ -90,6 +94,7 @@ def read(
     source: BinaryIO | Iterable[object],
     wanted: Collection[str] = (),
     column: Column | None = None,
+    encoding: str = "",
 ) -> Rows:
     """The rows of a file or of an iterable.
 
@@ -99,6 +104,7 @@ def read(
             ``mobile``, ``email`` or ``job_number``.
         wanted: names of the fields to keep.
         column: where rows name somebody instead.
+        encoding: the file's, if it is another or can't be told from its bytes.
 
     Raises:
         ContractError: the file as a whole can't be read, also while its rows are read.
@@ -108,7 +114,7 @@ def read(
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
     if not hasattr(source, "read"):
         return Rows(_of_values(source, wanted, column))
-    lines = TextReader(cast("BinaryIO", source))
+    lines = TextReader(cast("BinaryIO", source), encoding)
     ahead = iter(lines)
     first = next((line for line in ahead if not line.isspace()), "")
     if first.lstrip().startswith("{"):
@@ -140,7 +146,7 @@ def _of_csv(
 ) -> Rows:
     line = f"line {max(lines.number, 1)}"
     try:
-        header = [name.strip() for name in next(csv.reader(chain([first], ahead), strict=True))]
+        header = [_visible(name) for name in next(csv.reader(chain([first], ahead), strict=True))]
     except (csv.Error, StopIteration):
         raise ContractError(line, "is no header of CSV") from None
     kinds: list[AddressKind] = [kind for kind in PARSERS if kind in header]
@@ -188,11 +194,11 @@ def _of_table(
         if lines.number > line and _swallows_rows(row, width, place):
             yield Malformed(line, _runaway(lines.number))
         elif lines.broken and not _is_text("".join(row)):
-            yield Malformed(line, f"holds bytes that are no {_encoding(lines)}")
+            yield Malformed(line, lines.problem)
         elif len(row) != width:
             yield Malformed(line, f"columns: {len(row)} instead of {width}")
         else:
-            fields = {name: row[at] for name, at in columns.items()} if columns else NO_FIELDS
+            fields = {name: _unquoted(row[at]) for name, at in columns.items()} or NO_FIELDS
             named = _plain(row[place])
             yield _addressed(line, kind, named, fields) if kind else _recipient(line, named, fields)
 
@@ -209,7 +215,7 @@ def _addressed(
 ) -> Recipient | Malformed:
     """Somebody who is named by an address."""
     try:
-        value = PARSERS[kind](text.strip())
+        value = PARSERS[kind](_visible(text))
         value.encode()  # half of a character, which JSON can carry, is nobody's
     except UnicodeEncodeError:
         return Malformed(line, f"{kind}: must be Unicode text")
@@ -239,7 +245,19 @@ def _swallows_rows(row: Sequence[str], width: int, place: int) -> bool:
 
 def _plain(userid: str) -> str:
     """A userid without the apostrophe that a report puts before what might be a formula."""
-    return userid[1:] if userid.startswith("'") and userid[1:2] in {*"=+-@"} else userid
+    if userid.startswith("'") and userid[1:2] in {*"=+-@"}:
+        return userid[1:]
+    return _visible(_unquoted(userid))
+
+
+def _unquoted(cell: str) -> str:
+    """A cell without the formula in which Excel keeps the zeros of a number: ``="0012"``."""
+    return cell[2:-1] if len(cell) > 2 and cell.startswith('="') and cell.endswith('"') else cell
+
+
+def _visible(name: str) -> str:
+    """A name without blanks around it and without the invisible characters of a web page or a chat."""
+    return name.translate(_INVISIBLE).strip()
 
 
 def _nul_in(fields: Mapping[str, str]) -> str | None:
@@ -254,7 +272,7 @@ def _of_json(
         if text.isspace():
             continue
         if lines.broken and not _is_text(text):
-            yield Malformed(lines.number, f"holds bytes that are no {_encoding(lines)}")
+            yield Malformed(lines.number, lines.problem)
             continue
         try:
             value = json.loads(text, parse_constant=_refuse)
@@ -288,6 +306,8 @@ def _of_mapping(
     kinds: list[AddressKind] = [column.kind] if column and column.kind else []
     if column is None and USERID not in row:
         kinds = [kind for kind in PARSERS if kind in row]
+    if isinstance(userid, str):
+        userid = _visible(userid)
     if len(kinds) > 1:
         return Malformed(line, f"has no userid, and more than one of {_quoted(kinds)}")
     if not kinds and (problem := problem_of(userid)):
@@ -319,10 +339,6 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _encoding(lines: TextReader) -> str:
-    return lines.encoding.upper()
 
 
 def _quoted(names: Collection[str]) -> str:

@@ -43,6 +43,7 @@ class CampaignRequest(Document):
         rate: recipients a minute at most; null for DingTalk's limits only.
         weight: its share beside other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
+        encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
     """
 
     app: AppName = "default"
@@ -69,6 +70,7 @@ class CampaignRequest(Document):
     rate: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] | None = None
     weight: Annotated[int, Field(ge=1, le=1_000)] = 1
     error_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    encoding: Annotated[str, Field(max_length=32)] = ""
 
     @property
     def names_people(self) -> bool:

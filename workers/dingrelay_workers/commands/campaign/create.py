@@ -35,6 +35,7 @@ def create(
     without: options.Without = None,
     without_department: options.WithoutDepartment = None,
     without_file: options.WithoutFile = None,
+    encoding: options.Encoding = "",
     malformed: options.Malformed = "refuse",
     malformed_file: Annotated[
         str | None,
@@ -77,6 +78,7 @@ def create(
             without_department=without_department,
             without_file=without_file,
             column=column,
+            encoding=encoding,
         ) as audience,
         _malformed_writer(malformed_file) as on_malformed,
     ):

@@ -62,6 +62,12 @@ WithoutFile = Annotated[
 Quiet = Annotated[
     str, typer.Option(metavar="HH:MM-HH:MM", help="Hours of Beijing's day without calls.")
 ]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Of the files, such as gb18030; otherwise their bytes show it."
+    ),
+]
 Rate = Annotated[int | None, typer.Option(help="Recipients a minute at most.")]
 Malformed = Annotated[
     Literal["refuse", "skip"],
@@ -121,6 +127,7 @@ def audience(
     without_department: list[int] | None,
     without_file: str | None,
     column: str | None = None,
+    encoding: str = "",
 ) -> Generator["Audience"]:
     """The people that the options name, with the files open while the block runs.
 
@@ -145,6 +152,7 @@ def audience(
             departments=department or [],
             everyone=everyone,
             column=Column.of(column) if column is not None else None,
+            encoding=encoding,
             without_rows=_open(files, without_file, "--except-file"),
             without_users=split(without),
             without_departments=without_department or [],

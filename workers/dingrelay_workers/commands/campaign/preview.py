@@ -34,6 +34,7 @@ def preview(
     without: options.Without = None,
     without_department: options.WithoutDepartment = None,
     without_file: options.WithoutFile = None,
+    encoding: options.Encoding = "",
     malformed: options.Malformed = "refuse",
     at: common.At = None,
     quiet: options.Quiet = "",
@@ -47,7 +48,7 @@ def preview(
     """
     if campaign is not None:
         given = (text, markdown, message, file, to, department, without, without_department)
-        if any((*given, column, without_file, everyone, at, quiet, rate)):
+        if any((*given, column, without_file, encoding, everyone, at, quiet, rate)):
             raise typer.BadParameter(tr("stands alone"), param_hint="ID")
         found = asyncio.run(_of_draft(campaign))
     else:
@@ -71,6 +72,7 @@ def preview(
             without_department=without_department,
             without_file=without_file,
             column=column,
+            encoding=encoding,
         ) as audience:
             found = asyncio.run(_of_options(spec, audience, malformed))
     _show(found, as_json=as_json)
