@@ -15,6 +15,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 import campaigns
+import days
 from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Wakeup
@@ -278,6 +279,8 @@ class Verifier:
             for user in chunk.users.split(","):
                 has_it = self.had[user, people[user]]
                 called = chunk.task_id is not None and user not in outcomes
+                if called:
+                    self.sent.add((user, people[user]))
                 if called and not has_it:
                     found.append(f"campaign {name[:8]}: {user} does not have {people[user]}")
                 if outcomes.get(user) == "duplicate" and not has_it:
@@ -286,12 +289,14 @@ class Verifier:
 
     async def _counts(self) -> list[str]:
         """Only what was sent is part of a person's day."""
-        today = keys.received("default", beijing.day(datetime.now(UTC)))
+        today = beijing.day(datetime.now(UTC))
         sent: Counter[str] = Counter(user for user, _ in self.sent)
         return [
-            f"{user.decode()}: {count.decode()} messages of the day, not {sent[user.decode()]}"
-            for user, count in (await _all(self.story.redis, today)).items()
-            if int(count) > sent[user.decode()]
+            f"{user}: {count} messages of the day, not {sent[user]}"
+            for user, count in (
+                await days.received(self.story.redis, "default", today, PEOPLE)
+            ).items()
+            if count > sent[user]
         ]
 
 

@@ -1,7 +1,7 @@
 """campaign-chunk: one call of a campaign, for up to 100 of its recipients (API §2.1).
 
-Who is in which chunk is in SQL, and each person is in one. So a chunk reserves nothing, however
-many people a campaign has: it leaves out people that DingTalk would silently drop, and calls.
+Who is in which chunk is in SQL, and each person is in one. It leaves out people that DingTalk would
+silently drop, as a message does, and calls.
 """
 
 from datetime import datetime
@@ -115,9 +115,7 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         raise Withdrawn("the campaign does not want this call")
     admitted = DailyVerdict([])
     if reach.users:
-        admitted = await ctx.messages.check(
-            reach.users, message, campaign=job.campaign, uniform=job.uniform
-        )
+        admitted = await ctx.messages.reserve(reach.users, message, step=STEP, anyway=False)
     call = at = None
     if len(admitted.users) > ctx.messages.users_per_call:
         _refuse(len(admitted.users), ctx.messages.users_per_call, lost=repeats)

@@ -314,8 +314,10 @@ async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -
     """
     known = await ctx.step_result(call.step) or {}
     unreachable = known.get("unknown_user") or known.get("out_of_scope")
+    # Of a call that reached nobody the day keeps that all of them have it.
+    send = partial(_send, job, ctx, call, anyway=job.allow_duplicate or again)
     again = again or (bool(unreachable) and known.get("task_id") is None)
-    return Outcome(**await ctx.once(call.step, partial(_send, job, ctx, call), again=again))
+    return Outcome(**await ctx.once(call.step, send, again=again))
 
 
 async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> RecipientVerdict:
@@ -327,10 +329,10 @@ async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> Rec
     return RecipientVerdict(list(users), unverified=[user for user in users if user not in known])
 
 
-async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
+async def _send(job: MessageSend, ctx: Context, call: Call, *, anyway: bool) -> Json:
     """Make one call for those who would get the message."""
     message = payload(job.message)
-    step, anyway = call.step, job.allow_duplicate
+    step = call.step
     users, departments, everyone = DailyVerdict([]), list[int](), False
     reach = RecipientVerdict(list(call.users))
     if call.users:

@@ -1,12 +1,11 @@
 """Releasing and settling chunks, on SQLite and PostgreSQL."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 import campaigns
-from dingrelay_tasks.message import digest
-from dingrelay_workers.campaigns import chunks, people_index
+from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import CANCELLED, Ending, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import chunk_job
@@ -118,55 +117,6 @@ async def test_active_are_those_that_run_or_have_jobs(database: Database) -> Non
     assert [campaign.id for campaign in found] == [running, *halted]
     assert found[0].state is State.RUNNING
     assert found[0].chunk_size == 2
-
-
-async def test_people_that_a_campaign_has_called_today_are_found(database: Database) -> None:
-    campaign = await campaigns.put(database, people=14)
-    await release(database, campaign, 3)
-    await settle(
-        database,
-        campaign,
-        Ending(Release(0, 1), called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
-        Ending(Release(1, 1), called_at=NOW - timedelta(days=2), accepted=2),
-    )
-    users = [f"u{number}" for number in range(15)]
-    coming = [(campaign, Release(2, 1), ["u5", "u6"])]
-    assert await reached(database, users, campaign) == ({"u1"}, coming)
-    assert await reached(database, users) == (set(), [])
-
-
-async def test_people_left_out_by_one_campaign_stay_reached_by_the_other(
-    database: Database,
-) -> None:
-    """The first campaign called u1; the second left u1 out because of that."""
-    first, second = [await campaigns.put(database, people=1, size=1) for _ in range(2)]
-    for campaign in (first, second):
-        await release(database, campaign, 1)
-    await settle(database, first, Ending(Release(0, 1), called_at=NOW, accepted=1))
-    left_out = {OutcomeKind.DUPLICATE: ["u1"]}
-    await settle(database, second, Ending(Release(0, 1), called_at=NOW, left_out=left_out))
-    assert await reached(database, ["u1"], first, second) == ({"u1"}, [])
-    assert await reached(database, ["u1"], second) == (set(), [])
-
-
-async def test_a_chunk_with_its_own_message_is_found_by_that(database: Database) -> None:
-    campaign = await campaigns.put(database, people=2, size=1)
-    own = {"msgtype": "text", "text": {"content": "for u1"}}
-    async with database.write("tests") as connection:
-        await connection.execute(update(ChunkRow).where(ChunkRow.number == 0).values(message=own))
-    await release(database, campaign, 2)
-    for number in (0, 1):
-        await settle(database, campaign, Ending(Release(number, 1), called_at=NOW, accepted=1))
-    assert await reached(database, ["u1"], campaign) == (set(), [])
-    assert await reached(database, ["u1"], campaign, content=digest(own)) == ({"u1"}, [])
-
-
-async def reached(
-    database: Database, users: list[str], *names: str, content: str = "x"
-) -> tuple[set[str], list[tuple[str, Release, list[str]]]]:
-    since = NOW - timedelta(hours=1)
-    called, coming = await people_index.reached(database, users, names, content, since)
-    return set(called), coming
 
 
 def test_each_release_of_a_chunk_has_a_job_of_its_own() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -82,7 +82,6 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
 
 async def test_people_moved_to_another_chunk_are_found_there(database: Database) -> None:
     name = await campaigns.put(database, people=7, size=4, index_bits=0)
-    message = {"msgtype": "text", "text": {"content": "x"}}
     async with database.write(name) as connection:
         await split(connection, name, 1, 3)
         await split(connection, name, 2, 2)
@@ -90,7 +89,7 @@ async def test_people_moved_to_another_chunk_are_found_there(database: Database)
     people = {chunk.release.number: chunk.users for chunk in released}
     assert people == {0: ["u1", "u2"], 1: ["u5", "u6"], 2: ["u4"], 3: ["u3"], 4: ["u7"]}
     assert (await campaigns.read(database, name)).chunks == 5
-    wanted = ["u3", "u4", "u7"]
-    since = NOW - timedelta(hours=1)
-    _, coming = await people_index.reached(database, wanted, [name], str(message), since)
-    assert sorted(user for _, _, users in coming for user in users) == wanted
+    async with database.read() as connection:
+        for user, number in (("u3", 3), ("u4", 2), ("u7", 4)):
+            found = await people_index.chunks_of(connection, [user], [name])
+            assert number in (found[name] or ())

@@ -3,24 +3,19 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import insert, update
 
 import campaigns
 from daily_story import Story, a_story
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.campaigns import leader, people_index
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow, State
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.campaigns import leader, removal
 from dingrelay_workers.limiter import daily_limits
 from tables import prepare
 
 CAP = 12
 """Messages a day here: of DingTalk's 500 nothing else would differ."""
-NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -84,36 +79,16 @@ async def test_a_person_in_no_campaign_gets_the_whole_day(story: Story) -> None:
     assert sum("u7" in each["daily_cap"] for each in results) == 1
 
 
-async def test_campaigns_that_may_have_reached_somebody_count(database_url: str) -> None:
-    prepare(database_url)
-    database = Database(database_url)
-    called, unknown, refused, waiting, deleted = [
-        await campaigns.put(database, people=1) for _ in range(5)
-    ]
-    settled = {"state": ChunkState.SETTLED}
-    async with database.write("test") as connection:
-        for name, values in {
-            called: {**settled, "called_at": NOW},
-            unknown: {**settled, "error": {"class": "unknown"}},
-            refused: {**settled, "error": {"class": "permanent"}},
-        }.items():
-            await connection.execute(
-                update(ChunkRow).where(ChunkRow.campaign == name).values(**values)
-            )
-        lost = {"campaign": called, "chunk": 0, "userid": "u1", "outcome": "unknown", "reason": ""}
-        await connection.execute(insert(OutcomeRow), lost)
-        await connection.execute(
-            update(CampaignRow).where(CampaignRow.id == deleted).values(state=State.CREATING)
-        )
-
-    async def count(*names: str, content: str | None = None) -> int:
-        since = NOW - timedelta(hours=1)
-        found, coming = await people_index.reached(database, ["u1"], names, content, since)
-        assert coming == []
-        return found["u1"]
-
-    everything = (called, unknown, refused, waiting, deleted)
-    assert [await count(name) for name in (*everything, "none")] == [1, 1, 0, 0, 1, 1]
-    assert await count(*everything, "none", "none") == 4
-    assert await count(*everything, content="x") == 0, "nothing is a duplicate of what is unknown"
-    await database.dispose()
+async def test_what_a_deleted_campaign_brought_is_no_message_to_send_again(story: Story) -> None:
+    await start(story, first=1, people=3)
+    await story.ended()
+    (name,) = story.campaigns
+    message = (await campaigns.read(story.database, name)).message
+    await removal.hide(story.database, name)
+    await removal.remove(story.database, name)
+    story.campaigns.clear()
+    await story.enqueue({"to": {"users": ["u1", "u4"]}, "message": message})
+    await story.ended()
+    result = (await story.status(*story.jobs)).result or {}
+    assert result["duplicate"] == ["u1"]
+    assert story.sandbox.audit()["dropped"] == {}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+import days
 from daily_story import SEND, Story, a_story
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import run_async
@@ -155,5 +156,4 @@ async def test_the_day_of_a_message_is_that_of_dingtalks_clock(
                 "message": {"msgtype": "text", "text": {"content": user}},
             }
             assert await worker.finish(await worker.send(MessageSend.parse(job))) == State.DONE
-        (received,) = await redis.keys(f"{keys.PREFIX}received:*:{beijing.day(noon)}")
-        assert await redis.hkeys(received) == [b"u2"]
+        assert await days.received(redis, "default", beijing.day(noon)) == {"u2": 1}

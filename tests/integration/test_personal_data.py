@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy import insert, select, update
 
 import campaigns
+import days
 from cli_runner import in_folder
 from dingrelay_producers import Client, State
 from dingrelay_producers.client.personal_data import new_tombstone
@@ -363,9 +364,7 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     await enqueue(office.redis, draft)
     lately = await office.ended(to={"users": [SUBJECT]}, ago=timedelta(hours=1))
     today = (now + timedelta(hours=8)).date().isoformat()
-    received = keys.received("default", today)
-    await office.redis.hset(received, SUBJECT, "3")
-    await office.redis.pexpire(received, 1_000_000)
+    await days.put_received(office.redis, "default", today, {SUBJECT: 3})
     answer = keys.idempotency("key", "digest")
     await office.redis.hset(answer, "body", json.dumps({"result": {"invalid": [SUBJECT]}}))
     await office.redis.pexpire(answer, 80_000_000)
@@ -401,7 +400,9 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     assert await office.rows(UserRow) == []
 
     # Once it is over, nothing is left.
-    await office.redis.delete(keys.job(draft.id), received, answer)
+    await office.redis.delete(
+        keys.job(draft.id), days.of_user("default", today, SUBJECT)[0], answer
+    )
     settled = int((datetime.now(UTC) - NEEDED).timestamp() * 1000)
     await office.redis.hset(keys.job(lately), "settled", str(settled))
     async with office.database.write("tests") as connection:

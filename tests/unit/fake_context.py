@@ -51,7 +51,6 @@ class FakeMessages:
     capped: set[str] = field(default_factory=set)
     deliveries: dict[int, list[DeliveryReport]] = field(default_factory=dict)
     verdicts: int = 0
-    screened: list[tuple[str, bool]] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
     unrecallable: set[int] = field(default_factory=set)
     lose: int = 0
@@ -101,15 +100,6 @@ class FakeMessages:
     ) -> bool:
         key = (EVERYONE, json.dumps(message))
         return anyway or self.taken.setdefault(key, self.ctx.job_id) == self.ctx.job_id
-
-    async def check(
-        self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
-    ) -> DailyVerdict:
-        self.screened.append((campaign, uniform))
-        before = dict(self.taken)
-        verdict = await self.reserve(users, message, step="", anyway=False)
-        self.taken = before
-        return verdict
 
     async def send(
         self,

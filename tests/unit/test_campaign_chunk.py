@@ -38,12 +38,6 @@ async def test_it_is_one_call_to_the_people_that_it_would_reach(ctx: FakeContext
     assert read.model_dump(mode="json") == result
 
 
-async def test_it_reserves_nothing(ctx: FakeContext) -> None:
-    await run(chunk("u1"), ctx)
-    assert not ctx.messages.taken
-    assert ctx.messages.screened == [("c", True)]
-
-
 async def test_nobody_left_is_no_call(ctx: FakeContext) -> None:
     ctx.messages.capped.add("u1")
     result = await run(chunk("u1"), ctx)

@@ -35,7 +35,7 @@ from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.history.leader import history_leader
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.breakers import Breakers
-from dingrelay_workers.limiter.daily_limits import DailyLimits, Reach
+from dingrelay_workers.limiter.daily_limits import DailyLimits
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
@@ -131,7 +131,7 @@ class Resources:
         )
         self.batches = BatchRegistry(self.records)
         self.quota = Quota(self.redis, settings)
-        self.daily_limits = DailyLimits(self.redis, self._reached)
+        self.daily_limits = DailyLimits(self.redis)
         self.form_checks = FormChecks(self.redis)
         self.recipient_checks = RecipientChecks(self.redis, settings, lambda: self.known_people)
         parked = ParkedJobs(self.redis, self.rules)
@@ -380,23 +380,6 @@ class Resources:
             with suppress(RedisError, OSError):
                 await fleet_rules.publish(self.redis, self.worker, self.rules)
             await asyncio.sleep(RULES_EVERY)
-
-    async def _reached(
-        self,
-        app: str,
-        users: Sequence[str],
-        campaigns: Sequence[str],
-        content: str | None,
-        since: datetime,
-    ) -> Reach:
-        """What campaigns of an app have to do with some users."""
-        from dingrelay_workers.campaigns import people_index, queue  # noqa: PLC0415 - as `directory`
-
-        called, coming = await people_index.reached(
-            self.directory.jobs, users, campaigns, content, since
-        )
-        jobs = {queue.chunk_job(app, campaign, release): some for campaign, release, some in coming}
-        return Reach(called, jobs)
 
     async def _serve(self) -> None:
         """Tell which queues have a worker, and whether it has had time to start what waits in them."""

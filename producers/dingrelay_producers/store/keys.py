@@ -313,12 +313,19 @@ def token_failure(app: str, credentials: str) -> str:
 
 
 def content(app: str, day: str, digest: str) -> str:
-    """Hash: userid → job that sends this content to them on this Beijing day. TTL: DAY_TTL_MS."""
+    """Hash: userid → job whose call brings this content to them on this Beijing day. TTL: DAY_TTL_MS.
+
+    Once the call was answered, `received` has it.
+    """
     return f"{PREFIX}content:{app}:{day}:{digest}"
 
 
 def received(app: str, day: str) -> str:
-    """Hash: userid → work notifications of this Beijing day. TTL: DAY_TTL_MS."""
+    """What begins the keys of who has had what on this Beijing day (`reservations.lua`). TTL: DAY_TTL_MS.
+
+    ``…:{shard}`` is a hash: digest of a userid → work notifications, ``…:had:{shard}`` a set: digests of a
+    content and a userid.
+    """
     return f"{PREFIX}received:{app}:{day}"
 
 
@@ -330,19 +337,6 @@ def content_departments(app: str, day: str, digest: str) -> str:
 def everyone(app: str, day: str) -> str:
     """Hash: job that sends to everyone on this Beijing day → its content. TTL: DAY_TTL_MS."""
     return f"{PREFIX}everyone:{app}:{day}"
-
-
-def broadcasts(app: str, day: str) -> str:
-    """Hash: campaign → digest of its content, sent on this Beijing day. TTL: DAY_TTL_MS."""
-    return f"{PREFIX}broadcasts:{app}:{day}"
-
-
-def near_cap(app: str, day: str) -> str:
-    """Hash: userid of who may be near the messages of this Beijing day → calls of campaigns to them since.
-
-    TTL: DAY_TTL_MS.
-    """
-    return f"{PREFIX}near-cap:{app}:{day}"
 
 
 def form_schema(app: str, process_code: str) -> str:
@@ -379,14 +373,6 @@ def approval_missed(app: str, instance_id: str) -> str:
 def job_approval(job_id: str) -> str:
     """String: the approval instance that a job has; named as `approval_owner`. TTL: JOB_MARGIN_MS."""
     return f"{PREFIX}adopted-job:{job_id}"
-
-
-def filled_in(app: str, day: str) -> str:
-    """Hash: contents of campaigns with fields, sent on this Beijing day → the campaigns.
-
-    A field is the start of a digest, one a call. TTL: DAY_TTL_MS.
-    """
-    return f"{PREFIX}filled-in:{app}:{day}"
 
 
 CELL = PREFIX + "cell"

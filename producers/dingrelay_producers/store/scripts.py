@@ -89,6 +89,8 @@ class Call(NamedTuple):
     script: Script
     keys: tuple[str, ...]
     arguments: tuple[Value, ...]
+    besides: int = 0
+    """What it has to do besides, counted like its keys and arguments."""
 
 
 def run(redis: Redis, call: Call) -> Any:
@@ -174,7 +176,7 @@ def _together(calls: Sequence[Call]) -> list[list[int]]:
         if call.script.together is None:
             groups.append([index])
             continue
-        size = len(call.keys) + len(call.arguments)
+        size = len(call.keys) + len(call.arguments) + call.besides
         group, held = open_groups.get(call.script.sha, ([], 0))
         if not group or len(group) == CALLS_TOGETHER or held + size > VALUES_TOGETHER:
             group, held = [], 0
@@ -253,7 +255,7 @@ def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     while unknown := [at for at, each in enumerate(answers) if isinstance(each, NoScriptError)]:
         # Redis learns the script by the first of them. Another server may have become the primary since.
         first, *rest = unknown
-        script, keys, arguments = calls[first]
+        script, keys, arguments, _ = calls[first]
         answers[first] = redis.eval(script.body, len(keys), *keys, *arguments)
         again = _round_trip(redis, [calls[at] for at in rest]) if rest else []
         for at, answer in zip(rest, again, strict=True):
@@ -272,7 +274,7 @@ def _round_trip(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     pack: Any = pack_command
     packed = b"".join(
         pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
-        for script, keys, arguments in calls
+        for script, keys, arguments, _ in calls
     )
     pool = redis.connection_pool
     connection: Any = pool.get_connection()

@@ -119,18 +119,6 @@ class Messages(Protocol):
         """
         ...
 
-    async def check(
-        self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
-    ) -> DailyVerdict:
-        """Which of these users would get the campaign's message today; reserves nothing.
-
-        Registers the campaign for the day. `uniform`: the message is the same in all its chunks.
-
-        Raises:
-            Wait: as of `reserve`.
-        """
-        ...
-
     async def send(
         self,
         message: Mapping[str, Any],

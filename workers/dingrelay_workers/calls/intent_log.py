@@ -39,6 +39,7 @@ class IntentLog:
         finished: outcomes of steps that this run finished and that are not in the record yet.
         leaves_until: after this moment (ms of Redis's clock) the step's call must not leave; 0 for
             none.
+        reserved: users for whom the day's limits are reserved for that call.
         answered: whether the record's intent is out of date and may go.
     """
 
@@ -56,6 +57,7 @@ class IntentLog:
         self.finished: dict[str, Json] = {}
         self.answered = False
         self.leaves_until = 0
+        self.reserved = 0
         self._claim = claim
         self._records = records
         self._clock = clock

@@ -9,45 +9,24 @@ A campaign is indexed while it is made, in parts of `PART` people, so that this 
 for any campaign: 8 bytes and some more for each person of a part.
 """
 
-import json
 import sys
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import Integer, String, and_, func, or_, select, text, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.message import digest
-from dingrelay_workers.campaigns.chunks import Release
-from dingrelay_workers.campaigns.models import (
-    CampaignRow,
-    ChunkRow,
-    ChunkState,
-    IndexRow,
-    OutcomeKind,
-    OutcomeRow,
-    State,
-)
+from dingrelay_workers.campaigns.models import CampaignRow, IndexRow
 from dingrelay_workers.database import database
-from dingrelay_workers.database.database import Database
 
 BUCKET = 128
 """People in a bucket, about: a row of 1 KB, which a database keeps in one page."""
 PART = 1 << 20
 """People of a part: 10 MB while it is made."""
-_PAIRS = {
-    "sqlite": "SELECT json_extract(value, '$[0]') AS campaign, json_extract(value, '$[1]') AS number "
-    "FROM json_each(:pairs)",
-    "postgresql": "SELECT value ->> 0 AS campaign, CAST(value ->> 1 AS integer) AS number "
-    "FROM json_array_elements(CAST(:pairs AS json))",
-}
-"""Campaigns and chunks as a table, by the dialect. A list of pairs makes PostgreSQL read all chunks and compare each
-with each pair, or plan a look into the index for each."""
 _BITS = 32
 _WORD = 4
 """Bytes of a checksum, and of a number."""
@@ -106,132 +85,6 @@ class PeopleIndex:
         buckets = 1 << (_BITS - self._shift)
         self._checksums = [array("I") for _ in range(buckets)]
         self._numbers = [array("I") for _ in range(buckets)]
-
-
-async def reached(
-    source: Database,
-    users: Sequence[str],
-    campaigns: Sequence[str],
-    content: str | None,
-    since: datetime,
-) -> tuple[Counter[str], list[tuple[str, Release, list[str]]]]:
-    """What these campaigns have to do with the users since a moment.
-
-    Args:
-        source: where the campaigns are.
-        users: who is asked about.
-        campaigns: whose chunks are looked at.
-        content: digest of the message; chunks with a message of their own may have another. None:
-            any content, and who may have been called counts as called: by a call whose outcome is
-            unknown, whenever it was made, and by a campaign that is deleted.
-        since: the start of the day.
-
-    Returns:
-        By how many of the campaigns somebody was called, and campaign, release and users of chunks
-        that have a job.
-    """
-    called: Counter[str] = Counter()
-    coming: list[tuple[str, Release, list[str]]] = []
-    if not users or not campaigns:
-        return called, coming
-    asked = set(users)
-    async with source.read() as connection:
-        numbers = await chunks_of(connection, users, campaigns)
-        rows = await _live(connection, numbers, since, doubtful=content is None)
-        found = [(row, asked.intersection(row.users.split(","))) for row in rows]
-        here = set[str]().union(*(some for _, some in found))
-        kept_out = await _kept_out(connection, numbers, here, doubtful=content is None)
-        if content is None:
-            for _ in range(len(set(campaigns)) - await _kept(connection, campaigns)):
-                called.update(asked)
-    for row, some in found:
-        if content is not None and row.message is not None and digest(row.message) != content:
-            continue
-        left = sorted(user for user in some if (row.campaign, user) not in kept_out)
-        if row.state == ChunkState.QUEUED:
-            coming.append((row.campaign, Release(row.number, row.generation), left))
-        elif row.called_at is not None or (row.error or {}).get("class") == "unknown":
-            called.update(left)
-    return called, [each for each in coming if each[2]]
-
-
-async def _live(
-    connection: AsyncConnection,
-    numbers: Mapping[str, Collection[int] | None],
-    since: datetime,
-    *,
-    doubtful: bool,
-) -> list[Any]:
-    """Those of the chunks that have a job or were called since then, and doubtful ones if asked for.
-
-    Args:
-        connection: to the campaigns.
-        numbers: campaign → its chunks; None: all of them, since an earlier version made no index.
-        since: the start of the day.
-        doubtful: with those that ended without a call that is known.
-    """
-    names = ("campaign", "number", "generation", "state", "users", "message", "called_at", "error")
-    wanted = [ChunkRow.state == ChunkState.QUEUED, ChunkRow.called_at >= since]
-    if doubtful:
-        wanted.append(and_(ChunkRow.state == ChunkState.SETTLED, ChunkRow.called_at.is_(None)))
-    live = select(*(getattr(ChunkRow, name) for name in names)).where(or_(*wanted))
-    whole = [campaign for campaign, some in numbers.items() if some is None]
-    single = [(campaign, each) for campaign, some in numbers.items() for each in some or ()]
-    found: list[Any] = []
-    for campaigns in database.chunks(whole):
-        found += await connection.execute(live.where(ChunkRow.campaign.in_(campaigns)))
-    if single:
-        pairs = (
-            text(_PAIRS[connection.dialect.name])
-            .bindparams(pairs=json.dumps(single))
-            .columns(campaign=String, number=Integer)
-            .subquery("pairs")
-        )
-        found += await connection.execute(
-            live.join(
-                pairs,
-                and_(pairs.c.campaign == ChunkRow.campaign, pairs.c.number == ChunkRow.number),
-            )
-        )
-    return found
-
-
-async def _kept_out(
-    connection: AsyncConnection,
-    campaigns: Collection[str],
-    users: Collection[str],
-    *,
-    doubtful: bool,
-) -> set[tuple[str, str]]:
-    """Campaign and user, where its call left them out or did not reach them.
-
-    Those for which it is unknown are among them unless they count as called (`doubtful`).
-    """
-    query = select(OutcomeRow.campaign, OutcomeRow.userid)
-    if doubtful:
-        query = query.where(OutcomeRow.outcome != OutcomeKind.UNKNOWN)
-    found: set[tuple[str, str]] = set()
-    for ours, some in product(database.chunks(campaigns), database.chunks(users)):
-        rows = await connection.execute(
-            query.where(OutcomeRow.campaign.in_(ours), OutcomeRow.userid.in_(some))
-        )
-        found |= {(campaign, user) for campaign, user in rows}
-    return found
-
-
-async def _kept(connection: AsyncConnection, campaigns: Collection[str]) -> int:
-    """How many of the campaigns are there, and are not being deleted."""
-    found = 0
-    for some in database.chunks(set(campaigns)):
-        found += (
-            await connection.scalar(
-                select(func.count()).where(
-                    CampaignRow.id.in_(some), CampaignRow.state != State.CREATING
-                )
-            )
-            or 0
-        )
-    return found
 
 
 async def chunks_of(

@@ -24,7 +24,7 @@ from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.store.records import Records
 
 _LOOK = Script.load("dingrelay_workers.campaigns", "look")
-_FORGET = transition("dingrelay_workers.campaigns", "forget_chunks")
+_FORGET = transition("dingrelay_workers.campaigns", "forget_chunks", preludes=["reservations"])
 
 STOPPING = {
     "quota": "the organisation's calls are used up",

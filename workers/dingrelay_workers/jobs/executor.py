@@ -199,6 +199,7 @@ class Executor:
             throttles=led_to.throttles,
             answered=run.intents.answered,
             steps=run.intents.finished,
+            reserved=run.intents.reserved,
         )
         if led_to.state.ended:
             kept = await records.settle(

@@ -79,6 +79,7 @@ class JobMessages:
             anyway=anyway,
             ahead=self._intents.ahead,
         )
+        self._intents.reserved = len(users)
         return verdict
 
     async def reserve_departments(
@@ -104,15 +105,6 @@ class JobMessages:
             self._app, self._run, message, step=step, anyway=anyway, ahead=self._intents.ahead
         )
         return admitted
-
-    async def check(
-        self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
-    ) -> DailyVerdict:
-        """Which users would get the campaign's message today; reserves nothing."""
-        verdict, self._intents.leaves_until = await self._daily_limits.check(
-            self._app, users, message, campaign=campaign, uniform=uniform, ahead=self._intents.ahead
-        )
-        return verdict
 
     async def send(
         self,

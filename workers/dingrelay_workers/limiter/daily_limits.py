@@ -4,18 +4,15 @@ Over these limits DingTalk answers success and delivers nothing, so nobody would
 a call would bring is reserved before it leaves, and given back where it never left. A reservation
 is no proof: who meets another job's looks at that job (`reservations.lua`). If it has sent, the
 person has the content. If it runs, its call may be leaving, and this job looks again. If it neither
-runs nor has sent, the reservation is taken over: that job asks again before it calls.
-
-A campaign has no count for each of its people here, so it might have brought everybody a message. SQL
-is asked how many really did, about those only who would be at the cap if all had (`near_cap.lua`).
+runs nor has sent, the reservation is taken over: that job asks again before it calls. What was sent
+is kept in a few bytes a person and content, for calls of campaigns as for all others.
 """
 
 import asyncio
-import json
+import hashlib
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,59 +22,39 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.ownership import Ownership, OwnershipLost
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks import beijing
-from dingrelay_tasks.campaign_chunk import STEP
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
-from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.outcomes import Refused, Wait
 
 _PACKAGE = "dingrelay_workers.limiter"
-_PRELUDES = ("reservations", "beijing_day")
-_OWN = ("owned", *_PRELUDES)
-RESERVE = Script.load(_PACKAGE, "near_cap", "reserve_daily", preludes=_OWN, together=True)
+_OWN = ("owned", "reservations", "beijing_day")
+RESERVE = Script.load(_PACKAGE, "reserve_daily", preludes=_OWN, together=True)
 RESERVE_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_OWN)
 RESERVE_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_OWN)
-CHECK = Script.load(_PACKAGE, "near_cap", "check_daily", preludes=_PRELUDES)
-RELEASE = Script.load(_PACKAGE, "release_daily", preludes=("reservations",))
 
 DAILY_MESSAGES = 500
 """Work notifications that one user may get of an internal app on a day."""
 DAILY_TO_EVERYONE = 3
 """Sends to everyone that an app may make on a day."""
-USERS_AT_ONCE = 500
-"""Users of one script call, so that no call holds up the server for long."""
 LOOKS = (0.05, 0.15)
 """Seconds before each further look at a job whose call may just be leaving."""
 LOOK_LATER = (0.5, 1.5)
 """Seconds between which a job is looked at again that would have to wait for longer: by chance, so
 that two that met each other do not meet again."""
+SHARDS = 16_384
+"""Parts of what is kept of a day (`reservations.lua`)."""
 STILL_MS = 2000
 """Milliseconds before midnight from which nothing leaves (`beijing_day.lua`)."""
 DAY_MS = 86_400_000
-
-ASK_AGAIN = 5
-"""Times that SQL is asked about somebody that a campaign calls meanwhile, before the job waits a little."""
 
 ADMITTED, DUPLICATE, DAILY_CAP = 0, 1, 2
 NO_PLACE_LEFT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """What campaigns of a content have to do with some users.
-
-    Attributes:
-        called: user → how many of the campaigns have called them.
-        coming: id of a job that calls some of them, or has just called them → these users.
-    """
-
-    called: Counter[str] = field(default_factory=Counter[str])
-    coming: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-
-
-Reached = Callable[[str, Sequence[str], Sequence[str], str | None, datetime], Awaitable[Reach]]
-"""Finds an app's users in campaigns, by the digest of a content, since the start of the day. None stands
-for any content: then whoever may have been called counts as called."""
+def place(text: str) -> tuple[int, int]:
+    """The shard of a userid and its digest, as `reservations.lua` has them."""
+    found = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return int(found[:4], 16) % SHARDS, int(found[4:17], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +72,6 @@ class _Day:
         return cls(beijing.day(there), int(start.timestamp() * 1000) - ahead)
 
     @property
-    def start(self) -> datetime:
-        return datetime.fromtimestamp(self.began / 1000, UTC)
-
-    @property
     def until(self) -> int:
         """When the last call of the day may leave, in ms of Redis's clock."""
         return self.began + DAY_MS - STILL_MS
@@ -107,26 +80,19 @@ class _Day:
 class DailyLimits:
     """What each user has had today, shared by the fleet.
 
-    A campaign leaves no trace of its recipients here, only of its contents. Where another message
-    has the same content, or somebody may have had the day's messages, `reached` finds out who they are.
-
     Every method tells until when (ms of Redis's clock) the call may leave: after that it counts for
     another day, for which it has to ask anew. The days are DingTalk's: `ahead` says by how many ms its
     clock is ahead of Redis's, as far as that was measured.
     """
 
-    def __init__(
-        self, redis: Redis, reached: Reached, *, now: Callable[[], datetime] | None = None
-    ) -> None:
+    def __init__(self, redis: Redis, *, now: Callable[[], datetime] | None = None) -> None:
         """Nothing is asked of Redis yet.
 
         Args:
             redis: where the days are.
-            reached: finds users in campaigns.
             now: the time, in tests; Redis's own otherwise.
         """
         self._redis = redis
-        self._reached = reached
         self._now = now
 
     async def reserve(
@@ -147,7 +113,7 @@ class DailyLimits:
         Args:
             app: the app that sends.
             run: of the job whose reservations they are.
-            users: who it is for.
+            users: who it is for: those of one call.
             message: DingTalk's ``msg`` object.
             step: of the job, whose call it is.
             anyway: admit all of them, and reserve for those who would get it.
@@ -158,30 +124,22 @@ class DailyLimits:
             OwnershipLost: the job is another worker's by now.
         """
         content = digest(message)
-        verdicts: dict[str, int] = {}
-        campaigns, departments = "", False
-        day = self._guess(ahead)
-        for some in _parts(users):
-            head: list[Value] = [*run, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
+        head: list[Value] = [*run, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
 
-            def call(
-                day: _Day, found: str, head: list[Value] = head, some: list[str] = some
-            ) -> Call:
-                names = [*_keys(app, day, content), keys.job(run.job)]
-                tail: list[Value] = [keys.job(""), int(anyway), found, *some]
-                return RESERVE.call(names, [*head, day.began, self._time(), *tail])
+        def reserve(day: _Day) -> Call:
+            names = [
+                keys.content(app, day.name, content),
+                keys.everyone(app, day.name),
+                keys.content_departments(app, day.name, content),
+                keys.job(run.job),
+            ]
+            tail: list[Value] = [keys.job(""), int(anyway), keys.received(app, day.name), *users]
+            call = RESERVE.call(names, [*head, day.began, self._time(), *tail])
+            return call._replace(besides=len(users))
 
-            day, (alike, by_department, *codes) = await self._ask_near(app, day, ahead, call)
-            campaigns = alike.decode()
-            departments = departments or bool(by_department)
-            verdicts |= zip(some, codes, strict=True)
-        admitted = [user for user in users if verdicts[user] == ADMITTED]
-        if campaigns and admitted and not anyway:
-            # They are reserved by now, so whoever comes later waits for this job.
-            had = await self._had(app, admitted, _names(campaigns), content, day)
-            await self._give_back(app, run.job, admitted if had is None else had, content, day)
-            verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
-        return _admission(users, verdicts, by_department=departments), day.until
+        day, (_, by_department, *codes) = await self._ask(self._guess(ahead), ahead, reserve)
+        verdicts = dict(zip(users, codes, strict=True))
+        return _admission(users, verdicts, by_department=bool(by_department)), day.until
 
     async def reserve_departments(
         self,
@@ -249,133 +207,6 @@ class DailyLimits:
             )
         return verdict == ADMITTED, day.until
 
-    async def check(
-        self,
-        app: str,
-        users: Sequence[str],
-        message: Mapping[str, Any],
-        *,
-        campaign: str,
-        uniform: bool,
-        ahead: int = 0,
-    ) -> tuple[DailyVerdict, int]:
-        """Which users would get a campaign's message today; reserves nothing.
-
-        Args:
-            app: the app that sends.
-            users: who it is for; nobody is in another call of the campaign.
-            message: DingTalk's ``msg`` object.
-            campaign: is registered as one message more for everybody today.
-            uniform: the message is the same in all its calls.
-            ahead: as of `reserve`.
-
-        Raises:
-            Wait: as of `reserve`.
-        """
-        content = digest(message)
-        head: list[Value] = [campaign, content, int(uniform), DAILY_MESSAGES, keys.DAY_TTL_MS]
-
-        def call(day: _Day, found: str) -> Call:
-            arguments = [*head, day.began, self._time(), keys.job(""), found, *users]
-            return CHECK.call(_keys(app, day, content), arguments)
-
-        day, (alike, _, *codes) = await self._ask_near(
-            app, self._guess(ahead), ahead, call, besides=campaign
-        )
-        verdicts = dict(zip(users, codes, strict=True))
-        admitted = [user for user in users if verdicts[user] == ADMITTED]
-        others = [name for name in _names(alike.decode()) if name != campaign]
-        if others and admitted:
-            had = await self._had(app, admitted, others, content, day)
-            verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
-        return _admission(users, verdicts), day.until
-
-    async def _had(
-        self,
-        app: str,
-        users: Sequence[str],
-        campaigns: Sequence[str],
-        content: str | None,
-        day: _Day,
-    ) -> Counter[str] | None:
-        """User → how many of these campaigns have called them today; None: it is not known yet.
-
-        Without a content, a call counts, too, that may have left and whose answer was lost.
-        """
-        without_record: set[str] = set()
-        while True:
-            reach = await self._reached(app, users, campaigns, content, day.start)
-            had = reach.called.copy()
-            missed: set[str] = set()
-            for job_id, some in reach.coming.items():
-                # The row in SQL follows the job's record, which is the truth.
-                state, result, answer, intent = await self._redis.hmget(
-                    keys.job(job_id), ["state", "result", f"step:{STEP}", "intent"]
-                )
-                if state == b"running":
-                    return None
-                if state == b"done" or answer is not None:
-                    had.update(_called(result if state == b"done" else answer, some))
-                elif intent is not None and content is None:
-                    had.update(some)
-                elif state is None:
-                    missed.add(job_id)
-            # A record is deleted once SQL has the job's end: SQL tells it now. One that SQL takes for open
-            # again is still to be enqueued, and will meet this job's reservation.
-            if missed <= without_record:
-                return had
-            without_record |= missed
-
-    @staticmethod
-    def _known(had: Counter[str] | None) -> Counter[str]:
-        if had is None:
-            raise _look_later()
-        return had
-
-    async def _give_back(
-        self, app: str, job_id: str, users: Collection[str], content: str, day: _Day
-    ) -> None:
-        reservations = _keys(app, day, content)[:2]
-        for some in _parts(users):
-            await run_async(self._redis, RELEASE.call(reservations, [job_id, *some]))
-
-    async def _ask_near(
-        self,
-        app: str,
-        day: _Day,
-        ahead: int,
-        call: Callable[[_Day, str], Call],
-        *,
-        besides: str = "",
-    ) -> tuple[_Day, list[Any]]:
-        """As `_ask`, for a script that wants to know how many campaigns reached somebody.
-
-        Raises:
-            Wait: a campaign may just be calling them.
-        """
-        found: dict[_Day, dict[str, tuple[str, int]]] = {}
-        looks = iter(LOOKS)
-
-        def ask(day: _Day) -> Call:
-            return call(day, json.dumps(found[day]) if day in found else "")
-
-        for _ in range(ASK_AGAIN):
-            day, answer = await self._ask(day, ahead, ask)
-            if answer[0] != b"near":
-                return day, answer[1:]
-            campaigns, *entries = (each.decode() for each in answer[1:])
-            users = entries[::2]
-            others = [name for name in _names(campaigns) if name != besides]
-            while (had := await self._had(app, users, others, None, day)) is None:
-                pause = next(looks, None)
-                if pause is None:
-                    raise _look_later()
-                await asyncio.sleep(pause)
-            found.setdefault(day, {}).update(
-                {user: (entry, had[user]) for user, entry in zip(users, entries[1::2], strict=True)}
-            )
-        raise _look_later()
-
     async def _ask(
         self, day: _Day, ahead: int, call: Callable[[_Day], Call]
     ) -> tuple[_Day, list[Any]]:
@@ -411,32 +242,8 @@ def _look_later() -> Wait:
     return Wait(timedelta(seconds=delay), "an equal message may just be leaving")
 
 
-def _names(campaigns: str) -> list[str]:
-    """The campaigns that a script names, each once."""
-    return list(dict.fromkeys(name for name in campaigns.split(",") if name))
-
-
-def _called(answer: Any, users: Sequence[str]) -> set[str]:
-    """Those of a chunk's users that its call was for, by what that brought."""
-    result: dict[str, Any] = json.loads(answer)
-    left_out = {user for name in LEFT_OUT for user in result.get(name, ())}
-    return {*users} - left_out if result["call"] else set()
-
-
-def _keys(app: str, day: _Day, content: str) -> tuple[str, ...]:
-    return (
-        keys.content(app, day.name, content),
-        keys.received(app, day.name),
-        keys.everyone(app, day.name),
-        keys.broadcasts(app, day.name),
-        keys.filled_in(app, day.name),
-        keys.content_departments(app, day.name, content),
-        keys.near_cap(app, day.name),
-    )
-
-
 def _admission(
-    users: Sequence[str], verdicts: Mapping[str, int], *, by_department: bool = False
+    users: Sequence[str], verdicts: Mapping[str, int], *, by_department: bool
 ) -> DailyVerdict:
     def having(verdict: int) -> list[str]:
         return [user for user in users if verdicts[user] == verdict]
@@ -445,9 +252,3 @@ def _admission(
     return DailyVerdict(
         admitted, having(DUPLICATE), having(DAILY_CAP), admitted if by_department else []
     )
-
-
-def _parts(users: Collection[str]) -> Iterator[list[str]]:
-    everyone = list(users)
-    for start in range(0, len(everyone), USERS_AT_ONCE):
-        yield everyone[start : start + USERS_AT_ONCE]

@@ -28,6 +28,7 @@ from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.message_send import ADDRESSES, MessageSend
 from dingrelay_tasks.person_erase import PersonErase
+from dingrelay_workers.limiter.daily_limits import place
 from dingrelay_workers.outbox.ended_records import json_object
 from dingrelay_workers.personal_data.subject import NEEDED, Erased, Erasing, Subject
 
@@ -227,12 +228,15 @@ async def _limits(
     redis: Redis, subject: Subject
 ) -> AsyncIterator[tuple[str, str, str, str, datetime | None]]:
     """What counts the person's messages of a day: what, app, day, value, and until when."""
-    for what in ("content", "received", "near-cap"):
+    shard, digest = place(subject.user)
+    # Of what somebody has had, digests of content and person together are all that is kept.
+    for what, field, end in (("content", subject.user, ""), ("received", str(digest), f":{shard}")):
         prefix = f"{keys.PREFIX}{what}:"
-        async for page in _keys(redis, prefix):
+        async for found in _keys(redis, prefix, end):
+            page = [key for key in found if not key.endswith(f":had{end}")]
             pipe = redis.pipeline(transaction=False)
             for key in page:
-                pipe.hget(key, subject.user)
+                pipe.hget(key, field)
             for key, value in zip(page, await pipe.execute(), strict=True):
                 app, day = key.removeprefix(prefix).split(":")[:2]
                 if value is not None and subject.app in {None, app}:
@@ -253,11 +257,11 @@ async def _answers(
                 yield name, body.decode(errors="replace"), await _until(redis, key)
 
 
-async def _keys(redis: Redis, prefix: str) -> AsyncIterator[Sequence[str]]:
-    """The keys that begin so, in pages; what is added meanwhile may be missing."""
+async def _keys(redis: Redis, prefix: str, end: str = "") -> AsyncIterator[Sequence[str]]:
+    """The keys that begin and end so, in pages; what is added meanwhile may be missing."""
     cursor = 0
     while True:
-        cursor, page = await redis.scan(cursor, match=f"{prefix}*", count=SCANNED)
+        cursor, page = await redis.scan(cursor, match=f"{prefix}*{end}", count=SCANNED)
         if page:
             yield [cast("bytes", key).decode() for key in page]
         if cursor == 0:

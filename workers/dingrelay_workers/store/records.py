@@ -64,12 +64,14 @@ class Usage:
     Attributes:
         answered: no call of the job is open any more, so its intent is cleared.
         steps: outcomes of steps that this run finished.
+        reserved: users for whom it reserved last.
     """
 
     attempts: int = 0
     throttles: int = 0
     answered: bool = False
     steps: Mapping[str, Json] = field(default_factory=dict)
+    reserved: int = 0
 
 
 class Records:
@@ -293,7 +295,7 @@ class Records:
                     int(self._settings.dead_ttl * 1000),
                     *_pairs(steps),
                 ],
-            ),
+            )._replace(besides=2 * usage.reserved),
         )
         return bool(answer)
 

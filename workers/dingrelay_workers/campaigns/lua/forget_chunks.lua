@@ -7,6 +7,7 @@ if redis.call('GET', lease) ~= value then return 0 end
 for i = 5, #KEYS do
   local id = ARGV[i - 2]
   take_out(id, redis.call('HGET', KEYS[i], 'queue'))
+  let_go(KEYS[i], id)
   redis.call('DEL', KEYS[i])
   redis.call('ZREM', recent, id)
   redis.call('ZREM', dead, id)

@@ -9,8 +9,8 @@ local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, attempts, throttles = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local result, error, answered, ttl, dead_ttl = ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10], ARGV[11]
 
-local current, queue, bare, spent, met, kind, app, sender = owned(record, owner, fence,
-  'queue', 'bare', 'attempts', 'throttles', 'kind', 'app', 'sender')
+local current, queue, bare, spent, met, kind, app, sender, reserved = owned(record, owner, fence,
+  'queue', 'bare', 'attempts', 'throttles', 'kind', 'app', 'sender', 'reserved')
 if current == state then return 1 end
 if current ~= 'running' then return 0 end
 
@@ -22,13 +22,15 @@ if error ~= '' then
   add(values, 'error', error)
 else
   over[#over + 1] = 'error'
-  -- Whatever a job reserved that is done was sent.
-  if state == 'done' then over[#over + 1] = 'reserved' end
 end
 for index = 12, #ARGV, 2 do add(values, 'step:' .. ARGV[index], ARGV[index + 1]) end
 write(record, values)
 if #over > 0 then redis.call('HDEL', record, unpack(over)) end
-if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
+if reserved and state ~= 'unknown' then
+  give_back(record, id)
+  -- Whatever a job reserved that is done was sent.
+  if state == 'done' then redis.call('HDEL', record, 'reserved') end
+end
 
 add(leaving, id, queue)
 finish = leave_running
