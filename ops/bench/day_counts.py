@@ -8,6 +8,7 @@ Writes into that database and empties it first. Each chunk of 100 reserves and s
 import argparse
 import asyncio
 from collections import Counter
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -30,10 +31,15 @@ async def send(redis: Redis, people: int) -> None:
     limits, records = DailyLimits(redis), Records(redis, Settings.load(env="test"))
     for start in range(0, people, CALL):
         run = Ownership(f"chunk{start}", "worker/1", 1)
-        fields = {"state": "running", "owner": run.owner, "fence": "1", "queue": "dingrelay.bulk"}
+        fields: dict[Any, Any] = {
+            "state": "running",
+            "owner": run.owner,
+            "fence": "1",
+            "queue": "dingrelay.bulk",
+        }
         fields |= {"kind": "campaign-chunk", "app": "default", "lane": "bulk", "payload": "{}"}
         fields |= {"created": "0"}
-        await redis.hset(keys.job(run.job), mapping=dict(fields))
+        await redis.hset(keys.job(run.job), mapping=fields)
         users = [f"{10**15 + number * 7919}" for number in range(start, start + CALL)]
         verdict, _ = await limits.reserve("default", run, users, MESSAGE, step="call")
         assert verdict.users == users
@@ -72,7 +78,7 @@ async def main() -> None:
         if number % LOOKED_AT == 0:
             what = b"who has it" if b":had:" in name else b"messages"
             found[what, await redis.object("ENCODING", name)] += 1
-            size[what] += await redis.memory_usage(name) * LOOKED_AT
+            size[what] += (await redis.memory_usage(name) or 0) * LOOKED_AT
     for (what, encoding), count in sorted(found.items()):
         each = size[what] / given.people
         print(

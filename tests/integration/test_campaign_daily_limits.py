@@ -2,6 +2,8 @@
 
 import string
 from datetime import timedelta
+from importlib import resources
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -9,7 +11,7 @@ from redis.asyncio import Redis
 import days
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Script, _source, run_async
+from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
@@ -61,7 +63,7 @@ async def test_what_was_sent_is_kept_as_small_integers_for_the_day(
     assert await fleet.reserve(claim, *PEOPLE) == DailyVerdict(PEOPLE)
     await fleet.end(claim, State.DONE)
     assert not await redis.keys(keys.content("a", "*", "*")), "only calls under way are named"
-    names = await redis.keys(f"{keys.received('a', '*')}:*")
+    names: list[Any] = await redis.keys(f"{keys.received('a', '*')}:*")
     sets = [name for name in names if b":had:" in name]
     assert 0 < len(sets) < len(names)
     for name in names:
@@ -76,7 +78,7 @@ async def test_what_was_sent_is_kept_as_small_integers_for_the_day(
 
 async def test_a_server_with_other_thresholds_answers_the_same(fleet: Fleet, redis: Redis) -> None:
     settings = {"set-max-intset-entries": 0, "hash-max-listpack-entries": 0}
-    before = {name: (await redis.config_get(name))[name] for name in settings}
+    before = {name: str((await redis.config_get(name))[name]) for name in settings}
     for name, value in settings.items():
         await redis.config_set(name, value)
     try:
@@ -116,7 +118,8 @@ async def test_the_person_is_found_by_the_same_digest_in_both_languages(redis: R
         return found
     """
     texts = [*string.ascii_letters, "张三", "0134521346352323", *PEOPLE]
-    script = Script.of(_source("dingrelay_producers.store", "reservations") + body)
+    file = resources.files("dingrelay_producers.store").joinpath("lua", "reservations.lua")
+    script = Script.of(file.read_text("utf-8") + body)
     found = await run_async(redis, script.call([], texts))
     pairs = [(found[at], int(found[at + 1])) for at in range(0, len(found), 2)]
     assert pairs == [place(text) for text in texts]
