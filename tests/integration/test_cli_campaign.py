@@ -1,5 +1,6 @@
 """``dingrelay campaign`` against a real database and Valkey."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ from redis import Redis
 from cli_runner import Cli, in_folder
 from dingrelay_producers.store.keys import QUOTA_TTL_MS, quota
 from dingrelay_tasks import beijing
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.directory.store import DirectoryStore
+from tables import prepare
 
 PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in range(250))
 
@@ -94,6 +98,32 @@ def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path
     assert "250, for the fields: without them 3" in single.stdout
     assert "25.0% of 1,000 calls; 100 are used" in single.stdout
     assert cli.json("campaign", "list") == []
+
+
+def test_people_who_are_not_in_the_directory_are_counted(cli: Cli) -> None:
+    """Their look-ups take longer than the calls."""
+
+    prepare(cli.variables["DINGRELAY_DATABASE_URL"])
+
+    async def sync() -> None:
+        store = DirectoryStore(cli.variables["DINGRELAY_DATABASE_URL"])
+        directory, root = store.of("default"), Department(1, {"name": "all"})
+        await directory.open_run("walk", scope="everything", roots=[root], calls=1)
+        members = [Member(f"u{number}", {"dept_id_list": [1]}) for number in range(100)]
+        await directory.fill("walk", root, children=[], members=members, calls=1)
+        await directory.close_run("walk", confirm_removals=False)
+        await store.close()
+
+    plan = ("--text", "hello", "--to", ",".join(f"u{number}" for number in range(200)))
+    assert cli.json("campaign", "preview", *plan)["not_in_directory"] is None
+    asyncio.run(sync())
+    preview = cli.json("campaign", "preview", *plan)
+    assert (preview["not_in_directory"], preview["limit"]) == (100, "20 look-ups in 1 s")
+    assert "100, who are looked up before their calls" in cli("campaign", "preview", *plan).stdout
+    draft = cli.json("campaign", "create", "n", *plan)
+    assert draft["not_in_directory"] == 100
+    assert cli.json("campaign", "preview", draft["id"])["not_in_directory"] == 100
+    assert "100 people are not in the directory" in cli("campaign", "create", "n", *plan).stderr
 
 
 @pytest.mark.parametrize("text", ["hello {name}", "{{ hello"])

@@ -100,6 +100,8 @@ class CampaignPreview:
         recipients: people, each once.
         calls: how many calls that takes.
         plain_calls: how many it would be if all got the same message.
+        not_in_directory: people who are looked up at DingTalk before their calls, and left out if it does
+            not know them; None where there are no look-ups.
         minutes: of sending.
         limit: what makes it take that long; "" for nothing.
         starts_at: when it may send first.
@@ -127,6 +129,7 @@ class CampaignPreview:
     duplicates: int
     malformed: int
     excluded: int = 0
+    not_in_directory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

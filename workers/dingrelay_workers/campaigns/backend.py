@@ -66,7 +66,7 @@ class SqlBackend:
         """What a plan, or the campaign with this id, will take."""
         async with self._store() as store:
             if isinstance(plan, str):
-                found = await previews.of_draft(self._settings, await store.get(plan))
+                found = await previews.of_draft(self._settings, store, plan)
             else:
                 found = await previews.of_audience(
                     self._settings,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dingrelay_workers.campaigns.quiet import QuietHours
-from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
 from dingrelay_workers.limiter.quota import SHARES
 from dingrelay_workers.limiter.rules import Rules
 
@@ -18,11 +18,14 @@ class Size:
         recipients: people, each once.
         calls: one a chunk.
         plain_calls: how many it would be if all got the same message.
+        not_in_directory: people who are looked up at DingTalk before their calls; None where there are
+            no look-ups, since the directory was never synced or `[recipients] check` is off.
     """
 
     recipients: int
     calls: int
     plain_calls: int
+    not_in_directory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +106,14 @@ def month(size: Size, *, used: int, limit: int | None) -> Month:
 def _spans(size: Size, rules: Rules, app: str) -> Sequence[tuple[float, str]]:
     """Seconds that each rule makes it take, and the rule."""
     amounts = {"calls": size.calls, "recipients": size.recipients}
-    return [
+    spans = [
         (amounts[rule.unit] / rule.rate, f"{rule.limit} {rule.unit} in {rule.window:g} s")
         for rule in rules.of(app, MESSAGE_SEND.name)
+        if rule.limit is not None
+    ]
+    look_ups = size.not_in_directory or 0
+    return spans + [
+        (look_ups / rule.rate, f"{rule.limit} look-ups in {rule.window:g} s")
+        for rule in rules.of(app, USER.rule)
         if rule.limit is not None
     ]

@@ -1,17 +1,19 @@
 """The preview of one campaign: its size, the limits it meets, and what the month has left."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers import preflight
-from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
+from dingrelay_workers.campaigns.audience import BATCH, Audience, Gathered, OnMalformed, gather
 from dingrelay_workers.campaigns.estimate import Month, Pace, Size, month, pace
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.spec import CampaignSpec, users_per_call
+from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.store.connections import impatient_redis
@@ -35,16 +37,24 @@ class Preview:
     gathered: Gathered | None = None
 
 
-async def of_draft(settings: Settings, row: CampaignRow) -> Preview:
+async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> Preview:
     """Of a campaign that is stored.
 
     Raises:
+        CampaignNotFound: there is none with this id.
         ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
         SettingsError: a rule in the settings can't be read.
     """
     # Its message is no template any more where that had no fields: the braces are its text.
-    plain = -(-row.recipients // users_per_call(row.message))
-    size = Size(recipients=row.recipients, calls=row.chunks, plain_calls=plain)
+    row = await store.get(campaign)
+    size = Size(
+        recipients=row.recipients,
+        calls=row.chunks,
+        plain_calls=-(-row.recipients // users_per_call(row.message)),
+        not_in_directory=await count_look_ups(
+            settings, store.database, row.app, store.people(campaign)
+        ),
+    )
     expected, quota = await _expected(settings, row, size)
     return Preview(
         size=size,
@@ -78,6 +88,9 @@ async def of_audience(
             recipients=people,
             calls=gathered.staging.count_chunks(spec.users_per_call),
             plain_calls=-(-people // spec.users_per_call),
+            not_in_directory=await count_look_ups(
+                settings, database, spec.app, gathered.staging.pages(BATCH)
+            ),
         )
     expected, quota = await _expected(settings, spec, size)
     return Preview(
@@ -88,6 +101,14 @@ async def of_audience(
         malformed=gathered.malformed,
         gathered=gathered,
     )
+
+
+async def count_look_ups(
+    settings: Settings, database: Database, app: str, pages: AsyncIterable[Sequence[str]]
+) -> int | None:
+    """How many of these people are not in the directory, as `Size.not_in_directory`."""
+    off = settings.recipients.check == "off"
+    return None if off else await directory.count_absent(database, app, pages)
 
 
 async def _expected(

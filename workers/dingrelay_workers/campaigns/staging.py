@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from types import TracebackType
@@ -108,6 +108,12 @@ class Staging:
             size,
             size,
         )
+
+    async def pages(self, size: int) -> AsyncIterator[list[str]]:
+        """The userids, up to `size` at once."""
+        rows = self._connection.execute("SELECT userid FROM people")
+        while users := [userid for (userid,) in islice(rows, size)]:
+            yield users
 
     def chunks(self, size: int) -> Iterator[Chunk]:
         """Up to `size` people who get the same message, in the order in which these came up."""

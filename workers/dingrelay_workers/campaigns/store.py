@@ -165,6 +165,19 @@ class CampaignStore:
             yield page
             last = page[-1].number
 
+    async def people(self, campaign: str) -> AsyncIterator[Sequence[str]]:
+        """All userids, in pages; no transaction stays open between pages."""
+        columns = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.campaign == campaign)
+        query = columns.order_by(ChunkRow.number).limit(PAGE)
+        last = -1
+        while True:
+            async with self.database.read() as connection:
+                rows = (await connection.execute(query.where(ChunkRow.number > last))).all()
+            if not rows:
+                return
+            yield [user for row in rows for user in row.users.split(",")]
+            last = rows[-1].number
+
     async def outcomes(self, campaign: str) -> AsyncIterator[Sequence[OutcomeRow]]:
         """Who was not accepted, by userid, in pages; no transaction stays open between pages."""
         query = select(OutcomeRow).where(OutcomeRow.campaign == campaign)

@@ -4,15 +4,15 @@ Whoever left has no memberships, and a department that is gone has no members, s
 department is found in the memberships alone.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.directory.departments import tree
-from dingrelay_workers.directory.models import MembershipRow, UserRow
+from dingrelay_workers.directory.models import MembershipRow, RunRow, UserRow
 
 PAGE = 1_000
 """Userids a query."""
@@ -31,6 +31,26 @@ async def everyone(database: Database, app: str) -> AsyncIterator[list[str]]:
     query = select(UserRow.userid).where(*_here(app)).order_by(UserRow.userid)
     async for page in _pages(database, query, UserRow.userid):
         yield page
+
+
+async def count_absent(
+    database: Database, app: str, pages: AsyncIterable[Sequence[str]]
+) -> int | None:
+    """How many of these people are not in the directory; None if that was never read as a whole."""
+    complete = select(RunRow.number).where(
+        RunRow.app == app, RunRow.scope == "everything", RunRow.closed_at.is_not(None)
+    )
+    async with database.read() as connection:
+        if await connection.scalar(complete.limit(1)) is None:
+            return None
+    absent = 0
+    async for page in pages:
+        async with database.read() as connection:
+            for some in chunks(page):
+                query = select(func.count(UserRow.userid)).where(*_here(app))
+                here = await connection.scalar(query.where(UserRow.userid.in_(some)))
+                absent += len(some) - (here or 0)
+    return absent
 
 
 async def is_known(database: Database, app: str, department: int) -> bool:

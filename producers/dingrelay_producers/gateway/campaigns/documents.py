@@ -90,6 +90,9 @@ class PreviewDocument(BaseModel, from_attributes=True):
     calls: int
     plain_calls: int
     """How many calls it would be if all got the same message."""
+    not_in_directory: int | None
+    """People who are looked up at DingTalk before their calls, and left out if it does not know them; null
+    where there are no look-ups."""
     minutes: float
     limit: str
     """What makes it take that long; empty for nothing."""

@@ -82,8 +82,8 @@ def create(
         ) as audience,
         _malformed_writer(malformed_file) as on_malformed,
     ):
-        created = asyncio.run(_create(spec, audience, malformed, on_malformed))
-    _show(created, as_json=as_json)
+        created, absent = asyncio.run(_create(spec, audience, malformed, on_malformed))
+    _show(created, absent, as_json=as_json)
 
 
 async def _create(
@@ -91,13 +91,16 @@ async def _create(
     audience: "Audience",
     malformed: "OnMalformed",
     on_malformed: "Callable[[Malformed], None] | None",
-) -> "Created":
+) -> "tuple[Created, int | None]":
+    """The draft, and how many of its people are not in the directory."""
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.campaigns.previews import count_look_ups
     from dingrelay_workers.commands.campaign.progress import showing
 
-    async with opened_store(cell_settings.of_app(spec.app)) as store:
+    own = cell_settings.of_app(spec.app)
+    async with opened_store(own) as store:
         with showing() as progress:
-            return await store.create(
+            created = await store.create(
                 spec,
                 audience,
                 malformed=malformed,
@@ -105,6 +108,8 @@ async def _create(
                 on_rows=progress.read,
                 on_written=progress.written,
             )
+        people = store.people(created.campaign.id)
+        return created, await count_look_ups(own, store.database, spec.app, people)
 
 
 @contextmanager
@@ -134,13 +139,14 @@ def _malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None
         yield write
 
 
-def _show(created: "Created", *, as_json: bool) -> None:
+def _show(created: "Created", absent: int | None, *, as_json: bool) -> None:
     from dingrelay_workers.campaigns import documents
 
     found: dict[str, Any] = documents.campaign(created.campaign)
     if as_json:
         skipped = [row._asdict() for row in created.malformed]
-        print_json({**found, "excluded": created.excluded, "skipped": skipped})
+        more = {"excluded": created.excluded, "not_in_directory": absent, "skipped": skipped}
+        print_json(found | more)
         return
     console().print(
         tr(
@@ -155,6 +161,12 @@ def _show(created: "Created", *, as_json: bool) -> None:
         ),
         markup=False,
     )
+    if absent:
+        words = tr(
+            "{people:,} people are not in the directory: they are looked up before their calls",
+            people=absent,
+        )
+        console(stderr=True).print(words, style="yellow")
     for row in created.malformed:
         console(stderr=True).print(translated(str(row)), style="yellow", markup=False)
     if found["malformed"] > len(created.malformed):

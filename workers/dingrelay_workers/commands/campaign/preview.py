@@ -84,7 +84,7 @@ async def _of_draft(campaign: str) -> dict[str, Any]:
 
     own = await cell_settings.of_campaign(campaign)
     async with opened_store(own) as store:
-        return documents.preview(await previews.of_draft(own, await store.get(campaign)))
+        return documents.preview(await previews.of_draft(own, store, campaign))
 
 
 async def _of_options(
@@ -117,6 +117,13 @@ def _page(found: dict[str, Any]) -> Table:
     for name in ("duplicates", "excluded", "malformed"):
         if found.get(name):
             grid.add_row(tr(name), f"{found[name]:,}")
+    if found["not_in_directory"]:
+        grid.add_row(
+            tr("not in the directory"),
+            tr(
+                "{people:,}, who are looked up before their calls", people=found["not_in_directory"]
+            ),
+        )
     calls = f"{found['calls']:,}"
     if found["calls"] != found["plain_calls"]:
         calls += tr(
