@@ -20,6 +20,8 @@ ANSWER_SECONDS = 8
 """A request is given up after so long; its answer may only be late."""
 GIVE_UP_SECONDS = 20
 RETRY_SECONDS = 0.3
+UNANSWERED = frozenset({None, -1, 90_018, 410_100})
+"""Codes after which a program posts again: busy, or too fast."""
 AGAIN = frozenset({409, 429, 500, 502, 503, 504})
 """Statuses after which a client asks again, with the same key."""
 
@@ -53,6 +55,23 @@ class Gateway(Service):
             else:
                 return
         raise TimeoutError(f"the gateway does not answer; see {self.process.log}")
+
+    def alert(self, robot: str, text: str) -> int | None:
+        """DingTalk's code for an alert that is posted blindly until it is answered; None if it never is."""
+        body = json.dumps({"msgtype": "text", "text": {"content": text}}).encode()
+        url = f"{self.url}/robot/send?access_token={robot}"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+                    code = int(json.load(answer)["errcode"])
+            except (OSError, HTTPException, ValueError):
+                code = None
+            if code not in UNANSWERED:
+                return code
+            time.sleep(RETRY_SECONDS)
+        return None
 
     def post(self, path: str, document: Mapping[str, Any], once: str) -> tuple[int, Any]:
         """The status and the JSON of the first answer that is final; retried blindly until then.

@@ -86,6 +86,19 @@ class ActionRequest(JobRequest):
 
 
 @dataclass(slots=True)
+class AlertRequest:
+    """An alert to a group, and how often it was asked for and answered well until when."""
+
+    step: int
+    at: float
+    robot: str
+    text: str
+    asked: int = 0
+    answered: int = 0
+    until: float = float("inf")
+
+
+@dataclass(slots=True)
 class Absence:
     """When somebody was not there, in seconds from the start."""
 
@@ -114,6 +127,7 @@ class Requests:
     campaigns: list[CampaignRequest] = field(default_factory=list[CampaignRequest])
     syncs: list[SyncRequest] = field(default_factory=list[SyncRequest])
     actions: list[ActionRequest] = field(default_factory=list[ActionRequest])
+    alerts: list[AlertRequest] = field(default_factory=list[AlertRequest])
     commands: list[Command] = field(default_factory=list[Command])
     absences: list[Absence] = field(default_factory=list[Absence])
     """People who were not there at some time during the run, and when."""

@@ -14,7 +14,7 @@ from celery import Celery
 
 from dingrelay_chaos.celery_events import CeleryEvents
 from dingrelay_chaos.database import Database
-from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, DingTalk
+from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, ROBOTS, DingTalk
 from dingrelay_chaos.door import AES_KEY, TOKEN, Door
 from dingrelay_chaos.gateway import Gateway
 from dingrelay_chaos.people import DEPARTMENTS, JOINING, KINDS, PEOPLE, addresses_of_joining
@@ -106,6 +106,8 @@ class System:
         """Start everything; returns once the workers are ready."""
         self.valkey.start()
         self.dingtalk.start()
+        for robot in ROBOTS:
+            self.sandbox.add_robot(robot)
         self.database.create()
         os.environ.update(self._environment)
         self.client = Client(Settings.load())

@@ -30,6 +30,7 @@ OPERATIONS: Mapping[str, float] = {
     "person_acts": 10,
     "approval_action": 8,
     "subscriber": 3,
+    "alert": 5,
 }
 """Operation → weight. A seed leaves some of them out, so that others come more often."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.invariants import (
+    alerts,
     approval_states,
     approvals,
     campaigns,
@@ -19,6 +20,7 @@ from dingrelay_chaos.system import System
 INVARIANTS: tuple[Callable[[Evidence, System], Iterator[Violation]], ...] = (
     jobs.violations,
     messages.violations,
+    alerts.violations,
     approvals.violations,
     directory.violations,
     campaigns.violations,

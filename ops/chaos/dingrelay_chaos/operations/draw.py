@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from dingrelay_chaos.dingtalk import OPTIONS, TEMPLATE
+from dingrelay_chaos.dingtalk import MADE_UP, OPTIONS, ROBOTS, TEMPLATE
 from dingrelay_chaos.operations.actions import Act, AtDingTalk, PersonVerb
 from dingrelay_chaos.operations.actions import JobVerb as ActVerb
 from dingrelay_chaos.operations.approvals import Approve, Rows
@@ -14,6 +14,7 @@ from dingrelay_chaos.operations.directory import Organise, Reorganise, Sync
 from dingrelay_chaos.operations.messages import Send, SendMany
 from dingrelay_chaos.operations.operation import Operation
 from dingrelay_chaos.operations.past import Past
+from dingrelay_chaos.operations.robots import Alert
 from dingrelay_chaos.operations.subscribers import Subscribe, SubscriberVerb
 from dingrelay_chaos.people import DEPARTMENTS, JOINING, KINDS, MOVING, SHIFTING, STAYING
 from dingrelay_chaos.subscribers import FIRST
@@ -277,4 +278,7 @@ _DRAWS: dict[str, Draw] = {
     "person_acts": _person_acts,
     "approval_action": _approval_action,
     "subscriber": _subscriber,
+    "alert": lambda rng, step, _, __: Alert(
+        rng.choice((*ROBOTS, *ROBOTS, MADE_UP)), f"告警 {step}", rng.choice((1, 1, 2))
+    ),
 }

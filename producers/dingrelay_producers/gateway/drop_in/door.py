@@ -5,6 +5,7 @@ told in DingTalk's codes, so that SDKs react as they do to DingTalk. Of a strang
 than it takes to know whose it is.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
@@ -122,7 +123,10 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
     response = answer.response(words.dialect_of(path))
     response.headers.update(headers)
     if changes:
-        # Sent here, and not by the server afterwards: where the client has gone, nothing was answered.
+        # Sent here, and not by the server afterwards: where the client has gone, nothing was answered. Twice
+        # around the loop it is known whether it has gone, also after a pause of this process.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         await response.prepare(request)
         await response.write_eof()
         for change in changes:
