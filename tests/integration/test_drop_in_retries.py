@@ -189,7 +189,7 @@ def test_a_read_is_a_call_each_time_and_leaves_nothing(
     impatient()
     waiting = [door.call({"userid": "u2"}, READ), door.call({"userid": "u2"}, READ)]
     wait_until(lambda: len(door.jobs()) == 2)
-    # No worker comes: then nobody waits for them any more.
+    # No worker takes them: they are cancelled with their requests.
     assert [each.result()["errcode"] for each in waiting] == [-1, -1]
     assert door.jobs() == set()
     left = {key.decode().split(":")[1] for key in redis.keys("*") if b":" in key}

@@ -32,7 +32,7 @@ CONTROLS = (
 """A form with a control of every kind that comes back otherwise than it was sent (API §11.1)."""
 ROBOTS = ("robot-1", "robot-2", "robot-3", "robot-4")
 """Robots of groups. DingTalk takes 20 messages of each in a minute."""
-MADE_UP = "robot-of-nobody"
+MADE_UP = "robot-made-up"
 """A robot that DingTalk does not know."""
 APPROVERS = ("u2", "u3")
 """Who is asked, one after the other."""

@@ -154,4 +154,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "local due = now",
         ("later", "cancel", "requeue"),
     ),
+    Mutation(
+        "a-retry-is-another-alert",
+        "a program that has lost the answer to its alert posts another one by asking again",
+        f"{_LUA}/door_begin.lua",
+        "if name and name ~= over and not (answered and passed) then",
+        "if false then",
+        ("alert", "gateway_kill", "gateway_suspend"),
+    ),
 )

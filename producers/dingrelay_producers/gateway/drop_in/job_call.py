@@ -137,7 +137,7 @@ async def run_change(
         context: everything that the gateway holds.
         caller: whose call it is.
         job: what the call is, without its names.
-        call: as it came; whoever sends its answer marks it as answered.
+        call: as it came; it collects what its answer answers.
         content: JSON that makes two calls equal; that of `call` if None.
         repeatable: whether it may be carried out twice without harm.
         grace: seconds after its answer in which an equal call is the same one.

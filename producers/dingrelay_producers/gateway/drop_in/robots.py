@@ -3,8 +3,8 @@
 The token in its URL is the robot's own: whoever has it may post to that group, through DingTalk or
 through here, so no API key is asked for. Jobs hold a digest of it.
 
-Anybody can make up tokens. One that DingTalk does not know is refused without a job once DingTalk has said so,
-and an address may try few that were never seen before.
+A token that DingTalk has once refused as unknown is refused without a job, and an address may try only a
+few tokens that were never seen before.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ async def post(context: GatewayContext, call: Incoming, request: web.Request, li
     Args:
         context: of the cell that posts for robots.
         call: without its body.
-        request: whose body nobody has read.
+        request: with its body unread.
         limit: bytes that it may have.
 
     Raises:

@@ -138,7 +138,7 @@ def invalid(name: str, problem: str = "") -> Words:
 
 
 def ambiguous(job_id: str) -> Words:
-    """The call may have been carried out, and no answer tells: DingTalk's own words for that (API §12.15)."""
+    """The answer of a call was lost, so it may have been carried out: DingTalk's own form of that (API §12.15)."""
     message = f"远程服务调用超时, 可能已经执行; dingrelay job resolve {job_id}"
     return Words(15, message, 504, "service.timeout", sub_code="isp.top-remote-connection-timeout")
 
