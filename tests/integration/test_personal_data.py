@@ -95,21 +95,18 @@ class Office:
         since = since or await self.passes.now()
         return await self.passes.erase_now(SUBJECT, app=app, since=since, tombstone=self.tombstone)
 
-    async def places(self) -> set[str]:
-        """Tables and keys in which the person is named, wherever and however."""
+    async def places(self, text: str = SUBJECT) -> set[str]:
+        """Tables and keys in which the person, or another text, is named, wherever and however."""
         found: set[str] = set()
         for table in Base.metadata.tables.values():
             async with self.database.read() as connection:
                 for row in await connection.execute(select(table)):
-                    if self._names(repr(tuple(row))):
+                    if text in repr(tuple(row)).replace(OTHER, ""):
                         found.add(table.name)
         async for key in self.redis.scan_iter("*"):
-            if self._names(repr(await self._value(key))):
+            if text in repr(await self._value(key)).replace(OTHER, ""):
                 found.add(key.decode().split(":")[1])
         return found
-
-    def _names(self, text: str) -> bool:
-        return SUBJECT in text.replace(OTHER, "")
 
     async def _value(self, key: bytes) -> Any:
         match (await self.redis.type(key)).decode():
@@ -636,3 +633,71 @@ def test_an_export_is_for_whoever_asked(
 )
 def test_a_userid_is_replaced_where_it_stands_for_itself(value: Any, left: Any) -> None:
     assert replaced(value, "u1", "x") == left
+
+
+NAME, MOBILE = "Ouyang Unique", "13912345678"
+
+
+async def test_names_in_events_and_candidates_go_as_well(office: Office) -> None:
+    """A title names who asked for an approval, whoever has to decide it."""
+    title = f"{NAME}提交的请假"
+    await office.put(ApprovalRow, an_approval("theirs", title=title))
+    diff = {"curr": {"name": NAME, "mobile": MOBILE}, "userid": SUBJECT}
+    events = {
+        "user_modify_org": {"userId": [SUBJECT], "diffInfo": diff},
+        "bpms_instance_change": {"staffId": SUBJECT, "title": title},
+        "bpms_task_change": {"staffId": OTHER, "processInstanceId": "theirs", "title": title},
+    }
+    approval = {"originator": SUBJECT, "process_code": "P", "form": []}
+    error = {"class": "unknown", "candidates": [{"id": "1", "title": title}]}
+    records: list[dict[str, Any]] = [
+        {"kind": "approval-create", "payload": approval, "error": error},
+        *(
+            {
+                "kind": "event",
+                "payload": {"event_type": kind, "data": data},
+                f"step:user:{SUBJECT}": {},
+            }
+            for kind, data in events.items()
+        ),
+    ]
+    jobs: list[str] = []
+    for record in records:
+        jobs.append(await office.ended())
+        mapping = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
+        await office.redis.hset(keys.job(jobs[-1]), mapping=mapping)
+    for kind, data in events.items():
+        notice = a_notice({"event_id": kind, "event": data}, type=f"dingtalk.{kind}")
+        await office.put(NoticeRow, {**notice, "recorded_at": LONG_AGO})
+    # The last event ended lately: it is erased by a later pass, which knows the approval by the tombstone.
+    settled = await office.redis.hget(keys.job(jobs[-1]), "settled") or b""
+    await office.redis.hset(
+        keys.job(jobs[-1]), "settled", str(int(datetime.now(UTC).timestamp() * 1000))
+    )
+    exported = await office.passes.export(Subject(SUBJECT))
+    assert (len(exported["jobs"]), len(exported["webhooks"])) == (len(records), len(events))
+    assert [each.id for each in (await office.erase()).left] == [jobs[-1]]
+    await office.redis.hset(keys.job(jobs[-1]), "settled", settled)
+    assert (await office.erase()).left == []
+    assert await office.places() == set()
+    for told in (NAME, MOBILE):
+        assert await office.places(told) == set()
+    kept = json.loads(await office.redis.hget(keys.job(jobs[-1]), "payload") or b"")
+    assert kept["data"] == {"staffId": OTHER, "processInstanceId": "theirs"}
+
+
+@pytest.mark.parametrize("user", ['q"q', "b\\b", "a/b", "%_", "张三"])
+async def test_any_userid_is_found_however_json_spells_it(office: Office, user: str) -> None:
+    content = json.dumps({"to": {"users": [user]}, "message": TEXT}, ensure_ascii=False)
+    await office.put(JobRow, a_job("kept", content=content))
+    record = await office.ended(to={"users": [user]})
+    await office.redis.hset(keys.job(record), "reserved", json.dumps([user], ensure_ascii=False))
+    await office.put(NoticeRow, {**a_notice({"userid": user}), "recorded_at": LONG_AGO})
+    exported = await office.passes.export(Subject(user))
+    assert [len(exported[place]) for place in ("jobs", "history", "webhooks")] == [1, 1, 1]
+    since = await office.passes.now()
+    await office.passes.erase_now(user, app=None, since=since, tombstone=office.tombstone)
+    spelled = json.dumps(user, ensure_ascii=False)[1:-1]
+    assert await office.places(repr(spelled)[1:-1]) == set()
+    exported = await office.passes.export(Subject(user))
+    assert not any(exported.values())

@@ -26,6 +26,16 @@ async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str
     return found
 
 
+async def instances_of(
+    connection: AsyncConnection, subject: Subject, *known_as: str
+) -> frozenset[str]:
+    """The ids of the approvals that they asked for; `known_as`: what stands in place of their userid."""
+    query = select(ApprovalRow.instance).where(
+        ApprovalRow.originator.in_([subject.user, *known_as])
+    )
+    return frozenset(await connection.scalars(subject.among(query, ApprovalRow.app)))
+
+
 async def erase(database: Database, erasing: Erasing) -> Erased:
     """Take the person out of approvals that have ended; who decides is needed until then."""
     erased = Erased()

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import ColumnElement, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.database.database import CHUNK, Database, chunks
@@ -22,9 +22,7 @@ async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str
             RecipientRow, (RecipientRow.job == JobRow.job) & (RecipientRow.user == subject.user)
         )
         .where(
-            RecipientRow.user.is_not(None)
-            | (JobRow.sender == subject.user)
-            | JobRow.content.contains(subject.user, autoescape=True)
+            RecipientRow.user.is_not(None) | (JobRow.sender == subject.user) | _may_name(subject)
         )
         .order_by(JobRow.created_at.desc())
     )
@@ -68,11 +66,16 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
     return erased
 
 
+def _may_name(subject: Subject) -> ColumnElement[bool]:
+    """Whether the content may name them: it is JSON as a text."""
+    return or_(*(JobRow.content.contains(each, autoescape=True) for each in subject.spellings))
+
+
 def _named(erasing: Erasing) -> Any:
     """Jobs that may name them otherwise: as who asked, or in what was asked for."""
     query = select(JobRow.job).where(
         JobRow.created_at <= erasing.since,
-        (JobRow.sender == erasing.user) | JobRow.content.contains(erasing.user, autoescape=True),
+        (JobRow.sender == erasing.user) | _may_name(erasing),
     )
     return erasing.among(query, JobRow.app)
 

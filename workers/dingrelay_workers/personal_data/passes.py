@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,14 +65,15 @@ class Passes:
 
     async def export(self, subject: Subject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
-        kept = await records.export(self._redis, subject)
         async with self._database.read() as connection:
+            told = replace(subject, instances=await approvals.instances_of(connection, subject))
+            kept = await records.export(self._redis, told)
             return {
                 "directory": await directory.export(connection, subject),
                 "history": await history.export(connection, subject),
                 "campaigns": await campaigns.export(connection, subject),
                 "approvals": await approvals.export(connection, subject),
-                "webhooks": await webhooks.export(connection, subject),
+                "webhooks": await webhooks.export(connection, told),
                 **kept,
             }
 
@@ -91,13 +92,16 @@ class Passes:
         """
         erasing = Erasing(user, app, since=since, tombstone=tombstone, now=await self.now())
         settings, result = self._settings, Result()
+        async with self._database.read() as connection:
+            own = await approvals.instances_of(connection, erasing, tombstone)
+        told = replace(erasing, instances=own)
         answers_kept = timedelta(seconds=settings.gateway_idempotency_ttl)
-        result.add("jobs", await records.erase(self._redis, erasing, answers_kept=answers_kept))
+        result.add("jobs", await records.erase(self._redis, told, answers_kept=answers_kept))
         result.add("history", await history.erase(self._database, erasing))
         result.add("campaigns", await campaigns.erase(self._database, erasing))
         result.add("approvals", await approvals.erase(self._database, erasing))
         kept = timedelta(seconds=settings.webhook_retention)
-        result.add("webhooks", await webhooks.erase(self._database, erasing, kept=kept))
+        result.add("webhooks", await webhooks.erase(self._database, told, kept=kept))
         # What events and approvals still tell of may be looked up here, so it goes last.
         result.add("directory", await directory.erase(self._database, erasing))
         return result

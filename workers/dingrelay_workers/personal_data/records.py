@@ -25,6 +25,7 @@ from dingrelay_producers.store.status import STEP
 from dingrelay_tasks import beijing
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.approval_create import ApprovalCreate
+from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.message_send import ADDRESSES, MessageSend
 from dingrelay_tasks.person_erase import PersonErase
@@ -131,17 +132,7 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
     """Names and values of what changes in a record."""
     known = _objects(fields)
     values: dict[bytes, Any] = {name: erasing.without(value) for name, value in known.items()}
-    kind, asked = _text(fields, b"kind"), values.get(b"payload", {})
-    if kind == MessageSend.kind:
-        _forget_addresses(values)
-        if _is_for_nobody_else(asked, erasing):
-            content = {"content": erasing.tombstone}
-            asked["message"] = {"msgtype": "text", "text": content}
-    elif kind == ApprovalCreate.kind and asked.get("originator") == erasing.tombstone:
-        asked["form"] = []
-    elif kind == ApiCall.kind and b"result" in values:
-        # What DingTalk tells of a person is more than their userid.
-        values[b"result"] = {"answer": {}}
+    _forget_by_kind(_text(fields, b"kind"), values, erasing)
     changed: list[bytes | str] = []
     for name, value in values.items():
         if value != known.get(name):
@@ -151,9 +142,32 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
     summary = _text(fields, b"summary")
     if (line := erasing.without_in_line(summary)) != summary:
         changed += [b"summary", line]
-    if erasing.user.encode() in fields.get(_RESERVED, b""):
+    if any(each.encode() in fields.get(_RESERVED, b"") for each in erasing.spellings):
         changed += [_RESERVED, ""]
+    for name in fields:
+        # A step that was made for each of an event's people.
+        if name.startswith(_STEP) and name.decode(errors="replace").endswith(f":{erasing.user}"):
+            changed += [name, ""]
     return changed
+
+
+def _forget_by_kind(kind: str, values: dict[bytes, Any], erasing: Erasing) -> None:
+    """Take out what tells more of the person than their id."""
+    asked = values.get(b"payload", {})
+    if kind == MessageSend.kind:
+        _forget_addresses(values)
+        if _is_for_nobody_else(asked, erasing):
+            content = {"content": erasing.tombstone}
+            asked["message"] = {"msgtype": "text", "text": content}
+    elif kind == ApprovalCreate.kind and asked.get("originator") == erasing.tombstone:
+        asked["form"] = []
+        for candidate in values.get(b"error", {}).get("candidates", ()):
+            candidate["title"] = erasing.tombstone
+    elif kind == Event.kind and isinstance(asked.get("data"), dict):
+        asked["data"] = erasing.without_event(asked["data"])
+    elif kind == ApiCall.kind and b"result" in values:
+        # What DingTalk tells of a person is more than their userid.
+        values[b"result"] = {"answer": {}}
 
 
 def _objects(fields: Mapping[bytes, bytes]) -> dict[bytes, dict[str, Any]]:
@@ -203,8 +217,10 @@ async def _records(
 async def _found(redis: Redis, records: Sequence[str], subject: Subject) -> list[bytes]:
     """Those of the records that may name the person."""
     found: list[bytes] = []
+    names = subject.spellings | {subject.user}
+    texts: list[str | int] = [len(names), *names, *subject.instances]
     calls = [
-        _FIND.call(records[start : start + AT_ONCE], [subject.user])
+        _FIND.call(records[start : start + AT_ONCE], texts)
         for start in range(0, len(records), AT_ONCE)
     ]
     for start in range(0, len(calls), TOGETHER):
@@ -221,7 +237,10 @@ def _names(fields: Mapping[bytes, bytes], subject: Subject) -> bool:
         return False
     if _text(fields, b"sender") == subject.user:
         return True
-    return any(subject.is_in(value) for value in _objects(fields).values())
+    known = _objects(fields)
+    if kind == Event.kind and subject.is_in_event(known.get(b"payload", {}).get("data")):
+        return True
+    return any(subject.is_in(value) for value in known.values())
 
 
 async def _limits(

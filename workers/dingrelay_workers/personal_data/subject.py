@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, cast
+from sqlalchemy import ColumnElement, Text, cast, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_producers.client.personal_data import Remaining
@@ -18,6 +18,26 @@ brings nobody the same content again, and the 24 hours in which it takes a messa
 delivery (API §2.3, §2.4), with a margin for jobs that do so."""
 
 
+EVENT_KEPT = frozenset(
+    {"bizcategoryid", "businessid", "businesstype", "createtime", "deptid", "finishtime"}
+    | {
+        "processcode",
+        "processinstanceid",
+        "result",
+        "staffid",
+        "taskid",
+        "timestamp",
+        "type",
+        "userid",
+    }
+)
+"""Fields of DingTalk's events, in small letters, that hold ids, moments and verdicts (API §7.3). The
+others hold names, addresses and texts."""
+
+MOST_LIKE = 500
+"""Conditions of one statement that look for a text; SQLite takes up to a thousand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The person that somebody asks about.
@@ -25,10 +45,17 @@ class Subject:
     Attributes:
         user: their userid.
         app: of this app only; None for all.
+        instances: their approvals, where events are looked through: the title of one has their name.
     """
 
     user: str
     app: str | None = None
+    instances: frozenset[str] = frozenset()
+
+    @property
+    def spellings(self) -> set[str]:
+        """The userid as it stands in JSON: with any character, and in ASCII only."""
+        return {json.dumps(self.user, ensure_ascii=plain)[1:-1] for plain in (False, True)}
 
     def among(self, query: Any, app: InstrumentedAttribute[str]) -> Any:
         """The query, of those apps only that are asked about."""
@@ -36,13 +63,21 @@ class Subject:
 
     def named_in(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
         """Whether a column of JSON may name the person; what it holds has to be looked at."""
-        # As the databases keep it: SQLAlchemy writes JSON in ASCII.
-        spelled = json.dumps(self.user)[1:-1]
-        return cast(column, Text).contains(spelled, autoescape=True)
+        texts = [*self.spellings, *self.instances]
+        if len(texts) > MOST_LIKE:
+            texts = [*self.spellings, "processInstanceId"]
+        return or_(*(cast(column, Text).contains(each, autoescape=True) for each in texts))
 
     def is_in(self, value: Any) -> bool:
         """Whether a JSON value names the person."""
         return bool(replaced(value, self.user, "") != value)
+
+    def is_in_event(self, data: Any) -> bool:
+        """Whether an event of DingTalk's is about the person, or about an approval of theirs."""
+        values = data.values() if isinstance(data, Mapping) else ()
+        return self.is_in(data) or any(
+            isinstance(value, str) and value in self.instances for value in values
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +97,12 @@ class Erasing(Subject):
     def without(self, value: Any) -> Any:
         """A JSON value with the tombstone in place of the person."""
         return replaced(value, self.user, self.tombstone)
+
+    def without_event(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """An event about the person, without whatever may tell more of anybody than their id."""
+        return {
+            name: self.without(value) for name, value in data.items() if name.lower() in EVENT_KEPT
+        }
 
     def without_in_line(self, summary: str) -> str:
         """The one line of a job that the kinds make, which names its sender and some paths."""

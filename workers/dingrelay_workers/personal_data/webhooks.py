@@ -86,7 +86,9 @@ async def _erase_one(
 
 
 def _names(row: Any, subject: Subject) -> bool:
-    return row["sender"] == subject.user or subject.is_in(row["data"])
+    data = row["data"]
+    about = subject.is_in(data) or subject.is_in_event(data.get("event"))
+    return about or row["sender"] == subject.user
 
 
 async def _is_awaited(connection: AsyncConnection, number: int) -> bool:
@@ -108,6 +110,9 @@ async def _is_awaited(connection: AsyncConnection, number: int) -> bool:
 
 def _without(data: Mapping[str, Any], erasing: Erasing) -> dict[str, Any]:
     left: dict[str, Any] = erasing.without(data)
+    event = data.get("event", {})
+    if erasing.is_in_event(event):
+        left["event"] = erasing.without_event(event)
     for id_name, name in _NAMES.items():
         if data.get(id_name) == erasing.user and data.get(name):
             left[name] = erasing.tombstone

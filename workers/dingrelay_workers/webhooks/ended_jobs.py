@@ -92,6 +92,8 @@ def _document(record: EndedRecord, at: datetime) -> dict[str, Any]:
         document = JobStatus.from_record(ending.id, record.fields).to_json()
     except UnreadableRecord:
         return known
+    for candidate in (document.get("error") or {}).get("candidates", ()):
+        candidate.pop("title", None)  # names a person; the job has it for those who may read it
     return {**document, "result_omitted": True} if "result" in record.omitted else document
 
 
