@@ -72,6 +72,11 @@ class Door:
         assert call.result()["errcode"] == 0
         return "".join(made)
 
+    def wait_idle(self, *, but: int = 0) -> None:
+        """Wait until so many requests are under way; one is, until it is noted that its answer has left."""
+        line = f"dingrelay_gateway_requests_in_flight {but}.0"
+        wait_until(lambda: line in self.gateway.metrics())
+
     def jobs(self) -> set[str]:
         return {key.decode() for key in self._redis.scan_iter("dingrelay:job:*")}
 
@@ -135,7 +140,12 @@ def test_an_equal_change_is_one_call_until_something_else_was_changed(
 
 def test_an_equal_change_is_another_call_seconds_after_the_answer(door: Door, redis: Redis) -> None:
     first = door.answered(*ONE)
+    door.wait_idle()
     assert 0 < redis.pttl(door.entry) <= 3_000
+    redis.pexpire(door.entry, 2_000)
+    assert door.answered(*ONE) == ""
+    door.wait_idle()
+    assert redis.pttl(door.entry) <= 2_000, "from the first answer on"
     redis.delete(door.entry)  # their end
     assert door.answered(*ONE) not in {first, ""}
 
@@ -147,7 +157,7 @@ def test_three_equal_alerts_are_three(door: Door, redis: Redis) -> None:
     assert all(made)
     both = [door.call(ALERT, ROBOT, token="robot") for _ in range(2)]
     job = door.only_job(but=set(made))
-    wait_until(lambda: "dingrelay_gateway_requests_in_flight 2.0" in door.gateway.metrics())
+    door.wait_idle(but=2)
     door.end(job, "done", result={"answer": {"errcode": 0}})
     assert [each.result()["errcode"] for each in both] == [0, 0]
     assert door.jobs() == {*made, job}

@@ -8,7 +8,8 @@ if found ~= name and found ~= '!' .. name then return 0 end
 if ttl == 0 then
   redis.call('DEL', entry)
 elseif answered then
-  redis.call('SET', entry, '!' .. name, 'PX', ttl)
+  -- Its time begins with the first answer: else one that is asked for again and again would never be made again.
+  if found == name then redis.call('SET', entry, '!' .. name, 'PX', ttl) end
 else
   redis.call('PEXPIRE', entry, ttl)
 end
