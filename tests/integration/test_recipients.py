@@ -454,6 +454,16 @@ async def test_the_range_is_read_so_often_a_day_unless_that_saves_a_call(
     assert 0 < await redis.pttl(keys.visible_range_readings("default")) <= 86_400_000
 
 
+async def test_a_reading_that_was_throttled_is_not_counted(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    await sync(worker, sandbox, "u1", "u2")
+    sandbox.add_app(**APP, visible_users=["u1"])
+    sandbox.add_fault("throttle", api=RANGE, count=1)
+    assert outcome(await sent(worker, message("u1", "u2"))) == (1, [], ["u2"])
+    assert await redis.get(keys.visible_range_readings("default")) == b"1"
+
+
 async def test_a_range_of_another_shape_is_not_asked_for_each_minute(
     worker: OneWorker, sandbox: SandboxAdmin, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -366,6 +366,20 @@ async def test_jobs_that_one_call_can_carry_have_one_turn(lanes: Lanes) -> None:
     assert not (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
 
 
+async def test_jobs_of_equal_content_have_a_turn_each_where_no_call_carries_several(
+    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for look-ups of their recipients."""
+    monkeypatch.setattr(f"{__name__}.API", "contacts.user")
+    for _ in range(100):
+        await lanes.park("one", text="same")
+    claims = await lanes.wake()
+    assert 0 < len(claims) <= AT_ONCE
+    assert all(claim.turn for claim in claims)
+    waiting = await lanes.redis.zcard(Turns("default", "contacts.user", "bulk").parked("one"))
+    assert waiting == 100 - len(claims)
+
+
 async def test_lanes_apps_and_parts_of_an_api_have_their_own_turns(lanes: Lanes) -> None:
     for _ in range(40):
         await lanes.park("one")

@@ -104,8 +104,9 @@ class Message:
         job: the job's id; "" for a campaign.
         campaign: the campaign's id; "" for a job.
         name: the campaign's name, or the job's summary.
-        outcome: ``accepted``, ``duplicate``, ``daily_cap``, ``invalid``, ``forbidden``, ``not_sent``,
-            ``unknown``, ``failed``, ``cancelled`` or ``pending``.
+        outcome: ``accepted``, ``unverified``, ``duplicate``, ``daily_cap``, ``unknown_user``, ``out_of_scope``,
+            ``invalid``, ``forbidden``, ``not_sent``, ``unknown``, ``failed``, ``kept``, ``cancelled`` or
+            ``pending``.
         reason: why, where there is more to say.
     """
 

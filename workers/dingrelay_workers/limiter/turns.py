@@ -14,6 +14,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Value, run_async
 from dingrelay_tasks.contract import Lane
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.limiter.rules import Rule, Rules
 
 _PARKED = transition("dingrelay_workers.limiter", "parked")
@@ -63,7 +64,7 @@ def wake(rules: tuple[Rule, ...], turns: Turns, now: int | None = None) -> Call:
     Answer: how many calls they make, and 1 if more is to be looked at: jobs that have ended meanwhile.
     """
     arguments: list[Value] = ["" if now is None else now, turns.lane, turns.name]
-    arguments += (turns.parked(""), keys.BUCKET_TTL_MS)
+    arguments += (turns.parked(""), keys.BUCKET_TTL_MS, int(turns.api == MESSAGE_SEND.rule))
     for rule in rules:
         arguments += (rule.burst, rule.rate, rule.top)
     where = [turns.key, turns.coming, keys.LANES]

@@ -122,7 +122,9 @@ class VisibleRanges:
                 known = await self._in_redis(calls.app)
             if known is not None and known.read >= oldest:
                 return known
-            if await self._may_read(calls.app) or (saves and known is not None and known.range):
+            if await self._count_reading(calls.app) <= MOST_READINGS or (
+                saves and known is not None and known.range
+            ):
                 return await self._read(calls, now)
             # What is at hand stays so: it still tells who need not be doubted.
             nothing = Reading(None, now.now())
@@ -145,20 +147,21 @@ class VisibleRanges:
         except (ValueError, KeyError, TypeError):
             return None  # as another version wrote it
 
-    async def _may_read(self, app: str) -> bool:
-        """Whether the app's range may be read once more today; counts it."""
+    async def _count_reading(self, app: str, by: int = 1) -> int:
+        """How often the app's range was read today, with one reading more, or one that was not made less."""
         key = keys.visible_range_readings(app)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(key, 0, px=keys.VISIBLE_RANGE_TTL_MS, nx=True)
-            pipe.incr(key)
+            pipe.incrby(key, by)
             _, readings = await pipe.execute()
-        return int(readings) <= MOST_READINGS
+        return int(readings)
 
     async def _read(self, calls: Calls, now: RedisTime) -> Reading:
         found, ttl_ms = None, keys.VISIBLE_RANGE_TTL_MS
         try:
             found = await visible_range(calls)
         except MINE:
+            await self._count_reading(calls.app, -1)
             raise
         except Exception as error:  # noqa: BLE001 - an outage, say: the message goes on
             log.info("visible_range_unreadable", app=calls.app, reason=str(error))

@@ -4,7 +4,7 @@
 --       their call, all lanes with parked jobs
 -- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 lane, 3 its name among all, 4 where its parked jobs are, without the sender
---       5 milliseconds a bucket lives unused
+--       5 milliseconds a bucket lives unused, 6 1 if a call of the API carries several jobs
 --       then per rule: burst, first rate, top rate (tokens/s; 0: no limit)
 --
 -- Answers how many calls jobs were woken for, and 1 if there is more to look at just now.
@@ -28,11 +28,11 @@ local LOOKED_AT = 500    -- and parked jobs to look at: some milliseconds
 
 local turns, coming, lanes = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
-local lane, name, prefix, ttl = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local lane, name, prefix, ttl, carries = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local rules, slot, carried = {}, us, CARRIED
 
 for i = 1, #KEYS - 3 do
-  local burst, first, top = unpack(ARGV, 3 + 3 * i, 5 + 3 * i)
+  local burst, first, top = unpack(ARGV, 4 + 3 * i, 6 + 3 * i)
   burst, first, top = tonumber(burst), tonumber(first), tonumber(top)
   follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), us)
   local field = redis.call('HMGET', KEYS[i], 'rate', 'paused')
@@ -114,7 +114,7 @@ while slot < us + LEAD and woken < most and looked < LOOKED_AT do
       wake(id, queue, now - MOST + woken)  -- they stay in their order
       redis.call('HSET', JOB .. id, 'turn', coming)
       redis.call('ZADD', coming, now + woken / MOST, id)
-      if batch_key then recipients = take_along(batch_key, parked, recipients) end
+      if carries and batch_key then recipients = take_along(batch_key, parked, recipients) end
       local seconds, weight = seconds_of(recipients)
       charge(turns, sender, weight)
       slot = slot + seconds / SURPLUS * 1000000
