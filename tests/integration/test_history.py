@@ -378,6 +378,9 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     shown = await asyncio.to_thread(cli, "who", "u123")
     for text in ("张三", "研发", job, "forbidden", "143105 no", "autumn"):
         assert text in shown.stdout
+    # A message takes any such userid.
+    for user, code in (("👩\u200d👩\u200d👧", 0), ('q"q', 0), ("a b", 2)):
+        assert (await asyncio.to_thread(cli, "who", "--json", user)).exit_code == code
     nobody = await asyncio.to_thread(cli, "who", "x1", "--app", "default")
     assert nobody.stdout == "not in the directory\n"
     assert nobody.stderr == "none\n"

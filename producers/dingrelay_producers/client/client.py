@@ -494,14 +494,15 @@ class Client:
             on_away: as `jobs`.
 
         Raises:
+            ContractError: `user` or `app` can't be one.
             NotInstalled: the packages that the history needs are missing.
             ServiceUnavailable: the database can't be used.
         """
-        checked_id(user, "user", "a person")
+        asked = Asked(user=user, app=app)
         most = checked_limit(limit)
 
         def found(cell: Connection) -> PersonHistory:
-            return run(history_reader(cell.settings).person(user, app=app, limit=most))
+            return run(history_reader(cell.settings).person(asked.user, app=app, limit=most))
 
         parts = list(ask_in_threads(self._cells.to_ask(app), found).available(on_away))
         messages = merged(
