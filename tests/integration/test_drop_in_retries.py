@@ -250,6 +250,8 @@ def test_a_change_whose_answer_was_lost_is_made_again_where_that_does_no_harm(
     if jobs == 1:
         assert again.result().items() >= {says[0]: says[1]}.items()
         assert redis.pttl(door.entry) > TEN_MINUTES
+        door.end(job, "unknown", ago=timedelta(hours=2))
+        assert door.answered(method, path, BODY), "another day's"
 
 
 def test_a_robot_that_dingtalk_does_not_know_is_refused_without_a_job(

@@ -44,9 +44,8 @@ _ANSWERED = {State.DONE, State.DUPLICATE}
 _KEPT = {State.UNKNOWN, State.CANCELLED}
 """Ends after which an equal change is not carried out: it may have been, or a person does not want it."""
 _REMEMBERED = timedelta(milliseconds=keys.DOOR_REQUEST_TTL_MS)
-_CANCELLED_FOR = timedelta(hours=1)
-"""For which programs that go on asking for a cancelled job are refused: longer than any of them tries,
-and less than a day, after which an equal message is another day's."""
+_KEPT_FOR = timedelta(hours=1)
+"""After which it is carried out again: programs retry for less, and an equal message is another day's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +150,10 @@ async def run_change(
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
     change = Change(context, caller, job, digest, grace)
     status = await change.run(repeatable=repeatable)
-    if not status.state.ended or status.state in _KEPT:
-        await change.keep()
+    if not status.state.ended:
+        await change.keep(context.settings.max_age)
+    elif status.state in _KEPT:
+        await change.keep(_KEPT_FOR.total_seconds())
     elif status.state in _ANSWERED:
         call.changes.append(change)
     else:
@@ -238,18 +239,16 @@ class Change:
             return False  # the gateway that took the name did not come to write it
         ago = self._now - (status.settled_at or self._now)
         match status.state:
-            case State.UNKNOWN:
-                return repeatable
-            case State.CANCELLED:
-                return ago > _CANCELLED_FOR
+            case State.UNKNOWN | State.CANCELLED:
+                return (repeatable and status.state == State.UNKNOWN) or ago > _KEPT_FOR
             case State.DONE | State.DUPLICATE:
                 return (repeatable and passed) or ago > _REMEMBERED
             case state:
                 return state.ended
 
-    async def keep(self) -> None:
-        """Let the name live for as long as its job may wait."""
-        await self._end(int(self._context.settings.max_age * 1000) + keys.DOOR_REQUEST_TTL_MS)
+    async def keep(self, seconds: float) -> None:
+        """Let the name live for as long as its job may wait, or so long after its end."""
+        await self._end(int(seconds * 1000) + keys.DOOR_REQUEST_TTL_MS)
 
     async def give_back(self) -> None:
         """Let the next equal request be another one."""
