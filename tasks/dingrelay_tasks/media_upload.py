@@ -53,7 +53,9 @@ async def run(job: MediaUpload, ctx: Context) -> Json:
     Returns:
         DingTalk's answer.
     """
-    return await ctx.once(STEP, partial(_upload, job, ctx))
+    answer = await ctx.once(STEP, partial(_upload, job, ctx))
+    await ctx.media.forget(job.upload)
+    return answer
 
 
 async def _upload(job: MediaUpload, ctx: Context) -> Json:

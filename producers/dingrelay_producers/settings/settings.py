@@ -35,6 +35,7 @@ from dingrelay_producers.settings.sections import (
 )
 from dingrelay_producers.settings.sources import AppsSource, SecretFilesSource, TomlSource
 from dingrelay_tasks.contract import ContractError, SenderName
+from dingrelay_tasks.media_upload import LARGEST
 from dingrelay_tasks.problems import sentence
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
@@ -155,6 +156,8 @@ class Settings(BaseSettings):
     """Whether the drop-in door posts to robots of groups, for whoever has a robot's token."""
     gateway_queue_limit: Annotated[int, Field(ge=0)] = 200_000
     """Jobs that wait in a lane's queue, beyond which HTTP accepts no more of it; 0 for no limit."""
+    gateway_uploads: Annotated[int, Field(ge=LARGEST)] = 200_000_000
+    """Bytes of files that one gateway receives at once, and bytes that wait in Redis for DingTalk; more get a 503."""
     gateway_idempotency_ttl: Seconds = 86_400
     """Seconds for which an Idempotency-Key is remembered."""
     webhook_key: SecretStr = SecretStr("")

@@ -486,6 +486,10 @@ def media(app: str, digest: str) -> str:
     return f"{PREFIX}media:{app}:{digest}"
 
 
+UPLOADS = f"{PREFIX}uploads"
+"""Hash: files that wait at the drop-in door → their size, and until when each is stored. TTL: UPLOAD_TTL_MS."""
+
+
 def upload(digest: str) -> str:
     """String: a form with a file that is to be uploaded. TTL: UPLOAD_TTL_MS, or until it is."""
     return f"{PREFIX}upload:{digest}"

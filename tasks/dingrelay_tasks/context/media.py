@@ -21,3 +21,7 @@ class Media(Protocol):
             Refused: it does not wait any more.
         """
         ...
+
+    async def forget(self, upload: str) -> None:
+        """Let go of an upload that is over: it waits in memory that others need."""
+        ...

@@ -245,6 +245,10 @@ class JobMedia:
         form = FileForm(content_type, content)
         return await self._calls.send(Request(MEDIA_UPLOAD, query=query, body=form))
 
+    async def forget(self, upload: str) -> None:
+        """Delete an upload."""
+        await self._redis.delete(keys.upload(upload))
+
 
 def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode()

@@ -25,6 +25,7 @@ from dingrelay_producers.gateway.backend.server_watch import Check, ServerWatch
 from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
+from dingrelay_tasks.media_upload import LARGEST
 
 CAMPAIGN_PLACES = 10
 """Requests that ask for campaigns at the same time; the others wait, since each opens a connection to SQL."""
@@ -46,6 +47,7 @@ class GatewayContext:
         metrics: counters of this process.
         ends: waits for the ends of jobs.
         campaigns: makes campaigns of files.
+        upload_places: of files that the process receives at the same time, each in memory.
         campaign_places: of requests that ask for campaigns at the same time, each with a connection of its own.
         depths: knows how many jobs wait in each lane.
         receiver: the callbacks of the apps.
@@ -69,6 +71,7 @@ class GatewayContext:
     depths: QueueDepths
     campaigns: CampaignWriter
     campaign_places: asyncio.Semaphore
+    upload_places: asyncio.Semaphore
     receiver: Receiver
     missed: MissedReader
     door_tokens: LastKnown[bytes | str | None]
@@ -116,6 +119,7 @@ class _Shared:
     door_tokens: LastKnown[bytes | str | None]
     found: Found
     stopping: asyncio.Event
+    upload_places: asyncio.Semaphore
 
 
 @asynccontextmanager
@@ -142,6 +146,7 @@ async def opened(
         door_tokens=LastKnown(across_cells=True),
         found=Found(),
         stopping=asyncio.Event(),
+        upload_places=asyncio.Semaphore(settings.gateway_uploads // LARGEST),
     )
     async with AsyncExitStack() as stack:
         watching = asyncio.create_task(apps.watch()) if apps.has_files else None
@@ -208,6 +213,7 @@ async def _context(
             cells=shared.cells if settings.across_cells else {},
             found=shared.found,
             stopping=shared.stopping,
+            upload_places=shared.upload_places,
         )
     finally:
         await _ended(running)

@@ -3,7 +3,9 @@
 It waits beside the records until it is uploaded. What DingTalk has is the client's own form.
 """
 
+import asyncio
 import hashlib
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -16,36 +18,39 @@ from dingrelay_producers.gateway.drop_in.job_call import Caller, run_change
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.gateway.http.body_reader import read_bytes
 from dingrelay_producers.gateway.problems import TOO_LARGE, Problem
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store.scripts import Script
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.media_upload import LARGEST, MediaUpload
 
 WITHIN = 60.0
 """Seconds in which the file must have arrived."""
+PATIENCE = 10.0
+"""Seconds that a file waits to be received; meanwhile it stays with its sender."""
+STORING = 5.0
+"""Seconds within which a file that was received is stored."""
+SMALLEST = 100_000
+"""Bytes that the smallest file counts: files are counted one by one."""
+
+_RESERVE = Script.load(
+    "dingrelay_producers.store", "reserve_upload", constants=f"local UPLOAD = {keys.upload('')!r}\n"
+)
 
 
 async def upload(
     context: GatewayContext, caller: Caller, call: Incoming, request: web.Request
 ) -> Answer:
-    """Upload a file.
+    """Upload a file. One too many is answered with DingTalk's -1 and a 503.
 
     Raises:
         Refusal: it is no form with a file, too large, or its end is not known yet.
         Problem: it is late or badly framed.
     """
     try:
-        content = await read_bytes(request, limit=LARGEST, within=WITHIN)
-    except Problem as problem:
-        if problem.kind is not TOO_LARGE:
-            raise
-        raise Refusal(words.FILE_TOO_LARGE) from None
-    # Another's equal form must not go when this one is uploaded.
-    digest = hashlib.sha256(b"%b %b" % (caller.id.encode(), content)).hexdigest()
-    try:
         job = MediaUpload.parse(
             {
-                "upload": digest,
+                "upload": "0" * 64,
                 "content_type": _content_type(request),
                 "query": dict(call.query),
             }
@@ -54,15 +59,54 @@ async def upload(
         wrong_type = error.field == "content_type"
         meant = words.NO_MULTIPART if wrong_type else words.invalid(error.field, error.problem)
         raise Refusal(meant) from None
-    entry = keys.upload(digest)
-    async with asking():
-        await context.redis.set(entry, content, px=keys.UPLOAD_TTL_MS)
+    digest = await _received(context, caller, request)
+    if digest is None:
+        return Answer(words.refused(words.BUSY, UPLOAD).content, HTTPStatus.SERVICE_UNAVAILABLE)
+    job = job.model_copy(update={"upload": digest})
     equal = ["POST", UPLOAD, digest, dict(call.query)]
     status = await run_change(context, caller, job, call, equal)
-    if status.state == State.DONE:
+    if status.state != State.UNKNOWN:
         async with asking():
-            await context.redis.delete(entry)
+            await context.redis.delete(keys.upload(digest))
     return verbatim(status, UPLOAD)
+
+
+async def _received(context: GatewayContext, caller: Caller, request: web.Request) -> str | None:
+    """The digest of a file, once it waits in Redis; None if this process or Redis has no room for it.
+
+    Raises:
+        Refusal: it is too large.
+        Problem: it is late or badly framed.
+        ServiceUnavailable: Redis is away.
+    """
+    try:
+        await asyncio.wait_for(context.upload_places.acquire(), PATIENCE)
+    except TimeoutError:
+        return None
+    try:
+        content = await read_bytes(request, limit=LARGEST, within=WITHIN)
+        return await _stored(context, caller, content)
+    except Problem as problem:
+        if problem.kind is not TOO_LARGE:
+            raise
+        raise Refusal(words.FILE_TOO_LARGE) from None
+    finally:
+        context.upload_places.release()
+
+
+async def _stored(context: GatewayContext, caller: Caller, content: bytes) -> str | None:
+    # Another's equal form must not go when this one is uploaded.
+    hashed = hashlib.sha256(f"{caller.id} ".encode())
+    hashed.update(content)
+    digest, size = hashed.hexdigest(), max(len(content), SMALLEST)
+    most, storing = context.settings.gateway_uploads, int(STORING * 1000)
+    call = _RESERVE.call([keys.UPLOADS], [digest, size, most, storing, keys.UPLOAD_TTL_MS])
+    async with asking():
+        if not await scripts.run_async(context.redis, call):
+            return None
+    async with asking():
+        await context.redis.set(keys.upload(digest), content, px=keys.UPLOAD_TTL_MS)
+    return digest
 
 
 def _content_type(request: web.Request) -> str:
