@@ -41,6 +41,7 @@ class CurrentApps:
         self._seen: dict[tuple[str, str], str] = {}
         self._refused: dict[tuple[str, str], str] | None = None
         self._unreadable: set[str] = set()
+        self._renewed = asyncio.Event()
 
     @property
     def all(self) -> Mapping[str, AppSettings]:
@@ -70,7 +71,16 @@ class CurrentApps:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             # A file system may stand still.
+            known = self._apps
             await asyncio.to_thread(self.look)
+            if self._apps is not known:
+                self._renewed.set()
+                self._renewed = asyncio.Event()
+
+    async def renewal(self, name: str, credentials: str) -> None:
+        """Wait until an app has another key or secret than the pair with this digest."""
+        while self.credentials(name) == credentials:
+            await self._renewed.wait()
 
     def look(self) -> None:
         """Take what the files hold, if the last look has found the same."""

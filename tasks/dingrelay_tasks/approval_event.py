@@ -8,6 +8,7 @@ from dingrelay_tasks.context import ApprovalChange, ApprovalState, ApprovalTask,
 
 INSTANCE_CHANGE = "bpms_instance_change"
 TASK_CHANGE = "bpms_task_change"
+APPROVAL_EVENTS = frozenset({INSTANCE_CHANGE, TASK_CHANGE})
 
 LONGEST_ID = 128
 LONGEST_TEXT = 2_000

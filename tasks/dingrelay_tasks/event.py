@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dingrelay_tasks.approval_event import INSTANCE_CHANGE, TASK_CHANGE, change_of
+from dingrelay_tasks.approval_event import APPROVAL_EVENTS, change_of
 from dingrelay_tasks.context import Context, Department, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Part, UserId
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
@@ -280,7 +280,7 @@ def _ids(job: Event, name: str, adapter: TypeAdapter[Any]) -> list[Any]:
 
 
 def lacks_ids(job: Event) -> bool:
-    """Whether it is an event of people or departments that does not say which."""
+    """Whether it is an event of people, departments or an approval that does not say which."""
     try:
         if job.event_type in _OF_USERS:
             _ids(job, "userId", _USER_ID)
@@ -288,7 +288,7 @@ def lacks_ids(job: Event) -> bool:
             _ids(job, "deptId", _DEPARTMENT_ID)
     except Refused:
         return True
-    return False
+    return job.event_type in APPROVAL_EVENTS and change_of(job.event_type, job.data) is None
 
 
 def value(data: Mapping[str, Any], name: str) -> Any:
@@ -356,7 +356,6 @@ _OF_DEPARTMENTS: Mapping[str, Follow] = {
 CONSEQUENCES: Mapping[str, Follow] = {
     **_OF_USERS,
     **_OF_DEPARTMENTS,
-    INSTANCE_CHANGE: _record_approval,
-    TASK_CHANGE: _record_approval,
+    **dict.fromkeys(APPROVAL_EVENTS, _record_approval),
 }
 """The action of each type of event. Others have none; webhooks get all."""

@@ -5,9 +5,11 @@ enqueues this job when it comes up, and when it could not take one: once at once
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from dingrelay_tasks import event_payload
+from dingrelay_tasks.approval_event import APPROVAL_EVENTS
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, ContractError, Deliverable, Lane, Part
 from dingrelay_tasks.event import Event, lacks_ids
@@ -15,6 +17,8 @@ from dingrelay_tasks.user_sync import UserSync
 
 MOST_PAGES = 100
 """Of up to 200 events: more than DingTalk pushes in five minutes on any edition."""
+MOST_LOST = 2
+"""Lost answers after which the rest is left to the second time that the list is read."""
 
 
 class MissedEvents(Deliverable):
@@ -31,39 +35,79 @@ class MissedEventsResult(Part):
 
     Attributes:
         events: how many were accepted as jobs; those that were known already are among them.
-        unreadable: how many could not be read, or don't say who they are about.
-        walks: whether the organisation is walked, since people or departments are among the latter.
+        unreadable: how many could not be read, or don't say what they are about.
+        walks: whether the organisation is walked: people or departments may be among the latter, or
+            among what was lost.
+        lost: answers that did not arrive, and took their events along.
         refused: DingTalk's code, if it lets the app have none; empty otherwise.
     """
 
     events: int = 0
     unreadable: int = 0
     walks: bool = False
+    lost: int = 0
     refused: str = ""
+
+
+class _Page(MissedEventsResult):
+    """What one answer brought. `more`: there may be others."""
+
+    more: bool = False
 
 
 async def run(job: MissedEvents, ctx: Context) -> Json:
     """Accept each event as a job; a `MissedEventsResult` as JSON.
 
-    What DingTalk has told it forgets, so each page is in Redis before the next one is asked for.
+    What DingTalk has returned it forgets, so each page is in Redis before the next one is asked for, and
+    an answer that is lost has everything read that it may have been about.
     """
-    accepted = unreadable = 0
-    walks = False
-    for _ in range(MOST_PAGES):
-        page = await ctx.events.missed()
-        if page.refused:
-            return MissedEventsResult(refused=page.refused).model_dump()
-        events = _read(job.app, page.entries)
-        whole = [each for each in events if not lacks_ids(each)]
-        await ctx.enqueue(whole)
-        if len(whole) < len(events):
-            walks = True
-            await ctx.spawn([UserSync(app=job.app)], keys=["walk"])
-        accepted += len(whole)
-        unreadable += len(page.entries) - len(whole)
-        if not page.more:
+    found = MissedEventsResult()
+    if ctx.intent is not None:
+        # The worker vanished between the answer and the jobs that it leads to.
+        await _read_anew(job, ctx, people=True, approvals=True)
+        ctx.rule_out()
+        found = MissedEventsResult(lost=1, walks=True)
+    for number in range(MOST_PAGES):
+        page = _Page.model_validate(await ctx.once(f"page {number}", partial(_take_page, job, ctx)))
+        found = MissedEventsResult(
+            events=found.events + page.events,
+            unreadable=found.unreadable + page.unreadable,
+            walks=found.walks or page.walks,
+            lost=found.lost + page.lost,
+            refused=page.refused,
+        )
+        if not page.more or found.lost >= MOST_LOST:
             break
-    return MissedEventsResult(events=accepted, unreadable=unreadable, walks=walks).model_dump()
+    return found.model_dump()
+
+
+async def _take_page(job: MissedEvents, ctx: Context) -> Json:
+    """Read a page and accept its events; a `_Page` as JSON."""
+    page = await ctx.events.missed()
+    incomplete: list[Event] = []
+    complete: list[Event] = []
+    for event in _read(job.app, page.entries):
+        (incomplete if lacks_ids(event) else complete).append(event)
+    await ctx.enqueue(complete)
+    walks = page.lost or any(each.event_type not in APPROVAL_EVENTS for each in incomplete)
+    looks = page.lost or any(each.event_type in APPROVAL_EVENTS for each in incomplete)
+    await _read_anew(job, ctx, people=walks, approvals=looks)
+    return _Page(
+        events=len(complete),
+        unreadable=len(page.entries) - len(complete),
+        walks=walks,
+        lost=int(page.lost),
+        refused=page.refused,
+        more=page.more,
+    ).model_dump()
+
+
+async def _read_anew(job: MissedEvents, ctx: Context, *, people: bool, approvals: bool) -> None:
+    """Have read what events that were lost may have been about."""
+    if people:
+        await ctx.spawn([UserSync(app=job.app)], keys=["walk"])
+    if approvals:
+        await ctx.approval_states.look_at_all(ctx.now())
 
 
 def _read(app: str, entries: Sequence[Json]) -> list[Event]:

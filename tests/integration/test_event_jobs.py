@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conftest import wait_until_async
 from dingrelay_producers import State
@@ -14,6 +16,8 @@ from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.missed_events import MissedEvents
+from dingrelay_workers.approvals.store import ApprovalStore
+from dingrelay_workers.jobs.context import JobContext
 from listings import all_users, users_below
 from one_worker import OneWorker, one_worker
 
@@ -79,7 +83,8 @@ def _people(sandbox: SandboxAdmin) -> list[dict[str, Any]]:
     return sorted(people, key=lambda each: each["userid"])
 
 
-FOUND = {"events": 0, "unreadable": 0, "walks": False, "refused": ""}
+LIST = "/call_back/get_call_back_failed_result"
+FOUND = {"events": 0, "unreadable": 0, "walks": False, "lost": 0, "refused": ""}
 
 
 async def result(worker: OneWorker, job_id: str) -> dict[str, Any] | None:
@@ -126,10 +131,37 @@ async def test_an_event_that_names_nobody_has_the_organisation_walked(
     assert await worker.redis.llen("dingrelay.directory") == 1
 
 
+@pytest.mark.parametrize("where", ["answer", "worker"])
+async def test_a_list_that_is_lost_has_everything_read_that_it_may_have_been_about(
+    worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    await failed_pushes(sandbox, 3)
+    states = worker.executor.resources.approval_states("default", job_id="j", sender="")
+    await states.open("i1", at=datetime.now(UTC))
+    job_id = await worker.send(MissedEvents())
+    if where == "answer":
+        sandbox.add_fault("lost_answer", api=LIST, count=1)
+    else:
+        # It fails once it has the answer, before the events are jobs.
+        async def fails(*_: Any) -> None:
+            raise RedisConnectionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(JobContext, "enqueue", fails)
+            assert await worker.run(job_id) == State.RETRYING
+    assert await worker.run(job_id) == State.DONE
+    assert await result(worker, job_id) == {**FOUND, "lost": 1, "walks": True}
+    assert await worker.redis.llen("dingrelay.directory") == 1
+    table = ApprovalStore(worker.executor.resources.directory.database, "default")
+    row = await table.find("i1")
+    assert row is not None
+    assert row["look_at"] <= datetime.now(UTC), "the first look was ten minutes away"
+
+
 async def test_an_app_that_may_not_have_the_list_has_nothing_missed(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
-    sandbox.add_fault("error", api="/call_back/get_call_back_failed_result", code="60011")
+    sandbox.add_fault("error", api=LIST, code="60011")
     job_id = await worker.send(MissedEvents())
     assert await worker.run(job_id) == State.DONE
     assert await result(worker, job_id) == {**FOUND, "refused": "60011"}

