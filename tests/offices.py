@@ -8,12 +8,11 @@ import pytest
 from sqlalchemy import func, select
 
 from dingrelay_producers.gateway.backend.webhooks import IssuedEndpoint, Subscription
-from dingrelay_tasks import webhook_deliver
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.webhooks import deliverer, dispatcher, gate
-from dingrelay_workers.webhooks.models import DeliveryRow
+from dingrelay_workers.webhooks import deliveries, dispatcher, endpoints
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 from outages import Fleet, eventually
 from receivers import Receiver
@@ -21,11 +20,10 @@ from receivers import Receiver
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second is as long as a minute."""
-    monkeypatch.setattr(gate, "FIRST_PAUSE", timedelta(seconds=0.1))
-    monkeypatch.setattr(gate, "LONGEST_PAUSE", timedelta(seconds=0.5))
-    monkeypatch.setattr(webhook_deliver, "BASE", 0.1)
-    monkeypatch.setattr(webhook_deliver, "CAP", 2.0)
-    monkeypatch.setattr(deliverer, "LIVES", 0.1)
+    monkeypatch.setattr(endpoints, "FIRST_PAUSE", timedelta(seconds=0.1))
+    monkeypatch.setattr(endpoints, "LONGEST_PAUSE", timedelta(seconds=0.5))
+    monkeypatch.setattr(deliveries, "BASE", 0.1)
+    monkeypatch.setattr(deliveries, "CAP", 2.0)
     for name, seconds in (("IDLE", 0.05), ("BEAT", 0.1), ("BUSY", 0.02)):
         monkeypatch.setattr(dispatcher, name, seconds)
 
@@ -39,7 +37,6 @@ class Office:
         self.store = SqlWebhookStore(
             self.database, self.resources.redis, self.resources.settings, patience=30
         )
-        self.store._publisher = fleet.wakeups
 
     @property
     def database(self) -> Database:
@@ -64,12 +61,14 @@ class Office:
     async def close(self) -> None:
         """End what runs, as a worker does before it closes its connections."""
         await self.fleet.wakeups.end()
-        self.store.close()
 
     async def under_way(self) -> int:
         """Deliveries that have not ended."""
         async with self.database.read() as connection:
-            found = await connection.scalar(select(func.count()).select_from(DeliveryRow))
+            query = select(func.count(DeliveryRow.notice)).join_from(
+                DeliveryRow, EndpointRow, EndpointRow.id == DeliveryRow.endpoint
+            )
+            found = await connection.scalar(query.where(DeliveryRow.state == "pending"))
         return found or 0
 
     async def arrived(self, receiver: Receiver, ids: Iterable[str], *, within: float = 60) -> None:

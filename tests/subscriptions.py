@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
+from dingrelay_workers.outbox.models import EndpointRow, NoticeRow
+from dingrelay_workers.outbox.notice import Notice
 
 
 async def subscribe(database: Database, **fields: Any) -> None:
@@ -24,9 +24,9 @@ async def subscribe(database: Database, **fields: Any) -> None:
         "state": "enabled",
         "reason": "",
         "secrets": [],
-        "position": 0,
         "created_at": now,
         "changed_at": now,
+        "enabled_at": now,
         **fields,
     }
     async with database.write("tests") as connection:
@@ -34,8 +34,9 @@ async def subscribe(database: Database, **fields: Any) -> None:
 
 
 async def taken(database: Database) -> list[tuple[str, dict[str, Any]]]:
-    """Type and data of all that is in the outbox, which is empty then."""
+    """Type and data of all notices, of which there is none then."""
     async with database.write("tests") as connection:
-        found = [notice for _, notice in await outbox.oldest(connection, 1000)]
-        await connection.execute(delete(OutboxRow))
+        rows = await connection.execute(select(NoticeRow.__table__).order_by(NoticeRow.number))
+        found = [Notice.of(row) for row in rows.mappings()]
+        await connection.execute(delete(NoticeRow))
     return [(notice.type, dict(notice.data)) for notice in found]

@@ -1,6 +1,7 @@
-"""How long messages wait beside receivers of webhooks that take nothing, and without them."""
+"""How long messages and other notices wait beside receivers of webhooks that hang, and without them."""
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,11 +11,9 @@ from contextlib import contextmanager, suppress
 
 from figures import Figure, percentile
 from messages import text
-from redis import Redis
 from testbed import Testbed, wait_until
 
 from dingrelay_producers import Client
-from dingrelay_producers.store import keys
 from dingrelay_tasks import UserSync
 
 ENDPOINTS = 10
@@ -90,12 +89,9 @@ def _add(testbed: Testbed, url: str) -> None:
 
 def _stuck(testbed: Testbed) -> int:
     """Deliveries that hang, or wait until their endpoint takes something."""
-    with Redis.from_url(testbed.redis_url) as redis:
-        kept = [
-            *redis.scan_iter(keys.webhook_waiting("*")),
-            *redis.scan_iter(keys.webhook_places("*")),
-        ]
-        return sum(redis.zcard(key) for key in kept)
+    with sqlite3.connect(testbed.database) as connection:
+        query = "select count(*) from webhook_deliveries where state = 'pending'"
+        return int(connection.execute(query).fetchone()[0])
 
 
 def _waits(testbed: Testbed, client: Client, messages: int, *, first: int) -> list[float]:

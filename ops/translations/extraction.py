@@ -42,6 +42,7 @@ SILENT = (
     "workers/dingrelay_workers/maintenance/",
     "workers/dingrelay_workers/metrics.py",
     "workers/dingrelay_workers/migrations/",
+    "workers/dingrelay_workers/webhooks/deliveries.py",
     "ops/demo/",
 )
 """Where texts are for logs, for the OpenAPI document, for DingTalk's own clients, for SQL, or for whoever

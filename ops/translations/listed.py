@@ -24,6 +24,7 @@ NOT_SENTENCES = {
     "endpoint away",
     "ends of jobs",
     "gateway listening on",
+    "given up",
     "local {key} = {value}",
     "no Sentinel names a primary {name}",
     "reset by peer",

@@ -21,7 +21,6 @@ from dingrelay_tasks import (
     person_erase,
     robot_post,
     user_sync,
-    webhook_deliver,
 )
 from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract
@@ -113,7 +112,6 @@ KINDS: Mapping[str, Kind] = {
         Kind(media_upload.MediaUpload, media_upload.run, internal=True),
         Kind(robot_post.RobotPost, robot_post.run, internal=True),
         Kind(event.Event, event.run, internal=True),
-        Kind(webhook_deliver.WebhookDeliver, webhook_deliver.run, internal=True, ephemeral=True),
         Kind(missed_events.MissedEvents, missed_events.run, internal=True),
         Kind(person_erase.PersonErase, person_erase.run, internal=True),
     )

@@ -1,4 +1,4 @@
-"""The types of notices that business applications can subscribe to (`webhook-deliver`)."""
+"""The types of notices that business applications can subscribe to."""
 
 import re
 

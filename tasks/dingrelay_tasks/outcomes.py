@@ -23,26 +23,6 @@ class Wait(Interruption):
         self.reason = reason
 
 
-class TryAgain(Interruption):
-    """An attempt failed, for a reason that may pass: run me again later.
-
-    For what is no call of DingTalk's. The body alone says for how long it is tried: the settings do not
-    end such a job.
-
-    Attributes:
-        delay: how long until then.
-        code: a short machine word, such as ``http_503``.
-        hint: what to do about it.
-    """
-
-    def __init__(self, delay: timedelta, code: str, reason: str, hint: str) -> None:
-        super().__init__(reason)
-        self.delay = delay
-        self.code = code
-        self.reason = reason
-        self.hint = hint
-
-
 class Unknown(Interruption):
     """The call left, no answer came, and the effect cannot be looked up: the job ends `unknown`.
 

@@ -14,8 +14,7 @@ import dingrelay_workers.approvals.models
 import dingrelay_workers.campaigns.models
 import dingrelay_workers.directory.models
 import dingrelay_workers.history.models
-import dingrelay_workers.outbox.models
-import dingrelay_workers.webhooks.models  # noqa: F401 - they define the tables
+import dingrelay_workers.outbox.models  # noqa: F401 - they define the tables
 import processes
 from conftest import wait_until
 from dingrelay_producers.settings import Settings, SettingsError

@@ -127,6 +127,20 @@ async def test_a_reader_that_was_overtaken_takes_nothing_back(
     assert (await old.read(9)).last is None
 
 
+async def test_an_awaited_reader_that_comes_later_missed_nothing(
+    redis: Redis, records: Records
+) -> None:
+    ids = [await end(redis, records) for _ in range(4)]
+    first = Endings(redis, "a")
+    assert await first.pass_(await first.read(2), awaited=["late"])
+    assert await first.pass_(await first.read(2), awaited=["late"])
+    late = Endings(redis, "late")
+    page = await late.read(9)
+    assert ([ending.id for ending in page.endings], page.missed) == (ids, 0)
+    assert await late.pass_(page)
+    assert await redis.xlen(keys.ENDINGS) <= 1
+
+
 async def test_readers_do_not_hinder_each_other(redis: Redis, records: Records) -> None:
     ids = [await end(redis, records) for _ in range(5)]
     slow, fast = Endings(redis, "slow"), Endings(redis, "fast")

@@ -107,7 +107,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"types": ["webhook.test"]}, "/types/0"),
     ({"apps": ["*"]}, "/apps/0"),
     ({"senders": ["a b"]}, "/senders/0"),
-    ({"kinds": ["webhook-deliver"]}, "/kinds/0"),
+    ({"kinds": ["approval-follow"]}, "/kinds/0"),
     ({"secret": "whsec_mine"}, "/secret"),
 ]
 

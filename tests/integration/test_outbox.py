@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
 from dingrelay_tasks import notice_types
@@ -15,6 +17,7 @@ from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, id_of
 from subscriptions import subscribe, taken
 
@@ -35,22 +38,47 @@ def a_notice(**fields: Any) -> Notice:
     return Notice(**{**defaults, **fields})
 
 
+async def written(connection: AsyncConnection) -> list[Notice]:
+    rows = await connection.execute(select(NoticeRow.__table__).order_by(NoticeRow.number))
+    return [Notice.of(row) for row in rows.mappings()]
+
+
 async def test_a_notice_is_read_as_it_was_written(database: Database) -> None:
     await subscribe(database)
-    written = [
+    notices = [
         a_notice(
             data={"text": "你好 \0 \ud83d", "n": [1, None]}, sender="crm", kind="message-send"
         ),
         a_notice(type="dingtalk.user_add_org", id=id_of("event", "1")),
     ]
     async with database.write("tests") as connection:
-        await outbox.write(connection, written)
+        await outbox.write(connection, notices)
     async with database.read() as connection:
-        found = await outbox.oldest(connection, 10)
-    assert [notice for _, notice in found] == written
-    async with database.write("tests") as connection:
-        await outbox.forget(connection, [found[0][0]])
-        assert await outbox.oldest(connection, 10) == found[1:]
+        assert await written(connection) == notices
+
+
+async def test_a_notice_has_a_delivery_for_each_endpoint_that_takes_it(database: Database) -> None:
+    await subscribe(database, id="drw_all")
+    await subscribe(database, id="drw_jobs", types=["job.*"])
+    await subscribe(database, id="drw_paused", state="paused", apps=["default"])
+    many = [a_notice(data={"n": number}) for number in range(1_200)]
+    for _ in range(2):  # a second time changes nothing
+        async with database.write("tests") as connection:
+            await outbox.write(connection, many)
+            await outbox.write(connection, [a_notice(type="campaign.paused", app="hr")])
+    async with database.read() as connection:
+        query = select(DeliveryRow.endpoint, NoticeRow.type, func.count()).join(
+            NoticeRow, NoticeRow.number == DeliveryRow.notice
+        )
+        rows = await connection.execute(query.group_by(DeliveryRow.endpoint, NoticeRow.type))
+        assert {tuple(row) for row in rows} == {
+            ("drw_all", "directory.user.left", 1_200),
+            ("drw_paused", "directory.user.left", 1_200),
+            ("drw_all", "campaign.paused", 2),
+        }
+        assert [notice.id for notice in await written(connection)][:1_200] == [
+            notice.id for notice in many
+        ]
 
 
 async def test_a_transaction_that_is_rolled_back_makes_no_notice(database: Database) -> None:
@@ -58,7 +86,7 @@ async def test_a_transaction_that_is_rolled_back_makes_no_notice(database: Datab
     with suppress(_Failed):
         async with database.write("tests") as connection:
             await outbox.write(connection, [a_notice()])
-            assert len(await outbox.oldest(connection, 10)) == 1
+            assert len(await written(connection)) == 1
             raise _Failed
     assert await taken(database) == []
 

@@ -41,11 +41,10 @@ from dingrelay_workers.directory.models import (
     UserRow,
 )
 from dingrelay_workers.history.models import JobRow, RecipientRow
-from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.personal_data.passes import Passes, Result
 from dingrelay_workers.personal_data.subject import NEEDED, Subject, replaced
 from dingrelay_workers.store.records import Records, Usage
-from dingrelay_workers.webhooks.models import DeliveryRow, NoticeRow
 from jobs import a_draft, claimed, enqueue
 from one_worker import one_worker
 from tables import prepare
@@ -368,12 +367,12 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     await office.put(ApprovalRow, an_approval("open", "running"))
     waiting = {"id": "e1", "name": "crm", "url": "https://a.example", "types": ["*"]}
     lists = {name: [] for name in ("apps", "senders", "kinds", "secrets")}
-    moments = {"created_at": LONG_AGO, "changed_at": LONG_AGO}
+    moments = dict.fromkeys(("created_at", "changed_at", "enabled_at"), LONG_AGO)
     endpoint = {**waiting, **lists, **moments, "state": "paused", "reason": ""}
-    await office.put(EndpointRow, {**endpoint, "position": 0})
+    await office.put(EndpointRow, endpoint)
     notice = {**a_notice({"userid": SUBJECT}), "recorded_at": now}
-    await office.put(NoticeRow, notice)
-    await office.put(OutboxRow, a_notice({"userid": SUBJECT}, type="directory.user.left"))
+    await office.put(NoticeRow, {**notice, "number": 1})
+    await office.put(DeliveryRow, {"endpoint": "e1", "notice": 1, "state": "pending"})
     run = {"app": "default", "run": "r", "scope": "everything", "opened_at": now, "calls": 0}
     await office.put(RunRow, {**run, "closed_at": None})
     await office.put(UserRow, a_person(SUBJECT))
@@ -403,24 +402,23 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     settled = int((datetime.now(UTC) - NEEDED).timestamp() * 1000)
     await office.redis.hset(keys.job(lately), "settled", str(settled))
     async with office.database.write("tests") as connection:
-        await connection.execute(update(EndpointRow).values(position=10**6))
+        await connection.execute(update(DeliveryRow).values(state="delivered"))
         await connection.execute(update(RunRow).values(closed_at=now))
         await connection.execute(update(ApprovalRow).values(state="approved", look_at=None))
-        await connection.execute(OutboxRow.__table__.delete())
     assert (await office.erase()).left == []
     assert await office.places() == set()
 
 
 async def test_a_notice_is_left_until_its_delivery_is_over(office: Office) -> None:
     lists = {name: [] for name in ("apps", "senders", "kinds", "secrets")}
-    moments = {"created_at": LONG_AGO, "changed_at": LONG_AGO}
+    moments = dict.fromkeys(("created_at", "changed_at", "enabled_at"), LONG_AGO)
     texts = {"id": "e1", "name": "crm", "url": "https://a.example", "reason": ""}
     endpoint = {**texts, **lists, **moments, "types": ["*"], "state": "enabled"}
-    await office.put(EndpointRow, {**endpoint, "position": 10**6})
+    await office.put(EndpointRow, endpoint)
     await office.put(NoticeRow, {**a_notice({"userid": SUBJECT}), "recorded_at": LONG_AGO})
     (notice,) = await office.rows(NoticeRow)
-    delivery = {"endpoint": "e1", "notice": notice["number"], "round": 0, "app": "default"}
-    await office.put(DeliveryRow, {**delivery, "job": "j", "released_at": LONG_AGO})
+    delivery = {"endpoint": "e1", "notice": notice["number"], "state": "pending"}
+    await office.put(DeliveryRow, delivery)
     assert [each.place for each in (await office.erase()).left] == ["webhooks"]
     async with office.database.write("tests") as connection:
         await connection.execute(DeliveryRow.__table__.delete())

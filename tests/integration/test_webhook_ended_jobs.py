@@ -126,7 +126,7 @@ async def test_only_what_somebody_takes_is_read(records: Records) -> None:
     assert await written(records, lambda subject: subject.type == "job.dead") == []
 
 
-@pytest.mark.parametrize("kind", ["webhook-deliver", "campaign-recall", "of-a-newer-release"])
+@pytest.mark.parametrize("kind", ["approval-follow", "campaign-recall", "of-a-newer-release"])
 async def test_jobs_of_our_own_are_no_notices(redis: Redis, kind: str) -> None:
     ending = Ending("j", kind, "default", "", "done", 1)
     assert await notices_of(redis, [ending], everything) == []

@@ -17,14 +17,13 @@ from sqlalchemy import func, select, update
 from standardwebhooks import WebhookVerificationError
 
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
-from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.scripts import run_async
-from dingrelay_producers.store.states import State
-from dingrelay_tasks.contract import LANES, ContractError
-from dingrelay_workers.outbox.models import OutboxRow
-from dingrelay_workers.webhooks import deliverer, dispatcher, gate, releases, store
-from dingrelay_workers.webhooks.models import NoticeRow
+from dingrelay_producers.settings import SettingsError
+from dingrelay_producers.store import keys
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
+from dingrelay_workers.webhooks import dispatcher, secret, store
+from dingrelay_workers.webhooks.deliverer import PLACES
+from dingrelay_workers.webhooks.endpoints import NEEDED
 from offices import Office, hurry
 from outages import OpenFleet, eventually, message
 from receivers import Receiver, a_receiver, answering, hanging, verified
@@ -96,22 +95,6 @@ async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: R
         verified(request, (await at.add(receiver.url)).secret)
 
 
-async def test_a_delivery_whose_notice_is_another_one_by_now_tells_nothing(
-    office: OpenOffice, receiver: Receiver
-) -> None:
-    """A database restored from a backup gives numbers again, and Redis has deliveries of before."""
-    at = await office()
-    await at.add(f"{receiver.url}/all", "*")
-    others = (await at.add(f"{receiver.url}/hr", "*", apps=frozenset({"hr"}))).endpoint.id
-    notices = await at.people_left(["ann"])
-    await at.arrived(receiver, notices)
-    async with at.database.read() as connection:
-        number = await connection.scalar(select(func.max(NoticeRow.number))) or 0
-    receipt = await at.resources.deliverer.deliver("job", others, number, lambda: datetime.now(UTC))
-    assert (receipt.verdict, receipt.code) == ("void", "forgotten")
-    assert list(receiver.ids) == notices
-
-
 async def test_an_endpoint_gets_what_it_chose_only(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     await at.add(f"{receiver.url}/hr", "directory.*", apps=frozenset({"hr"}))
@@ -145,24 +128,17 @@ async def test_a_receiver_that_is_down_for_an_hour_gets_everything(
     at = await office()
     async with a_receiver() as gone:
         port = int(gone.url.split(":")[2].partition("/")[0])
-    attempts = 0
-    post = at.resources.deliverer._sender.post
-
-    async def counted(*request: Any) -> Any:
-        nonlocal attempts
-        attempts += 1
-        return await post(*request)
-
-    monkeypatch.setattr(at.resources.deliverer._sender, "post", counted)
     await at.add(f"http://127.0.0.1:{port}/hook")
     ids = await at.people_left(people(300))
     await asyncio.sleep(3)
+    async with at.database.read() as connection:
+        attempts = await connection.scalar(select(func.sum(DeliveryRow.attempts)))
     # Five failures open the breaker; then one at a time tries, and the rest spends no attempt.
-    assert attempts < 40
-    assert releases.WINDOW <= await at.under_way() <= releases.WINDOW + attempts
+    assert NEEDED <= (attempts or 0) < 40
+    assert await at.under_way() == 300
     async with a_receiver(port) as receiver:
         await at.arrived(receiver, ids)
-        assert receiver.most <= gate.PLACES
+        assert receiver.most <= PLACES
 
 
 async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
@@ -177,7 +153,7 @@ async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
         return len(receiver.requests) >= 6
 
     await eventually(tried)
-    assert receiver.most <= gate.PLACES
+    assert receiver.most <= PLACES
     receiver.behaves = None
     await at.arrived(receiver, ids)
 
@@ -198,7 +174,7 @@ async def test_a_flapping_receiver_gets_everything_under_the_same_ids(
     ids = await at.people_left(people(100))
     await at.arrived(receiver, ids)
     assert set(receiver.ids) == set(ids)
-    assert receiver.most <= gate.PLACES
+    assert receiver.most <= PLACES
     bodies = {call.id: call.body for call in receiver.requests}
     for call in receiver.requests:
         assert call.body == bodies[call.id]
@@ -235,7 +211,7 @@ async def test_410_disables_at_once_and_nothing_is_lost(
         return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
 
     await eventually(disabled)
-    assert len(receiver.requests) <= gate.PLACES
+    assert len(receiver.requests) <= PLACES
     ids += await at.people_left(["later"])
     assert "410" in (await at.store.get(issued.endpoint.id)).endpoint.reason
     with pytest.raises(EndpointConflict, match="410"):
@@ -245,11 +221,11 @@ async def test_410_disables_at_once_and_nothing_is_lost(
     await at.arrived(receiver, ids)
 
 
-async def test_three_days_of_failure_disable_an_endpoint(
+async def test_an_endpoint_that_fails_for_days_is_disabled_and_loses_nothing(
     office: OpenOffice, receiver: Receiver
 ) -> None:
     # Longer than a busy machine takes until it has tried each of them.
-    at = await office(webhook_give_up=3)
+    at = await office(webhook_give_up=2)
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
     ids = await at.people_left(people(20))
@@ -261,26 +237,64 @@ async def test_three_days_of_failure_disable_an_endpoint(
     assert "accepted nothing since" in (await at.store.get(issued.endpoint.id)).endpoint.reason
     receiver.behaves = None
     await at.store.resume(issued.endpoint.id)
-    # What was tried in vain for three days is dead, and kept for a person.
-    dead = [job.decode() for job in await at.resources.redis.zrange(keys.DEAD, 0, -1)]
-    assert len(dead) <= gate.NEEDED
-    for job in dead:
-        await run_async(at.resources.redis, record.requeue(job))
     await at.arrived(receiver, ids)
 
 
-async def test_a_delivery_that_only_waited_for_its_endpoint_is_not_dead_of_age(
+@pytest.mark.parametrize("paused", [True, False])
+async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
+    office: OpenOffice, receiver: Receiver, paused: bool
+) -> None:
+    """Each notice failed long before; after the resumption each fails once more, then it is accepted."""
+    at = await office(webhook_give_up=1)
+    issued = await at.add(receiver.url)
+    receiver.behaves = answering(500)
+    ids = await at.people_left(people(4))
+
+    async def tried() -> bool:
+        return len({request.id for request in receiver.requests}) == 4
+
+    await eventually(tried)
+    if paused:
+        await at.store.pause(issued.endpoint.id)
+    await asyncio.sleep(1.5)
+    failed = set[str]()
+
+    async def once(request: web.Request) -> web.StreamResponse:
+        id_ = request.headers["webhook-id"]
+        status = 503 if id_ not in failed and id_ in ids else 204
+        failed.add(id_)
+        return web.Response(status=status)
+
+    receiver.behaves = once
+    await at.store.resume(issued.endpoint.id)
+    ids_later = await at.people_left(["later"])
+    await at.arrived(receiver, [*ids, *ids_later])
+
+
+async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
     office: OpenOffice, receiver: Receiver
 ) -> None:
-    at = await office(webhook_give_up=0.5)
+    at = await office(webhook_give_up=0.4)
     issued = await at.add(receiver.url)
-    await at.store.pause(issued.endpoint.id)
-    ids = await at.people_left(people(3))
-    await asyncio.sleep(0.8)
+
+    async def refuses_one(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=400 if b"bad" in await request.read() else 204)
+
+    receiver.behaves = refuses_one
+    (bad,) = await at.people_left(["bad"])
+
+    async def given_up() -> bool:
+        await at.people_left(["good"])
+        async with at.database.read() as connection:
+            return bool(
+                await connection.scalar(select(func.count()).where(DeliveryRow.state == "dead"))
+            )
+
+    await eventually(given_up)
+    assert (await at.store.get(issued.endpoint.id)).endpoint.state == "enabled"
     receiver.behaves = None
-    await at.store.resume(issued.endpoint.id)
-    await at.arrived(receiver, ids)
-    assert not await at.resources.redis.exists(keys.DEAD)
+    await at.store.replay(issued.endpoint.id, since=datetime.now(UTC) - timedelta(minutes=5))
+    await at.arrived(receiver, [bad])
 
 
 async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
@@ -298,7 +312,7 @@ async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
     retry_at = (await at.store.get(issued.endpoint.id)).health.retry_at
     assert retry_at
     assert timedelta(minutes=59) < retry_at - datetime.now(UTC) <= timedelta(hours=1)
-    assert len(receiver.requests) <= gate.PLACES
+    assert len(receiver.requests) <= PLACES
 
 
 async def test_ten_megabytes_are_no_answer_and_are_not_read(office: OpenOffice) -> None:
@@ -473,15 +487,11 @@ async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver
             await ask(issued.endpoint.id)
     assert await at.under_way() == 0
     receiver.behaves = None
-    jobs, known = list(at.fleet.runs), len(receiver.requests)
-
-    async def ended() -> bool:
-        states = await at.resources.records.states(jobs)
-        return all(state is None or State(state).ended for state in states)
-
-    await eventually(ended)
+    await at.add(f"{receiver.url}/other")
+    known = len(receiver.requests)
+    await at.arrived(receiver, await at.people_left(["ann"]))
     # What was under way may have been told.
-    assert len(receiver.requests) <= known + gate.PLACES
+    assert len(receiver.requests) <= known + PLACES + 1
 
 
 async def test_a_test_reports_its_result_at_once(office: OpenOffice, receiver: Receiver) -> None:
@@ -551,44 +561,6 @@ async def test_private_addresses_are_refused_when_they_are_named(
         await at.add(url)
 
 
-async def test_where_nobody_listens_nothing_grows(
-    office: OpenOffice, receiver: Receiver, redis: Redis
-) -> None:
-    at = await office()
-    issued = await at.add(receiver.url)
-    await at.store.pause(issued.endpoint.id)
-    await at.people_left(people(3))
-    await at.store.remove(issued.endpoint.id)
-    await at.fleet.done(await at.fleet.enqueue(*map(message, range(5))))
-
-    async def drained() -> bool:
-        async with at.database.read() as connection:
-            left = await connection.scalar(select(func.count()).select_from(OutboxRow))
-        return left == 0 and await redis.xlen(keys.ENDINGS) <= 1
-
-    await eventually(drained)
-
-
-async def test_deliveries_that_redis_lost_are_begun_again(
-    office: OpenOffice, receiver: Receiver, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "RECONCILE", 0.2)
-    at = await office()
-    await at.add(receiver.url)
-    receiver.behaves = answering(500)
-    ids = await at.people_left(people(30))
-
-    async def begun() -> bool:
-        return await at.under_way() == 30
-
-    await eventually(begun)
-    async for key in redis.scan_iter("dingrelay:*"):
-        if b"webhook" in key or b"job:" in key or b"endings" in key:
-            await redis.delete(key)
-    receiver.behaves = None
-    await at.arrived(receiver, ids)
-
-
 async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
     office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -617,31 +589,56 @@ async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
     assert set(receiver.ids) == {*early, *later}
 
 
-async def test_a_delivery_whose_worker_died_is_made_all_the_same(
+async def test_what_was_skipped_can_be_replayed(office: OpenOffice, receiver: Receiver) -> None:
+    at = await office()
+    endpoint = (await at.add(receiver.url)).endpoint.id
+    await at.store.pause(endpoint)
+    skipped = await at.people_left(people(5))
+    await at.store.resume(endpoint, skip=True)
+    await at.arrived(receiver, await at.people_left(["later"]))
+    assert not set(skipped) & set(receiver.ids)
+    since = datetime.now(UTC) - timedelta(hours=1)
+    assert await at.store.replay(endpoint, since=since) == 6
+    await at.arrived(receiver, skipped)
+    # An endpoint that is newer gets what others were to get.
+    newer = (await at.add(f"{receiver.url}/newer")).endpoint.id
+    assert await at.store.replay(newer, since=since) == 6
+    await at.arrived(receiver, [])
+    assert sum(request.path == "/hook/newer" for request in receiver.taken) == 6
+
+
+async def test_an_endpoint_gets_what_is_committed_right_after_it_was_added(
     office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    ids: list[str] = []
+    for number in range(30):
+        app = f"app{number}"
+        await at.add(f"{receiver.url}/{number}", apps=frozenset({app}))
+        ids += await at.people_left(["ann"], app=app)
+    await at.arrived(receiver, ids)
+
+
+async def test_an_empty_redis_costs_no_delivery(
+    office: OpenOffice, receiver: Receiver, redis: Redis
 ) -> None:
     at = await office()
     await at.add(receiver.url)
     receiver.behaves = answering(500)
-    ids = await at.people_left(["ann"])
+    ids = await at.people_left(people(30))
 
     async def begun() -> bool:
         return bool(receiver.requests)
 
     await eventually(begun)
-    job = next(iter(at.fleet.runs))
-    await at.resources.redis.hset(keys.job(job), "crashes", "9")
+    async for key in redis.scan_iter("dingrelay:*"):
+        await redis.delete(key)
     receiver.behaves = None
     await at.arrived(receiver, ids)
-    assert await at.resources.redis.hget(keys.job(job), "state") != State.DEAD.encode()
 
 
-async def test_hundreds_of_deliveries_that_hang_hold_up_no_message(
-    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window = either(20, releases.WINDOW)
-    monkeypatch.setattr(releases, "WINDOW", window)
-    at = await office(webhook_timeout=200, rules={"*": {"calls": ""}})
+async def test_endpoints_that_hang_delay_no_other(office: OpenOffice, receiver: Receiver) -> None:
+    at = await office(webhook_timeout=200)
     free = asyncio.Event()
 
     async def hangs(_: web.Request) -> web.StreamResponse:
@@ -649,46 +646,58 @@ async def test_hundreds_of_deliveries_that_hang_hold_up_no_message(
         return web.Response(status=204)
 
     receiver.behaves = hangs
-    for number in range(10):
-        await at.add(f"{receiver.url}/{number}", "directory.*")
-    ids = await at.people_left(people(window + 10))
+    hanging_ones = either(10, 40)
+    for number in range(hanging_ones):
+        await at.add(f"{receiver.url}/{number}")
+    early = await at.people_left(people(10))
 
     async def stuck() -> bool:
-        # 64 jobs at once: a quarter of them at most are deliveries.
-        return await at.under_way() == 10 * window and receiver.under_way == 16
+        return receiver.under_way == PLACES * hanging_ones
 
     await eventually(stuck)
-    drafts = await at.fleet.enqueue(
-        *(message(number, LANES[number % len(LANES)]) for number in range(1, 91))
-    )
-    await at.fleet.done(drafts)
+    async with a_receiver() as sound:
+        await at.add(sound.url)
+        ids = await at.people_left(people(20))
+
+        async def arrived() -> bool:
+            return set(ids) <= set(sound.ids)
+
+        await eventually(arrived)
     assert await stuck()
-    by_endpoint = Counter(request.path for request in receiver.requests)
-    assert max(by_endpoint.values()) <= gate.PLACES
-    assert receiver.most == 16
+    assert max(Counter(request.path for request in receiver.requests).values()) == PLACES
     free.set()
-    await at.arrived(receiver, ids)
-    assert set(receiver.ids.values()) == {10}
+    await at.arrived(receiver, [*early, *ids])
 
 
 async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
     office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliverer, "UNSIGNED", timedelta(seconds=0.1))
+    monkeypatch.setattr(dispatcher, "UNSIGNED", 0.1)
     at = await office()
     issued = await at.add(receiver.url)
-    right = at.resources.deliverer._settings
-    wrong = Settings.load(env="sandbox", webhook_key="z" * 32)
-    at.resources.deliverer._settings = wrong
+    real = secret.derive
+
+    def without_the_key(*_: object) -> bytes:
+        raise SettingsError("DINGRELAY_WEBHOOK_KEY: the key is not there")
+
+    monkeypatch.setattr(secret, "derive", without_the_key)
     ids = await at.people_left(people(3))
-
-    async def snoozed() -> bool:
-        return await at.under_way() == 3 and len(at.fleet.runs) == 3
-
-    await eventually(snoozed)
     result = await at.store.test(issued.endpoint.id, within=20)
     assert result is not None
     assert (result["verdict"], result["code"]) == ("failed", "settings")
     assert receiver.requests == []
-    at.resources.deliverer._settings = right
+    monkeypatch.setattr(secret, "derive", real)
     await at.arrived(receiver, ids)
+
+
+async def test_without_endpoints_nothing_is_kept(office: OpenOffice, redis: Redis) -> None:
+    at = await office()
+    await at.people_left(people(3))
+    await at.fleet.done(await at.fleet.enqueue(*map(message, range(5))))
+
+    async def drained() -> bool:
+        async with at.database.read() as connection:
+            left = await connection.scalar(select(func.count()).select_from(NoticeRow))
+        return left == 0 and await redis.xlen(keys.ENDINGS) <= 1
+
+    await eventually(drained)

@@ -86,7 +86,6 @@ class GatewayBackend:
             await asyncio.gather(self._migration, return_exceptions=True)
         self._migrating.shutdown(wait=False)
         await self.keys.close()
-        self.webhooks.close()
         await self._redis.aclose()
         await self._database.dispose()
 

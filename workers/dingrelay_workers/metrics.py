@@ -72,17 +72,17 @@ WEBHOOK_FAILING_SECONDS = Gauge(
 )
 WEBHOOK_DELIVERIES = Gauge(
     "dingrelay_webhook_deliveries",
-    "Deliveries that have begun and not ended, in the process that dispatches notices.",
+    "Deliveries of an endpoint that are pending, in the process that dispatches notices.",
     ["endpoint"],
 )
 WEBHOOK_LAG_SECONDS = Gauge(
     "dingrelay_webhook_lag_seconds",
-    "Age of the oldest notice that is not dispatched, in the process that does so.",
+    "Age of the oldest end of a job that is not passed on, in the process that does so.",
 )
 NOTICES_MISSED = Counter(
     "dingrelay_notices_missed_total",
-    "Notices that were lost: too many jobs ended while no worker served webhooks, or an endpoint "
-    "was away for longer than notices are kept.",
+    "Notices that were lost: too many jobs ended while no worker served webhooks, an endpoint was away "
+    "for longer than notices are kept, or refused one for days while it accepted others.",
     ["cause"],
 )
 HISTORY_WRITTEN = Counter(
@@ -378,7 +378,7 @@ WORKER_APP = Gauge("dingrelay_worker_app", "1: this process has the app in its s
 
 ENDS = ("done", "dead", "unknown")
 """Of jobs; of dead and unknown ones the first raises an alert."""
-CAUSES_MISSED = ("ends of jobs", "endpoint away")
+CAUSES_MISSED = ("ends of jobs", "endpoint away", "given up")
 """Of notices that were lost."""
 OUTCOMES = ("accepted", "left_out", "failed", "cancelled")
 """Of people of campaigns."""

@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from dingrelay_workers.directory.store import DirectoryStore
     from dingrelay_workers.personal_data.passes import Passes
     from dingrelay_workers.recipients.known_people import KnownPeople
-    from dingrelay_workers.webhooks.deliverer import Deliverer
 
 CAMPAIGN_QUEUE = "dingrelay.bulk"
 """Whoever serves it may carry campaigns on, and keep the history."""
@@ -143,7 +142,7 @@ class Resources:
             users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
         )
         self.webhook_leader = webhook_leader(
-            self.records, publisher, lambda: self.directory.database, settings
+            self.redis, publisher, lambda: self.directory.database, settings
         )
         self.history_leader = history_leader(self.redis, lambda: self.directory.database, settings)
         self.sync_leader = sync_leader(self.records, publisher, settings, self._open_retention)
@@ -220,7 +219,7 @@ class Resources:
             async with asyncio.timeout(FAREWELL):
                 await self.scheduler.stop()
                 await self.leader.stop()
-                await self.webhook_leader.stop()
+                await self.webhook_leader.close()
                 await self.history_leader.stop()
                 await self.sync_leader.stop()
                 await self.quota.close()
@@ -233,8 +232,6 @@ class Resources:
             await self._tokens.close()
         if self._session:
             await self._session.close()
-        if "deliverer" in self.__dict__:
-            await self.deliverer.close()
         if "known_people" in self.__dict__:
             await self.known_people.close()
         if "directory" in self.__dict__:
@@ -288,21 +285,6 @@ class Resources:
             settings=self.settings,
             enqueue=self.enqueue,
             wake=self.records.wake,
-        )
-
-    @cached_property
-    def deliverer(self) -> "Deliverer":
-        """Tells endpoints of webhooks."""
-        # As `directory`.
-        from dingrelay_workers.webhooks.deliverer import Deliverer  # noqa: PLC0415
-        from dingrelay_workers.webhooks.gate import Gate  # noqa: PLC0415
-
-        return Deliverer(
-            lambda: self.directory.database,
-            Gate(self.redis, timeout=self.settings.webhook_timeout),
-            self._publisher,
-            self.settings,
-            concurrency=self._concurrency,
         )
 
     @property

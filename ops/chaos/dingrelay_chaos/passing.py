@@ -18,17 +18,12 @@ FOLLOW, MISSED = "approval-follow", "missed-events"
 WAITING = (b"snoozed", b"queued")
 
 
-def resting(system: "System", redis: Redis) -> set[str]:
+def resting(redis: Redis) -> set[str]:
     """The jobs that nothing is to be waited for.
 
-    They are on the slow schedule of approvals, or are deliveries to an endpoint that was disabled, such
-    as one that has answered 410: they wait until somebody resumes it.
+    They are on the slow schedule of approvals.
     """
-    closed = system.database.rows(
-        "select job from webhook_deliveries join webhook_endpoints on id = endpoint"
-        " where state <> 'enabled'"
-    )
-    return {*_waiting(redis, FOLLOW), *(row["job"] for row in closed)}
+    return set(_waiting(redis, FOLLOW))
 
 
 def kind_of(redis: Redis, job: str) -> str:

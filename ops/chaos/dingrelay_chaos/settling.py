@@ -151,9 +151,7 @@ def _queued(system: System) -> str:
     with system.valkey.connect() as redis:
         places = [keys.SCHEDULE, keys.RUNNING, *redis.scan_iter("dingrelay:woken:*")]
         jobs = {job.decode() for place in places for job in _members(redis, place)}
-        waiting = sorted(
-            passing.kind_of(redis, job) for job in jobs - passing.resting(system, redis)
-        )
+        waiting = sorted(passing.kind_of(redis, job) for job in jobs - passing.resting(redis))
         queued: int = sum(redis.llen(f"dingrelay.{lane}") for lane in QUEUES)
         if waiting or queued:
             return f"{Counter(waiting)} wait, {queued} messages are in queues"
@@ -173,7 +171,7 @@ def _open_campaigns(system: System) -> str:
 
 
 def _undelivered_notices(system: System) -> str:
-    """Notices that are not passed on, and deliveries that are under way."""
+    """Ends of jobs that are not passed on, and deliveries that are pending."""
     if not system.subscribers.all:
         return ""
     with system.valkey.connect() as redis:
@@ -182,16 +180,11 @@ def _undelivered_notices(system: System) -> str:
         if stream and read.split(b" ")[0] != stream[0][0]:
             return "ends of jobs are not passed on"
     (row,) = system.database.rows(
-        """
-        select (select count(*) from outbox) as outbox,
-               (select count(*) from webhook_deliveries join webhook_endpoints on id = endpoint
-                where state = 'enabled') as deliveries,
-               (select count(*) from webhook_endpoints where state = 'enabled'
-                and (position < (select coalesce(max(number), 0) from notices)
-                     or replay_position < replay_until)) as behind
-        """
+        "select count(*) as deliveries from webhook_deliveries"
+        " join webhook_endpoints on webhook_endpoints.id = endpoint"
+        " where webhook_deliveries.state = 'pending' and webhook_endpoints.state = 'enabled'"
     )
-    return ", ".join(f"{count} in {name}" for name, count in row.items() if count)
+    return f"{row['deliveries']} deliveries are pending" if row["deliveries"] else ""
 
 
 _LOOKS: tuple[Callable[[System], str], ...] = (

@@ -149,7 +149,6 @@ class Subscribers:
             try:
                 return await act(store)
             finally:
-                await asyncio.to_thread(store.close)
                 await redis.aclose()
                 await database.dispose()
 

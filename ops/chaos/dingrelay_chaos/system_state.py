@@ -27,6 +27,7 @@ class SystemState:
         changes: what the directory found out about people since the first walk, and when it began to
             look (`opened_at`): one a run and person, with all that the run found out.
         endpoints: id → row.
+        given_up: endpoint → notices that it was not delivered, for which it is tried for three days.
         requests: what the receiver got.
         published: what was published to Celery: id and document.
         dead: id, kind and error of the jobs that are dead or unknown.
@@ -39,6 +40,7 @@ class SystemState:
     notices: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    given_up: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     requests: list[WebhookRequest] = field(default_factory=list[WebhookRequest])
     published: list[tuple[str, dict[str, Any]]] = field(
         default_factory=list[tuple[str, dict[str, Any]]]
@@ -55,6 +57,9 @@ class SystemState:
         for row in sql.rows("select * from approval_tasks"):
             tasks.setdefault(row["instance"], []).append(row)
         approvals = {row["instance"]: row for row in sql.rows("select * from approvals")}
+        given_up: dict[str, list[int]] = {}
+        for row in sql.rows("select * from webhook_deliveries where state = 'dead'"):
+            given_up.setdefault(row["endpoint"], []).append(row["notice"])
         return cls(
             events=system.sandbox.events(),
             approvals=approvals,
@@ -69,6 +74,7 @@ class SystemState:
                 system.walked,
             ),
             endpoints={row["id"]: row for row in sql.rows("select * from webhook_endpoints")},
+            given_up=given_up,
             requests=list(system.receiver.requests),
             published=_published(system),
             dead=_dead(system),

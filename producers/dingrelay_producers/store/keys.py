@@ -72,13 +72,6 @@ SYNCS_TTL_MS = 3_600_000
 """As WEBHOOKS_TTL_MS."""
 SYNC_MARGIN_MS = 86_400_000
 """Whoever has not seen the latest sync for a period and so long has the next one at once."""
-WEBHOOK_GATE_TTL_MS = 8 * 86_400_000
-"""Longer than an endpoint may fail; one that nobody has told anything for so long is well."""
-WEBHOOK_WAITING_TTL_MS = 86_400_000
-"""Who has waited longer has come back by itself."""
-WEBHOOK_PLACE_MS = 30_000
-"""How long a delivery has its place: the time-out of a request (15 s by default), and as much again for
-a machine that stands still. A worker that died keeps one of an endpoint's places for so long."""
 MEMBER_COUNT_TTL_MS = 3_600_000
 CELL_TTL_MS = 60_000
 """How long an app, and a Redis, is a cell's whose workers say so no more: workers that stand still for as
@@ -158,26 +151,6 @@ SYNCS = PREFIX + "syncs"
 """String: the signal of the leader of syncs, who needs none: it reads the clock. TTL: SYNCS_TTL_MS."""
 SYNC_LEADER = PREFIX + "sync-leader"
 """String: the worker that enqueues syncs on a schedule, and deletes people who left. Its lease is its TTL."""
-
-
-def webhook_gate(endpoint: str) -> str:
-    """Hash: how an endpoint of webhooks does, with its breaker. TTL: WEBHOOK_GATE_TTL_MS."""
-    return f"{PREFIX}webhook-gate:{endpoint}"
-
-
-def webhook_places(endpoint: str) -> str:
-    """Sorted set: delivery under way → until when it may be (ms). TTL: twice the longest of those."""
-    return f"{PREFIX}webhook-places:{endpoint}"
-
-
-def webhook_waiting(endpoint: str) -> str:
-    """Sorted set: delivery that waits for its endpoint → since when (ms). TTL: WEBHOOK_WAITING_TTL_MS."""
-    return f"{PREFIX}webhook-waiting:{endpoint}"
-
-
-def webhook_failed(endpoint: str) -> str:
-    """Sorted set: delivery that will be tried again → when it failed (ms). TTL: WEBHOOK_GATE_TTL_MS."""
-    return f"{PREFIX}webhook-failed:{endpoint}"
 
 
 def job(job_id: str) -> str:

@@ -29,7 +29,6 @@ from dingrelay_tasks.context.messages import (
 )
 from dingrelay_tasks.context.personal_data import Pass, PersonalData
 from dingrelay_tasks.context.robots import Robots
-from dingrelay_tasks.context.webhooks import Receipt, Webhooks
 from dingrelay_tasks.names import Json
 
 __all__ = [
@@ -61,11 +60,9 @@ __all__ = [
     "Pass",
     "PersonalData",
     "Progress",
-    "Receipt",
     "RecipientVerdict",
     "Robots",
     "SentCall",
     "TaskState",
     "Unmet",
-    "Webhooks",
 ]

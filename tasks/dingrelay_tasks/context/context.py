@@ -16,7 +16,6 @@ from dingrelay_tasks.context.media import Media
 from dingrelay_tasks.context.messages import Messages
 from dingrelay_tasks.context.personal_data import PersonalData
 from dingrelay_tasks.context.robots import Robots
-from dingrelay_tasks.context.webhooks import Webhooks
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.names import Json
 
@@ -106,11 +105,6 @@ class Context(Protocol):
     @property
     def personal_data(self) -> PersonalData:
         """Everything that is kept of people."""
-        ...
-
-    @property
-    def webhooks(self) -> Webhooks:
-        """Endpoints of webhooks."""
         ...
 
     @property

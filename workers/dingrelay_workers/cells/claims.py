@@ -32,7 +32,7 @@ MOVING = 2 * EVERY
 ELSEWHERE = 600.0
 """The same where settings say that its app is elsewhere: they are read when a worker starts, and all the
 jobs of an app that has moved away must not keep the cell busy."""
-OF_NO_APP = frozenset({"webhook-deliver", "person-erase"})
+OF_NO_APP = frozenset({"person-erase"})
 """Kinds of jobs that make no call of an app's: they belong where what they are about is."""
 
 log = get_logger("dingrelay.cells")

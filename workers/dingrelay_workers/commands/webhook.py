@@ -188,7 +188,7 @@ def replay(
     if as_json:
         print_json({"notices": count})
     else:
-        console().print(tr("up to {count} notices are delivered again", count=count), markup=False)
+        console().print(tr("{count} notices are delivered again", count=count), markup=False)
 
 
 @app.command()
@@ -240,7 +240,6 @@ async def _opened(settings: "Settings") -> "AsyncGenerator[SqlWebhookStore]":
     try:
         yield store
     finally:
-        store.close()
         await redis.aclose()
         await database.dispose()
 
@@ -325,7 +324,7 @@ def _print_status(found: "EndpointStatus") -> None:
         (
             "waiting",
             tr(
-                "up to {backlog} notices, {under_way} under way",
+                "{backlog} notices, {under_way} under way",
                 backlog=health.backlog,
                 under_way=health.under_way,
             ),

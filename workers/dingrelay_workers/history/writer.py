@@ -22,8 +22,10 @@ from dingrelay_workers.history import store
 from dingrelay_workers.history.ended_job import ended_job
 from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import HISTORY_MISSED, HISTORY_WRITTEN
+from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.ended_records import read_records
-from dingrelay_workers.outbox.endings import Ending, Endings
+from dingrelay_workers.outbox.endings import WEBHOOKS, Ending, Endings
+from dingrelay_workers.outbox.models import EndpointRow
 
 READER = "history"
 AT_ONCE = 500
@@ -69,7 +71,8 @@ class Writer(Work):
             # By this `doctor` finds out that the database was restored from a backup.
             newest = max(ending.at for ending in kept)
             await self._redis.set(keys.HISTORY_WRITTEN, newest, px=keys.ENDINGS_TTL_MS)
-        if await self._endings.pass_(page) and page.missed:
+        awaited = [WEBHOOKS] if page.last and await self._has_webhooks() else []
+        if await self._endings.pass_(page, awaited=awaited) and page.missed:
             HISTORY_MISSED.inc(page.missed)
             log.error("history_missed", jobs=page.missed)
         self._step()
@@ -88,6 +91,13 @@ class Writer(Work):
             self._database, [ended_job(record, content=content) for record in records]
         )
         HISTORY_WRITTEN.inc(len(records))
+
+    async def _has_webhooks(self) -> bool:
+        """Whether endpoints hear of ends: on a new Redis their worker may come later."""
+        if not self._ready and not await self._database.has(EndpointRow):
+            return False
+        async with self._database.read() as connection:
+            return await outbox.has_readers(connection)
 
     async def _purge(self) -> None:
         if not self._ready or time.monotonic() < self._purge_at:

@@ -19,9 +19,7 @@ from dingrelay_tasks.context import (
     Media,
     Messages,
     PersonalData,
-    Receipt,
     Robots,
-    Webhooks,
 )
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.outcomes import Refused
@@ -125,11 +123,6 @@ class JobContext:
         return self._resources.personal_data
 
     @property
-    def webhooks(self) -> Webhooks:
-        """Endpoints of webhooks."""
-        return JobWebhooks(self._claim, self._resources, self.now)
-
-    @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk, through the configured generation of its API."""
         v1 = self._resources.settings.contacts_api == "v1"
@@ -195,23 +188,6 @@ class JobContext:
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""
         await self._resources.records.wake(job_id)
-
-
-class JobWebhooks:
-    """`dingrelay_tasks.context.Webhooks` for one job."""
-
-    def __init__(self, claim: Claim, resources: Resources, now: Callable[[], datetime]) -> None:
-        self._job_id = claim.id
-        self._deliverer = resources.deliverer
-        self._now = now
-
-    async def deliver(self, endpoint: str, notice: int) -> Receipt:
-        """Tell an endpoint of a notice, once."""
-        return await self._deliverer.deliver(self._job_id, endpoint, notice, self._now)
-
-    async def test(self, endpoint: str) -> Receipt:
-        """Tell an endpoint of nothing, to see whether it listens."""
-        return await self._deliverer.test(self._job_id, endpoint, self._now)
 
 
 class JobRobots:

@@ -13,7 +13,7 @@ from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.outcomes import Duplicate, Refused, TryAgain, Unknown, Wait, Withdrawn
+from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
 from dingrelay_workers.calls.batch import BatchSplit
 from dingrelay_workers.calls.intent_log import Cancelled, Expired
 from dingrelay_workers.cells.claims import NotServed
@@ -155,14 +155,6 @@ def _ended_by_body(error: Exception) -> Outcome | None:
             return _dead("contract", error.field, str(error), hint)
         case Wait():
             return Outcome(State.SNOOZED, reason=error.reason, delay=error.delay.total_seconds())
-        case TryAgain():
-            return Outcome(
-                State.RETRYING,
-                reason=error.reason,
-                delay=error.delay.total_seconds(),
-                attempts=1,
-                error=_job_error("transient", error.code, error.reason, error.hint),
-            )
         case Refused():
             return _dead("refused", error.code, error.reason, error.hint)
         case Unknown():

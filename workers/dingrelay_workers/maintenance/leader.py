@@ -68,6 +68,9 @@ class Work(ABC):
     async def tick(self) -> float | None:
         """Do some of it; seconds until the next time, None if there is nothing to do."""
 
+    async def close(self) -> None:  # noqa: B027 - most have nothing to end
+        """End what goes on between turns; the worker stops."""
+
     def _step(self) -> None:
         """It comes on: the lease is kept."""
         self.stepped = time.monotonic()
@@ -170,6 +173,12 @@ class Leader:
             return LOOK
         self._ask_at = 0.0
         return pause
+
+    async def close(self) -> None:
+        """End the work, and let another worker lead at once."""
+        if self._work is not None:
+            await self._work.close()
+        await self.stop()
 
     async def stop(self) -> None:
         """Let another worker lead at once."""

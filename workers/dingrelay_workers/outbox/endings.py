@@ -14,6 +14,9 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script, run_async
 
+WEBHOOKS = "webhooks"
+"""The reader whose notices come from it."""
+
 _READ = Script.load("dingrelay_workers.outbox", "read_endings")
 _PASS = Script.load("dingrelay_workers.outbox", "pass_endings")
 
@@ -72,13 +75,18 @@ class Endings:
         last = (entries[-1][0].decode(), before + len(entries)) if entries else None
         return Page([_ending(fields) for _, fields in entries], missed, mark.decode(), last)
 
-    async def pass_(self, page: Page) -> bool:
-        """What is on the page need not come again; False: somebody else has passed it, or more."""
+    async def pass_(self, page: Page, *, awaited: Sequence[str] = ()) -> bool:
+        """What is on the page need not come again; False: somebody else has passed it, or more.
+
+        Args:
+            page: as it was read.
+            awaited: readers that the entries stay for even if they have not read anything yet.
+        """
         if page.last is None:
             return True
         call = _PASS.call(
             [keys.ENDINGS, keys.ENDINGS_READ],
-            [self._reader, page.mark, *page.last, keys.ENDINGS_TTL_MS],
+            [self._reader, page.mark, *page.last, keys.ENDINGS_TTL_MS, *awaited],
         )
         return bool(await run_async(self._redis, call))
 

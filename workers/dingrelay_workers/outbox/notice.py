@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from sqlalchemy import RowMapping
 
+from dingrelay_producers.gateway.backend.webhooks import Subject
 from dingrelay_producers.tracing import spans
 
 _NAMESPACE = uuid.UUID("3a0b1f57-58a4-4f3c-9b43-0a4b0f0a7c52")
@@ -54,6 +55,11 @@ class Notice:
     def of(cls, row: RowMapping) -> Self:
         """The notice that a row of SQL holds."""
         return cls(**{name: row[name] for name in cls.__slots__})
+
+    @property
+    def subject(self) -> Subject:
+        """What an endpoint chooses by."""
+        return Subject(self.type, self.app, self.sender, self.kind)
 
     def columns(self) -> dict[str, Any]:
         """What a row of SQL holds of it."""

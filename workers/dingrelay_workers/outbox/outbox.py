@@ -1,35 +1,37 @@
-"""The outbox: notices that are written in one transaction with the change that they tell of.
+"""Notices and their deliveries, written in one transaction with the change that they report.
 
-Either both are committed or neither is. So after any crash a subscriber hears of everything at
-least once: the relay passes a notice on before it deletes it here.
-
-Where no endpoint exists at all, nothing is written: a walk over a hundred thousand people would
-otherwise leave as many rows for nobody. One that is added while a change is under way may or may
-not hear of it; it hears of all that begins later.
+Either all are committed or none is, and which endpoints take a notice is read in that transaction, too.
+So after any crash a subscriber hears of everything at least once, and an endpoint gets whatever is
+committed after it was added. What no endpoint takes is not written: a walk over a hundred thousand
+people would leave as many rows for nothing.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import delete, exists, insert, select
+from sqlalchemy import RowMapping, exists, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.gateway.backend.webhooks import Subject, Subscription
 from dingrelay_tasks import notice_types
 from dingrelay_workers.database.database import chunks
-from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
 
 
 async def has_readers(connection: AsyncConnection) -> bool:
-    """Whether anybody is to hear of anything."""
+    """Whether there is any endpoint."""
     return bool(await connection.scalar(select(exists(select(EndpointRow.id)))))
 
 
 async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
-    """Tell subscribers of what this transaction changes, once it is committed.
+    """Report what this transaction changes, once it is committed.
 
     Args:
         connection: of the transaction, which must be the one that makes the change.
-        notices: in the order in which things happened.
+        notices: in the order in which things happened. One that is there already stays as it is.
 
     Raises:
         ValueError: one is of a type that there is not.
@@ -37,21 +39,49 @@ async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
     for notice in notices:
         if not notice_types.is_type(notice.type):
             raise ValueError(f"no type of notices: {notice.type[:64]!r}")
-    if not notices or not await has_readers(connection):
+    if not notices:
         return
-    for some in chunks(notices):
-        await connection.execute(insert(OutboxRow), [notice.columns() for notice in some])
+    rows = (await connection.execute(select(EndpointRow.__table__))).mappings().all()
+    known = [(row["id"], subscription(row)) for row in rows]
+    takers: dict[Subject, list[str]] = {}
+    wanted: dict[str, Notice] = {}
+    for notice in notices:
+        subject = notice.subject
+        if subject not in takers:
+            takers[subject] = [id_ for id_, endpoint in known if endpoint.takes(subject)]
+        if takers[subject]:
+            wanted.setdefault(notice.id, notice)
+    for some in chunks(wanted.values()):
+        numbers = await record(connection, some)
+        deliveries = [
+            {"endpoint": endpoint, "notice": numbers[notice.id], "state": "pending"}
+            for notice in some
+            if notice.id in numbers
+            for endpoint in takers[notice.subject]
+        ]
+        for part in chunks(deliveries):
+            await connection.execute(insert(DeliveryRow), part)
 
 
-async def oldest(connection: AsyncConnection, most: int) -> list[tuple[int, Notice]]:
-    """The notices that were written first, each with its number."""
-    rows = await connection.execute(
-        select(OutboxRow.__table__).order_by(OutboxRow.number).limit(most)
+async def record(connection: AsyncConnection, notices: Sequence[Notice]) -> dict[str, int]:
+    """Keep notices; id → number of those that were not there yet."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(NoticeRow).on_conflict_do_nothing()
+    now = datetime.now(UTC)
+    found = await connection.execute(
+        statement.returning(NoticeRow.id, NoticeRow.number),
+        [{**notice.columns(), "recorded_at": now} for notice in notices],
     )
-    return [(row["number"], Notice.of(row)) for row in rows.mappings()]
+    return {row.id: row.number for row in found}
 
 
-async def forget(connection: AsyncConnection, numbers: Sequence[int]) -> None:
-    """These have been passed on."""
-    for some in chunks(numbers):
-        await connection.execute(delete(OutboxRow).where(OutboxRow.number.in_(some)))
+def subscription(row: RowMapping | dict[str, Any]) -> Subscription:
+    """What the endpoint of a row takes."""
+    return Subscription(
+        name=row["name"],
+        url=row["url"],
+        types=tuple(row["types"]),
+        apps=frozenset(row["apps"]),
+        senders=frozenset(row["senders"]),
+        kinds=frozenset(row["kinds"]),
+    )

@@ -9,26 +9,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_workers.database.database import Database, chunks
-from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
 from dingrelay_workers.webhooks.endpoints import WRITER
-from dingrelay_workers.webhooks.models import DeliveryRow, NoticeRow
 
 _NAMES = {"userid": "name", "originator": "title"}
 """Who a notice is about → the field that spells their name."""
 
 
 async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
-    """Every notice that names them, passed on or not."""
-    found: list[dict[str, Any]] = []
-    for table in (OutboxRow, NoticeRow):
-        columns = (table.id, table.type, table.app, table.sender, table.at, table.data)
-        query = select(*columns).where(
-            subject.named_in(table.data) | (table.sender == subject.user)
-        )
-        rows = await connection.execute(subject.among(query, table.app).order_by(table.number))
-        found += [dict(row) for row in rows.mappings() if _names(row, subject)]
-    return found
+    """Every notice that names them."""
+    table = NoticeRow
+    columns = (table.id, table.type, table.app, table.sender, table.at, table.data)
+    query = select(*columns).where(subject.named_in(table.data) | (table.sender == subject.user))
+    rows = await connection.execute(subject.among(query, table.app).order_by(table.number))
+    return [dict(row) for row in rows.mappings() if _names(row, subject)]
 
 
 async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Erased:
@@ -41,11 +36,12 @@ async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Era
     """
     erased = Erased()
     async with database.read() as connection:
-        for row in await _before(connection, OutboxRow, erasing):
-            reason = "the notice is not passed on yet"
-            left = Remaining(place="webhooks", id=row["id"], reason=reason, until=None)
-            erased.left.append(left)
-        numbers = [row["number"] for row in await _before(connection, NoticeRow, erasing)]
+        query = select(NoticeRow.number, NoticeRow.sender, NoticeRow.data).where(
+            NoticeRow.at <= erasing.since,
+            erasing.named_in(NoticeRow.data) | (NoticeRow.sender == erasing.user),
+        )
+        rows = await connection.execute(erasing.among(query, NoticeRow.app))
+        numbers = [row["number"] for row in rows.mappings() if _names(row, erasing)]
     for some in chunks(numbers):
         # As whoever passes notices on: none is begun to be sent meanwhile.
         async with database.write(WRITER) as connection:
@@ -53,18 +49,6 @@ async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Era
             for row in (await connection.execute(query)).mappings().all():
                 await _erase_one(connection, row, erasing, erased, kept)
     return erased
-
-
-async def _before(
-    connection: AsyncConnection, table: type[OutboxRow] | type[NoticeRow], erasing: Erasing
-) -> list[Any]:
-    """The notices of what happened before that name the person."""
-    query = select(table.number, table.id, table.sender, table.data).where(
-        table.at <= erasing.since,
-        erasing.named_in(table.data) | (table.sender == erasing.user),
-    )
-    rows = await connection.execute(erasing.among(query, table.app))
-    return [row for row in rows.mappings() if _names(row, erasing)]
 
 
 async def _erase_one(
@@ -93,19 +77,12 @@ def _names(row: Any, subject: Subject) -> bool:
 
 async def _is_awaited(connection: AsyncConnection, number: int) -> bool:
     """Whether some endpoint may still get a notice: what it gets must not change."""
-    under_way = select(DeliveryRow.job).where(DeliveryRow.notice == number).limit(1)
-    behind = (
-        select(EndpointRow.id)
-        .where(
-            (EndpointRow.position < number)
-            | ((EndpointRow.replay_position < number) & (EndpointRow.replay_until >= number))
-        )
-        .limit(1)
+    query = (
+        select(DeliveryRow.endpoint)
+        .join(EndpointRow, EndpointRow.id == DeliveryRow.endpoint)
+        .where(DeliveryRow.notice == number, DeliveryRow.state.in_(("pending", "test")))
     )
-    for query in (under_way, behind):
-        if await connection.scalar(query) is not None:
-            return True
-    return False
+    return await connection.scalar(query.limit(1)) is not None
 
 
 def _without(data: Mapping[str, Any], erasing: Erasing) -> dict[str, Any]:

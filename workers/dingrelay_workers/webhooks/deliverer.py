@@ -1,229 +1,179 @@
-"""Carries out one delivery: its endpoint, a place at its gate, the notice, the request.
-
-It is `dingrelay_tasks.context.Webhooks` for a worker; each job has it with its own id.
-"""
+"""The requests to endpoints that the leader has under way, each endpoint's apart from the others'."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
-
-from structlog.stdlib import get_logger
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import trace_context
-from dingrelay_tasks import notice_types
-from dingrelay_tasks.context import Receipt
-from dingrelay_tasks.outcomes import Wait
-from dingrelay_workers.database.database import Database
-from dingrelay_workers.metrics import (
-    WEBHOOK_BREAKERS,
-    WEBHOOK_SECONDS,
-    WEBHOOKS,
-    webhook_code,
-)
-from dingrelay_workers.outbox.notice import Notice, id_of
-from dingrelay_workers.webhooks import document, endpoints, notices
+from dingrelay_workers.metrics import WEBHOOK_SECONDS, WEBHOOKS, webhook_code
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks import document
+from dingrelay_workers.webhooks.deliveries import Delivery, Outcome
 from dingrelay_workers.webhooks.delivery_span import delivered, delivering
-from dingrelay_workers.webhooks.gate import Gate
-from dingrelay_workers.webhooks.http import Sender
-from dingrelay_workers.webhooks.stored_endpoint import StoredEndpoint
+from dingrelay_workers.webhooks.endpoints import StoredEndpoint
+from dingrelay_workers.webhooks.http import Receipt, Sender
 
-LIVES = 5.0
-"""Seconds for which an endpoint is not read again: how long one that was paused is told still."""
-WAIT = timedelta(hours=1)
-"""Who waits for its endpoint is woken when that is free. Should that be missed, it looks by itself."""
-UNSIGNED = timedelta(minutes=1)
-"""Before another try where the key is missing from which secrets are made."""
-SHARE = 4
-"""A worker does not use more than this part of its places for deliveries: twenty endpoints that hang
-would take all of them otherwise, and DingTalk's traffic with them."""
-GONE = "http_410"
-"""By which an endpoint says that it wants no more, ever."""
-CLOSED = timedelta(days=1)
-"""For which an endpoint's gate is closed then: until it is resumed, which opens the gate."""
+PLACES = 4
+"""Requests to one endpoint at once."""
+CROWDED = 300
+"""Requests at once beyond which an endpoint has one place only. One it has always, so however many
+others hang, it gets its notices; and 500 endpoints open 800 sockets at most."""
+AHEAD = 0.25
+"""Seconds of an endpoint's work that are claimed at once: a turn of the leader."""
+MOST = 50
+"""Deliveries of one endpoint that are claimed at most."""
+MARGIN = timedelta(seconds=15)
+"""For which a claim lasts longer than a request: so long it may wait for a place, and for the commit."""
 
-REMOVED = Receipt("void", "removed", "the endpoint was removed")
+_CELERY_IDS = uuid.UUID("f1d26a3e-8c39-4dd2-9f0a-4d6c5a6d1a0b")
 
-log = get_logger("dingrelay.webhooks")
+
+class Work(NamedTuple):
+    """A claimed delivery and what it sends."""
+
+    delivery: Delivery
+    notice: Notice
+    endpoint: StoredEndpoint
+    secrets: Sequence[bytes]
+    began_by: float
+    """Moment of the monotonic clock by which it must begin, or its claim would end before its request."""
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One endpoint's work.
+
+    Attributes:
+        seconds: what a request takes; the time-out until one has been accepted.
+    """
+
+    seconds: float
+    queue: deque[Work] = field(default_factory=deque[Work])
+    tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
 
 class Deliverer:
-    """Deliveries of one worker process.
+    """Requests of one process.
 
     Args:
-        database: with endpoints and notices.
-        gate: before each endpoint.
-        publisher: publishes wake-ups, and the tasks of ``celery://`` endpoints.
-        settings: the keys of the secrets, and how long a request may take.
-        concurrency: how many jobs the process runs at once.
+        publisher: publishes the tasks of ``celery://`` endpoints.
+        settings: how long a request may take, and what may be reached.
+
+    Attributes:
+        outcomes: what requests came to, until the leader has written it down.
     """
 
-    def __init__(
-        self,
-        database: Callable[[], Database],
-        gate: Gate,
-        publisher: Publisher,
-        settings: Settings,
-        *,
-        concurrency: int,
-    ) -> None:
-        self._database = database
-        self._gate = gate
+    def __init__(self, publisher: Publisher, settings: Settings) -> None:
         self._publisher = publisher
-        self._settings = settings
         self._sender = Sender(settings)
-        self._most = max(1, concurrency // SHARE)
-        self._under_way = 0
-        self._endpoints: dict[str, tuple[float, StoredEndpoint | None]] = {}
+        self._timeout = settings.webhook_timeout
+        self._flows: dict[str, _Flow] = {}
+        self.outcomes: list[Outcome] = []
 
-    async def close(self) -> None:
-        """Close the connections to endpoints."""
+    def room(self, endpoint: str, *, probing: bool) -> int:
+        """How many more deliveries of an endpoint may be claimed; one at a time while it is `probing`."""
+        flow = self._flows.get(endpoint)
+        if flow is None:
+            return 1 if probing else PLACES
+        ahead = 1 if probing else max(PLACES, min(MOST, int(PLACES * AHEAD / flow.seconds)))
+        return max(0, ahead - len(flow.queue) - len(flow.tasks))
+
+    def begin(self, works: Sequence[Work]) -> None:
+        """Make the requests, as places are free."""
+        for work in works:
+            # A test waits for nothing.
+            flow = f"{work.endpoint.id} {work.delivery.state}".removesuffix(" pending")
+            self._flows.setdefault(flow, _Flow(self._timeout)).queue.append(work)
+            self._fill(flow)
+
+    def give_back(self) -> None:
+        """Begin nothing more: the claims of what has not begun are given up."""
+        for flow in self._flows.values():
+            self._empty(flow)
+
+    async def close(self, within: float) -> None:
+        """Wait a moment for what is under way, and cancel the rest, which is given back."""
+        self.give_back()
+        tasks = [task for flow in self._flows.values() for task in flow.tasks]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=within)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._sender.close()
 
-    async def deliver(
-        self, job_id: str, endpoint_id: str, number: int, now: Callable[[], datetime]
-    ) -> Receipt:
-        """Tell an endpoint of a notice, if it is to be told and may be now.
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way, or not written down."""
+        return bool(self.outcomes or self._under_way)
 
-        Args:
-            job_id: of the delivery.
-            endpoint_id: the endpoint to tell.
-            number: of the notice.
-            now: Redis's time.
+    @property
+    def _under_way(self) -> int:
+        return sum(len(flow.tasks) for flow in self._flows.values())
 
-        Raises:
-            Wait: it may not be told now.
-        """
-        endpoint = await self._endpoint(endpoint_id)
-        if endpoint is None:
-            return REMOVED
-        if number <= endpoint.skipped:
-            return Receipt("void", "skipped", "it was skipped when the endpoint was resumed")
-        secrets = self._secrets(endpoint, now())
-        if not await self._enter(endpoint, job_id):
-            return REMOVED
-        async with self._place(endpoint, job_id) as leave:
-            async with self._database().read() as connection:
-                notice = await notices.find(connection, number)
-            # A database that was restored from a backup gives the same numbers to other notices.
-            if notice is None or not endpoint.endpoint.takes(notices.subject(notice)):
-                return Receipt("void", "forgotten", "the notice is not kept any more")
-            receipt = await self._request(endpoint, notice, job_id, now(), secrets)
-            if receipt.code == GONE:  # nobody else may try while that is being written down
-                receipt = replace(receipt, retry_after=CLOSED)
-            if await leave(receipt):
-                WEBHOOK_BREAKERS.inc()
-                log.warning("webhook_breaker_opened", endpoint=endpoint.id, code=receipt.code)
-        if receipt.code == GONE:
-            await endpoints.disable(self._database(), endpoint, "it answered 410, gone")
-            self._endpoints.pop(endpoint.id, None)
-        return receipt
+    def _fill(self, name: str) -> None:
+        flow = self._flows[name]
+        while flow.queue and len(flow.tasks) < (PLACES if self._under_way < CROWDED else 1):
+            task = asyncio.create_task(self._run(name, flow, flow.queue.popleft()))
+            flow.tasks.add(task)
+        if not flow.tasks and not flow.queue and flow.seconds >= self._timeout:
+            del self._flows[name]
 
-    async def test(self, job_id: str, endpoint_id: str, now: Callable[[], datetime]) -> Receipt:
-        """Tell an endpoint of nothing, whatever state it is in."""
-        self._endpoints.pop(endpoint_id, None)
-        endpoint = await self._endpoint(endpoint_id)
-        if endpoint is None:
-            return REMOVED
-        at = now()
-        notice = Notice(
-            type=notice_types.TEST,
-            app="default",
-            at=at,
-            data={"endpoint": endpoint.id},
-            id=id_of("test", job_id),
-        )
-        try:
-            secrets = endpoint.secrets(self._settings.webhook_keys, at)
-        except SettingsError as error:
-            return Receipt("failed", "settings", str(error))
-        return await self._request(endpoint, notice, job_id, at, secrets)
+    def _empty(self, flow: _Flow) -> None:
+        self.outcomes += [Outcome(work.delivery, None) for work in flow.queue]
+        flow.queue.clear()
 
-    async def _enter(self, endpoint: StoredEndpoint, job_id: str) -> bool:
-        """Take one of the endpoint's places, and of this process's; False: the endpoint is removed.
-
-        Raises:
-            Wait: none is to be had.
-        """
-        full = self._under_way >= self._most
-        entered = await self._gate.enter(
-            endpoint.id, job_id, must_wait=full or not endpoint.enabled
-        )
-        if entered is False:
-            raise Wait(WAIT, _reason(endpoint, full=full))
-        return entered is True
-
-    @asynccontextmanager
-    async def _place(
-        self, endpoint: StoredEndpoint, job_id: str
-    ) -> AsyncGenerator[Callable[[Receipt], Awaitable[bool]], None]:
-        """The place that was taken; the function gives it back, and tells what came of it."""
-        self._under_way += 1
-        left = False
-
-        async def leave(receipt: Receipt | None) -> bool:
-            nonlocal left
-            left = True
-            gate_left = await self._gate.leave(endpoint.id, job_id, receipt)
-            await self._wake(gate_left.wakeups)
-            return gate_left.opened
-
-        try:
-            yield leave
-        finally:
-            self._under_way -= 1
-            if not left:
-                await leave(None)
-
-    def _secrets(self, endpoint: StoredEndpoint, at: datetime) -> Sequence[bytes]:
-        """What signs now.
-
-        Raises:
-            Wait: that can't be told here. It is a slip of whoever runs this, and costs no notice.
-        """
-        try:
-            return endpoint.secrets(self._settings.webhook_keys, at)
-        except SettingsError as error:
-            log.error("webhook_unsigned", endpoint=endpoint.id, reason=str(error))  # noqa: TRY400
-            raise Wait(UNSIGNED, str(error)) from None
-
-    async def _request(
-        self,
-        endpoint: StoredEndpoint,
-        notice: Notice,
-        job_id: str,
-        at: datetime,
-        secrets: Sequence[bytes],
-    ) -> Receipt:
+    async def _run(self, name: str, flow: _Flow, work: Work) -> None:
+        receipt: Receipt | None = None
         began = time.monotonic()
-        target = celery_target(endpoint.endpoint.url)
-        with delivering(endpoint, notice) as span:
+        try:
+            if began <= work.began_by:
+                receipt = await self._request(work)
+        finally:
+            self.outcomes.append(Outcome(work.delivery, receipt))
+            if receipt is None or receipt.verdict == "failed":
+                # The next turn decides whether others are to be tried.
+                flow.seconds = self._timeout
+                self._empty(flow)
+            else:
+                flow.seconds = max(time.monotonic() - began, 0.001)
+            task = asyncio.current_task()
+            assert task
+            flow.tasks.discard(task)
+            self._fill(name)
+
+    async def _request(self, work: Work) -> Receipt:
+        began = time.monotonic()
+        notice, url = work.notice, work.endpoint.endpoint.url
+        target = celery_target(url)
+        with delivering(work.endpoint, notice) as span:
             trace = trace_context.headers(span.trace)
             if target is not None:
-                receipt = await self._publish(*target, notice, job_id, trace)
+                receipt = await self._publish(*target, work, trace)
             else:
                 content = document.body(notice)
-                headers = {**document.headers(notice, content, at, secrets), **trace}
-                receipt = await self._sender.post(endpoint.endpoint.url, content, headers)
+                headers = document.headers(notice, content, datetime.now(UTC), work.secrets)
+                receipt = await self._sender.post(url, content, {**headers, **trace})
             delivered(span, receipt)
         WEBHOOKS.labels(receipt.verdict, webhook_code(receipt.code)).inc()
         WEBHOOK_SECONDS.observe(time.monotonic() - began)
         return receipt
 
     async def _publish(
-        self, queue: str, task: str, notice: Notice, job_id: str, headers: Mapping[str, str]
+        self, queue: str, task: str, work: Work, headers: Mapping[str, str]
     ) -> Receipt:
         """Publish a task of an application's; it comes again if its answer was lost."""
         arguments: dict[str, Any] = {
-            "webhook_id": notice.id,
-            "document": document.document(notice),
+            "webhook_id": work.notice.id,
+            "document": document.document(work.notice),
         }
         try:
             await asyncio.to_thread(
@@ -231,33 +181,10 @@ class Deliverer:
                 task,
                 arguments,
                 queue=queue,
-                task_id=job_id,
+                task_id=str(uuid.uuid5(_CELERY_IDS, f"{work.endpoint.id} {work.notice.id}")),
                 headers=headers,
             )
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
             reason = f"the broker did not take the task ({type(error).__name__})"
             return Receipt("failed", "broker", reason)
         return Receipt("taken", "published", "the broker took the task")
-
-    async def _wake(self, wakeups: Sequence[Wakeup]) -> None:
-        if wakeups:
-            await asyncio.to_thread(self._publisher.publish, wakeups)
-
-    async def _endpoint(self, endpoint_id: str) -> StoredEndpoint | None:
-        """The endpoint as it was within the last seconds; None if there is none."""
-        read_at, known = self._endpoints.get(endpoint_id, (-LIVES, None))
-        if time.monotonic() - read_at < LIVES:
-            return known
-        read_at = time.monotonic()
-        async with self._database().read() as connection:
-            found = await endpoints.find(connection, endpoint_id)
-        self._endpoints[endpoint_id] = (read_at, found)
-        return found
-
-
-def _reason(endpoint: StoredEndpoint, *, full: bool) -> str:
-    if not endpoint.enabled:
-        return f"the endpoint is {endpoint.endpoint.state}"
-    if full:
-        return "the worker has its maximum of deliveries under way"
-    return "the endpoint has its maximum of deliveries under way, or is failing"

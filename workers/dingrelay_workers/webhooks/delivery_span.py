@@ -1,7 +1,7 @@
 """The span of telling an endpoint of a notice.
 
-It belongs to the trace in which that happened, which the receiver carries on, and links the run of the
-delivery's job: one trace leads from who asked for a job to who hears of its end.
+It belongs to the trace in which that happened, which the receiver carries on: one trace leads from who
+asked for a job to who hears of its end.
 """
 
 from collections.abc import Generator
@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes, Span
-from dingrelay_tasks.context import Receipt
 from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.webhooks.stored_endpoint import StoredEndpoint
+from dingrelay_workers.webhooks.endpoints import StoredEndpoint
+from dingrelay_workers.webhooks.http import Receipt
 
 
 @contextmanager
@@ -23,18 +23,13 @@ def delivering(endpoint: StoredEndpoint, notice: Notice) -> Generator[Span]:
     Without OpenTelemetry that is the notice's own, handed on as it came.
     """
     by_http = celery_target(endpoint.endpoint.url) is None
-    run = spans.current()
-    elsewhere = bool(notice.trace) and notice.trace != run
     with spans.span(
         "POST webhook" if by_http else f"send {notice.type}",
         "CLIENT" if by_http else "PRODUCER",
-        parent=notice.trace if elsewhere else None,
-        links=[run] if elsewhere else [],
+        parent=notice.trace or None,
         attributes=lambda: _attributes(endpoint, notice, by_http=by_http),
     ) as span:
         yield span
-    if elsewhere:
-        spans.link(span.trace)
 
 
 def delivered(span: Span, receipt: Receipt) -> None:

@@ -1,81 +1,73 @@
-"""Passes notices on to endpoints: from outbox and stream into SQL, and from there into deliveries.
+"""Carries notices to endpoints: the turns of the leader.
 
-At least once, whatever dies and whenever:
+A turn is one transaction: ends of jobs from their stream become notices and deliveries, what requests
+came to is written down, and deliveries that are due are claimed. At least once, whatever dies and when:
 
-* Notices of the outbox are recorded and deleted from it in one transaction. Those of the stream of
-  ended jobs are recorded, that is committed, and then the stream is passed: a crash between the two
-  has them recorded once more, under the same ids, which changes nothing.
-* An endpoint's position and the rows of its new deliveries are committed together, and then their
-  jobs are enqueued. A crash between the two leaves rows without jobs: whoever takes the lease looks
-  at all rows, and enqueues what has no record, under the same ids.
-* A delivery's row goes once its job has ended, which the stream tells, too; its record goes after
-  that is committed. A job that Redis lost is found without a record and enqueued again, so its
-  notice may be sent twice, with the same id, and is never sent less than once.
-* What Redis is told (enqueue, forget) names the lease, and is refused to an older leader. Where an
-  older one still writes to SQL, both go by what they read under the writer's lock.
-* The database away: nothing is passed on; the stream waits, up to its bound.
-
-Redis holds a window of each endpoint's deliveries, however far behind it is.
+* Notices of jobs that ended are committed, and then the stream is passed: a crash between the two
+  reads them once more, under the same ids, which changes nothing.
+* A claim ends by itself. What a worker had under way when it died is sent again, with the same id.
+* What came of a request is kept until it is committed, also while the database is away or another
+  worker leads: that a notice was accepted stays true.
 """
 
+import asyncio
+import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
 
+from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.record import Draft
-from dingrelay_producers.store.states import State
-from dingrelay_tasks.webhook_deliver import WebhookDeliver
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import (
     NOTICES_MISSED,
+    WEBHOOK_BREAKERS,
     WEBHOOK_DELIVERIES,
+    WEBHOOK_ENDPOINTS_DISABLED,
     WEBHOOK_FAILING_SECONDS,
     WEBHOOK_LAG_SECONDS,
 )
 from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.endings import Ending, Endings, Page
+from dingrelay_workers.outbox.endings import WEBHOOKS, Endings, Page
+from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.store.records import Records
-from dingrelay_workers.webhooks import endpoints, notices, releases
-from dingrelay_workers.webhooks.ended_jobs import Wanted, notices_of
-from dingrelay_workers.webhooks.endpoints import WRITER
-from dingrelay_workers.webhooks.gate import Gate, Health
-from dingrelay_workers.webhooks.models import NoticeRow
-from dingrelay_workers.webhooks.queue import DeliveryQueue, draft
-from dingrelay_workers.webhooks.releases import Released
-from dingrelay_workers.webhooks.stored_endpoint import StoredEndpoint
+from dingrelay_workers.webhooks import deliverer, deliveries, endpoints
+from dingrelay_workers.webhooks.deliverer import Deliverer
+from dingrelay_workers.webhooks.deliveries import Delivery, Outcome, Settled
+from dingrelay_workers.webhooks.ended_jobs import notices_of
+from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
+from dingrelay_workers.webhooks.http import Receipt
 
-READER = "webhooks"
-"""Its name among the readers of ended jobs."""
 AT_ONCE = 500
-"""Notices that one turn passes on."""
-
-BUSY, IDLE = 0.05, 0.5
-"""Seconds between turns, while there is something to pass on and otherwise."""
-BEAT = 1.0
-"""Seconds between two looks at the gates."""
-RECONCILE = 60.0
-"""Seconds between two looks at all that is under way: a job that Redis lost is missed so long."""
+"""Ends of jobs, and deliveries, of one turn."""
+BUSY, IDLE = 0.05, 0.25
+"""Seconds between turns, while there is something to do and otherwise."""
+BEAT = 5.0
+"""Seconds between two looks at the health of all endpoints."""
 PURGE = 60.0
 """Seconds between two looks for notices that are too old."""
+UNSIGNED = 60.0
+"""Seconds before another try where the key is missing from which secrets are made."""
+FAREWELL = 0.5
+"""Seconds that a worker which stops waits for its requests, and then for the database."""
 
 log = get_logger("dingrelay.webhooks")
 
 
 class Dispatcher(Work):
-    """Passes notices on for as long as it has the lease.
+    """Carries notices for as long as it has the lease.
 
     Args:
-        records: the job records.
-        publisher: publishes wake-ups.
-        database: with outbox, endpoints and notices.
+        redis: where the ends of jobs are read.
+        publisher: publishes the tasks of ``celery://`` endpoints.
+        database: with endpoints, notices and deliveries.
         settings: how long an endpoint may fail, and notices are kept.
         now: Redis's time.
     """
@@ -84,7 +76,7 @@ class Dispatcher(Work):
 
     def __init__(
         self,
-        records: Records,
+        redis: Redis,
         publisher: Publisher,
         database: Database,
         settings: Settings,
@@ -92,183 +84,176 @@ class Dispatcher(Work):
         now: Callable[[], datetime],
     ) -> None:
         super().__init__()
-        self._redis = records.redis
-        self._queue = DeliveryQueue(records, publisher)
-        self._gate = Gate(records.redis)
-        self._endings = Endings(records.redis, READER)
+        self._redis = redis
+        self._endings = Endings(redis, WEBHOOKS)
+        self._deliverer = Deliverer(publisher, settings)
         self._database = database
         self._settings = settings
         self._now = now
         self._ready = False
+        self._unsigned: dict[str, float] = {}
         self._shown: set[str] = set()
         self.begin("")
 
     def begin(self, holder: str) -> None:
-        """The lease is this worker's again: what was remembered may be out of date."""
+        """The lease is this worker's again, or no more with ""."""
         super().begin(holder)
-        self._queue.holder = holder
-        self._reconcile_at = self._purge_at = self._beat_at = -1.0
-        self._unpublished = False
+        self._purge_at = self._beat_at = -1.0
+        if not holder:
+            self._deliverer.give_back()
         WEBHOOK_LAG_SECONDS.set(0)  # of another worker by now
         self._show_no_more(self._shown)
 
+    async def close(self) -> None:
+        """Write down what requests came to; what is under way is due again at once."""
+        await self._deliverer.close(FAREWELL)
+        if self._ready:
+            with suppress(SQLAlchemyError, TimeoutError):
+                async with asyncio.timeout(FAREWELL), self._database.write(WRITER) as connection:
+                    await self._settle_outcomes(connection)
+
     async def tick(self) -> float | None:
-        """Pass on what there is, and begin deliveries.
+        """One turn.
 
         Returns:
-            Seconds until the next time; None if there is no endpoint, and nothing to pass on.
+            Seconds until the next one; None if there is no endpoint, and nothing to pass on.
 
         Raises:
             SQLAlchemyError: the database is away.
             RedisError: Redis is away.
         """
         self._step()
-        if self._unpublished:  # of the last turn: what it committed may not have come to Redis
-            self._reconcile_at = -1.0
-        self._ready = self._ready or await self._database.has(NoticeRow)
+        self._ready = self._ready or await self._database.has(DeliveryRow)
         page = await self._endings.read(AT_ONCE)
         if not self._ready:
             await self._pass(page)
             return None
+        # Whatever ended before the endpoints are read here: one that is added later need not hear of it.
         async with self._database.read() as connection:
-            known = await endpoints.all_of(connection)
-            waiting = await outbox.oldest(connection, AT_ONCE)
-            failed = await self._gate.failed([endpoint.id for endpoint in known])
-            free = await releases.room(connection, known, failed)
-            behind = await releases.may_begin(connection, known, free)
-        self._step()
-        if not known:
-            return await self._drain(waiting, page)
-        more = await self._pass_on(known, waiting, page, free, behind=behind)
-        self._step()
-        await self._keep_up(known)
-        return BUSY if more else IDLE
-
-    async def _drain(self, waiting: Sequence[tuple[int, Notice]], page: Page) -> float | None:
-        """Nobody is to hear of anything: let it go."""
-        if waiting:
-            async with self._database.write(WRITER) as connection:
-                await outbox.forget(connection, [number for number, _ in waiting])
+            known = await endpoints.all_of(connection) if page.endings else []
+            has_readers = bool(known) or await outbox.has_readers(connection)
+            due = await deliveries.open_endpoints(connection, self._now())
+            tests = await deliveries.tests(connection, self._now())
+        notices = await notices_of(
+            self._redis,
+            page.endings,
+            lambda subject: any(each.endpoint.takes(subject) for each in known),
+        )
+        room = self._room(due)
+        work = bool(notices or room or tests or self._deliverer.outcomes)
+        if work:
+            await self._turn(notices, room, tests)
         await self._pass(page)
-        return BUSY if len(waiting) == AT_ONCE or len(page.endings) == AT_ONCE else None
+        self._step()
+        if has_readers:
+            await self._keep_up()
+        if work or len(page.endings) == AT_ONCE:
+            return BUSY
+        return IDLE if has_readers or self._deliverer.busy else None
 
-    async def _pass_on(
-        self,
-        known: Sequence[StoredEndpoint],
-        waiting: Sequence[tuple[int, Notice]],
-        page: Page,
-        free: Mapping[str, int],
-        *,
-        behind: bool,
-    ) -> bool:
-        """Record notices, end deliveries and begin others in one transaction; then tell Redis.
+    def _room(self, due: Mapping[str, bool]) -> dict[str, int]:
+        """How many deliveries each endpoint may begin now."""
+        room: dict[str, int] = {}
+        left, now = AT_ONCE, time.monotonic()
+        for endpoint, probing in random.sample(list(due.items()), len(due)):
+            if left <= 0:
+                break
+            if self._unsigned.get(endpoint, 0.0) <= now:
+                free = self._deliverer.room(endpoint, probing=probing)
+                if free:
+                    room[endpoint] = free
+                    left -= free
+        return room
 
-        Returns:
-            Whether there is more to do at once.
-        """
-        wanted = _anybody(known)
-        to_record = [notice for _, notice in waiting]
-        to_record += await notices_of(self._redis, page.endings, wanted)
-        to_record = [notice for notice in to_record if wanted(notices.subject(notice))]
-        ended = await self._ended(page.endings)
-        now = self._now()
-        released, over = Released(), list[tuple[str, str]]()
-        if waiting or to_record or ended or behind:
-            self._unpublished = True
-            async with self._database.write(WRITER) as connection:
-                await notices.record(connection, to_record, now)
-                await outbox.forget(connection, [number for number, _ in waiting])
-                over = await releases.end(connection, ended)
-                released = await releases.release(connection, free, now)
-            await self._enqueue(released.rows)
-            await self._forget(over)
-            self._unpublished = False
-        await self._pass(page)
-        oldest = min((notice.at for notice in to_record), default=now)
+    async def _turn(
+        self, notices: Sequence[Notice], room: Mapping[str, int], tests: Sequence[Delivery]
+    ) -> None:
+        now, began = self._now(), time.monotonic()
+        lock = timedelta(seconds=self._settings.webhook_timeout) + deliverer.MARGIN
+        async with self._database.write(WRITER) as connection:
+            await outbox.write(connection, notices)
+            settled, written = await self._settle_outcomes(connection)
+            # What has failed just now may have opened a breaker: the next turn decides.
+            may_begin = {id_: most for id_, most in room.items() if id_ not in settled.failed}
+            claimed = [*tests, *await deliveries.due(connection, may_begin, now)]
+            claimed = [delivery._replace(claim=now + lock) for delivery in claimed]
+            to_send = await deliveries.claim(connection, claimed) if claimed else {}
+            ids = {delivery.endpoint for delivery in claimed}
+            receivers = await endpoints.some(connection, ids) if ids else {}
+        del self._deliverer.outcomes[:written]
+        self._report(settled)
+        began_by = began + deliverer.MARGIN.total_seconds()
+        for delivery in claimed:
+            self._begin(delivery, to_send.get(delivery.notice), receivers, began_by)
+        oldest = min((notice.at for notice in notices), default=now)
         WEBHOOK_LAG_SECONDS.set(max(0.0, (now - oldest).total_seconds()))
-        full = len(waiting) == AT_ONCE or len(page.endings) == AT_ONCE
-        return full or released.more or bool(to_record or ended)
 
-    async def _ended(self, endings: Sequence[Ending]) -> list[str]:
-        """Deliveries among the jobs that ended, and that need no more."""
-        ours = [ending for ending in endings if ending.kind == WebhookDeliver.kind]
-        dead = {ending.id for ending in ours if ending.state == State.DEAD}
-        over = await self._queue.revive(dead)
-        return [*over, *(ending.id for ending in ours if ending.id not in dead)]
+    def _begin(
+        self,
+        delivery: Delivery,
+        notice: Notice | None,
+        receivers: Mapping[str, StoredEndpoint],
+        began_by: float,
+    ) -> None:
+        endpoint = receivers.get(delivery.endpoint)
+        # Paused in this very moment, or removed: then its claim ends by itself.
+        if notice is None or endpoint is None or not (endpoint.enabled or delivery.state == "test"):
+            self._deliverer.outcomes.append(Outcome(delivery, None))
+            return
+        try:
+            secrets = endpoint.secrets(self._settings.webhook_keys, self._now())
+        except SettingsError as error:
+            self._unsigned[endpoint.id] = time.monotonic() + UNSIGNED
+            log.error("webhook_unsigned", endpoint=endpoint.id, reason=str(error))  # noqa: TRY400
+            failed = Receipt("failed", "settings", str(error))
+            receipt = failed if delivery.state == "test" else None
+            self._deliverer.outcomes.append(Outcome(delivery, receipt))
+            return
+        self._deliverer.begin([deliverer.Work(delivery, notice, endpoint, secrets, began_by)])
+
+    async def _settle_outcomes(self, connection: AsyncConnection) -> tuple[Settled, int]:
+        """Write down what requests came to; how many outcomes that were."""
+        outcomes = list(self._deliverer.outcomes)
+        give_up = timedelta(seconds=self._settings.webhook_give_up)
+        return await deliveries.settle(connection, outcomes, self._now(), give_up), len(outcomes)
+
+    def _report(self, settled: Settled) -> None:
+        for endpoint, code in settled.opened.items():
+            WEBHOOK_BREAKERS.inc()
+            log.warning("webhook_breaker_opened", endpoint=endpoint, code=code)
+        for endpoint, reason in settled.disabled.items():
+            WEBHOOK_ENDPOINTS_DISABLED.inc()
+            log.error("webhook_disabled", endpoint=endpoint, reason=reason)
+        for delivery in settled.dead:
+            NOTICES_MISSED.labels("given up").inc()
+            log.error("webhook_given_up", endpoint=delivery.endpoint, notice=delivery.notice)
 
     async def _pass(self, page: Page) -> None:
-        """Ends that were read need not come again; tell of those that nobody will read."""
+        """Ends that were read need not come again; report those that were lost unread."""
         if await self._endings.pass_(page) and page.missed:
             NOTICES_MISSED.labels("ends of jobs").inc(page.missed)
             log.error("endings_missed", entries=page.missed)
 
-    async def _forget(self, over: Sequence[tuple[str, str]]) -> None:
-        await self._gate.end(over)
-        await self._queue.forget([job for _, job in over])
-
-    async def _enqueue(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        await self._queue.enqueue([self._draft(row) for row in rows])
-
-    def _draft(self, row: Mapping[str, Any]) -> Draft:
-        released: datetime = row["released_at"]
-        job = WebhookDeliver(
-            app=row["app"],
-            endpoint=row["endpoint"],
-            notice=row["notice"],
-            until=released + timedelta(seconds=self._settings.webhook_give_up),
-        )
-        return draft(job, row["job"])
-
-    async def _keep_up(self, known: Sequence[StoredEndpoint]) -> None:
+    async def _keep_up(self) -> None:
         """What is not done in every turn."""
         now = time.monotonic()
-        if now >= self._reconcile_at:
-            self._unpublished = True
-            await self._reconcile()
-            self._unpublished = False
-            self._reconcile_at = now + RECONCILE
         if now >= self._beat_at:
-            await self._beat(known)
+            await self._beat()
             self._beat_at = now + BEAT
         if now >= self._purge_at:
             await self._purge()
             self._purge_at = now + PURGE
 
-    async def _reconcile(self) -> None:
-        """Look at all that is under way: enqueue what has no job, end what has ended."""
-        last: tuple[str, int, int] = ("", 0, 0)
-        while True:
-            async with self._database.read() as connection:
-                rows = await releases.page(connection, last, AT_ONCE)
-            if not rows:
-                return
-            states = await self._queue.states([row["job"] for row in rows])
-            await self._enqueue([row for row in rows if states[row["job"]] is None])
-            over = [job for job, state in states.items() if state and State(state).ended]
-            dead = [job for job in over if states[job] == State.DEAD]
-            alive = set(dead) - set(await self._queue.revive(dead))
-            over = [job for job in over if job not in alive]
-            if over:
-                async with self._database.write(WRITER) as connection:
-                    known = await releases.end(connection, over)
-                await self._forget(known)
-            last = (rows[-1]["endpoint"], rows[-1]["notice"], rows[-1]["round"])
-            self._step()
-
-    async def _beat(self, known: Sequence[StoredEndpoint]) -> None:
-        """Look at the gates: wake who may go, and disable who has failed for days."""
+    async def _beat(self) -> None:
+        """Show the health of the endpoints."""
         async with self._database.read() as connection:
-            under_way = await releases.under_way(connection)
-        for endpoint in known:
-            WEBHOOK_DELIVERIES.labels(endpoint.id).set(under_way.get(endpoint.id, 0))
-            health = Health()
-            if endpoint.enabled and under_way.get(endpoint.id):
-                health, wakeups = await self._gate.resume(endpoint.id)
-                await self._queue.publish(wakeups)
-            WEBHOOK_FAILING_SECONDS.labels(endpoint.id).set(health.failing_for.total_seconds())
-            if health.failing_for.total_seconds() >= self._settings.webhook_give_up:
-                reason = f"it has accepted nothing since {health.failing_since:%Y-%m-%d %H:%M} UTC"
-                await endpoints.disable(self._database, endpoint, f"{reason}: {health.code}")
+            known = await endpoints.all_of(connection)
+            waiting = await deliveries.waiting(connection)
+        now = self._now()
+        for each in known:
+            failing = each.failing_for(each.failing_since, now) if each.enabled else timedelta()
+            WEBHOOK_DELIVERIES.labels(each.id).set(waiting.get(each.id, 0))
+            WEBHOOK_FAILING_SECONDS.labels(each.id).set(max(0.0, failing.total_seconds()))
         self._show_no_more(self._shown - {endpoint.id for endpoint in known})
         self._shown = {endpoint.id for endpoint in known}
 
@@ -280,19 +265,14 @@ class Dispatcher(Work):
         self._shown = self._shown - set(gone)
 
     async def _purge(self) -> None:
-        """Delete notices that are too old, and tell of those that somebody has not heard of."""
+        """Delete notices that are too old, and report those that an endpoint has not got."""
         before = self._now() - timedelta(seconds=self._settings.webhook_retention)
         while True:
             async with self._database.write(WRITER) as connection:
-                gone, missed = await notices.forget_before(connection, before)
+                gone, missed = await deliveries.forget_before(connection, before)
             for endpoint, count in missed.items():
                 NOTICES_MISSED.labels("endpoint away").inc(count)
                 log.error("webhook_notices_missed", endpoint=endpoint, notices=count)
-            if gone < notices.SLICE:
+            if gone < deliveries.SLICE:
                 return
             self._step()
-
-
-def _anybody(known: Collection[StoredEndpoint]) -> Wanted:
-    """Whether some endpoint, in whatever state, takes such a notice."""
-    return lambda subject: any(each.endpoint.takes(subject) for each in known)

@@ -1,30 +1,168 @@
-"""Endpoints in SQL, as every room here reads and changes them."""
+"""Endpoints in SQL, and how an endpoint's health changes with each attempt."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Self, cast
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import RowMapping, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from structlog.stdlib import get_logger
 
-from dingrelay_workers.database.database import Database
-from dingrelay_workers.metrics import WEBHOOK_ENDPOINTS_DISABLED
+from dingrelay_producers.gateway.backend.webhooks import Endpoint, EndpointState
 from dingrelay_workers.outbox.models import EndpointRow
-from dingrelay_workers.webhooks.stored_endpoint import StoredEndpoint
+from dingrelay_workers.webhooks import secret
+from dingrelay_workers.webhooks.http import GONE, Receipt
+from dingrelay_workers.webhooks.secret import Generation
 
 WRITER = "webhooks"
-"""Name of the lock under which notices are numbered and endpoints changed: one writer at a time, so
-that numbers are committed in their order and a position is never ahead of a notice to come."""
+"""Name of the lock under which endpoints and deliveries change: the leader and a command take turns."""
+NEEDED = 5
+"""Consecutive failures that open the breaker: more than are under way at once."""
+FIRST_PAUSE = timedelta(seconds=5)
+"""Before the first try of a breaker that opened; it doubles."""
+LONGEST_PAUSE = timedelta(minutes=5)
+"""Before any try: what an endpoint that is back waits at most."""
 
-log = get_logger("dingrelay.webhooks")
+_HEALTH = (
+    *("failures", "failing_since", "failed_at", "last_failure"),
+    *("breaker", "retry_at", "taken_at"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEndpoint:
+    """One row of the table.
+
+    Attributes:
+        generations: its secrets, the newest first; the others as the columns.
+    """
+
+    endpoint: Endpoint
+    generations: Sequence[Generation]
+    enabled_at: datetime
+    failures: int
+    failing_since: datetime | None
+    failed_at: datetime | None
+    last_failure: str
+    breaker: int
+    retry_at: datetime | None
+    taken_at: datetime | None
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """The endpoint of a row."""
+        generations = [Generation.read(kept) for kept in row["secrets"]]
+        return cls(
+            endpoint=Endpoint(
+                id=row["id"],
+                name=row["name"],
+                url=row["url"],
+                types=tuple(row["types"]),
+                apps=frozenset(row["apps"]),
+                senders=frozenset(row["senders"]),
+                kinds=frozenset(row["kinds"]),
+                state=cast("EndpointState", row["state"]),
+                reason=row["reason"],
+                created_at=row["created_at"],
+                changed_at=row["changed_at"],
+                old_secret_until=max(
+                    (each.until for each in generations if each.until), default=None
+                ),
+            ),
+            generations=generations,
+            enabled_at=row["enabled_at"],
+            **{name: row[name] for name in _HEALTH},
+        )
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.endpoint.id
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it gets notices now."""
+        return self.endpoint.state == "enabled"
+
+    @property
+    def health(self) -> Mapping[str, Any]:
+        """The columns that an attempt changes."""
+        return {name: getattr(self, name) for name in _HEALTH}
+
+    def secrets(self, keys: Sequence[str], now: datetime) -> list[bytes]:
+        """The secrets that sign now, the newest first.
+
+        Raises:
+            SettingsError: one of them can't be made any more.
+        """
+        return [
+            secret.derive(keys, self.id, generation)
+            for generation in self.generations
+            if generation.until is None or generation.until > now
+        ]
+
+    def after(self, receipt: Receipt, now: datetime) -> Self:
+        """The endpoint after an attempt."""
+        if receipt.verdict == "taken":
+            return replace(
+                self,
+                failures=0,
+                failing_since=None,
+                failed_at=None,
+                last_failure="",
+                breaker=0,
+                retry_at=None,
+                taken_at=now,
+            )
+        failures, breaker, retry_at = self.failures + 1, self.breaker, self.retry_at
+        if self.failed_at and self.failed_at > now:  # the clock stepped back
+            retry_at = None
+        # Attempts that were under way when the breaker opened do not open it further.
+        if failures >= NEEDED and not (retry_at and retry_at > now):
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(breaker, 30))
+            breaker, retry_at = breaker + 1, now + pause * random.uniform(0.5, 1)
+        if receipt.retry_after:
+            asked = now + receipt.retry_after
+            breaker, retry_at = max(breaker, 1), max(retry_at or asked, asked)
+        return replace(
+            self,
+            failures=failures,
+            failing_since=self.failing_since or now,
+            failed_at=now,
+            last_failure=receipt.code,
+            breaker=breaker,
+            retry_at=retry_at,
+        )
+
+    def failing_for(self, first_failure: datetime | None, now: datetime) -> timedelta:
+        """How long something has failed since, while the endpoint was enabled."""
+        if first_failure is None:
+            return timedelta()
+        return now - max(first_failure, self.enabled_at)
+
+    def reason_to_disable(self, receipt: Receipt, now: datetime, give_up: timedelta) -> str:
+        """Why it gets nothing any more after an attempt; empty if it does."""
+        if not self.enabled or receipt.verdict == "taken":
+            return ""
+        if receipt.code == GONE:
+            return "it answered 410, gone"
+        if self.failing_since and self.failing_for(self.failing_since, now) >= give_up:
+            since = f"it has accepted nothing since {self.failing_since:%Y-%m-%d %H:%M} UTC"
+            return f"{since}: {receipt.code}"
+        return ""
 
 
 async def find(connection: AsyncConnection, endpoint: str) -> StoredEndpoint | None:
     """The endpoint with this id."""
-    query = select(EndpointRow.__table__).where(EndpointRow.id == endpoint)
-    row = (await connection.execute(query)).mappings().one_or_none()
-    return None if row is None else StoredEndpoint.of(row)
+    return (await some(connection, [endpoint])).get(endpoint)
+
+
+async def some(connection: AsyncConnection, ids: Collection[str]) -> dict[str, StoredEndpoint]:
+    """Those of these endpoints that there are, by their ids."""
+    query = select(EndpointRow.__table__).where(EndpointRow.id.in_(ids))
+    rows = (await connection.execute(query)).mappings()
+    return {row["id"]: StoredEndpoint.of(row) for row in rows}
 
 
 async def all_of(connection: AsyncConnection) -> Sequence[StoredEndpoint]:
@@ -33,32 +171,6 @@ async def all_of(connection: AsyncConnection) -> Sequence[StoredEndpoint]:
     return [StoredEndpoint.of(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def put(connection: AsyncConnection, row: dict[str, Any]) -> None:
-    """A new endpoint."""
-    await connection.execute(insert(EndpointRow), row)
-
-
 async def change(connection: AsyncConnection, endpoint: str, **values: Any) -> None:
-    """Other values in some columns."""
+    """Write other values into some columns."""
     await connection.execute(update(EndpointRow).where(EndpointRow.id == endpoint).values(values))
-
-
-async def remove(connection: AsyncConnection, endpoint: str) -> bool:
-    """Forget an endpoint and its deliveries; whether it was there."""
-    found = await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
-    return bool(found.rowcount)
-
-
-async def disable(database: Database, endpoint: StoredEndpoint, reason: str) -> None:
-    """Tell an endpoint nothing any more, and people why; one that is not enabled stays as it is."""
-    async with database.write(WRITER) as connection:
-        found = await connection.execute(
-            update(EndpointRow)
-            .where(EndpointRow.id == endpoint.id, EndpointRow.state == "enabled")
-            .values(state="disabled", reason=reason, changed_at=datetime.now(UTC))
-        )
-    if found.rowcount:
-        WEBHOOK_ENDPOINTS_DISABLED.inc()
-        log.error(
-            "webhook_disabled", endpoint=endpoint.id, name=endpoint.endpoint.name, reason=reason
-        )

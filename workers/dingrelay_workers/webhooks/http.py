@@ -9,14 +9,14 @@ import asyncio
 import importlib.metadata
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.context import Receipt
 from dingrelay_workers.webhooks.addresses import Reachable, Refused
 from dingrelay_workers.webhooks.resolver import Resolver
 
@@ -26,6 +26,28 @@ worth its time: the connection is closed."""
 KEEP = 4.0
 """Seconds for which an idle connection is kept: less than common servers keep theirs."""
 LONGEST_RETRY_AFTER = timedelta(days=1)
+"""An endpoint that wants to be left alone for longer is asked again all the same."""
+GONE = "http_410"
+"""The endpoint wants no more, ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one attempt came to.
+
+    Attributes:
+        code: a short machine word, such as ``http_503``.
+        reason: one sentence, without anything that the endpoint said.
+        status: of HTTP; 0 where there was none.
+        retry_after: how long the endpoint wants to be left alone.
+    """
+
+    verdict: Literal["taken", "failed"]
+    code: str
+    reason: str
+    status: int = 0
+    retry_after: timedelta = timedelta()
+
 
 _CODES: tuple[tuple[type[Exception], str, str], ...] = (
     (Refused, "address", "its address is not public, and the settings do not allow it"),

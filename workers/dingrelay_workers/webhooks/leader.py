@@ -1,15 +1,16 @@
-"""Who passes notices on: the leader of those workers that serve webhooks (`maintenance/leader.py`)."""
+"""Which worker carries notices to endpoints: the leader of those workers that serve webhooks (`maintenance/leader.py`)."""
 
 import asyncio
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from redis.asyncio import Redis
+
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_workers.maintenance.leader import Leader, Role
-from dingrelay_workers.store.records import Records
 
 if TYPE_CHECKING:
     from dingrelay_workers.database.database import Database
@@ -19,7 +20,7 @@ ROLE = Role("webhooks", keys.WEBHOOK_LEADER, keys.WEBHOOKS, keys.WEBHOOKS_TTL_MS
 
 
 def webhook_leader(
-    records: Records, publisher: Publisher, database: Callable[[], "Database"], settings: Settings
+    redis: Redis, publisher: Publisher, database: Callable[[], "Database"], settings: Settings
 ) -> Leader:
     """The leader of webhooks in a worker."""
 
@@ -28,6 +29,6 @@ def webhook_leader(
         await asyncio.to_thread(import_module, "dingrelay_workers.webhooks.dispatcher")
         from dingrelay_workers.webhooks.dispatcher import Dispatcher  # noqa: PLC0415
 
-        return Dispatcher(records, publisher, database(), settings, now=leads.now)
+        return Dispatcher(redis, publisher, database(), settings, now=leads.now)
 
-    return Leader(records.redis, ROLE, open_dispatcher)
+    return Leader(redis, ROLE, open_dispatcher)

@@ -1,11 +1,8 @@
 """Endpoints, for whoever sees to them: the command line and the gateway."""
 
 import asyncio
-import builtins
-import json
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,10 +10,10 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import func, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.errors import EndpointConflict, EndpointNotFound, ServiceUnavailable
+from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.gateway.backend.webhooks import (
     Endpoint,
     EndpointStatus,
@@ -24,24 +21,20 @@ from dingrelay_producers.gateway.backend.webhooks import (
     IssuedEndpoint,
     Subscription,
 )
-from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.scripts import run_async
-from dingrelay_producers.store.states import ENDS
+from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.webhook_deliver import WebhookDeliver
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.maintenance import leader
-from dingrelay_workers.webhooks import endpoints, notices, secret
+from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
-from dingrelay_workers.webhooks.endpoints import WRITER
-from dingrelay_workers.webhooks.gate import Gate
+from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
 from dingrelay_workers.webhooks.leader import ROLE
-from dingrelay_workers.webhooks.models import DeliveryRow
 from dingrelay_workers.webhooks.secret import Generation
-from dingrelay_workers.webhooks.stored_endpoint import StoredEndpoint, columns
 
 PATIENCE = 1.5
 """Seconds that a request waits for database and Redis; an HTTP client is told to come back within two."""
@@ -56,7 +49,7 @@ class SqlWebhookStore:
 
     Args:
         database: with its tables.
-        redis: where deliveries are under way.
+        redis: where the leader of webhooks listens.
         settings: from what secrets are made, and what may be reached.
         patience: seconds that database and Redis may take.
     """
@@ -68,13 +61,6 @@ class SqlWebhookStore:
         self._redis = redis
         self._settings = settings
         self._patience = patience
-        self._gate = Gate(redis)
-        self._publisher: Publisher | None = None
-
-    def close(self) -> None:
-        """Close what it opened itself."""
-        if self._publisher is not None:
-            self._publisher.close()
 
     async def add(self, wanted: Subscription) -> IssuedEndpoint:
         """Tell this endpoint from now on."""
@@ -85,16 +71,21 @@ class SqlWebhookStore:
             if len(await endpoints.all_of(connection)) >= MOST:
                 raise ContractError("url", f"there are {MOST} endpoints already; remove some")
             row = {
-                **columns(wanted),
+                "name": wanted.name,
+                "url": wanted.url,
+                "types": list(wanted.types),
+                "apps": sorted(wanted.apps),
+                "senders": sorted(wanted.senders),
+                "kinds": sorted(wanted.kinds),
                 "id": endpoint_id,
                 "state": "enabled",
                 "reason": "",
                 "secrets": [generation.wire],
-                "position": await notices.last_number(connection),
                 "created_at": now,
                 "changed_at": now,
+                "enabled_at": now,
             }
-            await endpoints.put(connection, row)
+            await connection.execute(insert(EndpointRow), row)
             stored = await _found(connection, endpoint_id)
         await self._signal()
         return self._issued(stored, generation)
@@ -108,26 +99,15 @@ class SqlWebhookStore:
         """One of them."""
         async with self._reading() as connection:
             stored = await _found(connection, endpoint)
-            backlog = await notices.count_between(connection, stored.position, None)
-            if stored.replays:
-                backlog += await notices.count_between(
-                    connection, stored.replay_position, stored.replay_until
-                )
-            under_way = await connection.scalar(
-                select(func.count())
-                .select_from(DeliveryRow)
-                .where(DeliveryRow.endpoint == endpoint)
-            )
-        async with self._asking():
-            seen = await self._gate.look(endpoint)
-        now = datetime.now(UTC)
+            now = datetime.now(UTC)
+            backlog, under_way = await deliveries.counts(connection, endpoint, now)
         health = Health(
             backlog=backlog,
-            under_way=under_way or 0,
-            taken_at=seen.taken_at,
-            failing_since=seen.failing_since,
-            last_failure=seen.code,
-            retry_at=seen.retry_at if seen.retry_at and seen.retry_at > now else None,
+            under_way=under_way,
+            taken_at=stored.taken_at,
+            failing_since=stored.failing_since,
+            last_failure=stored.last_failure,
+            retry_at=stored.retry_at if stored.retry_at and stored.retry_at > now else None,
         )
         return EndpointStatus(stored.endpoint, health)
 
@@ -142,18 +122,16 @@ class SqlWebhookStore:
         return stored.endpoint
 
     async def resume(self, endpoint: str, *, skip: bool = False) -> Endpoint:
-        """Tell it again, and of what happened meanwhile, unless that is to be skipped."""
+        """Deliver to it again, also what happened meanwhile, unless that is to be skipped."""
         async with self._writing() as connection:
             stored = await _found(connection, endpoint)
+            now = datetime.now(UTC)
             if not stored.enabled:
                 stored = await self._moved(connection, endpoint, "enabled", "")
-            if skip:
-                last = await notices.last_number(connection)
-                await endpoints.change(
-                    connection, endpoint, position=last, skipped=last, replay_until=0
-                )
-        async with self._asking():
-            await self._gate.close(endpoint)
+                await endpoints.change(connection, endpoint, enabled_at=now)
+            await deliveries.resume(connection, endpoint, skip=skip)
+            healthy = {"failures": 0, "failing_since": None, "failed_at": None, "last_failure": ""}
+            await endpoints.change(connection, endpoint, **healthy, breaker=0, retry_at=None)
         await self._signal()
         return stored.endpoint
 
@@ -174,71 +152,54 @@ class SqlWebhookStore:
         return self._issued(stored, generation)
 
     async def replay(self, endpoint: str, *, since: datetime) -> int:
-        """Tell it once more of what it was told since then; how many notices there are at most."""
-        async with self._writing() as connection:
-            stored = await _found(connection, endpoint)
-            if not stored.enabled:
-                raise EndpointConflict(
-                    endpoint,
-                    f"is {stored.endpoint.state}; it gets these notices once it is resumed",
-                )
-            first = await notices.first_since(connection, since)
-            if first is None or first > stored.position:
-                return 0
-            position, until = first - 1, stored.position
-            if stored.replays:  # one that is under way is not cut short
-                position = min(position, stored.replay_position)
-            await endpoints.change(
-                connection,
-                endpoint,
-                skipped=min(stored.skipped, position),
-                replay_round=stored.replay_round + 1,
-                replay_position=position,
-                replay_until=until,
-            )
-            count = await notices.count_between(connection, position, until)
+        """Deliver once more what happened since then; how many notices that are."""
+        count = 0
+        behind: int | None = 0
+        while behind is not None:
+            async with self._writing() as connection:
+                stored = await _found(connection, endpoint)
+                if not stored.enabled:
+                    raise EndpointConflict(
+                        endpoint,
+                        f"is {stored.endpoint.state}; it gets these notices once it is resumed",
+                    )
+                some, behind = await deliveries.replay(connection, stored.endpoint, since, behind)
+            count += some
         await self._signal()
         return count
 
     async def remove(self, endpoint: str) -> None:
         """Forget it."""
         async with self._writing() as connection:
-            if not await endpoints.remove(connection, endpoint):
+            gone = await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
+            if not gone.rowcount:
                 raise EndpointNotFound(endpoint)
-        async with self._asking():
-            await self._gate.remove(endpoint)
+            await connection.execute(delete(DeliveryRow).where(DeliveryRow.endpoint == endpoint))
 
     async def test(self, endpoint: str, *, within: float) -> Mapping[str, Any] | None:
-        """Tell it nothing, and see what comes of it."""
-        async with self._reading() as connection:
+        """Send it a test notice, and wait for what the leader writes down of it."""
+        at = datetime.now(UTC)
+        data = {"endpoint": endpoint}
+        notice = Notice(type=notice_types.TEST, app="default", at=at, data=data)
+        async with self._writing() as connection:
             await _found(connection, endpoint)
-        job = WebhookDeliver(endpoint=endpoint, until=datetime.now(UTC), test=True)
-        draft = record.draft(job, key=uuid.uuid4().hex)
-        async with self._asking():
-            answer = await run_async(self._redis, record.enqueue(draft))
-        enqueued = record.enqueued(draft, answer)
-        if enqueued.wakeup:
-            self._publisher = self._publisher or Publisher(self._settings)
-            await asyncio.to_thread(self._publisher.publish, [enqueued.wakeup])
-        return await self._answer(draft.id, within)
-
-    async def _answer(self, job_id: str, within: float) -> Mapping[str, Any] | None:
+            (number,) = (await outbox.record(connection, [notice])).values()
+            row = {"endpoint": endpoint, "notice": number, "state": "test"}
+            await connection.execute(insert(DeliveryRow), row)
+        await self._signal()
         deadline = asyncio.get_running_loop().time() + within
+        columns = (DeliveryRow.code, DeliveryRow.reason, DeliveryRow.status)
+        query = select(*columns).where(
+            DeliveryRow.endpoint == endpoint,
+            DeliveryRow.notice == number,
+            DeliveryRow.state == "tested",
+        )
         while asyncio.get_running_loop().time() < deadline:
-            async with self._asking():
-                found: Any = await self._redis.hmget(keys.job(job_id), "state", "result", "error")
-            state, result, error = found
-            if state is not None and state.decode() in ENDS:
-                if result is None:
-                    kept = json.loads(error or b"{}")
-                    return {
-                        "verdict": "failed",
-                        "code": kept.get("code", state.decode()),
-                        "reason": kept.get("message", "the test did not come to its end"),
-                        "status": 0,
-                    }
-                kept = json.loads(result)
-                return {name: kept[name] for name in ("verdict", "code", "reason", "status")}
+            async with self._reading() as connection:
+                found = (await connection.execute(query)).mappings().one_or_none()
+            if found is not None:
+                taken = found["code"] in {"taken", "published"}
+                return {"verdict": "taken" if taken else "failed", **found}
             await asyncio.sleep(ANSWER_PAUSE)
         return None
 
@@ -280,22 +241,9 @@ class SqlWebhookStore:
 
     async def _signal(self) -> None:
         """The state in SQL is what counts; without this word the fleet looks within seconds."""
-        try:
-            async with self._asking():
-                await leader.signal(self._redis, ROLE)
-        except ServiceUnavailable:
-            return
-
-    @asynccontextmanager
-    async def _asking(self) -> AsyncGenerator[None]:
-        """Turn what Redis raises, and its silence, into our error."""
-        try:
+        with suppress(RedisError, OSError):  # TimeoutError is one of the latter
             async with asyncio.timeout(self._patience):
-                yield
-        except (RedisError, OSError) as error:  # TimeoutError is one of the latter
-            raise ServiceUnavailable(
-                f"DINGRELAY_REDIS_URL: Redis can't be reached ({builtins.type(error).__name__})"
-            ) from None
+                await leader.signal(self._redis, ROLE)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection]:

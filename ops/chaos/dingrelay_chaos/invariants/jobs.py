@@ -15,7 +15,7 @@ LATE_SECONDS = 10
 PASSING = frozenset({"transient", "outage", "credentials", "held", "throttled", "ambiguous"})
 """Classes of errors that pass. Nothing goes wrong for longer than 15 s in a run, so a job that
 dies of one was given up too early."""
-INNER = frozenset({"event", "missed-events", "approval-follow", "webhook-deliver"})
+INNER = frozenset({"event", "missed-events", "approval-follow"})
 """Kinds that the system asks for itself."""
 LOSING = (WorkerEnds, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes)
 """Faults under which Celery itself loses or delays a message."""

@@ -65,6 +65,8 @@ def _completeness(evidence: Evidence, of: Subscriber, received: set[str]) -> Ite
         for each in evidence.system_state.notices
         if each["number"] > of.born and _takes(of, each["type"]) and each["id"] not in received
     ]
+    for number in evidence.system_state.given_up.get(of.id, ()):
+        yield Violation(9, f"the notice {number} for {of.name} was given up within minutes")
     for each in missed:
         text = f"{of.name} never heard of {each['type']} {each['id']}: {each['data']}"
         yield Violation(9, text, _subject(each))

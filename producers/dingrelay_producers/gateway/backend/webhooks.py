@@ -85,8 +85,8 @@ class Health:
     """The health of an endpoint.
 
     Attributes:
-        backlog: notices that wait for it, at most: those of other types are among them.
-        under_way: deliveries that have begun and not ended.
+        backlog: notices that wait for it.
+        under_way: deliveries that are being made.
         taken_at: when it accepted the last notice; None if that is not known.
         failing_since: time of the first of its consecutive failures; None if there is none.
         last_failure: a short machine word, such as ``http_503``; empty if there is none.
@@ -162,7 +162,7 @@ class WebhookStore(Protocol):
         ...
 
     async def replay(self, endpoint: str, *, since: datetime) -> int:
-        """Deliver the notices since then again; how many there are at most.
+        """Deliver the notices since then again; how many they are.
 
         Raises:
             EndpointConflict: it is paused or disabled.

@@ -59,9 +59,9 @@ class HealthDocument(BaseModel):
     """The health of an endpoint."""
 
     backlog: int
-    """Notices that wait for it, at most: those of other types are among them."""
+    """Notices that wait for it."""
     under_way: int
-    """Deliveries that have begun and not ended."""
+    """Deliveries that are being made."""
     taken_at: datetime | None
     """When it accepted the last notice."""
     failing_since: datetime | None
@@ -111,7 +111,7 @@ class ReplayDocument(BaseModel):
     """What a replay delivers."""
 
     notices: int
-    """Notices since then, at most: those of other types are among them."""
+    """How many notices."""
 
 
 class TestWait(BaseModel, extra="forbid"):

@@ -211,20 +211,6 @@ def _approvals() -> None:
 
 def _webhooks() -> None:
     op.create_table(
-        "outbox",
-        sa.Column("number", NUMBER, nullable=False),
-        sa.Column("id", sa.String(64), nullable=False),
-        sa.Column("type", sa.String(128), nullable=False),
-        sa.Column("app", sa.String(64), nullable=False),
-        sa.Column("sender", sa.String(64), nullable=False),
-        sa.Column("kind", sa.String(64), nullable=False),
-        sa.Column("at", MOMENT, nullable=False),
-        sa.Column("data", sa.JSON, nullable=False),
-        sa.Column("trace", **_text(600)),
-        sa.PrimaryKeyConstraint("number", name="pk_outbox"),
-        sqlite_autoincrement=True,
-    )
-    op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.String(16), nullable=False),
         sa.Column("name", sa.Text, nullable=False),
@@ -236,13 +222,16 @@ def _webhooks() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("secrets", sa.JSON, nullable=False),
-        sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("changed_at", MOMENT, nullable=False),
-        sa.Column("skipped", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-        sa.Column("replay_round", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-        sa.Column("replay_position", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-        sa.Column("replay_until", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("enabled_at", MOMENT, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("failing_since", MOMENT),
+        sa.Column("failed_at", MOMENT),
+        sa.Column("last_failure", **_text(64)),
+        sa.Column("breaker", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("retry_at", MOMENT),
+        sa.Column("taken_at", MOMENT),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_endpoints"),
     )
     op.create_table(
@@ -266,19 +255,32 @@ def _webhooks() -> None:
         "webhook_deliveries",
         sa.Column("endpoint", sa.String(16), nullable=False),
         sa.Column("notice", sa.BigInteger, nullable=False),
-        sa.Column("round", sa.Integer, nullable=False),
-        sa.Column("job", sa.String(36), nullable=False),
-        sa.Column("app", sa.String(64), nullable=False),
-        sa.Column("released_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("endpoint", "notice", "round", name="pk_webhook_deliveries"),
-        sa.UniqueConstraint("job", name="uq_webhook_deliveries_job"),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("due_at", MOMENT),
+        sa.Column("locked_until", MOMENT),
+        sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("failed_at", MOMENT),
+        sa.Column("code", **_text(64)),
+        sa.Column("reason", sa.Text, nullable=False, server_default=sa.text("''")),
+        sa.Column("status", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.PrimaryKeyConstraint("endpoint", "notice", name="pk_webhook_deliveries"),
         sa.ForeignKeyConstraint(
-            ["endpoint"],
-            ["webhook_endpoints.id"],
-            name="fk_webhook_deliveries_endpoint",
+            ["notice"],
+            ["notices.number"],
+            name="fk_webhook_deliveries_notice",
             ondelete="CASCADE",
         ),
     )
+    op.create_index("ix_webhook_deliveries_notice", "webhook_deliveries", ["notice"])
+    for state, columns in (("pending", ["endpoint", "notice"]), ("test", ["endpoint"])):
+        where = sa.text(f"state = '{state}'")
+        op.create_index(
+            f"ix_webhook_deliveries_{state}",
+            "webhook_deliveries",
+            columns,
+            sqlite_where=where,
+            postgresql_where=where,
+        )
 
 
 def _history() -> None:

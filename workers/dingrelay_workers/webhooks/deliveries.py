@@ -1,0 +1,383 @@
+"""Deliveries in SQL: which are due, who has them, what became of them.
+
+Only the leader claims. A claim is a lock with an end: what a worker had when it died is due again then.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    String,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.gateway.backend.webhooks import Endpoint, Subject
+from dingrelay_tasks import notice_types
+from dingrelay_workers.database.base import Utc
+from dingrelay_workers.database.database import chunks, upsert
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks import endpoints
+from dingrelay_workers.webhooks.endpoints import StoredEndpoint
+from dingrelay_workers.webhooks.http import GONE, Receipt
+
+BASE = 5.0
+"""Seconds before the second attempt at most."""
+GROWTH = 4
+"""By which the pauses grow: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min, and then every 6 h at most."""
+CAP = 6 * 3600.0
+"""Seconds before any attempt at most: three days are then some thirty attempts."""
+SLICE = 500
+"""Notices that one statement deletes or replays: other writers of SQLite wait meanwhile."""
+ARMS = 100
+"""Endpoints of one statement; SQLite takes 500 parts of a UNION."""
+
+PENDING = text("webhook_deliveries.state = 'pending'")
+"""As a literal: with a parameter SQLite does not use the index of what is pending."""
+
+_FREE = "(locked_until is null or locked_until <= :now)"
+_DUE = f"state = 'pending' and (due_at is null or due_at <= :now) and {_FREE}"
+_OPEN = text(
+    "select id, breaker from webhook_endpoints as endpoints where state = 'enabled'"  # noqa: S608
+    # A clock of Redis's that steps back must not keep a breaker open for as long as that.
+    " and (retry_at is null or retry_at <= :now or failed_at > :now) and exists"
+    " (select 1 from webhook_deliveries where endpoint = endpoints.id and " + _DUE + ")"
+).bindparams(bindparam("now", type_=Utc()))
+_COLUMNS = "endpoint, notice, attempts, failed_at, state"
+_TESTS = f"select {_COLUMNS} from webhook_deliveries where state = 'test' and {_FREE} limit 20"  # noqa: S608
+_ARM = (
+    f"select * from (select {_COLUMNS} from webhook_deliveries where endpoint = :e%d and {_DUE}"  # noqa: S608
+    " order by notice limit :m%d%s) as t%d"
+)
+
+
+class Delivery(NamedTuple):
+    """A delivery that is due, as the columns.
+
+    Attributes:
+        claim: `locked_until`, once the leader has claimed it. What an attempt comes to counts only while
+            the row has that: not where another leader claimed it since, or a person replayed it.
+    """
+
+    endpoint: str
+    notice: int
+    attempts: int
+    failed_at: datetime | None
+    state: str
+    claim: datetime | None = None
+
+
+class Outcome(NamedTuple):
+    """What an attempt came to; no receipt: none was made, and the claim is given up."""
+
+    delivery: Delivery
+    receipt: Receipt | None
+
+
+@dataclass(slots=True)
+class Settled:
+    """Outcomes as they are written down, and what is to be logged and counted once that is committed.
+
+    Attributes:
+        endpoints: with their health, as it changes with each outcome.
+        rows: parameters of the statement for each delivery.
+        disabled: endpoints, with the reason.
+        opened: endpoints whose breaker has opened, with the code.
+        closed: endpoints whose breaker has closed.
+        failed: endpoints that refused anything.
+        dead: deliveries that were given up.
+    """
+
+    endpoints: dict[str, StoredEndpoint]
+    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    disabled: dict[str, str] = field(default_factory=dict[str, str])
+    opened: dict[str, str] = field(default_factory=dict[str, str])
+    closed: set[str] = field(default_factory=set[str])
+    failed: set[str] = field(default_factory=set[str])
+    dead: list[Delivery] = field(default_factory=list[Delivery])
+
+    def add(self, delivery: Delivery, receipt: Receipt, now: datetime, give_up: timedelta) -> None:
+        """Add one, in the order in which they ended."""
+        if delivery.state == "test":
+            self.rows.append(_row(delivery, receipt, "tested"))
+            return
+        before = self.endpoints.get(delivery.endpoint)
+        if before is None:  # it was removed meanwhile
+            return
+        self.endpoints[before.id] = after = before.after(receipt, now)
+        if receipt.verdict == "failed":
+            self.failed.add(before.id)
+        if before.breaker and not after.breaker:
+            self.closed.add(before.id)
+        if after.breaker and not before.breaker:
+            self.opened[before.id] = receipt.code
+        self.rows.append(_after(delivery, receipt, before, now, give_up))
+        if self.rows[-1]["to_state"] == "dead":
+            self.dead.append(delivery)
+        if reason := after.reason_to_disable(receipt, now, give_up):
+            self.disabled.setdefault(before.id, reason)
+
+
+async def open_endpoints(connection: AsyncConnection, now: datetime) -> dict[str, bool]:
+    """Endpoints for which a delivery is due; True: after its breaker opened, so one may try."""
+    return {row.id: row.breaker > 0 for row in await connection.execute(_OPEN, {"now": now})}
+
+
+async def tests(connection: AsyncConnection, now: datetime) -> Sequence[Delivery]:
+    """Tests that are asked for."""
+    return await _select(connection, _TESTS, {"now": now})
+
+
+async def due(
+    connection: AsyncConnection, room: Mapping[str, int], now: datetime
+) -> Sequence[Delivery]:
+    """Deliveries that are due, so many at most of each endpoint, its oldest notices first."""
+    # SQLite has one writer, and no such clause.
+    lock = "" if connection.dialect.name == "sqlite" else " for update skip locked"
+    found: list[Delivery] = []
+    for some in chunks(room.items(), ARMS):
+        arms = [_ARM % (number, number, lock, number) for number in range(len(some))]
+        values: dict[str, Any] = {"now": now}
+        for number, (endpoint, most) in enumerate(some):
+            values |= {f"e{number}": endpoint, f"m{number}": most}
+        found += await _select(connection, " union all ".join(arms), values)
+    return found
+
+
+async def claim(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> dict[int, Notice]:
+    """Lock deliveries; their notices by number."""
+    await connection.execute(_LOCK, [_key(each) for each in deliveries])
+    numbers = {delivery.notice for delivery in deliveries}
+    found: dict[int, Notice] = {}
+    for some in chunks(numbers):
+        rows = await connection.execute(
+            select(NoticeRow.__table__).where(NoticeRow.number.in_(some))
+        )
+        found |= {row["number"]: Notice.of(row) for row in rows.mappings()}
+    return found
+
+
+async def settle(
+    connection: AsyncConnection, outcomes: Sequence[Outcome], now: datetime, give_up: timedelta
+) -> Settled:
+    """Write down what attempts came to, and the health of their endpoints.
+
+    Args:
+        connection: of the leader's transaction.
+        outcomes: in the order in which they ended.
+        now: Redis's time.
+        give_up: for how long an endpoint may fail; and a notice, while its endpoint accepts others.
+    """
+    given_back = [_key(each.delivery) for each in outcomes if each.receipt is None]
+    if given_back:
+        await connection.execute(_UNLOCK, given_back)
+    ids = {each.delivery.endpoint for each in outcomes if each.receipt}
+    settled = Settled(await endpoints.some(connection, ids) if ids else {})
+    before = dict(settled.endpoints)
+    for delivery, receipt in outcomes:
+        if receipt is not None:
+            settled.add(delivery, receipt, now, give_up)
+    if settled.rows:
+        await connection.execute(_SETTLE, settled.rows)
+    for id_, endpoint in settled.endpoints.items():
+        if endpoint is not before[id_]:
+            await endpoints.change(connection, id_, **endpoint.health)
+    for id_ in settled.closed:  # what failed before comes back at once
+        await _hasten(connection, id_)
+    for id_, reason in settled.disabled.items():
+        await endpoints.change(connection, id_, state="disabled", reason=reason, changed_at=now)
+    return settled
+
+
+async def resume(connection: AsyncConnection, endpoint: str, *, skip: bool) -> None:
+    """Let what is pending begin at once, or drop it."""
+    if skip:
+        await connection.execute(
+            update(DeliveryRow)
+            .where(DeliveryRow.endpoint == endpoint, PENDING)
+            .values(state="skipped", locked_until=None)
+        )
+    else:
+        await _hasten(connection, endpoint)
+
+
+async def replay(
+    connection: AsyncConnection, endpoint: Endpoint, since: datetime, behind: int
+) -> tuple[int, int | None]:
+    """Have notices of a page delivered again, or for the first time to an endpoint that is newer.
+
+    Returns:
+        How many, and the number of the last notice that was looked at; None: there are no more.
+    """
+    query = (
+        select(NoticeRow.number, NoticeRow.type, NoticeRow.app, NoticeRow.sender, NoticeRow.kind)
+        .where(
+            NoticeRow.recorded_at >= since,
+            NoticeRow.number > behind,
+            NoticeRow.type != notice_types.TEST,
+        )
+        .order_by(NoticeRow.number)
+        .limit(SLICE)
+    )
+    page = (await connection.execute(query)).all()
+    values = {"state": "pending", "attempts": 0}
+    values |= dict.fromkeys(("due_at", "failed_at", "locked_until"))
+    rows = [
+        {"endpoint": endpoint.id, "notice": number, **values}
+        for number, *subject in page
+        if endpoint.takes(Subject(*subject))
+    ]
+    await upsert(connection, DeliveryRow, rows)
+    return len(rows), page[-1].number if len(page) == SLICE else None
+
+
+async def waiting(connection: AsyncConnection) -> dict[str, int]:
+    """How many deliveries are pending, by endpoint."""
+    query = select(DeliveryRow.endpoint, func.count()).where(PENDING).group_by(DeliveryRow.endpoint)
+    return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def counts(connection: AsyncConnection, endpoint: str, now: datetime) -> tuple[int, int]:
+    """How many of an endpoint's deliveries wait, and how many are under way."""
+    locked = func.coalesce(func.sum((DeliveryRow.locked_until > now).cast(Integer)), 0)
+    query = select(func.count(), locked).where(DeliveryRow.endpoint == endpoint, PENDING)
+    every, under_way = (await connection.execute(query)).one()
+    return every - under_way, under_way
+
+
+async def forget_before(
+    connection: AsyncConnection, moment: datetime
+) -> tuple[int, dict[str, int]]:
+    """Delete a slice of the notices of before, with their deliveries.
+
+    Returns:
+        How many went, and endpoint → how many of them it had still to get.
+    """
+    query = select(NoticeRow.number).where(NoticeRow.recorded_at < moment)
+    old = list(await connection.scalars(query.order_by(NoticeRow.number).limit(SLICE)))
+    if not old:
+        return 0, {}
+    missed = await connection.execute(
+        select(DeliveryRow.endpoint, func.count())
+        .join(EndpointRow, EndpointRow.id == DeliveryRow.endpoint)
+        .where(DeliveryRow.notice.in_(old), PENDING)
+        .group_by(DeliveryRow.endpoint)
+    )
+    found = {row[0]: row[1] for row in missed}
+    await connection.execute(delete(NoticeRow).where(NoticeRow.number.in_(old)))
+    return len(old), found
+
+
+def pause(attempt: int) -> timedelta:
+    """The pause after an attempt, from 1: exponential with full jitter.
+
+    Deliveries that failed together do not come back together.
+    """
+    longest = min(CAP, BASE * GROWTH ** min(attempt - 1, 20))
+    return timedelta(seconds=random.uniform(0, longest))
+
+
+def _after(
+    delivery: Delivery,
+    receipt: Receipt,
+    endpoint: StoredEndpoint,
+    now: datetime,
+    give_up: timedelta,
+) -> dict[str, Any]:
+    if receipt.verdict == "taken":
+        return _row(delivery, receipt, "delivered")
+    if receipt.code == GONE:
+        return _row(delivery, receipt, "pending", failed_at=delivery.failed_at)
+    failed_at = delivery.failed_at or now
+    since = max(failed_at, endpoint.enabled_at)
+    # Only an endpoint that accepts others has refused this one. Another one is disabled, and keeps it.
+    if endpoint.failing_for(failed_at, now) >= give_up and (endpoint.taken_at or since) > since:
+        return _row(delivery, receipt, "dead", failed_at=failed_at)
+    due_at = now + max(pause(delivery.attempts + 1), receipt.retry_after)
+    return _row(delivery, receipt, "pending", failed_at=failed_at, due_at=due_at)
+
+
+_LOCK = (
+    update(DeliveryRow)
+    .where(
+        DeliveryRow.endpoint == bindparam("of_endpoint"),
+        DeliveryRow.notice == bindparam("of_notice"),
+    )
+    .values(locked_until=bindparam("of_claim", type_=Utc()))
+)
+_CLAIMED = (
+    DeliveryRow.endpoint == bindparam("of_endpoint"),
+    DeliveryRow.notice == bindparam("of_notice"),
+    DeliveryRow.locked_until == bindparam("of_claim", type_=Utc()),
+)
+_UNLOCK = update(DeliveryRow).where(*_CLAIMED).values(locked_until=None)
+_SETTLE = (
+    update(DeliveryRow)
+    .where(*_CLAIMED)
+    .values(
+        state=bindparam("to_state"),
+        due_at=bindparam("to_due_at", type_=Utc()),
+        failed_at=bindparam("to_failed_at", type_=Utc()),
+        attempts=DeliveryRow.attempts + 1,
+        locked_until=None,
+        code=bindparam("to_code"),
+        reason=bindparam("to_reason"),
+        status=bindparam("to_status"),
+    )
+)
+
+
+def _key(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "of_endpoint": delivery.endpoint,
+        "of_notice": delivery.notice,
+        "of_claim": delivery.claim,
+    }
+
+
+def _row(
+    delivery: Delivery,
+    receipt: Receipt,
+    state: str,
+    *,
+    failed_at: datetime | None = None,
+    due_at: datetime | None = None,
+) -> dict[str, Any]:
+    return {
+        **_key(delivery),
+        "to_state": state,
+        "to_due_at": due_at,
+        "to_failed_at": failed_at,
+        "to_code": receipt.code,
+        "to_reason": receipt.reason,
+        "to_status": receipt.status,
+    }
+
+
+async def _hasten(connection: AsyncConnection, endpoint: str) -> None:
+    await connection.execute(
+        update(DeliveryRow)
+        .where(DeliveryRow.endpoint == endpoint, PENDING, DeliveryRow.due_at.is_not(None))
+        .values(due_at=None)
+    )
+
+
+async def _select(
+    connection: AsyncConnection, query: str, values: dict[str, Any]
+) -> Sequence[Delivery]:
+    statement = text(query).bindparams(bindparam("now", type_=Utc()))
+    columns = statement.columns(
+        endpoint=String, notice=BigInteger, attempts=Integer, failed_at=Utc, state=String
+    )
+    return [Delivery(*row) for row in await connection.execute(columns, values)]
