@@ -230,7 +230,9 @@ async def test_jobs_that_end_before_a_worker_of_webhooks_first_looks_are_deliver
     """On a new or emptied Redis, while another worker keeps the history."""
     await fleet.subscribe("drw_aaaaaaaaaaaa")
     await fleet.end_jobs(5)
-    history = Writer(fleet.redis, fleet.database, fleet.settings, now=lambda: datetime.now(UTC))
+    history: Any = Writer(
+        fleet.redis, fleet.database, fleet.settings, now=lambda: datetime.now(UTC)
+    )
     history._ready = True
     await history.tick()
     await fleet.end_jobs(1)

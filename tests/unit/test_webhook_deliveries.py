@@ -24,7 +24,8 @@ def failed(code: str = "http_503", **rest: Any) -> Receipt:
 
 
 def an_endpoint(**fields: Any) -> StoredEndpoint:
-    moments = {"created_at": NOW - 9 * DAYS, "changed_at": NOW, "old_secret_until": None}
+    moments: dict[str, Any] = {"created_at": NOW - 9 * DAYS, "changed_at": NOW}
+    moments["old_secret_until"] = None
     endpoint = Endpoint(
         id="e", name="", url="", types=("*",), state="enabled", reason="", **moments
     )
@@ -80,7 +81,7 @@ def test_a_delivery_is_given_up_after_days_of_its_own_failures_only(
     failed_days: int | None, enabled_days: int, taken_days: int | None, state: str, disabled: bool
 ) -> None:
     def ago(days: int | None) -> datetime | None:
-        return days and NOW - timedelta(days=days)
+        return NOW - timedelta(days=days) if days else None
 
     endpoint = an_endpoint(
         enabled_at=ago(enabled_days),
