@@ -27,6 +27,7 @@ from dingrelay_tasks.campaign_confirm import CampaignConfirm
 from dingrelay_tasks.campaign_recall import CampaignRecall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.message_send import MessageSend
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
@@ -251,6 +252,32 @@ def test_a_recall_says_who_may_keep_the_message(cli: Cli) -> None:
     shown = cli("campaign", "recall", campaign, "--yes").stdout
     assert "2 people are in calls that repeat a lost one" in shown
     assert "2 people are in calls whose outcome is unknown" in shown
+
+
+def test_a_recall_of_a_repeat_names_the_people_who_keep_the_message(
+    cli: Cli, sandbox: SandboxAdmin
+) -> None:
+    campaign = sent(cli)
+
+    async def repeat(database: Database) -> None:
+        """As if the answer to the first call had been lost: DingTalk drops its repeat."""
+        message = (await campaigns.read(database, campaign)).message
+        to = {"users": ["u1", "u2"]}
+        job = MessageSend.parse({"to": to, "message": message, "allow_duplicate": True})
+        [status] = await run_all(cli, [record.draft(job)])
+        task = (status.result or {})["calls"][0]["task_id"]
+        async with database.write("x") as connection:
+            repeated = update(ChunkRow).where(ChunkRow.number == 0)
+            await connection.execute(repeated.values(task_id=task, ambiguous=True))
+
+    in_database(cli, repeat)
+    answer = cli.json("campaign", "recall", campaign, "--yes")
+    assert (answer["repeated"], answer["calls"]) == (2, 4)
+    (status,) = run_accepted(cli, answer, CampaignRecall)
+    assert status.result == {"recalled": [0, 1], "refused": [], "kept": ["u1", "u2"]}
+    assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [False]
+    report = cli.json("campaign", "report", campaign)
+    assert (report["outcomes"]["kept"], report["recalled"]["people"]) == (2, 2)
 
 
 def test_chunks_that_are_too_old_are_counted_and_left_alone(cli: Cli) -> None:
