@@ -68,8 +68,8 @@ def head(path: str, length: int, *more: str) -> bytes:
         (SEND, 1_000_000, "40000"),
         ("/v1.0/todo/users/u/tasks", 1_000_000, "MissingParameter"),
         ("/robot/send?access_token=x", STRANGERS_LIMIT + 1, "460101"),
-        ("/router/rest", STRANGERS_LIMIT + 1, "too-large"),
-        ("/v1.0/oauth2/accessToken", STRANGERS_LIMIT + 1, "too-large"),
+        ("/router/rest", STRANGERS_LIMIT + 1, '"errcode":400002,"errmsg":"参数错误: 请求体过大"'),
+        ("/v1.0/oauth2/accessToken", STRANGERS_LIMIT + 1, '"code":"invalidParameter.tooLarge"'),
     ],
 )
 def test_a_strangers_body_is_not_waited_for(
