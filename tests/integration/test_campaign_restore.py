@@ -1,4 +1,4 @@
-"""A Redis restored from an older state brings back the jobs of chunks: SQL says which may still call."""
+"""Jobs of chunks that Redis brings back, or that the quota stops: SQL says which may still call."""
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ import campaigns
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
-from dingrelay_producers.store.states import CampaignState
+from dingrelay_producers.store.states import CampaignState, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.control import Control
@@ -22,6 +22,7 @@ from tables import prepare
 from wakeups import received
 
 HOLDER = "dispatcher"
+SEND = "/topapi/message/corpconversation/asyncsend_v2"
 
 
 class Fleet:
@@ -32,6 +33,7 @@ class Fleet:
         self.database = database
         self.control = Control(database, resources.redis)
         self.wakeups: list[Wakeup] = []
+        self.quota: Any = resources.quota
         self._executor = Executor(resources)
         self._records = resources.records
 
@@ -59,6 +61,13 @@ class Fleet:
     async def work(self, wakeups: Iterable[Wakeup]) -> None:
         for wakeup in wakeups:
             await self._executor.execute(received(wakeup))
+
+    async def work_now(self, wakeup: Wakeup) -> State:
+        """Run the job whatever it waits for; its state after."""
+        await self._records.wake(wakeup.id)
+        await self.work([wakeup])
+        (state,) = await self._records.states([wakeup.id])
+        return State(state or "")
 
     async def save(self) -> dict[Any, Any]:
         names = [name async for name in self.redis.scan_iter("dingrelay:*")]
@@ -125,3 +134,23 @@ async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
         assert (row.state, row.accepted) == (CampaignState.DONE, 4)
         audit = sandbox.audit()
         assert (audit["delivered"], audit["dropped"]) == (4, {})
+
+
+async def test_a_chunk_whose_answer_is_lost_outlasts_the_quota(
+    fleet: Fleet, sandbox: SandboxAdmin
+) -> None:
+    campaign = await campaigns.put(fleet.database, people=2)
+    await fleet.tick()
+    (wakeup,) = fleet.wakeups
+    sandbox.add_fault("lost_answer", api=SEND, count=1)
+    assert await fleet.work_now(wakeup) == State.RETRYING
+    fleet.quota._monthly = 0
+    assert await fleet.work_now(wakeup) == State.SNOOZED
+    await fleet.tick()
+    assert (await campaigns.read(fleet.database, campaign)).state == CampaignState.RUNNING
+    fleet.quota._monthly = None
+    assert await fleet.work_now(wakeup) == State.DONE
+    await fleet.tick()
+    (chunk,) = await campaigns.chunks(fleet.database, campaign)
+    assert (chunk.accepted, chunk.ambiguous) == (2, True)
+    assert sandbox.audit()["delivered"] == 2
