@@ -23,6 +23,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
+from dingrelay_tasks.context.messages import SAME_CONTENT
 from dingrelay_tasks.message_result import NOBODY_REACHABLE
 from dingrelay_tasks.message_send import MessageSend
 
@@ -73,7 +74,10 @@ class Task:
         result = self.status.result or {}
         return [
             {"code": code, "count": count, "userid": user}
-            for name, code, count in (("duplicate", "143106", 1), ("daily_cap", "143105", PER_DAY))
+            for name, code, count in (
+                ("duplicate", SAME_CONTENT, 1),
+                ("daily_cap", "143105", PER_DAY),
+            )
             for user in result.get(name, [])
         ]
 
@@ -187,8 +191,30 @@ async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> An
             return words.ok()
         raise Refusal(words.BUSY)
     await _check_own(context, caller, call, task, "msg_task_id")
+    kept = await _kept(context, caller, call, task)
     await _ask(context, caller, call, RECALL, task, parameter="msg_task_id")
+    if kept:
+        problem = (
+            f"{', '.join(kept)} keep the message: they have it by a call whose answer was lost"
+        )
+        raise Refusal(words.invalid("msg_task_id", problem))
     return words.ok()
+
+
+async def _kept(context: GatewayContext, caller: Caller, call: Incoming, task: Task) -> list[str]:
+    """People whom a call reached whose answer was lost: only its repeat can be recalled."""
+    made: list[Mapping[str, Any]] = (task.status.result or {}).get("calls", [])
+    repeats = [bool(each.get("repeated")) for each in made]
+    if not any(repeats):
+        return []
+    answers = await _ask(context, caller, call, RESULT, task)
+    return [
+        entry["userid"]
+        for repeated, answer in zip(repeats, answers, strict=True)
+        if repeated
+        for entry in (answer.get("send_result") or {}).get("forbidden_list") or []
+        if str(entry.get("code")) == SAME_CONTENT and _own(task, entry.get("userid"))
+    ]
 
 
 async def _status_bar(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
