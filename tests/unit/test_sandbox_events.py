@@ -410,3 +410,27 @@ def test_an_organisation_that_lives_makes_an_event_of_each_change() -> None:
         "org_dept_modify",
         "org_dept_remove",
     }
+
+
+def test_an_app_registers_its_callback_by_the_old_api(caller: Caller) -> None:
+    wanted = {
+        "call_back_tag": ["user_add_org"],
+        "token": REPLY["token"],
+        "aes_key": REPLY["aes_key"],
+        "url": "http://127.0.0.1:1/a",
+    }
+    for path in ("get_call_back", "delete_call_back"):
+        assert caller.get(f"/call_back/{path}").code == "71007"
+    assert caller.post("/call_back/update_call_back", wanted).code == "71007"
+    wrong = caller.post("/call_back/register_call_back", {**wanted, "aes_key": "short"})
+    assert wrong.code == "71010"
+    assert caller.post("/call_back/register_call_back", wanted).body["errcode"] == 0
+    assert caller.post("/call_back/register_call_back", wanted).code == "71006"
+    moved = {**wanted, "url": "http://127.0.0.1:1/b"}
+    assert caller.post("/call_back/update_call_back", moved).body["errcode"] == 0
+    found = caller.get("/call_back/get_call_back").body
+    assert {name: found[name] for name in moved} == moved
+    (callback,) = caller.state.callbacks.all()
+    assert (callback.owner_key, callback.casing) == ("sandbox-corp", "registered")
+    assert caller.get("/call_back/delete_call_back").body["errcode"] == 0
+    assert caller.state.callbacks.all() == []

@@ -242,3 +242,16 @@ def test_templates_that_may_be_started_come_in_pages(caller: Caller) -> None:
     codes = [each["processCode"] for each in [*first["processList"], *rest["processList"]]]
     assert codes == list(caller.state.approvals.templates)
     assert "nextToken" not in rest
+
+
+def test_a_table_of_a_template_without_controls_comes_back_as_a_table(caller: Caller) -> None:
+    form = {"明细": rows({"项目": "车费", "金额": "3"}), "说明": "[1]", "空": ""}
+    for found, kind in (
+        (old_form(caller, create(caller, form, "PROC-ANY")), "component_type"),
+        (new_form(caller, create(caller, form, "PROC-ANY")), "componentType"),
+    ):
+        assert [found[name][kind] for name in form] == ["TableField", "TextField", "TextField"]
+        assert [found[name]["value"] for name in ("说明", "空")] == ["[1]", "null"]
+        (row,) = json.loads(found["明细"]["value"])
+        cells = {cell["label"]: cell["value"] for cell in row["rowValue"]}
+        assert cells == {"项目": "车费", "金额": "3"}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dingrelay_sandbox.apis.table import ENDPOINTS
 from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_workers.dingtalk.apis import APIS
 from thorough import either
 from unit.sandbox_caller import SEND, Caller
@@ -57,7 +58,7 @@ def test_wrong_credentials_have_their_codes(caller: Caller) -> None:
     old = caller.get("/gettoken", appkey="sandbox-key", appsecret="wrong")
     bare = caller.get("/gettoken")
     new = caller.post("/v1.0/oauth2/accessToken", {"appKey": "x", "appSecret": "y"})
-    assert (old.status, old.code) == (200, "40096")
+    assert old.body == {"errcode": 40096, "errmsg": "不合法的appKey或appSecret"}
     assert (bare.status, bare.code) == (200, "40035")
     assert (new.status, new.code) == (400, "invalidClientIdOrSecret")
     assert new.body["requestid"]
@@ -201,6 +202,25 @@ def test_an_unknown_path(caller: Caller, path: str, status: int, code: str) -> N
     reply = caller.post(path, {})
     assert reply.status == status
     assert str(reply.body.get("errcode", reply.code)) == code
+
+
+def test_an_unknown_topapi_path_is_an_invalid_method(caller: Caller) -> None:
+    body = caller.post("/topapi/no/thing", {}).body
+    assert body["sub_msg"] == "不合法ApiName，ApiName = dingtalk.oapi.no.thing"
+    assert body["errmsg"] == f"Invalid method[submsg={body['sub_msg']}]"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1.0/todo/users/U1/tasks", "/v1.0/card/instances", "/topapi/role/list"]
+)
+def test_a_missing_api_says_how_to_script_its_answer(caller: Caller, path: str) -> None:
+    refused = caller.post(path, {})
+    told = refused.body.get("message") or refused.body["sub_msg"]
+    assert "does not have this API" in told
+    script = json.loads(told.partition("/_sandbox/faults ")[2].replace("…", '"id": "t1"'))
+    caller.state.faults.add(FaultSpec(**script))
+    answered = caller.post(path, {})
+    assert (answered.status, answered.body) == (200, {"id": "t1"})
 
 
 def test_every_call_is_in_the_audit(caller: Caller) -> None:

@@ -31,6 +31,18 @@ MESSAGES = {
     "Forbidden.AccessDenied.ApiCountLimitForOrg": "您的企业调用钉钉开放平台接口的次数已超过当月上限",
 }
 
+NOT_HERE = (
+    *("/v1.0/todo/", "/v1.0/card/", "/v1.0/calendar/", "/v1.0/im/", "/v2.0/", "/attendance/"),
+    *(
+        "/topapi/role/",
+        "/topapi/attendance/",
+        "/topapi/im/",
+        "/topapi/report/",
+        "/topapi/smartwork/",
+    ),
+)
+"""Starts of paths of DingTalk's that the sandbox does not have."""
+
 BAN_PAGE = b"<!DOCTYPE html><html><script>location='/punish?x5secdata=1'</script></html>"
 """To an address that is banned: it names the guard and its verdict (API §6)."""
 GATEWAY_PAGE = (
@@ -79,17 +91,23 @@ class OapiRefusal(Refusal):
     """A refusal of the old dialect; `wrapped` puts the code into errcode 88's sub_code."""
 
     def __init__(
-        self, code: int | str, message: str, *, wrapped: bool = False, verdict: Verdict = "error"
+        self,
+        code: int | str,
+        message: str,
+        *,
+        wrapped: bool = False,
+        verdict: Verdict = "error",
+        with_id: bool = True,
     ) -> None:
         super().__init__(str(code), message, verdict=verdict)
+        self._with_id = with_id
         self.wrapped = wrapped or not self.code.lstrip("-").isdigit()
 
     def answer(self, request_id: str) -> Answer:
         """HTTP 200 with an errcode."""
         if not self.wrapped:
-            return json_answer(
-                {"errcode": int(self.code), "errmsg": self.message, "request_id": request_id}
-            )
+            identity = {"request_id": request_id} if self._with_id else {}
+            return json_answer({"errcode": int(self.code), "errmsg": self.message} | identity)
         return json_answer(
             {
                 "errcode": 88,
@@ -150,11 +168,16 @@ def too_many(dialect: Dialect, path: str, breach: Breach, *, at: float, code: st
     return throttled(dialect, path, code=code, message=message)
 
 
+def _api_name(path: str) -> str:
+    """What the old gateway calls an API."""
+    if not path.startswith("/topapi/"):
+        return path
+    return "dingtalk.oapi" + path.removeprefix("/topapi").replace("/", ".")
+
+
 def _breach_message(path: str, breach: Breach, at: float) -> str:
     """Which API, how many, and until when, in Beijing time (API §5.2, §6)."""
-    api = path
-    if path.startswith("/topapi/"):
-        api = "dingtalk.oapi" + path.removeprefix("/topapi").replace("/", ".")
+    api = _api_name(path)
     end = int(at) + 1 if breach.until <= int(at) + 1 else int(breach.until) + 1
     return (
         f"{MESSAGES[THROTTLED_OAPI]}, apiPath({api}), 从 {clock(at)} 到 {clock(end - 1)} "
@@ -193,17 +216,38 @@ def credentials_refused(dialect: Dialect) -> Refusal:
     if dialect == "rest":
         code = "invalidClientIdOrSecret"
         return RestRefusal(code, "无效的clientId或者clientSecret")
-    return OapiRefusal(40_096, "不合法的appKey或appSecret")
+    return OapiRefusal(40_096, "不合法的appKey或appSecret", with_id=False)
+
+
+class MethodUnknown(OapiRefusal):
+    """A path below ``/topapi`` that is no API (API §5.2, P14)."""
+
+    def answer(self, request_id: str) -> Answer:
+        """The text stands beside the code and within `errmsg`."""
+        return json_answer(
+            {
+                "errcode": int(self.code),
+                "sub_msg": self.message,
+                "errmsg": f"Invalid method[submsg={self.message}]",
+                "request_id": request_id,
+            }
+        )
 
 
 def path_unknown(dialect: Dialect, path: str) -> Refusal:
-    """There is no such API (API §5.2)."""
+    """There is no such API (API §5.2), or none here although DingTalk has it."""
+    missing = ""
+    if path.startswith(NOT_HERE):
+        missing = (
+            f"the sandbox does not have this API of DingTalk's; script its answer: POST /_sandbox/faults "
+            f'{{"kind": "error", "api": "{path}", "status": 200, "body": {{…}}}}'
+        )
     if dialect == "rest":
         code = "InvalidAction.NotFound"
-        return RestRefusal(code, "Specified api is not found.", status=404)
+        return RestRefusal(code, missing or "Specified api is not found.", status=404)
     if path.startswith("/topapi/"):
-        return OapiRefusal(22, "不合法ApiName")
-    return OapiRefusal(404, "请求的URI地址不存在")
+        return MethodUnknown(22, missing or f"不合法ApiName，ApiName = {_api_name(path)}")
+    return OapiRefusal(404, missing or "请求的URI地址不存在")
 
 
 def oapi_ok(request_id: str, **fields: Any) -> Answer:

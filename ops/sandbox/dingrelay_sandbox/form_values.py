@@ -133,6 +133,18 @@ def spell(control: Control, value: str | None, organisation: Organisation) -> Sp
             return Spelling(value)
 
 
+def control_of(label: str, value: str) -> Control:
+    """The control of a template that takes any form: a table where the value is one, else a text."""
+    try:
+        rows = rows_of(value)
+    except (KeyError, RecursionError, TypeError, ValueError):
+        rows = []
+    if not rows:
+        return Control(label=label)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Control(label=label, type=TABLE, columns=tuple(Control(label=name) for name in names))
+
+
 def rows_of(value: str) -> list[dict[str, str]]:
     """The rows of a table that was checked, as label → value."""
     return [{cell["name"]: cell["value"] for cell in row} for row in json.loads(value)]

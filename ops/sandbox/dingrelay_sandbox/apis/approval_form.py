@@ -7,7 +7,7 @@ from typing import Any
 
 from dingrelay_sandbox.answers import Refusal
 from dingrelay_sandbox.approvals import Form, Instance
-from dingrelay_sandbox.form_values import NULL, FormError, check_form, spell
+from dingrelay_sandbox.form_values import FormError, check_form, control_of, spell
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import Template
@@ -64,11 +64,11 @@ def read_form(
 def spelled_form(instance: Instance, organisation: Organisation) -> Iterator[Component]:
     """The form as DingTalk tells it: every control of the template, empty ones as ``"null"``."""
     submitted = dict(instance.request.form)
-    for control in instance.request.template.fields:
+    controls = instance.request.template.fields
+    if not controls:
+        controls = tuple(control_of(name, value) for name, value in submitted.items())
+    for control in controls:
         spelled = spell(control, submitted.get(control.label), organisation)
         extra = None if spelled.extra is None else json.dumps(spelled.extra, ensure_ascii=False)
         alias = control.biz_alias
         yield Component(control.id, control.label, control.type, spelled.value, extra, alias)
-    if not instance.request.template.fields:
-        for number, (name, value) in enumerate(submitted.items(), 1):
-            yield Component(f"TextField-{number}", name, "TextField", value or NULL)

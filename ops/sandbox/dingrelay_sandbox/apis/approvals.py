@@ -81,7 +81,8 @@ def create(state: SandboxState, call: Call) -> Answer:
 def get(state: SandboxState, call: Call) -> Answer:
     """``GET /v1.0/workflow/processInstances``."""
     instance = _find_instance(state, call.parameters.text("processInstanceId"))
-    return json_answer({"result": _instance_document(state, instance), "success": True})
+    # A text, as DingTalk's page shows it (API §4.3).
+    return json_answer({"result": _instance_document(state, instance), "success": "true"})
 
 
 def query(state: SandboxState, call: Call) -> Answer:

@@ -1,11 +1,73 @@
-"""The events that could not be pushed (API §7.1, §11.7)."""
+"""The URL that an app registers for its events, and those that could not be pushed (API §7.1, §11.7)."""
 
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, oapi_ok
+from pydantic import ValidationError
+
+from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
 from dingrelay_sandbox.call import Call
+from dingrelay_sandbox.events.callbacks import Callback
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.state import SandboxState
+
+
+def register(state: SandboxState, call: Call) -> Answer:
+    """``POST /call_back/register_call_back``: the URL is not asked first, which DingTalk does."""
+    if state.callbacks.of(call.caller.app_key) is not None:
+        raise OapiRefusal(71_006, "回调地址已经存在")
+    return _put(state, call)
+
+
+def update(state: SandboxState, call: Call) -> Answer:
+    """``POST /call_back/update_call_back``."""
+    _registered(state, call)
+    return _put(state, call)
+
+
+def get(state: SandboxState, call: Call) -> Answer:
+    """``GET /call_back/get_call_back``."""
+    known = _registered(state, call)
+    return oapi_ok(
+        call.request_id,
+        call_back_tag=list(known.events),
+        token=known.token,
+        aes_key=known.aes_key,
+        url=known.url,
+    )
+
+
+def delete(state: SandboxState, call: Call) -> Answer:
+    """``GET /call_back/delete_call_back``."""
+    state.callbacks.delete(_registered(state, call).app_key)
+    return oapi_ok(call.request_id)
+
+
+def _registered(state: SandboxState, call: Call) -> Callback:
+    known = state.callbacks.of(call.caller.app_key)
+    if known is None:
+        raise OapiRefusal(71_007, "回调地址不存在")
+    return known.callback
+
+
+def _put(state: SandboxState, call: Call) -> Answer:
+    """Registered so, texts end with the corpId, and fields are spelt the old way (API §7.1, §7.3)."""
+    app, parameters = call.caller, call.parameters
+    try:
+        callback = Callback(
+            app_key=app.app_key,
+            url=parameters.text("url"),
+            token=parameters.text("token"),
+            aes_key=parameters.text("aes_key"),
+            owner_key=app.organisation,
+            events=tuple(parameters.texts("call_back_tag")),
+            casing="registered",
+        )
+    except ValidationError:
+        raise OapiRefusal(
+            71_010, "POST的JSON数据不包含所需要的参数字段或包含的参数格式非法"
+        ) from None
+    state.callbacks.put(callback)
+    return oapi_ok(call.request_id)
 
 
 def failed_result(state: SandboxState, call: Call) -> Answer:

@@ -112,6 +112,10 @@ ENDPOINTS = {
     ("POST", f"{_GROUPS}/send"): Endpoint(robot_groups.send, counted=True),
     ("POST", f"{_GROUPS}/query"): Endpoint(robot_groups.query, counted=True),
     ("POST", f"{_GROUPS}/recall"): Endpoint(robot_groups.recall, counted=True),
+    ("POST", "/call_back/register_call_back"): Endpoint(call_back.register, counted=True),
+    ("POST", "/call_back/update_call_back"): Endpoint(call_back.update, counted=True),
+    ("GET", "/call_back/get_call_back"): Endpoint(call_back.get, counted=True),
+    ("GET", "/call_back/delete_call_back"): Endpoint(call_back.delete, counted=True),
     ("GET", "/call_back/get_call_back_failed_result"): Endpoint(
         call_back.failed_result, counted=True
     ),
