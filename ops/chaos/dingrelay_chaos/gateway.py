@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ ANSWER_SECONDS = 8
 """A request is given up after so long; its answer may only be late."""
 GIVE_UP_SECONDS = 20
 RETRY_SECONDS = 0.3
+UPLOADS = 21_100_000
+"""Bytes of files that the gateway receives at once, and that may wait in Redis."""
 UNANSWERED = frozenset({None, -1, 90_018, 410_100})
 """Codes after which a program posts again: busy, or too fast."""
 AGAIN = frozenset({409, 429, 500, 502, 503, 504})
@@ -35,7 +38,8 @@ class Gateway(Service):
         self.url = f"http://127.0.0.1:{port}"
         command = [*CLI, "gateway", "--port", str(port)]
         process = Process("gateway", command, folder / "gateway.log")
-        super().__init__("gateway", process, environment)
+        uploads = {"DINGRELAY_GATEWAY_UPLOADS": str(UPLOADS)}
+        super().__init__("gateway", process, {**environment, **uploads})
 
     def open(self) -> None:
         """Make a key, and return once the gateway answers.
@@ -55,6 +59,36 @@ class Gateway(Service):
             else:
                 return
         raise TimeoutError(f"the gateway does not answer; see {self.process.log}")
+
+    def upload(self, content: bytes) -> tuple[int | None, str]:
+        """DingTalk's code for a file and its id, once it is answered; None if it never is.
+
+        Raises:
+            AssertionError: a gateway that has no room did not say when to ask again.
+        """
+        form = b'--b\r\nContent-Disposition: form-data; name="media"; filename="a.zip"\r\n\r\n%b\r\n--b--\r\n'
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        key, secret = self._key.split(".")
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                url = f"{self.url}/gettoken?appkey={key}&appsecret={secret}"
+                with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+                    token = json.load(answer).get("access_token", "")
+                url = f"{self.url}/media/upload?type=file&access_token={token}"
+                request = urllib.request.Request(url, form % content, headers)
+                with urllib.request.urlopen(request, timeout=GIVE_UP_SECONDS) as answer:
+                    document = json.load(answer)
+                # A gateway that could not ask for its key has given no token.
+                if document["errcode"] not in UNANSWERED and token:
+                    return document["errcode"], document.get("media_id", "")
+            except HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not error.headers["Retry-After"]:
+                    raise AssertionError(f"an upload was answered with {error.code}") from None
+            except (OSError, HTTPException, ValueError):
+                pass
+            time.sleep(RETRY_SECONDS)
+        return None, ""
 
     def alert(self, robot: str, text: str) -> int | None:
         """DingTalk's code for an alert that is posted blindly until it is answered; None if it never is."""

@@ -31,6 +31,7 @@ OPERATIONS: Mapping[str, float] = {
     "approval_action": 8,
     "subscriber": 3,
     "alert": 5,
+    "files": 2,
 }
 """Operation → weight. A seed leaves some of them out, so that others come more often."""
 

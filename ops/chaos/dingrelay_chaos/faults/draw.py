@@ -34,6 +34,7 @@ APIS = (
     "/v1.0/workflow",
     "/topapi/v2/",
     "/topapi/message",
+    "/media/upload",
     "*",
 )
 REMOTE_TIMEOUT = {

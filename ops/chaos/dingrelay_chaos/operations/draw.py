@@ -11,6 +11,7 @@ from dingrelay_chaos.operations.approvals import Approve, Rows
 from dingrelay_chaos.operations.campaigns import CAMPAIGN_VERBS, Broadcast, CampaignCommand
 from dingrelay_chaos.operations.commands import JobCommand, JobVerb
 from dingrelay_chaos.operations.directory import Organise, Reorganise, Sync
+from dingrelay_chaos.operations.files import UploadFiles
 from dingrelay_chaos.operations.messages import Send, SendMany
 from dingrelay_chaos.operations.operation import Operation
 from dingrelay_chaos.operations.past import Past
@@ -278,6 +279,7 @@ _DRAWS: dict[str, Draw] = {
     "person_acts": _person_acts,
     "approval_action": _approval_action,
     "subscriber": _subscriber,
+    "files": lambda rng, step, _, __: UploadFiles(f"文件 {step}", rng.randint(1, 8)),
     "alert": lambda rng, step, _, __: Alert(
         rng.choice((*ROBOTS, *ROBOTS, MADE_UP)), f"告警 {step}", rng.choice((1, 1, 2))
     ),
