@@ -451,6 +451,10 @@ async def test_while_a_secret_is_rotated_both_sign(office: OpenOffice, receiver:
     await at.arrived(receiver, await at.people_left(["a"]))
     for issued in (first, second):
         verified(receiver.requests[-1], issued.secret)
+    again = await at.store.rotate(endpoint, overlap=timedelta(hours=1))
+    await at.arrived(receiver, await at.people_left(["c"]))
+    for issued in (first, second, again):
+        verified(receiver.requests[-1], issued.secret)
     third = await at.store.rotate(endpoint, overlap=timedelta())
     await asyncio.sleep(0.2)
     await at.arrived(receiver, await at.people_left(["b"]))

@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     gateway_uploads: Annotated[int, Field(ge=LARGEST)] = 200_000_000
     """Bytes of files that one gateway receives at once, and bytes that wait in Redis for DingTalk; more get a 503."""
     gateway_idempotency_ttl: Seconds = 86_400
-    """Seconds for which an Idempotency-Key is remembered."""
+    """Seconds for which an Idempotency-Key is remembered, `record_ttl` at most: a key does not outlive its jobs."""
     webhook_key: SecretStr = SecretStr("")
     """From which the secrets of webhooks are made, 32 characters or more; required for webhooks in
     production. While it is replaced, the new one and then the old one, comma-separated."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_producers.errors import KeyConflict, KeyNotFound
 from dingrelay_producers.gateway.backend.access import (
     ANY,
+    MOST_OLD_SECRETS,
     SENDER,
     ApiKey,
     Grant,
@@ -29,9 +30,6 @@ PATIENCE = 1.5
 """Seconds that a request waits for the database; an HTTP client is told to come back within two."""
 
 _WRITER = "api keys"
-
-MOST_OLD_SECRETS = 10
-"""Secrets of a key that are taken beside its present one."""
 
 
 class SqlKeyStore:

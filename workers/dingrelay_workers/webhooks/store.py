@@ -14,6 +14,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
+from dingrelay_producers.gateway.backend.access import MOST_OLD_SECRETS
 from dingrelay_producers.gateway.backend.webhooks import (
     Endpoint,
     EndpointStatus,
@@ -136,14 +137,25 @@ class SqlWebhookStore:
         return stored.endpoint
 
     async def rotate(self, endpoint: str, *, overlap: timedelta) -> IssuedEndpoint:
-        """Give it a new secret; the present one signs as well for so long."""
-        until = datetime.now(UTC) + overlap
+        """Give it a new secret; those before sign for so long as well, older ones no longer than before.
+
+        So a rotation that is repeated ends no secret that the receiver verifies with.
+        """
+        now = datetime.now(UTC)
+        until = now + overlap
         async with self._writing() as connection:
             stored = await _found(connection, endpoint)
-            present = stored.generations[0]
+            present, *older = stored.generations
             generation = self._generation(present.number + 1)
-            # Two at a time: whoever rotates twice within an overlap has the oldest end.
             old = [replace(present, until=until)] if overlap else []
+            old += [
+                replace(each, until=min(each.until, until))
+                for each in older
+                if overlap and each.until and each.until > now
+            ]
+            if len(old) > MOST_OLD_SECRETS:
+                problem = f"has {MOST_OLD_SECRETS} old secrets; an overlap of 0s ends them"
+                raise EndpointConflict(endpoint, problem)
             generations = [each.wire for each in (generation, *old)]
             await endpoints.change(
                 connection, endpoint, secrets=generations, changed_at=datetime.now(UTC)

@@ -52,6 +52,9 @@ KEY_ID = re.compile(r"drk_[a-z0-9]{12}", re.ASCII)
 SENDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a sender may be called."""
 
+MOST_OLD_SECRETS = 10
+"""Secrets of a key, or of an endpoint of webhooks, that hold beside the present one."""
+
 _LONGEST_WINDOW = 3600.0
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -122,7 +122,9 @@ class _Attempt:
 
     async def begin(self, digest: str) -> list[bytes]:
         lease = int(LEASE_SECONDS * 1000)
-        life = int(self._call.context.settings.gateway_idempotency_ttl * 1000)
+        settings = self._call.context.settings
+        # A key that outlived the jobs of its lines would make them once more.
+        life = int(min(settings.gateway_idempotency_ttl, settings.record_ttl) * 1000)
         call = _BEGIN.call([self._entry], [digest, self._name, lease, life])
         async with asking():
             answer: list[bytes] = await scripts.run_async(self._call.context.redis, call)
