@@ -81,7 +81,7 @@ async def _look(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | 
     async with ctx.approval_states.charged_look():
         change = await ctx.approvals.look(job.instance, patient=True)
     if change is None:
-        first = await ctx.once(f"denied {due.isoformat()}", partial(_denied, asked_at))
+        first = await ctx.once(f"denied:{due.isoformat()}", partial(_denied, asked_at))
         again = datetime.fromisoformat(first["at"]) + DENIED_AGAIN_AFTER
         if asked_at < again:
             raise Wait(again - asked_at, "DingTalk does not know the approval, and is asked again")

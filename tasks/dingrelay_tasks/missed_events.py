@@ -68,7 +68,7 @@ async def run(job: MissedEvents, ctx: Context) -> Json:
         ctx.rule_out()
         found = MissedEventsResult(lost=1, walks=True)
     for number in range(MOST_PAGES):
-        page = _Page.model_validate(await ctx.once(f"page {number}", partial(_take_page, job, ctx)))
+        page = _Page.model_validate(await ctx.once(f"page:{number}", partial(_take_page, job, ctx)))
         found = MissedEventsResult(
             events=found.events + page.events,
             unreadable=found.unreadable + page.unreadable,
