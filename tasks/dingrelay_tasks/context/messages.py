@@ -45,7 +45,7 @@ class SentCall:
     request_id: str
 
 
-SAME_CONTENT = "143106"
+SAME_CONTENT_CODE = "143106"
 """DingTalk's code for a user who has this content already that day (API §2.3)."""
 
 
@@ -63,7 +63,7 @@ class DeliveryReport:
     @property
     def had_it(self) -> list[str]:
         """Users who have the content by an earlier call of that day."""
-        return [each["userid"] for each in self.forbidden if each["code"] == SAME_CONTENT]
+        return [each["userid"] for each in self.forbidden if each["code"] == SAME_CONTENT_CODE]
 
 
 class Messages(Protocol):

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import CampaignCall, DeliveryReport
-from dingrelay_tasks.context.messages import SAME_CONTENT
+from dingrelay_tasks.context.messages import SAME_CONTENT_CODE
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_workers.campaigns.chunks import Release, storable
 from dingrelay_workers.campaigns.models import (
@@ -30,7 +30,7 @@ _FORBIDDEN = {
     "143103": "the app had sent too many messages that minute",
     "143104": "the organisation had sent too many messages that minute",
     "143105": "had had the day's messages",
-    SAME_CONTENT: "had this content already that day",
+    SAME_CONTENT_CODE: "had this content already that day",
 }
 
 

@@ -18,6 +18,7 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.database import database
 from dingrelay_workers.database.database import insert_missing
+from dingrelay_workers.metrics import OpenCampaigns
 
 CANCELLED = {
     "class": "cancelled",
@@ -136,6 +137,18 @@ async def active(connection: AsyncConnection) -> list[Campaign]:
         .order_by(CampaignRow.created_at, CampaignRow.id)
     )
     return [_campaign(row) for row in rows.mappings()]
+
+
+async def standing(connection: AsyncConnection) -> list[OpenCampaigns]:
+    """How many campaigns run or are paused, by application and state, for the metrics."""
+    left = CampaignRow.recipients - CampaignRow.accepted - CampaignRow.left_out - CampaignRow.failed
+    rows = await connection.execute(
+        select(CampaignRow.app, CampaignRow.state, func.count(), func.sum(left))
+        .where(CampaignRow.state.in_([State.RUNNING, State.PAUSED]))
+        .group_by(CampaignRow.app, CampaignRow.state)
+        .order_by(CampaignRow.app, CampaignRow.state)
+    )
+    return [OpenCampaigns(app, state, count, int(people)) for app, state, count, people in rows]
 
 
 async def lately_ended(connection: AsyncConnection, since: datetime) -> list[Campaign]:

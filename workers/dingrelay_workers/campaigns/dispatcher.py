@@ -38,7 +38,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
-from dingrelay_workers.campaigns import chunks, notices, overview, pace, removal
+from dingrelay_workers.campaigns import chunks, notices, pace, removal
 from dingrelay_workers.campaigns.campaign_tick import CampaignTick
 from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
@@ -157,7 +157,7 @@ class Dispatcher(Work):
         if time.monotonic() < self._show_at:
             return
         async with self._database.read() as connection:
-            CAMPAIGNS.shown = await overview.standing(connection)
+            CAMPAIGNS.shown = await chunks.standing(connection)
         self._show_at = time.monotonic() + SHOWN_EVERY
 
     async def _read(self) -> list[CampaignTick]:

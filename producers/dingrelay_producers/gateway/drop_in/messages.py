@@ -23,7 +23,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.context.messages import SAME_CONTENT
+from dingrelay_tasks.context.messages import SAME_CONTENT_CODE
 from dingrelay_tasks.message_result import NOBODY_REACHABLE
 from dingrelay_tasks.message_send import MessageSend
 
@@ -75,7 +75,7 @@ class Task:
         return [
             {"code": code, "count": count, "userid": user}
             for name, code, count in (
-                ("duplicate", SAME_CONTENT, 1),
+                ("duplicate", SAME_CONTENT_CODE, 1),
                 ("daily_cap", "143105", PER_DAY),
             )
             for user in result.get(name, [])
@@ -213,7 +213,7 @@ async def _kept(context: GatewayContext, caller: Caller, call: Incoming, task: T
         for repeated, answer in zip(repeats, answers, strict=True)
         if repeated
         for entry in (answer.get("send_result") or {}).get("forbidden_list") or []
-        if str(entry.get("code")) == SAME_CONTENT and _own(task, entry.get("userid"))
+        if str(entry.get("code")) == SAME_CONTENT_CODE and _own(task, entry.get("userid"))
     ]
 
 
