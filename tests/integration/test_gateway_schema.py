@@ -49,10 +49,12 @@ def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
     # Nobody works, so no job ends, and a minute's wait would be one.
     monkeypatch.setattr(EndWatch, "wait", at_once)
 
-    async def no_answer(self: SqlWebhookStore, job_id: str, within: float) -> None:
-        return None
+    test = SqlWebhookStore.test
 
-    monkeypatch.setattr(SqlWebhookStore, "_answer", no_answer)
+    async def no_answer(self: SqlWebhookStore, endpoint: str, *, within: float) -> object:
+        return await test(self, endpoint, within=0)
+
+    monkeypatch.setattr(SqlWebhookStore, "test", no_answer)
     prepare(settings.database)
     with gateway_thread(settings, GatewayBackend(settings)) as client:
         yield client
