@@ -75,7 +75,7 @@ class MemoryKeys:
         matches = digest == self.digest(key_id, "secret")
         return await self.verify(f"{key_id}.secret") if matches else None
 
-    async def create(self, grant: Grant) -> IssuedKey:
+    async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
         raise NotImplementedError
 
     async def get(self, key_id: str) -> KeyStatus:
@@ -84,7 +84,9 @@ class MemoryKeys:
     async def list(self) -> Sequence[KeyStatus]:
         raise NotImplementedError
 
-    async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
+    async def rotate(
+        self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
+    ) -> IssuedKey:
         raise NotImplementedError
 
     async def revoke(self, key_id: str) -> KeyStatus:

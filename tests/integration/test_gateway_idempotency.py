@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
 
-from dingrelay_producers.gateway.backend.access import Grant
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.gateway.backend.access import Grant, IssuedKey
 from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import scripts
 from dingrelay_producers.store.scripts import Script
+from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.gateway_backend import GatewayBackend
 from forms import BOUNDARY, form
@@ -218,6 +221,36 @@ def test_a_form_is_the_same_whatever_its_boundary(
     assert upload(gateway, key, rows, b"b1", "two").status == 503
     assert upload(gateway, key, rows, b"b1", "two").status == 201
     assert len(gateway.ask("GET", "/v1/campaigns", key=key).json["campaigns"]) == 2
+
+
+def test_a_key_is_made_and_rotated_once_also_where_the_answer_is_lost(
+    gateway: GatewayClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[IssuedKey] = []
+
+    def loses_its_answer(name: str) -> None:
+        original = getattr(SqlKeyStore, name)
+
+        async def made(self: SqlKeyStore, *args: Any, **kwargs: Any) -> IssuedKey:
+            monkeypatch.setattr(SqlKeyStore, name, original)
+            lost.append(await original(self, *args, **kwargs))
+            raise ServiceUnavailable("the database does not answer")
+
+        monkeypatch.setattr(SqlKeyStore, name, made)
+
+    def twice(name: str, path: str, body: object) -> Reply:
+        loses_its_answer(name)
+        once = {"Idempotency_Key": name}
+        assert gateway.ask("POST", path, body, key=keys["all"], **once).status == 503
+        again = gateway.ask("POST", path, body, key=keys["all"], **once)
+        assert again.json["key"] == lost.pop().text
+        return again
+
+    place = twice("create", "/v1/keys", KEY).headers["Location"]
+    assert len(gateway.ask("GET", "/v1/keys", key=keys["all"]).json["keys"]) == 3
+    rotated = twice("rotate", f"{place}/rotate", {"overlap": "1h"})
+    shown = gateway.ask("GET", place, key=keys["all"]).json
+    assert shown["old_secret_until"] == rotated.json["old_secret_until"]
 
 
 def test_a_key_whose_life_is_over_names_a_new_request(

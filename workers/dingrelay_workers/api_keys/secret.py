@@ -8,6 +8,7 @@ hash is for what people choose.
 import hashlib
 import hmac
 import secrets
+from base64 import urlsafe_b64encode
 
 from dingrelay_producers.gateway.backend.access import KEY_ID
 
@@ -17,14 +18,21 @@ _ID_LENGTH = 12
 _SECRET_BYTES = 32
 
 
-def new_id() -> str:
-    """The public half: ``drk_`` and twelve characters."""
-    return "drk_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
+def new_id(seed: bytes | None = None) -> str:
+    """The public half: ``drk_`` and twelve characters. A seed always gives the same one."""
+    letters = _random(seed, b"id")[:_ID_LENGTH]
+    return "drk_" + "".join(_ALPHABET[each % len(_ALPHABET)] for each in letters)
 
 
-def new_secret() -> str:
+def new_secret(seed: bytes | None = None) -> str:
     """The secret half: 43 characters that a URL, a header and a shell take as they are."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
+    return urlsafe_b64encode(_random(seed, b"secret")).decode().rstrip("=")
+
+
+def _random(seed: bytes | None, purpose: bytes) -> bytes:
+    if seed is None:
+        return secrets.token_bytes(_SECRET_BYTES)
+    return hmac.digest(seed, purpose, hashlib.sha256)
 
 
 def split(presented: str) -> tuple[str, str] | None:

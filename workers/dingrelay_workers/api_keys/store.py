@@ -82,9 +82,9 @@ class SqlKeyStore:
         self._uses.note(key_id)
         return stored.key
 
-    async def create(self, grant: Grant) -> IssuedKey:
-        """Make a key; a grant without a sender gets one."""
-        key_id, text = secret.new_id(), secret.new_secret()
+    async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
+        """Make a key; a grant without a sender gets one. Of each seed there is one key."""
+        key_id, text = secret.new_id(seed), secret.new_secret(seed)
         grant = replace(grant, sender=grant.sender or _sender(grant, key_id))
         row = {
             **columns(grant),
@@ -94,7 +94,9 @@ class SqlKeyStore:
             "created_at": datetime.now(UTC),
         }
         async with self._writing() as connection:
-            await connection.execute(insert(ApiKeyRow).values(**row))
+            query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
+            if seed is None or (await connection.scalar(query)) is None:
+                await connection.execute(insert(ApiKeyRow).values(**row))
             stored = await _stored(connection, key_id)
         return IssuedKey(stored.key, f"{key_id}.{text}")
 
@@ -111,17 +113,22 @@ class SqlKeyStore:
         now = datetime.now(UTC)
         return [StoredKey.of(row).status(now) for row in rows]
 
-    async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
+    async def rotate(
+        self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
+    ) -> IssuedKey:
         """Give it a new secret; those before are taken for so long, older ones no longer than before.
 
-        So a rotation that is repeated ends no secret that clients use.
+        So a rotation that is repeated ends no secret that clients use; with the same seed it changes nothing.
         """
-        text, now = secret.new_secret(), datetime.now(UTC)
-        until = now + overlap
+        text, now = secret.new_secret(seed), datetime.now(UTC)
+        digest, until = secret.digest(key_id, text), now + overlap
         async with self._writing() as connection:
             stored = await _stored(connection, key_id)
             if end := stored.end(now):
                 raise KeyConflict(key_id, f"{end}; create another")
+            if digest in {stored.digest, *stored.old_secrets}:
+                ends = stored.status(now).old_secret_until
+                return IssuedKey(stored.key, f"{key_id}.{text}", old_secret_until=ends)
             old = {**stored.old(now), stored.digest: until} if overlap else {}
             if len(old) > MOST_OLD_SECRETS:
                 problem = f"has {MOST_OLD_SECRETS} old secrets; an overlap of 0s ends them"
@@ -129,7 +136,7 @@ class SqlKeyStore:
             await _change(
                 connection,
                 key_id,
-                digest=secret.digest(key_id, text),
+                digest=digest,
                 old_secrets={each: min(end, until).isoformat() for each, end in old.items()},
             )
         self._cache.forget(key_id)

@@ -237,8 +237,11 @@ class KeyStore(Protocol):
         """
         ...
 
-    async def create(self, grant: Grant) -> IssuedKey:
-        """Make a key. A grant without a sender of its own (``""``) gets the key's name or id."""
+    async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
+        """Make a key. A grant without a sender of its own (``""``) gets the key's name or id.
+
+        Id and secret follow from the seed, so that the same one makes no second key.
+        """
         ...
 
     async def get(self, key_id: str) -> KeyStatus:
@@ -253,8 +256,12 @@ class KeyStore(Protocol):
         """All keys, the newest first."""
         ...
 
-    async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
+    async def rotate(
+        self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
+    ) -> IssuedKey:
         """Give it a new secret; the old ones are taken for so long as well, at most.
+
+        The secret follows from the seed, so that the same one rotates once.
 
         Raises:
             KeyNotFound: there is none.

@@ -125,9 +125,9 @@ class KnownKeys:
         name = f"{key_id} {digest}"
         return await self._ask(name, lambda: self._keys.find(key_id, digest))
 
-    async def create(self, grant: Grant) -> IssuedKey:
+    async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
         """As `KeyStore.create`."""
-        return await self._keys.create(grant)
+        return await self._keys.create(grant, seed=seed)
 
     async def get(self, key_id: str) -> KeyStatus:
         """As `KeyStore.get`."""
@@ -137,9 +137,11 @@ class KnownKeys:
         """As `KeyStore.list`."""
         return await self._keys.list()
 
-    async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
+    async def rotate(
+        self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
+    ) -> IssuedKey:
         """As `KeyStore.rotate`."""
-        return await self._keys.rotate(key_id, overlap=overlap)
+        return await self._keys.rotate(key_id, overlap=overlap, seed=seed)
 
     async def revoke(self, key_id: str) -> KeyStatus:
         """As `KeyStore.revoke`."""

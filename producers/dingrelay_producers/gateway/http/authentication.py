@@ -1,5 +1,7 @@
 """Who calls: the API key in the ``Authorization`` header, and its rate."""
 
+import hashlib
+import hmac
 import math
 import re
 
@@ -8,6 +10,7 @@ from aiohttp import web
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import ApiKey
 from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.http.routes import ApiCall
 from dingrelay_producers.gateway.problems import Problem
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]{1,512})")
@@ -42,6 +45,16 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
         headers = {"WWW-Authenticate": f'{CHALLENGE["WWW-Authenticate"]}, error="invalid_token"'}
         raise Problem(problems.UNAUTHORIZED, detail, headers=headers)
     return key
+
+
+def seed_of(call: ApiCall) -> bytes | None:
+    """What secrets follow from that a request makes; None without an ``Idempotency-Key``.
+
+    Redis, which has `ApiCall.once`, does not lead to it, since the API key's text is in the request only.
+    """
+    if call.once is None:
+        return None
+    return hmac.digest(presented(call.request).encode(), call.once.encode(), hashlib.sha256)
 
 
 def too_many(wait: float) -> Problem:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from dingrelay_producers.errors import KeyNotFound
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import ANY, ApiKey, Grant, KeyStatus
+from dingrelay_producers.gateway.http import authentication
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Route, links
 from dingrelay_producers.gateway.keys import documents
 from dingrelay_producers.gateway.keys.request import KeyRequest, RotationRequest
@@ -59,7 +60,7 @@ async def create_key(call: ApiCall) -> web.StreamResponse:
     """Make a key."""
     grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
     _refuse_excess(call.key, grant)
-    made = await call.context.keys.create(grant)
+    made = await call.context.keys.create(grant, seed=authentication.seed_of(call))
     headers = {"Location": f"/v1/keys/{made.key.id}"}
     return json_response(documents.issued(made), status=201, headers=headers)
 
@@ -82,7 +83,8 @@ async def rotate_key(call: ApiCall) -> web.StreamResponse:
     status = await _found(call)
     # Whoever gets the secret has the key: that is as much as giving it.
     _refuse_excess(call.key, status.key)
-    made = await call.context.keys.rotate(status.key.id, overlap=overlap)
+    seed = authentication.seed_of(call)
+    made = await call.context.keys.rotate(status.key.id, overlap=overlap, seed=seed)
     return json_response(documents.issued(made))
 
 
