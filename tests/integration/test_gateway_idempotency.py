@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.access import Grant, IssuedKey
+from dingrelay_producers.gateway.backend.access import Grant
 from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
@@ -17,6 +17,7 @@ from dingrelay_producers.store.scripts import Script
 from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.webhooks.store import SqlWebhookStore
 from forms import BOUNDARY, form
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
@@ -223,32 +224,33 @@ def test_a_form_is_the_same_whatever_its_boundary(
     assert len(gateway.ask("GET", "/v1/campaigns", key=key).json["campaigns"]) == 2
 
 
-def test_a_key_is_made_and_rotated_once_also_where_the_answer_is_lost(
+def test_what_was_made_before_the_answer_was_lost_is_not_made_again(
     gateway: GatewayClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[IssuedKey] = []
+    lost: list[Any] = []
 
-    def loses_its_answer(name: str) -> None:
-        original = getattr(SqlKeyStore, name)
+    def twice(store: type[Any], name: str, path: str, body: object) -> Reply:
+        original = getattr(store, name)
 
-        async def made(self: SqlKeyStore, *args: Any, **kwargs: Any) -> IssuedKey:
-            monkeypatch.setattr(SqlKeyStore, name, original)
+        async def made(self: object, *args: Any, **kwargs: Any) -> None:
+            monkeypatch.setattr(store, name, original)
             lost.append(await original(self, *args, **kwargs))
             raise ServiceUnavailable("the database does not answer")
 
-        monkeypatch.setattr(SqlKeyStore, name, made)
-
-    def twice(name: str, path: str, body: object) -> Reply:
-        loses_its_answer(name)
+        monkeypatch.setattr(store, name, made)
         once = {"Idempotency_Key": name}
         assert gateway.ask("POST", path, body, key=keys["all"], **once).status == 503
-        again = gateway.ask("POST", path, body, key=keys["all"], **once)
-        assert again.json["key"] == lost.pop().text
-        return again
+        return gateway.ask("POST", path, body, key=keys["all"], **once)
 
-    place = twice("create", "/v1/keys", KEY).headers["Location"]
+    added = twice(SqlWebhookStore, "add", "/v1/webhooks", WEBHOOK)
+    assert added.json["secret"] == lost.pop().secret
+    assert len(gateway.ask("GET", "/v1/webhooks", key=keys["all"]).json["webhooks"]) == 1
+    made = twice(SqlKeyStore, "create", "/v1/keys", KEY)
+    assert made.json["key"] == lost.pop().text
     assert len(gateway.ask("GET", "/v1/keys", key=keys["all"]).json["keys"]) == 3
-    rotated = twice("rotate", f"{place}/rotate", {"overlap": "1h"})
+    place = made.headers["Location"]
+    rotated = twice(SqlKeyStore, "rotate", f"{place}/rotate", {"overlap": "1h"})
+    assert rotated.json["key"] == lost.pop().text
     shown = gateway.ask("GET", place, key=keys["all"]).json
     assert shown["old_secret_until"] == rotated.json["old_secret_until"]
 

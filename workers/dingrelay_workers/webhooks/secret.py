@@ -21,9 +21,10 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""
 
 
-def new_id() -> str:
-    """The id of an endpoint: ``drw_`` and twelve characters."""
-    return "drw_" + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+def new_id(once: str | None = None) -> str:
+    """The id of an endpoint: ``drw_`` and twelve characters. One name always gives the same one."""
+    letters = hashlib.sha256((once or secrets.token_hex()).encode()).digest()[:12]
+    return "drw_" + "".join(_ALPHABET[each % len(_ALPHABET)] for each in letters)
 
 
 @dataclass(frozen=True, slots=True)

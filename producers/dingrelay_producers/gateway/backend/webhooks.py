@@ -128,8 +128,8 @@ class WebhookStore(Protocol):
     an id `EndpointNotFound`.
     """
 
-    async def add(self, wanted: Subscription) -> IssuedEndpoint:
-        """Add this endpoint; it receives what happens from now on.
+    async def add(self, wanted: Subscription, *, once: str | None = None) -> IssuedEndpoint:
+        """Add this endpoint; it receives what happens from now on. Of each `once` there is one endpoint.
 
         Raises:
             ContractError: its URL is not allowed here; the field is named.

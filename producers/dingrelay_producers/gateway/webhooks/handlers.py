@@ -127,7 +127,7 @@ async def add_webhook(call: ApiCall) -> web.StreamResponse:
     narrowed = permissions.narrowed(wanted, call.key)
     call.context = _cell_of(call, narrowed.apps)
     try:
-        made = await _store(call).add(narrowed)
+        made = await _store(call).add(narrowed, once=call.once)
     except SettingsError as error:
         raise problems.unavailable(str(error)) from None
     headers = {"Location": f"/v1/webhooks/{made.endpoint.id}"}
