@@ -5,13 +5,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from dingrelay_tasks.context import Context, DeliveryReport, Json
+from dingrelay_tasks.context.messages import SAME_CONTENT_CODE
 from dingrelay_tasks.message_result import STEP, MessageSendResult, Outcome
 from dingrelay_tasks.outcomes import Refused, Wait
 
 DELIVERY = "delivery:"
 """What the steps that ask for a call's delivery begin with."""
-HAVE_IT = "143106"
-"""DingTalk's code for whoever has this content already today (API §2.3)."""
 CONFIRM_FIRST = timedelta(seconds=2)
 CONFIRM_LATER = timedelta(seconds=30)
 """Shortest and longest time between two questions about a call's delivery."""
@@ -76,17 +75,30 @@ def with_deliveries(result: MessageSendResult, deliveries: Sequence[Json]) -> Me
         name: [each for delivery in deliveries for each in delivery.get(name, ())]
         for name in ("invalid", "forbidden", "failed")
     }
+    if _is_complete(result, deliveries):
+        lists["unverified"] = []
     return result.model_copy(update=lists)
+
+
+def is_finished(delivery: Json | None) -> bool:
+    """Whether DingTalk had delivered a call when it was asked last."""
+    return delivery is not None and bool(delivery.get("finished", True))
+
+
+def _is_complete(result: MessageSendResult, deliveries: Sequence[Json | None]) -> bool:
+    """Whether all is reported; of departments and everyone nothing is."""
+    return len(deliveries) >= len(result.calls) and all(map(is_finished, deliveries))
 
 
 def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:
     """Why surely nobody was reached; empty if somebody was, or may have been."""
-    unsure = len(deliveries) < len(result.calls)  # of departments and everyone nothing is reported
-    if unsure or not all(each and each.get("finished", True) for each in deliveries):
+    if not _is_complete(result, deliveries):
         return ""
     people = {
         "invalid": {*result.invalid},
-        "forbidden": {each["userid"] for each in result.forbidden if each["code"] != HAVE_IT},
+        "forbidden": {
+            each["userid"] for each in result.forbidden if each["code"] != SAME_CONTENT_CODE
+        },
         "failed": {*result.failed},
     }
     # Somebody may stand in two of the lists.

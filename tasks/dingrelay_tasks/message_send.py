@@ -15,6 +15,7 @@ from dingrelay_tasks.message_delivery import (
     DELIVERY,
     deliveries,
     deliveries_in,
+    is_finished,
     unreached,
     with_deliveries,
     with_delivery,
@@ -233,7 +234,7 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
         by_user |= dict.fromkeys(users[start : start + size], verdict)
         for reason in LEFT_OUT:
             by_user |= dict.fromkeys(outcome.get(reason, ()) if outcome else (), reason)
-        if outcome and f"{DELIVERY}{outcome['task_id']}" not in steps:
+        if outcome and not is_finished(steps.get(f"{DELIVERY}{outcome['task_id']}")):
             by_user |= dict.fromkeys(outcome.get("unverified", ()), "unverified")
     for delivery in deliveries_in(steps):
         by_user |= dict.fromkeys(delivery["invalid"], "invalid")

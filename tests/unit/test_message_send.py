@@ -328,19 +328,28 @@ async def test_people_of_a_call_without_an_answer_are_in_its_repeat(ctx: FakeCon
 
 
 @pytest.mark.parametrize(
-    ("confirm", "by_user"),
+    ("confirm", "delivery", "u1", "u2"),
     [
-        (False, {"u1": "unverified", "u2": "unverified"}),
-        (True, {"u1": "accepted", "u2": "invalid"}),
+        (False, DeliveryReport(True), "unverified", "unverified"),
+        (True, DeliveryReport(False), "unverified", "unverified"),
+        (True, DeliveryReport(True, unread=["u1"], invalid=["u2"]), "accepted", "invalid"),
     ],
+    ids=["unconfirmed", "unfinished", "finished"],
 )
-async def test_a_confirmed_delivery_verifies_users(
-    ctx: FakeContext, confirm: bool, by_user: dict[str, str]
+async def test_a_finished_delivery_verifies_users(
+    ctx: FakeContext, confirm: bool, delivery: DeliveryReport, u1: str, u2: str
 ) -> None:
     ctx.messages.unverified = {"u1", "u2"}
-    ctx.messages.deliveries[1001] = [DeliveryReport(True, unread=["u1"], invalid=["u2"])]
-    await run(to("u1", "u2", confirm=confirm), ctx)
-    assert outcomes({"to": {"users": ["u1", "u2"]}}, ctx.remembered) == by_user
+    ctx.messages.deliveries[1001] = [delivery]
+    job = to("u1", "u2", confirm=confirm)
+    if not delivery.finished:
+        with pytest.raises(Wait):
+            await run(job, ctx)
+        ctx.clock += timedelta(minutes=10)
+    result = await run(job, ctx)
+    by_user = outcomes({"to": {"users": ["u1", "u2"]}}, ctx.remembered)
+    assert by_user == {"u1": u1, "u2": u2}
+    assert result["unverified"] == [user for user, of in by_user.items() if of == "unverified"]
 
 
 @pytest.mark.parametrize(
