@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -62,7 +61,7 @@ class Fleet:
         trial: bool = False,
         needed: int = 5,
         circuit: Circuit = CIRCUIT,
-        **refusal: Any,
+        code: str = "",
     ) -> Verdict:
         call = breakers.sick(
             circuit,
@@ -72,7 +71,7 @@ class Fleet:
             needed=needed,
             reason="r",
             now=self.now,
-            **refusal,
+            code=code,
         )
         return breakers.verdict(run(self.redis, call))
 
@@ -118,7 +117,8 @@ def test_one_apis_refusal_stops_that_api_and_anothers_the_app(fleet: Fleet) -> N
 
 
 def test_the_refusal_of_a_token_stops_the_app(fleet: Fleet) -> None:
-    assert fleet.sick("held", code="40096", refusers=1).opened == ("hold",)
+    token = CIRCUIT._replace(api="token")
+    assert fleet.sick("held", circuit=token, code="40096").opened == ("hold",)
     fleet.sane()
     assert fleet.ask().outage == "hold", "a token from before may still be good"
 

@@ -94,6 +94,7 @@ def test_a_file_configures_several_apps_and_the_environment_their_secrets(
     config.write_text(
         """
         max_wait = 3
+        max_attempts = 12
         [apps.default]
         agent_id = "4242"
         [apps.sales]

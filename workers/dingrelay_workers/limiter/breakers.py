@@ -18,6 +18,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
+from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.limiter.rules import MOST_KNOWN, Rule, Rules
 
 _PACKAGE = "dingrelay_workers.limiter"
@@ -156,12 +157,12 @@ def sick(
     trial: bool,
     needed: int,
     code: str = "",
-    refusers: int = REFUSERS,
     reason: str,
     now: int | None = None,
 ) -> Call:
     """Tell of a call that failed. Answer: `Verdict`."""
     arguments: list[Value] = ["" if now is None else now, *pace.micros, symptom, circuit.api]
+    refusers = 1 if circuit.api == TOKEN.name else REFUSERS
     arguments += [int(trial), needed, NEEDED, SIBLINGS, code, refusers, reason]
     arguments += [keys.SICK_TTL_MS, keys.BREAKER_TTL_MS]
     return SICK.call([*circuit.keys, keys.BREAKERS], arguments)
@@ -260,7 +261,6 @@ class Breakers:
         trial: bool = False,
         needed: int = NEEDED,
         code: str = "",
-        refusers: int = REFUSERS,
         reason: str = "",
     ) -> Verdict:
         """Tell the fleet of a call that failed.
@@ -271,7 +271,6 @@ class Breakers:
             trial: whether it was a probe.
             needed: such answers in a row that open the breaker of the API.
             code: DingTalk's, of a refusal.
-            refusers: APIs that must refuse the app with it to hold it.
             reason: one short phrase.
         """
         call = sick(
@@ -281,7 +280,6 @@ class Breakers:
             trial=trial,
             needed=needed,
             code=code,
-            refusers=refusers,
             reason=reason,
         )
         found = verdict(await run_async(self._redis, call))

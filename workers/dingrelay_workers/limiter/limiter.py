@@ -19,7 +19,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
-from dingrelay_workers.limiter.breakers import NEEDED, REFUSERS, Breakers, Circuit
+from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, UnreportedAnswers
 from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked, Turn
 from dingrelay_workers.limiter.latency import LatencyEstimator
@@ -221,7 +221,6 @@ class Limiter:
 
     async def _report(self, grant: Grant, error: DingTalkError) -> float:
         circuit = self._circuit(grant)
-        of_token = grant.api == TOKEN.name
         reason = f"{error.code}: {error.message}"[:REASON]
         match error:
             case Throttled() if not error.alone:
@@ -243,7 +242,6 @@ class Limiter:
                     trial=grant.trial,
                     needed=NEEDED if error.verbatim else 1,
                     code=error.code,
-                    refusers=1 if of_token else REFUSERS,
                     reason=reason,
                 )
             case _ if error.sick:
@@ -253,7 +251,7 @@ class Limiter:
                     circuit,
                     symptom,
                     trial=grant.trial,
-                    needed=1 if of_token else NEEDED,
+                    needed=1 if grant.api == TOKEN.name else NEEDED,
                     reason=reason,
                 )
             case _:
