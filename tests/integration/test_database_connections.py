@@ -10,12 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.pool import Pool
 
 from dingrelay_producers.gateway.backend.access import Grant
 from dingrelay_producers.gateway.backend.campaign_writer import AT_ONCE
 from dingrelay_producers.gateway.backend.context import CAMPAIGN_PLACES
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.database import database as database_module
 from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
 from dingrelay_workers.gateway_backend import GatewayBackend
 from gateways import gateway_thread, stored_keys
@@ -114,3 +116,29 @@ def test_the_guide_says_how_many(page: str) -> None:
     text = (GUIDE / page).read_text("utf-8")
     assert re.search(rf"\b{MOST} (connections to PostgreSQL|个 PostgreSQL 连接)", text)
     assert re.search(rf"(at most {OF_GATEWAY}:|最多 {OF_GATEWAY} 个)", text)
+
+
+async def test_jobs_wait_for_their_turn_as_long_as_others_have_theirs(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large department was read before it is written: to give up costs all its calls."""
+    for name, seconds in (("JOB_WAIT", 0.05), ("JOB_QUEUE", 1.5), ("JOB_USE", 1.5)):
+        monkeypatch.setattr(database_module, name, seconds)
+    database = Database(database_url)
+    jobs = database.limited(4)
+    written: list[int] = []
+
+    async def write(number: int, seconds: float) -> None:
+        async with jobs.write("default"):
+            await asyncio.sleep(seconds)
+            written.append(number)
+
+    await asyncio.gather(*(write(number, 0.2) for number in range(12)))
+    assert sorted(written) == list(range(12)), "in more time than one of them has"
+
+    # A use that does not end is silence for those behind it.
+    ended = await asyncio.gather(
+        *(write(number, 60) for number in range(6)), return_exceptions=True
+    )
+    assert {type(each) for each in ended} == {SilenceError}
+    await database.dispose()

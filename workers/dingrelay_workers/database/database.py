@@ -36,8 +36,13 @@ transaction is given up. SQLite knows no such thing: there a stopped process is 
 
 JOB_WAIT = 1.0
 """Seconds that a job waits for one of the places for jobs: it holds one of the worker's meanwhile."""
+JOB_QUEUE = 5.0
+"""The same after the last use of the database that ended well: then it is busy and not silent."""
 JOB_USE = 10.0
-"""Seconds for one use of the database by a job. What jobs do there takes milliseconds."""
+"""Seconds for one use of the database by a job, while no other one ends well. What jobs do there takes
+milliseconds, but for their turn as the writer."""
+JOB_LONGEST = 60.0
+"""Seconds for either, however busy the database is."""
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """Seconds, seconds and probes: how libpq notices a server that the network has lost. The system's default is hours."""
 
@@ -223,11 +228,18 @@ class Database:
 
 
 class _Places:
-    """How many jobs of one process use the database at a time."""
+    """How many jobs of one process use the database at a time, and how long each waits for it.
+
+    A queue that moves is no silence: with each use that ends well the others may wait on. The writers
+    of an app take turns, and a department that was read and not written is read again.
+    """
 
     def __init__(self, number: int) -> None:
         self._free = asyncio.Semaphore(number)
         self._holders: set[asyncio.Task[Any] | None] = set()
+        self._limits: dict[asyncio.Timeout, tuple[float, float]] = {}
+        self._answered_at = float("-inf")
+        self._is_silent = False
 
     @asynccontextmanager
     async def hold(self) -> AsyncGenerator[None, None]:
@@ -236,20 +248,42 @@ class _Places:
         if task in self._holders:
             yield
             return
-        try:
-            async with asyncio.timeout(JOB_WAIT):
-                await self._free.acquire()
-        except TimeoutError:
-            raise SilenceError("all places for jobs are in use") from None
+        now = asyncio.get_running_loop().time()
+        if not self._holders and not self._is_silent:
+            self._answered_at = now  # nothing was asked
+        wait = max(JOB_WAIT, self._answered_at + JOB_QUEUE - now)
+        async with self._limit(wait, JOB_QUEUE, "all places for jobs are in use"):
+            await self._free.acquire()
         self._holders.add(task)
         try:
-            async with asyncio.timeout(JOB_USE):
+            async with self._limit(JOB_USE, JOB_USE, "the database did not answer in time"):
                 yield
-        except TimeoutError:
-            raise SilenceError("the database did not answer in time") from None
+            self._answered()
         finally:
             self._holders.discard(task)
             self._free.release()
+
+    @asynccontextmanager
+    async def _limit(self, seconds: float, more: float, problem: str) -> AsyncGenerator[None, None]:
+        """End the block after some seconds, or so many `more` after the last use that ended well."""
+        last = asyncio.get_running_loop().time() + JOB_LONGEST
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                self._limits[limit] = (more, last)
+                try:
+                    yield
+                finally:
+                    del self._limits[limit]
+        except TimeoutError:
+            self._is_silent = True
+            raise SilenceError(problem) from None
+
+    def _answered(self) -> None:
+        self._is_silent = False
+        self._answered_at = now = asyncio.get_running_loop().time()
+        for limit, (more, last) in self._limits.items():
+            if not limit.expired():
+                limit.reschedule(min(now + more, last))
 
 
 async def upsert(
