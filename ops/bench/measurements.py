@@ -209,8 +209,8 @@ MEASUREMENTS = (
     Measurement(
         "W",
         "webhooks-stuck",
-        lambda testbed: webhooks.measure(testbed, 300),
-        lambda testbed: webhooks.measure(testbed, 3),
+        lambda testbed: webhooks.measure(testbed, 300) + webhooks.isolation(testbed, 30),
+        lambda testbed: webhooks.measure(testbed, 3) + webhooks.isolation(testbed, 1),
         in_smoke=False,
     ),
     Measurement(

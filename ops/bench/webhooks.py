@@ -1,5 +1,6 @@
 """How long messages and other notices wait beside receivers of webhooks that hang, and without them."""
 
+import asyncio
 import socket
 import sqlite3
 import subprocess
@@ -7,14 +8,25 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
+from aiohttp import web
 from figures import Figure, percentile
 from messages import text
 from testbed import Testbed, wait_until
 
 from dingrelay_producers import Client
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.gateway.backend.webhooks import Subscription
+from dingrelay_producers.settings import Settings
 from dingrelay_tasks import UserSync
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 ENDPOINTS = 10
 STUCK = 1_000
@@ -23,6 +35,10 @@ PEOPLE = STUCK // ENDPOINTS
 PACE = 0.1
 """Seconds between two messages."""
 LIFTED = {"calls": "", "recipients": ""}
+RATE, MANY, SLOW = 50, 100, 20
+"""Notices a second; endpoints, and how many of them are slow or hang."""
+SENDERS = 20
+"""By which notices are shared out: each goes to five endpoints, one of them slow or hanging."""
 
 
 def measure(testbed: Testbed, messages: int) -> list[Figure]:
@@ -75,6 +91,115 @@ def _silent() -> Iterator[str]:
             thread.join(5)
             for connection in kept:
                 connection.close()
+
+
+def isolation(testbed: Testbed, seconds: int) -> list[Figure]:
+    """Milliseconds from the commit of a notice to its arrival, beside endpoints that are slow or hang.
+
+    Args:
+        testbed: where to measure.
+        seconds: how long notices are committed, with and without such endpoints.
+    """
+    group = f"notices at {RATE}/s, {SLOW} of {MANY} endpoints slow or hanging"
+    testbed.clear()
+    with testbed.workers(1), _receiver() as (url, arrivals):
+        alone = asyncio.run(_notices(testbed, f"{url}/good", MANY - SLOW, seconds, arrivals))
+        asyncio.run(_endpoints(testbed, f"{url}/slow", SLOW))
+        beside = asyncio.run(_notices(testbed, f"{url}/good", 0, seconds, arrivals))
+    note = f"{len(beside):,} deliveries to the others"
+    return [
+        Figure(group, "p50", percentile(beside, 50), "ms", at_most=500),
+        Figure(group, "p99", percentile(beside, 99), "ms", at_most=1_000, note=note),
+        Figure(group, "without those, p50", percentile(alone, 50), "ms"),
+        Figure(group, "without those, p99", percentile(alone, 99), "ms"),
+    ]
+
+
+async def _endpoints(testbed: Testbed, url: str, count: int) -> None:
+    """Add endpoints; each gets a part of the notices, by their senders."""
+    settings = _settings(testbed)
+    database, redis = Database(settings.database), open_redis(settings)
+    store = SqlWebhookStore(database, redis, settings, patience=30)
+    for number in range(count):
+        senders = frozenset({f"s{number % SENDERS}"})
+        path = f"{url}/{number}"
+        await store.add(Subscription(name=path, url=path, types=("*",), senders=senders))
+    await redis.aclose()
+    await database.dispose()
+
+
+async def _notices(
+    testbed: Testbed, url: str, add: int, seconds: int, arrivals: dict[str, list[float]]
+) -> list[float]:
+    """Commit notices at the rate, and wait until the good endpoints have them."""
+    await asyncio.to_thread(migrate, _settings(testbed))
+    await _endpoints(testbed, url, add)
+    database = Database(_settings(testbed).database)
+    committed: dict[str, float] = {}
+    began = time.monotonic()
+    for number in range(RATE * seconds):
+        await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
+        notice = Notice(
+            type="campaign.paused",
+            app="default",
+            at=datetime.now(UTC),
+            data={},
+            sender=f"s{number % SENDERS}",
+        )
+        async with database.write("bench") as connection:
+            await outbox.write(connection, [notice])
+        committed[notice.id] = time.monotonic()
+    await database.dispose()
+    each = (MANY - SLOW) // SENDERS
+    await asyncio.to_thread(
+        wait_until, lambda: all(len(arrivals.get(id_, ())) >= each for id_ in committed), 120
+    )
+    return [(at - moment) * 1000 for id_, moment in committed.items() for at in arrivals[id_]]
+
+
+@contextmanager
+def _receiver() -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """A server that accepts ``/good`` at once, and of ``/slow`` half after 10 s and half never."""
+    arrivals: dict[str, list[float]] = {}
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    port: Future[int] = Future()
+
+    async def handle(request: web.Request) -> web.Response:
+        if "/slow/" in request.path:
+            hangs = int(request.path.rpartition("/")[2]) % 2
+            await asyncio.sleep(3_600 if hangs else 10)
+        else:
+            moments = arrivals.setdefault(request.headers["webhook-id"], [])
+            moments.append(time.monotonic())
+        return web.Response(status=204)
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_post("/{path:.*}", handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512)
+        await site.start()
+        port.set_result(runner.addresses[0][1])
+        await stop.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port.result(10)}", arrivals
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+def _settings(testbed: Testbed) -> Settings:
+    return Settings.load(
+        env="sandbox",
+        redis_url=testbed.redis_url,
+        database_url=testbed.env["DINGRELAY_DATABASE_URL"],
+    )
 
 
 def _add(testbed: Testbed, url: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, exists, insert, select
+from sqlalchemy import Row, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +19,8 @@ from dingrelay_tasks import notice_types
 from dingrelay_workers.database.database import chunks
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
+
+_CHOICE = (EndpointRow.types, EndpointRow.apps, EndpointRow.senders, EndpointRow.kinds)
 
 
 async def has_readers(connection: AsyncConnection) -> bool:
@@ -41,8 +43,8 @@ async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
             raise ValueError(f"no type of notices: {notice.type[:64]!r}")
     if not notices:
         return
-    rows = (await connection.execute(select(EndpointRow.__table__))).mappings().all()
-    known = [(row["id"], subscription(row)) for row in rows]
+    rows = await connection.execute(select(EndpointRow.id, *_CHOICE))
+    known = [(row.id, _subscription(row)) for row in rows]
     takers: dict[Subject, list[str]] = {}
     wanted: dict[str, Notice] = {}
     for notice in notices:
@@ -75,13 +77,13 @@ async def record(connection: AsyncConnection, notices: Sequence[Notice]) -> dict
     return {row.id: row.number for row in found}
 
 
-def subscription(row: RowMapping | dict[str, Any]) -> Subscription:
+def _subscription(row: Row[Any]) -> Subscription:
     """What the endpoint of a row takes."""
     return Subscription(
-        name=row["name"],
-        url=row["url"],
-        types=tuple(row["types"]),
-        apps=frozenset(row["apps"]),
-        senders=frozenset(row["senders"]),
-        kinds=frozenset(row["kinds"]),
+        name="",
+        url="",
+        types=tuple(row.types),
+        apps=frozenset(row.apps),
+        senders=frozenset(row.senders),
+        kinds=frozenset(row.kinds),
     )

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from structlog.stdlib import get_logger
+
 from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
@@ -32,6 +34,8 @@ MOST = 50
 """Deliveries of one endpoint that are claimed at most."""
 MARGIN = timedelta(seconds=15)
 """For which a claim lasts longer than a request: so long it may wait for a place, and for the commit."""
+
+log = get_logger("dingrelay.webhooks")
 
 _CELERY_IDS = uuid.UUID("f1d26a3e-8c39-4dd2-9f0a-4d6c5a6d1a0b")
 
@@ -76,6 +80,7 @@ class Deliverer:
         self._sender = Sender(settings)
         self._timeout = settings.webhook_timeout
         self._flows: dict[str, _Flow] = {}
+        self._under_way = 0
         self.outcomes: list[Outcome] = []
 
     def room(self, endpoint: str, *, probing: bool) -> int:
@@ -115,15 +120,12 @@ class Deliverer:
         """Whether anything is under way, or not written down."""
         return bool(self.outcomes or self._under_way)
 
-    @property
-    def _under_way(self) -> int:
-        return sum(len(flow.tasks) for flow in self._flows.values())
-
     def _fill(self, name: str) -> None:
         flow = self._flows[name]
         while flow.queue and len(flow.tasks) < (PLACES if self._under_way < CROWDED else 1):
             task = asyncio.create_task(self._run(name, flow, flow.queue.popleft()))
             flow.tasks.add(task)
+            self._under_way += 1
         if not flow.tasks and not flow.queue and flow.seconds >= self._timeout:
             del self._flows[name]
 
@@ -137,6 +139,9 @@ class Deliverer:
         try:
             if began <= work.began_by:
                 receipt = await self._request(work)
+        except Exception as error:
+            log.exception("webhook_failed", endpoint=work.endpoint.id, notice=work.notice.id)
+            receipt = Receipt("failed", "error", f"it can't be sent ({type(error).__name__})")
         finally:
             self.outcomes.append(Outcome(work.delivery, receipt))
             if receipt is None or receipt.verdict == "failed":
@@ -148,6 +153,7 @@ class Deliverer:
             task = asyncio.current_task()
             assert task
             flow.tasks.discard(task)
+            self._under_way -= 1
             self._fill(name)
 
     async def _request(self, work: Work) -> Receipt:

@@ -190,9 +190,8 @@ async def settle(
             settled.add(delivery, receipt, now, give_up)
     if settled.rows:
         await connection.execute(_SETTLE, settled.rows)
-    for id_, endpoint in settled.endpoints.items():
-        if endpoint is not before[id_]:
-            await endpoints.change(connection, id_, **endpoint.health)
+    changed = [each for each in settled.endpoints.values() if each is not before[each.id]]
+    await endpoints.change_health(connection, changed)
     for id_ in settled.closed:  # what failed before comes back at once
         await _hasten(connection, id_)
     for id_, reason in settled.disabled.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.gateway.backend.webhooks import Endpoint, EndpointState
@@ -23,6 +23,9 @@ FIRST_PAUSE = timedelta(seconds=5)
 """Before the first try of a breaker that opened; it doubles."""
 LONGEST_PAUSE = timedelta(minutes=5)
 """Before any try: what an endpoint that is back waits at most."""
+
+TAKEN_EVERY = timedelta(seconds=1)
+"""How exact the moment is at which an endpoint accepted the last notice."""
 
 _HEALTH = (
     *("failures", "failing_since", "failed_at", "last_failure"),
@@ -105,6 +108,9 @@ class StoredEndpoint:
     def after(self, receipt: Receipt, now: datetime) -> Self:
         """The endpoint after an attempt."""
         if receipt.verdict == "taken":
+            lately = self.taken_at and timedelta() <= now - self.taken_at < TAKEN_EVERY
+            if lately and not self.failures:  # nothing to write down
+                return self
             return replace(
                 self,
                 failures=0,
@@ -171,6 +177,27 @@ async def all_of(connection: AsyncConnection) -> Sequence[StoredEndpoint]:
     return [StoredEndpoint.of(row) for row in (await connection.execute(query)).mappings()]
 
 
+async def change_health(connection: AsyncConnection, changed: Sequence[StoredEndpoint]) -> None:
+    """Write down what attempts came to."""
+    if changed:
+        await connection.execute(
+            _CHANGE_HEALTH,
+            [
+                {f"to_{name}": value for name, value in each.health.items()} | {"of_id": each.id}
+                for each in changed
+            ],
+        )
+
+
 async def change(connection: AsyncConnection, endpoint: str, **values: Any) -> None:
     """Write other values into some columns."""
     await connection.execute(update(EndpointRow).where(EndpointRow.id == endpoint).values(values))
+
+
+_CHANGE_HEALTH = (
+    update(EndpointRow)
+    .where(EndpointRow.id == bindparam("of_id"))
+    .values(
+        {name: bindparam(f"to_{name}", type_=getattr(EndpointRow, name).type) for name in _HEALTH}
+    )
+)
