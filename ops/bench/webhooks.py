@@ -102,7 +102,7 @@ def isolation(testbed: Testbed, seconds: int) -> list[Figure]:
     """
     group = f"notices at {RATE}/s, {SLOW} of {MANY} endpoints slow or hanging"
     testbed.clear()
-    with testbed.workers(1), _receiver() as (url, arrivals):
+    with _receiver() as (url, arrivals), testbed.workers(1):
         alone = asyncio.run(_notices(testbed, f"{url}/good", MANY - SLOW, seconds, arrivals))
         asyncio.run(_endpoints(testbed, f"{url}/slow", SLOW))
         beside = asyncio.run(_notices(testbed, f"{url}/good", 0, seconds, arrivals))
@@ -176,7 +176,9 @@ def _receiver() -> Iterator[tuple[str, dict[str, list[float]]]]:
     async def serve() -> None:
         app = web.Application()
         app.router.add_post("/{path:.*}", handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512)
         await site.start()
