@@ -8,9 +8,8 @@ people would leave as many rows for nothing.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Row, exists, insert, select
+from sqlalchemy import exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,7 +43,7 @@ async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
     if not notices:
         return
     rows = await connection.execute(select(EndpointRow.id, *_CHOICE))
-    known = [(row.id, _subscription(row)) for row in rows]
+    known = [(id_, _subscription(*choice)) for id_, *choice in rows.all()]
     takers: dict[Subject, list[str]] = {}
     wanted: dict[str, Notice] = {}
     for notice in notices:
@@ -77,13 +76,14 @@ async def record(connection: AsyncConnection, notices: Sequence[Notice]) -> dict
     return {row.id: row.number for row in found}
 
 
-def _subscription(row: Row[Any]) -> Subscription:
-    """What the endpoint of a row takes."""
+def _subscription(
+    types: Sequence[str], apps: Sequence[str], senders: Sequence[str], kinds: Sequence[str]
+) -> Subscription:
     return Subscription(
         name="",
         url="",
-        types=tuple(row.types),
-        apps=frozenset(row.apps),
-        senders=frozenset(row.senders),
-        kinds=frozenset(row.kinds),
+        types=tuple(types),
+        apps=frozenset(apps),
+        senders=frozenset(senders),
+        kinds=frozenset(kinds),
     )
