@@ -9,6 +9,7 @@ from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import SCOPES
 from dingrelay_producers.gateway.docs import openapi
 from dingrelay_producers.gateway.docs import text as docs_text
+from dingrelay_producers.gateway.http.idempotency import HEADER
 from dingrelay_producers.gateway.table import ROUTES
 
 FILE = resources.files("dingrelay_producers.gateway.docs").joinpath("openapi.json")
@@ -42,6 +43,18 @@ def test_every_reference_leads_somewhere() -> None:
         here = document
         for step in reference.removeprefix("#/").split("/"):
             here = here[step]
+
+
+def test_each_change_takes_an_idempotency_key_and_each_secret_is_marked() -> None:
+    paths = json.loads(openapi.text(ROUTES))["paths"]
+    for route in ROUTES:
+        operation = paths[route.path][route.method.lower()]
+        names = {each["name"] for each in operation.get("parameters", ())}
+        changes = route.method != "GET" and route.path.startswith("/v1/")
+        assert (HEADER in names) is changes, route.operation
+        for answer in route.answers.values():
+            shown = getattr(answer.model, "model_fields", {})
+            assert answer.secret is bool({"key", "secret"} & set(shown)), route.operation
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)
