@@ -5,6 +5,7 @@ It waits beside the records until it is uploaded. What DingTalk has is the clien
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from http import HTTPStatus
 
 from aiohttp import web
@@ -82,6 +83,7 @@ async def _received(context: GatewayContext, caller: Caller, request: web.Reques
     try:
         await asyncio.wait_for(context.upload_places.acquire(), PATIENCE)
     except TimeoutError:
+        await _discard(request)
         return None
     try:
         content = await read_bytes(request, limit=LARGEST, within=WITHIN)
@@ -92,6 +94,14 @@ async def _received(context: GatewayContext, caller: Caller, request: web.Reques
         raise Refusal(words.FILE_TOO_LARGE) from None
     finally:
         context.upload_places.release()
+
+
+async def _discard(request: web.Request) -> None:
+    """Read a body and keep nothing: many programs read no answer before they have sent everything."""
+    with suppress(TimeoutError, web.RequestPayloadError):
+        async with asyncio.timeout(WITHIN):
+            while await request.content.readany():
+                pass
 
 
 async def _stored(context: GatewayContext, caller: Caller, content: bytes) -> str | None:
