@@ -16,8 +16,8 @@ from dingrelay_producers.client.approval_backend import (
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.database.database import Database, refuse_missing
-from dingrelay_workers.database.errors import answering
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.errors import answering, refuse_missing
 from dingrelay_workers.database.schema import migrate
 
 PATIENCE = 1.8

@@ -119,8 +119,8 @@ async def looking(settings: "Settings", table: "type[Base]") -> "AsyncGenerator[
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from dingrelay_workers.database.database import Database, refuse_missing
-    from dingrelay_workers.database.errors import unusable
+    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.database.errors import refuse_missing, unusable
 
     refuse_missing(settings.database)
     database = Database(settings.database)

@@ -18,7 +18,6 @@ from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.threads import ConnectionThreads
 
@@ -85,20 +84,6 @@ def async_url(url: str) -> URL:
     if parsed.query.get(PREPARED, "auto") not in {"auto", "off"}:
         raise ValueError(f"DINGRELAY_DATABASE_URL: {PREPARED} must be auto or off")
     return parsed.set(drivername=driver).difference_update_query([PREPARED])
-
-
-def refuse_missing(url: str) -> None:
-    """Stop a reader whose SQLite file is not there: what a new, empty one says of people is wrong.
-
-    Raises:
-        ServiceUnavailable: there is no such file.
-    """
-    parsed = async_url(url)
-    path = Path(parsed.database or "").absolute()
-    if parsed.get_backend_name() == "sqlite" and not path.exists():
-        raise ServiceUnavailable(
-            f"DINGRELAY_DATABASE_URL: there is no database at {path}; the workers create it"
-        )
 
 
 def arguments(url: str) -> dict[str, Any]:

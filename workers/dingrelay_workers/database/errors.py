@@ -3,10 +3,26 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_workers.database.database import async_url
+
+
+def refuse_missing(url: str) -> None:
+    """Stop a reader whose SQLite file is not there: what a new, empty one says of people is wrong.
+
+    Raises:
+        ServiceUnavailable: there is no such file.
+    """
+    parsed = async_url(url)
+    path = Path(parsed.database or "").absolute()
+    if parsed.get_backend_name() == "sqlite" and not path.exists():
+        raise ServiceUnavailable(
+            f"DINGRELAY_DATABASE_URL: there is no database at {path}; the workers create it"
+        )
 
 
 def unusable(error: SQLAlchemyError) -> ServiceUnavailable:

@@ -7,7 +7,7 @@ from typing import Any
 from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.opened import opened_services
-from dingrelay_workers.database.database import refuse_missing
+from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.personal_data.passes import Passes
 from dingrelay_workers.personal_data.subject import Subject
 
