@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, delete, select, update
+from sqlalchemy import RowMapping, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import LOOKS
@@ -147,19 +147,31 @@ class ApprovalStore:
             row = await self._row(connection, change.instance)
             if row is None:
                 return None
-            return await self._record(connection, row, change, at)
+            known = await self._tasks(connection, change.instance)
+            state, news, values = merge(row, known, change, at=at, looks=self._looks)
+            tasks = [
+                {
+                    "app": self._app,
+                    "instance": change.instance,
+                    "task": task.id,
+                    "user": task.user,
+                    "state": task.state,
+                    "since": task.since,
+                    "ended_at": task.ended,
+                }
+                for task in news
+            ]
+            await upsert(connection, ApprovalTaskRow, tasks)
+            after = await self._changed(connection, row, values)
+            await notices.write(connection, after, state, news, at)
+            return Moved(after, state, news)
 
     async def _adopt(
         self, connection: AsyncConnection, row: RowMapping, fields: Mapping[str, str], at: datetime
     ) -> RowMapping:
         """Give a row the job that created the approval."""
-        await connection.execute(
-            update(ApprovalRow)
-            .where(ApprovalRow.app == self._app, ApprovalRow.instance == row["instance"])
-            .values({name: value for name, value in fields.items() if value and not row[name]})
-        )
-        adopted = await self._row(connection, row["instance"])
-        assert adopted is not None, "it is there, and no other transaction writes it now"
+        missing = {name: value for name, value in fields.items() if value and not row[name]}
+        adopted = await self._changed(connection, row, missing)
         tasks = [
             ApprovalTask(id=task["task"], user=task["user"], state=task["state"])
             for task in await self._tasks(connection, row["instance"])
@@ -167,6 +179,19 @@ class ApprovalStore:
         state = row["state"] if is_ended(row["state"]) else None
         await notices.write(connection, adopted, state, tasks, at)
         return adopted
+
+    async def _changed(
+        self, connection: AsyncConnection, row: RowMapping, values: Mapping[str, Any]
+    ) -> RowMapping:
+        """A row with other values."""
+        await connection.execute(
+            update(ApprovalRow)
+            .where(ApprovalRow.app == self._app, ApprovalRow.instance == row["instance"])
+            .values(values)
+        )
+        changed = await self._row(connection, row["instance"])
+        assert changed is not None, "no other transaction writes it now"
+        return changed
 
     async def _forget_before(self, connection: AsyncConnection, moment: datetime) -> None:
         """Delete some of those that ended before, with their tasks."""
@@ -186,44 +211,12 @@ class ApprovalStore:
             )
         )
 
-    async def _record(
-        self, connection: AsyncConnection, row: RowMapping, change: ApprovalChange, at: datetime
-    ) -> Moved:
-        known = await self._tasks(connection, change.instance)
-        state, news, values = merge(row, known, change, at=at, looks=self._looks)
-        tasks = [
-            {
-                "app": self._app,
-                "instance": change.instance,
-                "task": task.id,
-                "user": task.user,
-                "state": task.state,
-                "since": task.since,
-                "ended_at": task.ended,
-            }
-            for task in news
-        ]
-        await upsert(connection, ApprovalTaskRow, tasks)
-        await connection.execute(
-            update(ApprovalRow)
-            .where(ApprovalRow.app == self._app, ApprovalRow.instance == change.instance)
-            .values(values)
-        )
-        after = await self._row(connection, change.instance)
-        assert after is not None, "only those that ended long ago are deleted"
-        await notices.write(connection, after, state, news, at)
-        return Moved(after, state, news)
-
     async def _row(self, connection: AsyncConnection, instance: str) -> RowMapping | None:
+        row = ApprovalRow.__table__.c
         found = await connection.execute(
-            self._select().where(ApprovalRow.__table__.c.instance == instance)
+            select(ApprovalRow.__table__).where(row.app == self._app, row.instance == instance)
         )
-        row: RowMapping | None = found.mappings().one_or_none()
-        return row
-
-    def _select(self) -> Select[Any]:
-        row = ApprovalRow.__table__
-        return select(row).where(row.c.app == self._app)
+        return found.mappings().one_or_none()
 
     async def _tasks(self, connection: AsyncConnection, instance: str) -> Sequence[RowMapping]:
         task = ApprovalTaskRow.__table__

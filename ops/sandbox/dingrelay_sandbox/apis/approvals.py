@@ -104,7 +104,7 @@ def query(state: SandboxState, call: Call) -> Answer:
     result: dict[str, Any] = {"list": page}
     if following is not None:
         result["nextToken"] = str(following)
-    return json_answer({"result": result, "success": True})
+    return json_answer({"result": result, "success": "true"})
 
 
 def _steps(parameters: Parameters) -> list[Step]:
