@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import RowMapping, insert, update
+from sqlalchemy import RowMapping, select, update
 
 from dingrelay_producers import State
 from dingrelay_producers.settings import LOOKS
@@ -24,9 +24,10 @@ from dingrelay_workers.approvals.models import ApprovalRow
 from dingrelay_workers.approvals.states import JobApprovalStates
 from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.models import EndpointRow
+from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
+from dingrelay_workers.outbox.notice import Notice
 from one_worker import OneWorker, one_worker
+from subscriptions import subscribe
 
 READ = "/v1.0/workflow/processInstances"
 EXECUTE = f"{READ}/execute"
@@ -372,12 +373,11 @@ async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_
 ALL: Any = {"approvals": {"follow": "all"}}
 
 
-async def approval_notices(database: Database) -> list[tuple[str, str, str, str]]:
-    """Id, type, app and sender of each notice of an approval's end, in order."""
+async def notices_of(database: Database, *types: str) -> list[Notice]:
+    """The notices of some types, in order."""
+    query = select(NoticeRow.__table__).where(NoticeRow.type.in_(types)).order_by(NoticeRow.number)
     async with database.read() as connection:
-        written = [notice for _, notice in await outbox.oldest(connection, 50)]
-    ends = [each for each in written if each.type in {"approval.approved", "approval.refused"}]
-    return [(each.id, each.type, each.app, each.sender) for each in ends]
+        return [Notice.of(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name(
@@ -385,7 +385,9 @@ async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name
 ) -> None:
     async with one_worker(sandbox, valkey_url, redis, tmp_path, **ALL) as worker:
         resources = worker.executor.resources
-        await subscribed(resources.directory.database)
+        database = resources.directory.database
+        await subscribe(database)
+        await subscribe(database, id="drw_crm", senders=["crm"])
         instance = await created(worker)
         mark = await redis.getdel(keys.approval_owner(instance))
         assert isinstance(mark, bytes)
@@ -403,8 +405,14 @@ async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name
             await states.follow(instance, at=datetime.now(UTC))
         row = await row_of(worker, instance)
         assert (row["job"], row["sender"], row["originator"]) == (job, "crm", "u1")
-        first, again = await approval_notices(resources.directory.database)
-        assert (first[0], first[3], again[3]) == (again[0], "", "crm")
+        (end,) = await notices_of(database, "approval.approved")
+        assert (end.sender, end.kind, end.data["job"]) == ("crm", "approval-create", job)
+        taking = select(DeliveryRow.endpoint).join(
+            NoticeRow, NoticeRow.number == DeliveryRow.notice
+        )
+        async with database.read() as connection:
+            takers = await connection.scalars(taking.where(NoticeRow.id == end.id))
+            assert set(takers) == {"drw_test", "drw_crm"}
 
 
 async def test_an_approval_of_two_apps_is_reported_once(
@@ -413,7 +421,7 @@ async def test_an_approval_of_two_apps_is_reported_once(
     async with one_worker(sandbox, valkey_url, redis, tmp_path, **ALL) as worker:
         resources = worker.executor.resources
         database = resources.directory.database
-        await subscribed(database)
+        await subscribe(database)
         instance = await created(worker)
         hr, now = resources.approval_states("hr", job_id="e", sender=""), datetime.now(UTC)
         table = ApprovalStore(database, "hr")
@@ -429,13 +437,13 @@ async def test_an_approval_of_two_apps_is_reported_once(
         assert await hr.record(change(instance, state="approved"), at=now) is None
         assert await table.find(instance) is None
         await instance_event(worker, instance, type="finish", result="agree")
-        assert [each[2] for each in await approval_notices(database)] == ["default"]
+        (end,) = await notices_of(database, "approval.approved")
+        assert (end.app, end.data["job"]) == ("default", (await row_of(worker, instance))["job"])
         # One that people created belongs to each app that hears of it, and has one id.
         for app in ("default", "hr"):
             states = resources.approval_states(app, job_id="e", sender="")
             assert await states.record(change("a person's", state="refused"), at=now)
-        ids = {each[0] for each in await approval_notices(database) if "refused" in each[1]}
-        assert len(ids) == 1
+        assert len(await notices_of(database, "approval.refused")) == 1
 
 
 async def test_the_approval_that_a_person_names_has_template_and_originator(
@@ -494,7 +502,7 @@ async def test_each_move_of_an_approval_is_one_notice(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     database = worker.executor.resources.directory.database
-    await subscribed(database)
+    await subscribe(database)
     instance = await created(worker)
     task = {"taskId": "71", "staffId": "u2"}
     for _ in range(2):
@@ -502,8 +510,9 @@ async def test_each_move_of_an_approval_is_one_notice(
         await task_event(worker, instance, type="start", **task)
         await task_event(worker, instance, type="finish", result="refuse", **task)
         await instance_event(worker, instance, type="finish", result="refuse")
-    async with database.read() as connection:
-        notices = [notice for _, notice in await outbox.oldest(connection, 50)]
+    notices = await notices_of(
+        database, "approval.task", "approval.approved", "approval.refused", "approval.terminated"
+    )
     published = [
         (notice.type, notice.data.get("task", {}).get("state"))
         for notice in notices
@@ -598,13 +607,3 @@ async def test_the_originator_chooses_who_decides_where_the_template_asks_for_it
         assert await worker.finish(await worker.send(job)) == state
     users = [task["user"] for made in sandbox.approvals() for task in made["tasks"]]
     assert users == (["u7"] if state == "done" else [])
-
-
-async def subscribed(database: Database) -> None:
-    """Somebody is to hear of everything."""
-    now = datetime.now(UTC)
-    row: dict[str, Any] = {"id": "e1", "name": "", "url": "https://example.com", "types": ["*"]}
-    row |= {"apps": [], "senders": [], "kinds": [], "state": "enabled", "reason": ""}
-    row |= {"secrets": [], "position": 0, "created_at": now, "changed_at": now}
-    async with database.write("test") as connection:
-        await connection.execute(insert(EndpointRow), [row])

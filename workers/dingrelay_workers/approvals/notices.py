@@ -34,7 +34,7 @@ async def write(
     notices = [_notice(row, "task", at, task.id, task.state, task=_task(task)) for task in tasks]
     if state:
         notices.append(_notice(row, state, at))
-    await outbox.write(connection, notices)
+    await outbox.write(connection, notices, amend=True)
 
 
 def _notice(row: RowMapping, what: str, at: datetime, *which: str, **more: Any) -> Notice:

@@ -9,13 +9,13 @@ people would leave as many rows for nothing.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import exists, insert, select
+from sqlalchemy import exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.gateway.backend.webhooks import Subject, Subscription
 from dingrelay_tasks import notice_types
-from dingrelay_workers.database.database import chunks
+from dingrelay_workers.database.database import chunks, insert_missing
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
 
@@ -27,12 +27,16 @@ async def has_readers(connection: AsyncConnection) -> bool:
     return bool(await connection.scalar(select(exists(select(EndpointRow.id)))))
 
 
-async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
+async def write(
+    connection: AsyncConnection, notices: Sequence[Notice], *, amend: bool = False
+) -> None:
     """Report what this transaction changes, once it is committed.
 
     Args:
         connection: of the transaction, which must be the one that makes the change.
         notices: in the order in which things happened. One that is there already stays as it is.
+        amend: more is known now of those that are there: endpoints that take them now, and did not
+            before, get them, too.
 
     Raises:
         ValueError: one is of a type that there is not.
@@ -54,6 +58,8 @@ async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
             wanted.setdefault(notice.id, notice)
     for some in chunks(wanted.values()):
         numbers = await record(connection, some)
+        if amend:
+            numbers |= await _amend(connection, [each for each in some if each.id not in numbers])
         deliveries = [
             {"endpoint": endpoint, "notice": numbers[notice.id], "state": "pending"}
             for notice in some
@@ -61,7 +67,19 @@ async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
             for endpoint in takers[notice.subject]
         ]
         for part in chunks(deliveries):
-            await connection.execute(insert(DeliveryRow), part)
+            await insert_missing(connection, DeliveryRow, part)
+
+
+async def _amend(connection: AsyncConnection, notices: Sequence[Notice]) -> dict[str, int]:
+    """Write what is known now of notices; id → number."""
+    numbers: dict[str, int] = {}
+    for notice in notices:
+        new = {"sender": notice.sender, "kind": notice.kind, "data": dict(notice.data)}
+        changed = update(NoticeRow).where(NoticeRow.id == notice.id).values(new)
+        numbers[notice.id] = (
+            await connection.execute(changed.returning(NoticeRow.number))
+        ).scalar_one()
+    return numbers
 
 
 async def record(connection: AsyncConnection, notices: Sequence[Notice]) -> dict[str, int]:
