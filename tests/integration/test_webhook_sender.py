@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -221,3 +222,31 @@ async def test_the_answer_of_an_endpoint_is_in_no_receipt(
 ) -> None:
     receiver.behaves = answering(500, text="s3cret", reason="s3cret", headers={"X-Why": "s3cret"})
     assert "s3cret" not in repr(await sender.post(receiver.url, b"{}", {}))
+
+
+async def test_names_that_cannot_be_looked_up_delay_no_other(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = Sender(Settings.load(env="test", webhook_timeout=30))
+    free, hosts = threading.Event(), list[str]()
+    real = socket.getaddrinfo
+
+    def look_up(host: str, port: int, **options: Any) -> Any:
+        hosts.append(host)
+        if host != "sound.example":
+            free.wait(30)
+        return real("127.0.0.1", port, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    port = port_of(receiver)
+    hang = [
+        asyncio.create_task(sender.post(f"http://hangs{number % 20}.example:{port}/", b"{}", {}))
+        for number in range(80)
+    ]
+    receipt = await sender.post(f"http://sound.example:{port}/", b"{}", {})
+    assert receipt.verdict == "taken"
+    assert not any(task.done() for task in hang)
+    free.set()
+    assert {receipt.verdict for receipt in await asyncio.gather(*hang)} == {"taken"}
+    assert len(hosts) == 21
+    await sender.close()

@@ -32,13 +32,13 @@ WEBHOOKS = Dashboard(
             [highest("dingrelay_webhook_failing_seconds", "endpoint")],
         ),
         Panel(
-            "Deliveries that have not ended",
-            "A window of 100, and those that failed.",
+            "Deliveries that are pending",
+            "Those of a paused or disabled endpoint wait until it is resumed.",
             "short",
             [highest("dingrelay_webhook_deliveries", "endpoint")],
         ),
         Panel(
-            "Notices wait to be passed on",
+            "Ends of jobs wait to be passed on",
             "Age of the oldest one that was passed on just now.",
             "s",
             [(highest("dingrelay_webhook_lag_seconds", "cell"), "{{cell}} oldest")],
