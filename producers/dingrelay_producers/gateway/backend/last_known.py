@@ -2,19 +2,12 @@
 
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.access import (
-    ApiKey,
-    Grant,
-    IssuedKey,
-    KeyStatus,
-    KeyStore,
-    RateLimiter,
-)
+from dingrelay_producers.gateway.backend.access import ApiKey, KeyStore, RateLimiter
 
 LIVES = 600.0
 """Seconds for which a key is known. A key can't be revoked meanwhile either."""
@@ -84,7 +77,7 @@ class LastKnown(Generic[_R]):
 
 
 class KnownKeys:
-    """A `KeyStore` that still knows the keys that were used before its database went away."""
+    """What verifies keys, and still knows those that were used before their database went away."""
 
     def __init__(self, keys: KeyStore, *, across_cells: bool = False) -> None:
         self._keys = keys
@@ -124,28 +117,6 @@ class KnownKeys:
         """As `KeyStore.find`."""
         name = f"{key_id} {digest}"
         return await self._ask(name, lambda: self._keys.find(key_id, digest))
-
-    async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
-        """As `KeyStore.create`."""
-        return await self._keys.create(grant, seed=seed)
-
-    async def get(self, key_id: str) -> KeyStatus:
-        """As `KeyStore.get`."""
-        return await self._keys.get(key_id)
-
-    async def list(self) -> Sequence[KeyStatus]:
-        """As `KeyStore.list`."""
-        return await self._keys.list()
-
-    async def rotate(
-        self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
-    ) -> IssuedKey:
-        """As `KeyStore.rotate`."""
-        return await self._keys.rotate(key_id, overlap=overlap, seed=seed)
-
-    async def revoke(self, key_id: str) -> KeyStatus:
-        """As `KeyStore.revoke`."""
-        return await self._keys.revoke(key_id)
 
 
 class OpenRates:

@@ -60,14 +60,14 @@ async def create_key(call: ApiCall) -> web.StreamResponse:
     """Make a key."""
     grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
     _refuse_excess(call.key, grant)
-    made = await call.context.keys.create(grant, seed=authentication.seed_of(call))
+    made = await call.context.backend.keys.create(grant, seed=authentication.seed_of(call))
     headers = {"Location": f"/v1/keys/{made.key.id}"}
     return json_response(documents.issued(made), status=201, headers=headers)
 
 
 async def list_keys(call: ApiCall) -> web.StreamResponse:
     """All keys that the caller could have given."""
-    found = await call.context.keys.list()
+    found = await call.context.backend.keys.list()
     ours = [documents.key(status) for status in found if call.key.covers(status.key)]
     return json_response({"keys": ours})
 
@@ -84,14 +84,14 @@ async def rotate_key(call: ApiCall) -> web.StreamResponse:
     # Whoever gets the secret has the key: that is as much as giving it.
     _refuse_excess(call.key, status.key)
     seed = authentication.seed_of(call)
-    made = await call.context.keys.rotate(status.key.id, overlap=overlap, seed=seed)
+    made = await call.context.backend.keys.rotate(status.key.id, overlap=overlap, seed=seed)
     return json_response(documents.issued(made))
 
 
 async def revoke_key(call: ApiCall) -> web.StreamResponse:
     """Refuse a key from now on."""
     status = await _found(call)
-    return json_response(documents.key(await call.context.keys.revoke(status.key.id)))
+    return json_response(documents.key(await call.context.backend.keys.revoke(status.key.id)))
 
 
 async def _found(call: ApiCall) -> KeyStatus:
@@ -101,7 +101,7 @@ async def _found(call: ApiCall) -> KeyStatus:
         KeyNotFound: there is none, or it may do what the caller may not: which, is not told.
     """
     key_id = call.path("id")
-    status = await call.context.keys.get(key_id)
+    status = await call.context.backend.keys.get(key_id)
     if not call.key.covers(status.key):
         raise KeyNotFound(key_id)
     return status
