@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -12,7 +12,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import celery_config
-from dingrelay_producers.confirms import BrokerSilent, Confirms
+from dingrelay_producers.confirms import AWAY, BrokerSilent, Confirms
 from dingrelay_producers.envelopes import (
     FORMAT_HEADER,
     WAKEUP_FORMAT,
@@ -36,6 +36,10 @@ BATCH = 500
 ONE_MORE_TRY = {"max_retries": 1, "interval_start": 0}
 """Enough to replace a connection that broke while nobody used it."""
 
+ONCE: Any = {"timeout": PRODUCER_TIMEOUT, "retry": False}
+"""How Celery publishes. Its own retry opens a connection without a time-out, on which a RabbitMQ with an alarm is
+waited for as long as the alarm lasts."""
+
 AWAY_PAUSE = 5.0
 """Seconds for which a broker that failed is not asked again: each try may cost its time-out."""
 
@@ -46,7 +50,7 @@ class Publisher:
     """Publishes wake-ups; safe to share between threads.
 
     It carries no payload: the record is the truth, and a wake-up that outlives it must not bring
-    the job back. One that can't be published is no loss: the scheduler wakes the job.
+    the job back. One that can't be published is no loss: its caller marks it, and the scheduler wakes the job.
     So a broker that failed is left alone for a moment, and `send` costs no time-out.
 
     To a broker that is a Redis it writes the messages itself (`envelopes.py`), with a twentieth of the
@@ -80,33 +84,31 @@ class Publisher:
             return None
         return self._direct[0].write(draft)
 
-    def publish(self, wakeups: Iterable[Wakeup]) -> int:
-        """Publish in batches; how many were handed to the broker."""
-        batch: list[Wakeup] = []
-        published = 0
-        for wakeup in wakeups:
-            batch.append(wakeup)
-            if len(batch) == BATCH:
-                published += self._publish_batch(batch)
-                batch = []
-        return published + self._publish_batch(batch)
+    def publish(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
+        """Publish in batches; those that the broker did not take (`record.unpublished`)."""
+        left: list[Wakeup] = []
+        for start in range(0, len(wakeups), BATCH):
+            batch = wakeups[start : start + BATCH]
+            if not self._publish_batch(batch):
+                left += batch
+        return left
 
-    async def publish_on_loop(self, batch: Sequence[Wakeup], redis: AsyncRedis) -> int:
+    async def publish_on_loop(self, batch: Sequence[Wakeup], redis: AsyncRedis) -> Sequence[Wakeup]:
         """As `publish`, for a few wake-ups, on an event loop and over this connection to the broker.
 
         A thread for them costs more than they do. The broker is a Redis that is written to directly.
         """
         assert self._direct is not None
         if time.monotonic() < self._away_until:
-            return 0
+            return batch
         try:
             answers = await round_trip(redis, _commands(self._direct[0], batch))
             if refused := [answer for answer in answers if isinstance(answer, RedisError)]:
                 raise refused[0]
         except (RedisError, OSError) as error:
             self._left_alone(len(batch), error)
-            return 0
-        return len(batch)
+            return batch
+        return ()
 
     def _left_alone(self, count: int, error: Exception) -> None:
         self._away_until = time.monotonic() + AWAY_PAUSE
@@ -116,9 +118,9 @@ class Publisher:
             cause(error),
         )
 
-    def _publish_batch(self, batch: Sequence[Wakeup]) -> int:
-        if not batch or time.monotonic() < self._away_until:
-            return 0
+    def _publish_batch(self, batch: Sequence[Wakeup]) -> bool:
+        if time.monotonic() < self._away_until:
+            return False
         try:
             if self._direct:
                 self._publish_directly(batch, *self._direct)
@@ -126,13 +128,17 @@ class Publisher:
                 self._publish_by_celery(batch)
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
             self._left_alone(len(batch), error)
-            return 0
-        return len(batch)
+            return False
+        return True
 
     def _publish_by_celery(self, batch: Sequence[Wakeup]) -> None:
         def publish(producer: Any) -> None:
             for wakeup in batch:
-                send(self._celery, wakeup, producer, timeout=PRODUCER_TIMEOUT)
+                began = time.monotonic()
+                send(self._celery, wakeup, producer, **ONCE)
+                # Celery keeps an event that it can't publish, and the next message would wait as long.
+                if time.monotonic() - began >= PRODUCER_TIMEOUT:
+                    raise BrokerSilent(AWAY)
 
         self._confirmed(publish)
 
@@ -205,7 +211,7 @@ class Publisher:
             return
 
         def publish(producer: Any) -> None:
-            self._celery.send_task(name, producer=producer, timeout=PRODUCER_TIMEOUT, **message)
+            self._celery.send_task(name, producer=producer, **ONCE, **message)
 
         self._confirmed(publish)
 

@@ -1,5 +1,6 @@
 """What is written to Redis directly is what Celery would have written."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -10,9 +11,13 @@ from celery import Celery
 from celery.worker.request import Request
 from redis import Redis
 
+from dingrelay_producers import AsyncClient, Client
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.scripts import run
+from dingrelay_tasks import MessageSend
 
 WAKEUPS = [
     Wakeup("3b0c", "message-send", "dingrelay.normal", "default", "normal", "to 2 users", 1_700),
@@ -83,7 +88,7 @@ def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any
         if not directly:
             publisher._direct = None
             publisher._confirmed = by_celery(publisher)  # type: ignore[method-assign]
-        assert publisher.publish(WAKEUPS) == len(WAKEUPS)
+        assert not publisher.publish(WAKEUPS)
         publisher.close()
         queues = {
             name: [read(message) for message in redis.lrange(name, 0, -1)]
@@ -139,10 +144,62 @@ def message_send(job: object) -> None:
     """A task of this name."""
 
 
-def test_a_broker_that_is_away_costs_no_job(valkey_url: str) -> None:
-    settings = Settings.load(
-        env="sandbox", redis_url=valkey_url, broker_url="redis://127.0.0.1:1/0"
-    )
-    publisher = Publisher(settings)
-    assert publisher.publish(WAKEUPS) == 0
+@pytest.fixture
+def without_broker(valkey_url: str) -> Settings:
+    return Settings.load(env="sandbox", redis_url=valkey_url, broker_url="redis://127.0.0.1:1/0")
+
+
+def test_a_broker_that_is_away_leaves_the_wakeups(without_broker: Settings) -> None:
+    publisher = Publisher(without_broker)
+    assert publisher.publish(WAKEUPS) == WAKEUPS
     publisher.close()
+
+
+JOBS = [
+    MessageSend.model_validate(
+        {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": f"{n}"}}}
+    )
+    for n in range(150)
+]
+QUEUE = "dingrelay.normal"
+
+
+def send_by_client(settings: Settings) -> None:
+    with Client(settings) as client:
+        client.send_many(JOBS)
+
+
+def send_by_enqueuer(settings: Settings) -> None:
+    async def send() -> None:
+        async with AsyncClient(settings) as client:
+            for job in JOBS:
+                await client.send(job)
+
+    asyncio.run(send())
+
+
+@pytest.mark.parametrize("send", [send_by_client, send_by_enqueuer])
+def test_jobs_that_the_broker_did_not_take_are_due_at_once(
+    without_broker: Settings, send: Callable[[Settings], None]
+) -> None:
+    send(without_broker)
+    with Redis.from_url(without_broker.redis, decode_responses=True) as redis:
+        assert redis.zcard(keys.woken(QUEUE)) == 0
+        assert redis.zcard(keys.SCHEDULE) == len(JOBS)
+        seconds, micros = redis.time()
+        assert redis.zcount(keys.SCHEDULE, "-inf", seconds * 1000 + micros // 1000) == len(JOBS)
+
+
+def test_a_job_that_was_woken_again_stays_where_it_is(without_broker: Settings) -> None:
+    with Redis.from_url(without_broker.redis) as redis:
+        redis.zadd(keys.woken(QUEUE), {"woken-again": 2, "started": 3})
+        redis.expire(keys.woken(QUEUE), 60)
+        for call in record.unpublished([wakeup("woken-again", at=1), wakeup("gone", at=1)]):
+            run(redis, call)
+        assert redis.zcard(keys.woken(QUEUE)) == 2
+        assert redis.zcard(keys.SCHEDULE) == 0
+
+
+def wakeup(job_id: str, *, at: int) -> Wakeup:
+    """That of a message."""
+    return Wakeup(job_id, "message-send", QUEUE, "default", "normal", "", at)

@@ -306,9 +306,7 @@ class Resources:
 
     async def enqueue(self, drafts: Sequence[Draft]) -> None:
         """Accept jobs and wake them."""
-        wakeups = await self.records.enqueue(drafts)
-        if wakeups:
-            await asyncio.to_thread(self._publisher.publish, wakeups)
+        await self.records.publish(self._publisher, await self.records.enqueue(drafts))
 
     def drain(self) -> None:
         """The worker stops: whoever waits for a limit gives the job back, or runs for too long."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from redis import Redis
@@ -107,7 +108,11 @@ class Connection:
     def wake(self, answers: Iterable[Enqueued]) -> None:
         """Publish the wake-ups of what was written, where they are still to be published."""
         if wakeups := [answer.wakeup for answer in answers if answer.wakeup]:
-            self._opened()[1].publish(wakeups)
+            left = self._opened()[1].publish(wakeups)
+            if left:
+                # The jobs are accepted: without the mark they wait for the scheduler's grace.
+                with suppress(ServiceUnavailable):
+                    self.redis_call(lambda redis: scripts.run_many(redis, record.unpublished(left)))
 
     def accept(self, drafts: Sequence[Draft]) -> list[Enqueued]:
         """Both."""

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from dingrelay_producers.enqueuing.connections import asking, open_broker, unavailable
 from dingrelay_producers.publisher import BATCH, Publisher
@@ -140,9 +141,13 @@ class Enqueuer:
             if len(self._wakeups) <= MOST_UNPUBLISHED:
                 self._room.set()
             if self._broker and len(batch) <= FEW:
-                await self._publisher.publish_on_loop(batch, self._broker)
+                left = await self._publisher.publish_on_loop(batch, self._broker)
             else:
-                await asyncio.to_thread(self._publisher.publish, batch)
+                left = await asyncio.to_thread(self._publisher.publish, batch)
+            if left:
+                # The jobs are accepted: without the mark they wait for the scheduler's grace.
+                with suppress(RedisError, OSError):
+                    await scripts.run_many_async(self._redis, record.unpublished(left))
 
     async def aclose(self) -> None:
         """Publish what waits, and close the broker's connections."""

@@ -85,6 +85,9 @@ ENDING = ("reservations", "endings", "cancelled")
 _ENQUEUE = transition(_PACKAGE, "enqueue")
 _CANCEL = transition(_PACKAGE, "cancel", preludes=ENDING)
 _REQUEUE = transition(_PACKAGE, "requeue")
+_UNPUBLISHED = transition(_PACKAGE, "unpublished")
+UNPUBLISHED_AT_ONCE = 100
+"""Wake-ups of one call of that script: some three commands each, in which Redis serves no other client."""
 _DISCARD = transition(_PACKAGE, "discard", preludes=["reservations"])
 _READ = Script.load(_PACKAGE, "read", preludes=["fields"])
 
@@ -332,6 +335,28 @@ def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
     if verdict == b"unpublished":
         wakeup = Wakeup(draft.id, draft.kind, draft.queue, draft.app, draft.lane, draft.summary, at)
     return Enqueued(at > 0, verdict == b"conflict", wakeup, at)
+
+
+def unpublished(wakeups: Iterable[Wakeup]) -> list[Call]:
+    """Have the scheduler publish wake-ups that the broker did not take.
+
+    Left where they are they would count as published, and be found lost after a grace.
+    """
+    queues: dict[str, list[Wakeup]] = {}
+    for wakeup in wakeups:
+        queues.setdefault(wakeup.queue, []).append(wakeup)
+    return [
+        _UNPUBLISHED.call(
+            [keys.woken(queue)],
+            [
+                value
+                for wakeup in those[start : start + UNPUBLISHED_AT_ONCE]
+                for value in (wakeup.id, wakeup.at)
+            ],
+        )
+        for queue, those in queues.items()
+        for start in range(0, len(those), UNPUBLISHED_AT_ONCE)
+    ]
 
 
 CANCELLED_TOO_LATE = {

@@ -133,8 +133,7 @@ class ChunkQueue:
         """Make the jobs, unless they are there, and wake them."""
         drafts = [in_a_trace_of_its_own(_draft(campaign, each), campaign.trace) for each in chunks]
         wakeups = await self._records.enqueue(drafts, fence=(keys.DISPATCHER, self.holder))
-        if wakeups:
-            await asyncio.to_thread(self._publisher.publish, wakeups)
+        await self._records.publish(self._publisher, wakeups)
 
     async def look(self, campaign: Campaign, releases: Collection[Release]) -> list[Found]:
         """Which of the releases' jobs have ended or have no record."""

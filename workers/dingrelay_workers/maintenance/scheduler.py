@@ -61,10 +61,11 @@ class Scheduler:
         if not found.mine:
             return LEASE / 5
         if found.wakeups:
-            published = await asyncio.to_thread(self._publisher.publish, found.wakeups)
+            left = await asyncio.to_thread(self._publisher.publish, found.wakeups)
+            published = len(found.wakeups) - len(left)
             WAKEUPS.inc(published)
             log.debug("wakeups_published", wakeups=len(found.wakeups), published=published)
-            if published < len(found.wakeups):
+            if left:
                 return FAILURE_PAUSE
         self._published = found.batch
         if found.next_due is None:

@@ -13,7 +13,6 @@ So a period has one sync at most, and one that no worker has seen has none. A sy
 than a period is waited for.
 """
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -129,7 +128,7 @@ class SyncSchedule(Work):
         wakeups = await self._records.enqueue([draft], fence=(keys.SYNC_LEADER, self.holder))
         if wakeups:
             log.info("sync_scheduled", app=app, job=draft.id)
-            await asyncio.to_thread(self._publisher.publish, wakeups)
+            await self._records.publish(self._publisher, wakeups)
         await run_async(
             self._records.redis,
             _NOTE.call(

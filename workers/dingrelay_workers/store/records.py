@@ -9,6 +9,7 @@ from typing import Literal
 from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import ENDING, Draft, Wakeup, transition
@@ -324,6 +325,13 @@ class Records:
         answers = await asyncio.gather(*(run_async(self.redis, call) for call in calls))
         enqueued = map(record.enqueued, drafts, answers)
         return [answer.wakeup for answer in enqueued if answer.wakeup]
+
+    async def publish(self, publisher: Publisher, wakeups: Sequence[Wakeup]) -> None:
+        """Publish wake-ups; the scheduler publishes those that the broker does not take."""
+        if wakeups and (left := await asyncio.to_thread(publisher.publish, wakeups)):
+            await asyncio.gather(
+                *(run_async(self.redis, each) for each in record.unpublished(left))
+            )
 
     async def states(self, job_ids: Sequence[str]) -> list[str | None]:
         """The states of jobs; None where there is no record."""
