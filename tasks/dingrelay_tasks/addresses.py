@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 AddressKind = Literal["mobile", "email", "job_number"]
 Reason = Literal["unknown", "ambiguous", "hidden"]
-"""Why somebody is not found: nobody has this address, several have, or the app may not see them."""
+"""Why an address does not resolve: no user has it, several have, or the app may not see the user."""
 
 CHINA = "86"
 """The country of a number that names none."""
@@ -24,8 +24,8 @@ MOBILE = (
 )
 EMAIL = r"^[^\s@,\x00-\x1f\x7f]{1,64}@[^\s@,\x00-\x1f\x7f]{1,190}$"
 JOB_NUMBER = r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,48}[^\s\x00-\x1f\x7f])?$"
-"""How addresses are written. A number of another country has a hyphen behind it: where that ends
-can't be told otherwise, also behind 00, but for China's."""
+"""How addresses are written. Other countries' codes need a hyphen behind them, also after 00: without it the
+end of the code is ambiguous. China's needs none."""
 
 
 _WITH_86 = re.compile(r"(?:00)?86(1[0-9]{10})")
@@ -36,7 +36,7 @@ def mobile(text: str) -> str:
     """A mobile number as it is compared: ``+86-13800000000``.
 
     Raises:
-        ValueError: it is none, or its country can't be told.
+        ValueError: it is none, or its country is ambiguous.
     """
     if not re.fullmatch(MOBILE, text, re.ASCII):
         raise ValueError("must be a mobile number such as 13800000000 or +852-51234567")
@@ -87,7 +87,7 @@ JobNumber = Annotated[
 
 
 def mobile_of(fields: Mapping[str, object]) -> str | None:
-    """The mobile number with its country, in what DingTalk tells of a person (API §3.1)."""
+    """The mobile number with its country, from DingTalk's fields of a person (API §3.1)."""
     number = fields.get("mobile")
     if not isinstance(number, str) or not number:
         return None

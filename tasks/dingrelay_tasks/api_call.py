@@ -116,8 +116,8 @@ class ApiCall(Deliverable):
 
     Attributes:
         method: the HTTP method.
-        path: on one of DingTalk's two hosts, which its form tells; never a URL. What stands for an
-            id in it is escaped as in a URL.
+        path: on one of DingTalk's two hosts, which its form selects; never a URL. Ids in it are
+            escaped as in a URL.
         query: parameters of the URL. A token in it is dropped: the workers have their own.
         body: an object or a list, sent as JSON.
         effect: what to do where the answer is lost. ``none`` and ``repeatable`` are called again,
@@ -142,7 +142,7 @@ class ApiCall(Deliverable):
 
     @classmethod
     def without_secrets(cls, job: Any) -> Any:
-        """The job without a token in its query: it is replaced by ours, so nobody need keep it."""
+        """The job without a token in its query: ours replaces it, so it need not be stored."""
         query: Any = cast("Mapping[str, Any]", job).get("query") if isinstance(job, Mapping) else 0
         if not isinstance(query, Mapping):
             return job
@@ -174,7 +174,7 @@ async def run(job: ApiCall, ctx: Context) -> Json:
     Raises:
         Unknown: the call of an earlier attempt left without an answer, and it must not be repeated.
     """
-    # Whoever requeued it accepts that the call may be made twice.
+    # A requeue accepts that the call may be made twice.
     lost = ctx.intent is not None and not ctx.intent.requeued
     if lost and job.effect == "once":
         raise Unknown("the call left and its answer did not come; it may have been carried out")

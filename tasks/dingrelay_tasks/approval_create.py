@@ -183,7 +183,7 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
     Raises:
         ContractError: the form is none of the template's.
         Wait: the instance can't be found, and may still appear.
-        Unknown: there are instances that can't be told from it.
+        Unknown: there are instances that can't be distinguished from it.
     """
     instance_id = await _made_before(job, ctx)
     if instance_id is None:
@@ -201,8 +201,8 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
     intent = ctx.intent
     if intent is None:
         return None
-    # Taken before the look-up: it must begin after the delay for its no to count. A wait that is
-    # longer than the delay tells of a clock that was set back.
+    # Taken before the look-up: it must begin after the delay for its no to count. A wait
+    # longer than the delay means that the clock was set back.
     wait = min(intent.at + ctx.settle_delay - ctx.now(), ctx.settle_delay)
     found = await ctx.approvals.find(
         process_code=job.process_code,

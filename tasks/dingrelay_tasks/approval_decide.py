@@ -58,9 +58,9 @@ class ApprovalDecideResult(Part):
 
 
 async def run(job: ApprovalDecide, ctx: Context) -> Json:
-    """Find what the person is asked, and decide it; an `ApprovalDecideResult` as JSON values.
+    """Find the person's task and decide it; an `ApprovalDecideResult` as JSON values.
 
-    Where the answer of an earlier run was lost, the approval itself tells whether it was decided.
+    Where the answer of an earlier run was lost, the approval itself shows whether it was decided.
 
     Raises:
         Refused: this person is not asked, or not any more, or there is no such approval.
@@ -70,7 +70,7 @@ async def run(job: ApprovalDecide, ctx: Context) -> Json:
     if decided is None:
         task = await _task(job, ctx)
         if task.state == "running":
-            # Before the call: after a lost answer it is this one whose state tells, and no later one.
+            # Before the call: after a lost answer the state of this task decides, not that of a later one.
             await ctx.once(TASK, partial(_chosen, task))
             decided = await ctx.once(STEP, partial(_decide, job, task.id, ctx))
         else:

@@ -23,9 +23,9 @@ _RESULTS: Mapping[str, TaskState] = {
 
 
 def change_of(event_type: str, data: Mapping[str, Any]) -> ApprovalChange | None:
-    """The change that an event tells of; None where it names no approval.
+    """The change that an event reports; None where it names no approval.
 
-    What is of a type that is not known tells nothing but that there is something.
+    An unknown ``type`` gives neither a state nor a task, only that the approval exists.
 
     Fields are read whatever their capitals, and in DingTalk's misspellings, too.
 

@@ -1,7 +1,7 @@
 """approval-follow: keeps the state of an approval right until it has ended (design §19).
 
-DingTalk tells of changes by events, and events get lost. So the job looks at the approval's row on
-a slow schedule, and asks DingTalk where no event has moved it meanwhile. It is one job an approval,
+DingTalk reports changes by events, and events get lost. So the job reads the approval's row on
+a slow schedule, and queries DingTalk where no event has moved it since. It is one job an approval,
 which waits on the schedule of all jobs: no table is searched, and a crash loses nothing.
 """
 

@@ -63,15 +63,15 @@ class CampaignChunkResult(Part, extra="ignore"):
     """What became of a chunk. Of another release's result the fields that are here are read.
 
     Attributes:
-        call: the call that DingTalk took; None if nobody was left to call for.
+        call: the call that DingTalk took; None if no recipient was left.
         called_at: when it took it, ISO 8601.
         duplicate: users left out: they have this content already today.
         daily_cap: users left out: they have had the day's messages.
-        unknown_user: users left out: DingTalk says that there is nobody with this userid.
+        unknown_user: users left out: DingTalk does not know this userid.
         out_of_scope: users left out: they are outside the app's visible range.
         unverified: users in the call that are not in the directory and could not be looked up.
-        ambiguous: an earlier call was lost and this one repeats it; DingTalk dropped the copies of
-            whoever had it.
+        ambiguous: an earlier call was lost and this one repeats it; DingTalk dropped the copies for
+            users who had it.
     """
 
     call: SentMessage | None = None
@@ -87,8 +87,8 @@ class CampaignChunkResult(Part, extra="ignore"):
 async def run(job: CampaignChunk, ctx: Context) -> Json:
     """Make the call; a `CampaignChunkResult` as JSON.
 
-    A call whose answer was lost is repeated with the same bytes: DingTalk drops what somebody has
-    already that day.
+    A call whose answer was lost is repeated with the same bytes: DingTalk drops the copies
+    of users who got the message that day.
 
     SQL is the authority: a record that an older state of Redis brought back makes no call.
 

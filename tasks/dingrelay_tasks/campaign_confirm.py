@@ -21,7 +21,7 @@ class CampaignConfirm(Contract):
     Attributes:
         campaign: whose chunks they are.
         numbers: which ones. Those without a call, or with one older than 24 hours, cost nothing.
-        since: what was reported before this moment is asked anew.
+        since: reports from before this moment are queried again.
     """
 
     kind: ClassVar[str] = "campaign-confirm"

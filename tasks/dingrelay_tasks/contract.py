@@ -28,14 +28,14 @@ Lane = Literal["urgent", "normal", "bulk"]
 LANES: tuple[Lane, ...] = ("urgent", "normal", "bulk")
 
 EVENTS_QUEUE = "dingrelay.events"
-"""The queue of what keeps our knowledge current: it waits for neither a walk nor a campaign."""
+"""The queue of events that update our data: walks and campaigns do not delay it."""
 WEBHOOKS_QUEUE = "dingrelay.webhooks"
-"""The queue of deliveries: a receiver that is slow holds up nobody but receivers."""
+"""The queue of deliveries: a slow receiver delays other receivers only."""
 
 APP_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 AppName = Annotated[str, Field(pattern=APP_NAME.pattern)]
 SenderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
-"""Who asks for a job: one of those that share a lane's rate evenly. Empty: one of the unnamed."""
+"""The sender of a job; senders share a lane's rate evenly. Empty: unnamed."""
 UserId = Annotated[str, Field(pattern=r"^[^,\s\x00-\x1f]{1,64}$")]
 """A DingTalk userid. Commas and blanks are refused: ids travel comma-separated (API §2.1)."""
 
@@ -64,7 +64,7 @@ _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzin
 
 
 def _within_reach(moment: datetime) -> datetime:
-    # What is close to either end of the calendar can't be told in another zone, nor added to.
+    # Near either end of the calendar, changing the zone or adding a duration overflows.
     if not _EARLIEST <= moment <= _LATEST:
         raise ValueError("must be between the years 1900 and 9000")
     return moment
@@ -91,7 +91,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_read_moment), AfterValidator(
 
 
 TYPE_FIELD = "msgtype"
-"""The field by which a part that comes in several types tells which it is."""
+"""The discriminator of a part that comes in several types."""
 
 
 class ContractError(ValueError):
@@ -128,7 +128,7 @@ class Part(BaseModel):
 
 
 class Document(Part):
-    """A whole that somebody asks for, and is told what is wrong with.
+    """A complete request, whose errors are reported to the caller.
 
     Raises:
         ContractError: it is not what its contract says; names the first field that is wrong.

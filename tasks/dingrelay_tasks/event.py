@@ -108,7 +108,7 @@ async def _refresh_users(job: Event, ctx: Context, *, there: bool) -> EventResul
         follows="directory",
         users=len(users),
         gone=sum(each["there"] is False for each in found.values()),
-        # Each tells of the job's run as a whole.
+        # Each holds the counts of the job's whole run.
         added=max(each["added"] for each in found.values()),
         changed=max(each["changed"] for each in found.values()),
         left=max(each["left"] for each in found.values()),
@@ -259,10 +259,10 @@ async def _waited() -> Json:
 
 
 def _ids(job: Event, name: str, adapter: TypeAdapter[Any]) -> list[Any]:
-    """The ids that an event tells under a name, each once.
+    """The ids in a field of the event, without repeats.
 
     Raises:
-        Refused: it tells none, or something else.
+        Refused: the field holds none, or something else.
     """
     given = value(job.data, name)
     listed = cast("Sequence[Any]", given) if isinstance(given, list) else [given]
@@ -320,10 +320,10 @@ def _is_user_id(given: Any) -> bool:
 
 
 async def _record_approval(job: Event, ctx: Context) -> EventResult:
-    """Move the approval that the event tells of, if it is followed.
+    """Apply the event's change to its approval, if that is followed.
 
     Raises:
-        Refused: it tells of none.
+        Refused: the event names no approval.
     """
     change = change_of(job.event_type, job.data)
     if change is None:

@@ -124,14 +124,14 @@ def _event(
 
 
 def _id(given: Any) -> str:
-    """DingTalk's id; empty if it is none, so that the content tells whether the event is known."""
+    """DingTalk's id; empty if invalid: repeats of the event are then detected by its content."""
     if isinstance(given, int) and not isinstance(given, bool):
         given = str(given)
     return given if isinstance(given, str) and len(given) <= LONGEST_EVENT_ID else ""
 
 
 def _moment(given: Any) -> int | None:
-    """Milliseconds, which DingTalk tells as a number or as text."""
+    """Milliseconds, which DingTalk sends as a number or as text."""
     try:
         moment = int(given)
     except (ValueError, TypeError, OverflowError):

@@ -39,7 +39,7 @@ class Kind:
     Attributes:
         contract: what can be asked.
         run: what the job does; returns its result as JSON values.
-        abandon: tells others that the job ended without being carried out.
+        abandon: records elsewhere that the job ended without being carried out.
         so_far: the result of a job that ended before all was done, by the steps it remembers.
         outcomes: what became of each person that it was for, by the job and the steps it remembers.
         internal: made by dingrelay only, and no part of what others may enqueue.
@@ -64,7 +64,7 @@ class Kind:
 
     @property
     def is_reported(self) -> bool:
-        """Whether subscribers hear of its end: somebody outside has asked for it."""
+        """Whether its end is reported to subscribers: it was requested from outside."""
         return self.on_request or not self.internal
 
     @property

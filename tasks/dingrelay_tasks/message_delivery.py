@@ -1,4 +1,4 @@
-"""What DingTalk tells of the delivery of a message's calls (API §2.2, §2.3)."""
+"""DingTalk's delivery reports for a message's calls (API §2.2, §2.3)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ CONFIRM_WITHIN = timedelta(minutes=10)
 
 
 async def deliveries(outcomes: Sequence[Outcome], ctx: Context) -> list[Json]:
-    """What DingTalk tells of the delivery of the calls that named users."""
+    """DingTalk's delivery reports for the calls that named users."""
     return [
         await ctx.once(
             f"{DELIVERY}{outcome.task_id}",
@@ -52,10 +52,10 @@ def deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
 
 
 def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
-    """The same, if somebody was reached or may have been.
+    """The result with its deliveries, if a user was reached or may have been.
 
     Raises:
-        Refused: DingTalk says that nobody was.
+        Refused: DingTalk reports that none was.
     """
     result = with_deliveries(result, deliveries)
     named = unreached(result, deliveries)
@@ -91,7 +91,7 @@ def _is_complete(result: MessageSendResult, deliveries: Sequence[Json | None]) -
 
 
 def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:
-    """Why surely nobody was reached; empty if somebody was, or may have been."""
+    """Why no user was reached; empty if one was, or may have been."""
     if not _is_complete(result, deliveries):
         return ""
     people = {
@@ -101,7 +101,7 @@ def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> s
         },
         "failed": {*result.failed},
     }
-    # Somebody may stand in two of the lists.
+    # A user may be in two of the lists.
     if len(set[str]().union(*people.values())) < result.accepted:
         return ""
     return ", ".join(f"{len(those)} {what}" for what, those in people.items() if those)

@@ -52,7 +52,7 @@ class MessageRecall(Contract):
 
     @property
     def identity(self) -> str:
-        """Two recalls of a message are the same job, unless it was requeued and has made calls meanwhile."""
+        """Two recalls of a message are the same job, unless a requeue made calls between them."""
         return f"{self.message}/{len(self.calls)}/{self.calls[-1].task_id}"
 
     def summary(self) -> str:

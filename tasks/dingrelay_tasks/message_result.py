@@ -23,8 +23,8 @@ class SentMessage(Part):
 
     Attributes:
         recipients: 0 for departments and everyone: not known.
-        repeated: it repeats a call whose answer was lost. Users whom that one reached got nothing by
-            this one, and a recall of it leaves their message.
+        repeated: it repeats a call whose answer was lost. Users that the lost call reached got
+            nothing by this one, and a recall of it leaves their message.
     """
 
     task_id: int
@@ -42,20 +42,20 @@ class MessageSendResult(Part):
         accepted: users that the calls named.
         duplicate: users left out: they have this content already today.
         daily_cap: users left out: they have had the day's messages.
-        unknown_user: users left out: DingTalk says that there is nobody with this userid.
+        unknown_user: users left out: DingTalk does not know this userid.
         out_of_scope: users left out: they are outside the app's visible range.
-        unresolved: addresses that name nobody, as ``{"mobile": "+86-138…", "reason": "unknown"}``.
+        unresolved: addresses that name no user, as ``{"mobile": "+86-138…", "reason": "unknown"}``.
             ``ambiguous``: several people have it, the ``users``; ``hidden``: the app may not see
-            whose it is.
+            its owner.
         duplicate_departments: departments left out: this content was sent to them today.
         perhaps_duplicate: of the accepted, users who may have had this content already, through a
-            department that it was sent to today. DingTalk drops the copy of whoever has it.
+            department that it was sent to today. DingTalk drops the copy for those who have it.
         unverified: of the accepted, users that are not in the directory and could not be looked up:
             DingTalk drops the message silently if it does not know them.
-        invalid: users that DingTalk does not know; told by `confirm` only.
+        invalid: users that DingTalk does not know; with `confirm` only.
         forbidden: users that DingTalk did not deliver to, as ``{"userid", "code", "count"}`` with
-            the code of API §2.3; told by `confirm` only.
-        failed: users whose delivery failed at DingTalk; told by `confirm` only.
+            the code of API §2.3; with `confirm` only.
+        failed: users whose delivery failed at DingTalk; with `confirm` only.
     """
 
     calls: list[SentMessage] = Field(default_factory=list[SentMessage])
@@ -78,7 +78,7 @@ class Outcome:
     """What is remembered of one call.
 
     Attributes:
-        task_id: None if nobody was left to call for.
+        task_id: None if no recipient was left.
         at: when DingTalk took it, ISO 8601.
         repeated: as of `SentMessage`.
     """
@@ -105,7 +105,7 @@ class Outcome:
 def result_of(
     outcomes: Sequence[Outcome], unresolved: Sequence[dict[str, Any]]
 ) -> MessageSendResult:
-    """The result of a message's calls, with the addresses that name nobody."""
+    """The result of a message's calls, with the addresses that name no user."""
     return MessageSendResult(
         calls=[
             SentMessage(

@@ -91,7 +91,8 @@ class MessageSend(Deliverable):
         allow_duplicate: send to users, too, that DingTalk would silently drop: same
             content on the same day, 500 messages a day (API §2.1).
         confirm: ask DingTalk what became of the delivery before the job is done, which it is if
-            somebody was reached. Each question is a call that counts against the organisation's month.
+            at least one user was reached. Each query is a call that counts against the organisation's
+            monthly quota.
         on_unknown: a call left and no answer came: ``repeat`` it, which DingTalk drops for users
             who have it, or ``stop`` with the job `unknown`. Requeueing that repeats it.
     """
@@ -171,15 +172,15 @@ async def run(job: MessageSend, ctx: Context) -> Json:
         A `MessageSendResult` as JSON values.
 
     Raises:
-        Duplicate: nobody is left to send to.
+        Duplicate: no recipient is left.
         Unknown: a call of an earlier attempt left without an answer, and `on_unknown` is ``stop``,
             or it was on another Beijing day.
         Wait: an equal message may just be leaving, or DingTalk has not finished the delivery that
             `confirm` asks about.
-        Refused: the day's sends to everyone are used up, no address names anybody, or nobody can be
-            reached, or was, as far as `confirm` tells.
+        Refused: the day's sends to everyone are used up, no address names a user, no user can be
+            reached, or, with `confirm`, none was.
     """
-    # Whoever requeued it accepts that the message may arrive twice.
+    # A requeue accepts that the message may arrive twice.
     intent = None if ctx.intent and ctx.intent.requeued else ctx.intent
     if intent is not None and job.on_unknown == "stop":
         raise Unknown("a call left and its answer did not come; it may have been delivered")
@@ -216,8 +217,9 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
 def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     """What became of each user: ``accepted``, one of `LEFT_OUT`, ``invalid``, ``forbidden``, ``failed``.
 
-    ``unverified`` are accepted users of whom nothing shows that they exist; ``not_sent`` is who was in no call that was answered; ``unresolved`` are the addresses that name
-    nobody, as they were given. Nobody is listed for departments and for everyone.
+    ``unverified`` are accepted users that may not exist; ``not_sent`` were in no call that was
+    answered; ``unresolved`` are the addresses that name no user, as given. Departments and everyone
+    list no users.
 
     Args:
         job: a `MessageSend` as JSON values.
@@ -246,12 +248,12 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
 
 
 async def _resolved(job: MessageSend, ctx: Context) -> Json:
-    """The userids of those that the job names by addresses, and what names nobody.
+    """The userids behind the job's addresses, and the addresses that name no user.
 
-    What was found out once stays so: a rerun sends to the same people.
+    The result is remembered: a rerun sends to the same people.
 
     Raises:
-        Refused: nobody is left to send to.
+        Refused: no recipient is left.
     """
     if not job.to.addresses:
         return {"users": [], "unresolved": []}
@@ -295,7 +297,7 @@ def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Itera
 
 
 async def _reached_nobody(calls: Sequence[Call], ctx: Context) -> bool:
-    """Whether DingTalk has said of all calls of an earlier life of the job that they reached nobody."""
+    """Whether DingTalk reports that all calls before the requeue reached no user."""
     steps = {call.step: await ctx.step_result(call.step) for call in calls}
     made = [Outcome(**known) for known in steps.values() if known]
     reports = [
@@ -310,12 +312,12 @@ async def _reached_nobody(calls: Sequence[Call], ctx: Context) -> bool:
 async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -> Outcome:
     """What became of a call, made once; with `again` once more.
 
-    One that was not made since people could not be reached is considered anew: they may be by now, such as
-    when the job was requeued for that.
+    A call that was not made because its people were unreachable is tried again: they may be reachable
+    now, for instance after a requeue.
     """
     known = await ctx.step_result(call.step) or {}
     unreachable = known.get("unknown_user") or known.get("out_of_scope")
-    # Of a call that reached nobody the day keeps that all of them have it.
+    # After a call that reached no user, the day's records still list all of them as having it.
     send = partial(_send, job, ctx, call, anyway=job.allow_duplicate or again)
     again = again or (bool(unreachable) and known.get("task_id") is None)
     return Outcome(**await ctx.once(call.step, send, again=again))

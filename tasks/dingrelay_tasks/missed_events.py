@@ -1,7 +1,7 @@
 """missed-events: reads what DingTalk could not push over HTTP, while it still keeps it.
 
-After two retries DingTalk keeps an event for 3 to 5 minutes (API §7.1). Whoever takes its pushes
-enqueues this job when it comes up, and when it could not take one: once at once, and once later.
+After two retries DingTalk keeps an event for 3 to 5 minutes (API §7.1). The receiver of its pushes
+enqueues this job when it starts, and when it could not take a push: once at once, and once later.
 """
 
 from collections.abc import Sequence

@@ -54,7 +54,7 @@ class Refused(Interruption):
 class OutOfScope(Refused):
     """DingTalk does not show this department or user to the app (API §3.1: 50002, 50004).
 
-    That tells nothing of whether it exists.
+    It may exist or not.
     """
 
     def __init__(self, what: str) -> None:
@@ -66,7 +66,7 @@ class OutOfScope(Refused):
 
 
 class CallForgotten(Refused):
-    """DingTalk tells nothing of a call of work notifications: it is over a day old (API §2.2, §2.3)."""
+    """DingTalk has no report on a call of work notifications: it is over a day old (API §2.2, §2.3)."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -1,7 +1,7 @@
 """person-erase: finishes the erasure of a person's data, once nothing of it is needed any more.
 
-Whoever asks for an erasure makes the first pass. What is under way then, or is still needed so that
-nobody gets a message twice, can't go yet. So this job comes again until nothing of that is left.
+The caller of the erasure makes the first pass. Data of jobs under way, and data that prevents a second
+delivery of a message, can't go yet. So this job repeats until nothing of that is left.
 """
 
 from datetime import timedelta
@@ -15,9 +15,9 @@ from dingrelay_tasks.outcomes import Wait
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 
 SOON = timedelta(minutes=1)
-"""Until the next look after one that found something: what was just being written is found then."""
+"""Until the pass after one that found something: it also finds what was just being written."""
 LATEST = timedelta(hours=1)
-"""Until the next look at what ends at a time that nobody knows."""
+"""Until the next pass where the remaining data has no known end."""
 
 
 class PersonErase(Contract):
@@ -32,7 +32,7 @@ class PersonErase(Contract):
 
     kind: ClassVar[str] = "person-erase"
     own_queue: ClassVar[str] = DIRECTORY_QUEUE
-    """Whoever serves it uses SQL."""
+    """Its workers use SQL."""
 
     user: UserId
     of_app: AppName | None = None
@@ -40,7 +40,7 @@ class PersonErase(Contract):
     tombstone: Annotated[str, Field(pattern=r"^erased-[0-9a-f]{16}$")]
 
     def summary(self) -> str:
-        """One short line for Flower and logs; who it is about is not told."""
+        """One short line for Flower and logs, without the userid."""
         return f"{super().summary()} {self.tombstone}"
 
 
@@ -57,7 +57,7 @@ async def run(job: PersonErase, ctx: Context) -> Json:
         A `PersonEraseResult` as JSON values, once a pass found nothing any more.
 
     Raises:
-        Wait: something is left, or may just be written by somebody who read it before.
+        Wait: something is left, or a process that read it earlier may just be writing it.
     """
     found = await ctx.personal_data.erase(
         job.user, app=job.of_app, since=job.since, tombstone=job.tombstone

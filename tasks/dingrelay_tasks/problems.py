@@ -1,4 +1,4 @@
-"""What is wrong with a value, in words for whoever wrote it: pydantic's own speak of Python's types."""
+"""Error messages for the author of a value: pydantic's own speak of Python's types."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ _SENTENCES: Mapping[str, str] = {
     "date_parsing": "must be a date such as 2026-01-31",
     "date_from_datetime_parsing": "must be a date such as 2026-01-31",
 }
-"""Type of pydantic's error → the sentence, with what it tells of the bound."""
+"""Type of pydantic's error → the sentence, with the bound from its context."""
 
 
 def sentence(found: "ErrorDetails") -> str:

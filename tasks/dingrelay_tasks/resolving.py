@@ -8,13 +8,13 @@ from dingrelay_tasks.outcomes import OutOfScope
 
 
 async def resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) -> Json:
-    """Who has these addresses.
+    """Look up the users who have these addresses.
 
-    Nobody is guessed: an address that several people have names none of them.
+    No guesses: an address that several people have resolves to none of them.
 
     Args:
         addresses: of each kind, as `addresses` compares them.
-        ctx: of the job that wants to know.
+        ctx: of the job that names them.
 
     Returns:
         ``users``, and ``unresolved`` as in `MessageSendResult`.

@@ -1,6 +1,6 @@
 """The JSON Schema of every public kind and of its result, kept as files beside this one.
 
-``python -m dingrelay_tasks.schema`` writes the files anew.
+``python -m dingrelay_tasks.schema`` rewrites the files.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""user-sync: bring the directory up to what DingTalk tells of departments and users.
+"""user-sync: update the directory from DingTalk's departments and users.
 
 A walk is one parent job and one child job a department. A child reads its department, writes it
 and enqueues the departments below, so that any worker takes any department and a crash costs one
@@ -49,8 +49,8 @@ class UserSync(Contract):
         scope: ``everything`` walks the organisation, or the part of it that the app may see;
             ``department`` that department and all below, ``user`` reads one person. Only
             ``everything`` looks for people who left, and marks them after DingTalk said for each
-            that it does not know them; the walk of a department moves people in and out of the departments that it
-            reads, since whoever it misses may well be elsewhere.
+            that it does not know them; the walk of a department moves people in and out of the
+            departments that it reads, since the people it misses may well be elsewhere.
         department: the department of scope ``department``.
         user: the userid of scope ``user``.
         confirm_removals: mark people as left however many they are.
@@ -172,7 +172,7 @@ async def wait_for_walks(ctx: Context) -> None:
 
 
 async def _open(job: UserSync, ctx: Context) -> Json:
-    """Start the walk. No department tells of a root, so each is read by itself."""
+    """Start the walk. No department lists a root, so each is read by itself."""
     if job.department is None:
         roots, people, calls = await _visible(ctx)
     else:
@@ -192,7 +192,7 @@ async def _open(job: UserSync, ctx: Context) -> Json:
 async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
     """What the app may see: departments with all below them, people, and calls for the former.
 
-    Most apps see the root and so everything; the others are told what they see (API §3.1).
+    Most apps see the root and so everything; for the others DingTalk lists their scope (API §3.1).
 
     Raises:
         Refused: it sees nothing.
@@ -224,7 +224,7 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
 
 
 async def _fail_abandoned(ctx: Context) -> None:
-    """Departments whose job ended without reading them are failed: nobody else will read them.
+    """Mark departments as failed whose job ended without reading them: no other job will.
 
     A child that was cancelled runs no code any more, a discarded one has no record, and one that
     died may not have reached the database to say so.
@@ -234,7 +234,7 @@ async def _fail_abandoned(ctx: Context) -> None:
     tellers = await _states([teller for teller in unread.values() if teller is not None], ctx)
     abandoned: list[int] = []
     for department, teller in unread.items():
-        # What a department tells of is enqueued before its own job is done.
+        # A department's job enqueues its children before it is done.
         enqueued = teller is None or tellers[teller] not in OPEN
         if enqueued if jobs[department] is None else jobs[department] not in OPEN:
             abandoned.append(department)
@@ -282,7 +282,7 @@ async def _ask_for(
     ask: Callable[[_Id], Awaitable[object]],
     note: Callable[..., Awaitable[object]],
 ) -> None:
-    """Ask DingTalk for each, and note who it tells of, who it hides, and who it does not know."""
+    """Query DingTalk for each id; record which are met, hidden and unknown."""
     met: list[object] = []
     hidden: list[_Id] = []
     gone: list[_Id] = []

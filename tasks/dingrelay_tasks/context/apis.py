@@ -22,7 +22,7 @@ class Apis(Protocol):
 
         Args:
             method: of HTTP.
-            path: on the host that its form tells (`api_call.is_rest`).
+            path: on the host that its form selects (`api_call.is_rest`).
             query: parameters of the URL, without the token.
             body: what is sent as JSON.
             changes: whether the call has an effect, so that a lost answer matters.

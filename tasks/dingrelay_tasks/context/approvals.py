@@ -30,7 +30,7 @@ class Found:
 
     Attributes:
         instance: the id of the one whose form is surely equal; it is this job's now.
-        candidates: those that can't be told from it, if there is no instance.
+        candidates: instances that may be this job's, if there is no `instance`.
     """
 
     instance: str | None = None
@@ -83,10 +83,10 @@ class Approvals(Protocol):
 
         Args:
             instance: its id.
-            patient: nobody waits for the answer. Where DingTalk can't be asked now, that spends no
-                attempt.
+            patient: no caller waits for the answer. If DingTalk can't be called now, no attempt is
+                spent.
 
         Raises:
-            Wait: DingTalk can't be asked now, and the caller is patient.
+            Wait: DingTalk can't be called now, and the caller is patient.
         """
         ...

@@ -16,7 +16,7 @@ class CampaignCall:
         number: the chunk that it was for.
         at: when it was taken.
         ambiguous: it repeated one whose answer was lost.
-        confirmed_at: when DingTalk last told what became of it; None if it has not.
+        confirmed_at: when DingTalk last reported its delivery; None if it has not.
     """
 
     number: int
@@ -52,7 +52,7 @@ class Campaigns(Protocol):
     async def confirmable(
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours of which nothing was told since then.
+        """Of these chunks, the calls of the last 24 hours without a delivery report since then.
 
         Raises:
             CampaignDeleted: the campaign is there no more.
@@ -62,9 +62,8 @@ class Campaigns(Protocol):
     async def note_delivery(
         self, campaign: str, call: CampaignCall, delivery: DeliveryReport
     ) -> None:
-        """DingTalk told what became of the call: its counts, and people it did not reach.
+        """Store DingTalk's delivery report for the call: its counts, and people it did not reach.
 
-        It takes the place of what was told before. Where somebody else was told since the call was
-        read, that stands.
+        Replaces an earlier report, but not one that was stored since `call` was read.
         """
         ...

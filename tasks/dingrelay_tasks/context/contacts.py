@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Department:
-    """A department as DingTalk tells of it. A field that the answer lacks is absent in `fields`."""
+    """A department as DingTalk returns it. A field that the answer lacks is absent in `fields`."""
 
     id: int
     fields: Mapping[str, Any]
@@ -15,7 +15,7 @@ class Department:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A user as DingTalk tells of them. A field that the answer lacks is absent in `fields`.
+    """A user as DingTalk returns them. A field that the answer lacks is absent in `fields`.
 
     Names are those of the v2 API (API §3.1), whichever generation was asked.
     """
@@ -60,7 +60,7 @@ class Contacts(Protocol):
         ...
 
     async def by_mobile(self, number: str) -> str | None:
-        """The userid of who has a Chinese mobile number; None: nobody of the organisation.
+        """The userid that has a Chinese mobile number; None: not in the organisation.
 
         Raises:
             OutOfScope: the app may not see them.

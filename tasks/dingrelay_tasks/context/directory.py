@@ -10,7 +10,7 @@ from dingrelay_tasks.context.contacts import Department, Member
 
 @dataclass(frozen=True, slots=True)
 class Unmet:
-    """What a run did not meet; some of it, if it is much. Departments only once nobody is left."""
+    """Users and departments that a run did not meet, up to a limit. Departments only once no users are left."""
 
     users: list[str]
     departments: list[int]
@@ -28,7 +28,7 @@ class Progress:
         added: people that were not there before, or had left.
         changed: people with a field that has another value than before.
         left: people marked as left.
-        calls: calls to DingTalk that the run was told of.
+        calls: calls to DingTalk that were reported to the run.
         outdated: the answer of a person names a department that was deleted after it was read.
         witnesses: people whose answers show whether the app may see the fields that the answer of a
             person left out, and so whether these were cleared.
@@ -74,7 +74,7 @@ class Directory(Protocol):
 
         Args:
             run: the run that read the department.
-            department: what is known of it; its parent may have told more already.
+            department: its known fields; its parent may have supplied more already.
             children: all its direct sub-departments.
             members: all its direct members.
             calls: calls that it took to read them.
@@ -97,7 +97,7 @@ class Directory(Protocol):
         ...
 
     async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
-        """Departments that are not settled yet, each with the one that told of it, if one did."""
+        """Departments that are not settled yet, each with the department that listed it, if one did."""
         ...
 
     async def progress(self, run: str) -> Progress:
@@ -118,11 +118,11 @@ class Directory(Protocol):
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
     ) -> None:
-        """Write what DingTalk told when it was asked for each of these people.
+        """Write DingTalk's answers to the queries for these people.
 
         Args:
-            run: the run that asked.
-            met: they are there, and this is what is told of them.
+            run: the run that queried.
+            met: they exist, with these fields.
             hidden: the app may not see them: they stay as they are.
             gone: DingTalk does not know them; closing the run marks them as left.
         """
@@ -135,7 +135,7 @@ class Directory(Protocol):
         ...
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        """Mark as left whoever is gone; final counts. Closing again only tells them.
+        """Mark people who are gone as left; returns final counts. Closing again only returns them.
 
         Raises:
             Refused: the run is not complete, or more people would leave than the safety share
@@ -151,7 +151,7 @@ class Directory(Protocol):
         ...
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        """Write one user as told by DingTalk.
+        """Write one user as DingTalk returned them.
 
         A run that is not open yet is this user's own, and at once closed. A known field that the
         answer left out stays until another person's answer shows that the app may see it.

@@ -11,7 +11,7 @@ class MissedPage:
     """Some events that DingTalk could not push.
 
     Attributes:
-        entries: as DingTalk tells them. It tells each of them only once.
+        entries: as DingTalk returns them. It returns each only once.
         more: whether there are more.
         refused: DingTalk's code, if it lets the app have none.
         lost: DingTalk's answer did not arrive, and the events that it held are forgotten there.
