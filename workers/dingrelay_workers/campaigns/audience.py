@@ -27,7 +27,7 @@ from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory import audience as directory
 
 BATCH = 2_000
-"""Rows between two looks at whether somebody has had enough."""
+"""Rows read between two checks for cancellation."""
 
 LISTED = 20
 """Malformed rows that are listed in full."""
@@ -41,13 +41,13 @@ Source = BinaryIO | Iterable[object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audience:
-    """Who is meant: all that are named, without the exclusions.
+    """The recipients of a campaign: all that are named, minus the exclusions.
 
     Attributes:
         rows: a file or an iterable, as `recipients.read` takes it.
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
-        column: where the rows name somebody, if not under one of the usual names.
+        column: holds the recipient, if it has none of the usual names.
         encoding: of the files; empty for what their bytes say.
         without_rows: as `rows`, with the usual names; a malformed row in it is always refused.
     """
@@ -69,9 +69,9 @@ class Gathered:
 
     Attributes:
         rows: how many rows and members were looked at.
-        duplicates: rows that named somebody again; the first one counts.
+        duplicates: rows of a recipient already read; the first one counts.
         excluded: people who were taken out.
-        malformed: rows that named nobody.
+        malformed: rows without a valid recipient.
         first_malformed: some of them.
     """
 
@@ -104,15 +104,15 @@ async def gather(
     Args:
         database: the directory's.
         app: whose directory it is.
-        template: what its fields need of a person is checked for each.
-        audience: who is meant.
-        malformed: what rows that name nobody, or lack what a field needs, mean for the rest.
-        on_malformed: is told each of them.
-        on_rows: is told now and then how many rows were looked at.
+        template: each recipient is checked for the fields it needs.
+        audience: the recipients.
+        malformed: how to treat rows without a recipient or a needed field.
+        on_malformed: called with each of them.
+        on_rows: called from time to time with the number of rows read.
 
     Raises:
         MalformedRecipients: there are malformed rows, and they are refused.
-        ContractError: the audience or a file as a whole is wrong, or nobody is left.
+        ContractError: the audience or a file as a whole is invalid, or no recipient is left.
     """
     gatherer = _Gatherer(database, app, template, on_malformed, on_rows)
     with Staging(varies=bool(template.fields)) as staging:
@@ -190,7 +190,7 @@ class _Gatherer:
             yield userids
 
     async def _stage(self, gathered: Gathered, rows: Sequence[Recipient | Malformed]) -> None:
-        # The loop may have been told to stop: this is where it hears of it.
+        # Lets a pending cancellation through.
         await asyncio.sleep(0)
         people: list[Person] = []
         rows = await self._resolved(rows)
@@ -208,8 +208,8 @@ class _Gatherer:
 
     def _person(self, row: Recipient, known: dict[str, dict[str, str]]) -> Person | Malformed:
         """The recipient with what they get; or what is missing for it."""
-        # The directory keeps whatever userid DingTalk tells. All others of a call would fail for one
-        # that no call can name.
+        # The directory stores userids as DingTalk returns them. One that no call can carry would
+        # fail the whole call.
         if problem := problem_of(row.userid):
             return Malformed(row.line, f"{row.userid!a}: {problem}")
         if not self._template.fields:
@@ -271,7 +271,7 @@ class _Gatherer:
             self._on_malformed(malformed)
 
     def _refuse_unknown_fields(self, rows: Rows | None) -> None:
-        """Complain about a field that nobody can have.
+        """Reject a field that no recipient can have.
 
         Raises:
             ContractError: names it.

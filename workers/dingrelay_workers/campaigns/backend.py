@@ -28,11 +28,11 @@ from dingrelay_workers.database.database import BUSY_TIMEOUT_MS
 class SqlBackend:
     """A `dingrelay_producers.client.campaign_backend.Backend`.
 
-    It opens its connections for each call: whoever calls has an event loop for no longer.
+    It opens its connections for each call, since the caller's event loop lives no longer.
 
     Args:
         settings: of this process.
-        migrated: whether somebody else brings the tables up to date.
+        migrated: whether the tables are already up to date.
         busy_timeout_ms: how long a change of state waits for other writers on SQLite.
     """
 

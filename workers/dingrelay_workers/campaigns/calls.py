@@ -24,7 +24,7 @@ from dingrelay_workers.campaigns.report import UNDELIVERED
 from dingrelay_workers.database.database import Database, insert_missing
 
 KEPT = timedelta(hours=24)
-"""How long DingTalk recalls a call, and tells what became of it (API §2.3, §2.4)."""
+"""How long DingTalk can recall a call and report its delivery (API §2.3, §2.4)."""
 
 _FORBIDDEN = {
     "143103": "the app had sent too many messages that minute",
@@ -35,7 +35,7 @@ _FORBIDDEN = {
 
 
 _NOT_REACHED = (OutcomeKind.INVALID, OutcomeKind.FORBIDDEN, OutcomeKind.FAILED)
-"""Outcomes of single people that only DingTalk tells."""
+"""Outcomes of single people that only DingTalk's delivery report shows."""
 
 
 class CampaignCalls:
@@ -120,10 +120,10 @@ class CampaignCalls:
     async def note_delivery(
         self, campaign: str, call: CampaignCall, delivery: DeliveryReport
     ) -> None:
-        """DingTalk told what became of the call: its counts, and people it did not reach.
+        """Store DingTalk's delivery report of a call: its counts, and people it did not reach.
 
-        It takes the place of what was told before. Where somebody else was told since the call was
-        read, that stands: both ask the same, and each person counts once.
+        It replaces an earlier report. One stored since the call was read stands: both come from
+        the same query, and each person counts once.
         """
         forbidden = {entry["userid"]: entry["code"] for entry in delivery.forbidden}
         had_it: list[str] = []

@@ -53,7 +53,7 @@ class CampaignTick:
 
     @property
     def changes(self) -> bool:
-        """Whether SQL has to be told or asked anything."""
+        """Whether SQL has to be written or read."""
         done = self.campaign.settled >= self.campaign.chunks and self.goes
         found = self.over or self.lost or self.revived
         return bool(found or self.stop or self.free or self.clock_stepped or done)

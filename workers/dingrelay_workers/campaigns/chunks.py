@@ -89,10 +89,10 @@ class Ending:
     """How the job of a release ended.
 
     Attributes:
-        left_out: outcome → who was left out so.
-        unverified: people in the call of whom nothing shows that they exist.
-        error: class, code, message and hint, if no call was taken for it.
-        lost: the error is that nothing is known of the job: that is no failure of DingTalk's.
+        left_out: outcome → people left out with it.
+        unverified: people in the call whose existence is not confirmed.
+        error: class, code, message and hint, if DingTalk accepted no call.
+        lost: the error is that the job's record is gone: not a failure of DingTalk's.
     """
 
     release: Release

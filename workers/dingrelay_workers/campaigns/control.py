@@ -46,7 +46,7 @@ class Control:
         )
 
     async def cancel(self, campaign: str) -> None:
-        """End a campaign for good; who has not been called is told as cancelled."""
+        """End a campaign for good; people not yet called end as cancelled."""
         await self._move(
             campaign,
             {State.DRAFT, State.RUNNING, State.PAUSED},
@@ -56,7 +56,7 @@ class Control:
         )
 
     async def delete(self, campaign: str) -> None:
-        """Let nobody see one that has ended; whoever leads campaigns deletes its rows."""
+        """Hide a campaign that has ended; the leader of campaigns deletes its rows."""
         await removal.hide(self._database, campaign)
         await leader.signal(self._redis)
 

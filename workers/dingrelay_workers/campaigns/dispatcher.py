@@ -10,15 +10,15 @@ Exactly once, whatever dies and whenever. Between SQL, which cannot forget, and 
   record. A late wake-up of a job whose record is gone is no new job (`Kind.ephemeral`).
 * So a queued chunk without a record was never enqueued, or Redis lost it, perhaps after its call.
   That is not guessed: on the Beijing day of its release it is repeated with the same bytes, which
-  DingTalk drops for whoever has them, and is told as ambiguous; on a later day its people end
-  unknown. A repeat that is held up is never given back: released anew it would be no repeat.
+  DingTalk drops for recipients that have them, and is reported as ambiguous; on a later day its
+  people end unknown. A delayed repeat is never given back: a new release would be no repeat.
 * Whether it is still queued is read after its record was missed, in the transaction: the deletion
   came after a commit, so a chunk whose record was deleted is seen to be settled.
 * Two dispatchers at once, the older one merely slow: each release of a chunk has a generation, in
   its row and in its job's id. What a dispatcher found out of one release is written only while that
   release stands, so it can neither end, give back nor repeat a later one. Each transaction goes by
-  what it reads under the campaign's writer lock: its state, its rate, its failures. What Redis is
-  told (enqueue, forget) names the lease, and is refused to the older one.
+  what it reads under the campaign's writer lock: its state, its rate, its failures. Writes to Redis
+  (enqueue, forget) name the lease, and are refused from the older dispatcher.
 * A commit whose answer was lost: what it released is enqueued by the next tick, and the records of
   what it settled are looked for and deleted.
 * The database away: nothing is released and nothing deleted; records live for days.
@@ -191,9 +191,9 @@ class Dispatcher(Work):
         self._looked_back = True
 
     async def _remove_some(self) -> bool:
-        """Delete a page of a campaign that was deleted and has rows left; whether there was one.
+        """Delete one page of a deleted campaign that has rows left; whether there was one.
 
-        No more of it: campaigns that run wait meanwhile.
+        Only one: running campaigns wait for it.
         """
         async with self._database.read() as connection:
             left = await removal.hidden(connection)
@@ -239,7 +239,7 @@ class Dispatcher(Work):
         return pace.allowed(campaign, now, pending, tick.under_way)
 
     async def _write(self, tick: CampaignTick) -> None:
-        """Go on; if that fails, it may have been committed and not been told to Redis."""
+        """Commit and enqueue; after a failure SQL may be committed and Redis not yet updated."""
         campaign = tick.campaign
         self._failed.add(campaign.id)
         self._tidied.discard(campaign.id)

@@ -9,7 +9,7 @@ from dingrelay_workers.campaigns.previews import Preview
 from dingrelay_workers.campaigns.report import Summary
 
 _INTERNAL = {"recent_people", "recent_failed", "rate_credit", "rate_at", "index_bits", "trace"}
-"""What a campaign's row tells the workers only."""
+"""Columns of a campaign's row that only the workers use."""
 
 
 def campaign(row: CampaignRow) -> dict[str, Any]:

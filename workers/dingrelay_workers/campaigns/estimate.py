@@ -1,4 +1,4 @@
-"""What a campaign will take, told before anything is sent."""
+"""Estimates what a campaign will take, before anything is sent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

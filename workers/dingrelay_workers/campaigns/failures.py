@@ -11,7 +11,7 @@ from dingrelay_workers.campaigns.chunks import Campaign, Counts
 REMEMBERED = 100
 """Calls whose people are the latest; those before them fade."""
 ENOUGH = 5
-"""Calls whose outcome is known, before a share of failures among them tells anything."""
+"""Finished calls needed before their share of failures counts."""
 FAILED = 3
 """Calls that failed, before that is taken for more than bad luck."""
 

@@ -1,7 +1,7 @@
-"""What can be done about a campaign besides sending it: a test, a recall, a confirmation.
+"""Follow-ups to a campaign besides sending it: a test, a recall, a confirmation.
 
-Each is jobs, which are returned and not enqueued, so that whoever asks can tell first what they
-cost. `Client.send` and `Client.send_many` take them, as on the command line; a Python API does the
+Each returns jobs without enqueuing them, so that the caller can show their cost first.
+`Client.send` and `Client.send_many` take them, as on the command line; a Python API does the
 same.
 """
 
@@ -35,8 +35,8 @@ class Plan:
         calls: calls to DingTalk that the jobs make; each counts against the month.
         too_old: calls that are left alone since DingTalk knows nothing of them after 24 hours.
         under_way: of the chunks, those that may still be called; the jobs wait for them.
-        repeated: people of calls that repeat one whose answer was lost. Those whom that one reached
-            keep their message.
+        repeated: people of calls that repeat one whose answer was lost. Those that the first one
+            reached keep its message.
         unknown: people of calls whose outcome is unknown, which can't be recalled.
     """
 
@@ -70,7 +70,7 @@ class FollowUp:
         Calls that a campaign had under way when it was paused or cancelled are waited for.
 
         Raises:
-            CampaignConflict: it runs, so that more would be sent meanwhile.
+            CampaignConflict: it runs, so more could be sent during the recall.
         """
         row = await self._store.get(campaign)
         if row.state == State.RUNNING:

@@ -42,7 +42,7 @@ def campaign_leader(
     """
 
     async def open_dispatcher(leads: Leader) -> "Dispatcher":
-        # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
+        # SQLAlchemy takes long to import: in a thread, so that it does not block jobs.
         await asyncio.to_thread(import_module, "dingrelay_workers.campaigns.dispatcher")
         from dingrelay_workers.campaigns.dispatcher import Dispatcher  # noqa: PLC0415
 

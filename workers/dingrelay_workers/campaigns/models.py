@@ -1,8 +1,7 @@
 """The tables of campaigns.
 
-A recipient is in exactly one chunk, and a chunk is one call. What became of a recipient is told by
-the chunk, unless it differs from it: then there is an outcome. So a broadcast to a million is ten
-thousand rows.
+A recipient is in exactly one chunk, and a chunk is one call. A recipient's outcome is the chunk's
+unless an outcome row differs. So a broadcast to a million is ten thousand rows.
 """
 
 from datetime import datetime
@@ -50,7 +49,7 @@ LEFT_OUT = frozenset(
         OutcomeKind.OUT_OF_SCOPE,
     }
 )
-"""Outcomes of whoever was in no call."""
+"""Outcomes of people who were in no call."""
 
 
 class CampaignRow(Base):
@@ -63,10 +62,10 @@ class CampaignRow(Base):
         rate: recipients a minute at most; None for DingTalk's limit only.
         weight: its share beside other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
-        sender: who asks for it, as for a job; "" where nobody said.
-        reason: why it is paused, in one sentence.
+        sender: as for a job; "" if not given.
+        reason: for the pause, in one sentence.
         recipients: how many people, each once.
-        duplicates: rows of the source that named somebody again.
+        duplicates: rows of the source with a recipient already read.
         malformed: rows of the source that were skipped.
         settled: chunks that have ended. The counts of people below belong to these.
         accepted: people in calls that DingTalk took.
@@ -131,13 +130,13 @@ class ChunkRow(Base):
         accepted: people in it, if it was taken.
         error: class, code, message and hint of what ended it otherwise.
         ambiguous: the call was repeated after an answer was lost: DingTalk dropped the copies of
-            whoever had it.
+            recipients that had it.
         recalled_at: when DingTalk took the message back.
-        confirmed_at: when it was last asked what became of the call. The counts of people below
-            are what it told then; None before.
+        confirmed_at: when its delivery was last queried. The counts of people below are from that
+            report; None before.
         delivered: people who have the message.
-        read: those of them who were told to have read it.
-        unread: those of them who were told not to.
+        read: those of them reported to have read it.
+        unread: those of them reported not to have.
     """
 
     __tablename__ = "campaign_chunks"

@@ -25,7 +25,7 @@ async def opened_store(
 
     Args:
         settings: of this process.
-        migrated: whether somebody has brought the tables up to date, which takes some 50 ms.
+        migrated: whether the tables are already up to date; bringing them so takes some 50 ms.
 
     Raises:
         ServiceUnavailable: the database can't be used, or there is no room for temporary files.

@@ -1,9 +1,9 @@
-"""Which chunk of a campaign somebody is in, found without reading the campaign.
+"""Finds the chunk that holds a person without reading the campaign.
 
-A person's checksum tells the bucket, a row of `IndexRow` of about a hundred people: their checksums,
-and the numbers of their chunks. Who has the checksum of somebody else is told apart by the chunk
-itself. So the index takes 8 bytes a person, and a question reads a row for each person asked about
-and campaign, however large that is.
+A person's checksum selects the bucket, a row of `IndexRow` of about a hundred people: their
+checksums, and the numbers of their chunks. The chunk itself tells equal checksums apart. So the
+index takes 8 bytes a person, and a lookup reads one row for each person and campaign, however
+large that is.
 
 A campaign is indexed while it is made, in parts of `PART` people, so that this takes the same memory
 for any campaign: 8 bytes and some more for each person of a part.
@@ -121,9 +121,9 @@ async def chunks_of(
 
 
 async def forget(connection: AsyncConnection, campaign: str, user: str) -> None:
-    """Somebody is in no chunk any more.
+    """Remove a person from the index.
 
-    Who has the same checksum by chance is found no more either: one in four thousand millions.
+    Another person with the same checksum is no longer found either: one in four thousand millions.
     """
     bits = await connection.scalar(select(CampaignRow.index_bits).where(CampaignRow.id == campaign))
     if bits is None:

@@ -14,11 +14,11 @@ from dingrelay_workers.database import database
 
 @dataclass(frozen=True, slots=True)
 class PersonCampaign:
-    """A campaign that has somebody among its people.
+    """A campaign with a given person among its recipients.
 
     Attributes:
         at: when DingTalk took the call; when the campaign was made, where it took none.
-        result: what became of it for the person.
+        result: its outcome for the person.
     """
 
     campaign: str

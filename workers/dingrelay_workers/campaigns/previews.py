@@ -24,7 +24,7 @@ class Preview:
     """What a campaign will take.
 
     Attributes:
-        duplicates: rows that named somebody again.
+        duplicates: rows with a recipient already read.
         malformed: rows that were skipped.
         gathered: what was read for it; None for a draft. Its people are gone by now.
     """

@@ -32,7 +32,7 @@ STOPPING = {
     "cell": "no worker of this cell serves the app",
     "outage": "DingTalk has been out of order, or the app been held, for too long",
 }
-"""Classes of errors that every chunk would meet: the campaign is paused, and loses nobody."""
+"""Classes of errors that every chunk would meet: they pause the campaign, which loses no chunk."""
 
 AT_ONCE = 500
 """Records of one script call, so that no call holds up the server for long."""

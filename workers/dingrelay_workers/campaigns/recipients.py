@@ -1,7 +1,7 @@
 """Reading recipients as a stream: from CSV, lines of JSON, or any Python iterable.
 
-Every row becomes a recipient or a problem that names its line, so whoever reads decides what
-one bad row among a million means.
+Every row becomes a recipient or a problem that names its line, so the caller decides how to treat
+one bad row among a million.
 """
 
 import csv
@@ -29,11 +29,11 @@ _check_userid = TypeAdapter(UserId).validate_python
 
 
 class Recipient(NamedTuple):
-    """Somebody, and what their row says of them.
+    """A recipient, with the fields of its row.
 
     Attributes:
         line: in the file, or the number of the item, from 1; 0 for people that no file names.
-        userid: "" of somebody who is named by an address.
+        userid: "" for a recipient with an address.
         fields: those that were wanted and are there; "" is no value.
         address: kind and value as `dingrelay_tasks.addresses` compares them; None with a userid.
     """
@@ -45,7 +45,7 @@ class Recipient(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Where rows name somebody, if not under one of the usual names.
+    """The column that holds the recipient, if it has none of the usual names.
 
     Attributes:
         name: of the column, such as ``工号``.
@@ -57,7 +57,7 @@ class Column(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Column":
-        """The column that somebody names: ``NAME``, or ``job_number=NAME``.
+        """Parse a column: ``NAME``, or ``job_number=NAME``.
 
         Raises:
             ContractError: it has no name.
@@ -77,7 +77,7 @@ class Rows:
     """The rows of one source, read once.
 
     Attributes:
-        columns: the names of all fields, where the source tells them beforehand.
+        columns: the names of all fields, where the source has a header.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ def read(
 
     Args:
         source: a file with CSV under a header or with one JSON object a line, in UTF-8 or
-            GB18030; or userids, or mappings. A row names somebody by ``userid``, or without one by
-            ``mobile``, ``email`` or ``job_number``.
+            GB18030; or userids, or mappings. The recipient of a row is its ``userid``, or without
+            one its ``mobile``, ``email`` or ``job_number``.
         wanted: names of the fields to keep.
-        column: where rows name somebody instead.
-        encoding: the file's, if it is another or can't be told from its bytes.
+        column: holds the recipient instead.
+        encoding: the file's, if it is another or can't be detected from its bytes.
 
     Raises:
         ContractError: the file as a whole can't be read, also while its rows are read.
@@ -213,10 +213,10 @@ def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient |
 def _addressed(
     line: int, kind: AddressKind, text: str, fields: Mapping[str, str]
 ) -> Recipient | Malformed:
-    """Somebody who is named by an address."""
+    """A recipient with an address."""
     try:
         value = PARSERS[kind](_visible(text))
-        value.encode()  # half of a character, which JSON can carry, is nobody's
+        value.encode()  # half of a character, which JSON can carry, is in no address
     except UnicodeEncodeError:
         return Malformed(line, f"{kind}: must be Unicode text")
     except ValueError as error:
@@ -230,7 +230,7 @@ def _runaway(last: int) -> str:
 
 
 def _swallows_rows(row: Sequence[str], width: int, place: int) -> bool:
-    """Whether a value of several lines holds rows: a quote was opened that nobody closed.
+    """Whether a value of several lines holds rows: a quote was opened and never closed.
 
     A line in it that has as many columns as the table, and a userid where that belongs, is hardly
     part of a text. In a text, a blank follows a comma.

@@ -1,9 +1,9 @@
 """Deletes campaigns with all their rows, in transactions that are short.
 
-A campaign that is deleted is hidden first: it is `creating`, in which nobody sees it, and it has an end,
-which one that is being made has not. Then its rows go, page by page: chunks first, since what became of
-their people is written only while they are there. Whoever does so may die at any time: the leader of
-campaigns deletes what is left (`dispatcher.py`), and so does whoever asks again.
+A deleted campaign is hidden first: it is `creating`, a state that is never listed, and it has an
+end, unlike one that is being made. Then its rows go, page by page: chunks first, since outcomes of their
+people are written only while they exist. The deleting process may die at any time: the leader of
+campaigns deletes the rest (`dispatcher.py`), and so does a repeated deletion.
 """
 
 import time
@@ -38,7 +38,8 @@ _PARTS = (
     (OutcomeRow, OutcomeRow.userid),
     (IndexRow, IndexRow.bucket),
 )
-"""Tables with rows of campaigns, in the order in which they are emptied, and what tells the rows apart."""
+"""Tables with rows of campaigns, in the order in which they are emptied, and the column that
+identifies a row."""
 
 
 class Deletable(NamedTuple):
@@ -64,7 +65,7 @@ async def look(database: Database, campaign: str) -> Deletable:
 
 
 async def hide(database: Database, campaign: str) -> None:
-    """Let nobody see a campaign any more. One that is hidden already stays so.
+    """Hide a campaign. One that is hidden already stays so.
 
     Raises:
         CampaignNotFound: there is none with this id.
@@ -104,7 +105,7 @@ async def abandoned(connection: AsyncConnection) -> list[str]:
 async def remove(
     database: Database, campaign: str, on_rows: Callable[[int], None] | None = None
 ) -> None:
-    """Delete a campaign that nobody sees; `on_rows` is told how many rows are gone so far."""
+    """Delete a hidden campaign; `on_rows` is called with the number of rows deleted so far."""
     gone = 0
     while (rows := await remove_some(database, campaign, seconds=HELD)) is not None:
         gone += rows

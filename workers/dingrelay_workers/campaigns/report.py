@@ -1,7 +1,7 @@
-"""What became of a campaign's people: counted, and one by one.
+"""The outcomes of a campaign's people: counted, and one by one.
 
-`Report` needs the database only, so it tells the same while a campaign runs and long after. It is
-what the command line prints and what a Python API hands out.
+`Report` needs the database only, so it is the same while a campaign runs and long after. The
+command line prints it and a Python API returns it.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Calls whose answer was lost and which were repeated: nobody got the message twice."""
+    """Calls that were repeated after their answer was lost; no recipient got the message twice."""
 
     calls: int
     people: int
@@ -78,10 +78,10 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What DingTalk told of the calls that it was asked about.
+    """The sum of DingTalk's delivery reports.
 
     Attributes:
-        calls: how many it was asked about.
+        calls: how many it was queried about.
         people: how many people these were for.
         delivered: of them, who have the message.
         failed: people that it could not be delivered to, without a reason.
@@ -152,7 +152,7 @@ class Report:
         outcomes = dict.fromkeys(OUTCOMES, 0)
         for reason in reasons:
             outcomes[reason.outcome] += reason.people
-        # A call is accepted before it shows that somebody in it is not reached.
+        # A call is accepted before its report shows people that it did not reach.
         outcomes[PENDING] = sums["pending"]
         others = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
         outcomes[ACCEPTED] = max(0, row.recipients - others)
@@ -310,6 +310,6 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
 def _seconds(row: CampaignRow) -> float | None:
     if row.started_at is None:
         return None
-    # The clocks of whoever started it and of whoever ended it may differ.
+    # Start and end may be by the clocks of two machines.
     seconds = ((row.ended_at or datetime.now(UTC)) - row.started_at).total_seconds()
     return max(0.0, round(seconds, 3))

@@ -57,7 +57,7 @@ class Created:
 
 @dataclass(slots=True)
 class Written:
-    """How many people of how many are written, and who is told."""
+    """How many people of how many are written, and the callback that reports it."""
 
     people: int
     listener: Callable[[int, int], None] | None
@@ -98,13 +98,13 @@ class CampaignStore:
             audience: its people.
             campaign: its id; a new one by default.
             malformed: as `audience.gather`, and so are the next two.
-            on_malformed: is told each malformed row.
-            on_rows: is told how many rows were looked at.
-            on_written: is told how many people of how many are written.
+            on_malformed: called with each malformed row.
+            on_rows: called with the number of rows read.
+            on_written: called with how many people of how many are written.
 
         Raises:
             MalformedRecipients: there are malformed rows, and they are refused.
-            ContractError: the audience is wrong, or nobody is left of it.
+            ContractError: the audience is invalid, or no recipient is left of it.
             CampaignConflict: one with this id is being made.
         """
         campaign = campaign or str(uuid.uuid4())
@@ -240,7 +240,7 @@ class CampaignStore:
                 await _publish(connection, campaign)
                 return await _find(connection, campaign)
         except BaseException:
-            # What can't be deleted now is deleted later: nobody sees it.
+            # The leader deletes later what can't be deleted now; it is hidden.
             with suppress(SQLAlchemyError):
                 await self._remove(campaign)
             raise
@@ -248,7 +248,7 @@ class CampaignStore:
     async def _write_some(self, campaign: str, pages: Pages, to: Written) -> bool:
         """Write pages in one transaction for a while; whether there are more.
 
-        A lock of its own: on PostgreSQL no writer has to wait for a campaign that nobody knows of.
+        A lock of its own: on PostgreSQL no writer waits for a campaign that is still being made.
         """
         async with self.database.write(f"campaign {campaign}") as connection:
             began = time.monotonic()
@@ -285,7 +285,7 @@ class CampaignStore:
 
 
 def _heed_cancellation() -> None:
-    """Stop if the task was told to: a driver may swallow that (before 3.12 `wait_for` does)."""
+    """Stop a cancelled task: a driver may swallow that (before 3.12 `wait_for` does)."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

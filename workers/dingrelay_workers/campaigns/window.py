@@ -82,7 +82,7 @@ class Stride:
         self._passed = {name: self._passed[name] for name in names if name in self._passed}
 
     def _start(self, wanting: Iterable[str]) -> float:
-        """Where who comes anew begins: beside the one that is least far."""
+        """Start of a newcomer: level with the one that is least far."""
         return min((self._passed[name] for name in wanting if name in self._passed), default=0.0)
 
 
@@ -90,7 +90,7 @@ class Stride:
 class Allowance:
     """People that a campaign with a rate of its own may send to, at a moment of Redis's clock.
 
-    It is kept in the campaign's row, so it outlives whoever sends. A chunk goes once nothing is
+    It is kept in the campaign's row, so it outlives the dispatcher. A chunk goes once nothing is
     owed for those before it, so no minute holds more than the rate and one chunk.
     """
 
