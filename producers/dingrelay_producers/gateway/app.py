@@ -41,7 +41,7 @@ def _other_method(allowed: Sequence[str]) -> Callable[[web.Request], Awaitable[w
 
 
 async def _expected(request: web.Request) -> web.StreamResponse | None:
-    """Tell a client that waits for it to send its body; other expectations are nobody's here."""
+    """Answer ``Expect: 100-continue``; other expectations are ignored."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0

@@ -135,7 +135,7 @@ class Problem(Exception):
         return found
 
     def response(self, request_id: str, language: str = ENGLISH) -> web.Response:
-        """The answer that tells of it."""
+        """The problem as an HTTP answer."""
         document = ProblemDocument(**self.fields(language), request_id=request_id)
         spoken = {} if language == ENGLISH else {"Content-Language": language.replace("_", "-")}
         return web.Response(
@@ -146,7 +146,7 @@ class Problem(Exception):
 
 
 def wanted_language(request: web.Request) -> str:
-    """The language in which the caller is told what is wrong."""
+    """The language of problems for this caller."""
     return accepted(request.headers.get("Accept-Language", ""))
 
 

@@ -68,9 +68,9 @@ async def _serve(settings: Settings, kept: Backend, host: str, port: int) -> Non
 
 
 def _leave_out_of_collections() -> None:
-    """Let Python's garbage collector pass over what the gateway holds from its start to its end.
+    """Exempt what the gateway holds from start to end from garbage collection.
 
-    Each full collection would look through all of it, and stop every request meanwhile.
+    Each full collection would scan all of it and stall every request.
     """
     gc.collect()
     gc.freeze()

@@ -55,7 +55,7 @@ class ApprovalPage(BaseModel):
 
 
 def position(cursor: str) -> tuple[datetime, str, str]:
-    """What a cursor tells.
+    """Decode a cursor.
 
     Raises:
         ValueError: it is none of ours.

@@ -115,7 +115,7 @@ async def _found(call: ApiCall, app: str) -> ApprovalStatus:
     """An approval that is followed, and that the key may see.
 
     Raises:
-        ApprovalNotFound: there is none; which of the two it is, is nobody's business.
+        ApprovalNotFound: there is none, or the key may not see it; the answer does not reveal which.
     """
     instance = call.path("instance")
     status = await call.context.backend.approvals.get(app, instance)
@@ -125,11 +125,11 @@ async def _found(call: ApiCall, app: str) -> ApprovalStatus:
 
 
 async def _seen(call: ApiCall, app: str) -> ApprovalStatus | None:
-    """The approval that something is done to; None if nobody follows it.
+    """The approval that a request changes; None if it is not followed.
 
     Raises:
         ApprovalNotFound: it is not followed, and the key has a sender of its own: it may be
-            somebody else's.
+            another sender's.
     """
     if not call.key.permits_app(app):
         raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")

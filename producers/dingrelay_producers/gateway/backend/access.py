@@ -227,7 +227,7 @@ class KeyStore(Protocol):
         ...
 
     def digest(self, key_id: str, secret: str) -> str:
-        """What may be kept of a secret; `find` tells by it whether that is taken still."""
+        """A storable digest of a secret, by which `find` checks that the secret is still valid."""
         ...
 
     async def find(self, key_id: str, digest: str) -> ApiKey | None:

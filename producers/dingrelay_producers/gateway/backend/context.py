@@ -48,14 +48,14 @@ class GatewayContext:
         ends: waits for the ends of jobs.
         campaigns: makes campaigns of files.
         upload_places: of files that the process receives at the same time, each in memory.
-        campaign_places: of requests that ask for campaigns at the same time, each with a connection of its own.
-        depths: knows how many jobs wait in each lane.
+        campaign_places: bounds the concurrent campaign requests, each of which has its own connection.
+        depths: the number of jobs that wait in each lane.
         receiver: the callbacks of the apps.
-        missed: has the events read that could not be taken.
-        door_tokens: the holders of the drop-in door's tokens, where Redis has told them before.
+        missed: enqueues jobs that read the events which could not be taken.
+        door_tokens: cache: drop-in door's token → its holder, as Redis answered before.
         door_answers: names of changes at the drop-in door whose answers have left, until that is noted.
         cells: cell → its context; empty where there are no cells.
-        found: where jobs, campaigns and endpoints are that were named by their ids only.
+        found: cache: id of a job, campaign or endpoint → its cell.
         stopping: set from the first signal to stop on.
         clock: seconds that only grow.
     """

@@ -1,4 +1,4 @@
-"""The organisation as the last user-sync found it, for whoever asks over HTTP."""
+"""The organisation as the last user-sync found it, for the HTTP API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Somebody in the directory.
+    """A person in the directory.
 
     Attributes:
-        departments: those that they are a direct member of; none for who left.
-        fields: all that DingTalk ever told of them, in the names of its v2 API (API §3.5).
+        departments: those that they are a direct member of; none once they left.
+        fields: all that DingTalk ever returned of them, in the names of its v2 API (API §3.5).
         left_at: when they were found to have left; None while they have not.
     """
 
@@ -29,7 +29,7 @@ class DepartmentEntry:
 
     Attributes:
         parent: the one above it; None for the root, and where that is not known.
-        fields: all that DingTalk ever told of it, in the names of its v2 API.
+        fields: all that DingTalk ever returned of it, in the names of its v2 API.
     """
 
     id: int

@@ -10,7 +10,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway.backend.access import ApiKey, KeyStore, RateLimiter
 
 LIVES = 600.0
-"""Seconds for which a key is known. A key can't be revoked meanwhile either."""
+"""Seconds for which a key is known while the database is away; no key can be revoked then, either."""
 LIVES_ACROSS_CELLS = 3600.0
 """The same with cells, all of which would stand still otherwise."""
 PAUSE = 2.0

@@ -18,7 +18,7 @@ ALERTING_REASONS = ("signature", "encryption")
 class GatewayMetrics:
     """The metrics of one process.
 
-    Labels hold route templates, never paths, so that nobody can make any number of series.
+    Labels hold route templates, never paths: callers can't multiply the series.
 
     Args:
         apps: those whose callbacks are taken here.

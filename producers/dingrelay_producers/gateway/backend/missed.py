@@ -26,7 +26,7 @@ class MissedReader:
 
     Args:
         records: where jobs go.
-        redis: tells the time.
+        redis: the clock.
         apps: may have missed some before this process came up.
     """
 

@@ -1,4 +1,4 @@
-"""Job records over asyncio, for somebody who waits."""
+"""Job records over asyncio, for callers that wait."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +36,7 @@ class Records:
         return await self.enqueuer.enqueue(drafts, jobs)
 
     async def status(self, job_id: str) -> JobStatus:
-        """What a record tells.
+        """The status in a record.
 
         Raises:
             JobNotFound: there is none.

@@ -33,7 +33,7 @@ async def problem_of(check: Awaitable[None]) -> str:
 async def _answer(check: Check) -> str:
     try:
         return await problem_of(check())
-    except Exception as error:  # noqa: BLE001 - the watch goes on, and a server that can't be asked is told
+    except Exception as error:  # noqa: BLE001 - the watch goes on, and reports a server that can't be reached
         return type(error).__name__
 
 

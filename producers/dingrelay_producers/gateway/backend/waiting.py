@@ -1,4 +1,4 @@
-"""Waits for the ends of jobs: one look at all that somebody waits for, however many wait."""
+"""Waits for jobs to end: one query covers all awaited jobs, however many callers wait."""
 
 import asyncio
 from contextlib import suppress
@@ -38,7 +38,7 @@ class EndWatch:
     async def _look(self) -> None:
         while self._waiting:
             ids = list(self._waiting)
-            # While Redis is away nobody can tell: they wait on, and time out.
+            # While Redis is away the states are unknown: callers wait on, and time out.
             with suppress(ServiceUnavailable):
                 states = await self._records.states(ids)
                 for job_id, state in zip(ids, states, strict=True):

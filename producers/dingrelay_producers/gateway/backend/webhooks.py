@@ -13,11 +13,11 @@ some days and delivered once it is resumed."""
 
 
 class Subject(NamedTuple):
-    """What an endpoint chooses notices by.
+    """The fields by which an endpoint filters notices.
 
     Attributes:
-        sender: who asked for the job or campaign; empty where nobody did.
-        kind: of the job that ended; empty where none did.
+        sender: of the job or campaign; empty without one.
+        kind: of the job that ended; empty without one.
     """
 
     type: str

@@ -24,7 +24,7 @@ class CampaignDocument(BaseModel, from_attributes=True):
     recipients: int
     """People, each once."""
     duplicates: int
-    """Rows that named somebody again."""
+    """Rows that repeated a person."""
     malformed: int
     """Rows that were skipped."""
     planned: int
@@ -46,7 +46,7 @@ class CampaignDocument(BaseModel, from_attributes=True):
 
 
 class SkippedRow(BaseModel):
-    """A row that names nobody."""
+    """A row that names no person."""
 
     line: int
     problem: str

@@ -44,7 +44,7 @@ from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.contract import LANES, AppName, Contract, ContractError
 
 PATIENCE = 1.8
-"""Seconds for the database; whoever waits longer is told that it is away."""
+"""Seconds for the database; after that it counts as away."""
 COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
 
@@ -211,7 +211,7 @@ async def _found(call: ApiCall) -> CampaignStatus:
     """The campaign that the path names.
 
     Raises:
-        CampaignNotFound: there is none, or none that the key may see: which, is not told.
+        CampaignNotFound: there is none, or the key may not see it; the answer does not reveal which.
     """
     campaign = call.path("id")
     async with _asking(call) as backend:
@@ -277,7 +277,7 @@ def _apps(key: ApiKey, app: str | None) -> Sequence[str] | None:
 
 
 def _malformed(error: MalformedRecipients) -> Problem:
-    """The rows that name nobody, with their lines, as the command line tells them."""
+    """The rows that name no person, with their lines, as the command line shows them."""
     rows = [
         FieldError(pointer=_part(error.field), detail=_text(row.problem), line=row.line or None)
         for row in error.first

@@ -16,7 +16,7 @@ MOST_NAMED = 10_000
 
 
 class _AsMessage:
-    """Tells in the document what a message is: it is checked once its fields are filled in."""
+    """Documents the schema of a message, which is checked once its fields are filled in."""
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -36,8 +36,8 @@ class CampaignRequest(Document):
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
         without_users: people to leave out.
-        without_departments: nobody in or below them.
-        malformed: whether rows that name nobody are refused, and nothing is created, or skipped.
+        without_departments: leave out people in or below them.
+        malformed: whether rows that name no person are refused, and nothing is created, or skipped.
         start_at: not before this moment.
         quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
         rate: recipients a minute at most; null for DingTalk's limits only.

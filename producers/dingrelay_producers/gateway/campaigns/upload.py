@@ -1,7 +1,7 @@
 """Reads a request for a campaign: JSON alone, or a form whose files go to the disk as they come.
 
 A form is what curl, browsers and every HTTP library send files with, and it has room for what the
-campaign is to be beside its recipients. The files lie in nameless temporary files meanwhile, so a
+campaign is to be beside its recipients. Until then the files lie in nameless temporary files, so a
 slow upload holds neither memory nor the database, and one that breaks off leaves nothing behind.
 """
 
@@ -47,7 +47,7 @@ async def arrived(request: web.Request, within: float) -> AsyncGenerator[Upload]
     """The request's body; its files are there while the block runs.
 
     Args:
-        request: whose body nobody has read yet.
+        request: with its body unread.
         within: seconds in which a body without files must have arrived, and for which an upload may
             stand still.
 

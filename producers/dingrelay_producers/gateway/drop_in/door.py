@@ -1,8 +1,8 @@
 """The drop-in door: takes what no route of ours takes, and answers as DingTalk does.
 
-The walk of a call: whose is it → scope → body → job → DingTalk's answer. What is wrong on the way is
-told in DingTalk's codes, so that SDKs react as they do to DingTalk. Of a stranger's body no more is read
-than it takes to know whose it is.
+The walk of a call: caller → scope → body → job → DingTalk's answer. Errors have
+DingTalk's codes, so that SDKs react as they do to DingTalk. Of an unknown caller's body no more is read
+than is needed to identify the caller.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ DROP_IN = "drop-in"
 """What the log and the metrics call all of its paths together: those hold ids."""
 
 STRANGERS_LIMIT = 100_000
-"""Bytes of a body from somebody whose key is not known before it is read."""
+"""Bytes of a body whose caller is not identified before it is read."""
 
 STREAM = "/v1.0/gateway/connections/open"
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})

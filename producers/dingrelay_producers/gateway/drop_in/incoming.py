@@ -23,7 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 300
 TOP_GATEWAY = "/router/rest"
 UPLOAD = "/media/upload"
-"""Whose body is a file, and read by whoever knows what to do with it."""
+"""Its body is a file, which the handler of uploads reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Incoming:
     """One call.
 
     Attributes:
-        path: whose form tells the host that it is meant for.
+        path: its form selects the host that it is meant for.
         query: parameters of the URL, without the token.
         body: a JSON object or list, or the fields of a form; None without a body.
         token: what the caller shows; empty for none.
@@ -77,7 +77,7 @@ async def whole(
     """The same call with its body.
 
     Args:
-        request: whose body nobody has read.
+        request: with its body unread.
         head: what is known of it.
         within: seconds in which the body must have arrived.
         limit: bytes that it may have.

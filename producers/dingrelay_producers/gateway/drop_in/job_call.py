@@ -53,7 +53,7 @@ class Caller:
     """Who calls, and what of it goes into jobs.
 
     Attributes:
-        id: what tells its requests from others'.
+        id: separates its requests from those of others.
         sender: of its jobs.
     """
 
@@ -200,7 +200,7 @@ class Change:
         """The job of these requests, once it has ended or has been waited for.
 
         Raises:
-            Refusal: it can't be told, or the call is too large for a job.
+            Refusal: the outcome is unknown, or the call is too large for a job.
             Problem: too many jobs wait.
             ServiceUnavailable: Redis is away.
         """

@@ -1,6 +1,6 @@
 """What DingTalk lets pass in a message, and a job's contract does not (API §0).
 
-That is fields that nobody knows, and numbers for texts. What DingTalk refuses is told in its codes.
+That is unknown fields, and numbers for texts. What DingTalk refuses is refused with its codes.
 """
 
 import copy

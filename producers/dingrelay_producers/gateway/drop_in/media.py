@@ -28,7 +28,7 @@ from dingrelay_tasks.media_upload import LARGEST, MediaUpload
 WITHIN = 60.0
 """Seconds in which the file must have arrived."""
 PATIENCE = 10.0
-"""Seconds that a file waits to be received; meanwhile it stays with its sender."""
+"""Seconds that a file waits to be received; until then it stays with its sender."""
 STORING = 5.0
 """Seconds within which a file that was received is stored."""
 SMALLEST = 100_000

@@ -70,7 +70,7 @@ class Task:
 
     @property
     def left_out(self) -> list[dict[str, Any]]:
-        """Who got nothing because of a silent limit, as DingTalk tells it."""
+        """Users left out by a silent limit, as DingTalk reports them."""
         result = self.status.result or {}
         return [
             {"code": code, "count": count, "userid": user}
@@ -120,7 +120,7 @@ async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> Answ
 
 
 def reaches_nobody(status: JobStatus) -> bool:
-    """Whether none of its people would get it, which DingTalk tells of the delivery only (API §2.3)."""
+    """Whether no recipient would get it, which DingTalk reports with the delivery only (API §2.3)."""
     return status.error is not None and status.error.code == NOBODY_REACHABLE
 
 
@@ -186,7 +186,7 @@ async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> An
 async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
     task = await _find(context, caller, call, "msg_task_id")
     if not task.status.state.ended:
-        # It has not left, so it need not: nobody has anything that could be recalled.
+        # It has not left: cancel it, as there is nothing to recall.
         if await context.records.cancel(task.status.id) == State.CANCELLED:
             return words.ok()
         raise Refusal(words.BUSY)
@@ -202,7 +202,7 @@ async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> An
 
 
 async def _kept(context: GatewayContext, caller: Caller, call: Incoming, task: Task) -> list[str]:
-    """People whom a call reached whose answer was lost: only its repeat can be recalled."""
+    """People reached by a call whose answer was lost: only its repeat can be recalled."""
     made: list[Mapping[str, Any]] = (task.status.result or {}).get("calls", [])
     repeats = [bool(each.get("repeated")) for each in made]
     if not any(repeats):

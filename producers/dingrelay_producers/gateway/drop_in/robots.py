@@ -1,7 +1,7 @@
 """``/robot/send`` at the door: the webhook of a group's robot (API §2.8).
 
-The token in its URL is the robot's own: whoever has it may post to that group, through DingTalk or
-through here, so no API key is asked for. Jobs hold a digest of it.
+The token in its URL is the robot's own: its holder may post to that group, through DingTalk or
+through here, so no API key is required. Jobs hold a digest of it.
 
 A token that DingTalk has once refused as unknown is refused without a job, and an address may try only a
 few tokens that were never seen before.

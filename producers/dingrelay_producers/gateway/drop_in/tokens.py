@@ -1,7 +1,7 @@
 """The door's own access tokens: an API key's id and secret for a token of two hours (API §1).
 
 As with DingTalk, asking again within that time gives the same token, renewed. Redis holds its digest
-and a random part of it, from which nobody makes the token without the key's secret.
+and a random part of it, which gives no token without the key's secret.
 """
 
 import hashlib

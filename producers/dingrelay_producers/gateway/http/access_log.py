@@ -15,7 +15,7 @@ class Quiet(logging.LoggerAdapter[logging.Logger]):
     """aiohttp's own log: what it says of a request that it can't read quotes that request."""
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        """The same without the exception, of which only the class is told."""
+        """The same with only the class of the exception."""
         error = kwargs.pop("exc_info", None)
         name = type(error).__name__ if isinstance(error, BaseException) else "an error"
         return f"a request can't be read: {name}", {**kwargs, "exc_info": None}

@@ -22,7 +22,7 @@ async def read_json(request: web.Request, *, limit: int, within: float) -> Any:
     """The body as JSON values.
 
     Args:
-        request: whose body nobody has read yet.
+        request: with its body unread.
         limit: bytes it may have.
         within: seconds in which it must have arrived.
 

@@ -43,7 +43,7 @@ async def of_query(call: "ApiCall") -> "GatewayContext":
 
 
 async def of_callback(call: "ApiCall") -> "GatewayContext":
-    """That of the app in the path; one that is unknown is refused by whoever reads callbacks."""
+    """That of the app in the path. The receiver of callbacks refuses an unknown app."""
     try:
         return call.context.of(call.path("app"))
     except ContractError:
@@ -66,11 +66,11 @@ async def _endpoint(context: "GatewayContext", endpoint: str) -> object:
 def of_id(
     what: str, look: Found, missing: Callable[[str], DingrelayError]
 ) -> "Callable[[ApiCall], Awaitable[GatewayContext]]":
-    """That of whoever has what the path names: the cells of the key's apps are asked at the same time.
+    """The cell that holds what the path names: the cells of the key's apps are queried concurrently.
 
     Args:
-        what: kind of thing, which tells its ids from others.
-        look: asks one cell; None or `missing` if it is not there.
+        what: kind of thing; separates its ids from those of others.
+        look: queries one cell; None or `missing` if it is not there.
         missing: what is raised where it is nowhere.
     """
 

@@ -30,7 +30,7 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         own: socket.socket | None = cast("asyncio.Transport", transport).get_extra_info("socket")
         if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Nothing else ends the wait of whoever writes to a client that does not read.
+            # Nothing else ends a write to a client that does not read.
             timeout_ms = int(UNREAD_SECONDS * 1000)
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 

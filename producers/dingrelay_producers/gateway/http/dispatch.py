@@ -70,7 +70,7 @@ def _as_problems(call: ApiCall) -> Generator[None]:
 
 
 async def _admit(route: Route, call: ApiCall) -> None:
-    """Let nobody through without a key that may do this, and not too often."""
+    """Require a key with permission for the route, and enforce its rate limit."""
     if route.negotiates and not _acceptable(route, call.request.headers.get("Accept", "")):
         given = sorted({answer.media_type for answer in route.answers.values() if answer.model})
         raise Problem(problems.NOT_ACCEPTABLE, f"there is only {' and '.join(given)}")

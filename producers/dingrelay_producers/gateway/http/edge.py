@@ -38,7 +38,7 @@ ONCE_ONLY = (
 """Headers that two programs on the way may each take another one of, if there are two."""
 
 CLIENT_LEFT = 499
-"""In the log only: nobody was there to be answered."""
+"""In the log only: the client had gone before the answer."""
 
 _KIND_OF_STATUS = {
     kind.status: kind
@@ -96,7 +96,7 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         return _from_aiohttp(error, request.path).response(request_id, wanted_language(request))
     except ConnectionError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns no more of it
+    except Exception as error:  # noqa: BLE001 - the caller gets no details of any failure
         # The class and the place: an exception's text may hold what the caller sent.
         name, at = type(error).__name__, logs.places(error)
         access_log.log.error("failed", request_id=request_id, error=name, at=at)

@@ -29,7 +29,7 @@ async def batches(
     """The lines of a body in batches, blank ones left out.
 
     Args:
-        request: whose body nobody has read yet.
+        request: with its body unread.
         size: lines of a batch at most.
         longest: bytes a line may have.
         within: seconds in which more must arrive.
@@ -39,7 +39,7 @@ async def batches(
     """
     splitter = LineSplitter(longest)
     async for piece in _pieces(request, within):
-        # A piece is all that had arrived, so nobody's lines wait for more of them; the longer a
+        # A piece is all that had arrived, so no line waits for later ones; the longer a
         # batch takes, the more the next piece holds.
         lines = splitter.feed(piece)
         for first in range(0, len(lines), size):

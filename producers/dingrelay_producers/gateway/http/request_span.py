@@ -8,11 +8,11 @@ from dingrelay_producers.tracing import spans, trace_context
 from dingrelay_producers.tracing.spans import Span
 
 PROBES = frozenset({"/healthz", "/readyz"})
-"""Paths that somebody asks for every few seconds, which nobody wants to read of in traces."""
+"""Paths that are polled every few seconds and would only clutter traces."""
 
 
 def serving(request: web.Request) -> AbstractContextManager[Span]:
-    """Around a request: the jobs that it asks for belong to the trace."""
+    """Around a request: the jobs that it enqueues belong to the trace."""
     trace = ""
     if trace_context.TRACEPARENT in request.headers:
         trace = trace_context.read(
@@ -32,7 +32,7 @@ def served(span: Span, *, method: str, route: str, status: int, request_id: str)
         method: of HTTP.
         route: the path with its parameters' names; empty where there is none.
         status: of the answer.
-        request_id: as the log tells it.
+        request_id: as in the log.
     """
     span.rename(f"{method} {route}" if route else "HTTP")
     span.set_attributes(

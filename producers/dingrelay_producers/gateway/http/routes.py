@@ -100,7 +100,7 @@ class Answer:
 
 
 def links(*operations: str) -> Mapping[str, Any]:
-    """Links of an answer to operations on what it tells of, which they name by its id."""
+    """OpenAPI links from an answer to operations on the object that it describes, by its id."""
     return {
         name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
         for name in operations

@@ -33,7 +33,7 @@ DEFAULT_KIND = "message-send"
 MEMORY = 1_000_000
 """Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
 BUFFERED = 48_000
-"""Bytes that a connection takes before whoever writes to it would have to wait."""
+"""Bytes that a connection buffers before writers block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
     context = call.context
     language = wanted_language(call.request)
     sender = context.sender_of(call.key)
-    # In a thread, so that a batch holds up nobody else's request.
+    # In a thread, so that a batch does not delay other requests.
     batch = await asyncio.to_thread(_prepare, lines, call, sender)
     places: dict[str, list[int]] = {}
     for place, draft in enumerate(batch.drafts):

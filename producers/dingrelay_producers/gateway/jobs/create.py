@@ -52,7 +52,7 @@ async def found(call: ApiCall, job_id: str) -> JobStatus:
     """A job that the key may see.
 
     Raises:
-        JobNotFound: there is none, or none that it may see: which of the two is nobody's business.
+        JobNotFound: there is none, or the key may not see it; the answer does not reveal which.
     """
     status = await call.context.records.status(job_id)
     if not may_see(call.key, sender=status.sender, app=status.app):
@@ -110,7 +110,7 @@ async def accept(call: ApiCall, job: Contract, *, once: str | None) -> JobStatus
 
 
 def used_before() -> Problem:
-    """An idempotency key that belongs to another job, whose id is not told: it may be another's."""
+    """An idempotency key that belongs to another job, perhaps another sender's: its id is withheld."""
     return Problem.at(
         problems.CONFLICT,
         "/idempotency_key",

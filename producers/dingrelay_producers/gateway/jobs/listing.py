@@ -43,7 +43,7 @@ class Position(NamedTuple):
 
     @classmethod
     def of(cls, cursor: str) -> "Position":
-        """The place that a cursor tells.
+        """Decode a cursor.
 
         Raises:
             ValueError: it is none of ours.
@@ -134,7 +134,7 @@ class Listing:
         try:
             return await self._older(wanted, limit, last, found, visible=visible)
         except ServiceUnavailable:
-            # What Redis has is told all the same; who asks for more will be told then.
+            # Answer with what Redis has; the request for the next page then fails.
             if found and last:
                 return Page(found, last)
             raise

@@ -81,7 +81,7 @@ async def rotate_key(call: ApiCall) -> web.StreamResponse:
     """Give a key a new secret."""
     overlap = RotationRequest.parse(call.body, strict=True).length()
     status = await _found(call)
-    # Whoever gets the secret has the key: that is as much as giving it.
+    # The caller gets the secret and so the key: the same checks as for a new key.
     _refuse_excess(call.key, status.key)
     seed = authentication.seed_of(call)
     made = await call.context.backend.keys.rotate(status.key.id, overlap=overlap, seed=seed)
@@ -98,7 +98,8 @@ async def _found(call: ApiCall) -> KeyStatus:
     """The key that the path names.
 
     Raises:
-        KeyNotFound: there is none, or it may do what the caller may not: which, is not told.
+        KeyNotFound: there is none, or it may do what the caller may not; the answer does not
+            reveal which.
     """
     key_id = call.path("id")
     status = await call.context.backend.keys.get(key_id)
@@ -115,7 +116,7 @@ def _with_sender(grant: Grant, giver: ApiKey) -> Grant:
 
 
 def _refuse_excess(giver: ApiKey, wanted: Grant) -> None:
-    """Let nobody give what they don't hold.
+    """Refuse permissions that the giver does not hold.
 
     Raises:
         Problem: the field that is too much (403).

@@ -1,4 +1,4 @@
-"""What somebody asks a new API key to be: one set of checks for the command and for HTTP."""
+"""Requests for an API key: one set of checks for the command and for HTTP."""
 
 import difflib
 import re

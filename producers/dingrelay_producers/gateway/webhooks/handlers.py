@@ -143,7 +143,7 @@ async def list_webhooks(call: ApiCall) -> web.StreamResponse:
 
 
 def _cell_of(call: ApiCall, apps: Collection[str]) -> GatewayContext:
-    """The cell that tells an endpoint, which is told by one only.
+    """The cell that notifies an endpoint; exactly one does.
 
     Raises:
         Problem: its apps are in several.
@@ -214,8 +214,8 @@ async def _found(call: ApiCall) -> str:
     """The endpoint that the path names.
 
     Raises:
-        EndpointNotFound: there is none, or it is told of what the caller may not read: which, is
-            not told.
+        EndpointNotFound: there is none, or its notices hold what the caller may not read; the
+            answer does not reveal which.
     """
     endpoint = call.path("id")
     found = (await _store(call).get(endpoint)).endpoint

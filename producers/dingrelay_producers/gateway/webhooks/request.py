@@ -1,4 +1,4 @@
-"""What somebody asks an endpoint to be: one set of checks for the command and for HTTP."""
+"""Requests for an endpoint: one set of checks for the command and for HTTP."""
 
 import difflib
 import re
@@ -171,7 +171,7 @@ class EndpointRequest(Document):
     kinds: Annotated[list[KindChoice], Field(max_length=MOST)] = Field(default_factory=list[str])
 
     def subscription(self) -> Subscription:
-        """What it is told of."""
+        """The subscription that the request describes."""
         return Subscription(
             name=self.name,
             url=self.url,
