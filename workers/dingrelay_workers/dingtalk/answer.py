@@ -53,7 +53,7 @@ class Answer:
         """The texts in this list; none if the field is absent."""
         value = self._content.get(name)
         if value == "":
-            # A list that holds the empty text would name somebody.
+            # A list that holds the empty text would count as one entry.
             raise self._malformed(name)
         return self._read(lenient.texts, name, value)
 

@@ -14,7 +14,7 @@ class AnyApi:
 
     Args:
         calls: makes the calls.
-        ruled: the name of the rule that somebody has set for a path; empty if there is none.
+        ruled: path → name of the rule set for it; empty if there is none.
     """
 
     def __init__(self, calls: Calls, *, ruled: Callable[[str], str]) -> None:

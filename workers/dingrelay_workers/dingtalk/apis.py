@@ -24,8 +24,8 @@ class Api:
         changes: whether a call has an effect that must not happen twice.
         access: what its calls carry: the app's token, or what they name themselves.
         part: what of it DingTalk counts by itself, such as one robot; empty for the whole.
-        verbatim: whether who asks for a call is told of a refusal in DingTalk's own words, whole.
-        form: of a path that no name stands for alone: its breaker is its own.
+        verbatim: whether the caller gets a refusal in DingTalk's own words, whole.
+        form: pattern of a path outside the table, whose breaker is its own; else empty.
     """
 
     name: str
@@ -116,16 +116,16 @@ def without_ids(api: Api) -> str:
 
 
 def of_path(method: str, path: str, *, ruled: Callable[[str], str], changes: bool) -> Api:
-    """The API of a path, for whoever calls it by that.
+    """The API of a path, for calls that name a path.
 
-    DingTalk counts the calls of each API by itself, and a path may hold ids, so which API it is of
-    can't be told of one that nobody has named. Those share one limit a host: slower than need be,
+    DingTalk counts the calls of each API by itself, and a path may hold ids, so the API of a path
+    outside the table is unknown. Such paths share one limit a host: slower than need be,
     and never too fast.
 
     Args:
         method: of HTTP.
         path: as `dingrelay_tasks.api_call` has checked it.
-        ruled: the name of the rule that somebody has set for a path; empty if there is none.
+        ruled: path → name of the rule set for it; empty if there is none.
         changes: whether the call has an effect.
     """
     known = _BY_PATH.get((method, path))

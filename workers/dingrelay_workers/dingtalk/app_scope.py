@@ -18,8 +18,8 @@ class VisibleRange:
     Attributes:
         departments: all in and below them.
         users: people besides.
-        roles: whoever has one of these roles, besides.
-        admins_only: nobody but the organisation's administrators, where nobody else is named.
+        roles: people with one of these roles, besides.
+        admins_only: only the organisation's administrators, besides those named above.
     """
 
     departments: frozenset[int]
@@ -35,7 +35,7 @@ class VisibleRange:
 
     @property
     def is_known(self) -> bool:
-        """Whether it can be told from departments and users who is in it."""
+        """Whether departments and users alone decide who is in it."""
         return not (self.roles or self.admins_only)
 
 

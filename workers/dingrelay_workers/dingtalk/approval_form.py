@@ -65,7 +65,7 @@ class Control:
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> "Control":
-        """A control as either generation of the API tells it, or as a row of a table does."""
+        """Parse a control from either generation of the API, or from a row of a table."""
 
         def first(*names: str) -> Any:
             return next((entry[name] for name in names if entry.get(name) is not None), None)
@@ -87,8 +87,9 @@ class Control:
 def compare(sent: Form, controls: Iterable[Control]) -> Comparison:
     """Whether a form that was sent can be the one that an instance holds.
 
-    What was not sent is no difference: DingTalk tells every control of the template, and fills
-    some by itself. But what only a person or another job can have filled in makes it unclear.
+    Controls that were not sent are no difference: DingTalk returns every control of the template,
+    and fills some by itself. But a value that only a person or another job can have filled in makes
+    it unclear.
     """
     return _worst(_fields(sent, [control for control in controls if control.kind not in _NO_INPUT]))
 
@@ -194,7 +195,7 @@ def _as_multi_select(sent: str, control: Control) -> Comparison:
 
 
 def _options(sent: Sequence[Any], shown: Sequence[Any], extras: Sequence[Any]) -> Comparison:
-    """Options are told by their label, and beside it by label and key."""
+    """Options are returned by their label, and beside it by label and key."""
     spellings: list[set[str]] = [{as_text(value)} for value in shown]
     for spelling, extra in zip(spellings, extras, strict=False):
         if isinstance(extra, dict):
@@ -210,7 +211,7 @@ def _options(sent: Sequence[Any], shown: Sequence[Any], extras: Sequence[Any]) -
     if not left and len(sent) == len(shown):
         return EQUAL
     if any("other" in spelling for spelling in spellings):
-        return UNCLEAR  # a text of one's own, which may be told as the option's label
+        return UNCLEAR  # free text, which may be returned as the option's label
     loose = sorted(squeezed(as_text(option)) for option in sent)
     return UNCLEAR if loose == sorted(squeezed(as_text(option)) for option in shown) else DIFFERENT
 
@@ -366,7 +367,7 @@ def _filled(row: Sequence[Control]) -> bool:
 
 
 def rows_of(value: Any) -> list[list[Control]] | None:
-    """The rows of a table, as they are sent or told; None if it is none."""
+    """The rows of a table, as sent or returned; None if it is none."""
     entries = [] if is_empty(value) else as_list(value)
     if entries is None:
         return None

@@ -1,8 +1,8 @@
-"""The form that an approval template asks for, and what is wrong with one that was filled in.
+"""The form of an approval template, and the check of a filled-in one.
 
-DingTalk tells a template's controls with their labels, options and what is required (API §11.8).
-Only what it would refuse is wrong here: whatever a schema leaves open, or this file does not know,
-is for DingTalk to judge.
+DingTalk returns a template's controls with their labels, options and which are required (API
+§11.8). Only what it would refuse is an error here: anything that a schema leaves open, or that is
+unknown to this file, is left to DingTalk.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""Values of an approval's controls, as they were sent or as DingTalk tells them."""
+"""Values of an approval's controls, as sent or as returned by DingTalk."""
 
 import html
 import json

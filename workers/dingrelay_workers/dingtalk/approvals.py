@@ -30,13 +30,13 @@ PAGE_SIZE = 20
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An approval instance as DingTalk tells of it.
+    """An approval instance, as DingTalk returns it.
 
     Attributes:
         created: when it was made, in DingTalk's spelling of its generation; sorts as text.
         business_id: DingTalk's number of it, which begins with the time of its creation.
-        url: of its first task; empty if it tells none.
-        form: its controls; those that nobody filled in, too.
+        url: of its first task; empty if there is none.
+        form: its controls, also those left empty.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Matches:
 
     Attributes:
         equal: they surely do.
-        unclear: they can't be told from one that does.
+        unclear: they may hold it.
     """
 
     equal: list[Instance] = field(default_factory=list[Instance])
@@ -128,7 +128,7 @@ class Approvals(ABC):
 
     @abstractmethod
     def _look_up(self, instance_id: str) -> Request:
-        """The call that tells of one instance."""
+        """The call that reads one instance."""
 
     @abstractmethod
     def _list(
@@ -227,7 +227,7 @@ class Approvals(ABC):
             try:
                 instance = await self.read(instance_id)
             except NotFound:
-                # It was listed: it can't be read yet, or somebody has deleted it since.
+                # It was listed: it can't be read yet, or has been deleted since.
                 matches.unclear.append(Instance(instance_id, originator, ""))
                 continue
             # The list is of the originator's: an id in other letters is no other person's.
@@ -371,5 +371,5 @@ def _link(instance_id: str, business_id: str, url: str) -> str:
 
 
 def _url(tasks: Sequence[Mapping[str, Any]], name: str) -> str:
-    """The address of the first task that tells one."""
+    """The URL of the first task that has one."""
     return next((str(task[name]) for task in tasks if task.get(name)), "")

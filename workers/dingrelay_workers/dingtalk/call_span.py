@@ -1,7 +1,7 @@
 """The span of one request to DingTalk, by OpenTelemetry's conventions for HTTP.
 
-DingTalk itself is told of no trace: what it makes of such a header is not documented, and our ids are
-not its business. The URL is told without its query, which holds the token in the old dialect.
+DingTalk itself gets no trace header: its handling of one is not documented, and our ids are
+internal. The URL is recorded without its query, which holds the token in the old dialect.
 """
 
 from collections.abc import Generator, Sequence
@@ -35,10 +35,10 @@ class SharedCall:
 
 
 def calling(request: Request, host: str, others: Sequence[str]) -> AbstractContextManager[Span]:
-    """Around a request; an error of DingTalk's is told by its class and its code.
+    """Span around a request; an error of DingTalk's is recorded by its class and its code.
 
     Args:
-        request: what is asked.
+        request: the request.
         host: the URL that its path is on.
         others: the traces of the jobs that share the call with the one that makes it.
     """

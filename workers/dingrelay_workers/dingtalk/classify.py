@@ -1,8 +1,8 @@
-"""The one table from DingTalk's codes to what the worker does about them (API §5.3).
+"""The one table from DingTalk's codes to the worker's reaction (API §5.3).
 
 A row names its codes as DingTalk does, in either dialect; a trailing ``*`` stands for any rest, and
 ``88/…`` is a code that means something else inside that wrapper. `BY_STATUS` holds what an HTTP
-status means where the code is unknown or tells nothing. `error_body.py` reads the bodies.
+status means where the code is unknown or missing. `error_body.py` reads the bodies.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,10 +37,10 @@ LONG = 600.0
 
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 600.0
-"""Seconds; the bounds of any pause whose end DingTalk tells."""
+"""Seconds; the bounds of any pause whose end DingTalk names."""
 STRETCH = 10
-"""A pause whose end DingTalk tells is so many times as long as its row's at most: whatever the words
-and the clocks say, a limit of calls a second is no reason to be silent for minutes."""
+"""A pause whose end DingTalk names is at most so many times as long as its row's:
+whatever message and clocks say, a limit of calls a second is no reason to pause for minutes."""
 
 LONGEST_VERBATIM = 16_384
 """Bytes of a refusal that is kept as DingTalk put it."""
@@ -261,11 +261,11 @@ _CLASSES: dict[str, type[DingTalkError]] = {error.name: error for error in HINTS
 
 
 class Classifier:
-    """Tells what DingTalk's answers mean.
+    """Classifies DingTalk's answers.
 
     Args:
         overrides: DingTalk's code → the name of a class, instead of what the table says.
-        on_unknown: told of each code that is not in the table, once: code and redacted message.
+        on_unknown: called once for each code that is not in the table: code and redacted message.
 
     Raises:
         ValueError: an override names no class.
@@ -290,7 +290,7 @@ class Classifier:
             api: what was called.
             status: the HTTP status.
             body: the bytes of the answer; anything at all.
-            now: DingTalk's time, with its zone, from which a pause is measured whose end it tells.
+            now: DingTalk's time, with its zone; a pause with a named end is measured from it.
 
         Raises:
             DingTalkError: exactly one of its classes, and never anything else.
@@ -357,7 +357,7 @@ def _override(code: str, name: str) -> Row:
 
 
 def _of_unknown(status: int, code: str) -> Row:
-    """What an unknown code means: the HTTP status tells, or a code that looks like one."""
+    """The row of an unknown code: by the HTTP status, or by a code that looks like one."""
     if status in BY_STATUS:
         return BY_STATUS[status]
     number = error_body.integer(code)
@@ -367,7 +367,7 @@ def _of_unknown(status: int, code: str) -> Row:
 
 
 def _of_unreadable(status: int, begins: bytes) -> Row:
-    """What an answer means that tells nothing and is no JSON: HTTP's own status still counts.
+    """The row of an answer that is not JSON: by its HTTP status.
 
     `begins` is its first byte.
     """
@@ -402,6 +402,6 @@ def _raised_as(row: Row, api: Api, found: ErrorBody, *, sick: Sickness) -> DingT
     if issubclass(error, Throttled):
         details |= {"pause": row.pause, "everything": row.everything, "alone": row.alone}
     elif row.error is Transient:
-        # Whoever asks for a token asks for the same: no job has a part in the answer.
+        # Every token request is the same: the job has no part in the answer.
         details |= {"sick": "way" if api.name == "token" else sick}
     return error(found.code, found.message, **details)

@@ -1,4 +1,4 @@
-"""DingTalk's clock, as the ``Date`` of its answers tells it."""
+"""DingTalk's clock, from the ``Date`` of its answers."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DRIFT = 1e-3
 
 @lru_cache(maxsize=4)  # answers of one second tell one moment
 def moment(date: str) -> datetime | None:
-    """The moment that a ``Date`` tells; None for what is none."""
+    """Parse a ``Date``; None if it is invalid."""
     try:
         read = parsedate_to_datetime(date)
     except (ValueError, OverflowError):

@@ -156,7 +156,7 @@ def department(answer: Any, *, number: int | None = None) -> Department:
 
 
 def read(fields: Fields, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The known fields that the answer tells.
+    """Parse the known fields that the answer has.
 
     Raises:
         Transient: one of them can't be read.

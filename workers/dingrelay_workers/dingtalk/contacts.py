@@ -87,7 +87,7 @@ class ContactsV2:
             yield page
 
     async def by_mobile(self, number: str) -> str | None:
-        """The userid of who has a Chinese mobile number; None: nobody of the organisation.
+        """The userid for a Chinese mobile number; None: not in the organisation.
 
         Raises:
             OutOfScope: the app may not see them.
@@ -97,7 +97,7 @@ class ContactsV2:
         except NotFound:
             return None
         except Permission:
-            # Also where the app may not ask for numbers at all: nobody can be named by one then.
+            # Also where the app lacks the scope for numbers: then it can look up no number at all.
             raise OutOfScope("the user") from None
         return fields.member(answer.get("result")).userid
 

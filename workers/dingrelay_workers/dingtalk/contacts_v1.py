@@ -1,4 +1,4 @@
-"""Departments and users through the old API of the guide (API §3.2), told in the words of v2."""
+"""Departments and users through the old API of the guide (API §3.2), converted to v2 names."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any

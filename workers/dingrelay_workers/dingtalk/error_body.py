@@ -19,7 +19,7 @@ IP_BANNED = "ip_banned"
 """Our code for DingTalk's refusal of a whole address, which has no code of its own (API §6)."""
 
 UNREADABLE = "unreadable"
-"""Our code for an answer that tells nothing."""
+"""Our code for an answer without a readable one."""
 
 _WRAPPERS = {"88", "15"}
 """Codes of DingTalk's gateway that wrap the code of what is behind it."""
@@ -36,14 +36,14 @@ _BAN_PAGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What an answer that is no success says.
+    """The error in an unsuccessful answer.
 
     Attributes:
         code: what to call it by.
         keys: what to look up in the table, the most specific first.
         message: DingTalk's words, redacted.
-        request_id: DingTalk's id of the call, where it told one.
-        until: when a limit ends, where the words tell.
+        request_id: DingTalk's id of the call, if given.
+        until: when a limit ends, if the message says so.
     """
 
     code: str
@@ -65,8 +65,8 @@ _JSON = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
 def parse(body: bytes) -> dict[str, Any] | None:
     """The JSON object in the body, if there is one.
 
-    Half of a character is a question mark, and a number that JSON has no word for is none: nobody
-    could be told of it.
+    Half of a character becomes a question mark, and a number that JSON can't spell becomes None:
+    neither could be passed on.
     """
     try:
         answer = _JSON.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
@@ -91,7 +91,7 @@ def succeeded(answer: Mapping[str, Any], api: Api) -> bool:
     """Whether an answer says that all went well.
 
     In the old dialect it must. In the new one an answer without `success` does, too, and one with
-    false is none but for who is told DingTalk's own words; anything else there says nothing.
+    false is none, except for callers that get DingTalk's own words; an unreadable value is none.
     """
     if api.dialect == "oapi":
         return integer(answer.get("errcode")) == 0
@@ -103,7 +103,7 @@ def succeeded(answer: Mapping[str, Any], api: Api) -> bool:
 
 
 def request_id_of(answer: Mapping[str, Any]) -> str:
-    """DingTalk's id of the call; empty where it tells none."""
+    """DingTalk's id of the call; empty if not given."""
     found = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
     return redact(found, 100)
 
@@ -186,7 +186,7 @@ def _text(value: object) -> str:
 
 
 def _until(words: str) -> datetime | None:
-    """When a limit ends, which DingTalk tells in words and in Beijing's time (API §6)."""
+    """When a limit ends, parsed from the message, in Beijing's time (API §6)."""
     match = _PAUSE_ENDS.search(words)
     if match is None:
         return None

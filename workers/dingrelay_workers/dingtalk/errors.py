@@ -2,10 +2,10 @@
 
 * DingTalkError
   x Throttled          the API is paused for the whole fleet, and the job waits
-  x TokenInvalid       the token is fetched anew once, the call repeated once
+  x TokenInvalid       the token is fetched again once, the call repeated once
   x Transient          certainly not carried out; tried again with backoff
   x Ambiguous          it left and may have been carried out; settled, not guessed
-  x Held               the app as a whole is refused: its jobs wait until somebody mends that
+  x Held               the app as a whole is refused: its jobs wait until it is repaired
     + Credentials      the app's key or secret is wrong
   x Final              will not succeed by trying again: the job is dead at once
     + Permanent        the request is wrong
@@ -13,8 +13,8 @@
     + NotFound         the user, department or instance does not exist
     + QuotaExhausted   the organisation's month, or the day, is used up
 
-`classify.py` is the table from codes to these classes. Beside its class an error tells whether it
-is a sign of an outage (`Sickness`): then it is news for the fleet and perhaps no fault of the job.
+`classify.py` is the table from codes to these classes. Besides its class an error has a sign of an
+outage (`Sickness`): then it is reported to the fleet and perhaps no fault of the job.
 """
 
 from dataclasses import dataclass
@@ -54,13 +54,13 @@ class DingTalkError(Exception):
             word of ours such as ``timeout`` where there was no answer.
         message: DingTalk's message, redacted; ours where there was no answer.
         hint: what to do about it; may be empty.
-        request_id: DingTalk's id of the call, where it told one.
+        request_id: DingTalk's id of the call, if given.
         sick: whether it is a sign of an outage.
-        outage: what the job waits for, if that is news for the fleet and not the job's own failure
-            (`limiter.breakers.Circuit.name`); set by whoever told the fleet.
-        unsent: the call did not leave, so the error tells nothing of its API.
+        outage: what the job waits for, if that is reported to the fleet and not the job's own
+            failure (`limiter.breakers.Circuit.name`); set by the code that reported it.
+        unsent: the call did not leave, so the error says nothing about its API.
         of_read: the call would have changed nothing.
-        verbatim: DingTalk's own words, where who asked is told of them.
+        verbatim: DingTalk's own words, for callers that get them.
     """
 
     name: ClassVar[str] = "error"
@@ -92,7 +92,7 @@ class Throttled(DingTalkError):
     Attributes:
         pause: seconds to leave the API alone (API §5.3).
         everything: whether all APIs from this address are paused (an IP ban, API §6).
-        alone: whether only calls like this one are meant, so that nobody else pauses.
+        alone: whether only calls like this one are limited, so that no others pause.
     """
 
     name = "throttled"
@@ -133,7 +133,7 @@ class Ambiguous(DingTalkError):
 
 
 class Held(DingTalkError):
-    """DingTalk refuses the app as a whole, until somebody mends what is wrong with it."""
+    """DingTalk refuses the app as a whole, until its configuration is repaired."""
 
     name = "held"
 

@@ -111,7 +111,7 @@ def agent(calls: Calls) -> int | str:
 
 
 def _forbidden(result: Answer) -> list[dict[str, Any]]:
-    """Who got nothing because of a limit, with its code where DingTalk tells one."""
+    """Recipients dropped because of a limit, with DingTalk's code if given."""
     explained = [
         {
             "userid": entry.text("userid", ""),

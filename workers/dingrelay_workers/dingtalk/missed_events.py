@@ -20,7 +20,7 @@ class MissedEventsList:
 
     Args:
         calls: makes the calls.
-        count: is told how many events each page had.
+        count: called with the number of events on each page.
     """
 
     def __init__(self, calls: Calls, count: Callable[[int], None] = lambda _: None) -> None:
