@@ -18,7 +18,7 @@ _COLUMNS = {
 
 
 def columns(fields: Mapping[str, Any]) -> dict[str, str | None]:
-    """The columns of a person's row by which they are found, from what is told of them."""
+    """The address columns of a person's row, from the fields in DingTalk's answer."""
     return {
         "mobile": _compared("mobile", addresses.mobile_of(fields)),
         "email": _compared("email", fields.get("email")),

@@ -1,7 +1,7 @@
-"""Who is below a department, and who is everyone: read in pages, however many they are.
+"""Reads the people below a department, or everyone, in pages, however many they are.
 
-Whoever left has no memberships, and a department that is gone has no members, so what is below a
-department is found in the memberships alone.
+People who left have no memberships, and a department that is gone has no members, so the people
+below a department are found in the memberships alone.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence

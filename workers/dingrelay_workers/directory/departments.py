@@ -21,9 +21,9 @@ from dingrelay_workers.directory.order import Held, is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run
 
 LISTED = frozenset({"name", "parent_id", "create_dept_group", "auto_add_user", "source_identifier"})
-"""Fields that a list of departments tells (API §3.1, §3.2)."""
+"""Fields in a list of departments (API §3.1, §3.2)."""
 DETAILS = DEPARTMENT_FIELDS.keys() - LISTED
-"""Fields that only a department's own answer tells."""
+"""Fields only in a department's own answer."""
 
 
 def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> DepartmentChange | None:
@@ -38,7 +38,7 @@ def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> DepartmentCha
 
 
 async def put(connection: AsyncConnection, run: Run, departments: Iterable[Department]) -> None:
-    """Write what is told of the departments; what is not told stays as it is known.
+    """Write the given fields of the departments; other fields stay as they are.
 
     One that was found to be gone since it was read stays so.
     """
@@ -74,7 +74,7 @@ async def put(connection: AsyncConnection, run: Run, departments: Iterable[Depar
 
 
 async def mention(connection: AsyncConnection, run: Run, departments: Collection[int]) -> None:
-    """Somebody is said to be in these departments, of which nothing else is told."""
+    """Note departments that appear in a membership, without any other field."""
     rows = [
         {"app": run.app, "id": number, "fields": {}, "met_in": run.number} for number in departments
     ]
@@ -87,7 +87,7 @@ async def put_children(
 ) -> None:
     """Write a department and all that are directly below it.
 
-    One that was below it and is not told now is cut off: if it moved, its new parent tells of it.
+    One that was below it and is missing now is cut off: if it moved, its new parent lists it.
     """
     below = [
         Department(child.id, {**child.fields, "parent_id": department.id}) for child in children
@@ -184,7 +184,7 @@ async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[int]
 
 
 async def keep(connection: AsyncConnection, run: Run, departments: Collection[int]) -> None:
-    """Count the departments as met, though nothing is told of them."""
+    """Count the departments as met, without new fields."""
     for some in chunks(departments):
         await connection.execute(
             update(DepartmentRow)

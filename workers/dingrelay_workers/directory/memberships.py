@@ -33,7 +33,7 @@ _IN_REMOVED = exists().where(
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A person in a department. None: not told."""
+    """A person in a department. None: not in the answer."""
 
     department: int
     userid: str
@@ -42,7 +42,7 @@ class Membership:
 
 
 def in_department(department: int, members: Sequence[Member]) -> list[Membership]:
-    """The memberships that a department's list of members tells."""
+    """The memberships in a department's list of members."""
     return [
         Membership(
             department, member.userid, member.fields.get("leader"), member.fields.get("dept_order")
@@ -52,7 +52,7 @@ def in_department(department: int, members: Sequence[Member]) -> list[Membership
 
 
 def of_user(member: Member) -> list[Membership] | None:
-    """The memberships that a user's own answer tells; None: it does not say."""
+    """The memberships in a user's own answer; None: it has no such field."""
     departments = member.fields.get("dept_id_list")
     if departments is None:
         return None
@@ -69,7 +69,7 @@ def of_user(member: Member) -> list[Membership] | None:
 async def replace_department(
     connection: AsyncConnection, run: Run, department: int, given: Sequence[Membership]
 ) -> Changes:
-    """These people and nobody else are in the department; who changed within it."""
+    """Make these the only people in the department; returns changes within it."""
     elsewhere = await _elsewhere(connection, run, given)
     here = MembershipRow.department == department
     return await _replace(connection, run, here, given, without=elsewhere)
@@ -110,7 +110,7 @@ async def stranded(connection: AsyncConnection, run: Run, most: int) -> Sequence
 
 
 async def leave_removed(connection: AsyncConnection, run: Run, userids: Collection[str]) -> None:
-    """These people are in no department that does not exist, and more is not told of them."""
+    """Delete these people's memberships in removed departments; the others stay."""
     for some in chunks(userids):
         await connection.execute(
             delete(MembershipRow).where(
@@ -146,7 +146,7 @@ async def leaders(connection: AsyncConnection, app: str, department: int) -> Seq
 async def _elsewhere(
     connection: AsyncConnection, run: Run, given: Sequence[Membership]
 ) -> Collection[Key]:
-    """Who was found to be in other departments, or to have left, after the list was read."""
+    """People who were found in other departments, or to have left, after the list was read."""
     departments = {membership.userid: membership.department for membership in given}
     found: set[Key] = set()
     for some in chunks(departments):
@@ -169,9 +169,9 @@ async def _replace(
     *,
     without: Collection[Key],
 ) -> Changes:
-    """Write what is told, and take away what is not; but nothing that was read since.
+    """Write the given memberships and delete the others, except those read since.
 
-    `without`: not to be added, since it was found not to be so after this was read.
+    `without`: not to be added, since they were found gone after this was read.
     """
     found = await connection.execute(
         select(

@@ -56,10 +56,10 @@ def _moment() -> Mapped[int]:
 
 
 class DepartmentRow(Base):
-    """A department. `fields` holds all that was ever told of it, in the names of the v2 API.
+    """A department. `fields` holds all fields ever read, in the names of the v2 API.
 
-    `read_at` is the moment of the read that told of it, or that it is gone; `detailed_at` that of the
-    read that told what only a department's own answer tells.
+    `read_at` is the moment of the read that found it, or found it gone; `detailed_at` that of the
+    read of its own answer, which alone has the details.
     """
 
     __tablename__ = "departments"
@@ -77,9 +77,9 @@ class DepartmentRow(Base):
 
 
 class UserRow(Base):
-    """A person. Whoever left stays, with `left_at` set and without memberships.
+    """A person. People who left stay, with `left_at` set and without memberships.
 
-    Moments as for departments; `placed_at` is that of the read that told all their departments.
+    Moments as for departments; `placed_at` is that of the read of all their departments.
     DingTalk may give a person another userid, and a userid to another person; the `unionid` stays
     (API §3.1), so each has one row. `mobile`, `email`, `org_email` and `job_number` are as `dingrelay_tasks.addresses` compares them.
     """
@@ -171,7 +171,7 @@ class RunRow(Base):
 
 
 class RunDepartmentRow(Base):
-    """A department that a run has to read. `parent` is the one that told of it."""
+    """A department that a run has to read. `parent` is the department that lists it."""
 
     __tablename__ = "run_departments"
     __table_args__ = (Index(None, "number", "parent"),)

@@ -1,7 +1,7 @@
-"""Notices of the directory: who and what is new, changed or gone.
+"""Notices of the directory: people and departments that are new, changed or gone.
 
 A notice names the person or department, and the fields that have another value; the values
-themselves stay here, where whoever may see them reads them.
+themselves stay here, for readers with the permission.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ _OF_PEOPLE = {
     Event.CHANGED: "directory.user.changed",
     Event.LEFT: "directory.user.left",
 }
-"""That somebody is `gone` is told once they are marked as left."""
+"""`GONE` has none: the notice is that of `LEFT`, once the person is marked as left."""
 
 
 class DepartmentChange(NamedTuple):

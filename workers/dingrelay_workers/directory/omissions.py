@@ -23,23 +23,23 @@ Names = Mapping[str, Collection[str]]
 
 
 async def note(
-    connection: AsyncConnection, run: Run, told: Names, left_out: Names, *, listed: bool
+    connection: AsyncConnection, run: Run, given: Names, left_out: Names, *, listed: bool
 ) -> dict[str, set[str]]:
-    """Write what these answers left out, and forget what they tell again.
+    """Write the fields that these answers left out, and forget those that they have again.
 
     Args:
         connection: in the transaction that wrote these people.
         run: which read the answers.
-        told: the fields of each answer.
+        given: the fields of each answer.
         left_out: the known fields that each answer does not have.
         listed: the answers are items of a list of members.
 
     Returns:
-        Of `left_out` what no answer before had left out.
+        The part of `left_out` that no answer before had left out.
     """
     fresh = {userid: set(names) for userid, names in left_out.items()}
     again: list[dict[str, str]] = []
-    for some in chunks(told):
+    for some in chunks(given):
         known = await connection.execute(
             select(OmittedFieldRow.userid, OmittedFieldRow.field).where(
                 OmittedFieldRow.app == run.app, OmittedFieldRow.userid.in_(some)
@@ -47,7 +47,7 @@ async def note(
         )
         for userid, name in known:
             fresh.get(userid, set()).discard(name)
-            if name in told[userid]:
+            if name in given[userid]:
                 again.append({"of_user": userid, "of_field": name})
     await _forget(connection, run, again)
     common: dict[str, Any] = {"app": run.app, "listed": listed, "read_at": run.read_at}

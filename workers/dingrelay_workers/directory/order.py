@@ -20,7 +20,7 @@ was read before Redis's clock was set back, or Redis taken over by a server whos
 
 
 def is_newer(held: int, run: Run) -> bool:
-    """Whether a row holds what was read after what the run tells."""
+    """Whether a row was read after the run's answers."""
     return run.read_at < held <= run.read_at + CLOCK_SET_BACK_MS
 
 
@@ -31,12 +31,12 @@ def is_not_newer(held: InstrumentedAttribute[int], run: Run) -> ColumnElement[bo
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a row holds, and when that was read.
+    """The fields of a row, and when they were read.
 
     Attributes:
-        fields: all that was ever told.
-        read_at: when that was read which lists tell, too.
-        detailed_at: when the details were read, which no list tells.
+        fields: all that were ever read.
+        read_at: the read of the fields that lists have, too.
+        detailed_at: the read of the details, which no list has.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -44,9 +44,9 @@ class Held:
     detailed_at: int = 0
 
     def taken(self, given: Mapping[str, Any], run: Run, details: Collection[str]) -> dict[str, Any]:
-        """What is to be taken of what the run tells: all that the row does not hold from later.
+        """The given fields to take: all but those that the row holds from a later read.
 
-        What a newer read did not tell is not known better.
+        A field that a newer read did not return is not taken from an older one.
         """
         return {
             name: value

@@ -44,8 +44,8 @@ UNIONID = "unionid"
 def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
     """The fields whose value is another one than before.
 
-    A field that was not known may have been hidden or empty. It counts if it has a value now and
-    the same kind of answer would have told it before.
+    A field that was unknown may have been hidden or empty. It counts if it has a value now and
+    the same kind of answer would have returned it before.
     """
     return {
         name
@@ -57,7 +57,7 @@ def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
 async def meet(
     connection: AsyncConnection, run: Run, members: Sequence[Member], at: datetime, *, listed: bool
 ) -> tuple[Changes, dict[str, set[str]]]:
-    """Write what is told of these people.
+    """Write the given fields of these people.
 
     A person found to have left since it was read stays so.
 
@@ -69,7 +69,8 @@ async def meet(
         listed: they are a list of members, not users' own answers.
 
     Returns:
-        Who is new or changed, and the fields that answers left out for the first time, by userid.
+        The new and changed people, and the fields that answers left out for the first time, by
+        userid.
     """
     given = {member.userid: _personal(member) for member in members}
     changes: Changes = {}
@@ -99,8 +100,8 @@ async def meet(
             met_in = max(run.number, row.met_in if row else 0)
             rows.append(_row(run.app, userid, before.after(taken, run, DETAILS), met_in))
         await upsert(connection, UserRow, rows)
-        told = {userid: given[userid].keys() for userid in left_out}
-        fresh |= await omissions.note(connection, run, told, left_out, listed=listed)
+        present = {userid: given[userid].keys() for userid in left_out}
+        fresh |= await omissions.note(connection, run, present, left_out, listed=listed)
     shown = {name for fields in given.values() for name, value in fields.items() if value}
     cleared = await omissions.take_cleared(connection, run, shown, listed=listed)
     await _clear(connection, run.app, cleared)
@@ -273,7 +274,7 @@ async def gone(connection: AsyncConnection, run: Run) -> list[str]:
 
 
 async def keep(connection: AsyncConnection, run: Run, userids: Collection[str]) -> None:
-    """Count these people as met, though nothing is told of them."""
+    """Count these people as met, without new fields."""
     for some in chunks(userids):
         await connection.execute(
             update(UserRow)

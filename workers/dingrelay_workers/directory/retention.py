@@ -1,8 +1,8 @@
-"""People who left long ago, deleted from the directory.
+"""Deletes people who left long ago from the directory.
 
-What refers to them goes on without them. They have no memberships; what runs found out about them goes
-with them. Whoever comes back later, under whatever userid, is new. A read that is older than their
-leaving is not written any more by then: it is of a job's run, which a day outlasts.
+Rows that refer to them stay. They have no memberships; rows of runs about them are deleted with
+them. A person who comes back later, under whatever userid, is new. A read older than their
+leaving is not written any more by then: it is of a job's run, which ends within a day.
 """
 
 import time
@@ -18,7 +18,7 @@ from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.directory.models import ChangeRow, UserRow
 
 LOOK_EVERY = 3_600.0
-"""Seconds between two looks for whoever left too long ago: the setting is in days."""
+"""Seconds between two searches for people due: the setting is in days."""
 
 log = get_logger("dingrelay.directory")
 
@@ -39,7 +39,7 @@ class Retention:
         self._look_at = 0.0
 
     async def tick(self, on_step: Callable[[], None]) -> None:
-        """Delete whoever is due, in short transactions; asked at any time, it looks once an hour.
+        """Delete people who are due, in short transactions; searches once an hour at most.
 
         Args:
             on_step: is called after each transaction.
@@ -72,7 +72,7 @@ class Retention:
 async def _delete_some(
     connection: AsyncConnection, app: str, userids: list[str], before: datetime
 ) -> int:
-    """Delete those of the people who have not come back meanwhile; how many they were."""
+    """Delete those of the people who have not come back in between; returns their number."""
     due: tuple[ColumnElement[bool], ...] = (
         UserRow.app == app,
         UserRow.userid.in_(userids),

@@ -172,7 +172,7 @@ async def settle(
 
 
 async def fail(connection: AsyncConnection, run: Run, department: int) -> None:
-    """The department will not be read; nor will those below it that nobody was asked to read."""
+    """Mark the department as failed, and those of its children that are still pending."""
     await connection.execute(
         update(RunDepartmentRow)
         .where(RunDepartmentRow.number == run.number)
@@ -185,7 +185,7 @@ async def fail(connection: AsyncConnection, run: Run, department: int) -> None:
 
 
 async def children(connection: AsyncConnection, run: Run, department: int) -> list[int]:
-    """The departments that this one told of first."""
+    """The departments that this one listed first."""
     found = await connection.scalars(
         select(RunDepartmentRow.department)
         .where(RunDepartmentRow.number == run.number, RunDepartmentRow.parent == department)
@@ -195,7 +195,7 @@ async def children(connection: AsyncConnection, run: Run, department: int) -> li
 
 
 async def unread(connection: AsyncConnection, run: Run, most: int) -> list[tuple[int, int | None]]:
-    """Departments that are noted and not settled, each with the one that told of it first."""
+    """Departments that are noted and not settled, each with the one that listed it first."""
     found = await connection.execute(
         select(RunDepartmentRow.department, RunDepartmentRow.parent)
         .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.PENDING)

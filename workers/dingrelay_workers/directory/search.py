@@ -1,4 +1,4 @@
-"""People by what somebody knows of them: part of a name, or one of their addresses."""
+"""Finds people by part of a name, or by one of their addresses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +43,7 @@ async def find(
 
 
 def place(person: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Where somebody stands among those that `find` found: in several directories, these are merged."""
+    """Sort key of a person in the results of `find`: those of several directories are merged."""
     return person["left_at"] is not None, person["name"], person["app"], person["userid"]
 
 

@@ -57,12 +57,12 @@ class DirectoryStore:
         read_at: int = 0,
         on_complete: Callable[[str], Awaitable[None]] | None = None,
     ) -> "AppDirectory":
-        """The directory of one app, for who writes what was read after a moment (ms; `order.py`).
+        """The directory of one app, for writing answers read at a given moment (ms; `order.py`).
 
         Args:
             app: whose directory it is.
             read_at: that moment.
-            on_complete: is told of the app once all of its directory was read.
+            on_complete: called with the app once all of its directory was read.
         """
         return AppDirectory(self.jobs, app, self._removal_share, read_at, on_complete)
 
@@ -145,7 +145,7 @@ class AppDirectory:
             return await runs.pending(connection, await self._found(connection, run))
 
     async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
-        """Departments that are not settled yet, each with the one that told of it, if one did."""
+        """Departments that are not settled yet, each with the one that lists it, if one does."""
         async with self._database.read() as connection:
             found = await self._found(connection, run)
             return await runs.unread(connection, found, most)
@@ -178,7 +178,7 @@ class AppDirectory:
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
     ) -> None:
-        """Write what DingTalk told when it was asked for each of these people."""
+        """Write DingTalk's answers to a request for each of these people."""
         async with self._database.write(self._app) as connection:
             found = await self._found(connection, run)
             for member in met:
@@ -204,7 +204,7 @@ class AppDirectory:
             await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        """Mark as left whoever is gone; final counts. Closing again only tells them."""
+        """Mark people who are gone as left; returns final counts, also when closed again."""
         async with self._database.write(self._app) as connection:
             found = await self._found(connection, run)
             if not found.closed:
@@ -225,7 +225,7 @@ class AppDirectory:
         return await addresses.find(self._database, self._app, kind, values)
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        """Write one user as told by DingTalk, in a run of its own, at once closed, or in an open one."""
+        """Write DingTalk's answer for one user, in an open run or one of its own, closed at once."""
         async with self._database.write(self._app) as connection:
             opened = await self._opened(connection, run, "user", calls)
             left_out = await _put_user(connection, opened, member)
@@ -268,7 +268,7 @@ class AppDirectory:
         """The people that leave with this run, if they are not too many.
 
         Raises:
-            Refused: they are more than the safety share, and nobody confirmed it.
+            Refused: they are more than the safety share, and it was not confirmed.
         """
         gone = await people.gone(connection, run)
         known = await people.count_known_before(connection, run)
@@ -284,7 +284,7 @@ class AppDirectory:
 
 
 async def _put_user(connection: AsyncConnection, run: Run, member: Member) -> set[str]:
-    """Write all that is told of one user: their fields, and where they are.
+    """Write all fields in the answer for one user, and their memberships.
 
     Returns:
         The known fields that no answer had left out before.
@@ -312,7 +312,7 @@ async def _closed(connection: AsyncConnection, run: Run, *, users: int) -> Progr
 
 
 def _refuse_incomplete(progress: Progress) -> None:
-    """Nobody may be marked as left after a walk that has not seen everyone."""
+    """Refuse to mark people as left after a walk that has not seen everyone."""
     if progress.pending or progress.failed:
         raise Refused(
             "run_incomplete",
