@@ -79,7 +79,7 @@ def everything(caller: Caller, key: str, token: str) -> None:
         caller.ask("POST", f"{SEND}?{query}", body)
     caller.ask("POST", f"{SEND}?{query}&{query}", send)
     caller.ask("POST", f"/topapi/v2/user/get?{query}&ACCESS_TOKEN={token}", {"userid": BODY})
-    caller.ask("POST", f"/topapi/{quote(BODY)}?{query}", {"userid": BODY})
+    caller.ask("POST", f"/topapi/{quote('路径')}?{query}", {"userid": BODY})
     caller.ask("POST", f"/topapi/processinstance/create?{query}", {**APPROVAL, "dept_id": BODY})
     caller.ask(
         "POST", "/v1.0/workflow/processInstances", PURCHASE, x_acs_dingtalk_access_token=token
