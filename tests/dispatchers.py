@@ -145,11 +145,10 @@ class DispatcherRun:
         self._wakeups: list[Wakeup] = []
         self._ended: list[Wakeup] = []
 
-    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         """Called by the dispatchers, in a thread."""
-        before = len(self._wakeups)
         self._wakeups += wakeups
-        return len(self._wakeups) - before
+        return []
 
     async def run(self) -> list[str]:
         """A whole run; what is wrong in the end."""

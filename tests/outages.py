@@ -48,10 +48,10 @@ class Wakeups(Publisher):
         self.executors: list[Executor] = []
         self.runs: Counter[str] = Counter()
 
-    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         taken = list(wakeups)
         self._loop.call_soon_threadsafe(self._take, taken)
-        return len(taken)
+        return []
 
     def _take(self, wakeups: Sequence[Wakeup]) -> None:
         for wakeup in wakeups:

@@ -344,10 +344,9 @@ class SimulatedFleet:
         if self.server.redis.get(keys.SCHEDULER) == worker.encode():
             self.server.redis.delete(keys.SCHEDULER)
 
-    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         """As `Publisher`: to the end of the only queue."""
-        number = 0
-        for number, wakeup in enumerate(wakeups, 1):  # noqa: B007 - how many there are
+        for wakeup in wakeups:
             chance = self._random.random()
             if chance < self.lost:
                 continue
@@ -355,7 +354,7 @@ class SimulatedFleet:
                 self.loop.call_later(self._random.uniform(*LATE), self._arrive, wakeup)
             else:
                 self._arrive(wakeup)
-        return number
+        return []
 
     def _arrive(self, wakeup: Wakeup) -> None:
         self._wakeups.append(wakeup)

@@ -67,8 +67,10 @@ def test_it_is_the_message_and_the_event_that_the_publisher_writes(
         redis.delete(QUEUE)
         publisher = Publisher(settings)
         publisher.publish(
-            Wakeup._make([*(getattr(draft, name) for name in Wakeup._fields[:-1]), at])
-            for draft, at in zip(drafts, woken, strict=True)
+            [
+                Wakeup._make([*(getattr(draft, name) for name in Wakeup._fields[:-1]), at])
+                for draft, at in zip(drafts, woken, strict=True)
+            ]
         )
         publisher.close()
         assert published == [read(event(events)) for _ in drafts]
@@ -180,7 +182,7 @@ def test_a_user_who_may_not_write_to_the_queue_has_the_job_accepted(
         redis.acl_deluser("narrow")
     assert "wake-ups not published, the scheduler will" in caplog.text
     assert redis.llen(QUEUE) == 0
-    assert redis.zscore(keys.woken(QUEUE), ref.id)
+    assert redis.zscore(keys.SCHEDULE, ref.id)
 
 
 def test_without_the_lease_none_of_them_is_accepted(redis: Redis) -> None:
