@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 
 from conftest import wait_until_async
 from dingrelay_producers import ApprovalNotFound, AsyncClient, InvalidArgument
-from dingrelay_producers.client.approval_backend import ApprovalReader
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, approval_actions
@@ -149,12 +148,7 @@ async def test_an_approval_that_nobody_follows_is_reported_so(worker: OneWorker)
 async def test_people_decide_over_http(worker: OneWorker) -> None:
     instance = await created(worker, sender="crm")
 
-    class Kept(MemoryBackend):
-        @property
-        def approvals(self) -> ApprovalReader:
-            return SqlApprovals(worker.client.settings)
-
-    kept = Kept()
+    kept = MemoryBackend(approvals=SqlApprovals(worker.client.settings))
     crm = kept.keys.add("crm")
     other = kept.keys.add("other")
     reader = kept.keys.add("reader", "approvals:read", sender="crm")

@@ -423,7 +423,7 @@ async def test_looking_creates_no_database(
     assert list(folder.iterdir()) == []
 
 
-async def _crash(page: object) -> bool:
+async def _crash(page: object, *, awaited: object) -> bool:
     raise ConnectionError
 
 
