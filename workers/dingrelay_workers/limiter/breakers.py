@@ -1,8 +1,8 @@
-"""Circuit breakers of the fleet: an outage of DingTalk's is news for all workers, not for one job.
+"""Circuit breakers of the fleet: an outage of DingTalk's concerns all workers, not one job.
 
 There is one for each API of an app, one for each host, and one for an app that is held because
-DingTalk refuses it as a whole. `lua/breakers.lua` tells what is in them, `lua/acquire.lua` reads them
-on the way of every call, and `lua/sick.lua` and `lua/sane.lua` change them.
+DingTalk refuses it as a whole. `lua/breakers.lua` describes their fields, `lua/acquire.lua` reads
+them on the way of every call, and `lua/sick.lua` and `lua/sane.lua` change them.
 """
 
 from collections.abc import Callable
@@ -112,7 +112,7 @@ class Pace:
 
     @property
     def timeout(self) -> int:
-        """Microseconds after which a call has been answered or is told to be lost."""
+        """Microseconds after which a call has been answered or is reported lost."""
         return round((self.call + self.beat) * MICRO)
 
 
@@ -296,9 +296,9 @@ class Breakers:
             log.info(event, **_log_fields(circuit, name.decode()))
 
     async def forget_other_holds(self, app: str) -> None:
-        """DingTalk takes the app's credentials: what held it under others is over for everybody.
+        """DingTalk accepts the app's credentials: release its holds under others, fleet-wide.
 
-        A worker that still has the others, and is refused, holds it anew.
+        A refusal of a worker that still has the others opens a new hold.
         """
         own, others = keys.hold(app, self._credentials(app)), keys.hold(app, "")
         opened: list[Any] = await self._redis.zrange(keys.BREAKERS, 0, -1)
@@ -314,7 +314,7 @@ class Breakers:
         """Wake jobs that wait for the end of an outage, as far as it is time.
 
         Returns:
-            Seconds until the next time; None if nobody waits.
+            Seconds until the next time; None if no job waits.
         """
         names: list[Any] = await self._redis.hkeys(keys.OUTAGES)
         pauses: list[float] = []

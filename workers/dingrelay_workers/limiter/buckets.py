@@ -28,11 +28,11 @@ SUCCEED = Script.load(_PACKAGE, "clock", "succeed")
 MICRO = 1_000_000
 
 NO_CIRCUIT = tuple(breaker("none", name) for name in ("api", "host", "hold"))
-"""Breakers that nobody opens, for a call that passes none."""
+"""Breakers that are never opened, for a call that passes none."""
 ALL_REPORTED = (1, 0)
 """For calls whose answers are not reported to the buckets."""
 NO_TURNS = Turns("none", "none", "normal")
-"""A lane in which nobody waits, for a call that is never parked."""
+"""A lane that is always empty, for a call that is never parked."""
 USUAL = Pace(beat=1.0, hold=60.0, call=15.0)
 FOR_EVER = 1e9
 """Seconds; for a call that is never parked."""
@@ -80,14 +80,14 @@ class UnreportedAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the buckets say.
+    """The buckets' answer.
 
     Attributes:
         starts: for each of the first waiters, seconds until its call may leave.
         wait: seconds after which to ask again for the first waiter that got no slot.
         probing: the granted call comes out of a pause; how it is answered must be reported.
         paused: a throttling answer has paused one of the buckets.
-        saturated: somebody had to wait, not only for the end of a pause.
+        saturated: a call had to wait, not only for the end of a pause.
         parked: senders that have jobs parked in this lane.
         slot: seconds that one call like the last one considered takes up.
         reason: of the pause, or of the outage.
@@ -263,7 +263,7 @@ async def ask(
     max_wait: float = FOR_EVER,
     turns: Turns = NO_TURNS,
 ) -> Reply:
-    """One round trip to the buckets; `acquire` tells what is asked."""
+    """One round trip to the buckets; see `acquire` for the arguments."""
     call = acquire(
         rules,
         lane,

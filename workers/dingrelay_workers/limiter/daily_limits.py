@@ -1,11 +1,12 @@
 """The daily limits of work notifications, kept before the call (API §2.1).
 
-Over these limits DingTalk answers success and delivers nothing, so nobody would ever know. So what
-a call would bring is reserved before it leaves, and given back where it never left. A reservation
-is no proof: who meets another job's looks at that job (`reservations.lua`). If it has sent, the
-person has the content. If it runs, its call may be leaving, and this job looks again. If it neither
-runs nor has sent, the reservation is taken over: that job asks again before it calls. What was sent
-is kept in a few bytes a person and content, for calls of campaigns as for all others.
+Over these limits DingTalk answers success and delivers nothing, so the loss would go unseen.
+Recipients of a call are therefore reserved before it leaves, and given back where it never left. A
+reservation is no proof: a job that meets another job's checks the state of that job
+(`reservations.lua`). If it has sent, the person has the content. If it runs, its call may be
+leaving, and this job checks again later. If it neither runs nor has sent, the reservation is taken
+over: that job reserves again before it calls. What was sent is kept in a few bytes a person and
+content, for calls of campaigns as for all others.
 """
 
 import asyncio
@@ -78,15 +79,15 @@ class _Day:
 
 
 class DailyLimits:
-    """What each user has had today, shared by the fleet.
+    """Counts what each user has had today, shared by the fleet.
 
-    Every method tells until when (ms of Redis's clock) the call may leave: after that it counts for
-    another day, for which it has to ask anew. The days are DingTalk's: `ahead` says by how many ms its
+    Every method returns until when (ms of Redis's clock) the call may leave: after that it counts
+    for another day and needs a new reservation. The days are DingTalk's: `ahead` is by how many ms its
     clock is ahead of Redis's, as far as that was measured.
     """
 
     def __init__(self, redis: Redis, *, now: Callable[[], datetime] | None = None) -> None:
-        """Nothing is asked of Redis yet.
+        """Sends nothing to Redis yet.
 
         Args:
             redis: where the days are.

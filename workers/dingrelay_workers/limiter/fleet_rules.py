@@ -1,4 +1,4 @@
-"""The rules that the workers keep, published by each, so that whoever looks sees theirs and not his own."""
+"""The rules that the workers keep. Each publishes its own, so that other processes show those."""
 
 import json
 from collections import defaultdict
@@ -31,11 +31,11 @@ class FleetRules:
     """The rules of all workers; where they differ those that most of them keep."""
 
     def __init__(self, of_workers: Mapping[str, Rules], own: Rules) -> None:
-        """Nothing is asked of Redis.
+        """Sends nothing to Redis.
 
         Args:
-            of_workers: worker → what it keeps.
-            own: stand in where no worker tells any.
+            of_workers: worker → its rules.
+            own: stand in where no worker has published any.
         """
         self._of_workers = dict(sorted(of_workers.items()))
         alike: defaultdict[str, list[Rules]] = defaultdict(list)
@@ -48,7 +48,7 @@ class FleetRules:
 
     @property
     def workers(self) -> int:
-        """How many workers tell theirs; 0: these are the settings of whoever looks."""
+        """How many workers have published theirs; 0: these are the settings of this process."""
         return len(self._of_workers)
 
     def of(self, app: str, api: str) -> tuple[Rule, ...]:

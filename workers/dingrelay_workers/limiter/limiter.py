@@ -235,7 +235,7 @@ class Limiter:
                 return 0.0
             case Held():
                 self._suspected.add(circuit)
-                # Whoever makes the call himself may have it refused for what is in it.
+                # A call of the user's own may be refused for its content.
                 sickness = await self.breakers.sick(
                     circuit,
                     "held",
@@ -271,7 +271,7 @@ class Limiter:
             await self.breakers.sick(circuit, "forgone", trial=True)
 
     async def trial(self, app: str, api: str, host: str) -> Grant:
-        """Leave for a call that nobody else makes at the same time, and that waits for no slot.
+        """Permission for a call that no other makes at the same time, and that waits for no slot.
 
         Raises:
             Outage: a breaker before it stands open.
@@ -321,7 +321,7 @@ class Limiter:
         return bool(self._counted(grant)) and self._clock() - grant.left > JITTER
 
     async def over(self, grant: Grant) -> None:
-        """A call has ended: charge anew what may have arrived long after its slot.
+        """A call has ended: charge again what may have arrived long after its slot.
 
         DingTalk counts recipients when a call arrives, at any time before its answer. Charged at
         both ends it is within every window that holds it. Costs a round trip for slow calls only.
@@ -376,7 +376,7 @@ class Limiter:
     def _admits(self, wait_queue: WaitQueue, *, returning: bool) -> bool:
         if returning:
             return len(wait_queue) < self._local_waiters * RETURNING_SHARE
-        # Nobody overtakes the parked, but where nobody waits a slot would go unused.
+        # No call overtakes the parked ones, but with an empty queue a slot would go unused.
         return not wait_queue or (
             not wait_queue.parked and (wait_queue.brief or len(wait_queue) < self._local_waiters)
         )

@@ -79,9 +79,9 @@ class Rule:
 
     @cached_property
     def adaptive(self) -> bool:
-        """Whether the rate may grow until DingTalk says no: one app's calls are told when it does.
+        """Whether the rate may grow until DingTalk refuses: only calls of one app get a refusal.
 
-        Too many recipients are dropped without a word, and too many calls from one address are
+        Recipients beyond the limit are dropped silently, and too many calls from one address are
         answered with a ban of minutes (API §2.1, §6).
         """
         return self.unit == "calls" and self.scope.startswith("app:")
@@ -203,7 +203,7 @@ class Rules:
 
 
 def _check_name(api: str) -> None:
-    """Refuse a rule for an API that nobody calls: the limit that was meant would not be kept.
+    """Refuse a rule for an unknown API: the intended limit would not be kept.
 
     Raises:
         ValueError: names the rule and the nearest API.

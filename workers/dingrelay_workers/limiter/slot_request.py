@@ -4,8 +4,8 @@
 class SlotRequest:
     """A slot for one call, and for so many recipients.
 
-    It may be resized while it waits: each question to the buckets asks for its size of that moment,
-    and the grant tells what was paid for.
+    It may be resized while it waits: each request to the buckets has its size of that moment,
+    and the grant holds the size that was paid for.
 
     Attributes:
         recipients: people that the call reaches; 0 for one that reaches none.

@@ -61,7 +61,7 @@ class Turns(NamedTuple):
 def wake(rules: tuple[Rule, ...], turns: Turns, now: int | None = None) -> Call:
     """Wake parked jobs for the slots that come next.
 
-    Answer: how many calls they make, and 1 if more is to be looked at: jobs that have ended meanwhile.
+    Answer: how many calls they make, and 1 if there is more to read: jobs that have ended since.
     """
     arguments: list[Value] = ["" if now is None else now, turns.lane, turns.name]
     arguments += (turns.parked(""), keys.BUCKET_TTL_MS, int(turns.api == MESSAGE_SEND.rule))

@@ -57,18 +57,18 @@ class Waiter:
     """One call that wants to leave.
 
     Attributes:
-        request: what it asks for; its size is read for each question to the buckets.
+        request: what it needs; its size is read for each request to the buckets.
         deadline: the time at which it is parked instead.
         future: its slot: whether it is a probe; None for no slot within its time.
-        sender: who asks.
+        sender: of the job.
         woken: its job, if that was parked and woken for this call.
         turn: its place in the order: each waiter of a sender comes one turn after the last one.
         charged: the costs of its slot.
         probing: its slot is a probe.
-        reply: what the buckets said when they gave it its slot.
+        reply: of the buckets that gave it its slot.
         starts: the time of its slot.
-        timer: tells when its slot comes; None once it has.
-        trial: its slot is a probe of a breaker, and nobody else has heard of it yet.
+        timer: fires at its slot; None once it has.
+        trial: its slot is a probe of a breaker, and not handed over yet.
         unconfirmed: its slot is so far away that a penalty may come in between.
         waited: no slot was free when it was asked for.
     """
@@ -140,9 +140,9 @@ class WaitQueue:
         unreported: UnreportedAnswers | None = None,
         forgone: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
-        """Nothing is asked yet.
+        """Sends nothing yet.
 
-        `turns` is the lane in which the senders take turns; `forgone` tells the fleet of a
+        `turns` is the lane in which the senders take turns; `forgone` reports to the fleet a
         probe of a breaker that does not leave.
         """
         self.rules = rules
@@ -196,7 +196,7 @@ class WaitQueue:
         Args:
             request: what the call asks for.
             waited: seconds that the job waited before it came here.
-            sender: who asks.
+            sender: of the job.
             woken: the job, if it was parked and woken for this call.
 
         Raises:
@@ -214,7 +214,7 @@ class WaitQueue:
         try:
             if await waiter.future is None:
                 return None
-            waiter.trial = False  # whoever has the slot tells what became of it
+            waiter.trial = False  # the holder of the slot reports the outcome
             return waiter
         finally:
             self._leave(waiter)
@@ -385,9 +385,9 @@ class WaitQueue:
         return last if start < last < start + FAR else start
 
     def _confirm(self) -> None:
-        """No penalty came in between: the slots stand, and those whose time has come are used.
+        """No penalty came in between: the slots stand, and those that are due are used.
 
-        A timer may have told so a little before the clock does.
+        A timer may fire a little before the clock gets there.
         """
         now = self._clock()
         for waiter in sorted(self._held, key=lambda waiter: waiter.starts):

@@ -108,7 +108,7 @@ for i = 1, rules do
   cursor = cursor + 5
 end
 
--- Calls that nobody answers: before the first of them times out, hundreds would have left. So with
+-- Unanswered calls: before the first of them times out, hundreds would have left. So with
 -- some unanswered for longer than answers take, the next wait, each as long as all before it. A
 -- DingTalk that is merely slow is soon known to be; one answer ends it.
 local first = buckets[1]
@@ -154,7 +154,7 @@ for _ = 1, waiters do
       if missing > 0 or cost > bucket.balance then bucket.busy, saturated = true, 1 end
     end
   end
-  -- Who would wait longer is parked meanwhile, and asks again when the slot is near.
+  -- A call that would wait longer is parked, and asks again when the slot is near.
   if wait == 0 and start > max_wait and not reserves and lane ~= 'urgent' then wait = start end
   if wait > 0 then break end
   local weight = UNLIMITED

@@ -12,5 +12,5 @@ if follow_clock(bucket, field[2], now) then field = redis.call('HMGET', bucket, 
 local elapsed = math.max(0, now - (tonumber(field[2]) or now))
 local balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000)
 redis.call('HSET', bucket, 'balance', balance - tokens, 'at', now)
--- Whoever took a slot of it has renewed that of an older one.
+-- The call that took a slot of it has renewed that of an older one.
 if not field[2] then redis.call('PEXPIRE', bucket, ttl, 'NX') end

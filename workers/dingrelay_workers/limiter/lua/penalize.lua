@@ -13,11 +13,11 @@
 -- Calls leave evenly but arrive unevenly. At a rate just below the limit now and then one arrives
 -- too many in a second: a stray throttle. It costs that call a second and says little; a pause of 1
 -- s would cost twenty. How many stray throttles are to be expected depends on how DingTalk counts,
--- which it doesn't tell. By calendar seconds or with a bucket they are rare even close to the
+-- which is not documented. By calendar seconds or with a bucket they are rare even close to the
 -- limit. Over the last second, whichever that is, they are frequent as soon as the rate is beyond
 -- limit / (window + spread), and none happens below. So: up to the first kind's number, stray
 -- throttles are borne; beyond it the rate steps down to where there are none, and tries again much
--- later. Refusals in a row mean neither: the limit fell, or somebody else uses it. Then all pause.
+-- later. Refusals in a row mean neither: the limit fell, or other software uses it. Then all pause.
 
 local AT_ONCE = 1000000      -- us within which throttles count as one: they were in flight together
 local REPEATED = 10000000    -- us after a pause within which the next throttle doubles it
@@ -32,7 +32,7 @@ local FADE = 0.007           -- of the drift score, a call and slot of slack
 local DRIFT_THRESHOLD, DRIFT_THRESHOLD_SLACK = 0.3, 2.0  -- borne, and more a slot of slack
 
 local FEW = 20               -- calls that show nothing yet, however low the limit
-local ROUNDED = 1000000      -- us by which the end of a limit that an answer tells may be too late
+local ROUNDED = 1000000      -- us by which the end of a limit in an answer may be too late
 local COOL = 0.15            -- of a refusal, a call: three of five calls are refusals in a row
 local BURST_THRESHOLD = 2.3
 local STEP, FAR_STEP = 0.985, 0.95  -- steps down where there should be no stray throttles,

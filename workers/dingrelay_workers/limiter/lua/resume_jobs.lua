@@ -5,9 +5,9 @@
 --       2 name of the place, 3 most jobs to wake
 --       4 beat (us), 5 us between two tries of a held app, 6 us to wait for a probe's answer
 --
--- Answers how many were woken, and the time after which to look again (us); -1: nobody waits.
+-- Answers how many were woken, and the time after which to look again (us); -1: no job waits.
 
-local LOOKED_AT = 500  -- jobs at a time, many of which may have ended meanwhile: a few milliseconds
+local LOOKED_AT = 500  -- jobs at a time, many of which may have ended since: a few milliseconds
 
 local here, places, of_api, of_host, of_app = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
@@ -45,7 +45,7 @@ if #open == 0 then
   return {woken, math.floor(beat / (woken == 0 and 100 or 4))}
 end
 
--- Whoever was woken for a probe has this long to come; then another one is.
+-- A job woken for a probe has this long to come; then another one is.
 local first = open[1]
 local coming = 2 * beat
 if wait == 0 and (us - first.called > coming or first.called > us) then

@@ -46,7 +46,7 @@ local function again(breaker, gap)
   redis.call('PEXPIRE', breaker.key, kept)
 end
 
--- How many APIs there are in a field by now, of up to `most` that are told apart.
+-- How many APIs there are in a field by now, of up to `most` that are counted apart.
 local function distinct(key, field, most)
   local known = redis.call('HGET', key, field) or ' '
   local _, count = string.gsub(known, '[^ ]+', '')
