@@ -1,1 +1,1 @@
-"""The job record: its keys, its states, and the scripts of whoever asks."""
+"""The job record: its keys, its states, and the scripts that producers run."""

@@ -88,7 +88,7 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
 
     Args:
         address: where Redis is.
-        single: it uses one connection, and whoever uses it hears when that breaks.
+        single: it uses one connection, and errors of that reach the caller.
         options: further ones of each connection, as redis-py names them.
     """
     arguments = {**options, **_arguments(address)}
@@ -165,5 +165,5 @@ def _server(address: RedisAddress) -> Mapping[str, Any]:
 
 
 def _arguments(address: RedisAddress) -> dict[str, Any]:
-    # A socket file has nothing to keep alive, and redis-py refuses to be told so.
+    # Unix sockets have no keepalive, and redis-py refuses the option for them.
     return address.server if address.path else {"socket_keepalive": True, **address.server}

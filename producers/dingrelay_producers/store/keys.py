@@ -6,9 +6,9 @@ JOB_MARGIN_MS = 30 * 86_400_000
 """An open job's record and its place outlive the time at which it is due by this much: for so long
 no worker need run at all. While one does, it prolongs them."""
 TOMBSTONE_TTL_MS = 7 * 86_400_000
-"""A broker brings back an unacknowledged message an hour after a worker has come up again, to wait
-in its queue anew: for so long, together, no worker need run and a queue may be. As long as an ended
-record lives by default, so that only what is discarded, or kept more briefly, costs memory."""
+"""A broker redelivers an unacknowledged message an hour after a worker has started again, and it then
+waits in its queue again: this covers the downtime and the queue together. As long as an ended record
+lives by default, so that only what is discarded, or kept more briefly, costs memory."""
 PRESENCE_TTL_MS = 3_600_000
 """Workers renew it every second or so."""
 RECENT_JOBS = 10_000
@@ -19,34 +19,34 @@ UNPUBLISHED_TTL_MS = 3_600_000
 PROGRESS_TTL_MS = 86_400_000
 """What is known of a queue's progress is of no use a day later."""
 PROGRESS_SLOTS = 8
-"""Slots of a queue's progress: six are a grace, so the one that is written anew is older."""
+"""Slots of a queue's progress: six are a grace, so the one that is overwritten is older."""
 BUCKET_TTL_MS = 3_600_000
-"""A bucket that nobody asked for an hour is full again and starts with the configured rate."""
+"""A bucket that is unused for an hour is full again and starts with the configured rate."""
 REVOKED_TTL_MS = 86_400_000
 """A day for the message of a bare client to reach a worker."""
 BREAKER_TTL_MS = 7 * 86_400_000
-"""An open breaker that nobody probes for so long closes: whoever comes then finds out anew."""
+"""An open breaker that is not probed for so long closes; the next call probes again."""
 SICK_TTL_MS = 600_000
 """Sick answers that are further apart are not in a row."""
 OUTAGE_TTL_MS = 8 * 86_400_000
-"""Who has waited longer is woken all the same, by the schedule."""
+"""Jobs that have waited longer are woken all the same, by the schedule."""
 WAITING_TTL_MS = 86_400_000
-"""Who has waited longer is carried all the same, by its own wake-up."""
+"""Jobs that have waited longer run all the same, by their own wake-ups."""
 QUOTA_TTL_MS = 40 * 86_400_000
 """A month and some days."""
 DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
 CAMPAIGNS_TTL_MS = 3_600_000
-"""The dispatcher renews it; where it is lost, the database is asked a few seconds later."""
+"""The dispatcher renews it; where it is lost, the database is queried a few seconds later."""
 FORM_SCHEMA_TTL_MS = 600_000
-"""A template is edited now and then; a form that contradicts it has it read anew before."""
+"""A template is edited now and then; a form that contradicts it has it read again sooner."""
 FORM_SCHEMA_READER_TTL_MS = 20_000
 """Longer than a call takes."""
 GATEWAY_PROBE_TTL_MS = 10_000
 DOOR_TOKEN_TTL_MS = 7_200_000
 """As long as a token of DingTalk's (API §1)."""
 DOOR_REQUEST_TTL_MS = 600_000
-"""For so long a program that was not answered may ask again."""
+"""For so long a program that got no answer may repeat its request."""
 DOOR_TASK_TTL_MS = 7 * 86_400_000
 """As long as the record of the job that it stands for."""
 ROBOT_TTL_MS = 7 * 86_400_000
@@ -54,36 +54,36 @@ ROBOT_TTL_MS = 7 * 86_400_000
 ROBOT_UNKNOWN_TTL_MS = 600_000
 """A robot may be made after its first message, though few are."""
 UPLOAD_TTL_MS = 900_000
-"""A file takes up to 20 MB: its program is told within seconds, and asks again for ten minutes."""
+"""A file takes up to 20 MB: its program gets an answer within seconds, and may repeat for ten minutes."""
 MEDIA_TTL_MS = 30 * 86_400_000
 """How long an uploaded file is not uploaded again. No expiry of DingTalk's ids is stated (API §11.5), so this
 bounds what a wrong guess of that costs."""
 ROBOT_POSTS_TTL_MS = 60_000
 """The window of a robot's limit (API §2.8)."""
 ENDINGS_TTL_MS = 7 * 86_400_000
-"""As long as an ended record lives by default: what it tells of is gone then."""
+"""As long as an ended record lives by default: the job's record is gone then."""
 MOST_ENDINGS = 200_000
-"""Ends that are told to readers which are away: about 25 MB, and an hour of 55 jobs a second."""
+"""Ends that are kept for readers which are away: about 25 MB, and an hour of 55 jobs a second."""
 WEBHOOKS_TTL_MS = 3_600_000
-"""The leader renews it; where it is lost, the database is asked a few seconds later."""
+"""The leader renews it; where it is lost, the database is queried a few seconds later."""
 HISTORY_TTL_MS = 3_600_000
 """As WEBHOOKS_TTL_MS."""
 SYNCS_TTL_MS = 3_600_000
 """As WEBHOOKS_TTL_MS."""
 SYNC_MARGIN_MS = 86_400_000
-"""Whoever has not seen the latest sync for a period and so long has the next one at once."""
+"""After a period plus this without a known sync, the next one is due at once."""
 MEMBER_COUNT_TTL_MS = 3_600_000
 CELL_TTL_MS = 60_000
-"""How long an app, and a Redis, is a cell's whose workers say so no more: workers that stand still for as
-long have lost their jobs by then."""
+"""How long an app, and a Redis, stays a cell's without renewal by its workers: workers that stand still for
+as long have lost their jobs by then."""
 RULES_TTL_MS = 60_000
-"""How long a worker's rules are shown that does not tell them any more."""
+"""How long a worker's rules are shown without renewal."""
 SYNCED_TTL_MS = 30 * 86_400_000
 VISIBLE_RANGE_TTL_MS = 86_400_000
-"""Nobody is left out for it without a look at a newer one; whoever was taken out of the range meanwhile
-is sent to as before, and DingTalk drops that."""
+"""Users are left out only after a newer range was read; users removed from the range since are
+sent to as before, and DingTalk drops that."""
 MEMBER_COUNTS = 5_000
-"""Departments of an app whose sizes are kept; those of more are asked for each time."""
+"""Departments of an app whose sizes are kept; further ones are queried each time."""
 
 SCHEDULE = PREFIX + "schedule"
 """Sorted set: waiting job → when it is due (ms). TTL: that of the record that lives longest."""
@@ -239,7 +239,7 @@ def parked(lane: str, sender: str) -> str:
 
 
 def waiting(app: str, content: str) -> str:
-    """Sorted set: jobs that one call could carry and nobody runs → their creation (ms).
+    """Sorted set: jobs that one call could carry and that do not run → their creation (ms).
 
     `content` is the digest that they share. TTL: WAITING_TTL_MS.
     """
@@ -335,11 +335,11 @@ def approval_owner(instance_id: str) -> str:
 
 
 APPROVAL_MISSED_TTL_MS = 600_000
-"""How long DingTalk may take to answer the creation of an approval of which it has told an event."""
+"""How long DingTalk may take to answer the creation of an approval after it sent an event of it."""
 
 
 def approval_missed(app: str, instance_id: str) -> str:
-    """String: an event told of this approval before it was known that somebody follows it."""
+    """String: an event named this approval before it was known to be followed."""
     return f"{PREFIX}approval-missed:{app}:{instance_id}"
 
 

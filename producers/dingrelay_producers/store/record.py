@@ -1,4 +1,4 @@
-"""The job record: how a job is written down, and the scripts of whoever asks for it.
+"""The job record: its fields, and the scripts that producers run.
 
 The record is the truth; the Celery message is a wake-up. `enqueue` writes the record and puts the
 id where the scheduler finds it in one script, so once it has returned the job is accepted, even if
@@ -60,9 +60,9 @@ _CONSTANTS: dict[str, str | int] = {
     "FORMAT": RECORD_FORMAT,
     "KINDS": f" {' '.join(KINDS)} ",
 }
-"""What the transitions know by name: keys, one as a pattern, and how long they live (ms); and the kind of job and
-its step that DingTalk carries out twice when it is asked twice; and the kind whose end is told to nobody:
-the campaigns' dispatcher, which made it, looks for it; and what of records this release knows."""
+"""Constants of the transitions: keys, one as a pattern, and how long they live (ms); the kind of job and
+its step that DingTalk carries out twice when called twice; the kind whose end is not published, since
+the campaigns' dispatcher, which made it, polls for it; and the record format and kinds of this release."""
 
 
 def transition(
@@ -127,9 +127,9 @@ class Draft(NamedTuple):
     recipients: int = 0
     """How many recipients it adds to such a call."""
     sender: str = ""
-    """Who asks."""
+    """The sender."""
     trace: str = ""
-    """That it belongs to (`tracing.trace_context`), where that is not the one of whoever enqueues it."""
+    """The trace that it belongs to (`tracing.trace_context`), where that is not its enqueuer's."""
     named: bool = True
     """Its id follows from what it is called, so that it may be enqueued again after it was discarded."""
 
@@ -149,7 +149,7 @@ class Wakeup(NamedTuple):
     lane: str
     summary: str
     at: int
-    """When it was decided on, in milliseconds of Redis's clock; tells lost wake-ups."""
+    """When it was decided on, in milliseconds of Redis's clock; shows which wake-ups are lost."""
 
 
 Envelope = tuple[str, str, str, str]
@@ -173,12 +173,12 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(payload: str) -> str:
-    """What tells two payloads apart."""
+    """The digest by which payloads are compared."""
     return hashlib.sha256(payload.encode()).hexdigest()[:32]
 
 
 def asked_digest(job: Any, payload: str | None = None) -> str:
-    """What tells two requests of one key apart: who asks may be called by another name the next time.
+    """The digest by which requests with one key are compared, without the sender: its name may change.
 
     `payload` is the job as canonical JSON, where that is known.
     """
@@ -237,7 +237,7 @@ def milliseconds(moment: datetime | None) -> int | None:
 
 
 def longest_life_ms(settings: Settings) -> int:
-    """How long the record of a job can live that nobody touches, in ms."""
+    """How long an untouched job record can live, in ms."""
     return int(max(settings.record_ttl, settings.dead_ttl) * 1000) + keys.JOB_MARGIN_MS
 
 
@@ -394,9 +394,9 @@ def requeue(job_id: str) -> Call:
 
 
 def discard(job_id: str, *, ended: bool = False) -> Call:
-    """Forget a dead or unknown job for good. Answers 1 if it was there.
+    """Delete a dead or unknown job for good. Answers 1 if it was there.
 
-    No message makes it again, however late it comes; whoever asks for it by its key once more does.
+    No message makes it again, however late it comes; enqueueing it by its key does.
 
     `ended` forgets one that has ended in whatever way and was not made by a bare message.
     """
@@ -404,7 +404,7 @@ def discard(job_id: str, *, ended: bool = False) -> Call:
 
 
 def read(job_id: str) -> Call:
-    """The record without what it asks for, which may be large; `fields` reads the answer."""
+    """The record without its payload, which may be large; `fields` reads the answer."""
     return _READ.call([keys.job(job_id)])
 
 

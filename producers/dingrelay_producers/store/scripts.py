@@ -25,7 +25,7 @@ Value = str | bytes | int | float
 
 _PACKAGE = "dingrelay_producers.store"
 CALLS_TOGETHER = 16
-"""Calls that one run of a script carries at most: Redis does nothing else meanwhile, for half a millisecond."""
+"""Calls that one run of a script carries at most: it blocks Redis for half a millisecond."""
 VALUES_TOGETHER = 500
 """Keys and arguments that these have at most, for the same reason; a call of more goes alone."""
 
@@ -135,21 +135,21 @@ class _Pending:
             answers: list[Any]
             try:
                 answers = await self._round_trip([call for call, _ in calls])
-            except Exception as error:  # noqa: BLE001 - each of them must hear of it
+            except Exception as error:  # noqa: BLE001 - every caller must get it
                 answers = [error] * len(calls)
             for (_, future), answer in zip(calls, answers, strict=True):
-                if future.done():  # whoever asked was cancelled
+                if future.done():  # its caller was cancelled
                     continue
                 if isinstance(answer, Exception):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
-            # Whoever has an answer goes on first, so that what it asks next leaves with the rest.
+            # Let the callers run first, so that their next calls join the next round trip.
             await sleep(0)
 
     async def _round_trip(self, calls: Sequence[Call]) -> list[Any]:
         redis = self._redis()
-        assert redis is not None, "whoever asked holds it"
+        assert redis is not None, "callers hold a reference"
         return await run_many_async(redis, calls)
 
 
@@ -295,7 +295,7 @@ def _round_trip(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     try:
         answers: list[Any] = connection.retry.call_with_retry(exchange, give_up)
     except BaseException:
-        # Answers that come now are nobody's.
+        # Answers that still arrive belong to no call.
         connection.disconnect()
         raise
     finally:

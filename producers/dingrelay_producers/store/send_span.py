@@ -12,7 +12,7 @@ from dingrelay_tasks.names import TASK_PREFIX
 def sending(
     drafts: Collection[Draft], *, parent: str | None = None, links: Sequence[str] = ()
 ) -> AbstractContextManager[Span]:
-    """Around the acceptance of jobs: what `record.enqueue` is asked for meanwhile belongs to it.
+    """Around the acceptance of jobs: calls of `record.enqueue` inside belong to the span.
 
     Args:
         drafts: the jobs.

@@ -1,4 +1,4 @@
-"""What a job's record tells, as people and programs read it."""
+"""The status in a job's record, as people and programs read it."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ class JobStatus(BaseModel, frozen=True):
     app: str
     lane: str
     sender: str = Field(default="", exclude_if=lambda name: not name)
-    """Who asked for it; empty if nobody said."""
+    """Its sender; empty if unnamed."""
     state: State
     attempts: int = 0
     """Attempts made; waiting for a limit costs none."""
@@ -95,7 +95,7 @@ class JobStatus(BaseModel, frozen=True):
     resolved: Resolved | None = Field(
         default=None, exclude_if=lambda resolution: resolution is None
     )
-    """What a person said of it, if somebody did."""
+    """How a person resolved it, if one did."""
 
     @classmethod
     def from_record(cls, job_id: str, record: Mapping[bytes, bytes]) -> Self:
@@ -149,7 +149,7 @@ class _Fields:
 
     def __init__(self, job_id: str, record: Mapping[bytes, bytes]) -> None:
         self.job_id = job_id
-        # What is no UTF-8 is told where the field is read, if it matters there.
+        # Invalid UTF-8 is reported where the field is read, if it matters there.
         self._text = {
             name.decode(errors="replace"): value.decode(errors="replace")
             for name, value in record.items()

@@ -1,9 +1,9 @@
--- What every script knows of a job that was asked to be cancelled. It is put before those that name
--- it, after those of reservations and endings.
+-- Ends jobs whose cancellation was requested. It is put before the scripts that name it, after those of
+-- reservations and endings.
 --
 -- A job that would wait ends. It is cancelled if nothing can have come of it; with a call whose
--- answer was lost it is unknown, with the error `lost`: somebody may have got the message, the
--- approval may exist. Without `lost` it is cancelled: whoever withdrew it carries it on.
+-- answer was lost it is unknown, with the error `lost`: the message may have been delivered, the
+-- approval may exist. Without `lost` it is cancelled: the campaign that withdrew it continues it.
 local function end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)
   local open = lost ~= '' and redis.call('HEXISTS', record, 'intent') == 1
   local state = open and 'unknown' or 'cancelled'

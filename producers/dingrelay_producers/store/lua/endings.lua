@@ -3,7 +3,7 @@
 -- without being written, or written without being passed on.
 --
 -- An entry holds id, kind, app, sender, state, and `at`, when it ended (ms). The stream is bounded: a
--- reader that is away for too long is told how many entries it has missed.
+-- reader that is away for too long gets the number of entries that it has missed.
 local ends_told = false
 
 local function tell_end(id, state, kind, app, sender)

@@ -98,7 +98,7 @@ if left < recent_ttl - TRIMMED or left > recent_ttl then
   redis.call('PEXPIRE', recent, recent_ttl)
 end
 -- After the first write, which a full Redis refuses: once a script has written it takes the rest.
--- Whoever asks for a job by its key once more, after it was discarded, means it.
+-- A discarded job that is enqueued by its key again is wanted again.
 if tombstones[1] then redis.call('DEL', unpack(tombstones)) end
 
 for queue, queued in pairs(woken) do

@@ -35,7 +35,7 @@ local function newer(record)
 end
 
 -- Which history of the data this is: another one after a failover or a restart, which may have lost
--- the last second. Empty where nobody may ask.
+-- the last second. Empty where INFO is not permitted.
 local function history()
   local info = redis.pcall('INFO', 'replication')
   return type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
@@ -110,8 +110,8 @@ local function take_out(id, queue)
 end
 
 -- A job is over, and its record goes after `ttl` (ms). The message of a client without our package is
--- the job: a broker that brings it once more must not have it done once more. The record tells so
--- while it is there, and a tombstone only where it goes sooner than a broker may do that.
+-- the job: a redelivery by the broker must not run it again. The record prevents that while it exists;
+-- a tombstone does where the record goes before the last possible redelivery.
 local function bury(id, bare, ttl)
   if bare and tonumber(ttl) < TOMBSTONE_TTL then
     redis.call('SET', TOMBSTONE .. id, '', 'PX', TOMBSTONE_TTL)

@@ -1,5 +1,4 @@
--- A record without what it asks for: that may be a megabyte, and whoever looks at the state of a
--- job has no need of it.
+-- A record without its payload, which may be a megabyte: readers of a job's state do not need it.
 -- KEYS: record
 -- Answers names and values in turn; nothing if there is no such job.
 local record = KEYS[1]

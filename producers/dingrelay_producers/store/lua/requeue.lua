@@ -1,6 +1,6 @@
 -- Give an ended job another life. What it did is kept: steps, and a call without an answer. So are
 -- the time before which it must not run, and the one after which it need not, while they are ahead:
--- whoever requeues a job that expired wants it done all the same.
+-- requeueing an expired job means that it is wanted all the same.
 -- KEYS: record, dead
 -- ARGV: id
 -- Answers the state before, newer if this release does not know how to, or nil if there is no such job.

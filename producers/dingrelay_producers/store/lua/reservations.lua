@@ -46,7 +46,7 @@ local function reserved_by(record)
 end
 
 -- Where a reservation of another job stands: `sent`, `runs` (its call may leave at any time), or
--- `free`: nobody sends it now. What may have been sent is free, too: DingTalk drops a second copy.
+-- `free`: no run sends it now. What may have been sent is free, too: DingTalk drops a second copy.
 local function standing(record, user)
   local state, step, _, _, users = reserved_by(record)
   if not state or state == 'done' or not step then return 'sent' end
@@ -88,7 +88,7 @@ local function keep_sent(id, taken, received, users)
   redis.call('HDEL', taken, unpack(held))
 end
 
--- A job leaves its step, or ends: who was called has the content, and who was not is free again. With a call
+-- A job leaves its step, or ends: users that were called have the content, the others are free again. With a call
 -- that may have left, all stays as it is.
 local function give_back(record, id)
   local state, step, taken, received, users = reserved_by(record)
@@ -106,7 +106,7 @@ local function give_back(record, id)
   end
 end
 
--- The record of a job goes whose call may have left: nobody is taken for it any more, and the day counts it.
+-- The record of a job is deleted, and its call may have left: release its users; the day still counts the message.
 local function let_go(record, id)
   local _, step, taken, received, users = reserved_by(record)
   if not step or received == '' then return end
@@ -115,7 +115,7 @@ local function let_go(record, id)
 end
 
 -- A run reserves, and the one before it has reserved something else: for the step after this one, and was
--- killed before its call; or on another day; or for somebody who can't be reached any more.
+-- killed before its call; or on another day; or for a user that is unreachable now.
 local function reserve_instead(record, id, before, reserved)
   if before and before ~= reserved then give_back(record, id) end
 end
