@@ -73,7 +73,7 @@ def checked_flag(given: Any, name: str) -> bool:
 
 
 def checked_users(given: Any, name: str = "users") -> Collection[Any]:
-    """Userids, or departments; each is checked by whoever looks it up.
+    """Userids, or departments; the look-up checks each of them.
 
     Raises:
         InvalidArgument: it is one value and not several, or can be read only once.

@@ -21,7 +21,7 @@ _R = TypeVar("_R")
 
 
 class AsyncClient(InThreads[Client]):
-    """Enqueues jobs and tells what became of them, for asyncio.
+    """Enqueues jobs and reads their status and results, for asyncio.
 
     It has the methods of `Client`, with the same arguments, results and errors; `close` is
     `aclose`.

@@ -37,8 +37,8 @@ class Plan:
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
         without: people to leave out, as `recipients`.
-        without_departments: nobody in or below them.
-        malformed: whether rows that name nobody are refused, and nothing is created, or skipped.
+        without_departments: leave out people in or below them.
+        malformed: whether rows that name no person are refused, and nothing is created, or skipped.
         start_at: not before this moment, which has a zone.
         quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
         rate: recipients a minute at most; None for DingTalk's limits only.
@@ -110,8 +110,8 @@ class CampaignPreview:
         quota_limit: calls of the month; None for no limit.
         quota_share: of the month's calls that this campaign takes; None without a limit.
         fits: whether it gets through before broadcasts have to stop.
-        duplicates: rows that named somebody again.
-        malformed: rows that name nobody and are skipped.
+        duplicates: rows that repeated a person.
+        malformed: rows that name no person and are skipped.
         excluded: people who were named and taken out; 0 for a campaign that is stored.
     """
 
@@ -138,7 +138,7 @@ class CreatedCampaign:
 
     Attributes:
         excluded: people who were named and taken out.
-        skipped: some of the rows that name nobody.
+        skipped: some of the rows that name no person.
     """
 
     id: str
@@ -173,7 +173,7 @@ class CampaignStatus:
     Attributes:
         reason: why it is paused, in one sentence.
         recipients: people, each once.
-        duplicates: rows that named somebody again.
+        duplicates: rows that repeated a person.
         malformed: rows that were skipped.
         planned: calls that it takes.
         ended: those of them that have ended. The counts below belong to these.
@@ -240,7 +240,7 @@ class Backend(Protocol):
         ...
 
     async def delete(self, campaign: str, *, wait: bool) -> None:
-        """Delete one that has ended: nobody sees it any more. `wait` until its rows are gone, too."""
+        """Delete an ended campaign; it is hidden at once. `wait` until its rows are gone, too."""
         ...
 
     async def report(self, campaign: str) -> dict[str, Any]:

@@ -107,14 +107,14 @@ class CampaignRef:
         run(self._backend.resume(self.id))
 
     def cancel(self) -> None:
-        """End it for good: whoever has not been called will not be."""
+        """End it for good: no further calls are made."""
         run(self._backend.cancel(self.id))
 
     def delete(self) -> None:
         """Delete a campaign that has ended, with its people and its report.
 
-        It returns once all rows are gone: seconds, some 15 for a million people with a text each. Nobody
-        sees it meanwhile; what a process leaves that dies is deleted by the workers, or by the same call.
+        Returns once all rows are gone: seconds, some 15 for a million people with a text each. The campaign
+        is hidden at once; if the process dies, the workers delete the rest, or a repeat of the call does.
 
         Raises:
             CampaignConflict: it has not ended, or calls of it are under way.
@@ -139,7 +139,7 @@ class CampaignRef:
         """Take back what was sent in the last 24 hours (API §2.4); how many jobs do so.
 
         Raises:
-            CampaignConflict: it runs, so that more would be sent meanwhile.
+            CampaignConflict: it runs, so that more messages would be sent.
         """
         return self._enqueue(run(self._backend.recall(self.id)))
 

@@ -69,14 +69,14 @@ away says so by its own time-outs."""
 
 
 class Client:
-    """Enqueues jobs and tells what became of them.
+    """Enqueues jobs and reads their status and results.
 
     Safe to share between threads, and to use after a fork: connections are opened on first use,
     in the process that uses them.
 
     Where settings name cells, each job goes to the cell that has its app. A job that is named by its id
-    only is looked for in all cells at the same time, unless its app is given; a reference that `send`
-    returned knows. A cell that is away disturbs no call for the apps of another one.
+    only is looked up in all cells concurrently, unless its app is given; a reference that `send`
+    returned holds its app. A cell that is away affects no call for the apps of another one.
 
     Args:
         settings: where Redis and the broker are, or those of the cells. If not given, those of the environment; where they
@@ -125,7 +125,7 @@ class Client:
             IdempotencyConflict: as `send`; the jobs before it are accepted.
             ServiceUnavailable: as `send`; whole batches before it are accepted.
             CellUnavailable: cells are away. All jobs of the other cells are accepted, and `on_sent` was
-                called for no others; it tells how many.
+                called for no others; it states how many.
         """
         accepted, refused = 0, 0
         away: dict[str, str] = {}
@@ -282,7 +282,7 @@ class Client:
         return merged(pages.available(on_away), lambda each: each.known_since, reverse=True)[:most]
 
     def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
-        """What the record tells.
+        """The status in the record.
 
         Args:
             job_id: the job's.
@@ -544,7 +544,7 @@ class Client:
         """Take a person out of everything that is kept, now or as soon as it is needed no more.
 
         What is under way is carried out first; cancel it before, if it should not be. Jobs that are
-        enqueued later, and whatever DingTalk tells of the person later, are kept as ever.
+        enqueued later, and later data of the person from DingTalk, are kept as ever.
 
         Args:
             user: their userid.

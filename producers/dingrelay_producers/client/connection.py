@@ -32,14 +32,14 @@ from dingrelay_producers.tls_trouble import cause
 TIMEOUT = 5
 """Seconds for a connection or an answer."""
 CELL_TIMEOUT = 1.5
-"""The same where there are other cells, whose jobs may wait for the same thread. Who asks a cell that has
-just gone away waits for so long, and nobody after that (`Breaker`)."""
+"""The same where there are other cells, whose jobs may wait for the same thread. The first calls to a cell
+that has just gone away wait for so long; later ones fail at once (`Breaker`)."""
 
 
 class Connection:
     """Opened on first use, in the process that uses it. Safe to share between threads.
 
-    Every method that asks Redis raises `ServiceUnavailable` if it cannot be reached; of a cell,
+    Every method that calls Redis raises `ServiceUnavailable` if it cannot be reached; of a cell,
     `CellUnavailable`.
     """
 
@@ -126,7 +126,7 @@ class Connection:
         return None if app is None else app.decode(errors="replace")
 
     def status(self, job_id: str) -> JobStatus:
-        """What a record tells.
+        """The status in a record.
 
         Raises:
             JobNotFound: there is none.
@@ -183,7 +183,7 @@ class Connection:
         return job_details.whole_id(self.redis_call, self.history, beginning)
 
     def close(self) -> None:
-        """Close; it is opened anew if it is used again."""
+        """Close; the next use opens it again."""
         if self._open and self._pid == os.getpid():
             redis, publisher = self._open
             redis.close()

@@ -25,8 +25,7 @@ class Group:
     def takes(self, job: MessageSend) -> bool:
         """Add the job's users, if there is room and none of them is there already.
 
-        A user who is named twice is told twice; that the second time is a duplicate, a job of its
-        own says.
+        A user who is named twice needs two jobs: the second one reports the duplicate.
         """
         users = job.users
         if len(users) + len(self._users) > USERS_PER_CALL or not self._users.keys().isdisjoint(
@@ -60,9 +59,9 @@ def grouped(jobs: Iterable[Contract]) -> Iterator[Group]:
 
 
 def _content(job: MessageSend) -> str | None:
-    """What the job shares; None where it has a key or a time, by which it is told from others.
+    """The content that jobs of a group share; None where a key or a time sets the job apart.
 
-    Who it names by addresses is not known yet.
+    The users behind addresses are not known yet.
     """
     if job.idempotency_key or job.send_at or job.expires_at or job.to.addresses:
         return None

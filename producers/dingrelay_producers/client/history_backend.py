@@ -47,7 +47,7 @@ class JobFilter:
         return self.to is not None or self.text is not None
 
     def takes(self, job: JobStatus) -> bool:
-        """Whether a job is one of them, as far as its status tells."""
+        """Whether a job fits, as far as its status shows."""
         return (
             self.state in {None, job.state}
             and self.kind in {None, job.kind}
@@ -122,10 +122,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """How the directory of an app knows somebody.
+    """A person in the directory of an app.
 
     Attributes:
-        left_at: when they left; None for who is there.
+        left_at: when they left; None if they have not.
         departments: the names of their departments.
     """
 

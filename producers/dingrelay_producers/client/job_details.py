@@ -25,7 +25,7 @@ NAMED = 5
 LOOKED_AT = 5_000
 """Ids that Redis compares in one step."""
 MOST_RECIPIENTS = 1_000
-"""People of one job who are told one by one, as in the history."""
+"""People of one job who are listed one by one, as in the history."""
 _BEGINNING = re.compile(r"[0-9A-Za-z_-]+")
 
 
@@ -107,7 +107,7 @@ def recall_of(details: JobDetails) -> MessageRecall:
         {"task_id": call["task_id"], "named": named, "repeated": call.get("repeated", False)}
         for call in made
     ]
-    # Whoever was left out may be in the same call for another message that they had first.
+    # Users that were left out may be in the same call by another job, whose message they got first.
     sent_to = ("accepted", "unverified")
     people = (user for user, outcome in details.recipients.items() if outcome in sent_to)
     fields = {"message": status.id, "calls": sent, "users": sorted(people) if named else []}

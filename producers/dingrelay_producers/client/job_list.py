@@ -24,8 +24,8 @@ Place = tuple[int, str]
 class JobList:
     """Jobs that fit a filter, the latest accepted first.
 
-    Redis has the newest `keys.RECENT_JOBS` jobs, whatever their state. The history has all that
-    ended and were asked for by somebody. A job that has waited since more than that many were accepted
+    Redis has the newest `keys.RECENT_JOBS` jobs, whatever their state. The history has all ended
+    jobs that were requested from outside. A job that has waited since more than that many were accepted
     after it is in neither list until it ends.
 
     Args:

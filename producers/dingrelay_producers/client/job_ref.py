@@ -27,7 +27,7 @@ class JobRef:
         self.threads = client.threads
 
     def status(self) -> JobStatus:
-        """What the record tells; see `Client.status`."""
+        """The status in the record; see `Client.status`."""
         return self._client.status(self.id, app=self.app)
 
     def wait(self, timeout: float = 60) -> JobStatus:

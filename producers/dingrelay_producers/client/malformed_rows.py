@@ -1,4 +1,4 @@
-"""Rows of a list of people that name nobody, with their lines."""
+"""Rows of a list of people that name no person, with their lines."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from dingrelay_tasks.contract import ContractError
 
 
 class Malformed(NamedTuple):
-    """A row that names nobody, and why.
+    """A row that names no person, and why.
 
     Attributes:
         line: of the file, from 1, or the row's number in an iterable; 0 where it has none.
@@ -21,7 +21,7 @@ class Malformed(NamedTuple):
 
 
 class MalformedRecipients(ContractError):
-    """Rows name nobody, so nothing is done.
+    """Rows name no person, so nothing is done.
 
     Attributes:
         count: how many there are.

@@ -113,7 +113,7 @@ def app_in(settings: Settings) -> str:
 
 
 def new_tombstone() -> str:
-    """What will stand where a userid stood: at random, so that it leads back to nobody.
+    """The replacement of an erased userid: random, so that it identifies no person.
 
     It could itself be a userid or a sender, so it fits wherever one does.
     """
@@ -121,7 +121,7 @@ def new_tombstone() -> str:
 
 
 class Asked(Document):
-    """Whose data is asked for: a person, of one app only or of all."""
+    """A request for a person's data, of one app or of all."""
 
     user: UserId
     app: AppName | None = None
