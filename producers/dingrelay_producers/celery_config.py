@@ -1,4 +1,4 @@
-"""Celery's settings, the same for whoever publishes and whoever consumes."""
+"""Celery's settings, the same for publishers and consumers."""
 
 import ssl
 from typing import Any
@@ -44,7 +44,7 @@ def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dic
         # configuration publishes to the same one.
         "task_queues": [_queue(settings, name) for name in QUEUES],
         "task_default_queue": "dingrelay.normal",
-        # JSON only: a pickle from whoever can write to the broker would run code.
+        # JSON only: with pickle, write access to the broker would run code.
         "task_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
@@ -92,7 +92,7 @@ def _transport_options(settings: Settings, timeout: float) -> dict[str, Any]:
         "queue_order_strategy": "priority",
     }
     if address.master:
-        # Loaded by nobody else: it brings kombu's transport along.
+        # Loaded only here: it imports kombu's transport.
         from dingrelay_producers import sentinel_transport  # noqa: PLC0415
 
         sentinel_transport.install()

@@ -57,7 +57,7 @@ class _Channel(virtual.Channel):
         self.published: list[tuple[str, Any]] = []
 
     def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
-        """Nobody reads from here."""
+        """Not needed: nothing is read from here."""
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         self.put.append(message)
@@ -74,7 +74,7 @@ class _Transport(virtual.Transport):
 
 
 class _Texts(NamedTuple):
-    """The messages of one kind, with places to fill in by ``%``; empty where no event is told."""
+    """The messages of one kind, with places to fill in by ``%``; empty where no event is published."""
 
     before: str
     after: str
@@ -89,8 +89,8 @@ class Envelope(NamedTuple):
     Attributes:
         before: the message as a worker reads it, up to the time at which it was decided on.
         after: what follows that.
-        channel: that tells of it; empty for none.
-        event: what is told there.
+        channel: of the Celery event for it; empty for none.
+        event: what is published there.
     """
 
     before: str
@@ -150,7 +150,7 @@ class Envelopes:
 
 
 def _slim(message: dict[str, Any]) -> dict[str, Any]:
-    """A message without what a worker assumes anyway, or nobody reads.
+    """A message without defaults and without fields that are not read.
 
     Empty headers and an empty rest of the body mean what is absent. The id stands four times in what Celery
     writes. Base64 is for bodies that are no text.
@@ -188,8 +188,8 @@ def _text(value: Any) -> str:
 
 
 def _tag() -> str:
-    """What tells a message from all that wait: no secret, and a system call would take ten times as long.
+    """A tag that is unique among waiting messages: no secret, and a system call would take ten times as long.
 
-    Python seeds its generator anew after a fork.
+    Python reseeds its generator after a fork.
     """
     return f"{random.getrandbits(64):016x}"

@@ -1,6 +1,6 @@
-"""The language of whoever reads: English, or Chinese from the catalogue ``locale``.
+"""The reader's language: English, or Chinese from the catalogue ``locale``.
 
-Logs, records, JSON and what the client raises are English whoever reads them, so that programs can
+Logs, records, JSON and what the client raises are always English, so that programs can
 compare them. Only what is about to be shown to a person is said in their language: a command says its own
 words by `tr`; a sentence that comes from elsewhere, as an error, a hint in a record or a campaign's reason
 does, is said again by `translated`, which finds the template that it was made from.
@@ -37,8 +37,8 @@ _LENGTH = re.compile(r"\d+ (?:d|h|min|s)(?: \d+ (?:h|min|s))?")
 """A length of time, as `cli.output.length` writes it."""
 
 _DEEPEST = 4
-"""How many sentences a sentence may hold in each other. None of ours needs more, and a text that somebody
-wrote so that it does costs no more."""
+"""How many sentences a sentence may hold in each other. None of ours needs more, and a hostile text
+costs no more."""
 _LONGEST = 4_000
 """Characters of a sentence that is looked up; what is longer is no sentence of ours."""
 
@@ -176,8 +176,8 @@ def _again(sentence: str, language: str, depth: int) -> str | None:
 def _values(template: _Template, sentence: str) -> Mapping[str, str] | None:
     """What was put into a template so that it became the sentence; None if it was another one.
 
-    Each value is the shortest that will do, found from the left in one pass: a text that somebody made
-    for it costs no more time than another.
+    Each value is the shortest that will do, found from the left in one pass: a hostile
+    text costs no more time than another.
     """
     first, *between, last = template.literals
     if not sentence.startswith(first) or not sentence.endswith(last):

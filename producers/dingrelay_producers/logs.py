@@ -1,4 +1,4 @@
-"""The lines of the gateway and of the stream: JSON or coloured text, without what somebody sent."""
+"""The lines of the gateway and of the stream: JSON or coloured text, without callers' data."""
 
 import asyncio
 import json
@@ -69,13 +69,13 @@ def places(error: BaseException) -> list[str]:
 def _without_values(_: Any, __: str, event: EventDict) -> EventDict:
     """A library's line without what an exception holds.
 
-    Its text, and the variables of a traceback, may be what somebody sent, or a secret.
+    Its text, and the variables of a traceback, may hold callers' data or a secret.
     """
     raised = event.pop("exc_info", None)
     error = raised[1] if isinstance(raised, tuple) and raised else raised
     if isinstance(error, BaseException):
         event.update(error=type(error).__name__, at=places(error))
-    # asyncio tells of the exception once more, in the lines behind the first.
+    # asyncio repeats the exception in the lines behind the first.
     event["event"] = str(event["event"]).partition("\n")[0]
     return event
 

@@ -35,7 +35,7 @@ def serve(port: int, registry: CollectorRegistry = REGISTRY) -> Callable[[], Non
     served as soon as the port is free.
 
     Returns:
-        What ends it, for whoever has other metrics afterwards.
+        A function that ends it, so that other metrics can be served afterwards.
     """
     serving = _Serving(port, registry)
     if port:

@@ -34,14 +34,14 @@ BATCH = 500
 """Messages that travel to the broker in one round trip."""
 
 ONE_MORE_TRY = {"max_retries": 1, "interval_start": 0}
-"""Enough to replace a connection that broke while nobody used it."""
+"""Enough to replace a connection that broke while idle."""
 
 ONCE: Any = {"timeout": PRODUCER_TIMEOUT, "retry": False}
 """How Celery publishes. Its own retry opens a connection without a time-out, on which a RabbitMQ with an alarm is
 waited for as long as the alarm lasts."""
 
 AWAY_PAUSE = 5.0
-"""Seconds for which a broker that failed is not asked again: each try may cost its time-out."""
+"""Seconds for which a failed broker is not tried again: each try may cost its time-out."""
 
 log = logging.getLogger("dingrelay")
 
@@ -153,7 +153,7 @@ class Publisher:
         except BrokerSilent:
             raise
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
-            # A connection that broke while nobody used it. Whoever is woken twice runs once.
+            # A connection that broke while idle. A job that is woken twice runs once.
             log.debug("published once more: %s", type(error).__name__)
             self._confirmed_once(publish)
 
@@ -169,7 +169,7 @@ class Publisher:
                     publish(producer)
                     confirms.wait(PRODUCER_TIMEOUT)
             except Exception:
-                # On it something may be half written, and answers may come that nobody waits for.
+                # It may hold a half-written message, and stale answers may still arrive on it.
                 connection.collect()
                 raise
 
@@ -197,12 +197,12 @@ class Publisher:
         """
         message: dict[str, Any] = {
             "kwargs": arguments,
-            # Celery would remember a queue that it is given by name, and a worker which was not told
-            # what to consume might take this one's messages, too.
+            # Celery would remember a queue that is given by name, and a worker without a list of
+            # queues might consume this one, too.
             "queue": Queue(queue, Exchange(queue), routing_key=queue),
             "task_id": task_id,
             "headers": dict(headers),
-            # Events and inspections show these, and not what is told.
+            # Events and inspections show these, and not the content of the notice.
             "argsrepr": "()",
             "kwargsrepr": "{webhook}",
         }

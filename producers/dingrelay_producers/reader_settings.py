@@ -12,7 +12,7 @@ from pathlib import Path
 def asked(variable: str) -> str:
     """What the environment, ``.env`` or the TOML file says, as for `Settings`; empty if none does.
 
-    A file that can't be read says nothing: whoever needs the settings is told.
+    An unreadable file counts as empty: `Settings` reports it.
     """
     config = os.environ.get("DINGRELAY_CONFIG")
     return (

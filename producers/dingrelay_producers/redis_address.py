@@ -15,7 +15,7 @@ PORT, SENTINEL_PORT = 6379, 26379
 HIGHEST_PORT = 65_535
 
 SENTINEL_TIMEOUT = 1.0
-"""Seconds for an answer of a Sentinel: there are others, and whoever asks waits."""
+"""Seconds for an answer of a Sentinel: there are others, and the caller waits."""
 
 CERT_REQS = {
     "required": ssl.CERT_REQUIRED,
@@ -28,8 +28,8 @@ CERT_REQS = {
 """What ``ssl_cert_reqs`` may be in a URL: redis-py's words and Celery's."""
 
 TLS_OPTION = "dingrelay_tls"
-"""A transport option of kombu's that nobody reads. Its pools tell brokers apart by their URLs and options, and not by
-certificates: a client with another one would publish over the connection of the first."""
+"""An unread transport option of kombu's. Its pools are keyed by URLs and options, and not by certificates: without it a
+client with another certificate would publish over the connection of the first."""
 OPTIONS = frozenset(
     {
         "client_name",
@@ -267,7 +267,7 @@ def _options(rest: Mapping[str, str]) -> dict[str, Any]:
     """As redis-py reads them."""
     if not rest:
         return {}
-    # Nearly nobody needs it, and settings are read by commands that need no Redis.
+    # Rarely needed, and settings are read by commands that need no Redis.
     from redis.connection import parse_url  # noqa: PLC0415
 
     return dict(

@@ -1,6 +1,6 @@
 """kombu's transport for a Redis behind Sentinel, which takes all Sentinels from one URL.
 
-kombu wants a URL for each, with the password in every one, and asks them with what it has been told
+kombu wants a URL for each, with the password in every one, and connects to them with the options
 of the Redis itself.
 """
 
@@ -72,7 +72,7 @@ def _login(**credentials: str) -> UsernamePasswordCredentialProvider:
 
 
 def options(address: RedisAddress) -> dict[str, Any]:
-    """The transport options for this address. Celery shows them to whoever asks a worker."""
+    """The transport options for this address. Celery shows them to anyone who inspects a worker."""
     asked: dict[str, Any] = {**address.sentinel, "retry": _ONE_TRY}
     if credentials := address.sentinel_credentials:
         asked["credential_provider"] = _login(**credentials)

@@ -13,7 +13,7 @@ CHINA = timezone(timedelta(hours=8), DEFAULT_ZONE)
 
 
 def zone() -> tzinfo:
-    """The zone of whoever reads.
+    """The reader's zone.
 
     Raises:
         SettingsError: there is none of this name.

@@ -49,10 +49,10 @@ class Answers(Generic[_R]):
         return self.found.values()
 
     def available(self, on_away: Callable[[CellUnavailable], object] | None) -> Iterable[_R]:
-        """What the cells answer that are there; the others are reported to `on_away`.
+        """The answers of the reachable cells; the others are reported to `on_away`.
 
         Raises:
-            CellUnavailable: there is nobody to tell, or no cell answered.
+            CellUnavailable: a cell is away and `on_away` is None, or no cell answered.
         """
         if self.away and self.found and on_away is not None:
             on_away(CellUnavailable(self.away))

@@ -1,4 +1,4 @@
-"""Keeps the Redis of a cell that is away from holding up whoever asks for it, again and again."""
+"""Fails calls to the Redis of a cell that is away at once, so that only a few wait for a time-out."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ APART = 0.5
 TOGETHER = 5.0
 """Seconds after which a failure is forgotten: not every answer is reported."""
 TRIAL = 10.0
-"""Seconds after which a try counts as given up that nobody has heard of."""
+"""Seconds after which a probe without a verdict counts as given up."""
 
 
 class Breaker:
@@ -87,7 +87,7 @@ class Breaker:
         self._try_at, self._pause, self._trying, self._failures = None, PAUSE, False, 0
 
     def left(self) -> None:
-        """Whoever tried it went away: that tells nothing, but somebody else may try."""
+        """The probe was cancelled; after a pause another caller may probe."""
         if self._try_at is not None:
             self._try_at = self._clock() + PAUSE
 
@@ -100,9 +100,9 @@ class Breaker:
         return self
 
     def guard(self, pool: Any) -> None:
-        """Have a pool of redis-py, for asyncio, ask before it connects, and tell how that went.
+        """Have a pool of redis-py, for asyncio, check the breaker before it connects, and report the outcome.
 
-        That all its connections are in use tells nothing of the server.
+        Pool exhaustion is not a server failure.
         """
         get, ensure = pool.get_connection, pool.ensure_connection
 
@@ -112,7 +112,7 @@ class Breaker:
 
         async def ensure_connection(connection: Any) -> None:
             if self.is_open:
-                # What it is connected to may be silent, and then would tell nothing.
+                # An open connection may be silent, and would give no verdict.
                 await connection.disconnect()
             fresh = not connection.is_connected
             try:
@@ -138,7 +138,7 @@ class _ReportingRetry(Retry):
 
     async def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
         async def failed(error: Exception, *count: int) -> Any:
-            # A connection that broke tells nothing: the server may have closed it long ago.
+            # A broken connection is no failure of the server, which may have closed it long ago.
             if isinstance(error, RedisTimeoutError):
                 self._breaker.failed()
             return await fail(error, *count)

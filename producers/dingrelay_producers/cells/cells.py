@@ -55,7 +55,7 @@ class Cells(Generic[_T]):
     def among(self, apps: Collection[str] | None = None) -> dict[str, _T]:
         """Cell → its own, of the cells that have these apps; of all if None.
 
-        Apps that no cell has are nobody's, and so are left out.
+        Apps that no cell has are left out.
         """
         names = self.names
         if apps is not None and self._settings.across_cells:

@@ -17,7 +17,7 @@ class Found:
         self._lock = Lock()
 
     def get(self, name: str) -> str | None:
-        """The cell in which it was; None if nobody has found it yet."""
+        """The cell in which it was found; None if it was not yet."""
         return self._cells.get(name)
 
     def put(self, name: str, cell: str) -> None:

@@ -1,4 +1,4 @@
-"""The cell that has what only its id tells of: all that may have it are asked at the same time."""
+"""The cell that holds an object known by its id only: all candidates are queried concurrently."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar

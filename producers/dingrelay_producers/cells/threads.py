@@ -1,4 +1,4 @@
-"""Threads for the calls of an event loop: a cell that is away fills up its own, and nobody else's."""
+"""Threads for the calls of an event loop: a cell that is away fills up its own only."""
 
 import asyncio
 import contextvars

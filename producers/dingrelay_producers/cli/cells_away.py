@@ -1,4 +1,4 @@
-"""Cells that are away while a command asks all of them: they are named, and the exit code tells."""
+"""Cells that are away while a command queries all of them: they are named, and the exit code shows it."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ CELLS_AWAY = "cells_away"
 
 
 class CellsAway:
-    """Collects what is away, and tells it once the others have been shown."""
+    """Collects cells that are away, and prints them once the others have been shown."""
 
     def __init__(self) -> None:
         self._away: dict[str, CellUnavailable] = {}

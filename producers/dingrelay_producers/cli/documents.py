@@ -15,7 +15,7 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local, zone
 
 STILL_NOW = timedelta(minutes=1)
-"""How long a moment may be over that somebody means who takes his time to type."""
+"""How far a moment may lie in the past and still pass: it was in the future when typing began."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _AGO = re.compile(r"^-?(\d{1,5})([smhd])$")
 _FROM_NOW = re.compile(r"^\+(\d{1,9})([smhd])$")
@@ -100,7 +100,7 @@ def read_past(text: str | None, option: str) -> datetime | None:
 def _absolute(text: str, option: str, like: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-        # In whatever zone it was given: who is told of it reads it in theirs.
+        # Converted from the zone in which it was given to the reader's.
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone())).astimezone(zone())
     except (ValueError, OverflowError):
         raise typer.BadParameter(tr("must be like {like}", like=like), param_hint=option) from None

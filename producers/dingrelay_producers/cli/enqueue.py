@@ -28,7 +28,7 @@ def show_accepted(ref: JobRef, what: str, *, wait: bool, timeout: float, as_json
         Exit: with `wait`, unless the job is done.
     """
     if wait:
-        # First: whoever loses patience, or the connection, can look for it by its id.
+        # First: after an interruption the job can be found by its id.
         console(stderr=True).print(tr("accepted {id}", id=ref.id), style="dim")
         status = wait_for(ref, timeout)
         print_job(status, as_json=as_json)

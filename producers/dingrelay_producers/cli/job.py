@@ -82,7 +82,7 @@ def list_(
         try:
             found = client.jobs(limit=limit, on_unreadable=err.print, on_away=away, **chosen)
         except ServiceUnavailable as error:
-            # Redis tells of the newest jobs without the database, if it can be reached itself.
+            # Redis lists the newest jobs without the database, if it can be reached itself.
             found = client.jobs(limit=limit, history=False, on_away=away, **chosen)
             err.print(
                 tr("only what Redis knows: {error}", error=translated(str(error))), style="yellow"

@@ -54,7 +54,7 @@ def send_jobs(
 ) -> None:
     """Enqueue each line's job; as JSON, print the id of each once it is accepted.
 
-    A line is enqueued as soon as it is read, together with those that have come meanwhile.
+    A line is enqueued as soon as it is read, together with those that are already there.
 
     Args:
         lines: one JSON object each.
@@ -103,8 +103,8 @@ class _Progress:
     def accept(self, refs: Sequence[JobRef], following: int) -> None:
         """These are accepted; `following` is the line after them.
 
-        They are kept only if they will be waited for. They count before they are printed: whoever reads
-        the ids may be gone.
+        They are kept only if they will be waited for. They count before they are printed: the reader
+        of the ids may be gone.
         """
         self.count += len(refs)
         self.next = following

@@ -1,6 +1,6 @@
 """Files that a message on the command line names: ``{"file": "menu.png"}`` where a media_id may stand.
 
-Paths are those of whoever runs the command, from the folder in which they do.
+Paths are relative to the folder in which the command runs.
 """
 
 from collections.abc import Callable, Mapping

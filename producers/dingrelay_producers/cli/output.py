@@ -220,7 +220,7 @@ def _job(status: "JobStatus") -> Table:
             tr("{moment}, after {took:.2f} s", moment=local(status.settled_at), took=took),
         )
     if status.result is not None:
-        # A message's result has a list for each reason why somebody was not reached; most are empty.
+        # A message's result has a list for each reason why users were not reached; most are empty.
         shown = {name: value for name, value in status.result.items() if value != []}
         grid.add_row(tr("result"), Text(json.dumps(shown, ensure_ascii=False)))
     if status.resolved:

@@ -50,11 +50,11 @@ def speak_headings() -> None:
 
 
 _OF_PYDANTIC = "Value error, "
-"""Stands before the message where typer has pydantic check a value; it tells nobody anything."""
+"""A prefix of messages where typer has pydantic check a value, without use to the reader."""
 
 
 def speak_error(error: Any) -> None:
-    """Let a usage error tell what is wrong in the language that is spoken."""
+    """Translate the message of a usage error."""
     message = translated(error.format_message().replace(_OF_PYDANTIC, ""))
     vars(error)["format_message"] = lambda: message
 

@@ -1,4 +1,4 @@
-"""Waiting for jobs, with their state on the terminal meanwhile."""
+"""Waiting for jobs, while the terminal shows their state."""
 
 import time
 from collections import Counter
@@ -28,7 +28,7 @@ def wait_for(ref: "JobRef", timeout: float) -> "JobStatus":
     """The status of a job once it has ended.
 
     Raises:
-        Exit: not within `timeout` seconds, or somebody pressed Ctrl-C. It is printed that the job goes
+        Exit: not within `timeout` seconds, or Ctrl-C was pressed. A note is printed that the job goes
             on, and how to look at it.
     """
     try:

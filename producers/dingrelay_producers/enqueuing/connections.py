@@ -1,4 +1,4 @@
-"""Connections to Redis for somebody who waits: what takes 2 s is away."""
+"""Connections to Redis for callers that wait: after `DEADLINE` it counts as away."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -43,7 +43,7 @@ def open_redis(settings: Settings) -> aio.Redis:
 
 
 def open_broker(address: RedisAddress) -> aio.Redis:
-    """The broker, where it is a Redis. Nobody waits for it."""
+    """The broker, where it is a Redis. No request waits for it."""
     return connections.open_async(
         address,
         socket_timeout=PRODUCER_TIMEOUT,

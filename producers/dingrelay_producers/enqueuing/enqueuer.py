@@ -18,7 +18,7 @@ from dingrelay_producers.store.record import Draft, Enqueued, Wakeup, Written
 from dingrelay_producers.store.send_span import sending
 
 MOST_UNPUBLISHED = 5_000
-"""Wake-ups in memory at most; whoever enqueues more waits until the broker has taken some."""
+"""Wake-ups in memory at most; further enqueueing waits until the broker has taken some."""
 FEW = 50
 """Wake-ups that are published on the event loop; a thread for so few costs more than they do."""
 PATIENCE_SECONDS = 5.0
@@ -100,8 +100,8 @@ class Enqueuer:
                 calls = record.enqueue_all([job for each in waiting for job in each.jobs])
                 async with asking():
                     answers = await scripts.run_many_async(self._redis, calls)
-            except Exception as error:  # noqa: BLE001 - each of them must hear of it
-                # Those that came meanwhile as well: they would wait as long once more.
+            except Exception as error:  # noqa: BLE001 - every caller must get it
+                # Also those that arrived since: they would wait as long again.
                 for each in [*waiting, *self._asked]:
                     if not each.answer.done():
                         each.answer.set_exception(error)
@@ -112,7 +112,7 @@ class Enqueuer:
                 self._settle(each, list(islice(found, len(each.drafts))))
 
     def _settle(self, asked: _Asked, answers: Sequence[Any]) -> None:
-        """Tell one caller, and take the wake-ups of what was written, whatever it still wants."""
+        """Answer one caller, and queue the wake-ups of written jobs even if the caller is gone."""
         refused: Exception | None = None
         found: list[Enqueued] = []
         for draft, answer in zip(asked.drafts, answers, strict=True):
@@ -127,7 +127,7 @@ class Enqueuer:
             self._publishing = asyncio.create_task(self._publish())
         if len(self._wakeups) > MOST_UNPUBLISHED:
             self._room.clear()
-        if asked.answer.done():  # it was cancelled meanwhile
+        if asked.answer.done():  # its caller was cancelled
             return
         if refused:
             asked.answer.set_exception(refused)

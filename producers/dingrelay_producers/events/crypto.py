@@ -20,7 +20,7 @@ _NONCE_LETTERS = 8
 
 
 class Undecipherable(ValueError):
-    """A text is not what somebody with the key would have made. Which part is wrong is nobody's business."""
+    """A text was not made with the key. Which part is wrong is not revealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class CallbackCrypto:
         """What an encrypted text holds.
 
         Raises:
-            Undecipherable: nobody with the key has made it, or not for this app.
+            Undecipherable: it was not made with the key, or not for this app.
         """
         plain = self._plain(encrypt)
         start = RANDOM_BYTES + LENGTH_BYTES

@@ -1,4 +1,4 @@
-"""Takes what DingTalk pushes to an app's callback: checks it, and tells what it holds."""
+"""Checks and decrypts DingTalk's pushes to an app's callback."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ class Refused(Exception):
     """A push is not DingTalk's, or can't be read.
 
     Attributes:
-        reason: for the metrics only; whoever made the push is not told.
+        reason: for the metrics only; the sender of the push does not get it.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -55,7 +55,7 @@ class Push:
     """A push that is DingTalk's.
 
     Attributes:
-        event: what it tells; None if it only asks whether somebody is there.
+        event: its event; None if it only checks that the callback is up.
     """
 
     event: Event | None
@@ -63,7 +63,7 @@ class Push:
     owner: str
 
     def success(self) -> dict[str, str]:
-        """What DingTalk wants to hear once the event is safe, as JSON values."""
+        """The answer that DingTalk expects once the event is safe, as JSON values."""
         return self.crypto.answer(SUCCESS, self.owner, at=time.time())
 
 
@@ -101,7 +101,7 @@ class Receiver:
         return crypto
 
     def open(self, app: str, query: Sequence[tuple[str, str]], body: object) -> Push:
-        """What a push tells.
+        """Check and decrypt a push.
 
         Args:
             app: whose callback it came to.
@@ -119,7 +119,7 @@ class Receiver:
         encrypt = cast("Mapping[str, Any]", body).get("encrypt") if isinstance(body, dict) else None
         if not isinstance(encrypt, str):
             raise Refused("body")
-        # Before anything is decrypted: nobody without the token learns how that ends.
+        # Before decryption, whose outcome must not be visible to callers without the token.
         if not crypto.is_signed(signature, timestamp=timestamp, nonce=nonce, encrypt=encrypt):
             raise Refused("signature")
         self._check_time(timestamp)

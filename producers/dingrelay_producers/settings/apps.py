@@ -49,7 +49,7 @@ class AppSettings(BaseModel, extra="forbid", frozen=True):
 
     @cached_property
     def credentials(self) -> str:
-        """A digest that tells this key and secret from any others."""
+        """A digest that identifies this key and secret."""
         pair = f"{self.app_key.get_secret_value()}\n{self.app_secret.get_secret_value()}"
         return hashlib.sha256(pair.encode()).hexdigest()[:16]
 

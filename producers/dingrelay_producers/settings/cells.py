@@ -56,9 +56,9 @@ def owners(cells: Mapping[str, CellSettings]) -> tuple[dict[str, str], str]:
 
 
 def check_cells(cells: Mapping[str, CellSettings]) -> None:
-    """Whether the cells are told apart: by their names, their apps and their servers.
+    """Check the cells' names, and that no two cells share an app or a server.
 
-    That each URL is one is checked by whoever checks the others.
+    URLs are validated with those of the other settings.
 
     Raises:
         ValueError: names the field that is wrong, and never what a URL is.

@@ -12,9 +12,9 @@ LOOKS = (600.0, 1_800.0, 7_200.0, 21_600.0)
 SHORTEST_SYNC = timedelta(minutes=10)
 """A large organisation takes minutes to read, at 20 calls a second."""
 LONGEST_SYNC = timedelta(days=28)
-"""After 30 days without a sync the directory is not asked about recipients any more."""
+"""After 30 days without a sync the directory is not used to check recipients any more."""
 SHORTEST_KEPT = timedelta(days=1)
-"""What was read before somebody left is written by then, and can't bring them back."""
+"""Data read before a person left is written by then, and can't bring them back."""
 LONGEST_KEPT = timedelta(days=3_650)
 
 
@@ -64,16 +64,16 @@ class RecipientSettings(BaseModel, extra="forbid", frozen=True):
     """What is known of the people that messages are for."""
 
     check: Literal["auto", "off"] = "auto"
-    """``auto``: once the directory is synced, whoever surely does not exist, or is outside the app's
-    visible range, is named and not sent to; ``off``: DingTalk drops their messages without a word."""
+    """``auto``: once the directory is synced, users that do not exist, or are outside the app's
+    visible range, are reported and not sent to; ``off``: DingTalk drops their messages silently."""
 
 
 class SyncSettings(BaseModel, extra="forbid", frozen=True):
-    """When the directory is synced by itself, and for how long it keeps whoever left."""
+    """When the directory is synced automatically, and for how long it keeps people who left."""
 
     every: str = ""
     """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;
-    empty: only who asks for a sync has one."""
+    empty: only on request."""
     apps: tuple[str, ...] = ()
     """Whose directories; those of all apps if empty."""
     keep_left: str = ""

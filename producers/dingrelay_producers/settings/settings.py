@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     gateway_shutdown: Seconds = 10
     """Seconds a stopping gateway gives the requests under way."""
     gateway_robots: bool = True
-    """Whether the drop-in door posts to robots of groups, for whoever has a robot's token."""
+    """Whether the drop-in door posts to robots of groups, for holders of a robot's token."""
     gateway_queue_limit: Annotated[int, Field(ge=0)] = 200_000
     """Jobs that wait in a lane's queue, beyond which HTTP accepts no more of it; 0 for no limit."""
     gateway_uploads: Annotated[int, Field(ge=LARGEST)] = 200_000_000
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     webhook_retention: Seconds = 7 * 86_400
     """Seconds for which notices of webhooks are kept, for delivery and replay."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    """Port of the Prometheus metrics of a worker, a gateway or whoever listens to events; 0 for none."""
+    """Port of the Prometheus metrics of a worker, a gateway or a listener to events; 0 for none."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """JSON lines, or coloured text; auto: text in a terminal."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -348,10 +348,10 @@ class Settings(BaseSettings):
 
     @property
     def _servers(self) -> "Settings | CellSettings":
-        """Whatever names the servers of this process.
+        """The settings that name the servers of this process.
 
         Raises:
-            SettingsError: it works for no one cell: whoever asks does not know which.
+            SettingsError: there are cells, and none is chosen.
         """
         if not self.cells:
             return self

@@ -15,7 +15,7 @@ from dingrelay_producers.stream.frames import Frame, Worth
 from dingrelay_producers.stream.ticket import Ticket
 
 LARGEST_FRAME = 4 << 20
-"""Bytes. An event tells ids and a few names."""
+"""Bytes. An event holds ids and a few names."""
 AT_ONCE = 256
 """Events of a connection that are taken at the same time; more wait in its socket."""
 CLOSE_SECONDS = 2.0
@@ -182,7 +182,7 @@ class Connection:
         try:
             await self._socket.send_str(frames.acknowledgement(frame, worth))
         except (aiohttp.ClientError, OSError):
-            # DingTalk tells it again on another connection, and it is known by then.
+            # DingTalk sends it again on another connection, and it is then dropped as known.
             log.info("event_not_answered", app=self._app)
 
     def _answered(self, task: "asyncio.Task[None]") -> None:

@@ -30,7 +30,7 @@ class Listener:
         app: whose events.
         session: opens connections.
         taker: makes events jobs.
-        metrics: tells how many connections there are.
+        metrics: counts the connections.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class Taker:
         One that can't be read would be sent again in vain, so it counts as taken.
         """
         try:
-            # An event that tells nothing but its type is one all the same.
+            # An event without data is valid: its type is enough.
             data = event_payload.decode(frame.data) if frame.data.strip() not in _NOTHING else {}
             event = event_payload.of_frame(app, frame.headers, data)
             draft = record.draft(event)

@@ -32,7 +32,7 @@ from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.message_send import MessageSend
 
 _OUTCOMES = dict.fromkeys(State, "waiting") | {State.DONE: "accepted", State.DEAD: "not_sent"}
-"""State → what became of a message for whoever is not named in its result."""
+"""State → outcome of a message for recipients that its result does not name."""
 
 Outcome = Mapping[str, Any] | JobError | None
 """How a job ends: done with this result, dead for this reason, or not yet."""

@@ -29,7 +29,7 @@ _provider: "TracerProvider | None" = None
 def wanted() -> str:
     """The variable that asks for traces; empty if none does.
 
-    Unlike an SDK that is asked for in code, a worker that is not told where to exports nothing.
+    Unlike an SDK that is set up in code, a worker without an endpoint exports nothing.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ""

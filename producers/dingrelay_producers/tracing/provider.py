@@ -56,7 +56,7 @@ class LoggedExporter(SpanExporter):
 
 
 def install(service: str, exporters: Sequence[str]) -> TracerProvider | None:
-    """Make the provider of this process; None if it has one, of somebody who traces the program.
+    """Make the provider of this process; None if the program has set up its own.
 
     Sampler, limits, batches, headers and so on are read by the SDK from its variables.
 

@@ -29,7 +29,7 @@ class Span:
     """A span under way, or what stands for one where none are made.
 
     Attributes:
-        trace: what is asked for meanwhile belongs to it (`trace_context`); empty for no trace.
+        trace: jobs that are enqueued during the span belong to it (`trace_context`); empty for no trace.
     """
 
     __slots__ = ("_failed", "_span", "trace")
@@ -51,7 +51,7 @@ class Span:
 
     @property
     def recorded(self) -> bool:
-        """Whether somebody keeps its attributes."""
+        """Whether its attributes are recorded."""
         return self._span is not None and self._span.is_recording()
 
     def set_attributes(self, attributes: Attributes) -> None:
@@ -70,7 +70,7 @@ class Span:
             self._span.add_link(other)
 
     def fail(self, error: str) -> None:
-        """It ends in an error of this class. The text of an error may hold what somebody wrote."""
+        """It ends in an error of this class. An error's text is left out: it may hold user data."""
         self._failed = True
         if self._span is not None:
             self._span.set_attribute("error.type", error)
@@ -110,7 +110,7 @@ def link(trace: str) -> None:
 
 
 class carried:  # noqa: N801 - used as a function; made by `contextmanager` it would take thrice the time
-    """What is done meanwhile belongs to a trace that somebody else began; empty for none."""
+    """The block belongs to a trace that began elsewhere; empty for none."""
 
     __slots__ = ("_before", "_trace")
 
@@ -133,14 +133,14 @@ def span(
     links: Sequence[str] = (),
     attributes: Callable[[], Attributes] | None = None,
 ) -> AbstractContextManager[Span]:
-    """A span around what is done meanwhile. An exception ends it as failed, with its class only.
+    """A span around the block. An exception ends it as failed, with its class only.
 
     Args:
         name: few different ones, so no ids.
         kind: in OpenTelemetry's words.
         parent: the trace that it belongs to; None for the current one, empty for a trace of its own.
         links: other traces that it has to do with.
-        attributes: makes them, if anybody wants them.
+        attributes: makes them, if the span is made.
     """
     api = _api()
     own = _begun(api, name, kind, parent, links, attributes) if api is not None else None
@@ -195,7 +195,7 @@ def _begun(
 
 
 def _provider(api: Any) -> Any:
-    """Who makes spans in this process; None for nobody."""
+    """The tracer provider of this process; None without one."""
     provider = api.get_tracer_provider()
     return None if isinstance(provider, api.ProxyTracerProvider) else provider
 

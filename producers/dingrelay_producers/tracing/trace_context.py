@@ -28,10 +28,10 @@ _MEMBER = re.compile(
 
 
 def read(traceparent: object, tracestate: object = "") -> str:
-    """What somebody says its trace is; empty where it says none, or none that can be.
+    """The trace in a caller's headers; empty where they hold none, or an invalid one.
 
     Args:
-        traceparent: anything; a list for a header that came more than once, which says nothing.
+        traceparent: anything; a list for a header that came more than once, which is ignored.
         tracestate: the same; of a list the parts belong together. What is wrong with it takes nothing
             from the other.
     """
@@ -54,7 +54,7 @@ def written(traceparent: str, tracestate: str) -> str:
 
 
 def headers(trace: str) -> dict[str, str]:
-    """The headers that tell somebody of a trace; none for none."""
+    """The headers that propagate a trace; none for none."""
     parent, _, state = trace.partition(" ")
     if not parent:
         return {}
