@@ -58,8 +58,8 @@ async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) ->
     ours = (ApprovalRow.app == row["app"], ApprovalRow.instance == row["instance"])
     values: dict[str, str] = {}
     if row["originator"] == erasing.user:
-        # DingTalk's title of an approval begins with the name of who asked for it. It is not made
-        # empty: what is empty is filled in by whatever is told of the approval later.
+        # DingTalk's title of an approval begins with the originator's name. An empty title would be
+        # filled in again by a later event of the approval.
         values |= {"originator": erasing.tombstone, "title": erasing.tombstone}
     if row["sender"] == erasing.user:
         values["sender"] = erasing.tombstone

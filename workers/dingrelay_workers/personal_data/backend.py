@@ -15,7 +15,7 @@ from dingrelay_workers.personal_data.subject import Subject
 class SqlPersonalData:
     """A `dingrelay_producers.client.personal_data.PersonalDataBackend`.
 
-    It opens its connections for each call: whoever calls has an event loop for no longer.
+    It opens its connections for each call, since the caller's event loop lives no longer.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,8 +1,8 @@
 """A person among the people of campaigns.
 
-Whoever is still to be sent to is taken out before the call, and counts as cancelled. Whoever was sent to
-stays for as long as the day's limits, a recall and questions about the delivery go by it; then the
-tombstone takes their place, so a report adds up as before.
+A recipient not yet sent to is taken out before the call, and counts as cancelled. One already sent
+to stays for as long as the day's limits, a recall and delivery reports need it; then the tombstone
+takes their place, so a report adds up as before.
 """
 
 from datetime import datetime
@@ -81,7 +81,8 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
             or await _chunk(connection, campaign.id, erasing.user) is not None
         ]
     for campaign in concerned:
-        # As whoever releases and settles its chunks: neither sees half of what the other does.
+        # The lock of the dispatcher, which releases and settles chunks: neither sees half of the
+        # other.
         async with database.write(f"campaign {campaign.id}") as connection:
             await _erase_sender(connection, campaign, erasing, erased)
             chunk = await _chunk(connection, campaign.id, erasing.user)
@@ -93,7 +94,7 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
 async def _campaigns(
     connection: AsyncConnection, subject: Subject, *, until: datetime | None
 ) -> list[Any]:
-    """The campaigns that were made until then; what is being made is seen by nobody yet."""
+    """The campaigns made until then; those still being made are not visible yet."""
     names = ("id", "app", "name", "sender", "state", "created_at", "message")
     query = select(*(getattr(CampaignRow, name) for name in names)).where(
         CampaignRow.state != State.CREATING

@@ -1,7 +1,7 @@
-"""A person in the directory: their row, their departments, and what runs found out about them.
+"""A person in the directory: their row, their departments, and the changes that runs found.
 
-Others name them, too: a department its manager, a person their superior. DingTalk tells that anew with
-the next walk, as long as it is so.
+Other rows name them, too: a department its manager, a person their superior. The next walk reads
+that again, as long as it is so.
 """
 
 from datetime import timedelta
@@ -126,7 +126,7 @@ async def _erase_row(
     if row is None:
         return False
     if row["read_at"] > erasing.since.timestamp() * 1000:
-        return True  # DingTalk told of them since
+        return True  # read from DingTalk since
     for table in (MembershipRow, UserRow):
         await connection.execute(
             delete(table).where(table.app == app, table.userid == erasing.user)
@@ -138,7 +138,7 @@ async def _erase_row(
 async def _erase_changes(
     connection: AsyncConnection, app: str, erasing: Erasing, erased: Erased
 ) -> None:
-    """Keep what runs found out, of nobody; a run that is under way goes by who it was about."""
+    """Keep the changes that runs found, without the person; a run under way needs their userid."""
     ours = (ChangeRow.app == app, ChangeRow.userid == erasing.user, ChangeRow.at <= erasing.since)
     under_way = (
         RunRow.app == app,

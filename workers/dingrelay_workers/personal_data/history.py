@@ -103,7 +103,7 @@ async def _erase_jobs(connection: AsyncConnection, jobs: list[str], erasing: Era
         values = {
             "sender": erasing.tombstone if row.sender == erasing.user else row.sender,
             "summary": erasing.without_in_line(row.summary),
-            # What an application calls its messages to somebody often holds who that is.
+            # Applications often put the recipient into a message's key.
             "key": "" if erasing.user in row.key else row.key,
             "content": None
             if row.job in alone

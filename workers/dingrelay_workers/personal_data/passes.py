@@ -66,14 +66,16 @@ class Passes:
     async def export(self, subject: Subject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
         async with self._database.read() as connection:
-            told = replace(subject, instances=await approvals.instances_of(connection, subject))
-            kept = await records.export(self._redis, told)
+            with_approvals = replace(
+                subject, instances=await approvals.instances_of(connection, subject)
+            )
+            kept = await records.export(self._redis, with_approvals)
             return {
                 "directory": await directory.export(connection, subject),
                 "history": await history.export(connection, subject),
                 "campaigns": await campaigns.export(connection, subject),
                 "approvals": await approvals.export(connection, subject),
-                "webhooks": await webhooks.export(connection, told),
+                "webhooks": await webhooks.export(connection, with_approvals),
                 **kept,
             }
 
@@ -94,14 +96,16 @@ class Passes:
         settings, result = self._settings, Result()
         async with self._database.read() as connection:
             own = await approvals.instances_of(connection, erasing, tombstone)
-        told = replace(erasing, instances=own)
+        with_approvals = replace(erasing, instances=own)
         answers_kept = timedelta(seconds=settings.gateway_idempotency_ttl)
-        result.add("jobs", await records.erase(self._redis, told, answers_kept=answers_kept))
+        result.add(
+            "jobs", await records.erase(self._redis, with_approvals, answers_kept=answers_kept)
+        )
         result.add("history", await history.erase(self._database, erasing))
         result.add("campaigns", await campaigns.erase(self._database, erasing))
         result.add("approvals", await approvals.erase(self._database, erasing))
         kept = timedelta(seconds=settings.webhook_retention)
-        result.add("webhooks", await webhooks.erase(self._database, told, kept=kept))
+        result.add("webhooks", await webhooks.erase(self._database, with_approvals, kept=kept))
         # What events and approvals still tell of may be looked up here, so it goes last.
         result.add("directory", await directory.erase(self._database, erasing))
         return result

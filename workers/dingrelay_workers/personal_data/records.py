@@ -1,11 +1,11 @@
 """A person in Redis: records of jobs, the day's limits, and answers that the gateway keeps.
 
-Nothing there is found by a person, since no job needs it: all keys are looked at. That costs Redis some
-microseconds a record, in steps between which it does other things.
+No key there is indexed by person, since no job needs it: all keys are scanned. That costs Redis
+some microseconds a record, in steps between which it serves others.
 
-A record that names somebody is left alone while its job is open, and for some time after its end: the
-limits of DingTalk's day and a recall go by it. Then the tombstone takes the place of the userid, so what
-the job did and for how many stays known; and one that is carried out again sends nothing to the person.
+A record with the person is left alone while its job is open, and for some time after its end: the
+limits of DingTalk's day and a recall need it. Then the tombstone takes the place of the userid, so
+the job's outcome and counts stay known; and a job carried out again sends nothing to the person.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
 
 
 def _forget_by_kind(kind: str, values: dict[bytes, Any], erasing: Erasing) -> None:
-    """Take out what tells more of the person than their id."""
+    """Remove data of the person beyond their userid."""
     asked = values.get(b"payload", {})
     if kind == MessageSend.kind:
         _forget_addresses(values)
@@ -166,7 +166,7 @@ def _forget_by_kind(kind: str, values: dict[bytes, Any], erasing: Erasing) -> No
     elif kind == Event.kind and isinstance(asked.get("data"), dict):
         asked["data"] = erasing.without_event(asked["data"])
     elif kind == ApiCall.kind and b"result" in values:
-        # What DingTalk tells of a person is more than their userid.
+        # DingTalk's answer about a person holds more than their userid.
         values[b"result"] = {"answer": {}}
 
 
@@ -248,7 +248,7 @@ async def _limits(
 ) -> AsyncIterator[tuple[str, str, str, str, datetime | None]]:
     """What counts the person's messages of a day: what, app, day, value, and until when."""
     shard, digest = place(subject.user)
-    # Of what somebody has had, digests of content and person together are all that is kept.
+    # Of contents received, only digests of content and person together are kept.
     for what, field, end in (("content", subject.user, ""), ("received", str(digest), f":{shard}")):
         prefix = f"{keys.PREFIX}{what}:"
         async for found in _keys(redis, prefix, end):
@@ -277,7 +277,7 @@ async def _answers(
 
 
 async def _keys(redis: Redis, prefix: str, end: str = "") -> AsyncIterator[Sequence[str]]:
-    """The keys that begin and end so, in pages; what is added meanwhile may be missing."""
+    """Scan the keys with this prefix and end, in pages; keys added during it may be missing."""
     cursor = 0
     while True:
         cursor, page = await redis.scan(cursor, match=f"{prefix}*{end}", count=SCANNED)

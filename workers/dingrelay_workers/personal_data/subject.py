@@ -13,8 +13,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from dingrelay_producers.client.personal_data import Remaining
 
 NEEDED = timedelta(hours=36)
-"""How long a message that was sent keeps the names of its people: the Beijing day in which DingTalk
-brings nobody the same content again, and the 24 hours in which it takes a message back or tells of its
+"""How long a sent message keeps the names of its people: the Beijing day in which DingTalk drops a
+repeat of the same content, and the 24 hours in which it takes a message back or reports its
 delivery (API §2.3, §2.4), with a margin for jobs that do so."""
 
 
@@ -40,12 +40,12 @@ MOST_LIKE = 500
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The person that somebody asks about.
+    """The person of a request.
 
     Attributes:
         user: their userid.
         app: of this app only; None for all.
-        instances: their approvals, where events are looked through: the title of one has their name.
+        instances: their approvals, to search events for: the title of one has their name.
     """
 
     user: str
@@ -131,7 +131,7 @@ class Erased:
 def replaced(value: Any, user: str, by: str) -> Any:
     """A JSON value in which a userid stands for itself: alone, in a list with commas, or in a path.
 
-    What only contains it, such as a sentence, stays: nobody can tell whether it means the person.
+    A text that only contains it, such as a sentence, stays: it may not mean the person.
     """
     if isinstance(value, str):
         if user not in value:

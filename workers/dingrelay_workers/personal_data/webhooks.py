@@ -43,7 +43,7 @@ async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Era
         rows = await connection.execute(erasing.among(query, NoticeRow.app))
         numbers = [row["number"] for row in rows.mappings() if _names(row, erasing)]
     for some in chunks(numbers):
-        # As whoever passes notices on: none is begun to be sent meanwhile.
+        # The lock of the sender of notices: none is sent in between.
         async with database.write(WRITER) as connection:
             query = select(NoticeRow.__table__).where(NoticeRow.number.in_(some))
             for row in (await connection.execute(query)).mappings().all():

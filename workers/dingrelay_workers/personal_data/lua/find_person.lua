@@ -1,8 +1,8 @@
--- Which records hold a text, wherever in them. Read-only, and for a few dozen records at a time: Redis
--- does nothing else meanwhile.
+-- Finds records that hold a text, wherever in them. Read-only, and for a few dozen records at a time:
+-- it blocks Redis.
 -- KEYS: records
--- ARGV: how many texts, the texts, and then those that count in what an event tells only
--- Answers the keys of those that do.
+-- ARGV: number of texts, the texts, and then those that count only in the fields of an event
+-- Returns the keys of the records found.
 local names, found = tonumber(ARGV[1]), {}
 
 local function has_one(value, first, last)
