@@ -1,12 +1,12 @@
-"""Who does what only one worker of the fleet may do at a time: a leader, by a lease in Redis.
+"""Runs work that only one worker of the fleet may do at a time: a leader, by a lease in Redis.
 
-Whether there is anything to do is told by SQL alone. The worker with the lease asks it every few
-seconds, and at once where a value in Redis has changed: whoever makes work changes it. So work is
-begun at once, and is not missed if that word is lost. The other workers ask Redis only, and load no
-SQLAlchemy.
+SQL alone decides whether there is anything to do. The worker with the lease polls it every few
+seconds, and at once where a value in Redis has changed: code that makes work changes it. So work
+begins at once, and is not missed if that signal is lost. The other workers poll Redis only, and
+load no SQLAlchemy.
 
-The lease is renewed while a turn lasts, as long as the turn comes on. Under another lease it has
-another name, so what Redis is told under an earlier one is refused.
+The lease is renewed while a turn lasts, as long as the turn makes progress. Each lease has a name
+of its own, so writes to Redis under an earlier one are refused.
 """
 
 import asyncio
@@ -210,7 +210,7 @@ class Leader:
             while not (await asyncio.wait({tick}, timeout=LEASE / 4))[0]:
                 if time.monotonic() - work.stepped > STUCK:
                     raise _Stopped("a turn does not come on")
-                with suppress(RedisError, OSError):  # the tick itself tells if Redis is away
+                with suppress(RedisError, OSError):  # the tick itself fails if Redis is away
                     if not (await self._take("", LEASE))[0]:
                         raise _Stopped("another worker has the lease")
             return tick.result()

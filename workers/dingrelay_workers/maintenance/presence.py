@@ -1,7 +1,7 @@
-"""Which workers are there: each gives signs of life, and whoever gives none any more is gone.
+"""Detects workers that are gone: each sends heartbeats, and one without any is gone.
 
-A job's lease would tell too, but three times as late. The signs come from a thread of their own, so
-that a loop with much to do is not taken for a dead process.
+A job's lease would show it too, but three times as late. The heartbeats come from a thread of their
+own, so that a busy event loop is not taken for a dead process.
 """
 
 import threading
@@ -38,11 +38,11 @@ log = get_logger("dingrelay.presence")
 
 
 class Watch:
-    """Tells from the signs of all workers which of them are gone.
+    """Decides from the heartbeats of all workers which of them are gone.
 
-    Nobody's clock counts but the monotonic one of whoever watches, and only time in which it
-    watched: between two looks two signs at most are missed, however late the second one is. After a
-    silence of Redis, or of whoever watches, all are given their time anew.
+    Only this process's monotonic clock counts, and only time in which it watched: between two checks
+    at most two heartbeats are missed, however late the second one is. After a silence of Redis, or a
+    stall of this process, all get their full time again.
 
     Args:
         timeout: seconds without a sign after which a worker is gone, unless it asks for more.
@@ -98,7 +98,7 @@ class Presence:
         self._thread.start()
 
     def stop(self) -> None:
-        """This process has let go of its jobs: nobody need wait for its signs."""
+        """This process has released its jobs: its heartbeats are no longer needed."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -116,7 +116,7 @@ class Presence:
         self._beats += 1
         sign = f"{self._beats} {self._timeout}"
         call = _PRESENCE.call([keys.PRESENCE], [self._worker, sign, keys.PRESENCE_TTL_MS])
-        # Whatever else stands there is nobody, and must not keep this worker from giving signs.
+        # Unparsable names are no workers, and must not keep this worker from sending heartbeats.
         answer = [text.decode(errors="replace") for text in scripts.run(self._connected(), call)]
         signs = dict(zip(answer[::2], answer[1::2], strict=True))
         for worker in self._watch.look(signs, time.monotonic()):
@@ -133,7 +133,7 @@ class Presence:
             log.warning("worker_vanished", worker=worker, jobs=ended)
 
     def _connected(self) -> Redis:
-        """Redis by one connection, whose loss is told: it may mean that Redis was away."""
+        """Redis by one connection, whose loss is noted: Redis may have been away."""
         if self._redis is None:
             self._redis = open_sync(
                 self._address,
@@ -164,7 +164,7 @@ class Presence:
 def vanished(worker: str, sign: str, start: int = 0, count: int = AT_ONCE) -> Call:
     """End a worker's leases that end at `start` (ms) or later, `count` of all running jobs a time.
 
-    Answers where to go on: 0 if that was all, -1 if the worker lives or somebody else has done it;
+    Answers where to go on: 0 if that was all, -1 if the worker lives or another one has done it;
     and how many leases were ended.
     """
     return _VANISHED.call([keys.PRESENCE], [worker, sign, start, count, HELD])

@@ -15,18 +15,18 @@ from dingrelay_workers.store.records import progress_slot
 _SCHEDULE = transition("dingrelay_workers.maintenance", "schedule")
 
 LONGEST_PROBE_PAUSE_MS = 3_600_000
-"""A queue that starts nothing though somebody serves it gets a wake-up an hour at most."""
+"""A queue that is served but starts nothing gets a wake-up an hour at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueBatch:
-    """What was due.
+    """The jobs that were due.
 
     Attributes:
         mine: whether this worker is the scheduler; another one is otherwise.
         wakeups: messages to publish now.
-        batch: their name, by which the next one is told that they were published.
-        next_due: seconds until somebody must look again; None if nothing is scheduled.
+        batch: their name; the next call confirms by it that they were published.
+        next_due: seconds until the next look is due; None if nothing is scheduled.
     """
 
     mine: bool
@@ -44,12 +44,13 @@ class Schedule:
         self._slot = progress_slot(settings)
 
     async def serve(self, queues: Sequence[str], *, ttl: float, new: bool) -> None:
-        """Tell that these queues have a worker, for `ttl` seconds.
+        """Mark these queues as served by a worker, for `ttl` seconds.
 
         Args:
             queues: that it consumes.
             ttl: seconds.
-            new: it may not have started yet what waits in them: one that has is not told over.
+            new: whether it may not have started the jobs that wait in them; such a mark replaces
+                no other one.
         """
         pipe = self._redis.pipeline(transaction=False)
         for queue in queues:
@@ -59,12 +60,12 @@ class Schedule:
     async def take_due(
         self, worker: str, *, lease: float, most: int, published: str = ""
     ) -> DueBatch:
-        """Take what must be woken, if nobody else does.
+        """Take the jobs that must be woken, if no other worker is the scheduler.
 
         Args:
             worker: which would be the scheduler.
             lease: seconds after which another worker may.
-            most: jobs to look at: it bounds how long Redis does nothing else.
+            most: jobs to look at: it bounds how long Redis is blocked.
             published: the last batch whose wake-ups were all published; a later one comes again,
                 and nothing else until it is.
         """

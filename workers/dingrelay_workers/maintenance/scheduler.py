@@ -11,17 +11,17 @@ from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.metrics import WAKEUPS
 
 LEASE = 5.0
-"""Seconds after which another worker schedules, if the one that did is gone. The same in all releases that
-share a Redis: what is longer tells that its clock has stepped back (`schedule.lua`)."""
+"""Seconds after which another worker schedules, if the one that did is gone. The same in all
+releases that share a Redis: a longer one shows that its clock has stepped back (`schedule.lua`)."""
 LONGEST_PAUSE = 0.25
-"""Seconds between two looks when nothing is due: what a job that becomes due meanwhile may wait."""
+"""Seconds between two looks when nothing is due: the most that a job due in between waits."""
 SHORTEST_PAUSE = 0.01
 WAKE_PAUSE = 0.1
 """Seconds between two looks at parked jobs: they are woken a second before their slots."""
 FAILURE_PAUSE = 1.0
 """Seconds before the next try where Redis or the broker was away."""
 BATCH = 100
-"""Most jobs that are looked at together: one or two milliseconds in which Redis serves nobody else."""
+"""Most jobs that are looked at together: they block Redis for one or two milliseconds."""
 
 log = get_logger("dingrelay.scheduler")
 

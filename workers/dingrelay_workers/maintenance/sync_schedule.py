@@ -36,7 +36,7 @@ class Retention(Protocol):
     """What deletes people who left long ago; the room of the directory has it."""
 
     async def tick(self, on_step: Callable[[], None]) -> None:
-        """Delete whoever is due; `on_step` is called as it comes on."""
+        """Delete people who are due; `on_step` is called after each step."""
         ...
 
 
@@ -50,7 +50,7 @@ SENDER = "schedule"
 LOOK_EVERY = 60.0
 """Seconds between two looks at what is due: what a sync may begin late by."""
 ANCHOR_MS = 19 * 3_600_000
-"""03:00 in Beijing, in UTC: at night a sync stands in nobody's way. China has no summer time."""
+"""03:00 in Beijing, in UTC: a sync at night disturbs no users. China has no summer time."""
 SPREAD_MS = 3_600_000
 """Within so long of it the apps begin, each at a time of its own: not all at once, and not on the hour,
 when others do."""
@@ -76,7 +76,7 @@ class SyncSchedule(Work):
         apps: whose directories are synced.
         every: the length of a period in ms.
         now: Redis's time.
-        retention: deletes whoever left long ago; None where they are kept.
+        retention: deletes people who left long ago; None where they are kept.
     """
 
     database_away = RedisError

@@ -74,7 +74,7 @@ local function drop(place, id)
 end
 
 -- Whether a job is parked where its turn comes: its sender's jobs, the senders of its lane and the lanes are
--- three keys, and one that Redis has lost must hold up nobody.
+-- three keys, and the loss of one in Redis must hold up no job.
 local function has_turn(id, parked)
   local lane, sender = string.match(parked, PARKED_PATTERN)
   return lane and redis.call('ZSCORE', parked, id) and redis.call('ZSCORE', TURNS .. lane, sender)
@@ -108,8 +108,8 @@ local function attend_all(place, ids, room, lost)
   return #ids
 end
 
--- What waits for a while, and not for a time that somebody has named, would wait for as much longer as the clock
--- has stepped back. That is seldom: most of those that wait are looked at in one go.
+-- Jobs that wait for a duration, and not for a time set by a user, would wait for as much longer as the clock
+-- has stepped back. That is seldom: most waiting jobs are corrected in one go.
 local STEP, MOST_WAITING = 1000, 20000  -- ms that a clock's correction may take back, jobs
 local function come_back(by)
   for _, id in ipairs(redis.call('ZRANGE', SCHEDULE, now, '+inf', 'BYSCORE', 'LIMIT', 0, MOST_WAITING)) do
@@ -135,7 +135,7 @@ local function progress_of(queue)
   for index = 1, #fields, 2 do
     local number, latest = string.match(fields[index + 1], '^(%d+) (%d+)$')
     if not number then
-      -- What is still to come was told before a clock that has stepped back.
+      -- A moment in the future was written before a clock that has stepped back.
       local value = tonumber(fields[index + 1])
       kept[fields[index]] = value and value <= now and value or nil
     elseif (tonumber(number) + 1) * slot <= now - grace then
@@ -146,8 +146,8 @@ local function progress_of(queue)
   return passed, kept.started or 0, kept.probed or 0, kept.probes or 0
 end
 
--- A queue that is served, and not by new workers only, and has started nothing for a grace has lost what
--- it held, or its workers are busy. One wake-up tells: once it is started, what was published before it
+-- A queue that is served, and not by new workers only, and has started nothing for a grace has lost its
+-- messages, or its workers are busy. One wake-up shows which: once it is started, what was published before it
 -- is overtaken. Where it is not started either, the next one leaves later and later, so that the queue does
 -- not grow.
 local function must_probe(queue, started, probed, probes)
@@ -159,7 +159,7 @@ local function must_probe(queue, started, probed, probes)
   return true
 end
 
--- A wake-up that nobody has started for half of the margin: its job lives on.
+-- Wake-ups not started for half of the margin: the records of open jobs live on.
 local function prolong(place, queue, room)
   local old = redis.call('ZRANGEBYSCORE', place, '-inf', now - MARGIN / 2, 'LIMIT', 0, room)
   for _, id in ipairs(old) do

@@ -9,8 +9,8 @@ local presence, worker, sign = KEYS[1], ARGV[1], ARGV[2]
 local start, count, held = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('HGET', presence, worker) ~= sign then return {-1, 0} end
 
--- By the end of their leases and not by rank: others renew theirs and claim meanwhile, and what they
--- touch moves back. A lease that has ended is the scheduler's to find.
+-- By the end of their leases and not by rank: other workers renew and claim between two calls, which moves
+-- their jobs back. A lease that has ended is left to the scheduler.
 local prefix, ended, latest = worker .. '/', 0, 0
 local function end_leases(running)
   for index = 1, #running, 2 do
