@@ -21,7 +21,7 @@ log = get_logger("dingrelay.jobs")
 
 
 LATE = 0.5
-"""Seconds after which a wake-up that nobody has started stands behind many others in its queue."""
+"""Seconds after which a wake-up that is not started stands behind many others in its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class BatchRegistry:
             eager = True
 
     def close(self, key: BatchKey, batch: Batch) -> None:
-        """Let nobody join the batch any more."""
+        """Close the batch to further jobs."""
         if self._open.get(key) is batch:
             del self._open[key]
 
@@ -90,14 +90,14 @@ class BatchRegistry:
             bucket: of the recipients, which are taken from it; None if they are not limited.
         """
         claiming = self._begin(self._claim(batch, key, bucket))
-        # What is claimed runs, should the job that makes the call be cancelled meanwhile.
+        # A claimed job runs even if the job that makes the call is cancelled.
         if batch.room:
             await asyncio.shield(claiming)
 
     def claim_next(self, key: BatchKey) -> None:
         """Claim the job that makes the next call, unless one is to come from this process.
 
-        A wake-up whose job somebody else has claimed becomes that of one that waits: otherwise a
+        A wake-up whose job is already claimed becomes that of a waiting job: otherwise a
         worker would only meet wake-ups of jobs that another one has just claimed.
         """
         if key not in self._open and not self._coming[key]:
@@ -105,9 +105,9 @@ class BatchRegistry:
             self._begin(self._claim_next(key))
 
     def claim_late(self, turns: Turns, queue: str, most: int) -> None:
-        """Claim jobs whose turn it is and whose wake-ups are late: slots come, and nobody waits here.
+        """Claim jobs whose turn it is and whose wake-ups are late: slots come up with no job here.
 
-        Without them, whoever is at the head of the queue would have all slots.
+        Without them, the senders at the head of the queue would have all slots.
         """
         if most > 0 and turns not in self._late:
             self._late.add(turns)

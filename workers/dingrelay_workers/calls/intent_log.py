@@ -11,14 +11,14 @@ from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.records import Records, Usage
 
 LEAVES_WITHIN = 0.5
-"""Share of the settle delay within which a call leaves once its intent is written, or it is written
-anew.
+"""Share of the settle delay within which a call leaves once its intent is written; else the intent
+is written again.
 
 Another worker that looks for its effect waits for the whole delay after the intent: DingTalk has the
-rest of it to show what the last request made that could leave under it. If the worker lives and gives
-the answer up, the intent is written anew, and the wait starts there. What stays open is a worker that
-is killed while its kernel still holds the request, or while DingTalk works on it for longer than the
-delay.
+rest of it to show the effect of the last request that could leave under it. If the worker lives and
+gives the answer up, the intent is written again, and the wait starts there. One gap stays: a worker
+that is killed while its kernel still holds the request, or while DingTalk works on it for longer
+than the delay.
 """
 CLOCKS_AGREE_MS = 10_000
 """Clocks that moved apart by less were not set: it is what the measurement leaves open."""
@@ -33,7 +33,7 @@ class Expired(Exception):
 
 
 class IntentLog:
-    """Writes down what is about to leave, and knows what has left without an answer.
+    """Records calls about to leave, and those that left without an answer.
 
     Attributes:
         finished: outcomes of steps that this run finished and that are not in the record yet.
@@ -178,7 +178,7 @@ class IntentLog:
     def _moved(self) -> int:
         """By how much Redis's clock was set since the intent, in ms, if it was not DingTalk's.
 
-        The intent tells how far it was from DingTalk's then.
+        The intent holds how far it was from DingTalk's then.
         """
         offset = self._offset_now()
         if offset is None or self._offset is None:

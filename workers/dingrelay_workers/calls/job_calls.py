@@ -1,4 +1,4 @@
-"""One job's calls of DingTalk: each goes the same way, from the check to what the fleet is told."""
+"""One job's calls of DingTalk: each goes the same way, from check to report to the fleet."""
 
 import time
 from contextlib import suppress
@@ -36,7 +36,7 @@ from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
 from dingrelay_workers.store.claim import Claim
 
 MOST_INTENTS = 4
-"""How often the intent of a call that could not leave in time is written anew before it is given up."""
+"""How often the intent of a delayed call is written again before the call is given up."""
 REFUSED_NEW = "A token that was just fetched is refused: check that key, secret and organisation belong together."
 REFUSED_HERE = (
     "A token that was just fetched is refused: this API may want another's, such as a person's."
@@ -70,12 +70,12 @@ class JobCalls:
         intents: IntentLog,
         member: Member | None = None,
     ) -> None:
-        """Nothing is called yet.
+        """Calls nothing yet.
 
         Args:
             claim: the job's.
             settings: the configuration.
-            limiter: gives the slots, and is told how calls end.
+            limiter: gives the slots; gets the outcomes of calls.
             quota: the month's calls.
             tokens: of the apps.
             transport: makes the requests.
@@ -256,10 +256,10 @@ class JobCalls:
         except DingTalkError as error:
             verdict = error.name
             error.of_read = not api.changes
-            # A refusal of this call tells nothing of an earlier one that was lost.
+            # A refusal of this call says nothing about an earlier one that was lost.
             if api.changes and not isinstance(error, Ambiguous) and not open_before:
                 self.intents.close()
-            if error.unsent:  # it tells nothing of this API; without a token, the fleet was told
+            if error.unsent:  # says nothing about this API; a missing token is already reported
                 await self._limiter.forgone(grant)
             else:
                 # What is refused for its content counts, too (API §6).
@@ -267,7 +267,7 @@ class JobCalls:
                     self._count(api)
                 await self._limiter.failed(grant, error)
             raise
-        except BaseException:  # it did not leave, or its answer is nobody's any more
+        except BaseException:  # it did not leave, or its answer is discarded
             await self._limiter.forgone(grant)
             raise
         else:
@@ -329,10 +329,10 @@ class JobCalls:
 
 
 def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
-    """What it means that DingTalk refuses a token which nobody can better.
+    """Maps a refused fresh token to an error.
 
-    One that was just fetched tells that DingTalk is in trouble, or that it is about this call only, as
-    where an API wants the token of a person: who makes the call himself is told so.
+    The refusal means that DingTalk is in trouble, or it concerns this call only, as where an API
+    wants the token of a person: a call made directly by a user gets the refusal itself.
     """
     if api.verbatim:
         hint = REFUSED_OWN if api.access == "own" else REFUSED_HERE
@@ -349,7 +349,7 @@ def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
 
 
 def _traced(answer: Json) -> Json:
-    """The answer to a call that another job made, which the trace of this one tells of, too."""
+    """The answer to a call of another job, with its request id added to this job's trace."""
     if spans.active() and (request_id := request_id_of(answer)):
         spans.set_attributes({REQUEST_ID: request_id})
     return answer

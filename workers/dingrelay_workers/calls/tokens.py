@@ -51,7 +51,8 @@ SOON = 5.0
 """Seconds after which a token within the refresh margin is asked for again."""
 
 LONGEST_VALIDITY = 86_400.0
-"""Seconds for which a token is kept, whatever is told of it; DingTalk's live for two hours (API §1)."""
+"""Most seconds for which a token is kept, whatever its answer says; DingTalk's live for two hours
+(API §1)."""
 _VALUE = re.compile(r"[\x21-\x7e]{1,2048}")
 """What a header and a URL can carry."""
 
@@ -65,7 +66,7 @@ class Token:
     """An access token. Its value never shows in a repr.
 
     Attributes:
-        generation: tells a token from the one before it.
+        generation: distinguishes a token from the one before it.
         stale_at: when this process asks Redis again, on its own monotonic clock.
     """
 
@@ -168,7 +169,7 @@ class Tokens:
     def _ended(self, task: asyncio.Task[Token]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waits has it; it must not be reported if nobody does
+            task.exception()  # waiters get it; without any, asyncio must not report it
 
     async def _fetch(self, app: str) -> Token:
         api = self._api

@@ -1,9 +1,9 @@
--- Ask for an app's token, and whether this worker is the one to fetch a new one.
+-- Read an app's token, and decide whether this worker fetches a new one.
 -- KEYS: token, failure of these credentials
 -- ARGV: worker, refresh margin, fetch lease, generation to distrust or 0 (ms)
--- Answers {what, value, generation, ms left}; what: use | refresh | fetch | wait | failed.
+-- Returns {what, value, generation, ms left}; what: use | refresh | fetch | wait | failed.
 -- `refresh`: use the value and fetch a new one. `wait`: another worker fetches. `failed`: a fetch
--- failed a short while ago, and the value tells how.
+-- failed a short while ago, and the value is its error.
 local key, failed, worker = KEYS[1], KEYS[2], ARGV[1]
 local margin, lease, distrusted = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
@@ -17,8 +17,8 @@ if value and distrusted == generation then
   value = nil
 end
 local left = value and tonumber(known[3]) - now or 0
--- The generation is about when it was fetched: what lives shorter than twice the margin would be
--- fetched anew by everybody who asks.
+-- The generation is about when it was fetched: a token that lives shorter than twice the margin
+-- would be fetched again on each request.
 if value then margin = math.max(0, math.min(margin, (tonumber(known[3]) - generation) / 2)) end
 if left > margin then return {'use', value, generation, left} end
 local failure = redis.call('GET', failed)
