@@ -235,7 +235,7 @@ class Limiter:
                 return 0.0
             case Held():
                 self._suspected.add(circuit)
-                # A call of the user's own may be refused for its content.
+                # A call made directly by a user may be refused for its content.
                 sickness = await self.breakers.sick(
                     circuit,
                     "held",
