@@ -46,7 +46,7 @@ class ApprovalClaims:
         ]
 
     async def claim(self, instance: str, *, since: int) -> int | None:
-        """Take an instance that nobody has; None if it is this job's now.
+        """Claim an instance that no job has; None if it is this job's now.
 
         Args:
             instance: its id.

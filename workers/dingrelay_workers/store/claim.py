@@ -102,11 +102,11 @@ ClaimedJob = tuple[ReceivedWakeup, Claim]
 
 
 class ClaimResult(NamedTuple):
-    """How taking a job ended.
+    """The result of claiming a job.
 
     Attributes:
-        claim: the job, if it was to be had.
-        waiting: where others wait for a call like its, if somebody else took it.
+        claim: the job, if it was claimed.
+        waiting: where jobs wait for a call like its, if another worker claimed it.
     """
 
     verdict: Verdict

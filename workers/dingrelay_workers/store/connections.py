@@ -39,7 +39,7 @@ def open_redis(settings: Settings) -> aio.Redis:
 
 @asynccontextmanager
 async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
-    """Redis for somebody who waits at a terminal, while the block runs.
+    """Redis for a command at a terminal, while the block runs.
 
     Raises:
         ServiceUnavailable: it cannot be reached.

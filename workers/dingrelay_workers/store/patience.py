@@ -39,7 +39,7 @@ log = get_logger("dingrelay.worker")
 
 
 def passes(error: Exception) -> bool:
-    """Whether Redis's trouble ends by itself or by an operator's hand, and is nobody's mistake."""
+    """Whether an error of Redis passes by itself or by an operator's repair: no caller's mistake."""
     if isinstance(error, _PASSING):
         return True
     return isinstance(error, RedisError) and str(error).lstrip("-").startswith(_PASSING_CODES)

@@ -25,9 +25,9 @@ TOO_DEEP = {"": "nested too deeply"}
 
 
 def plain_json(job: Any) -> tuple[Any, ContractError | None]:
-    """A job with texts for what only Celery can carry, and what can't be carried at all.
+    """A job with texts for values that only Celery can carry, and the error of the first other one.
 
-    What can't is replaced by the name of its type, and told with its field.
+    A value that can't be carried is replaced by the name of its type; the error names its field.
     """
     try:
         canonical_json(job)

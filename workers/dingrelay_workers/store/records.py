@@ -60,7 +60,7 @@ MOST_LOOKED_AT = 200
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run cost and brought, apart from where it ended.
+    """The cost and results of a run, apart from where it ended.
 
     Attributes:
         answered: no call of the job is open any more, so its intent is cleared.
@@ -118,7 +118,7 @@ class Records:
                 await self.enqueue([wakeup.draft()])
             elif await self._is_another(wakeup):
                 log.error("task_id_taken", id=wakeup.id, kind=wakeup.kind.name)
-            # Whoever made the record may have been killed before this.
+            # The process that made the record may have been killed before this.
             if self._on_made:
                 await self._on_made(wakeup.id)
             if missing:
@@ -146,7 +146,7 @@ class Records:
 
         Args:
             waiting: where they wait.
-            nonce: tells this call from every other.
+            nonce: distinguishes this call from every other.
             room: how many more recipients the call takes.
             lane: of the job that makes the call.
             bucket: of the recipients, which are taken from it; None if they are not limited.
@@ -161,12 +161,12 @@ class Records:
     async def claim_late(
         self, turns: Turns, queue: str, *, nonce: str, most: int, late: float
     ) -> list[ClaimedJob]:
-        """Claim jobs that were woken for their turn `late` seconds ago and that nobody has started.
+        """Claim jobs that were woken for their turn `late` seconds ago and are not started.
 
         Args:
             turns: the lane in which they were parked.
             queue: in which their wake-ups are.
-            nonce: tells this from every other time.
+            nonce: distinguishes this claim from every other.
             most: so many at most.
             late: seconds.
         """

@@ -11,8 +11,8 @@ class RedisTime:
     It is behind Redis by the time that the answer took, never ahead of it.
 
     Attributes:
-        at: what Redis told, in ms since the epoch.
-        read: when that came here, by the monotonic clock.
+        at: Redis's time, in ms since the epoch.
+        read: when it was received, by the monotonic clock.
     """
 
     at: int

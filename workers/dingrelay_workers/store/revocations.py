@@ -32,7 +32,7 @@ class Revocations:
     async def revoke(
         self, ids: Iterable[str], on_cancelled: Callable[[str], object] = lambda _: None
     ) -> None:
-        """Cancel these jobs; tells of each that is cancelled now, not of one that still runs."""
+        """Cancel these jobs; calls `on_cancelled` for each cancelled now, not for one that runs."""
         for job_id in ids:
             try:
                 cancelled = await self._patience.finish(partial(self._cancel, job_id))
@@ -48,7 +48,7 @@ class Revocations:
             await self._cancel(job_id)
 
     async def _cancel(self, job_id: str) -> bool:
-        # The note comes first: whoever makes the record meanwhile reads it, or is met here.
+        # The mark comes first: a record made in between reads it, or is found here.
         await self._redis.set(keys.revoked(job_id), 1, px=keys.REVOKED_TTL_MS)
         call = record.cancel(job_id, record_ttl_ms=self._record_ttl, dead_ttl_ms=self._dead_ttl)
         state = await run_async(self._redis, call)

@@ -38,7 +38,7 @@ class ReceivedWakeup:
         job: what the message carries; anything, until the contract has looked at it. A wake-up of
             ours carries no more than the app and the lane.
         woken: when it was published, in ms of Redis's clock; 0 from a foreign client.
-        nonce: tells this wake-up from every other.
+        nonce: distinguishes this wake-up from every other.
         expires: when the client's message expires, in ms; None for never. It is the job's
             `expires_at` where that has none.
         problem: what is wrong with the message around the job, if anything.
@@ -93,7 +93,7 @@ class ReceivedWakeup:
         except ContractError as error:
             return replace(self, job={"app": self.app, "lane": self.lane}, problem=error)
         except (TypeError, ValueError, RecursionError):
-            return self  # what is no JSON either is told by whoever writes it down
+            return self  # a value that is no JSON is reported where the record is written
         return self
 
     @property
@@ -173,7 +173,7 @@ def is_wakeup(headers: object) -> bool:
 
 
 def _expiry(header: object) -> int | None:
-    """When Celery's message expires, in ms; None where the header tells no moment."""
+    """When Celery's message expires, in ms; None where the header is no moment."""
     try:
         moment = datetime.fromisoformat(header) if isinstance(header, str) else header
         if not isinstance(moment, datetime):

@@ -1,9 +1,9 @@
 -- queued → running: one worker owns the job until its lease runs out.
 -- KEYS: record, progress of the queue
 -- ARGV: id, owner, lease, woken, slot (times in ms)
--- Answers {claimed, now, {field, value, ...}}, or {verdict, ''}: ended | busy | early | missing | newer. The
--- same owner may claim again: its first answer was lost. If somebody else has run the job or runs
--- it, the second is where others wait with which it could have shared a call, if any do.
+-- Returns {claimed, now, {field, value, ...}}, or {verdict, ''}: ended | busy | early | missing | newer. The
+-- same owner may claim again: its first answer was lost. If another owner has run the job or runs
+-- it, the second is where jobs wait with which it could have shared a call, if any do.
 local record, progress = KEYS[1], KEYS[2]
 local id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local woken, slot_ms = math.min(tonumber(ARGV[4]), now), tonumber(ARGV[5])

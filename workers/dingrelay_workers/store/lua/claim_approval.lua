@@ -2,8 +2,8 @@
 -- KEYS: the instance's job, the job's instance
 -- ARGV: instance, job, since when the job's call may have had its effect (ms), ttl of the instance's
 --       mark, ttl of the job's (ms)
--- Answers '' if the instance is the job's. Otherwise since when the call of the job that has it
--- may have had its effect: an instance which that call made is nobody's now.
+-- Returns '' if the instance is the job's. Otherwise since when the call of the job that has it
+-- may have had its effect: the instance that this call made is unclaimed now.
 local instance, job = KEYS[1], KEYS[2]
 local id, job_id, since, instance_ttl, job_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 

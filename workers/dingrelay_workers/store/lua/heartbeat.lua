@@ -9,7 +9,7 @@ for index = 1, #KEYS do
   local state, queue = owned(KEYS[index], owner, fence, 'queue')
   if state == 'running' then
     redis.call('HSET', KEYS[index], 'lease', lease_end)
-    -- It may have been woken meanwhile, for a worker that seemed to be gone.
+    -- It may have been woken since, for a worker that seemed to be gone.
     take_out(id, queue)
     place_running(id, lease_end)
   else

@@ -41,7 +41,7 @@ if waiting ~= '0' then
 else
   redis.call('HDEL', record, 'waiting')
 end
--- The runs of a job that nobody traced are one trace, from its first one on.
+-- The runs of a job sent without a trace are one trace, from its first one on.
 if trace ~= '' then redis.call('HSETNX', record, 'trace', trace) end
 if alone then redis.call('HDEL', record, 'batch_key', 'recipients') end
 

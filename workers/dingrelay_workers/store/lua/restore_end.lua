@@ -1,5 +1,5 @@
--- Let a job have ended that is open in a Redis which was restored from a backup: it ended afterwards, as
--- the history knows. Nobody is told once more.
+-- End a job that is open in a Redis restored from a backup: the history has its end, which came after
+-- the backup. No notice is sent again.
 -- KEYS: record, dead
 -- ARGV: id, state, when it ended (ms), ttl of a settled record, of a dead or unknown one (ms)
 -- Answers 1 if it was open.

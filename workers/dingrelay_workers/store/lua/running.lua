@@ -8,7 +8,7 @@ local function known_here(version, kind)
   return tonumber(version or 0) <= FORMAT and string.find(KINDS, ' ' .. (kind or '') .. ' ', 1, true)
 end
 
--- A newer release has to run the job, if anybody has to now. It is woken again, after twice as long each
+-- A newer release has to run a job that is due. It is woken again, after twice as long each
 -- time: while only older workers are there, it must not keep them from their own jobs.
 local function leave(record, id)
   local known = redis.call('HMGET', record, 'state', 'due', 'lease', 'queue')
@@ -22,7 +22,7 @@ local function leave(record, id)
   if running then place_running(id, due) else place_until(id, due) end
 end
 
--- A record as Redis tells it, and its fields by name; none if there is no such job.
+-- A record as Redis returns it, and its fields by name; none if there is no such job.
 local function read(record)
   local flat, fields = redis.call('HGETALL', record), {}
   for index = 1, #flat, 2 do fields[flat[index]] = flat[index + 1] end
@@ -46,8 +46,8 @@ local function place_starting()
 end
 
 -- The job, whose record was just read, is this owner's until the lease ends. A new owner has a new fence;
--- one that claims `again`, since its first answer was lost, keeps its own. Answers the record: of what is
--- told of a field twice, the second holds. Before the script ends, `place_starting` must be called.
+-- one that claims `again`, since its first answer was lost, keeps its own. Returns the record: of a
+-- field that is in it twice, the second value holds. Before the script ends, `place_starting` must be called.
 local function run(record, id, answer, fields, owner, lease, again)
   local lease_end = now + lease
   local fence = string.format('%.0f', (fields.fence or 0) + (again and 0 or 1))
