@@ -1,1 +1,1 @@
-"""The people that an app's messages can reach: told before a call, as far as that is surely known."""
+"""Detects recipients that an app's messages surely can't reach, before a call."""

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 Reachability = Literal["reachable", "unknown_user", "out_of_scope", "unverified"]
 
 KNOWN_FOR = 300.0
-"""Seconds for which somebody who was found is not looked up again. Should they leave meanwhile,
-DingTalk drops what is sent to them, as it does without a check."""
+"""Seconds for which a person who was found is not looked up again. Should they leave in that time,
+DingTalk drops messages to them, as it does without a check."""
 ANSWERED_FOR = 60.0
-"""Seconds for which somebody that DingTalk does not know is not looked up again, nor a department. Whoever is
+"""Seconds for which a person or department unknown to DingTalk is not looked up again. A person
 outside the range is so for as long as that was read within the last minute."""
 UNANSWERED_FOR = 30.0
 """Back-off in seconds after a look-up that DingTalk did not answer; until then recipients are unverified."""
@@ -112,7 +112,7 @@ class RecipientChecks:
         self._synced.put(app, "", True)
 
     def forget(self) -> None:
-        """Ask anew for everything that is kept at hand."""
+        """Drop everything cached."""
         self._ranges.forget()
         for kept in (self._synced, self._here, self._answered, self._parents, self._unanswered):
             kept.clear()
@@ -247,7 +247,7 @@ class _Lookup:
             if member is None:
                 return "unknown_user", ANSWERED_FOR
         except OutOfScope:
-            pass  # which tells nothing of whether they exist
+            pass  # says nothing about whether they exist
         if _sees(user, visible):
             return "reachable", KNOWN_FOR
         fresh, seconds = await self._ranges.fresh(self._calls, self._now, saves=self._saves)
@@ -258,16 +258,16 @@ class _Lookup:
         return "out_of_scope", seconds
 
     async def _is_below(self, member: Member | None, visible: VisibleRange) -> bool:
-        """Whether somebody is in a department of the range, or might be."""
+        """Whether a person is in a department of the range, or might be."""
         places = None if member is None else member.fields.get("dept_id_list")
         if member is not None and not isinstance(places, list):
             return True  # the app may not read where they are
         ways = [await self._leads_to(place, visible) for place in places or ()]
         if True in ways:
             return True
-        # Nothing says that DingTalk tells of the places that the app may not read. But whoever is in a
-        # department that the app may read can be read by it, and so can what is above them up to there.
-        # Of the others nothing is known.
+        # DingTalk may leave out places that the app may not read: that is undocumented. But people
+        # in a department that the app may read can be read by it, and so can the departments above
+        # them up to there. Of the others nothing is known.
         return not await self._all_readable(visible)
 
     async def _leads_to(self, place: int, visible: VisibleRange) -> bool | None:
@@ -281,7 +281,7 @@ class _Lookup:
             if above is None:
                 return None
             if above == 0:
-                return True  # it has a department above it that is not told
+                return True  # it has a department above it that is not in the answer
             place = above
         return None
 
@@ -310,7 +310,7 @@ class _Lookup:
 
 
 def _sees(user: str, visible: VisibleRange | None) -> bool:
-    """Whether somebody sees the app, or might: DingTalk tells of no person whether they do."""
+    """Whether a person sees the app, or might: DingTalk has no API for that."""
     if visible is None or not visible.is_known:
         return True
     return visible.everybody or user in visible.users

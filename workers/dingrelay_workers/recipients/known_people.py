@@ -1,4 +1,4 @@
-"""Who is in the directory, and where: one query at a time a process, shared by all who ask meanwhile."""
+"""Finds people and their departments in the directory, by one query at a time a process."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ class KnownPeople:
         self._under_way: set[asyncio.Task[set[str]]] = set()
 
     async def close(self) -> None:
-        """Give up what is under way: nobody waits for it."""
+        """Cancel queries under way: nothing waits for them."""
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
@@ -83,7 +83,7 @@ class KnownPeople:
                         )
                         found.update(row.userid for row in rows)
                         continue
-                    # Whoever left has no memberships.
+                    # People who left have no memberships.
                     places = await connection.execute(
                         select(MembershipRow.userid, MembershipRow.department).where(
                             MembershipRow.app == app, MembershipRow.userid.in_(some)

@@ -1,4 +1,4 @@
-"""Who sees an app: read once a day for the whole fleet, and anew before anybody is left out for it."""
+"""The people who see an app: read daily for the fleet, and again before recipients are left out."""
 
 import asyncio
 import json
@@ -21,19 +21,19 @@ from dingrelay_workers.limiter.grant import Draining, Parked
 from dingrelay_workers.store.redis_time import RedisTime
 
 FRESH_MS = 60_000
-"""A range by which somebody would be left out is no older than this: each reading is a call of the
+"""A range by which recipients are left out is no older than this: each reading is a call of the
 month, as the message that is saved by it would have been."""
 KEPT = 60.0
 """Seconds for which a process does not ask Redis again."""
 FAILED_FOR_MS = 60_000
 """For how long a range is not asked for again that could not be read for a passing reason."""
 REFUSED_FOR_MS = 3_600_000
-"""The same where DingTalk refuses to tell it, or tells it otherwise than documented."""
+"""The same where DingTalk refuses it, or answers otherwise than documented."""
 MOST_READINGS = 24
 """Readings of an app's range a day: of a month of 5,000 calls no more than a seventh goes there, whatever
 the range or its answers are. After that people are sent to, unless that saves a call."""
 LARGEST = 512 * 1024
-"""Characters of a range that is kept; by a larger one nobody is left out."""
+"""Characters of a range that is cached; a larger one leaves no recipient out."""
 
 MINE = (Cancelled, Draining, OwnershipLost, Parked, RedisError, Throttled)
 """What ends the run of the job that asks: it is ours, as is the wait for a limit. The job survives other errors."""
@@ -86,10 +86,10 @@ class VisibleRanges:
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def of(self, calls: Calls, now: RedisTime) -> VisibleRange | None:
-        """Who sees the app that calls; None if that is not known.
+        """The people who see the app that calls; None if unknown.
 
         Args:
-            calls: reads it, where nobody has.
+            calls: reads it, where it is not cached.
             now: Redis's clock.
 
         Raises:
@@ -103,7 +103,7 @@ class VisibleRanges:
         """The same as it was read within the last minute, and for how many seconds it is that still.
 
         Args:
-            calls: reads it, where nobody has.
+            calls: reads it, where it is not cached.
             now: Redis's clock.
             saves: the answer may save a call, and so is worth one.
 
@@ -126,12 +126,12 @@ class VisibleRanges:
                 saves and known is not None and known.range
             ):
                 return await self._read(calls, now)
-            # What is at hand stays so: it still tells who need not be doubted.
+            # The cached range stays: it still shows who need not be doubted.
             nothing = Reading(None, now.now())
             return nothing if known is not None else self._keep(calls.app, nothing)
 
     def forget(self) -> None:
-        """Ask Redis anew."""
+        """Drop the cache: read from Redis again."""
         self._kept.clear()
 
     def _at_hand(self, app: str) -> Reading | None:
