@@ -131,7 +131,7 @@ class JobContext:
     @property
     def directory(self) -> Directory:
         """Departments and users in SQL."""
-        # All that this run tells of was read after its claim.
+        # All that this run writes was read after its claim.
         return self._resources.directory.of(
             self._claim.app,
             read_at=self._claim.time.at,

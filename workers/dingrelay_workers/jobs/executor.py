@@ -56,7 +56,7 @@ class Executor:
 
     Args:
         resources: everything that the process holds.
-        observer: is told of each run.
+        observer: notified of each run.
     """
 
     def __init__(self, resources: Resources, observer: Observer | None = None) -> None:
@@ -104,7 +104,7 @@ class Executor:
         self._log_left(job_id, kind)
 
     def _log_left(self, job_id: str, kind: str) -> None:
-        """One line for all such jobs: somebody has to upgrade this worker."""
+        """One line for all such jobs: this worker needs an upgrade."""
         if not self._left:
             log.warning("left_to_newer_release", id=job_id, kind=kind)
         self._left = True

@@ -111,7 +111,7 @@ class JobApprovals:
     async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
         """The ids of the instances that were made from `since` (ms of Redis's clock) on."""
         if self._clock.now() is None:
-            # Any answer tells the time, be it that this moment is still to come there.
+            # Any answer carries the time, also where this moment is still to come there.
             with suppress(Final):
                 await self._approvals.page(process_code, originator, since, None, "0")
         offset = self._clock.less(self._now())

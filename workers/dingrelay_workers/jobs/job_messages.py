@@ -22,7 +22,7 @@ from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim
 
 LOOK_UPS = "look-ups"
-"""The step that remembers the look-ups of a run that had to wait: else a busy fleet would begin anew each time."""
+"""The step that keeps the look-ups of a run that had to wait: else each run would repeat them."""
 LOOK_UPS_KEPT_MS = 600_000
 """How long they count."""
 MOST_RECIPIENTS = 5000
@@ -128,7 +128,7 @@ class JobMessages:
     async def _size(self, department: int) -> int:
         """How many people a department and all below hold: what a call to it costs.
 
-        DingTalk's own count, asked for once an hour; the limit of a call where it tells none.
+        DingTalk's own count, read once an hour; the limit of a call where it gives none.
         """
         key = keys.member_count(self._app)
         known = await self._redis.hget(key, str(department))

@@ -1,4 +1,4 @@
-"""Who is told of the runs of jobs, as they begin and end."""
+"""Observers of runs of jobs, notified as they begin and end."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from dingrelay_workers.store.claim import Claim
 
 
 class Observer(Protocol):
-    """Is told of each run of a job that this process has claimed; it neither waits nor fails."""
+    """Notified of each run of a job that this process has claimed; it neither waits nor fails."""
 
     def began(self, kind: Kind, claim: Claim) -> None:
         """A run has begun."""

@@ -139,10 +139,10 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
         # The body knows until when the call may be repeated or looked for, and calls may be bought.
         led_to = Outcome(State.SNOOZED, reason=str(error), delay=QUOTA_PAUSE, error=_error(error))
     elif open_call and isinstance(error, Final) and error.of_read:
-        # A look-up that is refused tells nothing of the call, and a person may permit it.
+        # A refused look-up says nothing about the call, and an administrator may permit it.
         led_to = _tried(error, claim, settings)
     if open_call and led_to.state == State.DEAD and led_to.error:
-        # Whatever ends it tells nothing of the call that has no answer.
+        # The error that ends it says nothing about the call that has no answer.
         failure = led_to.error
         return _unknown(failure["code"], failure["message"], attempts=led_to.attempts)
     return led_to
@@ -203,10 +203,10 @@ def _ended_by_machinery(error: Exception, claim: Claim, settings: Settings) -> O
 
 
 def _is_database_away(error: Exception) -> bool:
-    """Whether it is none of the job's that the database does nothing for it.
+    """Whether the database is unavailable, which is not the job's fault.
 
-    PostgreSQL tells by an `InternalError` that it takes no writes, as a standby or on a full disk.
-    SQLAlchemy is large and loaded by the first job that needs it: no other meets its errors.
+    PostgreSQL reports by an `InternalError` that it takes no writes, as a standby or on a full
+    disk. SQLAlchemy is large and loaded by the first job that needs it: no other meets its errors.
     """
     errors = sys.modules.get("sqlalchemy.exc")
     return errors is not None and isinstance(
@@ -235,7 +235,7 @@ def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcom
             # Only this call is refused, as far as is known; a hold is waited for (above).
             return _given_up(error)
         case Held():
-            # Redis was away when the fleet was to be told.
+            # Redis was away when the hold was to be reported to the fleet.
             return Outcome(
                 State.RETRYING, reason=str(error), delay=REDIS_PAUSE, error=_error(error)
             )
@@ -293,7 +293,7 @@ def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) 
 
 
 def _not_served(error: NotServed, claim: Claim, settings: Settings) -> Outcome:
-    """The job waits for whoever moves its app, or has mixed up two cells. It has spent nothing."""
+    """The job waits until its app is moved, or mixed-up cells are corrected, at no cost."""
     message = str(error)
     if claim.age < settings.max_age:
         waits = _job_error("cell", "cell", message, CELL_WAITS)

@@ -10,7 +10,7 @@ from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.store.claim import Claim
 
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
-"""Ends that somebody should look at. A run after which the job waits has not failed."""
+"""Ends that need attention. A run after which the job waits has not failed."""
 
 
 def running(kind: Kind, claim: Claim) -> AbstractContextManager[Span]:
@@ -24,9 +24,9 @@ def running(kind: Kind, claim: Claim) -> AbstractContextManager[Span]:
 
 
 def ended(span: Span, outcome: Outcome, state: State | None) -> None:
-    """Tell where the run led: the job's state, or None if it is another worker's by now.
+    """Record the result of the run: the job's state, or None if it is another worker's by now.
 
-    A reason is not told: it may be DingTalk's sentence about somebody.
+    A reason is not recorded: it may be DingTalk's sentence about a person.
     """
     if not span.recorded:
         return
