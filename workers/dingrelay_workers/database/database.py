@@ -34,7 +34,7 @@ IDLE_TIMEOUT_MS = 60_000
 transaction is given up. SQLite knows no such thing: there a stopped process is waited for."""
 
 JOB_WAIT = 1.0
-"""Seconds that a job waits for one of the places for jobs: it holds one of the worker's meanwhile."""
+"""Seconds that a job waits for one of the places for jobs, while it takes up one of the worker's."""
 JOB_QUEUE = 5.0
 """The same after the last use of the database that ended well: then it is busy and not silent."""
 JOB_USE = 10.0
@@ -46,7 +46,7 @@ KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count"
 """Seconds, seconds and probes: how libpq notices a server that the network has lost. The system's default is hours."""
 
 LET_IN = 0.11
-"""Seconds between two transactions of somebody who has many: SQLite's writers that wait look every 0.1 s."""
+"""Seconds between two transactions of a bulk writer: waiting writers of SQLite look every 0.1 s."""
 
 CONNECTIONS, OVERFLOW = 5, 10
 """Of one process: those that stay open, and those that are opened beside them in a busy moment."""
@@ -54,7 +54,7 @@ POOL = {"pool_size": CONNECTIONS, "max_overflow": OVERFLOW}
 
 ISOLATION = "READ COMMITTED"
 """Of PostgreSQL, whatever its own default is: a writer that has waited for its turn reads what was
-committed meanwhile."""
+committed before it."""
 
 CHUNK = 500
 """Values in one IN list; every SQLite takes at least 999."""
@@ -100,7 +100,7 @@ def arguments(url: str) -> dict[str, Any]:
 def notice_pooler(connection: Any, entry: ConnectionPoolEntry) -> None:
     """Prepare nothing on a connection whose server another may have in the next transaction.
 
-    A pooler such as pgbouncer tells its clients a number of its own for the process that serves them.
+    A pooler such as pgbouncer gives its clients a number of its own for the server process.
     """
     driver = getattr(connection, "driver_connection", connection)
     cursor = connection.cursor()
@@ -122,7 +122,7 @@ class Database:
     Args:
         url: ``sqlite:///FILE`` or ``postgresql://…``.
         busy_timeout_ms: how long a writer waits for other processes' transactions on SQLite. Nothing
-            else ends that wait: whoever is cancelled meanwhile returns only when it is over.
+            else ends that wait: a cancelled writer returns only when it is over.
     """
 
     def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:

@@ -34,7 +34,7 @@ def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
 
 @asynccontextmanager
 async def answering(within: float | None) -> AsyncGenerator[None]:
-    """Around what asks the database: its errors and its silence are told as ours.
+    """Around use of the database: its errors and its silence become ours.
 
     Args:
         within: seconds after which it is silent; None: it has any time.

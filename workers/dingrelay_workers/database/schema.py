@@ -46,11 +46,11 @@ _LOCK_KEY = 0x64696E67
 _DEADLOCK = "40P01"
 """PostgreSQL's code for a transaction that was given up since it and others waited for each other."""
 _TRIES = 5
-"""Of a migration that was given up so: a worker of the release before wrote meanwhile."""
+"""Of a migration that was given up because a worker of the release before wrote during it."""
 
 CONNECT_SECONDS = 10
 """For a connection to PostgreSQL, unless its URL or the environment says otherwise. The driver's own 130 s
-can't be broken off in a thread: a command would stand still for as long, whoever else had answered."""
+can't be broken off in a thread: a command would hang for as long, though others had answered."""
 
 _one_in_this_process = threading.Lock()
 

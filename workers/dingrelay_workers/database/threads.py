@@ -17,8 +17,8 @@ PATIENCE = 5.0
 class ConnectionThreads:
     """Opens SQLite's connections, and waits for their threads.
 
-    aiosqlite does the work of each connection in a thread, which tells the event loop of it. Whoever
-    waited may have been cancelled, and the loop be closed by then: the thread would end with a traceback.
+    aiosqlite does the work of each connection in a thread, which reports to the event loop. A
+    waiting task may be cancelled, and the loop closed by then: the thread would end with a traceback.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class ConnectionThreads:
         """Open a connection; the arguments are aiosqlite's."""
         self._threads = {thread for thread in self._threads if thread.is_alive()}
         connection: Any = aiosqlite.connect(*arguments, **options)
-        thread = connection._thread  # noqa: SLF001 - nothing else tells which
+        thread = connection._thread  # noqa: SLF001 - nothing else returns it
         # As SQLAlchemy does where it opens the connection itself: no process waits for it.
         thread.daemon = True
         self._threads.add(thread)
@@ -45,7 +45,7 @@ class ConnectionThreads:
 
 @contextmanager
 def _closed_if_given_up(connection: Any) -> Generator[None]:
-    """Around the opening: who is cancelled meanwhile leaves no open file behind.
+    """Around the opening: one that is cancelled leaves no open file behind.
 
     aiosqlite then ends the thread, and forgets what the thread has opened. Only that thread may close it.
     """
