@@ -39,7 +39,7 @@ GROWTH = 4
 CAP = 6 * 3600.0
 """Seconds before any attempt at most: three days are then some thirty attempts."""
 SLICE = 500
-"""Notices that one statement deletes or replays: other writers of SQLite wait meanwhile."""
+"""Notices that one statement deletes or replays: it blocks other writers of SQLite."""
 ARMS = 100
 """Endpoints of one statement; SQLite takes 500 parts of a UNION."""
 
@@ -113,7 +113,7 @@ class Settled:
             self.rows.append(_row(delivery, receipt, "tested"))
             return
         before = self.endpoints.get(delivery.endpoint)
-        if before is None:  # it was removed meanwhile
+        if before is None:  # it was removed since
             return
         self.endpoints[before.id] = after = before.after(receipt, now)
         if receipt.verdict == "failed":

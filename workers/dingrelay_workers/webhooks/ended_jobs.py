@@ -78,7 +78,7 @@ def _job(record: EndedRecord) -> Notice:
 
 
 def _document(record: EndedRecord, at: datetime) -> dict[str, Any]:
-    """The job as JSON, as it was when it ended; less where its record tells less."""
+    """The job as JSON, as it was when it ended; fields that its record lacks are left out."""
     ending = record.ending
     known: dict[str, Any] = {
         "id": ending.id,

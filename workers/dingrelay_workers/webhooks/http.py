@@ -100,7 +100,7 @@ class Sender:
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                     if answers or isinstance(error, aiohttp.ClientConnectorError):
                         raise
-                    # A connection that was kept may have been closed on the other side meanwhile.
+                    # A kept connection may have been closed by the other side.
                     await self._post(url, body, headers, answers)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             # The answer is in the status: a body that is late or broken takes nothing from it.

@@ -25,7 +25,7 @@ def webhook_leader(
     """The leader of webhooks in a worker."""
 
     async def open_dispatcher(leads: Leader) -> "Dispatcher":
-        # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
+        # SQLAlchemy takes long to import: in a thread, so that it does not block jobs.
         await asyncio.to_thread(import_module, "dingrelay_workers.webhooks.dispatcher")
         from dingrelay_workers.webhooks.dispatcher import Dispatcher  # noqa: PLC0415
 

@@ -54,5 +54,5 @@ class Resolver(AbstractResolver):
             done.exception()  # also where all requests have given up
 
     async def close(self) -> None:
-        """Give the threads up; whoever still waits for a name server waits alone."""
+        """Give the threads up; pending look-ups are not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -2,8 +2,8 @@
 
 A worker needs an endpoint's secret itself, not only something that it can be checked against, as it
 does for an API key. So that no secret is in the database all the same, each is derived from the
-setting ``DINGRELAY_WEBHOOK_KEY``, the endpoint's id and the number of its rotations: whoever reads
-the database can sign nothing. What a row holds is which of the setting's keys a secret was made from.
+setting ``DINGRELAY_WEBHOOK_KEY``, the endpoint's id and the number of its rotations: read access to
+the database is not enough to sign. A row holds which of the setting's keys made its secret.
 """
 
 import base64
@@ -55,7 +55,7 @@ class Generation:
 
 
 def fingerprint(key: str) -> str:
-    """What tells a key of the settings from others, and nothing else of it."""
+    """Identifies a key of the settings, and reveals nothing else of it."""
     return hmac.digest(key.encode(), b"dingrelay webhook fingerprint", hashlib.sha256).hex()[:16]
 
 

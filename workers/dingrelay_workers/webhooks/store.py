@@ -1,4 +1,4 @@
-"""Endpoints, for whoever sees to them: the command line and the gateway."""
+"""Endpoints, for their administration by command line and gateway."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -38,7 +38,7 @@ from dingrelay_workers.webhooks.leader import ROLE
 from dingrelay_workers.webhooks.secret import Generation
 
 PATIENCE = 1.5
-"""Seconds that a request waits for database and Redis; an HTTP client is told to come back within two."""
+"""Seconds that a request waits for database and Redis; a refused client retries within two."""
 MOST = 500
 """Endpoints: each is looked at for each notice."""
 ANSWER_PAUSE = 0.1
@@ -127,7 +127,7 @@ class SqlWebhookStore:
         return stored.endpoint
 
     async def resume(self, endpoint: str, *, skip: bool = False) -> Endpoint:
-        """Deliver to it again, also what happened meanwhile, unless that is to be skipped."""
+        """Deliver to it again, also what happened since, unless that is to be skipped."""
         async with self._writing() as connection:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
@@ -220,7 +220,7 @@ class SqlWebhookStore:
         return None
 
     def _check(self, url: str) -> None:
-        """Refuse what could be told nothing, or must not be.
+        """Refuse a URL that can't get notices, or must not.
 
         Raises:
             ContractError: names what is wrong with it.
