@@ -17,7 +17,7 @@ _READ = Script.load("dingrelay_workers.outbox", "read_ended", preludes=["fields"
 LONGEST = 100_000
 """Bytes of a field that is read: Redis does nothing else while it hands out a larger one."""
 AT_ONCE = 50
-"""Records that are read in one round trip: a millisecond or two in which Redis serves nobody else."""
+"""Records that are read in one round trip: it blocks Redis for a millisecond or two."""
 
 _OF_THE_END = (b"result", b"error", b"resolved")
 """What only the end of a job writes."""
@@ -40,7 +40,7 @@ class EndedRecord:
 async def read_records(
     redis: Redis, endings: Sequence[Ending], *, with_payload: Callable[[Ending], bool]
 ) -> list[EndedRecord]:
-    """The records of these jobs; of one whose record is gone, what the ending tells."""
+    """The records of these jobs; of one whose record is gone, the data of its ending."""
     found: list[EndedRecord] = []
     for start in range(0, len(endings), AT_ONCE):
         some = endings[start : start + AT_ONCE]

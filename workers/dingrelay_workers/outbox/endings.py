@@ -1,8 +1,9 @@
 """The ends of jobs, as readers of them read: each at its own pace, each end at least once.
 
-The transition that ends a job tells it in the same script (`store/lua/endings.lua`), so it costs no
-round trip and is never told without being true. The stream holds what some reader has not read, up
-to `keys.MOST_ENDINGS` entries; what went unread beyond that is counted for the reader that missed it.
+The transition that ends a job writes the end in the same script (`store/lua/endings.lua`), so it
+costs no round trip and is never written without being true. The stream holds entries that some
+reader has not read, up to `keys.MOST_ENDINGS`; those unread beyond that are counted for the reader
+that missed them.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ class Ending:
     """A job that ended.
 
     Attributes:
-        sender: who asked for it; empty if nobody said.
+        sender: of the job; empty if not given.
         state: the end.
         at: when, in ms of Redis's clock.
     """
@@ -76,7 +77,7 @@ class Endings:
         return Page([_ending(fields) for _, fields in entries], missed, mark.decode(), last)
 
     async def pass_(self, page: Page, *, awaited: Sequence[str] = ()) -> bool:
-        """What is on the page need not come again; False: somebody else has passed it, or more.
+        """Mark the page as read; False: another process has passed it, or more.
 
         Args:
             page: as it was read.

@@ -75,7 +75,7 @@ class NoticeRow(Base):
 class DeliveryRow(Base):
     """The delivery of a notice to an endpoint, written with the notice; it goes with the notice.
 
-    No foreign key names the endpoint: one that is removed meanwhile must not fail the transaction that
+    No foreign key names the endpoint: its removal must not fail the transaction that
     reports something. What is left of it is never claimed.
 
     Attributes:

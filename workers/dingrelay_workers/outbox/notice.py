@@ -36,7 +36,7 @@ class Notice:
         app: whose it is.
         at: when it happened.
         data: what happened, as JSON values; no secret, since it leaves for other hosts.
-        sender: who asked for what ended; empty where nobody did.
+        sender: of the job that ended; empty if not given.
         kind: of the job that ended; empty where none did.
         id: is no other's, and stays the same however often it is sent.
         trace: in which it happened (`tracing.trace_context`); empty for none.

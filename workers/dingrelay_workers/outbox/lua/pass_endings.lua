@@ -2,7 +2,7 @@
 -- KEYS: endings, up to where each reader has read
 -- ARGV: reader, its mark before, id of the entry, its number, ttl (ms), readers to wait for that have no
 --       mark yet
--- Answers 1, or 0 if another reader of that name went on meanwhile.
+-- Returns 1, or 0 if another reader of that name went on in between.
 local stream, marks = KEYS[1], KEYS[2]
 local reader, before, last, number, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 

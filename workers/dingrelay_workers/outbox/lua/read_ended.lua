@@ -1,4 +1,4 @@
--- Records of jobs that have ended, as far as subscribers are told of them.
+-- Fields of records of ended jobs that subscribers may get.
 -- KEYS: records
 -- ARGV: longest value (bytes), then for each record 1 to read what it asks for, too
 -- Answers for each record names and values in turn. What is longer has an empty name before its own;

@@ -26,7 +26,7 @@ if not mark then
 end
 local last, number = string.match(mark, '^(%S+) (%d+)$')
 number = tonumber(number)
--- The stream was lost since, or a part of it with a failover: what is there is read anew.
+-- The stream was lost since, or a part of it with a failover: its entries are read again.
 if number > added then last, number = '0-0', gone end
 local missed = math.max(0, gone - number)
 local first = math.max(number, gone)
