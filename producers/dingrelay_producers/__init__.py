@@ -1,4 +1,4 @@
-"""Who asks: the client, the command line, and the record of what was asked.
+"""The producers: the client, the command line, and the record of jobs.
 
 Each name is loaded when it is first used, so that the command line can show its help without the
 clients of Redis and Celery.

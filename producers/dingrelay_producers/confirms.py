@@ -11,7 +11,7 @@ AWAY = "RabbitMQ confirms nothing: see its log, it may be short of memory or dis
 
 
 class BrokerSilent(TimeoutError):
-    """RabbitMQ confirmed nothing of what was published, or refused it."""
+    """RabbitMQ did not confirm what was published, or refused it."""
 
 
 class Confirms:
@@ -42,7 +42,7 @@ class Confirms:
 
     @classmethod
     def of(cls, channel: Any) -> "Confirms":
-        """Those of this channel, which is asked for them once."""
+        """The confirms of this channel, which are enabled once."""
         found: Confirms | None = getattr(channel, "dingrelay_confirms", None)
         if found is None:
             found = channel.dingrelay_confirms = cls(channel)

@@ -1,4 +1,4 @@
-"""The applications as the files with their keys and secrets tell now: they are rotated while we run.
+"""The applications as the files with their keys and secrets now define them: they are rotated while we run.
 
 A file is read, not only asked whether it has changed: Kubernetes exchanges a link to its folder, editors
 exchange the file, and others write into it twice within the resolution of its time.

@@ -83,7 +83,7 @@ def _without_values(_: Any, __: str, event: EventDict) -> EventDict:
 class Lines:
     """Writes lines to stderr, those of one turn of the event loop in one call.
 
-    Lines that can't be written are lost: the request that they tell of is answered, on a full disk too.
+    Lines that can't be written are lost: their request is answered, on a full disk too.
     """
 
     def __init__(self) -> None:

@@ -223,7 +223,7 @@ class Publisher:
 
 
 def _commands(envelopes: Envelopes, batch: Sequence[Wakeup]) -> list[tuple[str, ...]]:
-    """What to ask of Redis: to take the messages, and to tell of them."""
+    """The commands to Redis: push the messages, and publish their events."""
     queues: dict[str, list[str]] = {}
     events: list[tuple[str, ...]] = []
     for wakeup in batch:

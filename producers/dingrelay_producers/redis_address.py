@@ -106,7 +106,7 @@ class RedisAddress:
         """The address that a URL names.
 
         Raises:
-            ValueError: says what is wrong, and nothing of the URL, which may hold a password.
+            ValueError: says what is wrong without quoting the URL, which may hold a password.
         """
         scheme = url.partition("://")[0].lower()
         if scheme not in SCHEMES:

@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Iterator
 
 ASKED = "CERTIFICATE_REQUIRED"
-"""The end of OpenSSL's word for a server that wants to see a certificate of ours."""
+"""The end of OpenSSL's error for a server that requires a client certificate."""
 
 
 ENDED = (

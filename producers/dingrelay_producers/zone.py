@@ -1,4 +1,4 @@
-"""The zone in which commands show and read times: DingTalk's own, unless another one is asked for."""
+"""The zone in which commands show and read times: DingTalk's own, unless another one is set."""
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import cache

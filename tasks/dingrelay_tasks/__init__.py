@@ -1,4 +1,4 @@
-"""What can be asked, and what each job does."""
+"""The kinds of jobs: their contracts, and what each job does."""
 
 from dingrelay_tasks.api_call import ApiCall, ApiCallResult
 from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult

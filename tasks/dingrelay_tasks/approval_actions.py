@@ -27,7 +27,7 @@ class Action(Document):
         instance: the approval.
         app: the application that may.
         lane: of the job that does it.
-        sender: who asks.
+        sender: of the jobs.
         idempotency_key: as for every job.
     """
 

@@ -102,7 +102,7 @@ class Approver(Part):
 
     Attributes:
         action: ``AND`` all of them, ``OR`` any of them, ``NONE`` one person.
-        users: who approves.
+        users: the approvers.
     """
 
     action: Literal["AND", "OR", "NONE"]
@@ -126,12 +126,12 @@ class ApprovalCreate(Deliverable):
 
     Attributes:
         process_code: the template.
-        originator: who asks for the approval.
+        originator: the user who requests the approval.
         department: the originator's department; -1 is the whole organisation.
         form: the fields as ``[{"name", "value"}]``, or as an object of name → value.
         approvers: empty for the template's own flow.
         target_actioners: approvers that the originator chooses, if the template's own flow asks for it.
-        cc: who gets a copy; DingTalk ignores it where the template's own flow is used.
+        cc: users who get a copy; DingTalk ignores it where the template's own flow is used.
         cc_position: when the copies go out.
     """
 

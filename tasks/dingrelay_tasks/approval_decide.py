@@ -51,7 +51,7 @@ class ApprovalDecideResult(Part):
     """What was decided.
 
     Attributes:
-        task: DingTalk's number of what the person was asked.
+        task: DingTalk's number of the person's task.
     """
 
     task: str
@@ -87,7 +87,7 @@ async def run(job: ApprovalDecide, ctx: Context) -> Json:
 
 
 async def _task(job: ApprovalDecide, ctx: Context) -> ApprovalTask:
-    """What the person is asked: an open task or, after a lost answer, the one that was to be decided.
+    """The person's task: an open one or, after a lost answer, the one that was to be decided.
 
     Raises:
         Refused: there is none.
@@ -140,7 +140,7 @@ async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:
 
 
 async def _record(job: ApprovalDecide, task: str, ctx: Context) -> None:
-    """Tell the table at once: the event comes later, or not."""
+    """Update the table at once: the event comes later, or not."""
     decided = ApprovalTask(id=task, user=job.user, state=STATES[job.decision], ended=ctx.now())
     change = ApprovalChange(instance=job.instance, source="event", tasks=[decided])
     await ctx.approval_states.record(change, at=ctx.now())

@@ -1,4 +1,4 @@
-"""What DingTalk's events tell of an approval (API §7.3, §11.7)."""
+"""The changes of approvals in DingTalk's events (API §7.3, §11.7)."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

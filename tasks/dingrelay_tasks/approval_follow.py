@@ -16,7 +16,7 @@ from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Part
 from dingrelay_tasks.outcomes import Wait
 
 DENIED_AGAIN_AFTER = timedelta(minutes=1)
-"""After which DingTalk is asked once more for an approval that it does not know: a new one may not be
+"""After which DingTalk is queried again for an approval that it does not know: a new one may not be
 readable everywhere at once, and a single denial may be wrong."""
 
 InstanceId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
@@ -71,11 +71,11 @@ async def run(job: ApprovalFollow, ctx: Context) -> Json:
 
 
 async def _look(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | None:
-    """The row after DingTalk was asked; None if the approval is not followed any more.
+    """The row after DingTalk was queried; None if the approval is not followed any more.
 
     Raises:
-        Wait: the month's share of such calls is used up, DingTalk could not be asked now, or it is to
-            be asked again, since it does not know the approval.
+        Wait: the month's share of such calls is used up, DingTalk could not be queried now, or is to
+            be queried again, since it does not know the approval.
     """
     asked_at = ctx.now()
     async with ctx.approval_states.charged_look():

@@ -1,6 +1,6 @@
 """campaign-chunk: one call of a campaign, for up to 100 of its recipients (API §2.1).
 
-Who is in which chunk is in SQL, and each person is in one. It leaves out people that DingTalk would
+SQL holds the people of each chunk, and each person is in one. It leaves out people that DingTalk would
 silently drop, as a message does, and calls.
 """
 

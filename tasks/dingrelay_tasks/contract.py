@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Lane = Literal["urgent", "normal", "bulk"]
-"""Who goes first when a limit is reached."""
+"""Priority of a job when a limit is reached."""
 
 LANES: tuple[Lane, ...] = ("urgent", "normal", "bulk")
 
@@ -77,7 +77,7 @@ RFC_3339 = re.compile(
 
 
 def _read_moment(given: Any) -> Any:
-    # A strict validator takes no text for a datetime, and JSON has no other way to tell one.
+    # A strict validator takes no text for a datetime, and JSON has no other form for one.
     if isinstance(given, str) and RFC_3339.fullmatch(given):
         try:
             return datetime.fromisoformat(given.upper())

@@ -72,8 +72,8 @@ class EventResult(Part):
 
     Attributes:
         follows: ``directory``, ``approval``, or ``nothing``: only webhooks get it.
-        departments: departments that DingTalk was asked for.
-        users: people that it was asked for, each by themselves.
+        departments: departments that were queried.
+        users: people that were queried, one by one.
         gone: departments and people among them that it does not know.
         added: people that were not in the directory before, or had left.
         changed: people with a field that has another value than before.
@@ -159,7 +159,7 @@ async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> Even
     """Ask for the event's departments, each by itself: what is below one is not touched by it.
 
     Only one that the directory did not know is walked, with all below it: it is new, and mostly
-    empty, or the app may see it since now. Of one that is gone the members are asked for, since
+    empty, or the app may see it since now. Of one that is gone the members are queried, since
     DingTalk puts them elsewhere.
     """
     numbers = _ids(job, "deptId", _DEPARTMENT_ID)
@@ -224,7 +224,7 @@ async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) ->
 
 
 async def _changed_leaders(department: Department, ctx: Context) -> list[str]:
-    """Who heads the department since now, and who does no longer."""
+    """The new heads of the department, and the former ones."""
     named = department.fields.get("dept_manager_userid_list")
     if not isinstance(named, list):
         return []
@@ -334,7 +334,7 @@ async def _record_approval(job: Event, ctx: Context) -> EventResult:
         )
     followed = await ctx.approval_states.record(change, at=ctx.now(), early=True)
     if followed is None and ctx.approval_states.follows:
-        # DingTalk may tell of an approval before it answers the job that creates it.
+        # DingTalk may send an event of an approval before it answers the job that creates it.
         await _wait_once(ctx, "the approval may be one that is just being created")
         followed = await ctx.approval_states.record(change, at=ctx.now())
     return EventResult(follows="approval" if followed else "nothing")

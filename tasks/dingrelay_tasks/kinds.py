@@ -37,7 +37,7 @@ class Kind:
     """One kind of job.
 
     Attributes:
-        contract: what can be asked.
+        contract: the arguments of the job.
         run: what the job does; returns its result as JSON values.
         abandon: records elsewhere that the job ended without being carried out.
         so_far: the result of a job that ended before all was done, by the steps it remembers.

@@ -81,7 +81,7 @@ def with_deliveries(result: MessageSendResult, deliveries: Sequence[Json]) -> Me
 
 
 def is_finished(delivery: Json | None) -> bool:
-    """Whether DingTalk had delivered a call when it was asked last."""
+    """Whether DingTalk had delivered a call by its last report."""
     return delivery is not None and bool(delivery.get("finished", True))
 
 

@@ -15,7 +15,7 @@ MOST_CALLS = 1_000
 STEP = "recall:"
 """What the steps that recall begin with."""
 DELIVERS = timedelta(seconds=2)
-"""Until DingTalk is asked again which people a call reached."""
+"""Until the next query which people a call reached."""
 
 
 class SentCall(Part):
@@ -85,7 +85,7 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
     A recall whose answer was lost is repeated: the second one changes nothing.
 
     Raises:
-        Wait: DingTalk still delivers a call, and so does not tell which people it reached.
+        Wait: DingTalk still delivers a call, and so does not report which people it reached.
         Refused: nothing was taken back.
     """
     outcomes = [

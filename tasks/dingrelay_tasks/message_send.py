@@ -31,7 +31,7 @@ from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown
 from dingrelay_tasks.resolving import resolve
 
 ADDRESSES = "addresses"
-"""The step that remembers who the addresses name."""
+"""The step that remembers the users behind the addresses."""
 SIZE = "users_per_call"
 """The step that remembers how many users a call has, where the limits allow fewer than usual."""
 USERS_PER_CALL = 100

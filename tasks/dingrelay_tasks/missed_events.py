@@ -58,7 +58,7 @@ class _Page(MissedEventsResult):
 async def run(job: MissedEvents, ctx: Context) -> Json:
     """Accept each event as a job; a `MissedEventsResult` as JSON.
 
-    What DingTalk has returned it forgets, so each page is in Redis before the next one is asked for, and
+    What DingTalk has returned it forgets, so each page is in Redis before the next one is requested, and
     an answer that is lost has everything read that it may have been about.
     """
     found = MissedEventsResult()

@@ -26,7 +26,7 @@ class PersonErase(Contract):
     Attributes:
         user: their userid.
         of_app: of this app only; None for all.
-        since: when that was asked for. What was asked for or read later is not touched.
+        since: when that was requested. Jobs and data from later are not touched.
         tombstone: what stands where their userid stood.
     """
 

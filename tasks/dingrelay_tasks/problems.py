@@ -1,4 +1,4 @@
-"""Error messages for the author of a value: pydantic's own speak of Python's types."""
+"""Error messages for the author of a value: pydantic's own name Python's types."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

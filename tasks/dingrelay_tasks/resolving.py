@@ -38,7 +38,7 @@ async def resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) 
 async def _ask(kind: AddressKind, value: str, ctx: Context) -> tuple[str | None, Reason]:
     """What DingTalk says of an address that the directory does not know.
 
-    It is asked for Chinese mobile numbers only; for others it has no question (API §3.1, §11.3).
+    DingTalk is queried for Chinese mobile numbers only; for others it has no API (API §3.1, §11.3).
     """
     country, _, number = value.partition("-")
     if kind != "mobile" or country != f"+{CHINA}":

@@ -254,10 +254,10 @@ async def _states(departments: list[int], ctx: Context) -> dict[int, str | None]
 
 
 async def ask_for_unmet(ctx: Context, *, confirm_removals: bool) -> None:
-    """Ask DingTalk for everybody and everything that the job's run did not meet.
+    """Query DingTalk for all users and departments that the job's run did not meet.
 
-    Who moved while it went on, from a department that was not read yet to one that was, is in no
-    list that it has read, and has not left. Nor has who was in a department that was deleted.
+    Users who moved during the run, from a department that was not read yet to one that was, are in no
+    list that it has read, and have not left. Nor have users of a department that was deleted.
 
     Raises:
         Wait: there is more to ask for.

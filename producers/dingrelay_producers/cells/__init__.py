@@ -1,1 +1,1 @@
-"""Cells: which one has an app or a job, and how all of them are asked when one may be away."""
+"""Cells: which one has an app or a job, and queries of all of them when one may be away."""

@@ -1,4 +1,4 @@
-"""What all cells answer, where some may be away: each is asked at once, and none is waited for long."""
+"""The answers of all cells, where some may be away: concurrent queries with a short time-out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 
 WITHIN = 5.0
-"""Seconds for the answers of all cells, which are asked at the same time."""
+"""Seconds for the answers of all cells, which are queried concurrently."""
 THREADS = 64
 """Cells that one process asks at once, where it has no event loop."""
 SILENT = "it does not answer in time"
@@ -86,7 +86,7 @@ async def ask(
     """Ask cells at the same time, on an event loop.
 
     Args:
-        cells: those that are asked. One without a name is the only one there is: its errors are raised.
+        cells: those that are queried. One without a name is the only one there is: its errors are raised.
         question: what to ask.
         within: seconds for each.
         enough: whether the answer of a cell makes those that are still to come needless.

@@ -1,4 +1,4 @@
-"""Where jobs were found that were named by their ids only: they are asked about again and again."""
+"""Cache: id of an object that is named by its id only → its cell."""
 
 from threading import Lock
 

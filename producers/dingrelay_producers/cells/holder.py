@@ -19,7 +19,7 @@ async def holder(
     """The name of the cell.
 
     Args:
-        cells: those that are asked.
+        cells: those that are queried.
         holds: asks one.
         missing: what is raised where all were asked and none has it.
         within: seconds for each.

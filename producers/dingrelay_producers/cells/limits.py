@@ -9,7 +9,7 @@ from typing import Any
 
 
 def together(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the cells tell, each as ``dingrelay limits --json`` does."""
+    """The limits of the cells, each as ``dingrelay limits --json`` does."""
     if len(parts) == 1:
         return parts[0]
     rules = {

@@ -1,4 +1,4 @@
-"""Arguments of the client, checked before anything is asked of Redis."""
+"""Arguments of the client, checked before Redis is called."""
 
 import io
 import math

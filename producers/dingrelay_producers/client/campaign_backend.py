@@ -26,7 +26,7 @@ mappings with a ``userid``."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a campaign is to be. Everybody that the recipients, users and departments name gets it once.
+    """What a campaign is to be. Each person that the recipients, users and departments name gets it once.
 
     Attributes:
         name: for people; it need not be unique.
@@ -44,7 +44,7 @@ class Plan:
         rate: recipients a minute at most; None for DingTalk's limits only.
         weight: its share beside other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
-        sender: who asks, as for a job.
+        sender: as for a job.
         without_users: people to leave out, by their ids.
         encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
     """

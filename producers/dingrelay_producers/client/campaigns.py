@@ -76,7 +76,7 @@ class CampaignRef:
     """One campaign, by its id.
 
     Each method raises `CampaignNotFound` where there is none, `CampaignConflict` where its state
-    does not allow what is asked, `ServiceUnavailable` where the database or Redis can't be used.
+    does not allow the call, `ServiceUnavailable` where the database or Redis can't be used.
     """
 
     __slots__ = ("_backend", "_enqueue", "id")

@@ -1,4 +1,4 @@
-"""The connections of a client: one for each cell, and what is asked of several of them."""
+"""The connections of a client: one for each cell, and the calls to several of them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -95,11 +95,11 @@ class CellConnections(Cells[Connection]):
         return found
 
     def holder(self, job_id: str, app: str | None) -> Connection:
-        """The cell that has a job: by its app if that is given, else all are asked.
+        """The cell that has a job: by its app if that is given, else all are queried.
 
         Raises:
             JobNotFound: all were asked, and none has it.
-            CellUnavailable: not all could be asked, and none of the others has it.
+            CellUnavailable: not all could be queried, and none of the others has it.
         """
         if app is not None:
             return self.of(app)

@@ -222,7 +222,7 @@ class Client:
 
         Args:
             job_id: the job's.
-            app: the job's, where it is known: with cells, only the one that has the app is asked.
+            app: the job's, where it is known: with cells, only the one that has the app is called.
         """
         return JobRef(self, job_id, app)
 
@@ -291,7 +291,7 @@ class Client:
         Raises:
             JobNotFound: there is no such record.
             UnreadableRecord: a field of it is not what this release writes.
-            CellUnavailable: no cell that could be asked has the job.
+            CellUnavailable: no reachable cell has the job.
         """
         return self._cells.holder(checked_id(job_id), app).status(job_id)
 
@@ -310,7 +310,7 @@ class Client:
         return self._cells.details(checked_id(job_id), app)
 
     def recall(self, job_id: str, *, app: str | None = None) -> JobRef:
-        """Take back a message of the last 24 hours, by a job that is the same if it is asked for again.
+        """Take back a message of the last 24 hours, by a job that is the same on repeated calls.
 
         A call that carried other messages like it, to other people, is left as it is.
 
@@ -402,7 +402,7 @@ class Client:
             not_created: it created none. The job is requeued and creates it, without a look-up.
             sent: whether the message was sent, or the call carried out. If so the job is done, if
                 not it is requeued.
-            by: who says so; it is kept in the record.
+            by: the person who resolves it; it is kept in the record.
             app: as `job`.
 
         Raises:
@@ -520,7 +520,7 @@ class Client:
 
         Args:
             user: their userid.
-            app: of this app only, so that only its cell is asked; None for all. One userid is one person
+            app: of this app only, so that only its cell is called; None for all. One userid is one person
                 within an organisation.
             on_away: as `jobs`; what the cells keep that are away is missing.
 

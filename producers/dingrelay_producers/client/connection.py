@@ -71,7 +71,7 @@ class Connection:
         except RedisError as error:
             if self._breaker is not None:
                 self._breaker.answered()
-            # What Redis answers, such as "DB index is out of range", holds nothing of the URL.
+            # What Redis answers, such as "DB index is out of range", holds no part of the URL.
             words = f" ({error})"[:100] if isinstance(error, ResponseError) else ""
             raise self._away(f"{type(error).__name__}{words}") from error
         if self._breaker is not None:
@@ -97,7 +97,7 @@ class Connection:
         return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
 
     def written(self, drafts: Iterable[Draft]) -> list[Written]:
-        """These jobs as Redis is asked to accept them.
+        """These jobs as arguments of the script that accepts them.
 
         Raises:
             ContractError: one of them is too large.

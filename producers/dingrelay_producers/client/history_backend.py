@@ -1,4 +1,4 @@
-"""Jobs that ended, and who keeps them.
+"""The interface to the history of ended jobs.
 
 Redis keeps a job's record for days, SQL its history for months, and a producer need not have the
 libraries for that. So the part that reads it is another installed package's, found by its entry point.
@@ -146,7 +146,7 @@ class PersonHistory:
 
 @dataclass(frozen=True, slots=True)
 class JobDetails:
-    """One job with what lists do not tell.
+    """One job with details that lists omit.
 
     Attributes:
         key: its idempotency key; "" for none.

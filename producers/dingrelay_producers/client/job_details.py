@@ -70,7 +70,7 @@ def several(found: Sequence[str], beginning: str) -> InvalidArgument:
 def details(
     use: Callable[[Callable[[Redis], Any]], Any], history: HistoryReader | None, job_id: str
 ) -> JobDetails:
-    """A job with what its list does not tell.
+    """A job with details that lists omit.
 
     Raises:
         JobNotFound: neither Redis nor the history has it.

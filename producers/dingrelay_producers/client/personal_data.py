@@ -44,7 +44,7 @@ class Erasure:
     """What came of an erasure at once, and what is still to come.
 
     Attributes:
-        since: when it was asked for. What was asked for or read later is not touched.
+        since: when it was requested. Jobs and data from later are not touched.
         tombstone: what stands where the userid stood.
         erased: place → rows and records that the person was taken out of.
         remaining: what could not go yet. A job goes on until nothing of it is left.

@@ -1,1 +1,1 @@
-"""Accepts jobs on an event loop, for who must answer within seconds: the gateway and the stream."""
+"""Accepts jobs on an event loop, for callers that must answer within seconds: the gateway and the stream."""

@@ -67,9 +67,9 @@ async def asking() -> AsyncGenerator[None]:
 
 
 def unavailable(error: Exception) -> ServiceUnavailable:
-    """What an error of Redis, or its silence, is to those who asked."""
+    """Maps an error or a time-out of Redis to `ServiceUnavailable`."""
     if isinstance(error, ResponseError):
-        # Such as "OOM command not allowed"; its first word holds nothing of an argument.
+        # Such as "OOM command not allowed"; its first word holds no part of an argument.
         word = str(error).partition(" ")[0][:30]
         return ServiceUnavailable(f"Redis refuses: {word}")
     return ServiceUnavailable(f"Redis cannot be reached ({cause(error)})")

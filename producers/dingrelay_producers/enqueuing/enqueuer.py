@@ -85,7 +85,7 @@ class Enqueuer:
         return await asked.answer
 
     def written(self, draft: Draft) -> Written:
-        """A job as Redis is asked to accept it.
+        """A job as arguments of the script that accepts it.
 
         Raises:
             ContractError: the job is too large.

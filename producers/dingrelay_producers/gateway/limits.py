@@ -82,7 +82,7 @@ class Limits(BaseModel):
     outages: list[Outage]
     quota: list[Quota]
     cells_away: list[str] | None = None
-    """Cells that could not be asked, so that their buckets are missing; absent where there is none."""
+    """Cells that could not be queried, so that their buckets are missing; absent where there is none."""
 
 
 async def show_limits(call: ApiCall) -> web.StreamResponse:

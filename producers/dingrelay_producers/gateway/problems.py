@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problems, each with a name that programs can tell it by."""
+"""Refusals as RFC 9457 problems, each with a name for programs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ KINDS: tuple[Kind, ...] = (
 )
 
 RETRY_AFTER_SECONDS = 2
-"""After which a service that is away is asked for again."""
+"""Seconds after which a client may retry where a service is away."""
 
 
 class Problem(Exception):

@@ -116,7 +116,7 @@ async def listening(settings: Settings, kept: Backend, host: str, port: int) -> 
 
 
 async def _drain(runner: web.AppRunner, context: GatewayContext) -> None:
-    """Let clients hear that their connections end, until there is none left."""
+    """Announce to clients that their connections end, until there is none left."""
     context.stopping.set()
     with suppress(TimeoutError):
         async with asyncio.timeout(min(DRAIN_SECONDS, context.settings.gateway_shutdown)):

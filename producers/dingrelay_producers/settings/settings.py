@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     timezone: str = "Asia/Shanghai"
     """Zone in which commands show times, and in which those without a zone are meant."""
     sender: SenderName = ""
-    """Who asks, for jobs that don't say; senders of a lane share its rate evenly."""
+    """Default sender of jobs; senders of a lane share its rate evenly."""
     retry_for: Seconds = 6 * 3_600
     """Seconds for which a job that keeps failing is tried; what it waits for otherwise does not count."""
     max_throttles: Annotated[int, Field(ge=1)] = 200

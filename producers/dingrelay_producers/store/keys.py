@@ -176,7 +176,7 @@ def woken(queue_name: str) -> str:
 
 
 def progress(queue_name: str) -> str:
-    """Hash: how far a queue has been started, for telling a lost wake-up. TTL: PROGRESS_TTL_MS."""
+    """Hash: how far a queue has been started, for detecting lost wake-ups. TTL: PROGRESS_TTL_MS."""
     return f"{PREFIX}progress:{queue_name}"
 
 

@@ -1,4 +1,4 @@
-"""Who runs a job: what every write of a run names."""
+"""The owner of a running job, which every write of a run names."""
 
 from typing import NamedTuple
 

@@ -379,7 +379,7 @@ def cancel(job_id: str, *, record_ttl_ms: int, dead_ttl_ms: int) -> Call:
 
 
 def withdraw(job_id: str, *, record_ttl_ms: int) -> Call:
-    """As `cancel`, for who requeues the job later: it is cancelled in any case, never unknown."""
+    """As `cancel`, for callers that requeue the job later: it is always cancelled, never unknown."""
     return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, record_ttl_ms, ""])
 
 

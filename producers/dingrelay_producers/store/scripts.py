@@ -94,7 +94,7 @@ class Call(NamedTuple):
 
 
 def run(redis: Redis, call: Call) -> Any:
-    """Run the call; Redis learns the script the first time."""
+    """Run the call; the first one loads the script into Redis."""
     parts = (*call.keys, *call.arguments)
     try:
         return redis.evalsha(call.script.sha, len(call.keys), *parts)
@@ -253,7 +253,7 @@ def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     """
     answers = _round_trip(redis, calls) if calls else []
     while unknown := [at for at, each in enumerate(answers) if isinstance(each, NoScriptError)]:
-        # Redis learns the script by the first of them. Another server may have become the primary since.
+        # The first of them loads the script into Redis. Another server may have become the primary since.
         first, *rest = unknown
         script, keys, arguments, _ = calls[first]
         answers[first] = redis.eval(script.body, len(keys), *keys, *arguments)

@@ -30,7 +30,7 @@ class State(StrEnum):
 class CampaignState(StrEnum):
     """Where a campaign stands.
 
-    One that is `creating` is not there for anybody: not yet or, where it has an end, no more.
+    One that is `creating` is hidden: not yet there or, where it has an end, no more.
     """
 
     CREATING = "creating"

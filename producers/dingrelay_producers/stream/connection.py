@@ -129,7 +129,7 @@ class Connection:
             elif pinged:
                 return "silent"
             else:
-                # A server that lives answers, so one that has nothing to tell is not taken for dead.
+                # A live server answers, so an idle one does not count as dead.
                 await self._socket.ping()
                 pinged = True
 

@@ -177,7 +177,7 @@ def _begun(
     links: Sequence[str],
     attributes: Callable[[], Attributes] | None,
 ) -> Any:
-    """A span of OpenTelemetry's, as `span` is asked for one; None where none are made."""
+    """A span of OpenTelemetry's, with the arguments of `span`; None where none are made."""
     provider = _provider(api)
     if provider is None:
         return None

@@ -1,7 +1,7 @@
 """The trace that something belongs to, as the W3C writes it down (Trace Context, level 2).
 
 One text, as a job's record keeps it: the ``traceparent``, and behind a blank the ``tracestate`` where
-there is one; empty for none. Nothing of OpenTelemetry's is needed for it.
+there is one; empty for none. OpenTelemetry is not needed for it.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 LONGEST_STATE = 512
-"""Characters of a ``tracestate`` that is passed on: so many everybody has to take."""
+"""Characters of a ``tracestate`` that is passed on: the least that every participant must accept."""
 MOST_MEMBERS = 32
 """Of a ``tracestate``."""
 KNOWN_FLAGS = 0x03

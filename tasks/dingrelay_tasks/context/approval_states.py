@@ -9,16 +9,16 @@ from typing import Literal, Protocol
 ApprovalState = Literal["running", "approved", "refused", "terminated", "deleted"]
 TaskState = Literal["running", "agreed", "refused", "redirected", "cancelled"]
 Source = Literal["event", "look"]
-"""How it was learnt: DingTalk sent an event, or was asked."""
+"""The source of a change: an event from DingTalk, or a query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalTask:
-    """What one person is asked to decide.
+    """The task of one person, who is to decide.
 
     Attributes:
         id: DingTalk's number of it.
-        user: who decides.
+        user: the one who decides.
         state: how that stands.
         since: when they were asked; None if that was not reported.
         ended: when it ended; None while it runs, and where that was not reported.
@@ -37,7 +37,7 @@ class ApprovalChange:
 
     Attributes:
         instance: its id.
-        source: how it was learnt.
+        source: an event or a query.
         state: how it stands; None where only a task was reported.
         tasks: those that were reported.
         created: when it was made.
@@ -64,7 +64,7 @@ class Followed:
     Attributes:
         state: as last reported.
         ended: it will not move any more.
-        looks: how often it was asked for since it was made.
+        looks: how often it was queried since it was made.
         look_at: when to ask for it again; None once it has ended, and each of its tasks.
     """
 
@@ -105,7 +105,7 @@ class ApprovalStates(Protocol):
     async def record(
         self, change: ApprovalChange, *, at: datetime, early: bool = False
     ) -> Followed | None:
-        """Write what was reported, where it is news; None if the approval is not followed.
+        """Write what the reported change adds; None if the approval is not followed.
 
         Reports lead to the same in any order, late and repeated.
 

@@ -119,7 +119,7 @@ class Context(Protocol):
 
     @property
     def events(self) -> Events:
-        """Events that DingTalk could not tell us."""
+        """Events that DingTalk could not push."""
         ...
 
     @property
@@ -149,7 +149,7 @@ class Context(Protocol):
     async def enqueue(self, jobs: Sequence[Contract]) -> None:
         """Enqueue jobs that stand by themselves; one whose identity is known is there already.
 
-        It is insisted on while Redis is away: they may be all that is left of what they tell.
+        It is retried while Redis is away: they may be the only copy of what they hold.
         """
         ...
 

@@ -89,7 +89,7 @@ class Directory(Protocol):
         ...
 
     async def fail(self, run: str, department: int) -> None:
-        """The department could not be read; the run can't remove anybody."""
+        """The department could not be read; the run can't mark people as left."""
         ...
 
     async def pending(self, run: str) -> int:
@@ -167,5 +167,5 @@ class Directory(Protocol):
         ...
 
     async def leaders(self, department: int) -> Sequence[str]:
-        """Who heads a department, as far as that is known."""
+        """The heads of a department, as far as they are known."""
         ...

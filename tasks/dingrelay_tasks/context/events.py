@@ -1,4 +1,4 @@
-"""Events that DingTalk could not tell us, as a body sees them."""
+"""Events that DingTalk could not push, as a job's body sees them."""
 
 from dataclasses import dataclass
 from typing import Protocol

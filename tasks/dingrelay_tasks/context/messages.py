@@ -88,7 +88,7 @@ class Messages(Protocol):
         """Reserve today's limits for these users; the same job may ask again.
 
         Args:
-            users: who the call is for.
+            users: the recipients of the call.
             message: DingTalk's ``msg`` object.
             step: whose call it is.
             anyway: reserve for all of them, whatever they have.

@@ -29,7 +29,7 @@ class PersonalData(Protocol):
         Args:
             user: their userid.
             app: of this app only; None for all.
-            since: that moment. What was asked for or read later is not touched.
+            since: that moment. Jobs and data from later are not touched.
             tombstone: what stands where their userid stood.
         """
         ...

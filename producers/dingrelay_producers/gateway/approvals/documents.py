@@ -12,14 +12,14 @@ from dingrelay_tasks.contract import AppName, Document, Lane, SenderName, UserId
 
 
 class ApprovalTaskDocument(BaseModel, from_attributes=True):
-    """What one person is or was asked to decide."""
+    """The task of one person, who decides or has decided."""
 
     id: str
     user: str
     state: TaskState
     since: datetime | None
     ended_at: datetime | None
-    """Null while it runs, and where DingTalk did not tell."""
+    """Null while it runs, and where DingTalk did not report it."""
 
 
 class ApprovalDocument(BaseModel, from_attributes=True):
@@ -51,7 +51,7 @@ class ApprovalPage(BaseModel):
     next: str | None = None
     """Cursor of the next page; null on the last page."""
     cells_away: list[str] | None = None
-    """Cells that could not be asked, so that their approvals are missing; absent where there is none."""
+    """Cells that could not be queried, so that their approvals are missing; absent where there is none."""
 
 
 def position(cursor: str) -> tuple[datetime, str, str]:

@@ -139,7 +139,7 @@ async def _seen(call: ApiCall, app: str) -> ApprovalStatus | None:
 
 
 def _apps(key: ApiKey, app: str | None) -> frozenset[str] | None:
-    """The apps of a list: the one that is asked for, or those of the key; None for any."""
+    """The apps of a list: the requested one, or those of the key; None for any."""
     if app is None:
         return None if ANY in key.apps else key.apps
     if not key.permits_app(app):

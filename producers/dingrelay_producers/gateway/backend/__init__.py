@@ -1,1 +1,1 @@
-"""What a gateway process holds: Redis, the SQL database behind threads, and who may do what."""
+"""What a gateway process holds: Redis, the SQL database behind threads, and the permissions of keys."""

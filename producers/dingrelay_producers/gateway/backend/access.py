@@ -102,7 +102,7 @@ class Grant:
         scopes: the groups of routes, or ``*``.
         apps: DingTalk applications for which it may act, or ``*``.
         lanes: lanes that its jobs may take.
-        sender: who its jobs come from; ``*`` lets each job say.
+        sender: of its jobs; ``*`` lets each job name its own.
         rate: its requests over all gateways; None for no limit.
         expires_at: from when on it is refused; None for never.
     """
@@ -342,7 +342,7 @@ class Backend(Protocol):
     async def start(self) -> None:
         """Open what is needed, on the loop that uses it.
 
-        It does not fail where a service is away, which is asked again when it is needed.
+        It does not fail where a service is away, which is called again when it is needed.
         """
         ...
 

@@ -100,7 +100,7 @@ class GatewayContext:
         return {name: context for name, context in self.cells.items() if name in names}
 
     def sender_of(self, key: ApiKey) -> str:
-        """Who asks, in the jobs of this key that don't say."""
+        """The default sender of this key's jobs."""
         return key.default_sender or self.settings.sender
 
 

@@ -48,8 +48,8 @@ class DirectoryReader(Protocol):
 
         Args:
             app: whose directory it is.
-            department: only those in it or below it; None for everybody.
-            left: those who left, instead of those who are there.
+            department: only those in it or below it; None for all people.
+            left: people who left, instead of present ones.
             after: the last userid of the page before.
             limit: how many at most.
         """

@@ -69,7 +69,7 @@ class LastKnown(Generic[_R]):
             raise
         self._away = False
         self._known.pop(name, None)
-        if answer is not None:  # anybody may make up what there is not
+        if answer is not None:  # misses are not kept: callers can invent any number of them
             if len(self._known) >= MOST:
                 del self._known[next(iter(self._known))]
             self._known[name] = self._clock(), answer

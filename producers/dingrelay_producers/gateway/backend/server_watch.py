@@ -1,4 +1,4 @@
-"""Whether a gateway's servers answer: asked again and again, so that who is away is known without a request."""
+"""Polls a gateway's servers, so that an outage is known before a request meets it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

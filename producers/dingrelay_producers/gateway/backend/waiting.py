@@ -10,7 +10,7 @@ LOOK_SECONDS = 0.05
 
 
 class EndWatch:
-    """Looks at the states of jobs for those who wait for their ends."""
+    """Polls the states of jobs for callers that wait for their ends."""
 
     def __init__(self, records: Records) -> None:
         self._records = records

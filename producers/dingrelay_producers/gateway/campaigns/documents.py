@@ -80,7 +80,7 @@ class CampaignPage(BaseModel):
     next: str | None = None
     """Cursor of the next page; null where this is the last."""
     cells_away: list[str] | None = None
-    """Cells that could not be asked, so that their campaigns are missing; absent where there is none."""
+    """Cells that could not be queried, so that their campaigns are missing; absent where there is none."""
 
 
 class PreviewDocument(BaseModel, from_attributes=True):
@@ -144,7 +144,7 @@ class ConfirmRequest(Document):
 
 
 class TestRequest(Document):
-    """Who gets a campaign's message now."""
+    """The recipients of a campaign's test."""
 
     users: Annotated[list[UserId], Field(min_length=1, max_length=100)]
     fields: Annotated[dict[str, str], Field(max_length=100, default_factory=dict[str, str])]

@@ -26,7 +26,7 @@ class _AsMessage:
 
 
 class CampaignRequest(Document):
-    """A campaign that is asked for. At least one of the fields that name people is needed.
+    """The request for a campaign. At least one of the fields that name people is needed.
 
     Attributes:
         name: for people; it need not be unique.

@@ -5,7 +5,7 @@ A read is a job of its own, of which nothing is left once it was answered.
 Equal changes of one key are one job for as long as the first has no answer, since its program may only have
 lost it: until its job has ended and the answer has left over a connection that was still open. After
 that they are one for the seconds within which SDKs repeat by themselves, unless the key has changed
-something else in between. So a blind retry doubles nothing, and who asks twice on purpose gets two.
+something else in between. So a blind retry doubles nothing, and a deliberate repeat makes two.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ _KEPT_FOR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what of it goes into jobs.
+    """The caller, and its part of jobs.
 
     Attributes:
         id: separates its requests from those of others.
@@ -69,7 +69,7 @@ class Caller:
 
 
 def caller_of(context: GatewayContext, key: ApiKey, agent: object = None) -> Caller:
-    """Who calls with a key.
+    """The caller with a key.
 
     Args:
         context: with the settings of the apps.
@@ -194,7 +194,7 @@ class Change:
         self._keys = keys.door_request(digest), keys.door_latest(caller.id, caller.app)
         self._name = ""
         self._now = datetime.now(UTC)
-        """By Redis, once that was asked."""
+        """The time of Redis, once that has answered."""
 
     async def run(self, *, repeatable: bool) -> JobStatus:
         """The job of these requests, once it has ended or has been waited for.
@@ -263,7 +263,7 @@ class Change:
             self._context.door_answers.discard(self._name)
 
     async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
-        # Equal requests may hear of one end at different times: by then the name may be the next's.
+        # Equal requests may see one end at different times: by then the name may be the next's.
         async with asking():
             call = _END.call(self._keys[:1], [self._name, ttl_ms, int(answered)])
             await scripts.run_async(self._context.redis, call)

@@ -1,4 +1,4 @@
-"""Work notifications at the door: sent as jobs, asked about and recalled by the door's task ids.
+"""Work notifications at the door: sent as jobs, queried and recalled by the door's task ids.
 
 A task id here stands for a job, which may be several calls of DingTalk's or none, and whose call may
 carry other jobs' recipients as well (API §2.1 to §2.4).
@@ -83,7 +83,7 @@ class Task:
 
     @property
     def invalid(self) -> list[str]:
-        """Who got nothing since they don't exist or don't see the app."""
+        """Users left out since they don't exist or don't see the app."""
         result = self.status.result or {}
         return [user for name in ("unknown_user", "out_of_scope") for user in result.get(name, [])]
 
@@ -292,7 +292,7 @@ def _own(task: Task, user: object) -> bool:
 async def _note(
     context: GatewayContext, caller: Caller, job_id: str, users: Sequence[str] | None
 ) -> int:
-    """The task id of a job, the same whenever it is asked for."""
+    """The task id of a job, the same at each call."""
     task_id = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:6], "big") or 1
     value = json.dumps({"job": job_id, "users": users})
     async with asking():

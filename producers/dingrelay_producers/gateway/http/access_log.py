@@ -1,4 +1,4 @@
-"""One line a request: who, what, how it ended, how long it took. No bodies, no query, no paths."""
+"""One line a request: caller, route, outcome, duration. No bodies, no query, no paths."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who calls: the API key in the ``Authorization`` header, and its rate."""
+"""Identifies the caller: the API key in the ``Authorization`` header, and its rate."""
 
 import hashlib
 import hmac

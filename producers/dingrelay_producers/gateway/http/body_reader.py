@@ -102,7 +102,7 @@ def parse_json(content: bytes) -> Any:
 
     Raises:
         Problem: it is no JSON, or JSON that programs read differently: repeated names, numbers out
-            of range, half of a surrogate pair, more levels than anybody needs.
+            of range, half of a surrogate pair, too many levels.
     """
     try:
         text = content.decode()

@@ -1,4 +1,4 @@
-"""Which cell a request is for: by its app where it names one, else by who has what its path names."""
+"""Which cell a request is for: by its app where it names one, else the cell that holds what its path names."""
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dingrelay_producers.gateway.http.routes import ApiCall
 
 WITHIN = 2.0
-"""Seconds for each cell that is asked."""
+"""Seconds for each cell that is queried."""
 
 _R = TypeVar("_R")
 
@@ -104,7 +104,7 @@ of_webhook = of_id("webhook", _endpoint, EndpointNotFound)
 
 
 def apps_of(key: ApiKey, app: str | None = None) -> Collection[str] | None:
-    """The apps whose cells a list is from: one that is asked for, else those of the key; None for all."""
+    """The apps whose cells a list is from: the requested one, else those of the key; None for all."""
     if app is not None:
         return [app]
     return None if ANY in key.apps else key.apps

@@ -1,6 +1,6 @@
 """Connections whose requests can't be read, or whose clients read nothing.
 
-The former get a problem, too, which quotes nothing of them; the latter are given up.
+The former get a problem, too, which does not quote them; the latter are given up.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from dingrelay_producers.gateway.http.edge import REQUEST_ID_HEADER
 from dingrelay_producers.gateway.problems import Problem
 
 UNREAD_SECONDS = 75.0
-"""After which a client that takes nothing of its answer is given up, with its connection."""
+"""After which the connection of a client that does not read its answer is closed."""
 
 
 class Connection(RequestHandler):

@@ -175,7 +175,7 @@ def problem_of(error: errors.DingrelayError) -> Problem:
             return Problem(problems.CONFLICT, str(error))
         case errors.CannotResolve():
             return Problem.at(problems.INVALID, "", str(error))
-        # A record of a newer release, whose gateways can tell and change it.
+        # A record of a newer release, whose gateways can read and change it.
         case errors.ServiceUnavailable() | errors.NotInstalled() | errors.UnreadableRecord():
             return problems.unavailable(str(error))
         case _:

@@ -1,4 +1,4 @@
-"""Which part of a list: how many, and behind what. A cursor is opaque to those who keep it."""
+"""Which part of a list: how many, and behind what. A cursor is opaque to clients."""
 
 import base64
 import binascii

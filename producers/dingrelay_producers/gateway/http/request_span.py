@@ -25,7 +25,7 @@ def serving(request: web.Request) -> AbstractContextManager[Span]:
 
 
 def served(span: Span, *, method: str, route: str, status: int, request_id: str) -> None:
-    """Tell how a request ended, and what it was, which is not known before.
+    """Record the outcome of a request, and its route, which is not known before.
 
     Args:
         span: that of `serving`.

@@ -50,7 +50,7 @@ class _Prepared:
 
 
 async def take_jobs(call: ApiCall) -> web.StreamResponse:
-    """Enqueue each line's job, and tell its id or what is wrong with it."""
+    """Enqueue each line's job, and answer its id or its problem."""
     require_type(call.request, NDJSON, "application/jsonl")
     answers, language = _Answers(call.request), wanted_language(call.request)
     within = call.context.settings.gateway_body_timeout

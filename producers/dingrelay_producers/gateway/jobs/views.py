@@ -80,7 +80,7 @@ class JobPage(BaseModel):
     next: str | None = None
     """Cursor of the next page; null where this is the last."""
     cells_away: list[str] | None = None
-    """Cells that could not be asked, so that their jobs are missing; absent where there is none."""
+    """Cells that could not be queried, so that their jobs are missing; absent where there is none."""
 
 
 async def get_job(call: ApiCall) -> web.StreamResponse:

@@ -77,7 +77,7 @@ AppChoice = Annotated[
 
 
 class KeyRequest(Document):
-    """A key that is asked for.
+    """The request for a key.
 
     Attributes:
         name: for people and logs; it need not be unique.

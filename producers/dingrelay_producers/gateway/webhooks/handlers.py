@@ -83,7 +83,7 @@ class EndpointList(BaseModel):
 
     webhooks: list[EndpointDocument]
     cells_away: list[str] | None = None
-    """Cells that could not be asked, so that their endpoints are missing; absent where there is none."""
+    """Cells that could not be queried, so that their endpoints are missing; absent where there is none."""
 
 
 class IssuedEndpointDocument(BaseModel):
@@ -122,7 +122,7 @@ class TestWait(BaseModel, extra="forbid"):
 
 
 async def add_webhook(call: ApiCall) -> web.StreamResponse:
-    """Tell an endpoint from now on."""
+    """Add an endpoint."""
     wanted = EndpointRequest.parse(call.body, strict=True).subscription()
     narrowed = permissions.narrowed(wanted, call.key)
     call.context = _cell_of(call, narrowed.apps)
@@ -164,12 +164,12 @@ async def get_webhook(call: ApiCall) -> web.StreamResponse:
 
 
 async def pause_webhook(call: ApiCall) -> web.StreamResponse:
-    """Tell an endpoint nothing for now."""
+    """Pause an endpoint."""
     return json_response(documents.endpoint(await _store(call).pause(await _found(call))))
 
 
 async def resume_webhook(call: ApiCall) -> web.StreamResponse:
-    """Tell an endpoint again."""
+    """Resume an endpoint."""
     skip = ResumeRequest.parse(call.body, strict=True).skip
     resumed = await _store(call).resume(await _found(call), skip=skip)
     return json_response(documents.endpoint(resumed))
@@ -187,14 +187,14 @@ async def rotate_webhook(call: ApiCall) -> web.StreamResponse:
 
 
 async def replay_webhook(call: ApiCall) -> web.StreamResponse:
-    """Tell an endpoint once more of what happened since a moment."""
+    """Replay the notices since a moment to an endpoint."""
     since = ReplayRequest.parse(call.body, strict=True).since
     count = await _store(call).replay(await _found(call), since=since)
     return json_response({"notices": count}, status=202)
 
 
 async def test_webhook(call: ApiCall) -> web.StreamResponse:
-    """Tell an endpoint of nothing, and see what comes of it."""
+    """Send a test notice to an endpoint, and report the outcome."""
     asked: TestWait = call.query
     answer = await _store(call).test(await _found(call), within=asked.wait)
     return json_response(PENDING, status=202) if answer is None else json_response(answer)

@@ -15,13 +15,13 @@ NEEDS: Mapping[str, tuple[Scope, ...]] = {
     "campaign": ("campaigns:read",),
     "approval": ("approvals:read",),
     "directory": ("directory:read",),
-    # DingTalk's own events tell of people, departments and approvals.
+    # DingTalk's own events hold people, departments and approvals.
     "dingtalk": ("directory:read", "approvals:read"),
 }
 """Family of types → the scopes that a key needs for it."""
 
 OF_THE_DIRECTORY = ("dingtalk.user_", "dingtalk.org_")
-"""DingTalk's events that tell no more than the directory, which a key with any sender may read. Others
+"""DingTalk's events that hold no more than the directory, which a key with any sender may read. Others
 have no sender, so they would show a key the approvals of all."""
 
 

@@ -1,7 +1,7 @@
 -- Cancel a job that does not run; mark one that does.
 -- KEYS: record, dead
 -- ARGV: id, ttl of a settled record, of an unknown one (ms), error of an unknown one (JSON;
---       empty: who withdraws it carries it on)
+--       empty: the campaign that withdraws it continues it)
 -- Answers the state after, newer if this release does not know how to, or nil if there is no such job.
 local record, dead = KEYS[1], KEYS[2]
 local id, ttl, dead_ttl, lost = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

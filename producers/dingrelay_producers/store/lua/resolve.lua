@@ -1,7 +1,7 @@
--- A person says what became of a call whose answer was lost: an unknown job is done, or nothing of
+-- A person states the outcome of a call whose answer was lost: an unknown job is done, or nothing of
 -- it is open any more and it can be requeued.
 -- KEYS: record, dead, then, if an approval was found, the instance's job and the job's instance
--- ARGV: id, happened (1 or 0), who says so and how (JSON, to which the time is added), result (JSON
+-- ARGV: id, happened (1 or 0), the person and the reason (JSON, to which the time is added), result (JSON
 --       or ''), ttl of a settled record (ms), then, if an approval was found, instance, ttl of the
 --       instance's mark, ttl of the job's (ms)
 -- Answers {state before}, {'newer'} if this release does not know how to, or {'taken', job} if the

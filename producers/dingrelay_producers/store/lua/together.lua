@@ -12,7 +12,7 @@ while ARGV[at] do
   key, at = key + key_count, at + 2 + size
   local done, answer = pcall(call, keys, arguments)
   if not done then
-    -- Servers tell errors as texts, or as tables.
+    -- Servers return errors as texts, or as tables.
     answer = {err = type(answer) == 'table' and answer.err or tostring(answer)}
     -- Nothing was written. Only the error of a whole run has a connection look for the new primary.
     if string.find(answer.err, 'READONLY', 1, true) == 1 then return answer end
