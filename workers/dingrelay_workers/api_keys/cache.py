@@ -10,7 +10,7 @@ from dingrelay_workers.api_keys.stored_key import StoredKey
 LIVES = 5.0
 """Seconds for which a key is not read again: how long a key that was revoked elsewhere still works.
 
-This is short for whoever has lost a key, and at a thousand requests a second it saves all reads
+This is short where a key was lost, and at a thousand requests a second it saves all reads
 but one in five thousand.
 """
 
@@ -25,7 +25,7 @@ class _Entry:
 
 
 class KeyCache:
-    """Keys by id. Ids that nobody has are not kept: anybody may make them up.
+    """Keys by id. Unknown ids are not cached: a client may make up any number.
 
     Args:
         read: reads one from the database.
@@ -59,7 +59,7 @@ class KeyCache:
         return await asyncio.shield(task)
 
     def forget(self, key_id: str) -> None:
-        """Read it anew next time, also if it is being read just now."""
+        """Read it again next time, also if it is being read just now."""
         self._entries.pop(key_id, None)
         self._reading.pop(key_id, None)
 
@@ -85,6 +85,6 @@ class KeyCache:
 
 
 def _retrieved(task: "asyncio.Task[StoredKey | None]") -> None:
-    """Whoever waits gets the error; where all have gone away, asyncio need not log it."""
+    """Waiters get the error; where all were cancelled, asyncio need not log it."""
     if not task.cancelled():
         task.exception()

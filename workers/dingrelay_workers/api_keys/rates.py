@@ -17,7 +17,7 @@ MAX_WAIT = 0.5
 """Seconds that a request may wait for its turn before it is refused.
 
 Requests come in handfuls. Those of a page that makes ten at once are let through one after the
-other, at the key's rate, instead of nine of them being told to come back.
+other, at the key's rate, instead of nine of them being refused.
 """
 
 _BURST_SHARE = 25

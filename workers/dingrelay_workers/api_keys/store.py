@@ -27,7 +27,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 
 PATIENCE = 1.5
-"""Seconds that a request waits for the database; an HTTP client is told to come back within two."""
+"""Seconds that a request waits for the database; a refused client retries within two."""
 
 _WRITER = "api keys"
 

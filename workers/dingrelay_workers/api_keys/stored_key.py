@@ -62,7 +62,7 @@ class StoredKey:
 
     def takes(self, given: str, now: datetime) -> bool:
         """Whether this is the digest of its secret, or of one before that is taken still."""
-        # All are compared, so that the time tells none from another.
+        # All are compared, so that the time taken does not depend on which one matches.
         matching = [secret.matches(each, given) for each in (self.digest, *self.old(now))]
         return any(matching)
 
