@@ -72,9 +72,9 @@ class ApprovalPages:
 
 
 class SqlApprovals:
-    """An `ApprovalReader` that opens its connections for each question.
+    """An `ApprovalReader` that opens its connections for each call.
 
-    Whoever asks has an event loop for no longer.
+    The caller's event loop lives no longer.
     """
 
     def __init__(self, settings: Settings) -> None:

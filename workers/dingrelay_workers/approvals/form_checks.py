@@ -30,7 +30,7 @@ from dingrelay_workers.limiter.grant import Draining
 from dingrelay_workers.store.redis_time import RedisTime
 
 REREAD_MS = 60_000
-"""A schema that a form contradicts is read anew, but not more often: it may have been edited."""
+"""A schema that a form contradicts is read again, but not more often: it may have been edited."""
 FAILURE_TTL_MS = 60_000
 """A schema that could not be read for a passing reason is tried again after this."""
 PATIENCE = 3.0
@@ -79,7 +79,7 @@ class FormChecks:
         """Check a form before an approval is created with it.
 
         Args:
-            calls: reads the schema if nobody has.
+            calls: reads the schema if it is not cached.
             now: Redis's clock.
             process_code: the template.
             form: (name, value) of its fields.
@@ -117,7 +117,7 @@ class FormChecks:
     async def _read(
         self, calls: Calls, now: RedisTime, process_code: str, contradicted: _Reading | None
     ) -> _Reading | None:
-        """Read the schema, unless another worker does; None if nobody has it in time.
+        """Read the schema, unless another worker does; None if none has it in time.
 
         With `contradicted`, one that was read after it, or it if it was read for such a reason just now.
         """
@@ -142,7 +142,7 @@ class FormChecks:
     async def _good(
         self, key: str, now: RedisTime, contradicted: _Reading | None
     ) -> _Reading | None:
-        """What Redis has, unless it is what a form contradicts and may be read anew."""
+        """The schema in Redis, unless a form contradicts it and it may be read again."""
         self._kept.pop(key, None)
         known = await self._known(key)
         if known is None or contradicted is None or known.read > contradicted.read:

@@ -13,18 +13,18 @@ class ApprovalRow(Base):
 
     Attributes:
         instance: DingTalk's id of it.
-        job: the job that created it; "" where somebody else did.
-        sender: who asked for the job.
+        job: the job that created it; "" for one created elsewhere.
+        sender: of the job.
         template: its process code.
         business_id: DingTalk's number of it, which people see.
         link: where a person can look at it.
-        source: how the state was learnt: ``job`` (it was just created), ``event`` or ``look``.
-        created_at: by DingTalk's clock, once it told; else when it came into the table.
+        source: of the state: ``job`` (it was just created), ``event`` or ``look``.
+        created_at: by DingTalk's clock, once known; else when it came into the table.
         known_at: when it came into the table, by Redis's clock.
         changed_at: when something of it last changed.
-        looks: how often DingTalk was asked for it.
-        look_at: when to ask next if nothing is heard before; None once it has ended, and each of its
-            tasks.
+        looks: how often it was read from DingTalk.
+        look_at: when to read it next if no event comes before; None once it and each of its tasks
+            have ended.
     """
 
     __tablename__ = "approvals"
@@ -53,13 +53,13 @@ class ApprovalRow(Base):
 
 
 class ApprovalTaskRow(Base):
-    """What one person was asked to decide.
+    """The decision of one person.
 
     Attributes:
         task: DingTalk's number of it.
         user: who decides.
-        since: when they were asked.
-        ended_at: when that ended; None while it runs, and where it was not told.
+        since: when the task was created.
+        ended_at: when that ended; None while it runs, and where it is unknown.
     """
 
     __tablename__ = "approval_tasks"

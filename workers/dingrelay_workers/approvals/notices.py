@@ -29,7 +29,7 @@ async def write(
         row: as it is now.
         state: the state that is new; None if it is the one from before.
         tasks: those that are new or stand differently.
-        at: when that was told.
+        at: when that was received.
     """
     notices = [_notice(row, "task", at, task.id, task.state, task=_task(task)) for task in tasks]
     if state:
