@@ -42,9 +42,9 @@ class Backlog:
 
     Attributes:
         jobs: counted over all kinds and senders.
-        drain_seconds: until those that wait are through, if no others come; None if that can't be
-            told.
-        held_by: why not: ``worker`` (none serves the lane), ``outage``, or empty (no limit is known).
+        drain_seconds: until those that wait are through, if no others come; None if unknown.
+        held_by: why unknown: ``worker`` (none serves the lane), ``outage``, or empty (no limit is
+            known).
     """
 
     jobs: Group

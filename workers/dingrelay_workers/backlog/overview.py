@@ -19,7 +19,7 @@ async def read(redis: Redis, own: Rules, *, most: int = MOST) -> tuple[Tally, li
 
     Args:
         redis: of the fleet.
-        own: rules that stand in where no worker tells its own.
+        own: rules that stand in where no worker has published its own.
         most: jobs of a place that are looked at.
 
     Raises:

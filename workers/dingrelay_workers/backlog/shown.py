@@ -33,11 +33,11 @@ class Shown:
 
     Args:
         redis: of the fleet.
-        rules: stand in where no worker tells its own.
+        rules: stand in where no worker has published its own.
         quota: knows the month's calls.
         organisations: whose.
         limit: how many there may be; None for any number.
-        apps: that are named. Jobs may name others, and anybody could make any number of series.
+        apps: that get a label. Jobs may name others, and a client could make any number of series.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Shown:
         self._apps = apps
 
     async def current(self) -> Waiting:
-        """What waits, and the month's calls; nothing where nobody has counted yet.
+        """What waits, and the month's calls; nothing before the first count.
 
         Raises:
             RedisError: Redis cannot be reached.
@@ -71,7 +71,7 @@ class Shown:
         shown = json.loads(text)
         return Waiting(
             lanes=[WaitingJobs(*lane) for lane in shown["lanes"]],
-            # An older worker, which may have counted, tells none of these.
+            # An older worker, which may have counted, has none of these.
             kinds=shown.get("kinds", {}),
             senders=[(app, sender, jobs) for app, sender, jobs in shown.get("senders", ())],
             dead=shown.get("dead"),

@@ -28,7 +28,7 @@ class Group:
         parked: wait for their turn at a limit.
         snoozed: wait for something else, such as the end of an outage or a delivery.
         retrying: failed, and are tried again.
-        scheduled: are not to run yet, as whoever asked wants it.
+        scheduled: are not to run yet, as requested.
         running: a worker has them.
         calls: that those which wait will make, about; without scheduled ones.
         recipients: of these calls, about.
@@ -94,7 +94,7 @@ def together(tallies: Sequence[Tally]) -> Tally:
 
 
 async def tally(redis: Redis, *, most: int = MOST) -> Tally:
-    """Count what is open. Jobs that move meanwhile may be counted twice or not at all.
+    """Count open jobs. Jobs that move during the count may be counted twice or not at all.
 
     Args:
         redis: where the jobs are.
