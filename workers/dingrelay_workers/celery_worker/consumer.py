@@ -125,7 +125,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
         super()._flush_events()
 
     def shutdown(self) -> None:
-        """The worker stops: what happened last is told too."""
+        """The worker stops: the last events are sent too."""
         self._flush_events()
         super().shutdown()
 

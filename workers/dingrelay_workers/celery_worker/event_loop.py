@@ -33,7 +33,7 @@ class Runtime:
     Started by the first use.
 
     Attributes:
-        events: are told of each run.
+        events: notified of each run.
     """
 
     def __init__(self, open_engine: Callable[[], Resources]) -> None:
@@ -65,9 +65,9 @@ class Runtime:
         return asyncio.run_coroutine_threadsafe(work(running.executor), running.loop)
 
     def carry(self, work: Callable[[Executor], Coroutine[Any, Any, None]]) -> None:
-        """Run a job on the loop; from any thread. Nobody waits for its answer, as with `submit`.
+        """Run a job on the loop; from any thread. It returns no result, unlike `submit`.
 
-        That would cost a job two futures, their locks, and a callback to each other.
+        A result would cost a job two futures, their locks, and a callback to each other.
         """
         if not self._ready.done():
             self.start()

@@ -16,7 +16,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
 
     @property
     def kwargsrepr(self) -> str:
-        """What Celery tells of the message, to ``inspect`` for instance.
+        """What Celery shows of the message, to ``inspect`` for instance.
 
         The message of a client without our package holds the job itself, perhaps with a token in it.
         """
@@ -24,7 +24,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
         return redact(shown, None)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """What ``inspect`` tells of the job; see `kwargsrepr`."""
+        """What ``inspect`` shows of the job; see `kwargsrepr`."""
         shown: dict[str, Any] = super().info(safe=safe)
         return {**shown, "kwargs": self.kwargsrepr}
 

@@ -1,7 +1,6 @@
-"""What is used of Celery, kombu and redis-py beyond what they promise, looked for at the start.
+"""Checks at the start what is used of Celery, kombu and redis-py beyond what they promise.
 
-A release may rename any of it. Then a worker must not start, and lose messages in ways that nobody
-has tested.
+A release may rename any of it. Then a worker must not start, and lose messages in untested ways.
 """
 
 import re

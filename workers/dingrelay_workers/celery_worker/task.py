@@ -23,7 +23,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery ships no types
     abstract = True
     # `typing` would refuse wrong arguments before they reach us, and the job would be lost.
     typing = False
-    # Celery would tell of wake-ups; of jobs tells `task_events.py`.
+    # Celery's own events are off; `task_events.py` emits job events.
     send_events = False
     Request = "dingrelay_workers.celery_worker.job_request:JobRequest"
     kind: Kind

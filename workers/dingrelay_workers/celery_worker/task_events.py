@@ -1,9 +1,9 @@
 """Celery's events of tasks, which Flower shows: one story for each run of a job.
 
-Celery itself tells of messages. A wake-up is one, and may find nothing to do: another worker has the job,
-or a batch has claimed it. And a job that a batch has claimed runs without a message. So Celery's own events of
-our tasks are off, and these are sent where a run begins and ends. They go the same way: the
-dispatcher collects them and the consumer sends them, a few times a second.
+Celery's own events concern messages. A wake-up is one, and may find nothing to do: another worker
+has the job, or a batch has claimed it. And a job that a batch has claimed runs without a message.
+So Celery's own events of our tasks are off, and these are sent where a run begins and ends. They go
+the same way: the dispatcher collects them and the consumer sends them, a few times a second.
 """
 
 from typing import Any

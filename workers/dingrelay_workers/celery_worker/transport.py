@@ -40,7 +40,7 @@ class QoS(redis.QoS):
     """The messages that were handed out and not acknowledged.
 
     A message that could not be noted, since Redis is full for instance, is handed out all the same:
-    it was taken from its queue, so nobody else has it. No more are taken until it is noted.
+    it was taken from its queue, so no other worker has it. No more are taken until it is noted.
     """
 
     _delivered: OrderedDict[str, Any]

@@ -16,7 +16,7 @@ SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 BY_HAND = 0
 """Is read where no signal has come, but `stop` was called: no signal has this number."""
 LOG_SECONDS = 0.5
-"""Seconds for the last line: whoever reads the log may be as silent as Redis."""
+"""Seconds for the last line: the reader of the log may hang like Redis."""
 
 log = get_logger("dingrelay.worker")
 
