@@ -102,7 +102,7 @@ class CellClaims:
                 log.warning("cell_not_claimed", cell=self._settings.cell, what=what, reason=reason)
 
     async def run(self) -> None:
-        """Claim again and again, for ever. What was known last holds while nobody answers."""
+        """Claim again and again, for ever. The last known state holds while no answer comes."""
         while True:
             await asyncio.sleep(EVERY)
             await self.begin()
