@@ -41,7 +41,7 @@ def doctor(
     """
     from dingrelay_workers.doctor.run_checks import run_checks
 
-    # What is found is the same in JSON whoever reads it, and is said again where it is printed.
+    # Results in JSON are the same in any language, and are translated where they are printed.
     with spoken(ENGLISH):
         results = asyncio.run(run_checks(settle_ended=settle_ended))
     if as_json:

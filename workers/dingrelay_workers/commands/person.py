@@ -1,4 +1,4 @@
-"""``dingrelay person``: who somebody is in the directory, and what is kept of them."""
+"""``dingrelay person``: a person in the directory, and the data kept about them."""
 
 import asyncio
 from operator import itemgetter
@@ -149,7 +149,7 @@ def erase(
 
     with cells_away() as away, Client() as client:
         if not yes:
-            # Who is away is told with what was erased.
+            # Cells that are away are reported with the result of the erasure.
             known = client.person(user, app=app, limit=1, on_away=lambda _: None).known_as
             names = ", ".join(f"{each.app}: {each.name}" for each in known)
             typer.confirm(
@@ -229,7 +229,7 @@ def _print_remaining(erasure: "Erasure") -> None:
 
 
 def _named(place: str) -> str:
-    """What a place is called by whoever reads."""
+    """The displayed name of a place."""
     names = {
         "answers": tr("answers"),
         "approvals": tr("approvals"),

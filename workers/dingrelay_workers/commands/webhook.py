@@ -222,7 +222,7 @@ async def _list(away: CellsAway) -> "Sequence[Endpoint]":
 
 
 async def _ask(endpoint: str, question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:
-    """Ask whoever has an endpoint."""
+    """Run a query in the cell that has an endpoint."""
     async with _opened(await cell_settings.of_endpoint(endpoint)) as webhooks:
         return await question(webhooks)
 

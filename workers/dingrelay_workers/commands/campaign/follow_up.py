@@ -110,10 +110,10 @@ def _announce_and_enqueue(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Tell what it costs, ask, and enqueue.
+    """Show the cost, ask, and enqueue.
 
     Raises:
-        BadParameter: nobody is there to be asked.
+        BadParameter: there is no terminal for the question.
         Exit: the answer is no, or with `wait` a job has not ended well.
     """
     from dingrelay_producers.client.client import Client

@@ -132,7 +132,7 @@ def audience(
     """The people that the options name, with the files open while the block runs.
 
     Raises:
-        BadParameter: they name nobody, or a file can't be opened.
+        BadParameter: they name no recipient, or a file can't be opened.
     """
     if not (file or to or department or everyone):
         raise typer.BadParameter(

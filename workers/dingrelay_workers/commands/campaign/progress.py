@@ -38,7 +38,7 @@ def showing() -> Generator[CreationProgress]:
 
 @contextmanager
 def counting(what: str) -> Generator[Callable[[int], None]]:
-    """Shows how many there are by now, while the block runs and tells it."""
+    """Shows how many there are by now, while the block runs and reports it."""
     with _bars() as bars:
         task = bars.add_task(what, total=None)
         yield lambda count: bars.update(task, completed=count)

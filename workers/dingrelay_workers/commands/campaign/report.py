@@ -91,8 +91,8 @@ def _csv(name: str) -> Generator[Write]:
         add([_row(tr(name) for name in COLUMNS)])
 
         def write(page: "Sequence[Result]") -> None:
-            told = (result._replace(reason=translated(result.reason)) for result in page)
-            add(_row(_harmless(value) for value in result) for result in told)
+            shown = (result._replace(reason=translated(result.reason)) for result in page)
+            add(_row(_harmless(value) for value in result) for result in shown)
 
         yield write
 

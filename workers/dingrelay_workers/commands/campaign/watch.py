@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0
-"""Between two lines of progress where no terminal is; what it stands at in the end is told in any case."""
+"""Between two lines of progress without a terminal; the final state is printed in any case."""
 ENDS = {"done", "cancelled"}
 API = "message.send"
 
@@ -88,7 +88,7 @@ async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str
             known, now = _known(look), time.monotonic()
             if before is not None and now > at:
                 latest = (known - before) / (now - at)
-                # Chunks settle in bursts: a rate that leaps tells nobody anything.
+                # Chunks settle in bursts: a rate that leaps is no use.
                 rate = latest if not rate else rate + (latest - rate) * 0.3
             before, at = known, now
             left = look["recipients"] - known
