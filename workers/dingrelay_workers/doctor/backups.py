@@ -33,8 +33,9 @@ PAGE = 1_000
 def check_backups(settings: Settings, *, settle: bool = False) -> CheckResult:
     """Compare the last end of a job that Redis knows with the last one in the history, and so of chunks.
 
-    Redis tells every end before the history writes it, so a history that is ahead belongs to a Redis that
-    there is no more; and Redis remembers which end the history wrote last, and when chunks were last settled.
+    Redis publishes every end before the history writes it, so a history that is ahead belongs to a
+    Redis that is gone; Redis also holds which end the history wrote last, and when chunks were last
+    settled.
 
     Args:
         settings: of Redis and database.

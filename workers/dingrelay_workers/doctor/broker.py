@@ -30,7 +30,7 @@ def check_broker(settings: Settings) -> CheckResult:
             connect_timeout=TIMEOUT,
             transport_options=config["broker_transport_options"],
         ) as connection:
-            # The URI as kombu tells it has its password masked.
+            # kombu's URI has its password masked.
             address = connection.as_uri()
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=TIMEOUT)
             if settings.broker_address is None:

@@ -28,7 +28,7 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.store.connections import open_redis
 
 NO_TASK = 1
-"""A task id that no app has: the answer only tells whether the agent id is good."""
+"""A task id that no app has: the answer only shows whether the agent id is good."""
 RIGHTS = (
     (
         "contacts",
@@ -118,7 +118,7 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
 async def _right(
     check: str, app: str, request: Request, purpose: str, tokens: Tokens, transport: Transport
 ) -> CheckResult:
-    """Whether the app may read what somebody needs."""
+    """Whether the app may read the data that a feature needs."""
     try:
         await _ask(app, request, tokens, transport)
     except Permission as error:

@@ -124,8 +124,8 @@ def _writes(redis: Redis, info: Info) -> CheckResult:
 
 
 def check_version(info: Info) -> CheckResult:
-    """Whether it is new enough, by what its INFO tells."""
-    # Valkey also tells the version of Redis that it is compatible with.
+    """Whether it is new enough, by its INFO."""
+    # Valkey also has the version of Redis that it is compatible with.
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version") or info["redis_version"])
     compatible = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])

@@ -7,7 +7,7 @@ TIMEOUT = 3.0
 
 
 def check_traces() -> CheckResult | None:
-    """Whether the collector takes spans; None if nobody asks for traces."""
+    """Whether the collector takes spans; None if traces are off."""
     if not export.wanted():
         return None
     if problem := export.problem():
