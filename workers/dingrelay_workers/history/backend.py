@@ -29,7 +29,7 @@ from dingrelay_workers.history.models import JobRow, RecipientRow
 _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
 """Characters of an id, and where it has its dashes."""
 MOST_DEPARTMENTS = 20
-"""Names of departments that are told of a person."""
+"""Names of departments shown of a person."""
 
 
 class SqlHistory:
@@ -37,8 +37,8 @@ class SqlHistory:
 
     Args:
         settings: where it is.
-        database: already open, and with its tables; without one connections are opened for each question,
-            since whoever asks has an event loop for no longer.
+        database: already open, and with its tables; without one connections are opened for each
+            call, since the caller's event loop lives no longer.
     """
 
     def __init__(self, settings: Settings, database: Database | None = None) -> None:

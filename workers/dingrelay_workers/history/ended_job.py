@@ -1,4 +1,4 @@
-"""What the record of a job that ended tells for its history."""
+"""Reads the history's columns from the record of an ended job."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -63,7 +63,7 @@ def _recipients(kind: str, state: str, job: dict[str, Any], read: "_Reader") -> 
         return {}
     if len(by_user) > MOST_RECIPIENTS:
         return {}
-    # Nobody knows whether a call arrived whose answer was lost.
+    # A call whose answer was lost may have arrived.
     unsent = "unknown" if state == "unknown" else "not_sent"
     return {
         _text(user, 128): unsent if outcome == "not_sent" else outcome
@@ -73,7 +73,7 @@ def _recipients(kind: str, state: str, job: dict[str, Any], read: "_Reader") -> 
 
 
 def _is_userid(value: object) -> bool:
-    """A malformed job may name anything; what no database takes names nobody."""
+    """A malformed job may name anything; a text that no database takes is no userid."""
     return isinstance(value, str) and lenient.text(value) == value
 
 

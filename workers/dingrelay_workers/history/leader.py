@@ -22,7 +22,7 @@ def history_leader(redis: Redis, database: Callable[[], "Database"], settings: S
     """The leader of the history in a worker."""
 
     async def open_writer(leads: Leader) -> "Writer":
-        # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
+        # SQLAlchemy takes long to import: in a thread, so that it does not block jobs.
         await asyncio.to_thread(import_module, "dingrelay_workers.history.writer")
         from dingrelay_workers.history.writer import Writer  # noqa: PLC0415
 

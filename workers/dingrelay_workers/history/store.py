@@ -16,7 +16,7 @@ WRITER = "history"
 ROWS = 5_000
 """Recipients in one statement."""
 SLICE = 5_000
-"""Jobs that are deleted in one transaction, so that nobody waits long for it."""
+"""Jobs that are deleted in one transaction, so that other writers do not wait long for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,6 @@ class Writer(Work):
 
 
 def _is_kept(ending: Ending) -> bool:
-    """Whether somebody asked for the job."""
+    """Whether jobs of this kind are reported, and so kept."""
     kind = KINDS.get(ending.kind)
     return kind is not None and kind.is_reported
