@@ -15,7 +15,7 @@ LOOPBACK = "127.0.0.1"
 def choosing() -> Generator[None]:
     """Be the only system of this user that picks ports, until its programs listen there.
 
-    A port is free until somebody listens; two systems that start at once would pick the same.
+    A port is free until a program listens there; two systems starting at once would pick the same.
     """
     path = Path(tempfile.gettempdir()) / f"dingrelay-{os.getuid()}.lock"
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -27,7 +27,7 @@ def choosing() -> Generator[None]:
 
 
 def pick(wanted: int) -> int:
-    """The wanted port if nobody listens there, else a free one."""
+    """The wanted port if it is free, else a free one."""
     if _is_free(wanted):
         return wanted
     with socket.socket() as probe:

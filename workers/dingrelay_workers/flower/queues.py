@@ -1,8 +1,8 @@
 """How Flower counts what waits: behind Sentinel and in RabbitMQ.
 
-All Sentinels are asked, as everywhere else. Flower itself asks the first one of the URL only, and shows nothing
-while that is away. RabbitMQ counts through its management API only; where nobody names that, Flower guesses it, and
-sends the broker's password there over plain HTTP.
+All Sentinels are queried, as everywhere else. Flower itself queries the first one of the URL only,
+and shows nothing while that is away. RabbitMQ counts through its management API only; where its URL
+is not set, Flower guesses it, and sends the broker's password there over plain HTTP.
 """
 
 from collections.abc import Iterable
