@@ -1,4 +1,4 @@
-"""What DingTalk told of the delivery of a campaign's calls."""
+"""DingTalk's delivery reports of a campaign's calls."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Campaigns: releases that can be told apart, a rate that is kept, and who is in which chunk."""
+"""Campaigns: numbered releases, a stored rate, and an index of people to chunks."""
 
 import sqlalchemy as sa
 from alembic import op
