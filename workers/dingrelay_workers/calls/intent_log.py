@@ -39,7 +39,7 @@ class IntentLog:
         finished: outcomes of steps that this run finished and that are not in the record yet.
         leaves_until: after this moment (ms of Redis's clock) the step's call must not leave; 0 for
             none.
-        reserved: users for whom the day's limits are reserved for that call.
+        reserved: users with a reservation of the day's limits for that call.
         answered: whether the record's intent is out of date and may go.
     """
 

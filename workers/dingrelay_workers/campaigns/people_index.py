@@ -1,7 +1,7 @@
 """Finds the chunk that holds a person without reading the campaign.
 
 A person's checksum selects the bucket, a row of `IndexRow` of about a hundred people: their
-checksums, and the numbers of their chunks. The chunk itself tells equal checksums apart. So the
+checksums, and the numbers of their chunks. The chunk itself resolves equal checksums. So the
 index takes 8 bytes a person, and a lookup reads one row for each person and campaign, however
 large that is.
 

@@ -65,7 +65,7 @@ class Usage:
     Attributes:
         answered: no call of the job is open any more, so its intent is cleared.
         steps: outcomes of steps that this run finished.
-        reserved: users for whom it reserved last.
+        reserved: users of its last reservation.
     """
 
     attempts: int = 0
