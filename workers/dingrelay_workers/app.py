@@ -60,7 +60,7 @@ app.conf.worker_consumer = "dingrelay_workers.celery_worker.consumer:Consumer"
 
 
 class _Worker:
-    """What Celery tells of the worker that this process is, before it starts."""
+    """Celery's options of this worker process, before it starts."""
 
     concurrency = 8
     queues: tuple[str, ...] = QUEUES
@@ -136,7 +136,7 @@ def _start(**_: Any) -> None:
 def _leave_out_of_collections() -> None:
     """Let Python's garbage collector pass over what the worker holds from its start to its end.
 
-    Each full collection would look through all of it, and stop every job meanwhile.
+    Each full collection would look through all of it, and stop every job for as long.
     """
     gc.collect()
     gc.freeze()

@@ -17,7 +17,7 @@ class Lines(structlog.WriteLogger):
     """Writes the finished lines of one logger to stderr.
 
     Ours do not pass through the standard library: that would cost each twice the time. As there, a line
-    that can't be written is lost: the job that it tells of goes on, on a full disk too.
+    that can't be written is lost: the job goes on, on a full disk too.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -63,7 +63,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # Celery tells of each message that comes and goes; our own lines tell more of each job.
+    # Celery logs each message that comes and goes; our own lines say more about each job.
     for noisy in (
         "celery.worker.strategy",
         "celery.app.trace",

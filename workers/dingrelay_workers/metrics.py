@@ -124,7 +124,7 @@ class Limits(Collector):
     """The fleet's buckets as they were last read; every process shows the same.
 
     Attributes:
-        states: of the buckets. Whoever reads them replaces them as a whole.
+        states: of the buckets. Each reading replaces them as a whole.
         breakers: those that stand open, likewise.
     """
 
@@ -191,7 +191,7 @@ class Limits(Collector):
         )
         longest: dict[tuple[str, str], float] = {}
         for breaker in self.breakers:
-            # Credentials, old and new ones, are nobody's label: the app is.
+            # Credentials, old and new ones, get no label: the app does.
             kind, _, app = breaker.scope.partition(":")
             place = breaker.scope, app if kind == "hold" else breaker.name
             open_for = max(0.001, (now - breaker.opened_at).total_seconds())
@@ -225,7 +225,7 @@ class Waiting:
         lanes: of each application.
         kinds: kind → waiting jobs of all applications.
         senders: application and sender → waiting jobs; the rest is of `OTHERS`.
-        dead: jobs that ended dead or unknown and that nobody has dealt with; None before it is known.
+        dead: jobs that ended dead or unknown and are not dealt with; None before it is known.
         workers: that are there; None before it is known.
         quotas: organisation → calls of this month, and how many there may be (None: any number).
     """
@@ -244,7 +244,7 @@ class Backlog(Collector):
     """What waits in the fleet, as it was last read; every process shows the same.
 
     Attributes:
-        shown: whoever reads it replaces it as a whole.
+        shown: each reading replaces it as a whole.
     """
 
     def __init__(self) -> None:
@@ -338,7 +338,7 @@ class Campaigns(Collector):
     """The campaigns that have not ended, in the process that carries them on.
 
     Attributes:
-        shown: as they were last read. Whoever reads them replaces them as a whole.
+        shown: as they were last read; each reading replaces them as a whole.
     """
 
     def __init__(self) -> None:
@@ -385,7 +385,7 @@ OUTCOMES = ("accepted", "left_out", "failed", "cancelled")
 REASONS_LEFT_OUT = ("unknown_user", "out_of_scope")
 
 OTHERS = "(others)"
-"""Who is not named, so that nobody can make any number of series; no name has such characters."""
+"""Label of all others, which bounds the number of series; no name has such characters."""
 UNNAMED = "(none)"
 """Senders that have no name."""
 

@@ -39,7 +39,7 @@ def check_cell(settings: Settings) -> None:
 def check_apps(settings: Settings) -> None:
     """Whether a worker in production has DingTalk applications, each with its key and secret.
 
-    Without them it would take jobs, and hold each until somebody notices.
+    Without them it would take jobs and hold each, unnoticed.
 
     Raises:
         SettingsError: names the variable that is missing.

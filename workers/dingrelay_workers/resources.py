@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.recipients.known_people import KnownPeople
 
 CAMPAIGN_QUEUE = "dingrelay.bulk"
-"""Whoever serves it may carry campaigns on, and keep the history."""
+"""Workers that serve it may carry campaigns on, and keep the history."""
 
 DATABASE_SHARE = 0.25
 """Share of the places for jobs that may wait for the database at a time: messages need Redis only."""
@@ -76,7 +76,7 @@ FAREWELL = 2.0
 LIMITS_EVERY = 5.0
 """Seconds between two looks at the buckets for the metrics."""
 LIMITS_WITHIN = 10.0
-"""Seconds for such a look: a Redis that stands still is told of then, long before a job gives it up."""
+"""Seconds for such a look: a Redis that hangs is logged then, long before a job gives it up."""
 BACKLOG_EVERY = 15.0
 """The same at what waits."""
 RULES_EVERY = 20.0
@@ -95,9 +95,8 @@ class Resources:
         publisher: publishes wake-ups.
         concurrency: how many jobs the process runs at once.
         queues: the queues that the process serves; with none it neither schedules nor renews
-        leases,
-            nor gives signs of life.
-        consumed: tells which of them it takes messages of just now; all if not given.
+            leases, nor sends heartbeats.
+        consumed: returns those that it takes messages from just now; all if not given.
     """
 
     def __init__(
@@ -161,7 +160,7 @@ class Resources:
         self._tokens: Tokens | None = None
 
     async def _open_retention(self, now: Callable[[], datetime]) -> "Retention":
-        # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
+        # SQLAlchemy takes long to import: in a thread, so that it does not block jobs.
         await asyncio.to_thread(import_module, "dingrelay_workers.directory.retention")
         from dingrelay_workers.directory.retention import Retention  # noqa: PLC0415
 
@@ -309,7 +308,7 @@ class Resources:
         await self.records.publish(self._publisher, await self.records.enqueue(drafts))
 
     def drain(self) -> None:
-        """The worker stops: whoever waits for a limit gives the job back, or runs for too long."""
+        """The worker stops. Jobs that wait for a limit are given back: they would run for too long."""
         if self.draining:
             return
         self.draining = True
@@ -355,7 +354,7 @@ class Resources:
             await asyncio.sleep(BACKLOG_EVERY)
 
     async def _publish_rules(self) -> None:
-        """Let whoever looks at the limits see those that this process keeps."""
+        """Publish the limits of this process for those who look at them."""
         while True:
             with suppress(RedisError, OSError):
                 await fleet_rules.publish(self.redis, self.worker, self.rules)
