@@ -1,4 +1,4 @@
-"""Keys that a gateway has read a moment ago, so that not every request asks the database."""
+"""Keys that a gateway has read a moment ago, so that not every request reads the database."""
 
 import asyncio
 import time

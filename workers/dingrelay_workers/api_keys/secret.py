@@ -42,7 +42,7 @@ def split(presented: str) -> tuple[str, str] | None:
 
 
 def digest(key_id: str, secret: str) -> str:
-    """What is stored of a secret. The id is part of it: one key's digest is no use in another's row."""
+    """The stored digest of a secret and its id: one key's digest is no use in another's row."""
     # A secret that is no Unicode belongs to no key; it must not fail either.
     return hashlib.sha256(f"{key_id}.{secret}".encode(errors="surrogatepass")).hexdigest()
 

@@ -71,7 +71,7 @@ class SqlKeyStore:
         return await self._verify(*parts) if parts else None
 
     def digest(self, key_id: str, given: str) -> str:
-        """What is stored of a secret."""
+        """The stored digest of a secret."""
         return secret.digest(key_id, given)
 
     async def find(self, key_id: str, digest: str) -> ApiKey | None:

@@ -71,7 +71,7 @@ class StoredKey:
         return {digest: until for digest, until in self.old_secrets.items() if until > now}
 
     def status(self, now: datetime) -> KeyStatus:
-        """What a list shows of it."""
+        """The key as a list shows it."""
         ends = [] if self.end(now) else [*self.old(now).values()]
         return KeyStatus(
             key=self.key,
