@@ -1,1 +1,1 @@
-"""What is checked of an approval before it is created."""
+"""Checks of an approval before it is created."""

@@ -34,7 +34,7 @@ def merge(
     at: datetime,
     looks: Sequence[timedelta],
 ) -> tuple[ApprovalState | None, list[ApprovalTask], dict[str, Any]]:
-    """What a report changes of an approval.
+    """The changes that a report makes to an approval.
 
     Args:
         row: the approval as it is known, by column.

@@ -1,4 +1,4 @@
-"""Notices of approvals: how they are decided, and who is asked."""
+"""Notices of approvals: their decisions, and their tasks for approvers."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What became of approvals, as the body of one job sees it."""
+"""The states of approvals, as the body of one job sees them."""
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -188,7 +188,7 @@ class JobApprovalStates:
         return await self._store().open(instance, **made, at=at, look_now=look_now)
 
     async def _owner(self, instance: str) -> dict[str, str] | None:
-        """What the job that has the approval says of it; None if there is none."""
+        """The state of the approval by the job that has it; None if there is none."""
         job = _text(await self._redis.get(keys.approval_owner(instance))).partition(" ")[2]
         if not job:
             return None
