@@ -1,1 +1,1 @@
-"""What waits, and until when: counted by application, lane, kind and sender."""
+"""Waiting jobs and the time they take: counted by application, lane, kind and sender."""

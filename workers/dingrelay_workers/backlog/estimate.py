@@ -38,7 +38,7 @@ _HOST_OF = {api.name: api.dialect for api in APIS}
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in one lane of an application.
+    """The jobs that wait in one lane of an application.
 
     Attributes:
         jobs: counted over all kinds and senders.
@@ -59,7 +59,7 @@ def backlogs(
     breakers: Sequence[BreakerState],
     served: Collection[str],
 ) -> list[Backlog]:
-    """What waits in each lane of each application.
+    """The jobs that wait in each lane of each application.
 
     Args:
         tally: what is open.

@@ -1,4 +1,4 @@
-"""What waits in the whole fleet, for the command line and for the metrics."""
+"""Waiting jobs of the whole fleet, for the command line and for the metrics."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.rules import Rules
 
 STATES = ("ready", "parked", "snoozed", "retrying", "scheduled", "running")
-"""What open jobs are counted as."""
+"""The states in which open jobs are counted."""
 
 
 async def read(redis: Redis, own: Rules, *, most: int = MOST) -> tuple[Tally, list[Backlog]]:

@@ -1,4 +1,4 @@
-"""What waits, as the metrics of all processes show it: one of them counts at a time."""
+"""Waiting jobs, as the metrics of all processes show them: one of them counts at a time."""
 
 import json
 import time
@@ -58,7 +58,7 @@ class Shown:
         self._apps = apps
 
     async def current(self) -> Waiting:
-        """What waits, and the month's calls; nothing before the first count.
+        """Waiting jobs, and the month's calls; nothing before the first count.
 
         Raises:
             RedisError: Redis cannot be reached.

@@ -85,7 +85,7 @@ class Tally:
 
 
 def together(tallies: Sequence[Tally]) -> Tally:
-    """What is open in several cells: no job is in two of them."""
+    """The sum of the open jobs of several cells: no job is in two of them."""
     return Tally(
         [group for each in tallies for group in each.groups],
         all(each.exact for each in tallies),
