@@ -37,7 +37,7 @@ class BatchSplit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """What jobs have in common that share calls by themselves.
+    """The common part of jobs that share calls by themselves.
 
     Attributes:
         waiting: where the jobs of their content wait.
@@ -232,7 +232,7 @@ class Batch:
         return others if isinstance(others, BatchSplit) else error
 
     def _for_others(self, error: BaseException, *, left: bool) -> Exception:
-        """What follows for the others: an error that is the sender's alone is not theirs."""
+        """The outcome for the others: an error that is the sender's alone is not theirs."""
         match error:
             case Permanent() | Permission() | NotFound() if len(self._members) > 1:
                 return BatchSplit(error)

@@ -48,13 +48,13 @@ WAIT_STEP = 0.05
 FAILURE_PAUSE = 1.0
 """Seconds without a token call after one that failed for a reason that passes by itself."""
 SOON = 5.0
-"""Seconds after which a token within the refresh margin is asked for again."""
+"""Seconds after which a token within the refresh margin is read from Redis again."""
 
 LONGEST_VALIDITY = 86_400.0
 """Most seconds for which a token is kept, whatever its answer says; DingTalk's live for two hours
 (API §1)."""
 _VALUE = re.compile(r"[\x21-\x7e]{1,2048}")
-"""What a header and a URL can carry."""
+"""Texts that a header and a URL can carry."""
 
 CREDENTIALS_HINT = (
     "Correct DINGTALK_APP_KEY and DINGTALK_APP_SECRET; the app's jobs go on once they are right."
@@ -76,7 +76,7 @@ class Token:
 
 
 class Tokens:
-    """The fleet's tokens. A process asks Redis only when its copy nears its end."""
+    """The fleet's tokens. A process reads Redis only when its copy nears its end."""
 
     def __init__(
         self,
