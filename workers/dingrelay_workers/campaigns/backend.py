@@ -63,7 +63,7 @@ class SqlBackend:
         )
 
     async def preview(self, plan: Plan | str) -> CampaignPreview:
-        """What a plan, or the campaign with this id, will take."""
+        """The estimated cost of a plan, or of the campaign with this id."""
         async with self._store() as store:
             if isinstance(plan, str):
                 found = await previews.of_draft(self._settings, store, plan)
@@ -128,7 +128,7 @@ class SqlBackend:
             await removal.remove(store.database, campaign)
 
     async def report(self, campaign: str) -> dict[str, Any]:
-        """What became of its people, as JSON values."""
+        """The outcomes of its people, as JSON values."""
         async with self._store() as store:
             return documents.report(await Report(store.database).summary(campaign))
 

@@ -1,4 +1,4 @@
-"""What one tick finds out of one campaign, and does for it."""
+"""One tick of one campaign: its findings, and its writes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -110,7 +110,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What some endings add to a campaign's counters.
+    """The sums that some endings add to a campaign's counters.
 
     Attributes:
         lost: people among the failed of whose chunks nothing is known.

@@ -19,7 +19,7 @@ def campaign(row: CampaignRow) -> dict[str, Any]:
 
 
 def preview(found: Preview) -> dict[str, Any]:
-    """What a campaign will take."""
+    """The cost of a campaign."""
     counts: dict[str, Any] = {"duplicates": found.duplicates, "malformed": found.malformed}
     if found.gathered:
         skipped = [row._asdict() for row in found.gathered.first_malformed]
@@ -30,7 +30,7 @@ def preview(found: Preview) -> dict[str, Any]:
 
 
 def report(summary: Summary) -> dict[str, Any]:
-    """What became of a campaign's people."""
+    """The outcomes of a campaign's people."""
     return _object({**asdict(summary), "reasons": [each._asdict() for each in summary.reasons]})
 
 

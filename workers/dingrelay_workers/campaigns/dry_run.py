@@ -16,7 +16,7 @@ SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a campaign would send from where it stands.
+    """The messages that a campaign would send from its present state.
 
     Attributes:
         recipients: people who would be called for.

@@ -47,7 +47,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
-    """What a campaign takes of the organisation's calls of this month.
+    """A campaign's share of the organisation's calls of this month.
 
     Attributes:
         used: calls that are used already.

@@ -1,4 +1,4 @@
-"""Who carries campaigns on: the leader of those workers that serve them (`maintenance/leader.py`)."""
+"""Runs campaigns: the leader of those workers that serve them (`maintenance/leader.py`)."""
 
 import asyncio
 from collections.abc import Callable

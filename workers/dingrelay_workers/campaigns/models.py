@@ -26,7 +26,7 @@ class ChunkState(StrEnum):
 
 
 class OutcomeKind(StrEnum):
-    """What became of a recipient, where the call was not simply accepted for them."""
+    """The outcome of a recipient that differs from the chunk's."""
 
     DUPLICATE = "duplicate"
     DAILY_CAP = "daily_cap"

@@ -1,4 +1,4 @@
-"""What campaigns had for one person."""
+"""The campaigns of one person."""
 
 from dataclasses import dataclass
 from datetime import datetime

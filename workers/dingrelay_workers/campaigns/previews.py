@@ -21,7 +21,7 @@ from dingrelay_workers.store.connections import impatient_redis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a campaign will take.
+    """The estimated cost of a campaign.
 
     Attributes:
         duplicates: rows with a recipient already read.

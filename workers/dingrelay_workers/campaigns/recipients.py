@@ -123,7 +123,7 @@ def read(
 
 
 def problem_of(userid: object) -> str | None:
-    """What is wrong with a userid; None if nothing is."""
+    """The problem of a userid; None if it has none."""
     try:
         _check_userid(userid)
     except ValidationError:

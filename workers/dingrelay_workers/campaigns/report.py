@@ -38,7 +38,7 @@ MOST_REASONS = 100
 
 
 class Result(NamedTuple):
-    """What became of one person.
+    """The outcome of one person.
 
     Attributes:
         outcome: one of `OUTCOMES`.
@@ -205,7 +205,7 @@ UNDELIVERED = (OutcomeKind.FAILED, "DingTalk could not deliver it")
 
 
 def outcome_of(error: Mapping[str, Any]) -> OutcomeKind:
-    """What became of the people of a chunk that ended with this error."""
+    """The outcomes of the people of a chunk that ended with this error."""
     match error.get("class"):
         case "cancelled":
             return OutcomeKind.CANCELLED
@@ -224,7 +224,7 @@ def _reason_of(error: Mapping[str, Any]) -> str:
 async def result_of(
     connection: AsyncConnection, campaign: str, chunk: Any, user: str
 ) -> Result | None:
-    """What became of one person of a chunk; None if they are not in it."""
+    """The outcome of one person of a chunk; None if they are not in it."""
     special = await _special(connection, campaign, chunk.number, chunk.number)
     return next((each for each in _results(chunk, special) if each.userid == user), None)
 

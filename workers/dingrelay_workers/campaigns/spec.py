@@ -1,4 +1,4 @@
-"""What a campaign is to be, checked before anything of it exists."""
+"""The specification of a campaign, checked before anything of it exists."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,7 +14,7 @@ from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.template import Template
 
 LARGEST = 2**31 - 1
-"""Of a number that the database keeps."""
+"""The largest number that the database keeps."""
 
 
 class CampaignSpec(Document):

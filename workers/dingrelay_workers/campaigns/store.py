@@ -179,7 +179,7 @@ class CampaignStore:
             last = rows[-1].number
 
     async def outcomes(self, campaign: str) -> AsyncIterator[Sequence[OutcomeRow]]:
-        """Who was not accepted, by userid, in pages; no transaction stays open between pages."""
+        """People not accepted, by userid, in pages; no transaction stays open between pages."""
         query = select(OutcomeRow).where(OutcomeRow.campaign == campaign)
         query = query.order_by(OutcomeRow.userid)
         last = ""

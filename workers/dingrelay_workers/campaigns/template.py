@@ -71,7 +71,7 @@ class Template:
 
     @property
     def message(self) -> dict[str, Any]:
-        """What a campaign keeps: the message itself, or the template if it has fields."""
+        """The stored form of the message: itself, or the template if it has fields."""
         if self.fields:
             return self.source
         message: dict[str, Any] = json.loads(self.fill(()).json)
@@ -116,7 +116,7 @@ def _may_vary(message: Any, path: tuple[int | str, ...]) -> bool:
 
 
 def _compile(node: Any, path: str, names: dict[str, int]) -> Any:
-    """The node with its texts taken apart; `names` learns of the fields."""
+    """The node with its texts taken apart; adds the fields to `names`."""
     if isinstance(node, dict):
         pairs = cast("dict[str, Any]", node)
         return {

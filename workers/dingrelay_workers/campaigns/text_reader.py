@@ -46,7 +46,7 @@ class TextReader:
 
     @property
     def problem(self) -> str:
-        """What is wrong with a row that can't be decoded."""
+        """The problem of a row that can't be decoded."""
         problem = f"holds bytes that are no {self._encoding.upper()}"
         if self._named:
             return problem

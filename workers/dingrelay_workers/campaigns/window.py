@@ -41,7 +41,7 @@ class Window:
 
 @dataclass(slots=True)
 class Share:
-    """What one campaign asks of a window.
+    """One campaign's demand on a window.
 
     Attributes:
         weight: its share beside the others.
