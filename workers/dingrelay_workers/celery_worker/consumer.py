@@ -14,7 +14,7 @@ from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
 from dingrelay_workers.store.wakeup import is_wakeup
 
 EVENTS_PAUSE = 0.2
-"""Seconds for which events are collected: Flower need not hear of each one by itself."""
+"""Seconds for which events are collected: Flower needs no single ones."""
 MOST_EVENTS = 10_000
 """Events that are collected at most. Celery would send every 24 itself, from the jobs' loop."""
 

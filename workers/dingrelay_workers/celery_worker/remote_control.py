@@ -1,4 +1,4 @@
-"""What Flower and ``celery control`` may ask of a worker, where Celery's answer is not ours."""
+"""Commands of Flower and ``celery control``, whose answers by Celery do not fit."""
 
 from typing import Any
 

@@ -148,6 +148,6 @@ def _installed() -> list[str]:
 
 
 def _wanted() -> list[str]:
-    """The versions that the package asks for, without extras and markers."""
+    """The required versions, without extras and markers."""
     found = map(_REQUIREMENT.match, requires("dingrelay") or ())
     return ["".join(match.groups()).strip() for match in found if match]
