@@ -1,4 +1,4 @@
-"""Which apps the workers of a cell serve: those that its settings name and no other cell's workers do.
+"""Decides which apps the workers of a cell serve: those of its settings that no other cell serves.
 
 DingTalk counts by app, and limits, daily limits, idempotency keys and tokens are in one Redis. Two cells
 that served one app, as when their settings differ while it moves, would break all of them.
@@ -51,7 +51,7 @@ class NotServed(Exception):
 
 
 class CellClaims:
-    """What this worker's cell serves.
+    """The apps that this worker's cell serves.
 
     Args:
         redis: of the cell.
