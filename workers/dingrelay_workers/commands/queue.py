@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What distinguishes the jobs of a lane."""
+    """The columns that distinguish the jobs of a lane."""
 
     KIND = "kind"
     SENDER = "sender"

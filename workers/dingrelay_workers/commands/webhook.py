@@ -296,7 +296,7 @@ def _print_table(found: "Sequence[Endpoint]") -> None:
 
 
 def _only(endpoint: "Endpoint") -> str:
-    """What narrows the types down."""
+    """The filters beside the types."""
     return " ".join(
         f"{name}={','.join(sorted(values))}"
         for name, values in (

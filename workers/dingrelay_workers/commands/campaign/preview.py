@@ -146,7 +146,7 @@ def _page(found: dict[str, Any]) -> Table:
 
 
 def month_text(quota: dict[str, Any]) -> str:
-    """What calls take of the month, in one sentence."""
+    """The share of the month that calls take, in one sentence."""
     if quota["limit"] is None:
         return tr("{used:,} calls are used, no limit is configured", used=quota["used"])
     line = tr(
