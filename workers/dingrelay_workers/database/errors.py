@@ -1,4 +1,4 @@
-"""What is said of a database that is away, refuses us or is silent."""
+"""Errors for a database that is away, refuses us or is silent."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -26,7 +26,7 @@ def refuse_missing(url: str) -> None:
 
 
 def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
-    """What to say of the database's error, whose text may hold the URL, and with it the password."""
+    """The text for the database's error, without its own, which may hold URL and password."""
     return ServiceUnavailable(
         f"DINGRELAY_DATABASE_URL: the database can't be used ({type(error).__name__})"
     )
