@@ -41,12 +41,12 @@ class Api:
 
     @property
     def breaker(self) -> str:
-        """What its breaker is kept by."""
+        """The name of its breaker."""
         return self.form or self.rule
 
     @property
     def rule(self) -> str:
-        """What its limits are kept by."""
+        """The name of its limits."""
         return f"{self.name}@{self.part}" if self.part else self.name
 
 

@@ -1,4 +1,4 @@
-"""Who sees an app, and so can get its messages (API §11.11)."""
+"""The people who see an app, and so can get its messages (API §11.11)."""
 
 from dataclasses import dataclass, replace
 from urllib.parse import quote
@@ -13,7 +13,7 @@ ROOT_DEPARTMENT = 1
 
 @dataclass(frozen=True, slots=True)
 class VisibleRange:
-    """Who sees an app.
+    """The people who see an app.
 
     Attributes:
         departments: all in and below them.

@@ -42,7 +42,7 @@ _OWN_WORDS = frozenset({"其他", "其它", "other"})
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a form.
+    """A problem of a form.
 
     Attributes:
         field: where, such as ``form.天数``.
@@ -96,7 +96,7 @@ class Schema:
         return cls(fields, all(field.kind in _SIMPLE for field in fields)) if fields else None
 
     def problem(self, form: Form) -> Problem | None:
-        """What is wrong with a form, its first problem first; None if nothing is."""
+        """The first problem of a form; None if it has none."""
         problems = [*self._names(form), *self._missing(form), *self._values(form)]
         if not problems:
             return None
@@ -129,7 +129,7 @@ class Schema:
                 yield from field.columns.rows(name, value)
 
     def rows(self, name: str, value: str) -> Iterator[Problem]:
-        """What is wrong with the cells of a table. Which of them must be there is not checked."""
+        """The problem of a table's cells. Missing cells are not checked."""
         for number, row in enumerate(rows_of(value) or []):
             cells = [(as_text(cell.name), as_text(cell.value)) for cell in row]
             for problem in [*self._names(cells), *self._values(cells)]:
@@ -225,7 +225,7 @@ def _options(props: Mapping[str, Any]) -> tuple[frozenset[str], ...]:
 
 
 def _wrong(field: Field, value: str) -> str:
-    """What is wrong with a value that holds something; empty if nothing is."""
+    """The problem of a non-empty value; empty if it has none."""
     entries = as_list(value)
     if field.options:
         chosen = [value] if entries is None else entries

@@ -68,7 +68,7 @@ class Matches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What the fields of an instance are called in one generation of the API (API §4.2, §4.3)."""
+    """The names of an instance's fields in one generation of the API (API §4.2, §4.3)."""
 
     originator: str
     created: str

@@ -1,4 +1,4 @@
-"""What the APIs of DingTalk need to make their calls."""
+"""The services that the APIs of DingTalk need to make their calls."""
 
 from typing import Any, Protocol
 

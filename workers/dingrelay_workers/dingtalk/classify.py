@@ -55,7 +55,7 @@ CODES_KEPT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What some codes mean.
+    """The meaning of some codes.
 
     Attributes:
         error: the class that is raised.

@@ -38,7 +38,7 @@ class ContactsV2:
         self._calls = calls
 
     async def scope(self) -> ContactScope:
-        """What the app may see."""
+        """The app's scope."""
         answer = await self._calls.send(Request(AUTH_SCOPES))
         scopes = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
         read = fields.read({"authed_dept": lenient.integers, "authed_user": lenient.texts}, scopes)
@@ -137,5 +137,5 @@ class ContactsV2:
 
 
 def _hidden(error: Permission, what: str) -> Exception:
-    """What a refusal means: the app may not see this one, or may not read anything at all."""
+    """Maps a refusal: the app may not see this one, or may not read anything at all."""
     return OutOfScope(what) if error.code in _OUT_OF_SCOPE else error

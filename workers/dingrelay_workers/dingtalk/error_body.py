@@ -1,4 +1,4 @@
-"""What an answer of DingTalk's says, in whichever of its many shapes it says it (API §5.2)."""
+"""Parses errors in DingTalk's answers, in all of their shapes (API §5.2)."""
 
 import json
 import math
@@ -109,7 +109,7 @@ def request_id_of(answer: Mapping[str, Any]) -> str:
 
 
 def of_answer(answer: Mapping[str, Any], status: int) -> ErrorBody | None:
-    """What a JSON object complains of; None if it does not."""
+    """The error in a JSON object; None if it has none."""
     errcode = _text(answer.get("errcode"))
     if errcode and integer(errcode) == 0:
         return None
@@ -131,7 +131,7 @@ def of_answer(answer: Mapping[str, Any], status: int) -> ErrorBody | None:
 
 
 def of_unreadable(status: int, body: bytes) -> ErrorBody:
-    """What to say of an answer without anything that can be understood.
+    """The text for an answer without anything that can be understood.
 
     A page instead of JSON may be DingTalk's refusal of our address (API §6): then it says so.
     """

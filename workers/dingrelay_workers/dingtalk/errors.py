@@ -1,4 +1,4 @@
-"""What DingTalk's answers can mean, by what the worker does about it.
+"""The classes of DingTalk's errors, by the worker's reaction.
 
 * DingTalkError
   x Throttled          the API is paused for the whole fleet, and the job waits
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 Sickness = Literal["", "way", "answer"]
-"""What an error says of DingTalk's health.
+"""The sign of DingTalk's health in an error.
 
 ``way``: the way there fails, or what stands before DingTalk (no connection, timeout, a page).
 ``answer``: DingTalk says that it is in trouble, which may be about this one job only (-1, 15, 5xx).
@@ -163,7 +163,7 @@ class Permission(Final):
 
 
 class NotFound(Final):
-    """What the request names does not exist."""
+    """The user, department or instance in the request does not exist."""
 
     name = "not_found"
 

@@ -20,7 +20,7 @@ _FINISHED = 2
 """`progress.status` of a delivery that is over."""
 
 _BAD_PARAMETER = "400002"
-"""What is answered for a task that is unknown, or too old (API §2.4)."""
+"""DingTalk's code for a task that is unknown, or too old (API §2.4)."""
 
 
 class WorkNotifications:
@@ -63,7 +63,7 @@ class WorkNotifications:
         return SentCall(answer.number("task_id"), answer.text("request_id", ""))
 
     async def delivery(self, task_id: int) -> DeliveryReport:
-        """What became of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3).
+        """The delivery of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3).
 
         Raises:
             CallForgotten: it is older.
