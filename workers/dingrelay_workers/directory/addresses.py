@@ -1,4 +1,4 @@
-"""Who has a mobile number, an e-mail address or a job number, as the directory knows."""
+"""Finds people in the directory by mobile number, e-mail address or job number."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What happened to people, as a walk or an answer finds out."""
+"""Changes of people, as a walk or an answer finds them."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from dingrelay_workers.directory.models import Event
 
 @dataclass(slots=True)
 class Change:
-    """What happened to a person, and in which fields if they only changed."""
+    """A change of a person, with its fields if they only changed."""
 
     event: Event
     fields: set[str] = field(default_factory=set[str])

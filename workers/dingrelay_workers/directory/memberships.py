@@ -1,4 +1,4 @@
-"""Who is in which department, and as what."""
+"""The members of departments, and their positions."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ async def is_outdated(connection: AsyncConnection, run: Run, member: Member) -> 
 
 
 async def leaders(connection: AsyncConnection, app: str, department: int) -> Sequence[str]:
-    """Who heads a department, as far as that is known."""
+    """The heads of a department, as far as they are known."""
     found = await connection.scalars(
         select(MembershipRow.userid)
         .where(MembershipRow.app == app, MembershipRow.department == department)

@@ -27,7 +27,7 @@ from dingrelay_workers.database.base import Base, JobId, Utc
 
 
 class Event(StrEnum):
-    """What happened to a person.
+    """A change of a person.
 
     `GONE`: DingTalk does not know them any more; they are `LEFT` once their run is closed.
     """
@@ -186,7 +186,7 @@ class RunDepartmentRow(Base):
 
 
 class ChangeRow(Base):
-    """What a run found out about a person; one row a run and person.
+    """A change of a person found by a run; one row a run and person.
 
     `fields` names what has another value than before, for ``changed`` only.
     """

@@ -26,7 +26,7 @@ _OF_PEOPLE = {
 
 
 class DepartmentChange(NamedTuple):
-    """What happened to a department, and in which fields if it only changed."""
+    """A change of a department, with its fields if it only changed."""
 
     what: str
     """`added`, `changed` or `removed`."""

@@ -264,7 +264,7 @@ async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[str]
 
 
 async def gone(connection: AsyncConnection, run: Run) -> list[str]:
-    """People that DingTalk did not know any more when the run asked for them."""
+    """People unknown to DingTalk when the run read them."""
     found = await connection.scalars(
         gone_users(run)
         .join(UserRow, (UserRow.app == ChangeRow.app) & (UserRow.userid == ChangeRow.userid))

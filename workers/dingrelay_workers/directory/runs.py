@@ -83,7 +83,7 @@ async def open_(
 
 
 def gone_users(run: Run) -> Select[str]:
-    """People that DingTalk did not know any more when the run asked for them."""
+    """People unknown to DingTalk when the run read them."""
     return select(ChangeRow.userid).where(
         ChangeRow.number == run.number, ChangeRow.event == Event.GONE
     )
@@ -149,7 +149,7 @@ async def note(
 
 
 async def state(connection: AsyncConnection, run: Run, department: int) -> State | None:
-    """Where the department stands; None: the run has not heard of it."""
+    """The department's state; None: it is not in the run."""
     found = await connection.scalar(
         select(RunDepartmentRow.state).where(
             RunDepartmentRow.number == run.number, RunDepartmentRow.department == department

@@ -248,7 +248,7 @@ class AppDirectory:
             return await departments.strangers(connection, self._app, run, numbers)
 
     async def leaders(self, department: int) -> Sequence[str]:
-        """Who heads a department, as far as that is known."""
+        """The heads of a department, as far as they are known."""
         async with self._database.read() as connection:
             return await memberships.leaders(connection, self._app, department)
 
