@@ -141,7 +141,7 @@ async def _ask(app: str, request: Request, tokens: Tokens, transport: Transport)
 
 
 def _trouble(check: str, error: DingTalkError) -> CheckResult:
-    """What a failed call says."""
+    """The text for a failed call."""
     found = f"{error.code}: {error.message}"
     match error:
         case Credentials():

@@ -16,7 +16,7 @@ from dingrelay_workers.doctor.traces import check_traces
 
 
 async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
-    """What each check found; with broken settings there is nothing more to look at.
+    """Run the checks; with broken settings there is nothing more to look at.
 
     `settle_ended` as `settle` of `check_backups`.
     """
@@ -63,7 +63,7 @@ async def _check_cells(settings: Settings, *, settle_ended: bool) -> list[CheckR
 async def _check_servers(
     settings: Settings, *, settle_ended: bool
 ) -> tuple[list[CheckResult], bool]:
-    """What each check of the servers found, and whether Redis takes writes."""
+    """The results of the checks of the servers, and whether Redis takes writes."""
     redis = await asyncio.to_thread(check_redis, settings)
     results = [*redis]
     redis_answers = len(redis) > 1
