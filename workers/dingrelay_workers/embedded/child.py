@@ -135,7 +135,7 @@ class Child:
 
 
 def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """What makes Linux send the signal to the child when this process ends, however it ends."""
+    """A callable that has Linux signal the child when this process ends, however it ends."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)

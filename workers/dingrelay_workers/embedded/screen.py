@@ -32,7 +32,7 @@ class Screen:
         self.line(OURS, text)
 
     def banner(self, title: str, facts: dict[str, str], command: str) -> None:
-        """What runs, where, and what to try first."""
+        """The programs that run, their addresses, and commands to try first."""
         self._console.print()
         self._console.print(Text(title, style="bold green"))
         for name, fact in facts.items():

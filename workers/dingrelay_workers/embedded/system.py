@@ -1,4 +1,4 @@
-"""What runs: which programs, with which settings."""
+"""The programs of the system, with their settings."""
 
 import json
 import os
@@ -36,7 +36,7 @@ SANDBOX_APP = {
 
 @dataclass(slots=True)
 class System:
-    """What to run.
+    """The system to run.
 
     Attributes:
         stages: see `Supervisor`.
@@ -167,7 +167,7 @@ def _gateway(settings: Settings, system: System) -> Program:
 
 
 def _events(settings: Settings, system: System) -> Program | None:
-    """What listens to DingTalk's stream, if there is an app whose events come that way."""
+    """The program that listens to DingTalk's stream, if an app's events come that way."""
     try:
         apps = listening_apps(settings, [])
     except SettingsError as error:
