@@ -1,10 +1,10 @@
-"""Who may see Flower's pages."""
+"""Access to Flower's pages."""
 
 from dingrelay_producers.settings import LOOPBACK, Settings, SettingsError
 
 
 def flower_credentials(settings: Settings, *, address: str) -> list[str]:
-    """Who may see the pages, as ``user:password``; empty in a sandbox, where everybody may.
+    """The allowed user, as ``user:password``; empty in a sandbox, where access is open.
 
     Raises:
         SettingsError: a password is needed and not set, or Flower can't compare it.

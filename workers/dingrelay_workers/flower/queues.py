@@ -58,7 +58,7 @@ class RabbitQueues(broker.RabbitMQ):  # type: ignore[misc]  # flower ships no ty
         self._ca, self._known = ca, bool(http_api)
 
     async def queues(self, names: Iterable[str]) -> Any:
-        """What waits in those of these names."""
+        """The number of messages in each of these queues."""
         return (await super().queues(names) or []) if self._known else []
 
     def _tls_kwargs(self) -> dict[str, Any]:
