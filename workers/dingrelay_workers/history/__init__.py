@@ -1,1 +1,1 @@
-"""What was asked for and what came of it, in SQL: Redis keeps what goes on, SQL what went on."""
+"""Ended jobs and their outcomes, in SQL: Redis keeps the open ones."""

@@ -115,7 +115,7 @@ class SqlHistory:
         return found
 
     async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
-        """What a person was sent, the latest first.
+        """The messages to a person, the latest first.
 
         Raises:
             ServiceUnavailable: the database is away, or not there.

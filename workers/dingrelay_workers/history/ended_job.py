@@ -13,7 +13,7 @@ from dingrelay_workers.outbox.ended_records import EndedRecord, json_object
 MOST_RECIPIENTS = 1_000
 """People of one job who are listed one by one."""
 _IDS = ("task_id", "request_id", "instance_id")
-"""What DingTalk's ids are called in results."""
+"""Names of DingTalk's ids in results."""
 
 
 def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:

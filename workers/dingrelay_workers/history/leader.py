@@ -1,4 +1,4 @@
-"""Who keeps the history: the leader of those workers that serve `dingrelay.bulk`."""
+"""Runs the history: the leader of those workers that serve `dingrelay.bulk`."""
 
 import asyncio
 from collections.abc import Callable

@@ -49,7 +49,7 @@ class JobRow(Base):
 
 
 class RecipientRow(Base):
-    """What became of a job for one person."""
+    """The outcome of a job for one person."""
 
     __tablename__ = "job_recipients"
     __table_args__ = (

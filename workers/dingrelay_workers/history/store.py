@@ -21,7 +21,7 @@ SLICE = 5_000
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """What is kept of a job.
+    """A job as the history keeps it.
 
     Attributes:
         row: the columns of `JobRow`.
