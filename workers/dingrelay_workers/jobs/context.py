@@ -1,4 +1,4 @@
-"""What one job's body sees of the machinery: `dingrelay_tasks.Context`, bound to one claim."""
+"""The services for one job's body: `dingrelay_tasks.Context`, bound to one claim."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -98,7 +98,7 @@ class JobContext:
 
     @property
     def approval_states(self) -> ApprovalStates:
-        """What became of approvals, in SQL."""
+        """The states of approvals, in SQL."""
         claim = self._claim
         return self._resources.approval_states(claim.app, job_id=claim.id, sender=claim.sender)
 
@@ -161,7 +161,7 @@ class JobContext:
         return outcome
 
     async def step_result(self, step: str) -> Json | None:
-        """What `once` remembers of this step."""
+        """The stored result of this step (`once`)."""
         return self._intents.finished.get(step) or self._claim.steps.get(step)
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:

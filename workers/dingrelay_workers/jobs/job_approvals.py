@@ -1,4 +1,4 @@
-"""What one job's body sees of approvals: each instance belongs to one job."""
+"""Approvals, as the body of one job sees them: each instance belongs to one job."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.claim import Claim
 
 LOOK_LATER = timedelta(minutes=10)
-"""After which DingTalk is asked again how an approval stands, where it could not be asked."""
+"""Pause before an approval's state is read from DingTalk again, after a failed query."""
 LOOK_BACK_MS = 60_000
 """An instance is looked up from this long before its call left, beside what the clocks differ."""
 LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS

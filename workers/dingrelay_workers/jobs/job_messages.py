@@ -1,4 +1,4 @@
-"""What one job's body sees of work notifications, with the day's silent limits."""
+"""Work notifications, as the body of one job sees them, with the day's silent limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -144,7 +144,7 @@ class JobMessages:
         return size
 
     async def delivery(self, task_id: int) -> DeliveryReport:
-        """What became of an accepted call."""
+        """The delivery of an accepted call."""
         return await self._notifications.delivery(task_id)
 
     async def withdraw_message(self, task_id: int) -> bool:

@@ -117,7 +117,7 @@ def poison(claim: Claim, *, open_call: bool) -> Outcome:
 
 
 def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
-    """What follows from an error.
+    """Maps an error to the outcome of the run.
 
     Args:
         error: what ended the run.

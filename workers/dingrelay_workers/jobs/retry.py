@@ -5,11 +5,11 @@ import random
 BASE = 1.0
 """Seconds before the second attempt at most."""
 GROWTH = 3
-"""By which the pauses grow."""
+"""Factor by which the pauses grow."""
 CAP = 600.0
 """Seconds before any attempt at most."""
 MEAN = 0.75
-"""Of a pause's longest; the rest is left to chance, so that jobs that failed together come apart."""
+"""Share of the longest pause; the rest is random, so that jobs that failed together come apart."""
 
 
 def backoff(retried: float) -> float:
