@@ -50,7 +50,7 @@ HEAD_START = 15.0
 """Seconds that a climb seems to have lasted when a breaker closes: in 5 s the rate is back."""
 
 Symptom = Literal["way", "cut", "answer", "held", "forgone"]
-"""What was wrong with a call (`lua/sick.lua`)."""
+"""The symptom of a failed call (`lua/sick.lua`)."""
 
 log = get_logger("dingrelay.limiter")
 
@@ -117,7 +117,7 @@ class Pace:
 
 
 class Verdict(NamedTuple):
-    """What telling of a sick answer brought.
+    """The effect of a reported sick answer.
 
     Attributes:
         outage: whether it was part of an outage: then the job waits.
@@ -363,7 +363,7 @@ def _moment(micros: bytes) -> datetime:
 
 
 def _log_fields(circuit: Circuit, name: str) -> dict[str, str]:
-    """What a line of the log names."""
+    """The fields of a line of the log."""
     match name:
         case "hold":
             return {"app": circuit.app}

@@ -39,7 +39,7 @@ FOR_EVER = 1e9
 
 
 class Ask(NamedTuple):
-    """What one waiter wants.
+    """The slot that one waiter wants.
 
     Attributes:
         costs: one for each rule, in their order.

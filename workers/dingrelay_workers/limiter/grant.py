@@ -36,7 +36,7 @@ class Grant:
 
 
 class Turn(NamedTuple):
-    """What a parked job waits for.
+    """The turn that a parked job waits for.
 
     Attributes:
         turns: the lane in which senders take turns.

@@ -65,7 +65,7 @@ class Limiter:
         breakers: Breakers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is asked of Redis yet.
+        """Sends nothing to Redis yet.
 
         Args:
             redis: where the buckets are.
@@ -185,7 +185,7 @@ class Limiter:
         micros, _ = await run_async(self._redis, buckets.penalize(rule, pause, reason, spread))
         if not micros:
             return
-        # The slots given out here are void at once; other processes hear of it when they ask.
+        # The slots given out here are void at once; other processes see it at their next request.
         for wait_queue in self._wait_queues.values():
             if rule in wait_queue.rules:
                 wait_queue.revoke_slots()

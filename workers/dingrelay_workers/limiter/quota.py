@@ -47,7 +47,7 @@ class Quota:
         now: Callable[[], datetime] = beijing.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is asked of Redis yet.
+        """Sends nothing to Redis yet.
 
         Args:
             redis: where the counters are.
@@ -84,7 +84,7 @@ class Quota:
             )
 
     def count(self, organisation: str) -> None:
-        """Note one answered call that counts. The fleet hears of it within `FLUSH_EVERY`."""
+        """Note one answered call that counts. It reaches the fleet within `FLUSH_EVERY`."""
         self._pending[organisation, beijing.month(self._now())] += 1
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._keep_flushing())

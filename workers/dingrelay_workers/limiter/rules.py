@@ -70,7 +70,7 @@ class Rule:
 
     @cached_property
     def burst(self) -> int:
-        """What the bucket holds when it is full, and the most that one call should cost."""
+        """Tokens in a full bucket, and the most that one call should cost."""
         largest = LARGEST_COST[self.unit]
         if self.limit is None or self.limit > largest:
             return largest

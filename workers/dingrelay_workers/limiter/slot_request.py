@@ -1,4 +1,4 @@
-"""What a call asks for while it waits for its slot."""
+"""The request of a call that waits for its slot."""
 
 
 class SlotRequest:
@@ -22,7 +22,7 @@ class SlotRequest:
 
     @property
     def costs(self) -> dict[str, int]:
-        """What the call costs, by unit."""
+        """The costs of the call, by unit."""
         if self.recipients:
             return {"calls": 1, "recipients": self.recipients}
         return {"calls": 1}

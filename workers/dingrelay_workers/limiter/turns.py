@@ -72,7 +72,7 @@ def wake(rules: tuple[Rule, ...], turns: Turns, now: int | None = None) -> Call:
 
 
 class ParkedTotal(NamedTuple):
-    """What is parked in one lane, or several.
+    """The jobs parked in one lane, or several.
 
     Attributes:
         jobs: that wait for their turn.
@@ -86,7 +86,7 @@ class ParkedTotal(NamedTuple):
 
 
 async def parked(redis: Redis) -> dict[tuple[str, str], ParkedTotal]:
-    """What is parked of each application and API, over all lanes."""
+    """The jobs parked of each application and API, over all lanes."""
     names: list[Any] = await redis.zrange(keys.LANES, 0, -1)
     found: dict[tuple[str, str], ParkedTotal] = {}
     for name in names:

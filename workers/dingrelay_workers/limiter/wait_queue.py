@@ -1,4 +1,4 @@
-"""The local waiters of one rule set and lane: they leave in turn, and only the head asks.
+"""The local waiters of one rule set and lane: they leave in turn, and only the head requests slots.
 
 Senders take turns; a sender's own waiters are served as they came. Jobs that were parked are served as
 they were woken, which is in turn over the whole fleet.
@@ -38,7 +38,7 @@ EARLY = 0.02
 A little less than what bulk may look ahead (`acquire.lua`).
 """
 LEAST_SLEEP = 0.012
-"""Seconds of held slots at which the next are asked for where slots are closer than that."""
+"""Seconds of held slots at which the next are requested where slots are closer than that."""
 TICK = 0.0005
 """Seconds that are not worth a timer, which is late by more."""
 FAR = 0.1
@@ -46,7 +46,7 @@ FAR = 0.1
 BRIEF = 0.25
 """Seconds of waiting that are not worth parking for."""
 BATCH = 100
-"""Waiters that one question asks for at most."""
+"""Most waiters in one request to the buckets."""
 MANY = 1000
 """Senders that are remembered before those that are done are forgotten."""
 AGED = 10.0

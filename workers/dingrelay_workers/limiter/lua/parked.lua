@@ -1,4 +1,4 @@
--- What is parked in a lane.
+-- The jobs parked in a lane.
 --
 -- KEYS: the turns of the lane
 -- ARGV: where its parked jobs are, without the sender; the most senders and the most jobs to look at
