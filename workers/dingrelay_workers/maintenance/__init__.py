@@ -1,1 +1,1 @@
-"""What keeps the fleet going: scheduler, leases, signs of life, timeouts."""
+"""Keeps the fleet going: scheduler, leases, heartbeats, timeouts."""

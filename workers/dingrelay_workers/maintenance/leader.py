@@ -46,7 +46,7 @@ log = get_logger("dingrelay.leader")
 
 
 class Work(ABC):
-    """What a leader does.
+    """The work of a leader.
 
     Attributes:
         database_away: what it raises where the database is away.

@@ -33,7 +33,7 @@ from dingrelay_workers.store.records import Records
 
 
 class Retention(Protocol):
-    """What deletes people who left long ago; the room of the directory has it."""
+    """Deletes people who left long ago; the directory implements it."""
 
     async def tick(self, on_step: Callable[[], None]) -> None:
         """Delete people who are due; `on_step` is called after each step."""
@@ -46,7 +46,7 @@ OpenRetention = Callable[[Callable[[], datetime]], Awaitable[Retention]]
 ROLE = Role("syncs", keys.SYNC_LEADER, keys.SYNCS, keys.SYNCS_TTL_MS)
 
 SENDER = "schedule"
-"""Who asks for these jobs."""
+"""The sender of these jobs."""
 LOOK_EVERY = 60.0
 """Seconds between two looks at what is due: what a sync may begin late by."""
 ANCHOR_MS = 19 * 3_600_000

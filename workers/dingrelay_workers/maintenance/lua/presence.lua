@@ -1,4 +1,4 @@
--- A worker gives a sign of life, and hears of those of all workers.
+-- Write a worker's heartbeat, and read those of all workers.
 -- KEYS: presence
 -- ARGV: worker, its sign, ttl (ms)
 -- Answers {worker, sign, ...}.
