@@ -1,1 +1,1 @@
-"""What subscribers get, written in one step with the change that it is about."""
+"""Notices for subscribers, written in one step with the change that they are about."""

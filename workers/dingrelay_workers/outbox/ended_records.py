@@ -20,7 +20,7 @@ AT_ONCE = 50
 """Records that are read in one round trip: it blocks Redis for a millisecond or two."""
 
 _OF_THE_END = (b"result", b"error", b"resolved")
-"""What only the end of a job writes."""
+"""Fields that only the end of a job writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,9 +58,9 @@ class Notice:
 
     @property
     def subject(self) -> Subject:
-        """What an endpoint chooses by."""
+        """The properties by which an endpoint chooses."""
         return Subject(self.type, self.app, self.sender, self.kind)
 
     def columns(self) -> dict[str, Any]:
-        """What a row of SQL holds of it."""
+        """Its columns in SQL."""
         return {name: getattr(self, name) for name in self.__slots__} | {"data": dict(self.data)}
