@@ -1,1 +1,1 @@
-"""What is kept of one person, in every place: handed out, and taken out once it is needed no more."""
+"""The data kept of one person, in every place: exported, and erased once it is needed no more."""

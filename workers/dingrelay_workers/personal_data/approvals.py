@@ -1,4 +1,4 @@
-"""A person in approvals: as who asked for one, or as who had to decide."""
+"""A person in approvals: as originator, or as approver."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A person in the history: the jobs that were for them, or that they asked for."""
+"""A person in the history: the jobs for them, or sent by them."""
 
 import json
 from typing import Any

@@ -25,7 +25,7 @@ from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
 
 @dataclass(slots=True)
 class Result:
-    """What a pass led to.
+    """The result of a pass.
 
     Attributes:
         changed: place → rows and records that the person was taken out of.
@@ -38,7 +38,7 @@ class Result:
     returns: bool = False
 
     def add(self, place: str, erased: Erased) -> None:
-        """What came of one place."""
+        """Add the result of one place."""
         self.changed[place] += erased.changed
         self.left += erased.left
         self.returns |= erased.returns

@@ -51,7 +51,7 @@ BY_ADDRESS = ("mobiles", "emails", "job_numbers")
 
 
 async def export(redis: Redis, subject: Subject) -> dict[str, list[dict[str, Any]]]:
-    """What Redis has of the person: jobs, the limits of days, and answers."""
+    """The person's data in Redis: jobs, the limits of days, and answers."""
     jobs = [
         {
             "job": job,
@@ -246,7 +246,7 @@ def _names(fields: Mapping[bytes, bytes], subject: Subject) -> bool:
 async def _limits(
     redis: Redis, subject: Subject
 ) -> AsyncIterator[tuple[str, str, str, str, datetime | None]]:
-    """What counts the person's messages of a day: what, app, day, value, and until when."""
+    """The person's daily counts: what, app, day, value, and until when."""
     shard, digest = place(subject.user)
     # Of contents received, only digests of content and person together are kept.
     for what, field, end in (("content", subject.user, ""), ("received", str(digest), f":{shard}")):

@@ -115,7 +115,7 @@ class Erasing(Subject):
 
 @dataclass(slots=True)
 class Erased:
-    """What one pass over one place led to.
+    """The result of one pass over one place.
 
     Attributes:
         changed: rows or records that the person was taken out of.

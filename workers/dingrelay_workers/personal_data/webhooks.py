@@ -14,7 +14,7 @@ from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
 from dingrelay_workers.webhooks.endpoints import WRITER
 
 _NAMES = {"userid": "name", "originator": "title"}
-"""Who a notice is about → the field that spells their name."""
+"""Field with the userid of a notice's subject → field with their name."""
 
 
 async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
