@@ -62,7 +62,7 @@ Value = TypeVar("Value")
 
 
 class _Kept(Generic[Value]):
-    """What was found out of an app's people or departments, until it is too old."""
+    """Cached facts of an app's people or departments."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -24,7 +24,7 @@ class _Question:
 
 
 class KnownPeople:
-    """The directory as it is asked about the recipients of messages."""
+    """The directory, for look-ups of recipients of messages."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

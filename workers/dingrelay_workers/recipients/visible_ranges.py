@@ -26,7 +26,7 @@ month, as the message that is saved by it would have been."""
 KEPT = 60.0
 """Seconds for which a process does not ask Redis again."""
 FAILED_FOR_MS = 60_000
-"""For how long a range is not asked for again that could not be read for a passing reason."""
+"""Pause after a reading of a range failed for a passing reason."""
 REFUSED_FOR_MS = 3_600_000
 """The same where DingTalk refuses it, or answers otherwise than documented."""
 MOST_READINGS = 24
@@ -65,7 +65,7 @@ class Reading:
 
     @classmethod
     def of(cls, text: str | bytes) -> "Reading":
-        """What `as_text` made."""
+        """Parses the text of `as_text`."""
         kept = json.loads(text)
         visible = kept["range"]
         found = visible and VisibleRange(
