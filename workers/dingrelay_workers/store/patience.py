@@ -1,4 +1,4 @@
-"""What Redis can't do just now is done a little later: it is away, full, read-only or starting."""
+"""Retries commands while Redis is away, full, read-only or starting."""
 
 import asyncio
 import math
