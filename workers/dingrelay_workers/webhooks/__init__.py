@@ -1,1 +1,1 @@
-"""What business applications get: endpoints, deliveries, and who sees to them."""
+"""Notices to business applications: endpoints, deliveries, and their administration."""

@@ -48,7 +48,7 @@ class Refused(OSError):
 
 
 class Reachable:
-    """What webhooks may reach.
+    """The addresses that webhooks may reach.
 
     Args:
         networks: that are allowed though they are not public.
@@ -59,7 +59,7 @@ class Reachable:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Reachable":
-        """What the settings allow; outside production this machine, too."""
+        """The addresses allowed by the settings; outside production this machine, too."""
         allowed = [
             ipaddress.ip_network(part.strip())
             for part in settings.webhook_networks.split(",")

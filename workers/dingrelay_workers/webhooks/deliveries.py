@@ -35,7 +35,7 @@ from dingrelay_workers.webhooks.http import GONE, Receipt
 BASE = 5.0
 """Seconds before the second attempt at most."""
 GROWTH = 4
-"""By which the pauses grow: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min, and then every 6 h at most."""
+"""Factor by which the pauses grow: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min, and then at most 6 h."""
 CAP = 6 * 3600.0
 """Seconds before any attempt at most: three days are then some thirty attempts."""
 SLICE = 500
@@ -79,7 +79,7 @@ class Delivery(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an attempt came to; no receipt: none was made, and the claim is given up."""
+    """The result of an attempt; no receipt: none was made, and the claim is given up."""
 
     delivery: Delivery
     receipt: Receipt | None
@@ -135,7 +135,7 @@ async def open_endpoints(connection: AsyncConnection, now: datetime) -> dict[str
 
 
 async def tests(connection: AsyncConnection, now: datetime) -> Sequence[Delivery]:
-    """Tests that are asked for."""
+    """Requested tests."""
     return await _select(connection, _TESTS, {"now": now})
 
 

@@ -41,7 +41,7 @@ def delivered(span: Span, receipt: Receipt) -> None:
 
 
 def _attributes(endpoint: StoredEndpoint, notice: Notice, *, by_http: bool) -> Attributes:
-    """What is said of an endpoint: not its URL, which may hold a secret."""
+    """The span's attributes of an endpoint: not its URL, which may hold a secret."""
     attributes: dict[str, str | int | float | bool] = {
         "dingrelay.endpoint": endpoint.id,
         "dingrelay.notice": notice.id,

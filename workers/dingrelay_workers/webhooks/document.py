@@ -1,4 +1,4 @@
-"""What an endpoint is sent: a notice as the Standard Webhooks spec wants it, signed.
+"""The document sent to an endpoint: a notice as the Standard Webhooks spec wants it, signed.
 
 The body is the same at each attempt, byte for byte, and so is the id; the timestamp of the signature
 is that of the attempt.
@@ -31,7 +31,7 @@ def body(notice: Notice) -> bytes:
 def headers(
     notice: Notice, content: bytes, at: datetime, secrets: Iterable[bytes]
 ) -> Mapping[str, str]:
-    """Who it is, when it leaves, and a signature by each secret."""
+    """The headers: its id, its time, and a signature by each secret."""
     timestamp = int(at.timestamp())
     signatures = [secret.signature(each, notice.id, timestamp, content) for each in secrets]
     return {

@@ -26,14 +26,14 @@ worth its time: the connection is closed."""
 KEEP = 4.0
 """Seconds for which an idle connection is kept: less than common servers keep theirs."""
 LONGEST_RETRY_AFTER = timedelta(days=1)
-"""An endpoint that wants to be left alone for longer is asked again all the same."""
+"""The longest pause that an endpoint can ask for."""
 GONE = "http_410"
 """The endpoint wants no more, ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What one attempt came to.
+    """The result of one attempt.
 
     Attributes:
         code: a short machine word, such as ``http_503``.
