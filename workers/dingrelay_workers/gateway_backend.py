@@ -1,4 +1,4 @@
-"""What the HTTP gateway needs of SQL and of the limiter, for as long as it runs."""
+"""The services of SQL and limiter for the HTTP gateway, for as long as it runs."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor

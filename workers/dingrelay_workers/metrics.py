@@ -1,4 +1,4 @@
-"""What Prometheus sees of a worker process. Names of states and classes are those of the records."""
+"""Prometheus metrics of a worker process. Names of states and classes are those of the records."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -202,7 +202,7 @@ class Limits(Collector):
 
 
 class WaitingJobs(NamedTuple):
-    """What waits in a lane of an application.
+    """Jobs that wait in a lane of an application.
 
     Attributes:
         jobs: ready, parked, snoozed, retrying, scheduled or running → how many.
@@ -219,7 +219,7 @@ class WaitingJobs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in the fleet, and the month's calls.
+    """Jobs that wait in the fleet, and the month's calls.
 
     Attributes:
         lanes: of each application.
@@ -241,7 +241,7 @@ class Waiting:
 
 
 class Backlog(Collector):
-    """What waits in the fleet, as it was last read; every process shows the same.
+    """Jobs that wait in the fleet, as last read; every process shows the same.
 
     Attributes:
         shown: each reading replaces it as a whole.
@@ -377,11 +377,11 @@ WORKER_LANE = Gauge(
 WORKER_APP = Gauge("dingrelay_worker_app", "1: this process has the app in its settings.", ["app"])
 
 ENDS = ("done", "dead", "unknown")
-"""Of jobs; of dead and unknown ones the first raises an alert."""
+"""Ends of jobs; the first dead or unknown one raises an alert."""
 CAUSES_MISSED = ("ends of jobs", "endpoint away", "given up")
-"""Of notices that were lost."""
+"""Causes of lost notices."""
 OUTCOMES = ("accepted", "left_out", "failed", "cancelled")
-"""Of people of campaigns."""
+"""Outcomes of people of campaigns."""
 REASONS_LEFT_OUT = ("unknown_user", "out_of_scope")
 
 OTHERS = "(others)"
@@ -393,7 +393,7 @@ _STATUSES = {f"http_{status.value}" for status in HTTPStatus}
 
 
 def webhook_code(code: str) -> str:
-    """What an attempt ended with, for a label: a receiver may answer any number."""
+    """The result of an attempt as a label: a receiver may answer any number."""
     return code if code in _STATUSES or not code.startswith("http_") else "http_other"
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with settings that only the workers understand."""
+"""Checks of settings that only the workers understand."""
 
 import sys
 from collections.abc import Generator

@@ -271,7 +271,7 @@ class Resources:
         return Passes(self.directory.jobs, self.redis, self.settings)
 
     def approval_states(self, app: str, *, job_id: str, sender: str) -> "JobApprovalStates":
-        """What became of approvals, in SQL, for one job."""
+        """The states of approvals, in SQL, for one job."""
         from dingrelay_workers.approvals.states import JobApprovalStates  # noqa: PLC0415 - as `directory`
         from dingrelay_workers.approvals.store import ApprovalStore  # noqa: PLC0415
 
