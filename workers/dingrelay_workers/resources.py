@@ -251,7 +251,7 @@ class Resources:
 
     @cached_property
     def known_people(self) -> "KnownPeople":
-        """The directory as it is asked about the recipients of messages."""
+        """The directory, for look-ups of recipients of messages."""
         from dingrelay_workers.recipients.known_people import KnownPeople  # noqa: PLC0415 - as `directory`
 
         return KnownPeople(self.directory.jobs)

@@ -58,7 +58,7 @@ def merge(
         if (before := known.get(task.id)) is None or _outranks(task.state, before["state"])
     ]
     if is_ended(row["state"]):
-        news = [task for task in news if task.state != RUNNING]  # approvers are asked no more
+        news = [task for task in news if task.state != RUNNING]  # no approver is awaited any more
     left = _left_open(known, news, report) if ended else []
     if report.state == "deleted" or (report.source == "look" and report.state != RUNNING):
         news, left = [*(task for task in news if task.state != RUNNING), *left], []

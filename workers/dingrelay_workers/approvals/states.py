@@ -117,7 +117,7 @@ class JobApprovalStates:
             raise
 
     async def look_at_all(self, at: datetime) -> None:
-        """Have DingTalk asked for each approval that is followed: events may be lost."""
+        """Enqueue a look at each approval that is followed: events may be lost."""
         for instance in await self._store().due_now(at) if self.follows else ():
             await self._wake(self._follower(instance))
 
@@ -188,7 +188,7 @@ class JobApprovalStates:
         return await self._store().open(instance, **made, at=at, look_now=look_now)
 
     async def _owner(self, instance: str) -> dict[str, str] | None:
-        """The state of the approval by the job that has it; None if there is none."""
+        """The columns of an approval that its job's record has; None if there is none."""
         job = _text(await self._redis.get(keys.approval_owner(instance))).partition(" ")[2]
         if not job:
             return None
@@ -208,7 +208,7 @@ class JobApprovalStates:
         try:
             follow = ApprovalFollow(app=self._app, instance=instance)
         except ValueError:
-            # DingTalk can't be asked for such an id, but what has it was created.
+            # DingTalk can't look up such an id, but an approval with one was created.
             log.warning("approval_not_followed", app=self._app, job=self._job_id)
             return
         await self._enqueue([record.draft(follow, key=instance, sender=sender)])

@@ -262,7 +262,7 @@ class JobCalls:
             if error.unsent:  # says nothing about this API; a missing token is already reported
                 await self._limiter.forgone(grant)
             else:
-                # What is refused for its content counts, too (API §6).
+                # Calls refused for their content count, too (API §6).
                 if isinstance(error, Final) and not isinstance(error, QuotaExhausted):
                     self._count(api)
                 await self._limiter.failed(grant, error)

@@ -112,7 +112,7 @@ class Dispatcher(Work):
         self._unsent: set[tuple[str, Release]] = set()
         self._running: set[str] = set()
         self._show_at = -1.0
-        # What another worker carries on it shows.
+        # Campaigns of another worker are in its metrics.
         CAMPAIGNS.shown = ()
         CAMPAIGN_CHUNKS.set(0)
 
@@ -301,7 +301,7 @@ class Dispatcher(Work):
         self, connection: AsyncConnection, tick: CampaignTick, campaign: Campaign
     ) -> list[Chunk]:
         again = await chunks.lost(connection, campaign.id, tick.lost)
-        # What this dispatcher released and never got to enqueue has certainly made no call.
+        # Chunks that this dispatcher released and never enqueued have certainly made no call.
         again = [
             replace(chunk, repeated=(campaign.id, chunk.release) not in self._unsent)
             for chunk in again

@@ -91,7 +91,7 @@ class CellClaims:
             raise NotServed(problem, MOVING)
 
     async def begin(self) -> None:
-        """Claim before the first job, as far as those who are asked answer in time."""
+        """Claim before the first job, as far as the cells answer in time."""
         # The apps first: they are the cell's also while its own Redis is away, and its workers wait for that.
         for what, claim in (("apps", self.claim_apps), ("redis", self.claim_redis)):
             try:

@@ -35,7 +35,7 @@ TOO_LARGE = "answer_too_large"
 JSON = "application/json; charset=utf-8"
 _HEADERS = {"Content-Type": JSON}
 
-# What aiohttp raises before the first byte of a request is on its way.
+# Errors of aiohttp before the first byte of a request is on its way.
 _BEFORE_SENDING = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,

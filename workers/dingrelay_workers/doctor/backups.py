@@ -57,7 +57,7 @@ def check_backups(settings: Settings, *, settle: bool = False) -> CheckResult:
 
 def _compare(redis: Redis, engine: Engine, settings: Settings, *, settle: bool) -> CheckResult:
     now = _milliseconds(redis.time())
-    # What is older than that may have been deleted.
+    # Older rows may have been deleted.
     remembered = now - settings.history.days * DAY_MS
     in_redis, written = _last_end(redis), int(_text(redis.get(keys.HISTORY_WRITTEN)) or 0)
     kept = _newest(engine)

@@ -38,7 +38,7 @@ Info = Mapping[str, Any]
 
 
 def check_redis(settings: Settings) -> list[CheckResult]:
-    """Whether it is reachable and keeps what it is given; one result if it can't be asked."""
+    """Whether it is reachable and stores data; one result if it can't be reached."""
     try:
         redis = open_sync(
             settings.redis_address,
@@ -51,7 +51,7 @@ def check_redis(settings: Settings) -> list[CheckResult]:
     with redis:
         try:
             results = _look(redis, strict=settings.env == "production")
-            # Whether it takes writes is asked of the last one.
+            # The last one shows whether it takes writes.
             return [*_cell(redis, settings.cell), *results]
         except AuthenticationError:
             return [_refused("it refuses the password")]

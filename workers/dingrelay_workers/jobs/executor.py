@@ -168,7 +168,7 @@ class Executor:
             run.contract = _contract(run)
             if outcome.is_poison(claim, resources.settings):
                 return outcome.poison(claim, open_call=run.intents.open)
-            # What was sent in time may still be asked about; nothing more leaves (`IntentLog.write`).
+            # The effect of a call in time may still be read; none leaves now (`IntentLog.write`).
             if claim.expired and (run.intents.open or not claim.steps):
                 return outcome.expired(open_call=run.intents.open)
             async with resources.deadlines.kept():

@@ -14,7 +14,7 @@ FAILED = frozenset({State.DEAD, State.UNKNOWN})
 
 
 def running(kind: Kind, claim: Claim) -> AbstractContextManager[Span]:
-    """Around a run. Its calls are part of the trace, and so are the jobs that it asks for."""
+    """Span around a run. Its calls are part of the trace, and so are the jobs that it enqueues."""
     return spans.span(
         f"process {kind.task}",
         "CONSUMER",

@@ -122,7 +122,7 @@ class Quota:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY):
                     await self._closing.wait()
-            # What can't be reported stays here and is reported with the next ones.
+            # Calls that can't be reported stay here and are reported with the next ones.
             with suppress(RedisError):
                 await self._flush()
 

@@ -303,7 +303,7 @@ class WaitQueue:
         try:
             while self._waiters or any(waiter.unconfirmed for waiter in self._held):
                 await self._ask_once()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must hear of it
+        except Exception as error:  # noqa: BLE001 - any error must reach the waiters
             self.fail(error)
 
     async def _ask_once(self) -> None:
@@ -359,7 +359,7 @@ class WaitQueue:
     def _give(self, waiter: Waiter, start: float, reply: Reply) -> None:
         self._remove(waiter)
         waiter.trial = reply.trial
-        if waiter.future.done():  # it gave up while its slot was asked for
+        if waiter.future.done():  # it gave up during the request
             self._forgo(waiter)
             return
         self._turn = max(self._turn, waiter.turn)

@@ -70,7 +70,7 @@ class Watch:
         ]
 
     def interrupt(self) -> None:
-        """Redis could not be asked."""
+        """Redis could not be reached."""
         self._looked = None
 
 
@@ -171,7 +171,7 @@ def vanished(worker: str, sign: str, start: int = 0, count: int = AT_ONCE) -> Ca
 
 
 def _timeout_of(sign: str) -> float:
-    """The seconds that a worker asks for: those of its own settings."""
+    """The timeout in a worker's heartbeat: that of its own settings."""
     try:
         return float(sign.partition(" ")[2])
     except ValueError:

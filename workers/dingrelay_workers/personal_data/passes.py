@@ -106,7 +106,7 @@ class Passes:
         result.add("approvals", await approvals.erase(self._database, erasing))
         kept = timedelta(seconds=settings.webhook_retention)
         result.add("webhooks", await webhooks.erase(self._database, with_approvals, kept=kept))
-        # What events and approvals still tell of may be looked up here, so it goes last.
+        # Events and approvals may still refer to people here, so it goes last.
         result.add("directory", await directory.erase(self._database, erasing))
         return result
 

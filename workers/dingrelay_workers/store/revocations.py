@@ -43,7 +43,7 @@ class Revocations:
                     on_cancelled(job_id)
 
     async def made(self, job_id: str) -> None:
-        """The job has got its record: it is cancelled if that was asked for before."""
+        """The job has got its record: cancel it if it was revoked before."""
         if await self._redis.get(keys.revoked(job_id)):
             await self._cancel(job_id)
 

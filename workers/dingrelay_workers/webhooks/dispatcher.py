@@ -128,7 +128,7 @@ class Dispatcher(Work):
         if not self._ready:
             await self._pass(page)
             return None
-        # Whatever ended before the endpoints are read here: one that is added later need not hear of it.
+        # The page is read before the endpoints: one added later needs no notice of these ends.
         async with self._database.read() as connection:
             known = await endpoints.all_of(connection) if page.endings else []
             has_readers = bool(known) or await outbox.has_readers(connection)
@@ -235,7 +235,7 @@ class Dispatcher(Work):
             log.error("endings_missed", entries=page.missed)
 
     async def _keep_up(self) -> None:
-        """What is not done in every turn."""
+        """Work that is not done in every turn."""
         now = time.monotonic()
         if now >= self._beat_at:
             await self._beat()

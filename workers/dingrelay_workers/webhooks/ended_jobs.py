@@ -27,7 +27,7 @@ log = get_logger("dingrelay.webhooks")
 
 
 async def notices_of(redis: Redis, endings: Sequence[Ending], wanted: Wanted) -> list[Notice]:
-    """The notices of jobs that ended; none of those that only dingrelay asks for."""
+    """The notices of ended jobs; none of dingrelay's internal jobs."""
     wanted_endings = [ending for ending in endings if _may_be_wanted(ending, wanted)]
     records = await read_records(
         redis, wanted_endings, with_payload=lambda ending: ending.kind == EVENT

@@ -5,7 +5,7 @@
 -- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 lane
 --       3 milliseconds a bucket lives unused
---       4 number of waiters; 0 only asks whether a bucket is paused
+--       4 number of waiters; 0 only reads whether a bucket is paused
 --       5 us between two probes of a breaker at most, 6 us for which a probe's answer is waited for
 --       7 answers of this API that came to this process since it last asked, 8 us of the slowest
 --       9 us without an answer after which the fleet slows down, 10 us after which a call times out
@@ -39,7 +39,7 @@ local FEW = 5                  -- calls without an answer that show nothing yet
 local SLOWER = 3               -- times as long as the slowest answers take: then silence is unusual
 local EASE = 0.1               -- by which that is forgotten, an answer
 local LISTEN = 250000          -- us after which a fleet that has slowed down looks for answers
-local LONGEST = 1300000000     -- us that a pause can last: twice the longest that is asked for
+local LONGEST = 1300000000     -- us that a pause can last: twice the longest in an answer
 
 local now = microseconds(ARGV[1])
 local lane, ttl, waiters = ARGV[2], ARGV[3], tonumber(ARGV[4])

@@ -3,7 +3,7 @@
 -- KEYS: the bucket, the index of buckets
 -- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 milliseconds a bucket lives unused
---       3 pause that the answer asks for (us)
+--       3 pause in the answer (us)
 --       4 reason
 --       5 first rate, 6 top rate (tokens/s); a rate that may not grow is not cut either
 --       7 window (s), 8 how far apart two calls' ways to DingTalk are at most (s)

@@ -11,8 +11,8 @@
 -- already, 2 has had the day's messages. Or {'lost'}: the job is no longer this owner's, {'another day',
 -- now}, {'wait', ms} around midnight, or {'busy'}: a job that runs may just be calling one of them. Then
 -- nothing is reserved.
--- Who was admitted for this job before is admitted again and counted once. What another job
--- reserved that does not run goes to this one: that one asks again before it calls.
+-- People admitted for this job before are admitted again and counted once. Reservations of another job
+-- that does not run go to this one: that one reserves again before it calls.
 
 local FIRST = 13
 local taken, to_everyone, departments_today, record = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

@@ -11,7 +11,7 @@ local own = redis.call('GET', job)
 if own and own ~= id then return since end
 local held = redis.call('GET', instance)
 if held then
-  -- Who looks at it now may look again: the mark outlives that, too.
+  -- A job that looks at it now may look again: the mark outlives that, too.
   redis.call('PEXPIRE', instance, instance_ttl)
   local began, holder = string.match(held, '^(%d+) (.*)$')
   if holder ~= job_id then return began end
