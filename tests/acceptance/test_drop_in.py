@@ -331,8 +331,10 @@ def test_a_shared_call_is_reported_and_recalled_for_its_own_people_only(system: 
 
 def test_a_recall_says_who_keeps_the_message_of_a_lost_call(system: System) -> None:
     program = Program(system)
-    system.sandbox.add_fault("lost_answer", api=SEND, count=1)
-    task = program.post(SEND, {**WORK, "userid_list": "u1,u2"})["task_id"]
+    mine = {"userid_list": "u1,u2"}
+    fault = system.sandbox.add_fault("lost_answer", api=SEND, count=1, match=mine)
+    task = program.post(SEND, {**WORK, **mine})["task_id"]
+    assert system.sandbox.fault(fault)["met"] == 1
     answer = program.post(RECALL, {"agent_id": AGENT, "msg_task_id": task})
     assert (answer["errcode"], "u1, u2 keep the message" in answer["errmsg"]) == (400002, True)
 
