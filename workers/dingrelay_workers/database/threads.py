@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Any
 
@@ -27,7 +27,7 @@ class ConnectionThreads:
     async def connect(self, *arguments: Any, **options: Any) -> aiosqlite.Connection:
         """Open a connection; the arguments are aiosqlite's."""
         self._threads = {thread for thread in self._threads if thread.is_alive()}
-        connection: Any = aiosqlite.connect(*arguments, **options)
+        connection: Any = aiosqlite.connect(*arguments, factory=_Connection, **options)
         thread = connection._thread  # noqa: SLF001 - nothing else returns it
         # As SQLAlchemy does where it opens the connection itself: no process waits for it.
         thread.daemon = True
@@ -41,6 +41,21 @@ class ConnectionThreads:
         deadline = time.monotonic() + PATIENCE
         for thread in self._threads:
             await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose transaction ends when it is closed.
+
+    SQLite keeps a closed connection, with its lock, while one of its statements is unfinished
+    (``sqlite3_close_v2``). A cancelled task leaves such a statement until its traceback is collected:
+    the next writer of this process waited for that, for as long as the busy timeout.
+    """
+
+    def close(self) -> None:
+        """Roll back and close; once more does nothing."""
+        with suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
 
 
 @contextmanager
