@@ -29,13 +29,11 @@ WITHIN = 60.0
 """Seconds in which the file must have arrived."""
 PATIENCE = 10.0
 """Seconds that a file waits to be received; until then it stays with its sender."""
-STORING = 5.0
-"""Seconds within which a file that was received is stored."""
 SMALLEST = 100_000
 """Bytes that the smallest file counts: files are counted one by one."""
 
-_RESERVE = Script.load(
-    "dingrelay_producers.store", "reserve_upload", constants=f"local UPLOAD = {keys.upload('')!r}\n"
+_STORE = Script.load(
+    "dingrelay_producers.store", "store_upload", constants=f"local UPLOAD = {keys.upload('')!r}\n"
 )
 
 
@@ -109,14 +107,16 @@ async def _stored(context: GatewayContext, caller: Caller, content: bytes) -> st
     hashed = hashlib.sha256(f"{caller.id} ".encode())
     hashed.update(content)
     digest, size = hashed.hexdigest(), max(len(content), SMALLEST)
-    most, storing = context.settings.gateway_uploads, int(STORING * 1000)
-    call = _RESERVE.call([keys.UPLOADS], [digest, size, most, storing, keys.UPLOAD_TTL_MS])
+    call = _STORE.call(
+        [keys.UPLOADS, keys.upload(digest)],
+        [digest, content, size, context.settings.gateway_uploads, keys.UPLOAD_TTL_MS],
+    )
     async with asking():
-        if not await scripts.run_async(context.redis, call):
-            return None
-    async with asking():
-        await context.redis.set(keys.upload(digest), content, px=keys.UPLOAD_TTL_MS)
-    return digest
+        # In a round trip of its own: others need not wait for megabytes.
+        (stored,) = await scripts.run_many_async(context.redis, [call])
+    if isinstance(stored, Exception):
+        raise stored
+    return digest if stored else None
 
 
 def _content_type(request: web.Request) -> str:
