@@ -176,7 +176,7 @@ async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> Even
         await ctx.once(f"gone:{number}", partial(_vanish, number, ctx))
     leaders = sorted(set(read["leaders"]))
     await _read_users(leaders, ctx, step="leader")
-    await wait_for_walks(ctx)
+    await wait_for_walks(job, ctx)
     await ask_for_unmet(ctx, confirm_removals=True)
     closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=True)
     return EventResult(

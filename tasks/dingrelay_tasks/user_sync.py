@@ -131,7 +131,7 @@ async def run(job: UserSync, ctx: Context) -> Json:
     if job.user is not None:
         return _result(ctx.job_id, await _sync_user(job.user, ctx))
     await ctx.once("open", lambda: _open(job, ctx))
-    await wait_for_walks(ctx)
+    await wait_for_walks(job, ctx)
     await ask_for_unmet(ctx, confirm_removals=job.confirm_removals)
     closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=job.confirm_removals)
     return _result(ctx.job_id, closed)
@@ -151,14 +151,14 @@ async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
     await _wake_parent_after_the_last(job, ctx)
 
 
-async def wait_for_walks(ctx: Context) -> None:
+async def wait_for_walks(job: Contract, ctx: Context) -> None:
     """Go on once all departments of this job's run are read.
 
     Raises:
         Wait: some are still pending.
         Refused: some could not be read.
     """
-    await _fail_abandoned(ctx)
+    await _carry_on_unread(job, ctx)
     if pending := await ctx.directory.pending(ctx.job_id):
         raise Wait(LOOK_AGAIN, f"{pending} departments pending")
     progress = await ctx.directory.progress(ctx.job_id)
@@ -166,8 +166,8 @@ async def wait_for_walks(ctx: Context) -> None:
         raise Refused(
             "departments_failed",
             f"{len(progress.failed)} departments were not read: {_some(progress.failed)}",
-            "nobody was marked as left; see why their jobs of kind user-sync-department ended "
-            "(dead, cancelled or discarded), then enqueue the user-sync again",
+            "no person was marked as left; see why their jobs of kind user-sync-department ended "
+            "(dead or cancelled), then enqueue the user-sync again",
         )
 
 
@@ -223,25 +223,21 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
     return departments, people, 2 + len(scope.departments)
 
 
-async def _fail_abandoned(ctx: Context) -> None:
-    """Mark departments as failed whose job ended without reading them: no other job will.
+async def _carry_on_unread(job: Contract, ctx: Context) -> None:
+    """Enqueue jobs of unread departments that have none, and mark those as failed whose job ended.
 
-    A child that was cancelled runs no code any more, a discarded one has no record, and one that
-    died may not have reached the database to say so.
+    A failover may lose a child that its parent has enqueued, and the same key enqueues once. A child
+    that was cancelled runs no code any more, and one that died may not have reached the database to
+    say so.
     """
-    unread = dict(await ctx.directory.unread(ctx.job_id, most=LOOKED_AT))
-    jobs = await _states(list(unread), ctx)
-    tellers = await _states([teller for teller in unread.values() if teller is not None], ctx)
-    abandoned: list[int] = []
-    for department, teller in unread.items():
-        # A department's job enqueues its children before it is done.
-        enqueued = teller is None or tellers[teller] not in OPEN
-        if enqueued if jobs[department] is None else jobs[department] not in OPEN:
-            abandoned.append(department)
-    if abandoned:
+    unread = await ctx.directory.unread(ctx.job_id, most=LOOKED_AT)
+    states = await _states(unread, ctx)
+    await spawn_walks(job, ctx.job_id, [each for each in unread if states[each] is None], ctx)
+    ended = {each for each, state in states.items() if state is not None and state not in OPEN}
+    if ended:
         # A job that was just done has written its department before.
-        still = dict(await ctx.directory.unread(ctx.job_id, most=LOOKED_AT))
-        for department in still.keys() & abandoned:
+        still = await ctx.directory.unread(ctx.job_id, most=LOOKED_AT)
+        for department in ended.intersection(still):
             await ctx.directory.fail(ctx.job_id, department)
 
 

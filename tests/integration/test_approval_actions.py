@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, approval_actions
 from dingrelay_workers.approvals.backend import ApprovalPages, SqlApprovals
+from dingrelay_workers.jobs.context import JobContext
 from gateways import GatewayClient, MemoryBackend, gateway_thread
 from one_worker import OneWorker, one_worker
 
@@ -101,6 +103,24 @@ async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxA
     assert {task.user: task.state for task in status.tasks} == {"u2": "agreed", "u3": "agreed"}
     assert await ref.status() in await client.approvals(state="approved")
     assert await client.approvals(waits_for="u2") == []
+    await client.aclose()
+
+
+async def test_a_decision_whose_end_a_failover_lost_is_found_and_not_made_again(
+    worker: OneWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No answer is under way any more: the look need not wait for it.
+    monkeypatch.setattr(JobContext, "settle_delay", timedelta())
+    client = AsyncClient(worker.client.settings)
+    decision = await client.approval(await created(worker)).agree("u2")
+    assert (await decision.wait()).state == "done"
+    # The replica had the job as it was accepted, and its data has another history.
+    stale = keys.job(decision.id)
+    fields = [each for each in await worker.redis.hkeys(stale) if each.startswith(b"step:")]
+    await worker.redis.hdel(stale, "intent", "result", "settled", *fields)
+    await worker.redis.hset(stale, mapping={"state": "queued", "history": "0" * 40})
+    again = await decision.wait(30)
+    assert again.state == "done", again
     await client.aclose()
 
 

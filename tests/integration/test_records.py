@@ -17,6 +17,8 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_tasks import ApprovalCreate
+from dingrelay_tasks.approval_decide import ApprovalDecide
+from dingrelay_tasks.contract import Contract
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.maintenance.leases import Leases
@@ -711,19 +713,29 @@ async def test_no_more_recipients_are_claimed_than_there_are_tokens(
     assert len(await waiting(redis, drafts[0])) == 8
 
 
+@pytest.mark.parametrize(
+    ("job", "step"),
+    [
+        (
+            ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": {"事由": "x"}}),
+            "create",
+        ),
+        (ApprovalDecide(instance="i", user="u1", decision="agree"), "decide"),
+    ],
+    ids=["approval-create", "approval-decide"],
+)
 async def test_an_approval_from_before_a_failover_is_looked_for_first(
-    redis: Redis, records: Records
+    redis: Redis, records: Records, job: Contract, step: str
 ) -> None:
     """The failover lost its claim and the note of its call."""
-    form = {"process_code": "P", "originator": "u1", "form": {"事由": "x"}}
-    draft = record.draft(ApprovalCreate.parse(form))
+    draft = record.draft(job)
     await enqueue(redis, draft)
     undisturbed = await claimed(records, draft)
     assert undisturbed.intent is None
     await records.park(undisturbed, State.QUEUED, delay=0, usage=Usage())
     await redis.hset(keys.job(draft.id), "history", "0" * 40)
     claim = await claimed(records, draft)
-    assert claim.intent == {"step": "create", "at": claim.time.at, "since": claim.created}
+    assert claim.intent == {"step": step, "at": claim.time.at, "since": claim.created}
     # It is found not to exist, and is not looked for again.
     await records.park(claim, State.QUEUED, delay=0, usage=Usage(answered=True))
     assert (await claimed(records, draft)).intent is None

@@ -37,24 +37,13 @@ async def departments(worker: OneWorker) -> list[str]:
     return [each for each in found if not (await worker.status(each)).state.ended]
 
 
-@pytest.mark.parametrize("way", ["cancelled", "discarded"])
-async def test_a_run_ends_whose_department_was_taken_away(
-    worker: OneWorker, sandbox: SandboxAdmin, way: str
-) -> None:
+async def test_a_run_ends_whose_department_was_cancelled(worker: OneWorker) -> None:
     parent = await worker.send(UserSync())
     assert await worker.run(parent) == State.SNOOZED
     [root] = await departments(worker)
     await worker.run(root)
     lost, other = await departments(worker)
-    if way == "cancelled":
-        assert await worker.cancel(lost)
-    else:
-        sandbox.add_fault("error", api="/topapi/v2/user/list", code="60011", count=1)
-        # It dies, and the database is away when it would say so.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(AppDirectory, "fail", _away)
-            assert await worker.run(lost) == State.DEAD
-        assert await asyncio.to_thread(worker.client.discard, lost)
+    assert await worker.cancel(lost)
     assert await worker.run(parent) == State.SNOOZED
     assert await worker.run(other) == State.DONE
     assert await worker.run(parent) == State.DEAD
@@ -62,6 +51,30 @@ async def test_a_run_ends_whose_department_was_taken_away(
     assert error is not None
     assert (error.error_class, error.code) == ("refused", "departments_failed")
     assert "1 departments were not read" in error.message
+
+
+@pytest.mark.parametrize("way", ["lost by a failover", "discarded"])
+async def test_a_department_whose_record_is_gone_is_read_by_another_job(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis, way: str
+) -> None:
+    parent = await worker.send(UserSync())
+    assert await worker.run(parent) == State.SNOOZED
+    [root] = await departments(worker)
+    await worker.run(root)
+    lost, other = await departments(worker)
+    if way == "discarded":
+        sandbox.add_fault("error", api="/topapi/v2/user/list", code="60011", count=1)
+        # It dies, and the database is away when it would say so.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AppDirectory, "fail", _away)
+            assert await worker.run(lost) == State.DEAD
+        assert await asyncio.to_thread(worker.client.discard, lost)
+    else:
+        await redis.delete(keys.job(lost))
+    assert await worker.run(other) == State.DONE
+    assert await worker.run(parent) == State.SNOOZED
+    assert await worker.run(lost) == State.DONE
+    assert await worker.finish(parent) == State.DONE
 
 
 async def test_a_complete_run_begins_the_check_of_recipients(

@@ -51,8 +51,7 @@ _CONSTANTS: dict[str, str | int] = {
     "TOMBSTONE": keys.tombstone(""),
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
     "MARGIN": keys.JOB_MARGIN_MS,
-    "MADE_ONCE": "approval-create",
-    "MAKING": "create",
+    "CHANGING_STEPS": ",approval-create:create,approval-decide:decide,",
     "ENDINGS": keys.ENDINGS,
     "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
     "MOST_ENDINGS": keys.MOST_ENDINGS,
@@ -60,8 +59,8 @@ _CONSTANTS: dict[str, str | int] = {
     "FORMAT": RECORD_FORMAT,
     "KINDS": f" {' '.join(KINDS)} ",
 }
-"""Constants of the transitions: keys, one as a pattern, and how long they live (ms); the kind of job and
-its step that DingTalk carries out twice when called twice; the kind whose end is not published, since
+"""Constants of the transitions: keys, one as a pattern, and how long they live (ms); the kinds of job
+whose call must not be repeated and can be looked for, each with the step that makes it; the kind whose end is not published, since
 the campaigns' dispatcher, which made it, polls for it; and the record format and kinds of this release."""
 
 

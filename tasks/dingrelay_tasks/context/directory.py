@@ -96,8 +96,8 @@ class Directory(Protocol):
         """How many departments are known and not settled yet."""
         ...
 
-    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
-        """Departments that are not settled yet, each with the department that listed it, if one did."""
+    async def unread(self, run: str, *, most: int) -> list[int]:
+        """Departments that are not settled yet."""
         ...
 
     async def progress(self, run: str) -> Progress:

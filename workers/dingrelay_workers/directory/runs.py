@@ -194,15 +194,15 @@ async def children(connection: AsyncConnection, run: Run, department: int) -> li
     return list(found)
 
 
-async def unread(connection: AsyncConnection, run: Run, most: int) -> list[tuple[int, int | None]]:
-    """Departments that are noted and not settled, each with the one that listed it first."""
-    found = await connection.execute(
-        select(RunDepartmentRow.department, RunDepartmentRow.parent)
+async def unread(connection: AsyncConnection, run: Run, most: int) -> list[int]:
+    """Departments that are noted and not settled."""
+    found = await connection.scalars(
+        select(RunDepartmentRow.department)
         .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.PENDING)
         .order_by(RunDepartmentRow.department)
         .limit(most)
     )
-    return [(row.department, row.parent) for row in found]
+    return list(found)
 
 
 async def add_calls(connection: AsyncConnection, run: Run, calls: int) -> None:

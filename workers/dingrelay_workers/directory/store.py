@@ -144,8 +144,8 @@ class AppDirectory:
         async with self._database.read() as connection:
             return await runs.pending(connection, await self._found(connection, run))
 
-    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
-        """Departments that are not settled yet, each with the one that lists it, if one does."""
+    async def unread(self, run: str, *, most: int) -> list[int]:
+        """Departments that are not settled yet."""
         async with self._database.read() as connection:
             found = await self._found(connection, run)
             return await runs.unread(connection, found, most)

@@ -42,7 +42,7 @@ local function accept(
   if parent ~= '' then add(fields, 'parent', parent) end
   if trace ~= '' then add(fields, 'trace', trace) end
   if bare then add(fields, 'bare', 1) end
-  if kind == MADE_ONCE then
+  if changing_step(kind) then
     this_history = this_history or history()
     add(fields, 'history', this_history)
   end

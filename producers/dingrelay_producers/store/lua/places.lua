@@ -41,6 +41,12 @@ local function history()
   return type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
 end
 
+-- The step of a kind of job whose call must not be repeated and can be looked for; nil of any other kind.
+local function changing_step(kind)
+  local _, before = string.find(CHANGING_STEPS, ',' .. kind .. ':', 1, true)
+  return before and string.match(CHANGING_STEPS, '^[^,]+', before + 1)
+end
+
 -- Keep a key until then at least.
 local function keep(key, moment)
   redis.call('PEXPIREAT', key, moment, 'NX')

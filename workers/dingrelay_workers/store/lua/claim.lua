@@ -46,9 +46,10 @@ end
 local accepted_in = known.history
 if accepted_in then
   local present = history()
-  if accepted_in ~= '' and present ~= accepted_in and not known['step:' .. MAKING] then
+  local step = changing_step(known.kind)
+  if accepted_in ~= '' and present ~= accepted_in and not known['step:' .. step] then
     local intent = known.intent and cjson.decode(known.intent)
-      or {step = MAKING, since = tonumber(known.created)}
+      or {step = step, since = tonumber(known.created)}
     intent.at = now
     local text = cjson.encode(intent)
     redis.call('HSET', record, 'intent', text)
