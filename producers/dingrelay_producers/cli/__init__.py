@@ -43,7 +43,7 @@ from dingrelay_producers.cli import (
 )
 from dingrelay_producers.cli.exits import INTERRUPTED
 from dingrelay_producers.cli.group import Commands
-from dingrelay_producers.tracing import export, spans, trace_context
+from dingrelay_producers.tracing import export, spans
 
 SERVICES = {"up", "demo", "sandbox", "worker", "gateway", "events", "flower"}
 """Commands that run until they are stopped, and see to their traces themselves."""
@@ -121,7 +121,7 @@ def main() -> None:
     gc.set_threshold(COLLECTED_AFTER)
     print_any_character()
     # As programs that start others hand their trace on, a step of a CI job for instance.
-    given = trace_context.read(os.environ.get("TRACEPARENT"), os.environ.get("TRACESTATE"))
+    given = spans.read(os.environ.get("TRACEPARENT"), os.environ.get("TRACESTATE"))
     try:
         with spans.carried(given):
             app()

@@ -128,7 +128,7 @@ class Draft(NamedTuple):
     sender: str = ""
     """The sender."""
     trace: str = ""
-    """The trace that it belongs to (`tracing.trace_context`), where that is not its enqueuer's."""
+    """The trace that it belongs to (`tracing.spans`), where that is not its enqueuer's."""
     named: bool = True
     """Its id follows from what it is called, so that it may be enqueued again after it was discarded."""
 

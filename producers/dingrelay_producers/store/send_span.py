@@ -3,9 +3,11 @@
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 
+from opentelemetry.trace import Span
+
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.tracing import spans
-from dingrelay_producers.tracing.spans import Attributes, Span
+from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.names import TASK_PREFIX
 
 
@@ -33,12 +35,12 @@ def sending(
 def in_a_trace_of_its_own(draft: Draft, cause: str) -> Draft:
     """A job of many that one thing brought about: its trace links that of the cause.
 
-    Thousands of jobs in one trace can't be looked at. Without OpenTelemetry it belongs to the cause's.
+    Thousands of jobs in one trace can't be looked at. Where no spans are made it belongs to the cause's.
     """
     if not spans.active():
         return draft._replace(trace=cause)
-    with sending([draft], parent="", links=[cause]) as span:
-        return draft._replace(trace=span.trace)
+    with sending([draft], parent="", links=[cause]):
+        return draft._replace(trace=spans.current())
 
 
 def _attributes(drafts: Collection[Draft]) -> Attributes:

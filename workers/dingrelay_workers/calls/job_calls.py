@@ -4,6 +4,8 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+from opentelemetry import trace
+
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.context import Json
@@ -350,6 +352,7 @@ def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
 
 def _traced(answer: Json) -> Json:
     """The answer to a call of another job, with its request id added to this job's trace."""
-    if spans.active() and (request_id := request_id_of(answer)):
-        spans.set_attributes({REQUEST_ID: request_id})
+    span = trace.get_current_span()
+    if span.is_recording() and (request_id := request_id_of(answer)):
+        span.set_attribute(REQUEST_ID, request_id)
     return answer

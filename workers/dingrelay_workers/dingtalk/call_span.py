@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from opentelemetry.trace import INVALID_SPAN, Span
+
 from dingrelay_producers.tracing import spans
-from dingrelay_producers.tracing.spans import Attributes, Span
+from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_workers.dingtalk.apis import without_ids
 from dingrelay_workers.dingtalk.errors import DingTalkError
 from dingrelay_workers.dingtalk.request import Request
 
 REQUEST_ID = "dingtalk.request_id"
-_NONE = nullcontext(Span(""))
+_NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 """For each call of a process that makes no spans."""
 
 
@@ -57,7 +59,7 @@ def _around(request: Request, host: str, others: Sequence[str]) -> Generator[Spa
         try:
             yield span
         except DingTalkError as error:
-            span.fail(error.name)
+            spans.fail(span, error.name)
             span.set_attributes({"dingrelay.error.code": error.code})
             if error.request_id:
                 span.set_attributes({REQUEST_ID: error.request_id})

@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.tracing import spans
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall, calling
 from dingrelay_workers.dingtalk.classify import Classifier
@@ -168,11 +169,11 @@ class Transport:
         others = shared.others if shared else ()
         with calling(request, self._hosts[request.api.dialect], others) as span:
             if shared:
-                shared.trace = span.trace
+                shared.trace = spans.current()
             status, content, date = await self._exchange(request, token, leave_by)
             span.set_attributes({"http.response.status_code": status})
             answer = self._classifier.read(request.api, status, content, now=moment(date))
-            if span.recorded and (request_id := request_id_of(answer)):
+            if span.is_recording() and (request_id := request_id_of(answer)):
                 span.set_attributes({REQUEST_ID: request_id})
             return answer
 

@@ -14,6 +14,7 @@ from structlog.contextvars import bound_contextvars
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store.states import State
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.calls.batch import BatchKey, Member
@@ -120,7 +121,7 @@ class Executor:
         leases = self.resources.leases
         with (
             running(wakeup.kind, claim) as span,
-            bound_contextvars(**names, attempt=claim.attempts + 1, **span.names),
+            bound_contextvars(**names, attempt=claim.attempts + 1, **spans.ids()),
             leases.held(claim),
         ):
             began = time.monotonic()

@@ -2,9 +2,11 @@
 
 from contextlib import AbstractContextManager
 
+from opentelemetry.trace import Span
+
 from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
-from dingrelay_producers.tracing.spans import Attributes, Span
+from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.store.claim import Claim
@@ -28,18 +30,18 @@ def ended(span: Span, outcome: Outcome, state: State | None) -> None:
 
     A reason is not recorded: it may be DingTalk's sentence about a person.
     """
-    if not span.recorded:
+    if not span.is_recording():
         return
     attributes: dict[str, str | int | float | bool] = {"dingrelay.state": str(state or "lost")}
     error = outcome.error or {}
     if error and state is not None:
         attributes["dingrelay.error.code"] = str(error.get("code", ""))
-        attributes["error.type"] = str(error.get("class", ""))
+        attributes[spans.ERROR_TYPE] = str(error.get("class", ""))
     if state is not None and not state.ended:
         attributes["dingrelay.delay"] = round(outcome.delay, 3)
     span.set_attributes(attributes)
     if state in FAILED:
-        span.fail(str(error.get("class") or state))
+        spans.fail(span, str(error.get("class") or state))
 
 
 def _of_job(kind: Kind, claim: Claim) -> Attributes:

@@ -39,7 +39,7 @@ class Notice:
         sender: of the job that ended; empty if not given.
         kind: of the job that ended; empty where none did.
         id: is no other's, and stays the same however often it is sent.
-        trace: in which it happened (`tracing.trace_context`); empty for none.
+        trace: in which it happened (`tracing.spans`); empty for none.
     """
 
     type: str

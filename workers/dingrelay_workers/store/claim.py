@@ -43,7 +43,7 @@ class Claim:
         batch_key: where jobs wait with which it may share a call; empty if it goes alone.
         recipients: how many recipients it adds to such a call.
         summary: one line, free of the job's text.
-        trace: that it belongs to (`tracing.trace_context`); empty for none.
+        trace: that it belongs to (`tracing.spans`); empty for none.
     """
 
     id: str

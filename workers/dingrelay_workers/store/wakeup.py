@@ -11,8 +11,8 @@ from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, WOKEN_HE
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft
-from dingrelay_producers.tracing import trace_context
-from dingrelay_producers.tracing.trace_context import TRACEPARENT, TRACESTATE
+from dingrelay_producers.tracing import spans
+from dingrelay_producers.tracing.spans import TRACEPARENT, TRACESTATE
 from dingrelay_tasks.contract import (
     APP_NAME,
     LANES,
@@ -71,7 +71,7 @@ class ReceivedWakeup:
         ):  # what our own publisher sends is JSON already, and holds nothing to hide
             job, unwritable = plain_json(kind.contract.without_secrets(job))
             problem = problem or unwritable
-            trace = trace_context.read(request.get(TRACEPARENT), request.get(TRACESTATE))
+            trace = spans.read(request.get(TRACEPARENT), request.get(TRACESTATE))
         wakeup = cls(
             id=_job_id(request.get("id")),
             kind=kind,

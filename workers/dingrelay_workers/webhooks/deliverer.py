@@ -14,7 +14,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.tracing import trace_context
+from dingrelay_producers.tracing import spans
 from dingrelay_workers.metrics import WEBHOOK_SECONDS, WEBHOOKS, webhook_code
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import document
@@ -161,7 +161,7 @@ class Deliverer:
         notice, url = work.notice, work.endpoint.endpoint.url
         target = celery_target(url)
         with delivering(work.endpoint, notice) as span:
-            trace = trace_context.headers(span.trace)
+            trace = spans.headers(spans.current())
             if target is not None:
                 receipt = await self._publish(*target, work, trace)
             else:

@@ -8,9 +8,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from opentelemetry.trace import Span
+
 from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.tracing import spans
-from dingrelay_producers.tracing.spans import Attributes, Span
+from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks.endpoints import StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt
@@ -20,7 +22,7 @@ from dingrelay_workers.webhooks.http import Receipt
 def delivering(endpoint: StoredEndpoint, notice: Notice) -> Generator[Span]:
     """Around a request to an endpoint, or a task for it: it carries the trace of the span.
 
-    Without OpenTelemetry that is the notice's own, handed on as it came.
+    Where no spans are made that is the notice's own, handed on as it came.
     """
     by_http = celery_target(endpoint.endpoint.url) is None
     with spans.span(
@@ -37,7 +39,7 @@ def delivered(span: Span, receipt: Receipt) -> None:
     if receipt.status:
         span.set_attributes({"http.response.status_code": receipt.status})
     if receipt.verdict != "taken":
-        span.fail(receipt.code)
+        spans.fail(span, receipt.code)
 
 
 def _attributes(endpoint: StoredEndpoint, notice: Notice, *, by_http: bool) -> Attributes:

@@ -11,7 +11,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.gateway.backend.webhooks import Subject
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_producers.tracing import trace_context
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.outbox.ended_records import EndedRecord, json_object, read_records
@@ -131,7 +131,7 @@ def _event(record: EndedRecord) -> Notice | None:
 def _trace(record: EndedRecord) -> str:
     """The trace that the job belonged to."""
     parent, _, state = record.fields.get(b"trace", b"").decode(errors="replace").partition(" ")
-    return trace_context.read(parent, state)
+    return spans.read(parent, state)
 
 
 def _born(sent_at: object, ended: int) -> datetime:

@@ -14,6 +14,7 @@ from dingrelay_producers.gateway.http import access_log
 from dingrelay_producers.gateway.http.request_span import served, serving
 from dingrelay_producers.gateway.http.routes import CALLER, ROUTE
 from dingrelay_producers.gateway.problems import Problem, wanted_language
+from dingrelay_producers.tracing import spans
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -81,7 +82,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
                 route=route or "none",
                 status=status,
                 ms=round(seconds * 1000, 1),
-                **span.names,
+                **spans.ids(),
             )
     return response
 

@@ -3,9 +3,9 @@
 from contextlib import AbstractContextManager
 
 from aiohttp import web
+from opentelemetry.trace import Span
 
-from dingrelay_producers.tracing import spans, trace_context
-from dingrelay_producers.tracing.spans import Span
+from dingrelay_producers.tracing import spans
 
 PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that are polled every few seconds and would only clutter traces."""
@@ -14,10 +14,10 @@ PROBES = frozenset({"/healthz", "/readyz"})
 def serving(request: web.Request) -> AbstractContextManager[Span]:
     """Around a request: the jobs that it enqueues belong to the trace."""
     trace = ""
-    if trace_context.TRACEPARENT in request.headers:
-        trace = trace_context.read(
-            request.headers.getall(trace_context.TRACEPARENT),
-            request.headers.getall(trace_context.TRACESTATE, []),
+    if spans.TRACEPARENT in request.headers:
+        trace = spans.read(
+            request.headers.getall(spans.TRACEPARENT),
+            request.headers.getall(spans.TRACESTATE, []),
         )
     if request.path in PROBES or not spans.active():
         return spans.carried(trace)
@@ -34,7 +34,7 @@ def served(span: Span, *, method: str, route: str, status: int, request_id: str)
         status: of the answer.
         request_id: as in the log.
     """
-    span.rename(f"{method} {route}" if route else "HTTP")
+    span.update_name(f"{method} {route}" if route else "HTTP")
     span.set_attributes(
         {
             "http.request.method": method if route else "_OTHER",
@@ -45,4 +45,4 @@ def served(span: Span, *, method: str, route: str, status: int, request_id: str)
         }
     )
     if status >= 500:
-        span.fail(str(status))
+        spans.fail(span, str(status))
