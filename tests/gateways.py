@@ -10,10 +10,10 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -24,24 +24,20 @@ from dingrelay_producers import JobStatus
 from dingrelay_producers.client.approval_backend import (
     ApprovalFilter,
     ApprovalPage,
-    ApprovalReader,
     ApprovalStatus,
 )
-from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
 from dingrelay_producers.client.history_backend import (
-    HistoryReader,
     JobDetails,
     JobFilter,
     PersonHistory,
 )
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.access import ApiKey, Backend, Grant, IssuedKey, KeyStatus
-from dingrelay_producers.gateway.backend.directory_reader import DirectoryReader
-from dingrelay_producers.gateway.backend.webhooks import WebhookStore
-from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.gateway.server import listening
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey, KeyStatus
+from dingrelay_workers.keys.store import SqlKeyStore
 from servers import free_port
 from tables import prepare
 
@@ -137,30 +133,22 @@ class NoApprovals:
         return ApprovalPage([], None)
 
 
-@dataclass
-class MemoryBackend:
-    """A backend without SQL and without a limiter."""
+class MemoryBackend(Services):
+    """The services of a gateway without SQL and without a limiter."""
 
-    keys: MemoryKeys = field(default_factory=MemoryKeys)
-    rates: MemoryRates = field(default_factory=MemoryRates)
-    history: HistoryReader = field(default_factory=NoHistory)
-    approvals: ApprovalReader = field(default_factory=NoApprovals)
-    buckets: list[dict[str, Any]] = field(default_factory=list)
+    keys: MemoryKeys  # type: ignore[assignment]
+    rates: MemoryRates  # type: ignore[assignment]
 
-    @property
-    def campaigns(self) -> CampaignBackend:
-        raise NotImplementedError
+    def __init__(self) -> None:
+        self.keys = MemoryKeys()
+        self.rates = MemoryRates()
+        self.history: Any = NoHistory()
+        self.approvals: Any = NoApprovals()
+        self.campaigns = self.directory = self.webhooks = cast("Any", None)
+        self.buckets: list[dict[str, Any]] = []
 
     async def limits(self) -> dict[str, Any]:
         return {"buckets": self.buckets, "outages": [], "quota": []}
-
-    @property
-    def webhooks(self) -> WebhookStore:
-        raise NotImplementedError
-
-    @property
-    def directory(self) -> DirectoryReader:
-        raise NotImplementedError
 
     async def start(self) -> None:
         pass
@@ -269,7 +257,7 @@ def gateway_process(environment: Mapping[str, str]) -> Iterator[tuple[psutil.Pro
 
 
 @contextmanager
-def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[GatewayClient]:
+def gateway_thread(settings: Settings, kept: Services | None = None) -> Iterator[GatewayClient]:
     """A gateway in a thread with a loop of its own, until the block ends; over `kept` or memory."""
     settings = settings.model_copy(update={"metrics_port": free_port()})
     backend = MemoryBackend()

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from dingrelay_producers.gateway.backend.webhooks import IssuedEndpoint, Subscription
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.outbox.subscription import Subscription
 from dingrelay_workers.webhooks import deliveries, dispatcher, endpoints
+from dingrelay_workers.webhooks.endpoint import IssuedEndpoint
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 from outages import Fleet, eventually
 from receivers import Receiver

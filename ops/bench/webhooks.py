@@ -19,13 +19,13 @@ from testbed import Testbed, wait_until
 
 from dingrelay_producers import Client
 from dingrelay_producers.enqueuing.connections import open_redis
-from dingrelay_producers.gateway.backend.webhooks import Subscription
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks import UserSync
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.outbox.subscription import Subscription
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 ENDPOINTS = 10

@@ -26,19 +26,19 @@ SILENT = (
     "producers/dingrelay_producers/cli/reader_language.py",
     "producers/dingrelay_producers/client/media_form.py",
     "producers/dingrelay_producers/events/",
-    "producers/dingrelay_producers/gateway/campaigns/routes.py",
-    "producers/dingrelay_producers/gateway/docs/",
-    "producers/dingrelay_producers/gateway/drop_in/",
     "producers/dingrelay_producers/stream/ticket.py",
     "producers/dingrelay_producers/testing/",
     "producers/dingrelay_producers/tracing/provider.py",
     "producers/dingrelay_producers/tracing/spans.py",
+    "workers/dingrelay_workers/campaigns/routes.py",
     "workers/dingrelay_workers/campaigns/staging.py",
     "workers/dingrelay_workers/celery_worker/",
     "workers/dingrelay_workers/database/database.py",
     "workers/dingrelay_workers/dingtalk/contact",
     "workers/dingrelay_workers/dingtalk/lenient.py",
     "workers/dingrelay_workers/flower/pages.py",
+    "workers/dingrelay_workers/gateway/docs/",
+    "workers/dingrelay_workers/gateway/drop_in/",
     "workers/dingrelay_workers/maintenance/",
     "workers/dingrelay_workers/metrics.py",
     "workers/dingrelay_workers/migrations/",
@@ -47,8 +47,9 @@ SILENT = (
 )
 """Where texts are for logs, for the OpenAPI document, for DingTalk's own clients, for SQL, or for whoever
 changes the code."""
-DOCUMENTED = "producers/dingrelay_producers/gateway/"
-"""Where most texts are for the OpenAPI document: only what is raised is told to people."""
+DOCUMENTED = ("workers/dingrelay_workers/gateway/", "workers/dingrelay_workers/http/")
+ROUTES = ("/handlers.py", "/request.py", "/routes.py")
+"""Where most texts are for the OpenAPI document: people see only what is raised."""
 SHOWN = ("/cli/", "/commands/", "/embedded/", "ops/demo/")
 """Where files show things to people."""
 BUGS = {
@@ -120,7 +121,11 @@ def of_file(path: Path) -> Iterator[Text]:
     if place.startswith(SILENT):
         return
     passed = set(_not_shown(tree))
-    roots = _shown_by_gateway(tree) if place.startswith(DOCUMENTED) else (tree,)
+    roots = (
+        _shown_by_gateway(tree)
+        if place.startswith(DOCUMENTED) or place.endswith(ROUTES)
+        else (tree,)
+    )
     for part in (part for root in roots for part in ast.walk(root)):
         if (
             part not in passed

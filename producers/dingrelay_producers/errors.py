@@ -214,6 +214,6 @@ class EndpointConflict(DingrelayError):
 class NotInstalled(DingrelayError):
     """A part of dingrelay that is needed for this is not installed."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} need more packages: pip install 'dingrelay[{extra}]'")
+    def __init__(self, extra: str) -> None:
+        super().__init__(f"this needs more packages: pip install 'dingrelay[{extra}]'")
         self.extra = extra

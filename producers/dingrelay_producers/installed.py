@@ -1,27 +1,31 @@
-"""Parts of another installed package, found by their entry points: a producer need not have them."""
+"""The services of the extra ``worker``: what they keep is in SQL, whose libraries a producer need not have."""
 
-from importlib.metadata import entry_points
-from typing import Any
+from importlib import import_module
+from typing import Any, Literal
 
 from dingrelay_producers.errors import NotInstalled
 from dingrelay_producers.settings import Settings
 
+ServiceName = Literal["approvals", "campaigns", "history", "personal_data"]
 
-def load(group: str, settings: Settings, *, what: str, extra: str) -> Any:
-    """The first part of this group, made from the settings.
+_SERVICES: dict[ServiceName, tuple[str, str]] = {
+    "approvals": ("dingrelay_workers.approvals.backend", "SqlApprovals"),
+    "campaigns": ("dingrelay_workers.campaigns.backend", "SqlBackend"),
+    "history": ("dingrelay_workers.history.backend", "SqlHistory"),
+    "personal_data": ("dingrelay_workers.personal_data.backend", "SqlPersonalData"),
+}
 
-    Args:
-        group: of the entry points.
-        settings: what it is made from.
-        what: what it keeps, for the error.
-        extra: the extra that installs it.
+
+def service(name: ServiceName, settings: Settings) -> Any:
+    """This service of the workers' package, on the database of these settings.
+
+    The arrow between the packages leads the other way, so it is imported when it is first needed.
 
     Raises:
-        NotInstalled: there is none, or what it needs is not there.
+        NotInstalled: the extra ``worker`` is not installed.
     """
-    for point in entry_points(group=group):
-        try:
-            return point.load()(settings)
-        except ModuleNotFoundError as error:
-            raise NotInstalled(what, extra) from error
-    raise NotInstalled(what, extra)
+    module, kind = _SERVICES[name]
+    try:
+        return getattr(import_module(module), kind)(settings)
+    except ModuleNotFoundError as error:
+        raise NotInstalled("worker") from error

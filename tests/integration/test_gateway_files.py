@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from dingrelay_producers.gateway.drop_in import job_call, media
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_workers.gateway.drop_in import job_call, media
 from drop_in import asking, token_of
 from gateways import GatewayClient, Reply, gateway_thread
 

@@ -8,15 +8,15 @@ import pytest
 from redis import Redis
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.access import Grant
-from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import scripts
 from dingrelay_producers.store.scripts import Script
-from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.campaigns.backend import SqlBackend
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.http.routes import NDJSON
+from dingrelay_workers.keys.store import SqlKeyStore
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 from forms import BOUNDARY, form
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
@@ -54,7 +54,7 @@ def keys(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, GatewayBackend(settings)) as client:
+    with gateway_thread(settings, Services(settings)) as client:
         yield client
 
 

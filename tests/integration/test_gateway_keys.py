@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dingrelay_producers.gateway.backend.access import Grant, Rate
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant, Rate
 from gateways import GatewayClient, gateway_thread, stored_keys
 
 TEAM = Grant(
@@ -33,7 +33,7 @@ def keys(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, GatewayBackend(settings)) as client:
+    with gateway_thread(settings, Services(settings)) as client:
         yield client
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from cli_runner import Cli, in_folder
-from dingrelay_producers.gateway.http.routes import NDJSON
+from dingrelay_workers.http.routes import NDJSON
 from gateways import gateway_environment, gateway_process
 
 LINES = 60_000

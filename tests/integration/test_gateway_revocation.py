@@ -8,10 +8,10 @@ import pytest
 from redis import Redis
 
 from conftest import wait_until
-from dingrelay_producers.gateway.backend.access import Grant
-from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.http.routes import NDJSON
 from drop_in import asking, token_of
 from forms import CONTENT_TYPE, form
 from gateways import GatewayClient, gateway_thread, stored_keys
@@ -106,7 +106,7 @@ def test_a_token_of_the_door_ends_with_the_secret_that_it_was_given_for(
     made = stored_keys(settings, grants)
     admin = made["all"]
     key_id, _, secret = made["crm"].partition(".")
-    with gateway_thread(settings, GatewayBackend(settings)) as gateway:
+    with gateway_thread(settings, Services(settings)) as gateway:
         ask = asking(gateway.url)
 
         def code(token: str) -> str:

@@ -14,10 +14,10 @@ import psutil
 import pytest
 from redis import Redis
 
-from dingrelay_producers.gateway.backend.access import SCOPES, Grant
-from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import SCOPES, Grant
+from dingrelay_workers.http.end_watch import EndWatch
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 from gateways import GatewayClient, gateway_thread
 from tables import prepare
@@ -56,13 +56,13 @@ def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
 
     monkeypatch.setattr(SqlWebhookStore, "test", no_answer)
     prepare(settings.database)
-    with gateway_thread(settings, GatewayBackend(settings)) as client:
+    with gateway_thread(settings, Services(settings)) as client:
         yield client
 
 
 def key_for(settings: Settings, grant: Grant) -> str:
     async def make() -> str:
-        backend = GatewayBackend(settings)
+        backend = Services(settings)
         await backend.start()
         try:
             return (await backend.keys.create(grant)).text

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dingrelay_producers.gateway.backend.access import Grant
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.gateway_backend import GatewayBackend
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
 URL = "https://crm.example.com/dingrelay"
@@ -38,7 +38,7 @@ def keys(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, GatewayBackend(settings)) as client:
+    with gateway_thread(settings, Services(settings)) as client:
         yield client
 
 
@@ -208,12 +208,12 @@ def test_in_production_http_is_refused_and_a_key_is_needed(
     }  # fmt: skip
     settings = Settings.load(**production)
     keys = stored_keys(settings, GRANTS[:1])
-    with gateway_thread(settings, GatewayBackend(settings)) as gateway:
+    with gateway_thread(settings, Services(settings)) as gateway:
         without = add(gateway, keys["all"])
     assert without.status == 503
     assert "DINGRELAY_WEBHOOK_KEY" in without.json["detail"]
     settings = Settings.load(**production, webhook_key="k" * 32)
-    with gateway_thread(settings, GatewayBackend(settings)) as gateway:
+    with gateway_thread(settings, Services(settings)) as gateway:
         assert add(gateway, keys["all"]).status == 201
         plain = add(gateway, keys["all"], url="http://crm.example.com/")
         assert plain.status == 422

@@ -16,8 +16,6 @@ from cli_runner import in_folder
 from dingrelay_producers import Client, State
 from dingrelay_producers.client.history_backend import JobFilter
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
-from dingrelay_producers.gateway.jobs import listing as listing_module
-from dingrelay_producers.gateway.jobs.listing import Listing, Position
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.kinds import KINDS
@@ -27,6 +25,8 @@ from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.gateway.jobs import listing as listing_module
+from dingrelay_workers.gateway.jobs.listing import Listing, Position
 from dingrelay_workers.history import store, writer
 from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.history.models import JobRow, RecipientRow

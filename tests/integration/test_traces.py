@@ -16,7 +16,6 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from dingrelay_producers import AsyncClient, State
-from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
@@ -33,6 +32,7 @@ from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 from gateways import gateway_thread
 from offices import Office, hurry

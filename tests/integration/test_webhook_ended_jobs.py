@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers.gateway.backend.webhooks import Subject
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.states import State
@@ -16,6 +15,7 @@ from dingrelay_tasks.event import Event
 from dingrelay_workers.outbox import ended_records
 from dingrelay_workers.outbox.endings import Ending, Endings
 from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.outbox.subscription import Subject
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.ended_jobs import notices_of
 from jobs import a_draft, claimed, enqueue

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dingrelay_producers.gateway.backend.access import ApiKey, Grant, IssuedKey, Rate
-from dingrelay_producers.gateway.keys.request import KeyRequest
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey, Rate
+from dingrelay_workers.keys.request import KeyRequest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEAM = Grant(

@@ -13,9 +13,9 @@ from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, strangers
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.events.crypto import CallbackCrypto, Undecipherable
 from dingrelay_producers.events.receiver import Receiver, Refused
-from dingrelay_producers.gateway.http.body_reader import parse_json
-from dingrelay_producers.gateway.problems import Problem
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.http.body_reader import parse_json
+from dingrelay_workers.http.problems import Problem
 
 
 def test_the_first_public_vector() -> None:

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 import image_tags
 from dingrelay_producers import Settings, cli
-from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.tracing.export import ENDPOINTS, wanted
 from dingrelay_tasks.context import Json
 from dingrelay_workers import metrics
 from dingrelay_workers.commands.worker import LANES
+from dingrelay_workers.http.metrics import GatewayMetrics
 from servers import program
 
 ROOT = Path(__file__).parents[2]

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from dingrelay_producers.gateway.drop_in import words
-from dingrelay_producers.gateway.drop_in.incoming import Incoming
-from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
-from dingrelay_producers.gateway.drop_in.leniency import message_send
-from dingrelay_producers.gateway.drop_in.messages import Task, reaches_nobody
-from dingrelay_producers.gateway.drop_in.top_gateway import passage
-from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in.incoming import Incoming
+from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
+from dingrelay_workers.gateway.drop_in.leniency import message_send
+from dingrelay_workers.gateway.drop_in.messages import Task, reaches_nobody
+from dingrelay_workers.gateway.drop_in.top_gateway import passage
+from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
 
 
 def ended(state: str, **error: Any) -> JobStatus:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.gateway.http.body_reader import DEEPEST, parse_json
-from dingrelay_producers.gateway.http.line_reader import Line, LineSplitter
-from dingrelay_producers.gateway.problems import Problem, pointer
+from dingrelay_workers.http.body_reader import DEEPEST, parse_json
+from dingrelay_workers.http.line_reader import Line, LineSplitter
+from dingrelay_workers.http.problems import Problem, pointer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),

@@ -5,18 +5,18 @@ from importlib import resources
 
 import pytest
 
-from dingrelay_producers.gateway import problems
-from dingrelay_producers.gateway.backend.access import SCOPES
-from dingrelay_producers.gateway.docs import openapi
-from dingrelay_producers.gateway.docs import text as docs_text
-from dingrelay_producers.gateway.http.idempotency import HEADER
-from dingrelay_producers.gateway.table import ROUTES
+from dingrelay_workers.gateway.docs import openapi
+from dingrelay_workers.gateway.docs import text as docs_text
+from dingrelay_workers.gateway.table import ROUTES
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.api_keys import SCOPES
+from dingrelay_workers.http.idempotency import HEADER
 
-FILE = resources.files("dingrelay_producers.gateway.docs").joinpath("openapi.json")
+FILE = resources.files("dingrelay_workers.gateway.docs").joinpath("openapi.json")
 
 
 def test_the_file_is_the_document() -> None:
-    """``python -m dingrelay_producers.gateway FILE`` writes it anew."""
+    """``python -m dingrelay_workers.gateway FILE`` writes it anew."""
     assert FILE.read_text("utf-8") == openapi.text(ROUTES)
 
 

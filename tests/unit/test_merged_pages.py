@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers import JobStatus, State
-from dingrelay_producers.gateway.jobs.listing import Page, Position, merged
+from dingrelay_workers.gateway.jobs.listing import Page, Position, merged
 
 
 def job(place: Position) -> JobStatus:

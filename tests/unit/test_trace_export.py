@@ -37,7 +37,7 @@ def test_a_process_without_an_exporter_does_not_load_one() -> None:
     program = """
         import sys
         from dingrelay_producers import Client, Settings
-        from dingrelay_producers.gateway import server
+        from dingrelay_workers.gateway import server
         from dingrelay_producers.tracing import export
         import dingrelay_workers.resources, dingrelay_workers.jobs.executor
         export.start("dingrelay-worker")

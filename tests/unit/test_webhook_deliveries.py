@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.gateway.backend.webhooks import Endpoint, Subject, Subscription
+from dingrelay_workers.outbox.subscription import Subject, Subscription
 from dingrelay_workers.webhooks import deliveries
 from dingrelay_workers.webhooks.deliveries import CAP, Delivery, Settled
+from dingrelay_workers.webhooks.endpoint import Endpoint
 from dingrelay_workers.webhooks.endpoints import LONGEST_PAUSE, NEEDED, StoredEndpoint
 from dingrelay_workers.webhooks.http import GONE, Receipt
 

@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 
 from conftest import wait_until
 from dingrelay_producers import metrics_server
-from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import metrics
+from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.limiter.breakers import BreakerState
 
 

@@ -89,13 +89,17 @@ class Commands(TyperGroup):
 
 
 def _parts() -> Iterator[typer.Typer]:
+    # Stand-ins come last, so that none hides a command that is there.
+    incomplete = typer.Typer()
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         part = typer.Typer()
         try:
             point.load()(part)
         except ModuleNotFoundError as error:
-            _register_incomplete(part, point, error)
-        yield part
+            _register_incomplete(incomplete, point, error)
+        else:
+            yield part
+    yield incomplete
 
 
 def _speak_if_usage(error: Exception) -> None:

@@ -1,21 +1,12 @@
-"""The state of approvals, and what keeps it.
-
-Approvals are followed in SQL, and a producer need not have the libraries for that. So the part
-that knows them is another installed package's, found by its entry point.
-"""
+"""The state of approvals, and which of them a list holds."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypedDict, get_args
+from typing import TypedDict, get_args
 
 from dingrelay_producers.errors import InvalidArgument
-from dingrelay_producers.installed import load
-from dingrelay_producers.settings import Settings
 from dingrelay_tasks.context import ApprovalState, TaskState
-
-ENTRY_POINTS = "dingrelay.approvals"
-"""Group of the entry point that makes an `ApprovalReader` of settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,25 +137,3 @@ class ApprovalPage:
 
     approvals: Sequence[ApprovalStatus]
     next: tuple[datetime, str, str] | None
-
-
-class ApprovalReader(Protocol):
-    """What keeps approvals. Every method raises `ServiceUnavailable` where the database is away."""
-
-    async def get(self, app: str, instance: str) -> ApprovalStatus | None:
-        """An approval; None if it is not followed."""
-        ...
-
-    async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
-        """Approvals, the newest first."""
-        ...
-
-
-def reader(settings: Settings) -> ApprovalReader:
-    """The one that is installed.
-
-    Raises:
-        NotInstalled: none is.
-    """
-    made: ApprovalReader = load(ENTRY_POINTS, settings, what="approvals", extra="worker")
-    return made

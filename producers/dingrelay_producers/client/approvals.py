@@ -3,10 +3,11 @@
 import time
 from typing import TYPE_CHECKING
 
-from dingrelay_producers.client.approval_backend import ApprovalStatus, reader
+from dingrelay_producers.client.approval_backend import ApprovalStatus
 from dingrelay_producers.client.arguments import checked_id, checked_timeout
 from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
+from dingrelay_producers.installed import service
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.approval_actions import Comment, Termination
 from dingrelay_tasks.approval_decide import ApprovalDecide, Decision
@@ -134,7 +135,10 @@ class ApprovalRef:
 
     def known(self) -> ApprovalStatus | None:
         """As `status`; None if it is not followed (yet)."""
-        return run(reader(self._settings).get(self.app, self.id))
+        found: ApprovalStatus | None = run(
+            service("approvals", self._settings).get(self.app, self.id)
+        )
+        return found
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ApprovalRef) and (other.app, other.id) == (self.app, self.id)

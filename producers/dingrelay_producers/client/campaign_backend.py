@@ -1,23 +1,13 @@
-"""What a campaign is to be, how it stands, and what keeps it.
-
-Campaigns live in the SQL database, whose libraries a producer need not have: the part that knows
-it is another installed package's, found by its entry point.
-"""
+"""What a campaign is to be, and how it stands."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Literal, Protocol, Required, TypedDict
+from typing import Any, BinaryIO, Literal, Required, TypedDict
 
 from dingrelay_producers.client.malformed_rows import Malformed
-from dingrelay_producers.installed import load
-from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import CampaignState
-from dingrelay_tasks.contract import Contract
-
-ENTRY_POINTS = "dingrelay.campaigns"
-"""Group of the entry point that is a `Backend`."""
 
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 """A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
@@ -202,71 +192,3 @@ class CampaignStatus:
     started_at: datetime | None
     ended_at: datetime | None
     sender: str = ""
-
-
-class Backend(Protocol):
-    """What keeps campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean."""
-
-    async def create(self, plan: Plan, campaign: str | None = None) -> CreatedCampaign:
-        """Store a draft, with this id if one is given. Reading a file holds up the event loop."""
-        ...
-
-    async def preview(self, plan: Plan | str) -> CampaignPreview:
-        """What a plan, or the campaign with this id, will take."""
-        ...
-
-    async def status(self, campaign: str) -> CampaignStatus:
-        """How a campaign stands."""
-        ...
-
-    async def list(self, chosen: Chosen, *, limit: int) -> Sequence[CampaignStatus]:
-        """The latest campaigns, latest first."""
-        ...
-
-    async def start(self, campaign: str) -> None:
-        """Let a draft run."""
-        ...
-
-    async def pause(self, campaign: str) -> None:
-        """Hold it."""
-        ...
-
-    async def resume(self, campaign: str) -> None:
-        """Let it run on."""
-        ...
-
-    async def cancel(self, campaign: str) -> None:
-        """End it for good."""
-        ...
-
-    async def delete(self, campaign: str, *, wait: bool) -> None:
-        """Delete an ended campaign; it is hidden at once. `wait` until its rows are gone, too."""
-        ...
-
-    async def report(self, campaign: str) -> dict[str, Any]:
-        """What became of its people, as JSON values."""
-        ...
-
-    async def recall(self, campaign: str) -> Sequence[Contract]:
-        """The jobs that take back what was sent."""
-        ...
-
-    async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
-        """The jobs that ask which people it reached."""
-        ...
-
-    async def test(
-        self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
-    ) -> Contract:
-        """The job that sends its message to testers."""
-        ...
-
-
-def backend(settings: Settings) -> Backend:
-    """The one that is installed.
-
-    Raises:
-        NotInstalled: none is.
-    """
-    made: Backend = load(ENTRY_POINTS, settings, what="campaigns", extra="worker")
-    return made

@@ -16,7 +16,6 @@ from dingrelay_producers.client.arguments import (
     checked_users,
 )
 from dingrelay_producers.client.campaign_backend import (
-    Backend,
     CampaignPreview,
     CampaignStatus,
     Plan,
@@ -41,10 +40,10 @@ Enqueue = Callable[[Iterable[Contract]], int]
 class CampaignPlan:
     """A campaign that is not stored yet."""
 
-    __slots__ = ("_backend", "_enqueue", "_plan")
+    __slots__ = ("_enqueue", "_plan", "_service")
 
-    def __init__(self, keeper: Backend, plan: Plan, enqueue: Enqueue) -> None:
-        self._backend = keeper
+    def __init__(self, service: Any, plan: Plan, enqueue: Enqueue) -> None:
+        self._service = service
         self._plan = plan
         self._enqueue = enqueue
 
@@ -57,7 +56,8 @@ class CampaignPlan:
             ServiceUnavailable: the database or Redis can't be used.
         """
         with _opened(self._plan) as plan:
-            return run(self._backend.preview(plan))
+            found: CampaignPreview = run(self._service.preview(plan))
+            return found
 
     def create(self) -> "CampaignRef":
         """Store a draft with its recipients: all of it or, whatever happens, nothing.
@@ -68,8 +68,8 @@ class CampaignPlan:
             ServiceUnavailable: the database can't be used.
         """
         with _opened(self._plan) as plan:
-            created = run(self._backend.create(plan))
-        return CampaignRef(self._backend, created.id, self._enqueue)
+            created = run(self._service.create(plan))
+        return CampaignRef(self._service, created.id, self._enqueue)
 
 
 class CampaignRef:
@@ -79,36 +79,38 @@ class CampaignRef:
     does not allow the call, `ServiceUnavailable` where the database or Redis can't be used.
     """
 
-    __slots__ = ("_backend", "_enqueue", "id")
+    __slots__ = ("_enqueue", "_service", "id")
 
-    def __init__(self, keeper: Backend, campaign: str, enqueue: Enqueue) -> None:
-        self._backend = keeper
+    def __init__(self, service: Any, campaign: str, enqueue: Enqueue) -> None:
+        self._service = service
         self._enqueue = enqueue
         self.id = campaign
 
     def preview(self) -> CampaignPreview:
         """What it will take as a whole."""
-        return run(self._backend.preview(self.id))
+        found: CampaignPreview = run(self._service.preview(self.id))
+        return found
 
     def status(self) -> CampaignStatus:
         """How far it has come."""
-        return run(self._backend.status(self.id))
+        found: CampaignStatus = run(self._service.status(self.id))
+        return found
 
     def start(self) -> None:
         """Let a draft run."""
-        run(self._backend.start(self.id))
+        run(self._service.start(self.id))
 
     def pause(self) -> None:
         """Hold it; no call of it leaves two seconds later."""
-        run(self._backend.pause(self.id))
+        run(self._service.pause(self.id))
 
     def resume(self) -> None:
         """Let it run on."""
-        run(self._backend.resume(self.id))
+        run(self._service.resume(self.id))
 
     def cancel(self) -> None:
         """End it for good: no further calls are made."""
-        run(self._backend.cancel(self.id))
+        run(self._service.cancel(self.id))
 
     def delete(self) -> None:
         """Delete a campaign that has ended, with its people and its report.
@@ -119,11 +121,11 @@ class CampaignRef:
         Raises:
             CampaignConflict: it has not ended, or calls of it are under way.
         """
-        run(self._backend.delete(self.id, wait=True))
+        run(self._service.delete(self.id, wait=True))
 
     def report(self) -> dict[str, Any]:
         """What became of its people, and why, as ``campaign report --json`` prints it."""
-        return run(self._backend.report(self.id))
+        return run(self._service.report(self.id))
 
     def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
         """Send its message to testers now; fields of it have these values, or the first one's.
@@ -133,7 +135,7 @@ class CampaignRef:
         """
         checked_users(users)
         checked_fields(fields)
-        self._enqueue([run(self._backend.test(self.id, users, fields))])
+        self._enqueue([run(self._service.test(self.id, users, fields))])
 
     def recall(self) -> int:
         """Take back what was sent in the last 24 hours (API §2.4); how many jobs do so.
@@ -141,7 +143,7 @@ class CampaignRef:
         Raises:
             CampaignConflict: it runs, so that more messages would be sent.
         """
-        return self._enqueue(run(self._backend.recall(self.id)))
+        return self._enqueue(run(self._service.recall(self.id)))
 
     def confirm(self, sample: int | None = None) -> int:
         """Ask DingTalk which people it reached (API §2.3), two calls each; how many jobs do so.
@@ -150,7 +152,7 @@ class CampaignRef:
         """
         if sample is not None:
             checked_limit(sample, "sample")
-        return self._enqueue(run(self._backend.confirm(self.id, sample=sample)))
+        return self._enqueue(run(self._service.confirm(self.id, sample=sample)))
 
     def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled.

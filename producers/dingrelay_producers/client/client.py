@@ -1,7 +1,7 @@
 """The client of a business application."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 from types import TracebackType
@@ -13,9 +13,10 @@ from dingrelay_producers.cells.threads import CellThreads
 from dingrelay_producers.client import media, personal_data
 from dingrelay_producers.client.approval_backend import (
     ApprovalFields,
+    ApprovalFilter,
+    ApprovalPage,
     ApprovalStatus,
     checked_filter,
-    reader,
 )
 from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import (
@@ -27,7 +28,7 @@ from dingrelay_producers.client.arguments import (
     checked_limit,
     checked_plan,
 )
-from dingrelay_producers.client.campaign_backend import PlanFields, backend
+from dingrelay_producers.client.campaign_backend import PlanFields
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.client.cell_connections import CellConnections, OnAway
 from dingrelay_producers.client.connection import Connection
@@ -39,7 +40,6 @@ from dingrelay_producers.client.history_backend import (
     PersonHistory,
     checked_job_filter,
 )
-from dingrelay_producers.client.history_backend import reader as history_reader
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
@@ -52,6 +52,7 @@ from dingrelay_producers.errors import (
     JobNotFound,
     UnreadableRecord,
 )
+from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
@@ -239,7 +240,7 @@ class Client:
         """
         checked = checked_plan(plan)
         settings = self._cells.of(checked.app).settings
-        return CampaignPlan(backend(settings), checked, self.send_many)
+        return CampaignPlan(service("campaigns", settings), checked, self.send_many)
 
     def campaign_ref(self, campaign_id: str, *, app: str | None = None) -> CampaignRef:
         """The reference of a campaign by its id; it need not exist.
@@ -253,7 +254,8 @@ class Client:
             NotInstalled: as `campaign`.
         """
         checked_id(campaign_id, "campaign_id", "a campaign")
-        return CampaignRef(backend(self._cells.settings_of(app)), campaign_id, self.send_many)
+        campaigns = service("campaigns", self._cells.settings_of(app))
+        return CampaignRef(campaigns, campaign_id, self.send_many)
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
         """The reference of an approval by DingTalk's id of it; it need not exist."""
@@ -277,7 +279,7 @@ class Client:
         asked, most = checked_filter(chosen), checked_limit(limit)
         pages = ask_in_threads(
             self._cells.among(asked.apps),
-            lambda cell: run(reader(cell.settings).list(asked, limit=most)).approvals,
+            lambda cell: _approvals_of(cell, asked, most),
         )
         return merged(pages.available(on_away), lambda each: each.known_since, reverse=True)[:most]
 
@@ -502,7 +504,9 @@ class Client:
         most = checked_limit(limit)
 
         def found(cell: Connection) -> PersonHistory:
-            return run(history_reader(cell.settings).person(asked.user, app=app, limit=most))
+            history = service("history", cell.settings)
+            found: PersonHistory = run(history.person(asked.user, app=app, limit=most))
+            return found
 
         parts = list(ask_in_threads(self._cells.to_ask(app), found).available(on_away))
         messages = merged(
@@ -533,7 +537,9 @@ class Client:
         asked = Asked(user=user, app=app)
 
         def kept(cell: Connection) -> dict[str, Any]:
-            return run(personal_data.backend(cell.settings).export(asked.user, app=asked.app))
+            kept = service("personal_data", cell.settings)
+            found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
+            return found
 
         answers = ask_in_threads(self._cells.to_ask(asked.app), kept, within=PERSON_WITHIN)
         return personal_data.exported(list(answers.available(on_away)))
@@ -572,8 +578,8 @@ class Client:
         tombstone = personal_data.new_tombstone()
 
         def erased(cell: Connection) -> Erasure:
-            backend = personal_data.backend(cell.settings)
-            erasure = run(backend.erase(asked.user, app=asked.app, tombstone=tombstone))
+            kept = service("personal_data", cell.settings)
+            erasure: Erasure = run(kept.erase(asked.user, app=asked.app, tombstone=tombstone))
             job = erasure.follow_up
             if job is None:
                 return erasure
@@ -613,3 +619,8 @@ def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _approvals_of(cell: Connection, asked: ApprovalFilter, most: int) -> Sequence[ApprovalStatus]:
+    page: ApprovalPage = run(service("approvals", cell.settings).list(asked, limit=most))
+    return page.approvals

@@ -14,10 +14,14 @@ from redis.retry import Retry
 
 from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.client import job_details
-from dingrelay_producers.client.history_backend import HistoryReader, JobDetails
-from dingrelay_producers.client.history_backend import reader as history_reader
-from dingrelay_producers.client.job_list import history_of
-from dingrelay_producers.errors import CellUnavailable, JobNotFound, ServiceUnavailable
+from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.errors import (
+    CellUnavailable,
+    JobNotFound,
+    NotInstalled,
+    ServiceUnavailable,
+)
+from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -170,9 +174,12 @@ class Connection:
         return statuses
 
     @property
-    def history(self) -> HistoryReader | None:
+    def history(self) -> Any:
         """Jobs that ended; None where its packages are not installed."""
-        return history_of(lambda: history_reader(self.settings))
+        try:
+            return service("history", self.settings)
+        except NotInstalled:
+            return None
 
     def details(self, job_id: str) -> JobDetails:
         """A job from its record or the history; as `Client.details`."""

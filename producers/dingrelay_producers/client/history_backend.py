@@ -1,23 +1,14 @@
-"""The interface to the history of ended jobs.
+"""Which jobs a list holds, and what is known of them and of the people they were for."""
 
-Redis keeps a job's record for days, SQL its history for months, and a producer need not have the
-libraries for that. So the part that reads it is another installed package's, found by its entry point.
-"""
-
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 from dingrelay_producers.errors import InvalidArgument
-from dingrelay_producers.installed import load
-from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Lane
-
-ENTRY_POINTS = "dingrelay.history"
-"""Group of the entry point that makes a `HistoryReader` of settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,43 +147,3 @@ class JobDetails:
     status: JobStatus
     key: str
     recipients: Mapping[str, str]
-
-
-class HistoryReader(Protocol):
-    """What keeps the history. Every method raises `ServiceUnavailable` where the database is away."""
-
-    async def list(
-        self, chosen: JobFilter, *, before: tuple[datetime, str] | None, limit: int
-    ) -> Sequence[JobStatus]:
-        """Jobs that ended, the latest accepted first; those accepted before a moment and id only."""
-        ...
-
-    async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
-        """Those of these jobs that are kept."""
-        ...
-
-    async def beginning(self, text: str, limit: int) -> Sequence[str]:
-        """The ids of jobs that begin so; only those of the usual form, a UUID."""
-        ...
-
-    async def details(self, job: str) -> JobDetails | None:
-        """A job with its key and its people; None if it is not kept."""
-        ...
-
-    async def to(self, jobs: Collection[str], user: str) -> set[str]:
-        """Those of these jobs that were for a person."""
-        ...
-
-    async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
-        """What a person was sent."""
-        ...
-
-
-def reader(settings: Settings) -> HistoryReader:
-    """The one that is installed.
-
-    Raises:
-        NotInstalled: none is.
-    """
-    made: HistoryReader = load(ENTRY_POINTS, settings, what="the history", extra="worker")
-    return made

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.history_backend import HistoryReader, JobDetails
+from dingrelay_producers.client.history_backend import JobDetails
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.status import STEP, JobStatus
@@ -29,9 +29,7 @@ MOST_RECIPIENTS = 1_000
 _BEGINNING = re.compile(r"[0-9A-Za-z_-]+")
 
 
-def whole_id(
-    use: Callable[[Callable[[Redis], Any]], Any], history: HistoryReader | None, text: str
-) -> str:
+def whole_id(use: Callable[[Callable[[Redis], Any]], Any], history: Any, text: str) -> str:
     """The id of the one job that is meant.
 
     Args:
@@ -67,9 +65,7 @@ def several(found: Sequence[str], beginning: str) -> InvalidArgument:
     return InvalidArgument("job_id", f"the beginning of one id; there are {some}", beginning)
 
 
-def details(
-    use: Callable[[Callable[[Redis], Any]], Any], history: HistoryReader | None, job_id: str
-) -> JobDetails:
+def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: str) -> JobDetails:
     """A job with details that lists omit.
 
     Raises:
@@ -82,7 +78,7 @@ def details(
         status = JobStatus.from_record(job_id, record)
         job = _object(record.get(b"payload", b""))
         return JobDetails(status, _key(job), _recipients(status, job, record))
-    kept = run(history.details(job_id)) if history is not None else None
+    kept: JobDetails | None = run(history.details(job_id)) if history is not None else None
     if kept is None:
         raise JobNotFound(job_id)
     return kept

@@ -8,8 +8,8 @@ from typing import Any, cast
 from redis import Redis
 
 from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.history_backend import HistoryReader, JobFilter
-from dingrelay_producers.errors import NotInstalled, UnreadableRecord
+from dingrelay_producers.client.history_backend import JobFilter
+from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
@@ -37,7 +37,7 @@ class JobList:
     def __init__(
         self,
         use: Callable[[Callable[[Redis], Any]], Any],
-        history: HistoryReader | None,
+        history: Any,
         on_unreadable: Callable[[UnreadableRecord], object] | None = None,
     ) -> None:
         self._use = use
@@ -113,14 +113,6 @@ class JobList:
         if gone and chosen.to is not None and chosen.text is None and self._history is not None:
             found |= run(self._history.to(gone, chosen.to))
         return found
-
-
-def history_of(load: Callable[[], HistoryReader]) -> HistoryReader | None:
-    """The history, where its packages are installed."""
-    try:
-        return load()
-    except NotInstalled:
-        return None
 
 
 def _payloads(redis: Redis, ids: Sequence[str]) -> Any:

@@ -1,8 +1,4 @@
-"""What is kept of one person: all of it handed out, or taken out of everything.
-
-It is in SQL and in Redis, and a producer need not have the libraries for the first. So the part that
-reads and erases it is another installed package's, found by its entry point.
-"""
+"""What is kept of one person: exported, or taken out of everything."""
 
 import secrets
 from collections import Counter
@@ -10,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain, count
-from typing import Any, Protocol
+from typing import Any
 
-from dingrelay_producers.installed import load
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_tasks.contract import AppName, Document, UserId
 from dingrelay_tasks.person_erase import PersonErase
-
-ENTRY_POINTS = "dingrelay.personal_data"
-"""Group of the entry point that makes a `PersonalDataBackend` of settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,27 +117,3 @@ class Asked(Document):
 
     user: UserId
     app: AppName | None = None
-
-
-class PersonalDataBackend(Protocol):
-    """What keeps people's data. Both raise `ServiceUnavailable` where Redis or the database is away."""
-
-    async def export(self, user: str, *, app: str | None) -> dict[str, Any]:
-        """Everything that is kept of a person, by place."""
-        ...
-
-    async def erase(self, user: str, *, app: str | None, tombstone: str) -> Erasure:
-        """Take them out of everything that is needed no more."""
-        ...
-
-
-def backend(settings: Settings) -> PersonalDataBackend:
-    """The one that is installed.
-
-    Raises:
-        NotInstalled: none is.
-    """
-    made: PersonalDataBackend = load(
-        ENTRY_POINTS, settings, what="what is kept of people", extra="worker"
-    )
-    return made

@@ -25,7 +25,7 @@ PATIENCE = 1.8
 
 
 class ApprovalPages:
-    """A `dingrelay_producers.client.approval_backend.ApprovalReader` on an open database.
+    """The stored approvals, on an open database.
 
     Args:
         database: with its tables.
@@ -72,7 +72,7 @@ class ApprovalPages:
 
 
 class SqlApprovals:
-    """An `ApprovalReader` that opens its connections for each call.
+    """The stored approvals for a client, whose connections are opened for each call.
 
     The caller's event loop lives no longer.
     """

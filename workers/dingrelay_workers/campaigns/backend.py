@@ -26,7 +26,7 @@ from dingrelay_workers.database.database import BUSY_TIMEOUT_MS
 
 
 class SqlBackend:
-    """A `dingrelay_producers.client.campaign_backend.Backend`.
+    """The campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean.
 
     It opens its connections for each call, since the caller's event loop lives no longer.
 

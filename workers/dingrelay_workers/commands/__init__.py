@@ -14,6 +14,7 @@ from dingrelay_workers.commands import (
     webhook,
     worker,
 )
+from dingrelay_workers.gateway.command import gateway
 
 PANEL = "Operation"
 CAMPAIGNS_PANEL = "Campaigns"
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
         rich_help_panel=PANEL,
         context_settings={"allow_extra_args": True},
     )(worker.worker)
+    app.command("gateway", rich_help_panel=PANEL)(gateway)
     app.command("flower", rich_help_panel=PANEL)(flower.flower)
     app.command("doctor", rich_help_panel=PANEL)(doctor.doctor)
     app.command("queue", rich_help_panel=PANEL)(queue.queue)

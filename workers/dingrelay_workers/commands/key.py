@@ -16,8 +16,8 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_producers.gateway.backend.access import IssuedKey, KeyStatus
-    from dingrelay_workers.api_keys.store import SqlKeyStore
+    from dingrelay_workers.http.api_keys import IssuedKey, KeyStatus
+    from dingrelay_workers.keys.store import SqlKeyStore
 
 Found = TypeVar("Found")
 
@@ -67,7 +67,7 @@ def create(
 
     A key that may do all: --scope '*'.
     """
-    from dingrelay_producers.gateway.keys.request import KeyRequest
+    from dingrelay_workers.keys.request import KeyRequest
 
     asked = {
         "name": name,
@@ -88,7 +88,7 @@ def create(
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the keys, the newest first, with their last use."""
-    from dingrelay_producers.gateway.keys import documents as key_documents
+    from dingrelay_workers.keys import documents as key_documents
 
     found = asyncio.run(_ask(lambda keys: keys.list()))
     if as_json:
@@ -106,7 +106,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give a key a new secret, and show it: this once only. Its id stays."""
-    from dingrelay_producers.gateway.keys.request import RotationRequest
+    from dingrelay_workers.keys.request import RotationRequest
 
     with errors_of_options(_OPTIONS, {}):
         length = RotationRequest.parse({"overlap": overlap}).length()
@@ -117,7 +117,7 @@ def rotate(
 @app.command()
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     """Refuse a key from now on. Gateways that run notice within 5 s."""
-    from dingrelay_producers.gateway.keys import documents as key_documents
+    from dingrelay_workers.keys import documents as key_documents
 
     status = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
     if as_json:
@@ -136,9 +136,9 @@ async def _ask(question: "Callable[[SqlKeyStore], Awaitable[Found]]") -> Found:
 @asynccontextmanager
 async def _opened() -> "AsyncGenerator[SqlKeyStore]":
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.api_keys.store import SqlKeyStore
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.database.schema import migrate
+    from dingrelay_workers.keys.store import SqlKeyStore
 
     loaded = Settings.load()
     # A cell that was chosen has a gateway of its own.
@@ -167,7 +167,7 @@ def _warn_of_unknown_apps(names: list[str]) -> None:
 
 
 def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
-    from dingrelay_producers.gateway.keys import documents as key_documents
+    from dingrelay_workers.keys import documents as key_documents
 
     if as_json:
         print_json(key_documents.issued(made))
@@ -182,7 +182,7 @@ def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
 
 
 def _print_table(found: "Sequence[KeyStatus]") -> None:
-    from dingrelay_producers.gateway.keys import documents as key_documents
+    from dingrelay_workers.keys import documents as key_documents
 
     now = datetime.now(UTC)
     print_table(

@@ -23,13 +23,9 @@ from dingrelay_producers.zone import local
 from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from dingrelay_producers.gateway.backend.webhooks import (
-        Endpoint,
-        EndpointStatus,
-        IssuedEndpoint,
-        Subscription,
-    )
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.outbox.subscription import Subscription
+    from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, IssuedEndpoint
     from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 Found = TypeVar("Found")
@@ -81,7 +77,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add an endpoint, and show its secret, which is never shown again."""
-    from dingrelay_producers.gateway.webhooks.request import EndpointRequest
+    from dingrelay_workers.webhooks.request import EndpointRequest
 
     asked = {
         "name": name,
@@ -100,7 +96,7 @@ def add(
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the endpoints, the newest first."""
-    from dingrelay_producers.gateway.webhooks import documents
+    from dingrelay_workers.webhooks import documents
 
     with cells_away() as away:
         found = asyncio.run(_list(away))
@@ -113,7 +109,7 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     """Show an endpoint, its backlog, and since when it fails."""
-    from dingrelay_producers.gateway.webhooks import documents
+    from dingrelay_workers.webhooks import documents
 
     found = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.get(endpoint)))
     if as_json:
@@ -168,7 +164,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give an endpoint a new secret, and show it; it is never shown again."""
-    from dingrelay_producers.gateway.webhooks.request import SecretRotation
+    from dingrelay_workers.webhooks.request import SecretRotation
 
     with errors_of_options(_OPTIONS, {}):
         length = SecretRotation.parse({"overlap": overlap}).length()
@@ -260,7 +256,7 @@ def _since(text: str) -> datetime:
 
 
 def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
-    from dingrelay_producers.gateway.webhooks import documents
+    from dingrelay_workers.webhooks import documents
 
     if as_json:
         print_json(documents.issued(made))
@@ -273,7 +269,7 @@ def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
 
 
 def _show_state(found: "Endpoint", *, as_json: bool) -> None:
-    from dingrelay_producers.gateway.webhooks import documents
+    from dingrelay_workers.webhooks import documents
 
     if as_json:
         print_json(documents.endpoint(found))

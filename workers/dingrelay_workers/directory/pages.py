@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.gateway.backend.directory_reader import DepartmentEntry, Person
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory.departments import tree
@@ -17,15 +19,39 @@ PATIENCE = 1.8
 """Seconds that a request waits for the database."""
 
 
+class PersonDocument(BaseModel):
+    """A person in the directory."""
+
+    userid: str
+    name: str | None
+    departments: list[int]
+    """Departments of which they are a direct member."""
+    fields: dict[str, Any]
+    """All fields that DingTalk returned, under its own names."""
+    left_at: datetime | None
+    """When they were marked as left; null if they have not left."""
+
+
+class DepartmentDocument(BaseModel):
+    """A department of the directory."""
+
+    id: int
+    name: str | None
+    parent: int | None
+    """The department above it; null for the root."""
+    fields: dict[str, Any]
+    """All fields that DingTalk returned, under its own names."""
+
+
 class DirectoryPages:
-    """A `dingrelay_producers.gateway.backend.directory_reader.DirectoryReader`."""
+    """Reads the directory of an app. Every method raises `ServiceUnavailable` where the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def users(
         self, app: str, *, department: int | None, left: bool, after: str | None, limit: int
-    ) -> Sequence[Person]:
+    ) -> Sequence[PersonDocument]:
         """People by userid, after one of them."""
         query = select(UserRow.userid, UserRow.name, UserRow.fields, UserRow.left_at)
         query = query.where(UserRow.app == app).order_by(UserRow.userid).limit(limit)
@@ -42,7 +68,7 @@ class DirectoryPages:
             rows = (await connection.execute(query)).all()
             of = await _departments(connection, app, [row.userid for row in rows])
         return [
-            Person(
+            PersonDocument(
                 userid=row.userid,
                 name=row.name,
                 departments=of[row.userid],
@@ -54,7 +80,7 @@ class DirectoryPages:
 
     async def departments(
         self, app: str, *, parent: int | None, after: int | None, limit: int
-    ) -> Sequence[DepartmentEntry]:
+    ) -> Sequence[DepartmentDocument]:
         """Departments that exist by id, after one of them."""
         query = select(
             DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent, DepartmentRow.fields
@@ -66,7 +92,7 @@ class DirectoryPages:
         async with self._reading() as connection:
             rows = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
             return [
-                DepartmentEntry(id=row.id, name=row.name, parent=row.parent, fields=row.fields)
+                DepartmentDocument(id=row.id, name=row.name, parent=row.parent, fields=row.fields)
                 for row in rows
             ]
 

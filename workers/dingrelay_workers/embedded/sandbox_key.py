@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from dingrelay_producers.gateway.backend.access import ANY, Grant
-from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.http.api_keys import ANY, Grant
+from dingrelay_workers.keys.store import SqlKeyStore
 
 FILE = "gateway-key"
 PATIENCE = 10.0

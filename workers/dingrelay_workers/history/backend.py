@@ -33,7 +33,7 @@ MOST_DEPARTMENTS = 20
 
 
 class SqlHistory:
-    """A `dingrelay_producers.client.history_backend.HistoryReader`.
+    """The history of ended jobs. Every method raises `ServiceUnavailable` where the database is away.
 
     Args:
         settings: where it is.

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from sqlalchemy import RowMapping
 
-from dingrelay_producers.gateway.backend.webhooks import Subject
 from dingrelay_producers.tracing import spans
+from dingrelay_workers.outbox.subscription import Subject
 
 _NAMESPACE = uuid.UUID("3a0b1f57-58a4-4f3c-9b43-0a4b0f0a7c52")
 

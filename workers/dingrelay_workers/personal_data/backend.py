@@ -13,7 +13,7 @@ from dingrelay_workers.personal_data.subject import Subject
 
 
 class SqlPersonalData:
-    """A `dingrelay_producers.client.personal_data.PersonalDataBackend`.
+    """What is kept of people: exported and erased.
 
     It opens its connections for each call, since the caller's event loop lives no longer.
     """

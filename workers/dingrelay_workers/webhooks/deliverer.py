@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
@@ -22,6 +21,7 @@ from dingrelay_workers.webhooks.deliveries import Delivery, Outcome
 from dingrelay_workers.webhooks.delivery_span import delivered, delivering
 from dingrelay_workers.webhooks.endpoints import StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt, Sender
+from dingrelay_workers.webhooks.request import celery_target
 
 PLACES = 4
 """Requests to one endpoint at once."""

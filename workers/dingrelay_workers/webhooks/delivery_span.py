@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import Span
 
-from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks.endpoints import StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt
+from dingrelay_workers.webhooks.request import celery_target
 
 
 @contextmanager

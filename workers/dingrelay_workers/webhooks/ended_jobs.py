@@ -9,7 +9,6 @@ from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import UnreadableRecord
-from dingrelay_producers.gateway.backend.webhooks import Subject
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks import notice_types
@@ -17,6 +16,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.outbox.ended_records import EndedRecord, json_object, read_records
 from dingrelay_workers.outbox.endings import Ending
 from dingrelay_workers.outbox.notice import Notice, id_of
+from dingrelay_workers.outbox.subscription import Subject
 
 EVENT = "event"
 """Kind of the jobs that carry DingTalk's events."""

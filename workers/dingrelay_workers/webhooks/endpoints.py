@@ -9,9 +9,9 @@ from typing import Any, Self, cast
 from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.gateway.backend.webhooks import Endpoint, EndpointState
 from dingrelay_workers.outbox.models import EndpointRow
 from dingrelay_workers.webhooks import secret
+from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointState
 from dingrelay_workers.webhooks.http import GONE, Receipt
 from dingrelay_workers.webhooks.secret import Generation
 

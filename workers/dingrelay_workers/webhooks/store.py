@@ -14,25 +14,20 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
-from dingrelay_producers.gateway.backend.access import MOST_OLD_SECRETS
-from dingrelay_producers.gateway.backend.webhooks import (
-    Endpoint,
-    EndpointStatus,
-    Health,
-    IssuedEndpoint,
-    Subscription,
-)
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
+from dingrelay_workers.http.api_keys import MOST_OLD_SECRETS
 from dingrelay_workers.maintenance import leader
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.outbox.subscription import Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
+from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, Health, IssuedEndpoint
 from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
 from dingrelay_workers.webhooks.leader import ROLE
 from dingrelay_workers.webhooks.secret import Generation
@@ -46,7 +41,10 @@ ANSWER_PAUSE = 0.1
 
 
 class SqlWebhookStore:
-    """A `dingrelay_producers.gateway.backend.webhooks.WebhookStore`.
+    """The endpoints of webhooks.
+
+    Every method raises `ServiceUnavailable` where the database or Redis is away, and those that take
+    an id `EndpointNotFound`.
 
     Args:
         database: with its tables.

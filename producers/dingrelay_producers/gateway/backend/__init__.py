@@ -1,1 +1,0 @@
-"""What a gateway process holds: Redis, the SQL database behind threads, and the permissions of keys."""

@@ -1,1 +1,0 @@
-"""The door for events that DingTalk pushes over HTTP."""

@@ -1,1 +1,0 @@
-"""``/v1/campaigns``: broadcasts over HTTP, with their recipients in files of any length."""

@@ -1,0 +1,354 @@
+"""``/v1/campaigns``: broadcasts over HTTP, each verb of the command line."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
+from typing import Annotated, BinaryIO
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from dingrelay_producers.cells.answers import merged
+from dingrelay_producers.client.campaign_backend import (
+    CampaignStatus,
+    Chosen,
+    CreatedCampaign,
+    Plan,
+)
+from dingrelay_producers.client.malformed_rows import MalformedRecipients
+from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
+from dingrelay_producers.store import record
+from dingrelay_producers.store.states import CampaignState
+from dingrelay_tasks.contract import LANES, AppName, Contract, ContractError
+from dingrelay_workers.campaigns import upload
+from dingrelay_workers.campaigns.backend import SqlBackend
+from dingrelay_workers.campaigns.http_documents import (
+    CampaignDocument,
+    CampaignPage,
+    ConfirmRequest,
+    CreatedDocument,
+    JobsDocument,
+    PreviewDocument,
+    TestRequest,
+)
+from dingrelay_workers.campaigns.request import CampaignRequest
+from dingrelay_workers.campaigns.writer import CampaignWriter
+from dingrelay_workers.http import cell_of, paging, problems
+from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.job_routes import accepted, job_response, used_before
+from dingrelay_workers.http.permissions import may_see
+from dingrelay_workers.http.problems import FieldError, Problem, json_response
+from dingrelay_workers.http.routes import ApiCall
+
+PATIENCE = 1.8
+"""Seconds for the database; after that it counts as away."""
+COUNTING = 20.0
+"""Seconds for what counts over all of a campaign's people."""
+
+NAMED_IDS = 100
+"""Ids of accepted jobs in an answer."""
+
+
+def _after(cursor: str) -> tuple[datetime, str]:
+    at, campaign = paging.decode(cursor, datetime, str)
+    return at, campaign
+
+
+class CampaignFilter(paging.Paging):
+    """Which campaigns to list."""
+
+    app: AppName | None = None
+    state: CampaignState | None = None
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after)] | None = None
+    """`next` of the page before."""
+
+
+async def create_campaign(call: ApiCall) -> web.StreamResponse:
+    """Store a draft with its recipients."""
+    created = await _made_before(call)
+    if created is None:
+        with _refusing(call) as plan:
+            created = await call.context.service(CampaignWriter).create(plan, _id_of(call))
+    async with _asking(call) as backend:
+        status = await backend.status(created.id)
+    headers = {"Location": f"/v1/campaigns/{created.id}"}
+    return _answer(CreatedDocument.made(status, created), status=201, headers=headers)
+
+
+def _id_of(call: ApiCall) -> str | None:
+    """The id of the campaign that this request makes; None without an ``Idempotency-Key``."""
+    return None if call.once is None else str(uuid.UUID(call.once))
+
+
+async def _made_before(call: ApiCall) -> CreatedCampaign | None:
+    """The draft that this request made before its answer was lost."""
+    if (campaign := _id_of(call)) is None:
+        return None
+    async with _asking(call) as backend:
+        with suppress(CampaignNotFound):
+            await backend.status(campaign)
+            return CreatedCampaign(id=campaign, excluded=0, skipped=())
+    return None
+
+
+async def preview_plan(call: ApiCall) -> web.StreamResponse:
+    """What a campaign would take; nothing is stored."""
+    with _refusing(call) as plan:
+        found = await call.context.service(CampaignWriter).preview(plan)
+    return _answer(PreviewDocument.model_validate(found))
+
+
+async def list_campaigns(call: ApiCall) -> web.StreamResponse:
+    """The campaigns that the key may see, latest first."""
+    asked: CampaignFilter = call.query
+    chosen = Chosen(
+        apps=_apps(call.key, asked.app),
+        sender=None if call.key.sender == ANY else call.key.sender,
+        state=asked.state,
+        after=_after(asked.cursor) if asked.cursor else None,
+    )
+    lists, away = await cell_of.each_cell(
+        call, lambda context: _listed(context, chosen, asked.limit), asked.app
+    )
+    found = merged(lists, lambda status: (-status.created_at.timestamp(), status.id))
+    del found[asked.limit :]
+    last = found[-1] if len(found) == asked.limit else None
+    page = CampaignPage(
+        campaigns=[CampaignDocument.model_validate(status) for status in found],
+        next=paging.encode(last.created_at, last.id) if last else None,
+    )
+    return json_response({**page.model_dump(mode="json", exclude={"cells_away"}), **away})
+
+
+async def _listed(context: GatewayContext, chosen: Chosen, limit: int) -> Sequence[CampaignStatus]:
+    async with _patient(context) as backend:
+        return await backend.list(chosen, limit=limit)
+
+
+async def get_campaign(call: ApiCall) -> web.StreamResponse:
+    """How a campaign stands."""
+    return _answer(CampaignDocument.model_validate(await _found(call)))
+
+
+async def preview_campaign(call: ApiCall) -> web.StreamResponse:
+    """What a stored campaign will take."""
+    status = await _found(call)
+    async with _asking(call) as backend:
+        return _answer(PreviewDocument.model_validate(await backend.preview(status.id)))
+
+
+async def report_campaign(call: ApiCall) -> web.StreamResponse:
+    """What became of its people."""
+    status = await _found(call)
+    async with _asking(call, within=COUNTING) as backend:
+        return json_response(await backend.report(status.id))
+
+
+async def delete_campaign(call: ApiCall) -> web.StreamResponse:
+    """Delete one that has ended; the fleet deletes its rows."""
+    status = await _found(call)
+    _check_lane(call.key)
+    async with _asking(call) as backend:
+        await backend.delete(status.id, wait=False)
+    return web.Response(status=204)
+
+
+async def test_campaign(call: ApiCall) -> web.StreamResponse:
+    """Send its message to testers."""
+    asked = TestRequest.parse(call.body, strict=True)
+    status = await _found(call)
+    _check_lane(call.key)
+    async with _asking(call) as backend:
+        job = await backend.test(status.id, asked.users, asked.fields)
+    lane = next(lane for lane in LANES if call.key.permits_lane(lane))
+    job = _signed(call, job.model_copy(update={"lane": lane}))
+    draft = record.draft(job, key=call.once)
+    [answer] = await call.context.records.enqueue([draft])
+    if answer.conflict:
+        raise used_before()
+    found = accepted(draft, answer) or await call.context.records.status(draft.id)
+    return job_response(found, code=202)
+
+
+async def recall_campaign(call: ApiCall) -> web.StreamResponse:
+    """Take back what was sent in the last 24 hours."""
+    status = await _found(call)
+    _check_lane(call.key)
+    async with _asking(call, within=COUNTING) as backend:
+        jobs = await backend.recall(status.id)
+    return await _enqueued(call, jobs)
+
+
+async def confirm_campaign(call: ApiCall) -> web.StreamResponse:
+    """Ask DingTalk which people it reached."""
+    asked = ConfirmRequest.parse(call.body, strict=True)
+    status = await _found(call)
+    _check_lane(call.key)
+    async with _asking(call, within=COUNTING) as backend:
+        jobs = await backend.confirm(status.id, sample=asked.sample)
+    return await _enqueued(call, jobs)
+
+
+def moving(
+    move: Callable[[SqlBackend, str], Awaitable[None]],
+) -> Callable[..., Awaitable[web.Response]]:
+    """A handler that moves a campaign to another state."""
+
+    async def handle(call: ApiCall) -> web.Response:
+        status = await _found(call)
+        _check_lane(call.key)
+        async with _asking(call) as backend:
+            await move(backend, status.id)
+        return _answer(CampaignDocument.model_validate(await _found(call)))
+
+    return handle
+
+
+async def _found(call: ApiCall) -> CampaignStatus:
+    """The campaign that the path names.
+
+    Raises:
+        CampaignNotFound: there is none, or the key may not see it; the answer does not reveal which.
+    """
+    campaign = call.path("id")
+    async with _asking(call) as backend:
+        status = await backend.status(campaign)
+    if not may_see(call.key, sender=status.sender, app=status.app):
+        raise CampaignNotFound(campaign)
+    return status
+
+
+@contextmanager
+def _refusing(call: ApiCall) -> Generator[Plan]:
+    """The plan that the request asks for, and around what is done with it.
+
+    Raises:
+        Problem: it is wrong, with its fields or lines, or the key may not do it.
+    """
+    assert call.upload is not None
+    files = call.upload.files
+    try:
+        asked = CampaignRequest.parse(call.body, strict=True)
+        recipients = files.get(upload.RECIPIENTS)
+        _check_people(asked, recipients)
+        sender = _permitted(call, asked)
+        yield asked.plan(sender=sender, recipients=recipients, without=files.get(upload.WITHOUT))
+    except MalformedRecipients as error:
+        raise _malformed(error) from None
+    except ContractError as error:
+        raise _invalid(error, call.body) from None
+
+
+def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:
+    if recipients and asked.recipients:
+        raise ContractError("recipients", "come as a file, or as a field: not both")
+    if not recipients and not asked.names_people:
+        raise ContractError("recipients", "name somebody: in a file, or in a field")
+
+
+def _permitted(call: ApiCall, asked: CampaignRequest) -> str:
+    """The campaign's sender.
+
+    Raises:
+        Problem: the key is not for this app, lane or sender (403).
+    """
+    if not call.key.permits_app(asked.app):
+        raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    _check_lane(call.key)
+    if asked.sender and not call.key.permits_sender(asked.sender):
+        raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
+    return asked.sender or call.context.sender_of(call.key)
+
+
+def _check_lane(key: ApiKey) -> None:
+    if not key.permits_lane("bulk"):
+        detail = "campaigns go in the lane bulk, for which the key is not"
+        raise Problem(problems.FORBIDDEN, detail)
+
+
+def _apps(key: ApiKey, app: str | None) -> Sequence[str] | None:
+    """The apps whose campaigns to list; None for all."""
+    if app is None:
+        return None if ANY in key.apps else sorted(key.apps)
+    return [app] if key.permits_app(app) else []
+
+
+def _malformed(error: MalformedRecipients) -> Problem:
+    """The rows that name no person, with their lines, as the command line shows them."""
+    rows = [
+        FieldError(pointer=_part(error.field), detail=_text(row.problem), line=row.line or None)
+        for row in error.first
+    ]
+    problem = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
+    if error.count > len(rows):
+        problem += f", of which the first {len(rows)} are listed"
+    return Problem(problems.INVALID, problem, errors=rows)
+
+
+def _invalid(error: ContractError, fields: object) -> Problem:
+    """A refusal of the campaign, or of a file as a whole."""
+    line = error.field.removeprefix("line ")
+    if line != error.field and line.isdecimal():
+        place = FieldError(pointer=_part("recipients"), detail=_text(error.problem), line=int(line))
+        return Problem(problems.INVALID, f"{error.field}: {_text(error.problem)}", errors=[place])
+    if error.field == "exclusions":
+        return Problem.at(problems.INVALID, _part(error.field), _text(error.problem))
+    return problems.invalid(error, fields)
+
+
+def _part(name: str) -> str:
+    return {"exclusions": f"/{upload.WITHOUT}"}.get(name, f"/{name}")
+
+
+def _text(problem: str) -> str:
+    # A row may quote what can't be written as UTF-8; the answer must be.
+    return problem.encode("utf-8", "backslashreplace").decode()
+
+
+def _signed(call: ApiCall, job: Contract) -> Contract:
+    """The job with a sender, and in a lane that the key may take: bulk at least."""
+    return job.model_copy(
+        update={
+            "sender": job.sender or call.context.sender_of(call.key),
+            "lane": job.lane if call.key.permits_lane(job.lane) else "bulk",
+        }
+    )
+
+
+async def _enqueued(call: ApiCall, jobs: Sequence[Contract]) -> web.Response:
+    drafts = [record.draft(_signed(call, job)) for job in jobs]
+    if drafts:
+        await call.context.records.enqueue(drafts)
+    document = JobsDocument(jobs=len(drafts), ids=[draft.id for draft in drafts[:NAMED_IDS]])
+    return _answer(document, status=202)
+
+
+@asynccontextmanager
+async def _asking(call: ApiCall, *, within: float | None = None) -> AsyncGenerator[SqlBackend]:
+    """What keeps the campaigns, for so many seconds, or `PATIENCE`.
+
+    Raises:
+        ServiceUnavailable: it does not answer in time.
+    """
+    async with _patient(call.context, within) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def _patient(
+    context: GatewayContext, within: float | None = None
+) -> AsyncGenerator[SqlBackend]:
+    try:
+        async with asyncio.timeout(within or PATIENCE), context.service(CampaignWriter).places:
+            yield context.service(SqlBackend)
+    except TimeoutError:
+        raise ServiceUnavailable("the database or Redis does not answer") from None
+
+
+def _answer(
+    document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return json_response(document.model_dump(mode="json"), status=status, headers=headers)

@@ -1,0 +1,129 @@
+"""``/v1/directory``: people and departments, as of the last user-sync and the events since."""
+
+from functools import partial
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from dingrelay_tasks.contract import AppName
+from dingrelay_workers.directory.pages import DepartmentDocument, DirectoryPages, PersonDocument
+from dingrelay_workers.http import cell_of, paging, problems
+from dingrelay_workers.http.problems import Problem, json_response
+from dingrelay_workers.http.routes import Answer, ApiCall, Route
+
+_LARGEST_ID = 2**63 - 1
+
+Department = Annotated[int, Field(ge=-_LARGEST_ID, le=_LARGEST_ID)]
+
+
+class PersonPage(BaseModel):
+    """Some people, by userid."""
+
+    users: list[PersonDocument]
+    next: str | None = None
+    """Cursor of the next page; null where this is the last."""
+
+
+class DepartmentPage(BaseModel):
+    """Some departments, by id."""
+
+    departments: list[DepartmentDocument]
+    next: str | None = None
+    """Cursor of the next page; null where this is the last."""
+
+
+def _after_user(cursor: str) -> str:
+    (userid,) = paging.decode(cursor, str)
+    return str(userid)
+
+
+def _after_department(cursor: str) -> int:
+    (number,) = paging.decode(cursor, int)
+    if abs(number) > _LARGEST_ID:
+        raise paging.unknown_cursor()
+    return int(number)
+
+
+class UserFilter(paging.Paging):
+    """Which people to list."""
+
+    app: AppName = "default"
+    department: Department | None = None
+    """Only people in it or below it."""
+    left: bool = False
+    """People who left, instead of those who are there."""
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after_user)] | None = None
+    """`next` of the page before."""
+
+
+class DepartmentFilter(paging.Paging):
+    """Which departments to list."""
+
+    app: AppName = "default"
+    parent: Department | None = None
+    """Only departments directly below it."""
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after_department)] | None = None
+    """`next` of the page before."""
+
+
+async def list_users(call: ApiCall) -> web.StreamResponse:
+    """People, by userid."""
+    asked: UserFilter = call.query
+    _check_app(call, asked.app)
+    found = await call.context.service(DirectoryPages).users(
+        asked.app,
+        department=asked.department,
+        left=asked.left,
+        after=_after_user(asked.cursor) if asked.cursor else None,
+        limit=asked.limit,
+    )
+    page = PersonPage(
+        users=list(found),
+        next=paging.encode(found[-1].userid) if len(found) == asked.limit else None,
+    )
+    return json_response(page.model_dump(mode="json"))
+
+
+async def list_departments(call: ApiCall) -> web.StreamResponse:
+    """Departments, by id."""
+    asked: DepartmentFilter = call.query
+    _check_app(call, asked.app)
+    found = await call.context.service(DirectoryPages).departments(
+        asked.app,
+        parent=asked.parent,
+        after=_after_department(asked.cursor) if asked.cursor else None,
+        limit=asked.limit,
+    )
+    page = DepartmentPage(
+        departments=list(found),
+        next=paging.encode(found[-1].id) if len(found) == asked.limit else None,
+    )
+    return json_response(page.model_dump(mode="json"))
+
+
+def _check_app(call: ApiCall, app: str) -> None:
+    if not call.key.permits_app(app):
+        raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
+
+
+_list = partial(Route, method="GET", tag="directory", scope="directory:read", cell=cell_of.of_query)
+
+ROUTES = (
+    _list(
+        path="/v1/directory/users",
+        handler=list_users,
+        operation="listUsers",
+        summary="List the people of the directory",
+        query=UserFilter,
+        answers={200: Answer(description="Some of them.", model=PersonPage)},
+    ),
+    _list(
+        path="/v1/directory/departments",
+        handler=list_departments,
+        operation="listDepartments",
+        summary="List the departments of the directory",
+        query=DepartmentFilter,
+        answers={200: Answer(description="Some of them.", model=DepartmentPage)},
+    ),
+)

@@ -1,0 +1,118 @@
+"""``POST /callbacks/dingtalk/{app}``: a push becomes a job, and then DingTalk gets its `success`."""
+
+import asyncio
+
+from aiohttp import web
+
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.events.receiver import Push, Receiver, Refused
+from dingrelay_producers.store import record
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.event import Event
+from dingrelay_workers.gateway.missed import MissedReader
+from dingrelay_workers.http import cell_of, problems
+from dingrelay_workers.http.body_reader import parse_json, read_bytes
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import CALLER, Answer, ApiCall, Body, Route
+
+PATH = "/callbacks/dingtalk/{app}"
+BODY_LIMIT = 400_000
+"""Bytes. An event holds ids and a few names, of some hundred people at most."""
+WITHIN_SECONDS = 2.0
+"""For an event to be in Redis: DingTalk waits 2.5 s for the answer (API §7.1)."""
+BODY_SECONDS = 2.0
+
+
+async def receive(call: ApiCall) -> web.StreamResponse:
+    """Take a push. All refusals are the same answer, which does not say what was wrong."""
+    context, app = call.context, call.path("app")
+    metrics = context.metrics
+    try:
+        push = await _push(call, app)
+    except Refused as refused:
+        known = app if app in context.service(Receiver).apps else "unknown"
+        metrics.callbacks_refused.labels(known, refused.reason).inc()
+        raise _refusal() from None
+    call.request[CALLER] = f"callback {app}"
+    if push.event is not None:
+        await _accept(call, push.event)
+    return problems.json_response(push.success())
+
+
+async def _push(call: ApiCall, app: str) -> Push:
+    """The push in a request.
+
+    Raises:
+        Refused: there is none that can be read.
+    """
+    try:
+        content = await read_bytes(call.request, limit=BODY_LIMIT, within=BODY_SECONDS)
+        body = parse_json(content)
+    except Problem:
+        raise Refused("body") from None
+    return call.context.service(Receiver).open(app, list(call.request.query.items()), body)
+
+
+async def _accept(call: ApiCall, event: Event) -> None:
+    """Make the event a job; one that is known already is one.
+
+    Raises:
+        Problem: Redis is away, and DingTalk is to push it again.
+    """
+    context = call.context
+    try:
+        async with asyncio.timeout(WITHIN_SECONDS):
+            (enqueued,) = await context.records.enqueue([record.draft(event)])
+    except ContractError:
+        context.metrics.events.unreadable(event.app)
+        raise _refusal() from None  # with its names spelt out it is larger than a job may be
+    except (ServiceUnavailable, TimeoutError):
+        context.service(MissedReader).note(event.app)
+        context.metrics.events.not_taken(event.app)
+        raise problems.unavailable("the event was not taken; push it again") from None
+    context.metrics.events.taken(event, known=not enqueued.created)
+
+
+def _refusal() -> Problem:
+    return Problem(problems.CALLBACK, "it is not what DingTalk sends to this callback")
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path=PATH,
+        handler=receive,
+        operation="receiveEvent",
+        summary="Take an event that DingTalk pushes",
+        description=(
+            "For DingTalk only: signed and encrypted with the callback's token and AES key. An event "
+            "is answered once it is a job. Every refused request gets the same 403, without a reason."
+        ),
+        tag="operation",
+        body=Body(
+            model={
+                "type": "object",
+                "properties": {"encrypt": {"type": "string"}},
+                "required": ["encrypt"],
+            },
+            limit=None,
+        ),
+        answers={
+            200: Answer(
+                description="The event is a job, or there was none to take.",
+                model={
+                    "type": "object",
+                    "properties": {
+                        name: {"type": "string"}
+                        for name in ("msg_signature", "timeStamp", "nonce", "encrypt")
+                    },
+                    "required": ["msg_signature", "timeStamp", "nonce", "encrypt"],
+                },
+            )
+        },
+        problems=frozenset({403, 503}),
+        # DingTalk's clients name types that they do not mean.
+        negotiates=False,
+        cell=cell_of.of_callback,
+    ),
+)

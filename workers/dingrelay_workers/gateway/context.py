@@ -1,0 +1,156 @@
+"""Opens what a gateway process holds: connections, and the services of the nouns."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from dingrelay_producers.cells.found import Found
+from dingrelay_producers.current_apps import CurrentApps
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.events.receiver import Receiver
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.cells import HOME
+from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_workers.campaigns.writer import CampaignWriter
+from dingrelay_workers.gateway.missed import MissedReader
+from dingrelay_workers.gateway.server_watch import Check, ServerWatch
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.end_watch import EndWatch
+from dingrelay_workers.http.last_known import LastKnown
+from dingrelay_workers.http.metrics import GatewayMetrics
+from dingrelay_workers.http.queue_depths import QueueDepths
+from dingrelay_workers.http.records import Records
+from dingrelay_workers.keys.known_keys import KnownKeys, OpenRates
+
+FAREWELL = 1.0
+"""Seconds in which background work heeds its cancellation."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the contexts of all cells have in common."""
+
+    keys: KnownKeys
+    throttle: Callable[[ApiKey], Awaitable[float | None]]
+    metrics: GatewayMetrics
+    receiver: Receiver
+    cells: Mapping[str, GatewayContext]
+    door_tokens: LastKnown[bytes | str | None]
+    found: Found
+    stopping: asyncio.Event
+    upload_places: asyncio.Semaphore
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, services: Services, make: Callable[[Settings], Services] = Services
+) -> AsyncGenerator[GatewayContext]:
+    """A context whose connections are closed after the block, with those of the cells if there are some.
+
+    Args:
+        settings: of this process.
+        services: of what all cells share, or of the only servers that there are.
+        make: makes those of a cell.
+    """
+    apps = CurrentApps(settings)
+    receiver = Receiver(apps)
+    cells: dict[str, GatewayContext] = {}
+    across = settings.across_cells
+    shared = _Shared(
+        keys=KnownKeys(services.keys, across_cells=across),
+        throttle=OpenRates(services.rates).take if across else services.rates.take,
+        metrics=GatewayMetrics(receiver.apps),
+        receiver=receiver,
+        cells=cells,
+        door_tokens=LastKnown(across_cells=True),
+        found=Found(),
+        stopping=asyncio.Event(),
+        upload_places=asyncio.Semaphore(settings.gateway_uploads // LARGEST),
+    )
+    async with AsyncExitStack() as stack:
+        watching = asyncio.create_task(apps.watch()) if apps.has_files else None
+        if watching:
+            stack.push_async_callback(_ended, watching)
+        if across:
+            opened_services = {name: make(settings.of_cell(name)) for name in settings.cells}
+            for each in opened_services.values():
+                stack.push_async_callback(each.close)
+            await asyncio.gather(*(each.start() for each in opened_services.values()))
+            for name, each in opened_services.items():
+                own = settings.of_cell(name)
+                cells[name] = await stack.enter_async_context(_context(own, own, each, shared))
+        # Of what all cells share nothing is a cell's.
+        front = _context(settings, settings.home if across else settings, services, shared)
+        context = await stack.enter_async_context(front)
+        contexts = list(cells.values()) or [context]
+        shared.metrics.unpublished.set_function(
+            lambda: sum(each.records.enqueuer.unpublished for each in contexts)
+        )
+        watch = ServerWatch(shared.metrics.server_away, _checks(context))
+        stack.push_async_callback(_ended, asyncio.create_task(watch.run()))
+        yield context
+
+
+def _checks(context: GatewayContext) -> dict[tuple[str, str], Check]:
+    """Cell and server → asks it. What all cells share is there by the name that no cell may have."""
+    everywhere = {HOME if context.cells else "": context, **context.cells}
+    return {
+        (cell, server): check
+        for cell, each in everywhere.items()
+        for server, check in (
+            ("redis", each.records.ping),
+            ("database", each.service(Services).check),
+        )
+    }
+
+
+@asynccontextmanager
+async def _context(
+    settings: Settings, servers: Settings, services: Services, shared: _Shared
+) -> AsyncGenerator[GatewayContext]:
+    redis = open_redis(servers)
+    records = Records(servers, redis)
+    ends = EndWatch(records)
+    depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
+    writer = CampaignWriter(services.campaigns)
+    here = () if settings.across_cells else shared.receiver.apps
+    missed = MissedReader(records, redis, filter(settings.serves, here))
+    running = asyncio.create_task(missed.run())
+    try:
+        yield GatewayContext(
+            settings=settings,
+            redis=redis,
+            records=records,
+            services={
+                **services.by_class(),
+                CampaignWriter: writer,
+                KnownKeys: shared.keys,
+                MissedReader: missed,
+                Receiver: shared.receiver,
+            },
+            verify=shared.keys.verify,
+            throttle=shared.throttle,
+            metrics=shared.metrics,
+            ends=ends,
+            depths=depths,
+            door_tokens=shared.door_tokens,
+            cells=shared.cells if settings.across_cells else {},
+            found=shared.found,
+            stopping=shared.stopping,
+            upload_places=shared.upload_places,
+        )
+    finally:
+        await _ended(running)
+        writer.close()
+        ends.close()
+        await records.aclose()
+        await redis.aclose()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task], timeout=FAREWELL)

@@ -1,0 +1,300 @@
+"""The OpenAPI 3.1 document, made of the routes and the contracts that they name."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.idempotency import HEADER, REPLAYED, SPELLING
+from dingrelay_workers.http.problems import ProblemDocument
+from dingrelay_workers.http.routes import Answer, Body, Route
+
+VERSION = "3.1.0"
+REF = "#/components/schemas/{model}"
+SECURITY = "key"
+
+TAGS = {
+    "jobs": "Enqueue jobs, and see their states and results.",
+    "approvals": "States of approvals, and actions on them.",
+    "campaigns": "One message to very many people.",
+    "directory": "The organisation as of the last user-sync and the events since.",
+    "keys": "What lets programs in.",
+    "webhooks": "Endpoints that receive notices of what happens.",
+    "operation": "For load balancers, orchestrators and people who run this.",
+}
+
+DESCRIPTION = """\
+Jobs for DingTalk, carried out under its limits, without losing or doubling one.
+
+Every refusal is a problem document (RFC 9457) whose `type` is a URN; `errors` name the places that
+are wrong. A request with an `Idempotency-Key` can be repeated: it gets the same answer.
+"""
+
+Mode = Literal["validation", "serialization"]
+Schema = dict[str, Any]
+
+ALWAYS = frozenset({400, 406, 500})
+"""Statuses of problems that any request can meet."""
+WITH_KEY = frozenset({401, 403, 429, 503})
+WITH_BODY = frozenset({408, 413, 415, 422})
+
+_TITLES: dict[int, list[str]] = {}
+for _kind in problems.KINDS:
+    _TITLES.setdefault(_kind.status, []).append(_kind.title)
+
+
+def statuses(route: Route) -> frozenset[int]:
+    """The statuses of all problems that a route can end with."""
+    found = ALWAYS | route.problems
+    if route.scope is not None:
+        found |= WITH_KEY
+    if route.body:
+        found |= WITH_BODY
+    if route.query:
+        found |= {422}
+    if route.idempotent:
+        found |= {409, 422}
+    if "{" in route.path:
+        found |= {404}
+    return found
+
+
+def document(routes: Sequence[Route]) -> Schema:
+    """The document of these routes."""
+    schemas = _Schemas(routes)
+    paths: dict[str, Schema] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "dingrelay",
+            "version": version("dingrelay"),
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.definitions,
+            "responses": {
+                f"Problem{status}": _problem(status, titles) for status, titles in _TITLES.items()
+            },
+            "securitySchemes": {
+                SECURITY: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, `drk_….…`; `dingrelay key create` makes one.",
+                }
+            },
+        },
+    }
+
+
+def text(routes: Sequence[Route]) -> str:
+    """The document as its file holds it."""
+    return json.dumps(document(routes), ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+
+
+def _operation(route: Route, schemas: "_Schemas") -> Schema:
+    operation: Schema = {
+        "operationId": route.operation,
+        "summary": route.summary,
+        "tags": [route.tag],
+        "responses": {
+            **{
+                str(status): _answer(answer, route, status, schemas)
+                for status, answer in route.answers.items()
+            },
+            **{
+                str(status): {"$ref": f"#/components/responses/Problem{status}"}
+                for status in sorted(statuses(route))
+            },
+        },
+    }
+    if needs := _needs(route):
+        operation["description"] = needs
+    if route.scope is not None:
+        operation["security"] = [{SECURITY: []}]
+    if parameters := [*_path_parameters(route), *_query_parameters(route), *_headers(route)]:
+        operation["parameters"] = parameters
+    if route.body:
+        operation["requestBody"] = {
+            "required": route.body.required,
+            "content": {
+                media_type: {"schema": schemas.of(model, "validation")}
+                for media_type, model in _forms(route.body)
+            },
+        }
+    return operation
+
+
+def _needs(route: Route) -> str:
+    scope = f"Needs the scope `{route.scope}`." if route.scope else ""
+    return "\n\n".join(part for part in (route.description, scope) if part)
+
+
+def _answer(answer: Answer, route: Route, status: int, schemas: "_Schemas") -> Schema:
+    headers = dict(answer.headers)
+    if route.idempotent:
+        headers[REPLAYED] = "`true` where this repeats the answer of an earlier request."
+    found: Schema = {"description": answer.description}
+    if headers:
+        found["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        }
+    if answer.model is not None:
+        schema = schemas.of(answer.model, "serialization")
+        found["content"] = {answer.media_type: {"schema": schema}}
+    if links := route.links.get(status):
+        found["links"] = dict(links)
+    return found
+
+
+def _problem(status: int, titles: Sequence[str]) -> Schema:
+    found: Schema = {
+        "description": "; ".join(titles) + ".",
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}},
+    }
+    if status in {429, 503}:
+        found["headers"] = {
+            "Retry-After": {
+                "description": "Seconds after which the request may succeed.",
+                "schema": {"type": "integer"},
+            }
+        }
+    return found
+
+
+def _path_parameters(route: Route) -> list[Schema]:
+    names = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+    default = {"type": "string", "minLength": 1, "maxLength": 255}
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": dict(route.path_parameters.get(name, default)),
+        }
+        for name in names
+    ]
+
+
+def _query_parameters(route: Route) -> list[Schema]:
+    if route.query is None:
+        return []
+    schema = route.query.model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": _parameter(property_, schema),
+        }
+        for name, property_ in schema["properties"].items()
+    ]
+
+
+def _parameter(property_: Schema, schema: Schema) -> Schema:
+    """A query's parameter is there or not: it is never null."""
+    choices = [choice for choice in property_.get("anyOf", ()) if choice != {"type": "null"}]
+    found = {**choices[0]} if len(choices) == 1 else dict(property_)
+    if reference := found.pop("$ref", None):
+        found |= schema["$defs"][reference.rpartition("/")[2]]
+    for name in ("title", "default"):
+        found.pop(name, None)
+    return found
+
+
+def _headers(route: Route) -> list[Schema]:
+    if not route.idempotent:
+        return []
+    return [
+        {
+            "name": HEADER,
+            "in": "header",
+            "required": False,
+            "description": "The same request again with the same key gets the same answer.",
+            "schema": {"type": "string", "pattern": f'^({SPELLING}|"{SPELLING}")$'},
+        }
+    ]
+
+
+class _Schemas:
+    """The schemas of all models that the routes name, each once."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        wanted = list(dict.fromkeys(_models(routes)))
+        # A model's name may stand for two: as it is taken, and as it is given.
+        self._references, found = models_json_schema(wanted, ref_template=REF)
+        self.definitions: Schema = found.get("$defs", {})
+        taken = {model.__name__ for model, mode in wanted if mode == "validation"}
+        self._allow_null(taken)
+        self.definitions["Problem"] = self.definitions.pop("ProblemDocument")
+
+    def of(self, model: type[BaseModel] | Mapping[str, Any], mode: Mode) -> Schema:
+        """The schema of a model, or the one given."""
+        if isinstance(model, type):
+            return dict(self._references[model, mode])
+        return dict(model)
+
+    def _allow_null(self, taken: set[str]) -> None:
+        """Say of every contract, and its parts, that null means the default: `Part` takes it so."""
+        left, seen = list(taken), set[str]()
+        while left:
+            name = left.pop()
+            if name in seen or name not in self.definitions:
+                continue
+            seen.add(name)
+            schema = self.definitions[name]
+            left += _named(schema)
+            if schema.get("additionalProperties") is not False:
+                continue
+            for field, property_ in schema.get("properties", {}).items():
+                if field not in schema.get("required", ()):
+                    schema["properties"][field] = _or_null(property_)
+
+
+def _models(routes: Sequence[Route]) -> Iterator[tuple[type[BaseModel], Mode]]:
+    """Every model that is taken or given."""
+    yield ProblemDocument, "serialization"
+    for route in routes:
+        for _, model in _forms(route.body) if route.body else ():
+            if isinstance(model, type):
+                yield model, "validation"
+        for answer in route.answers.values():
+            if isinstance(answer.model, type):
+                yield answer.model, "serialization"
+
+
+def _forms(body: Body) -> list[tuple[str, type[BaseModel] | Mapping[str, Any]]]:
+    """Media type and contract of each form that a body may have."""
+    return [*((media_type, body.model) for media_type in body.media_types), *body.others.items()]
+
+
+def _named(schema: Any) -> list[str]:
+    """The models that a schema refers to."""
+    if isinstance(schema, dict):
+        own = schema.get("$ref")
+        inner = [name for value in schema.values() for name in _named(value)]
+        return [own.rpartition("/")[2], *inner] if isinstance(own, str) else inner
+    if isinstance(schema, list):
+        return [name for value in schema for name in _named(value)]
+    return []
+
+
+def _or_null(schema: Schema) -> Schema:
+    nothing = {"type": "null"}
+    if nothing in schema.get("anyOf", ()):
+        return schema
+    kept: Schema = {
+        name: schema[name] for name in ("title", "default", "description") if name in schema
+    }
+    bare = {name: value for name, value in schema.items() if name not in kept}
+    return {**kept, "anyOf": [bare, nothing]}

@@ -1,0 +1,174 @@
+"""Approvals at the door, in both dialects: created as jobs that are never carried out twice (API §4)."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.api_call import ApiCall
+from dingrelay_tasks.approval_create import ApprovalCreate
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.approvals.backend import ApprovalPages
+from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
+from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
+from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
+from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.permissions import may_see
+
+CREATE = "/v1.0/workflow/processInstances"
+CREATE_TOPAPI = "/topapi/processinstance/create"
+GET_TOPAPI = "/topapi/processinstance/get"
+PATHS = frozenset({CREATE, CREATE_TOPAPI})
+"""What a key that creates approvals may call."""
+
+_NAMES = {
+    "oapi": {
+        "process_code": "process_code",
+        "originator": "originator_user_id",
+        "department": "dept_id",
+        "form": "form_component_values",
+        "approvers": "approvers",
+        "cc": "cc_list",
+        "cc_position": "cc_position",
+    },
+    "rest": {
+        "process_code": "processCode",
+        "originator": "originatorUserId",
+        "department": "deptId",
+        "form": "formComponentValues",
+        "approvers": "approvers",
+        "cc": "ccList",
+        "cc_position": "ccPosition",
+    },
+}
+"""The job's fields → what each dialect calls them."""
+_AGENTS = {"agent_id", "microappAgentId"}
+_PEOPLE = "approvers_v2"
+
+
+async def create(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    """Create an instance.
+
+    A form with parts that a job has no words for, such as ``ext_value``, is passed on as it came: then
+    a lost answer is not looked up, and the call not repeated.
+
+    Raises:
+        Refusal: DingTalk refuses it, or would, or its end is not known yet.
+    """
+    fields = {name: structured(value) for name, value in call.fields.items()}
+    plain = _plain(fields, call)
+    if plain is None:
+        job = ApiCall.parse({"method": "POST", "path": call.path, "body": fields, "effect": "once"})
+        status = await run_change(context, caller, job, call)
+        return verbatim(status, call.path)
+    try:
+        approval = ApprovalCreate.parse(plain)
+    except ContractError as error:
+        raise Refusal(_refusal(error, call)) from None
+    status = await run_change(context, caller, approval, call)
+    if status.state != State.DONE or status.result is None:
+        raise Refusal(refusal_of(status))
+    instance = status.result["instance_id"]
+    if call.dialect == "rest":
+        return Answer({"instanceId": instance})
+    return words.ok(process_instance_id=instance)
+
+
+async def check_visible(context: GatewayContext, key: ApiKey, app: str, call: Incoming) -> None:
+    """Let a key read an approval at DingTalk only if it may read it over HTTP.
+
+    Raises:
+        Refusal: the key has a sender of its own, which did not create it.
+        ServiceUnavailable: the database is away.
+    """
+    if key.sender == ANY:
+        return
+    instance = str(call.fields.get("process_instance_id", ""))
+    status = await context.service(ApprovalPages).get(app, instance)
+    if status is None or not may_see(key, sender=status.sender, app=app):
+        raise Refusal(words.FORBIDDEN)
+
+
+def _plain(fields: Mapping[str, Any], call: Incoming) -> dict[str, Any] | None:
+    """The fields of a job; None where it has no words for something."""
+    names = _NAMES[call.dialect]
+    given = {name: value for name, value in fields.items() if value not in (None, "", [])}
+    for needed in ("process_code", "originator", "form"):
+        if names[needed] not in given:
+            raise Refusal(words.missing(names[needed]))
+    steps = given.pop(_PEOPLE, None) if call.dialect == "oapi" else None
+    if given.keys() - {*names.values(), *_AGENTS}:
+        return None
+    form = _form(given[names["form"]])
+    approvers = _approvers(steps, given.get("approvers"), call)
+    if form is None or approvers is None:
+        return None
+    if names["department"] not in given and (call.dialect == "oapi" or not approvers):
+        raise Refusal(words.missing(names["department"]))
+    job: dict[str, Any] = {
+        "process_code": given[names["process_code"]],
+        "originator": given[names["originator"]],
+        "form": form,
+        "approvers": approvers,
+        "cc": _people(given.get(names["cc"])),
+        "cc_position": given.get(names["cc_position"]),
+    }
+    if names["department"] in given:
+        job["department"] = _whole(given[names["department"]], names["department"])
+    return job
+
+
+def _form(value: Any) -> list[dict[str, Any]] | None:
+    """Names and values; None if a control has more than these, or is none."""
+    if not isinstance(value, list):
+        return None
+    form: list[dict[str, Any]] = []
+    controls: list[Any] = value
+    for control in controls:
+        if not isinstance(control, dict):
+            return None
+        entry = {name: each for name, each in control.items() if each is not None}  # pyright: ignore[reportUnknownVariableType]
+        if entry.keys() != {"name", "value"}:
+            return None
+        form.append(cast("dict[str, Any]", entry))
+    return form
+
+
+def _approvers(steps: Any, value: Any, call: Incoming) -> list[dict[str, Any]] | None:
+    """The steps of the flow; None if they are spelled in no way that is known."""
+    action, people = "task_action_type", "user_ids"
+    if call.dialect == "rest":
+        steps, value = value, None
+        action, people = "actionType", "userIds"
+    if steps is None:
+        return [{"action": "NONE", "users": [user]} for user in _people(value)]
+    if not isinstance(steps, list):
+        return None
+    found: list[dict[str, Any]] = []
+    given: list[Any] = steps
+    for step in given:
+        if not isinstance(step, dict) or step.keys() != {action, people}:  # pyright: ignore[reportUnknownMemberType]
+            return None
+        found.append({"action": step[action], "users": _people(step[people])})
+    return found
+
+
+def _people(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [user for user in value.split(",") if user]
+    people: list[Any] = value if isinstance(value, list) else []
+    return people
+
+
+def _whole(value: Any, name: str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise Refusal(words.invalid(name)) from None
+
+
+def _refusal(error: ContractError, call: Incoming) -> words.Words:
+    name, _, _ = error.field.partition(".")
+    return words.invalid(_NAMES[call.dialect].get(name, name), error.problem)

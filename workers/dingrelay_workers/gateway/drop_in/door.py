@@ -1,0 +1,216 @@
+"""The drop-in door: takes what no route of ours takes, and answers as DingTalk does.
+
+The walk of a call: caller → scope → body → job → DingTalk's answer. Errors have
+DingTalk's codes, so that SDKs react as they do to DingTalk. Of an unknown caller's body no more is read
+than is needed to identify the caller.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from dingrelay_producers.errors import DingrelayError
+from dingrelay_tasks.api_call import ROBOT
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_workers.gateway.drop_in import (
+    approvals,
+    media,
+    messages,
+    passthrough,
+    robots,
+    tokens,
+    top_gateway,
+    words,
+)
+from dingrelay_workers.gateway.drop_in.incoming import (
+    TOKEN_PARAMETER,
+    UPLOAD,
+    Incoming,
+    head_of,
+    whole,
+)
+from dingrelay_workers.gateway.drop_in.job_call import Change, caller_of
+from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.api_keys import ApiKey, Scope
+from dingrelay_workers.http.context import CONTEXT, GatewayContext
+from dingrelay_workers.http.edge import check_headers
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, ROUTE
+
+DROP_IN = "drop-in"
+"""What the log and the metrics call all of its paths together: those hold ids."""
+
+STRANGERS_LIMIT = 100_000
+"""Bytes of a body whose caller is not identified before it is read."""
+
+STREAM = "/v1.0/gateway/connections/open"
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_BROWSERS = frozenset({"", "metrics", "favicon.ico", "robots.txt"})
+_ALONE = frozenset({"gettoken", "get_jsapi_ticket"})
+"""Paths of one segment that DingTalk has; other ones carry a token."""
+_CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
+
+_NAMING_AGENTS = {*messages.PATHS, approvals.CREATE, approvals.CREATE_TOPAPI}
+"""Paths of calls whose agent id may choose the app."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, Answer]]]
+
+_TOKENS: dict[tuple[str, str], TokenHandler] = {
+    ("GET", "/gettoken"): tokens.gettoken,
+    ("POST", "/v1.0/oauth2/accessToken"): tokens.access_token,
+}
+
+_MEANT: dict[str, words.Words] = {
+    problems.THROTTLED.name: words.THROTTLED,
+    problems.QUEUE_FULL.name: words.THROTTLED,
+    problems.FORBIDDEN.name: words.FORBIDDEN,
+    problems.UNAVAILABLE.name: words.BUSY,
+    problems.TOO_LARGE.name: words.BODY_TOO_LARGE,
+    problems.TIMEOUT.name: words.BODY_LATE,
+    problems.UNSUPPORTED.name: words.CONTENT_TYPE,
+}
+"""Problems that DingTalk has words for; the others are of requests that can't be read."""
+
+
+def drop_in_beside(ours: Collection[str]) -> Middleware:
+    """Around every route: where there is none, the call is DingTalk's.
+
+    DingTalk's old dialect refuses with a 200, which a probe of ``/readyz/`` or ``/health`` would take for
+    readiness, and a scraper for metrics. So what lies below a route of ours is none of DingTalk's.
+
+    Args:
+        ours: first segments of the routes' paths.
+    """
+    taken = {*ours, *_BROWSERS}
+
+    @web.middleware
+    async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
+        first, *more = request.path.lstrip("/").split("/")
+        if not more and first not in _ALONE and TOKEN_PARAMETER not in request.query:
+            missing = False
+        if not missing or first in taken or request.method not in METHODS:
+            check_headers(request)
+            return await handler(request)
+        request[ROUTE] = DROP_IN
+        return await _answered(request, request.app[CONTEXT])
+
+    return drop_in
+
+
+async def _answered(request: web.Request, context: GatewayContext) -> web.Response:
+    path, changes = request.rel_url.raw_path, list[Change]()
+    headers: Mapping[str, str] = {}
+    try:
+        check_headers(request)
+        head = replace(head_of(request), changes=changes)
+        answer = await _answer(request, context, head)
+    except Refusal as refusal:
+        answer = words.refused(refusal.words, path)
+    except Problem as problem:
+        answer = words.refused(_MEANT.get(problem.kind.name, words.UNREADABLE), path)
+        headers = problem.headers
+    except DingrelayError:
+        answer = words.refused(words.BUSY, path)
+    response = answer.response(words.dialect_of(path))
+    response.headers.update(headers)
+    if changes:
+        # Sent here, and not by the server afterwards: where the client has gone, nothing was answered. Twice
+        # around the loop it is known whether it has gone, also after a pause of this process.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await response.prepare(request)
+        await response.write_eof()
+        for change in changes:
+            with suppress(DingrelayError):  # then it is met for longer
+                await change.answered()
+    return response
+
+
+async def _answer(request: web.Request, context: GatewayContext, head: Incoming) -> Answer:
+    within = context.settings.gateway_body_timeout
+    if head.path == top_gateway.TOP_GATEWAY and head.method == "POST":
+        limit = BODY_LIMIT if "session" in head.query else STRANGERS_LIMIT
+        passage = top_gateway.passage(await whole(request, head, within=within, limit=limit))
+        try:
+            key = await _caller(request, context, passage.call)
+            return passage.envelope(await _dispatch(context, key, passage.call))
+        except Refusal as refusal:
+            return passage.envelope(words.refused(refusal.words, passage.call.path))
+    if head.path == ROBOT:
+        request[CALLER] = "robot"
+        if head.method != "POST":
+            raise Refusal(words.POST_ONLY)
+        return await robots.post(_of(context, ROBOTS), head, request, STRANGERS_LIMIT)
+    if head.path == STREAM:
+        raise Refusal(words.STREAM)
+    fetch = _TOKENS.get((head.method, head.path))
+    if fetch is None and head.method == "POST" and _CORPORATION_TOKEN.fullmatch(head.path):
+        fetch = tokens.corporation_token
+    if fetch is not None:
+        call = await whole(request, head, within=within, limit=STRANGERS_LIMIT)
+        key, answer = await fetch(context, call)
+        request[CALLER] = f"{key.id} {key.name}"
+        return answer
+    key = await _caller(request, context, head)
+    if head.path == UPLOAD and head.method == "POST":
+        caller = caller_of(context, key)
+        return await media.upload(_of(context, caller.app), caller, head, request)
+    return await _dispatch(context, key, await whole(request, head, within=within))
+
+
+async def _caller(request: web.Request, context: GatewayContext, call: Incoming) -> ApiKey:
+    """The key that a call is made with, and may be.
+
+    Raises:
+        Refusal: there is none, or it may not.
+    """
+    key = await tokens.caller(context, call)
+    request[CALLER] = f"{key.id} {key.name}"
+    if not key.permits(scope_of(call)):
+        raise Refusal(words.FORBIDDEN)
+    return key
+
+
+async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Answer:
+    agent = call.fields.get("agent_id") or call.fields.get("microappAgentId")
+    try:
+        named = call.method == "POST" and call.path in _NAMING_AGENTS
+        caller = caller_of(context, key, agent if named else None)
+        cell = _of(context, caller.app)
+        if call.method == "POST" and call.path in messages.PATHS:
+            return await messages.answer(cell, caller, call)
+        if named:
+            return await approvals.create(cell, caller, call)
+        if call.path == approvals.GET_TOPAPI:
+            await approvals.check_visible(cell, key, caller.app, call)
+        return await passthrough.call(cell, caller, call)
+    except messages.Answered as ended:
+        return ended.answer
+
+
+def _of(context: GatewayContext, app: str) -> GatewayContext:
+    """The context of the cell that has an app."""
+    try:
+        return context.of(app)
+    except ContractError:
+        raise Refusal(words.FORBIDDEN) from None
+
+
+def scope_of(call: Incoming) -> Scope:
+    """What a key must hold for a call."""
+    if call.path in messages.PATHS:
+        return "messages:write"
+    if call.path in approvals.PATHS:
+        return "approvals:write"
+    if call.path == approvals.GET_TOPAPI:
+        return "approvals:read"
+    return "calls:write"

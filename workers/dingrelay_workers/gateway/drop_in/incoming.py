@@ -1,0 +1,142 @@
+"""A request at the door, read as DingTalk reads it: JSON, or a form on the old host (API §11.3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in.words import Dialect, Refusal
+from dingrelay_workers.http.body_reader import parse_json, read_bytes
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import BODY_LIMIT
+
+if TYPE_CHECKING:
+    from dingrelay_workers.gateway.drop_in.job_call import Change
+
+TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
+TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MOST_FIELDS = 300
+TOP_GATEWAY = "/router/rest"
+UPLOAD = "/media/upload"
+"""Its body is a file, which the handler of uploads reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One call.
+
+    Attributes:
+        path: its form selects the host that it is meant for.
+        query: parameters of the URL, without the token.
+        body: a JSON object or list, or the fields of a form; None without a body.
+        token: what the caller shows; empty for none.
+        changes: what its answer answers, as soon as that has left.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: dict[str, Any] | list[Any] | None
+    token: str
+    changes: "list[Change]" = field(default_factory=list["Change"], compare=False)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which dialect it speaks."""
+        return words.dialect_of(self.path)
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The fields of the body; none if it has none."""
+        return self.body if isinstance(self.body, dict) else {}
+
+
+def head_of(request: web.Request) -> Incoming:
+    """The call in a request, without its body.
+
+    Raises:
+        Refusal: its query can be read in two ways.
+    """
+    query = _single(request)
+    path = request.rel_url.raw_path
+    token = request.headers.get(TOKEN_HEADER, "")
+    if words.dialect_of(path) == "oapi":
+        token = query.get(TOKEN_PARAMETER, "")
+    query.pop(TOKEN_PARAMETER, None)
+    return Incoming(request.method, path, query, None, token)
+
+
+async def whole(
+    request: web.Request, head: Incoming, *, within: float, limit: int = BODY_LIMIT
+) -> Incoming:
+    """The same call with its body.
+
+    Args:
+        request: with its body unread.
+        head: what is known of it.
+        within: seconds in which the body must have arrived.
+        limit: bytes that it may have.
+
+    Raises:
+        Refusal: it is none that DingTalk reads.
+        Problem: it is late, too large or badly framed.
+    """
+    content = await read_bytes(request, limit=limit, within=within)
+    return replace(head, body=_body(request, head.path, content))
+
+
+def _single(request: web.Request) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in query:
+            # Two programs on the way may each take another one of them.
+            raise Refusal(words.invalid(name[:60], "is given twice"))
+        query[name] = value
+    return query
+
+
+def _body(request: web.Request, path: str, content: bytes) -> dict[str, Any] | list[Any] | None:
+    kind = request.content_type.lower()
+    if not content:
+        # A form without a field has no bytes, and is one all the same.
+        return {} if kind == FORM else None
+    if kind == FORM and (path.startswith("/topapi/") or path == TOP_GATEWAY):
+        return _form(content)
+    if kind != JSON:
+        raise Refusal(words.CONTENT_TYPE)
+    try:
+        found = parse_json(content)
+    except Problem:
+        raise Refusal(words.NO_JSON) from None
+    if not isinstance(found, dict | list):
+        raise Refusal(words.NO_JSON)
+    return cast("dict[str, Any] | list[Any]", found)
+
+
+def _form(content: bytes) -> dict[str, Any]:
+    """The fields of a form; what is an object or a list in JSON is one here, too."""
+    try:
+        pairs = parse_qsl(
+            content.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"
+        )
+    except ValueError:  # UnicodeDecodeError is one, too
+        raise Refusal(words.NO_JSON) from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Refusal(words.invalid("body", "names a field twice"))
+    return {name: structured(value) for name, value in fields.items()}
+
+
+def structured(value: Any) -> Any:
+    """A value that is an object or a list, also where it comes as the text of one."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in {"{", "["}:
+        return value
+    try:
+        return parse_json(value.encode())
+    except (Problem, ValueError):
+        return value

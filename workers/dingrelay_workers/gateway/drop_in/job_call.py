@@ -1,0 +1,269 @@
+"""Runs a call at the door as a job, and waits for its end.
+
+A read is a job of its own, of which nothing is left once it was answered.
+
+Equal changes of one key are one job for as long as the first has no answer, since its program may only have
+lost it: until its job has ended and the answer has left over a connection that was still open. After
+that they are one for the seconds within which SDKs repeat by themselves, unless the key has changed
+something else in between. So a blind retry doubles nothing, and a deliberate repeat makes two.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import JobNotFound
+from dingrelay_producers.settings import DEFAULT_APP, Settings
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.scripts import Script, Value
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
+from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in.incoming import Incoming
+from dingrelay_workers.gateway.drop_in.words import Refusal
+from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.context import GatewayContext
+
+ANSWER_WITHIN = 10.0
+"""Seconds that a call waits for the end of its job."""
+GRACE = 3.0
+"""Seconds after the answer in which an SDK that has lost it repeats the call by itself (API §12.15)."""
+
+_LANES: tuple[Lane, ...] = ("normal", *LANES)
+
+_BEGIN = Script.load("dingrelay_producers.store", "door_begin")
+_END = Script.load("dingrelay_producers.store", "door_end")
+
+_ANSWERED = {State.DONE, State.DUPLICATE}
+"""Ends that are the answer: an equal change comes from a program that lost it, or means another one."""
+_KEPT = {State.UNKNOWN, State.CANCELLED}
+"""Ends after which an equal change is not carried out: it may have been, or a person does not want it."""
+_REMEMBERED = timedelta(milliseconds=keys.DOOR_REQUEST_TTL_MS)
+_KEPT_FOR = timedelta(hours=1)
+"""After which it is carried out again: programs retry for less, and an equal message is another day's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The caller, and its part of jobs.
+
+    Attributes:
+        id: separates its requests from those of others.
+        sender: of its jobs.
+    """
+
+    id: str
+    app: str
+    lane: Lane
+    sender: str
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The fields of its jobs that it decides on."""
+        return {"app": self.app, "lane": self.lane, "sender": self.sender}
+
+
+def caller_of(context: GatewayContext, key: ApiKey, agent: object = None) -> Caller:
+    """The caller with a key.
+
+    Args:
+        context: with the settings of the apps.
+        key: the caller's.
+        agent: the agent id that the call names, if it names one: it may choose among apps.
+
+    Raises:
+        Refusal: the key is for no lane or for several apps of which none is chosen, or the agent is
+            none of its apps'.
+    """
+    lanes: list[Lane] = [lane for lane in _LANES if key.permits_lane(lane)]
+    app = _app(context.settings, key, "" if agent is None else str(agent))
+    if not lanes:
+        raise Refusal(words.FORBIDDEN)
+    return Caller(key.id, app, lanes[0], context.sender_of(key))
+
+
+def _app(settings: Settings, key: ApiKey, agent: str) -> str:
+    known = {name: app.agent_id for name, app in settings.apps.items() if key.permits_app(name)}
+    if agent:
+        found = [name for name, its_agent in known.items() if its_agent == agent]
+        if found:
+            return DEFAULT_APP if DEFAULT_APP in found else found[0]
+        if any(known.values()):
+            raise Refusal(words.AGENT)
+    if key.permits_app(DEFAULT_APP):
+        return DEFAULT_APP
+    if len(key.apps) == 1:
+        return next(iter(key.apps))
+    raise Refusal(words.FORBIDDEN)
+
+
+async def run_read(context: GatewayContext, caller: Caller, job: Contract) -> JobStatus:
+    """Enqueue a call that reads, and wait for its end. Nothing of it stays in Redis.
+
+    Raises:
+        Refusal: it has not ended (`words.BUSY`), and is not made any more.
+        Problem: too many jobs wait.
+        ServiceUnavailable: Redis is away.
+    """
+    draft = record.draft(job.model_copy(update=caller.names))
+    status = await _run(context, job, draft)
+    if not status.state.ended:
+        await context.records.cancel(draft.id)
+    await context.records.forget(draft.id)
+    if not status.state.ended:
+        raise Refusal(words.BUSY)
+    return status
+
+
+async def run_change(
+    context: GatewayContext,
+    caller: Caller,
+    job: Contract,
+    call: Incoming,
+    content: Any = None,
+    *,
+    repeatable: bool = False,
+    grace: float = GRACE,
+) -> JobStatus:
+    """Enqueue a call that changes something, or meet the job of an equal one, and wait for its end.
+
+    Args:
+        context: everything that the gateway holds.
+        caller: whose call it is.
+        job: what the call is, without its names.
+        call: as it came; it collects what its answer answers.
+        content: JSON that makes two calls equal; that of `call` if None.
+        repeatable: whether it may be carried out twice without harm.
+        grace: seconds after its answer in which an equal call is the same one.
+
+    Raises:
+        Refusal: it has not ended yet (`words.BUSY`), or the call is too large for a job.
+        Problem: too many jobs wait.
+        ServiceUnavailable: Redis is away.
+    """
+    content = content or [call.method, call.path, dict(call.query), call.body]
+    digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
+    change = Change(context, caller, job, digest, grace)
+    status = await change.run(repeatable=repeatable)
+    if not status.state.ended:
+        await change.keep(context.settings.max_age)
+    elif status.state in _KEPT:
+        await change.keep(_KEPT_FOR.total_seconds())
+    elif status.state in _ANSWERED:
+        call.changes.append(change)
+    else:
+        await change.give_back()
+    if not status.state.ended:
+        raise Refusal(words.BUSY)
+    return status
+
+
+async def _run(context: GatewayContext, job: Contract, draft: record.Draft) -> JobStatus:
+    """Accept a job if it is new, and wait for its end."""
+    await context.depths.check(job.queue)
+    try:
+        [accepted] = await context.records.enqueue([draft])
+    except ContractError as error:
+        raise Refusal(words.invalid(error.field, error.problem)) from None
+    if accepted.conflict:
+        raise Refusal(words.BUSY)
+    if accepted.created:
+        context.metrics.jobs.labels(draft.kind, draft.lane).inc()
+    await context.ends.wait(draft.id, ANSWER_WITHIN)
+    try:
+        return await context.records.status(draft.id)
+    except JobNotFound:
+        raise Refusal(words.BUSY) from None
+
+
+class Change:
+    """A request that changes something; a random name that it shares with equal ones makes them one job."""
+
+    def __init__(
+        self, context: GatewayContext, caller: Caller, job: Contract, digest: str, grace: float
+    ) -> None:
+        self._context = context
+        self._job = job.model_copy(update=caller.names)
+        self._digest = digest
+        self._grace_ms = int(grace * 1000)
+        self._keys = keys.door_request(digest), keys.door_latest(caller.id, caller.app)
+        self._name = ""
+        self._now = datetime.now(UTC)
+        """The time of Redis, once that has answered."""
+
+    async def run(self, *, repeatable: bool) -> JobStatus:
+        """The job of these requests, once it has ended or has been waited for.
+
+        Raises:
+            Refusal: the outcome is unknown, or the call is too large for a job.
+            Problem: too many jobs wait.
+            ServiceUnavailable: Redis is away.
+        """
+        passed = await self._begin()
+        if passed is not None and await self._is_over(repeatable=repeatable, passed=passed):
+            await self._begin(over=True)
+        return await _run(self._context, self._job, self._draft)
+
+    @property
+    def _draft(self) -> record.Draft:
+        return record.draft(self._job, key=f"door:{self._digest}:{self._name}")
+
+    async def _begin(self, *, over: bool = False) -> bool | None:
+        """Take the name that holds.
+
+        Returns:
+            Whether its caller has changed something else since it began; None if it is new.
+        """
+        fresh, before = secrets.token_hex(8), self._name if over else ""
+        values: list[Value] = [self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
+        async with asking():
+            name, passed, now = await scripts.run_async(
+                self._context.redis, _BEGIN.call(self._keys, values)
+            )
+        self._name = name.decode()
+        self._now = datetime.fromtimestamp(int(now), UTC)
+        return None if self._name == fresh else bool(passed)
+
+    async def _is_over(self, *, repeatable: bool, passed: bool) -> bool:
+        """Whether the present name is an earlier request's, to which this one does not belong."""
+        if not self._grace_ms and self._name in self._context.door_answers:
+            return True  # its answer has left, and the mark of that is on its way
+        try:
+            status = await self._context.records.status(self._draft.id)
+        except JobNotFound:
+            return False  # the gateway that took the name did not come to write it
+        ago = self._now - (status.settled_at or self._now)
+        match status.state:
+            case State.UNKNOWN | State.CANCELLED:
+                return (repeatable and status.state == State.UNKNOWN) or ago > _KEPT_FOR
+            case State.DONE | State.DUPLICATE:
+                return (repeatable and passed) or ago > _REMEMBERED
+            case state:
+                return state.ended
+
+    async def keep(self, seconds: float) -> None:
+        """Let the name live for as long as its job may wait, or so long after its end."""
+        await self._end(int(seconds * 1000) + keys.DOOR_REQUEST_TTL_MS)
+
+    async def give_back(self) -> None:
+        """Let the next equal request be another one."""
+        await self._end(0)
+
+    async def answered(self) -> None:
+        """Say that its answer has left; its client was there."""
+        self._context.door_answers.add(self._name)
+        try:
+            await self._end(self._grace_ms, answered=True)
+        finally:
+            self._context.door_answers.discard(self._name)
+
+    async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
+        # Equal requests may see one end at different times: by then the name may be the next's.
+        async with asking():
+            call = _END.call(self._keys[:1], [self._name, ttl_ms, int(answered)])
+            await scripts.run_async(self._context.redis, call)

@@ -1,0 +1,127 @@
+"""``/media/upload`` at the door: a file for messages, passed on as it came (API §11.5).
+
+It waits beside the records until it is uploaded. What DingTalk has is the client's own form.
+"""
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from http import HTTPStatus
+
+from aiohttp import web
+
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.media_upload import LARGEST, MediaUpload
+from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in.incoming import UPLOAD, Incoming
+from dingrelay_workers.gateway.drop_in.job_answer import verbatim
+from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
+from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.http.body_reader import read_bytes
+from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.problems import TOO_LARGE, Problem
+
+WITHIN = 60.0
+"""Seconds in which the file must have arrived."""
+PATIENCE = 10.0
+"""Seconds that a file waits to be received; until then it stays with its sender."""
+SMALLEST = 100_000
+"""Bytes that the smallest file counts: files are counted one by one."""
+
+_STORE = Script.load(
+    "dingrelay_producers.store", "store_upload", constants=f"local UPLOAD = {keys.upload('')!r}\n"
+)
+
+
+async def upload(
+    context: GatewayContext, caller: Caller, call: Incoming, request: web.Request
+) -> Answer:
+    """Upload a file. One too many is answered with DingTalk's -1 and a 503.
+
+    Raises:
+        Refusal: it is no form with a file, too large, or its end is not known yet.
+        Problem: it is late or badly framed.
+    """
+    try:
+        job = MediaUpload.parse(
+            {
+                "upload": "0" * 64,
+                "content_type": _content_type(request),
+                "query": dict(call.query),
+            }
+        )
+    except ContractError as error:
+        wrong_type = error.field == "content_type"
+        meant = words.NO_MULTIPART if wrong_type else words.invalid(error.field, error.problem)
+        raise Refusal(meant) from None
+    digest = await _received(context, caller, request)
+    if digest is None:
+        return Answer(words.refused(words.BUSY, UPLOAD).content, HTTPStatus.SERVICE_UNAVAILABLE)
+    job = job.model_copy(update={"upload": digest})
+    equal = ["POST", UPLOAD, digest, dict(call.query)]
+    status = await run_change(context, caller, job, call, equal)
+    if status.state != State.UNKNOWN:
+        async with asking():
+            await context.redis.delete(keys.upload(digest))
+    return verbatim(status, UPLOAD)
+
+
+async def _received(context: GatewayContext, caller: Caller, request: web.Request) -> str | None:
+    """The digest of a file, once it waits in Redis; None if this process or Redis has no room for it.
+
+    Raises:
+        Refusal: it is too large.
+        Problem: it is late or badly framed.
+        ServiceUnavailable: Redis is away.
+    """
+    try:
+        await asyncio.wait_for(context.upload_places.acquire(), PATIENCE)
+    except TimeoutError:
+        await _discard(request)
+        return None
+    try:
+        content = await read_bytes(request, limit=LARGEST, within=WITHIN)
+        return await _stored(context, caller, content)
+    except Problem as problem:
+        if problem.kind is not TOO_LARGE:
+            raise
+        raise Refusal(words.FILE_TOO_LARGE) from None
+    finally:
+        context.upload_places.release()
+
+
+async def _discard(request: web.Request) -> None:
+    """Read a body and keep nothing: many programs read no answer before they have sent everything."""
+    with suppress(TimeoutError, web.RequestPayloadError):
+        async with asyncio.timeout(WITHIN):
+            while await request.content.readany():
+                pass
+
+
+async def _stored(context: GatewayContext, caller: Caller, content: bytes) -> str | None:
+    # Another's equal form must not go when this one is uploaded.
+    hashed = hashlib.sha256(f"{caller.id} ".encode())
+    hashed.update(content)
+    digest, size = hashed.hexdigest(), max(len(content), SMALLEST)
+    call = _STORE.call(
+        [keys.UPLOADS, keys.upload(digest)],
+        [digest, content, size, context.settings.gateway_uploads, keys.UPLOAD_TTL_MS],
+    )
+    async with asking():
+        # In a round trip of its own: others need not wait for megabytes.
+        (stored,) = await scripts.run_many_async(context.redis, [call])
+    if isinstance(stored, Exception):
+        raise stored
+    return digest if stored else None
+
+
+def _content_type(request: web.Request) -> str:
+    """That of the form with nothing but its boundary, wherever among the parameters it stands."""
+    kind, _, parameters = request.headers.get("Content-Type", "").partition(";")
+    found = [part.strip() for part in parameters.split(";")]
+    boundary = next((part for part in found if part.lower().startswith("boundary=")), "")
+    return f"{kind.strip().lower()}; boundary={boundary.partition('=')[2]}"

@@ -1,0 +1,348 @@
+"""Work notifications at the door: sent as jobs, queried and recalled by the door's task ids.
+
+A task id here stands for a job, which may be several calls of DingTalk's or none, and whose call may
+carry other jobs' recipients as well (API §2.1 to §2.4).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import JobNotFound
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.api_call import ApiCall
+from dingrelay_tasks.context.messages import SAME_CONTENT_CODE
+from dingrelay_tasks.message_result import NOBODY_REACHABLE
+from dingrelay_tasks.message_send import MessageSend
+from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
+from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
+from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, run_read
+from dingrelay_workers.gateway.drop_in.leniency import message_send
+from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.http.context import GatewayContext
+
+CONVERSATION = "/topapi/message/corpconversation"
+SEND = f"{CONVERSATION}/asyncsend_v2"
+PROGRESS = f"{CONVERSATION}/getsendprogress"
+RESULT = f"{CONVERSATION}/getsendresult"
+RECALL = f"{CONVERSATION}/recall"
+STATUS_BAR = f"{CONVERSATION}/status_bar/update"
+PATHS = frozenset({SEND, PROGRESS, RESULT, RECALL, STATUS_BAR})
+
+MOST_USERS = 100
+MOST_DEPARTMENTS = 20
+LARGEST_TASK = 2**63
+FINISHED = {"progress_in_percent": 100, "status": 2}
+WAITING = {"progress_in_percent": 0, "status": 0}
+UNFINISHED = words.Words(41_052, "发送进度未完成，暂时不返回结果", 400, "invalidParameter")
+PER_DAY = 500
+"""Messages of an app to one person (API §2.1)."""
+
+_TRUE = frozenset({"true", "1"})
+_LISTS = (
+    "invalid_user_id_list",
+    "forbidden_user_id_list",
+    "failed_user_id_list",
+    "read_user_id_list",
+    "unread_user_id_list",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a task id stands for.
+
+    Attributes:
+        users: the people that the message named; None if it named departments or everyone.
+        calls: DingTalk's task ids.
+        status: of the job.
+    """
+
+    users: frozenset[str] | None
+    calls: Sequence[int]
+    status: JobStatus
+
+    @property
+    def left_out(self) -> list[dict[str, Any]]:
+        """Users left out by a silent limit, as DingTalk reports them."""
+        result = self.status.result or {}
+        return [
+            {"code": code, "count": count, "userid": user}
+            for name, code, count in (
+                ("duplicate", SAME_CONTENT_CODE, 1),
+                ("daily_cap", "143105", PER_DAY),
+            )
+            for user in result.get(name, [])
+        ]
+
+    @property
+    def invalid(self) -> list[str]:
+        """Users left out since they don't exist or don't see the app."""
+        result = self.status.result or {}
+        return [user for name in ("unknown_user", "out_of_scope") for user in result.get(name, [])]
+
+
+async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    """One of the five calls.
+
+    Raises:
+        Refusal: DingTalk refuses it, or would.
+    """
+    match call.path:
+        case _ if call.path == SEND:
+            return await _send(context, caller, call)
+        case _ if call.path == RECALL:
+            return await _recall(context, caller, call)
+        case _ if call.path == PROGRESS:
+            return await _progress(context, caller, call)
+        case _ if call.path == STATUS_BAR:
+            return await _status_bar(context, caller, call)
+        case _:
+            return await _result(context, caller, call)
+
+
+async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    job = _message(call.fields)
+    status = await run_change(context, caller, job, call)
+    if status.state not in {State.DONE, State.DUPLICATE} and not reaches_nobody(status):
+        raise Refusal(refusal_of(status))
+    made: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
+    request_id = next((str(each["request_id"]) for each in made if each.get("request_id")), "")
+    named = job.to.users if not (job.to.departments or job.to.everyone) else None
+    task_id = await _note(context, caller, status.id, named)
+    return words.ok(task_id=task_id, request_id=request_id)
+
+
+def reaches_nobody(status: JobStatus) -> bool:
+    """Whether no recipient would get it, which DingTalk reports with the delivery only (API §2.3)."""
+    return status.error is not None and status.error.code == NOBODY_REACHABLE
+
+
+def _message(fields: Mapping[str, Any]) -> MessageSend:
+    if not _text(fields, "agent_id"):
+        raise Refusal(words.missing("agent_id"))
+    message = structured(fields.get("msg"))
+    if message in (None, ""):
+        raise Refusal(words.missing("msg"))
+    everyone = str(fields.get("to_all_user") or "").lower() in _TRUE
+    users = [] if everyone else _parts(fields, "userid_list")
+    departments = [] if everyone else _parts(fields, "dept_id_list")
+    if not (everyone or users or departments):
+        raise Refusal(words.missing("userid_list,dept_id_list,to_all_user"))
+    if len(users) > MOST_USERS:
+        raise Refusal(words.invalid("userid_list", f"最多{MOST_USERS}个"))
+    if len(departments) > MOST_DEPARTMENTS:
+        raise Refusal(words.invalid("dept_id_list", f"最多{MOST_DEPARTMENTS}个"))
+    to = {
+        "users": list(dict.fromkeys(users)),
+        "departments": [_whole(each, "dept_id_list") for each in departments],
+        "everyone": everyone,
+    }
+    return message_send(to, message)
+
+
+async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    task = await _find(context, caller, call, "task_id")
+    if not task.status.state.ended:
+        return words.ok(progress=WAITING)
+    worst: Mapping[str, Any] = FINISHED
+    for answer in await _ask(context, caller, call, PROGRESS, task):
+        progress: Mapping[str, Any] = answer.get("progress") or WAITING
+        worst = min(worst, progress, key=lambda each: int(each.get("status", 0)))
+    return words.ok(progress=dict(worst))
+
+
+async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    task = await _find(context, caller, call, "task_id")
+    if not task.status.state.ended:
+        raise Refusal(UNFINISHED)
+    answers = await _ask(context, caller, call, RESULT, task)
+    results = [answer.get("send_result") or {} for answer in answers]
+    result: dict[str, Any] = {
+        name: [user for each in results for user in each.get(name) or [] if _own(task, user)]
+        for name in _LISTS
+    }
+    result["invalid_dept_id_list"] = [
+        dept for each in results for dept in each.get("invalid_dept_id_list") or []
+    ]
+    forbidden = [
+        entry
+        for each in results
+        for entry in each.get("forbidden_list") or []
+        if _own(task, entry.get("userid"))
+    ]
+    result["forbidden_list"] = [*forbidden, *task.left_out]
+    result["invalid_user_id_list"] += task.invalid
+    result["forbidden_user_id_list"] += [entry["userid"] for entry in task.left_out]
+    return words.ok(send_result=result)
+
+
+async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    task = await _find(context, caller, call, "msg_task_id")
+    if not task.status.state.ended:
+        # It has not left: cancel it, as there is nothing to recall.
+        if await context.records.cancel(task.status.id) == State.CANCELLED:
+            return words.ok()
+        raise Refusal(words.BUSY)
+    await _check_own(context, caller, call, task, "msg_task_id")
+    kept = await _kept(context, caller, call, task)
+    await _ask(context, caller, call, RECALL, task, parameter="msg_task_id")
+    if kept:
+        problem = (
+            f"{', '.join(kept)} keep the message: they have it by a call whose answer was lost"
+        )
+        raise Refusal(words.invalid("msg_task_id", problem))
+    return words.ok()
+
+
+async def _kept(context: GatewayContext, caller: Caller, call: Incoming, task: Task) -> list[str]:
+    """People reached by a call whose answer was lost: only its repeat can be recalled."""
+    made: list[Mapping[str, Any]] = (task.status.result or {}).get("calls", [])
+    repeats = [bool(each.get("repeated")) for each in made]
+    if not any(repeats):
+        return []
+    answers = await _ask(context, caller, call, RESULT, task)
+    return [
+        entry["userid"]
+        for repeated, answer in zip(repeats, answers, strict=True)
+        if repeated
+        for entry in (answer.get("send_result") or {}).get("forbidden_list") or []
+        if str(entry.get("code")) == SAME_CONTENT_CODE and _own(task, entry.get("userid"))
+    ]
+
+
+async def _status_bar(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+    task = await _find(context, caller, call, "task_id")
+    if not task.status.state.ended:
+        raise Refusal(UNFINISHED)
+    await _check_own(context, caller, call, task, "task_id")
+    given = {name: value for name, value in call.fields.items() if name.startswith("status_")}
+    await _ask(context, caller, call, STATUS_BAR, task, given=given)
+    return words.ok()
+
+
+async def _check_own(
+    context: GatewayContext, caller: Caller, call: Incoming, task: Task, parameter: str
+) -> None:
+    """Refuse to change what others have sent in the same call: DingTalk changes all of it."""
+    if task.users is None:
+        return
+    for answer in await _ask(context, caller, call, RESULT, task):
+        result = answer.get("send_result") or {}
+        reached = {user for name in _LISTS for user in result.get(name) or []}
+        if not all(_own(task, user) for user in reached):
+            problem = "the message shared its call with others, and can't be changed alone"
+            raise Refusal(words.invalid(parameter, problem))
+
+
+async def _ask(
+    context: GatewayContext,
+    caller: Caller,
+    call: Incoming,
+    path: str,
+    task: Task,
+    *,
+    parameter: str = "task_id",
+    given: Mapping[str, Any] | None = None,
+) -> list[Mapping[str, Any]]:
+    """What DingTalk says of each of the task's calls.
+
+    Raises:
+        Refusal: it refuses one of them.
+    """
+    answers: list[Mapping[str, Any]] = []
+    for number in task.calls:
+        body = {"agent_id": call.fields.get("agent_id"), parameter: number, **(given or {})}
+        job = ApiCall.parse({"method": "POST", "path": path, "body": body})
+        if job.effect == "none":
+            status = await run_read(context, caller, job)
+        else:
+            status = await run_change(
+                context,
+                caller,
+                job.model_copy(update={"effect": "repeatable"}),
+                call,
+                ["POST", path, body],
+                repeatable=True,
+            )
+        if status.state != State.DONE:
+            raise Answered(verbatim(status, path))
+        answers.append(verbatim(status, path).content)
+    return answers
+
+
+class Answered(Exception):
+    """The call ends here, with this answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__("answered")
+        self.answer = answer
+
+
+def _own(task: Task, user: object) -> bool:
+    return task.users is None or user in task.users
+
+
+async def _note(
+    context: GatewayContext, caller: Caller, job_id: str, users: Sequence[str] | None
+) -> int:
+    """The task id of a job, the same at each call."""
+    task_id = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:6], "big") or 1
+    value = json.dumps({"job": job_id, "users": users})
+    async with asking():
+        await context.redis.set(
+            keys.door_task(caller.id, str(task_id)), value, px=keys.DOOR_TASK_TTL_MS
+        )
+    return task_id
+
+
+async def _find(context: GatewayContext, caller: Caller, call: Incoming, name: str) -> Task:
+    if not _text(call.fields, "agent_id"):
+        raise Refusal(words.missing("agent_id"))
+    if call.fields.get(name) in (None, ""):
+        raise Refusal(words.missing(name))
+    task_id = _whole(call.fields[name], name)
+    async with asking():
+        found = await context.redis.get(keys.door_task(caller.id, str(task_id)))
+    if found is None:
+        raise Refusal(words.invalid(name))
+    noted = json.loads(found)
+    try:
+        status = await context.records.status(noted["job"])
+    except JobNotFound:
+        raise Refusal(words.invalid(name)) from None
+    calls = [int(each["task_id"]) for each in (status.result or {}).get("calls", [])]
+    users = noted["users"]
+    return Task(None if users is None else frozenset(users), calls, status)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return str(value).strip() if isinstance(value, (str, int)) else ""
+
+
+def _parts(fields: Mapping[str, Any], name: str) -> list[str]:
+    """A list that travels as comma-separated text, or as a list."""
+    value = structured(fields.get(name))
+    if value is None or value == "":
+        return []
+    given: list[Any] = value if isinstance(value, list) else str(value).split(",")
+    return [part for each in given if (part := str(each).strip())]
+
+
+def _whole(value: object, name: str) -> int:
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError  # noqa: TRY004, TRY301 - as a text that is no number
+        number = int(value)
+    except ValueError:
+        raise Refusal(words.invalid(name)) from None
+    if abs(number) >= LARGEST_TASK:
+        raise Refusal(words.invalid(name))
+    return number

@@ -1,0 +1,132 @@
+"""The door's own access tokens: an API key's id and secret for a token of two hours (API §1).
+
+As with DingTalk, asking again within that time gives the same token, renewed. Redis holds its digest
+and a random part of it, which gives no token without the key's secret.
+"""
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.store import keys
+from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in.incoming import Incoming
+from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.keys.known_keys import KnownKeys
+
+LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000
+
+
+async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+    """``GET /gettoken``: key and secret in the query, by either of the two pairs of names that DingTalk takes."""
+    pairs = [("appkey", "appsecret"), ("corpid", "corpsecret")]
+    found = [
+        (call.query[key], call.query.get(secret)) for key, secret in pairs if call.query.get(key)
+    ]
+    key_id, secret = found[0] if found else ("", None)
+    if not secret:
+        raise Refusal(words.missing("corpid or appkey"))
+    key, token = await _exchanged(context, key_id, secret)
+    content = {
+        "errcode": 0,
+        "access_token": token,
+        "errmsg": "ok",
+        "expires_in": LIVES_SECONDS,
+    }
+    return key, Answer(content)
+
+
+async def access_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+    """``POST /v1.0/oauth2/accessToken``."""
+    key, token = await _exchanged(context, _text(call, "appKey"), _text(call, "appSecret"))
+    return key, Answer({"accessToken": token, "expireIn": LIVES_SECONDS})
+
+
+async def corporation_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+    """``POST /v1.0/oauth2/{corpId}/token``."""
+    if _text(call, "grant_type") != "client_credentials":
+        raise Refusal(words.invalid("grant_type"))
+    key, token = await _exchanged(context, _text(call, "client_id"), _text(call, "client_secret"))
+    return key, Answer({"access_token": token, "expires_in": LIVES_SECONDS})
+
+
+async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
+    """The key for whose token a call was made; one request of it is counted.
+
+    Raises:
+        Refusal: the call has no token, or none that is good; or its key is over its rate.
+        ServiceUnavailable: Redis or what keeps the keys is away.
+    """
+    if not call.token:
+        raise Refusal(words.TOKEN_MISSING)
+    digest = _digest(call.token)
+
+    async def holder() -> bytes | str | None:
+        async with asking():
+            return await context.redis.get(keys.door_token(digest))
+
+    remembered = bool(context.cells)
+    found = await (context.door_tokens.ask(digest, holder) if remembered else holder())
+    key_id, _, secret_digest = _decoded(found or b"").partition(" ")
+    key = await context.service(KnownKeys).find(key_id, secret_digest) if found else None
+    if key is None:
+        raise Refusal(words.TOKEN_INVALID)
+    await count(context, key)
+    return key
+
+
+async def count(context: GatewayContext, key: ApiKey) -> None:
+    """Count one request of a key.
+
+    Raises:
+        Refusal: it is over its rate.
+    """
+    if await context.throttle(key) is not None:
+        raise Refusal(words.THROTTLED)
+
+
+async def _exchanged(context: GatewayContext, key_id: str, secret: str) -> tuple[ApiKey, str]:
+    key = await context.service(KnownKeys).verify_pair(key_id, secret)
+    if key is None:
+        raise Refusal(words.CREDENTIALS)
+    await count(context, key)
+    nonce, lives = keys.door_nonce(key.id), keys.DOOR_TOKEN_TTL_MS
+    async with asking():
+        pipe = context.redis.pipeline(transaction=True)
+        pipe.set(nonce, secrets.token_hex(16), nx=True, px=lives)
+        pipe.get(nonce)
+        pipe.pexpire(nonce, lives)
+        _, random, _ = await pipe.execute()
+        # The whole text of the key and what stands behind its dot are the same secret.
+        plain = secret.removeprefix(f"{key.id}.")
+        token = _token(plain, _decoded(random))
+        # With its secret, so that the token is no good for longer than that is.
+        holder = f"{key.id} {context.service(KnownKeys).digest(key.id, plain)}"
+        await context.redis.set(keys.door_token(_digest(token)), holder, px=lives)
+    return key, token
+
+
+def _token(secret: str, random: str) -> str:
+    made = hmac.new(secret.encode(), f"dingrelay door {random}".encode(), hashlib.sha256).digest()
+    return urlsafe_b64encode(made).decode().rstrip("=")
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _decoded(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
+
+
+def _text(call: Incoming, name: str) -> str:
+    value = call.fields.get(name)
+    if value is None or value == "":
+        raise Refusal(words.missing(name))
+    if not isinstance(value, str):
+        raise Refusal(words.invalid(name))
+    return value

@@ -1,0 +1,292 @@
+"""``POST /v1/jobs``: any number of jobs as JSON lines, answered line by line, in constant memory."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
+
+from dingrelay_producers.cells.answers import ask
+from dingrelay_producers.client.groups import Group, grouped
+from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
+from dingrelay_producers.publisher import BATCH
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import record
+from dingrelay_producers.store.record import Draft, Enqueued, Written
+from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.http import authentication, problems
+from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.body_reader import parse_json, require_type
+from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.job_routes import used_before
+from dingrelay_workers.http.line_reader import Line, batches
+from dingrelay_workers.http.permissions import SCOPE_OF_KIND, permitted
+from dingrelay_workers.http.problems import Problem, wanted_language
+from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
+
+DEFAULT_KIND = "message-send"
+MEMORY = 1_000_000
+"""Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
+BUFFERED = 48_000
+"""Bytes that a connection buffers before writers block."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A batch that is ready to be enqueued.
+
+    Attributes:
+        lines: number of each line, and its job's place in `drafts` or what is wrong with it.
+    """
+
+    lines: list[tuple[int, int | Problem]]
+    drafts: list[Draft]
+    written: list[Written]
+
+
+async def take_jobs(call: ApiCall) -> web.StreamResponse:
+    """Enqueue each line's job, and answer its id or its problem."""
+    require_type(call.request, NDJSON, "application/jsonl")
+    answers, language = _Answers(call.request), wanted_language(call.request)
+    within = call.context.settings.gateway_body_timeout
+    try:
+        async for lines in batches(call.request, size=BATCH, longest=BODY_LIMIT, within=within):
+            try:
+                # The key may have been revoked, or have expired, since the first line.
+                await authentication.caller(call.request, call.context)
+                answered = await _take(call, lines)
+            except ServiceUnavailable as error:
+                # The rest is not read: what has no answer was not accepted.
+                refusal = problems.unavailable(str(error))
+                if not answers.begun:
+                    raise refusal from error
+                await answers.write(_refused(line.number, refusal, language) for line in lines)
+                return await answers.close(ended=False)
+            await answers.write(answered)
+    except Problem as problem:
+        if not answers.begun:
+            raise
+        await answers.write([_refused(None, problem, language)])
+        return await answers.close(ended=False)
+    return await answers.close(ended=True)
+
+
+async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
+    """Enqueue a batch; the answers to its lines."""
+    context = call.context
+    language = wanted_language(call.request)
+    sender = context.sender_of(call.key)
+    # In a thread, so that a batch does not delay other requests.
+    batch = await asyncio.to_thread(_prepare, lines, call, sender)
+    places: dict[str, list[int]] = {}
+    for place, draft in enumerate(batch.drafts):
+        places.setdefault(context.settings.cell_of(draft.app), []).append(place)
+    cells = {name: (context.cells.get(name, context), some) for name, some in places.items()}
+    answers = await ask(cells, lambda asked: _enqueue(*asked, batch, call.key))
+    by_place: dict[int, Enqueued | Problem] = {}
+    for some in answers.found.values():
+        by_place |= some
+    for name, problem in answers.away.items():
+        refusal = problems.unavailable(str(CellUnavailable({name: problem})))
+        by_place |= dict.fromkeys(places[name], refusal)
+    return _answers(batch, by_place, language)
+
+
+async def _enqueue(
+    context: GatewayContext, places: Sequence[int], batch: _Prepared, key: ApiKey
+) -> dict[int, Enqueued | Problem]:
+    """Enqueue the jobs of one cell whose lanes have room; what became of each, by their places."""
+    full: dict[str, Problem] = {}
+    for queue in {batch.drafts[place].queue for place in places}:
+        try:
+            await context.depths.check(queue)
+        except Problem as problem:
+            full[queue] = problem
+    chosen = [place for place in places if batch.drafts[place].queue not in full]
+    answers = await context.records.enqueue(
+        [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
+    )
+    by_place: dict[int, Enqueued | Problem] = {
+        place: used_before() if answer.conflict else answer
+        for place, answer in zip(chosen, answers, strict=True)
+    }
+    met = [place for place, answer in zip(chosen, answers, strict=True) if not answer.created]
+    senders = await context.records.senders([batch.drafts[place].id for place in met])
+    for place, sender in zip(met, senders, strict=True):
+        if not key.permits_sender(sender):
+            by_place[place] = used_before()
+    return by_place | {
+        place: full[batch.drafts[place].queue]
+        for place in places
+        if batch.drafts[place].queue in full
+    }
+
+
+def _answers(
+    batch: _Prepared, answers: Mapping[int, Enqueued | Problem], language: str
+) -> Iterator[bytes]:
+    for number, job in batch.lines:
+        answer = job if isinstance(job, Problem) else answers[job]
+        if isinstance(answer, Problem):
+            yield _refused(number, answer, language)
+        else:
+            assert isinstance(job, int)
+            # An id of ours is a UUID, which JSON spells as it is.
+            yield b'{"line":%d,"id":"%s"}\n' % (number, batch.drafts[job].id.encode())
+
+
+def _refused(number: int | None, problem: Problem, language: str) -> bytes:
+    error = problem.fields(language)
+    if problem.errors:
+        error["errors"] = [each.model_dump() for each in error["errors"]]
+    entry = {"error": error} if number is None else {"line": number, "error": error}
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _prepare(lines: Sequence[Line], call: ApiCall, sender: str) -> _Prepared:
+    """Check the lines of a batch; equal messages to different users become one job.
+
+    With an ``Idempotency-Key`` each line is a job of its own, whose id follows from the line's number: how
+    lines fall into batches is by chance.
+    """
+    context, once = call.context, call.once
+    outcomes: list[tuple[int, Contract | Problem]] = []
+    for line in lines:
+        try:
+            outcomes.append((line.number, _job(line, call.key, sender, context.settings)))
+        except Problem as problem:
+            outcomes.append((line.number, problem))
+    jobs = (job for _, job in outcomes if isinstance(job, Contract))
+    groups = iter(list(grouped(jobs) if once is None else map(Group, jobs)))
+    batch = _Prepared([], [], [])
+    places: dict[Group, int | Problem] = {}
+    for number, job in outcomes:
+        if isinstance(job, Problem):
+            batch.lines.append((number, job))
+            continue
+        group = next(groups)
+        if group not in places:
+            key = None if once is None or job.identity else f"{once}:{number}"
+            places[group] = _drafted(group.job, key, batch, context)
+        batch.lines.append((number, places[group]))
+    return batch
+
+
+def _drafted(
+    job: Contract, key: str | None, batch: _Prepared, context: GatewayContext
+) -> int | Problem:
+    draft = record.draft(job, key=key)
+    cell = context.cells.get(context.settings.cell_of(draft.app), context)
+    try:
+        written = cell.records.enqueuer.written(draft)
+    except ContractError as error:
+        return problems.invalid(error, draft.job)
+    batch.drafts.append(draft)
+    batch.written.append(written)
+    return len(batch.drafts) - 1
+
+
+def _job(line: Line, key: ApiKey, sender: str, settings: Settings) -> Contract:
+    if line.content is None:
+        raise Problem(problems.TOO_LARGE, f"a line may have {BODY_LIMIT:,} bytes")
+    fields = parse_json(line.content)
+    if not isinstance(fields, dict):
+        raise Problem.at(problems.INVALID, "", "a line must be a JSON object")
+    job = cast("dict[str, Any]", fields)
+    name = job.pop("kind", DEFAULT_KIND)
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or kind.internal:
+        known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
+        raise Problem.at(problems.INVALID, "/kind", f"must be one of {known}")
+    try:
+        contract = permitted(kind.contract, job, key, sender)
+        settings.cell_of(contract.app)
+    except ContractError as error:
+        raise problems.invalid(error, job) from None
+    return contract
+
+
+class _Answers:
+    """The answer, written while the request is read.
+
+    Many clients read nothing before they have sent everything. What such a one does not take is
+    kept, in a file if it is much, until it has: else each would wait for the other.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._response = web.StreamResponse(headers={"Content-Type": NDJSON})
+        self._kept: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self.begun = False
+
+    async def write(self, lines: Iterator[bytes] | Sequence[bytes]) -> None:
+        content = b"".join(lines)
+        if not self.begun:
+            self.begun = True
+            await self._response.prepare(self._request)
+        if self._kept is None and self._fits(content):
+            await self._response.write(content)
+            return
+        if self._kept is None:
+            self._kept = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - closed by `close`
+        self._kept.write(content)
+
+    def _fits(self, content: bytes) -> bool:
+        transport = self._request.transport
+        return transport is None or transport.get_write_buffer_size() + len(content) < BUFFERED
+
+    async def close(self, *, ended: bool) -> web.StreamResponse:
+        """Write what is kept. If the request was not read to its end, end the connection, too."""
+        if not self.begun:
+            await self._response.prepare(self._request)
+        if not ended:
+            self._response.force_close()
+        if self._kept is not None:
+            with self._kept as kept:
+                kept.seek(0)
+                while piece := kept.read(BUFFERED):
+                    await self._response.write(piece)
+        await self._response.write_eof()
+        return self._response
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/jobs",
+        handler=take_jobs,
+        operation="sendJobs",
+        summary="Any number of jobs, a JSON object a line",
+        description=(
+            "Each line is a job with its `kind` (`message-send` if it has none), and is answered by"
+            " a line with its number and the job's id, or what is wrong with it. What has no answer"
+            " was not accepted. The key needs the scope of each job's kind: "
+            + ", ".join(f"`{scope}`" for scope in SCOPE_OF_KIND.values())
+            + ". An `Idempotency-Key` makes it safe to send the same lines again, and an"
+            " `idempotency_key` in a line to send that line again."
+        ),
+        tag="jobs",
+        scope="",
+        body=Body(
+            model={"type": "string", "description": "JSON lines."},
+            media_types=(NDJSON, "application/jsonl"),
+            limit=None,
+        ),
+        answers={
+            200: Answer(
+                description=(
+                    "A JSON object a line: `line` and `id`, or `line` and `error`, which has the"
+                    " members of a problem. An `error` without `line` ends the answer: the request"
+                    " could not be read any further."
+                ),
+                model={"type": "string"},
+                media_type=NDJSON,
+            )
+        },
+        problems=frozenset({503}),
+    ),
+)

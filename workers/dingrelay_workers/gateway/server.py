@@ -1,0 +1,141 @@
+"""The gateway as a process: from its start to a signal."""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import web
+
+from dingrelay_producers import logs, metrics_server
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.tracing import export
+from dingrelay_workers.gateway.app import create_app
+from dingrelay_workers.gateway.context import opened
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http import access_log
+from dingrelay_workers.http.connection import Server
+from dingrelay_workers.http.context import GatewayContext
+
+if sys.platform == "win32":
+    from asyncio import run as run_loop
+else:
+    from uvloop import run as run_loop
+
+IDLE_SECONDS = 75.0
+"""How long a connection may be without a request, or take for the head of one."""
+LINGER_SECONDS = 2.0
+"""How long a refused body is read on, so that its sender gets to read the refusal."""
+BACKLOG = 1024
+DRAIN_SECONDS = 3.0
+"""From a signal to stop on: for so long requests are still taken, and each connection ends with its next
+answer. A connection that is closed unannounced is a reset to a client that asks at that moment."""
+DRAIN_LOOK = 0.05
+COLLECTED_AFTER = 5_000
+"""New objects before Python's garbage collector looks at them. At its own 700 it would find little
+but requests under way, again and again."""
+
+
+def run(settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished.
+
+    Raises:
+        SettingsError: the address can't be listened on.
+    """
+    logs.configure(settings)
+    services = Services(settings.home if settings.across_cells else settings)
+    export.start("dingrelay-gateway")
+    try:
+        run_loop(_serve(settings, services, host, port))
+    finally:
+        export.stop()
+
+
+async def _serve(settings: Settings, services: Services, host: str, port: int) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with listening(settings, services, host, port) as url:
+        access_log.log.info("gateway_ready", url=url)
+        sys.stdout.write(f"gateway listening on {url}\n")
+        sys.stdout.flush()
+        _leave_out_of_collections()
+        await stopping.wait()
+
+
+def _leave_out_of_collections() -> None:
+    """Exempt what the gateway holds from start to end from garbage collection.
+
+    Each full collection would scan all of it and stall every request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECTED_AFTER)
+
+
+@asynccontextmanager
+async def listening(
+    settings: Settings, services: Services, host: str, port: int
+) -> AsyncGenerator[str]:
+    """A gateway that serves while the block runs, and its URL.
+
+    Raises:
+        SettingsError: as `run`.
+    """
+    await services.start()
+    try:
+        async with opened(settings, services) as context:
+            runner = web.AppRunner(
+                create_app(context),
+                access_log=None,
+                handle_signals=False,
+                keepalive_timeout=IDLE_SECONDS,
+                lingering_time=LINGER_SECONDS,
+                shutdown_timeout=settings.gateway_shutdown,
+                auto_decompress=False,
+                logger=access_log.Quiet(logging.getLogger("dingrelay.gateway.http")),
+            )
+            await runner.setup()
+            assert runner.server is not None
+            runner.server.__class__ = Server
+            end_metrics: Callable[[], None] | None = None
+            try:
+                await _listen(runner, host, port)
+                # The API comes first: metrics that have no port keep nothing from its work.
+                end_metrics = metrics_server.serve(settings.metrics_port, context.metrics.registry)
+                yield _url(runner)
+                await _drain(runner, context)
+            finally:
+                await runner.cleanup()
+                if end_metrics is not None:
+                    await asyncio.to_thread(end_metrics)
+    finally:
+        await services.close()
+
+
+async def _drain(runner: web.AppRunner, context: GatewayContext) -> None:
+    """Announce to clients that their connections end, until there is none left."""
+    context.stopping.set()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(min(DRAIN_SECONDS, context.settings.gateway_shutdown)):
+            while runner.server is not None and runner.server.connections:  # noqa: ASYNC110
+                await asyncio.sleep(DRAIN_LOOK)  # aiohttp has no event for it
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    except OSError as error:
+        raise SettingsError(
+            f"DINGRELAY_GATEWAY_HOST, DINGRELAY_GATEWAY_PORT: {host}:{port} can't be listened on "
+            f"({error.strerror})"
+        ) from None
+
+
+def _url(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

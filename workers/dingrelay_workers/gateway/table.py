@@ -1,0 +1,30 @@
+"""Every route of the gateway. The router and the OpenAPI document are both built from this."""
+
+from dingrelay_workers.approvals import routes as approval_routes
+from dingrelay_workers.campaigns import routes as campaign_routes
+from dingrelay_workers.directory import routes as directory
+from dingrelay_workers.gateway import callbacks, health, limits
+from dingrelay_workers.gateway.docs import page as docs_page
+from dingrelay_workers.gateway.jobs import actions as job_actions
+from dingrelay_workers.gateway.jobs import bulk
+from dingrelay_workers.gateway.jobs import views as job_views
+from dingrelay_workers.http import job_routes as jobs
+from dingrelay_workers.http.routes import Route
+from dingrelay_workers.keys import routes as keys
+from dingrelay_workers.webhooks import routes as webhook_routes
+
+ROUTES: tuple[Route, ...] = (
+    *jobs.ROUTES,
+    *bulk.ROUTES,
+    *job_views.ROUTES,
+    *job_actions.ROUTES,
+    *approval_routes.ROUTES,
+    *limits.ROUTES,
+    *campaign_routes.ROUTES,
+    *directory.ROUTES,
+    *keys.ROUTES,
+    *webhook_routes.ROUTES,
+    *callbacks.ROUTES,
+    *docs_page.ROUTES,
+    *health.ROUTES,
+)

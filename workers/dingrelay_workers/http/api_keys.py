@@ -1,0 +1,197 @@
+"""API keys and what each of them may do. `keys/` stores them."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NamedTuple, Self, get_args
+
+from dingrelay_tasks.contract import LANES, Lane
+
+Scope = Literal[
+    "messages:write",
+    "approvals:read",
+    "approvals:write",
+    "syncs:write",
+    "calls:write",
+    "jobs:read",
+    "jobs:write",
+    "campaigns:read",
+    "campaigns:write",
+    "directory:read",
+    "limits:read",
+    "keys:write",
+    "webhooks:read",
+    "webhooks:write",
+]
+"""What one group of routes needs. A scope that writes does not include the one that reads."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+ANY = "*"
+"""In a key's scopes, apps or sender: all there are, also those that come later."""
+
+KEY_ID = re.compile(r"drk_[a-z0-9]{12}", re.ASCII)
+"""The public part of a key, which logs and lists show."""
+
+SENDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a sender may be called."""
+
+MOST_OLD_SECRETS = 10
+"""Secrets of a key, or of an endpoint of webhooks, that hold beside the present one."""
+
+_LONGEST_WINDOW = 3600.0
+_RATE = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Rate(NamedTuple):
+    """How many requests a key may make.
+
+    Attributes:
+        limit: requests in a window.
+        window: seconds.
+    """
+
+    limit: int
+    window: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The rate of a text such as ``50/1s`` or ``600/1m``.
+
+        Raises:
+            ValueError: it can't be read; the message says how it should look.
+        """
+        match = _RATE.fullmatch(text)
+        window = float(match[2] or 1) * _SECONDS[match[3]] if match else 0
+        if match is None or not 0 < window <= _LONGEST_WINDOW:
+            raise ValueError("must be like 50/1s or 600/1m, an hour at most")
+        return cls(int(match[1]), window)
+
+    @property
+    def per_second(self) -> float:
+        """Requests a second in the long run."""
+        return self.limit / self.window
+
+    def __str__(self) -> str:
+        return f"{self.limit}/{self.window:g}s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a key may do.
+
+    Attributes:
+        name: for people and logs; it need not be unique.
+        scopes: the groups of routes, or ``*``.
+        apps: DingTalk applications for which it may act, or ``*``.
+        lanes: lanes that its jobs may take.
+        sender: of its jobs; ``*`` lets each job name its own.
+        rate: its requests over all gateways; None for no limit.
+        expires_at: from when on it is refused; None for never.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    apps: frozenset[str] = frozenset({ANY})
+    lanes: frozenset[Lane] = frozenset(LANES)
+    sender: str = ANY
+    rate: Rate | None = None
+    expires_at: datetime | None = None
+
+    def permits(self, scope: Scope) -> bool:
+        """Whether it may use the routes of this scope."""
+        return not self.scopes.isdisjoint({scope, ANY})
+
+    def permits_app(self, app: str) -> bool:
+        """Whether it may act for this DingTalk application."""
+        return not self.apps.isdisjoint({app, ANY})
+
+    def permits_lane(self, lane: Lane) -> bool:
+        """Whether its jobs may take this lane."""
+        return lane in self.lanes
+
+    def permits_sender(self, sender: str) -> bool:
+        """Whether its jobs may name this sender."""
+        return self.sender in {sender, ANY}
+
+    @property
+    def default_sender(self) -> str:
+        """The sender of its jobs that name none; "" leaves it to the settings."""
+        return "" if self.sender == ANY else self.sender
+
+    def excess(self, wanted: "Grant") -> tuple[str, str] | None:
+        """What of another grant is more than this one holds, so that it may not give it.
+
+        Returns:
+            The field and what is wrong with it in one sentence; None where all is held.
+        """
+        if beyond := self._beyond(wanted):
+            return beyond
+        if self.rate and (wanted.rate is None or wanted.rate.per_second > self.rate.per_second):
+            return "rate", f"this key's rate is {self.rate}, so it can't give more"
+        if self.expires_at and (wanted.expires_at is None or wanted.expires_at > self.expires_at):
+            until = self.expires_at.isoformat(timespec="seconds")
+            return "expires", f"this key expires at {until}, so it can't give longer"
+        return None
+
+    def covers(self, other: "Grant") -> bool:
+        """Whether this one may do all that the other may, if perhaps not as often or as long."""
+        return self._beyond(other) is None
+
+    def _beyond(self, wanted: "Grant") -> tuple[str, str] | None:
+        for name, held, asked in (
+            ("scopes", self.scopes, wanted.scopes),
+            ("apps", self.apps, wanted.apps),
+            ("lanes", self.lanes, wanted.lanes),
+        ):
+            missing: Iterable[str] = () if ANY in held else asked - held
+            if beyond := ", ".join(sorted(missing)):
+                return name, f"this key does not hold {beyond}, so it can't give it"
+        if self.sender not in {ANY, wanted.sender} and ANY not in self.scopes:
+            return "sender", f"this key's sender is {self.sender}, so it can't give another"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey(Grant):
+    """A key without its secret: safe to keep, to compare and to log.
+
+    Attributes:
+        id: ``drk_…``, shown in lists and logs.
+    """
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyStatus:
+    """A key as a list shows it.
+
+    Attributes:
+        used_at: its last use, to about a minute; None for never.
+        revoked_at: since when it is refused; None while it is not.
+        old_secret_until: until when secrets before its last rotation are taken too.
+    """
+
+    key: ApiKey
+    created_at: datetime
+    used_at: datetime | None
+    revoked_at: datetime | None
+    old_secret_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key with its secret, which is shown this once and can't be found again.
+
+    Attributes:
+        key: without the secret.
+        text: what a client presents, ``drk_….…``; no repr shows it.
+        old_secret_until: after a rotation, until when the secrets before it are taken too.
+    """
+
+    key: ApiKey
+    text: str = field(repr=False)
+    old_secret_until: datetime | None = None

@@ -1,0 +1,181 @@
+"""Reads the bodies of requests: JSON as RFC 8259 and I-JSON have it, and nothing looser."""
+
+import asyncio
+import json
+import math
+import re
+from typing import Any, NoReturn, cast
+
+from aiohttp import web
+
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.problems import Problem
+
+DEEPEST = 64
+"""Levels of arrays and objects. No contract has more than ten."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_CHARSET = re.compile(r'charset="?utf-8"?', re.IGNORECASE)
+
+
+async def read_json(request: web.Request, *, limit: int, within: float) -> Any:
+    """The body as JSON values.
+
+    Args:
+        request: with its body unread.
+        limit: bytes it may have.
+        within: seconds in which it must have arrived.
+
+    Raises:
+        Problem: it is no JSON (400), late (408), too large (413) or of another type (415).
+    """
+    require_type(request, "application/json")
+    content = await read_bytes(request, limit=limit, within=within)
+    if not content:
+        raise Problem(problems.MALFORMED, "the body is missing; it must be a JSON object")
+    return parse_json(content)
+
+
+def require_type(request: web.Request, *types: str) -> str:
+    """The media type of the body, which must be one of these.
+
+    Raises:
+        Problem: it is another, or is compressed, or is not UTF-8.
+    """
+    accepted = {"Accept": ", ".join(types)}
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", ""}:
+        raise Problem(
+            problems.UNSUPPORTED,
+            "compressed bodies are not taken",
+            headers={"Accept-Encoding": "identity"},
+        )
+    media_type, _, parameters = request.headers.get("Content-Type", "").partition(";")
+    media_type = media_type.strip().lower()
+    if media_type not in types:
+        wanted = " or ".join(types)
+        raise Problem(problems.UNSUPPORTED, f"the body must be {wanted}", headers=accepted)
+    if parameters.strip() and not _CHARSET.fullmatch(parameters.strip()):
+        raise Problem(problems.UNSUPPORTED, "the body must be UTF-8", headers=accepted)
+    return media_type
+
+
+async def read_bytes(request: web.Request, *, limit: int, within: float) -> bytes:
+    """The body, whole.
+
+    Raises:
+        Problem: it is late (408) or too large (413), or the connection ended within it (400).
+    """
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+    content = bytearray()
+    try:
+        # One that came with its head is not waited for.
+        async with asyncio.timeout(None if request.content.is_eof() else within):
+            while chunk := await request.content.readany():
+                content += chunk
+                if len(content) > limit:
+                    raise too_large(limit)
+    except TimeoutError:
+        raise late(within) from None
+    except (web.RequestPayloadError, ValueError):
+        raise Problem(problems.MALFORMED, "the body ended early or is badly framed") from None
+    return bytes(content)
+
+
+def too_large(limit: int) -> Problem:
+    """A body of more than `limit` bytes."""
+    return Problem(problems.TOO_LARGE, f"the body may have {limit:,} bytes")
+
+
+def late(within: float) -> Problem:
+    """A body that took too long."""
+    return Problem(
+        problems.TIMEOUT,
+        f"the body did not arrive within {within:g} s",
+        headers={"Connection": "close"},
+    )
+
+
+def parse_json(content: bytes) -> Any:
+    """The JSON values in a text.
+
+    Raises:
+        Problem: it is no JSON, or JSON that programs read differently: repeated names, numbers out
+            of range, half of a surrogate pair, too many levels.
+    """
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise _malformed("is not UTF-8") from None
+    # Brackets within texts count as well: then the exact look below decides.
+    if content.count(b"[") + content.count(b"{") > DEEPEST:
+        _check_depth(content)
+    try:
+        values = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise _malformed(f"is not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise _malformed(f"has more than {DEEPEST} levels") from None
+    except ValueError:
+        # Python refuses integers of thousands of digits.
+        raise _malformed("holds a number that is out of range") from None
+    if _SURROGATE.search(content):
+        _check_unicode(values)
+    return values
+
+
+def _malformed(what: str) -> Problem:
+    return Problem.at(problems.MALFORMED, "", f"the body {what}")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _malformed("has an object that names a member twice")
+    return members
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _malformed("holds a number that is out of range")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise _malformed(f"is not JSON: {name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_float=_finite, parse_constant=_constant
+)
+
+_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+
+
+def _check_depth(content: bytes) -> None:
+    depth = 0
+    for byte in _OUTSIDE_STRINGS.sub(b"", content).translate(None, _NO_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        if depth > DEEPEST:
+            raise _malformed(f"has more than {DEEPEST} levels")
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _check_unicode(values: Any) -> None:
+    left = [values]
+    while left:
+        here = left.pop()
+        if isinstance(here, dict):
+            members = cast("dict[str, Any]", here)
+            left += [*members.keys(), *members.values()]
+        elif isinstance(here, list):
+            left += here
+        elif isinstance(here, str):
+            try:
+                here.encode()
+            except UnicodeEncodeError:
+                raise _malformed("holds half of a surrogate pair") from None

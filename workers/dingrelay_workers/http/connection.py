@@ -1,0 +1,70 @@
+"""Connections whose requests can't be read, or whose clients read nothing.
+
+The former get a problem, too, which does not quote them; the latter are given up.
+"""
+
+import asyncio
+import socket
+import uuid
+from typing import cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from dingrelay_workers.http import access_log, problems
+from dingrelay_workers.http.edge import REQUEST_ID_HEADER
+from dingrelay_workers.http.problems import Problem
+
+UNREAD_SECONDS = 75.0
+"""After which the connection of a client that does not read its answer is closed."""
+
+
+class Connection(RequestHandler):
+    """aiohttp's own, but for what it says of a request that is no HTTP, and for its patience."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        own: socket.socket | None = cast("asyncio.Transport", transport).get_extra_info("socket")
+        if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Nothing else ends a write to a client that does not read.
+            timeout_ms = int(UNREAD_SECONDS * 1000)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer, after which the connection is closed."""
+        request_id = uuid.uuid4().hex
+        access_log.log.info(
+            access_log.ENDED,
+            key="",
+            request_id=request_id,
+            method="",
+            route="none",
+            status=status,
+            error=type(exc).__name__,
+        )
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        kind = problems.MALFORMED if status == 400 else problems.INTERNAL
+        response = Problem(kind, "the request is no HTTP that can be read").response(request_id)
+        response.headers[REQUEST_ID_HEADER] = request_id
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """aiohttp's own, with our connections: it has no option for their class."""
+
+    def __call__(self) -> RequestHandler:
+        """A connection for a client that has just come."""
+        connection = super().__call__()
+        connection.__class__ = Connection
+        return connection

@@ -1,0 +1,160 @@
+"""What every request meets first and every answer last: target, headers, id, problems, log line."""
+
+import random
+import re
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from aiohttp import web
+
+from dingrelay_producers import logs
+from dingrelay_producers.tracing import spans
+from dingrelay_workers.http import access_log, problems
+from dingrelay_workers.http.context import CONTEXT
+from dingrelay_workers.http.problems import Problem, wanted_language
+from dingrelay_workers.http.request_span import served, serving
+from dingrelay_workers.http.routes import CALLER, ROUTE
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TARGET = re.compile(r"/(?!/)[\x21-\x7e]*")
+# Segments that a proxy before us and a server behind it may read differently.
+_AMBIGUOUS = re.compile(
+    r"(?:^|/|%2f)(?:\.|%2e){1,2}(?:/|%2f|%5c|\\|$)|%2f|%5c|\\|%00", re.IGNORECASE
+)
+ONCE_ONLY = (
+    "Host",
+    "Authorization",
+    "Content-Length",
+    "Content-Type",
+    "Content-Encoding",
+    "Transfer-Encoding",
+    "Idempotency-Key",
+    "Expect",
+    REQUEST_ID_HEADER,
+)
+"""Headers that two programs on the way may each take another one of, if there are two."""
+
+CLIENT_LEFT = 499
+"""In the log only: the client had gone before the answer."""
+
+_KIND_OF_STATUS = {
+    kind.status: kind
+    for kind in (
+        problems.MALFORMED,
+        problems.NOT_FOUND,
+        problems.METHOD_NOT_ALLOWED,
+        problems.TOO_LARGE,
+        problems.UNSUPPORTED,
+    )
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around every route, and around requests for which there is none."""
+    request[REQUEST_ID] = request_id = _request_id(request)
+    metrics = request.app[CONTEXT].metrics
+    began = monotonic()
+    metrics.in_flight.inc()
+    status = CLIENT_LEFT
+    with serving(request) as span:
+        try:
+            response = await _answer(request, handler, request_id)
+            status = response.status
+        finally:
+            metrics.in_flight.dec()
+            seconds = monotonic() - began
+            route = request.get(ROUTE) or _template(request)
+            method = request.method if route else "any"
+            metrics.ended(method, route or "none", status, seconds)
+            served(span, method=method, route=route, status=status, request_id=request_id)
+            access_log.log.info(
+                access_log.ENDED,
+                key=request.get(CALLER, ""),
+                request_id=request_id,
+                method=request.method if route else request.method[:16],
+                route=route or "none",
+                status=status,
+                ms=round(seconds * 1000, 1),
+                **spans.ids(),
+            )
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        _check_target(request)
+        return await handler(request)
+    except Problem as problem:
+        return problem.response(request_id, wanted_language(request))
+    except web.HTTPException as error:
+        return _from_aiohttp(error, request.path).response(request_id, wanted_language(request))
+    except ConnectionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the caller gets no details of any failure
+        # The class and the place: an exception's text may hold what the caller sent.
+        name, at = type(error).__name__, logs.places(error)
+        access_log.log.error("failed", request_id=request_id, error=name, at=at)
+        detail = "the gateway failed; its log tells more under this request id"
+        return Problem(problems.INTERNAL, detail).response(request_id, wanted_language(request))
+
+
+def _request_id(request: web.Request) -> str:
+    """The caller's own, if it is one that a log can hold."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+
+
+def _template(request: web.Request) -> str:
+    """The path of the route with its parameters' names; empty where there is none."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else ""
+
+
+def _check_target(request: web.Request) -> None:
+    """Refuse targets that are no plain path: absolute forms, ``//host``, ``..``."""
+    target = request.raw_path
+    path = target.partition("?")[0]
+    if not _TARGET.fullmatch(target) or _AMBIGUOUS.search(path):
+        raise Problem(problems.MALFORMED, "the target must be a plain, normalised path")
+
+
+def check_headers(request: web.Request) -> None:
+    """Refuse headers that two programs on the way may read differently.
+
+    Raises:
+        Problem: there are such.
+    """
+    for name in ONCE_ONLY:
+        if len(request.headers.getall(name, ())) > 1:
+            raise Problem(problems.MALFORMED, f"{name}: is given more than once")
+    if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
+        raise Problem(problems.MALFORMED, "Content-Length: contradicts Transfer-Encoding")
+
+
+def _from_aiohttp(error: web.HTTPException, path: str) -> Problem:
+    kind = _KIND_OF_STATUS.get(error.status, problems.INTERNAL)
+    headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+    detail = "no such path" if kind is problems.NOT_FOUND else kind.title.lower()
+    if path == "/metrics":
+        detail = "metrics are on DINGRELAY_METRICS_PORT, not on this port"
+    return Problem(kind, detail, headers=headers)
+
+
+async def sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Give every answer the request's id, and what keeps browsers from guessing.
+
+    While the gateway stops, each answer is the last one on its connection.
+    """
+    if request.app[CONTEXT].stopping.is_set():
+        response.force_close()
+        response.headers["Connection"] = "close"
+    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["Server"] = "dingrelay"

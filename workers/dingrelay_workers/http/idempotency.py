@@ -1,0 +1,209 @@
+"""``Idempotency-Key``: the same request again gets the same answer, and does nothing twice.
+
+After draft-ietf-httpapi-idempotency-key-header. A key is scoped to the API key. Redis holds a
+digest of the request and the answer, never the request itself. The ids of what a request makes follow
+from a random name that lives as long as its key (`ApiCall.once`): a gateway that dies between a job and
+its answer doubles nothing, and a key whose life is over names a new request.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Literal
+
+from aiohttp import web
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.scripts import Script
+from dingrelay_workers.http import authentication, problems
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import ApiCall, Route
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+
+LEASE_SECONDS = 3.0
+"""How long a request counts as under way after its gateway died."""
+RENEWAL_SECONDS = 1.0
+
+_KEPT_HEADERS = ("Location", "Content-Type")
+SPELLING = r"[A-Za-z0-9._:/+=@-]{1,255}"
+"""A UUID, an order's number, base64: what needs no escape wherever it is written."""
+_KEY = re.compile(rf'({SPELLING})|"({SPELLING})"')
+
+_NONCE_BYTES = 12
+_BEGIN = Script.load("dingrelay_producers.store", "once_begin")
+_END = Script.load("dingrelay_producers.store", "once_end")
+
+
+def key_of(request: web.Request) -> str | None:
+    """The request's key, with or without the quotes of a structured field; None if it has none.
+
+    Raises:
+        Problem: it can't be a key.
+    """
+    header = request.headers.get(HEADER)
+    if header is None:
+        return None
+    if match := _KEY.fullmatch(header.strip()):
+        return match[1] or match[2]
+    raise Problem(
+        problems.MALFORMED,
+        f"{HEADER}: must be 1 to 255 of A-Z a-z 0-9 . _ : / + = @ -, without blanks",
+    )
+
+
+async def once(
+    route: Route, call: ApiCall, handle: Callable[[], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Run the handler of a request, unless its key says that this was done.
+
+    Raises:
+        Problem: the key belongs to another request (422), or to one that is under way (409).
+    """
+    name = key_of(call.request)
+    if name is None:
+        return await handle()
+    attempt = _Attempt(call, name, sealed=route.shows_secret)
+    verdict, *found = await attempt.begin(_digest(route, call))
+    match verdict:
+        case b"begun":
+            call.once = found[0].decode()
+            return await attempt.execute(handle)
+        case b"done":
+            return attempt.replayed(*found)
+        case b"under way":
+            raise Problem(
+                problems.IN_FLIGHT,
+                "the same request is under way; its answer can be had a moment later",
+                headers={"Retry-After": "1"},
+            )
+        case _:
+            raise Problem(problems.KEY_REUSED, f"{HEADER}: was used for another request")
+
+
+def _digest(route: Route, call: ApiCall) -> str:
+    """What makes two requests the same: the operation, its target, its body and its files.
+
+    The lines of a streamed body are compared one by one: their jobs' ids follow from their numbers.
+    """
+    parts = [route.operation, call.request.rel_url.raw_path, call.request.rel_url.raw_query_string]
+    content = canonical_json([*parts, call.body, call.upload and call.upload.digests])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+class _Attempt:
+    """One try of a request that has a key.
+
+    Args:
+        call: the request.
+        name: its key.
+        sealed: whether Redis gets the answer encrypted, since it shows a secret. Only the API key that
+            asked opens it.
+    """
+
+    def __init__(self, call: ApiCall, name: str, *, sealed: bool) -> None:
+        self._call = call
+        self._entry = keys.idempotency(call.key.id, hashlib.sha256(name.encode()).hexdigest()[:32])
+        self._sealed = sealed
+        self._name = uuid.uuid4().hex
+
+    async def begin(self, digest: str) -> list[bytes]:
+        lease = int(LEASE_SECONDS * 1000)
+        settings = self._call.context.settings
+        # A key that outlived the jobs of its lines would make them once more.
+        life = int(min(settings.gateway_idempotency_ttl, settings.record_ttl) * 1000)
+        call = _BEGIN.call([self._entry], [digest, self._name, lease, life])
+        async with asking():
+            answer: list[bytes] = await scripts.run_async(self._call.context.redis, call)
+        return answer
+
+    async def execute(
+        self, handle: Callable[[], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        renewing = asyncio.create_task(self._renew())
+        try:
+            response = await handle()
+        except BaseException as error:
+            # The same request may be tried again at once; another one only if nothing was made.
+            refused = isinstance(error, Problem) and error.kind.status < 500
+            with suppress(ServiceUnavailable):
+                await self._end("refused" if refused else "failed")
+            raise
+        finally:
+            renewing.cancel()
+        # It is done. Without its answer a repetition meets what it made all the same.
+        with suppress(ServiceUnavailable):
+            if isinstance(response, web.Response):
+                kept = {
+                    each: response.headers[each]
+                    for each in _KEPT_HEADERS
+                    if each in response.headers
+                }
+                body = self._seal(_content(response))
+                await self._end("answered", response.status, json.dumps(kept), body)
+            else:
+                await self._end("failed")  # a stream is not kept
+        return response
+
+    def replayed(self, first: bytes, status: bytes, headers: bytes, body: bytes) -> web.Response:
+        """The answer of before.
+
+        Raises:
+            Problem: it is sealed with another secret of the API key (409).
+        """
+        self._call.once = first.decode()
+        return web.Response(
+            status=int(status),
+            body=self._open(body) or None,
+            headers={**json.loads(headers), REPLAYED: "true"},
+        )
+
+    def _seal(self, content: bytes) -> bytes:
+        if not self._sealed:
+            return content
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._cipher().encrypt(nonce, content, None)
+
+    def _open(self, content: bytes) -> bytes:
+        if not self._sealed:
+            return content
+        try:
+            return self._cipher().decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], None)
+        except InvalidTag:
+            detail = "this was done; its answer shows a secret, to the API key's secret that asked for it only"
+            raise Problem(problems.CONFLICT, detail) from None
+
+    def _cipher(self) -> AESGCM:
+        # Nothing in Redis leads to it: the API key's text is in no place but the request.
+        text = authentication.presented(self._call.request).encode()
+        return AESGCM(hmac.new(text, self._entry.encode(), hashlib.sha256).digest())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL_SECONDS)
+            with suppress(ServiceUnavailable):
+                await self._end("renewed", int(LEASE_SECONDS * 1000))
+
+    async def _end(
+        self, verb: Literal["renewed", "refused", "failed", "answered"], *values: Any
+    ) -> None:
+        async with asking():
+            call = _END.call([self._entry], [self._name, verb, *values])
+            await scripts.run_async(self._call.context.redis, call)
+
+
+def _content(response: web.Response) -> bytes:
+    assert response.body is None or isinstance(response.body, bytes)
+    return response.body or b""

@@ -1,0 +1,174 @@
+"""``POST /v1/messages`` and its kin: one job a request."""
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from dingrelay_producers.errors import JobNotFound
+from dingrelay_producers.store import record
+from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.api_call import ApiCall as ApiCallJob
+from dingrelay_tasks.approval_create import ApprovalCreate
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.message_send import MessageSend
+from dingrelay_tasks.user_sync import UserSync
+from dingrelay_workers.http import cell_of, problems
+from dingrelay_workers.http.api_keys import Scope
+from dingrelay_workers.http.permissions import may_see, permitted
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route, links
+
+_LOCATION = {"Location": "The URL of the job."}
+
+
+class Wait(BaseModel, extra="forbid"):
+    """The query of a route that can wait for a job's end."""
+
+    wait: Annotated[int, Field(ge=1, le=60)] | None = None
+    """Seconds to wait for the job's end."""
+
+
+def job_response(status: JobStatus, *, code: int, located: bool = True) -> web.Response:
+    """A job as an answer."""
+    headers = {"Content-Type": "application/json"}
+    if located:
+        headers["Location"] = location(status.id)
+    # A record may hold what UTF-8 can't spell, from a client without our package.
+    body = status.model_dump_json(by_alias=True).encode("utf-8", "backslashreplace")
+    return web.Response(status=code, body=body, headers=headers)
+
+
+def location(job_id: str) -> str:
+    """The path of a job."""
+    return f"/v1/jobs/{job_id}"
+
+
+async def found(call: ApiCall, job_id: str) -> JobStatus:
+    """A job that the key may see.
+
+    Raises:
+        JobNotFound: there is none, or the key may not see it; the answer does not reveal which.
+    """
+    status = await call.context.records.status(job_id)
+    if not may_see(call.key, sender=status.sender, app=status.app):
+        raise JobNotFound(job_id)
+    return status
+
+
+async def waited(call: ApiCall, status: JobStatus, *, pending: int) -> web.Response:
+    """The job as an answer, once it has ended or the query's `wait` is over."""
+    seconds = call.query.wait
+    if seconds and not status.state.ended and await call.context.ends.wait(status.id, seconds):
+        status = await call.context.records.status(status.id)
+    code = 200 if seconds and status.state.ended else pending
+    return job_response(status, code=code)
+
+
+def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
+    """A job that was written just now; None if its record must be read for that."""
+    if not answer.created:
+        return None
+    return JobStatus.of_draft(draft, created=datetime.fromtimestamp(answer.at / 1000, UTC))
+
+
+async def send(call: ApiCall, contract: type[Contract]) -> JobStatus:
+    """Accept the job of a body; how it stands, which is not new if its key was used before.
+
+    Raises:
+        Problem: the key may not (403), its idempotency key is another job's (409), the lane is
+            full (429).
+        ContractError: the body is not what the contract says, or too large a job.
+        ServiceUnavailable: Redis is away; nothing was accepted, unless its answer alone was lost.
+    """
+    job = permitted(contract, call.body, call.key, call.context.sender_of(call.key))
+    return await accept(call, job, once=call.once)
+
+
+async def accept(call: ApiCall, job: Contract, *, once: str | None) -> JobStatus:
+    """Accept a job that the key may ask for; how it stands, as for `send`.
+
+    `once` is the idempotency key of a job that names none.
+    """
+    context = call.context
+    await context.depths.check(job.queue)
+    named = getattr(job, "idempotency_key", None)
+    draft = record.draft(job, key=None if named else once)
+    [answer] = await context.records.enqueue([draft])
+    if answer.conflict:
+        raise used_before()
+    if answer.created:
+        context.metrics.jobs.labels(draft.kind, draft.lane).inc()
+    status = accepted(draft, answer) or await context.records.status(draft.id)
+    if not may_see(call.key, sender=status.sender, app=status.app):
+        raise used_before()
+    return status
+
+
+def used_before() -> Problem:
+    """An idempotency key that belongs to another job, perhaps another sender's: its id is withheld."""
+    return Problem.at(
+        problems.CONFLICT,
+        "/idempotency_key",
+        "belongs to a job with another payload or of another sender",
+    )
+
+
+def _sending(contract: type[Contract]) -> Handler:
+    async def handle(call: ApiCall) -> web.StreamResponse:
+        status = await send(call, contract)
+        return await waited(call, status, pending=202)
+
+    return handle
+
+
+JOB_LINKS = links("getJob", "cancelJob", "requeueJob", "discardJob")
+
+makes_job = partial(
+    Route,
+    method="POST",
+    query=Wait,
+    answers={
+        202: Answer(description="The job is accepted.", model=JobStatus, headers=_LOCATION),
+        200: Answer(
+            description="The job has ended within `wait`, however it ended.",
+            model=JobStatus,
+            headers=_LOCATION,
+        ),
+    },
+    links={202: JOB_LINKS, 200: JOB_LINKS},
+    cell=cell_of.of_body,
+)
+"""A route that makes one job."""
+
+
+def _route(path: str, contract: type[Contract], scope: Scope, operation: str, what: str) -> Route:
+    return makes_job(
+        path=path,
+        handler=_sending(contract),
+        operation=operation,
+        summary=what,
+        tag="jobs",
+        scope=scope,
+        body=Body(model=contract),
+        problems=frozenset({403, 409, 422, 429, 503}),
+    )
+
+
+ROUTES = (
+    _route(
+        "/v1/messages", MessageSend, "messages:write", "sendMessage", "Send a work notification"
+    ),
+    _route(
+        "/v1/approvals",
+        ApprovalCreate,
+        "approvals:write",
+        "createApproval",
+        "Create an approval instance",
+    ),
+    _route("/v1/calls", ApiCallJob, "calls:write", "callApi", "Call any API of DingTalk's"),
+    _route("/v1/user-syncs", UserSync, "syncs:write", "syncUsers", "Synchronise the directory"),
+)

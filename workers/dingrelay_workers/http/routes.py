@@ -1,0 +1,195 @@
+"""What a route is. The one table of them builds both the router and the OpenAPI document."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from dingrelay_workers.http.api_keys import ApiKey, Scope
+
+if TYPE_CHECKING:
+    from dingrelay_workers.http.context import GatewayContext
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+BODY_LIMIT = 1_100_000
+"""Bytes of a body unless its route says otherwise: a job of 1 MB, and some blanks."""
+
+CALLER: web.RequestKey[str] = web.RequestKey("caller", str)
+"""The id and name of the key, for the log."""
+
+ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
+"""What the log and the metrics call it, where the router has no name for it."""
+
+NDJSON = "application/x-ndjson"
+
+
+@dataclass(slots=True)
+class Upload:
+    """A body with files, arrived whole.
+
+    Attributes:
+        fields: its JSON values.
+        files: part → file, at its beginning.
+        digests: part → SHA-256 of the file.
+    """
+
+    fields: Any
+    files: dict[str, BinaryIO] = field(default_factory=dict[str, BinaryIO])
+    digests: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(slots=True)
+class ApiCall:
+    """A request that passed the checks of its route, as its handler gets it.
+
+    Attributes:
+        request: for what the other fields don't hold, such as a streamed body.
+        context: everything that the gateway holds.
+        query: an instance of the route's `query`, or None.
+        body: JSON values of the route's `body`, or None. They are valid JSON, and not yet checked
+            against the contract: `checked` does that, after the handler has had its say.
+        upload: the body with its files, where the route takes some; `body` is its fields then.
+        caller: the key, where the route needs one; see `key`.
+        once: a random name from which follow the ids of what this request makes, as long as its
+            ``Idempotency-Key`` lives; None without one.
+    """
+
+    request: web.Request
+    context: "GatewayContext"
+    query: Any = None
+    body: Any = None
+    upload: Upload | None = None
+    caller: ApiKey | None = None
+    once: str | None = None
+
+    @property
+    def key(self) -> ApiKey:
+        """The key of the caller, on a route that needs one."""
+        assert self.caller is not None, "the route needs no key"
+        return self.caller
+
+    def path(self, name: str) -> str:
+        """A parameter of the path."""
+        return self.request.match_info[name]
+
+
+Handler = Callable[[ApiCall], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer of a route that is no problem.
+
+    Attributes:
+        description: for the document.
+        model: of its body; None for none. A dict is a JSON schema.
+        media_type: of its body.
+        headers: name → description.
+        secret: whether it shows a secret, which nothing may keep in clear.
+    """
+
+    description: str
+    model: type[BaseModel] | Mapping[str, Any] | None = None
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    secret: bool = False
+
+
+def links(*operations: str) -> Mapping[str, Any]:
+    """OpenAPI links from an answer to operations on the object that it describes, by its id."""
+    return {
+        name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+        for name in operations
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a route takes as body.
+
+    Attributes:
+        model: its contract. A dict is a JSON schema.
+        media_types: that it may have. Bodies of other types than JSON are left for the handler.
+        limit: bytes; None for any number, which the handler reads as a stream.
+        required: whether it may be left out, and then is an empty object.
+        others: media type → contract, for bodies of another form than `model`.
+        reader: reads a body that may hold files, within so many seconds without a byte.
+    """
+
+    model: type[BaseModel] | Mapping[str, Any]
+    media_types: tuple[str, ...] = ("application/json",)
+    limit: int | None = BODY_LIMIT
+    required: bool = True
+    others: Mapping[str, type[BaseModel] | Mapping[str, Any]] = field(
+        default_factory=dict[str, type[BaseModel] | Mapping[str, Any]]
+    )
+
+    reader: Callable[[web.Request, float], AbstractAsyncContextManager[Upload]] | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the handler reads it as it comes, and not the dispatcher before it."""
+        return self.limit is None and self.reader is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One operation.
+
+    Attributes:
+        path: with its parameters in braces, such as ``/v1/jobs/{id}``.
+        operation: its name in the document, such as ``getJob``.
+        summary: one line.
+        description: more, in CommonMark.
+        scope: that the key must have; "" for any key, at which the handler looks closer; None
+            where no key is needed.
+        query: a model whose fields are the query's parameters.
+        body: what it takes; None if nothing.
+        answers: status → answer, for all that is no problem.
+        problems: statuses of problems that its handler can raise, beyond those that follow from
+            scope, query and body (`openapi.statuses`).
+        path_parameters: name → JSON schema; a text if not named.
+        negotiates: whether a caller that accepts none of its media types is refused.
+        tag: the group in the document.
+        links: for the document: status → OpenAPI links.
+        cell: finds the cell that the request is for; None where it is for none, or the handler asks
+            several.
+    """
+
+    method: Method
+    path: str
+    handler: Handler
+    operation: str
+    summary: str
+    tag: str
+    answers: Mapping[int, Answer]
+    description: str = ""
+    scope: Scope | Literal[""] | None = None
+    query: type[BaseModel] | None = None
+    body: Body | None = None
+    problems: frozenset[int] = frozenset()
+    path_parameters: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict[str, Mapping[str, Any]]
+    )
+    negotiates: bool = True
+    links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
+    cell: "Callable[[ApiCall], Awaitable[GatewayContext]] | None" = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All methods that it answers: what needs no key, such as health, takes ``HEAD``, too."""
+        return ("GET", "HEAD") if self.method == "GET" and self.scope is None else (self.method,)
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether it honours an ``Idempotency-Key``: all that changes something for a caller does."""
+        return self.scope is not None and self.method != "GET"
+
+    @property
+    def shows_secret(self) -> bool:
+        """Whether one of its answers shows a secret."""
+        return any(answer.secret for answer in self.answers.values())

@@ -1,0 +1,194 @@
+"""``/v1/keys``: API keys over HTTP. A key gives no more than it holds, and sees none above it."""
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Literal
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from dingrelay_producers.errors import KeyNotFound
+from dingrelay_workers.http import authentication, problems
+from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant, KeyStatus
+from dingrelay_workers.http.problems import Problem, json_response
+from dingrelay_workers.http.routes import Answer, ApiCall, Body, Route, links
+from dingrelay_workers.keys import documents
+from dingrelay_workers.keys.request import KeyRequest, RotationRequest
+from dingrelay_workers.keys.store import SqlKeyStore
+
+
+class KeyDocument(BaseModel):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    state: Literal["live", "expired", "revoked"]
+    scopes: list[str]
+    apps: list[str]
+    lanes: list[str]
+    sender: str
+    """Who its jobs come from; `*` where each job may say."""
+    rate: str | None
+    """Requests over all gateways, such as `50/1s`; null for no limit."""
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To about a minute."""
+    old_secret_until: datetime | None
+    """Until when secrets before the last rotation are taken as well."""
+
+
+class KeyList(BaseModel):
+    """API keys, the newest first."""
+
+    keys: list[KeyDocument]
+
+
+class IssuedKeyDocument(BaseModel):
+    """An API key with its secret, which is shown this once only."""
+
+    id: str
+    key: str
+    """What goes into the Authorization header."""
+    old_secret_until: datetime | None = None
+    """Until when the secrets before this one are taken as well."""
+
+
+async def create_key(call: ApiCall) -> web.StreamResponse:
+    """Make a key."""
+    grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
+    _refuse_excess(call.key, grant)
+    made = await call.context.service(SqlKeyStore).create(grant, seed=authentication.seed_of(call))
+    headers = {"Location": f"/v1/keys/{made.key.id}"}
+    return json_response(documents.issued(made), status=201, headers=headers)
+
+
+async def list_keys(call: ApiCall) -> web.StreamResponse:
+    """All keys that the caller could have given."""
+    found = await call.context.service(SqlKeyStore).list()
+    ours = [documents.key(status) for status in found if call.key.covers(status.key)]
+    return json_response({"keys": ours})
+
+
+async def get_key(call: ApiCall) -> web.StreamResponse:
+    """One key."""
+    return json_response(documents.key(await _found(call)))
+
+
+async def rotate_key(call: ApiCall) -> web.StreamResponse:
+    """Give a key a new secret."""
+    overlap = RotationRequest.parse(call.body, strict=True).length()
+    status = await _found(call)
+    # The caller gets the secret and so the key: the same checks as for a new key.
+    _refuse_excess(call.key, status.key)
+    seed = authentication.seed_of(call)
+    made = await call.context.service(SqlKeyStore).rotate(status.key.id, overlap=overlap, seed=seed)
+    return json_response(documents.issued(made))
+
+
+async def revoke_key(call: ApiCall) -> web.StreamResponse:
+    """Refuse a key from now on."""
+    status = await _found(call)
+    return json_response(
+        documents.key(await call.context.service(SqlKeyStore).revoke(status.key.id))
+    )
+
+
+async def _found(call: ApiCall) -> KeyStatus:
+    """The key that the path names.
+
+    Raises:
+        KeyNotFound: there is none, or it may do what the caller may not; the answer does not
+            reveal which.
+    """
+    key_id = call.path("id")
+    status = await call.context.service(SqlKeyStore).get(key_id)
+    if not call.key.covers(status.key):
+        raise KeyNotFound(key_id)
+    return status
+
+
+def _with_sender(grant: Grant, giver: ApiKey) -> Grant:
+    """A key that is given by one with a sender of its own has that one, unless it says otherwise."""
+    if grant.sender or giver.sender == ANY or ANY in giver.scopes:
+        return grant
+    return replace(grant, sender=giver.sender)
+
+
+def _refuse_excess(giver: ApiKey, wanted: Grant) -> None:
+    """Refuse permissions that the giver does not hold.
+
+    Raises:
+        Problem: the field that is too much (403).
+    """
+    if excess := giver.excess(wanted):
+        field, problem = excess
+        raise Problem.at(problems.FORBIDDEN, f"/{field}", problem)
+
+
+_ID = {"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}}
+
+
+_KEY = {200: Answer(description="The key.", model=KeyDocument)}
+_route = partial(Route, tag="keys", scope="keys:write")
+_of_one = partial(_route, path_parameters=_ID)
+
+ROUTES = (
+    _route(
+        method="POST",
+        path="/v1/keys",
+        handler=create_key,
+        operation="createKey",
+        summary="Make an API key",
+        description="It may do no more than the key that asks for it. Its text is shown once.",
+        body=Body(model=KeyRequest),
+        answers={
+            201: Answer(
+                description="The key, with its secret.",
+                model=IssuedKeyDocument,
+                secret=True,
+                headers={"Location": "Where the key can be looked at."},
+            )
+        },
+        links={201: links("getKey", "rotateKey", "revokeKey")},
+    ),
+    _route(
+        method="GET",
+        path="/v1/keys",
+        handler=list_keys,
+        operation="listKeys",
+        summary="List the API keys",
+        description="Those that may do no more than the key that asks.",
+        answers={200: Answer(description="The keys.", model=KeyList)},
+    ),
+    _of_one(
+        method="GET",
+        path="/v1/keys/{id}",
+        handler=get_key,
+        operation="getKey",
+        summary="How an API key stands",
+        answers=_KEY,
+        problems=frozenset({404}),
+    ),
+    _of_one(
+        method="POST",
+        path="/v1/keys/{id}/rotate",
+        handler=rotate_key,
+        operation="rotateKey",
+        summary="Give an API key a new secret",
+        body=Body(model=RotationRequest, required=False),
+        answers={200: Answer(description="The key.", model=IssuedKeyDocument, secret=True)},
+        problems=frozenset({404, 409}),
+    ),
+    _of_one(
+        method="POST",
+        path="/v1/keys/{id}/revoke",
+        handler=revoke_key,
+        operation="revokeKey",
+        summary="Refuse an API key from now on",
+        answers=_KEY,
+        problems=frozenset({404}),
+    ),
+)
