@@ -1,5 +1,8 @@
 """The kinds of jobs: their contracts, and what each job does."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from dingrelay_tasks.api_call import ApiCall, ApiCallResult
 from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult
 from dingrelay_tasks.contract import Contract, ContractError, Lane
@@ -23,3 +26,8 @@ __all__ = [
     "UserSync",
     "UserSyncResult",
 ]
+
+for _module in iter_modules(__path__):
+    # Each declares its kinds. The schemas are a program, which needs all of them.
+    if _module.name != "schema":
+        import_module(f"{__name__}.{_module.name}")

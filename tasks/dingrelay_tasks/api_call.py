@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import unquote_to_bytes
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Deliverable, Part
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown
 from dingrelay_tasks.reading_calls import reads
 
@@ -124,8 +125,6 @@ class ApiCall(Deliverable):
             ``once`` ends `unknown`. Default: ``none`` where the call surely reads, else ``once``.
     """
 
-    kind: ClassVar[str] = "api-call"
-
     method: Method
     path: ApiPath
     query: Annotated[dict[Name, Value], Field(max_length=64)] = Field(default_factory=dict)
@@ -165,6 +164,23 @@ def is_token(name: object) -> bool:
     return isinstance(name, str) and name.strip().lower() in TOKENS
 
 
+def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
+    """Drop DingTalk's answer: about a person it holds more than their userid."""
+    if "result" in record:
+        record["result"]["answer"] = {}
+
+
+@kind(
+    "api-call",
+    ApiCall,
+    result=ApiCallResult,
+    scope="calls:write",
+    path="/v1/calls",
+    operation="callApi",
+    api="call.oapi",
+    forget=forget,
+    resolved_by="sent",
+)
 async def run(job: ApiCall, ctx: Context) -> Json:
     """Make the call; a rerun does not repeat one that was answered.
 

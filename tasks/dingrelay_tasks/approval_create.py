@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Deliverable, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown, Wait
 
 VALUE_LIMIT = 65_535
 MOST_FIELDS = 150
+STEP = "create"
 ROOT = -1
 """How approvals spell the whole organisation (API §4.1)."""
 
@@ -135,8 +137,6 @@ class ApprovalCreate(Deliverable):
         cc_position: when the copies go out.
     """
 
-    kind: ClassVar[str] = "approval-create"
-
     process_code: Annotated[str, Field(pattern=r"^\S{1,128}$")]
     originator: UserId
     department: Annotated[
@@ -172,6 +172,28 @@ class ApprovalCreateResult(Part):
     instance_id: str
 
 
+def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
+    """Drop the form of the erased person's approval, and the titles that name them."""
+    job = record.get("payload", {})
+    if job.get("originator") != tombstone:
+        return
+    job["form"] = []
+    for candidate in record.get("error", {}).get("candidates", ()):
+        candidate["title"] = tombstone
+
+
+@kind(
+    "approval-create",
+    ApprovalCreate,
+    result=ApprovalCreateResult,
+    scope="approvals:write",
+    path="/v1/approvals",
+    operation="createApproval",
+    api="approval.create",
+    forget=forget,
+    resolved_by="instance or not_created",
+    changing_step=STEP,
+)
 async def run(job: ApprovalCreate, ctx: Context) -> Json:
     """Create the instance, or find the one that an earlier attempt created.
 
@@ -188,9 +210,9 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
     instance_id = await _made_before(job, ctx)
     if instance_id is None:
         # What was sent once already needs no check: only its answer was lost.
-        if ctx.intent is None and await ctx.step_result("create") is None:
+        if ctx.intent is None and await ctx.step_result(STEP) is None:
             await ctx.approvals.check(job.process_code, job.form_values)
-        remembered = await ctx.once("create", partial(_create, job, ctx))
+        remembered = await ctx.once(STEP, partial(_create, job, ctx))
         instance_id = str(remembered["instance_id"])
     await ctx.approval_states.follow(instance_id, at=ctx.now())
     return ApprovalCreateResult(instance_id=instance_id).model_dump(mode="json")

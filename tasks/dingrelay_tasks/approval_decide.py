@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dingrelay_tasks.approval_follow import InstanceId
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, Json, TaskState
 from dingrelay_tasks.contract import Deliverable, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused, Wait
 
 Decision = Literal["agree", "refuse"]
@@ -35,8 +36,6 @@ class ApprovalDecide(Deliverable):
         remark: the approver's.
     """
 
-    kind: ClassVar[str] = "approval-decide"
-
     instance: InstanceId
     user: UserId
     decision: Decision
@@ -57,6 +56,7 @@ class ApprovalDecideResult(Part):
     task: str
 
 
+@kind("approval-decide", ApprovalDecide, api="call.rest", changing_step=STEP, reported=True)
 async def run(job: ApprovalDecide, ctx: Context) -> Json:
     """Find the person's task and decide it; an `ApprovalDecideResult` as JSON values.
 

@@ -7,12 +7,13 @@ which waits on the schedule of all jobs: no table is searched, and a crash loses
 
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
 from dingrelay_tasks.context import ApprovalChange, Context, Followed, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Part
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Wait
 
 DENIED_AGAIN_AFTER = timedelta(minutes=1)
@@ -32,9 +33,6 @@ class ApprovalFollow(Contract):
         instance: its id.
     """
 
-    kind: ClassVar[str] = "approval-follow"
-    own_queue: ClassVar[str] = EVENTS_QUEUE
-
     instance: InstanceId
 
     def summary(self) -> str:
@@ -49,6 +47,7 @@ class ApprovalFollowResult(Part):
     looks: int
 
 
+@kind("approval-follow", ApprovalFollow, queue=EVENTS_QUEUE, api="approval.read")
 async def run(job: ApprovalFollow, ctx: Context) -> Json:
     """Look at the approval's row, and ask DingTalk where nothing was reported of it for long.
 

@@ -1,10 +1,9 @@
 """approval-look: asks DingTalk for the current state of an approval."""
 
-from typing import ClassVar
-
 from dingrelay_tasks.approval_follow import InstanceId
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Part
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused
 
 
@@ -14,9 +13,6 @@ class ApprovalLook(Contract):
     Attributes:
         instance: its id.
     """
-
-    kind: ClassVar[str] = "approval-look"
-    own_queue: ClassVar[str] = EVENTS_QUEUE
 
     instance: InstanceId
 
@@ -44,6 +40,7 @@ class ApprovalLookResult(Part):
     open: list[OpenTask]
 
 
+@kind("approval-look", ApprovalLook, queue=EVENTS_QUEUE, api="approval.read", reported=True)
 async def run(job: ApprovalLook, ctx: Context) -> Json:
     """Ask, and store the answer; an `ApprovalLookResult` as JSON values.
 

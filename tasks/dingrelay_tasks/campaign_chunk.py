@@ -6,12 +6,13 @@ silently drop, as a message does, and calls.
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from pydantic import Field
 
 from dingrelay_tasks.context import Context, DailyVerdict, Json
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_result import SentMessage
 from dingrelay_tasks.message_send import USERS_PER_CALL, reachable
@@ -33,8 +34,6 @@ class CampaignChunk(Contract):
         repeated: an earlier job of this chunk was lost, and may have made the call.
         released: when the chunk was released for that job; a repeat must leave on that day.
     """
-
-    kind: ClassVar[str] = "campaign-chunk"
 
     lane: Lane = "bulk"
     campaign: Annotated[str, Field(min_length=1, max_length=64)]
@@ -84,6 +83,7 @@ class CampaignChunkResult(Part, extra="ignore"):
     ambiguous: bool = False
 
 
+@kind("campaign-chunk", CampaignChunk, api="message.send", ephemeral=True)
 async def run(job: CampaignChunk, ctx: Context) -> Json:
     """Make the call; a `CampaignChunkResult` as JSON.
 

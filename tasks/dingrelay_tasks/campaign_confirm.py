@@ -1,13 +1,14 @@
 """campaign-confirm: asks DingTalk what became of some calls of a campaign (API §2.2, §2.3)."""
 
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
 from dingrelay_tasks.campaign_recall import Numbers
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Contract, Lane, Part
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message_delivery import CONFIRM_FIRST, CONFIRM_WITHIN
 from dingrelay_tasks.outcomes import Wait
 
@@ -23,8 +24,6 @@ class CampaignConfirm(Contract):
         numbers: which ones. Those without a call, or with one older than 24 hours, cost nothing.
         since: reports from before this moment are queried again.
     """
-
-    kind: ClassVar[str] = "campaign-confirm"
 
     lane: Lane = "bulk"
     campaign: Annotated[str, Field(min_length=1, max_length=64)]
@@ -48,6 +47,7 @@ class CampaignConfirmResult(Part):
     unfinished: list[int] = Field(default_factory=list[int])
 
 
+@kind("campaign-confirm", CampaignConfirm, api="message.result")
 async def run(job: CampaignConfirm, ctx: Context) -> Json:
     """Ask for one call after the other; a `CampaignConfirmResult` as JSON.
 

@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
 from dingrelay_tasks.context import CampaignCall, Context, Json
 from dingrelay_tasks.contract import Contract, Part
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Wait
 
 UNDER_WAY_PAUSE = timedelta(seconds=2)
@@ -28,8 +29,6 @@ class CampaignRecall(Contract):
         numbers: which ones. Those that are recalled already, or have no call, cost nothing; those
             that are under way are waited for.
     """
-
-    kind: ClassVar[str] = "campaign-recall"
 
     campaign: Annotated[str, Field(min_length=1, max_length=64)]
     numbers: Numbers
@@ -54,6 +53,7 @@ class CampaignRecallResult(Part):
     kept: list[str] = Field(default_factory=list[str])
 
 
+@kind("campaign-recall", CampaignRecall, api="message.recall")
 async def run(job: CampaignRecall, ctx: Context) -> Json:
     """Recall one call after the other; a `CampaignRecallResult` as JSON.
 

@@ -10,13 +10,14 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS, change_of
 from dingrelay_tasks.context import Context, Department, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import (
     ASKED_AT_ONCE,
@@ -28,6 +29,27 @@ from dingrelay_tasks.user_sync import (
 
 LONGEST_EVENT_ID = 256
 """Characters; DingTalk's ids are UUIDs and the like."""
+
+_KEPT = frozenset(
+    {
+        "bizcategoryid",
+        "businessid",
+        "businesstype",
+        "createtime",
+        "deptid",
+        "finishtime",
+        "processcode",
+        "processinstanceid",
+        "result",
+        "staffid",
+        "taskid",
+        "timestamp",
+        "type",
+        "userid",
+    }
+)
+"""Fields of events, in small letters, that hold ids, moments and verdicts (API §7.3). The others hold
+names, addresses and texts."""
 
 _USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 _DEPARTMENT_ID: TypeAdapter[int] = TypeAdapter(DepartmentId)
@@ -43,10 +65,6 @@ class Event(Contract):
         born_at: when it happened by DingTalk's clock, in ms since the epoch, if DingTalk said so.
         data: all other fields, as DingTalk sent them.
     """
-
-    kind: ClassVar[str] = "event"
-    own_queue: ClassVar[str] = EVENTS_QUEUE
-    """Neither a walk nor a campaign holds them up."""
 
     event_type: Annotated[str, Field(min_length=1, max_length=128)]
     event_id: Annotated[str, Field(max_length=LONGEST_EVENT_ID)] = ""
@@ -89,6 +107,19 @@ class EventResult(Part):
     left: int = 0
 
 
+def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
+    """Drop what may describe people: names, addresses and texts."""
+    job = record.get("payload", {})
+    if isinstance(data := job.get("data"), dict):
+        job["data"] = without_descriptions(cast("Json", data))
+
+
+def without_descriptions(data: Mapping[str, Any]) -> Json:
+    """The fields of an event that hold ids, moments and verdicts."""
+    return {name: value for name, value in data.items() if name.lower() in _KEPT}
+
+
+@kind("event", Event, queue=EVENTS_QUEUE, api="contacts.user", forget=forget)
 async def run(job: Event, ctx: Context) -> Json:
     """Do what follows from the event; an `EventResult` as JSON."""
     follow = CONSEQUENCES.get(job.event_type)

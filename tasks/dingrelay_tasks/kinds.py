@@ -1,118 +1,134 @@
-"""Every kind of job: its contract, its body, and what is undone when it ends early."""
+"""The registry of job kinds. Each is declared once, by `@kind` on its body, beside its contract.
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+Everything else follows from the declaration: Celery task and queue, route, scope and schema over HTTP,
+the kinds that a command or a file of jobs may name, limits, history, people, erasure. Importing the
+package `dingrelay_tasks` imports each of its modules, so the registry is complete from then on.
+"""
 
-from dingrelay_tasks import (
-    api_call,
-    approval_create,
-    approval_decide,
-    approval_follow,
-    approval_look,
-    campaign_chunk,
-    campaign_confirm,
-    campaign_recall,
-    event,
-    media_upload,
-    message_recall,
-    message_send,
-    missed_events,
-    person_erase,
-    robot_post,
-    user_sync,
-)
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, TypeVar
+
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_tasks.contract import Contract, Part
+from dingrelay_tasks.names import TASK_PREFIX, Json
 
-Body = Callable[[Any, Context], Awaitable[dict[str, Any]]]
+Body = Callable[[Any, Context], Awaitable[Json]]
+_Body = TypeVar("_Body", bound=Body)
 Abandon = Callable[[Any, Context], Awaitable[None]]
-SoFar = Callable[[Mapping[str, dict[str, Any]]], dict[str, Any] | None]
-Outcomes = Callable[[dict[str, Any], Mapping[str, dict[str, Any]]], dict[str, str]]
+Steps = Mapping[str, Json]
+"""What a job remembers of its steps (`Context.once`)."""
+SoFar = Callable[[Steps], Json | None]
+Outcomes = Callable[[Json, Steps], dict[str, str]]
+Forget = Callable[[Mapping[str, Json], Steps, str], None]
+ResolvedBy = Literal["nothing", "sent", "instance or not_created"]
+
+
+async def _no_body(job: Contract, ctx: Context) -> Json:
+    raise NotImplementedError(job.kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of job.
+    """The declaration of one kind of job; as a decorator it registers the kind with its body.
 
     Attributes:
+        name: such as ``message-send``.
         contract: the arguments of the job.
-        run: what the job does; returns its result as JSON values.
+        queue: the queue of all its jobs; the one of their lane if empty.
+        scope: what an API key needs to enqueue it. Without one it is internal: only dingrelay itself
+            makes such jobs.
+        path: of its route; ``/v1/<name>s`` if empty.
+        operation: the name of its route; derived from the name if empty.
+        result: the model of its result, for the schemas.
+        api: the API of DingTalk that most of its calls are of; empty if no limit is known beforehand.
+        rules: limits of what it calls, as in the settings: API or path → unit → limit.
+        users: paths of the fields that name the users it is for, such as ``to.users``.
+        outcomes: what became of each of these users, by the job and its steps. By default
+            ``accepted`` once there is a step, ``not_sent`` before.
+        so_far: the result of a job that ended before all was done, by its steps.
         abandon: records elsewhere that the job ended without being carried out.
-        so_far: the result of a job that ended before all was done, by the steps it remembers.
-        outcomes: what became of each person that it was for, by the job and the steps it remembers.
-        internal: made by dingrelay only, and no part of what others may enqueue.
-        on_request: an internal one that an application asks for by a method or a route of its own.
+        forget: removes in place what describes a person beyond their userid, which the tombstone
+            has replaced already; called with the record's JSON fields, the steps and the tombstone.
+        resolved_by: what a person states to resolve an `unknown` job.
+        changing_step: the step whose call must not be repeated, and can be looked for, where a
+            failover of Redis may have lost the intent.
+        reported: an internal kind that applications ask for by a method or a route of its own, so
+            that the history and subscribers get its end.
         ephemeral: its record is deleted once it has been settled elsewhere, so a wake-up
-            without a record is the echo of one that is over.
+            without a record is the echo of one that is over. Its end is not published.
+        of_no_app: it makes no call of an app's, so any cell may run it.
+        run: what the job does; returns its result as JSON values.
     """
 
+    name: str
     contract: type[Contract]
-    run: Body
-    abandon: Abandon | None = None
-    so_far: SoFar | None = None
+    _: KW_ONLY
+    queue: str = ""
+    scope: str = ""
+    path: str = ""
+    operation: str = ""
+    result: type[Part] | None = None
+    api: str = ""
+    rules: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    users: Sequence[str] = ()
     outcomes: Outcomes | None = None
-    internal: bool = False
-    on_request: bool = False
+    so_far: SoFar | None = None
+    abandon: Abandon | None = None
+    forget: Forget | None = None
+    resolved_by: ResolvedBy = "nothing"
+    changing_step: str = ""
+    reported: bool = False
     ephemeral: bool = False
+    of_no_app: bool = False
+    run: Body = _no_body
+
+    def __call__(self, run: _Body) -> _Body:
+        """Register the kind with its body.
+
+        Raises:
+            ValueError: another kind has its name.
+        """
+        if self.name in _DECLARED:
+            raise ValueError(f"the kind {self.name} is declared twice")
+        self.contract.kind, self.contract.own_queue = self.name, self.queue
+        outcomes = self.outcomes or (partial(_outcomes, self.users) if self.users else None)
+        _DECLARED[self.name] = replace(self, run=run, outcomes=outcomes)
+        return run
 
     @property
-    def name(self) -> str:
-        """The kind's name, such as ``message-send``."""
-        return self.contract.kind
+    def is_public(self) -> bool:
+        """Whether applications enqueue it: by a client, a file of jobs, HTTP or Celery."""
+        return bool(self.scope)
 
     @property
     def is_reported(self) -> bool:
         """Whether its end is reported to subscribers: it was requested from outside."""
-        return self.on_request or not self.internal
+        return self.is_public or self.reported
 
     @property
     def task(self) -> str:
         """The name of its Celery task."""
-        return TASK_PREFIX + self.contract.kind
+        return TASK_PREFIX + self.name
 
 
-KINDS: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            message_send.MessageSend,
-            message_send.run,
-            so_far=message_send.so_far,
-            outcomes=message_send.outcomes,
-        ),
-        Kind(
-            message_recall.MessageRecall,
-            message_recall.run,
-            so_far=message_recall.so_far,
-            internal=True,
-            on_request=True,
-        ),
-        Kind(user_sync.UserSync, user_sync.run),
-        Kind(
-            user_sync.DepartmentSync,
-            user_sync.run_department,
-            user_sync.abandon_department,
-            internal=True,
-        ),
-        Kind(approval_create.ApprovalCreate, approval_create.run),
-        Kind(
-            approval_decide.ApprovalDecide,
-            approval_decide.run,
-            internal=True,
-            on_request=True,
-        ),
-        Kind(approval_follow.ApprovalFollow, approval_follow.run, internal=True),
-        Kind(approval_look.ApprovalLook, approval_look.run, internal=True, on_request=True),
-        Kind(api_call.ApiCall, api_call.run),
-        Kind(campaign_chunk.CampaignChunk, campaign_chunk.run, internal=True, ephemeral=True),
-        Kind(campaign_recall.CampaignRecall, campaign_recall.run, internal=True),
-        Kind(campaign_confirm.CampaignConfirm, campaign_confirm.run, internal=True),
-        Kind(media_upload.MediaUpload, media_upload.run, internal=True),
-        Kind(robot_post.RobotPost, robot_post.run, internal=True),
-        Kind(event.Event, event.run, internal=True),
-        Kind(missed_events.MissedEvents, missed_events.run, internal=True),
-        Kind(person_erase.PersonErase, person_erase.run, internal=True),
-    )
-}
+kind = Kind
+"""As it is written above a body: ``@kind("api-call", ApiCall, scope="calls:write", …)``."""
+_DECLARED: dict[str, Kind] = {}
+KINDS: Mapping[str, Kind] = _DECLARED
+"""Every kind by its name."""
+
+
+def _outcomes(paths: Sequence[str], job: Json, steps: Steps) -> dict[str, str]:
+    """What became of the users in these fields, of a job that makes one call for all of them."""
+    users = (user for path in paths for user in _texts(job, path))
+    return dict.fromkeys(users, "accepted" if steps else "not_sent")
+
+
+def _texts(job: Json, path: str) -> list[str]:
+    """The text or the list of texts at a dotted path of a job."""
+    found: Any = job
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return [found] if isinstance(found, str) else list(found or ())

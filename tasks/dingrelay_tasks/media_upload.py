@@ -1,13 +1,14 @@
 """media-upload: a file for messages to show (API §11.5)."""
 
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dingrelay_tasks.api_call import Name, Value
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Deliverable
+from dingrelay_tasks.kinds import kind
 
 STEP = "upload"
 LARGEST_FILE = 20 * 2**20
@@ -34,8 +35,6 @@ class MediaUpload(Deliverable):
         query: parameters of the URL.
     """
 
-    kind: ClassVar[str] = "media-upload"
-
     upload: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     content_type: Annotated[
         str, Field(pattern=r"^multipart/form-data; ?boundary=\"?[A-Za-z0-9'()+_,./:=?-]{1,70}\"?$")
@@ -47,6 +46,7 @@ class MediaUpload(Deliverable):
         return f"{super().summary()} upload={self.upload[:12]}"
 
 
+@kind("media-upload", MediaUpload, api="media.upload")
 async def run(job: MediaUpload, ctx: Context) -> Json:
     """Upload the file; once more if the answer was lost, which leaves an unused copy at DingTalk.
 

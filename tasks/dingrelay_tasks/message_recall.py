@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Contract, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Refused, Wait
 
 MOST_CALLS = 1_000
@@ -42,8 +43,6 @@ class MessageRecall(Contract):
             takes back all of a call, or nothing.
         unknown: how many people are in calls of the message whose outcome is unknown.
     """
-
-    kind: ClassVar[str] = "message-recall"
 
     message: Annotated[str, Field(min_length=1, max_length=64)]
     calls: Annotated[list[SentCall], Field(min_length=1, max_length=MOST_CALLS)]
@@ -79,6 +78,13 @@ class MessageRecallResult(Part):
     unknown: int = 0
 
 
+def so_far(steps: Mapping[str, Json]) -> Json | None:
+    """The result of a recall that took nothing back, by the steps that it remembers."""
+    outcomes = [outcome for step, outcome in steps.items() if step.startswith(STEP)]
+    return _result(outcomes, 0).model_dump() if outcomes else None
+
+
+@kind("message-recall", MessageRecall, api="message.recall", so_far=so_far, reported=True)
 async def run(job: MessageRecall, ctx: Context) -> Json:
     """Recall one call after the other; a `MessageRecallResult` as JSON.
 
@@ -107,12 +113,6 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
             "Messages can be recalled for 24 hours, and only with all that their call carried.",
         )
     return result.model_dump()
-
-
-def so_far(steps: Mapping[str, Json]) -> Json | None:
-    """The result of a recall that took nothing back, by the steps that it remembers."""
-    outcomes = [outcome for step, outcome in steps.items() if step.startswith(STEP)]
-    return _result(outcomes, 0).model_dump() if outcomes else None
 
 
 def _result(outcomes: Iterable[Json], unknown: int) -> MessageRecallResult:

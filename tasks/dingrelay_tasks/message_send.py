@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from dingrelay_tasks.addresses import PARSERS, AddressKind, Email, JobNumber, Mobile
 from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
 from dingrelay_tasks.message_delivery import (
     DELIVERY,
@@ -23,6 +24,7 @@ from dingrelay_tasks.message_delivery import (
 from dingrelay_tasks.message_result import (
     LEFT_OUT,
     STEP,
+    MessageSendResult,
     Outcome,
     refuse_unreachable,
     result_of,
@@ -36,6 +38,8 @@ SIZE = "users_per_call"
 """The step that remembers how many users a call has, where the limits allow fewer than usual."""
 USERS_PER_CALL = 100
 DEPARTMENTS_PER_CALL = 20
+_BY_ADDRESS = ("mobiles", "emails", "job_numbers")
+"""Fields of the recipients that name people otherwise than by their userids."""
 
 
 class Recipients(Part):
@@ -96,8 +100,6 @@ class MessageSend(Deliverable):
         on_unknown: a call left and no answer came: ``repeat`` it, which DingTalk drops for users
             who have it, or ``stop`` with the job `unknown`. Requeueing that repeats it.
     """
-
-    kind: ClassVar[str] = "message-send"
 
     to: Recipients
     message: Message
@@ -165,41 +167,6 @@ class Call:
     everyone: bool = False
 
 
-async def run(job: MessageSend, ctx: Context) -> Json:
-    """Send the message in as many calls as it takes; a rerun repeats none that was answered.
-
-    Returns:
-        A `MessageSendResult` as JSON values.
-
-    Raises:
-        Duplicate: no recipient is left.
-        Unknown: a call of an earlier attempt left without an answer, and `on_unknown` is ``stop``,
-            or it was on another Beijing day.
-        Wait: an equal message may just be leaving, or DingTalk has not finished the delivery that
-            `confirm` asks about.
-        Refused: the day's sends to everyone are used up, no address names a user, no user can be
-            reached, or, with `confirm`, none was.
-    """
-    # A requeue accepts that the message may arrive twice.
-    intent = None if ctx.intent and ctx.intent.requeued else ctx.intent
-    if intent is not None and job.on_unknown == "stop":
-        raise Unknown("a call left and its answer did not come; it may have been delivered")
-    if intent is not None and ctx.day(intent.since) != ctx.day(ctx.now()):
-        raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
-    found = await _resolved(job, ctx)
-    users = list(dict.fromkeys([*job.users, *found["users"]]))
-    calls = list(_calls(job, users, await _users_per_call(ctx)))
-    again = job.confirm and await _reached_nobody(calls, ctx)
-    outcomes = [await _outcome(job, ctx, call, again=again) for call in calls]
-    result = result_of(outcomes, found["unresolved"])
-    if not result.calls:
-        refuse_unreachable(result)
-        raise Duplicate(result.model_dump(mode="json"))
-    if job.confirm:
-        result = with_delivery(result, await deliveries(outcomes, ctx))
-    return result.model_dump(mode="json")
-
-
 def so_far(steps: Mapping[str, Json]) -> Json | None:
     """The result of the calls that were answered, of a job that ended otherwise; None without any.
 
@@ -245,6 +212,82 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     for address in found["unresolved"]:
         by_user |= {address[kind]: "unresolved" for kind in PARSERS if kind in address}
     return by_user
+
+
+def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
+    """Name people by their userids only: an address is personal. A text for the erased person goes.
+
+    Args:
+        record: the JSON fields of the job's record.
+        steps: what the job remembers.
+        tombstone: what stands for the erased person.
+    """
+    job = record.get("payload", {})
+    to = job.get("to")
+    if not isinstance(to, dict):
+        return
+    given = cast("Json", to)
+    if any(given.get(name) for name in _BY_ADDRESS):
+        found = steps.get(ADDRESSES, {})
+        # A bare Celery client may write null for its default, and a malformed job anything.
+        users = given.get("users")
+        named = [user for user in users if isinstance(user, str)] if isinstance(users, list) else []
+        given = {name: value for name, value in given.items() if name not in _BY_ADDRESS}
+        given["users"] = list(dict.fromkeys([*named, *found.get("users", [])]))
+        job["to"] = given
+        if found:
+            found.update(users=[], unresolved=[])
+    if {name: value for name, value in given.items() if value} == {"users": [tombstone]}:
+        job["message"] = {"msgtype": "text", "text": {"content": tombstone}}
+
+
+@kind(
+    "message-send",
+    MessageSend,
+    result=MessageSendResult,
+    scope="messages:write",
+    path="/v1/messages",
+    operation="sendMessage",
+    api="message.send",
+    rules={"message.send": {"recipients": "5000/60s"}},
+    outcomes=outcomes,
+    so_far=so_far,
+    forget=forget,
+    resolved_by="sent",
+)
+async def run(job: MessageSend, ctx: Context) -> Json:
+    """Send the message in as many calls as it takes; a rerun repeats none that was answered.
+
+    Returns:
+        A `MessageSendResult` as JSON values.
+
+    Raises:
+        Duplicate: no recipient is left.
+        Unknown: a call of an earlier attempt left without an answer, and `on_unknown` is ``stop``,
+            or it was on another Beijing day.
+        Wait: an equal message may just be leaving, or DingTalk has not finished the delivery that
+            `confirm` asks about.
+        Refused: the day's sends to everyone are used up, no address names a user, no user can be
+            reached, or, with `confirm`, none was.
+    """
+    # A requeue accepts that the message may arrive twice.
+    intent = None if ctx.intent and ctx.intent.requeued else ctx.intent
+    if intent is not None and job.on_unknown == "stop":
+        raise Unknown("a call left and its answer did not come; it may have been delivered")
+    if intent is not None and ctx.day(intent.since) != ctx.day(ctx.now()):
+        raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
+    found = await _resolved(job, ctx)
+    users = list(dict.fromkeys([*job.users, *found["users"]]))
+    calls = list(_calls(job, users, await _users_per_call(ctx)))
+    again = job.confirm and await _reached_nobody(calls, ctx)
+    outcomes = [await _outcome(job, ctx, call, again=again) for call in calls]
+    result = result_of(outcomes, found["unresolved"])
+    if not result.calls:
+        refuse_unreachable(result)
+        raise Duplicate(result.model_dump(mode="json"))
+    if job.confirm:
+        result = with_delivery(result, await deliveries(outcomes, ctx))
+    return result.model_dump(mode="json")
 
 
 async def _resolved(job: MessageSend, ctx: Context) -> Json:

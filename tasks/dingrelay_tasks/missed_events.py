@@ -6,13 +6,13 @@ enqueues this job when it starts, and when it could not take a push: once at onc
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
 
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, ContractError, Deliverable, Lane, Part
 from dingrelay_tasks.event import Event, lacks_ids
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.user_sync import UserSync
 
 MOST_PAGES = 100
@@ -23,9 +23,6 @@ MOST_LOST = 2
 
 class MissedEvents(Deliverable):
     """Read the events of an app that DingTalk could not push."""
-
-    kind: ClassVar[str] = "missed-events"
-    own_queue: ClassVar[str] = EVENTS_QUEUE
 
     lane: Lane = "urgent"
 
@@ -55,6 +52,7 @@ class _Page(MissedEventsResult):
     more: bool = False
 
 
+@kind("missed-events", MissedEvents, queue=EVENTS_QUEUE, api="events.missed")
 async def run(job: MissedEvents, ctx: Context) -> Json:
     """Accept each event as a job; a `MissedEventsResult` as JSON.
 

@@ -5,12 +5,13 @@ delivery of a message, can't go yet. So this job repeats until nothing of that i
 """
 
 from datetime import timedelta
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import AppName, Contract, Moment, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 
@@ -30,10 +31,6 @@ class PersonErase(Contract):
         tombstone: what stands where their userid stood.
     """
 
-    kind: ClassVar[str] = "person-erase"
-    own_queue: ClassVar[str] = DIRECTORY_QUEUE
-    """Its workers use SQL."""
-
     user: UserId
     of_app: AppName | None = None
     since: Moment
@@ -50,6 +47,7 @@ class PersonEraseResult(Part):
     tombstone: str
 
 
+@kind("person-erase", PersonErase, queue=DIRECTORY_QUEUE, of_no_app=True)
 async def run(job: PersonErase, ctx: Context) -> Json:
     """Make one pass.
 

@@ -1,13 +1,14 @@
 """robot-post: one message to a group, through its robot's webhook (API §2.8)."""
 
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue
 
 from dingrelay_tasks.api_call import Name, Value, sendable
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import AppName, Deliverable
+from dingrelay_tasks.kinds import kind
 
 STEP = "post"
 ROBOTS = "robots"
@@ -28,8 +29,6 @@ class RobotPost(Deliverable):
         body: DingTalk's message.
     """
 
-    kind: ClassVar[str] = "robot-post"
-
     app: AppName = ROBOTS
     robot: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     query: Annotated[dict[Name, Value], Field(max_length=8)] = Field(default_factory=dict)
@@ -40,6 +39,7 @@ class RobotPost(Deliverable):
         return f"{super().summary()} robot={self.robot[:12]}"
 
 
+@kind("robot-post", RobotPost, rules={"robot.webhook": {"calls": "20/60s"}})
 async def run(job: RobotPost, ctx: Context) -> Json:
     """Post the message; one that may have arrived is sent again.
 

@@ -9,32 +9,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dingrelay_tasks.api_call import ApiCall, ApiCallResult
-from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult
-from dingrelay_tasks.contract import Contract, Part
-from dingrelay_tasks.message_result import MessageSendResult
-from dingrelay_tasks.message_send import MessageSend
-from dingrelay_tasks.user_sync import UserSync, UserSyncResult
+from dingrelay_tasks.kinds import KINDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-RESULTS: dict[type[Contract], type[Part]] = {
-    ApiCall: ApiCallResult,
-    ApprovalCreate: ApprovalCreateResult,
-    MessageSend: MessageSendResult,
-    UserSync: UserSyncResult,
-}
-"""Every public contract and what its job results in."""
 
 
 def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     """The name and content of every schema, such as ``message-send.json``."""
-    for contract, result in RESULTS.items():
-        yield f"{contract.kind}.json", {"$schema": DIALECT, **contract.model_json_schema()}
-        yield (
-            f"{contract.kind}.result.json",
-            {"$schema": DIALECT, **result.model_json_schema(mode="serialization")},
-        )
+    for kind in KINDS.values():
+        if kind.is_public and kind.result is not None:
+            yield f"{kind.name}.json", {"$schema": DIALECT, **kind.contract.model_json_schema()}
+            result = kind.result.model_json_schema(mode="serialization")
+            yield f"{kind.name}.result.json", {"$schema": DIALECT, **result}
 
 
 def text(schema: dict[str, Any]) -> str:

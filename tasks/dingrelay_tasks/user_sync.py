@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import model_validator
 
 from dingrelay_tasks.context import Context, Department, Json, Member, Progress
 from dingrelay_tasks.contract import Contract, DepartmentId, Lane, Part, UserId
+from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 
 ROOT_DEPARTMENT = 1
@@ -43,7 +44,7 @@ _NEEDS = {"everything": None, "department": "department", "user": "user"}
 
 
 class UserSync(Contract):
-    """Bring the directory up to date with DingTalk.
+    """Synchronise the directory with DingTalk.
 
     Attributes:
         scope: ``everything`` walks the organisation, or the part of it that the app may see;
@@ -55,9 +56,6 @@ class UserSync(Contract):
         user: the userid of scope ``user``.
         confirm_removals: mark people as left however many they are.
     """
-
-    kind: ClassVar[str] = "user-sync"
-    own_queue: ClassVar[str] = DIRECTORY_QUEUE
 
     scope: Literal["everything", "department", "user"] = "everything"
     department: DepartmentId | None = None
@@ -109,9 +107,6 @@ class DepartmentSync(Contract):
         department: which department to read.
     """
 
-    kind: ClassVar[str] = "user-sync-department"
-    own_queue: ClassVar[str] = DIRECTORY_QUEUE
-
     lane: Lane = "bulk"
     run: str
     department: DepartmentId
@@ -121,6 +116,15 @@ class DepartmentSync(Contract):
         return f"{super().summary()} department={self.department}"
 
 
+@kind(
+    "user-sync",
+    UserSync,
+    queue=DIRECTORY_QUEUE,
+    result=UserSyncResult,
+    scope="syncs:write",
+    operation="syncUsers",
+    api="contacts.members",
+)
 async def run(job: UserSync, ctx: Context) -> Json:
     """Walk the organisation or a part of it, or read one user; a `UserSyncResult` as JSON.
 
@@ -137,18 +141,25 @@ async def run(job: UserSync, ctx: Context) -> Json:
     return _result(ctx.job_id, closed)
 
 
+async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
+    """The department's job ended dead: its run can no longer be complete."""
+    await ctx.directory.fail(job.run, job.department)
+    await _wake_parent_after_the_last(job, ctx)
+
+
+@kind(
+    "user-sync-department",
+    DepartmentSync,
+    queue=DIRECTORY_QUEUE,
+    api="contacts.members",
+    abandon=abandon_department,
+)
 async def run_department(job: DepartmentSync, ctx: Context) -> Json:
     """Read and write one department, and enqueue the departments below it."""
     walked = await ctx.once("walk", lambda: _walk(job, ctx))
     await spawn_walks(job, job.run, walked["children"], ctx)
     await _wake_parent_after_the_last(job, ctx)
     return walked
-
-
-async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
-    """The department's job ended dead: its run can no longer be complete."""
-    await ctx.directory.fail(job.run, job.department)
-    await _wake_parent_after_the_last(job, ctx)
 
 
 async def wait_for_walks(job: Contract, ctx: Context) -> None:

@@ -297,7 +297,7 @@ async def test_data_of_others_and_counts_stay(office: Office) -> None:
     assert (jobs["both"]["key"], jobs["both"]["sender"]) == ("", "crm")
     assert (jobs["alone"]["content"], jobs["alone"]["sender"]) == (None, tombstone)
     assert jobs["alone"]["summary"] == f"message-send sender={tombstone} text"
-    assert jobs["approval"]["content"] is None
+    assert json.loads(jobs["approval"]["content"]) == {"originator": tombstone, "form": []}
     assert json.loads(jobs["other"]["content"]) == {"to": {"users": [OTHER]}}
     recipients = {(row["job"], row["user"]) for row in await office.rows(RecipientRow)}
     assert recipients == {

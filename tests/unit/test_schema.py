@@ -17,7 +17,7 @@ WANTED = dict(schemas())
 
 
 def test_every_public_kind_has_a_schema_for_itself_and_its_result() -> None:
-    public = [kind.name for kind in KINDS.values() if not kind.internal]
+    public = [kind.name for kind in KINDS.values() if kind.is_public]
     wanted = {f"{name}{part}.json" for name in public for part in ("", ".result")}
     assert set(WANTED) == wanted
     assert {file.name for file in FILES.iterdir()} == wanted

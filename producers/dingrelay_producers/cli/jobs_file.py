@@ -176,8 +176,8 @@ def _job(line: Line, defaults: Mapping[str, object], uploads: Uploads) -> Contra
     job = cast("dict[str, object]", fields)
     name = job.pop("kind", DEFAULT_KIND)
     kind = KINDS.get(name) if isinstance(name, str) else None
-    if kind is None or kind.internal:
-        known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
+    if kind is None or not kind.is_public:
+        known = ", ".join(sorted(kind.name for kind in KINDS.values() if kind.is_public))
         raise LineError(line.number, "kind", f"must be one of {known}")
     for field, value in defaults.items():
         if field not in kind.contract.model_fields:

@@ -34,6 +34,9 @@ BATCH_KEY_DIGITS = 32
 NEWER = b"newer"
 """What scripts answer that leave a record alone since a newer release wrote it."""
 
+_CHANGING_STEPS = [
+    f"{kind.name}:{kind.changing_step}" for kind in KINDS.values() if kind.changing_step
+]
 _CONSTANTS: dict[str, str | int] = {
     "JOB": keys.job(""),
     "SCHEDULE": keys.SCHEDULE,
@@ -51,17 +54,17 @@ _CONSTANTS: dict[str, str | int] = {
     "TOMBSTONE": keys.tombstone(""),
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
     "MARGIN": keys.JOB_MARGIN_MS,
-    "CHANGING_STEPS": ",approval-create:create,approval-decide:decide,",
+    "CHANGING_STEPS": f",{','.join(_CHANGING_STEPS)},",
     "ENDINGS": keys.ENDINGS,
     "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
     "MOST_ENDINGS": keys.MOST_ENDINGS,
-    "UNTOLD": "campaign-chunk",
+    "UNTOLD": f" {' '.join(kind.name for kind in KINDS.values() if kind.ephemeral)} ",
     "FORMAT": RECORD_FORMAT,
     "KINDS": f" {' '.join(KINDS)} ",
 }
 """Constants of the transitions: keys, one as a pattern, and how long they live (ms); the kinds of job
-whose call must not be repeated and can be looked for, each with the step that makes it; the kind whose end is not published, since
-the campaigns' dispatcher, which made it, polls for it; and the record format and kinds of this release."""
+whose call must not be repeated and can be looked for, each with the step that makes it; the kinds whose
+end is not published, since what made them polls for it; and the record format and kinds of this release."""
 
 
 def transition(

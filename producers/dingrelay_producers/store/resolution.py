@@ -12,16 +12,13 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import Call, Value
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_follow import ApprovalFollow
+from dingrelay_tasks.kinds import KINDS
 
 _RESOLVE = record.transition(
     "dingrelay_producers.store", "resolve", preludes=["reservations", "endings"]
 )
 
 LONGEST_INSTANCE = 255
-
-APPROVAL = "approval-create"
-MESSAGE = "message-send"
-CALL = "api-call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +45,8 @@ class Resolution:
         """
         if sum([instance is not None, not_created, sent is not None]) != 1:
             raise CannotResolve(job_id, "needs one of instance, not_created and sent")
-        of_call = sent is not None
-        if kind not in {APPROVAL, MESSAGE, CALL} or of_call != (kind != APPROVAL):
-            fields = {APPROVAL: "instance or not_created", MESSAGE: "sent", CALL: "sent"}
-            needed = fields.get(kind, "nothing")
+        needed = KINDS[kind].resolved_by if kind in KINDS else "nothing"
+        if needed != ("sent" if sent is not None else "instance or not_created"):
             raise CannotResolve(job_id, f"is a job of kind {kind}, which is resolved by {needed}")
         if instance is not None and not (
             0 < len(instance) <= LONGEST_INSTANCE and instance.isprintable() and " " not in instance

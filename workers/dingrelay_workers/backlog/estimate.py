@@ -1,10 +1,11 @@
 """When what waits will be through, at the present rates of the limits."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.backlog.tally import Group, Tally
 from dingrelay_workers.dingtalk.apis import APIS
 from dingrelay_workers.limiter.breakers import BreakerState
@@ -14,23 +15,7 @@ from dingrelay_workers.limiter.fleet_rules import FleetRules
 LANES: Sequence[Lane] = ("urgent", "normal", "bulk")
 """In the order in which they are served."""
 
-API_OF: Mapping[str, str] = {
-    "message-send": "message.send",
-    "campaign-chunk": "message.send",
-    "campaign-recall": "message.recall",
-    "message-recall": "message.recall",
-    "campaign-confirm": "message.result",
-    "approval-create": "approval.create",
-    "approval-follow": "approval.read",
-    "approval-look": "approval.read",
-    "approval-decide": "call.rest",
-    "api-call": "call.oapi",
-    "user-sync": "contacts.members",
-    "user-sync-department": "contacts.members",
-    "event": "contacts.user",
-    "missed-events": "events.missed",
-    "media-upload": "media.upload",
-}
+API_OF = {kind.name: kind.api for kind in KINDS.values() if kind.api}
 """Kind of job → the API that most of its calls are of. Of others no limit is known beforehand."""
 
 _HOST_OF = {api.name: api.dialect for api in APIS}

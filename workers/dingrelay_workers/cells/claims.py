@@ -18,6 +18,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.timeouts import SOCKET_TIMEOUT
+from dingrelay_tasks.kinds import KINDS
 
 _CLAIM = Script.load("dingrelay_workers.cells", "claim_apps")
 
@@ -32,8 +33,6 @@ MOVING = 2 * EVERY
 ELSEWHERE = 600.0
 """The same where settings say that its app is elsewhere: they are read when a worker starts, and all the
 jobs of an app that has moved away must not keep the cell busy."""
-OF_NO_APP = frozenset({"person-erase"})
-"""Kinds of jobs that make no call of an app's: they belong where what they are about is."""
 
 log = get_logger("dingrelay.cells")
 
@@ -76,7 +75,7 @@ class CellClaims:
         Raises:
             NotServed: it may not; the message says which cell may.
         """
-        if kind in OF_NO_APP:
+        if kind in KINDS and KINDS[kind].of_no_app:
             return
         cell = self._settings.cell
         if self._owner != cell:

@@ -1,19 +1,15 @@
 """What a key's jobs may be: their kind, app, lane and sender."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ApiKey, Scope
 from dingrelay_workers.http.problems import Problem
 
-SCOPE_OF_KIND: Mapping[str, Scope] = {
-    "message-send": "messages:write",
-    "approval-create": "approvals:write",
-    "user-sync": "syncs:write",
-    "api-call": "calls:write",
-}
+SCOPE_OF_KIND = {kind.name: cast("Scope", kind.scope) for kind in KINDS.values() if kind.scope}
 
 
 class Asked(Protocol):

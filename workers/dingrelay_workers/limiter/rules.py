@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from dingrelay_producers.store.keys import bucket
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.dingtalk.apis import API_NAMES
 
 Unit = Literal["calls", "recipients"]
@@ -18,13 +19,12 @@ LARGEST_COST: Mapping[Unit, int] = {"calls": 1, "recipients": 100}
 
 EVERY = "*"
 EGRESS = "egress"
-DEFAULTS: Mapping[str, Mapping[Unit, str]] = {
+DEFAULTS: Mapping[str, Mapping[str, str]] = {
     EVERY: {"calls": "20/1s"},
     EGRESS: {"calls": "10000/20s"},
-    "message.send": {"recipients": "5000/60s"},
-    "robot.webhook": {"calls": "20/60s"},
     # The token API has no published limit; what it answers still pauses it.
     "token": {"calls": ""},
+    **{api: limits for kind in KINDS.values() for api, limits in kind.rules.items()},
 }
 """API → unit → limit; ``*`` is every API, ``egress`` the address that calls come from."""
 
@@ -135,7 +135,9 @@ class Rules:
         """
         limits: dict[str, dict[Unit, tuple[int, float] | None]] = {}
         for api, defaults in DEFAULTS.items():
-            limits[api] = {unit: parse(api, unit, text) for unit, text in defaults.items()}
+            limits[api] = {
+                _unit(api, name): parse(api, name, text) for name, text in defaults.items()
+            }
         for api, texts in overrides.items():
             _check_name(api)
             for name, text in texts.items():

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import CHUNK, Database, chunks
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.store import WRITER
-from dingrelay_workers.personal_data.records import BY_ADDRESS
 from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
 
 
@@ -96,7 +96,7 @@ async def _erase_jobs(connection: AsyncConnection, jobs: list[str], erasing: Era
     counts = [(row.job, row.all) for row in people if row.theirs]
     for_them = {job for job, _ in counts}
     alone = {job for job, people in counts if people == 1}
-    columns = (JobRow.job, JobRow.sender, JobRow.key, JobRow.summary, JobRow.content)
+    columns = (JobRow.job, JobRow.kind, JobRow.sender, JobRow.key, JobRow.summary, JobRow.content)
     rows = (await connection.execute(select(*columns).where(JobRow.job.in_(jobs)))).all()
     changed = 0
     for row in rows:
@@ -107,7 +107,7 @@ async def _erase_jobs(connection: AsyncConnection, jobs: list[str], erasing: Era
             "key": "" if erasing.user in row.key else row.key,
             "content": None
             if row.job in alone
-            else _without(row.content, erasing, is_for_them=row.job in for_them),
+            else _without(row.content, row.kind, erasing, is_for_them=row.job in for_them),
         }
         if values != {name: getattr(row, name) for name in values}:
             await connection.execute(update(JobRow).where(JobRow.job == row.job).values(values))
@@ -115,19 +115,16 @@ async def _erase_jobs(connection: AsyncConnection, jobs: list[str], erasing: Era
     return changed
 
 
-def _without(content: str | None, erasing: Erasing, *, is_for_them: bool) -> str | None:
-    """What a job asked for without the person; None if it is all about them."""
+def _without(content: str | None, kind: str, erasing: Erasing, *, is_for_them: bool) -> str | None:
+    """What a job asked for without the person."""
     asked = _json(content)
     if not isinstance(asked, dict):
         return content
-    if asked.get("originator") == erasing.user:
-        return None
     left = erasing.without(asked)
-    if is_for_them and isinstance(left.get("to"), dict):
-        # One of the addresses may be theirs.
-        left["to"] = {
-            name: recipients for name, recipients in left["to"].items() if name not in BY_ADDRESS
-        }
+    forget = KINDS[kind].forget if kind in KINDS else None
+    # An address of a message may be theirs, though their userid is not in it.
+    if forget is not None and (is_for_them or left != asked):
+        forget({"payload": left}, {}, erasing.tombstone)
     return content if left == asked else json.dumps(left, ensure_ascii=False)
 
 

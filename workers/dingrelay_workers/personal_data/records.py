@@ -23,11 +23,8 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import STEP
 from dingrelay_tasks import beijing
-from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.message_send import ADDRESSES, MessageSend
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_workers.limiter.daily_limits import place
 from dingrelay_workers.outbox.ended_records import json_object
@@ -46,8 +43,6 @@ _ERASE = Script.load("dingrelay_workers.personal_data", "erase_person")
 _STEP = STEP.encode()
 _OF_JSON = (b"payload", b"result", b"error", b"intent")
 _RESERVED = b"reserved"
-BY_ADDRESS = ("mobiles", "emails", "job_numbers")
-"""Fields of a message's recipients that name people otherwise than by their userids."""
 
 
 async def export(redis: Redis, subject: Subject) -> dict[str, list[dict[str, Any]]]:
@@ -132,7 +127,12 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
     """Names and values of what changes in a record."""
     known = _objects(fields)
     values: dict[bytes, Any] = {name: erasing.without(value) for name, value in known.items()}
-    _forget_by_kind(_text(fields, b"kind"), values, erasing)
+    kind = KINDS.get(_text(fields, b"kind"))
+    if kind is not None and kind.forget is not None:
+        by_name = {name.decode(errors="replace"): value for name, value in values.items()}
+        steps = {name: by_name.pop(name) for name in list(by_name) if name.startswith(STEP)}
+        steps = {name.removeprefix(STEP): value for name, value in steps.items()}
+        kind.forget(by_name, steps, erasing.tombstone)
     changed: list[bytes | str] = []
     for name, value in values.items():
         if value != known.get(name):
@@ -151,54 +151,12 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
     return changed
 
 
-def _forget_by_kind(kind: str, values: dict[bytes, Any], erasing: Erasing) -> None:
-    """Remove data of the person beyond their userid."""
-    asked = values.get(b"payload", {})
-    if kind == MessageSend.kind:
-        _forget_addresses(values)
-        if _is_for_nobody_else(asked, erasing):
-            content = {"content": erasing.tombstone}
-            asked["message"] = {"msgtype": "text", "text": content}
-    elif kind == ApprovalCreate.kind and asked.get("originator") == erasing.tombstone:
-        asked["form"] = []
-        for candidate in values.get(b"error", {}).get("candidates", ()):
-            candidate["title"] = erasing.tombstone
-    elif kind == Event.kind and isinstance(asked.get("data"), dict):
-        asked["data"] = erasing.without_event(asked["data"])
-    elif kind == ApiCall.kind and b"result" in values:
-        # DingTalk's answer about a person holds more than their userid.
-        values[b"result"] = {"answer": {}}
-
-
 def _objects(fields: Mapping[bytes, bytes]) -> dict[bytes, dict[str, Any]]:
     """The fields of a record that hold JSON, as far as it can be read."""
     return {
         name: found
         for name, value in fields.items()
         if (name in _OF_JSON or name.startswith(_STEP)) and (found := json_object(value))
-    }
-
-
-def _forget_addresses(values: dict[bytes, Any]) -> None:
-    """Name people by their userids, in the order in which they were found: an address is personal."""
-    to = values.get(b"payload", {}).get("to")
-    if not isinstance(to, dict) or not any(to.get(name) for name in BY_ADDRESS):
-        return
-    step = _STEP + ADDRESSES.encode()
-    found = values.get(step, {}).get("users", [])
-    others = {name: value for name, value in to.items() if name not in BY_ADDRESS}
-    # A bare Celery client may write null for its default, and a malformed job anything.
-    given = to.get("users")
-    named = [user for user in given if isinstance(user, str)] if isinstance(given, list) else []
-    values[b"payload"]["to"] = {**others, "users": list(dict.fromkeys([*named, *found]))}
-    if step in values:
-        values[step] = {"users": [], "unresolved": []}
-
-
-def _is_for_nobody_else(payload: Mapping[str, Any], erasing: Erasing) -> bool:
-    to = payload.get("to")
-    return isinstance(to, dict) and {name: value for name, value in to.items() if value} == {
-        "users": [erasing.tombstone]
     }
 
 

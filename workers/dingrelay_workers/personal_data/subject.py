@@ -11,28 +11,12 @@ from sqlalchemy import ColumnElement, Text, cast, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_tasks.event import without_descriptions
 
 NEEDED = timedelta(hours=36)
 """How long a sent message keeps the names of its people: the Beijing day in which DingTalk drops a
 repeat of the same content, and the 24 hours in which it takes a message back or reports its
 delivery (API §2.3, §2.4), with a margin for jobs that do so."""
-
-
-EVENT_KEPT = frozenset(
-    {"bizcategoryid", "businessid", "businesstype", "createtime", "deptid", "finishtime"}
-    | {
-        "processcode",
-        "processinstanceid",
-        "result",
-        "staffid",
-        "taskid",
-        "timestamp",
-        "type",
-        "userid",
-    }
-)
-"""Fields of DingTalk's events, in small letters, that hold ids, moments and verdicts (API §7.3). The
-others hold names, addresses and texts."""
 
 MOST_LIKE = 500
 """Conditions of one statement that look for a text; SQLite takes up to a thousand."""
@@ -100,9 +84,8 @@ class Erasing(Subject):
 
     def without_event(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """An event about the person, without whatever may tell more of anybody than their id."""
-        return {
-            name: self.without(value) for name, value in data.items() if name.lower() in EVENT_KEPT
-        }
+        kept: dict[str, Any] = self.without(without_descriptions(data))
+        return kept
 
     def without_in_line(self, summary: str) -> str:
         """The one line of a job that the kinds make, which names its sender and some paths."""

@@ -7,7 +7,7 @@
 local ends_told = false
 
 local function tell_end(id, state, kind, app, sender)
-  if kind == UNTOLD then return end
+  if string.find(UNTOLD, ' ' .. (kind or '') .. ' ', 1, true) then return end
   redis.call('XADD', ENDINGS, 'MAXLEN', '~', MOST_ENDINGS, '*', 'id', id, 'kind', kind or '',
     'app', app or '', 'sender', sender or '', 'state', state, 'at', now)
   if not ends_told then redis.call('PEXPIRE', ENDINGS, ENDINGS_TTL) end

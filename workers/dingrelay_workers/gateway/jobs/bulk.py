@@ -199,8 +199,8 @@ def _job(line: Line, key: ApiKey, sender: str, settings: Settings) -> Contract:
     job = cast("dict[str, Any]", fields)
     name = job.pop("kind", DEFAULT_KIND)
     kind = KINDS.get(name) if isinstance(name, str) else None
-    if kind is None or kind.internal:
-        known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
+    if kind is None or not kind.is_public:
+        known = ", ".join(sorted(kind.name for kind in KINDS.values() if kind.is_public))
         raise Problem.at(problems.INVALID, "/kind", f"must be one of {known}")
     try:
         contract = permitted(kind.contract, job, key, sender)
