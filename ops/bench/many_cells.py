@@ -206,7 +206,6 @@ class Bench:
         alone = Settings.load(env="test", redis_url=next(iter(urls.values())))
         with Client(alone) as before, Client(settings) as client:
             self.compare_sends(before, client)
-            self.look(settings, client)
             self.lose(client)
 
     def compare_sends(self, before: Client, client: Client) -> None:
@@ -221,25 +220,6 @@ class Bench:
                     times[name].append(time.perf_counter() - began)
         for name, found in times.items():
             self.report(f"a send {name}", statistics.median(found) * 1e6, "µs")
-
-    def look(self, settings: Settings, client: Client) -> None:
-        """What it takes to ask all cells."""
-        job = client.send(message("app0"))
-        status = job.status()
-        for name in ("a job by its id, first time in a process", "a job by its id"):
-            found: list[float] = []
-            with Client(settings) as stranger:
-                if name == "a job by its id":
-                    stranger.recent()
-                    job = client.send(message("app0"))
-                    status = job.status()
-                began = time.perf_counter()
-                assert stranger.status(job.id) == status
-                found.append(time.perf_counter() - began)
-            self.report(f"{name}, all cells asked", statistics.median(found) * 1e3, "ms")
-        began = time.perf_counter()
-        assert client.recent()
-        self.report("the newest 50 jobs of all cells", (time.perf_counter() - began) * 1e3, "ms")
 
     def lose(self, client: Client) -> None:
         """Lose a cell in both ways, and have it back."""

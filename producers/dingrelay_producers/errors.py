@@ -39,18 +39,11 @@ class CellUnavailable(ServiceUnavailable):
 
     Attributes:
         cells: cell → what is wrong with it.
-        accepted: of `send_many`: jobs that were accepted.
-        refused: of `send_many`: jobs of these cells that were not, as far as that is known.
     """
 
-    def __init__(self, cells: "Mapping[str, str]", *, accepted: int = 0, refused: int = 0) -> None:
-        problems = "; ".join(f"cell {name} is away: {problem}" for name, problem in cells.items())
-        if refused:
-            problems = f"{problems}; {refused} of its jobs were not accepted, {accepted} of other cells were"
-        super().__init__(problems)
+    def __init__(self, cells: "Mapping[str, str]") -> None:
+        super().__init__("; ".join(f"cell {name} is away: {why}" for name, why in cells.items()))
         self.cells = dict(cells)
-        self.accepted = accepted
-        self.refused = refused
 
 
 class InvalidArgument(DingrelayError, ValueError):

@@ -395,7 +395,7 @@ async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
     assert await fleet.jobs() == 0
 
 
-@pytest.mark.parametrize("name", ["quota", "outage", "settings", "cell"])
+@pytest.mark.parametrize("name", ["quota", "outage", "settings"])
 async def test_an_error_of_every_chunk_pauses_and_loses_nobody(fleet: Fleet, name: str) -> None:
     campaign = await campaigns.put(fleet.database)
     dispatcher = await fleet.dispatcher()

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers import Settings, SettingsError
+from dingrelay_producers.cells.cells import Cells
 from dingrelay_tasks import ContractError
 from dingrelay_workers import preflight
 
 ONE: dict[str, Any] = {"redis_url": "redis://one:6379/0", "apps": ["hr"], "default": True}
 TWO: dict[str, Any] = {"redis_url": "redis://two:6379/0", "apps": ["shop", "crm"]}
+BOTH = {"one": ONE, "two": TWO}
 
 
 @pytest.fixture(autouse=True)
@@ -25,17 +27,37 @@ def load(cells: Mapping[str, Any], **others: Any) -> Settings:
     return Settings.load(**{"env": "test", "cells": cells, **others})
 
 
-def test_without_cells_every_app_is_served_by_the_servers_of_the_settings() -> None:
-    settings = Settings.load(env="test", redis_url="redis://here:1/2")
-    assert (settings.across_cells, settings.cell_of("any"), settings.home) == (False, "", settings)
-    assert settings.redis == "redis://here:1/2"
+NAME_ONE = "DINGRELAY_CELL: name one of the cells: one, two"
 
 
-def test_an_app_is_in_the_cell_that_names_it_or_in_the_default_one() -> None:
-    settings = load({"one": ONE, "two": TWO})
-    assert [settings.cell_of(app) for app in ("hr", "shop", "any")] == ["one", "two", "one"]
-    with pytest.raises(ContractError, match="app: any is in no cell"):
-        load({"two": TWO}).cell_of("any")
+@pytest.mark.parametrize(
+    ("cells", "cell", "app", "found"),
+    [
+        ({}, "", "any", ""),
+        ({}, "", None, ""),
+        (BOTH, "", "hr", "one"),
+        (BOTH, "", "shop", "two"),
+        (BOTH, "", "any", "one"),
+        (BOTH, "", None, SettingsError(NAME_ONE)),
+        (BOTH, "two", None, "two"),
+        (BOTH, "two", "shop", "two"),
+        (BOTH, "two", "hr", ContractError("app", "hr is in the cell one, and this is two")),
+        ({"two": TWO}, "", "any", ContractError("app", "any is in no cell")),
+    ],
+)
+def test_a_call_goes_to_the_cell_of_its_app_or_to_the_chosen_one(
+    cells: Mapping[str, Any], cell: str, app: str | None, found: str | Exception
+) -> None:
+    settings = load(cells, cell=cell)
+    connections = Cells(settings, lambda own: own.cell)
+    if isinstance(found, Exception):
+        for ask in (settings.cell_of, settings.of_app, connections.of):
+            with pytest.raises(type(found), match=str(found)):
+                ask(app)
+        return
+    assert (settings.cell_of(app), settings.of_app(app).cell) == (found, found)
+    assert connections.of(app) == connections.named(found) == found
+    assert list(connections.made) == [found]
 
 
 def test_a_cell_has_its_own_servers_and_apps_only() -> None:
@@ -59,38 +81,31 @@ def test_a_cell_has_its_own_servers_and_apps_only() -> None:
     assert (set(one.apps), set(two.apps)) == ({"hr", "other"}, {"shop"})
     # Of its apps nobody wanted a schedule, which must not become one for all of them.
     assert (one.sync.every, two.sync.every) == ("24h", "")
-    with pytest.raises(ContractError, match="hr is in the cell one, and this is two"):
-        two.cell_of("hr")
 
 
 def test_without_a_cell_no_server_is_chosen() -> None:
-    settings = load({"one": ONE, "two": TWO}, redis_url="redis://home:1/0")
+    settings = load(BOTH, redis_url="redis://home:1/0")
     for name in ("redis", "broker", "database", "redis_address"):
-        with pytest.raises(SettingsError, match="DINGRELAY_CELL: name the cell, one of one, two"):
+        with pytest.raises(SettingsError, match=NAME_ONE):
             getattr(settings, name)
 
 
 def test_shared_data_is_where_the_settings_point_or_in_the_default_cell() -> None:
-    assert (
-        load({"one": ONE, "two": TWO}, redis_url="redis://home:1/0").home.redis
-        == "redis://home:1/0"
-    )
-    assert load({"one": ONE, "two": TWO}).home.redis == "redis://one:6379/0"
-    assert load({"one": ONE, "two": TWO}, cell="two").home.redis == "redis://one:6379/0"
+    assert load(BOTH, redis_url="redis://home:1/0").home.redis == "redis://home:1/0"
+    assert load(BOTH).home.redis == "redis://one:6379/0"
+    assert load(BOTH, cell="two").home.redis == "redis://two:6379/0"
     with pytest.raises(SettingsError, match="DINGRELAY_REDIS_URL"):
         _ = load({"two": TWO}).home
 
 
 def test_a_process_works_for_one_cell_if_configured_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DINGRELAY_CELL", "two")
-    settings = load({"one": ONE, "two": TWO})
+    settings = load(BOTH)
     assert (settings.redis, settings.across_cells) == ("redis://two:6379/0", False)
     preflight.check_cell(settings)
     monkeypatch.delenv("DINGRELAY_CELL")
-    with pytest.raises(
-        SettingsError, match="DINGRELAY_CELL: a worker serves one cell; name it: one"
-    ):
-        preflight.check_cell(load({"one": ONE, "two": TWO}))
+    with pytest.raises(SettingsError, match=NAME_ONE):
+        preflight.check_cell(load(BOTH))
 
 
 def test_a_worker_in_production_has_the_secrets_of_its_cells_apps_and_needs_no_others() -> None:
@@ -159,9 +174,9 @@ def test_one_server_may_have_two_databases_of_two_cells() -> None:
 
 def test_a_cell_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DINGRELAY_CELL", "three")
-    with pytest.raises(SettingsError, match="DINGRELAY_CELL: no such cell; there are one, two"):
-        load({"one": ONE, "two": TWO})
-    with pytest.raises(SettingsError, match="DINGRELAY_CELL: no such cell; there are none"):
+    with pytest.raises(SettingsError, match=NAME_ONE):
+        load(BOTH)
+    with pytest.raises(SettingsError, match="DINGRELAY_CELL: there are no cells"):
         Settings.load(env="test")
 
 

@@ -15,7 +15,6 @@ from dingrelay_producers import Settings, SettingsError, State
 from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
-from dingrelay_workers.cells.claims import NotServed
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
@@ -139,18 +138,6 @@ def test_a_refusal_of_one_call_of_the_users_own_ends_its_job() -> None:
     assert led_to(refused).state == State.DEAD
     refused.outage = "default call.oapi oapi"
     assert led_to(refused).state == State.SNOOZED
-
-
-def test_a_job_of_another_cells_app_waits_and_spends_nothing_for_a_day() -> None:
-    elsewhere = NotServed("shop is in two, and this worker serves one", pause=600)
-    waits = led_to(elsewhere)
-    assert 600 <= waits.delay <= 900
-    assert (waits.state, waits.attempts, waits.reason) == (State.SNOOZED, 0, str(elsewhere))
-    day = int(SETTINGS.max_age * 1000)
-    for open_call, state in ((False, State.DEAD), (True, State.UNKNOWN)):
-        ended = led_to(elsewhere, open_call=open_call, time=RedisTime(day + 1), started=1)
-        assert ended.state == state
-        assert str(elsewhere) in ended.reason
 
 
 def test_waiting_for_the_end_of_an_outage_ends_after_a_day() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_producers.settings.cells import names_of
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.limiter.rules import Rules
@@ -25,15 +24,12 @@ def check(settings: Settings) -> None:
 
 
 def check_cell(settings: Settings) -> None:
-    """Whether a worker knows which cell it serves, and what all cells share, where there are cells.
+    """Whether a worker knows which cell it serves, where there are cells.
 
     Raises:
         SettingsError: it does not.
     """
-    if settings.across_cells:
-        cells = names_of(settings.cells)
-        raise SettingsError(f"DINGRELAY_CELL: a worker serves one cell; name it: {cells}")
-    _ = settings.home
+    settings.cell_of(None)
 
 
 def check_apps(settings: Settings) -> None:

@@ -28,7 +28,6 @@ from dingrelay_workers.backlog.shown import Shown
 from dingrelay_workers.calls.batch_registry import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.campaigns.leader import campaign_leader
-from dingrelay_workers.cells.claims import CellClaims
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import Transport
@@ -145,7 +144,6 @@ class Resources:
         )
         self.history_leader = history_leader(self.redis, lambda: self.directory.database, settings)
         self.sync_leader = sync_leader(self.records, publisher, settings, self._open_retention)
-        self.cell_claims = CellClaims(self.redis, settings) if settings.cell else None
         self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
@@ -180,9 +178,6 @@ class Resources:
             self.apps,
             worker=self.worker,
         )
-        if self.cell_claims is not None and self._queues:
-            await self.cell_claims.begin()
-            self._background.append(asyncio.create_task(_for_ever(self.cell_claims.run)))
         if self._queues:
             self.presence.start()
             for work in (
@@ -225,8 +220,6 @@ class Resources:
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)
         await self.limiter.close()
-        if self.cell_claims is not None:
-            await self.cell_claims.close()
         if self._tokens:
             await self._tokens.close()
         if self._session:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -10,8 +9,6 @@ from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 
 WITHIN = 5.0
 """Seconds for the answers of all cells, which are queried concurrently."""
-THREADS = 64
-"""Cells that one process asks at once, where it has no event loop."""
 SILENT = "it does not answer in time"
 
 _T = TypeVar("_T")
@@ -47,17 +44,6 @@ class Answers(Generic[_R]):
         if self.away:
             raise CellUnavailable(self.away)
         return self.found.values()
-
-    def available(self, on_away: Callable[[CellUnavailable], object] | None) -> Iterable[_R]:
-        """The answers of the reachable cells; the others are reported to `on_away`.
-
-        Raises:
-            CellUnavailable: a cell is away and `on_away` is None, or no cell answered.
-        """
-        if self.away and self.found and on_away is not None:
-            on_away(CellUnavailable(self.away))
-            return self.found.values()
-        return self.whole()
 
 
 def merged(
@@ -127,39 +113,6 @@ async def _within(answer: Awaitable[_R], seconds: float) -> _R:
             return await answer
     except TimeoutError:
         raise ServiceUnavailable(SILENT) from None
-
-
-def ask_in_threads(
-    cells: Mapping[str, _T],
-    question: Callable[[_T], _R],
-    *,
-    within: float = WITHIN,
-    enough: Callable[[str, _R], bool] = _any,
-) -> Answers[_R]:
-    """Ask cells at the same time, in threads; as `ask`. One that is silent is left to its time-outs.
-
-    `within` is for all of them together.
-    """
-    answers = Answers[_R]()
-    if len(cells) == 1:
-        ((name, asked),) = cells.items()
-        _note(answers, name, lambda: question(asked))
-        return answers
-    threads = ThreadPoolExecutor(min(len(cells), THREADS), thread_name_prefix="dingrelay-cells")
-    try:
-        asking = {threads.submit(question, asked): name for name, asked in cells.items()}
-        try:
-            for answer in as_completed(asking, within):
-                name = asking[answer]
-                _note(answers, name, answer.result)
-                if name in answers.found and enough(name, answers.found[name]):
-                    return answers.in_order(cells)
-        except TimeoutError:
-            silent = asking.values() - answers.found.keys() - answers.away.keys()
-            answers.away |= dict.fromkeys(silent, SILENT)
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-    return answers.in_order(cells)
 
 
 def _note(answers: Answers[_R], name: str, result: Callable[[], _R]) -> None:

@@ -22,46 +22,25 @@ class Cells(Generic[_T]):
         self._make = make
         self._made: dict[str, _T] = {}
         self._lock = Lock()
-        self.names: tuple[str, ...] = tuple(settings.cells) if settings.across_cells else ("",)
 
-    def of(self, app: str) -> _T:
-        """That of the cell that has an app.
-
-        Raises:
-            ContractError: no cell has it.
-        """
-        return self.named(self.name_of(app))
-
-    def name_of(self, app: str) -> str:
-        """The cell that has an app.
+    def of(self, app: str | None) -> _T:
+        """That of the cell that has an app; of the chosen cell if None.
 
         Raises:
-            ContractError: none has it.
+            ContractError: no cell has the app, or another one than the chosen one.
+            SettingsError: there are cells, no app is given, and no cell is chosen.
         """
-        owner = self._settings.cell_of(app)
-        return owner if self._settings.across_cells else ""
+        return self.named(self._settings.cell_of(app))
 
     def named(self, name: str) -> _T:
-        """That of the cell of this name, which is one of `names`."""
+        """That of the cell of this name."""
         made = self._made.get(name)
         if made is None:
             with self._lock:
                 made = self._made.get(name)
                 if made is None:
-                    settings = self._settings.of_cell(name) if name else self._settings
-                    made = self._made[name] = self._make(settings)
+                    made = self._made[name] = self._make(self._settings.of_cell(name))
         return made
-
-    def among(self, apps: Collection[str] | None = None) -> dict[str, _T]:
-        """Cell → its own, of the cells that have these apps; of all if None.
-
-        Apps that no cell has are left out.
-        """
-        names = self.names
-        if apps is not None and self._settings.across_cells:
-            wanted = {self._settings.owner_of(app) for app in apps}
-            names = tuple(name for name in names if name in wanted)
-        return {name: self.named(name) for name in names}
 
     @property
     def made(self) -> Collection[_T]:

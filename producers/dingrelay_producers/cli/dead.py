@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.cells_away import cells_away
 from dingrelay_producers.cli.exits import OTHERWISE
 from dingrelay_producers.cli.output import console, print_details, print_json
 from dingrelay_producers.language import tr
@@ -30,8 +29,8 @@ def list_(
     from dingrelay_producers.cli.job_table import print_jobs
     from dingrelay_producers.client.client import Client
 
-    with Client() as client, cells_away() as away:
-        print_jobs(client.dead(limit, on_away=away), as_json=as_json)
+    with Client() as client:
+        print_jobs(client.dead(limit), as_json=as_json)
 
 
 @app.command()

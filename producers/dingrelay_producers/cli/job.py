@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.cells_away import cells_away
 from dingrelay_producers.cli.documents import read_past
 from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
 from dingrelay_producers.cli.output import console, print_details, print_job
@@ -78,12 +77,12 @@ def list_(
         text=text,
     )
     err = console(stderr=True)
-    with Client() as client, cells_away() as away:
+    with Client() as client:
         try:
-            found = client.jobs(limit=limit, on_unreadable=err.print, on_away=away, **chosen)
+            found = client.jobs(limit=limit, on_unreadable=err.print, **chosen)
         except ServiceUnavailable as error:
             # Redis lists the newest jobs without the database, if it can be reached itself.
-            found = client.jobs(limit=limit, history=False, on_away=away, **chosen)
+            found = client.jobs(limit=limit, history=False, **chosen)
             err.print(
                 tr("only what Redis knows: {error}", error=translated(str(error))), style="yellow"
             )

@@ -6,7 +6,6 @@ import typer
 from rich.text import Text
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.cells_away import cells_away
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.json_values import json_values
@@ -31,8 +30,8 @@ def who(
     """Show what a person was sent, by messages and campaigns, and why something did not arrive."""
     from dingrelay_producers.client.client import Client
 
-    with Client() as client, cells_away() as away:
-        found = client.person(user, app=app, limit=limit, on_away=away)
+    with Client() as client:
+        found = client.person(user, app=app, limit=limit)
         if as_json:
             print_json(json_values(found))
         else:

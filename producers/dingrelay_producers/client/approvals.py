@@ -61,14 +61,13 @@ class ApprovalRef:
     `ServiceUnavailable` if the database or Redis can't be used.
     """
 
-    __slots__ = ("_client", "_settings", "app", "id", "threads")
+    __slots__ = ("_client", "_settings", "app", "id")
 
     def __init__(self, client: "Client", instance: str, app: str, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self.id = checked_id(instance, "instance", "an approval instance")
         self.app = app
-        self.threads = client.threads
 
     def status(self) -> ApprovalStatus:
         """The stored state, kept current by events and look-ups. No call is made."""

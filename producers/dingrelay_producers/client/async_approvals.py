@@ -1,16 +1,11 @@
 """One approval, for asyncio."""
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 from dingrelay_producers.client.approval_backend import ApprovalStatus
 from dingrelay_producers.client.approvals import POLL_SECONDS, ApprovalRef, Patience
 from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class AsyncApprovalRef(InThreads[ApprovalRef]):
@@ -38,8 +33,3 @@ class AsyncApprovalRef(InThreads[ApprovalRef]):
             patience.spend(status)
             await asyncio.sleep(POLL_SECONDS)
         return status
-
-    async def _run(
-        self, app: str | None, work: Callable[_P, _R], /, *args: _P.args, **named: _P.kwargs
-    ) -> _R:
-        return await self._blocking.threads.run(self._blocking.app, work, *args, **named)

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar, Unpack
+from typing import Self, Unpack
 
-from dingrelay_producers.client.arguments import CallFields, checked_job
+from dingrelay_producers.client.arguments import CallFields
 from dingrelay_producers.client.async_approvals import AsyncApprovalRef
 from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.campaign_backend import PlanFields
@@ -15,9 +15,6 @@ from dingrelay_producers.client.in_threads import InThreads, in_threads, in_thre
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_tasks.contract import Contract
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class AsyncClient(InThreads[Client]):
@@ -48,7 +45,7 @@ class AsyncClient(InThreads[Client]):
 
     async def send(self, job: Contract) -> AsyncJobRef:
         """Enqueue a job; see `Client.send`."""
-        ref = await self._run(checked_job(job).app, self._blocking.send, job)
+        ref = await asyncio.to_thread(self._blocking.send, job)
         return self.job(ref.id, app=ref.app)
 
     async def send_many(
@@ -74,8 +71,7 @@ class AsyncClient(InThreads[Client]):
 
     async def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> AsyncJobRef:
         """Enqueue one call of any API of DingTalk's; see `Client.call`."""
-        app = fields.get("app", DEFAULT_APP)
-        ref = await self._run(app, self._blocking.call, method, path, **fields)
+        ref = await asyncio.to_thread(self._blocking.call, method, path, **fields)
         return self.job(ref.id, app=ref.app)
 
     def job(self, job_id: str, *, app: str | None = None) -> AsyncJobRef:
@@ -110,11 +106,6 @@ class AsyncClient(InThreads[Client]):
     export_person = in_threads(Client.export_person)
     erase_person = in_threads(Client.erase_person)
     dead = in_threads(Client.dead)
-
-    async def _run(
-        self, app: str | None, work: Callable[_P, _R], /, *args: _P.args, **named: _P.kwargs
-    ) -> _R:
-        return await self._blocking.threads.run(app, work, *args, **named)
 
     async def aclose(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""

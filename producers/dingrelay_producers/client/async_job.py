@@ -1,17 +1,12 @@
 """One job, for asyncio."""
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 from dingrelay_producers.client.arguments import checked_timeout
 from dingrelay_producers.client.in_threads import InThreads, in_threads
 from dingrelay_producers.client.job_ref import JobRef, pauses
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.store.status import JobStatus
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class AsyncJobRef(InThreads[JobRef]):
@@ -39,8 +34,3 @@ class AsyncJobRef(InThreads[JobRef]):
         except TimeoutError:
             raise WaitTimeout(f"job {self.id} has not ended after {timeout:g} s") from None
         raise AssertionError  # pragma: no cover - the pauses never end
-
-    async def _run(
-        self, app: str | None, work: Callable[_P, _R], /, *args: _P.args, **named: _P.kwargs
-    ) -> _R:
-        return await self._blocking.threads.run(self._blocking.app, work, *args, **named)

@@ -1,19 +1,17 @@
 """The client of a business application."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
-from operator import attrgetter
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from dingrelay_producers import running
-from dingrelay_producers.cells.answers import ask_in_threads, merged
-from dingrelay_producers.cells.threads import CellThreads
+from dingrelay_producers.cells.cells import Cells
 from dingrelay_producers.client import media, personal_data
 from dingrelay_producers.client.approval_backend import (
     ApprovalFields,
-    ApprovalFilter,
     ApprovalPage,
     ApprovalStatus,
     checked_filter,
@@ -30,10 +28,9 @@ from dingrelay_producers.client.arguments import (
 )
 from dingrelay_producers.client.campaign_backend import PlanFields
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
-from dingrelay_producers.client.cell_connections import CellConnections, OnAway
 from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.groups import grouped
+from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.client.history_backend import (
     JobDetails,
     JobFields,
@@ -56,17 +53,14 @@ from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.media_upload import MediaType
-
-PERSON_WITHIN = 120.0
-"""Seconds for all cells where one person's data is read or erased: it may be in thousands of rows, and who is
-away says so by its own time-outs."""
 
 
 class Client:
@@ -75,12 +69,12 @@ class Client:
     Safe to share between threads, and to use after a fork: connections are opened on first use,
     in the process that uses them.
 
-    Where settings name cells, each job goes to the cell that has its app. A job that is named by its id
-    only is looked up in all cells concurrently, unless its app is given; a reference that `send`
-    returned holds its app. A cell that is away affects no call for the apps of another one.
+    Where settings name cells, each call goes to the cell that has its `app`, and one without an app to the
+    cell that the settings choose; if they choose none, it raises `SettingsError`. A cell that is away
+    affects no call for the apps of another one.
 
     Args:
-        settings: where Redis and the broker are, or those of the cells. If not given, those of the environment; where they
+        settings: where Redis and the broker are, or the cells. If not given, those of the environment; where they
             name no Redis, the sandbox that ``dingrelay up --sandbox`` runs in this folder.
 
     Raises:
@@ -89,8 +83,7 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or running.settings()
-        self._cells = CellConnections(self.settings)
-        self.threads = CellThreads(self.settings)
+        self._cells = Cells(self.settings, Connection)
 
     def send(self, job: Contract) -> JobRef:
         """Enqueue a job; it is accepted once this returns.
@@ -126,19 +119,18 @@ class Client:
             IdempotencyConflict: as `send`; the jobs before it are accepted.
             ServiceUnavailable: as `send`; whole batches before it are accepted.
             CellUnavailable: cells are away. All jobs of the other cells are accepted, and `on_sent` was
-                called for no others; it states how many.
+                called for no others.
         """
-        accepted, refused = 0, 0
+        accepted = 0
         away: dict[str, str] = {}
         for batch in _batches(checked_jobs(jobs), BATCH):
             groups = list(grouped(batch))
             drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
-            answers = self._cells.enqueue(drafts, away)
+            answers = self._enqueue(drafts, away)
             conflict: str | None = None
             for group in groups:
                 draft, answer = drafts[group], answers.get(group)
                 if answer is None:
-                    refused += 1
                     continue
                 if answer.conflict:
                     conflict = conflict or draft.id
@@ -146,12 +138,40 @@ class Client:
                 accepted += 1
                 if on_sent and not conflict:
                     on_sent(self.job(draft.id, app=draft.app))
-            self._cells.wake(drafts, answers)
+            for cell, own in self._by_cell(answers, drafts).items():
+                self._cells.named(cell).wake(answers[group] for group in own)
             if conflict:
                 raise IdempotencyConflict(conflict)
-        if refused:
-            raise CellUnavailable(away, accepted=accepted, refused=refused)
+        if away:
+            raise CellUnavailable(away)
         return accepted
+
+    def _enqueue(
+        self, drafts: Mapping[Group, Draft], away: dict[str, str]
+    ) -> dict[Group, Enqueued]:
+        """Enqueue the job of each group in its cell; cells that are away are added to `away`."""
+        answers: dict[Group, Enqueued] = {}
+        with sending(drafts.values()):
+            asked = [
+                (self._cells.named(name), groups, [drafts[group] for group in groups])
+                for name, groups in self._by_cell(drafts, drafts).items()
+            ]
+            # All are checked before the first one is accepted.
+            written = [cell.written(own) for cell, _, own in asked]
+            for (cell, groups, own), jobs in zip(asked, written, strict=True):
+                try:
+                    answers |= zip(groups, cell.enqueue(own, jobs), strict=True)
+                except CellUnavailable as error:
+                    away |= error.cells
+        return answers
+
+    def _by_cell(
+        self, groups: Iterable[Group], drafts: Mapping[Group, Draft]
+    ) -> dict[str, list[Group]]:
+        found: dict[str, list[Group]] = {}
+        for group in groups:
+            found.setdefault(self.settings.cell_of(drafts[group].app), []).append(group)
+        return found
 
     def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> JobRef:
         """Enqueue one call of any API of DingTalk's; see `ApiCall`.
@@ -223,7 +243,7 @@ class Client:
 
         Args:
             job_id: the job's.
-            app: the job's, where it is known: with cells, only the one that has the app is called.
+            app: the job's; needed where there are cells.
         """
         return JobRef(self, job_id, app)
 
@@ -239,36 +259,34 @@ class Client:
             NotInstalled: the packages that campaigns need are missing.
         """
         checked = checked_plan(plan)
-        settings = self._cells.of(checked.app).settings
-        return CampaignPlan(service("campaigns", settings), checked, self.send_many)
+        campaigns = service("campaigns", self.settings.of_app(checked.app))
+        return CampaignPlan(campaigns, checked, self.send_many)
 
     def campaign_ref(self, campaign_id: str, *, app: str | None = None) -> CampaignRef:
         """The reference of a campaign by its id; it need not exist.
 
         Args:
             campaign_id: the campaign's.
-            app: the campaign's; needed where there are cells.
+            app: the campaign's.
 
         Raises:
-            InvalidArgument: there are cells, and no app is given.
             NotInstalled: as `campaign`.
         """
         checked_id(campaign_id, "campaign_id", "a campaign")
-        campaigns = service("campaigns", self._cells.settings_of(app))
+        campaigns = service("campaigns", self.settings.of_app(app))
         return CampaignRef(campaigns, campaign_id, self.send_many)
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
         """The reference of an approval by DingTalk's id of it; it need not exist."""
-        return ApprovalRef(self, instance, app, self._cells.of(app).settings)
+        return ApprovalRef(self, instance, app, self.settings.of_app(app))
 
     def approvals(
-        self, *, limit: int = 50, on_away: OnAway | None = None, **chosen: Unpack[ApprovalFields]
-    ) -> list[ApprovalStatus]:
+        self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]
+    ) -> Sequence[ApprovalStatus]:
         """The stored states of approvals, the newest first.
 
         Args:
             limit: how many at most.
-            on_away: as `jobs`.
             **chosen: `app`, `state`, `template`, `originator` or `waits_for` (a user who has to
                 decide); an approval must match all of them.
 
@@ -277,11 +295,9 @@ class Client:
             ServiceUnavailable: the database can't be used.
         """
         asked, most = checked_filter(chosen), checked_limit(limit)
-        pages = ask_in_threads(
-            self._cells.among(asked.apps),
-            lambda cell: _approvals_of(cell, asked, most),
-        )
-        return merged(pages.available(on_away), lambda each: each.known_since, reverse=True)[:most]
+        approvals = service("approvals", self.settings.of_app(chosen.get("app")))
+        page: ApprovalPage = run(approvals.list(asked, limit=most))
+        return page.approvals
 
     def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
         """The status in the record.
@@ -293,9 +309,8 @@ class Client:
         Raises:
             JobNotFound: there is no such record.
             UnreadableRecord: a field of it is not what this release writes.
-            CellUnavailable: no reachable cell has the job.
         """
-        return self._cells.holder(checked_id(job_id), app).status(job_id)
+        return self._cells.of(app).status(checked_id(job_id))
 
     def details(self, job_id: str, *, app: str | None = None) -> JobDetails:
         """A job with its key and what became of it for each person, from its record or the history.
@@ -309,7 +324,7 @@ class Client:
             ServiceUnavailable: Redis or the database can't be used.
             UnreadableRecord: a field of its record is not what this release writes.
         """
-        return self._cells.details(checked_id(job_id), app)
+        return self._cells.of(app).details(checked_id(job_id))
 
     def recall(self, job_id: str, *, app: str | None = None) -> JobRef:
         """Take back a message of the last 24 hours, by a job that is the same on repeated calls.
@@ -337,7 +352,7 @@ class Client:
             InvalidArgument: several jobs' ids begin so; some are named.
             ServiceUnavailable: Redis can't be used.
         """
-        return self._cells.whole_id(checked_id(beginning))
+        return self._cells.of(None).whole_id(checked_id(beginning))
 
     def cancel(self, job_id: str, *, app: str | None = None) -> bool:
         """Cancel a job that does not run.
@@ -358,7 +373,7 @@ class Client:
             record_ttl_ms=int(self.settings.record_ttl * 1000),
             dead_ttl_ms=int(self.settings.dead_ttl * 1000),
         )
-        return self._cells.holder(job_id, app).state_after(job_id, call) == State.CANCELLED
+        return self._cells.of(app).state_after(job_id, call) == State.CANCELLED
 
     def requeue(self, job_id: str, *, app: str | None = None) -> bool:
         """Give a dead, unknown, cancelled or expired job another life; whether it was one.
@@ -375,16 +390,12 @@ class Client:
             JobNotFound: there is no such record.
         """
         call = record.requeue(checked_id(job_id))
-        before = self._cells.holder(job_id, app).state_after(job_id, call)
+        before = self._cells.of(app).state_after(job_id, call)
         return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
 
     def discard(self, job_id: str, *, app: str | None = None) -> bool:
         """Forget a dead or unknown job for good; whether it was there. `app` is as for `job`."""
-        call = record.discard(checked_id(job_id))
-        try:
-            return bool(self._cells.holder(job_id, app).run(call))
-        except JobNotFound:
-            return False
+        return bool(self._cells.of(app).run(record.discard(checked_id(job_id))))
 
     def resolve(
         self,
@@ -418,7 +429,7 @@ class Client:
         if instance is not None:
             checked_id(instance, "instance", "an approval instance")
         job = self.status(job_id, app=app)
-        cell = self._cells.of(job.app) if app is None else self._cells.of(app)
+        cell = self._cells.of(app)
         resolution = Resolution.of(
             job_id, job.kind, instance=instance, not_created=not_created, sent=sent
         )
@@ -438,9 +449,9 @@ class Client:
             cell.accept([follower])
         return True
 
-    def recent(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
-        """The newest jobs, newest first. `on_away` is as for `jobs`."""
-        return self._cells.statuses(keys.RECENT, limit, on_away)
+    def recent(self, limit: int = 50) -> list[JobStatus]:
+        """The newest jobs, newest first."""
+        return self._cells.of(None).statuses(keys.RECENT, checked_limit(limit))
 
     def jobs(
         self,
@@ -448,7 +459,6 @@ class Client:
         limit: int = 50,
         history: bool = True,
         on_unreadable: Callable[[UnreadableRecord], object] | None = None,
-        on_away: OnAway | None = None,
         **chosen: Unpack[JobFields],
     ) -> list[JobStatus]:
         """Jobs, the latest accepted first, of `[history] days` where the history is kept.
@@ -460,8 +470,6 @@ class Client:
             limit: how many at most.
             history: False asks Redis only, which has the newest 10,000 jobs.
             on_unreadable: called for each record of another release, which is left out.
-            on_away: called with the cells that are away, whose jobs are then left out; without it that
-                is an error, as when no cell is there.
             **chosen: `state`, `kind`, `app`, `sender`, `lane`, `to` (a userid that the job named),
                 `since` and `until` (when it was accepted), `text` (in what it asks for; in the history
                 where `[history] content` is on); only those that fit all of them.
@@ -470,30 +478,17 @@ class Client:
             ServiceUnavailable: Redis or the database can't be used.
         """
         asked, most = checked_job_filter(chosen), checked_limit(limit)
+        cell = self._cells.of(asked.app)
+        reads = cell.history if history else None
+        return JobList(cell.redis_call, reads, on_unreadable).find(asked, most)
 
-        def listed(cell: Connection) -> list[JobStatus]:
-            reads = cell.history if history else None
-            return JobList(cell.redis_call, reads, on_unreadable).find(asked, most)
-
-        answers = ask_in_threads(self._cells.to_ask(asked.app), listed)
-        place = attrgetter("created_at", "id")
-        return merged(answers.available(on_away), place, reverse=True)[:most]
-
-    def person(
-        self,
-        user: str,
-        *,
-        app: str | None = None,
-        limit: int = 50,
-        on_away: OnAway | None = None,
-    ) -> PersonHistory:
+    def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
         """What a person was sent, by messages and by campaigns, and how the directories know them.
 
         Args:
             user: their userid.
             app: of this app only; None for any.
             limit: how many messages at most, the latest first.
-            on_away: as `jobs`.
 
         Raises:
             ContractError: `user` or `app` can't be one.
@@ -502,51 +497,30 @@ class Client:
         """
         asked = Asked(user=user, app=app)
         most = checked_limit(limit)
+        history = service("history", self.settings.of_app(app))
+        found: PersonHistory = run(history.person(asked.user, app=app, limit=most))
+        return found
 
-        def found(cell: Connection) -> PersonHistory:
-            history = service("history", cell.settings)
-            found: PersonHistory = run(history.person(asked.user, app=app, limit=most))
-            return found
-
-        parts = list(ask_in_threads(self._cells.to_ask(app), found).available(on_away))
-        messages = merged(
-            [part.messages for part in parts], lambda message: message.at, reverse=True
-        )
-        known_as = [known for part in parts for known in part.known_as]
-        return PersonHistory(user, messages[:most], known_as)
-
-    def export_person(
-        self, user: str, *, app: str | None = None, on_away: OnAway | None = None
-    ) -> dict[str, Any]:
+    def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
         """Everything that is kept of a person, by place: directory, history, campaigns and so on.
 
         It may name others, too: those that a message went to as well, for instance.
 
         Args:
             user: their userid.
-            app: of this app only, so that only its cell is called; None for all. One userid is one person
-                within an organisation.
-            on_away: as `jobs`; what the cells keep that are away is missing.
+            app: of this app only; None for all. One userid is one person within an organisation.
 
         Raises:
             ContractError: `user` or `app` can't be one.
             NotInstalled: the packages that this needs are missing.
             ServiceUnavailable: Redis or the database can't be used.
-            CellUnavailable: cells are away, and `on_away` is not given.
         """
         asked = Asked(user=user, app=app)
+        kept = service("personal_data", self.settings.of_app(asked.app))
+        found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
+        return found
 
-        def kept(cell: Connection) -> dict[str, Any]:
-            kept = service("personal_data", cell.settings)
-            found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
-            return found
-
-        answers = ask_in_threads(self._cells.to_ask(asked.app), kept, within=PERSON_WITHIN)
-        return personal_data.exported(list(answers.available(on_away)))
-
-    def erase_person(
-        self, user: str, *, app: str | None = None, on_away: OnAway | None = None
-    ) -> Erasure:
+    def erase_person(self, user: str, *, app: str | None = None) -> Erasure:
         """Take a person out of everything that is kept, now or as soon as it is needed no more.
 
         What is under way is carried out first; cancel it before, if it should not be. Jobs that are
@@ -555,50 +529,35 @@ class Client:
         Args:
             user: their userid.
             app: as `export_person`.
-            on_away: is called with cells that are away: nothing is erased there.
 
         Returns:
-            What was erased, what has to wait, and the jobs that see to it (`Erasure`): of the cells that
-            are there.
+            What was erased, what has to wait, and the job that erases it later (`Erasure`).
 
         Raises:
             ContractError: as `export_person`.
             NotInstalled: as `export_person`.
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
-            CellUnavailable: cells are away, and `on_away` is not given. In the others the person is erased;
-                ask once more when all are there.
         """
         asked = Asked(user=user, app=app)
-        cells = self._cells.to_ask(asked.app)
-        # What goes on has to run where the person's data is.
-        apps = {
-            cell: asked.app or personal_data.app_in(cell.settings)
-            for cell in (cells.values() if self.settings.cells else ())
-        }
+        cell = self._cells.of(asked.app)
+        kept = service("personal_data", cell.settings)
         tombstone = personal_data.new_tombstone()
+        erasure: Erasure = run(kept.erase(asked.user, app=asked.app, tombstone=tombstone))
+        job = erasure.follow_up
+        if job is None:
+            return erasure
+        draft = self._draft(job)
+        cell.accept([draft])
+        return replace(erasure, job=draft.id)
 
-        def erased(cell: Connection) -> Erasure:
-            kept = service("personal_data", cell.settings)
-            erasure: Erasure = run(kept.erase(asked.user, app=asked.app, tombstone=tombstone))
-            job = erasure.follow_up
-            if job is None:
-                return erasure
-            draft = self._draft(job.model_copy(update={"app": apps.get(cell, job.app)}))
-            cell.accept([draft])
-            return erasure.followed_by(draft.id)
-
-        answers = ask_in_threads(cells, erased, within=PERSON_WITHIN)
-        return personal_data.together(list(answers.available(on_away)))
-
-    def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
-        """The jobs that ended dead or unknown, latest first. `on_away` is as for `jobs`."""
-        return self._cells.statuses(keys.DEAD, limit, on_away)
+    def dead(self, limit: int = 50) -> list[JobStatus]:
+        """The jobs that ended dead or unknown, latest first."""
+        return self._cells.of(None).statuses(keys.DEAD, checked_limit(limit))
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""
         for cell in self._cells.made:
             cell.close()
-        self.threads.close()
 
     def __enter__(self) -> Self:
         return self
@@ -619,8 +578,3 @@ def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _approvals_of(cell: Connection, asked: ApprovalFilter, most: int) -> Sequence[ApprovalStatus]:
-    page: ApprovalPage = run(service("approvals", cell.settings).list(asked, limit=most))
-    return page.approvals

@@ -12,7 +12,6 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.client import job_details
 from dingrelay_producers.client.history_backend import JobDetails
 from dingrelay_producers.errors import (
@@ -25,6 +24,7 @@ from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.scripts import Call
@@ -86,16 +86,8 @@ class Connection:
         """What a script answers."""
         return self.redis_call(lambda redis: scripts.run(redis, call))
 
-    def enqueue(
-        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
-    ) -> list[Enqueued]:
-        """Write the records of these jobs; what became of each, in order.
-
-        `jobs` are the same as `written` gives them, of a caller that has them already.
-        """
-        if jobs is None:
-            with sending(drafts):
-                return self.enqueue(drafts, self.written(drafts))
+    def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[Written]) -> list[Enqueued]:
+        """Write the records of these jobs, which are `written`; what became of each, in order."""
         calls = record.enqueue_all(jobs)
         answers = self.redis_call(lambda redis: scripts.run_many(redis, calls))
         return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
@@ -119,15 +111,11 @@ class Connection:
                     self.redis_call(lambda redis: scripts.run_many(redis, record.unpublished(left)))
 
     def accept(self, drafts: Sequence[Draft]) -> list[Enqueued]:
-        """Both."""
-        answers = self.enqueue(drafts)
+        """Write the records of these jobs, and publish their wake-ups."""
+        with sending(drafts):
+            answers = self.enqueue(drafts, self.written(drafts))
         self.wake(answers)
         return answers
-
-    def app_of(self, job_id: str) -> str | None:
-        """The app of a job; None where there is no record of it."""
-        app: bytes | None = self.redis_call(lambda redis: redis.hget(keys.job(job_id), "app"))
-        return None if app is None else app.decode(errors="replace")
 
     def status(self, job_id: str) -> JobStatus:
         """The status in a record.
@@ -152,25 +140,22 @@ class Connection:
             raise JobNotFound(job_id)
         return state_of(job_id, state)
 
-    def statuses(self, index: str, limit: int) -> list[tuple[float, JobStatus]]:
-        """The last jobs of an index, each with its place in it, latest first."""
+    def statuses(self, index: str, limit: int) -> list[JobStatus]:
+        """The last jobs of an index, latest first."""
 
-        def read(redis: Redis) -> list[tuple[float, JobStatus]]:
-            found = cast(
-                "list[tuple[bytes, float]]",
-                redis.zrange(index, 0, limit - 1, desc=True, withscores=True),
-            )
+        def read(redis: Redis) -> list[JobStatus]:
+            found = cast("list[bytes]", redis.zrange(index, 0, limit - 1, desc=True))
             pipe = redis.pipeline(transaction=False)
-            for job_id, _ in found:
+            for job_id in found:
                 pipe.hgetall(keys.job(job_id.decode()))
             records = pipe.execute() if found else []
             return [
-                (place, JobStatus.from_record(job_id.decode(), fields))
-                for (job_id, place), fields in zip(found, records, strict=True)
+                JobStatus.from_record(job_id.decode(), fields)
+                for job_id, fields in zip(found, records, strict=True)
                 if fields
             ]
 
-        statuses: list[tuple[float, JobStatus]] = self.redis_call(read)
+        statuses: list[JobStatus] = self.redis_call(read)
         return statuses
 
     @property

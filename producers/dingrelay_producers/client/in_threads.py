@@ -6,7 +6,6 @@ The broker's client library is synchronous, so a client written in async would o
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from inspect import signature
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 _T = TypeVar("_T")
@@ -25,12 +24,6 @@ class InThreads(Generic[_T]):
     def __init__(self, blocking: _T) -> None:
         self._blocking = blocking
 
-    async def _run(
-        self, app: str | None, work: Callable[_P, _R], /, *args: _P.args, **named: _P.kwargs
-    ) -> _R:
-        """What a blocking call returns, which is for an app if it is not None."""
-        return await asyncio.to_thread(work, *args, **named)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, InThreads) and other._blocking == self._blocking
 
@@ -43,13 +36,11 @@ class InThreads(Generic[_T]):
 
 def in_threads(method: Callable[Concatenate[Any, _P], _R]) -> _Method[_P, _R]:
     """A method of the blocking object, for asyncio: with its arguments, result, errors and docstring."""
-    app = signature(method).parameters.get("app")
 
     @wraps(method)
     async def call(self: InThreads[Any], /, *args: _P.args, **named: _P.kwargs) -> _R:
-        of_app: Any = named.get("app", app.default) if app else None
         work: Callable[_P, _R] = getattr(self._blocking, method.__name__)  # pyright: ignore[reportPrivateUsage]
-        return await self._run(of_app, work, *args, **named)  # pyright: ignore[reportPrivateUsage]
+        return await asyncio.to_thread(work, *args, **named)
 
     return call
 

@@ -18,13 +18,12 @@ POLL_SECONDS = (0.02, 0.5)
 class JobRef:
     """One job, by its id."""
 
-    __slots__ = ("_client", "app", "id", "threads")
+    __slots__ = ("_client", "app", "id")
 
     def __init__(self, client: "Client", job_id: str, app: str | None = None) -> None:
         self._client = client
         self.id = checked_id(job_id)
         self.app = app
-        self.threads = client.threads
 
     def status(self) -> JobStatus:
         """The status in the record; see `Client.status`."""

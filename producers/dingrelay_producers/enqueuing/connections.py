@@ -9,11 +9,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import connections
+from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
 from dingrelay_producers.tls_trouble import cause
 

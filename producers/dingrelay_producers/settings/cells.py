@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,7 +22,7 @@ HOME = "home"
 """What stands for a cell in the settings of what all cells share."""
 POSTGRES_PORT = 5432
 NAMED = 8
-"""Cells that one sentence names."""
+"""Cells that an error names."""
 
 
 class CellSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
@@ -158,10 +158,3 @@ def read_urls(cells: Mapping[str, Any]) -> dict[str, Any]:
 def _has_password(url: Any) -> bool:
     text = url if isinstance(url, str) else ""
     return bool(re.search(r"://[^/]*:[^/]*@|[?&;]\w*password=", text))
-
-
-def names_of(cells: Iterable[str]) -> str:
-    """Cells in a sentence: of a hundred, the first ones."""
-    known = list(cells)
-    some = ", ".join(known[:NAMED])
-    return some if len(known) <= NAMED else f"{some} and {len(known) - NAMED} more"

@@ -19,10 +19,10 @@ from dingrelay_producers.settings.addresses import (
 from dingrelay_producers.settings.apps import AppSettings, check_apps, complete_app
 from dingrelay_producers.settings.cells import (
     HOME,
+    NAMED,
     CellSettings,
     check_cells,
     database,
-    names_of,
     owners,
 )
 from dingrelay_producers.settings.errors import SettingsError
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
             # The checks over several fields name the variable in their message.
             named = message if not first["loc"] else f"{_variable(first['loc'])}: {message}"
             raise SettingsError(named) from None
-        return found.of_cell(found.cell) if found.cell else found
+        return found._with_apps_of(found.cell) if found.cell else found
 
     @classmethod
     def settings_customise_sources(
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
         check_cells(self.cells)
         self._check_organisations()
         if self.cell and self.cell not in self.cells:
-            raise ValueError(f"DINGRELAY_CELL: {self._no_such_cell}")
+            raise ValueError(f"DINGRELAY_CELL: {self._which_cell}")
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
@@ -274,13 +274,10 @@ class Settings(BaseSettings):
         return bool(self.cells) and not self.cell
 
     def of_cell(self, name: str) -> "Settings":
-        """The settings of one cell: its servers, and only its apps.
+        """The settings of one cell: its servers, and only its apps. Where there are no cells, these."""
+        return self if name == self.cell else self._with_apps_of(name)
 
-        Raises:
-            SettingsError: there is no such cell.
-        """
-        if name not in self.cells:
-            raise SettingsError(f"DINGRELAY_CELL: {self._no_such_cell}")
+    def _with_apps_of(self, name: str) -> "Settings":
         apps = {app: found for app, found in self.apps.items() if self.owner_of(app) == name}
         synced = tuple(app for app in self.sync.apps if self.owner_of(app) == name)
         sync = self.sync.model_copy(update={"apps": synced})
@@ -288,14 +285,19 @@ class Settings(BaseSettings):
             sync = sync.model_copy(update={"every": ""})
         return self._with(cell=name, apps=apps, sync=sync)
 
-    def cell_of(self, app: str) -> str:
-        """The cell that has an app; empty where there are no cells.
+    def cell_of(self, app: str | None) -> str:
+        """The cell that has an app, or the chosen one if None; empty where there are no cells.
 
         Raises:
             ContractError: none has it, or one that this process does not work for.
+            SettingsError: there are cells, no app is given, and none is chosen.
         """
         if not self.cells:
-            return ""
+            return self.cell
+        if app is None:
+            if not self.cell:
+                raise SettingsError(f"DINGRELAY_CELL: {self._which_cell}")
+            return self.cell
         owner = self.owner_of(app)
         if not owner:
             raise ContractError("app", f"{app} is in no cell")
@@ -304,19 +306,23 @@ class Settings(BaseSettings):
         return owner
 
     def serves(self, app: str) -> bool:
-        """Whether this process may work for an app: it is in no cell that it does not work for."""
-        return not self.cells or self.across_cells or self.owner_of(app) == self.cell
+        """Whether this process may work for an app: it has chosen no cell, or the app's."""
+        return not (self.cells and self.cell) or self.owner_of(app) == self.cell
+
+    def of_app(self, app: str | None) -> "Settings":
+        """The settings of the cell that has an app; see `cell_of`."""
+        return self.of_cell(self.cell_of(app))
 
     @property
     def home(self) -> "Settings":
-        """The settings of what all cells share: the API keys of gateways, and which cell serves an app.
+        """The settings of what all cells share, the API keys of gateways; of the chosen cell if one is.
 
         It is where ``DINGRELAY_REDIS_URL`` and ``DINGRELAY_DATABASE_URL`` point, or the default cell.
 
         Raises:
             SettingsError: there is neither.
         """
-        if not self.cells:
+        if not self.cells or self.cell:
             return self
         if self.redis_url.get_secret_value():
             return self._with(cells={}, cell=HOME)
@@ -336,8 +342,10 @@ class Settings(BaseSettings):
         return owners(self.cells)
 
     @property
-    def _no_such_cell(self) -> str:
-        return f"no such cell; there are {names_of(self.cells) or 'none'}"
+    def _which_cell(self) -> str:
+        known = list(self.cells)
+        some = ", ".join(known[:NAMED]) + (" …" if len(known) > NAMED else "")
+        return f"name one of the cells: {some}" if known else "there are no cells"
 
     def _with(self, **changed: Any) -> "Settings":
         made = self.model_copy(update=changed)
@@ -353,11 +361,7 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: there are cells, and none is chosen.
         """
-        if not self.cells:
-            return self
-        if not self.cell:
-            raise SettingsError(f"DINGRELAY_CELL: name the cell, one of {names_of(self.cells)}")
-        return self.cells[self.cell]
+        return self.cells[self.cell_of(None)] if self.cells else self
 
     @cached_property
     def redis(self) -> str:

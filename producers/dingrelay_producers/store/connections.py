@@ -18,8 +18,8 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from dingrelay_producers import sentinels
-from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.redis_address import RedisAddress
+from dingrelay_producers.store.breaker import Breaker
 
 
 class _Packed:

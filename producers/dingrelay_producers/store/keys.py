@@ -73,9 +73,6 @@ SYNCS_TTL_MS = 3_600_000
 SYNC_MARGIN_MS = 86_400_000
 """After a period plus this without a known sync, the next one is due at once."""
 MEMBER_COUNT_TTL_MS = 3_600_000
-CELL_TTL_MS = 60_000
-"""How long an app, and a Redis, stays a cell's without renewal by its workers: workers that stand still for
-as long have lost their jobs by then."""
 RULES_TTL_MS = 60_000
 """How long a worker's rules are shown without renewal."""
 SYNCED_TTL_MS = 30 * 86_400_000
@@ -346,13 +343,6 @@ def approval_missed(app: str, instance_id: str) -> str:
 def job_approval(job_id: str) -> str:
     """String: the approval instance that a job has; named as `approval_owner`. TTL: JOB_MARGIN_MS."""
     return f"{PREFIX}adopted-job:{job_id}"
-
-
-CELL = PREFIX + "cell"
-"""String: the cell whose Redis this is. TTL: CELL_TTL_MS, renewed by its workers."""
-CELLS_APPS = PREFIX + "cells:apps"
-"""Hash, in what all cells share: digest of an app's key → the cell whose workers serve it, and until when
-(ms). TTL: CELL_TTL_MS, renewed by them."""
 
 
 def rules(worker: str) -> str:

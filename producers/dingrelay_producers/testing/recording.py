@@ -7,12 +7,12 @@ from typing import Any
 
 from redis import Redis
 
+from dingrelay_producers.cells.cells import Cells
 from dingrelay_producers.client import media
 from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.async_job import AsyncJobRef
-from dingrelay_producers.client.cell_connections import CellConnections, OnAway
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.history_backend import JobDetails
@@ -80,7 +80,7 @@ class RecordingClient(Client):
         self._contracts: dict[str, Contract] = {}
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
-        self._cells = CellConnections(self.settings, lambda own: _Recorder(own, self._record))
+        self._cells = Cells(self.settings, lambda own: _Recorder(own, self._record))
 
     def messages_to(self, user: str) -> list[MessageSend]:
         """The messages that name a userid, in order."""
@@ -174,11 +174,11 @@ class RecordingClient(Client):
             del self._jobs[job_id], self._asked[job_id]
         return dead
 
-    def recent(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
+    def recent(self, limit: int = 50) -> list[JobStatus]:
         """The newest jobs, newest first."""
         return list(reversed(self._jobs.values()))[:limit]
 
-    def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
+    def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that are dead, latest first."""
         return [job for job in self.recent(len(self.sent)) if job.state == State.DEAD][:limit]
 
@@ -213,9 +213,7 @@ class _Recorder(Connection):
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         raise NotImplementedError("RecordingClient has no Redis: use the fixture `dingrelay`")
 
-    def enqueue(
-        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
-    ) -> list[Enqueued]:
+    def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[Written]) -> list[Enqueued]:
         return [self._recorded(draft) for draft in drafts]
 
     def written(self, drafts: Iterable[Draft]) -> list[Written]:

@@ -84,15 +84,6 @@ class Tally:
     now: datetime
 
 
-def together(tallies: Sequence[Tally]) -> Tally:
-    """The sum of the open jobs of several cells: no job is in two of them."""
-    return Tally(
-        [group for each in tallies for group in each.groups],
-        all(each.exact for each in tallies),
-        max(each.now for each in tallies),
-    )
-
-
 async def tally(redis: Redis, *, most: int = MOST) -> Tally:
     """Count open jobs. Jobs that move during the count may be counted twice or not at all.
 

@@ -29,7 +29,6 @@ _FORGET = transition("dingrelay_workers.campaigns", "forget_chunks", preludes=["
 STOPPING = {
     "quota": "the organisation's calls are used up",
     "settings": "the app is not configured",
-    "cell": "no worker of this cell serves the app",
     "outage": "DingTalk has been out of order, or the app been held, for too long",
 }
 """Classes of errors that every chunk would meet: they pause the campaign, which loses no chunk."""

@@ -140,9 +140,7 @@ async def _opened() -> "AsyncGenerator[SqlKeyStore]":
     from dingrelay_workers.database.schema import migrate
     from dingrelay_workers.keys.store import SqlKeyStore
 
-    loaded = Settings.load()
-    # A cell that was chosen has a gateway of its own.
-    settings = loaded.home if loaded.across_cells else loaded
+    settings = Settings.load().home
     migrate(settings)
     database = Database(settings.database)
     try:

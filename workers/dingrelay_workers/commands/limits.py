@@ -10,11 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.cli.cells_away import CellsAway, cells_away
 from dingrelay_producers.cli.output import console, length, print_json
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
@@ -29,46 +27,38 @@ def limits(
     """Show how full the limits are: rates, pauses, outages, calls of the month."""
     from dingrelay_producers.settings import Settings
 
-    with cells_away() as away:
-        asyncio.run(_show(Settings.load(), away, watch=watch, as_json=as_json))
+    asyncio.run(_show(Settings.load(), watch=watch, as_json=as_json))
 
 
-async def _show(settings: "Settings", away: CellsAway, *, watch: bool, as_json: bool) -> None:
+async def _show(settings: "Settings", *, watch: bool, as_json: bool) -> None:
     if as_json:
-        print_json(await _read(settings, away))
+        print_json(await _read(settings))
         while watch:
             await asyncio.sleep(LOOK_SECONDS)
-            print_json(await _read(settings, away))
+            print_json(await _read(settings))
     elif not watch:
-        console().print(_page(await _read(settings, away)))
+        console().print(_page(await _read(settings)))
     else:
         with Live(console=console(), auto_refresh=False) as live:
             while True:
-                live.update(_page(await _read(settings, away)), refresh=True)
+                live.update(_page(await _read(settings)), refresh=True)
                 await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _read(settings: "Settings", away: CellsAway) -> dict[str, Any]:
-    """Buckets and quota as JSON values, of all cells where there are some.
+async def _read(settings: "Settings") -> dict[str, Any]:
+    """Buckets and quota as JSON values.
 
     Raises:
         ServiceUnavailable: Redis cannot be reached.
         SettingsError: a rule in the settings can't be read.
     """
-    from dingrelay_producers.cells.answers import ask
-    from dingrelay_producers.cells.limits import together
     from dingrelay_workers import preflight
     from dingrelay_workers.limiter import overview
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
-
-    async def of_cell(own: "Settings") -> dict[str, Any]:
-        async with impatient_redis(own) as redis:
-            return await overview.read(redis, own)
-
-    answers = await ask(cell_settings.asked(None, settings), of_cell)
-    return together(list(answers.available(away)))
+    async with impatient_redis(settings) as redis:
+        return await overview.read(redis, settings)
 
 
 def _page(read: dict[str, Any]) -> Group:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.cells_away import CELLS_AWAY, CellsAway, cells_away
 from dingrelay_producers.cli.output import console, note, output_file, print_json
 from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,12 +46,11 @@ def find(
     as_json: options.AsJson = False,
 ) -> None:
     """Find people by name, or by an address; those who left come last."""
-    with cells_away() as away:
-        found = asyncio.run(_find(text, app, limit, away))
-        if as_json:
-            print_json(json_values(found))
-        else:
-            _print(found)
+    found = asyncio.run(_find(text, app, limit))
+    if as_json:
+        print_json(json_values(found))
+    else:
+        _print(found)
 
 
 def _print(found: "Sequence[dict[str, Any]]") -> None:
@@ -74,24 +71,31 @@ def _print(found: "Sequence[dict[str, Any]]") -> None:
     )
 
 
-async def _find(text: str, app: str | None, limit: int, away: CellsAway) -> "list[dict[str, Any]]":
+async def _find(text: str, app: str | None, limit: int) -> "list[dict[str, Any]]":
     """The people, as JSON values but for moments.
 
     Raises:
-        ServiceUnavailable: the database can't be used; of cells, none.
+        ServiceUnavailable: the database can't be used, or is not there.
     """
-    from dingrelay_producers.cells.answers import ask, merged
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.database.errors import refuse_missing, unusable
     from dingrelay_workers.directory import search
     from dingrelay_workers.directory.models import UserRow
 
-    async def of_cell(own: "Settings") -> "list[dict[str, Any]]":
-        async with cell_settings.looking(own, UserRow) as database:
-            if database is None:
-                return []
-            return await search.find(database, text, app=app, limit=limit)
-
-    lists = (await ask(cell_settings.asked(app), of_cell)).available(away)
-    return merged(lists, search.place)[:limit]
+    url = Settings.load().of_app(app).database
+    refuse_missing(url)
+    database = Database(url)
+    try:
+        if not await database.has(UserRow):
+            return []
+        return await search.find(database, text, app=app, limit=limit)
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+    finally:
+        await database.dispose()
 
 
 @app.command()
@@ -108,26 +112,20 @@ def export(
 
     from dingrelay_producers.client.client import Client
 
-    with cells_away() as away:
-        with Client() as client:
-            found = json_values(client.export_person(user, app=app, on_away=away))
-        found |= away.field
-        if as_json:
-            print_json(found)
-        elif output is None:
-            _print_counts(found)
-        else:
-            with output_file(str(output), "--output", private=True) as write:
-                write(json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(found))
-            note(tr("written to {file}", file=output), style="green")
+    with Client() as client:
+        found = json_values(client.export_person(user, app=app))
+    if as_json:
+        print_json(found)
+    elif output is None:
+        _print_counts(found)
+    else:
+        with output_file(str(output), "--output", private=True) as write:
+            write(json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(found))
+        note(tr("written to {file}", file=output), style="green")
 
 
 def _print_counts(found: "Mapping[str, Any]") -> None:
-    places = {
-        place: len(kept)
-        for place, kept in found.items()
-        if isinstance(kept, list) and place != CELLS_AWAY
-    }
+    places = {place: len(kept) for place, kept in found.items() if isinstance(kept, list)}
     print_table(
         [(_named(place), str(count)) for place, count in places.items() if count],
         Column("where", itemgetter(0)),
@@ -147,10 +145,9 @@ def erase(
     """Take a person out of all that is kept. What is still needed goes later, by itself."""
     from dingrelay_producers.client.client import Client
 
-    with cells_away() as away, Client() as client:
+    with Client() as client:
         if not yes:
-            # Cells that are away are reported with the result of the erasure.
-            known = client.person(user, app=app, limit=1, on_away=lambda _: None).known_as
+            known = client.person(user, app=app, limit=1).known_as
             names = ", ".join(f"{each.app}: {each.name}" for each in known)
             typer.confirm(
                 tr(
@@ -161,23 +158,15 @@ def erase(
                 abort=True,
                 err=True,
             )
-        erasure = client.erase_person(user, app=app, on_away=away)
+        erasure = client.erase_person(user, app=app)
         if as_json:
-            print_json(json_values(erasure) | away.field)
+            print_json(json_values(erasure))
         else:
-            _print_erasure(erasure, client.settings, away.names)
+            _print_erasure(erasure, client.settings)
 
 
-def _print_erasure(erasure: "Erasure", settings: "Settings", away: "Sequence[str]") -> None:
+def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
     out = console()
-    if away:
-        out.print(
-            tr(
-                "NOT erased in {cells}: ask again once they are back. In the other cells:",
-                cells=", ".join(away),
-            ),
-            style="yellow",
-        )
     if not erasure.job:
         out.print(tr("Nothing is kept of {user}.", user=erasure.user))
         return
@@ -203,15 +192,14 @@ def _print_erasure(erasure: "Erasure", settings: "Settings", away: "Sequence[str
         )
     if erasure.remaining:
         _print_remaining(erasure)
-    for job in erasure.jobs:
-        out.print(
-            tr(
-                "A worker finishes it: `dingrelay job show {job}` tells when it has. Its record names "
-                "the person until it goes, {days:g} days later.",
-                job=job,
-                days=settings.record_ttl / 86_400,
-            )
+    out.print(
+        tr(
+            "A worker finishes it: `dingrelay job show {job}` tells when it has. Its record names "
+            "the person until it goes, {days:g} days later.",
+            job=erasure.job,
+            days=settings.record_ttl / 86_400,
         )
+    )
 
 
 def _print_remaining(erasure: "Erasure") -> None:

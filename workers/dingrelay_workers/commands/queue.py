@@ -2,22 +2,20 @@
 
 import asyncio
 from enum import StrEnum
-from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dingrelay_producers.cli.cells_away import CellsAway, cells_away
 from dingrelay_producers.cli.output import console, length, print_json
 from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.language import tr
-from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.backlog.estimate import Backlog
     from dingrelay_workers.backlog.tally import Group, Tally
 
@@ -37,8 +35,8 @@ def queue(
     """Show how many jobs wait, for how long, and when they will be through."""
     from dingrelay_producers.settings import Settings
 
-    with cells_away() as away:
-        _show(*asyncio.run(_read(Settings.load(), app, away)), app, by, as_json=as_json)
+    settings = Settings.load().of_app(app or None)
+    _show(*asyncio.run(_read(settings)), app, by, as_json=as_json)
 
 
 def _show(
@@ -54,25 +52,16 @@ def _show(
         _print_groups(tally, _merged(groups, by), by)
 
 
-async def _read(settings: Any, app: str, away: CellsAway) -> "tuple[Tally, list[Backlog]]":
-    from dingrelay_producers.cells.answers import ask
+async def _read(settings: "Settings") -> "tuple[Tally, list[Backlog]]":
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import overview
-    from dingrelay_workers.backlog.tally import together
     from dingrelay_workers.limiter.rules import Rules
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
     rules = Rules.from_settings(settings.rules, settings.egress)
-
-    async def of_cell(own: Any) -> "tuple[Tally, list[Backlog]]":
-        async with impatient_redis(own) as redis:
-            return await overview.read(redis, rules)
-
-    answers = await ask(cell_settings.asked(app or None, settings), of_cell)
-    tallies, lanes = zip(*answers.available(away), strict=True)
-    found = sorted(chain.from_iterable(lanes), key=lambda each: each.jobs.app)
-    return together(tallies), found
+    async with impatient_redis(settings) as redis:
+        return await overview.read(redis, rules)
 
 
 def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:

@@ -1,8 +1,7 @@
 """``dingrelay webhook``: the endpoints that receive notices."""
 
 import asyncio
-import importlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import exits
-from dingrelay_producers.cli.cells_away import CellsAway, cells_away
 from dingrelay_producers.cli.documents import errors_of_options, read_moment, split
 from dingrelay_producers.cli.options import AsJson
 from dingrelay_producers.cli.output import console, print_json
@@ -20,11 +18,9 @@ from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.durations import duration
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.outbox.subscription import Subscription
     from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, IssuedEndpoint
     from dingrelay_workers.webhooks.store import SqlWebhookStore
 
@@ -89,7 +85,7 @@ def add(
     }
     with errors_of_options(_OPTIONS, asked):
         wanted = EndpointRequest.parse(asked).subscription()
-        made = asyncio.run(_add(wanted))
+        made = asyncio.run(_ask(lambda webhooks: webhooks.add(wanted), wanted.apps))
     _show_once(made, as_json=as_json)
 
 
@@ -98,12 +94,11 @@ def list_(as_json: AsJson = False) -> None:
     """List the endpoints, the newest first."""
     from dingrelay_workers.webhooks import documents
 
-    with cells_away() as away:
-        found = asyncio.run(_list(away))
-        if as_json:
-            print_json([documents.endpoint(endpoint) for endpoint in found])
-        else:
-            _print_table(found)
+    found = asyncio.run(_ask(lambda webhooks: webhooks.list()))
+    if as_json:
+        print_json([documents.endpoint(endpoint) for endpoint in found])
+    else:
+        _print_table(found)
 
 
 @app.command()
@@ -111,7 +106,7 @@ def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     """Show an endpoint, its backlog, and since when it fails."""
     from dingrelay_workers.webhooks import documents
 
-    found = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.get(endpoint)))
+    found = asyncio.run(_ask(lambda webhooks: webhooks.get(endpoint)))
     if as_json:
         print_json(documents.status(found))
     else:
@@ -121,7 +116,7 @@ def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
 @app.command("test")
 def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     """Send a test notice to an endpoint, and show the answer."""
-    answer = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
+    answer = asyncio.run(_ask(lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
     if answer is None:
         problem = tr(
             "no worker has done it within {seconds:g} s; is there one that serves webhooks?",
@@ -139,9 +134,7 @@ def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
 @app.command()
 def pause(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     """Stop deliveries to an endpoint for now. Its notices are kept."""
-    _show_state(
-        asyncio.run(_ask(endpoint, lambda webhooks: webhooks.pause(endpoint))), as_json=as_json
-    )
+    _show_state(asyncio.run(_ask(lambda webhooks: webhooks.pause(endpoint))), as_json=as_json)
 
 
 @app.command()
@@ -151,7 +144,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Resume deliveries to an endpoint that was paused or disabled."""
-    resumed = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.resume(endpoint, skip=skip)))
+    resumed = asyncio.run(_ask(lambda webhooks: webhooks.resume(endpoint, skip=skip)))
     _show_state(resumed, as_json=as_json)
 
 
@@ -168,7 +161,7 @@ def rotate(
 
     with errors_of_options(_OPTIONS, {}):
         length = SecretRotation.parse({"overlap": overlap}).length()
-    made = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
+    made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
     _show_once(made, as_json=as_json)
 
 
@@ -180,7 +173,7 @@ def replay(
 ) -> None:
     """Deliver an endpoint's notices since a moment again, with the same ids."""
     moment = _since(since)
-    count = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.replay(endpoint, since=moment)))
+    count = asyncio.run(_ask(lambda webhooks: webhooks.replay(endpoint, since=moment)))
     if as_json:
         print_json({"notices": count})
     else:
@@ -190,36 +183,20 @@ def replay(
 @app.command()
 def remove(endpoint: EndpointArgument) -> None:
     """Remove an endpoint."""
-    asyncio.run(_ask(endpoint, lambda webhooks: webhooks.remove(endpoint)))
+    asyncio.run(_ask(lambda webhooks: webhooks.remove(endpoint)))
     console().print(tr("{endpoint} is removed", endpoint=endpoint), markup=False)
 
 
-async def _add(wanted: "Subscription") -> "IssuedEndpoint":
-    """Add an endpoint in the cell that has its apps.
+async def _ask(
+    question: "Callable[[SqlWebhookStore], Awaitable[Found]]", apps: Collection[str] = ()
+) -> Found:
+    """What the endpoints answer: those for these apps."""
+    from dingrelay_producers.settings import Settings
 
-    Raises:
-        ContractError: they are in several cells.
-    """
-    async with _opened(cell_settings.of_apps(wanted.apps)) as webhooks:
-        return await webhooks.add(wanted)
-
-
-async def _list(away: CellsAway) -> "Sequence[Endpoint]":
-    # Imported here, since no cell is away because this machine takes long to import it.
-    importlib.import_module("dingrelay_workers.webhooks.store")
-    from dingrelay_producers.cells.answers import ask, merged
-
-    async def of_cell(own: "Settings") -> "Sequence[Endpoint]":
-        async with _opened(own) as webhooks:
-            return await webhooks.list()
-
-    lists = (await ask(cell_settings.asked(None), of_cell)).available(away)
-    return merged(lists, lambda each: each.created_at, reverse=True)
-
-
-async def _ask(endpoint: str, question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:
-    """Run a query in the cell that has an endpoint."""
-    async with _opened(await cell_settings.of_endpoint(endpoint)) as webhooks:
+    settings = Settings.load()
+    for each in apps:
+        settings = settings.of_app(each)
+    async with _opened(settings) as webhooks:
         return await question(webhooks)
 
 

@@ -24,9 +24,6 @@ def worker(
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there.")
     ] = None,
-    cell: Annotated[
-        str, typer.Option(help="The cell to serve, where the settings name cells.")
-    ] = "",
 ) -> None:
     """Run a worker. What follows -- goes to Celery's worker as it is.
 
@@ -39,8 +36,6 @@ def worker(
 
     supported.check()
     worker_options.check_pool(context.args)
-    if cell:
-        os.environ["DINGRELAY_CELL"] = cell
     settings = Settings.load()
     preflight.check(settings)
     preflight.check_cell(settings)

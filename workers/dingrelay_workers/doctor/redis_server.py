@@ -18,7 +18,6 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.settings.cells import HOME
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.tls_trouble import tls_trouble
@@ -50,9 +49,8 @@ def check_redis(settings: Settings) -> list[CheckResult]:
         return [CheckResult("redis", "failed", f"DINGRELAY_REDIS_URL: {error}", "correct it")]
     with redis:
         try:
-            results = _look(redis, strict=settings.env == "production")
             # The last one shows whether it takes writes.
-            return [*_cell(redis, settings.cell), *results]
+            return _look(redis, strict=settings.env == "production")
         except AuthenticationError:
             return [_refused("it refuses the password")]
         except BusyLoadingError:
@@ -89,16 +87,6 @@ def _look(redis: Redis, *, strict: bool) -> list[CheckResult]:
         _clock(seconds + micros / 1e6, began, ended),
         _writes(redis, info),
     ]
-
-
-def _cell(redis: Redis, cell: str) -> list[CheckResult]:
-    """Whether it is another cell's: two that share one would share limits and jobs."""
-    known = cast("bytes | None", redis.get(keys.CELL)) if cell and cell != HOME else None
-    owner = cell if known is None else known.decode(errors="replace")
-    if owner == cell:
-        return []
-    found = f"it is the one of the cell {owner}"
-    return [CheckResult("redis cell", "failed", found, f"correct cells.{cell}.redis_url")]
 
 
 def _writes(redis: Redis, info: Info) -> CheckResult:

@@ -1,10 +1,8 @@
 """All checks, in the order in which one stands on the other."""
 
 import asyncio
-from dataclasses import replace
 
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_producers.settings.cells import HOME
 from dingrelay_workers import preflight
 from dingrelay_workers.doctor.backups import check_backups
 from dingrelay_workers.doctor.broker import check_broker, check_workers
@@ -22,41 +20,15 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
     """
     try:
         settings = Settings.load()
+        preflight.check_cell(settings)
     except SettingsError as error:
         return [CheckResult("settings", "failed", str(error), "set or correct it")]
     results = [_check_settings(settings)]
-    if settings.across_cells:
-        results += await _check_cells(settings, settle_ended=settle_ended)
-    else:
-        servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
-        results += servers
-        results += await check_dingtalk(settings, redis_writes=redis_writes)
+    servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
+    results += servers
+    results += await check_dingtalk(settings, redis_writes=redis_writes)
     if traces := await asyncio.to_thread(check_traces):
         results.append(traces)
-    return results
-
-
-async def _check_cells(settings: Settings, *, settle_ended: bool) -> list[CheckResult]:
-    """The servers of all cells, and of what they share. Each cell's apps are its own doctor's."""
-
-    async def check(name: str) -> list[CheckResult]:
-        found, _ = await _check_servers(settings.of_cell(name), settle_ended=settle_ended)
-        return [replace(each, check=f"{name} {each.check}") for each in found]
-
-    results: list[CheckResult] = []
-    try:
-        home = settings.home
-    except SettingsError as error:
-        results.append(CheckResult("home", "failed", str(error), "set or correct it"))
-    else:
-        if home.cell == HOME:
-            redis = await asyncio.to_thread(check_redis, home)
-            database = await asyncio.to_thread(check_database, home)
-            if database.verdict == "warning":
-                database = replace(database, advice="start a gateway: it migrates the tables")
-            results += [replace(each, check=f"{HOME} {each.check}") for each in (*redis, database)]
-    for found in await asyncio.gather(*map(check, settings.cells)):
-        results += found
     return results
 
 

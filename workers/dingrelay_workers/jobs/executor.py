@@ -164,8 +164,6 @@ class Executor:
         """Run the body; whatever happens becomes an outcome."""
         resources, claim = self.resources, run.claim
         try:
-            if resources.cell_claims is not None:
-                resources.cell_claims.check(claim.app, run.wakeup.kind.name)
             run.contract = _contract(run)
             if outcome.is_poison(claim, resources.settings):
                 return outcome.poison(claim, open_call=run.intents.open)

@@ -1,6 +1,5 @@
 """Where a run of a job leads: the table from errors to states."""
 
-import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
 from dingrelay_workers.calls.batch import BatchSplit
 from dingrelay_workers.calls.intent_log import Cancelled, Expired
-from dingrelay_workers.cells.claims import NotServed
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
@@ -42,12 +40,6 @@ OUTAGE_DELAY = 3600.0
 """Seconds after which a job that waits for the end of an outage is looked at in any case."""
 OUTAGE_HINT = "Requeue it once DingTalk answers again."
 GIVEN_UP_HINT = "Requeue it once the cause has passed."
-CELL_WAITS = (
-    "It goes on by itself once this cell serves its app; or send it again, to the cell that does."
-)
-CELL_HINT = (
-    "Send it again: its app is in another cell now. `dingrelay job show` has what it asks for."
-)
 
 log = get_logger("dingrelay.jobs")
 
@@ -127,14 +119,11 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
     """
     if isinstance(error, Expired):
         return expired(open_call=open_call)
-    if isinstance(error, NotServed):
-        led_to = _not_served(error, claim, settings)
-    else:
-        led_to = (
-            _ended_by_body(error)
-            or _ended_by_machinery(error, claim, settings)
-            or _ended_by_call(error, claim, settings)
-        )
+    led_to = (
+        _ended_by_body(error)
+        or _ended_by_machinery(error, claim, settings)
+        or _ended_by_call(error, claim, settings)
+    )
     if open_call and isinstance(error, QuotaExhausted) and claim.age < settings.max_age:
         # The body knows until when the call may be repeated or looked for, and calls may be bought.
         led_to = Outcome(State.SNOOZED, reason=str(error), delay=QUOTA_PAUSE, error=_error(error))
@@ -290,16 +279,6 @@ def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) 
         outage=outage,
         error=_error(error),
     )
-
-
-def _not_served(error: NotServed, claim: Claim, settings: Settings) -> Outcome:
-    """The job waits until its app is moved, or mixed-up cells are corrected, at no cost."""
-    message = str(error)
-    if claim.age < settings.max_age:
-        waits = _job_error("cell", "cell", message, CELL_WAITS)
-        pause = error.pause * random.uniform(1, 1.5)
-        return Outcome(State.SNOOZED, reason=message, delay=pause, error=waits)
-    return _dead("cell", "cell", f"waited {claim.age / 3600:.3g} h in vain: {message}", CELL_HINT)
 
 
 def _given_up(error: DingTalkError, *, throttles: int = 0) -> Outcome:

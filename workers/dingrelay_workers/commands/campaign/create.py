@@ -12,7 +12,6 @@ import typer
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.output import console, print_json, spreadsheet_encoding
 from dingrelay_producers.language import tr, translated
-from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
@@ -93,11 +92,12 @@ async def _create(
     on_malformed: "Callable[[Malformed], None] | None",
 ) -> "tuple[Created, int | None]":
     """The draft, and how many of its people are not in the directory."""
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.previews import count_look_ups
     from dingrelay_workers.commands.campaign.progress import showing
 
-    own = cell_settings.of_app(spec.app)
+    own = Settings.load().of_app(spec.app)
     async with opened_store(own) as store:
         with showing() as progress:
             created = await store.create(

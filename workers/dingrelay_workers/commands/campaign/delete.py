@@ -9,7 +9,6 @@ import typer
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.language import tr
-from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.follow_up import Yes
 from dingrelay_workers.commands.campaign.run import Id
 
@@ -46,19 +45,21 @@ def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> N
 
 
 async def _look(campaign: str) -> "Deletable":
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
+    async with opened_store(Settings.load()) as store:
         return await removal.look(store.database, campaign)
 
 
 async def _delete(campaign: str) -> None:
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import counting
 
-    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
+    async with opened_store(Settings.load()) as store:
         await removal.hide(store.database, campaign)
         with counting(tr("rows deleted")) as count:
             await removal.remove(store.database, campaign, count)

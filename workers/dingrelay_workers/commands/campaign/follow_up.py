@@ -14,7 +14,6 @@ from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
-from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -218,12 +217,13 @@ def _words(plan: "Plan", document: dict[str, Any]) -> str:
 async def _plan(
     campaign: str, act: "Callable[[FollowUp], Awaitable[Plan]]"
 ) -> "tuple[Plan, Month]":
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.estimate import Size
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.previews import month_of
 
-    own = await cell_settings.of_campaign(campaign)
+    own = Settings.load()
     async with opened_store(own) as store:
         plan = await act(FollowUp(store))
     size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
@@ -231,10 +231,11 @@ async def _plan(
 
 
 async def _test(campaign: str, users: list[str], fields: dict[str, str]) -> "MessageSend":
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
+    async with opened_store(Settings.load()) as store:
         return await FollowUp(store).test(campaign, users, fields)
 
 

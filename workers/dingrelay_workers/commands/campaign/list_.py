@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.cells_away import CellsAway, cells_away
 from dingrelay_producers.cli.output import print_json
 from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.models import CampaignRow
 
 
@@ -28,12 +25,11 @@ def list_(
     """List campaigns, latest first."""
     from dingrelay_workers.campaigns import documents
 
-    with cells_away() as away:
-        rows = asyncio.run(_read(limit, app, away))
-        if as_json:
-            print_json([documents.campaign(row) for row in rows])
-        else:
-            _print(rows)
+    rows = asyncio.run(_read(limit, app))
+    if as_json:
+        print_json([documents.campaign(row) for row in rows])
+    else:
+        _print(rows)
 
 
 def _print(rows: "Sequence[CampaignRow]") -> None:
@@ -49,13 +45,9 @@ def _print(rows: "Sequence[CampaignRow]") -> None:
     )
 
 
-async def _read(limit: int, app: str | None, away: CellsAway) -> "Sequence[CampaignRow]":
-    from dingrelay_producers.cells.answers import ask, merged
+async def _read(limit: int, app: str | None) -> "Sequence[CampaignRow]":
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async def of_cell(own: "Settings") -> "Sequence[CampaignRow]":
-        async with opened_store(own) as store:
-            return await store.list(limit=limit, app=app)
-
-    lists = (await ask(cell_settings.asked(app), of_cell)).available(away)
-    return merged(lists, lambda row: (row.created_at, row.id), reverse=True)[:limit]
+    async with opened_store(Settings.load().of_app(app)) as store:
+        return await store.list(limit=limit, app=app)

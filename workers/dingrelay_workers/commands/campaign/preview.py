@@ -11,7 +11,6 @@ from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.output import console, grid_of_fields, length, print_json
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
@@ -79,10 +78,11 @@ def preview(
 
 
 async def _of_draft(campaign: str) -> dict[str, Any]:
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
 
-    own = await cell_settings.of_campaign(campaign)
+    own = Settings.load()
     async with opened_store(own) as store:
         return documents.preview(await previews.of_draft(own, store, campaign))
 
@@ -90,11 +90,12 @@ async def _of_draft(campaign: str) -> dict[str, Any]:
 async def _of_options(
     spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
 ) -> dict[str, Any]:
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import showing
 
-    own = cell_settings.of_app(spec.app)
+    own = Settings.load().of_app(spec.app)
     async with opened_store(own) as store:
         with showing() as progress:
             found = await previews.of_audience(

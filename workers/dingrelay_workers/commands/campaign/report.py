@@ -22,7 +22,6 @@ from dingrelay_producers.cli.output import (
 )
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -69,10 +68,11 @@ def report(
 
 
 async def _read(campaign: str, files: Sequence[AbstractContextManager[Write]]) -> "Summary":
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.report import Report
 
-    own = await cell_settings.of_campaign(campaign)
+    own = Settings.load()
     async with opened_store(own) as store:
         report = Report(store.database)
         summary = await report.summary(campaign)

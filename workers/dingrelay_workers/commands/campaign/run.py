@@ -10,7 +10,6 @@ import typer
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.language import tr
-from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.control import Control
@@ -79,10 +78,11 @@ def _dry_run(campaign: str, *, as_json: bool) -> None:
 
 
 async def _dry_run_of(campaign: str) -> "DryRun":
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.dry_run import dry_run
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
+    async with opened_store(Settings.load()) as store:
         return await dry_run(store, campaign)
 
 
@@ -98,9 +98,10 @@ def _move(
 
 
 async def _acted(campaign: str, act: "Callable[[Control], Awaitable[None]]") -> None:
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.control import Control
     from dingrelay_workers.campaigns.opened import opened_services
 
-    own = await cell_settings.of_campaign(campaign)
+    own = Settings.load()
     async with opened_services(own) as (database, redis):
         await act(Control(database, redis))

@@ -12,7 +12,6 @@ from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.output import console, grid_of_fields, print_json
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.models import CampaignRow
@@ -33,9 +32,10 @@ def show(
 
 
 async def _read(campaign: str) -> "CampaignRow":
+    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
+    async with opened_store(Settings.load()) as store:
         return await store.get(campaign)
 
 

@@ -17,7 +17,6 @@ from dingrelay_producers.cli import options
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
-from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -40,7 +39,9 @@ def watch(campaign: Id, as_json: options.AsJson = False) -> None:
 
 
 async def _show(campaign: str, *, as_json: bool) -> None:
-    settings = await cell_settings.of_campaign(campaign)
+    from dingrelay_producers.settings import Settings
+
+    settings = Settings.load()
     if as_json:
         async for look in _looks(settings, campaign):
             print_json(look)

@@ -1,1 +1,0 @@
-"""Which apps the workers of a cell serve."""
