@@ -12,7 +12,7 @@ import campaigns
 from daily_story import a_story
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns import chunks, leader, people_index
-from dingrelay_workers.campaigns.split import split
+from dingrelay_workers.campaigns.chunks import split
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance.leader import Leader, Work
 from dingrelay_workers.resources import Resources

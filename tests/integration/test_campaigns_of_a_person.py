@@ -6,7 +6,7 @@ from sqlalchemy import insert
 
 import campaigns as rows
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.person import campaigns_of
+from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.database.database import Database
 from tables import prepare
 

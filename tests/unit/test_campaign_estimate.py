@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.estimate import Month, Size, month, pace
-from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_workers.campaigns.pace import QuietHours
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.limiter.rules import Rules
 

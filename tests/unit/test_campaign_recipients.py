@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.campaigns.recipients import Column, Recipient, read
-from dingrelay_workers.campaigns.text_reader import BLOCK, LONGEST
+from dingrelay_workers.campaigns.recipients import BLOCK, LONGEST, Column, Recipient, read
 
 USERIDS = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters=","), min_size=1, max_size=64

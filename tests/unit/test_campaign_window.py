@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_workers.campaigns.window import (
+from dingrelay_workers.campaigns.pace import (
     LARGEST,
     SMALLEST,
     Allowance,

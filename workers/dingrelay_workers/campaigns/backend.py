@@ -14,7 +14,7 @@ from dingrelay_producers.client.campaign_backend import (
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
-from dingrelay_workers.campaigns import documents, previews, removal
+from dingrelay_workers.campaigns import documents, estimate, removal
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.follow_up import FollowUp
@@ -66,9 +66,9 @@ class SqlBackend:
         """The estimated cost of a plan, or of the campaign with this id."""
         async with self._store() as store:
             if isinstance(plan, str):
-                found = await previews.of_draft(self._settings, store, plan)
+                found = await estimate.of_draft(self._settings, store, plan)
             else:
-                found = await previews.of_audience(
+                found = await estimate.of_audience(
                     self._settings,
                     store.database,
                     CampaignSpec.of(plan),

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from dingrelay_producers.json_values import json_values
+from dingrelay_workers.campaigns.estimate import Preview
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.previews import Preview
 from dingrelay_workers.campaigns.report import Summary
 
 _INTERNAL = {"recent_people", "recent_failed", "rate_credit", "rate_at", "index_bits", "trace"}

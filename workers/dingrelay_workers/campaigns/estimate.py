@@ -1,13 +1,24 @@
 """Estimates what a campaign will take, before anything is sent."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.campaign_chunk import CampaignChunk
+from dingrelay_workers import preflight
+from dingrelay_workers.campaigns.audience import BATCH, Audience, Gathered, OnMalformed, gather
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkState
+from dingrelay_workers.campaigns.pace import QuietHours
+from dingrelay_workers.campaigns.spec import CampaignSpec, users_per_call
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
-from dingrelay_workers.limiter.quota import SHARES
+from dingrelay_workers.directory import audience as directory
+from dingrelay_workers.limiter.quota import SHARES, Quota
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.store.connections import impatient_redis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +128,176 @@ def _spans(size: Size, rules: Rules, app: str) -> Sequence[tuple[float, str]]:
         for rule in rules.of(app, USER.rule)
         if rule.limit is not None
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """The estimated cost of a campaign.
+
+    Attributes:
+        duplicates: rows with a recipient already read.
+        malformed: rows that were skipped.
+        gathered: what was read for it; None for a draft. Its people are gone by now.
+    """
+
+    size: Size
+    pace: Pace
+    month: Month
+    duplicates: int
+    malformed: int
+    gathered: Gathered | None = None
+
+
+async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> Preview:
+    """Of a campaign that is stored.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
+        SettingsError: a rule in the settings can't be read.
+    """
+    # Its message is no template any more where that had no fields: the braces are its text.
+    row = await store.get(campaign)
+    size = Size(
+        recipients=row.recipients,
+        calls=row.chunks,
+        plain_calls=-(-row.recipients // users_per_call(row.message)),
+        not_in_directory=await count_look_ups(
+            settings, store.database, row.app, store.people(campaign)
+        ),
+    )
+    expected, quota = await _expected(settings, row, size)
+    return Preview(
+        size=size,
+        pace=expected,
+        month=quota,
+        duplicates=row.duplicates,
+        malformed=row.malformed,
+    )
+
+
+async def of_audience(
+    settings: Settings,
+    database: Database,
+    spec: CampaignSpec,
+    audience: Audience,
+    *,
+    malformed: OnMalformed = "refuse",
+    on_rows: Callable[[int], None] | None = None,
+) -> Preview:
+    """Of one that is not: its audience is gathered, counted and forgotten.
+
+    Raises:
+        ContractError: as `gather`.
+        ServiceUnavailable: as `of_draft`, and so is SettingsError.
+    """
+    async with gather(
+        database, spec.app, spec.template, audience, malformed=malformed, on_rows=on_rows
+    ) as gathered:
+        people = gathered.recipients
+        size = Size(
+            recipients=people,
+            calls=gathered.staging.count_chunks(spec.users_per_call),
+            plain_calls=-(-people // spec.users_per_call),
+            not_in_directory=await count_look_ups(
+                settings, database, spec.app, gathered.staging.pages(BATCH)
+            ),
+        )
+    expected, quota = await _expected(settings, spec, size)
+    return Preview(
+        size=size,
+        pace=expected,
+        month=quota,
+        duplicates=gathered.duplicates,
+        malformed=gathered.malformed,
+        gathered=gathered,
+    )
+
+
+async def count_look_ups(
+    settings: Settings, database: Database, app: str, pages: AsyncIterable[Sequence[str]]
+) -> int | None:
+    """How many of these people are not in the directory, as `Size.not_in_directory`."""
+    off = settings.recipients.check == "off"
+    return None if off else await directory.count_absent(database, app, pages)
+
+
+async def _expected(
+    settings: Settings, campaign: CampaignSpec | CampaignRow, size: Size
+) -> tuple[Pace, Month]:
+    preflight.check(settings)
+    now = datetime.now(UTC)
+    expected = pace(
+        size,
+        Rules.from_settings(settings.rules, settings.egress),
+        campaign.app,
+        rate=campaign.rate,
+        quiet=QuietHours.parse(campaign.quiet),
+        start=max(now, campaign.start_at or now),
+    )
+    return expected, await month_of(settings, campaign.app, size)
+
+
+async def month_of(settings: Settings, app: str, size: Size) -> Month:
+    """What so many calls take of the month.
+
+    Raises:
+        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
+    """
+    used = await _used(settings, app)
+    return month(size, used=used, limit=settings.quota.monthly_calls)
+
+
+async def _used(settings: Settings, app: str) -> int:
+    organisation = settings.apps[app].organisation if app in settings.apps else "default"
+    async with impatient_redis(settings) as redis:
+        return await Quota(redis, settings).used(organisation)
+
+
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """The messages that a campaign would send from its present state.
+
+    Attributes:
+        recipients: people who would be called for.
+        calls: how many calls that takes.
+        first: the first calls, as users and message.
+    """
+
+    recipients: int
+    calls: int
+    first: tuple[tuple[list[str], Mapping[str, Any]], ...]
+
+
+async def dry_run(store: CampaignStore, campaign: str) -> DryRun:
+    """Walk all chunks that are still to be sent.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        ContractError: a chunk is none that could be sent.
+    """
+    row = await store.get(campaign)
+    recipients = calls = 0
+    first: list[tuple[list[str], Mapping[str, Any]]] = []
+    async for page in store.chunks(campaign):
+        for chunk in page:
+            if chunk.state == ChunkState.SETTLED:
+                continue
+            users, message = chunk.users.split(","), chunk.message or row.message
+            CampaignChunk.parse(
+                {
+                    "app": row.app,
+                    "campaign": campaign,
+                    "number": chunk.number,
+                    "users": users,
+                    "message": message,
+                }
+            )
+            recipients += len(users)
+            calls += 1
+            if len(first) < SHOWN:
+                first.append((users, message))
+    return DryRun(recipients, calls, tuple(first))

@@ -73,7 +73,7 @@ class CampaignRow(Base):
         failed: people whose call was refused, or whose outcome is unknown.
         calls: calls that DingTalk took.
         recent_people: of the latest people whose outcome is known, how many there are; see
-            `failures`.
+            `pace.Latest`.
         recent_failed: how many of these failed.
         rate_credit: people that `rate` let it send to at `rate_at`; below zero, people it is ahead.
         rate_at: by Redis's clock.

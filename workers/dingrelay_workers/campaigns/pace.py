@@ -1,10 +1,219 @@
 """When a campaign may send, and how many chunks its rate lets go."""
 
-from datetime import datetime
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from typing import ClassVar, NamedTuple, Self
 
-from dingrelay_workers.campaigns.chunks import Campaign
-from dingrelay_workers.campaigns.quiet import QuietHours
-from dingrelay_workers.campaigns.window import Allowance
+from dingrelay_tasks.beijing import BEIJING
+from dingrelay_workers.campaigns.chunks import Campaign, Counts
+
+_SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """From one time of the day to another, over midnight if it comes first; or never.
+
+    Attributes:
+        begin: since midnight; as `end` if no hour is quiet.
+        end: since midnight.
+    """
+
+    begin: timedelta
+    end: timedelta
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The hours of a text such as ``22:00-08:00``; none of an empty one.
+
+        Raises:
+            ValueError: it is not like that, or leaves no time or all of it.
+        """
+        if not text:
+            return cls(timedelta(0), timedelta(0))
+        match = _SPAN.fullmatch(text)
+        if match is None:
+            raise ValueError("must be like 22:00-08:00, in Beijing's time")
+        from_hour, from_minute, to_hour, to_minute = map(int, match.groups())
+        begin = timedelta(hours=from_hour, minutes=from_minute)
+        end = timedelta(hours=to_hour, minutes=to_minute)
+        if begin == end:
+            raise ValueError("begins when it ends")
+        return cls(begin, end)
+
+    def ends(self, moment: datetime) -> datetime | None:
+        """When the quiet hours that hold a moment end; None if it is in none."""
+        here = moment.astimezone(BEIJING)
+        since = self._since_begin(here)
+        length = (self.end - self.begin) % _DAY
+        return moment + (length - since) if since < length else None
+
+    def begins(self, moment: datetime) -> datetime | None:
+        """When the next quiet hours begin; None if there are none."""
+        if self.begin == self.end:
+            return None
+        return moment + (_DAY - self._since_begin(moment.astimezone(BEIJING)))
+
+    def finish(self, start: datetime, work: timedelta) -> datetime:
+        """When work that starts then is done, if it rests in the quiet hours."""
+        moment = self.ends(start) or start
+        while (pause := self.begins(moment)) is not None and moment + work > pause:
+            work -= pause - moment
+            moment = self.ends(pause) or pause
+        return moment + work
+
+    def _since_begin(self, here: datetime) -> timedelta:
+        midnight = here.replace(hour=0, minute=0, second=0, microsecond=0)
+        return (here - midnight - self.begin) % _DAY
+
+
+SMALLEST, LARGEST = 10, 500
+"""Chunks under way."""
+SECONDS = 1.25
+"""Of the pace observed that the window holds. More than a second, so that it can grow."""
+MEMORY = 1.0
+"""Seconds over which the pace is averaged."""
+
+
+class Window:
+    """The window of one app. The pace is measured as chunks settle."""
+
+    def __init__(self) -> None:
+        self._pace = 0.0
+        self._at: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Chunks that may be under way."""
+        return round(min(max(self._pace * SECONDS, SMALLEST), LARGEST))
+
+    def settled(self, chunks: int, now: float) -> None:
+        """So many chunks settled since the last time."""
+        if self._at is not None and now > self._at:
+            elapsed = now - self._at
+            share = min(1.0, elapsed / MEMORY)
+            self._pace += (chunks / elapsed - self._pace) * share
+        self._at = now
+
+
+@dataclass(slots=True)
+class Share:
+    """One campaign's demand on a window.
+
+    Attributes:
+        weight: its share beside the others.
+        most: chunks that it can use now.
+    """
+
+    weight: int
+    most: int
+
+
+class Stride:
+    """Shares chunks among campaigns by weight: each goes further by 1 / weight with each chunk.
+
+    Who has had nothing to ask for a while gains nothing by it.
+    """
+
+    def __init__(self) -> None:
+        self._passed: dict[str, float] = {}
+
+    def share(self, free: int, asked: dict[str, Share]) -> dict[str, int]:
+        """How many of the free chunks each campaign gets."""
+        wanting = {name: share for name, share in asked.items() if share.most > 0}
+        start = self._start(wanting)
+        got = dict.fromkeys(wanting, 0)
+        for name in wanting:
+            self._passed[name] = max(self._passed.get(name, start), start)
+        for _ in range(free):
+            hungry = [name for name, share in wanting.items() if got[name] < share.most]
+            if not hungry:
+                break
+            name = min(hungry, key=self._passed.__getitem__)
+            got[name] += 1
+            self._passed[name] += 1 / max(1, wanting[name].weight)
+        return got
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forget the campaigns that are not among these."""
+        self._passed = {name: self._passed[name] for name in names if name in self._passed}
+
+    def _start(self, wanting: Iterable[str]) -> float:
+        """Start of a newcomer: level with the one that is least far."""
+        return min((self._passed[name] for name in wanting if name in self._passed), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """People that a campaign with a rate of its own may send to, at a moment of Redis's clock.
+
+    It is kept in the campaign's row, so it outlives the dispatcher. A chunk goes once nothing is
+    owed for those before it, so no minute holds more than the rate and one chunk.
+    """
+
+    people: float
+    at: datetime
+
+    BURST_SECONDS: ClassVar[float] = 0.5
+    UNDER_WAY_SECONDS: ClassVar[float] = 3.0
+    """Of the rate that may be under way: what waits for the end of a pause leaves at once."""
+
+    def later(self, rate: int, now: datetime) -> "Allowance":
+        """At another moment, at `rate` people a minute. A clock that steps back gives nothing."""
+        elapsed = max(0.0, (now - self.at).total_seconds())
+        most = rate / 60 * self.BURST_SECONDS
+        return Allowance(min(self.people + elapsed * rate / 60, most), now)
+
+    def chunks(self, rate: int, size: int, under_way: int) -> int:
+        """Chunks of `size` people that may go now, with so many under way."""
+        most = max(1, ceil(rate / 60 * self.UNDER_WAY_SECONDS / max(1, size)))
+        free = 0 if self.people < 0 else 1 + int(self.people / max(1, size))
+        return max(0, min(free, most - under_way))
+
+
+REMEMBERED = 100
+"""Calls whose people are the latest; those before them fade."""
+ENOUGH = 5
+"""Finished calls needed before their share of failures counts."""
+FAILED = 3
+"""Calls that failed, before that is taken for more than bad luck."""
+
+
+class Latest(NamedTuple):
+    """The latest people whose outcome is known.
+
+    Attributes:
+        people: how many they are.
+        failed: how many of them failed.
+    """
+
+    people: float
+    failed: float
+
+    def after(self, counts: Counts, campaign: Campaign) -> "Latest":
+        """With what has just ended."""
+        failed = self.failed + counts.failed - counts.lost
+        people = self.people + counts.accepted + counts.left_out + counts.failed - counts.lost
+        fade = min(1.0, REMEMBERED * campaign.chunk_size / max(1.0, people))
+        return Latest(people * fade, failed * fade)
+
+    def too_many(self, campaign: Campaign) -> bool:
+        """Whether so many of them failed that the campaign had better stop."""
+        enough = min(ENOUGH, campaign.chunks) * campaign.chunk_size
+        some = min(FAILED, campaign.chunks) * campaign.chunk_size
+        share = self.failed / max(1.0, self.people)
+        return (
+            self.people >= min(enough, campaign.recipients)
+            and self.failed >= min(some, campaign.recipients)
+            and share >= campaign.error_share
+        )
+
+    def __str__(self) -> str:
+        return f"{self.failed:.0f} of the latest {self.people:.0f} people failed"
 
 
 def may_send(campaign: Campaign, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from dingrelay_producers.client.campaign_backend import Plan
 from dingrelay_tasks.contract import AppName, Document, Moment, SenderName
 from dingrelay_tasks.message import STATUS_BAR_USERS
 from dingrelay_tasks.message_send import USERS_PER_CALL
-from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_workers.campaigns.pace import QuietHours
 from dingrelay_workers.campaigns.template import Template
 
 LARGEST = 2**31 - 1

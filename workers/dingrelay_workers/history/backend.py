@@ -19,7 +19,7 @@ from dingrelay_producers.client.history_backend import (
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
-from dingrelay_workers.campaigns.person import campaigns_of
+from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.database.errors import refuse_missing, unusable
 from dingrelay_workers.directory.models import UserRow

@@ -93,8 +93,8 @@ async def _create(
 ) -> "tuple[Created, int | None]":
     """The draft, and how many of its people are not in the directory."""
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.estimate import count_look_ups
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.campaigns.previews import count_look_ups
     from dingrelay_workers.commands.campaign.progress import showing
 
     own = Settings.load().of_app(spec.app)

@@ -218,10 +218,9 @@ async def _plan(
     campaign: str, act: "Callable[[FollowUp], Awaitable[Plan]]"
 ) -> "tuple[Plan, Month]":
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns.estimate import Size
+    from dingrelay_workers.campaigns.estimate import Size, month_of
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.campaigns.previews import month_of
 
     own = Settings.load()
     async with opened_store(own) as store:

@@ -79,26 +79,26 @@ def preview(
 
 async def _of_draft(campaign: str) -> dict[str, Any]:
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns import documents, previews
+    from dingrelay_workers.campaigns import documents, estimate
     from dingrelay_workers.campaigns.opened import opened_store
 
     own = Settings.load()
     async with opened_store(own) as store:
-        return documents.preview(await previews.of_draft(own, store, campaign))
+        return documents.preview(await estimate.of_draft(own, store, campaign))
 
 
 async def _of_options(
     spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
 ) -> dict[str, Any]:
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns import documents, previews
+    from dingrelay_workers.campaigns import documents, estimate
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import showing
 
     own = Settings.load().of_app(spec.app)
     async with opened_store(own) as store:
         with showing() as progress:
-            found = await previews.of_audience(
+            found = await estimate.of_audience(
                 own, store.database, spec, audience, malformed=malformed, on_rows=progress.read
             )
     return documents.preview(found)

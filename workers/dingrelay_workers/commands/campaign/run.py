@@ -13,7 +13,7 @@ from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.control import Control
-    from dingrelay_workers.campaigns.dry_run import DryRun
+    from dingrelay_workers.campaigns.estimate import DryRun
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 
@@ -79,7 +79,7 @@ def _dry_run(campaign: str, *, as_json: bool) -> None:
 
 async def _dry_run_of(campaign: str) -> "DryRun":
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns.dry_run import dry_run
+    from dingrelay_workers.campaigns.estimate import dry_run
     from dingrelay_workers.campaigns.opened import opened_store
 
     async with opened_store(Settings.load()) as store:
