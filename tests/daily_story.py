@@ -24,7 +24,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, beijing
-from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Json
 from dingrelay_workers.campaigns import leader
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor

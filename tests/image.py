@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Json
 from servers import do_without, program
 
 ROOT = Path(__file__).parents[1]

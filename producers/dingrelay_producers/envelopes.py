@@ -21,7 +21,7 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 
 from dingrelay_producers.store.record import Draft, Wakeup
-from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_tasks.kinds import TASK_PREFIX
 
 WOKEN_HEADER = "dingrelay-woken"
 """Message header: when the wake-up was decided on, in milliseconds of Redis's clock."""

@@ -28,6 +28,4 @@ __all__ = [
 ]
 
 for _module in iter_modules(__path__):
-    # Each declares its kinds. The schemas are a program, which needs all of them.
-    if _module.name != "schema":
-        import_module(f"{__name__}.{_module.name}")
+    import_module(f"{__name__}.{_module.name}")  # each declares its kinds

@@ -9,11 +9,10 @@ from urllib.parse import unquote_to_bytes
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import Deliverable, Part
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import Deliverable, Json, Part
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown
-from dingrelay_tasks.reading_calls import reads
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["none", "repeatable", "once"]
@@ -37,6 +36,54 @@ _TOKEN = re.compile(
 )
 ROBOT = "/robot/send"
 """Where a group's robot is posted to: its token names the robot, and is no app's."""
+
+
+_READING_VERB = "(?:get|list|query|search|count|find|fetch)"
+
+_OLD_READS = re.compile(
+    rf"(?!/v\d+\.\d+/).*/(?:{_READING_VERB}(?!\w*(?:create|add|update|delete|remove|save))\w*"
+    r"|simplelist|statistic\w*|info|detail|total|exist)"
+)
+"""The old host's names are in small letters: ``/topapi/v2/user/getbymobile``, ``/attendance/listRecord``."""
+
+_NEW_READS = re.compile(
+    # Only makes a number for a later call, but each call another one.
+    r"/v\d+\.\d+/(?!.*/taskId/query)(?:.*/)?(?:"
+    rf"(?:batch(?:Get|Query)|paginationQuery|(?:available|pending)Lists?|{_READING_VERB})(?!OrCreate)(?:[A-Z]\w*)?"
+    "|check|detail|info|metadata|page|preview|forecast|calculate|judge|validate)"
+)
+"""The new host's are in camel case, so a verb ends where a capital follows: ``instanceIds/query``, ``queryAll``."""
+
+_NAMED_READS = re.compile(
+    r"/v\d\.0/(?:"
+    r"aiot/products/[^/]+/devices/[^/]+/firmware/checkUpdate|attendance/holidays"
+    r"|bizfinance/(?:categories|customers|financeAccounts|projects)/batch"
+    r"|contract/dingEsign/(?:files/keywordPositions|signFlow/files/downloadUrls)|crm/customerInstances"
+    r"|dvi/(?:data/staff|device/audio/download|device/status|sales/insights"
+    r"|service-record/location|user/location)"
+    r"|edu/cards/tasks/batch|exclusive/groups/openConversationIds|hrbrain/labels/data"
+    r"|im/interconnections/group/group(?:Info|Member)By\w+"
+    r"|minutes/smartdevice/(?:aiscene(?:/promptTemplate)?|aisummary)|notable/bases/[^/]+/workflows"
+    r"|occupationauth/auths/userTasks|project/projects/(?:gray|source)|robot/messageFiles/download"
+    r"|salary/calculation|serviceGroup/userDetials|todoEE/apps/users/tasks/executionStatuses"
+    r"|village/corps/subCorps|workflow/instances/datas|yida/forms/employeeFields"
+    r"|yida/forms/instances/ids/[^/]+/[^/]+|yida/processes/instance(?:Id)?s)"
+)
+"""The new host's reads that are named by what they give."""
+
+
+def reads(method: str, path: str) -> bool:
+    """Whether a call surely changes nothing at DingTalk.
+
+    Args:
+        method: of HTTP.
+        path: on one of DingTalk's two hosts.
+    """
+    if method == "GET":
+        return True
+    return method == "POST" and any(
+        kind.fullmatch(path) for kind in (_OLD_READS, _NEW_READS, _NAMED_READS)
+    )
 
 
 def checked_path(path: str) -> str:
@@ -198,7 +245,7 @@ async def run(job: ApiCall, ctx: Context) -> Json:
 
 
 async def _call(job: ApiCall, ctx: Context) -> Json:
-    answer = await ctx.apis.call(
+    answer = await ctx.call(
         method=job.method,
         path=job.path,
         query=job.query,

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import Deliverable, Part, UserId
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import Deliverable, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown, Wait
 

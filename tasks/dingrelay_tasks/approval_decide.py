@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dingrelay_tasks.approval_follow import InstanceId
-from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, Json, TaskState
-from dingrelay_tasks.contract import Deliverable, Part, UserId
+from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, TaskState
+from dingrelay_tasks.contract import Deliverable, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused, Wait
 
@@ -128,7 +128,7 @@ async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:
         "result": job.decision,
         "remark": job.remark,
     }
-    answer = await ctx.apis.call(method="POST", path=EXECUTE, query={}, body=body, changes=True)
+    answer = await ctx.call(method="POST", path=EXECUTE, query={}, body=body, changes=True)
     # What is called by its path is passed on as it is, a "no" without a code as well.
     if any(str(answer.get(name)).lower() == "false" for name in ("success", "result")):
         raise Refused(

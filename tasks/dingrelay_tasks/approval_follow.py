@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dingrelay_tasks.context import ApprovalChange, Context, Followed, Json
-from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Part
+from dingrelay_tasks.context import ApprovalChange, Context, Followed
+from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json, Part
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Wait
 

@@ -1,8 +1,8 @@
 """approval-look: asks DingTalk for the current state of an approval."""
 
 from dingrelay_tasks.approval_follow import InstanceId
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Part
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json, Part
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import Field
 
-from dingrelay_tasks.context import Context, DailyVerdict, Json
-from dingrelay_tasks.contract import Contract, Lane, Part, UserId
+from dingrelay_tasks.context import Context, DailyVerdict
+from dingrelay_tasks.contract import Contract, Json, Lane, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_result import SentMessage

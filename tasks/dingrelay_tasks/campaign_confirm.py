@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from dingrelay_tasks.campaign_recall import Numbers
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import Contract, Lane, Part
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import Contract, Json, Lane, Part
 from dingrelay_tasks.kinds import kind
-from dingrelay_tasks.message_delivery import CONFIRM_FIRST, CONFIRM_WITHIN
+from dingrelay_tasks.message_result import CONFIRM_FIRST, CONFIRM_WITHIN
 from dingrelay_tasks.outcomes import Wait
 
 CALLS_PER_CHUNK = 2

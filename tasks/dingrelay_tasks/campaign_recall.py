@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dingrelay_tasks.context import CampaignCall, Context, Json
-from dingrelay_tasks.contract import Contract, Part
+from dingrelay_tasks.context import CampaignCall, Context
+from dingrelay_tasks.contract import Contract, Json, Part
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Wait
 

@@ -15,9 +15,10 @@ from typing import Annotated, Any, cast
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS, change_of
-from dingrelay_tasks.context import Context, Department, Json
-from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Part, UserId
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
+from dingrelay_tasks.organisation import Department
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import (
     ASKED_AT_ONCE,

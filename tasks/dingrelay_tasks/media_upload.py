@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dingrelay_tasks.api_call import Name, Value
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import Deliverable
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import Deliverable, Json
 from dingrelay_tasks.kinds import kind
 
 STEP = "upload"
@@ -54,10 +54,10 @@ async def run(job: MediaUpload, ctx: Context) -> Json:
         DingTalk's answer.
     """
     answer = await ctx.once(STEP, partial(_upload, job, ctx))
-    await ctx.media.forget(job.upload)
+    await ctx.forget_upload(job.upload)
     return answer
 
 
 async def _upload(job: MediaUpload, ctx: Context) -> Json:
-    answer = await ctx.media.upload(job.upload, content_type=job.content_type, query=job.query)
+    answer = await ctx.upload(job.upload, content_type=job.content_type, query=job.query)
     return {"answer": answer}

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import Contract, Part, UserId
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import Contract, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Refused, Wait
 
@@ -19,7 +19,7 @@ DELIVERS = timedelta(seconds=2)
 """Until the next query which people a call reached."""
 
 
-class SentCall(Part):
+class CallToRecall(Part):
     """A call of the message.
 
     Attributes:
@@ -45,7 +45,7 @@ class MessageRecall(Contract):
     """
 
     message: Annotated[str, Field(min_length=1, max_length=64)]
-    calls: Annotated[list[SentCall], Field(min_length=1, max_length=MOST_CALLS)]
+    calls: Annotated[list[CallToRecall], Field(min_length=1, max_length=MOST_CALLS)]
     users: list[UserId] = Field(default_factory=list)
     unknown: Annotated[int, Field(ge=0)] = 0
 
@@ -124,7 +124,7 @@ def _result(outcomes: Iterable[Json], unknown: int) -> MessageRecallResult:
     return result
 
 
-async def _recall(call: SentCall, users: Sequence[str], ctx: Context) -> Json:
+async def _recall(call: CallToRecall, users: Sequence[str], ctx: Context) -> Json:
     kept: list[str] = []
 
     def outcome(of: Literal["recalled", "refused", "shared", "kept"]) -> Json:

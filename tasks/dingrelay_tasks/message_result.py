@@ -1,14 +1,16 @@
-"""What became of a message: of each call, and of all together."""
+"""What became of a message: of each call, of all together, and by DingTalk's delivery reports (API §2.2, §2.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from dingrelay_tasks.context import Json
-from dingrelay_tasks.contract import Part
-from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.context import SAME_CONTENT_CODE, Context, DeliveryReport
+from dingrelay_tasks.contract import Json, Part
+from dingrelay_tasks.outcomes import Refused, Wait
 
 STEP = "call:"
 """What the steps that call begin with."""
@@ -74,7 +76,7 @@ class MessageSendResult(Part):
 
 
 @dataclass(slots=True)
-class Outcome:
+class CallOutcome:
     """What is remembered of one call.
 
     Attributes:
@@ -103,7 +105,7 @@ class Outcome:
 
 
 def result_of(
-    outcomes: Sequence[Outcome], unresolved: Sequence[dict[str, Any]]
+    outcomes: Sequence[CallOutcome], unresolved: Sequence[dict[str, Any]]
 ) -> MessageSendResult:
     """The result of a message's calls, with the addresses that name no user."""
     return MessageSendResult(
@@ -148,3 +150,101 @@ def refuse_unreachable(result: MessageSendResult) -> None:
             "Correct the userids (`unknown_user` in the result), or add the people to the app's visible"
             " range in DingTalk's console (`out_of_scope`).",
         )
+
+
+DELIVERY = "delivery:"
+"""What the steps that ask for a call's delivery begin with."""
+CONFIRM_FIRST = timedelta(seconds=2)
+CONFIRM_LATER = timedelta(seconds=30)
+"""Shortest and longest time between two questions about a call's delivery."""
+CONFIRM_WITHIN = timedelta(minutes=10)
+"""After this, a delivery that is not finished counts as it stands: each question is a call."""
+
+
+async def deliveries(outcomes: Sequence[CallOutcome], ctx: Context) -> list[Json]:
+    """DingTalk's delivery reports for the calls that named users."""
+    return [
+        await ctx.once(
+            f"{DELIVERY}{outcome.task_id}",
+            partial(_delivery, ctx, outcome.task_id, datetime.fromisoformat(outcome.at)),
+        )
+        for outcome in outcomes
+        if outcome.task_id is not None and outcome.recipients
+    ]
+
+
+async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
+    """What became of one call, or `Wait`: the older the call, the longer."""
+    delivery: DeliveryReport = await ctx.messages.delivery(task_id)
+    age = ctx.now() - since
+    if not delivery.finished and age < CONFIRM_WITHIN:
+        raise Wait(min(max(age, CONFIRM_FIRST), CONFIRM_LATER), "DingTalk still delivers")
+    return {
+        "finished": delivery.finished,
+        "invalid": delivery.invalid,
+        "forbidden": delivery.forbidden,
+        "failed": delivery.failed,
+    }
+
+
+def deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
+    """The delivery reports of the calls, the last one of each step."""
+    made = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
+    remembered = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
+    return [delivery for delivery in remembered if delivery is not None]
+
+
+def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
+    """The result with its deliveries, if a user was reached or may have been.
+
+    Raises:
+        Refused: DingTalk reports that none was.
+    """
+    result = with_deliveries(result, deliveries)
+    named = unreached(result, deliveries)
+    if not named:
+        return result
+    raise Refused(
+        "nobody_reached",
+        f"DingTalk delivered it to none of {result.accepted} people: {named}",
+        "`invalid` in the result: no such person, or outside the app's visible range."
+        " `forbidden` gives DingTalk's code of each.",
+    )
+
+
+def with_deliveries(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
+    """The result with the delivery reports of DingTalk."""
+    lists = {
+        name: [each for delivery in deliveries for each in delivery.get(name, ())]
+        for name in ("invalid", "forbidden", "failed")
+    }
+    if _is_complete(result, deliveries):
+        lists["unverified"] = []
+    return result.model_copy(update=lists)
+
+
+def is_finished(delivery: Json | None) -> bool:
+    """Whether DingTalk had delivered a call by its last report."""
+    return delivery is not None and bool(delivery.get("finished", True))
+
+
+def _is_complete(result: MessageSendResult, deliveries: Sequence[Json | None]) -> bool:
+    """Whether all is reported; of departments and everyone nothing is."""
+    return len(deliveries) >= len(result.calls) and all(map(is_finished, deliveries))
+
+
+def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:
+    """Why no user was reached; empty if one was, or may have been."""
+    if not _is_complete(result, deliveries):
+        return ""
+    people = {
+        "invalid": {*result.invalid},
+        "forbidden": {
+            each["userid"] for each in result.forbidden if each["code"] != SAME_CONTENT_CODE
+        },
+        "failed": {*result.failed},
+    }
+    # A user may be in two of the lists.
+    if len(set[str]().union(*people.values())) < result.accepted:
+        return ""
+    return ", ".join(f"{len(those)} {what}" for what, those in people.items() if those)

@@ -7,30 +7,27 @@ from typing import Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from dingrelay_tasks.addresses import PARSERS, AddressKind, Email, JobNumber, Mobile
-from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
-from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
+from dingrelay_tasks.addresses import CHINA, PARSERS, AddressKind, Email, JobNumber, Mobile, Reason
+from dingrelay_tasks.context import Context, DailyVerdict, RecipientVerdict
+from dingrelay_tasks.contract import Deliverable, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
-from dingrelay_tasks.message_delivery import (
+from dingrelay_tasks.message_result import (
     DELIVERY,
+    LEFT_OUT,
+    STEP,
+    CallOutcome,
+    MessageSendResult,
     deliveries,
     deliveries_in,
     is_finished,
+    refuse_unreachable,
+    result_of,
     unreached,
     with_deliveries,
     with_delivery,
 )
-from dingrelay_tasks.message_result import (
-    LEFT_OUT,
-    STEP,
-    MessageSendResult,
-    Outcome,
-    refuse_unreachable,
-    result_of,
-)
-from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown
-from dingrelay_tasks.resolving import resolve
+from dingrelay_tasks.outcomes import Duplicate, OutOfScope, Refused, Unknown
 
 ADDRESSES = "addresses"
 """The step that remembers the users behind the addresses."""
@@ -158,7 +155,7 @@ def _has_status_bar(message: Message) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class MessageCall:
     """One call to make. Its step names it in what the job remembers."""
 
     step: str
@@ -173,7 +170,7 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     Args:
         steps: what the job remembers.
     """
-    outcomes = [Outcome(**outcome) for step, outcome in steps.items() if step.startswith(STEP)]
+    outcomes = [CallOutcome(**outcome) for step, outcome in steps.items() if step.startswith(STEP)]
     found = steps.get(ADDRESSES)
     if not outcomes and found is None:
         return None
@@ -300,7 +297,7 @@ async def _resolved(job: MessageSend, ctx: Context) -> Json:
     """
     if not job.to.addresses:
         return {"users": [], "unresolved": []}
-    found = await ctx.once(ADDRESSES, partial(resolve, job.to.addresses, ctx))
+    found = await ctx.once(ADDRESSES, partial(_resolve, job.to.addresses, ctx))
     if not (found["users"] or job.users or job.to.departments):
         raise Refused(
             "nobody_found",
@@ -324,25 +321,25 @@ async def _users_per_call(ctx: Context) -> int:
     return users
 
 
-def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Iterator[Call]:
+def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Iterator[MessageCall]:
     """The calls of a job, in an order that is the same at each attempt."""
     number = 0
     for start in range(0, len(users), users_per_call):
         number += 1
-        yield Call(f"{STEP}{number}", users=users[start : start + users_per_call])
+        yield MessageCall(f"{STEP}{number}", users=users[start : start + users_per_call])
     departments = list(dict.fromkeys(job.to.departments))
     for start in range(0, len(departments), DEPARTMENTS_PER_CALL):
         number += 1
         part = departments[start : start + DEPARTMENTS_PER_CALL]
-        yield Call(f"{STEP}{number}", departments=part)
+        yield MessageCall(f"{STEP}{number}", departments=part)
     if job.to.everyone:
-        yield Call(f"{STEP}{number + 1}", everyone=True)
+        yield MessageCall(f"{STEP}{number + 1}", everyone=True)
 
 
-async def _reached_nobody(calls: Sequence[Call], ctx: Context) -> bool:
+async def _reached_nobody(calls: Sequence[MessageCall], ctx: Context) -> bool:
     """Whether DingTalk reports that all calls before the requeue reached no user."""
     steps = {call.step: await ctx.step_result(call.step) for call in calls}
-    made = [Outcome(**known) for known in steps.values() if known]
+    made = [CallOutcome(**known) for known in steps.values() if known]
     reports = [
         await ctx.step_result(f"{DELIVERY}{each.task_id}") for each in made if each.recipients
     ]
@@ -352,7 +349,9 @@ async def _reached_nobody(calls: Sequence[Call], ctx: Context) -> bool:
     return bool(unreached(with_deliveries(result, [each for each in reports if each]), reports))
 
 
-async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -> Outcome:
+async def _outcome(
+    job: MessageSend, ctx: Context, call: MessageCall, *, again: bool
+) -> CallOutcome:
     """What became of a call, made once; with `again` once more.
 
     A call that was not made because its people were unreachable is tried again: they may be reachable
@@ -363,7 +362,7 @@ async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -
     # After a call that reached no user, the day's records still list all of them as having it.
     send = partial(_send, job, ctx, call, anyway=job.allow_duplicate or again)
     again = again or (bool(unreachable) and known.get("task_id") is None)
-    return Outcome(**await ctx.once(call.step, send, again=again))
+    return CallOutcome(**await ctx.once(call.step, send, again=again))
 
 
 async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> RecipientVerdict:
@@ -375,7 +374,7 @@ async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> Rec
     return RecipientVerdict(list(users), unverified=[user for user in users if user not in known])
 
 
-async def _send(job: MessageSend, ctx: Context, call: Call, *, anyway: bool) -> Json:
+async def _send(job: MessageSend, ctx: Context, call: MessageCall, *, anyway: bool) -> Json:
     """Make one call for those who would get the message."""
     message = payload(job.message)
     step = call.step
@@ -391,7 +390,7 @@ async def _send(job: MessageSend, ctx: Context, call: Call, *, anyway: bool) -> 
         )
     else:
         everyone = await ctx.messages.reserve_everyone(message, step=step, anyway=anyway)
-    outcome = Outcome(
+    outcome = CallOutcome(
         duplicate=users.duplicate,
         daily_cap=users.daily_cap,
         unknown_user=reach.unknown_user,
@@ -409,3 +408,49 @@ async def _send(job: MessageSend, ctx: Context, call: Call, *, anyway: bool) -> 
         outcome.recipients = len(users.users)
         outcome.at = ctx.now().isoformat()
     return outcome.as_json()
+
+
+async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) -> Json:
+    """Look up the users who have these addresses.
+
+    No guesses: an address that several people have resolves to none of them.
+
+    Args:
+        addresses: of each kind, as `addresses` compares them.
+        ctx: of the job that names them.
+
+    Returns:
+        ``users``, and ``unresolved`` as in `MessageSendResult`.
+    """
+    users: list[str] = []
+    unresolved: list[Json] = []
+    for by, values in addresses.items():
+        known = await ctx.directory.find(by, values)
+        for value in values:
+            if len(known[value]) > 1:
+                unresolved.append({by: value, "reason": "ambiguous", "users": known[value]})
+                continue
+            userid, reason = (
+                (known[value][0], "") if known[value] else await _ask_for_address(by, value, ctx)
+            )
+            if userid is None:
+                unresolved.append({by: value, "reason": reason})
+            else:
+                users.append(userid)
+    return {"users": users, "unresolved": unresolved}
+
+
+async def _ask_for_address(
+    kind: AddressKind, value: str, ctx: Context
+) -> tuple[str | None, Reason]:
+    """What DingTalk says of an address that the directory does not know.
+
+    DingTalk is queried for Chinese mobile numbers only; for others it has no API (API §3.1, §11.3).
+    """
+    country, _, number = value.partition("-")
+    if kind != "mobile" or country != f"+{CHINA}":
+        return None, "unknown"
+    try:
+        return await ctx.contacts.by_mobile(number), "unknown"
+    except OutOfScope:
+        return None, "hidden"

@@ -9,8 +9,8 @@ from functools import partial
 
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import EVENTS_QUEUE, ContractError, Deliverable, Lane, Part
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import EVENTS_QUEUE, ContractError, Deliverable, Json, Lane, Part
 from dingrelay_tasks.event import Event, lacks_ids
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.user_sync import UserSync
@@ -46,7 +46,7 @@ class MissedEventsResult(Part):
     refused: str = ""
 
 
-class _Page(MissedEventsResult):
+class _AcceptedPage(MissedEventsResult):
     """What one answer brought. `more`: there may be others."""
 
     more: bool = False
@@ -66,7 +66,9 @@ async def run(job: MissedEvents, ctx: Context) -> Json:
         ctx.rule_out()
         found = MissedEventsResult(lost=1, walks=True)
     for number in range(MOST_PAGES):
-        page = _Page.model_validate(await ctx.once(f"page:{number}", partial(_take_page, job, ctx)))
+        page = _AcceptedPage.model_validate(
+            await ctx.once(f"page:{number}", partial(_take_page, job, ctx))
+        )
         found = MissedEventsResult(
             events=found.events + page.events,
             unreadable=found.unreadable + page.unreadable,
@@ -80,8 +82,8 @@ async def run(job: MissedEvents, ctx: Context) -> Json:
 
 
 async def _take_page(job: MissedEvents, ctx: Context) -> Json:
-    """Read a page and accept its events; a `_Page` as JSON."""
-    page = await ctx.events.missed()
+    """Read a page and accept its events; a `_AcceptedPage` as JSON."""
+    page = await ctx.missed_events()
     incomplete: list[Event] = []
     complete: list[Event] = []
     for event in _read(job.app, page.entries):
@@ -90,7 +92,7 @@ async def _take_page(job: MissedEvents, ctx: Context) -> Json:
     walks = page.lost or any(each.event_type not in APPROVAL_EVENTS for each in incomplete)
     looks = page.lost or any(each.event_type in APPROVAL_EVENTS for each in incomplete)
     await _read_anew(job, ctx, people=walks, approvals=looks)
-    return _Page(
+    return _AcceptedPage(
         events=len(complete),
         unreadable=len(page.entries) - len(complete),
         walks=walks,

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import AppName, Contract, Moment, Part, UserId
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import AppName, Contract, Json, Moment, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
@@ -57,7 +57,7 @@ async def run(job: PersonErase, ctx: Context) -> Json:
     Raises:
         Wait: something is left, or a process that read it earlier may just be writing it.
     """
-    found = await ctx.personal_data.erase(
+    found = await ctx.erase_person(
         job.user, app=job.of_app, since=job.since, tombstone=job.tombstone
     )
     if found.left:

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, JsonValue
 
 from dingrelay_tasks.api_call import Name, Value, sendable
-from dingrelay_tasks.context import Context, Json
-from dingrelay_tasks.contract import AppName, Deliverable
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import AppName, Deliverable, Json
 from dingrelay_tasks.kinds import kind
 
 STEP = "post"
@@ -53,4 +53,4 @@ async def run(job: RobotPost, ctx: Context) -> Json:
 
 async def _post(job: RobotPost, ctx: Context) -> Json:
     body = {"msgUuid": ctx.job_id, **job.body}
-    return {"answer": await ctx.robots.post(job.robot, query=job.query, body=body)}
+    return {"answer": await ctx.post_to_robot(job.robot, query=job.query, body=body)}

@@ -14,9 +14,10 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import model_validator
 
-from dingrelay_tasks.context import Context, Department, Json, Member, Progress
-from dingrelay_tasks.contract import Contract, DepartmentId, Lane, Part, UserId
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import Contract, DepartmentId, Json, Lane, Part, UserId
 from dingrelay_tasks.kinds import kind
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 
 ROOT_DEPARTMENT = 1

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Json
 
 Path = tuple[str | int, ...]
 

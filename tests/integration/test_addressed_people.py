@@ -14,7 +14,7 @@ from dingrelay_producers import State
 from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore

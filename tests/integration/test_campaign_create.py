@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import processes
 from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound
-from dingrelay_tasks.context import Department, Member
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns import store as stores
 from dingrelay_workers.campaigns.audience import Audience

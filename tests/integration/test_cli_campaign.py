@@ -14,7 +14,7 @@ from redis import Redis
 from cli_runner import Cli, in_folder
 from dingrelay_producers.store.keys import QUOTA_TTL_MS, quota
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.directory.store import DirectoryStore
 from tables import prepare
 

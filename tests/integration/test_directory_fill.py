@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 import processes
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.directory import runs
 from dingrelay_workers.directory.models import (
     ChangeRow,

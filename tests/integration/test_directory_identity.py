@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from dingrelay_tasks.context import Department, Member, Progress
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_workers.directory.models import ChangeRow, MembershipRow, UserRow
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
 from tables import prepare

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from dingrelay_tasks.context import Department, Member, Progress
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.directory.models import ChangeRow
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore

@@ -10,8 +10,7 @@ from sqlalchemy import select
 
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks.context import Json
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.user_sync import (
     DepartmentSync,

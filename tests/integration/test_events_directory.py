@@ -15,9 +15,9 @@ from sqlalchemy import select
 from dingrelay_sandbox.apis import contacts as sandbox_contacts
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_tasks import event, user_sync
-from dingrelay_tasks.context import Department, Json, Member, Progress
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.event import Event
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_tasks.user_sync import DepartmentSync, UserSync
 from dingrelay_workers.dingtalk import contact_fields

@@ -6,7 +6,7 @@ import pytest
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.directory.store import DirectoryStore

@@ -24,7 +24,7 @@ from containers import Container, Service
 from dingrelay_producers import State
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks import MessageSend, UserSync
-from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Json
 from image import ROOT, Builder, Image
 from network import Network
 from production import Production, production

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_tasks.context import Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import retention
 from dingrelay_workers.directory.models import ChangeRow, UserRow

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
 from dingrelay_tasks import notice_types
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database

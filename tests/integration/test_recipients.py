@@ -18,9 +18,9 @@ from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_tasks.campaign_chunk import CampaignChunk
-from dingrelay_tasks.context import Department, Member
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.message_recall import MessageRecall
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.models import OutcomeKind

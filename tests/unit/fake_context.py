@@ -8,15 +8,15 @@ from typing import Any
 
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import (
-    Candidate,
+    ApprovalSearch,
     DailyVerdict,
     DeliveryReport,
-    Found,
     Intent,
-    Json,
     RecipientVerdict,
     SentCall,
+    SimilarApproval,
 )
+from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import CallForgotten
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -146,7 +146,7 @@ class FakeApprovals:
     lose: bool = False
     lookup_error: Exception | None = None
     hidden_until: datetime = START
-    candidates: Sequence[Candidate] = ()
+    candidates: Sequence[SimilarApproval] = ()
     checks: int = 0
     wrong: Exception | None = None
 
@@ -172,15 +172,15 @@ class FakeApprovals:
         originator: str,
         form: Sequence[tuple[str, str]],
         since: datetime,
-    ) -> Found:
+    ) -> ApprovalSearch:
         self.lookups += 1
         if self.lookup_error:
             raise self.lookup_error
         for instance_id, at, values in self.made:
             visible = self.ctx.clock >= self.hidden_until
             if visible and at >= since and sorted(values) == sorted(form):
-                return Found(instance_id)
-        return Found(candidates=self.candidates)
+                return ApprovalSearch(instance_id)
+        return ApprovalSearch(candidates=self.candidates)
 
 
 @dataclass
@@ -204,7 +204,6 @@ class FakeContext:
 
     def __init__(self, job_id: str = "job-1") -> None:
         self.job_id = job_id
-        self.attempt = 1
         self.intent: Intent | None = None
         self.clock = START
         self.ahead = timedelta()
@@ -213,9 +212,6 @@ class FakeContext:
         self.messages = FakeMessages(self)
         self.approvals = FakeApprovals(self)
         self.approval_states = FakeApprovalStates()
-        self.apis: Any = None
-        self.media: Any = None
-        self.robots: Any = None
         self.contacts: Any = None
         self.directory: Any = None
         self.campaigns: Any = FakeCampaigns()

@@ -168,29 +168,26 @@ def test_the_summary_shows_neither_query_nor_body() -> None:
     assert job.summary() == "api-call app=default lane=normal POST /topapi/v2/user/get"
 
 
-class Apis:
+class CallingContext(FakeContext):
     """Any API, in memory."""
 
-    def __init__(self, ctx: FakeContext) -> None:
-        self.ctx = ctx
-        self.calls = 0
+    calls = 0
 
     async def call(self, **arguments: Any) -> dict[str, Any]:
         self.calls += 1
         if arguments["changes"]:
-            self.ctx.leaves()
+            self.leaves()
         return {"errcode": 0, "asked": arguments}
 
 
 async def test_an_answered_call_is_not_repeated() -> None:
-    ctx = FakeContext()
-    ctx.apis = apis = Apis(ctx)
+    ctx = CallingContext()
     job = call(effect="once", body={"a": 1})
     first = await run(job, ctx)
     assert first["answer"]["asked"]["body"] == {"a": 1}
     ctx.intent = None
     assert await run(job, ctx) == first
-    assert apis.calls == 1
+    assert ctx.calls == 1
 
 
 @pytest.mark.parametrize(
@@ -198,15 +195,14 @@ async def test_an_answered_call_is_not_repeated() -> None:
     [("once", False, 0), ("once", True, 1), ("repeatable", False, 1)],
 )
 async def test_a_call_whose_answer_was_lost(effect: str, *, requeued: bool, calls: int) -> None:
-    ctx = FakeContext()
-    ctx.apis = apis = Apis(ctx)
+    ctx = CallingContext()
     ctx.intent = Intent("call", START, START - timedelta(seconds=1), requeued=requeued)
     if calls:
         await run(call(effect=effect), ctx)
     else:
         with pytest.raises(Unknown):
             await run(call(effect=effect), ctx)
-    assert apis.calls == calls
+    assert ctx.calls == calls
 
 
 def no_rule(path: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dingrelay_tasks import ApprovalCreate, ContractError
 from dingrelay_tasks.approval_create import encode, run
-from dingrelay_tasks.context import Candidate
+from dingrelay_tasks.context import SimilarApproval
 from dingrelay_tasks.outcomes import Unknown, Wait
 from unit.fake_context import START, AnswerLost, FakeContext
 
@@ -206,7 +206,7 @@ async def test_indistinguishable_approvals_end_unknown_once_one_could_have_appea
     with pytest.raises(AnswerLost):
         await run(job, ctx)
     ctx.approvals.made.clear()
-    ctx.approvals.candidates = [Candidate("i7", link="https://x")]
+    ctx.approvals.candidates = [SimilarApproval("i7", link="https://x")]
     with pytest.raises(Wait):
         await run(job, ctx)
     ctx.clock += timedelta(seconds=10)

@@ -18,7 +18,7 @@ import image_tags
 from dingrelay_producers import Settings, cli
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.tracing.export import ENDPOINTS, wanted
-from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Json
 from dingrelay_workers import metrics
 from dingrelay_workers.commands.worker import LANES
 from dingrelay_workers.http.metrics import GatewayMetrics

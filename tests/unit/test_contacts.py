@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dingrelay_tasks.context import ContactScope, Member
+from dingrelay_tasks.organisation import ContactScope, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk.app_scope import visible_range
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FIELDS

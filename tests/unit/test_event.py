@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers.store import record
-from dingrelay_tasks.context import Department, Member, Progress, Unmet
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import CONSEQUENCES, Event, run, value
+from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import ASKED_AT_ONCE
 from unit.fake_context import FakeContext

@@ -1,8 +1,8 @@
-"""Pages of the events that DingTalk could not push, which it forgets once it has told them."""
+"""Pages of the events that DingTalk could not push, which it forgets once it has returned them."""
 
 import pytest
 
-from dingrelay_workers.dingtalk.missed_events import MissedEventsList
+from dingrelay_workers.dingtalk import missed_events
 from unit.fake_calls import FakeCalls
 
 
@@ -15,7 +15,7 @@ from unit.fake_calls import FakeCalls
 )
 async def test_whether_there_are_more_is_read_leniently(has_more: object, more: bool) -> None:
     answer = {"errcode": 0, "has_more": has_more, "failed_list": [{"call_back_tag": "x"}]}
-    page = await MissedEventsList(FakeCalls(lambda _: answer)).missed()
+    page = await missed_events.read(FakeCalls(lambda _: answer))
     assert (len(page.entries), page.more) == (1, more)
-    empty = MissedEventsList(FakeCalls(lambda _: {**answer, "failed_list": []}))
-    assert not (await empty.missed()).more
+    empty = FakeCalls(lambda _: {**answer, "failed_list": []})
+    assert not (await missed_events.read(empty)).more

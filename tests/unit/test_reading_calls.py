@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.reading_calls import reads
+from dingrelay_tasks.api_call import ApiCall, reads
 
 OPERATION = re.compile(
     r"action='(\w+)',\s+version='[^']*',\s+protocol='[^']*',\s+pathname=f?'([^']*)',\s+method='POST'"

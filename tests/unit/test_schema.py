@@ -9,8 +9,7 @@ from jsonschema import Draft202012Validator
 import dingrelay_tasks
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.schema import schemas, text, write
+from dingrelay_tasks.kinds import KINDS, schema_text, schemas, write_schemas
 
 FILES = resources.files("dingrelay_tasks").joinpath("schemas")
 WANTED = dict(schemas())
@@ -25,11 +24,11 @@ def test_every_public_kind_has_a_schema_for_itself_and_its_result() -> None:
 
 @pytest.mark.parametrize("name", WANTED)
 def test_a_file_says_what_the_contract_says(name: str) -> None:
-    assert FILES.joinpath(name).read_text("utf-8") == text(WANTED[name])
+    assert FILES.joinpath(name).read_text("utf-8") == schema_text(WANTED[name])
 
 
 def test_the_files_can_be_written_anew(tmp_path: Path) -> None:
-    write(tmp_path / "schemas")
+    write_schemas(tmp_path / "schemas")
     written = {file.name: json.loads(file.read_text("utf-8")) for file in tmp_path.rglob("*.json")}
     assert written == WANTED
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from dingrelay_tasks.context import ContactScope, Department, Json, Member, Progress, Unmet
-from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.contract import Contract, ContractError, Json
+from dingrelay_tasks.organisation import ContactScope, Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import (
     DepartmentSync,

@@ -34,9 +34,8 @@ from dingrelay_producers.settings.sections import (
     SyncSettings,
 )
 from dingrelay_producers.settings.sources import AppsSource, SecretFilesSource, TomlSource
-from dingrelay_tasks.contract import ContractError, SenderName
+from dingrelay_tasks.contract import ContractError, SenderName, sentence
 from dingrelay_tasks.media_upload import LARGEST
-from dingrelay_tasks.problems import sentence
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"

@@ -8,7 +8,7 @@ from opentelemetry.trace import Span
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
-from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_tasks.kinds import TASK_PREFIX
 
 
 def sending(

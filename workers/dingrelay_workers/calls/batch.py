@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.tracing import spans
-from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Json
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.dingtalk.call_span import SharedCall
 from dingrelay_workers.dingtalk.errors import (

@@ -4,7 +4,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from dingrelay_producers.store.ownership import OwnershipLost
-from dingrelay_tasks.context import Intent, Json
+from dingrelay_tasks.context import Intent
+from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.store.claim import Claim

@@ -8,8 +8,7 @@ from opentelemetry import trace
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
-from dingrelay_tasks.context import Json
-from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.contract import Json, Lane
 from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
 from dingrelay_workers.calls.batch_registry import BatchRegistry
 from dingrelay_workers.calls.intent_log import IntentLog

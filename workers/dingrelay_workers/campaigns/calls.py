@@ -7,8 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.context import CampaignCall, DeliveryReport
-from dingrelay_tasks.context.messages import SAME_CONTENT_CODE
+from dingrelay_tasks.context import SAME_CONTENT_CODE, CampaignCall, DeliveryReport
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_workers.campaigns.chunks import Release, storable
 from dingrelay_workers.campaigns.models import (
@@ -39,7 +38,7 @@ _NOT_REACHED = (OutcomeKind.INVALID, OutcomeKind.FORBIDDEN, OutcomeKind.FAILED)
 
 
 class CampaignCalls:
-    """`dingrelay_tasks.context.Campaigns` on the database of campaigns."""
+    """`dingrelay_tasks.context.CalledChunks` on the database of campaigns."""
 
     def __init__(
         self, database: Database, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)

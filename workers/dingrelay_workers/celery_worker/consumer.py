@@ -9,7 +9,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
 from structlog.stdlib import get_logger
 
-from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_tasks.kinds import TASK_PREFIX
 from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
 from dingrelay_workers.store.wakeup import is_wakeup
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from celery.app.task import Task
 
-from dingrelay_tasks.kinds import Kind
-from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_tasks.kinds import TASK_PREFIX, Kind
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.store.wakeup import ReceivedWakeup

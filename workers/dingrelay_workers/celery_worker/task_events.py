@@ -11,7 +11,7 @@ from typing import Any
 from celery.worker import state as worker_state
 
 from dingrelay_producers.store.states import State
-from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Json
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.store.claim import Claim

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dingrelay_tasks.context import ContactScope, Department, Member
+from dingrelay_tasks.organisation import ContactScope, Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk import lenient

@@ -15,38 +15,30 @@ from dingrelay_workers.dingtalk.request import Request
 log = get_logger("dingrelay.events")
 
 
-class MissedEventsList:
-    """`dingrelay_tasks.context.Events` of one app.
+async def read(calls: Calls, count: Callable[[int], None] = lambda _: None) -> MissedPage:
+    """The oldest events that could not be pushed.
+
+    An app that may not have them, or whose callback was made in the console only, has none.
 
     Args:
-        calls: makes the calls.
-        count: called with the number of events on each page.
+        calls: makes the call.
+        count: called with the number of events on the page.
     """
-
-    def __init__(self, calls: Calls, count: Callable[[int], None] = lambda _: None) -> None:
-        self._calls = calls
-        self._count = count
-
-    async def missed(self) -> MissedPage:
-        """The oldest events that could not be pushed.
-
-        An app that may not have them, or whose callback was made in the console only, has none.
-        """
-        try:
-            answer = await self._calls.send(Request(MISSED_EVENTS))
-        except (NotFound, Permanent, Permission) as error:
-            log.warning("missed_events_refused", app=self._calls.app, code=error.code)
-            return MissedPage([], more=False, refused=error.code)
-        except Ambiguous as error:
-            log.error("missed_events_lost", app=self._calls.app, code=error.code)  # noqa: TRY400
-            return MissedPage([], more=True, lost=True)
-        entries = [
-            cast("dict[str, Any]", each)
-            for each in lenient.items(answer.get("failed_list"))
-            if isinstance(each, dict)
-        ]
-        self._count(len(entries))
-        return MissedPage(entries, more=bool(entries) and _is_more(answer.get("has_more")))
+    try:
+        answer = await calls.send(Request(MISSED_EVENTS))
+    except (NotFound, Permanent, Permission) as error:
+        log.warning("missed_events_refused", app=calls.app, code=error.code)
+        return MissedPage([], more=False, refused=error.code)
+    except Ambiguous as error:
+        log.error("missed_events_lost", app=calls.app, code=error.code)  # noqa: TRY400
+        return MissedPage([], more=True, lost=True)
+    entries = [
+        cast("dict[str, Any]", each)
+        for each in lenient.items(answer.get("failed_list"))
+        if isinstance(each, dict)
+    ]
+    count(len(entries))
+    return MissedPage(entries, more=bool(entries) and _is_more(answer.get("has_more")))
 
 
 def _is_more(value: Any) -> bool:

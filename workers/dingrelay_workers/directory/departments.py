@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.context import Department
+from dingrelay_tasks.organisation import Department
 from dingrelay_workers.database.database import chunks, insert_missing, upsert
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS
 from dingrelay_workers.directory import notices

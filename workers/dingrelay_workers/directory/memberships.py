@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.context import Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.directory.changes import Change, Changes
 from dingrelay_workers.directory.models import (

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.context import Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import chunks, insert_missing, upsert
 from dingrelay_workers.directory import addresses, notices, omissions
 from dingrelay_workers.directory.changes import Change, Changes

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.context import Progress
+from dingrelay_tasks.organisation import Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.database.database import insert_missing, upsert
 from dingrelay_workers.directory.models import (

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.addresses import AddressKind
-from dingrelay_tasks.context import Department, Member, Progress, Unmet
+from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import (

@@ -16,7 +16,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_tasks.kinds import TASK_PREFIX
 from dingrelay_workers.flower import queues
 from dingrelay_workers.flower.access import flower_credentials
 from dingrelay_workers.flower.pages import settings_with

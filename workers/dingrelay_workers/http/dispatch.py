@@ -11,8 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from dingrelay_producers import errors
 from dingrelay_producers.cells.answers import reason
-from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.problems import sentence
+from dingrelay_tasks.contract import ContractError, sentence
 from dingrelay_workers.http import authentication, idempotency, problems
 from dingrelay_workers.http.body_reader import read_json
 from dingrelay_workers.http.context import CONTEXT

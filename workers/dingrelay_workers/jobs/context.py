@@ -7,31 +7,24 @@ from typing import Any
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import (
-    Apis,
-    Approvals,
+    ApprovalInstances,
     ApprovalStates,
-    Campaigns,
-    Contacts,
-    Directory,
-    Events,
+    CalledChunks,
+    ErasurePass,
     Intent,
-    Json,
-    Media,
     Messages,
-    PersonalData,
-    Robots,
+    MissedPage,
 )
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.contract import Contract, Json
+from dingrelay_tasks.organisation import Contacts, Directory
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.robot_post import FORGOTTEN
 from dingrelay_workers.calls.job_calls import JobCalls
-from dingrelay_workers.dingtalk.any_api import AnyApi
-from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD
+from dingrelay_workers.dingtalk import missed_events, robots
+from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, of_path
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
-from dingrelay_workers.dingtalk.missed_events import MissedEventsList
 from dingrelay_workers.dingtalk.request import FileForm, Request
-from dingrelay_workers.dingtalk.robots import Webhooks as RobotWebhooks
 from dingrelay_workers.jobs.job_approvals import JobApprovals
 from dingrelay_workers.jobs.job_messages import JobMessages
 from dingrelay_workers.metrics import EVENTS_MISSED
@@ -58,11 +51,6 @@ class JobContext:
     def job_id(self) -> str:
         """The job's id."""
         return self._claim.id
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first attempt."""
-        return self._claim.attempts + 1
 
     @property
     def intent(self) -> Intent | None:
@@ -92,8 +80,8 @@ class JobContext:
         return JobMessages(self._claim, self._calls, self._resources, self.contacts)
 
     @property
-    def approvals(self) -> Approvals:
-        """Approvals, each instance belonging to one job."""
+    def approvals(self) -> ApprovalInstances:
+        """ApprovalInstances, each instance belonging to one job."""
         return JobApprovals(self._claim, self._calls, self._resources)
 
     @property
@@ -101,26 +89,6 @@ class JobContext:
         """The states of approvals, in SQL."""
         claim = self._claim
         return self._resources.approval_states(claim.app, job_id=claim.id, sender=claim.sender)
-
-    @property
-    def apis(self) -> Apis:
-        """Any API of DingTalk's, by its path."""
-        return AnyApi(self._calls, ruled=self._resources.rules.named_for)
-
-    @property
-    def media(self) -> Media:
-        """Files, which are apart from the records."""
-        return JobMedia(self._calls, self._resources)
-
-    @property
-    def robots(self) -> Robots:
-        """Robots of groups, whose tokens are apart from the records."""
-        return JobRobots(self._calls, self._resources)
-
-    @property
-    def personal_data(self) -> PersonalData:
-        """Everything that is kept of people, in SQL and in Redis."""
-        return self._resources.personal_data
 
     @property
     def contacts(self) -> Contacts:
@@ -139,14 +107,56 @@ class JobContext:
         )
 
     @property
-    def events(self) -> Events:
-        """Events that DingTalk could not push."""
-        return MissedEventsList(self._calls, EVENTS_MISSED.labels(self._claim.app).inc)
-
-    @property
-    def campaigns(self) -> Campaigns:
+    def campaigns(self) -> CalledChunks:
         """The calls of campaigns in SQL."""
         return self._resources.campaigns
+
+    async def call(
+        self,
+        *,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | Sequence[Any] | None,
+        changes: bool,
+    ) -> Json:
+        """Call any API of DingTalk's as the job's app, under the limits of its path."""
+        api = of_path(method, path, ruled=self._resources.rules.named_for, changes=changes)
+        return await self._calls.send(Request(api, query=query, body=body))
+
+    async def upload(self, upload: str, *, content_type: str, query: Mapping[str, str]) -> Json:
+        """DingTalk's answer to an upload; the file is apart from the record."""
+        content = await self._resources.redis.get(keys.upload(upload))
+        if not isinstance(content, bytes):
+            raise Refused("upload_gone", "the file has waited too long", "Upload it again.")
+        form = FileForm(content_type, content)
+        return await self._calls.send(Request(MEDIA_UPLOAD, query=query, body=form))
+
+    async def forget_upload(self, upload: str) -> None:
+        """Delete an upload."""
+        await self._resources.redis.delete(keys.upload(upload))
+
+    async def post_to_robot(
+        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
+    ) -> Json:
+        """DingTalk's answer to a message; the robot's token is apart from the record."""
+        token: Any = await self._resources.redis.get(keys.robot(robot))
+        if not token:
+            reason = "the robot's token is not known any more"
+            raise Refused(FORGOTTEN, reason, "Post the message again.")
+        return await robots.post(self._calls, robot, token.decode(), query=query, body=body)
+
+    async def missed_events(self) -> MissedPage:
+        """The oldest events that DingTalk could not push."""
+        return await missed_events.read(self._calls, EVENTS_MISSED.labels(self._claim.app).inc)
+
+    async def erase_person(
+        self, user: str, *, app: str | None, since: datetime, tombstone: str
+    ) -> ErasurePass:
+        """Take a person out of SQL and Redis."""
+        return await self._resources.personal_data.erase(
+            user, app=app, since=since, tombstone=tombstone
+        )
 
     async def once(
         self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
@@ -188,43 +198,3 @@ class JobContext:
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""
         await self._resources.records.wake(job_id)
-
-
-class JobRobots:
-    """`dingrelay_tasks.context.Robots` for one job."""
-
-    def __init__(self, calls: JobCalls, resources: Resources) -> None:
-        self._webhooks = RobotWebhooks(calls)
-        self._redis = resources.redis
-
-    async def post(self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]) -> Json:
-        """DingTalk's answer to a message."""
-        token = await self._redis.get(keys.robot(robot))
-        if not token:
-            reason = "the robot's token is not known any more"
-            raise Refused(FORGOTTEN, reason, "Post the message again.")
-        return await self._webhooks.post(robot, _text(token), query=query, body=body)
-
-
-class JobMedia:
-    """`dingrelay_tasks.context.Media` for one job."""
-
-    def __init__(self, calls: JobCalls, resources: Resources) -> None:
-        self._calls = calls
-        self._redis = resources.redis
-
-    async def upload(self, upload: str, *, content_type: str, query: Mapping[str, str]) -> Json:
-        """DingTalk's answer to an upload."""
-        content = await self._redis.get(keys.upload(upload))
-        if not isinstance(content, bytes):
-            raise Refused("upload_gone", "the file has waited too long", "Upload it again.")
-        form = FileForm(content_type, content)
-        return await self._calls.send(Request(MEDIA_UPLOAD, query=query, body=form))
-
-    async def forget(self, upload: str) -> None:
-        """Delete an upload."""
-        await self._redis.delete(keys.upload(upload))
-
-
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode()

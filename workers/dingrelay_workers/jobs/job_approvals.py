@@ -4,11 +4,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from dingrelay_tasks.context import (
-    ApprovalChange,
-    Candidate,
-    Found,
-)
+from dingrelay_tasks.context import ApprovalChange, ApprovalSearch, SimilarApproval
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.approval_form import Form
@@ -28,7 +24,7 @@ LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
 
 
 class JobApprovals:
-    """`dingrelay_tasks.context.Approvals` for one job: no two jobs get the same instance."""
+    """`dingrelay_tasks.context.ApprovalInstances` for one job: no two jobs get the same instance."""
 
     def __init__(self, claim: Claim, calls: JobCalls, resources: Resources) -> None:
         self._calls = calls
@@ -71,22 +67,22 @@ class JobApprovals:
 
     async def find(
         self, *, process_code: str, originator: str, form: Form, since: datetime
-    ) -> Found:
+    ) -> ApprovalSearch:
         """The earliest instance with an equal form that no other job has; it is this job's then."""
         own = await self._approval_claims.own()
         if own:
-            return Found(own)
+            return ApprovalSearch(own)
         begin = int(since.timestamp() * 1000)
         listed = await self._listed(process_code, originator, begin)
         free = await self._approval_claims.free(listed)
         matches = await self._approvals.matches(free, originator=originator, form=form)
         for instance in matches.equal:
             if await self._approval_claims.claim(instance.id, since=begin) is None:
-                return Found(instance.id)
+                return ApprovalSearch(instance.id)
         unclear = await self._approval_claims.free([instance.id for instance in matches.unclear])
-        return Found(
+        return ApprovalSearch(
             candidates=[
-                Candidate(instance.id, instance.title, instance.created, instance.link)
+                SimilarApproval(instance.id, instance.title, instance.created, instance.link)
                 for instance in matches.unclear
                 if instance.id in unclear
             ]

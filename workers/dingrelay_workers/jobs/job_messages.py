@@ -4,13 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dingrelay_producers.store import keys
-from dingrelay_tasks.context import (
-    Contacts,
-    DailyVerdict,
-    DeliveryReport,
-    RecipientVerdict,
-    SentCall,
-)
+from dingrelay_tasks.context import DailyVerdict, DeliveryReport, RecipientVerdict, SentCall
+from dingrelay_tasks.organisation import Contacts
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND

@@ -10,8 +10,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_producers.store.states import State
-from dingrelay_tasks.context import Json
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import ContractError, Json
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
 from dingrelay_workers.calls.batch import BatchSplit
 from dingrelay_workers.calls.intent_log import Cancelled, Expired

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.context import Pass
+from dingrelay_tasks.context import ErasurePass
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.personal_data import (
     approvals,
@@ -45,7 +45,7 @@ class Result:
 
 
 class Passes:
-    """Everything that is kept of people: a `dingrelay_tasks.context.PersonalData`.
+    """Everything that is kept of people.
 
     Args:
         database: with its tables.
@@ -79,10 +79,12 @@ class Passes:
                 **kept,
             }
 
-    async def erase(self, user: str, *, app: str | None, since: datetime, tombstone: str) -> Pass:
+    async def erase(
+        self, user: str, *, app: str | None, since: datetime, tombstone: str
+    ) -> ErasurePass:
         """Take a person out of whatever was kept of them at a moment, and is needed no more."""
         found = await self.erase_now(user, app=app, since=since, tombstone=tombstone)
-        return Pass(found.changed.total(), len(found.left), _first(found.left))
+        return ErasurePass(found.changed.total(), len(found.left), _first(found.left))
 
     async def erase_now(
         self, user: str, *, app: str | None, since: datetime, tombstone: str

@@ -17,7 +17,8 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_tasks.context import Contacts, Member, RecipientVerdict
+from dingrelay_tasks.context import RecipientVerdict
+from dingrelay_tasks.organisation import Contacts, Member
 from dingrelay_tasks.outcomes import OutOfScope, Wait
 from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT, VisibleRange

@@ -8,8 +8,7 @@ from typing import Any, Literal, NamedTuple
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.ownership import Ownership
 from dingrelay_producers.store.status import STEP
-from dingrelay_tasks.context import Json
-from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.contract import Json, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.redis_time import RedisTime
 from dingrelay_workers.store.wakeup import ReceivedWakeup

@@ -9,8 +9,7 @@ from pydantic import AfterValidator, Field
 
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
-from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
 from dingrelay_workers.http.api_keys import SENDER
 from dingrelay_workers.keys.request import RotationRequest
 from dingrelay_workers.outbox.subscription import Subscription

@@ -16,7 +16,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.context.messages import SAME_CONTENT_CODE
+from dingrelay_tasks.context import SAME_CONTENT_CODE
 from dingrelay_tasks.message_result import NOBODY_REACHABLE
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_workers.gateway.drop_in import words

@@ -1,11 +1,66 @@
-"""The SQL directory as a body sees it."""
+"""The organisation as a job's body sees it: at DingTalk, and in SQL."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from dingrelay_tasks.addresses import AddressKind
-from dingrelay_tasks.context.contacts import Department, Member
+
+
+@dataclass(frozen=True, slots=True)
+class Department:
+    """A department as DingTalk returns it. A field that the answer lacks is absent in `fields`."""
+
+    id: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user as DingTalk returns them. A field that the answer lacks is absent in `fields`.
+
+    Names are those of the v2 API (API §3.1), whichever generation was asked.
+    """
+
+    userid: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ContactScope:
+    """What the app may see: these departments with all below them, and these people."""
+
+    departments: list[int]
+    users: list[str]
+
+
+class Contacts(Protocol):
+    """The organisation as the job's app may see it, at DingTalk. None: it does not exist.
+
+    `department`, `by_mobile` and `user` raise `OutOfScope` where the app may not see it.
+    """
+
+    async def scope(self) -> ContactScope:
+        """What the app may see."""
+
+    async def department(self, department: int) -> Department | None:
+        """One department with all its fields."""
+
+    async def children(self, department: int) -> list[Department] | None:
+        """The direct sub-departments."""
+
+    def members(self, department: int) -> AsyncIterator[list[Member]]:
+        """The direct members, a page of at most 100 at a time.
+
+        Raises:
+            LookupError: the department does not exist.
+        """
+
+    async def by_mobile(self, number: str) -> str | None:
+        """The userid that has a Chinese mobile number."""
+
+    async def user(self, userid: str) -> Member | None:
+        """One user with all fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +105,15 @@ class Directory(Protocol):
     """The SQL directory of the job's app, and the runs that fill it.
 
     What is written counts as read after the job was claimed: nothing that was read later is
-    overwritten, and it was to be read for what a job is enqueued for.
+    overwritten, and it was to be read for what a job is enqueued for. `unmet` and `close_run` raise
+    `Refused` where the run is not complete, or more people are gone than the safety share allows and
+    `confirm_removals` is not set.
     """
 
     async def open_run(
         self, run: str, *, scope: str, roots: Sequence[Department], calls: int
     ) -> None:
         """Start the run with its root departments pending; a second call changes nothing."""
-        ...
 
     async def fill(
         self,
@@ -82,38 +138,27 @@ class Directory(Protocol):
         Raises:
             Refused: there is no such run.
         """
-        ...
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
         """The department no longer exists: it is settled. Its members are unmet until they are read."""
-        ...
 
     async def fail(self, run: str, department: int) -> None:
         """The department could not be read; the run can't mark people as left."""
-        ...
 
     async def pending(self, run: str) -> int:
         """How many departments are known and not settled yet."""
-        ...
 
     async def unread(self, run: str, *, most: int) -> list[int]:
         """Departments that are not settled yet."""
-        ...
 
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
-        ...
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
         """What is in the directory, a complete run did not meet, and was not asked for yet.
 
         Of a part of the organisation these are only the members of departments that are gone.
-
-        Raises:
-            Refused: the run is not complete, or more people are gone than the safety share allows
-                and `confirm_removals` is not set.
         """
-        ...
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
@@ -126,29 +171,20 @@ class Directory(Protocol):
             hidden: the app may not see them: they stay as they are.
             gone: DingTalk does not know them; closing the run marks them as left.
         """
-        ...
 
     async def note_departments(
         self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
     ) -> None:
         """The same for departments; those that are gone are so at once."""
-        ...
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        """Mark people who are gone as left; returns final counts. Closing again only returns them.
-
-        Raises:
-            Refused: the run is not complete, or more people would leave than the safety share
-                allows and `confirm_removals` is not set.
-        """
-        ...
+        """Mark people who are gone as left; returns final counts. Closing again only returns them."""
 
     async def find(self, kind: AddressKind, values: Collection[str]) -> dict[str, list[str]]:
         """The userids of those who have not left and have one of these addresses, by address.
 
         `values` are as `dingrelay_tasks.addresses` compares them.
         """
-        ...
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
         """Write one user as DingTalk returned them.
@@ -156,16 +192,12 @@ class Directory(Protocol):
         A run that is not open yet is this user's own, and at once closed. A known field that the
         answer left out stays until another person's answer shows that the app may see it.
         """
-        ...
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
         """Mark one user as left, in a run as `put_user`."""
-        ...
 
     async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
         """Those of the departments that the directory did not know before the run, or as gone."""
-        ...
 
     async def leaders(self, department: int) -> Sequence[str]:
         """The heads of a department, as far as they are known."""
-        ...

@@ -1,0 +1,558 @@
+"""What a job's body may ask of the machinery that runs it.
+
+The bodies in this package know these protocols and nothing else: no HTTP, no Redis, no SQL. The
+limits, the token, the retries and the redaction are behind them.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from dingrelay_tasks.contract import Contract, Json
+from dingrelay_tasks.organisation import Contacts, Directory
+
+SAME_CONTENT_CODE = "143106"
+"""DingTalk's code for a user who has this content already that day (API §2.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DailyVerdict:
+    """Which users a work notification may go to today (API §2.1: the rest would get nothing).
+
+    Attributes:
+        perhaps: of `users`, those who may have the content through a department.
+    """
+
+    users: list[str]
+    duplicate: list[str] = field(default_factory=list)
+    daily_cap: list[str] = field(default_factory=list)
+    perhaps: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientVerdict:
+    """Which users a work notification can reach; the rest surely gets nothing (API §2.1).
+
+    Attributes:
+        unknown_user: DingTalk knows no user with this userid.
+        out_of_scope: outside the app's visible range (API §11.11).
+        unverified: of `users`, those that could not be looked up: DingTalk or the directory is away.
+    """
+
+    users: list[str]
+    unknown_user: list[str] = field(default_factory=list)
+    out_of_scope: list[str] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SentCall:
+    """DingTalk took one work-notification call."""
+
+    task_id: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What DingTalk knows of a call's delivery (API §2.3). `finished` is False while it works."""
+
+    finished: bool
+    invalid: list[str] = field(default_factory=list)
+    forbidden: list[Json] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def had_it(self) -> list[str]:
+        """Users who have the content by an earlier call of that day."""
+        return [each["userid"] for each in self.forbidden if each["code"] == SAME_CONTENT_CODE]
+
+
+class Messages(Protocol):
+    """Work notifications of the job's app."""
+
+    @property
+    def users_per_call(self) -> int:
+        """How many users a call may have: what DingTalk takes, or what the app's limits allow."""
+
+    async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
+        """Which of these users can be reached at all, as far as that is surely known.
+
+        Raises:
+            Wait: look-ups remain for the next run.
+        """
+
+    async def reserve(
+        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> DailyVerdict:
+        """Reserve today's limits for these users; the same job may ask again.
+
+        Args:
+            users: the recipients of the call.
+            message: DingTalk's ``msg`` object.
+            step: whose call it is.
+            anyway: reserve for all of them, whatever they have.
+
+        Raises:
+            Wait: another job's call may just be leaving, or the day ends.
+        """
+
+    async def reserve_departments(
+        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> list[int]:
+        """As `reserve`, for departments; those that have not got the message today."""
+
+    async def reserve_everyone(
+        self, message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> bool:
+        """As `reserve`, one of the day's three sends to everyone; False: everyone has the message.
+
+        Raises:
+            Refused: the day's sends to everyone are used up.
+        """
+
+    async def send(
+        self,
+        message: Mapping[str, Any],
+        *,
+        users: Sequence[str] = (),
+        departments: Sequence[int] = (),
+        everyone: bool = False,
+    ) -> SentCall:
+        """One call: at most 100 users, or at most 20 departments, or everyone."""
+
+    async def delivery(self, task_id: int) -> DeliveryReport:
+        """What became of an accepted call (at most 100 recipients).
+
+        Raises:
+            CallForgotten: it is older than 24 hours.
+        """
+
+    async def withdraw_message(self, task_id: int) -> bool:
+        """Take back what a call brought; False: DingTalk refuses, as it does after 24 hours."""
+
+
+ApprovalState = Literal["running", "approved", "refused", "terminated", "deleted"]
+TaskState = Literal["running", "agreed", "refused", "redirected", "cancelled"]
+Source = Literal["event", "look"]
+"""The source of a change: an event from DingTalk, or a query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalTask:
+    """The task of one person, who is to decide.
+
+    Attributes:
+        id: DingTalk's number of it.
+        user: the one who decides.
+        state: how that stands.
+        since: when they were asked; None if that was not reported.
+        ended: when it ended; None while it runs, and where that was not reported.
+    """
+
+    id: str
+    user: str
+    state: TaskState
+    since: datetime | None = None
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalChange:
+    """What was reported of an approval, by an event or in answer to a question. Empty: not reported.
+
+    Attributes:
+        instance: its id.
+        source: an event or a query.
+        state: how it stands; None where only a task was reported.
+        tasks: those that were reported.
+        created: when it was made.
+        finished: when it ended.
+    """
+
+    instance: str
+    source: Source
+    state: ApprovalState | None = None
+    tasks: Sequence[ApprovalTask] = ()
+    template: str = ""
+    originator: str = ""
+    title: str = ""
+    business_id: str = ""
+    link: str = ""
+    created: datetime | None = None
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """An approval in the table.
+
+    Attributes:
+        state: as last reported.
+        ended: it will not move any more.
+        looks: how often it was queried since it was made.
+        look_at: when to ask for it again; None once it has ended, and each of its tasks.
+    """
+
+    state: ApprovalState
+    ended: bool
+    looks: int
+    look_at: datetime | None
+
+
+class ApprovalStates(Protocol):
+    """The table of approvals of the job's app. Its moments are of Redis's clock."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether any approval is followed."""
+
+    async def follow(self, instance: str, *, at: datetime) -> None:
+        """Have an approval that this job created followed, by one job of its own. `at`: now."""
+
+    async def open(self, instance: str, *, at: datetime) -> Followed | None:
+        """The approval's row; made if it is not there yet. None if it is followed for another app."""
+
+    def charged_look(self) -> AbstractAsyncContextManager[None]:
+        """Take one of the month's calls that are for looks; an error in the block gives it back.
+
+        Raises:
+            Wait: their share of the month is used up.
+        """
+
+    async def look_at_all(self, at: datetime) -> None:
+        """Have DingTalk asked now for each approval that is followed: events may be lost."""
+
+    async def record(
+        self, change: ApprovalChange, *, at: datetime, early: bool = False
+    ) -> Followed | None:
+        """Write what the reported change adds; None if the approval is not followed.
+
+        Reports lead to the same in any order, late and repeated.
+
+        Args:
+            change: what was reported.
+            at: when; of a look, when it began.
+            early: a job may still be creating the approval, of which nothing is known here yet.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarApproval:
+    """An approval instance that may be the one of a call without an answer, or may not.
+
+    Attributes:
+        title: as DingTalk shows it; empty if the instance can't be read.
+        created: when it was made, in DingTalk's spelling.
+        link: where a person can look at it.
+    """
+
+    id: str
+    title: str = ""
+    created: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalSearch:
+    """What the search for the instance of a lost answer found.
+
+    Attributes:
+        instance: the id of the one whose form is surely equal; it is this job's now.
+        candidates: instances that may be this job's, if there is no `instance`.
+    """
+
+    instance: str | None = None
+    candidates: Sequence[SimilarApproval] = ()
+
+
+class ApprovalInstances(Protocol):
+    """Approval instances of the job's app, at DingTalk."""
+
+    async def check(self, process_code: str, form: Sequence[tuple[str, str]]) -> None:
+        """Check a form against its template, if that can be read.
+
+        Raises:
+            ContractError: DingTalk would refuse it; names the field.
+        """
+
+    async def create(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        department: int,
+        form: Sequence[tuple[str, str]],
+        approvers: Sequence[tuple[str, Sequence[str]]],
+        target_actioners: Sequence[tuple[str, Sequence[str]]],
+        cc: Sequence[str],
+        cc_position: str | None,
+    ) -> str:
+        """Create an instance; its id. `form` holds (name, value as DingTalk's string)."""
+
+    async def find(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        form: Sequence[tuple[str, str]],
+        since: datetime,
+    ) -> ApprovalSearch:
+        """The earliest instance with an equal form that no other job has, made since then.
+
+        It is this job's for good. `since` is a moment of `Context.now`'s clock; the difference to
+        DingTalk's is allowed for.
+        """
+
+    async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:
+        """How an instance stands; None if DingTalk knows none with this id.
+
+        Raises:
+            Wait: `patient`, and DingTalk can't be called now: that costs no attempt.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignCall:
+    """A call of a campaign that DingTalk took.
+
+    Attributes:
+        number: the chunk that it was for.
+        at: when it was taken.
+        ambiguous: it repeated one whose answer was lost.
+        confirmed_at: when DingTalk last reported its delivery; None if it has not.
+    """
+
+    number: int
+    task_id: int
+    at: datetime
+    ambiguous: bool
+    confirmed_at: datetime | None = None
+
+
+class CalledChunks(Protocol):
+    """The calls of campaigns, in SQL.
+
+    `recallable` and `confirmable` raise `CampaignDeleted` if the campaign is there no more.
+    """
+
+    async def wants(self, campaign: str, number: int, job: str) -> bool:
+        """Whether the campaign runs and this job is that of the chunk's release, which is not over."""
+
+    async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
+        """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+
+    async def under_way(self, campaign: str, numbers: Sequence[int]) -> Collection[int]:
+        """Those of these chunks that may still be called."""
+
+    async def note_recall(self, campaign: str, number: int, kept: Sequence[str]) -> None:
+        """The chunk's message is taken back, but from the people of it who have it by a lost call."""
+
+    async def confirmable(
+        self, campaign: str, numbers: Sequence[int], *, since: datetime
+    ) -> list[CampaignCall]:
+        """Of these chunks, the calls of the last 24 hours without a delivery report since then."""
+
+    async def note_delivery(
+        self, campaign: str, call: CampaignCall, delivery: DeliveryReport
+    ) -> None:
+        """Store DingTalk's delivery report for the call: its counts, and people it did not reach.
+
+        Replaces an earlier report, but not one that was stored since `call` was read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class MissedPage:
+    """Some events that DingTalk could not push.
+
+    Attributes:
+        entries: as DingTalk returns them. It returns each only once.
+        more: whether there are more.
+        refused: DingTalk's code, if it lets the app have none.
+        lost: DingTalk's answer did not arrive, and the events that it held are forgotten there.
+    """
+
+    entries: list[Json]
+    more: bool
+    refused: str = ""
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ErasurePass:
+    """What one pass over everything that is kept of a person led to.
+
+    Attributes:
+        changed: how many rows and records it took the person out of.
+        left: how many it had to leave for now.
+        next_at: when the first of these can be erased, where that is known.
+    """
+
+    changed: int
+    left: int
+    next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A call of an earlier attempt that left and whose outcome is not known.
+
+    Attributes:
+        step: the step of `Context.once` that made it.
+        at: when it was about to leave, or when its answer was given up if that was written.
+        since: when the first of the step's calls without an answer was about to leave.
+        requeued: a person has had the job carried on since.
+    """
+
+    step: str
+    at: datetime
+    since: datetime
+    requeued: bool = False
+
+
+class Context(Protocol):
+    """One job's view of the machinery."""
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+
+    @property
+    def intent(self) -> Intent | None:
+        """A call of an earlier attempt whose outcome is unknown, if there is one."""
+
+    def rule_out(self) -> None:
+        """The call of the intent is known to have done nothing."""
+
+    @property
+    def settle_delay(self) -> timedelta:
+        """How long after a lost answer what can't be found is known not to exist."""
+
+    def now(self) -> datetime:
+        """The time of Redis's clock, which all workers share, with its zone."""
+
+    def day(self, moment: datetime) -> str:
+        """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
+
+    @property
+    def messages(self) -> Messages:
+        """Work notifications."""
+
+    @property
+    def approvals(self) -> ApprovalInstances:
+        """Approvals at DingTalk."""
+
+    @property
+    def approval_states(self) -> ApprovalStates:
+        """What became of approvals, in SQL."""
+
+    @property
+    def contacts(self) -> Contacts:
+        """Departments and users at DingTalk."""
+
+    @property
+    def directory(self) -> Directory:
+        """Departments and users in SQL."""
+
+    @property
+    def campaigns(self) -> CalledChunks:
+        """The calls of campaigns in SQL."""
+
+    async def call(
+        self,
+        *,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | Sequence[Any] | None,
+        changes: bool,
+    ) -> Json:
+        """Call any API of DingTalk's as the job's app; its answer, which is a success.
+
+        Args:
+            method: of HTTP.
+            path: on the host that its form selects (`api_call.is_rest`).
+            query: parameters of the URL, without the token.
+            body: what is sent as JSON.
+            changes: whether the call has an effect, so that a lost answer matters.
+        """
+
+    async def upload(self, upload: str, *, content_type: str, query: Mapping[str, str]) -> Json:
+        """DingTalk's answer to an upload.
+
+        Args:
+            upload: digest of the form with the file, which waits for this.
+            content_type: of that form.
+            query: parameters of the URL, without the token.
+
+        Raises:
+            Refused: it does not wait any more.
+        """
+
+    async def forget_upload(self, upload: str) -> None:
+        """Delete an upload that is over: it waits in memory that others need."""
+
+    async def post_to_robot(
+        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
+    ) -> Json:
+        """DingTalk's answer to a message.
+
+        Args:
+            robot: digest of the robot's token.
+            query: timestamp and signature, where the robot asks for them.
+            body: DingTalk's message.
+
+        Raises:
+            Refused: its token is not known any more.
+        """
+
+    async def missed_events(self) -> MissedPage:
+        """The oldest events that DingTalk could not push; it forgets them with that."""
+
+    async def erase_person(
+        self, user: str, *, app: str | None, since: datetime, tombstone: str
+    ) -> ErasurePass:
+        """Take a person out of whatever was kept of them at a moment, and is needed no more.
+
+        Args:
+            user: their userid.
+            app: of this app only; None for all.
+            since: that moment. Jobs and data from later are not touched.
+            tombstone: what stands where their userid stood.
+        """
+
+    async def once(
+        self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
+    ) -> Json:
+        """The outcome of `act`, or what an earlier attempt of this job remembered for `step`.
+
+        With `again` only what this attempt remembered counts: `act` changed nothing at DingTalk before.
+        A call in `act` that changes something at DingTalk has its intent in the record before
+        it leaves, under this step's name; the outcome replaces that.
+        """
+
+    async def step_result(self, step: str) -> Json | None:
+        """What `once` remembers of this job's step, if it was ever carried out."""
+
+    async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
+        """Enqueue child jobs; the same key within this job's family enqueues once."""
+
+    async def enqueue(self, jobs: Sequence[Contract]) -> None:
+        """Enqueue jobs that stand by themselves; one whose identity is known is there already.
+
+        It is retried while Redis is away: they may be the only copy of what they hold.
+        """
+
+    async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
+        """The states of this job's children of a kind, by the keys given to `spawn`.
+
+        None: there is no such record; it was not enqueued yet, was discarded, or is long over.
+        """
+
+    async def wake(self, job_id: str) -> None:
+        """Have a waiting job looked at now."""
