@@ -15,10 +15,9 @@ import pytest
 
 from conftest import wait_until
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.context import Receipt
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import document, secret
-from dingrelay_workers.webhooks.http import Sender
+from dingrelay_workers.webhooks.http import Receipt, Sender
 from fundamentals.documents import GUIDE, text
 
 ENGLISH, CHINESE = GUIDE["webhooks.md"]
