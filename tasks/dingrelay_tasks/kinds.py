@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import Contract, Json, Part
+from dingrelay_tasks.contract import Contract, ContractError, Json, Part
 
 TASK_PREFIX = "dingrelay."
 """A kind's Celery task is called ``dingrelay.<kind>``."""
@@ -123,6 +123,21 @@ kind = Kind
 _DECLARED: dict[str, Kind] = {}
 KINDS: Mapping[str, Kind] = _DECLARED
 """Every kind by its name."""
+DEFAULT_KIND = "message-send"
+"""The kind of a job in a file of jobs that names none."""
+
+
+def public_kind(name: object) -> Kind:
+    """The kind that an application names.
+
+    Raises:
+        ContractError: there is none of that name that applications may enqueue.
+    """
+    found = KINDS.get(name) if isinstance(name, str) else None
+    if found is None or not found.is_public:
+        known = ", ".join(sorted(each.name for each in KINDS.values() if each.is_public))
+        raise ContractError("kind", f"must be one of {known}")
+    return found
 
 
 def _outcomes(paths: Sequence[str], job: Json, steps: Steps) -> dict[str, str]:

@@ -26,9 +26,7 @@ from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
-from dingrelay_tasks.kinds import KINDS
-
-DEFAULT_KIND = "message-send"
+from dingrelay_tasks.kinds import DEFAULT_KIND, public_kind
 
 OPTIONS = {
     "app": "--app",
@@ -174,11 +172,10 @@ def _job(line: Line, defaults: Mapping[str, object], uploads: Uploads) -> Contra
     if not isinstance(fields, dict):
         raise LineError(line.number, "", "must be a JSON object")
     job = cast("dict[str, object]", fields)
-    name = job.pop("kind", DEFAULT_KIND)
-    kind = KINDS.get(name) if isinstance(name, str) else None
-    if kind is None or not kind.is_public:
-        known = ", ".join(sorted(kind.name for kind in KINDS.values() if kind.is_public))
-        raise LineError(line.number, "kind", f"must be one of {known}")
+    try:
+        kind = public_kind(job.pop("kind", DEFAULT_KIND))
+    except ContractError as error:
+        raise LineError(line.number, error.field, error.problem) from None
     for field, value in defaults.items():
         if field not in kind.contract.model_fields:
             problem = f"{kind.name} has no such field, so {OPTIONS[field]} can't give it"

@@ -4,16 +4,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple, Self, get_args
+from typing import NamedTuple, Self
 
 from dingrelay_tasks.contract import LANES, Lane
+from dingrelay_tasks.kinds import KINDS
 
-Scope = Literal[
-    "messages:write",
+SCOPES = (
+    *dict.fromkeys(kind.scope for kind in KINDS.values() if kind.is_public),
     "approvals:read",
-    "approvals:write",
-    "syncs:write",
-    "calls:write",
     "jobs:read",
     "jobs:write",
     "campaigns:read",
@@ -23,10 +21,8 @@ Scope = Literal[
     "keys:write",
     "webhooks:read",
     "webhooks:write",
-]
+)
 """What one group of routes needs. A scope that writes does not include the one that reads."""
-
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 ANY = "*"
 """In a key's scopes, apps or sender: all there are, also those that come later."""
@@ -100,7 +96,7 @@ class Grant:
     rate: Rate | None = None
     expires_at: datetime | None = None
 
-    def permits(self, scope: Scope) -> bool:
+    def permits(self, scope: str) -> bool:
         """Whether it may use the routes of this scope."""
         return not self.scopes.isdisjoint({scope, ANY})
 

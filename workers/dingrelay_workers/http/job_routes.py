@@ -11,13 +11,9 @@ from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.api_call import ApiCall as ApiCallJob
-from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.message_send import MessageSend
-from dingrelay_tasks.user_sync import UserSync
+from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.http import cell_of, problems
-from dingrelay_workers.http.api_keys import Scope
 from dingrelay_workers.http.permissions import may_see, permitted
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route, links
@@ -145,30 +141,19 @@ makes_job = partial(
 """A route that makes one job."""
 
 
-def _route(path: str, contract: type[Contract], scope: Scope, operation: str, what: str) -> Route:
+def _route(kind: Kind) -> Route:
+    """The route of a public kind; its summary is the first sentence of the contract."""
+    words = kind.name.split("-")
     return makes_job(
-        path=path,
-        handler=_sending(contract),
-        operation=operation,
-        summary=what,
+        path=kind.path or f"/v1/{kind.name}s",
+        handler=_sending(kind.contract),
+        operation=kind.operation or "create" + "".join(map(str.capitalize, words)),
+        summary=(kind.contract.__doc__ or kind.name).partition("\n")[0].removesuffix("."),
         tag="jobs",
-        scope=scope,
-        body=Body(model=contract),
+        scope=kind.scope,
+        body=Body(model=kind.contract),
         problems=frozenset({403, 409, 422, 429, 503}),
     )
 
 
-ROUTES = (
-    _route(
-        "/v1/messages", MessageSend, "messages:write", "sendMessage", "Send a work notification"
-    ),
-    _route(
-        "/v1/approvals",
-        ApprovalCreate,
-        "approvals:write",
-        "createApproval",
-        "Create an approval instance",
-    ),
-    _route("/v1/calls", ApiCallJob, "calls:write", "callApi", "Call any API of DingTalk's"),
-    _route("/v1/user-syncs", UserSync, "syncs:write", "syncUsers", "Synchronise the directory"),
-)
+ROUTES = tuple(_route(kind) for kind in KINDS.values() if kind.is_public)

@@ -1,15 +1,13 @@
 """What a key's jobs may be: their kind, app, lane and sender."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import ApiKey, Scope
+from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.problems import Problem
-
-SCOPE_OF_KIND = {kind.name: cast("Scope", kind.scope) for kind in KINDS.values() if kind.scope}
 
 
 class Asked(Protocol):
@@ -37,8 +35,9 @@ def permitted(
     if fields.get("sender") in (None, ""):
         fields = {**fields, "sender": default_sender}
     job = contract.parse(fields, strict=True)
-    if not key.permits(SCOPE_OF_KIND[job.kind]):
-        detail = f"this needs the scope {SCOPE_OF_KIND[job.kind]}"
+    scope = KINDS[job.kind].scope
+    if not key.permits(scope):
+        detail = f"this needs the scope {scope}"
         raise Problem(problems.FORBIDDEN, detail)
     check_asked(job, key, default_sender)
     return job

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from aiohttp import web
 from pydantic import BaseModel
 
-from dingrelay_workers.http.api_keys import ApiKey, Scope
+from dingrelay_workers.http.api_keys import ApiKey
 
 if TYPE_CHECKING:
     from dingrelay_workers.http.context import GatewayContext
@@ -168,7 +168,7 @@ class Route:
     tag: str
     answers: Mapping[int, Answer]
     description: str = ""
-    scope: Scope | Literal[""] | None = None
+    scope: str | None = None
     query: type[BaseModel] | None = None
     body: Body | None = None
     problems: frozenset[int] = frozenset()

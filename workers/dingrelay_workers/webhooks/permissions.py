@@ -6,11 +6,11 @@ from itertools import chain
 
 from dingrelay_tasks import notice_types
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import ANY, ApiKey, Scope
+from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.outbox.subscription import Subscription
 
-NEEDS: Mapping[str, tuple[Scope, ...]] = {
+NEEDS: Mapping[str, tuple[str, ...]] = {
     "job": ("jobs:read",),
     "campaign": ("campaigns:read",),
     "approval": ("approvals:read",),

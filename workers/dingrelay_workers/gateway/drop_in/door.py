@@ -38,7 +38,7 @@ from dingrelay_workers.gateway.drop_in.incoming import (
 from dingrelay_workers.gateway.drop_in.job_call import Change, caller_of
 from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import ApiKey, Scope
+from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.edge import check_headers
 from dingrelay_workers.http.problems import Problem
@@ -205,7 +205,7 @@ def _of(context: GatewayContext, app: str) -> GatewayContext:
         raise Refusal(words.FORBIDDEN) from None
 
 
-def scope_of(call: Incoming) -> Scope:
+def scope_of(call: Incoming) -> str:
     """What a key must hold for a call."""
     if call.path in messages.PATHS:
         return "messages:write"

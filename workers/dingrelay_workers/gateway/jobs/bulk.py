@@ -17,18 +17,17 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_tasks.contract import Contract, ContractError
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_workers.http import authentication, problems
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.body_reader import parse_json, require_type
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import used_before
 from dingrelay_workers.http.line_reader import Line, batches
-from dingrelay_workers.http.permissions import SCOPE_OF_KIND, permitted
+from dingrelay_workers.http.permissions import permitted
 from dingrelay_workers.http.problems import Problem, wanted_language
 from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
 
-DEFAULT_KIND = "message-send"
 MEMORY = 1_000_000
 """Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
 BUFFERED = 48_000
@@ -197,12 +196,8 @@ def _job(line: Line, key: ApiKey, sender: str, settings: Settings) -> Contract:
     if not isinstance(fields, dict):
         raise Problem.at(problems.INVALID, "", "a line must be a JSON object")
     job = cast("dict[str, Any]", fields)
-    name = job.pop("kind", DEFAULT_KIND)
-    kind = KINDS.get(name) if isinstance(name, str) else None
-    if kind is None or not kind.is_public:
-        known = ", ".join(sorted(kind.name for kind in KINDS.values() if kind.is_public))
-        raise Problem.at(problems.INVALID, "/kind", f"must be one of {known}")
     try:
+        kind = public_kind(job.pop("kind", DEFAULT_KIND))
         contract = permitted(kind.contract, job, key, sender)
         settings.cell_of(contract.app)
     except ContractError as error:
@@ -265,7 +260,10 @@ ROUTES = (
             "Each line is a job with its `kind` (`message-send` if it has none), and is answered by"
             " a line with its number and the job's id, or what is wrong with it. What has no answer"
             " was not accepted. The key needs the scope of each job's kind: "
-            + ", ".join(f"`{scope}`" for scope in SCOPE_OF_KIND.values())
+            + ", ".join(
+                f"`{scope}`"
+                for scope in sorted(kind.scope for kind in KINDS.values() if kind.is_public)
+            )
             + ". An `Idempotency-Key` makes it safe to send the same lines again, and an"
             " `idempotency_key` in a line to send that line again."
         ),
