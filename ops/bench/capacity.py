@@ -1,10 +1,9 @@
-"""What one Redis carries: what a job costs it, what waits in it, how fast jobs come and leave."""
+"""What one Redis carries: what a job costs it, what waits in it, how fast jobs come."""
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
@@ -16,7 +15,6 @@ from testbed import Testbed, cpu_seconds, wait_until
 
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
-from dingrelay_tasks import MessageSend
 
 MEGABYTE = 1024**2
 CONCURRENCY = 64
@@ -24,13 +22,9 @@ APP_CALLS = 20
 """Calls a second of one app and API: DingTalk's limit (API §6)."""
 ROUNDS = 3
 """Rates are taken in turns so often, and their medians told: machines have slow seconds."""
-AHEAD = 30 * 24 * 3600
-"""Seconds: due in a month."""
-LEAD = 10
-"""Seconds between enqueueing jobs and the moment at which all are due."""
 
 
-def cost(testbed: Testbed, jobs: int, *, loaded: float = LOADED) -> list[Figure]:
+def cost(testbed: Testbed, jobs: int = 5_000, *, loaded: float = LOADED) -> list[Figure]:
     """What a message costs Redis and the workers, from the client's `send` to its end.
 
     Each has a text of its own, so each is a call. They are sent one by one, since `send_many` would
@@ -73,33 +67,18 @@ def cost(testbed: Testbed, jobs: int, *, loaded: float = LOADED) -> list[Figure]
     ]
 
 
-def waiting(testbed: Testbed, jobs: int) -> list[Figure]:
-    """What Redis holds of jobs that wait: nobody works.
-
-    Args:
-        testbed: where to measure.
-        jobs: how many.
-    """
-    group = f"{jobs:,} jobs that wait"
-    testbed.clear(latency=(0, 0), **LIMITS)
-    with testbed.client() as client, Redis.from_url(testbed.redis_url) as redis:
-        before = redis.info("memory")["used_memory"]
-        client.send_many(distinct(jobs))
-        held = redis.info("memory")["used_memory"] - before
-    at_most = 130 * jobs / 100_000
-    return [
-        Figure(group, "memory of Redis", held / MEGABYTE, "MB", at_most=at_most),
-        Figure(group, "a job", held / jobs, "bytes"),
-    ]
-
-
-def enqueue(testbed: Testbed, jobs: int) -> list[Figure]:
-    """Jobs a second that one thread enqueues, beside a bare Celery client's `delay`.
+def enqueue(testbed: Testbed, jobs: int = 2_000, *, waiting: int = 100_000) -> list[Figure]:
+    """Jobs a second that one thread enqueues, beside a bare Celery client's `delay`; what waits.
 
     Args:
         testbed: where to measure.
         jobs: how many of each in each of the rounds.
+        waiting: how many wait in Redis while no worker runs.
     """
+    return _enqueue(testbed, jobs) + _waiting(testbed, waiting)
+
+
+def _enqueue(testbed: Testbed, jobs: int) -> list[Figure]:
     group = "jobs enqueued a second, one thread"
     testbed.clear(latency=(0, 0), **LIMITS)
     celery = testbed.celery()
@@ -136,54 +115,18 @@ def enqueue(testbed: Testbed, jobs: int) -> list[Figure]:
     ]
 
 
-def due(testbed: Testbed, jobs: int, ahead: int) -> list[Figure]:
-    """Jobs that are due at one moment, beside many that are due in a month.
-
-    Args:
-        testbed: where to measure.
-        jobs: how many are due at once.
-        ahead: how many are due in a month; of these only their places in the schedule are made.
-    """
-    group = f"{jobs:,} jobs due at once, beside {ahead:,} due in a month"
+def _waiting(testbed: Testbed, jobs: int) -> list[Figure]:
+    group = f"{jobs:,} jobs that wait"
     testbed.clear(latency=(0, 0), **LIMITS)
-    rules = testbed.rules(**RULES)
-    with (
-        testbed.workers(2, concurrency=CONCURRENCY, env=rules),
-        testbed.client() as client,
-        Redis.from_url(testbed.redis_url) as redis,
-    ):
-        _place_ahead(redis, ahead)
-        _send(client, 0, WARM_UP)
-        wait_until(lambda: testbed.delivered() >= WARM_UP, 120)
-        moment = time.time() + LEAD
-        client.send_many(_due(jobs, moment))
-        if time.time() > moment - 1:
-            raise TimeoutError(f"{jobs:,} jobs are not enqueued within {LEAD - 1} s")
-        redis.config_set("slowlog-log-slower-than", 500)
-        redis.slowlog_reset()
-        time.sleep(max(0.0, moment - time.time()))
-        wait_until(lambda: testbed.delivered() >= WARM_UP + jobs, 120, pause=0.02)
-        seconds = time.time() - moment
-        slowest = max((each["duration"] for each in redis.slowlog_get(10_000)), default=500)
+    with testbed.client() as client, Redis.from_url(testbed.redis_url) as redis:
+        before = redis.info("memory")["used_memory"]
+        client.send_many(distinct(jobs))
+        held = redis.info("memory")["used_memory"] - before
+    at_most = 130 * jobs / 100_000
     return [
-        Figure(group, "until all are sent", seconds, "s", at_most=6),
-        Figure(group, "longest command of Redis", slowest / 1000, "ms", at_most=10),
+        Figure(group, "memory of Redis", held / MEGABYTE, "MB", at_most=at_most),
+        Figure(group, "a job", held / jobs, "bytes"),
     ]
-
-
-def _place_ahead(redis: Redis, ahead: int) -> None:
-    """So many places in the schedule, a month ahead."""
-    moment = (time.time() + AHEAD) * 1000
-    for first in range(0, ahead, 10_000):
-        places = {f"ahead-{n}": moment + n for n in range(first, min(first + 10_000, ahead))}
-        redis.zadd(keys.SCHEDULE, places)
-
-
-def _due(jobs: int, moment: float) -> Iterator[MessageSend]:
-    """Messages for one moment, each with a text of its own."""
-    at = datetime.fromtimestamp(moment, UTC)
-    for message in distinct(jobs, first=WARM_UP):
-        yield message.model_copy(update={"send_at": at})
 
 
 def _noop(user: str, text: str) -> None:

@@ -1,47 +1,30 @@
 """The figures of a run as a picture: bars in SVG, on a ground of its own, for light and dark."""
 
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from figures import number
 from published import Published
 from translations import Translations
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-GROUND, TEXT, HINT, TRACK, PEER, OURS = (
-    *("#ffffff", "#1f2328", "#59636e", "#f0f2f5", "#a5b0bc", "#0969da"),
-)
-DARK = {
-    GROUND: "#0d1117",
-    TEXT: "#f0f6fc",
-    HINT: "#9198a1",
-    TRACK: "#1b222b",
-    PEER: "#57606a",
-    OURS: "#4493f8",
+COLOURS = {
+    "ground": ("#ffffff", "#0d1117"),
+    "text": ("#1f2328", "#f0f6fc"),
+    "hint": ("#59636e", "#9198a1"),
+    "track": ("#f0f2f5", "#1b222b"),
+    "peer": ("#a5b0bc", "#57606a"),
+    "ours": ("#0969da", "#4493f8"),
 }
-"""Colour of the picture → the one that a reader with a dark page sees."""
+"""Class → its colour on a light page and on a dark one."""
 FONTS = "system-ui, 'Segoe UI', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif"
 
-WIDTH = 12.5
-"""Inches of 72 pixels."""
-COLUMNS = 2
-LINE, HEAD, FOOT = 0.32, 0.75, 0.25
-"""Inches that a bar takes, and those of a panel above and below its bars."""
-LEFT, LONG = 0.43, 0.4
-"""Where the bars of a panel begin, and how long the longest is, in widths of a panel."""
-REPRODUCIBLE: dict[Any, Any] = {
-    "svg.hashsalt": "dingrelay",
-    "svg.fonttype": "none",
-    "font.size": 12,
-}
-"""The same figures make the same file, and its texts stay texts: readers have the fonts."""
+WIDTH, COLUMNS = 900, 2
+"""Pixels, and panels beside each other."""
+LINE, HEAD, FOOT = 23, 54, 18
+"""Pixels that a bar takes, and those of a panel above and below its bars."""
+LEFT, LONG, TALL = 193, 180, 14
+"""Where the bars of a panel begin, how long the longest is, and how tall each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +74,8 @@ def _limiters(group: int) -> list[Bar]:
 
 
 PANELS = (
-    Panel(
-        "What gets through of 20 calls a second",
-        MORE,
-        "%",
-        _limiters(0),
-    ),
-    Panel(
-        "Answers refused for the rate",
-        LESS,
-        "%",
-        _limiters(1),
-    ),
+    Panel("What gets through of 20 calls a second", MORE, "%", _limiters(0)),
+    Panel("Answers refused for the rate", LESS, "%", _limiters(1)),
     Panel(
         "Wait of an urgent message under a broadcast",
         LESS,
@@ -119,8 +92,7 @@ PANELS = (
         MORE,
         "/s",
         [
-            Bar("one by one", ("E", 0, "people a second"), ours=True),
-            Bar("send_many", ("F", 0, "people a second"), ours=True),
+            Bar("dingrelay", ("E", 0, "people a second"), ours=True),
             Bar("one call a job", value=20),
         ],
     ),
@@ -138,21 +110,13 @@ PANELS = (
         ],
     ),
     Panel(
-        "Acquires of the limiter per CPU second",
+        "Jobs enqueued a second by one thread",
         MORE,
-        "",
+        "/s",
         [
-            Bar("dingrelay", ("H", 0, "dingrelay"), ours=True),
-            *(
-                Bar(name, ("H", 0, name))
-                for name in (
-                    "throttled-py fixed window",
-                    "throttled-py token bucket",
-                    "throttled-py GCRA",
-                    "limits fixed window",
-                    "limits sliding window",
-                )
-            ),
+            Bar("send", ("Y", 0, "send"), ours=True),
+            Bar("send_many", ("Y", 0, "send_many"), ours=True),
+            Bar("Celery's delay", ("Y", 0, "Celery's delay")),
         ],
     ),
 )
@@ -161,28 +125,27 @@ PANELS = (
 def chart(report: Published, words: Translations) -> str:
     """All panels of which a figure was measured, two beside each other."""
     shown = [(panel, bars) for panel in PANELS if (bars := _measured(panel, report))]
-    lines = [shown[start : start + COLUMNS] for start in range(0, len(shown), COLUMNS)]
-    heights = [max(len(bars) for _, bars in line) * LINE + HEAD + FOOT for line in lines]
-    # It is large, and most of those who ask for the chart's words draw none.
-    import matplotlib as mpl  # noqa: PLC0415
-    from matplotlib.figure import Figure as Picture  # noqa: PLC0415
-
-    with mpl.rc_context(REPRODUCIBLE):
-        top = sum(heights)
-        picture = Picture(figsize=(WIDTH, top), facecolor=GROUND)
-        for line, height in zip(lines, heights, strict=True):
-            top -= height
-            for column, (panel, bars) in enumerate(line):
-                tall = len(bars) * LINE
-                place = (column + LEFT) / COLUMNS, (top + height - HEAD - tall) / sum(heights)
-                axes = picture.add_axes((*place, LONG / COLUMNS, tall / sum(heights)))
-                _draw(axes, panel, bars, words)
-        drawn = BytesIO()
-        with warnings.catch_warnings():
-            # The library has no Chinese font to measure texts with; none is measured here.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            picture.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
-    return _readable(drawn.getvalue().decode(), words.say("dingrelay beside its peers"))
+    drawn: list[str] = []
+    top = 0
+    for start in range(0, len(shown), COLUMNS):
+        beside = shown[start : start + COLUMNS]
+        for column, (panel, bars) in enumerate(beside):
+            drawn += _panel(panel, bars, column * WIDTH // COLUMNS, top, words)
+        top += HEAD + FOOT + LINE * max(len(bars) for _, bars in beside)
+    light, dark = (
+        "".join(f".{name}{{fill:{pair[page]}}}" for name, pair in COLOURS.items())
+        for page in (0, 1)
+    )
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}">',
+        f"<title>{escape(words.say('dingrelay beside its peers'))}</title>",
+        f"<style>text{{font:12px {FONTS}}}.title{{font-size:14px}}.title,.bold{{font-weight:bold}}",
+        f"{light}@media (prefers-color-scheme: dark){{{dark}}}</style>",
+        f'<rect class="ground" width="{WIDTH}" height="{top}"/>',
+        *drawn,
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _measured(panel: Panel, report: Published) -> list[tuple[Bar, float]]:
@@ -196,34 +159,27 @@ def _measured(panel: Panel, report: Published) -> list[tuple[Bar, float]]:
     return found if any(bar.value is None for bar, _ in found) else []
 
 
-def _draw(
-    axes: "Axes", panel: Panel, bars: Sequence[tuple[Bar, float]], words: Translations
-) -> None:
+def _panel(
+    panel: Panel, bars: Sequence[tuple[Bar, float]], left: int, top: int, words: Translations
+) -> list[str]:
+    """Title and hint, and each bar with its label and figure on a line."""
     longest = max(value for _, value in bars) or 1
-    axes.axis("off")
-    axes.set_xlim(0, longest)
-    axes.set_ylim(len(bars) - 0.5, -0.5)
-    places = range(len(bars))
-    axes.barh(places, [longest] * len(bars), height=0.6, color=TRACK)
-    colours = [OURS if bar.ours else PEER for bar, _ in bars]
-    axes.barh(places, [value for _, value in bars], height=0.6, color=colours)
-    left = -(LEFT - 0.06) / LONG * longest
-    axes.text(left, -1.55, words.say(panel.title), color=TEXT, fontsize=14, weight="bold")
-    axes.text(left, -0.9, words.say(panel.hint), color=HINT, fontsize=11)
-    for place, (bar, value) in enumerate(bars):
-        weight = "bold" if bar.ours else "normal"
-        label, figure = words.say(bar.label), f"{number(value)} {words.say(panel.unit)}".strip()
-        for x, text, side in ((-0.03, label, "right"), (1.03, figure, "left")):
-            axes.text(
-                x * longest, place, text, ha=side, va="center_baseline", color=TEXT, weight=weight
-            )
-
-
-def _readable(svg: str, title: str) -> str:
-    """The picture with its title, in fonts that readers have, and in colours for dark pages."""
-    rules = "".join(f'[style*="{light}"]{{fill:{dark} !important}}' for light, dark in DARK.items())
-    head = f"<title>{escape(title)}</title><style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
-    svg = re.sub(r'font-family: [^;"]+', f"font-family: {FONTS}", svg)
-    return re.sub(
-        r"^.*?(<svg [^>]*>).*?</metadata>", rf"\1\n {head}", svg, count=1, flags=re.DOTALL
-    )
+    start, y = left + LEFT, top + HEAD
+    title, hint = escape(words.say(panel.title)), escape(words.say(panel.hint))
+    drawn = [
+        f'<text class="text title" x="{left + 28}" y="{top + 22}">{title}</text>',
+        f'<text class="hint" x="{left + 28}" y="{top + 40}">{hint}</text>',
+    ]
+    for bar, value in bars:
+        weight = "text bold" if bar.ours else "text"
+        figure = f"{number(value)} {words.say(panel.unit)}".strip()
+        rect = f'x="{start}" y="{y}" height="{TALL}"'
+        drawn.append(
+            f'<text class="{weight}" x="{start - 6}" y="{y + 11}" text-anchor="end">'
+            f"{escape(words.say(bar.label))}</text>"
+            f'<rect class="track" {rect} width="{LONG}"/>'
+            f'<rect class="{"ours" if bar.ours else "peer"}" {rect} width="{value / longest * LONG:.1f}"/>'
+            f'<text class="{weight}" x="{start + LONG + 6}" y="{y + 11}">{escape(figure)}</text>'
+        )
+        y += LINE
+    return drawn

@@ -38,7 +38,7 @@ Workers = AbstractContextManager[list[psutil.Process]]
 
 def measure(
     testbed: Testbed,
-    jobs: int,
+    jobs: int = 3_000,
     *,
     rounds: int = ROUNDS,
     loaded: float = LOADED,

@@ -1,16 +1,17 @@
-"""What the documents say about figures, made from ``docs/bench.json``.
+"""What the documents say about figures, made from ``docs/bench.json``, which it brings into its form.
 
 ``python ops/bench/document.py [--check]``: in each language the key figures in the README, what a
-system carries in the guide, all of them on a page of their own, and the chart; with ``--check`` writes nothing, names what differs and
-ends with 1.
+system carries in the guide, all of them on a page of their own, and the chart; with ``--check`` writes
+nothing, names what differs and ends with 1.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from chart import chart
-from published import ROOT, Published
+from published import PUBLISHED, ROOT, Published, written
 from table import origin, table, when
 from translations import LANGUAGES, Translations
 
@@ -27,7 +28,6 @@ KEY_FIGURES = {
 CAPACITY = {
     "X": ("a message in Redis and in a worker",),
     "Y": ("jobs enqueued a second, one thread", "100,000 jobs that wait"),
-    "Z": ("5,000 jobs due at once, beside 1,000,000 due in a month",),
 }
 """What the guide shows of how much a system carries."""
 
@@ -47,8 +47,9 @@ def main() -> int:
 
 def documents() -> dict[Path, str]:
     """Every document and what it should hold."""
-    report = Published.read()
-    made: dict[Path, str] = {}
+    content = written(json.loads(PUBLISHED.read_text("utf-8")))
+    report = Published.from_json(json.loads(content))
+    made = {PUBLISHED: content}
     for words in LANGUAGES:
         for name, block in {words.readme: key_figures, words.page: all_figures}.items():
             path = ROOT / name

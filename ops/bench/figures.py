@@ -1,7 +1,7 @@
 """A measured figure beside what it should be."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from statistics import quantiles
 from typing import Any, Self
 
@@ -59,13 +59,15 @@ class Figure:
         return above and (self.at_most is None or self.value <= self.at_most)
 
     def to_json(self) -> dict[str, Any]:
-        """The figure as JSON values."""
-        return {**asdict(self), "holds": self.holds}
+        """The figure as JSON values, without what it does not have."""
+        return {name: value for name, value in asdict(self).items() if value not in {None, ""}}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """The figure that `to_json` wrote."""
-        return cls(**{name: value for name, value in content.items() if name != "holds"})
+        return cls(
+            **{each.name: content[each.name] for each in fields(cls) if each.name in content}
+        )
 
 
 def number(value: float) -> str:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 import psutil
-from figures import Figure, percentile
+from figures import Figure
 from http_load import Answers, Load, ask
 from testbed import Testbed, cpu_seconds, wait_until
 
@@ -20,9 +20,10 @@ UPLOADS = 2
 PATIENCE = 30
 _URL = re.compile(r"listening on (http://\S+)")
 _BARE = [sys.executable, "-m", "peers.lpush"]
-_GATEWAY = [sys.executable, "-m", "dingrelay_producers.cli", "gateway", "--port", "0"]
+_CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
+_GATEWAY = [*_CLI, "gateway", "--port", "0"]
 _UNLIMITED = {"DINGRELAY_GATEWAY_QUEUE_LIMIT": "1000000000"}
-"""Nobody takes the jobs, and none is to be refused for that."""
+"""No worker takes the jobs, and none is to be refused for that."""
 
 
 class Server(NamedTuple):
@@ -32,7 +33,7 @@ class Server(NamedTuple):
     url: str
 
 
-def single(testbed: Testbed, rounds: int, seconds: float) -> list[Figure]:
+def single(testbed: Testbed, rounds: int = 9, *, seconds: float = 4) -> list[Figure]:
     """Requests a second of single messages, and their CPU time, ours ÷ a bare handler's.
 
     Args:
@@ -41,37 +42,37 @@ def single(testbed: Testbed, rounds: int, seconds: float) -> list[Figure]:
         seconds: of each, in each round.
     """
     group = "single messages over HTTP"
-    rates: list[tuple[float, float]] = []
-    costs: list[tuple[float, float]] = []
-    with _serving(testbed, _GATEWAY, _BARE) as (gateway, bare):
+    rates: list[list[float]] = []
+    costs: list[list[float]] = []
+    with _serving(testbed, _GATEWAY, _BARE) as servers:
         key = _key(testbed)
-        for server in (gateway, bare):
-            _load(Load([server.url], key, "warm-up", CONNECTIONS, seconds=seconds / 4), server)
+        for server in servers:
+            _load(Load([server.url], key, "warm-up", CONNECTIONS, seconds / 4), server)
         for number in range(rounds):
             measured = [
                 _load(Load([server.url], key, f"round {number}", CONNECTIONS, seconds), server)
-                for server in (gateway, bare)
+                for server in servers
             ]
-            rates.append(_pair(answers.accepted / answers.seconds for answers, _ in measured))
-            costs.append(_pair(cpu / answers.accepted * 1e6 for answers, cpu in measured))
+            rates.append([answers.accepted / answers.seconds for answers, _ in measured])
+            costs.append([cpu / answers.accepted * 1e6 for answers, cpu in measured])
+    note = f"median of {rounds} rounds, {CONNECTIONS} connections"
+    ratio, name = median(ours / bare for ours, bare in rates), "requests ÷ a bare handler's"
+    ours_rate, bare_rate = map(median, zip(*rates, strict=True))
+    ours_cpu, bare_cpu = map(median, zip(*costs, strict=True))
+    cpu_ratio = 1 / median(ours / bare for ours, bare in costs)
     return [
-        Figure(
-            group,
-            "requests ÷ a bare handler's",
-            _ratio(rates),
-            "×",
-            at_least=0.35,
-            note=f"median of {rounds} rounds, {CONNECTIONS} connections",
-        ),
-        Figure(group, "bare handler's CPU ÷ ours", 1 / _ratio(costs), "×"),
-        Figure(group, "dingrelay", median(ours for ours, _ in rates), "/s"),
-        Figure(group, "bare handler", median(bare for _, bare in rates), "/s"),
-        Figure(group, "CPU of a request, dingrelay", median(ours for ours, _ in costs), "µs"),
-        Figure(group, "CPU of a request, bare handler", median(bare for _, bare in costs), "µs"),
+        Figure(group, name, ratio, "×", at_least=0.35, note=note),
+        Figure(group, "bare handler's CPU ÷ ours", cpu_ratio, "×"),
+        Figure(group, "dingrelay", ours_rate, "/s"),
+        Figure(group, "bare handler", bare_rate, "/s"),
+        Figure(group, "CPU of a request, dingrelay", ours_cpu, "µs"),
+        Figure(group, "CPU of a request, bare handler", bare_cpu, "µs"),
     ]
 
 
-def lines(testbed: Testbed, jobs: int, *, gateways: Sequence[int] = (2, 1)) -> list[Figure]:
+def lines(
+    testbed: Testbed, jobs: int = 100_000, *, gateways: Sequence[int] = (2, 1)
+) -> list[Figure]:
     """Jobs a second of uploads as JSON lines with distinct texts, and their CPU time.
 
     A gateway is one process and takes one core; the bound is what two of them take on two cores.
@@ -95,61 +96,6 @@ def lines(testbed: Testbed, jobs: int, *, gateways: Sequence[int] = (2, 1)) -> l
     return figures
 
 
-def latency(testbed: Testbed, rounds: int, seconds: float, *, rate: float = 200) -> list[Figure]:
-    """How long a single message waits for its answer while `rate` come a second.
-
-    Args:
-        testbed: where to measure.
-        rounds: of ours and the bare handler in turn.
-        seconds: of each, in each round.
-        rate: requests a second, whether or not there were answers.
-    """
-    group = "a message over HTTP at 200/s"
-    waits: list[list[float]] = [[], []]
-    with _serving(testbed, _GATEWAY, _BARE) as servers:
-        key = _key(testbed)
-        for server in servers:
-            ask(Load([server.url], key, "warm-up", 8, seconds=1, rate=rate))
-        for number in range(rounds):
-            for server, found in zip(servers, waits, strict=True):
-                answers = ask(Load([server.url], key, f"round {number}", 64, seconds, rate))
-                _all_accepted(answers)
-                found.extend(wait * 1000 for wait in answers.waits)
-    ours, bare = waits
-    note = f"{len(ours):,} requests"
-    return [
-        Figure(group, "p99", percentile(ours, 99), "ms", at_most=15, note=note),
-        Figure(group, "dingrelay, p50", percentile(ours, 50), "ms"),
-        Figure(group, "bare handler, p99", percentile(bare, 99), "ms"),
-        Figure(group, "bare handler, p50", percentile(bare, 50), "ms"),
-    ]
-
-
-def key_rate(testbed: Testbed, seconds: int, *, rate: int = 50) -> list[Figure]:
-    """Requests that two gateways let through of a key's rate, in each second after the first.
-
-    Args:
-        testbed: where to measure.
-        seconds: how many are looked at.
-        rate: requests a second of the key; three times as many come.
-    """
-    group = "a key of 50/s on two gateways"
-    with _serving(testbed, _GATEWAY, _GATEWAY) as servers:
-        key = _key(testbed, "--rate", f"{rate}/1s")
-        urls = [server.url for server in servers]
-        answers = ask(Load(urls, key, "rate", 128, seconds + 1.5, 3 * rate))
-    passed = [
-        sum(second <= end < second + 1 for end in answers.ends) for second in range(1, seconds + 1)
-    ]
-    note = f"{answers.refused:,} refused"
-    bounds = {"at_least": rate - 2, "at_most": rate + 2}
-    return [
-        Figure(group, "fewest a second", min(passed), "/s", **bounds, note=note),
-        Figure(group, "most a second", max(passed), "/s", **bounds),
-        Figure(group, "mean", sum(passed) / seconds, "/s"),
-    ]
-
-
 @contextmanager
 def _serving(testbed: Testbed, *commands: Sequence[str]) -> Iterator[list[Server]]:
     """These servers on an empty Redis, and ready."""
@@ -163,16 +109,11 @@ def _serving(testbed: Testbed, *commands: Sequence[str]) -> Iterator[list[Server
         ]
 
 
-def _key(testbed: Testbed, *options: str) -> str:
+def _key(testbed: Testbed) -> str:
     """A new API key that may send messages."""
-    command = [sys.executable, "-m", "dingrelay_producers.cli", "key", "create", "bench"]
-    made = subprocess.run(
-        [*command, "--scope", "messages:write", "--json", *options],
-        env=testbed.environment(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return json.loads(made.stdout)["key"]
+    command = [*_CLI, "key", "create", "bench", "--scope", "messages:write", "--json"]
+    made = subprocess.run(command, env=testbed.environment(), stdout=subprocess.PIPE, check=True)
+    return str(json.loads(made.stdout)["key"])
 
 
 def _load(load: Load, *servers: Server) -> tuple[Answers, float]:
@@ -180,7 +121,8 @@ def _load(load: Load, *servers: Server) -> tuple[Answers, float]:
     processes = [server.process for server in servers]
     before = cpu_seconds(processes)
     answers = ask(load)
-    _all_accepted(answers)
+    if answers.refused:
+        raise RuntimeError(f"{answers.refused} requests were refused")
     return answers, cpu_seconds(processes) - before
 
 
@@ -191,17 +133,3 @@ def _uploaded(testbed: Testbed, jobs: int, gateways: int) -> tuple[float, float]
         ask(Load(urls, key, "warm-up", UPLOADS, lines=500))
         answers, cpu = _load(Load(urls, key, "upload", UPLOADS, lines=jobs // UPLOADS), *servers)
     return answers.accepted / answers.seconds, cpu / answers.accepted * 1e6
-
-
-def _all_accepted(answers: Answers) -> None:
-    if answers.refused:
-        raise RuntimeError(f"{answers.refused} requests were refused")
-
-
-def _pair(values: Iterator[float]) -> tuple[float, float]:
-    ours, bare = values
-    return ours, bare
-
-
-def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
-    return median(ours / bare for ours, bare in pairs)

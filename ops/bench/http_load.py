@@ -1,4 +1,4 @@
-"""Asks HTTP servers for messages, each with a text of its own, and times the answers.
+"""Asks HTTP servers for messages, each with a text of its own, and counts the answers.
 
 A process of its own: it reads a `Load` as JSON from stdin, and writes what came of it as JSON to
 stdout. It spells HTTP by hand, since a client library would take more of the machine than the
@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import count, cycle
 from time import monotonic
 from urllib.parse import urlsplit
@@ -33,9 +33,7 @@ class Load:
         key: an API key.
         name: part of each text, so that no two loads have one in common.
         connections: at once, kept alive.
-        seconds: how long; 0 for uploads, which end by themselves.
-        rate: requests a second, whether or not there were answers; 0: each connection asks again
-            as soon as it has its answer.
+        seconds: how long single messages are sent, one after the other on each connection.
         lines: jobs of one upload as JSON lines for each connection; 0 for single messages.
     """
 
@@ -44,37 +42,16 @@ class Load:
     name: str
     connections: int
     seconds: float = 0
-    rate: float = 0
     lines: int = 0
 
 
 @dataclass(slots=True)
 class Answers:
-    """What came of it.
-
-    Attributes:
-        seconds: from the first request to the last answer.
-        accepted: messages that were.
-        refused: those that were not, or lines.
-        waits: seconds from the moment a request was due until its answer, of accepted ones.
-        ends: the moments of those answers, in seconds since the start.
-    """
+    """What came of it: messages that were accepted and refused, in so many seconds."""
 
     seconds: float = 0
     accepted: int = 0
     refused: int = 0
-    waits: list[float] = field(default_factory=list)
-    ends: list[float] = field(default_factory=list)
-
-    def take(self, status: int, due: float, began: float) -> None:
-        """One answer of a request that was due at a moment."""
-        now = monotonic()
-        if status != 202:
-            self.refused += 1
-            return
-        self.accepted += 1
-        self.waits.append(now - due)
-        self.ends.append(now - began)
 
 
 def ask(load: Load) -> Answers:
@@ -149,49 +126,22 @@ def requests(load: Load) -> Iterator[bytes]:
         yield (head(load, "application/json", "/v1/messages", framing) + body).encode()
 
 
-async def connected(load: Load) -> list[Connection]:
-    """The connections, to one server after the other."""
-    loop = asyncio.get_running_loop()
-    made: list[Connection] = []
+async def single_messages(load: Load) -> Answers:
+    """Each connection asks again as soon as it has its answer."""
+    loop, answers, messages = asyncio.get_running_loop(), Answers(), requests(load)
+    connections: list[Connection] = []
     for _, url in zip(range(load.connections), cycle(map(urlsplit, load.urls)), strict=False):
         _, connection = await loop.create_connection(Connection, url.hostname, url.port)
-        made.append(connection)
-    return made
-
-
-async def closed_loop(load: Load) -> Answers:
-    """Each connection asks again as soon as it has its answer."""
-    answers, messages = Answers(), requests(load)
-    connections = await connected(load)
+        connections.append(connection)
     began = monotonic()
 
     async def go_on(connection: Connection) -> None:
-        while (due := monotonic()) < began + load.seconds:
-            answers.take(await connection.ask(next(messages)), due, began)
+        while monotonic() < began + load.seconds:
+            accepted = await connection.ask(next(messages)) == 202
+            answers.accepted += accepted
+            answers.refused += not accepted
 
     await asyncio.gather(*map(go_on, connections))
-    answers.seconds = monotonic() - began
-    return answers
-
-
-async def open_loop(load: Load) -> Answers:
-    """Ask at a rate; a request for which no connection is free waits, and its wait counts."""
-    answers, messages = Answers(), requests(load)
-    free: asyncio.Queue[Connection] = asyncio.Queue()
-    for connection in await connected(load):
-        free.put_nowait(connection)
-    began = monotonic()
-
-    async def request_once(due: float) -> None:
-        connection = await free.get()
-        answers.take(await connection.ask(next(messages)), due, began)
-        free.put_nowait(connection)
-
-    async with asyncio.TaskGroup() as asking:
-        for number in range(int(load.rate * load.seconds)):
-            due = began + number / load.rate
-            await asyncio.sleep(due - monotonic())
-            asking.create_task(request_once(due))
     answers.seconds = monotonic() - began
     return answers
 
@@ -223,12 +173,7 @@ async def uploads(load: Load) -> Answers:
     return answers
 
 
-async def _main(load: Load) -> Answers:
-    if load.lines:
-        return await uploads(load)
-    return await (open_loop(load) if load.rate else closed_loop(load))
-
-
 if __name__ == "__main__":
-    found = uvloop.run(_main(Load(**json.load(sys.stdin))))
+    asked = Load(**json.load(sys.stdin))
+    found = uvloop.run((uploads if asked.lines else single_messages)(asked))
     json.dump(asdict(found), sys.stdout)

@@ -8,7 +8,7 @@ import watch
 from figures import Figure
 from limit_used import CALLS
 from redis import Redis
-from testbed import API, Testbed
+from testbed import API, Testbed, wait_until
 
 from dingrelay_producers.store import keys
 
@@ -20,7 +20,7 @@ WINDOW = 25
 PATIENCE = 60
 
 
-def measure(testbed: Testbed, people: int, kills: int) -> list[Figure]:
+def measure(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> list[Figure]:
     """Who does not have it once in the end, and calls that were made again.
 
     Args:
@@ -30,13 +30,13 @@ def measure(testbed: Testbed, people: int, kills: int) -> list[Figure]:
     """
     group = f"campaign under {kills} kills"
     testbed.clear(people=people, calls=CALLS, recipients="")
-    created = broadcast.create(testbed, "broadcast", people)
+    created = broadcast.create(testbed, people)
     # Dead workers are noticed sooner than by default: so much waiting would show nothing more.
     env = testbed.rules(calls=CALLS, recipients="")
     env |= {"DINGRELAY_LEASE": "2", "DINGRELAY_WAKE_GRACE": "3"}
     dispatchers: set[object] = set()
     with testbed.workers(WORKERS, env=env) as workers, Redis.from_url(testbed.redis_url) as redis:
-        broadcast.move(testbed, "start", created)
+        broadcast.start(testbed, created)
         watch.wait(testbed, 1)
         for _ in range(kills):
             dispatchers.add(redis.get(keys.DISPATCHER))
@@ -44,7 +44,8 @@ def measure(testbed: Testbed, people: int, kills: int) -> list[Figure]:
             time.sleep(random.uniform(*PAUSE))
         if broadcast.row(testbed, created)["state"] == "done":
             raise RuntimeError("the campaign was over before the last kill")
-        campaign = broadcast.wait_done(testbed, created, PATIENCE)
+        wait_until(lambda: broadcast.row(testbed, created)["state"] == "done", PATIENCE, pause=0.1)
+    campaign = broadcast.row(testbed, created)
     taken = testbed.sandbox.audit()["calls"][API]["ok"]
     wrong = broadcast.wrong(testbed, people) + abs(people - campaign["accepted"])
     seconds = broadcast.lasted(campaign)

@@ -1,8 +1,7 @@
 """How much of 20 calls a second gets through, and how much is refused, however it is counted."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import watch
 from figures import Figure
@@ -11,8 +10,15 @@ from testbed import PEOPLE, Testbed
 
 LIMIT = 20
 CALLS = f"{LIMIT}/1s"
-WINDOWS = {"calendar": "calendar second", "bucket": "token bucket", "sliding": "sliding window"}
-"""How the server may count; DingTalk's own messages show calendar seconds."""
+LATENCY_MS = (5, 30)
+USED, REFUSED = "limit used, 5–30 ms away", "answers refused, 5–30 ms away"
+WINDOWS = {
+    "calendar": ("calendar second", 98),
+    "bucket": ("token bucket", 98),
+    "sliding": ("sliding window", 95),
+}
+"""How the server may count → its name, and the least share (%) of the limit to be used then.
+DingTalk's own messages show calendar seconds."""
 
 Way = Callable[[Testbed, float], None]
 """Sends for so many seconds after its first call."""
@@ -31,74 +37,40 @@ for number in count():
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """How far away the server is, and what is asked of us there.
-
-    Attributes:
-        latency: milliseconds each way, from and to.
-        used: the least share of the limit that must be used (%), by way of counting.
-        refused: the most answers that may be refused (%).
-    """
-
-    latency: tuple[float, float]
-    used: Mapping[str, float]
-    refused: float
-
-    def __str__(self) -> str:
-        return f"{self.latency[0]:g}–{self.latency[1]:g} ms away"
-
-
-NEAR = Distance((5, 30), {"calendar": 98, "bucket": 98, "sliding": 95}, 0.3)
-FAR = Distance((5, 100), {"calendar": 97, "bucket": 97, "sliding": 90}, 1.5)
-
-
 def measure(
     testbed: Testbed,
-    seconds: float,
+    seconds: float = 60,
     *,
-    distance: Distance,
-    windows: Sequence[str] = tuple(WINDOWS),
-    peers: Sequence[str] = (),
     peer_seconds: float = 20,
     lead: float = 2,
+    few: bool = False,
 ) -> list[Figure]:
     """The share of the limit that was used, and the share of refused answers.
 
     Args:
         testbed: where to measure.
         seconds: how long we are watched, under more jobs than the limit lets through.
-        distance: how far away the server is.
-        windows: how the server counts, one after the other.
-        peers: who else is measured.
-        peer_seconds: how long each of them is watched.
-        lead: seconds after the first call that are not counted: everybody may start as they like.
+        peer_seconds: how long each peer is watched.
+        lead: seconds after the first call that are not counted.
+        few: one way of counting and one peer only.
     """
-    used, refused = f"limit used, {distance}", f"answers refused, {distance}"
-    figures: list[Figure] = []
-    for window in windows:
-        testbed.clear(latency=distance.latency, calls=CALLS, window=window, recipients="")
-        seen = _watched(testbed, _ours, seconds, lead)
-        name, note = WINDOWS[window], f"{seen.calls:,} calls"
-        least, most = distance.used[window], distance.refused
-        figures += [
-            Figure(used, name, seen.used_share(LIMIT), "%", at_least=least, note=note),
-            Figure(refused, name, seen.refused_share, "%", at_most=most),
-        ]
-    for name in peers:
-        way, window = PEERS[name]
-        testbed.clear(latency=distance.latency, calls=CALLS, window=window, recipients="")
-        seen = _watched(testbed, way, peer_seconds, lead)
-        figures += [
-            Figure(used, name, seen.used_share(LIMIT), "%", note=f"{seen.calls:,} calls"),
-            Figure(refused, name, seen.refused_share, "%"),
-        ]
-    return sorted(figures, key=lambda figure: figure.group != used)
+    used: list[Figure] = []
+    refused: list[Figure] = []
 
+    def watched(name: str, window: str, way: Way, seconds: float, **bounds: float) -> None:
+        testbed.clear(latency=LATENCY_MS, calls=CALLS, window=window, recipients="")
+        way(testbed, lead + seconds)
+        seen = watch.seen(testbed, seconds, lead=lead)
+        note, least = f"{seen.calls:,} calls", bounds.get("at_least")
+        used.append(Figure(USED, name, seen.used_share(LIMIT), "%", at_least=least, note=note))
+        most = bounds.get("at_most")
+        refused.append(Figure(REFUSED, name, seen.refused_share, "%", at_most=most))
 
-def _watched(testbed: Testbed, way: Way, seconds: float, lead: float) -> watch.Watched:
-    way(testbed, lead + seconds)
-    return watch.seen(testbed, seconds, lead=lead)
+    for window, (name, least) in list(WINDOWS.items())[-1 if few else 0 :]:
+        watched(name, window, _ours, seconds, at_least=least, at_most=0.3)
+    for name, (way, window) in list(PEERS.items())[-1 if few else 0 :]:
+        watched(name, window, way, peer_seconds)
+    return used + refused
 
 
 def _backlog(seconds: float) -> int:
@@ -137,4 +109,4 @@ PEERS: Mapping[str, tuple[Way, str]] = {
     "Celery and throttled-py": (THROTTLED_PY, "calendar"),
     "Celery and throttled-py, sliding window": (THROTTLED_PY, "sliding"),
 }
-"""Name → how it sends, and how the server counts meanwhile."""
+"""Name → how it sends, and how the server counts then."""

@@ -171,37 +171,6 @@ def _steady(redis: Redis, seeds: int, seconds: float) -> None:
         )
 
 
-def _changing(redis: Redis, seeds: int) -> None:
-    """A table: the limit falls by half without a word, and is back after 30 s."""
-    print(f"20 → 10 → 20 calls a second, {seeds} seeds")
-    for latency, window in itertools.product((NEAR, FAR), get_args(WindowKind)):
-        storm: list[float] = []
-        settled: list[float] = []
-        refused: list[float] = []
-        back: list[float] = []
-        for seed in range(seeds):
-            redis.flushall()
-            fell = 10 + seed / seeds
-            rose = fell + 30
-            changes = ((fell, 10), (rose, 20))
-            simulation = Simulation(redis, window, latency, seed, changes=changes)
-            simulation.run(rose + 40)
-            storm.append(simulation.refused(fell, fell + 5))
-            settled.append(simulation.used(fell + 5, rose, 10))
-            refused.append(simulation.refused(fell + 5, rose))
-            tries = (step / 10 for step in range(390))
-            back.append(
-                next((s for s in tries if simulation.used(rose + s, rose + s + 1) >= 0.9), 40)
-            )
-        print(
-            f"{latency[0] * 1000:2.0f}-{latency[1] * 1000:<3.0f} ms {window:8}"
-            f"  first 5 s refused {statistics.median(storm):5.1%} (most {max(storm):5.1%})"
-            f"  then used {statistics.median(settled):5.1%} (least {min(settled):5.1%})"
-            f" refused {statistics.median(refused):4.1%}"
-            f"  back after {statistics.median(back):4.1f} s (at most {max(back):4.1f})"
-        )
-
-
 def main() -> None:
     """Read the options and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -213,7 +182,6 @@ def main() -> None:
         port: int = probe.getsockname()[1]
     with ValkeyServer(port=port) as valkey, Redis(valkey.host, valkey.port) as redis:
         _steady(redis, options.seeds, options.seconds)
-        _changing(redis, options.seeds)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
-"""The jobs that are measured: texts to one user each, or to many."""
+"""The jobs that are measured: texts to one user each, or to many; and how long one waits."""
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
-from testbed import PEOPLE
+from testbed import PEOPLE, Testbed, wait_until
 
 from dingrelay_tasks import MessageSend
 
 
-def text(
-    content: str, users: Sequence[str], *, app: str = "default", lane: str = "normal"
-) -> MessageSend:
+def text(content: str, users: Sequence[str], *, lane: str = "normal") -> MessageSend:
     """One text to these users."""
     message = {"msgtype": "text", "text": {"content": content}}
-    job = {"app": app, "lane": lane, "to": {"users": list(users)}, "message": message}
-    return MessageSend.parse(job)
+    return MessageSend.parse({"lane": lane, "to": {"users": list(users)}, "message": message})
 
 
 def user(number: int) -> str:
@@ -22,13 +20,9 @@ def user(number: int) -> str:
     return f"u{number % PEOPLE + 1}"
 
 
-def distinct(
-    jobs: int, *, first: int = 0, apps: Sequence[str] = ("default",), lane: str = "normal"
-) -> Iterator[MessageSend]:
-    """So many messages, each with a text of its own, to one user each, by one app after the other."""
-    for number in range(first, first + jobs):
-        app = apps[number % len(apps)]
-        yield text(f"text {number}", [user(number)], app=app, lane=lane)
+def distinct(jobs: int, *, first: int = 0) -> Iterator[MessageSend]:
+    """So many messages, each with a text of its own, to one user each."""
+    return (text(f"text {number}", [user(number)]) for number in range(first, first + jobs))
 
 
 def same(jobs: int) -> Iterator[MessageSend]:
@@ -41,3 +35,33 @@ def full(jobs: int, users: int) -> Iterator[MessageSend]:
     everybody = (user(number) for number in count())
     for number in range(jobs):
         yield text(f"text {number}", list(islice(everybody, users)), lane="bulk")
+
+
+def waits(testbed: Testbed, sent: dict[str, float], patience: float) -> list[float]:
+    """Milliseconds from `sent` (user → `time.monotonic`) to the call that brought the message.
+
+    Raises:
+        TimeoutError: a user has none within so many seconds.
+    """
+    wait_until(lambda: all(_call(testbed, user) for user in sent), patience, pause=1)
+    arrivals = {call["id"]: call["monotonic"] for call in testbed.calls()}
+    return [(arrivals[_call(testbed, user)] - at) * 1000 for user, at in sent.items()]
+
+
+def send_at_pace(
+    testbed: Testbed, users: Sequence[str], seconds: float, patience: float
+) -> list[float]:
+    """The wait of a message to each user, in ms; one leaves every so many seconds."""
+    sent: dict[str, float] = {}
+    with testbed.client() as client:
+        for user in users:
+            sent[user] = time.monotonic()
+            client.send(text(f"message {user}", [user]))
+            time.sleep(max(0.0, seconds - (time.monotonic() - sent[user])))
+        return waits(testbed, sent, patience)
+
+
+def _call(testbed: Testbed, user: str) -> int:
+    """The call that brought a user the message; 0 while there is none."""
+    delivered = testbed.sandbox.inbox(user)["delivered"]
+    return delivered[0]["call_id"] if delivered else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from figures import Figure
+from measurements import MEASUREMENTS
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "docs" / "bench.json"
@@ -26,9 +27,9 @@ class Published:
     about: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: Path = PUBLISHED) -> Self:
-        """The report in a file."""
-        return cls.from_json(json.loads(path.read_text("utf-8")))
+    def read(cls) -> Self:
+        """The report in ``docs/bench.json``."""
+        return cls.from_json(json.loads(PUBLISHED.read_text("utf-8")))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -48,3 +49,28 @@ class Published:
                 if figure.name == name:
                     return figure
         return None
+
+
+def written(content: Mapping[str, Any]) -> str:
+    """A report as it is written: a figure a line, without measurements that no longer exist."""
+    letters = {measurement.letter for measurement in MEASUREMENTS}
+    kept = [each for each in content["measurements"] if each["letter"] in letters]
+    about = {**content, "seconds": round(sum(each["seconds"] for each in kept))}
+    lines = [f" {_name(name)}{_json(value)}," for name, value in about.items() if name != LAST]
+    measured: list[str] = []
+    for each in kept:
+        figures = [_json(Figure.from_json(figure).to_json()) for figure in each["figures"]]
+        head = _json({**each, "figures": None}).removesuffix("null}")
+        measured.append(f"  {head}[\n   " + ",\n   ".join(figures) + "]}")
+    return "\n".join(["{", *lines, f" {_name(LAST)}[", ",\n".join(measured) + "]", "}", ""])
+
+
+LAST = "measurements"
+
+
+def _name(name: str) -> str:
+    return f"{_json(name)}: "
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

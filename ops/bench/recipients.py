@@ -11,7 +11,7 @@ GROUP = "5,000 recipients a minute"
 A_MINUTE, A_CALL = 5_000, 100
 
 
-def measure(testbed: Testbed, minutes: float) -> list[Figure]:
+def measure(testbed: Testbed, minutes: float = 3) -> list[Figure]:
     """The share of the recipients' limit that arrived in inboxes, and who got nothing.
 
     Args:

