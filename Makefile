@@ -42,10 +42,10 @@ help: ## show the targets
 setup: $(INSTALLED) ## create .venv with everything that the tests and checks need
 
 # Tells how far pip is. A pipe has the exit code of its last command, so the failure is a line of its own.
-INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-hashes -r $(1) \
-	|| echo failed; } | { number=0; while read -r word rest; do case $$word in \
+INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-hashes \
+	$(addprefix -r ,$(1)) || echo failed; } | { number=0; while read -r word rest; do case $$word in \
 	Collecting|Ignoring|Requirement) number=$$((number + 1)); \
-		test ! -t 1 || printf '\r%d of %d packages' $$number $$(grep -c == $(1));; \
+		test ! -t 1 || printf '\r%d of %d packages' $$number $$(cat $(1) | grep -c ==);; \
 	Installing) test ! -t 1 || echo; echo "putting them into $(VENV)";; \
 	failed) exit 1;; esac; done; }
 
@@ -60,7 +60,7 @@ $(RUNNABLE): requirements.lock pyproject.toml
 
 $(INSTALLED): requirements-dev.lock $(RUNNABLE)
 	@echo "fetching what it is tested with"
-	@$(call INSTALL,requirements-dev.lock)
+	@$(call INSTALL,requirements.lock requirements-dev.lock)
 	@touch $@
 
 demo: $(RUNNABLE) ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves it running)
@@ -137,7 +137,7 @@ sbom: ## write what the image has in it into dist/sbom.cdx.json, as CycloneDX
 	@mkdir -p dist
 	$(BUILD) --target sbom --output dist .
 
-bench: setup $(ARQ) ## measure all figures beside peers, half an hour (ARGS="--only A" measures one)
+bench: setup $(ARQ) ## measure all figures beside peers, 20 minutes (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)
 
 outages: setup ## hold two workers against every kind of outage, 150 s each, side by side, 5 minutes
@@ -170,10 +170,12 @@ bench-docs: setup ## write what docs/bench.json says into the READMEs and the ch
 up: $(RUNNABLE) ## run the whole system here, with a local DingTalk
 	$(BIN)/dingrelay up --sandbox $(ARGS)
 
-lock: ## choose all versions anew (needs uv)
-	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements-dev.lock
-	$(LOCK) pyproject.toml --all-extras --group build --constraint requirements-dev.lock \
-		--output-file requirements.lock
+# What is tested is what it runs with, and what requirements-dev.lock adds.
+lock: ## choose all versions again (needs uv)
+	$(LOCK) pyproject.toml --all-extras --group build --output-file requirements.lock
+	$(LOCK) pyproject.toml --all-extras --group dev --constraint requirements.lock \
+		$$(sed -n 's/==.*//p' requirements.lock | sed 's/^/--no-emit-package /') \
+		--output-file requirements-dev.lock
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
 	$(LOCK) --group sbom --output-file ops/sbom.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
