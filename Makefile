@@ -107,8 +107,8 @@ chaos: setup ## run the system under random faults and check it (SEEDS=100 SECON
 soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? (HOURS=1)
 	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.soak --hours $(HOURS) $(ARGS)
 
-dashboards: $(RUNNABLE) ## write Grafana's dashboards from ops/grafana/pages
-	@$(BIN)/python ops/grafana/make.py
+dashboards: $(RUNNABLE) ## write Grafana's dashboards as JSON into ops/grafana/dashboards
+	@$(BIN)/python ops/grafana/dashboards.py
 
 translations: setup ## bring the catalogue up to date with the code, and tell what is not translated
 	@$(BIN)/python ops/translations/catalogue.py

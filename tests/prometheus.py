@@ -14,12 +14,12 @@ from urllib.request import urlopen
 
 import yaml
 
+import dashboards
 from conftest import wait_until
 from servers import free_port, program, running
 
 OPS = Path(__file__).parents[1] / "ops"
 RULES = OPS / "prometheus/alerts.yml"
-DASHBOARDS = OPS / "grafana/dashboards"
 
 COMPARISON = re.compile(r"(?:[<>]=?|[=!]=)\s*\d+(?:\.\d+)?")
 SUBQUERY = re.compile(r"\[\w+:\w+\]")
@@ -142,15 +142,14 @@ def selectors(expression: str) -> list[str]:
 def panels() -> dict[tuple[str, str, str], str]:
     """Dashboard, panel and letter → the expression as Grafana asks it, for all apps."""
     found: dict[tuple[str, str, str], str] = {}
-    for path in sorted(DASHBOARDS.glob("*.json")):
-        content = json.loads(path.read_text("utf-8"))
+    for name, content in dashboards.documents().items():
         variables = {each["name"]: each["allValue"] for each in content["templating"]["list"]}
         for panel in content["panels"]:
             for target in panel["targets"]:
                 # At a step of a second Grafana makes it four times the interval.
                 expression = target["expr"].replace("$__rate_interval", "4s")
-                for name, value in variables.items():
-                    expression = expression.replace(f"${name}", value)
-                assert "$" not in expression, (path.name, expression)
-                found[path.stem, panel["title"], target["refId"]] = expression
+                for variable, value in variables.items():
+                    expression = expression.replace(f"${variable}", value)
+                assert "$" not in expression, (name, expression)
+                found[name.removesuffix(".json"), panel["title"], target["refId"]] = expression
     return found

@@ -1,8 +1,9 @@
-"""The dashboards: as `make dashboards` writes them, and as Grafana and a person can read them."""
+"""The dashboards, as Grafana and a person can read them."""
 
 import json
 import re
-import runpy
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,47 +11,50 @@ from typing import Any
 import pytest
 import yaml
 
+import dashboards
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "ops/grafana"
-FILES = sorted((FOLDER / "dashboards").iterdir())
+DOCUMENTS = dashboards.documents()
 UNITS = {"s", "ops", "reqps", "short", "percentunit", "bytes"}
 LEGEND = re.compile(r"\{\{(\w+)\}\}")
-
-
-def content(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
-
-
-def test_they_are_what_the_script_writes() -> None:
-    wanted = dict(runpy.run_path(str(FOLDER / "make.py"))["texts"]())
-    assert {path: path.read_text("utf-8") for path in FILES} == wanted, "make dashboards"
+each_document = pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS.keys())
 
 
 def test_each_has_an_address_of_its_own() -> None:
-    assert len({content(path)["uid"] for path in FILES}) == len(FILES)
-    assert len({content(path)["title"] for path in FILES}) == len(FILES)
+    assert len({each["uid"] for each in DOCUMENTS.values()}) == len(DOCUMENTS)
+    assert len({each["title"] for each in DOCUMENTS.values()}) == len(DOCUMENTS)
 
 
-def test_grafana_is_given_all_of_them() -> None:
+def test_the_compose_file_writes_them_where_grafana_reads_them(tmp_path: Path) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-    grafana = compose["services"]["grafana"]
-    (provider,) = yaml.safe_load(
-        (FOLDER / "provisioning/dashboards/dingrelay.yml").read_text("utf-8")
-    )["providers"]
+    writer, grafana = compose["services"]["dashboards"], compose["services"]["grafana"]
+    _, script, target = writer["entrypoint"]
+    here = script.replace("/grafana", str(FOLDER))
+    (tmp_path / "dingrelay-of-an-older-version.json").touch()
+    # As in the image: without our packages.
+    subprocess.run([sys.executable, "-I", "-S", here, str(tmp_path)], check=True)
+    assert {path.name: json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()} == (
+        DOCUMENTS
+    )
+
+    provisioning = FOLDER / "provisioning/dashboards/dingrelay.yml"
+    (provider,) = yaml.safe_load(provisioning.read_text("utf-8"))["providers"]
     folder = provider["options"]["path"]
-    assert f"./ops/grafana/dashboards:{folder}:ro" in grafana["volumes"]
+    assert f"dashboards:{target}" in writer["volumes"]
+    assert f"dashboards:{folder}:ro" in grafana["volumes"]
+    assert grafana["depends_on"]["dashboards"]["condition"] == "service_completed_successfully"
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home in {f"{folder}/{path.name}" for path in FILES}
+    assert home in {f"{folder}/{name}" for name in DOCUMENTS}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_dashboard_can_be_read(path: Path) -> None:
-    dashboard = content(path)
+@each_document
+def test_a_dashboard_can_be_read(document: dict[str, Any]) -> None:
     (source,) = yaml.safe_load(
         (FOLDER / "provisioning/datasources/prometheus.yml").read_text("utf-8")
     )["datasources"]
     assert source["jsonData"]["timeInterval"] == "10s", "as in prometheus.yml"
-    panels = dashboard["panels"]
+    panels = document["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
     for panel in panels:
@@ -68,9 +72,9 @@ def test_a_dashboard_can_be_read(path: Path) -> None:
                 ), target
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_no_panel_hides_another(path: Path) -> None:
-    places = [panel["gridPos"] for panel in content(path)["panels"]]
+@each_document
+def test_no_panel_hides_another(document: dict[str, Any]) -> None:
+    places = [panel["gridPos"] for panel in document["panels"]]
     for place in places:
         assert place["x"] >= 0
         assert place["x"] + place["w"] <= 24
@@ -84,9 +88,8 @@ def test_no_panel_hides_another(path: Path) -> None:
         assert apart, (one, other)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_dashboard_asks_for_no_variable_that_it_has_not(path: Path) -> None:
-    dashboard = content(path)
-    known = {variable["name"] for variable in dashboard["templating"]["list"]}
-    used = set(re.findall(r"\$(?!__)(\w+)", json.dumps(dashboard["panels"])))
+@each_document
+def test_a_dashboard_asks_for_no_variable_that_it_has_not(document: dict[str, Any]) -> None:
+    known = {variable["name"] for variable in document["templating"]["list"]}
+    used = set(re.findall(r"\$(?!__)(\w+)", json.dumps(document["panels"])))
     assert used == known
