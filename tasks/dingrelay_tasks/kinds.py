@@ -5,11 +5,9 @@ the kinds that a command or a file of jobs may name, limits, history, people, er
 package `dingrelay_tasks` imports each of its modules, so the registry is complete from then on.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dingrelay_tasks.context import Context
@@ -155,24 +153,9 @@ def _texts(job: Json, path: str) -> list[str]:
 
 
 def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON Schema of every public kind and of its result, with its name: ``message-send.json``.
-
-    They are kept as files beside this one.
-    """
+    """The JSON Schema of every public kind and of its result, with its name: ``message-send.json``."""
     for each in KINDS.values():
         if each.is_public and each.result is not None:
             yield f"{each.name}.json", {"$schema": DIALECT, **each.contract.model_json_schema()}
             result = each.result.model_json_schema(mode="serialization")
             yield f"{each.name}.result.json", {"$schema": DIALECT, **result}
-
-
-def schema_text(schema: dict[str, Any]) -> str:
-    """A schema as its file holds it."""
-    return json.dumps(schema, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
-
-
-def write_schemas(folder: Path) -> None:
-    """Write every schema into the folder."""
-    folder.mkdir(exist_ok=True)
-    for name, schema in schemas():
-        folder.joinpath(name).write_text(schema_text(schema), "utf-8")

@@ -1,6 +1,5 @@
 """The OpenAPI 3.1 document, made of the routes and the contracts that they name."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal
@@ -94,11 +93,6 @@ def document(routes: Sequence[Route]) -> Schema:
             },
         },
     }
-
-
-def text(routes: Sequence[Route]) -> str:
-    """The document as its file holds it."""
-    return json.dumps(document(routes), ensure_ascii=False, indent=2, sort_keys=True) + "\n"
 
 
 def _operation(route: Route, schemas: "_Schemas") -> Schema:
