@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dingrelay_tasks.kinds import schemas
-from dingrelay_workers.gateway.docs import openapi
+from dingrelay_workers.gateway import openapi
 from dingrelay_workers.gateway.table import ROUTES
 
 FILE = Path(__file__).with_suffix(".txt")

@@ -37,7 +37,8 @@ SILENT = (
     "workers/dingrelay_workers/dingtalk/contact",
     "workers/dingrelay_workers/dingtalk/lenient.py",
     "workers/dingrelay_workers/flower/pages.py",
-    "workers/dingrelay_workers/gateway/docs/",
+    "workers/dingrelay_workers/gateway/docs.py",
+    "workers/dingrelay_workers/gateway/openapi.py",
     "workers/dingrelay_workers/gateway/drop_in/",
     "workers/dingrelay_workers/maintenance/",
     "workers/dingrelay_workers/metrics.py",
@@ -109,6 +110,7 @@ def texts() -> Iterator[Text]:
     for message in VALUES:
         yield Text(message, "values")
     yield from of_help()
+    yield from of_gateway()
 
 
 def of_file(path: Path) -> Iterator[Text]:
@@ -133,6 +135,17 @@ def of_file(path: Path) -> Iterator[Text]:
             and is_sentence(sentence)
         ):
             yield Text(sentence, place, SENTENCE)
+
+
+def of_gateway() -> Iterator[Text]:
+    """What the gateway's page shows."""
+    # The extraction alone needs the routes.
+    from dingrelay_workers.gateway.docs import TEXTS as OF_PAGE  # noqa: PLC0415
+    from dingrelay_workers.gateway.openapi import TAGS  # noqa: PLC0415
+    from dingrelay_workers.gateway.table import ROUTES as OPERATIONS  # noqa: PLC0415
+
+    for message in (*OF_PAGE, *TAGS.values(), *(route.summary for route in OPERATIONS)):
+        yield Text(message, "gateway", SENTENCE)
 
 
 def of_help() -> Iterator[Text]:

@@ -1,5 +1,7 @@
 """The gateway on a real socket, with a real Valkey."""
 
+import base64
+import hashlib
 import http.client
 import json
 import re
@@ -477,7 +479,9 @@ def test_the_page_needs_nothing_from_elsewhere(gateway: GatewayClient) -> None:
         assert text in page
         assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
         assert not re.findall(r"<script|style=|onclick|(?:src|href)=\"(?!/|#)", page)
-    assert gateway.ask("GET", "/docs/style.css").status == 200
+        [style] = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in reply.headers["Content-Security-Policy"]
 
 
 def test_other_methods_paths_and_types_are_problems(gateway: GatewayClient, key: str) -> None:

@@ -86,7 +86,6 @@ FREE = {
     "receiveEvent",
     "getOpenApi",
     "showDocs",
-    "getDocsStyle",
     "getHealth",
     "getReadiness",
 }

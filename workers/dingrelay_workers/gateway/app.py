@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from dingrelay_workers.gateway import table
-from dingrelay_workers.gateway.docs import openapi
-from dingrelay_workers.gateway.docs.page import DOCUMENT
+from dingrelay_workers.gateway import openapi, table
+from dingrelay_workers.gateway.docs import DOCUMENT
 from dingrelay_workers.gateway.drop_in.door import drop_in_beside
 from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.dispatch import handler_of

@@ -3,8 +3,7 @@
 from dingrelay_workers.approvals import routes as approval_routes
 from dingrelay_workers.campaigns import routes as campaign_routes
 from dingrelay_workers.directory import routes as directory
-from dingrelay_workers.gateway import callbacks, health, limits
-from dingrelay_workers.gateway.docs import page as docs_page
+from dingrelay_workers.gateway import callbacks, docs, health, limits
 from dingrelay_workers.gateway.jobs import actions as job_actions
 from dingrelay_workers.gateway.jobs import bulk
 from dingrelay_workers.gateway.jobs import views as job_views
@@ -25,6 +24,6 @@ ROUTES: tuple[Route, ...] = (
     *keys.ROUTES,
     *webhook_routes.ROUTES,
     *callbacks.ROUTES,
-    *docs_page.ROUTES,
+    *docs.ROUTES,
     *health.ROUTES,
 )

@@ -1,1 +1,0 @@
-"""The OpenAPI document of the routes, and the page that shows it."""
