@@ -21,16 +21,9 @@ import psutil
 
 import processes
 from dingrelay_producers import JobStatus
-from dingrelay_producers.client.approval_backend import (
-    ApprovalFilter,
-    ApprovalPage,
-    ApprovalStatus,
-)
-from dingrelay_producers.client.history_backend import (
-    JobDetails,
-    JobFilter,
-    PersonHistory,
-)
+from dingrelay_producers.client.approval_backend import ApprovalPage, ApprovalStatus
+from dingrelay_producers.client.filters import ApprovalFilter, JobFilter
+from dingrelay_producers.client.history_backend import JobDetails, PersonHistory
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.database import Database

@@ -42,7 +42,7 @@ def test_a_file_is_uploaded_once_and_shown_by_messages_of_any_command(
     sent = cli("send", "--jobs", "-", "--wait", stdin="\n".join(lines))
     assert sent.exit_code == 0, sent.output
     arguments = ("--to", "u4,u5", "--message", json.dumps(image))
-    assert cli.json("campaign", "preview", *arguments)["recipients"] == 2
+    assert cli.json("campaign", "create", "n", "--dry-run", *arguments)["recipients"] == 2
     campaign = cli.json("campaign", "create", "菜单", *arguments)["id"]
     assert cli.json("campaign", "show", campaign)["recipients"] == 2
     assert [each["id"] for each in sandbox.media()] == [medium["id"]], "all of them use the one"

@@ -55,7 +55,9 @@ def test_the_file_may_name_people_under_another_column(cli: Cli) -> None:
     rows = "姓名,工号\n张三,u1\n李四,u2\n"
     made = cli("campaign", "create", "n", *table, "--column", "工号", "--json", stdin=rows)
     assert json.loads(made.stdout)["recipients"] == 2
-    result = cli("campaign", "preview", *table, "--column", "工号", "--json", stdin=rows)
+    result = cli(
+        "campaign", "create", "n", "--dry-run", *table, "--column", "工号", "--json", stdin=rows
+    )
     assert json.loads(result.stdout)["recipients"] == 2
     refused = cli("campaign", "create", "n", *table, "--column", "编号", stdin=rows)
     assert (refused.exit_code, 'no column "编号"' in refused.stderr) == (2, True)
@@ -89,12 +91,12 @@ def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path
         redis.hset(key, "calls", 100)
         redis.pexpire(key, QUOTA_TTL_MS)
     options = ("--file", "people.csv", "--rate", "50")
-    found = cli.json("campaign", "preview", "--text", "hello {name}", *options)
+    found = cli.json("campaign", "create", "n", "--dry-run", "--text", "hello {name}", *options)
     assert (found["recipients"], found["calls"], found["plain_calls"]) == (250, 3, 3)
     assert (found["minutes"], found["limit"]) == (5, "50 recipients a minute, its own rate")
     assert found["quota"] == {"used": 100, "limit": 1_000, "share": 0.003, "fits": True}
     assert (found["duplicates"], found["excluded"], found["malformed"]) == (0, 0, 0)
-    single = cli("campaign", "preview", "--text", "{userid}", *options)
+    single = cli("campaign", "create", "n", "--dry-run", "--text", "{userid}", *options)
     assert "250, for the fields: without them 3" in single.stdout
     assert "25.0% of 1,000 calls; 100 are used" in single.stdout
     assert cli.json("campaign", "list") == []
@@ -115,14 +117,17 @@ def test_people_who_are_not_in_the_directory_are_counted(cli: Cli) -> None:
         await store.close()
 
     plan = ("--text", "hello", "--to", ",".join(f"u{number}" for number in range(200)))
-    assert cli.json("campaign", "preview", *plan)["not_in_directory"] is None
+    assert cli.json("campaign", "create", "n", "--dry-run", *plan)["not_in_directory"] is None
     asyncio.run(sync())
-    preview = cli.json("campaign", "preview", *plan)
+    preview = cli.json("campaign", "create", "n", "--dry-run", *plan)
     assert (preview["not_in_directory"], preview["limit"]) == (100, "20 look-ups in 1 s")
-    assert "100, who are looked up before their calls" in cli("campaign", "preview", *plan).stdout
+    assert (
+        "100, who are looked up before their calls"
+        in cli("campaign", "create", "n", "--dry-run", *plan).stdout
+    )
     draft = cli.json("campaign", "create", "n", *plan)
     assert draft["not_in_directory"] == 100
-    assert cli.json("campaign", "preview", draft["id"])["not_in_directory"] == 100
+    assert cli.json("campaign", "start", "--dry-run", draft["id"])["not_in_directory"] == 100
     assert "100 people are not in the directory" in cli("campaign", "create", "n", *plan).stderr
 
 
@@ -130,8 +135,8 @@ def test_people_who_are_not_in_the_directory_are_counted(cli: Cli) -> None:
 def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli, text: str) -> None:
     options = ("--text", text, "--file", "people.csv")
     draft = cli.json("campaign", "create", "n", *options)["id"]
-    before = cli.json("campaign", "preview", *options)
-    after = cli.json("campaign", "preview", draft)
+    before = cli.json("campaign", "create", "n", "--dry-run", *options)
+    after = cli.json("campaign", "start", "--dry-run", draft)
     names = ("recipients", "calls", "plain_calls", "minutes", "limit", "quota")
     assert {name: after[name] for name in names} == {name: before[name] for name in names}
 
@@ -148,8 +153,7 @@ def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli, text: str) -> Non
         (["create", "n", "--text", "{x}", "--to", "u1"], "{x} is no field of the directory"),
         (["create", "n", "--text", "x", "--department", "9"], "9 is not in the directory"),
         (["create", "n", "--text", "x", "--everyone"], "nobody is left to send to"),
-        (["preview", "some", "--text", "x"], "stands alone"),
-        (["preview", "some"], "no campaign some"),
+        (["start", "some", "--dry-run"], "no campaign some"),
         (["show", "some"], "no campaign some"),
     ],
 )
@@ -161,7 +165,7 @@ def test_errors_are_named(cli: Cli, arguments: list[str], error: str) -> None:
 def test_services_that_are_away_are_reported(cli: Cli) -> None:
     away = cli("campaign", "list", DINGRELAY_DATABASE_URL="sqlite:////nowhere/at/all.db")
     assert (away.exit_code, away.stderr.startswith("DINGRELAY_DATABASE_URL: ")) == (3, True)
-    options = ("preview", "--text", "x", "--to", "u1")
+    options = ("create", "n", "--dry-run", "--text", "x", "--to", "u1")
     away = cli("campaign", *options, DINGRELAY_REDIS_URL="redis://127.0.0.1:1/0")
     assert (away.exit_code, away.stderr.startswith("DINGRELAY_REDIS_URL: ")) == (3, True)
 

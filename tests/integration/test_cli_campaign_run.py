@@ -64,8 +64,8 @@ def test_a_campaign_is_started_paused_resumed_and_cancelled(
 
 
 def test_what_does_not_exist_is_named(cli: Cli) -> None:
-    for command in ("start", "watch"):
-        result = cli("campaign", command, "none")
+    for command in (["start"], ["show", "--watch"]):
+        result = cli("campaign", *command, "none")
         assert result.exit_code == 2
         assert "no campaign none" in result.stderr
 
@@ -80,7 +80,7 @@ def test_watch_ends_with_the_campaign(cli: Cli, sqlite_url: str) -> None:
     campaign = a_campaign(
         sqlite_url, state=State.DONE, recipients=4, accepted=3, failed=1, settled=2, calls=2
     )
-    result = cli("campaign", "watch", campaign, "--json")
+    result = cli("campaign", "show", "--watch", campaign, "--json")
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()
     look = json.loads(line)
@@ -91,7 +91,7 @@ def test_watch_ends_with_the_campaign(cli: Cli, sqlite_url: str) -> None:
         1,
     )
     assert look["seconds_left"] is None
-    (shown,) = cli("campaign", "watch", campaign).output.splitlines()
+    (shown,) = cli("campaign", "show", "--watch", campaign).output.splitlines()
     assert shown.startswith("done, 4 of 4 people")
     assert "3 accepted, 0 left out, 1 failed" in shown
 

@@ -16,7 +16,7 @@ from redis import Redis
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers import JobRef, JobStatus, State
-from dingrelay_producers.cli import jobs_file, line_batches, output
+from dingrelay_producers.cli import jobs_file, output
 from dingrelay_producers.store import keys
 
 JOB_FIELDS = {
@@ -141,7 +141,7 @@ def test_sync_and_approve_are_what_the_options_say(cli: Cli, records: Redis) -> 
         "confirm_removals": True
     }
     approval = cli.json(
-        *("approve", "PROC-1", "--originator", "u1", "--field", "事由=出差=北京"),
+        *("approval", "create", "PROC-1", "--originator", "u1", "--field", "事由=出差=北京"),
         *("--form", '{"天数": 3}', "--approver", "OR:u2,u3", "--approver", "NONE:u4"),
         *("--cc", "u5", "--cc-position", "FINISH"),
     )
@@ -206,12 +206,11 @@ def test_json_is_whole_on_every_terminal(encoding: str, monkeypatch: pytest.Monk
 def test_a_dead_job_says_why_and_what_to_do(cli: Cli, records: Redis) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "a")["id"]
     end(records, job_id, State.DEAD)
-    for command in (("job", "show", job_id), ("dead", "show", job_id)):
-        shown = cli(*command).stdout
-        assert "permission 60011: [no] permission" in shown
-        assert "Ask." in shown
-    assert cli.json("dead", "show", job_id)["error"] == ERROR
-    assert "60011 [no] permission" in cli("dead", "list").stdout
+    shown = cli("job", "show", job_id).stdout
+    assert "permission 60011: [no] permission" in shown
+    assert "Ask." in shown
+    assert cli.json("job", "show", job_id)["error"] == ERROR
+    assert "60011 [no] permission" in cli("job", "list", "--state", "dead").stdout
 
 
 def test_lists_can_be_narrowed(cli: Cli, records: Redis) -> None:
@@ -242,7 +241,7 @@ def test_a_job_that_runs_or_has_ended_is_not_cancelled(cli: Cli, records: Redis)
     assert cli.json("job", "cancel", job_id, code=1)["state"] == "done"
 
 
-@pytest.mark.parametrize("command", ["job show", "job cancel", "dead show", "dead requeue"])
+@pytest.mark.parametrize("command", ["job show", "job cancel", "job requeue"])
 def test_an_id_of_no_job_is_a_wrong_argument(cli: Cli, command: str) -> None:
     refused = cli(*command.split(), "nobody")
     assert (refused.exit_code, refused.stderr) == (
@@ -255,19 +254,19 @@ def test_dead_jobs_are_requeued_by_id_or_all(cli: Cli, records: Redis) -> None:
     ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "abcd"]
     for job_id in ids[:3]:
         end(records, job_id, State.DEAD)
-    assert cli.json("dead", "requeue", ids[0]) == {"requeued": [ids[0]], "left": []}
-    assert cli.json("dead", "requeue", ids[3], code=1) == {"requeued": [], "left": [ids[3]]}
-    assert cli.json("dead", "requeue", "--all", "--code", "88") == {"requeued": [], "left": []}
-    again = cli.json("dead", "requeue", "--all", "--code", "60011")
+    assert cli.json("job", "requeue", ids[0]) == {"requeued": [ids[0]], "left": []}
+    assert cli.json("job", "requeue", ids[3], code=1) == {"requeued": [], "left": [ids[3]]}
+    assert cli.json("job", "requeue", "--all", "--code", "88") == {"requeued": [], "left": []}
+    again = cli.json("job", "requeue", "--all", "--code", "60011")
     assert set(again["requeued"]) == set(ids[1:3])
-    assert cli.json("dead", "list") == []
+    assert cli.json("job", "list", "--state", "dead") == []
     assert {job["state"] for job in cli.json("job", "list")} == {"queued"}
 
 
 def test_discarded_jobs_are_gone(cli: Cli, records: Redis) -> None:
     ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "ab"]
     end(records, ids[0], State.DEAD)
-    assert cli.json("dead", "discard", *ids, code=1) == {"discarded": [ids[0]], "left": [ids[1]]}
+    assert cli.json("job", "discard", *ids, code=1) == {"discarded": [ids[0]], "left": [ids[1]]}
     assert cli("job", "show", ids[0]).exit_code == 2
 
 
@@ -317,7 +316,7 @@ def test_a_file_that_is_not_utf8_is_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_line_that_does_not_end_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_batches, "LONGEST", 1_000)
+    monkeypatch.setattr(jobs_file, "LONGEST", 1_000)
     refused = cli("send", "--jobs", "-", stdin='{"kind": "user-sync"}\n' + " " * 1_000)
     assert refused.exit_code == 2
     assert "line 2: is longer than 1,000 bytes" in refused.stderr
@@ -388,7 +387,7 @@ def test_a_line_leaves_when_it_is_read() -> None:
     # A pipe that stays open, as the end of a log or of another program.
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as lines, os.fdopen(writing, "wb", buffering=0) as pipe:
-        arrived = line_batches.batches(lines, 1, 500)
+        arrived = jobs_file.batches(lines, 1, 500)
         for number in (1, 2):
             pipe.write(b"{}\n")
             assert [line.number for line in next(arrived)] == [number]
@@ -411,7 +410,12 @@ def test_waiting_for_a_stream_counts_how_jobs_ended(cli: Cli, records: Redis) ->
 
 @pytest.mark.parametrize(
     "command",
-    [["send", "--to", "u1", "--text", "a"], ["job", "list"], ["dead", "list"], ["limits"]],
+    [
+        ["send", "--to", "u1", "--text", "a"],
+        ["job", "list"],
+        ["job", "list", "--state", "dead"],
+        ["limits"],
+    ],
 )
 def test_a_redis_that_is_away_cannot_be_reached(cli: Cli, command: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:

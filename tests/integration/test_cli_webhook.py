@@ -22,7 +22,7 @@ def test_an_endpoint_is_added_shown_moved_and_removed(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     options = ("--type", "job.dead,job.unknown", "--type", "directory.*", "--sender", "crm")
-    made = cli.json("webhook", "add", URL, *options, "--name", "crm", "--kind", "message-send")
+    made = cli.json("webhook", "create", URL, *options, "--name", "crm", "--kind", "message-send")
     endpoint = made["id"]
     assert made["secret"].startswith("whsec_")
     (listed,) = cli.json("webhook", "list")
@@ -33,12 +33,11 @@ def test_an_endpoint_is_added_shown_moved_and_removed(
 
     assert cli.json("webhook", "pause", endpoint)["state"] == "paused"
     assert "paused asked for" in cli("webhook", "show", endpoint).stdout
-    refused = cli("webhook", "replay", endpoint, "--since", "2h")
-    assert refused.exit_code == 2
-    assert "is paused" in refused.stderr
     assert cli.json("webhook", "resume", endpoint, "--skip")["state"] == "enabled"
-    assert cli.json("webhook", "replay", endpoint, "--since", "2h") == {"notices": 0}
-    assert cli.json("webhook", "replay", endpoint, "--since", "2026-01-31T09:00")["notices"] == 0
+    cli.json("webhook", "pause", endpoint)
+    resumed = cli.json("webhook", "resume", endpoint, "--since", "2h")
+    assert (resumed["state"], resumed["notices"]) == ("enabled", 0)
+    assert cli.json("webhook", "resume", endpoint, "--since", "2026-01-31T09:00")["notices"] == 0
     rotated = cli.json("webhook", "rotate", endpoint, "--overlap", "1h")
     assert rotated["secret"] != made["secret"]
     assert rotated["old_secret_until"]
@@ -46,7 +45,7 @@ def test_an_endpoint_is_added_shown_moved_and_removed(
     assert {
         word for word in (endpoint, URL, "directory.*", "crm") if word not in shown.stdout
     } == set()
-    assert cli("webhook", "remove", endpoint).exit_code == 0
+    assert cli("webhook", "delete", endpoint).exit_code == 0
     gone = cli("webhook", "show", endpoint)
     assert gone.exit_code == 2
     assert f"no webhook endpoint {endpoint}" in gone.stderr
@@ -55,7 +54,7 @@ def test_an_endpoint_is_added_shown_moved_and_removed(
 
 
 def test_a_secret_is_shown_with_its_id_on_standard_output(cli: Cli) -> None:
-    made = cli("webhook", "add", URL, "--type", "*")
+    made = cli("webhook", "create", URL, "--type", "*")
     assert made.exit_code == 0
     endpoint, secret = made.stdout.split()
     assert secret.startswith("whsec_")
@@ -67,7 +66,7 @@ def test_where_nobody_serves_webhooks_a_test_says_so(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "ANSWER", 0.3)
-    endpoint = cli("webhook", "add", URL, "--type", "*").stdout.split()[0]
+    endpoint = cli("webhook", "create", URL, "--type", "*").stdout.split()[0]
     result = cli("webhook", "test", endpoint)
     assert result.exit_code == 3
     assert "serves webhooks" in result.stderr
@@ -82,21 +81,21 @@ def test_where_nobody_serves_webhooks_a_test_says_so(
     ],
 )
 def test_a_wrong_option_is_named(cli: Cli, options: tuple[str, ...], error: str) -> None:
-    refused = cli("webhook", "add", URL, *options)
+    refused = cli("webhook", "create", URL, *options)
     assert refused.exit_code == 2
     assert error in refused.stderr
 
 
 def test_a_wrong_url_is_refused_and_nothing_is_added(cli: Cli) -> None:
     for url in ("ftp://x/", "https://10.0.0.1/", "https://a:b@c.example/"):
-        assert cli("webhook", "add", url, "--type", "*").exit_code == 2
+        assert cli("webhook", "create", url, "--type", "*").exit_code == 2
     assert cli.json("webhook", "list") == []
     assert "none" in cli("webhook", "list").stderr
 
 
 def test_a_time_that_is_none_is_refused(cli: Cli) -> None:
-    endpoint = cli("webhook", "add", URL, "--type", "*").stdout.split()[0]
+    endpoint = cli("webhook", "create", URL, "--type", "*").stdout.split()[0]
     for since in ("yesterday", "+2h"):
-        refused = cli("webhook", "replay", endpoint, "--since", since)
+        refused = cli("webhook", "resume", endpoint, "--since", since)
         assert refused.exit_code == 2
         assert "--since" in refused.stderr

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli_runner import in_folder
 from dingrelay_producers import Client, State
-from dingrelay_producers.client.history_backend import JobFilter
+from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -367,7 +367,7 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
             "DINGRELAY_DATABASE_URL": archive.settings.database,
         },
     )
-    found = await asyncio.to_thread(cli.json, "who", "u123")
+    found = await asyncio.to_thread(cli.json, "person", "show", "u123")
     outcomes = {each["job"] or each["campaign"]: each["outcome"] for each in found["messages"]}
     assert outcomes == {job: "duplicate", ids[0]: "forbidden", ids[1]: "pending"}
     assert [each["reason"] for each in found["messages"] if each["campaign"] == ids[0]] == [
@@ -375,13 +375,13 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     ]
     (known,) = found["known_as"]
     assert (known["name"], known["departments"], known["left_at"]) == ("张三", ["研发"], None)
-    shown = await asyncio.to_thread(cli, "who", "u123")
+    shown = await asyncio.to_thread(cli, "person", "show", "u123")
     for text in ("张三", "研发", job, "forbidden", "143105 no", "autumn"):
         assert text in shown.stdout
     # A message takes any such userid.
     for user, code in (("👩\u200d👩\u200d👧", 0), ('q"q', 0), ("a b", 2)):
-        assert (await asyncio.to_thread(cli, "who", "--json", user)).exit_code == code
-    nobody = await asyncio.to_thread(cli, "who", "x1", "--app", "default")
+        assert (await asyncio.to_thread(cli, "person", "show", "--json", user)).exit_code == code
+    nobody = await asyncio.to_thread(cli, "person", "show", "x1", "--app", "default")
     assert nobody.stdout == "not in the directory\n"
     assert nobody.stderr == "none\n"
     listed = await asyncio.to_thread(cli.json, "job", "list", "--to", "u123", "--since", "1h")
@@ -415,7 +415,7 @@ async def test_looking_creates_no_database(
     cli = in_folder(
         monkeypatch, folder, {"DINGRELAY_ENV": "test", "DINGRELAY_REDIS_URL": settings.redis}
     )
-    for command in (("who", "u1"), ("person", "find", "u1")):
+    for command in (("person", "show", "u1"), ("person", "find", "u1")):
         url = f"sqlite:///{folder}/none.db"
         result = await asyncio.to_thread(cli, *command, DINGRELAY_DATABASE_URL=url)
         assert result.exit_code == 3

@@ -246,7 +246,9 @@ def test_each_service_of_the_compose_file_works_as_it_stands(
     wait_until(listening, timeout=60, what="Flower listens", pause=PAUSE)
 
     webhooks = started.all["worker-webhooks"]
-    added = webhooks.run("dingrelay", "webhook", "add", "celery://crm/crm.heard", "--type", "job.*")
+    added = webhooks.run(
+        "dingrelay", "webhook", "create", "celery://crm/crm.heard", "--type", "job.*"
+    )
     assert added.returncode == 0, added.stderr
     sandbox, client = servers.sandbox, servers.client
     jobs = [

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.cli.documents import read_json, read_moment, read_past, split
+from dingrelay_producers.cli.options import read_json, read_moment, read_past, split
 from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.zone import CHINA, local, named
 

@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from dingrelay_producers import JobStatus
-from dingrelay_producers.cli import output, table
-from dingrelay_producers.cli.output import length
-from dingrelay_producers.cli.table import Column, fitting, print_table
+from dingrelay_producers.cli import output
+from dingrelay_producers.cli.output import Column, fitting, length, print_table
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_columns_without_room_are_left_out_but_no_id(width: int, shown: list[int
 def test_every_id_is_whole_on_any_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(table, "console", lambda: Console(width=width))
+    monkeypatch.setattr(output, "console", lambda: Console(width=width))
     print_table(ROWS, *COLUMNS)
     assert "a" * 36 in capsys.readouterr().out.replace("\n", "").replace(" ", "")
 
@@ -81,7 +80,7 @@ def test_an_error_names_its_field_once(
             "error": {"class": "contract", "code": code, "message": message},
         }
     )
-    output.print_job(status, as_json=False)
+    output.print_job(status)
     [line] = [each for each in capsys.readouterr().out.splitlines() if each.startswith("error")]
     assert line.removeprefix("error").strip() == shown
 

@@ -35,7 +35,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
 def test_help_lists_every_command(cli: Cli) -> None:
     shown = cli("--help")
     assert shown.exit_code == 0
-    commands = {"send", "sync", "approve", "job", "dead"}
+    commands = {"send", "sync", "approval", "job", "person"}
     commands |= {"campaign", "up", "worker", "sandbox", "flower", "doctor", "limits", "key"}
     assert {name for name in commands if f" {name} " not in shown.stdout} == set()
 
@@ -87,14 +87,14 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         (["sync", "department"], "ID"),
         (["sync", "everything", "5"], "ID"),
         (["sync", "department", "five"], "ID"),
-        (["approve", "PROC-1"], "--originator"),
-        (["approve", "PROC-1", "--originator", "u1", "--field", "事由"], "--field"),
-        (["approve", "PROC-1", "--originator", "u1", "--form", "3"], "--form"),
-        (["approve", "PROC-1", "--originator", "u1", "--approver", "u2"], "--approver"),
-        (["dead", "requeue"], "JOB_IDS"),
-        (["dead", "requeue", "one", "--all"], "JOB_IDS"),
-        (["dead", "requeue", "one", "--code", "88"], "--code"),
-        (["dead", "discard"], "JOB_IDS"),
+        (["approval", "create", "PROC-1"], "--originator"),
+        (["approval", "create", "PROC-1", "--originator", "u1", "--field", "事由"], "--field"),
+        (["approval", "create", "PROC-1", "--originator", "u1", "--form", "3"], "--form"),
+        (["approval", "create", "PROC-1", "--originator", "u1", "--approver", "u2"], "--approver"),
+        (["job", "requeue"], "JOB_IDS"),
+        (["job", "requeue", "one", "--all"], "JOB_IDS"),
+        (["job", "requeue", "one", "--code", "88"], "--code"),
+        (["job", "discard"], "JOB_IDS"),
         (["job", "list", "--state", "lost"], "--state"),
         (["worker", "--lanes", "urgent,slow"], "no such lane: slow"),
         (["worker", "--lanes", ","], "at least one lane"),
@@ -102,7 +102,7 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         (["send", "--to", "u 1", "--text", "a"], "to.users.0: "),
         (["send", "--to", "u1", "--text", ""], "message.text.content: "),
         (["send", "--to", "u1", "--message", '{"msgtype": "fax"}'], "message.msgtype: "),
-        (["approve", "PROC-1", "--originator", "u1"], "form: "),
+        (["approval", "create", "PROC-1", "--originator", "u1"], "form: "),
     ],
 )
 def test_a_wrong_job_or_option_is_named(cli: Cli, arguments: list[str], error: str) -> None:
@@ -243,7 +243,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    "module", ["typer", "dingrelay_producers.cli.who", "dingrelay_producers.client.client"]
+    "module", ["typer", "dingrelay_producers.cli.media", "dingrelay_producers.client.client"]
 )
 def test_ctrl_c_while_a_command_starts_prints_nothing(module: str, tmp_path: Path) -> None:
     script = INTERRUPTED_IMPORT.replace("MODULE", repr(module))

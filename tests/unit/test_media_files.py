@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.cli.media_files import parsed, with_files
+from dingrelay_producers.cli.media import parsed, with_files
 from dingrelay_producers.client import media
 from dingrelay_producers.errors import InvalidArgument
 from dingrelay_tasks import ContractError, MessageSend

@@ -29,26 +29,10 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers import running
-from dingrelay_producers.cli import (
-    approval,
-    approve,
-    call,
-    dead,
-    job,
-    media,
-    message,
-    send,
-    sync,
-    who,
-)
+from dingrelay_producers.cli import approval, job, media, output, send
 from dingrelay_producers.cli.exits import INTERRUPTED
-from dingrelay_producers.cli.group import Commands
+from dingrelay_producers.cli.group import OWN_SYSTEM, SERVICES, Commands
 from dingrelay_producers.tracing import export, spans
-
-SERVICES = {"up", "demo", "sandbox", "worker", "gateway", "events", "flower"}
-"""Commands that run until they are stopped, and see to their traces themselves."""
-OWN_SYSTEM = {"up", "demo", "sandbox"}
-"""Commands that start a system of their own rather than join the one that runs here."""
 
 JOBS_PANEL = "Jobs"
 COLLECTED_AFTER = 50_000
@@ -68,16 +52,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("send", rich_help_panel=JOBS_PANEL)(send.send)
-app.command("sync", rich_help_panel=JOBS_PANEL)(sync.sync)
-app.command("approve", rich_help_panel=JOBS_PANEL)(approve.approve)
-app.command("call", rich_help_panel=JOBS_PANEL)(call.call)
-app.add_typer(approval.app, name="approval", rich_help_panel=JOBS_PANEL)
-app.add_typer(job.app, name="job", rich_help_panel=JOBS_PANEL)
-app.add_typer(message.app, name="message", rich_help_panel=JOBS_PANEL)
-app.add_typer(media.app, name="media", rich_help_panel=JOBS_PANEL)
-app.command("who", rich_help_panel=JOBS_PANEL)(who.who)
-app.add_typer(dead.app, name="dead", rich_help_panel=JOBS_PANEL)
+for command in (send.send, send.sync, send.call):
+    app.command(rich_help_panel=JOBS_PANEL)(command)
+for name, noun in (("job", job), ("approval", approval), ("media", media)):
+    app.add_typer(noun.app, name=name, rich_help_panel=JOBS_PANEL)
 
 
 def _print_version(asked: bool) -> None:
@@ -86,6 +64,16 @@ def _print_version(asked: bool) -> None:
 
         typer.echo(f"dingrelay {version('dingrelay')}")
         raise typer.Exit
+
+
+def _choose_json(asked: bool) -> None:
+    if asked:
+        output.as_json.set(True)
+
+
+def _choose_cell(name: str) -> None:
+    if name:
+        os.environ["DINGRELAY_CELL"] = name
 
 
 @app.callback()
@@ -97,8 +85,19 @@ def dingrelay(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", callback=_choose_json, expose_value=False, help="Print JSON for programs."
+        ),
+    ] = False,
     cell: Annotated[
-        str, typer.Option(help="The cell to work for, where the settings name cells.")
+        str,
+        typer.Option(
+            callback=_choose_cell,
+            expose_value=False,
+            help="The cell to work for, where the settings name cells.",
+        ),
     ] = "",
 ) -> None:
     """Carry jobs to DingTalk: under its limits, without losing or doubling one.
@@ -108,8 +107,6 @@ def dingrelay(
     """
     if context.invoked_subcommand not in OWN_SYSTEM:
         running.join()
-    if cell:
-        os.environ["DINGRELAY_CELL"] = cell
     if context.invoked_subcommand not in SERVICES:
         export.start("dingrelay")
 

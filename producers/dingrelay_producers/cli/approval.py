@@ -1,7 +1,10 @@
-"""``dingrelay approval``: the state of approvals, and actions on them."""
+"""``dingrelay approval``: create approvals, see how they stand, and act on them."""
 
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.table import Table
@@ -9,22 +12,31 @@ from rich.text import Text
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
-from dingrelay_producers.cli.output import console, grid_of_fields, print_job, print_json
-from dingrelay_producers.cli.table import Column, print_table
-from dingrelay_producers.cli.waiting import wait_for
+from dingrelay_producers.cli.options import read_json, read_moment, read_pair, split
+from dingrelay_producers.cli.output import (
+    Column,
+    grid_of_fields,
+    print_job,
+    print_result,
+    print_table,
+)
+from dingrelay_producers.cli.waiting import enqueue, show_accepted, wait_for
+from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from dingrelay_producers.client.approval_backend import ApprovalStatus
     from dingrelay_producers.client.approvals import ApprovalRef
     from dingrelay_producers.client.job_ref import JobRef
 
-StateName = Literal["running", "approved", "refused", "terminated", "deleted"]
+LOOK_SECONDS = 60.0
+A_DAY = 86_400.0
+"""How long the end of an approval, which people decide, is waited for by default."""
 
 Instance = Annotated[str, typer.Argument(help="DingTalk's id of the approval.")]
 User = Annotated[str, typer.Option(help="The approver in whose name it is done.")]
@@ -33,8 +45,109 @@ Remark = Annotated[str, typer.Option(help="The approver's remark.")]
 COLOURS = {"running": "blue", "approved": "green", "refused": "red"}
 
 app = typer.Typer(
-    help="Show the state of approvals; decide, withdraw and comment on them.", no_args_is_help=True
+    help="Create approvals; show their state; decide, withdraw and comment on them.",
+    no_args_is_help=True,
 )
+
+
+@app.command()
+def create(
+    process_code: Annotated[str, typer.Argument(metavar="PROC-…", help="The template.")],
+    originator: Annotated[str, typer.Option(help="The user who asks for the approval.")],
+    field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="One field of the form; repeatable."),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE|@-", help="The form as an object or a list of fields."),
+    ] = None,
+    department: Annotated[
+        int, typer.Option(help="The originator's department; -1 is the organisation.")
+    ] = -1,
+    approver: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ACTION:USERS",
+            help="One step, such as OR:u1,u2 or AND:u1,u2 or NONE:u1; repeatable.",
+        ),
+    ] = None,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY:USERS",
+            help="People that the originator chooses for a step of the template, by its actionerKey.",
+        ),
+    ] = None,
+    cc: Annotated[
+        list[str] | None, typer.Option(help="Users who get a copy, comma-separated.")
+    ] = None,
+    cc_position: Annotated[
+        Literal["START", "FINISH", "START_FINISH"] | None,
+        typer.Option(help="When the copies go out."),
+    ] = None,
+    lane: options.Lane = "normal",
+    app: options.App = "default",
+    key: options.Key = None,
+    at: options.At = None,
+    expires: options.Expires = None,
+    wait: options.Wait = False,
+    timeout: options.Timeout = 60,
+) -> None:
+    """Start an approval; it is never created twice.
+
+    dingrelay approval create PROC-1 --originator u1 --field 事由=出差 --field 天数=3 --wait
+    """
+    entries = [*_form(form), *map(_entry, field or [])]
+    from dingrelay_tasks.approval_create import ApprovalCreate
+
+    job = ApprovalCreate.parse(
+        {
+            "app": app,
+            "lane": lane,
+            "process_code": process_code,
+            "originator": originator,
+            "department": department,
+            "form": entries,
+            "approvers": [_step(text) for text in approver or []],
+            "target_actioners": [_chosen(text) for text in choose or []],
+            "cc": split(cc),
+            "cc_position": cc_position,
+            "idempotency_key": key,
+            "send_at": read_moment(at, "--at"),
+            "expires_at": read_moment(expires, "--expires"),
+        }
+    )
+    enqueue(job, wait=wait, timeout=timeout)
+
+
+def _entry(text: str) -> dict[str, str]:
+    name, value = read_pair(text, "=", "NAME=VALUE", "--field")
+    return {"name": name, "value": value}
+
+
+def _form(text: str | None) -> Iterator[Any]:
+    """The entries of ``--form``; the contract checks them."""
+    if text is None:
+        return
+    form = read_json(text, "--form")
+    if isinstance(form, dict):
+        for name, value in cast("dict[str, Any]", form).items():
+            yield {"name": name, "value": value}
+    elif isinstance(form, list):
+        yield from form
+    else:
+        raise typer.BadParameter(tr("must be an object or a list"), param_hint="--form")
+
+
+def _chosen(text: str) -> dict[str, Any]:
+    key, users = read_pair(text, ":", "KEY:USERS", "--choose")
+    return {"key": key, "users": split([users])}
+
+
+def _step(text: str) -> dict[str, Any]:
+    action, users = read_pair(text, ":", "ACTION:USERS", "--approver")
+    return {"action": action, "users": split([users])}
 
 
 @app.command()
@@ -43,57 +156,63 @@ def show(
     look: Annotated[
         bool, typer.Option("--look", help="Ask DingTalk for the current state first.")
     ] = False,
-    timeout: options.Timeout = 60,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Print each change until it has ended; 0 only if it is approved."
+        ),
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait at most.", show_default="60; with --wait a day"),
+    ] = None,
     app: options.App = "default",
-    as_json: options.AsJson = False,
 ) -> None:
-    """Show the stored state of an approval."""
+    """Show the stored state of an approval; with --wait, as it changes."""
     with _approval(instance, app) as ref:
         if look:
-            looked = wait_for(ref.look(), timeout)
+            looked = wait_for(ref.look(), LOOK_SECONDS if timeout is None else timeout)
             if looked.state != State.DONE:
-                print_job(looked, as_json=as_json)
+                print_job(looked)
                 raise typer.Exit(of_state(looked.state))
+        if wait:
+            _follow(ref, A_DAY if timeout is None else timeout)
         status = ref.status()
-    if as_json:
-        print_json(json_values(status))
-    else:
-        console().print(_page(status))
+    print_result(json_values(status), lambda: _page(status))
+
+
+def _follow(ref: "ApprovalRef", timeout: float) -> None:
+    """Print each change until the approval has ended.
+
+    Raises:
+        Exit: it has; the code shows whether it is approved.
+    """
+    from dingrelay_producers.client.approvals import POLL_SECONDS, Patience
+
+    patience, printed = Patience(ref.id, timeout), None
+    while True:
+        status = ref.known()
+        if status and status != printed:
+            printed = status
+            print_result(json_values(status), partial(_line, status))
+        if status and status.ended:
+            raise typer.Exit(DONE if status.state == "approved" else OTHERWISE)
+        patience.spend(status)
+        time.sleep(POLL_SECONDS)
 
 
 @app.command("list")
-def list_(
-    state: Annotated[StateName | None, typer.Option(help="Only approvals in this state.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Only approvals of this process code.")
-    ] = None,
-    originator: Annotated[
-        str | None, typer.Option(help="Only approvals that this user requested.")
-    ] = None,
-    waits_for: Annotated[
-        str | None, typer.Option(help="Only approvals that this user has to decide.")
-    ] = None,
-    app: Annotated[str | None, typer.Option(help="Only approvals of this application.")] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")
-    ] = 50,
-    as_json: options.AsJson = False,
-) -> None:
+@options.filtered_by(ApprovalFilter)
+def list_(chosen: ApprovalFilter, limit: options.Limit = 50) -> None:
     """List approvals, the newest first."""
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        found = client.approvals(
-            state=state,
-            template=template,
-            originator=originator,
-            waits_for=waits_for,
-            app=app,
-            limit=limit,
-        )
-    if as_json:
-        print_json([json_values(status) for status in found])
-        return
+        found = client.approvals(limit=limit, **chosen.given)
+    print_result(json_values(found), lambda: _print(found))
+
+
+def _print(found: "Sequence[ApprovalStatus]") -> None:
     print_table(
         found,
         Column("state", _state),
@@ -107,37 +226,6 @@ def list_(
 
 
 @app.command()
-def watch(
-    instance: Instance,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to watch at most.")] = 86_400,
-    app: options.App = "default",
-    as_json: options.AsJson = False,
-) -> None:
-    """Print each change of an approval until it has ended. Exit code 0 only if it is approved.
-
-    With --json each line is the whole approval.
-    """
-    import time
-
-    from dingrelay_producers.client.approvals import POLL_SECONDS, Patience
-
-    patience, printed = Patience(instance, timeout), None
-    with _approval(instance, app) as ref:
-        while True:
-            status = ref.known()
-            if status and status != printed:
-                printed = status
-                if as_json:
-                    print_json(json_values(status))
-                else:
-                    console().print(_line(status))
-            if status and status.ended:
-                raise typer.Exit(DONE if status.state == "approved" else OTHERWISE)
-            patience.spend(status)
-            time.sleep(POLL_SECONDS)
-
-
-@app.command()
 def terminate(
     instance: Instance,
     reason: Annotated[str, typer.Option(help="Reason, shown to the approvers.")] = "",
@@ -147,13 +235,10 @@ def terminate(
     app: options.App = "default",
     wait: options.Wait = False,
     timeout: options.Timeout = 60,
-    as_json: options.AsJson = False,
 ) -> None:
     """Withdraw a running approval. DingTalk refuses it in the first 15 seconds; the job waits."""
-    with _approval(instance, app) as approval:
-        job = approval.terminate(reason, user=user)
-        what = tr("terminate {instance}", instance=instance)
-        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
+    what = tr("terminate {instance}", instance=instance)
+    _act(instance, app, lambda ref: ref.terminate(reason, user=user), what, wait, timeout)
 
 
 @app.command()
@@ -164,12 +249,10 @@ def agree(
     app: options.App = "default",
     wait: options.Wait = False,
     timeout: options.Timeout = 60,
-    as_json: options.AsJson = False,
 ) -> None:
     """Agree to an approval in the name of an approver."""
-    with _approval(instance, app) as approval:
-        job, what = approval.agree(user, remark), tr("agree {instance}", instance=instance)
-        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
+    what = tr("agree {instance}", instance=instance)
+    _act(instance, app, lambda ref: ref.agree(user, remark), what, wait, timeout)
 
 
 @app.command()
@@ -180,12 +263,10 @@ def refuse(
     app: options.App = "default",
     wait: options.Wait = False,
     timeout: options.Timeout = 60,
-    as_json: options.AsJson = False,
 ) -> None:
     """Refuse an approval in the name of an approver."""
-    with _approval(instance, app) as approval:
-        job, what = approval.refuse(user, remark), tr("refuse {instance}", instance=instance)
-        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
+    what = tr("refuse {instance}", instance=instance)
+    _act(instance, app, lambda ref: ref.refuse(user, remark), what, wait, timeout)
 
 
 @app.command()
@@ -196,12 +277,10 @@ def comment(
     app: options.App = "default",
     wait: options.Wait = False,
     timeout: options.Timeout = 60,
-    as_json: options.AsJson = False,
 ) -> None:
     """Add a comment to an approval."""
-    with _approval(instance, app) as approval:
-        job, what = approval.comment(text, user), tr("comment {instance}", instance=instance)
-        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
+    what = tr("comment {instance}", instance=instance)
+    _act(instance, app, lambda ref: ref.comment(text, user), what, wait, timeout)
 
 
 @contextmanager
@@ -213,11 +292,17 @@ def _approval(instance: str, app: str) -> "Generator[ApprovalRef]":
         yield client.approval(instance, app=app)
 
 
-def _show_accepted(job: "JobRef", what: str, *, wait: bool, timeout: float, as_json: bool) -> None:
-    """Print the job of the action; with `wait`, once it has ended."""
-    from dingrelay_producers.cli.enqueue import show_accepted
-
-    show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
+def _act(
+    instance: str,
+    app: str,
+    act: "Callable[[ApprovalRef], JobRef]",
+    what: str,
+    wait: bool,
+    timeout: float,
+) -> None:
+    """Enqueue the job of an action and print it; with `wait`, once it has ended."""
+    with _approval(instance, app) as ref:
+        show_accepted(act(ref), what, wait=wait, timeout=timeout)
 
 
 def _state(status: "ApprovalStatus") -> Text:

@@ -9,13 +9,35 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from dingrelay_producers.cli.exits import explain
-from dingrelay_producers.cli.line_breaks import allow_between_characters
-from dingrelay_producers.cli.output import note
-from dingrelay_producers.cli.reader_language import speak, speak_error, speak_headings
+from dingrelay_producers.cli.output import as_json, note
+from dingrelay_producers.cli.reader_language import (
+    allow_between_characters,
+    speak,
+    speak_error,
+    speak_headings,
+)
 from dingrelay_producers.language import spoken, tr, translated
 
 ENTRY_POINTS = "dingrelay.commands"
 """Group of entry points, each a ``register(app: typer.Typer) -> None``."""
+SERVICES = {"up", "demo", "sandbox", "worker", "gateway", "events", "flower"}
+"""Commands that run until they are stopped: they print no JSON, and see to their traces themselves."""
+OWN_SYSTEM = {"up", "demo", "sandbox"}
+"""Commands that start a system of their own rather than join the one that runs here."""
+SHARED = {"as_json": SERVICES, "cell": OWN_SYSTEM}
+"""Our own options that may stand behind a command as well, and the commands that have no use for them."""
+MOVED = {
+    "approve": "approval create",
+    "campaign confirm": "campaign report --refresh",
+    "campaign preview": "campaign create --dry-run",
+    "campaign watch": "campaign show --watch",
+    "dead": "job list --state dead",
+    "dead discard": "job discard",
+    "dead list": "job list --state dead",
+    "dead requeue": "job requeue",
+    "dead show": "job show",
+}
+"""Commands of 0.2.0 → what they are now."""
 
 
 class Commands(TyperGroup):
@@ -38,11 +60,21 @@ class Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             speak(command)
+            self._share_options(command, cmd_name)
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of these arguments; of one that has moved an error that names its place."""
+        for words in (2, 1):
+            old = " ".join(args[:words])
+            if old in MOVED:
+                ctx.fail(tr("`dingrelay {old}` is `dingrelay {new}` now", old=old, new=MOVED[old]))
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Be the command line, in the reader's language."""
         allow_between_characters()
+        as_json.set(False)
         with spoken():
             speak(self, below=False)  # `get_command` speaks for those
             speak_headings()
@@ -70,6 +102,12 @@ class Commands(TyperGroup):
             code, sentence = explained
             note(translated(sentence), style="red")
             raise typer.Exit(code) from None
+
+    def _share_options(self, command: Any, name: str) -> None:
+        """Let a command, or those of a group, take our own options that it has a use for."""
+        shared = [each for each in self.params if name not in SHARED.get(str(each.name), {name})]
+        for each in getattr(command, "commands", {"": command}).values():
+            vars(each)["get_params"] = _params_of(each, shared)
 
     def _load(self, only: str = "") -> None:
         """Add the other parts' commands. One alone is made in a fraction of the time."""
@@ -100,6 +138,17 @@ def _parts() -> Iterator[typer.Typer]:
         else:
             yield part
     yield incomplete
+
+
+def _params_of(command: Any, shared: list[Any]) -> Any:
+    kind = type(command)
+
+    def get_params(context: Any) -> list[Any]:
+        *own, help_option = kind.get_params(command, context)
+        taken = {name for each in own for name in each.opts}
+        return [*own, *(each for each in shared if taken.isdisjoint(each.opts)), help_option]
+
+    return get_params
 
 
 def _speak_if_usage(error: Exception) -> None:

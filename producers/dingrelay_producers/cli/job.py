@@ -1,31 +1,47 @@
-"""``dingrelay job``: what became of jobs."""
+"""``dingrelay job``: what became of jobs, and what can be done about them."""
 
-from typing import Annotated
+import getpass
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.documents import read_past
 from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
-from dingrelay_producers.cli.output import console, print_details, print_job
-from dingrelay_producers.cli.waiting import wait_for
+from dingrelay_producers.cli.output import (
+    Column,
+    console,
+    print_details,
+    print_job,
+    print_result,
+    print_table,
+    state_text,
+)
+from dingrelay_producers.cli.waiting import show_accepted, wait_for
+from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
+from dingrelay_producers.zone import local
+
+if TYPE_CHECKING:
+    from dingrelay_producers.store.status import JobStatus
+
+ALL = 100_000
+"""How many dead jobs one command requeues at most."""
 
 JobId = Annotated[str, typer.Argument(help="The job's id, or how it begins.")]
+JobIds = Annotated[list[str] | None, typer.Argument(help="The jobs' ids, or how they begin.")]
 
-app = typer.Typer(help="Look at jobs, cancel them, and settle unknown ones.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at jobs; cancel, requeue, discard, recall and resolve them.", no_args_is_help=True
+)
 
 
 @app.command()
-def show(
-    job_id: JobId,
-    wait: options.Wait = False,
-    timeout: options.Timeout = 60,
-    as_json: options.AsJson = False,
-) -> None:
-    """Show one job; with --wait, once it has ended."""
+def show(job_id: JobId, wait: options.Wait = False, timeout: options.Timeout = 60) -> None:
+    """Show one job, and what to do if it failed; with --wait, once it has ended."""
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
@@ -33,64 +49,54 @@ def show(
         if wait:
             wait_for(client.job(job_id), timeout)
         details = client.details(job_id)
-    print_details(details, as_json=as_json)
+    print_details(details)
     if wait:
         raise typer.Exit(of_state(details.status.state))
 
 
 @app.command("list")
-def list_(
-    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
-    app: Annotated[str | None, typer.Option(help="Only jobs of this application.")] = None,
-    sender: Annotated[str | None, typer.Option(help="Only jobs of this sender.")] = None,
-    lane: Annotated[options.LaneName | None, typer.Option(help="Only jobs of this lane.")] = None,
-    to: Annotated[
-        str | None, typer.Option(metavar="USER", help="Only messages to this person.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Accepted from then on: 7d ago, or 2026-01-31T09:00.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Accepted before then: as --since.")] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Only jobs with this text in what they ask for.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many of the newest.")
-    ] = 50,
-    as_json: options.AsJson = False,
-) -> None:
-    """List jobs, the newest first: those in Redis, and those that ended, from the history."""
-    from dingrelay_producers.cli.job_table import print_jobs
-    from dingrelay_producers.client.client import Client
-    from dingrelay_producers.client.history_backend import JobFields
+@options.filtered_by(JobFilter)
+def list_(chosen: JobFilter, limit: options.Limit = 50) -> None:
+    """List jobs, the newest first: those in Redis, and those that ended, from the history.
 
-    chosen = JobFields(
-        state=state,
-        kind=kind,
-        app=app,
-        sender=sender,
-        lane=lane,
-        to=to,
-        since=read_past(since, "--since"),
-        until=read_past(until, "--until"),
-        text=text,
-    )
+    What will not be tried again by itself: --state dead, --state unknown.
+    """
+    from dingrelay_producers.client.client import Client
+
     err = console(stderr=True)
     with Client() as client:
         try:
-            found = client.jobs(limit=limit, on_unreadable=err.print, **chosen)
+            found = client.jobs(limit=limit, on_unreadable=err.print, **chosen.given)
         except ServiceUnavailable as error:
             # Redis lists the newest jobs without the database, if it can be reached itself.
-            found = client.jobs(limit=limit, history=False, **chosen)
+            found = client.jobs(limit=limit, history=False, **chosen.given)
             err.print(
                 tr("only what Redis knows: {error}", error=translated(str(error))), style="yellow"
             )
-        print_jobs(found, as_json=as_json)
+        print_result([job.to_json() for job in found], lambda: _print(found))
+
+
+def _print(jobs: "Iterable[JobStatus]") -> None:
+    print_table(
+        jobs,
+        Column("state", lambda job: state_text(job.state)),
+        Column("id", lambda job: job.id),
+        Column("kind", lambda job: job.kind, rank=1),
+        Column("app", lambda job: job.app, rank=5),
+        Column("lane", lambda job: job.lane, rank=4),
+        Column("att.", lambda job: str(job.attempts), rank=6, right=True),
+        Column("created", lambda job: local(job.created_at), rank=3),
+        Column("reason", _reason, rank=2, cut=True),
+    )
+
+
+def _reason(job: "JobStatus") -> str:
+    error = job.error
+    return f"{error.prefix} {translated(error.message)}".strip() if error else ""
 
 
 @app.command()
-def cancel(job_id: JobId, as_json: options.AsJson = False) -> None:
+def cancel(job_id: JobId) -> None:
     """Cancel a job that does not run. Exit code 1 if it runs or has ended."""
     from dingrelay_producers.client.client import Client
 
@@ -98,10 +104,82 @@ def cancel(job_id: JobId, as_json: options.AsJson = False) -> None:
         job_id = client.whole_id(job_id)
         cancelled = client.cancel(job_id)
         status = client.status(job_id)
-    print_job(status, as_json=as_json)
+    print_job(status)
     if status.state == State.RUNNING:
         console(stderr=True).print(tr("It runs: this run goes on, but it is not tried again."))
     raise typer.Exit(DONE if cancelled else OTHERWISE)
+
+
+@app.command()
+def requeue(
+    job_ids: JobIds = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All that are dead or unknown.")
+    ] = False,
+    code: Annotated[
+        str | None, typer.Option(help="With --all: only those that died of this code.")
+    ] = None,
+) -> None:
+    """Give jobs another life, with what they have already done remembered."""
+    if everything == bool(job_ids):
+        raise typer.BadParameter(tr("give ids, or --all"), param_hint="JOB_IDS")
+    if code is not None and not everything:
+        raise typer.BadParameter(tr("goes with --all"), param_hint="--code")
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        chosen = [client.whole_id(each) for each in job_ids or ()] or [
+            status.id
+            for status in client.dead(ALL)
+            if code is None or (status.error and status.error.code == code)
+        ]
+        _act(chosen, client.requeue, "requeued")
+
+
+@app.command()
+def discard(job_ids: JobIds = None) -> None:
+    """Forget dead or unknown jobs for good: nothing of them is kept."""
+    if not job_ids:
+        raise typer.BadParameter(tr("give at least one"), param_hint="JOB_IDS")
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        _act([client.whole_id(each) for each in job_ids], client.discard, "discarded")
+
+
+def _act(job_ids: list[str], act: Callable[[str], bool], verb: str) -> None:
+    """Do it to each job and report for how many it was done.
+
+    Raises:
+        Exit: a job that was named is in a state in which this can't be done.
+    """
+    done = [job_id for job_id in job_ids if act(job_id)]
+    others = sorted(set(job_ids) - set(done))
+    print_result(
+        {verb: done, "left": others},
+        lambda: tr(
+            "{count} requeued" if verb == "requeued" else "{count} discarded", count=len(done)
+        ),
+    )
+    for job_id in others:
+        console(stderr=True).print(
+            tr("not dead or unknown: {job_id}", job_id=job_id), style="yellow"
+        )
+    if others:
+        raise typer.Exit(OTHERWISE)
+
+
+@app.command()
+def recall(job_id: JobId, wait: options.Wait = False, timeout: options.Timeout = 60) -> None:
+    """Take back a message of the last 24 hours.
+
+    Calls that carried other messages like it, to other people, are left as they are.
+    """
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        job_id = client.whole_id(job_id)
+        show_accepted(client.recall(job_id), f"message-recall {job_id}", wait=wait, timeout=timeout)
 
 
 @app.command()
@@ -122,7 +200,6 @@ def resolve(
     by: Annotated[
         str | None, typer.Option(help="Who says so; the present user if not given.")
     ] = None,
-    as_json: options.AsJson = False,
 ) -> None:
     """Say what became of an unknown job. Exit code 1 if it is not unknown.
 
@@ -140,7 +217,7 @@ def resolve(
             by=_user() if by is None else by,
         )
         status = client.status(job_id)
-    print_job(status, as_json=as_json)
+    print_job(status)
     if not resolved:
         console(stderr=True).print(
             tr("It was {state}, not unknown.", state=status.state), style="yellow"
@@ -149,9 +226,6 @@ def resolve(
 
 
 def _user() -> str:
-    import getpass
-    import socket
-
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):  # a container's user may have no name

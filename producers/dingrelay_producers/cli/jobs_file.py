@@ -1,15 +1,18 @@
 """Jobs of any kind from a stream of JSON lines, in constant memory."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from queue import Empty, Queue
+from threading import Thread
 from typing import BinaryIO, cast
 
 import typer
 
 from dingrelay_producers.cli.exits import DONE, NOT_ENDED, OTHERWISE
-from dingrelay_producers.cli.line_batches import Line, LineError, batches
-from dingrelay_producers.cli.media_files import Uploads, parsed
-from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.media import Uploads, parsed
+from dingrelay_producers.cli.output import as_json, console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.job_ref import JobRef
@@ -28,6 +31,11 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
 from dingrelay_tasks.kinds import DEFAULT_KIND, public_kind
 
+AHEAD = 1_000
+"""Lines in memory that are read and not handed out."""
+LONGEST = 8_000_000
+"""Bytes of a line at most: a job may have 1 MB, and JSON may spell each of its characters in six."""
+
 OPTIONS = {
     "app": "--app",
     "lane": "--lane",
@@ -41,6 +49,26 @@ OPTIONS = {
 """A field of a job → the option that gives it to lines without it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line and its number, from 1 on."""
+
+    number: int
+    text: str
+
+
+class LineError(ContractError):
+    """A line that is wrong.
+
+    Attributes:
+        number: the line's, from 1 on.
+    """
+
+    def __init__(self, number: int, field: str, problem: str) -> None:
+        super().__init__(f"line {number}: {field}" if field else f"line {number}", problem)
+        self.number = number
+
+
 def send_jobs(
     lines: BinaryIO,
     *,
@@ -48,9 +76,8 @@ def send_jobs(
     defaults: Mapping[str, object],
     wait: bool,
     timeout: float,
-    as_json: bool,
 ) -> None:
-    """Enqueue each line's job; as JSON, print the id of each once it is accepted.
+    """Enqueue each line's job; with ``--json``, print the id of each once it is accepted.
 
     A line is enqueued as soon as it is read, together with those that are already there.
 
@@ -60,7 +87,6 @@ def send_jobs(
         defaults: fields for lines that do not give them.
         wait: whether to wait for the end of all jobs.
         timeout: seconds to wait at most.
-        as_json: whether to print ids for programs.
 
     Raises:
         LineError: a line is wrong, or its key another job's. All before it are accepted, and it is
@@ -68,7 +94,7 @@ def send_jobs(
         ServiceUnavailable: Redis can't be reached.
         Exit: with `wait`, unless all jobs are done.
     """
-    progress = _Progress(first, keep=wait, as_json=as_json)
+    progress = _Progress(first, keep=wait)
     with Client() as client:
         uploads = Uploads(client)
         try:
@@ -90,13 +116,12 @@ def send_jobs(
 class _Progress:
     """What is accepted, and how to go on after an error."""
 
-    def __init__(self, first: int, *, keep: bool, as_json: bool) -> None:
+    def __init__(self, first: int, *, keep: bool) -> None:
         self.count = 0
         self.refs: list[JobRef] = []
         self.next = first
         self.unsure = 0
         self._keep = keep
-        self._as_json = as_json
 
     def accept(self, refs: Sequence[JobRef], following: int) -> None:
         """These are accepted; `following` is the line after them.
@@ -108,7 +133,7 @@ class _Progress:
         self.next = following
         if self._keep:
             self.refs += refs
-        if self._as_json:
+        if as_json.get():
             for ref in refs:
                 print_json({"id": ref.id})
 
@@ -191,3 +216,58 @@ def _job(line: Line, defaults: Mapping[str, object], uploads: Uploads) -> Contra
     except (InvalidArgument, UploadFailed) as error:
         raise LineError(line.number, "message", str(error)) from None
     return contract
+
+
+def batches(lines: BinaryIO, first: int, most: int) -> Iterator[list[Line]]:
+    """The lines from number `first` on, up to `most` at once.
+
+    Raises:
+        LineError: a line is not UTF-8, or too long; those before it have been handed out.
+    """
+    arriving: Queue[Line | Exception | None] = Queue(AHEAD)
+    # A pipe may be silent for hours: its reader must not keep the process when Ctrl-C ends it.
+    Thread(target=_read, args=(lines, first, arriving), daemon=True).start()
+    end: Line | Exception | None = Line(0, "")
+    while isinstance(end, Line):
+        batch: list[Line] = []
+        end = arriving.get()
+        while isinstance(end, Line):
+            batch.append(end)
+            if len(batch) == most:
+                break
+            try:
+                end = arriving.get_nowait()
+            except Empty:
+                break
+        if batch:
+            yield batch
+    if end is not None:
+        raise end
+
+
+def _read(lines: BinaryIO, first: int, arriving: Queue[Line | Exception | None]) -> None:
+    try:
+        for line in _numbered(lines, first):
+            arriving.put(line)
+    except Exception as error:  # noqa: BLE001 - raised where the lines are used
+        arriving.put(error)
+    else:
+        arriving.put(None)
+
+
+def _numbered(lines: BinaryIO, first: int) -> Iterator[Line]:
+    for number in count(1):
+        line = lines.readline(LONGEST)
+        if not line:
+            return
+        if len(line) == LONGEST:
+            raise LineError(number, "", f"is longer than {LONGEST:,} bytes")
+        if number >= first:
+            yield Line(number, _text(number, line))
+
+
+def _text(number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise LineError(number, "", "is not UTF-8") from None

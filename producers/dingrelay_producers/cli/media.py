@@ -1,13 +1,33 @@
-"""``dingrelay media``: files for messages."""
+"""``dingrelay media``: files for messages; and those that a message on the command line names.
 
-from typing import Annotated, Literal
+``{"file": "menu.png"}`` may stand where DingTalk wants a media_id. Paths are relative to the folder in
+which the command runs.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.output import console, print_result
 from dingrelay_producers.cli.waiting import spinner
 from dingrelay_producers.language import tr
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.client import Client
+    from dingrelay_tasks.media_upload import MediaType
+
+Upload = Callable[[str, "MediaType"], str]
+"""Path and type → the file's media_id."""
+
+T = TypeVar("T")
+
+BODIES: "dict[str, MediaType]" = {"image": "image", "voice": "voice", "file": "file"}
+"""Messages whose body is a file, and its type."""
+PICTURES = (("link", "picUrl"), ("oa", "body", "image"))
+"""Where other messages have a picture."""
+PLACEHOLDER = "@"
 
 app = typer.Typer(help="Upload files that messages show.", no_args_is_help=True)
 
@@ -33,7 +53,6 @@ def upload(
     lane: options.Lane = "normal",
     app: options.App = "default",
     timeout: options.Timeout = 60,
-    as_json: options.AsJson = False,
 ) -> None:
     """Upload a file, and print its media_id for messages of the same application.
 
@@ -47,7 +66,97 @@ def upload(
         found = client.upload(
             file, name=name, media_type=media_type, app=app, lane=lane, timeout=timeout, again=again
         )
-    if as_json:
-        print_json({"media_id": found.id, "type": found.type, "app": app, "known": found.known})
-    else:
-        console().print(found.id, markup=False, highlight=False, soft_wrap=True)
+    print_result(
+        {"media_id": found.id, "type": found.type, "app": app, "known": found.known},
+        lambda: console().print(found.id, markup=False, soft_wrap=True),
+    )
+
+
+def parsed(job: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], T], upload: Upload) -> T:
+    """A job or a campaign whose message may name files: they are uploaded once all else is right.
+
+    Raises:
+        ContractError: a field is wrong; nothing is uploaded.
+        InvalidArgument: a file can't be read, or DingTalk has no such files.
+        UploadFailed, WaitTimeout, ServiceUnavailable: as `Client.upload`.
+    """
+    if "message" not in job:
+        return parse(job)
+    named: list[str] = []
+
+    def note(path: str, _: "MediaType") -> str:
+        named.append(path)
+        return PLACEHOLDER
+
+    made = parse({**job, "message": with_files(job["message"], note)})
+    if not named:
+        return made
+    return parse({**job, "message": with_files(job["message"], upload)})
+
+
+def unread(_: str, __: "MediaType") -> str:
+    """An `Upload` for who only looks at a message."""
+    return PLACEHOLDER
+
+
+class Uploads:
+    """The files of one command, each read and uploaded once."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        self._known: dict[tuple[str, str, MediaType], str] = {}
+
+    def of(self, app: str) -> Upload:
+        """Uploads for an app."""
+
+        def upload(path: str, media_type: "MediaType") -> str:
+            entry = app, path, media_type
+            if entry not in self._known:
+                self._known[entry] = self._upload(path, media_type, app)
+            return self._known[entry]
+
+        return upload
+
+    def _upload(self, path: str, media_type: "MediaType", app: str) -> str:
+        with spinner(tr("uploading {file}", file=path)):
+            return self._client.upload(path, media_type=media_type, app=app).id
+
+
+def with_files(message: Any, upload: Upload) -> Any:
+    """The message with the media_id of each file that it names; anything else as it is."""
+    if not isinstance(message, dict):
+        return cast("object", message)
+    content = cast("dict[str, Any]", message)
+    kind = content.get("msgtype")
+    if isinstance(kind, str) and kind in BODIES:
+        return {**content, **_with_body(content.get(kind), kind, upload)}
+    for place in PICTURES:
+        if kind == place[0]:
+            return _with_picture(content, place, upload)
+    return content
+
+
+def _with_body(body: Any, kind: str, upload: Upload) -> dict[str, Any]:
+    path = _path(body)
+    if path is None or "media_id" in body:
+        return {}
+    rest = {name: value for name, value in body.items() if name != "file"}
+    return {kind: {"media_id": upload(path, BODIES[kind]), **rest}}
+
+
+def _with_picture(content: Any, place: tuple[str, ...], upload: Upload) -> Any:
+    """The same with the picture at this place, if it is a file."""
+    if not place:
+        path = _path(content)
+        return content if path is None or len(content) > 1 else upload(path, "image")
+    name, *rest = place
+    if not isinstance(content, dict) or name not in content:
+        return cast("object", content)
+    found = cast("dict[str, Any]", content)
+    return {**found, name: _with_picture(found[name], tuple(rest), upload)}
+
+
+def _path(found: Any) -> str | None:
+    """The file that an object names; None if it names none."""
+    path = cast("dict[str, Any]", found).get("file") if isinstance(found, dict) else None
+    return path if isinstance(path, str) else None

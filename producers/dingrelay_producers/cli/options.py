@@ -1,10 +1,21 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how their values are read: JSON, times, lists, pairs."""
 
-from typing import Annotated, Literal
+import json
+import re
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-LaneName = Literal["urgent", "normal", "bulk"]
+from dingrelay_producers.client.filters import LaneName, ListFilter, askable
+from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local, zone
 
 App = Annotated[str, typer.Option(help="The DingTalk application, by its name in the settings.")]
 Lane = Annotated[LaneName, typer.Option(help="Who goes first when a limit is reached.")]
@@ -18,4 +29,180 @@ Sender = Annotated[
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end of the job.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many of the newest.")
+]
+
+Filter = TypeVar("Filter", bound=ListFilter)
+
+
+def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command one option for each field of a filter, and the filter as its first argument.
+
+    Args:
+        model: of the filter. A moment is read as `read_past` reads it.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        asked = askable(model)
+        moments = {name for name, (kind, _) in asked.items() if kind == datetime | None}
+        chosen = [
+            Parameter(
+                name,
+                Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[
+                    str | None if name in moments else kind, typer.Option(**option._asdict())
+                ],
+            )
+            for name, (kind, option) in asked.items()
+        ]
+        others = [
+            each.replace(kind=Parameter.KEYWORD_ONLY)
+            for each in list(signature(command, eval_str=True).parameters.values())[1:]
+        ]
+
+        @wraps(command)
+        def filtered(**given: Any) -> None:
+            wanted = {each.name: given.pop(each.name) for each in chosen}
+            wanted |= {name: read_past(wanted[name], f"--{name}") for name in moments}
+            command(model(**wanted), **given)
+
+        filtered.__annotations__ = {}
+        filtered.__signature__ = Signature([*chosen, *others])  # type: ignore[attr-defined]
+        return filtered
+
+    return decorate
+
+
+STILL_NOW = timedelta(minutes=1)
+"""How far a moment may lie in the past and still pass: it was in the future when typing began."""
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_AGO = re.compile(r"^-?(\d{1,5})([smhd])$")
+_FROM_NOW = re.compile(r"^\+(\d{1,9})([smhd])$")
+
+
+def read_json(text: str, option: str) -> Any:
+    """The JSON of an option: given as such, or as ``@file``, or as ``@-`` for standard input.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    try:
+        if text.startswith("@"):
+            text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text("utf-8")
+        return json.loads(text)
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename}: {error.strerror}", param_hint=option) from None
+    except ValueError as error:
+        raise typer.BadParameter(
+            tr("is not JSON: {error}", error=error), param_hint=option
+        ) from None
+
+
+def read_message(text: str | None, markdown: tuple[str, str] | None, message: str | None) -> Any:
+    """DingTalk's ``msg`` object from the one option that gives it.
+
+    Raises:
+        BadParameter: none or several give it.
+    """
+    given = [option for option in (text, markdown, message) if option is not None]
+    if len(given) != 1:
+        raise typer.BadParameter(
+            tr("give exactly one of them"), param_hint="--text, --markdown, --message"
+        )
+    if text is not None:
+        return {"msgtype": "text", "text": {"content": text}}
+    if markdown is not None:
+        title, body = markdown
+        return {"msgtype": "markdown", "markdown": {"title": title, "text": body}}
+    return read_json(message or "", "--message")
+
+
+def read_moment(text: str | None, option: str, *, past: bool = False) -> str | None:
+    """A time as ISO 8601 with its zone; ``+10m`` counts from now, one without is of the reader's zone.
+
+    Args:
+        text: as it was given.
+        option: where.
+        past: whether it may be over.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    if text is None:
+        return None
+    if match := _FROM_NOW.match(text):
+        number, unit = match.groups()
+        return (datetime.now(UTC) + timedelta(**{_UNITS[unit]: int(number)})).isoformat()
+    like = tr("2026-01-31T09:00, 2026-01-31T09:00+08:00, +90s, +10m, +2h or +1d")
+    moment = _absolute(text, option, like)
+    now = datetime.now(UTC)
+    if not past and moment < now - STILL_NOW:
+        problem = tr("{moment} is over; it is {now} now", moment=local(moment), now=local(now))
+        raise typer.BadParameter(problem, param_hint=option)
+    return moment.isoformat()
+
+
+def read_past(text: str | None, option: str) -> datetime | None:
+    """A moment that may be over; ``7d`` counts back from now, one without zone is of the reader's.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    if text is None:
+        return None
+    if match := _AGO.match(text):
+        number, unit = match.groups()
+        return datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(number)})
+    return _absolute(text, option, tr("2026-01-31, 2026-01-31T09:00+08:00, 90s, 10m, 2h or 7d"))
+
+
+def _absolute(text: str, option: str, like: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        # Converted from the zone in which it was given to the reader's.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone())).astimezone(zone())
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(tr("must be like {like}", like=like), param_hint=option) from None
+
+
+def read_pair(text: str, sign: str, form: str, option: str) -> tuple[str, str]:
+    """The two parts of a value such as ``NAME=VALUE``, on both sides of the sign.
+
+    Raises:
+        BadParameter: it has none; names the form and the option.
+    """
+    first, found, second = text.partition(sign)
+    if not found:
+        problem = tr("{text!r} is not {form}", text=text, form=form)
+        raise typer.BadParameter(problem, param_hint=option)
+    return first, second
+
+
+@contextmanager
+def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> Generator[None]:
+    """Turns errors about fields of what is asked into errors about options.
+
+    Args:
+        options: field → the option that gives it.
+        asked: field → what it is; of a list the value that is wrong is named.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    from dingrelay_tasks.contract import ContractError
+
+    try:
+        yield
+    except ContractError as error:
+        field, _, index = error.field.partition(".")
+        values = asked.get(field)
+        named = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
+        problem = f"{named}{translated(error.problem)}"
+        raise typer.BadParameter(problem, param_hint=options.get(field, field)) from None
+
+
+def split(values: list[str] | None) -> list[str]:
+    """Values of an option that may be repeated, or given comma-separated in one."""
+    return [part for value in values or [] for part in value.split(",") if part]

@@ -4,15 +4,18 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -55,6 +58,23 @@ def note(sentence: str, *, style: str) -> None:
     """Say something beside the result: whole words within the terminal, one line where none is."""
     err = console(stderr=True)
     err.print(Text(sentence, style=style), soft_wrap=not err.is_terminal)
+
+
+as_json = ContextVar("as_json", default=False)
+"""Whether the present command prints JSON for programs."""
+
+
+def print_result(document: Any, page: Callable[[], RenderableType | None]) -> None:
+    """What a command found or did: JSON for programs, a page for people.
+
+    Args:
+        document: any value that JSON has.
+        page: makes what a person sees; None if it has printed that itself.
+    """
+    if as_json.get():
+        print_json(document)
+    elif (shown := page()) is not None:
+        console().print(shown, markup=False)
 
 
 def print_json(value: Any) -> None:
@@ -134,25 +154,23 @@ def can_print(text: str) -> bool:
     return True
 
 
-def print_job(status: "JobStatus", *, as_json: bool) -> None:
+def print_job(status: "JobStatus") -> None:
     """One job, with what to do if it failed."""
-    if as_json:
-        print_json(status.to_json())
-    else:
-        console().print(_job(status))
+    print_result(status.to_json(), lambda: _job(status))
 
 
 NAMED_PEOPLE = 20
 """People of one outcome who are named; JSON has all."""
 
 
-def print_details(details: "JobDetails", *, as_json: bool) -> None:
+def print_details(details: "JobDetails") -> None:
     """One job with its key and its people."""
-    if as_json:
-        job = details.status.to_json()
-        more = {"key": details.key, "recipients": dict(details.recipients)}
-        print_json(job | {name: value for name, value in more.items() if value})
-        return
+    more = {"key": details.key, "recipients": dict(details.recipients)}
+    document = details.status.to_json() | {name: value for name, value in more.items() if value}
+    print_result(document, lambda: _details(details))
+
+
+def _details(details: "JobDetails") -> Table:
     grid = _job(details.status)
     if details.key:
         grid.add_row(tr("key"), details.key)
@@ -164,7 +182,7 @@ def print_details(details: "JobDetails", *, as_json: bool) -> None:
         if len(users) > NAMED_PEOPLE:
             named = tr("{named} and {more:,} more", named=named, more=len(users) - NAMED_PEOPLE)
         grid.add_row(outcome, named)
-    console().print(grid)
+    return grid
 
 
 def state_text(state: State) -> Text:
@@ -252,3 +270,83 @@ def _job(status: "JobStatus") -> Table:
 def _from_now(moment: datetime) -> str:
     seconds = (moment - datetime.now(UTC)).total_seconds()
     return tr(", in {length}", length=length(seconds)) if seconds >= 1 else ""
+
+
+GAP = 2
+"""Characters between two columns."""
+READABLE = 16
+"""Characters of a text that may be cut which are worth a column."""
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column of a list.
+
+    Attributes:
+        title: its head, in English.
+        cell: what it shows of a row.
+        rank: 0 for what is always shown; of the others the highest is left out first.
+        right: whether it is flush right, as numbers are.
+        cut: whether it may be cut at its end; others are folded where even the last ones have no room.
+    """
+
+    title: str
+    cell: Callable[[Row], Text | str]
+    rank: int = 0
+    right: bool = False
+    cut: bool = False
+
+
+def print_table(rows: Iterable[Row], *columns: Column[Row]) -> None:
+    """Print a list, or that it is empty."""
+    texts = [[_text(column.cell(row)) for column in columns] for row in rows]
+    if not texts:
+        console(stderr=True).print(tr("none"), style="dim")
+        return
+    out = console()
+    shown = fitting(columns, texts, out.width)
+    widths = {number: _width(columns[number], number, texts) for number in shown}
+    spare = out.width - sum(width + GAP for width in widths.values()) + GAP
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, width in widths.items():
+        column = columns[number]
+        table.add_column(
+            tr(column.title),
+            justify="right" if column.right else "left",
+            overflow="ellipsis" if column.cut else "fold",
+            no_wrap=column.cut,
+            # Where there is no room at all, rich folds what it has to.
+            width=width if spare >= 0 and not column.cut else None,
+            max_width=width + max(0, spare) if column.cut else None,
+        )
+    for row in texts:
+        table.add_row(*(row[number] for number in shown))
+    out.print(table)
+
+
+def fitting(
+    columns: Sequence[Column[Any]], rows: Sequence[Sequence[Text]], available: int
+) -> Sequence[int]:
+    """Which columns there is room for, by their numbers."""
+    shown = list(range(len(columns)))
+    widths = [_width(column, number, rows) for number, column in enumerate(columns)]
+    while sum(widths[number] + GAP for number in shown) - GAP > available:
+        least = max(shown, key=lambda number: columns[number].rank)
+        if not columns[least].rank:
+            break
+        shown.remove(least)
+    return shown
+
+
+def _text(cell: Text | str) -> Text:
+    return Text(cell) if isinstance(cell, str) else cell
+
+
+def _width(column: Column[Any], number: int, rows: Sequence[Sequence[Text]]) -> int:
+    longest = max((cell_len(row[number].plain) for row in rows), default=0)
+    if column.cut:
+        longest = min(longest, READABLE)
+    return max(cell_len(tr(column.title)), longest)

@@ -1,27 +1,33 @@
-"""``dingrelay send``: one message from options, or any number of jobs from a stream."""
+"""``dingrelay send``, ``sync``, ``call``: one job from options, or any number from a stream."""
 
 from typing import Annotated, Literal
 
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.documents import read_message, read_moment, split
+from dingrelay_producers.cli.options import (
+    read_json,
+    read_message,
+    read_moment,
+    read_pair,
+    split,
+)
+from dingrelay_producers.cli.waiting import enqueue, show_accepted
 from dingrelay_producers.language import tr
+
+PEOPLE = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
+"""How `--to` may name a person instead of by a userid → the field of the job."""
 
 
 def send(
     context: typer.Context,
     to: Annotated[
-        list[str] | None, typer.Option(help="Users, comma-separated; repeatable.")
-    ] = None,
-    mobile: Annotated[
-        list[str] | None, typer.Option(help="People by mobile number, comma-separated; repeatable.")
-    ] = None,
-    email: Annotated[
-        list[str] | None, typer.Option(help="People by e-mail address; as --mobile.")
-    ] = None,
-    job_number: Annotated[
-        list[str] | None, typer.Option(help="People by job number; as --mobile.")
+        list[str] | None,
+        typer.Option(
+            metavar="USER|KIND=…",
+            help="Users, comma-separated; repeatable. Others are named like mobile=13800000000, "
+            "email=a@b.cn or job_number=7.",
+        ),
     ] = None,
     department: Annotated[list[int] | None, typer.Option(help="A department; repeatable.")] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="The whole organisation.")] = False,
@@ -68,7 +74,6 @@ def send(
     ] = 1,
     wait: options.Wait = False,
     timeout: options.Timeout = 60,
-    as_json: options.AsJson = False,
 ) -> None:
     """Send a work notification.
 
@@ -85,7 +90,7 @@ def send(
         "on_unknown": on_unknown,
     }
     if jobs is not None:
-        people = to or mobile or email or job_number or department or everyone
+        people = to or department or everyone
         if people or text or markdown or message:
             raise typer.BadParameter(tr("stands alone"), param_hint="--jobs")
         if key is not None:
@@ -97,23 +102,19 @@ def send(
         given = {
             name: fields[name] for name, option in OPTIONS.items() if _is_given(context, option)
         }
-        send_jobs(jobs, first=first, defaults=given, wait=wait, timeout=timeout, as_json=as_json)
+        send_jobs(jobs, first=first, defaults=given, wait=wait, timeout=timeout)
         return
     if first > 1:
         raise typer.BadParameter(tr("is for --jobs"), param_hint="--from")
     content = read_message(text, markdown, message)
-    from dingrelay_producers.cli.enqueue import show_accepted
-    from dingrelay_producers.cli.media_files import Uploads, parsed
+    from dingrelay_producers.cli.media import Uploads, parsed
     from dingrelay_producers.client.client import Client
     from dingrelay_tasks.message_send import MessageSend
 
     asked = {
         **fields,
         "to": {
-            "users": split(to),
-            "mobiles": split(mobile),
-            "emails": split(email),
-            "job_numbers": split(job_number),
+            **_people(split(to)),
             "departments": department or [],
             "everyone": everyone,
         },
@@ -122,9 +123,119 @@ def send(
     }
     with Client() as client:
         job = parsed(asked, MessageSend.parse, Uploads(client).of(app))
-        show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout, as_json=as_json)
+        show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout)
+
+
+def _people(named: list[str]) -> dict[str, list[str]]:
+    """The people of `--to` by the fields of the job."""
+    found: dict[str, list[str]] = {"users": []}
+    for text in named:
+        kind, _, value = text.partition("=")
+        field, person = (PEOPLE[kind], value) if kind in PEOPLE else ("users", text)
+        found.setdefault(field, []).append(person)
+    return found
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
     source = context.get_parameter_source(option.removeprefix("--").replace("-", "_"))
     return source is not None and source.name != "DEFAULT"
+
+
+def sync(
+    scope: Annotated[
+        Literal["everything", "department", "user"], typer.Argument(help="What to read.")
+    ] = "everything",
+    target: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The department or the user.")
+    ] = None,
+    app: options.App = "default",
+    lane: options.Lane = "bulk",
+    confirm_removals: Annotated[
+        bool,
+        typer.Option("--confirm-removals", help="Mark people as left however many they are."),
+    ] = False,
+    wait: options.Wait = False,
+    timeout: options.Timeout = 3600,
+) -> None:
+    """Read departments and people from DingTalk into the directory.
+
+    dingrelay sync department 5 --wait
+    """
+    if (target is None) != (scope == "everything"):
+        problem = (
+            tr("{scope} takes none", scope=scope)
+            if scope == "everything"
+            else tr("needed for {scope}", scope=scope)
+        )
+        raise typer.BadParameter(problem, param_hint="ID")
+    from dingrelay_tasks.user_sync import UserSync
+
+    job = UserSync.parse(
+        {
+            "app": app,
+            "lane": lane,
+            "scope": scope,
+            "department": _department(target) if scope == "department" else None,
+            "user": target if scope == "user" else None,
+            "confirm_removals": confirm_removals,
+        }
+    )
+    enqueue(job, wait=wait, timeout=timeout)
+
+
+def _department(target: str | None) -> int:
+    try:
+        return int(target or "")
+    except ValueError:
+        raise typer.BadParameter(tr("a department's id is a number"), param_hint="ID") from None
+
+
+def call(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH, DELETE.")],
+    path: Annotated[
+        str, typer.Argument(metavar="/PATH", help="On one of DingTalk's hosts; never a URL.")
+    ],
+    query: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the URL; repeatable."),
+    ] = None,
+    body: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE|@-", help="What is sent as JSON."),
+    ] = None,
+    effect: Annotated[
+        Literal["none", "repeatable", "once"] | None,
+        typer.Option(
+            help="What the call does; `once` is not repeated if its answer is lost. "
+            "Default: none where it reads, else once."
+        ),
+    ] = None,
+    lane: options.Lane = "normal",
+    app: options.App = "default",
+    key: options.Key = None,
+    at: options.At = None,
+    expires: options.Expires = None,
+    wait: options.Wait = False,
+    timeout: options.Timeout = 60,
+) -> None:
+    """Call any API of DingTalk's, under its limits and with the app's token.
+
+    dingrelay call POST /topapi/v2/user/getbymobile --body '{"mobile": "13800000000"}' --wait
+    """
+    from dingrelay_tasks.api_call import ApiCall
+
+    job = ApiCall.parse(
+        {
+            "app": app,
+            "lane": lane,
+            "method": method.upper(),
+            "path": path,
+            "query": dict(read_pair(text, "=", "NAME=VALUE", "--query") for text in query or []),
+            "body": None if body is None else read_json(body, "--body"),
+            **({} if effect is None else {"effect": effect}),
+            "idempotency_key": key,
+            "send_at": read_moment(at, "--at"),
+            "expires_at": read_moment(expires, "--expires"),
+        }
+    )
+    enqueue(job, wait=wait, timeout=timeout)

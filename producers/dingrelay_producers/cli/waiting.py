@@ -1,4 +1,4 @@
-"""Waiting for jobs, while the terminal shows their state."""
+"""Enqueueing one job from a command, and waiting for it, while the terminal shows its state."""
 
 import time
 from collections import Counter
@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 from rich.status import Status
 
-from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED
-from dingrelay_producers.cli.output import console, note
+from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED, of_state
+from dingrelay_producers.cli.output import as_json, console, note, print_job
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
@@ -19,9 +19,40 @@ from dingrelay_producers.store.states import State
 if TYPE_CHECKING:
     from dingrelay_producers.client.job_ref import JobRef
     from dingrelay_producers.store.status import JobStatus
+    from dingrelay_tasks.contract import Contract
 
 LOOK_SECONDS = 0.5
 """How often the terminal shows what a job that is waited for does."""
+
+
+def enqueue(job: "Contract", *, wait: bool, timeout: float) -> None:
+    """Enqueue a job and print it; with `wait`, once it has ended.
+
+    Raises:
+        Exit: with `wait`, unless the job is done.
+    """
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout)
+
+
+def show_accepted(ref: "JobRef", what: str, *, wait: bool, timeout: float) -> None:
+    """Print a job that was enqueued, and what it does; with `wait`, once it has ended.
+
+    Raises:
+        Exit: with `wait`, unless the job is done.
+    """
+    if wait:
+        # First: after an interruption the job can be found by its id.
+        console(stderr=True).print(tr("accepted {id}", id=ref.id), style="dim")
+        status = wait_for(ref, timeout)
+        print_job(status)
+        raise typer.Exit(of_state(status.state))
+    if as_json.get():
+        print_job(ref.status())
+    else:
+        console().print(tr("accepted {id}  {what}", id=ref.id, what=what), markup=False)
 
 
 def wait_for(ref: "JobRef", timeout: float) -> "JobStatus":

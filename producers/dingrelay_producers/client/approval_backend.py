@@ -1,11 +1,9 @@
 """The state of approvals, and which of them a list holds."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict, get_args
 
-from dingrelay_producers.errors import InvalidArgument
 from dingrelay_tasks.context import ApprovalState, TaskState
 
 
@@ -72,63 +70,6 @@ class ApprovalStatus:
     def ended(self) -> bool:
         """Whether it is decided, withdrawn or deleted."""
         return self.state != "running"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalFilter:
-    """Which approvals a list holds.
-
-    Attributes:
-        apps: approvals of these apps; None for any.
-        state: approvals in this state; None for any.
-        template: approvals of this process code; None for any.
-        originator: approvals that this user requested; None for any.
-        waits_for: approvals that this user has to decide; None for any.
-        sender: approvals whose jobs have this sender; None for any.
-        before: older than the one with this moment (`ApprovalPage.next`), app and instance.
-    """
-
-    apps: Collection[str] | None = None
-    state: ApprovalState | None = None
-    template: str | None = None
-    originator: str | None = None
-    waits_for: str | None = None
-    sender: str | None = None
-    before: tuple[datetime, str, str] | None = None
-
-
-class ApprovalFields(TypedDict, total=False):
-    """Which approvals a list holds, as keyword arguments; None for any."""
-
-    app: str | None
-    state: ApprovalState | None
-    template: str | None
-    originator: str | None
-    waits_for: str | None
-
-
-def checked_filter(given: ApprovalFields) -> ApprovalFilter:
-    """The filter of keyword arguments.
-
-    Raises:
-        InvalidArgument: there is no such argument, or it is no text.
-    """
-    for name, value in given.items():
-        if name not in ApprovalFields.__annotations__:
-            known = ", ".join(ApprovalFields.__annotations__)
-            raise InvalidArgument(name, f"one of {known}", value)
-        if value is not None and not isinstance(value, str):
-            raise InvalidArgument(name, "a text", value)
-    state, app = given.get("state"), given.get("app")
-    if state is not None and state not in get_args(ApprovalState):
-        raise InvalidArgument("state", f"one of {', '.join(get_args(ApprovalState))}", state)
-    return ApprovalFilter(
-        apps=None if app is None else [app],
-        state=state,
-        template=given.get("template"),
-        originator=given.get("originator"),
-        waits_for=given.get("waits_for"),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,7 @@ from typing import Any, Self, Unpack
 from dingrelay_producers import running
 from dingrelay_producers.cells.cells import Cells
 from dingrelay_producers.client import media, personal_data
-from dingrelay_producers.client.approval_backend import (
-    ApprovalFields,
-    ApprovalPage,
-    ApprovalStatus,
-    checked_filter,
-)
+from dingrelay_producers.client.approval_backend import ApprovalPage, ApprovalStatus
 from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import (
     CallFields,
@@ -30,13 +25,15 @@ from dingrelay_producers.client.campaign_backend import PlanFields
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.client.history_backend import (
-    JobDetails,
+from dingrelay_producers.client.filters import (
+    ApprovalFields,
+    ApprovalFilter,
     JobFields,
-    PersonHistory,
-    checked_job_filter,
+    JobFilter,
+    checked_filter,
 )
+from dingrelay_producers.client.groups import Group, grouped
+from dingrelay_producers.client.history_backend import JobDetails, PersonHistory
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
@@ -294,8 +291,8 @@ class Client:
             NotInstalled: the packages that the table needs are missing.
             ServiceUnavailable: the database can't be used.
         """
-        asked, most = checked_filter(chosen), checked_limit(limit)
-        approvals = service("approvals", self.settings.of_app(chosen.get("app")))
+        asked, most = checked_filter(ApprovalFilter, chosen), checked_limit(limit)
+        approvals = service("approvals", self.settings.of_app(asked.app))
         page: ApprovalPage = run(approvals.list(asked, limit=most))
         return page.approvals
 
@@ -477,7 +474,7 @@ class Client:
         Raises:
             ServiceUnavailable: Redis or the database can't be used.
         """
-        asked, most = checked_job_filter(chosen), checked_limit(limit)
+        asked, most = checked_filter(JobFilter, chosen), checked_limit(limit)
         cell = self._cells.of(asked.app)
         reads = cell.history if history else None
         return JobList(cell.redis_call, reads, on_unreadable).find(asked, most)

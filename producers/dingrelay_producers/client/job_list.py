@@ -3,14 +3,16 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, cast
 
 from redis import Redis
 
 from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.history_backend import JobFilter
+from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
 
@@ -50,10 +52,12 @@ class JobList:
         Raises:
             ServiceUnavailable: Redis or the database can't be used.
         """
+        if chosen.state in {State.DEAD, State.UNKNOWN}:
+            return self._failed(chosen, limit)
         found: list[JobStatus] = []
         last: Place | None = None
         since = chosen.since.timestamp() * 1000 if chosen.since else 0
-        for places in self._recent():
+        for places in self._places(keys.RECENT):
             ids = [job for at, job in places if at >= since]
             found += self._among(ids, chosen)
             last = places[-1]
@@ -64,11 +68,24 @@ class JobList:
             found += run(self._history.list(chosen, before=before, limit=limit - len(found)))
         return found
 
-    def _recent(self) -> Iterator[list[Place]]:
-        """The places of the newest jobs, some at a time, the newest first."""
+    def _failed(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
+        """Dead or unknown jobs. Redis has an index of them, which goes further back than the newest jobs."""
+        ids = [job for places in self._places(keys.DEAD) for _, job in places]
+        if self._history is not None:
+            kept = run(self._history.list(chosen, before=None, limit=limit))
+            ids = list(dict.fromkeys([*ids, *(status.id for status in kept)]))
+        found = [
+            status
+            for start in range(0, len(ids), CHUNK)
+            for status in self._among(ids[start : start + CHUNK], chosen)
+        ]
+        return sorted(found, key=attrgetter("created_at", "id"), reverse=True)[:limit]
+
+    def _places(self, index: str) -> Iterator[list[Place]]:
+        """The places of an index, some at a time, the newest first."""
         ids = cast(
             "list[tuple[bytes, float]]",
-            self._use(lambda redis: redis.zrange(keys.RECENT, 0, -1, desc=True, withscores=True)),
+            self._use(lambda redis: redis.zrange(index, 0, -1, desc=True, withscores=True)),
         )
         for start in range(0, len(ids), CHUNK):
             yield [(int(at), job.decode()) for job, at in ids[start : start + CHUNK]]

@@ -9,11 +9,11 @@ from sqlalchemy import RowMapping, Select, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.approval_backend import (
-    ApprovalFilter,
     ApprovalPage,
     ApprovalStatus,
     ApprovalTaskStatus,
 )
+from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.database.database import Database
@@ -104,6 +104,7 @@ class SqlApprovals:
 def _chosen(chosen: ApprovalFilter) -> Select[Any]:
     query = select(ApprovalRow.__table__)
     for column, value in (
+        (ApprovalRow.app, chosen.app),
         (ApprovalRow.state, chosen.state),
         (ApprovalRow.template, chosen.template),
         (ApprovalRow.originator, chosen.originator),

@@ -5,8 +5,9 @@ from typing import Any
 
 from aiohttp import web
 
-from dingrelay_producers.client.approval_backend import ApprovalFilter, ApprovalStatus
 from dingrelay_producers.client.approval_backend import ApprovalPage as Approvals
+from dingrelay_producers.client.approval_backend import ApprovalStatus
+from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.errors import ApprovalNotFound
 from dingrelay_tasks.approval_actions import Comment, Termination
 from dingrelay_tasks.approval_decide import ApprovalDecide, Decision

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_workers import preflight
@@ -183,6 +184,7 @@ async def of_audience(
     audience: Audience,
     *,
     malformed: OnMalformed = "refuse",
+    on_malformed: Callable[[Malformed], None] | None = None,
     on_rows: Callable[[int], None] | None = None,
 ) -> Preview:
     """Of one that is not: its audience is gathered, counted and forgotten.
@@ -192,7 +194,13 @@ async def of_audience(
         ServiceUnavailable: as `of_draft`, and so is SettingsError.
     """
     async with gather(
-        database, spec.app, spec.template, audience, malformed=malformed, on_rows=on_rows
+        database,
+        spec.app,
+        spec.template,
+        audience,
+        malformed=malformed,
+        on_malformed=on_malformed,
+        on_rows=on_rows,
     ) as gathered:
         people = gathered.recipients
         size = Size(

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli.exits import DONE, OTHERWISE, UNREACHABLE
-from dingrelay_producers.cli.output import can_print, console, print_json
+from dingrelay_producers.cli.output import can_print, print_result
 from dingrelay_producers.language import ENGLISH, spoken, tr, translated
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ MARKS = {
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     settle_ended: Annotated[
         bool,
         typer.Option(
@@ -44,16 +43,13 @@ def doctor(
     # Results in JSON are the same in any language, and are translated where they are printed.
     with spoken(ENGLISH):
         results = asyncio.run(run_checks(settle_ended=settle_ended))
-    if as_json:
-        print_json([asdict(result) for result in results])
-    else:
-        _print(results)
+    print_result([asdict(result) for result in results], lambda: _page(results))
     verdicts = {result.verdict for result in results}
     worst = OTHERWISE if "failed" in verdicts else DONE
     raise typer.Exit(UNREACHABLE if "unreachable" in verdicts else worst)
 
 
-def _print(results: "list[CheckResult]") -> None:
+def _page(results: "list[CheckResult]") -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="bold")
@@ -67,7 +63,7 @@ def _print(results: "list[CheckResult]") -> None:
         grid.add_row(
             Text(mark if can_print(mark) else word, style=colour), _check(result.check), text
         )
-    console().print(grid)
+    return grid
 
 
 def _check(name: str) -> str:

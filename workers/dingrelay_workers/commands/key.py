@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.documents import errors_of_options, split
-from dingrelay_producers.cli.options import AsJson
-from dingrelay_producers.cli.output import console, print_json
-from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.cli.options import errors_of_options, split
+from dingrelay_producers.cli.output import (
+    Column,
+    as_json,
+    console,
+    print_json,
+    print_result,
+    print_table,
+)
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
@@ -61,7 +66,6 @@ def create(
         str | None, typer.Option(help="Requests over all gateways, such as 50/1s.")
     ] = None,
     expires: Annotated[str | None, typer.Option(help="After how long, such as 90d.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a key, and show it: this once only.
 
@@ -82,19 +86,16 @@ def create(
         grant = KeyRequest.parse(asked).grant()
     _warn_of_unknown_apps(split(application))
     made = asyncio.run(_ask(lambda keys: keys.create(grant)))
-    _show_once(made, as_json=as_json)
+    _show_once(made)
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_() -> None:
     """List the keys, the newest first, with their last use."""
     from dingrelay_workers.keys import documents as key_documents
 
     found = asyncio.run(_ask(lambda keys: keys.list()))
-    if as_json:
-        print_json([key_documents.key(status) for status in found])
-    else:
-        _print_table(found)
+    print_result([key_documents.key(status) for status in found], lambda: _print_table(found))
 
 
 @app.command()
@@ -103,7 +104,6 @@ def rotate(
     overlap: Annotated[
         str, typer.Option(help="For how long the present secret is taken as well; 0s: not at all.")
     ] = "24h",
-    as_json: AsJson = False,
 ) -> None:
     """Give a key a new secret, and show it: this once only. Its id stays."""
     from dingrelay_workers.keys.request import RotationRequest
@@ -111,21 +111,19 @@ def rotate(
     with errors_of_options(_OPTIONS, {}):
         length = RotationRequest.parse({"overlap": overlap}).length()
     made = asyncio.run(_ask(lambda keys: keys.rotate(key_id, overlap=length)))
-    _show_once(made, as_json=as_json)
+    _show_once(made)
 
 
 @app.command()
-def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
+def revoke(key_id: KeyId) -> None:
     """Refuse a key from now on. Gateways that run notice within 5 s."""
     from dingrelay_workers.keys import documents as key_documents
 
     status = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
-    if as_json:
-        print_json(key_documents.key(status))
-    else:
-        console().print(
-            tr("{id} ({name}) is revoked", id=status.key.id, name=status.key.name), markup=False
-        )
+    print_result(
+        key_documents.key(status),
+        lambda: tr("{id} ({name}) is revoked", id=status.key.id, name=status.key.name),
+    )
 
 
 async def _ask(question: "Callable[[SqlKeyStore], Awaitable[Found]]") -> Found:
@@ -164,10 +162,10 @@ def _warn_of_unknown_apps(names: list[str]) -> None:
             console(stderr=True).print(warning, style="yellow", markup=False)
 
 
-def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
+def _show_once(made: "IssuedKey") -> None:
     from dingrelay_workers.keys import documents as key_documents
 
-    if as_json:
+    if as_json.get():
         print_json(key_documents.issued(made))
         return
     typer.echo(made.text)

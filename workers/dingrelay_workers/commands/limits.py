@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.cli.output import console, length, print_json
+from dingrelay_producers.cli.output import as_json, console, length, print_json
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
@@ -22,16 +22,15 @@ LOOK_SECONDS = 1.0
 
 def limits(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show how full the limits are: rates, pauses, outages, calls of the month."""
     from dingrelay_producers.settings import Settings
 
-    asyncio.run(_show(Settings.load(), watch=watch, as_json=as_json))
+    asyncio.run(_show(Settings.load(), watch=watch))
 
 
-async def _show(settings: "Settings", *, watch: bool, as_json: bool) -> None:
-    if as_json:
+async def _show(settings: "Settings", *, watch: bool) -> None:
+    if as_json.get():
         print_json(await _read(settings))
         while watch:
             await asyncio.sleep(LOOK_SECONDS)

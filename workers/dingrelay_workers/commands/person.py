@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.output import console, note, output_file, print_json
-from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.cli.output import (
+    Column,
+    as_json,
+    console,
+    note,
+    output_file,
+    print_json,
+    print_result,
+    print_table,
+)
 from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
@@ -17,20 +26,21 @@ from dingrelay_producers.zone import local
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dingrelay_producers.client.history_backend import PersonHistory
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 
+User = Annotated[str, typer.Argument(help="Their userid.")]
+
+COLOURS = {"accepted": "green", "pending": "cyan", "unknown": "magenta"}
+"""Every other outcome says that the person did not get it."""
 MOST_REMAINING = 20
 """Things that can't be erased yet which are listed one by one."""
 
 app = typer.Typer(
-    help="Find people in the directory; export or erase what is kept of one.", no_args_is_help=True
+    help="Find people in the directory; show what one was sent; export or erase what is kept.",
+    no_args_is_help=True,
 )
-
-
-@app.callback()
-def person() -> None:
-    """Find people in the directory; export or erase what is kept of one."""
 
 
 @app.command()
@@ -43,14 +53,10 @@ def find(
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, max=1_000, help="How many at most.")
     ] = 20,
-    as_json: options.AsJson = False,
 ) -> None:
     """Find people by name, or by an address; those who left come last."""
     found = asyncio.run(_find(text, app, limit))
-    if as_json:
-        print_json(json_values(found))
-    else:
-        _print(found)
+    print_result(json_values(found), lambda: _print(found))
 
 
 def _print(found: "Sequence[dict[str, Any]]") -> None:
@@ -99,13 +105,49 @@ async def _find(text: str, app: str | None, limit: int) -> "list[dict[str, Any]]
 
 
 @app.command()
+def show(
+    user: User,
+    app: Annotated[str | None, typer.Option(help="Only what this application sent.")] = None,
+    limit: options.Limit = 50,
+) -> None:
+    """Show what a person was sent, by messages and campaigns, and why something did not arrive."""
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        found = client.person(user, app=app, limit=limit)
+    print_result(json_values(found), lambda: _print_history(found))
+
+
+def _print_history(found: "PersonHistory") -> None:
+    out = console()
+    for known in found.known_as:
+        left = tr(", left {moment}", moment=local(known.left_at)) if known.left_at else ""
+        departments = ", ".join(filter(None, known.departments)) or tr("no department")
+        out.print(Text(f"{known.app}: {known.name}{left}, {departments}"))
+    if not found.known_as:
+        out.print(tr("not in the directory"), style="dim")
+    print_table(
+        found.messages,
+        Column("at", lambda sent: local(sent.at), rank=2),
+        Column("outcome", lambda sent: Text(sent.outcome, style=COLOURS.get(sent.outcome, "red"))),
+        Column("app", lambda sent: sent.app, rank=3),
+        Column("job or campaign", lambda sent: sent.job or sent.campaign),
+        Column(
+            "what",
+            lambda sent: f"{sent.name}  {translated(sent.reason)}".rstrip(),
+            rank=1,
+            cut=True,
+        ),
+    )
+
+
+@app.command()
 def export(
-    user: Annotated[str, typer.Argument(help="Their userid.")],
+    user: User,
     app: Annotated[str | None, typer.Option(help="Only what this application keeps.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write it to a new file, as JSON.")
     ] = None,
-    as_json: options.AsJson = False,
 ) -> None:
     """Hand out all that is kept of a person. It may name others: look before you pass it on."""
     import json
@@ -114,7 +156,7 @@ def export(
 
     with Client() as client:
         found = json_values(client.export_person(user, app=app))
-    if as_json:
+    if as_json.get():
         print_json(found)
     elif output is None:
         _print_counts(found)
@@ -137,10 +179,9 @@ def _print_counts(found: "Mapping[str, Any]") -> None:
 
 @app.command()
 def erase(
-    user: Annotated[str, typer.Argument(help="Their userid.")],
+    user: User,
     app: Annotated[str | None, typer.Option(help="Only what this application keeps.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: options.AsJson = False,
 ) -> None:
     """Take a person out of all that is kept. What is still needed goes later, by itself."""
     from dingrelay_producers.client.client import Client
@@ -159,10 +200,7 @@ def erase(
                 err=True,
             )
         erasure = client.erase_person(user, app=app)
-        if as_json:
-            print_json(json_values(erasure))
-        else:
-            _print_erasure(erasure, client.settings)
+        print_result(json_values(erasure), lambda: _print_erasure(erasure, client.settings))
 
 
 def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dingrelay_producers.cli.output import console, length, print_json
-from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.cli.output import Column, console, length, print_result, print_table
 from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
@@ -30,26 +29,25 @@ class By(StrEnum):
 def queue(
     app: Annotated[str, typer.Option("--app", help="Only of this DingTalk application.")] = "",
     by: Annotated[By | None, typer.Option("--by", help="Tell the jobs of a lane apart.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show how many jobs wait, for how long, and when they will be through."""
     from dingrelay_producers.settings import Settings
 
     settings = Settings.load().of_app(app or None)
-    _show(*asyncio.run(_read(settings)), app, by, as_json=as_json)
+    _show(*asyncio.run(_read(settings)), app, by)
 
 
-def _show(
-    tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None, *, as_json: bool
-) -> None:
+def _show(tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None) -> None:
     lanes = [each for each in lanes if app in {"", each.jobs.app}]
     groups = [each for each in tally.groups if app in {"", each.app}]
-    if as_json:
-        print_json(_document(tally, lanes, groups))
-    elif by is None:
-        _print_lanes(tally, lanes)
-    else:
-        _print_groups(tally, _merged(groups, by), by)
+    print_result(
+        _document(tally, lanes, groups),
+        lambda: (
+            _print_lanes(tally, lanes)
+            if by is None
+            else _print_groups(tally, _merged(groups, by), by)
+        ),
+    )
 
 
 async def _read(settings: "Settings") -> "tuple[Tally, list[Backlog]]":

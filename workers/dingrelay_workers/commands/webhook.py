@@ -11,10 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import exits
-from dingrelay_producers.cli.documents import errors_of_options, read_moment, split
-from dingrelay_producers.cli.options import AsJson
-from dingrelay_producers.cli.output import console, print_json
-from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.cli.options import errors_of_options, read_moment, split
+from dingrelay_producers.cli.output import (
+    Column,
+    as_json,
+    console,
+    print_json,
+    print_result,
+    print_table,
+)
 from dingrelay_producers.durations import duration
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
@@ -49,7 +54,7 @@ app = typer.Typer(
 
 
 @app.command()
-def add(
+def create(
     url: Annotated[str, typer.Argument(help="https://…, or celery://QUEUE/TASK on this broker.")],
     type_: Annotated[
         list[str],
@@ -70,7 +75,6 @@ def add(
     kind: Annotated[
         list[str] | None, typer.Option(help="Of job.* only jobs of this kind; repeatable, or a,b.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Add an endpoint, and show its secret, which is never shown again."""
     from dingrelay_workers.webhooks.request import EndpointRequest
@@ -86,35 +90,29 @@ def add(
     with errors_of_options(_OPTIONS, asked):
         wanted = EndpointRequest.parse(asked).subscription()
         made = asyncio.run(_ask(lambda webhooks: webhooks.add(wanted), wanted.apps))
-    _show_once(made, as_json=as_json)
+    _show_once(made)
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_() -> None:
     """List the endpoints, the newest first."""
     from dingrelay_workers.webhooks import documents
 
     found = asyncio.run(_ask(lambda webhooks: webhooks.list()))
-    if as_json:
-        print_json([documents.endpoint(endpoint) for endpoint in found])
-    else:
-        _print_table(found)
+    print_result([documents.endpoint(each) for each in found], lambda: _print_table(found))
 
 
 @app.command()
-def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
+def show(endpoint: EndpointArgument) -> None:
     """Show an endpoint, its backlog, and since when it fails."""
     from dingrelay_workers.webhooks import documents
 
     found = asyncio.run(_ask(lambda webhooks: webhooks.get(endpoint)))
-    if as_json:
-        print_json(documents.status(found))
-    else:
-        _print_status(found)
+    print_result(documents.status(found), lambda: _page(found))
 
 
 @app.command("test")
-def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
+def probe(endpoint: EndpointArgument) -> None:
     """Send a test notice to an endpoint, and show the answer."""
     answer = asyncio.run(_ask(lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
     if answer is None:
@@ -124,28 +122,47 @@ def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
         )
         console(stderr=True).print(problem, style="red", markup=False)
         raise typer.Exit(exits.UNREACHABLE)
-    if as_json:
-        print_json(answer)
-    else:
-        console().print(translated(answer["reason"]), markup=False)
+    print_result(answer, lambda: translated(answer["reason"]))
     raise typer.Exit(exits.DONE if answer["verdict"] == "taken" else exits.OTHERWISE)
 
 
 @app.command()
-def pause(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
+def pause(endpoint: EndpointArgument) -> None:
     """Stop deliveries to an endpoint for now. Its notices are kept."""
-    _show_state(asyncio.run(_ask(lambda webhooks: webhooks.pause(endpoint))), as_json=as_json)
+    _show_state(asyncio.run(_ask(lambda webhooks: webhooks.pause(endpoint))))
 
 
 @app.command()
 def resume(
     endpoint: EndpointArgument,
-    skip: Annotated[bool, typer.Option("--skip", help="Drop the notices of the meantime.")] = False,
-    as_json: AsJson = False,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Drop the notices since it was paused.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Deliver again what it had since then, with the same ids: 2026-01-31T09:00, or 2h "
+            "for two hours ago."
+        ),
+    ] = None,
 ) -> None:
-    """Resume deliveries to an endpoint that was paused or disabled."""
-    resumed = asyncio.run(_ask(lambda webhooks: webhooks.resume(endpoint, skip=skip)))
-    _show_state(resumed, as_json=as_json)
+    """Resume deliveries to an endpoint that was paused or disabled; --since repeats some."""
+    from dingrelay_workers.webhooks import documents
+
+    moment = _since(since) if since is not None else None
+
+    async def act(webhooks: "SqlWebhookStore") -> "tuple[Endpoint, int | None]":
+        resumed = await webhooks.resume(endpoint, skip=skip)
+        return resumed, await webhooks.replay(endpoint, since=moment) if moment else None
+
+    found, count = asyncio.run(_ask(act))
+    if count is None:
+        _show_state(found)
+        return
+    print_result(
+        documents.endpoint(found) | {"notices": count},
+        lambda: tr("{count} notices are delivered again", count=count),
+    )
 
 
 @app.command()
@@ -154,7 +171,6 @@ def rotate(
     overlap: Annotated[
         str, typer.Option(help="How long the old secret signs as well; 0s: not at all.")
     ] = "24h",
-    as_json: AsJson = False,
 ) -> None:
     """Give an endpoint a new secret, and show it; it is never shown again."""
     from dingrelay_workers.webhooks.request import SecretRotation
@@ -162,29 +178,16 @@ def rotate(
     with errors_of_options(_OPTIONS, {}):
         length = SecretRotation.parse({"overlap": overlap}).length()
     made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
-    _show_once(made, as_json=as_json)
+    _show_once(made)
 
 
 @app.command()
-def replay(
-    endpoint: EndpointArgument,
-    since: Annotated[str, typer.Option(help="Start: 2026-01-31T09:00, or 2h for two hours ago.")],
-    as_json: AsJson = False,
-) -> None:
-    """Deliver an endpoint's notices since a moment again, with the same ids."""
-    moment = _since(since)
-    count = asyncio.run(_ask(lambda webhooks: webhooks.replay(endpoint, since=moment)))
-    if as_json:
-        print_json({"notices": count})
-    else:
-        console().print(tr("{count} notices are delivered again", count=count), markup=False)
-
-
-@app.command()
-def remove(endpoint: EndpointArgument) -> None:
-    """Remove an endpoint."""
+def delete(endpoint: EndpointArgument) -> None:
+    """Delete an endpoint."""
     asyncio.run(_ask(lambda webhooks: webhooks.remove(endpoint)))
-    console().print(tr("{endpoint} is removed", endpoint=endpoint), markup=False)
+    print_result(
+        {"id": endpoint, "state": "deleted"}, lambda: tr("{endpoint} is deleted", endpoint=endpoint)
+    )
 
 
 async def _ask(
@@ -232,10 +235,10 @@ def _since(text: str) -> datetime:
     return datetime.fromisoformat(moment)
 
 
-def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
+def _show_once(made: "IssuedEndpoint") -> None:
     from dingrelay_workers.webhooks import documents
 
-    if as_json:
+    if as_json.get():
         print_json(documents.issued(made))
         return
     typer.echo(f"{made.endpoint.id} {made.secret}")
@@ -245,13 +248,12 @@ def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
     console(stderr=True).print(advice, style="dim")
 
 
-def _show_state(found: "Endpoint", *, as_json: bool) -> None:
+def _show_state(found: "Endpoint") -> None:
     from dingrelay_workers.webhooks import documents
 
-    if as_json:
-        print_json(documents.endpoint(found))
-    else:
-        console().print(tr("{id} is {state}", id=found.id, state=found.state), markup=False)
+    print_result(
+        documents.endpoint(found), lambda: tr("{id} is {state}", id=found.id, state=found.state)
+    )
 
 
 def _print_table(found: "Sequence[Endpoint]") -> None:
@@ -281,7 +283,7 @@ def _only(endpoint: "Endpoint") -> str:
     )
 
 
-def _print_status(found: "EndpointStatus") -> None:
+def _page(found: "EndpointStatus") -> Table:
     def moment(at: datetime | None) -> str:
         return local(at) if at else ""
 
@@ -309,4 +311,4 @@ def _print_status(found: "EndpointStatus") -> None:
     ):
         if value.strip():
             table.add_row(tr(name), Text(value))
-    console().print(table)
+    return table

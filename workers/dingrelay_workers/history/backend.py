@@ -9,9 +9,9 @@ from sqlalchemy import RowMapping, Select, and_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_backend import (
     JobDetails,
-    JobFilter,
     Message,
     Person,
     PersonHistory,

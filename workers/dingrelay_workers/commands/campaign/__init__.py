@@ -7,20 +7,16 @@ from dingrelay_workers.commands.campaign import (
     delete,
     follow_up,
     list_,
-    preview,
     report,
     run,
     show,
-    watch,
 )
 
 app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
 app.command("create")(create.create)
-app.command("preview")(preview.preview)
 app.command("list")(list_.list_)
 app.command("show")(show.show)
 run.register(app)
-app.command("watch")(watch.watch)
 app.command("report")(report.report)
 follow_up.register(app)
 app.command("delete")(delete.delete)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.output import console, print_json, spreadsheet_encoding
+from dingrelay_producers.cli.output import console, print_result, spreadsheet_encoding
 from dingrelay_producers.language import tr, translated
 from dingrelay_workers.commands.campaign import options
+from dingrelay_workers.commands.campaign.preview import show_preview
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.malformed_rows import Malformed
@@ -48,7 +49,10 @@ def create(
         float, typer.Option(help="Share of failed recipients at which it pauses itself.")
     ] = 0.1,
     app: common.App = "default",
-    as_json: common.AsJson = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Store nothing; show what it takes: calls, time, quota."),
+    ] = False,
 ) -> None:
     """Make a draft: its recipients are read, checked and stored; nothing is sent.
 
@@ -59,7 +63,7 @@ def create(
         markdown,
         message,
         at=at,
-        stored=True,
+        stored=not dry_run,
         name=name,
         app=app,
         quiet=quiet,
@@ -81,8 +85,11 @@ def create(
         ) as audience,
         _malformed_writer(malformed_file) as on_malformed,
     ):
+        if dry_run:
+            show_preview(asyncio.run(_preview(spec, audience, malformed, on_malformed)))
+            return
         created, absent = asyncio.run(_create(spec, audience, malformed, on_malformed))
-    _show(created, absent, as_json=as_json)
+    _show(created, absent)
 
 
 async def _create(
@@ -139,15 +146,42 @@ def _malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None
         yield write
 
 
-def _show(created: "Created", absent: int | None, *, as_json: bool) -> None:
+async def _preview(
+    spec: "CampaignSpec",
+    audience: "Audience",
+    malformed: "OnMalformed",
+    on_malformed: "Callable[[Malformed], None] | None",
+) -> dict[str, Any]:
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns import documents, estimate
+    from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands.campaign.progress import showing
+
+    own = Settings.load().of_app(spec.app)
+    async with opened_store(own) as store:
+        with showing() as progress:
+            found = await estimate.of_audience(
+                own,
+                store.database,
+                spec,
+                audience,
+                malformed=malformed,
+                on_malformed=on_malformed,
+                on_rows=progress.read,
+            )
+    return documents.preview(found)
+
+
+def _show(created: "Created", absent: int | None) -> None:
     from dingrelay_workers.campaigns import documents
 
     found: dict[str, Any] = documents.campaign(created.campaign)
-    if as_json:
-        skipped = [row._asdict() for row in created.malformed]
-        more = {"excluded": created.excluded, "not_in_directory": absent, "skipped": skipped}
-        print_json(found | more)
-        return
+    skipped = [row._asdict() for row in created.malformed]
+    more = {"excluded": created.excluded, "not_in_directory": absent, "skipped": skipped}
+    print_result(found | more, lambda: _words(created, absent, found))
+
+
+def _words(created: "Created", absent: int | None, found: dict[str, Any]) -> None:
     console().print(
         tr(
             "draft {id}  people: {recipients:,}, calls: {chunks:,}, duplicates: {duplicates:,}, "

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dingrelay_producers.cli import options
-from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr
 from dingrelay_workers.commands.campaign.follow_up import Yes
 from dingrelay_workers.commands.campaign.run import Id
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.removal import Deletable
 
 
-def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> None:
+def delete(campaign: Id, yes: Yes = False) -> None:
     """Delete a campaign that has ended, with its people and its report. It can't be undone.
 
     What DingTalk's limits of the day need stays. If it is broken off, the workers finish it.
@@ -38,10 +37,9 @@ def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> N
             err=True,
         )
     asyncio.run(_delete(campaign))
-    if as_json:
-        print_json({"id": campaign, "state": "deleted"})
-    else:
-        console().print(tr("{campaign} is deleted", campaign=campaign), markup=False)
+    print_result(
+        {"id": campaign, "state": "deleted"}, lambda: tr("{campaign} is deleted", campaign=campaign)
+    )
 
 
 async def _look(campaign: str) -> "Deletable":

@@ -1,4 +1,4 @@
-"""``dingrelay campaign test|recall|confirm``: jobs about a campaign, and what they cost."""
+"""``dingrelay campaign test|recall``, ``report --refresh``: jobs about a campaign, and what they cost."""
 
 import asyncio
 import sys
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.documents import split
-from dingrelay_producers.cli.output import console, print_json
-from dingrelay_producers.cli.waiting import wait_for_all
+from dingrelay_producers.cli.exits import OTHERWISE
+from dingrelay_producers.cli.options import split
+from dingrelay_producers.cli.output import as_json, console, note, print_result
+from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_workers.commands.campaign.run import Id
@@ -28,7 +29,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
     app.command("test")(send_test)
     app.command("recall")(recall)
-    app.command("confirm")(confirm)
 
 
 def send_test(
@@ -43,133 +43,106 @@ def send_test(
     ] = None,
     wait: common.Wait = False,
     timeout: common.Timeout = 60,
-    as_json: common.AsJson = False,
 ) -> None:
     """Send a campaign's message to testers, now.
 
     Who is a recipient as well has the content then, and is left out of the campaign that day.
     """
-    from dingrelay_producers.cli.enqueue import enqueue
-
     job = asyncio.run(_test(campaign, split(to), _fields(field)))
-    enqueue(job, wait=wait, timeout=timeout, as_json=as_json)
+    enqueue(job, wait=wait, timeout=timeout)
 
 
 def recall(
-    campaign: Id,
-    yes: Yes = False,
-    wait: common.Wait = False,
-    timeout: common.Timeout = 3600,
-    as_json: common.AsJson = False,
+    campaign: Id, yes: Yes = False, wait: common.Wait = False, timeout: common.Timeout = 3600
 ) -> None:
     """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
-    _announce_and_enqueue(
-        lambda care: care.recall(campaign),
-        campaign,
-        yes=yes,
-        wait=wait,
-        timeout=timeout,
-        as_json=as_json,
-    )
+    plan = _Plan(campaign, lambda care: care.recall(campaign))
+    plan.announce(yes=yes)
+    failed = plan.enqueue(timeout if wait else None)
+    print_result(plan.document, plan.accepted)
+    if failed:
+        raise typer.Exit(OTHERWISE)
 
 
-def confirm(
-    campaign: Id,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Ask about so many calls, spread over all.")
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Ask about every call.")] = False,
-    yes: Yes = False,
-    wait: common.Wait = False,
-    timeout: common.Timeout = 3600,
-    as_json: common.AsJson = False,
-) -> None:
-    """Ask DingTalk which people a campaign reached and who read it; two calls for each.
+def refresh(
+    campaign: str, *, sample: int | None, yes: bool, timeout: float
+) -> "tuple[dict[str, Any], bool]":
+    """Ask DingTalk which people a campaign reached and who read it, and wait for the answers.
 
-    The report tells it then. DingTalk knows of the last 24 hours.
-    """
-    if every == (sample is not None):
-        raise typer.BadParameter(tr("give exactly one of them"), param_hint="--sample, --all")
-    _announce_and_enqueue(
-        lambda care: care.confirm(campaign, sample=sample),
-        campaign,
-        yes=yes,
-        wait=wait,
-        timeout=timeout,
-        as_json=as_json,
-    )
-
-
-def _announce_and_enqueue(
-    act: "Callable[[FollowUp], Awaitable[Plan]]",
-    campaign: str,
-    *,
-    yes: bool,
-    wait: bool,
-    timeout: float,
-    as_json: bool,
-) -> None:
-    """Show the cost, ask, and enqueue.
+    Returns:
+        What was asked, and whether all answers are there.
 
     Raises:
         BadParameter: there is no terminal for the question.
-        Exit: the answer is no, or with `wait` a job has not ended well.
+        Abort: the answer is no.
     """
-    from dingrelay_producers.client.client import Client
-    from dingrelay_producers.client.job_ref import JobRef
+    plan = _Plan(campaign, lambda care: care.confirm(campaign, sample=sample))
+    plan.announce(yes=yes)
+    failed = plan.enqueue(timeout)
+    return plan.document, not failed
 
-    plan, month = asyncio.run(_plan(campaign, act))
-    document: dict[str, Any] = {
-        "id": campaign,
-        **{
-            name: getattr(plan, name)
-            for name in (
-                "chunks",
-                "people",
-                "calls",
-                "too_old",
-                "under_way",
-                "repeated",
-                "unknown",
-            )
-        },
-        "quota": asdict(month),
-    }
-    err = console(stderr=True)
-    if not as_json:
-        console().print(_words(plan, document), markup=False)
-    refs: list[JobRef] = []
-    if plan.jobs:
-        if not yes:
+
+class _Plan:
+    """Jobs about a campaign, with their cost.
+
+    Args:
+        campaign: its id.
+        act: plans them.
+    """
+
+    def __init__(self, campaign: str, act: "Callable[[FollowUp], Awaitable[Plan]]") -> None:
+        self._plan, month = asyncio.run(_plan(campaign, act))
+        counts = ("chunks", "people", "calls", "too_old", "under_way", "repeated", "unknown")
+        self.document: dict[str, Any] = {
+            "id": campaign,
+            **{name: getattr(self._plan, name) for name in counts},
+            "quota": asdict(month),
+            "jobs": [],
+        }
+
+    def announce(self, *, yes: bool) -> None:
+        """Show the cost, and ask.
+
+        Raises:
+            BadParameter: there is no terminal for the question.
+            Abort: the answer is no.
+        """
+        if not as_json.get():
+            console().print(_words(self._plan, self.document), markup=False)
+        if self._plan.jobs and not yes:
             if not sys.stdin.isatty():
                 raise typer.BadParameter(
-                    tr("needed for {calls:,} calls", calls=plan.calls), param_hint="--yes"
+                    tr("needed for {calls:,} calls", calls=self._plan.calls), param_hint="--yes"
                 )
             typer.confirm(tr("Go on?"), abort=True, err=True)
+
+    def enqueue(self, timeout: float | None) -> int:
+        """Enqueue them; unless `timeout` is None, wait for their end. How many are not done."""
+        from dingrelay_producers.client.client import Client
+        from dingrelay_producers.client.job_ref import JobRef
+
+        refs: list[JobRef] = []
+        if not self._plan.jobs:
+            return 0
         with Client() as client:
-            client.send_many(plan.jobs, on_sent=refs.append)
-            failed = _wait(refs, timeout) if wait else 0
-    else:
-        failed = 0
-    if as_json:
-        print_json({**document, "jobs": [ref.id for ref in refs]})
-    elif refs:
-        console().print(
-            tr("accepted {count:,} jobs, such as {id}", count=len(refs), id=refs[0].id),
-            markup=False,
-        )
-    if failed:
-        err.print(
-            tr("{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs)),
-            style="yellow",
-        )
-        raise typer.Exit(1)
+            client.send_many(self._plan.jobs, on_sent=refs.append)
+            self.document["jobs"] = [ref.id for ref in refs]
+            if timeout is None:
+                return 0
+            failed = len(refs) - wait_for_all(refs, timeout)[State.DONE]
+        if failed:
+            problem = tr(
+                "{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs)
+            )
+            note(problem, style="yellow")
+        return failed
 
-
-def _wait(refs: "list[Any]", timeout: float) -> int:
-    """Wait for the end of the jobs; how many are not done."""
-    states = wait_for_all(refs, timeout)
-    return len(refs) - states[State.DONE]
+    def accepted(self) -> str | None:
+        """How many were enqueued, in words."""
+        jobs = self.document["jobs"]
+        if not jobs:
+            return None
+        return tr("accepted {count:,} jobs, such as {id}", count=len(jobs), id=jobs[0])
 
 
 def _words(plan: "Plan", document: dict[str, Any]) -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.output import print_json
-from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.cli.output import Column, print_result, print_table
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
@@ -16,20 +15,14 @@ if TYPE_CHECKING:
 
 
 def list_(
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many of the latest.")
-    ] = 50,
+    limit: common.Limit = 50,
     app: Annotated[str | None, typer.Option(help="Only those of this application.")] = None,
-    as_json: common.AsJson = False,
 ) -> None:
     """List campaigns, latest first."""
     from dingrelay_workers.campaigns import documents
 
     rows = asyncio.run(_read(limit, app))
-    if as_json:
-        print_json([documents.campaign(row) for row in rows])
-    else:
-        _print(rows)
+    print_result([documents.campaign(row) for row in rows], lambda: _print(rows))
 
 
 def _print(rows: "Sequence[CampaignRow]") -> None:

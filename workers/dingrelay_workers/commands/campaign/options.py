@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from dingrelay_producers.cli.documents import read_message, read_moment, split
+from dingrelay_producers.cli.options import read_message, read_moment, split
 from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
-    from dingrelay_producers.cli.media_files import Upload
+    from dingrelay_producers.cli.media import Upload
     from dingrelay_tasks.media_upload import MediaType
     from dingrelay_workers.campaigns.audience import Audience
     from dingrelay_workers.campaigns.spec import CampaignSpec
@@ -95,7 +95,7 @@ def spec(
         InvalidArgument, UploadFailed, WaitTimeout, ServiceUnavailable: as `Client.upload`.
     """
     content = read_message(text, markdown, message)
-    from dingrelay_producers.cli.media_files import parsed, unread
+    from dingrelay_producers.cli.media import parsed, unread
     from dingrelay_workers.campaigns.spec import CampaignSpec
 
     start_at = read_moment(at, "--at")
@@ -107,7 +107,7 @@ def _uploads(app: str) -> "Upload":
     """Uploads for an app. Most campaigns name no file, and a client takes 25 MB."""
 
     def upload(path: str, media_type: "MediaType") -> str:
-        from dingrelay_producers.cli.media_files import Uploads
+        from dingrelay_producers.cli.media import Uploads
         from dingrelay_producers.client.client import Client
 
         with Client() as client:

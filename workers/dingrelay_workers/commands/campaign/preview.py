@@ -1,118 +1,22 @@
-"""``dingrelay campaign preview``: what a campaign will take, before anything is sent."""
+"""What a campaign will take, before anything is sent."""
 
-import asyncio
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
 from rich.table import Table
 
-from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.output import console, grid_of_fields, length, print_json
+from dingrelay_producers.cli.output import grid_of_fields, length, print_result
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.commands.campaign import options
-
-if TYPE_CHECKING:
-    from dingrelay_workers.campaigns.audience import Audience, OnMalformed
-    from dingrelay_workers.campaigns.spec import CampaignSpec
 
 
-def preview(
-    campaign: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A draft; without options.")
-    ] = None,
-    text: options.Text = None,
-    markdown: options.Markdown = None,
-    message: options.Message = None,
-    file: options.File = None,
-    column: options.FileColumn = None,
-    to: options.To = None,
-    department: options.Department = None,
-    everyone: options.Everyone = False,
-    without: options.Without = None,
-    without_department: options.WithoutDepartment = None,
-    without_file: options.WithoutFile = None,
-    encoding: options.Encoding = "",
-    malformed: options.Malformed = "refuse",
-    at: common.At = None,
-    quiet: options.Quiet = "",
-    rate: options.Rate = None,
-    app: common.App = "default",
-    as_json: common.AsJson = False,
-) -> None:
-    """Tell how many people and calls, how long and how much of the month; nothing is stored.
-
-    dingrelay campaign preview --text "Hello" --everyone --except-department 7
-    """
-    if campaign is not None:
-        given = (text, markdown, message, file, to, department, without, without_department)
-        if any((*given, column, without_file, encoding, everyone, at, quiet, rate)):
-            raise typer.BadParameter(tr("stands alone"), param_hint="ID")
-        found = asyncio.run(_of_draft(campaign))
-    else:
-        spec = options.spec(
-            text,
-            markdown,
-            message,
-            at=at,
-            stored=False,
-            name="preview",
-            app=app,
-            quiet=quiet,
-            rate=rate,
-        )
-        with options.audience(
-            file=file,
-            to=to,
-            department=department,
-            everyone=everyone,
-            without=without,
-            without_department=without_department,
-            without_file=without_file,
-            column=column,
-            encoding=encoding,
-        ) as audience:
-            found = asyncio.run(_of_options(spec, audience, malformed))
-    _show(found, as_json=as_json)
+def show_preview(found: dict[str, Any]) -> None:
+    """Print the cost of a campaign."""
+    print_result(found, lambda: cost_page(found))
 
 
-async def _of_draft(campaign: str) -> dict[str, Any]:
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns import documents, estimate
-    from dingrelay_workers.campaigns.opened import opened_store
-
-    own = Settings.load()
-    async with opened_store(own) as store:
-        return documents.preview(await estimate.of_draft(own, store, campaign))
-
-
-async def _of_options(
-    spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
-) -> dict[str, Any]:
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns import documents, estimate
-    from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands.campaign.progress import showing
-
-    own = Settings.load().of_app(spec.app)
-    async with opened_store(own) as store:
-        with showing() as progress:
-            found = await estimate.of_audience(
-                own, store.database, spec, audience, malformed=malformed, on_rows=progress.read
-            )
-    return documents.preview(found)
-
-
-def _show(found: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    else:
-        console().print(_page(found))
-
-
-def _page(found: dict[str, Any]) -> Table:
-
+def cost_page(found: dict[str, Any]) -> Table:
+    """The cost of a campaign, for people."""
     grid = grid_of_fields()
     grid.add_row(tr("people"), f"{found['recipients']:,}")
     for name in ("duplicates", "excluded", "malformed"):

@@ -13,15 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.exits import OTHERWISE
 from dingrelay_producers.cli.output import (
-    console,
     grid_of_fields,
     output_file,
-    print_json,
+    print_result,
     spreadsheet_encoding,
 )
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
+from dingrelay_workers.commands.campaign.follow_up import Yes, refresh
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -47,24 +48,42 @@ def report(
             "--json-file", metavar="FILE", help="Write every recipient, one JSON object a line."
         ),
     ] = None,
-    as_json: common.AsJson = False,
+    refreshed: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            help="First ask DingTalk whom it reached and who read it, of the last 24 hours; two "
+            "calls for each of its calls.",
+        ),
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --refresh: only so many of its calls, spread over all."),
+    ] = None,
+    yes: Yes = False,
+    timeout: common.Timeout = 3600,
 ) -> None:
-    """Tell what became of a campaign's people, in figures and one by one.
+    """Show what became of a campaign's people, in figures and one by one.
 
     dingrelay campaign report ID --csv results.csv
     """
     from dingrelay_workers.campaigns import documents
 
+    if sample is not None and not refreshed:
+        raise typer.BadParameter(tr("goes with --refresh"), param_hint="--sample")
+    asked: dict[str, Any] = {}
+    complete = True
+    if refreshed:
+        asked["refreshed"], complete = refresh(campaign, sample=sample, yes=yes, timeout=timeout)
     files: list[AbstractContextManager[Write]] = []
     if csv_file is not None:
         files.append(_csv(csv_file))
     if json_file is not None:
         files.append(_ndjson(json_file))
     summary = asyncio.run(_read(campaign, files))
-    if as_json:
-        print_json(documents.report(summary))
-    else:
-        console().print(_page(summary))
+    print_result(documents.report(summary) | asked, lambda: _page(summary))
+    if not complete:
+        raise typer.Exit(OTHERWISE)
 
 
 async def _read(campaign: str, files: Sequence[AbstractContextManager[Write]]) -> "Summary":

@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
 
-from dingrelay_producers.cli import options
-from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr
+from dingrelay_workers.commands.campaign.preview import cost_page
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.control import Control
@@ -29,72 +31,71 @@ def register(app: typer.Typer) -> None:
 def start(
     campaign: Id,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be sent.")
+        bool, typer.Option("--dry-run", help="Only show what it takes and would send.")
     ] = False,
-    as_json: options.AsJson = False,
 ) -> None:
     """Let a draft run."""
     if dry_run:
-        _dry_run(campaign, as_json=as_json)
+        _dry_run(campaign)
         return
-    _move(campaign, lambda control: control.start(campaign), "running", as_json=as_json)
+    _move(campaign, lambda control: control.start(campaign), "running")
 
 
-def pause(campaign: Id, as_json: options.AsJson = False) -> None:
+def pause(campaign: Id) -> None:
     """Hold a campaign; no call of it leaves two seconds later."""
-    _move(campaign, lambda control: control.pause(campaign), "paused", as_json=as_json)
+    _move(campaign, lambda control: control.pause(campaign), "paused")
 
 
-def resume(campaign: Id, as_json: options.AsJson = False) -> None:
+def resume(campaign: Id) -> None:
     """Let a paused campaign run on."""
-    _move(campaign, lambda control: control.resume(campaign), "running", as_json=as_json)
+    _move(campaign, lambda control: control.resume(campaign), "running")
 
 
-def cancel(campaign: Id, as_json: options.AsJson = False) -> None:
+def cancel(campaign: Id) -> None:
     """End a campaign for good: whoever has not been called will not be."""
-    _move(campaign, lambda control: control.cancel(campaign), "cancelled", as_json=as_json)
+    _move(campaign, lambda control: control.cancel(campaign), "cancelled")
 
 
-def _dry_run(campaign: str, *, as_json: bool) -> None:
+def _dry_run(campaign: str) -> None:
+    cost, found = asyncio.run(_dry_run_of(campaign))
+    first = [{"users": users, "message": message} for users, message in found.first]
+    document = {**cost, "recipients": found.recipients, "calls": found.calls}
+    print_result({"id": campaign, **document, "first": first}, lambda: _page(cost, found))
 
-    found = asyncio.run(_dry_run_of(campaign))
-    if as_json:
-        first = [{"users": users, "message": message} for users, message in found.first]
-        document = {"id": campaign, "recipients": found.recipients, "calls": found.calls}
-        print_json({**document, "first": first})
-        return
-    out = console()
-    out.print(
+
+def _page(cost: dict[str, Any], found: "DryRun") -> Group:
+    lines: list[RenderableType] = [
         tr(
             "would send to {recipients:,} people in {calls:,} calls",
             recipients=found.recipients,
             calls=found.calls,
         )
-    )
+    ]
     for users, message in found.first:
         text = json.dumps(message, ensure_ascii=False)
         others = tr(" and {number} more", number=len(users) - 1) if len(users) > 1 else ""
-        out.print(f"{users[0]}{others}: {text}", markup=False)
+        lines.append(Text(f"{users[0]}{others}: {text}"))
+    return Group(cost_page(cost), *lines)
 
 
-async def _dry_run_of(campaign: str) -> "DryRun":
+async def _dry_run_of(campaign: str) -> "tuple[dict[str, Any], DryRun]":
+    """The cost of a campaign, and its calls."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns.estimate import dry_run
+    from dingrelay_workers.campaigns import documents, estimate
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(Settings.load()) as store:
-        return await dry_run(store, campaign)
+    own = Settings.load()
+    async with opened_store(own) as store:
+        found = await estimate.dry_run(store, campaign)
+        return documents.preview(await estimate.of_draft(own, store, campaign)), found
 
 
-def _move(
-    campaign: str, act: "Callable[[Control], Awaitable[None]]", state: str, *, as_json: bool
-) -> None:
-
+def _move(campaign: str, act: "Callable[[Control], Awaitable[None]]", state: str) -> None:
     asyncio.run(_acted(campaign, act))
-    if as_json:
-        print_json({"id": campaign, "state": state})
-    else:
-        console().print(tr("{campaign} is {state}", campaign=campaign, state=state))
+    print_result(
+        {"id": campaign, "state": state},
+        lambda: tr("{campaign} is {state}", campaign=campaign, state=state),
+    )
 
 
 async def _acted(campaign: str, act: "Callable[[Control], Awaitable[None]]") -> None:

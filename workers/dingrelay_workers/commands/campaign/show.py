@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.output import console, grid_of_fields, print_json
+from dingrelay_producers.cli.output import grid_of_fields, print_result
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
+from dingrelay_workers.commands.campaign.watch import watch
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.models import CampaignRow
@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
 def show(
     campaign: Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")],
-    as_json: common.AsJson = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="How far and how fast it is until it ends; as JSON a line a second.",
+        ),
+    ] = False,
 ) -> None:
     """Show one campaign: what it sends, how, and how far it has come."""
+    if follow:
+        asyncio.run(watch(campaign))
+        return
     from dingrelay_workers.campaigns import documents
 
     row = asyncio.run(_read(campaign))
-    if as_json:
-        print_json(documents.campaign(row))
-    else:
-        console().print(_page(row))
+    print_result(documents.campaign(row), lambda: _page(row))
 
 
 async def _read(campaign: str) -> "CampaignRow":

@@ -1,4 +1,4 @@
-"""``dingrelay campaign watch``: how far a campaign is, how fast, and what holds it up."""
+"""``dingrelay campaign show --watch``: how far a campaign is, how fast, and what holds it up."""
 
 import asyncio
 import time
@@ -13,11 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.cli import options
-from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.output import as_json, console, print_json
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
-from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -33,16 +31,12 @@ ENDS = {"done", "cancelled"}
 API = "message.send"
 
 
-def watch(campaign: Id, as_json: options.AsJson = False) -> None:
-    """Watch a campaign until it ends; with --json, one line a second."""
-    asyncio.run(_show(campaign, as_json=as_json))
-
-
-async def _show(campaign: str, *, as_json: bool) -> None:
+async def watch(campaign: str) -> None:
+    """Print how far a campaign is until it ends; as JSON, one line a second."""
     from dingrelay_producers.settings import Settings
 
     settings = Settings.load()
-    if as_json:
+    if as_json.get():
         async for look in _looks(settings, campaign):
             print_json(look)
         return

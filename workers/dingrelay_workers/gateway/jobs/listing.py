@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.client.history_backend import JobFilter
+from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import record, scripts

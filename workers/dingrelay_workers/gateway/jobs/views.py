@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
-from dingrelay_producers.client.history_backend import JobFilter
+from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus

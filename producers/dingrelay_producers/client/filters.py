@@ -1,0 +1,169 @@
+"""What lists can be narrowed to: one filter a noun, from which its options and its arguments are made."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from dingrelay_producers.errors import InvalidArgument
+from dingrelay_producers.store.states import State
+
+if TYPE_CHECKING:
+    from dingrelay_producers.store.status import JobStatus
+
+# As `dingrelay_tasks` has them, which takes longer to import than a command to run.
+LaneName = Literal["urgent", "normal", "bulk"]
+ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]
+
+
+class Asked(NamedTuple):
+    """Marks a field that a caller may ask for: an argument of the client and an option of the command.
+
+    Attributes:
+        help: of the option.
+        metavar: of its value.
+    """
+
+    help: str
+    metavar: str | None = None
+
+
+class ListFilter:
+    """What a list is narrowed to; None for any."""
+
+    __slots__ = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The arguments of the client that make it."""
+        values = {name: getattr(self, name) for name in askable(type(self))}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter(ListFilter):
+    """Which jobs a list holds."""
+
+    state: Annotated[State | None, Asked("Only jobs in this state.")] = None
+    kind: Annotated[str | None, Asked("Only jobs of this kind.")] = None
+    app: Annotated[str | None, Asked("Only jobs of this application.")] = None
+    sender: Annotated[str | None, Asked("Only jobs of this sender.")] = None
+    lane: Annotated[LaneName | None, Asked("Only jobs of this lane.")] = None
+    to: Annotated[str | None, Asked("Only messages to this person.", metavar="USER")] = None
+    since: Annotated[
+        datetime | None, Asked("Accepted from then on: 7d ago, or 2026-01-31T09:00.")
+    ] = None
+    until: Annotated[datetime | None, Asked("Accepted before then: as --since.")] = None
+    text: Annotated[str | None, Asked("Only jobs with this text in what they ask for.")] = None
+
+    @property
+    def reads_jobs(self) -> bool:
+        """Whether what a job asks for decides, and not only how it stands."""
+        return self.to is not None or self.text is not None
+
+    def takes(self, job: "JobStatus") -> bool:
+        """Whether a job fits, as far as its status shows."""
+        return (
+            self.state in {None, job.state}
+            and self.kind in {None, job.kind}
+            and self.app in {None, job.app}
+            and self.sender in {None, job.sender}
+            and self.lane in {None, job.lane}
+            and (self.since is None or job.created_at >= self.since)
+            and (self.until is None or job.created_at < self.until)
+        )
+
+
+class JobFields(TypedDict, total=False):
+    """A `JobFilter` as keyword arguments; None for any."""
+
+    state: State | str | None
+    kind: str | None
+    app: str | None
+    sender: str | None
+    lane: LaneName | None
+    to: str | None
+    since: datetime | None
+    until: datetime | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalFilter(ListFilter):
+    """Which approvals a list holds.
+
+    Attributes:
+        apps: approvals of these apps, which the reader may see; None for any.
+        sender: approvals whose jobs have this sender; None for any.
+        before: older than the one with this moment (`ApprovalPage.next`), app and instance.
+    """
+
+    state: Annotated[ApprovalStateName | None, Asked("Only approvals in this state.")] = None
+    template: Annotated[str | None, Asked("Only approvals of this process code.")] = None
+    originator: Annotated[str | None, Asked("Only approvals that this user requested.")] = None
+    waits_for: Annotated[str | None, Asked("Only approvals that this user has to decide.")] = None
+    app: Annotated[str | None, Asked("Only approvals of this application.")] = None
+    apps: Collection[str] | None = None
+    sender: str | None = None
+    before: tuple[datetime, str, str] | None = None
+
+
+class ApprovalFields(TypedDict, total=False):
+    """An `ApprovalFilter` as keyword arguments; None for any."""
+
+    app: str | None
+    state: ApprovalStateName | None
+    template: str | None
+    originator: str | None
+    waits_for: str | None
+
+
+Filter = TypeVar("Filter", bound=ListFilter)
+
+
+def askable(model: type[ListFilter]) -> dict[str, tuple[Any, Asked]]:
+    """The fields that a caller may ask for, with the type of their values."""
+    hints = get_type_hints(model, include_extras=True)
+    return {
+        name: (hint.__origin__, hint.__metadata__[0])
+        for name, hint in hints.items()
+        if get_origin(hint) is Annotated
+    }
+
+
+def checked_filter(model: type[Filter], given: Mapping[str, Any]) -> Filter:
+    """The filter of keyword arguments.
+
+    Raises:
+        InvalidArgument: there is no such argument, or it is something else.
+    """
+    known = askable(model)
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidArgument(name, f"one of {', '.join(known)}", value)
+        if value is None:
+            continue
+        kind = get_args(known[name][0])[0]
+        values = (
+            list(kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else get_args(kind)
+        )
+        if kind is datetime:
+            if not (isinstance(value, datetime) and value.tzinfo):
+                raise InvalidArgument(name, "a datetime with its time zone", value)
+        elif not isinstance(value, str):
+            raise InvalidArgument(name, "a text", value)
+        elif values and value not in values:
+            raise InvalidArgument(name, f"one of {', '.join(values)}", value)
+    return model(**given)
