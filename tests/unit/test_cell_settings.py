@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers import Settings, SettingsError
-from dingrelay_producers.cells.cells import Cells
+from dingrelay_producers.cells import Cells
 from dingrelay_tasks import ContractError
 from dingrelay_workers import preflight
 

@@ -24,7 +24,7 @@ def check(settings: Settings) -> None:
 
 
 def check_cell(settings: Settings) -> None:
-    """Whether a worker knows which cell it serves, where there are cells.
+    """Whether a worker knows whose apps it serves.
 
     Raises:
         SettingsError: it does not.
@@ -47,8 +47,7 @@ def check_apps(settings: Settings) -> None:
             "no DingTalk application is configured: set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and "
             "DINGTALK_AGENT_ID"
         )
-    named = settings.cells[settings.cell].apps if settings.cell else ()
-    for name in sorted({*settings.apps, *settings.sync.apps, *named} - {ROBOTS}):
+    for name in sorted({*settings.apps, *settings.sync.apps, *settings.named_apps} - {ROBOTS}):
         settings.app(name)
 
 

@@ -181,7 +181,7 @@ def _send(
     except ServiceUnavailable as error:
         progress.unsure = max(jobs)
         if isinstance(error, CellUnavailable):
-            # Those of the other cells are accepted, but not all of these lines.
+            # Those for other servers are accepted, but not all of these lines.
             progress.accept(sent, progress.next)
         raise
     progress.accept(sent, wrong.number if wrong else batch[-1].number + 1)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from dingrelay_producers import running
-from dingrelay_producers.cells.cells import Cells
+from dingrelay_producers.cells import Cells
 from dingrelay_producers.client import media, personal_data
 from dingrelay_producers.client.approval_backend import ApprovalPage, ApprovalStatus
 from dingrelay_producers.client.approvals import ApprovalRef
@@ -80,7 +80,10 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or running.settings()
-        self._cells = Cells(self.settings, Connection)
+        self._cells = Cells(self.settings, self._connection)
+
+    def _connection(self, settings: Settings) -> Connection:
+        return Connection(settings)
 
     def send(self, job: Contract) -> JobRef:
         """Enqueue a job; it is accepted once this returns.

@@ -25,11 +25,8 @@ CONNECTIONS = 64
 
 
 def open_redis(settings: Settings) -> aio.Redis:
-    """Redis for a gateway: bounded waits, and one more try for a connection that broke unused.
-
-    That of a cell fails at once while it is known to be away.
-    """
-    breaker = Breaker() if settings.cell else None
+    """Redis for a gateway: bounded waits, one more try for a connection that broke unused, and none while it is away."""
+    breaker = Breaker()
     return connections.open_async(
         settings.redis_address,
         breaker=breaker,
@@ -38,7 +35,7 @@ def open_redis(settings: Settings) -> aio.Redis:
         timeout=SOCKET_TIMEOUT,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
-        retry=breaker.retry(1) if breaker else Retry(NoBackoff(), 1),
+        retry=breaker.retry(1),
     )
 
 

@@ -14,7 +14,7 @@ AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 
 
 class Servers(Protocol):
-    """Whatever names servers: the settings, or a cell."""
+    """Whatever names servers."""
 
     @property
     def redis_url(self) -> SecretStr: ...  # noqa: D102
@@ -87,7 +87,7 @@ def check_servers(given: Servers, variable: str) -> None:
         if url := getattr(given, name).get_secret_value():
             _check_server(variable.format(name.upper() if capitals else name), url, others)
     database = given.database_url.get_secret_value()
-    # A cell may leave it to us.
+    # It may be left to us.
     if not database.startswith(("sqlite:", "postgresql:")) and (database or capitals):
         called = "DATABASE_URL" if capitals else "database_url"
         raise ValueError(f"{variable.format(called)}: must begin with sqlite: or postgresql:")

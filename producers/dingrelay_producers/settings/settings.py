@@ -240,7 +240,7 @@ class Settings(BaseSettings):
         check_cells(self.cells)
         self._check_organisations()
         if self.cell and self.cell not in self.cells:
-            raise ValueError(f"DINGRELAY_CELL: {self._which_cell}")
+            raise ValueError(f"DINGRELAY_CELL: {self.which_cell}")
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
@@ -295,7 +295,7 @@ class Settings(BaseSettings):
             return self.cell
         if app is None:
             if not self.cell:
-                raise SettingsError(f"DINGRELAY_CELL: {self._which_cell}")
+                raise SettingsError(f"DINGRELAY_CELL: {self.which_cell}")
             return self.cell
         owner = self.owner_of(app)
         if not owner:
@@ -331,6 +331,11 @@ class Settings(BaseSettings):
             "DINGRELAY_REDIS_URL: required beside cells of which none is the default: API keys are there"
         )
 
+    @property
+    def named_apps(self) -> tuple[str, ...]:
+        """The apps that the chosen cell names."""
+        return self.cells[self.cell].apps if self.cells and self.cell else ()
+
     def owner_of(self, app: str) -> str:
         """The cell that has an app, whichever this process works for; empty if none has."""
         named, others = self._owners
@@ -341,7 +346,8 @@ class Settings(BaseSettings):
         return owners(self.cells)
 
     @property
-    def _which_cell(self) -> str:
+    def which_cell(self) -> str:
+        """What is said where one has to be named."""
         known = list(self.cells)
         some = ", ".join(known[:NAMED]) + (" …" if len(known) > NAMED else "")
         return f"name one of the cells: {some}" if known else "there are no cells"

@@ -1,4 +1,4 @@
-"""Fails calls to the Redis of a cell that is away at once, so that only a few wait for a time-out."""
+"""Fails calls to a Redis that is away at once, so that only a few wait for a time-out."""
 
 import asyncio
 import time

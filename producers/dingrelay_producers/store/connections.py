@@ -125,7 +125,7 @@ def open_async(
 
     Args:
         address: where Redis is.
-        breaker: that of its cell.
+        breaker: fails calls while it is away.
         blocking: `max_connections` is a bound at which callers wait, for `timeout` seconds.
         options: further ones of each connection and its pool, as redis-py names them.
     """

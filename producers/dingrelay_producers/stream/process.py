@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import logs, metrics_server
-from dingrelay_producers.cells.cells import Cells
+from dingrelay_producers.cells import Cells
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer

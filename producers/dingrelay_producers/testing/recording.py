@@ -7,7 +7,6 @@ from typing import Any
 
 from redis import Redis
 
-from dingrelay_producers.cells.cells import Cells
 from dingrelay_producers.client import media
 from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import checked_id
@@ -80,7 +79,9 @@ class RecordingClient(Client):
         self._contracts: dict[str, Contract] = {}
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
-        self._cells = Cells(self.settings, lambda own: _Recorder(own, self._record))
+
+    def _connection(self, settings: Settings) -> Connection:
+        return _Recorder(settings, self._record)
 
     def messages_to(self, user: str) -> list[MessageSend]:
         """The messages that name a userid, in order."""

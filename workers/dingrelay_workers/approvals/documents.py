@@ -50,8 +50,6 @@ class ApprovalPage(BaseModel):
     approvals: list[ApprovalDocument]
     next: str | None = None
     """Cursor of the next page; null on the last page."""
-    cells_away: list[str] | None = None
-    """Cells that could not be queried, so that their approvals are missing; absent where there is none."""
 
 
 def position(cursor: str) -> tuple[datetime, str, str]:

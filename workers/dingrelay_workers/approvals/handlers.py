@@ -1,11 +1,10 @@
 """What became of approvals, from SQL; what is done to them, as jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from dingrelay_producers.client.approval_backend import ApprovalPage as Approvals
 from dingrelay_producers.client.approval_backend import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.errors import ApprovalNotFound
@@ -22,7 +21,7 @@ from dingrelay_workers.approvals.documents import (
     VerdictRequest,
     position,
 )
-from dingrelay_workers.http import cell_of, paging, problems
+from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.job_routes import accept, waited
 from dingrelay_workers.http.permissions import check_asked, may_see
@@ -42,29 +41,12 @@ async def list_approvals(call: ApiCall) -> web.StreamResponse:
         sender=None if call.key.sender == ANY else call.key.sender,
         before=position(asked.cursor) if asked.cursor else None,
     )
-    pages, away = await cell_of.each_cell(
-        call,
-        lambda context: context.service(ApprovalPages).list(chosen, limit=asked.limit),
-        asked.app,
-    )
-    found = _together(pages, asked.limit)
+    found = await call.context.service(ApprovalPages).list(chosen, limit=asked.limit)
     page = ApprovalPage(
         approvals=[ApprovalDocument.model_validate(status) for status in found.approvals],
         next=found.next and paging.encode(*found.next),
     )
-    return json_response({**page.model_dump(mode="json", exclude={"cells_away"}), **away})
-
-
-def _together(pages: Sequence[Approvals], limit: int) -> Approvals:
-    """One page of those of several cells, in the order of each."""
-    if len(pages) == 1:
-        return pages[0]
-    found = [each for page in pages for each in page.approvals]
-    found.sort(key=lambda each: (-each.known_since.timestamp(), each.app, each.instance))
-    if len(found) <= limit and not any(page.next for page in pages):
-        return Approvals(found, None)
-    last = found[:limit][-1]
-    return Approvals(found[:limit], (last.known_since, last.app, last.instance))
+    return json_response(page.model_dump(mode="json"))
 
 
 async def get_approval(call: ApiCall) -> web.StreamResponse:

@@ -12,7 +12,6 @@ from dingrelay_workers.approvals.documents import (
     TerminationRequest,
     VerdictRequest,
 )
-from dingrelay_workers.http import cell_of
 from dingrelay_workers.http.job_routes import makes_job
 from dingrelay_workers.http.routes import Answer, Body, Handler, Route
 
@@ -59,7 +58,6 @@ ROUTES = (
         answers={200: Answer(description="The approval.", model=ApprovalDocument)},
         problems=frozenset({404, 503}),
         path_parameters={"instance": _INSTANCE},
-        cell=cell_of.of_query,
     ),
     _action("terminate", handlers.terminate, TerminationRequest, "Withdraw a running approval"),
     _action("agree", handlers.deciding("agree"), VerdictRequest, "Agree to an approval"),

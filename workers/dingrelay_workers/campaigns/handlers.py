@@ -10,7 +10,6 @@ from typing import Annotated, BinaryIO
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from dingrelay_producers.cells.answers import merged
 from dingrelay_producers.client.campaign_backend import (
     CampaignStatus,
     Chosen,
@@ -35,7 +34,7 @@ from dingrelay_workers.campaigns.http_documents import (
 )
 from dingrelay_workers.campaigns.request import CampaignRequest
 from dingrelay_workers.campaigns.writer import CampaignWriter
-from dingrelay_workers.http import cell_of, paging, problems
+from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
@@ -110,22 +109,14 @@ async def list_campaigns(call: ApiCall) -> web.StreamResponse:
         state=asked.state,
         after=_after(asked.cursor) if asked.cursor else None,
     )
-    lists, away = await cell_of.each_cell(
-        call, lambda context: _listed(context, chosen, asked.limit), asked.app
-    )
-    found = merged(lists, lambda status: (-status.created_at.timestamp(), status.id))
-    del found[asked.limit :]
+    async with _patient(call.context) as backend:
+        found = await backend.list(chosen, limit=asked.limit)
     last = found[-1] if len(found) == asked.limit else None
     page = CampaignPage(
         campaigns=[CampaignDocument.model_validate(status) for status in found],
         next=paging.encode(last.created_at, last.id) if last else None,
     )
-    return json_response({**page.model_dump(mode="json", exclude={"cells_away"}), **away})
-
-
-async def _listed(context: GatewayContext, chosen: Chosen, limit: int) -> Sequence[CampaignStatus]:
-    async with _patient(context) as backend:
-        return await backend.list(chosen, limit=limit)
+    return json_response(page.model_dump(mode="json"))
 
 
 async def get_campaign(call: ApiCall) -> web.StreamResponse:

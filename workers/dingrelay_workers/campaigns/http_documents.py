@@ -79,8 +79,6 @@ class CampaignPage(BaseModel):
     campaigns: list[CampaignDocument]
     next: str | None = None
     """Cursor of the next page; null where this is the last."""
-    cells_away: list[str] | None = None
-    """Cells that could not be queried, so that their campaigns are missing; absent where there is none."""
 
 
 class PreviewDocument(BaseModel, from_attributes=True):

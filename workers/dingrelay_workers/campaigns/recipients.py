@@ -347,8 +347,8 @@ def _swallows_rows(row: Sequence[str], width: int, place: int) -> bool:
     """
     for value in row:
         for inner in value.splitlines()[1:]:
-            cells = [] if ", " in inner else inner.split(",")
-            if len(cells) == width and problem_of(cells[place].strip('"')) is None:
+            values = [] if ", " in inner else inner.split(",")
+            if len(values) == width and problem_of(values[place].strip('"')) is None:
                 return True
     return False
 
@@ -360,9 +360,11 @@ def _plain(userid: str) -> str:
     return _visible(_unquoted(userid))
 
 
-def _unquoted(cell: str) -> str:
-    """A cell without the formula in which Excel keeps the zeros of a number: ``="0012"``."""
-    return cell[2:-1] if len(cell) > 2 and cell.startswith('="') and cell.endswith('"') else cell
+def _unquoted(value: str) -> str:
+    """A value without the formula in which Excel keeps the zeros of a number: ``="0012"``."""
+    return (
+        value[2:-1] if len(value) > 2 and value.startswith('="') and value.endswith('"') else value
+    )
 
 
 def _visible(name: str) -> str:

@@ -2,10 +2,8 @@
 
 from functools import partial
 
-from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_workers.campaigns import handlers
-from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.campaigns.http_documents import (
     CampaignDocument,
     CampaignPage,
@@ -18,7 +16,6 @@ from dingrelay_workers.campaigns.http_documents import (
 )
 from dingrelay_workers.campaigns.request import UPLOAD_SCHEMA, CampaignRequest
 from dingrelay_workers.campaigns.upload import FORM, arrived
-from dingrelay_workers.http import cell_of
 from dingrelay_workers.http.routes import Answer, Body, Handler, Route, links
 
 _UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None, reader=arrived)
@@ -35,12 +32,7 @@ _ID = {"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}}
 _LINKS = links("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")
 
 _route = partial(Route, tag="campaigns")
-_cell = cell_of.of_id(
-    "campaign",
-    lambda context, campaign: context.service(SqlBackend).status(campaign),
-    CampaignNotFound,
-)
-_of_one = partial(_route, path_parameters=_ID, cell=_cell)
+_of_one = partial(_route, path_parameters=_ID)
 _change = partial(_of_one, scope="campaigns:write", problems=frozenset({404, 409}))
 
 
@@ -66,7 +58,6 @@ ROUTES = (
         description=f"Nothing is sent before it is started.\n\n{_FILES}",
         scope="campaigns:write",
         body=_UPLOAD,
-        cell=cell_of.of_body,
         answers={
             201: Answer(
                 description="The draft.",
@@ -85,7 +76,6 @@ ROUTES = (
         description=f"Nothing is stored.\n\n{_FILES}",
         scope="campaigns:write",
         body=_UPLOAD,
-        cell=cell_of.of_body,
         answers={200: Answer(description="What it would take.", model=PreviewDocument)},
     ),
     _route(

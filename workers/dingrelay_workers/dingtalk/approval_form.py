@@ -339,7 +339,7 @@ def _table(sent: str, control: Control) -> Comparison:
     wanted, shown_rows = rows_of(sent), rows_of(control.value)
     if wanted is None or shown_rows is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    rows = [row for row in wanted if any(not is_empty(cell.value) for cell in row)]
+    rows = [row for row in wanted if any(not is_empty(each.value) for each in row)]
     found = [row for row in shown_rows if _filled(row)]
     if len(rows) != len(found):
         return DIFFERENT if rows and len(rows) == len(wanted) else UNCLEAR
@@ -352,8 +352,8 @@ def _table(sent: str, control: Control) -> Comparison:
     return UNCLEAR if both else DIFFERENT
 
 
-def _row(sent: Sequence[Control], cells: Sequence[Control]) -> Comparison:
-    return compare([(as_text(cell.name), as_text(cell.value)) for cell in sent], cells)
+def _row(sent: Sequence[Control], controls: Sequence[Control]) -> Comparison:
+    return compare([(as_text(each.name), as_text(each.value)) for each in sent], controls)
 
 
 def _holds(control: Control) -> bool:
@@ -363,7 +363,7 @@ def _holds(control: Control) -> bool:
 
 
 def _filled(row: Sequence[Control]) -> bool:
-    return any(cell.kind not in _NO_INPUT and not is_empty(cell.value) for cell in row)
+    return any(each.kind not in _NO_INPUT and not is_empty(each.value) for each in row)
 
 
 def rows_of(value: Any) -> list[list[Control]] | None:
@@ -373,17 +373,17 @@ def rows_of(value: Any) -> list[list[Control]] | None:
         return None
     rows: list[list[Control]] = []
     for entry in entries:
-        cells: Any = entry
+        controls: Any = entry
         if isinstance(entry, dict):
             fields = cast("dict[str, Any]", entry)
             if "rowValue" not in fields and "props" in fields:
                 continue  # a column of an empty table
-            cells = fields.get("rowValue")
-            if cells is None:
-                cells = [{"name": name, "value": cell} for name, cell in fields.items()]
-        if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+            controls = fields.get("rowValue")
+            if controls is None:
+                controls = [{"name": name, "value": each} for name, each in fields.items()]
+        if not isinstance(controls, list) or not all(isinstance(each, dict) for each in controls):
             return None
-        rows.append([Control.read(cell) for cell in cells])
+        rows.append([Control.read(each) for each in controls])
     return rows
 
 

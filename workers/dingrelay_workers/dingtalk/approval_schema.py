@@ -129,10 +129,10 @@ class Schema:
                 yield from field.columns.rows(name, value)
 
     def rows(self, name: str, value: str) -> Iterator[Problem]:
-        """The problem of a table's cells. Missing cells are not checked."""
+        """The problems of a table's rows. Missing values are not checked."""
         for number, row in enumerate(rows_of(value) or []):
-            cells = [(as_text(cell.name), as_text(cell.value)) for cell in row]
-            for problem in [*self._names(cells), *self._values(cells)]:
+            controls = [(as_text(each.name), as_text(each.value)) for each in row]
+            for problem in [*self._names(controls), *self._values(controls)]:
                 yield Problem(f"{name}.{number}.{problem.field}", problem.text)
 
     def _find(self, name: str) -> Field | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from dingrelay_tasks.contract import AppName
 from dingrelay_workers.directory.pages import DepartmentDocument, DirectoryPages, PersonDocument
-from dingrelay_workers.http import cell_of, paging, problems
+from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Answer, ApiCall, Route
 
@@ -107,7 +107,7 @@ def _check_app(call: ApiCall, app: str) -> None:
         raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
 
 
-_list = partial(Route, method="GET", tag="directory", scope="directory:read", cell=cell_of.of_query)
+_list = partial(Route, method="GET", tag="directory", scope="directory:read")
 
 ROUTES = (
     _list(

@@ -1,6 +1,7 @@
 """``POST /callbacks/dingtalk/{app}``: a push becomes a job, and then DingTalk gets its `success`."""
 
 import asyncio
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -10,7 +11,7 @@ from dingrelay_producers.store import record
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event
 from dingrelay_workers.gateway.missed import MissedReader
-from dingrelay_workers.http import cell_of, problems
+from dingrelay_workers.http import problems
 from dingrelay_workers.http.body_reader import parse_json, read_bytes
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import CALLER, Answer, ApiCall, Body, Route
@@ -25,8 +26,10 @@ BODY_SECONDS = 2.0
 
 async def receive(call: ApiCall) -> web.StreamResponse:
     """Take a push. All refusals are the same answer, which does not say what was wrong."""
-    context, app = call.context, call.path("app")
-    metrics = context.metrics
+    app = call.path("app")
+    with suppress(ContractError):  # the receiver refuses an unknown app
+        call.context = call.context.of(app)
+    context, metrics = call.context, call.context.metrics
     try:
         push = await _push(call, app)
     except Refused as refused:
@@ -113,6 +116,5 @@ ROUTES = (
         problems=frozenset({403, 503}),
         # DingTalk's clients name types that they do not mean.
         negotiates=False,
-        cell=cell_of.of_callback,
     ),
 )

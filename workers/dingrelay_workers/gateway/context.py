@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-from dingrelay_producers.cells.found import Found
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.events.receiver import Receiver
@@ -40,7 +39,6 @@ class _Shared:
     receiver: Receiver
     cells: Mapping[str, GatewayContext]
     door_tokens: LastKnown[bytes | str | None]
-    found: Found
     stopping: asyncio.Event
     upload_places: asyncio.Semaphore
 
@@ -61,13 +59,12 @@ async def opened(
     cells: dict[str, GatewayContext] = {}
     across = settings.across_cells
     shared = _Shared(
-        keys=KnownKeys(services.keys, across_cells=across),
-        throttle=OpenRates(services.rates).take if across else services.rates.take,
+        keys=KnownKeys(services.keys),
+        throttle=OpenRates(services.rates).take,
         metrics=GatewayMetrics(receiver.apps),
         receiver=receiver,
         cells=cells,
-        door_tokens=LastKnown(across_cells=True),
-        found=Found(),
+        door_tokens=LastKnown(),
         stopping=asyncio.Event(),
         upload_places=asyncio.Semaphore(settings.gateway_uploads // LARGEST),
     )
@@ -84,11 +81,10 @@ async def opened(
                 own = settings.of_cell(name)
                 cells[name] = await stack.enter_async_context(_context(own, own, each, shared))
         # Of what all cells share nothing is a cell's.
-        front = _context(settings, settings.home if across else settings, services, shared)
+        front = _context(settings, settings.home, services, shared)
         context = await stack.enter_async_context(front)
-        contexts = list(cells.values()) or [context]
         shared.metrics.unpublished.set_function(
-            lambda: sum(each.records.enqueuer.unpublished for each in contexts)
+            lambda: sum(each.records.enqueuer.unpublished for each in context.each)
         )
         watch = ServerWatch(shared.metrics.server_away, _checks(context))
         stack.push_async_callback(_ended, asyncio.create_task(watch.run()))
@@ -139,7 +135,6 @@ async def _context(
             depths=depths,
             door_tokens=shared.door_tokens,
             cells=shared.cells if settings.across_cells else {},
-            found=shared.found,
             stopping=shared.stopping,
             upload_places=shared.upload_places,
         )

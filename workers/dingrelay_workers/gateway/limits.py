@@ -3,9 +3,7 @@
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel
 
-from dingrelay_producers.cells.limits import together
 from dingrelay_workers.gateway.services import Services
-from dingrelay_workers.http import cell_of
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import json_response
 from dingrelay_workers.http.routes import Answer, ApiCall, Route
@@ -82,21 +80,18 @@ class Limits(BaseModel):
     buckets: list[Bucket]
     outages: list[Outage]
     quota: list[Quota]
-    cells_away: list[str] | None = None
-    """Cells that could not be queried, so that their buckets are missing; absent where there is none."""
 
 
 async def show_limits(call: ApiCall) -> web.StreamResponse:
     """The buckets of the key's apps and those that all apps share, what is out, and the month's calls."""
-    parts, away = await cell_of.each_cell(call, lambda context: context.service(Services).limits())
-    found = together(parts)
+    found = await call.context.service(Services).limits()
     apps = call.context.settings.apps
     organisations = {app.organisation for name, app in apps.items() if call.key.permits_app(name)}
     for part in ("buckets", "outages"):
         found[part] = [each for each in found[part] if _visible(call.key, each["scope"])]
     if ANY not in call.key.apps:
         found["quota"] = [each for each in found["quota"] if each["organisation"] in organisations]
-    return json_response({**found, **away})
+    return json_response(found)
 
 
 def _visible(key: ApiKey, scope: str) -> bool:

@@ -46,7 +46,7 @@ def run(settings: Settings, host: str, port: int) -> None:
         SettingsError: the address can't be listened on.
     """
     logs.configure(settings)
-    services = Services(settings.home if settings.across_cells else settings)
+    services = Services(settings.home)
     export.start("dingrelay-gateway")
     try:
         run_loop(_serve(settings, services, host, port))

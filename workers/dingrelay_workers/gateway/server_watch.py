@@ -41,16 +41,16 @@ class ServerWatch:
     """Looks at servers until it is cancelled.
 
     Args:
-        away: where it is kept, by cell and server.
-        checks: (cell, server) → asks it; raises `ServiceUnavailable` if it is away.
+        away: where it is kept, by the labels of each server.
+        checks: labels → asks the server; raises `ServiceUnavailable` if it is away.
     """
 
     def __init__(self, away: Gauge, checks: Mapping[tuple[str, str], Check]) -> None:
         self._away = away
         self._checks = checks
         self._reasons = dict.fromkeys(checks, "")
-        for cell, server in checks:
-            away.labels(cell, server).set(0)
+        for labels in checks:
+            away.labels(*labels).set(0)
 
     async def run(self) -> None:
         """Look, and look again."""
@@ -62,10 +62,10 @@ class ServerWatch:
         """Ask all servers at the same time, and keep which are away; the log has what changes."""
         answers = await asyncio.gather(*map(_answer, self._checks.values()))
         for place, reason in zip(self._checks, answers, strict=True):
-            cell, server = place
-            self._away.labels(cell, server).set(bool(reason))
+            server = " ".join(filter(None, place))
+            self._away.labels(*place).set(bool(reason))
             before, self._reasons[place] = self._reasons[place], reason
             if reason and not before:
-                log.warning("server_away", cell=cell, server=server, reason=reason)
+                log.warning("server_away", server=server, reason=reason)
             elif before and not reason:
-                log.info("server_back", cell=cell, server=server)
+                log.info("server_back", server=server)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from redis.asyncio import Redis
 
-from dingrelay_producers.cells.found import Found
+from dingrelay_producers.errors import CellUnavailable, DingrelayError, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.end_watch import EndWatch
@@ -39,7 +39,6 @@ class GatewayContext:
         door_tokens: cache: drop-in door's token → its holder, as Redis answered before.
         door_answers: names of changes at the drop-in door whose answers have left, until that is noted.
         cells: cell → its context; empty where there are no cells.
-        found: cache: id of a job, campaign or endpoint → its cell.
         stopping: set from the first signal to stop on.
         clock: seconds that only grow.
     """
@@ -56,7 +55,6 @@ class GatewayContext:
     upload_places: asyncio.Semaphore
     door_tokens: LastKnown[bytes | str | None]
     cells: Mapping[str, "GatewayContext"]
-    found: Found
     stopping: asyncio.Event
     clock: Callable[[], float] = monotonic
     door_answers: set[str] = field(default_factory=set[str])
@@ -70,19 +68,20 @@ class GatewayContext:
         """That of the cell that has an app.
 
         Raises:
-            ContractError: no cell has it.
+            ContractError: no cell has it, or this is another one's.
         """
-        # A cell's own knows only its own apps.
-        return self.cells[self.settings.cell_of(app)] if self.cells else self
+        return self.cells.get(self.settings.cell_of(app), self)
 
-    def among(self, apps: Collection[str] | None) -> Mapping[str, "GatewayContext"]:
-        """Cell → context, of the cells that have these apps; of all if None. Without cells, this one."""
-        if not self.cells:
-            return {"": self}
-        if apps is None:
-            return self.cells
-        names = {self.settings.owner_of(app) for app in apps}
-        return {name: context for name, context in self.cells.items() if name in names}
+    @property
+    def each(self) -> "Collection[GatewayContext]":
+        """Those of all cells; this one where there are none."""
+        return self.cells.values() or [self]
+
+    def named(self, error: DingrelayError) -> DingrelayError:
+        """The same error, with the name of the cell that is away."""
+        if not self.settings.cell or not isinstance(error, ServiceUnavailable):
+            return error
+        return CellUnavailable({self.settings.cell: str(error)})
 
     def sender_of(self, key: ApiKey) -> str:
         """The default sender of this key's jobs."""

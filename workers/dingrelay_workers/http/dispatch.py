@@ -1,7 +1,7 @@
 """The walk of a request: key → scope → rate → query → body → once → handler → answer."""
 
 import re
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -10,13 +10,18 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from dingrelay_producers import errors
-from dingrelay_producers.cells.answers import reason
+from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import ContractError, sentence
 from dingrelay_workers.http import authentication, idempotency, problems
+from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
-from dingrelay_workers.http.context import CONTEXT
+from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
 from dingrelay_workers.http.routes import CALLER, ApiCall, Body, Route
+
+LOCATION = "Location"
+CELL = "cell"
+"""A parameter of the query of any request, where there are cells."""
 
 
 def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -27,7 +32,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
         with _as_problems(call):
             await _admit(route, call)
             if route.query:
-                call.query = _query(route.query, request)
+                call.query = _query(route.query, request, call.context)
             if route.body is None or route.body.streamed:
                 return await _carry_out(route, call)
             within = call.context.settings.gateway_body_timeout
@@ -44,8 +49,8 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
 
 
 async def _carry_out(route: Route, call: ApiCall) -> web.StreamResponse:
-    if route.cell and call.context.cells:
-        call.context = await route.cell(call)
+    if call.context.cells and call.caller is not None and not route.across_cells:
+        call.context = _cell_of(route, call)
     if not route.idempotent:
         return await route.handler(call)
 
@@ -53,7 +58,48 @@ async def _carry_out(route: Route, call: ApiCall) -> web.StreamResponse:
         with _as_problems(call):
             return await route.handler(call)
 
-    return await idempotency.once(route, call, handle)
+    response = await idempotency.once(route, call, handle)
+    if LOCATION in response.headers and (cell := call.context.settings.cell):
+        response.headers[LOCATION] += f"?{CELL}={cell}"
+    return response
+
+
+def _cell_of(route: Route, call: ApiCall) -> GatewayContext:
+    """The context of the cell that has the app of the request, or that it names, or that has all apps of the key.
+
+    Raises:
+        ContractError: an app that it names is in no cell, or in another one.
+        Problem: it names none, or one that does not exist.
+    """
+    context, key = call.context, call.key
+    wanted = {call.request.query[CELL]} if CELL in call.request.query else set[str]()
+    apps = list(_apps(route, call))
+    if not wanted and not apps and ANY not in key.apps:
+        wanted = {context.settings.owner_of(app) for app in key.apps} - {""}
+    if len(wanted) == 1 and (chosen := context.cells.get(wanted.pop())):
+        context = chosen
+    elif wanted or not apps:
+        detail = context.settings.which_cell
+        raise Problem(
+            problems.INVALID, detail, errors=[FieldError(pointer=f"?{CELL}", detail=detail)]
+        )
+    for app in apps:
+        context = context.of(app)
+    return context
+
+
+def _apps(route: Route, call: ApiCall) -> Iterator[str]:
+    """The apps that a request names. What is no text is left to the contract, which refuses it."""
+    given = call.body if isinstance(call.body, dict) else {}
+    model = route.body.model if route.body else None
+    if isinstance(model, type) and "app" in model.model_fields:
+        app = given.get("app")
+        yield app if isinstance(app, str) and app else DEFAULT_APP
+    several = given.get("apps")
+    if isinstance(several, list):
+        yield from (each for each in several if isinstance(each, str))
+    if app := getattr(call.query, "app", None):
+        yield app
 
 
 @contextmanager
@@ -64,7 +110,7 @@ def _as_problems(call: ApiCall) -> Generator[None]:
     except ContractError as error:
         raise problems.invalid(error, call.body) from None
     except errors.DingrelayError as error:
-        raise problem_of(_of_cell(error, call.context.settings.cell)) from error
+        raise problem_of(call.context.named(error)) from error
 
 
 async def _admit(route: Route, call: ApiCall) -> None:
@@ -102,12 +148,14 @@ def _acceptable(route: Route, accept: str) -> bool:
 _NEVER = re.compile(r"q=0(?:\.0{0,3})?")
 
 
-def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
+def _query(model: type[BaseModel], request: web.Request, context: GatewayContext) -> BaseModel:
     """The query's parameters, each of them known and given once."""
     if not request.rel_url.raw_query_string and (defaults := _defaults(model)):
         return defaults
     given: dict[str, str] = {}
     for name, value in request.query.items():
+        if name == CELL and context.cells:
+            continue
         if name not in model.model_fields:
             detail = "no such parameter"
             raise Problem(problems.INVALID, detail, errors=[_at(name, detail)])
@@ -145,13 +193,6 @@ async def _body(body: Body, request: web.Request, within: float) -> Any:
     if not isinstance(found, dict):
         raise Problem.at(problems.INVALID, "", "the body must be a JSON object")
     return found  # pyright: ignore[reportUnknownVariableType]
-
-
-def _of_cell(error: errors.DingrelayError, cell: str) -> errors.DingrelayError:
-    """The same error, with the name of the cell that is away."""
-    if not cell or not isinstance(error, errors.ServiceUnavailable):
-        return error
-    return errors.CellUnavailable({cell: reason(error)})
 
 
 def problem_of(error: errors.DingrelayError) -> Problem:

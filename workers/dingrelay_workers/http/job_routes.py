@@ -13,7 +13,7 @@ from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
-from dingrelay_workers.http import cell_of, problems
+from dingrelay_workers.http import problems
 from dingrelay_workers.http.permissions import may_see, permitted
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route, links
@@ -136,7 +136,6 @@ makes_job = partial(
         ),
     },
     links={202: JOB_LINKS, 200: JOB_LINKS},
-    cell=cell_of.of_body,
 )
 """A route that makes one job."""
 

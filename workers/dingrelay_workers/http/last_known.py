@@ -6,10 +6,8 @@ from typing import Generic, TypeVar
 
 from dingrelay_producers.errors import ServiceUnavailable
 
-LIVES = 600.0
+LIVES = 3600.0
 """Seconds for which a key is known while the database is away; no key can be revoked then, either."""
-LIVES_ACROSS_CELLS = 3600.0
-"""The same with cells, all of which would stand still otherwise."""
 PAUSE = 2.0
 """Seconds between two tries, of one request each; the others don't wait. Longer than a try takes."""
 MOST = 4096
@@ -22,14 +20,10 @@ class LastKnown(Generic[_R]):
     """Answers, and the last ones from before their source went away.
 
     Args:
-        across_cells: whether all cells depend on the source.
         clock: seconds that only grow.
     """
 
-    def __init__(
-        self, *, across_cells: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._across_cells = across_cells
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[str, tuple[float, _R]] = {}
         self._away = False
@@ -41,8 +35,7 @@ class LastKnown(Generic[_R]):
         return any(self._fresh(at) for at, _ in reversed(self._known.values()))
 
     def _fresh(self, at: float) -> bool:
-        lives = LIVES_ACROSS_CELLS if self._across_cells else LIVES
-        return self._clock() - at < lives
+        return self._clock() - at < LIVES
 
     async def ask(self, name: str, question: Callable[[], Awaitable[_R]]) -> _R:
         """The answer, or that of before.

@@ -156,8 +156,7 @@ class Route:
         negotiates: whether a caller that accepts none of its media types is refused.
         tag: the group in the document.
         links: for the document: status → OpenAPI links.
-        cell: finds the cell that the request is for; None where it is for none, or the handler asks
-            several.
+        across_cells: whether nothing of it is an app's, or its handler looks at the app of each part.
     """
 
     method: Method
@@ -177,7 +176,7 @@ class Route:
     )
     negotiates: bool = True
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
-    cell: "Callable[[ApiCall], Awaitable[GatewayContext]] | None" = None
+    across_cells: bool = False
 
     @property
     def methods(self) -> tuple[str, ...]:

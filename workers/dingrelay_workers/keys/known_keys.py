@@ -14,9 +14,9 @@ from dingrelay_workers.keys.store import SqlKeyStore
 class KnownKeys:
     """Verifies keys, also those that were used before their database went away."""
 
-    def __init__(self, keys: SqlKeyStore, *, across_cells: bool = False) -> None:
+    def __init__(self, keys: SqlKeyStore) -> None:
         self._keys = keys
-        self._known = LastKnown[ApiKey | None](across_cells=across_cells)
+        self._known = LastKnown[ApiKey | None]()
 
     @property
     def any_known(self) -> bool:

@@ -132,7 +132,7 @@ _ID = {"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}}
 
 
 _KEY = {200: Answer(description="The key.", model=KeyDocument)}
-_route = partial(Route, tag="keys", scope="keys:write")
+_route = partial(Route, tag="keys", scope="keys:write", across_cells=True)
 _of_one = partial(_route, path_parameters=_ID)
 
 ROUTES = (

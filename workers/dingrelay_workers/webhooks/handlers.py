@@ -1,18 +1,15 @@
 """``/v1/webhooks``: endpoints over HTTP. An endpoint receives no more than its key may read."""
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from dingrelay_producers.cells.answers import merged
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import SettingsError
-from dingrelay_workers.http import cell_of, problems
-from dingrelay_workers.http.context import GatewayContext
-from dingrelay_workers.http.problems import Problem, json_response
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.problems import json_response
 from dingrelay_workers.http.routes import ApiCall
 from dingrelay_workers.webhooks import documents, permissions
 from dingrelay_workers.webhooks.endpoint import EndpointState
@@ -82,8 +79,6 @@ class EndpointList(BaseModel):
     """Endpoints, the newest first."""
 
     webhooks: list[EndpointDocument]
-    cells_away: list[str] | None = None
-    """Cells that could not be queried, so that their endpoints are missing; absent where there is none."""
 
 
 class IssuedEndpointDocument(BaseModel):
@@ -125,7 +120,6 @@ async def add_webhook(call: ApiCall) -> web.StreamResponse:
     """Add an endpoint."""
     wanted = EndpointRequest.parse(call.body, strict=True).subscription()
     narrowed = permissions.narrowed(wanted, call.key)
-    call.context = _cell_of(call, narrowed.apps)
     try:
         made = await _store(call).add(narrowed, once=call.once)
     except SettingsError as error:
@@ -136,28 +130,9 @@ async def add_webhook(call: ApiCall) -> web.StreamResponse:
 
 async def list_webhooks(call: ApiCall) -> web.StreamResponse:
     """All endpoints that the caller could have added."""
-    lists, away = await cell_of.each_cell(
-        call, lambda context: context.service(SqlWebhookStore).list()
-    )
-    found = merged(lists, lambda each: each.created_at, reverse=True)
+    found = await _store(call).list()
     ours = [documents.endpoint(each) for each in found if permissions.may_see(call.key, each)]
-    return json_response({"webhooks": ours, **away})
-
-
-def _cell_of(call: ApiCall, apps: Collection[str]) -> GatewayContext:
-    """The cell that notifies an endpoint; exactly one does.
-
-    Raises:
-        Problem: its apps are in several.
-    """
-    context = call.context
-    if not context.cells:
-        return context
-    cells = {context.settings.cell_of(app) for app in apps} if apps else set(context.cells)
-    if len(cells) > 1:
-        detail = "must be of one cell: add an endpoint for each cell, with its apps"
-        raise Problem.at(problems.INVALID, "/apps", detail)
-    return context.cells[cells.pop()]
+    return json_response({"webhooks": ours})
 
 
 async def get_webhook(call: ApiCall) -> web.StreamResponse:

@@ -4,8 +4,6 @@ from functools import partial
 
 from pydantic import BaseModel
 
-from dingrelay_producers.errors import EndpointNotFound
-from dingrelay_workers.http import cell_of
 from dingrelay_workers.http.routes import Answer, Body, Handler, Route, links
 from dingrelay_workers.webhooks import handlers
 from dingrelay_workers.webhooks.handlers import (
@@ -23,7 +21,6 @@ from dingrelay_workers.webhooks.request import (
     ResumeRequest,
     SecretRotation,
 )
-from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 _ID = {"id": {"type": "string", "pattern": "^drw_[a-z0-9]{12}$"}}
 _LINKS = links(
@@ -36,12 +33,7 @@ _LINKS = links(
 )
 
 _route = partial(Route, tag="webhooks")
-_cell = cell_of.of_id(
-    "endpoint",
-    lambda context, endpoint: context.service(SqlWebhookStore).get(endpoint),
-    EndpointNotFound,
-)
-_of_one = partial(_route, path_parameters=_ID, cell=_cell)
+_of_one = partial(_route, path_parameters=_ID)
 
 
 def _action(

@@ -34,7 +34,7 @@ COLUMNS = ("userid", "outcome", "task_id", "reason")
 """The first has the same name in every language: `--file` of another campaign reads it."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Characters at the start of a cell that spreadsheets execute."""
+"""Characters at the start of a value that spreadsheets execute."""
 
 
 def report(

@@ -185,20 +185,20 @@ async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Ans
     try:
         named = call.method == "POST" and call.path in _NAMING_AGENTS
         caller = caller_of(context, key, agent if named else None)
-        cell = _of(context, caller.app)
+        own = _of(context, caller.app)
         if call.method == "POST" and call.path in messages.PATHS:
-            return await messages.answer(cell, caller, call)
+            return await messages.answer(own, caller, call)
         if named:
-            return await approvals.create(cell, caller, call)
+            return await approvals.create(own, caller, call)
         if call.path == approvals.GET_TOPAPI:
-            await approvals.check_visible(cell, key, caller.app, call)
-        return await passthrough.call(cell, caller, call)
+            await approvals.check_visible(own, key, caller.app, call)
+        return await passthrough.call(own, caller, call)
     except messages.Answered as ended:
         return ended.answer
 
 
 def _of(context: GatewayContext, app: str) -> GatewayContext:
-    """The context of the cell that has an app."""
+    """The context that has an app."""
     try:
         return context.of(app)
     except ContractError:

@@ -39,7 +39,7 @@ async def post(context: GatewayContext, call: Incoming, request: web.Request, li
     """Post a message.
 
     Args:
-        context: of the cell that posts for robots.
+        context: the one that has `ROBOTS`.
         call: without its body.
         request: with its body unread.
         limit: bytes that it may have.

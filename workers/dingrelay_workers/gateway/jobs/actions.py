@@ -9,7 +9,7 @@ from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Document, Part
-from dingrelay_workers.http import cell_of, problems
+from dingrelay_workers.http import problems
 from dingrelay_workers.http.job_routes import JOB_LINKS, found, job_response
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route
@@ -109,7 +109,6 @@ def _route(verb: str, handler: Handler, what: str, done: Answer, body: Any, stat
         answers={status: done},
         problems=frozenset({409, 422}),
         links={status: JOB_LINKS} if status == 200 else {},
-        cell=cell_of.of_job,
     )
 
 

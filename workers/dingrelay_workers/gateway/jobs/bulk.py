@@ -9,9 +9,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from dingrelay_producers.cells.answers import ask
 from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
@@ -81,24 +80,23 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
     sender = context.sender_of(call.key)
     # In a thread, so that a batch does not delay other requests.
     batch = await asyncio.to_thread(_prepare, lines, call, sender)
-    places: dict[str, list[int]] = {}
-    for place, draft in enumerate(batch.drafts):
-        places.setdefault(context.settings.cell_of(draft.app), []).append(place)
-    cells = {name: (context.cells.get(name, context), some) for name, some in places.items()}
-    answers = await ask(cells, lambda asked: _enqueue(*asked, batch, call.key))
     by_place: dict[int, Enqueued | Problem] = {}
-    for some in answers.found.values():
-        by_place |= some
-    for name, problem in answers.away.items():
-        refusal = problems.unavailable(str(CellUnavailable({name: problem})))
-        by_place |= dict.fromkeys(places[name], refusal)
+    for own in context.each:
+        places = [n for n, draft in enumerate(batch.drafts) if context.of(draft.app) is own]
+        try:
+            by_place |= await _enqueue(own, places, batch, call.key)
+        except ServiceUnavailable as error:
+            if own is context:
+                raise
+            refusal = problems.unavailable(str(own.named(error)))
+            by_place |= dict.fromkeys(places, refusal)
     return _answers(batch, by_place, language)
 
 
 async def _enqueue(
     context: GatewayContext, places: Sequence[int], batch: _Prepared, key: ApiKey
 ) -> dict[int, Enqueued | Problem]:
-    """Enqueue the jobs of one cell whose lanes have room; what became of each, by their places."""
+    """Enqueue the jobs at these places whose lanes have room; what became of each, by its place."""
     full: dict[str, Problem] = {}
     for queue in {batch.drafts[place].queue for place in places}:
         try:
@@ -179,9 +177,8 @@ def _drafted(
     job: Contract, key: str | None, batch: _Prepared, context: GatewayContext
 ) -> int | Problem:
     draft = record.draft(job, key=key)
-    cell = context.cells.get(context.settings.cell_of(draft.app), context)
     try:
-        written = cell.records.enqueuer.written(draft)
+        written = context.of(draft.app).records.enqueuer.written(draft)
     except ContractError as error:
         return problems.invalid(error, draft.job)
     batch.drafts.append(draft)
@@ -269,6 +266,7 @@ ROUTES = (
         ),
         tag="jobs",
         scope="",
+        across_cells=True,
         body=Body(
             model={"type": "string", "description": "JSON lines."},
             media_types=(NDJSON, "application/jsonl"),

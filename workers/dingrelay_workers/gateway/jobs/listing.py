@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
@@ -74,23 +73,6 @@ class Page:
     def jobs(self) -> list[JobStatus]:
         """The jobs."""
         return [job for _, job in self.found]
-
-
-def merged(pages: Sequence[Page], limit: int) -> Page:
-    """One page of those of several cells.
-
-    It goes as far as each of them has looked: what one has behind its page comes before what another
-    one has found further down.
-    """
-    if len(pages) == 1:
-        return pages[0]
-    found = sorted((each for page in pages for each in page.found), reverse=True, key=itemgetter(0))
-    bound = max((page.next for page in pages if page.next), default=None)
-    if bound is not None:
-        found = [each for each in found if each[0] >= bound]
-    if len(found) > limit:
-        return Page(found[:limit], found[limit - 1][0])
-    return Page(found, bound)
 
 
 class Listing:

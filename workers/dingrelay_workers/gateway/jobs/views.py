@@ -1,7 +1,7 @@
 """``GET /v1/jobs/{id}``, ``GET /v1/jobs`` and ``GET /v1/dead``."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
@@ -11,10 +11,9 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import RFC_3339, AppName, Lane, SenderName
-from dingrelay_workers.gateway.jobs.listing import Listing, Page, Position, merged
+from dingrelay_workers.gateway.jobs.listing import Listing, Position
 from dingrelay_workers.history.backend import SqlHistory
-from dingrelay_workers.http import cell_of, paging
-from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http import paging
 from dingrelay_workers.http.job_routes import JOB_LINKS, Wait, found, waited
 from dingrelay_workers.http.permissions import may_see
 from dingrelay_workers.http.problems import json_response
@@ -80,8 +79,6 @@ class JobPage(BaseModel):
     jobs: list[JobStatus]
     next: str | None = None
     """Cursor of the next page; null where this is the last."""
-    cells_away: list[str] | None = None
-    """Cells that could not be queried, so that their jobs are missing; absent where there is none."""
 
 
 async def get_job(call: ApiCall) -> web.StreamResponse:
@@ -108,25 +105,15 @@ async def _page(
 ) -> web.Response:
     asked: JobPaging = call.query
     after = Position.of(asked.cursor) if asked.cursor else None
-
-    async def of_cell(context: GatewayContext) -> Page:
-        older = context.service(SqlHistory) if history else None
-        return await Listing(context.redis, index, older).page(
-            wanted,
-            asked.limit,
-            after,
-            visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
-        )
-
-    pages, away = await cell_of.each_cell(call, of_cell, wanted.app)
-    return json_response({**_document(merged(pages, asked.limit)), **away})
-
-
-def _document(page: Page) -> dict[str, Any]:
-    return {
-        "jobs": [job.to_json() for job in page.jobs],
-        "next": page.next.cursor() if page.next else None,
-    }
+    older = call.context.service(SqlHistory) if history else None
+    page = await Listing(call.context.redis, index, older).page(
+        wanted,
+        asked.limit,
+        after,
+        visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
+    )
+    jobs = [job.to_json() for job in page.jobs]
+    return json_response({"jobs": jobs, "next": page.next.cursor() if page.next else None})
 
 
 ROUTES = (
@@ -142,7 +129,6 @@ ROUTES = (
         query=Wait,
         answers={200: Answer(description="The job.", model=JobStatus)},
         links={200: JOB_LINKS},
-        cell=cell_of.of_job,
     ),
     Route(
         method="GET",
