@@ -10,8 +10,7 @@ from sqlalchemy import func, select
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
-from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, dispatcher, endpoints
 from dingrelay_workers.webhooks.endpoint import IssuedEndpoint
 from dingrelay_workers.webhooks.store import SqlWebhookStore

@@ -19,8 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 ENDPOINTS = 10

@@ -17,7 +17,7 @@ from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.endpoint import IssuedEndpoint
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 from receivers import Receiver, receiver_thread, verified

@@ -18,8 +18,7 @@ from acceptance.fleet import Fleet, settings_of
 from dingrelay_producers import Client, Settings, running
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.embedded import ports
-from dingrelay_workers.embedded.system import plan
+from dingrelay_workers.embedded.system import choosing_ports, plan
 from fundamentals.documents import GUIDE, snippets
 from tables import prepare
 
@@ -98,7 +97,7 @@ def running_system(folder: Path) -> Generator[System]:
 def _apps(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """The settings of the apps in the folder's file: of all programs, and of the sandbox."""
     config = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_CONFIG": str(folder / "dingrelay.toml")}
-    with mock.patch.dict(os.environ, config), ports.choosing():
+    with mock.patch.dict(os.environ, config), choosing_ports():
         planned = plan(Settings.load(), folder, sandbox=True, concurrency=1)
     assert planned.facts["apps"] == "default, hr"
     assert planned.facts["events"].endswith("default, hr")

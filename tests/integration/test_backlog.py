@@ -17,7 +17,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.contract import Contract
-from dingrelay_workers.backlog import overview, tally
+from dingrelay_workers.backlog import estimate, tally
 from dingrelay_workers.backlog.estimate import Backlog
 from dingrelay_workers.backlog.shown import SENDERS, Shown
 from dingrelay_workers.limiter import overview as limits
@@ -58,7 +58,7 @@ def message(text: str = "hi", *users: str, **fields: Any) -> Contract:
 
 
 async def lanes(redis: Redis) -> dict[tuple[str, str], Backlog]:
-    _, found = await overview.read(redis, RULES)
+    _, found = await estimate.read(redis, RULES)
     return {(each.jobs.app, each.jobs.lane): each for each in found}
 
 

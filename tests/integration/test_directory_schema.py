@@ -21,7 +21,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database import schema
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import upgrade
-from dingrelay_workers.doctor.database import check_database
+from dingrelay_workers.doctor.run_checks import check_database
 from tables import prepare
 
 

@@ -13,8 +13,7 @@ from rich.console import Console
 
 import processes
 from conftest import wait_until
-from dingrelay_workers.embedded.child import StartFailed
-from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.embedded.child import Program, StartFailed
 from dingrelay_workers.embedded.screen import Screen
 from dingrelay_workers.embedded.supervisor import Supervisor
 
@@ -153,7 +152,7 @@ async def test_children_of_a_program_end_with_it(stage: Stage) -> None:
 SUPERVISE = """
 import asyncio, sys
 from rich.console import Console
-from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.embedded.child import Program
 from dingrelay_workers.embedded.screen import Screen
 from dingrelay_workers.embedded.supervisor import Supervisor
 

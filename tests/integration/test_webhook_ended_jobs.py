@@ -14,8 +14,7 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.event import Event
 from dingrelay_workers.outbox import ended_records
 from dingrelay_workers.outbox.endings import Ending, Endings
-from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.outbox.subscription import Subject
+from dingrelay_workers.outbox.notice import Notice, Subject
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.ended_jobs import notices_of
 from jobs import a_draft, claimed, enqueue

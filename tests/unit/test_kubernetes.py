@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dingrelay_producers import Settings, cli
-from dingrelay_workers.backlog.overview import STATES
+from dingrelay_workers.backlog.estimate import STATES
 from dingrelay_workers.commands.worker import LANES
 from dingrelay_workers.metrics import Backlog, Waiting, WaitingJobs
 from manifests import ALL, CONFIGURED, DEPLOYMENTS, SECRETS, container, pod, secret, variables

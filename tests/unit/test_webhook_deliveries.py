@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_workers.outbox.subscription import Subject, Subscription
+from dingrelay_workers.outbox.notice import Subject, Subscription
 from dingrelay_workers.webhooks import deliveries
 from dingrelay_workers.webhooks.deliveries import CAP, Delivery, Settled
 from dingrelay_workers.webhooks.endpoint import Endpoint

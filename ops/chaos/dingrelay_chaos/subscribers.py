@@ -13,7 +13,7 @@ from dingrelay_chaos.receiver import Receiver
 from dingrelay_producers import Settings
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 ALL = "all"

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from dingrelay_chaos import ports
 from dingrelay_chaos.process import Process
-from dingrelay_workers.embedded import valkey
+from dingrelay_workers.embedded.system import valkey_program
 
 START_SECONDS = 20
 LOOK_SECONDS = 0.02
@@ -163,7 +163,7 @@ class Valkey:
         return Process(name, command, self._folder / f"{name}.log")
 
     def _command(self, port: int, folder: str) -> list[str]:
-        return list(valkey.program(port, self._folder / folder).command)
+        return list(valkey_program(port, self._folder / folder).command)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_demo.verify import verify
 from dingrelay_producers.language import tr, translated
-from dingrelay_workers.embedded import ports
 from dingrelay_workers.embedded.child import StartFailed
+from dingrelay_workers.embedded.system import choosing_ports
 
 AGREED, DISAGREED, STOPPED = 0, 1, 130
 
@@ -42,7 +42,7 @@ def run(*, keep: bool) -> int:
     """
     screen = Screen(Console(highlight=False))
     with _own_folder() as folder, ExitStack() as choosing:
-        choosing.enter_context(ports.choosing())
+        choosing.enter_context(choosing_ports())
         code = asyncio.run(_play(screen, folder, keep=keep, started=choosing.close))
         if code == DISAGREED:
             kept = Path(tempfile.gettempdir()) / f"dingrelay-demo-{os.getpid()}.log"

@@ -13,9 +13,8 @@ from rich.console import Console
 from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.embedded import screen
-from dingrelay_workers.embedded.sandbox_key import sandbox_key
 from dingrelay_workers.embedded.supervisor import Supervisor
-from dingrelay_workers.embedded.system import plan
+from dingrelay_workers.embedded.system import plan, sandbox_key
 from dingrelay_workers.http import paging
 
 ALL_LANES = "urgent,normal,events,bulk,directory,webhooks"

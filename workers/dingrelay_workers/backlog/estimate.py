@@ -3,14 +3,20 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from redis.asyncio import Redis
+
+from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.backlog.tally import Group, Tally
+from dingrelay_workers.backlog.tally import MOST, Group, Tally, tally
 from dingrelay_workers.dingtalk.apis import APIS
+from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import FleetRules
+from dingrelay_workers.limiter.rules import Rules
 
 LANES: Sequence[Lane] = ("urgent", "normal", "bulk")
 """In the order in which they are served."""
@@ -126,3 +132,27 @@ class _Rates:
             if rate > 0:
                 longest = max(longest or 0.0, amounts[rule.unit] / rate)
         return None if longest is None and not pause else (longest or 0.0) + pause
+
+
+STATES = ("ready", "parked", "snoozed", "retrying", "scheduled", "running")
+"""The states in which open jobs are counted."""
+
+
+async def read(redis: Redis, own: Rules, *, most: int = MOST) -> tuple[Tally, list[Backlog]]:
+    """The open jobs, and what waits in each lane.
+
+    Args:
+        redis: of the fleet.
+        own: rules that stand in where no worker has published its own.
+        most: jobs of a place that are looked at.
+
+    Raises:
+        RedisError: Redis cannot be reached.
+    """
+    counted = await tally(redis, most=most)
+    rules = await fleet_rules.read(redis, own)
+    states = await buckets.states(redis, rules)
+    queues = sorted({group.queue for group in counted.groups})
+    alive: list[Any] = await redis.mget([keys.alive(queue) for queue in queues]) if queues else []
+    served = {queue for queue, sign in zip(queues, alive, strict=True) if sign is not None}
+    return counted, backlogs(counted, rules, states, await breakers.states(redis), served)

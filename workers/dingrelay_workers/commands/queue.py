@@ -52,14 +52,14 @@ def _show(tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None) -> No
 
 async def _read(settings: "Settings") -> "tuple[Tally, list[Backlog]]":
     from dingrelay_workers import preflight
-    from dingrelay_workers.backlog import overview
+    from dingrelay_workers.backlog import estimate
     from dingrelay_workers.limiter.rules import Rules
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
     rules = Rules.from_settings(settings.rules, settings.egress)
     async with impatient_redis(settings) as redis:
-        return await overview.read(redis, rules)
+        return await estimate.read(redis, rules)
 
 
 def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:
@@ -134,7 +134,7 @@ def _note(tally: "Tally") -> None:
 
 
 def _document(tally: "Tally", lanes: "list[Backlog]", groups: "list[Group]") -> dict[str, Any]:
-    from dingrelay_workers.backlog.overview import STATES
+    from dingrelay_workers.backlog.estimate import STATES
 
     def counts(group: "Group") -> dict[str, Any]:
         oldest = (tally.now - group.since).total_seconds() if group.since else None

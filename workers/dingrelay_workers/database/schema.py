@@ -23,8 +23,10 @@ from sqlalchemy import (
     table,
 )
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import (
     ISOLATION,
     SQLITE_ARGUMENTS,
@@ -34,7 +36,6 @@ from dingrelay_workers.database.database import (
     prepare_sqlite,
 )
 from dingrelay_workers.database.errors import unusable
-from dingrelay_workers.database.readers import SchemaReaders
 
 VERSIONS = "schema_version"
 """The table with the revision."""
@@ -198,3 +199,17 @@ def _wait_for_our_turn(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+
+
+class SchemaReaders(Base):
+    """One row, which migrations rewrite that take away what older code needs.
+
+    0.2.0 knows nothing of it: such a migration also writes its own revision into ``alembic_version``.
+
+    Attributes:
+        oldest: the newest revision that the oldest code knows which still works with the tables.
+    """
+
+    __tablename__ = "schema_readers"
+
+    oldest: Mapped[str] = mapped_column(String(32), primary_key=True)

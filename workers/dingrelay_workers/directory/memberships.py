@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import chunks, upsert
-from dingrelay_workers.directory.changes import Change, Changes
 from dingrelay_workers.directory.models import (
+    Change,
+    Changes,
     DepartmentRow,
     Event,
     MembershipRow,

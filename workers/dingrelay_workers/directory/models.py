@@ -5,6 +5,7 @@ wins): a walk asks for those only that no newer run has met. What a row holds ca
 (`order.py`): walks and events overlap, and the older of two reads may be written last.
 """
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -202,3 +203,15 @@ class ChangeRow(Base):
     event: Mapped[str] = mapped_column(String(16))
     fields: Mapped[list[str]] = mapped_column(JSON)
     at: Mapped[datetime] = mapped_column(Utc)
+
+
+@dataclass(slots=True)
+class Change:
+    """A change of a person, with its fields if they only changed."""
+
+    event: Event
+    fields: set[str] = field(default_factory=set[str])
+
+
+Changes = dict[str, Change]
+"""Change by userid."""

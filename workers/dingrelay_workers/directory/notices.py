@@ -12,8 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.database.database import chunks
-from dingrelay_workers.directory.changes import Changes
-from dingrelay_workers.directory.models import DepartmentRow, Event, UserRow
+from dingrelay_workers.directory.models import Changes, DepartmentRow, Event, UserRow
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice
 

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import chunks, insert_missing, upsert
 from dingrelay_workers.directory import addresses, notices, omissions
-from dingrelay_workers.directory.changes import Change, Changes
 from dingrelay_workers.directory.models import (
+    Change,
     ChangeRow,
+    Changes,
     Event,
     MembershipRow,
     OmittedFieldRow,

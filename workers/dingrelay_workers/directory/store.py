@@ -19,8 +19,7 @@ from dingrelay_workers.directory import (
     people,
     runs,
 )
-from dingrelay_workers.directory.changes import Change
-from dingrelay_workers.directory.models import Event, State
+from dingrelay_workers.directory.models import Change, Event, State
 from dingrelay_workers.directory.runs import Run
 
 DEFAULT_REMOVAL_SHARE = 0.1

@@ -11,8 +11,7 @@ from redis.exceptions import RedisError
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tls_trouble import tls_trouble
-from dingrelay_workers.doctor.check_result import CheckResult
-from dingrelay_workers.doctor.tls import ADVICE
+from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult
 
 TIMEOUT = 3
 QUEUES_ADVICE = "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while nobody uses them"
@@ -44,7 +43,7 @@ def check_broker(settings: Settings) -> CheckResult:
         tls = config["broker_use_ssl"]
         unshown = bool(tls) and not {"certfile", "ssl_certfile"}.intersection(tls)
         if trouble := tls_trouble(error, unshown=unshown):
-            return CheckResult("broker", "failed", trouble, ADVICE)
+            return CheckResult("broker", "failed", trouble, TLS_ADVICE)
         return CheckResult(
             "broker",
             "unreachable",

@@ -1,4 +1,4 @@
-"""The result of a check."""
+"""The result of a check, and advice that several give."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,3 +21,8 @@ class CheckResult:
     verdict: Verdict
     found: str
     advice: str = ""
+
+
+TLS_ADVICE = (
+    "check DINGRELAY_TLS_CA, DINGRELAY_TLS_CERT, and that the URL names the host as its certificate"
+)

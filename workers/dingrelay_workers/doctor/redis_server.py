@@ -21,8 +21,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.tls_trouble import tls_trouble
-from dingrelay_workers.doctor.check_result import CheckResult, Verdict
-from dingrelay_workers.doctor.tls import ADVICE
+from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult, Verdict
 
 TIMEOUT = 3.0
 OLDEST = (7, 2)
@@ -60,7 +59,7 @@ def check_redis(settings: Settings) -> list[CheckResult]:
             return [_refused(str(error))]
         except (RedisError, OSError) as error:
             if trouble := tls_trouble(error, unshown=settings.redis_address.unshown):
-                return [CheckResult("redis", "failed", trouble, ADVICE)]
+                return [CheckResult("redis", "failed", trouble, TLS_ADVICE)]
             return [
                 CheckResult(
                     "redis",

@@ -2,15 +2,17 @@
 
 import asyncio
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.tracing import export
 from dingrelay_workers import preflight
+from dingrelay_workers.database.schema import newest_revision, revision
 from dingrelay_workers.doctor.backups import check_backups
 from dingrelay_workers.doctor.broker import check_broker, check_workers
 from dingrelay_workers.doctor.check_result import CheckResult
-from dingrelay_workers.doctor.database import check_database
 from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.redis_server import check_redis
-from dingrelay_workers.doctor.traces import check_traces
 
 
 async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
@@ -66,3 +68,53 @@ def _check_settings(settings: Settings) -> CheckResult:
             "set DINGRELAY_FLOWER_USER and DINGRELAY_FLOWER_PASSWORD",
         )
     return CheckResult("settings", "ok", f"env={settings.env}")
+
+
+TRACES_TIMEOUT = 3.0
+"""Seconds for the collector to answer."""
+
+
+def check_traces() -> CheckResult | None:
+    """Whether the collector takes spans; None if traces are off."""
+    if not export.wanted():
+        return None
+    if problem := export.problem():
+        return CheckResult("traces", "warning", problem, "see the page on traces in the guide")
+    if "otlp" not in export.exporters():
+        return CheckResult("traces", "ok", "are printed")
+    from dingrelay_producers.tracing import provider  # noqa: PLC0415 - it loads the SDK
+
+    try:
+        taken = provider.takes_spans(TRACES_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a variable of theirs
+        found = f"OTEL_* can't be used ({type(error).__name__})"
+        return CheckResult("traces", "warning", found, "correct it")
+    if not taken:
+        found = "the collector does not take them: they are lost, and jobs go on"
+        return CheckResult("traces", "warning", found, "start it, or correct OTEL_EXPORTER_OTLP_*")
+    return CheckResult("traces", "ok", "the collector takes them")
+
+
+def check_database(settings: Settings) -> CheckResult:
+    """Whether it can be reached and its tables are up to date."""
+    try:
+        current = revision(settings.database)
+    except ModuleNotFoundError as error:
+        advice = "pip install 'dingrelay[postgres]'"
+        return CheckResult("database", "failed", f"{error.name} is not installed", advice)
+    except (SQLAlchemyError, OSError) as error:
+        return CheckResult(
+            "database",
+            "unreachable",
+            f"no connection ({type(error).__name__})",
+            "start it, or correct DINGRELAY_DATABASE_URL",
+        )
+    kind = settings.database.partition(":")[0]
+    newest = newest_revision()
+    if current is not None and current > newest:
+        found = f"{kind}, revision {current}: a newer release's, this one knows {newest}"
+        return CheckResult("database", "warning", found, "upgrade dingrelay here, too")
+    if current != newest:
+        found = f"{kind}, revision {current or 'none'} instead of {newest}"
+        return CheckResult("database", "warning", found, "start a worker: it migrates the tables")
+    return CheckResult("database", "ok", f"{kind}, revision {current}")

@@ -8,8 +8,8 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
-from dingrelay_workers.embedded.program import Program
 from dingrelay_workers.embedded.screen import Screen
 
 START_SECONDS = 60.0
@@ -20,6 +20,27 @@ _PR_SET_PDEATHSIG = 1
 
 class StartFailed(Exception):
     """A program did not become ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program to run.
+
+    Attributes:
+        name: the prefix of its output.
+        command: for exec.
+        port: it is ready once something listens there; or
+        ready_text: it is ready once a line of its output holds this.
+        patience: seconds it may take to end after SIGTERM.
+        orphaned: the signal it gets if this process is killed.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    port: int | None = None
+    ready_text: str = ""
+    patience: float = 5.0
+    orphaned: signal.Signals = signal.SIGKILL
 
 
 class Child:

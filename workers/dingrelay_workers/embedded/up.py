@@ -16,12 +16,10 @@ from dingrelay_producers import running
 from dingrelay_producers.cli.exits import DONE, OTHERWISE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_workers.embedded import ports
 from dingrelay_workers.embedded.child import StartFailed
-from dingrelay_workers.embedded.sandbox_key import sandbox_key
 from dingrelay_workers.embedded.screen import Screen
 from dingrelay_workers.embedded.supervisor import Supervisor
-from dingrelay_workers.embedded.system import System, plan
+from dingrelay_workers.embedded.system import System, choosing_ports, plan, sandbox_key
 
 FIRST_COMMAND = 'dingrelay send --to u1,u2 --text "你好" --wait'
 ROOT_WARNING = "You're running the worker with superuser privileges"
@@ -35,7 +33,7 @@ def run(settings: Settings, folder: Path, *, sandbox: bool, concurrency: int) ->
         SettingsError: another system runs in this folder.
     """
     with _only_one(folder), ExitStack() as choosing:
-        choosing.enter_context(ports.choosing())
+        choosing.enter_context(choosing_ports())
         system = plan(settings, folder, sandbox=sandbox, concurrency=concurrency)
         return asyncio.run(_run(system, settings, folder, started=choosing.close))
 

@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_tasks import notice_types
 from dingrelay_workers.database.database import chunks, insert_missing
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.outbox.subscription import Subject, Subscription
+from dingrelay_workers.outbox.notice import Notice, Subject, Subscription
 
 _CHOICE = (EndpointRow.types, EndpointRow.apps, EndpointRow.senders, EndpointRow.kinds)
 

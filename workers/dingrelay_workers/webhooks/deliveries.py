@@ -26,8 +26,7 @@ from dingrelay_tasks import notice_types
 from dingrelay_workers.database.base import Utc
 from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.outbox.subscription import Subject
+from dingrelay_workers.outbox.notice import Notice, Subject
 from dingrelay_workers.webhooks import endpoints
 from dingrelay_workers.webhooks.endpoint import Endpoint
 from dingrelay_workers.webhooks.endpoints import StoredEndpoint

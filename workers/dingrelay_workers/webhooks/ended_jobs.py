@@ -15,8 +15,7 @@ from dingrelay_tasks import notice_types
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.outbox.ended_records import EndedRecord, json_object, read_records
 from dingrelay_workers.outbox.endings import Ending
-from dingrelay_workers.outbox.notice import Notice, id_of
-from dingrelay_workers.outbox.subscription import Subject
+from dingrelay_workers.outbox.notice import Notice, Subject, id_of
 
 EVENT = "event"
 """Kind of the jobs that carry DingTalk's events."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.outbox.notice import Subscription
 
 EndpointState = Literal["enabled", "paused", "disabled"]
 """Disabled: it answered 410, or has accepted nothing for days. Nothing is lost: its notices are kept for

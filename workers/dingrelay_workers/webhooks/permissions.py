@@ -8,7 +8,7 @@ from dingrelay_tasks import notice_types
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.outbox.notice import Subscription
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "job": ("jobs:read",),

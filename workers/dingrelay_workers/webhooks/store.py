@@ -23,8 +23,7 @@ from dingrelay_workers.http.api_keys import MOST_OLD_SECRETS
 from dingrelay_workers.maintenance import leader
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
-from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.outbox.subscription import Subscription
+from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
 from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, Health, IssuedEndpoint
