@@ -101,7 +101,8 @@ def test_a_request_goes_to_the_cell_that_it_names(
         path = place.replace("?", "/cancel?")
         assert gateway.ask("POST", path, {}, key=key).json["state"] == "cancelled"
     assert [
-        job["app"] for job in gateway.ask("GET", "/v1/jobs?app=shop", key=key).json["jobs"]
+        job["app"]
+        for job in gateway.ask("GET", "/v1/jobs?app=shop&kind=message-send", key=key).json["jobs"]
     ] == ["shop"]
     for path in ("/v1/jobs", "/v1/jobs/some", "/v1/limits", "/v1/webhooks", "/v1/jobs?cell=x"):
         refused = gateway.ask("GET", path, key=key)
