@@ -29,8 +29,9 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.gateway.services import Services
-from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey, KeyStatus
-from dingrelay_workers.keys.store import SqlKeyStore
+from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey
+from dingrelay_workers.keys.documents import KeyDocument
+from dingrelay_workers.keys.service import KeyService
 from servers import free_port
 from tables import prepare
 
@@ -67,10 +68,10 @@ class MemoryKeys:
     async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
         raise NotImplementedError
 
-    async def get(self, key_id: str) -> KeyStatus:
+    async def get(self, key_id: str) -> KeyDocument:
         raise NotImplementedError
 
-    async def list(self) -> Sequence[KeyStatus]:
+    async def list(self) -> Sequence[KeyDocument]:
         raise NotImplementedError
 
     async def rotate(
@@ -78,7 +79,7 @@ class MemoryKeys:
     ) -> IssuedKey:
         raise NotImplementedError
 
-    async def revoke(self, key_id: str) -> KeyStatus:
+    async def revoke(self, key_id: str) -> KeyDocument:
         raise NotImplementedError
 
 
@@ -215,7 +216,7 @@ def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
 
     async def make() -> dict[str, str]:
         database = Database(settings.database)
-        store = SqlKeyStore(database, patience=30)
+        store = KeyService(database, patience=30)
         made = {grant.name: (await store.create(grant)).text for grant in grants}
         await database.dispose()
         return made

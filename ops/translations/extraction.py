@@ -37,7 +37,7 @@ SILENT = (
     "workers/dingrelay_workers/database/database.py",
     "workers/dingrelay_workers/dingtalk/contact",
     "workers/dingrelay_workers/dingtalk/lenient.py",
-    "workers/dingrelay_workers/flower/pages.py",
+    "workers/dingrelay_workers/flower/server.py",
     "workers/dingrelay_workers/gateway/docs.py",
     "workers/dingrelay_workers/gateway/openapi.py",
     "workers/dingrelay_workers/gateway/drop_in/",
@@ -52,7 +52,7 @@ changes the code."""
 DOCUMENTED = ("workers/dingrelay_workers/gateway/", "workers/dingrelay_workers/http/")
 ROUTES = ("/handlers.py", "/request.py", "/routes.py")
 """Where most texts are for the OpenAPI document: people see only what is raised."""
-SHOWN = ("/cli/", "/commands/", "/embedded/", "ops/demo/")
+SHOWN = ("/cli/", "/cli.py", "/commands", "/embedded/", "ops/demo/")
 """Where files show things to people."""
 BUGS = {
     "AssertionError",

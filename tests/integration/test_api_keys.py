@@ -15,7 +15,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.api_keys import KEY_ID, Grant, Rate
 from dingrelay_workers.keys import cache, secret
 from dingrelay_workers.keys.models import ApiKeyRow
-from dingrelay_workers.keys.store import SqlKeyStore
+from dingrelay_workers.keys.service import KeyService
 
 CRM = Grant(
     name="crm",
@@ -33,13 +33,13 @@ PATIENCE = 30
 
 
 @pytest.fixture
-async def keys(database: Database) -> AsyncIterator[SqlKeyStore]:
-    store = SqlKeyStore(database, patience=PATIENCE)
+async def keys(database: Database) -> AsyncIterator[KeyService]:
+    store = KeyService(database, patience=PATIENCE)
     yield store
     await store.close()
 
 
-async def test_a_key_comes_back_as_it_was_given(keys: SqlKeyStore) -> None:
+async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
     issued = await keys.create(CRM)
     key_id, _, secret = issued.text.partition(".")
 
@@ -57,7 +57,7 @@ async def test_a_key_comes_back_as_it_was_given(keys: SqlKeyStore) -> None:
     assert await keys.find(key_id, keys.digest(key_id, "another")) is None
 
 
-async def test_keys_of_another_form_are_refused(keys: SqlKeyStore) -> None:
+async def test_keys_of_another_form_are_refused(keys: KeyService) -> None:
     issued, other = await keys.create(CRM), await keys.create(CRM)
     key_id, _, secret = issued.text.partition(".")
     for wrong in (
@@ -82,7 +82,7 @@ async def test_keys_of_another_form_are_refused(keys: SqlKeyStore) -> None:
 
 
 async def test_no_secret_is_in_the_database_nor_in_a_repr(
-    keys: SqlKeyStore, database: Database
+    keys: KeyService, database: Database
 ) -> None:
     issued = await keys.create(CRM)
     rotated = await keys.rotate(issued.key.id, overlap=timedelta(hours=1))
@@ -96,7 +96,7 @@ async def test_no_secret_is_in_the_database_nor_in_a_repr(
     assert repr(row.digest) not in repr(await keys._live(issued.key.id))
 
 
-async def test_a_key_without_a_sender_gets_one_of_its_own(keys: SqlKeyStore) -> None:
+async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> None:
     nobody = replace(CRM, sender="")
     assert (await keys.create(nobody)).key.sender == "crm"
     chinese = (await keys.create(replace(nobody, name="人事系统"))).key
@@ -106,7 +106,7 @@ async def test_a_key_without_a_sender_gets_one_of_its_own(keys: SqlKeyStore) -> 
 
 
 async def test_an_expired_key_is_refused_without_being_read_again(
-    keys: SqlKeyStore, database: Database
+    keys: KeyService, database: Database
 ) -> None:
     soon = datetime.now(UTC) + timedelta(milliseconds=300)
     issued = await keys.create(replace(CRM, expires_at=soon))
@@ -123,7 +123,7 @@ async def test_an_expired_key_is_refused_without_being_read_again(
 
 
 async def test_both_secrets_are_taken_while_a_rotation_overlaps(
-    keys: SqlKeyStore, database: Database
+    keys: KeyService, database: Database
 ) -> None:
     first = await keys.create(CRM)
     second = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
@@ -136,14 +136,14 @@ async def test_both_secrets_are_taken_while_a_rotation_overlaps(
         past = datetime.now(UTC) - timedelta(seconds=1)
         old = {secret.digest(*first.text.split(".")): past.isoformat()}
         await connection.execute(update(ApiKeyRow).values(old_secrets=old))
-    other_gateway = SqlKeyStore(database, patience=PATIENCE)
+    other_gateway = KeyService(database, patience=PATIENCE)
     assert await other_gateway.verify(first.text) is None
     assert await other_gateway.verify(second.text) == first.key
     assert (await keys.get(first.key.id)).old_secret_until is None
     await other_gateway.close()
 
 
-async def test_a_second_rotation_ends_no_secret_that_clients_use(keys: SqlKeyStore) -> None:
+async def test_a_second_rotation_ends_no_secret_that_clients_use(keys: KeyService) -> None:
     first = await keys.create(CRM)
     hour = timedelta(hours=1)
     made = [first, *[await keys.rotate(first.key.id, overlap=hour) for _ in range(10)]]
@@ -156,7 +156,7 @@ async def test_a_second_rotation_ends_no_secret_that_clients_use(keys: SqlKeySto
     assert await keys.verify(last.text) == first.key
 
 
-async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: SqlKeyStore) -> None:
+async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: KeyService) -> None:
     first = await keys.create(CRM)
     ends = [
         (await keys.rotate(first.key.id, overlap=timedelta(hours=hours))).old_secret_until
@@ -169,10 +169,10 @@ async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: SqlKeyStore)
 
 
 async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
-    keys: SqlKeyStore, database: Database
+    keys: KeyService, database: Database
 ) -> None:
     issued = await keys.create(CRM)
-    other_gateway = SqlKeyStore(database, patience=PATIENCE)
+    other_gateway = KeyService(database, patience=PATIENCE)
     now = 100.0
     other_gateway._cache._clock = lambda: now
     assert await other_gateway.verify(issued.text) == await keys.verify(issued.text)
@@ -192,7 +192,7 @@ async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
     await other_gateway.close()
 
 
-async def test_a_key_that_is_not_there_is_named(keys: SqlKeyStore) -> None:
+async def test_a_key_that_is_not_there_is_named(keys: KeyService) -> None:
     for ask in (
         keys.get("drk_nobodynobody"),
         keys.revoke("drk_nobodynobody"),
@@ -203,29 +203,29 @@ async def test_a_key_that_is_not_there_is_named(keys: SqlKeyStore) -> None:
 
 
 async def test_the_last_use_is_written_beside_the_requests(database: Database) -> None:
-    keys = SqlKeyStore(database, patience=PATIENCE, write_uses_every=0.01)
+    keys = KeyService(database, patience=PATIENCE, write_uses_every=0.01)
     issued, unused = await keys.create(CRM), await keys.create(CRM)
     began = datetime.now(UTC)
     await keys.verify(issued.text)
 
     async def written() -> bool:
-        return (await keys.get(issued.key.id)).used_at is not None
+        return (await keys.get(issued.key.id)).last_used_at is not None
 
     await wait_until_async(written)
-    used_at = (await keys.get(issued.key.id)).used_at
+    used_at = (await keys.get(issued.key.id)).last_used_at
     assert used_at is not None
     assert began - timedelta(seconds=1) <= used_at <= datetime.now(UTC)
-    assert (await keys.get(unused.key.id)).used_at is None
+    assert (await keys.get(unused.key.id)).last_used_at is None
 
 
 async def test_a_token_that_a_key_was_exchanged_for_uses_the_key(database: Database) -> None:
-    keys = SqlKeyStore(database, patience=PATIENCE, write_uses_every=0.01)
+    keys = KeyService(database, patience=PATIENCE, write_uses_every=0.01)
     issued = await keys.create(CRM)
     key_id, _, secret = issued.text.partition(".")
     assert await keys.find(key_id, keys.digest(key_id, secret)) == issued.key
 
     async def written() -> bool:
-        return (await keys.get(key_id)).used_at is not None
+        return (await keys.get(key_id)).last_used_at is not None
 
     await wait_until_async(written)
     await keys.close()
@@ -233,26 +233,26 @@ async def test_a_token_that_a_key_was_exchanged_for_uses_the_key(database: Datab
 
 
 async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> None:
-    keys = SqlKeyStore(database, patience=PATIENCE)
+    keys = KeyService(database, patience=PATIENCE)
     issued = await keys.create(CRM)
     for _ in range(5):
         await keys.verify(issued.text)
-    assert (await keys.get(issued.key.id)).used_at is None
+    assert (await keys.get(issued.key.id)).last_used_at is None
     await keys.close()
-    assert (await keys.get(issued.key.id)).used_at is not None
+    assert (await keys.get(issued.key.id)).last_used_at is not None
 
 
 async def test_a_wrong_secret_is_no_use(database: Database) -> None:
-    keys = SqlKeyStore(database, patience=PATIENCE)
+    keys = KeyService(database, patience=PATIENCE)
     issued = await keys.create(CRM)
     await keys.verify(f"{issued.key.id}.wrong")
     await keys.close()
-    assert (await keys.get(issued.key.id)).used_at is None
+    assert (await keys.get(issued.key.id)).last_used_at is None
 
 
 async def test_a_database_that_is_away_is_logged_and_costs_no_last_use() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nowhere")
-    keys = SqlKeyStore(database, patience=PATIENCE)
+    keys = KeyService(database, patience=PATIENCE)
     for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
         with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):
             await ask
@@ -267,14 +267,14 @@ async def test_a_silent_database_is_reported_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         database = Database(f"postgresql://someone@127.0.0.1:{port}/x")
-        keys = SqlKeyStore(database, patience=0.2)
+        keys = KeyService(database, patience=0.2)
         with pytest.raises(ServiceUnavailable, match="does not answer"):
             await keys.verify(f"drk_{'a' * 12}.x")
         await keys.close()
         await database.dispose()
 
 
-async def test_requests_that_come_together_read_a_key_once(keys: SqlKeyStore) -> None:
+async def test_requests_that_come_together_read_a_key_once(keys: KeyService) -> None:
     issued = await keys.create(CRM)
     reads = 0
     read = keys._cache._read
@@ -290,7 +290,7 @@ async def test_requests_that_come_together_read_a_key_once(keys: SqlKeyStore) ->
     assert reads == 1
 
 
-async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: SqlKeyStore) -> None:
+async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: KeyService) -> None:
     issued = await keys.create(CRM)
     read, gate = keys._cache._read, asyncio.Event()
 

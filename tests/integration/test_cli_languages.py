@@ -23,8 +23,8 @@ from dingrelay_producers.cli import app, group, print_any_character
 from dingrelay_producers.store import keys
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.campaigns.models import State
-from dingrelay_workers.commands import webhook
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.webhooks import cli as webhook
 from tables import prepare
 
 CHARACTER = re.compile("[一-鿿]")

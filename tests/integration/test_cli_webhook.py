@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Cli, in_folder
-from dingrelay_workers.commands import webhook
+from dingrelay_workers.webhooks import cli as webhook
 
 URL = "https://crm.example.com/dingrelay"
 

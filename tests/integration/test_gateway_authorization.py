@@ -26,7 +26,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.gateway.table import ROUTES
 from dingrelay_workers.http.api_keys import SCOPES, ApiKey, Grant
 from dingrelay_workers.http.routes import NDJSON
-from dingrelay_workers.keys.store import SqlKeyStore
+from dingrelay_workers.keys.service import KeyService
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from thorough import either
 
@@ -92,7 +92,7 @@ FREE = {
 REFUSED = {403, 404}
 
 
-class Keys(SqlKeyStore):
+class Keys(KeyService):
     """Those in SQL, and one that a test has made up."""
 
     made_up: ApiKey | None = None

@@ -16,7 +16,7 @@ from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.http.routes import NDJSON
-from dingrelay_workers.keys.store import SqlKeyStore
+from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 from forms import BOUNDARY, form
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
@@ -245,11 +245,11 @@ def test_what_was_made_before_the_answer_was_lost_is_not_made_again(
     added = twice(SqlWebhookStore, "add", "/v1/webhooks", WEBHOOK)
     assert added.json["secret"] == lost.pop().secret
     assert len(gateway.ask("GET", "/v1/webhooks", key=keys["all"]).json["webhooks"]) == 1
-    made = twice(SqlKeyStore, "create", "/v1/keys", KEY)
+    made = twice(KeyService, "create", "/v1/keys", KEY)
     assert made.json["key"] == lost.pop().text
     assert len(gateway.ask("GET", "/v1/keys", key=keys["all"]).json["keys"]) == 3
     place = made.headers["Location"]
-    rotated = twice(SqlKeyStore, "rotate", f"{place}/rotate", {"overlap": "1h"})
+    rotated = twice(KeyService, "rotate", f"{place}/rotate", {"overlap": "1h"})
     assert rotated.json["key"] == lost.pop().text
     shown = gateway.ask("GET", place, key=keys["all"]).json
     assert shown["old_secret_until"] == rotated.json["old_secret_until"]

@@ -21,7 +21,7 @@ from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.stream.apps import listening_apps
+from dingrelay_producers.stream.command import listening_apps
 from dingrelay_producers.stream.connection import Times
 from dingrelay_producers.stream.listener import Listener
 from dingrelay_producers.stream.metrics import StreamMetrics

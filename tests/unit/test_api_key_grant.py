@@ -7,7 +7,7 @@ import pytest
 
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey, Rate
-from dingrelay_workers.keys.request import KeyRequest
+from dingrelay_workers.keys.documents import KeyRequest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEAM = Grant(

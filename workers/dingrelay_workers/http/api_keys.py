@@ -161,23 +161,6 @@ class ApiKey(Grant):
     id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyStatus:
-    """A key as a list shows it.
-
-    Attributes:
-        used_at: its last use, to about a minute; None for never.
-        revoked_at: since when it is refused; None while it is not.
-        old_secret_until: until when secrets before its last rotation are taken too.
-    """
-
-    key: ApiKey
-    created_at: datetime
-    used_at: datetime | None
-    revoked_at: datetime | None
-    old_secret_until: datetime | None
-
-
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
     """A key with its secret, which is shown this once and can't be found again.

@@ -1,45 +1,223 @@
-"""Keys as JSON values: the same for ``dingrelay key --json`` and over HTTP."""
+"""API keys as they are asked for and shown: the same over HTTP, on the command line and in Python."""
 
-from datetime import UTC, datetime
-from typing import Any, Literal
+import difflib
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal, Self
 
-from dingrelay_producers.json_values import json_values
-from dingrelay_workers.http.api_keys import IssuedKey, KeyStatus
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 
-KeyState = Literal["live", "expired", "revoked"]
+from dingrelay_producers.durations import duration
+from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
+from dingrelay_workers.http.api_keys import ANY, SCOPES, SENDER, ApiKey, Grant, IssuedKey, Rate
 
+DEFAULT_OVERLAP = "24h"
+"""For which both secrets are taken after a rotation: time to bring the new one to every machine."""
 
-def state(status: KeyStatus, now: datetime) -> KeyState:
-    """Whether the key is taken, and if not, why."""
-    if status.revoked_at:
-        return "revoked"
-    expires_at = status.key.expires_at
-    return "expired" if expires_at and expires_at <= now else "live"
-
-
-def key(status: KeyStatus, now: datetime | None = None) -> dict[str, Any]:
-    """A key without its secret. Times are ISO 8601; null where there is none."""
-    found = status.key
-    return {
-        "id": found.id,
-        "name": found.name,
-        "state": state(status, now or datetime.now(UTC)),
-        "scopes": sorted(found.scopes),
-        "apps": sorted(found.apps),
-        "lanes": sorted(found.lanes),
-        "sender": found.sender,
-        "rate": str(found.rate) if found.rate else None,
-        "created_at": json_values(status.created_at),
-        "expires_at": json_values(found.expires_at),
-        "revoked_at": json_values(status.revoked_at),
-        "last_used_at": json_values(status.used_at),
-        "old_secret_until": json_values(status.old_secret_until),
-    }
+_SECONDS = r"(?:0|[1-9][0-9]{0,4})s"
+_MINUTES = r"(?:0|[1-9][0-9]{0,3})m"
+_HOURS = r"(?:0|[1-9][0-9]?|[1-6][0-9]{2})h"
+_DAYS = r"(?:0|[12]?[1-9]|[123]0)d"
+OVERLAP_PATTERN = rf"^(?:{_SECONDS}|{_MINUTES}|{_HOURS}|{_DAYS})$"
+"""Up to 30 days."""
+RATE_PATTERN = r"^[1-9][0-9]{0,8}/(?:[1-9][0-9]{0,2}s|(?:[1-9]|[1-5][0-9])m|1h)$"
+"""Requests in up to 999 seconds, 59 minutes or an hour."""
 
 
-def issued(made: IssuedKey) -> dict[str, Any]:
-    """A key with its text, for the one time that it is shown."""
-    shown = {"id": made.key.id, "key": made.text}
-    if made.old_secret_until:
-        shown["old_secret_until"] = json_values(made.old_secret_until)
-    return shown
+def _scope(text: str) -> str:
+    if text == ANY or text in SCOPES:
+        return text
+    near = difflib.get_close_matches(text, SCOPES, 1, cutoff=0.5)
+    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(SCOPES)} and *"
+    raise ValueError(f"there is no such scope; {hint}")
+
+
+def _app(text: str) -> str:
+    if text != ANY and not APP_NAME.fullmatch(text):
+        raise ValueError("must be the name of an app in the settings, or *")
+    return text
+
+
+def _sender(text: str) -> str:
+    if text not in {"", ANY} and not SENDER.fullmatch(text):
+        raise ValueError("must be letters, digits, _ and -, 64 at most, or * to let each job say")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("must be printable, without blanks around it")
+    return text
+
+
+def _rate(text: str) -> str:
+    if not re.fullmatch(RATE_PATTERN, text):
+        raise ValueError("must be like 50/1s or 600/1m, an hour at most")
+    return text
+
+
+def _expires(text: str) -> str:
+    if not duration(text):
+        raise ValueError("must be longer than nothing")
+    return text
+
+
+def _overlap(text: str) -> str:
+    if not re.fullmatch(OVERLAP_PATTERN, text):
+        raise ValueError("must be like 24h or 7d, 30d at most")
+    return text
+
+
+ScopeName = Annotated[
+    str, AfterValidator(_scope), Field(json_schema_extra={"enum": [*SCOPES, ANY]})
+]
+AppChoice = Annotated[
+    str, AfterValidator(_app), Field(json_schema_extra={"pattern": r"^(?:[A-Za-z0-9_-]{1,64}|\*)$"})
+]
+
+
+class KeyRequest(Document):
+    """The request for a key.
+
+    Attributes:
+        name: for people and logs; it need not be unique.
+        scopes: what it may do; ``*`` for everything.
+        apps: DingTalk applications that it may act for; ``*`` for all.
+        lanes: lanes that its jobs may take.
+        sender: who its jobs come from. Empty: the key's own name. ``*``: each job says.
+        rate: requests over all gateways, such as ``50/1s``; none for no limit.
+        expires: after how long it is refused, such as ``90d``; none for never.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
+    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=len(SCOPES) + 1)]
+    apps: Annotated[
+        list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])
+    ]
+    lanes: Annotated[
+        list[Lane],
+        Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES)),
+    ]
+    sender: Annotated[
+        str,
+        AfterValidator(_sender),
+        Field(json_schema_extra={"pattern": r"^(?:[A-Za-z0-9_-]{0,64}|\*)$"}),
+    ] = ""
+    rate: (
+        Annotated[
+            str,
+            AfterValidator(_rate),
+            Field(json_schema_extra={"examples": ["50/1s"], "pattern": RATE_PATTERN}),
+        ]
+        | None
+    ) = None
+    expires: (
+        Annotated[
+            str,
+            AfterValidator(_expires),
+            Field(json_schema_extra={"examples": ["90d"], "pattern": r"^[1-9][0-9]{0,4}[smhd]$"}),
+        ]
+        | None
+    ) = None
+
+    def grant(self, now: datetime | None = None) -> Grant:
+        """What the key may do, as from now on."""
+        begins = now or datetime.now(UTC)
+        return Grant(
+            name=self.name,
+            scopes=frozenset(self.scopes),
+            apps=frozenset(self.apps),
+            lanes=frozenset(self.lanes),
+            sender=self.sender,
+            rate=Rate.parse(self.rate) if self.rate else None,
+            expires_at=begins + duration(self.expires) if self.expires else None,
+        )
+
+
+class RotationRequest(Document):
+    """How a key gets a new secret.
+
+    Attributes:
+        overlap: for how long secrets before the new one are taken as well at most, such as ``24h``;
+            ``0s`` ends them at once.
+    """
+
+    overlap: Annotated[
+        str,
+        AfterValidator(_overlap),
+        Field(json_schema_extra={"examples": ["24h"], "pattern": OVERLAP_PATTERN}),
+    ] = DEFAULT_OVERLAP
+
+    def length(self) -> timedelta:
+        """The overlap."""
+        return duration(self.overlap)
+
+
+class KeyDocument(BaseModel):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    state: Literal["live", "expired", "revoked"]
+    scopes: list[str]
+    apps: list[str]
+    lanes: list[str]
+    sender: str
+    """Who its jobs come from; `*` where each job may say."""
+    rate: str | None
+    """Requests over all gateways, such as `50/1s`; null for no limit."""
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To about a minute."""
+    old_secret_until: datetime | None
+    """Until when secrets before the last rotation are taken as well."""
+
+    _key: ApiKey = PrivateAttr()
+
+    @property
+    def key(self) -> ApiKey:
+        """What it may do."""
+        return self._key
+
+    @classmethod
+    def of(cls, key: ApiKey, state: str, **moments: datetime | None) -> Self:
+        """The document of a key in a state."""
+        found = cls.model_validate(
+            {
+                "id": key.id,
+                "name": key.name,
+                "state": state,
+                "scopes": sorted(key.scopes),
+                "apps": sorted(key.apps),
+                "lanes": sorted(key.lanes),
+                "sender": key.sender,
+                "rate": str(key.rate) if key.rate else None,
+                "expires_at": key.expires_at,
+                **moments,
+            }
+        )
+        found._key = key  # noqa: SLF001 - its own
+        return found
+
+
+class KeyList(BaseModel):
+    """API keys, the newest first."""
+
+    keys: list[KeyDocument]
+
+
+class IssuedKeyDocument(BaseModel):
+    """An API key with its secret, which is shown this once only."""
+
+    id: str
+    key: str
+    """What goes into the Authorization header."""
+    old_secret_until: datetime | None = None
+    """Until when the secrets before this one are taken as well."""
+
+    @classmethod
+    def of(cls, made: IssuedKey) -> Self:
+        """The document of a key that was made or rotated just now."""
+        return cls(id=made.key.id, key=made.text, old_secret_until=made.old_secret_until)

@@ -8,13 +8,13 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.keys.rates import KeyRates
-from dingrelay_workers.keys.store import SqlKeyStore
+from dingrelay_workers.keys.service import KeyService
 
 
 class KnownKeys:
     """Verifies keys, also those that were used before their database went away."""
 
-    def __init__(self, keys: SqlKeyStore) -> None:
+    def __init__(self, keys: KeyService) -> None:
         self._keys = keys
         self._known = LastKnown[ApiKey | None]()
 
@@ -33,23 +33,23 @@ class KnownKeys:
         return None if ended else key
 
     async def verify(self, presented: str) -> ApiKey | None:
-        """As `SqlKeyStore.verify`."""
+        """As `KeyService.verify`."""
         # Not the text itself: it is a secret.
         name = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest()
         return await self._ask(name, lambda: self._keys.verify(presented))
 
     async def verify_pair(self, key_id: str, secret: str) -> ApiKey | None:
-        """As `SqlKeyStore.verify_pair`."""
+        """As `KeyService.verify_pair`."""
         pair = f"{key_id} {secret}".encode("utf-8", "surrogateescape")
         name = hashlib.sha256(pair).hexdigest()
         return await self._ask(name, lambda: self._keys.verify_pair(key_id, secret))
 
     def digest(self, key_id: str, secret: str) -> str:
-        """As `SqlKeyStore.digest`."""
+        """As `KeyService.digest`."""
         return self._keys.digest(key_id, secret)
 
     async def find(self, key_id: str, digest: str) -> ApiKey | None:
-        """As `SqlKeyStore.find`."""
+        """As `KeyService.find`."""
         name = f"{key_id} {digest}"
         return await self._ask(name, lambda: self._keys.find(key_id, digest))
 

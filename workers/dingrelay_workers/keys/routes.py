@@ -1,102 +1,65 @@
 """``/v1/keys``: API keys over HTTP. A key gives no more than it holds, and sees none above it."""
 
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from typing import Literal
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from dingrelay_producers.errors import KeyNotFound
 from dingrelay_workers.http import authentication, problems
-from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant, KeyStatus
+from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant, IssuedKey
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Answer, ApiCall, Body, Route, links
-from dingrelay_workers.keys import documents
-from dingrelay_workers.keys.request import KeyRequest, RotationRequest
-from dingrelay_workers.keys.store import SqlKeyStore
-
-
-class KeyDocument(BaseModel):
-    """An API key, without its secret."""
-
-    id: str
-    name: str
-    state: Literal["live", "expired", "revoked"]
-    scopes: list[str]
-    apps: list[str]
-    lanes: list[str]
-    sender: str
-    """Who its jobs come from; `*` where each job may say."""
-    rate: str | None
-    """Requests over all gateways, such as `50/1s`; null for no limit."""
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-    """To about a minute."""
-    old_secret_until: datetime | None
-    """Until when secrets before the last rotation are taken as well."""
-
-
-class KeyList(BaseModel):
-    """API keys, the newest first."""
-
-    keys: list[KeyDocument]
-
-
-class IssuedKeyDocument(BaseModel):
-    """An API key with its secret, which is shown this once only."""
-
-    id: str
-    key: str
-    """What goes into the Authorization header."""
-    old_secret_until: datetime | None = None
-    """Until when the secrets before this one are taken as well."""
+from dingrelay_workers.keys.documents import (
+    IssuedKeyDocument,
+    KeyDocument,
+    KeyList,
+    KeyRequest,
+    RotationRequest,
+)
+from dingrelay_workers.keys.service import KeyService
 
 
 async def create_key(call: ApiCall) -> web.StreamResponse:
     """Make a key."""
     grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
     _refuse_excess(call.key, grant)
-    made = await call.context.service(SqlKeyStore).create(grant, seed=authentication.seed_of(call))
+    made = await call.context.service(KeyService).create(grant, seed=authentication.seed_of(call))
     headers = {"Location": f"/v1/keys/{made.key.id}"}
-    return json_response(documents.issued(made), status=201, headers=headers)
+    return json_response(_issued(made), status=201, headers=headers)
 
 
 async def list_keys(call: ApiCall) -> web.StreamResponse:
     """All keys that the caller could have given."""
-    found = await call.context.service(SqlKeyStore).list()
-    ours = [documents.key(status) for status in found if call.key.covers(status.key)]
-    return json_response({"keys": ours})
+    found = await call.context.service(KeyService).list()
+    ours = KeyList(keys=[each for each in found if call.key.covers(each.key)])
+    return json_response(ours.model_dump(mode="json"))
 
 
 async def get_key(call: ApiCall) -> web.StreamResponse:
     """One key."""
-    return json_response(documents.key(await _found(call)))
+    return json_response((await _found(call)).model_dump(mode="json"))
 
 
 async def rotate_key(call: ApiCall) -> web.StreamResponse:
     """Give a key a new secret."""
     overlap = RotationRequest.parse(call.body, strict=True).length()
-    status = await _found(call)
+    found = await _found(call)
     # The caller gets the secret and so the key: the same checks as for a new key.
-    _refuse_excess(call.key, status.key)
+    _refuse_excess(call.key, found.key)
     seed = authentication.seed_of(call)
-    made = await call.context.service(SqlKeyStore).rotate(status.key.id, overlap=overlap, seed=seed)
-    return json_response(documents.issued(made))
+    made = await call.context.service(KeyService).rotate(found.id, overlap=overlap, seed=seed)
+    return json_response(_issued(made))
 
 
 async def revoke_key(call: ApiCall) -> web.StreamResponse:
     """Refuse a key from now on."""
-    status = await _found(call)
-    return json_response(
-        documents.key(await call.context.service(SqlKeyStore).revoke(status.key.id))
-    )
+    revoked = await call.context.service(KeyService).revoke((await _found(call)).id)
+    return json_response(revoked.model_dump(mode="json"))
 
 
-async def _found(call: ApiCall) -> KeyStatus:
+async def _found(call: ApiCall) -> KeyDocument:
     """The key that the path names.
 
     Raises:
@@ -104,10 +67,14 @@ async def _found(call: ApiCall) -> KeyStatus:
             reveal which.
     """
     key_id = call.path("id")
-    status = await call.context.service(SqlKeyStore).get(key_id)
-    if not call.key.covers(status.key):
+    found = await call.context.service(KeyService).get(key_id)
+    if not call.key.covers(found.key):
         raise KeyNotFound(key_id)
-    return status
+    return found
+
+
+def _issued(made: IssuedKey) -> dict[str, Any]:
+    return IssuedKeyDocument.of(made).model_dump(mode="json", exclude_none=True)
 
 
 def _with_sender(grant: Grant, giver: ApiKey) -> Grant:

@@ -11,7 +11,7 @@ from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
 from dingrelay_workers.http.api_keys import SENDER
-from dingrelay_workers.keys.request import RotationRequest
+from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.outbox.notice import Subscription
 
 LONGEST_URL = 2_000

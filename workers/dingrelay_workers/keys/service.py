@@ -1,14 +1,16 @@
-"""API keys in SQL: made, found, rotated and revoked."""
+"""The API keys: made, found, rotated and revoked."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, Self, cast
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import KeyConflict, KeyNotFound
+from dingrelay_tasks.contract import Lane
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import (
@@ -18,21 +20,93 @@ from dingrelay_workers.http.api_keys import (
     ApiKey,
     Grant,
     IssuedKey,
-    KeyStatus,
+    Rate,
 )
-from dingrelay_workers.keys import last_use, secret
-from dingrelay_workers.keys.cache import KeyCache
-from dingrelay_workers.keys.last_use import LastUse
+from dingrelay_workers.keys import cache, secret
+from dingrelay_workers.keys.cache import KeyCache, LastUse
+from dingrelay_workers.keys.documents import KeyDocument
 from dingrelay_workers.keys.models import ApiKeyRow
-from dingrelay_workers.keys.stored_key import StoredKey, columns
 
 PATIENCE = 1.5
 """Seconds that a request waits for the database; a refused client retries within two."""
 
 _WRITER = "api keys"
+_STATES = {"": "live", "has expired": "expired", "is revoked": "revoked"}
+"""Why a key is refused → its state."""
 
 
-class SqlKeyStore:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """One row of the table.
+
+    Attributes:
+        digest: of its secret.
+        old_secrets: the digests of those before → until when each is taken.
+    """
+
+    key: ApiKey
+    created_at: datetime
+    used_at: datetime | None
+    revoked_at: datetime | None
+    digest: str = field(repr=False)
+    old_secrets: Mapping[str, datetime] = field(repr=False)
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """The key of a row."""
+        return cls(
+            key=ApiKey(
+                id=row["id"],
+                name=row["name"],
+                scopes=frozenset(row["scopes"]),
+                apps=frozenset(row["apps"]),
+                lanes=frozenset(cast("list[Lane]", row["lanes"])),
+                sender=row["sender"],
+                rate=Rate.parse(row["rate"]) if row["rate"] else None,
+                expires_at=row["expires_at"],
+            ),
+            created_at=row["created_at"],
+            used_at=row["used_at"],
+            revoked_at=row["revoked_at"],
+            digest=row["digest"],
+            old_secrets={
+                digest: datetime.fromisoformat(until)
+                for digest, until in row["old_secrets"].items()
+            },
+        )
+
+    def end(self, now: datetime) -> str:
+        """Why it is refused: ``is revoked`` or ``has expired``; "" while it is live."""
+        if self.revoked_at is not None:
+            return "is revoked"
+        if self.key.expires_at is not None and self.key.expires_at <= now:
+            return "has expired"
+        return ""
+
+    def takes(self, given: str, now: datetime) -> bool:
+        """Whether this is the digest of its secret, or of one before that is taken still."""
+        # All are compared, so that the time taken does not depend on which one matches.
+        matching = [secret.matches(each, given) for each in (self.digest, *self.old(now))]
+        return any(matching)
+
+    def old(self, now: datetime) -> Mapping[str, datetime]:
+        """The secrets before the present one that are taken still."""
+        return {digest: until for digest, until in self.old_secrets.items() if until > now}
+
+    def document(self, now: datetime) -> KeyDocument:
+        """The key as it is shown."""
+        ends = [] if self.end(now) else [*self.old(now).values()]
+        return KeyDocument.of(
+            self.key,
+            _STATES[self.end(now)],
+            created_at=self.created_at,
+            last_used_at=self.used_at,
+            revoked_at=self.revoked_at,
+            old_secret_until=max(ends, default=None),
+        )
+
+
+class KeyService:
     """The API keys. Every method raises `ServiceUnavailable` where the database is away.
 
     A key that is revoked here is refused here at once, and by other gateways within `cache.LIVES`
@@ -49,7 +123,7 @@ class SqlKeyStore:
         database: Database,
         *,
         patience: float = PATIENCE,
-        write_uses_every: float = last_use.EVERY,
+        write_uses_every: float = cache.WRITE_USES_EVERY,
     ) -> None:
         self._database = database
         self._patience = patience
@@ -87,7 +161,7 @@ class SqlKeyStore:
         key_id, text = secret.new_id(seed), secret.new_secret(seed)
         grant = replace(grant, sender=grant.sender or _sender(grant, key_id))
         row = {
-            **columns(grant),
+            **_columns(grant),
             "id": key_id,
             "digest": secret.digest(key_id, text),
             "old_secrets": {},
@@ -100,18 +174,18 @@ class SqlKeyStore:
             stored = await _stored(connection, key_id)
         return IssuedKey(stored.key, f"{key_id}.{text}")
 
-    async def get(self, key_id: str) -> KeyStatus:
+    async def get(self, key_id: str) -> KeyDocument:
         """The key with this id, live or not."""
         async with self._reading() as connection:
-            return (await _stored(connection, key_id)).status(datetime.now(UTC))
+            return (await _stored(connection, key_id)).document(datetime.now(UTC))
 
-    async def list(self) -> Sequence[KeyStatus]:
+    async def list(self) -> Sequence[KeyDocument]:
         """All keys, the newest first."""
         query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
         async with self._reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
         now = datetime.now(UTC)
-        return [StoredKey.of(row).status(now) for row in rows]
+        return [StoredKey.of(row).document(now) for row in rows]
 
     async def rotate(
         self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
@@ -127,7 +201,7 @@ class SqlKeyStore:
             if end := stored.end(now):
                 raise KeyConflict(key_id, f"{end}; create another")
             if digest in {stored.digest, *stored.old_secrets}:
-                ends = stored.status(now).old_secret_until
+                ends = stored.document(now).old_secret_until
                 return IssuedKey(stored.key, f"{key_id}.{text}", old_secret_until=ends)
             old = {**stored.old(now), stored.digest: until} if overlap else {}
             if len(old) > MOST_OLD_SECRETS:
@@ -144,7 +218,7 @@ class SqlKeyStore:
             stored.key, f"{key_id}.{text}", old_secret_until=until if overlap else None
         )
 
-    async def revoke(self, key_id: str) -> KeyStatus:
+    async def revoke(self, key_id: str) -> KeyDocument:
         """Refuse it from now on."""
         now = datetime.now(UTC)
         async with self._writing() as connection:
@@ -153,7 +227,7 @@ class SqlKeyStore:
                 await _change(connection, key_id, revoked_at=now)
                 stored = replace(stored, revoked_at=now)
         self._cache.forget(key_id)
-        return stored.status(now)
+        return stored.document(now)
 
     async def _verify(self, key_id: str, given: str) -> ApiKey | None:
         # The digest is made first, so that an unknown id is no faster for it.
@@ -203,3 +277,16 @@ def _sender(grant: Grant, key_id: str) -> str:
     if ANY in grant.scopes:
         return ANY
     return grant.name if SENDER.fullmatch(grant.name) else key_id
+
+
+def _columns(grant: Grant) -> dict[str, Any]:
+    """The columns that say what a key may do."""
+    return {
+        "name": grant.name,
+        "scopes": sorted(grant.scopes),
+        "apps": sorted(grant.apps),
+        "lanes": sorted(grant.lanes),
+        "sender": grant.sender,
+        "rate": str(grant.rate) if grant.rate else None,
+        "expires_at": grant.expires_at,
+    }

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -21,8 +20,11 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_workers.http.api_keys import IssuedKey, KeyStatus
-    from dingrelay_workers.keys.store import SqlKeyStore
+    from datetime import datetime
+
+    from dingrelay_workers.http.api_keys import IssuedKey
+    from dingrelay_workers.keys.documents import KeyDocument
+    from dingrelay_workers.keys.service import KeyService
 
 Found = TypeVar("Found")
 
@@ -71,7 +73,7 @@ def create(
 
     A key that may do all: --scope '*'.
     """
-    from dingrelay_workers.keys.request import KeyRequest
+    from dingrelay_workers.keys.documents import KeyRequest
 
     asked = {
         "name": name,
@@ -92,10 +94,8 @@ def create(
 @app.command("list")
 def list_() -> None:
     """List the keys, the newest first, with their last use."""
-    from dingrelay_workers.keys import documents as key_documents
-
     found = asyncio.run(_ask(lambda keys: keys.list()))
-    print_result([key_documents.key(status) for status in found], lambda: _print_table(found))
+    print_result([key.model_dump(mode="json") for key in found], lambda: _print_table(found))
 
 
 @app.command()
@@ -106,7 +106,7 @@ def rotate(
     ] = "24h",
 ) -> None:
     """Give a key a new secret, and show it: this once only. Its id stays."""
-    from dingrelay_workers.keys.request import RotationRequest
+    from dingrelay_workers.keys.documents import RotationRequest
 
     with errors_of_options(_OPTIONS, {}):
         length = RotationRequest.parse({"overlap": overlap}).length()
@@ -117,32 +117,30 @@ def rotate(
 @app.command()
 def revoke(key_id: KeyId) -> None:
     """Refuse a key from now on. Gateways that run notice within 5 s."""
-    from dingrelay_workers.keys import documents as key_documents
-
-    status = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
+    key = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
     print_result(
-        key_documents.key(status),
-        lambda: tr("{id} ({name}) is revoked", id=status.key.id, name=status.key.name),
+        key.model_dump(mode="json"),
+        lambda: tr("{id} ({name}) is revoked", id=key.id, name=key.name),
     )
 
 
-async def _ask(question: "Callable[[SqlKeyStore], Awaitable[Found]]") -> Found:
+async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:
     async with _opened() as keys:
         return await question(keys)
 
 
 @asynccontextmanager
-async def _opened() -> "AsyncGenerator[SqlKeyStore]":
+async def _opened() -> "AsyncGenerator[KeyService]":
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.database.schema import migrate
-    from dingrelay_workers.keys.store import SqlKeyStore
+    from dingrelay_workers.keys.service import KeyService
 
     settings = Settings.load().home
     migrate(settings)
     database = Database(settings.database)
     try:
-        yield SqlKeyStore(database, patience=PATIENCE)
+        yield KeyService(database, patience=PATIENCE)
     finally:
         await database.dispose()
 
@@ -163,10 +161,10 @@ def _warn_of_unknown_apps(names: list[str]) -> None:
 
 
 def _show_once(made: "IssuedKey") -> None:
-    from dingrelay_workers.keys import documents as key_documents
+    from dingrelay_workers.keys.documents import IssuedKeyDocument
 
     if as_json.get():
-        print_json(key_documents.issued(made))
+        print_json(IssuedKeyDocument.of(made).model_dump(mode="json", exclude_none=True))
         return
     typer.echo(made.text)
     advice = tr("Keep it: it is shown this once only, and nobody can find it out again.")
@@ -177,22 +175,19 @@ def _show_once(made: "IssuedKey") -> None:
     console(stderr=True).print(advice, style="dim")
 
 
-def _print_table(found: "Sequence[KeyStatus]") -> None:
-    from dingrelay_workers.keys import documents as key_documents
-
-    now = datetime.now(UTC)
+def _print_table(found: "Sequence[KeyDocument]") -> None:
     print_table(
         found,
-        Column("state", lambda status: key_documents.state(status, now)),
-        Column("id", lambda status: status.key.id),
-        Column("last use", lambda status: _moment(status.used_at), rank=5),
-        Column("expires", lambda status: _moment(status.key.expires_at), rank=4),
-        Column("scopes", lambda status: " ".join(sorted(status.key.scopes)), rank=2),
-        Column("apps", lambda status: " ".join(sorted(status.key.apps)), rank=6),
-        Column("lanes", lambda status: " ".join(sorted(status.key.lanes)), rank=7),
-        Column("sender", lambda status: status.key.sender, rank=3),
-        Column("rate", lambda status: str(status.key.rate or tr("none")), rank=8),
-        Column("name", lambda status: status.key.name, rank=1, cut=True),
+        Column("state", lambda key: key.state),
+        Column("id", lambda key: key.id),
+        Column("last use", lambda key: _moment(key.last_used_at), rank=5),
+        Column("expires", lambda key: _moment(key.expires_at), rank=4),
+        Column("scopes", lambda key: " ".join(key.scopes), rank=2),
+        Column("apps", lambda key: " ".join(key.apps), rank=6),
+        Column("lanes", lambda key: " ".join(key.lanes), rank=7),
+        Column("sender", lambda key: key.sender, rank=3),
+        Column("rate", lambda key: key.rate or tr("none"), rank=8),
+        Column("name", lambda key: key.name, rank=1, cut=True),
     )
 
 
