@@ -81,7 +81,7 @@ NOT_SHOWN = BUGS | {
     "tr",
 }
 """Calls whose texts are for programs, or are found elsewhere."""
-TAKERS = {"FieldError", "Kind", "Problem", "at", "invalid", "unavailable"}
+TAKERS = {"FieldError", "ProblemKind", "Problem", "at", "invalid", "unavailable"}
 """Calls of the gateway whose texts are told."""
 NAMES = {"_refusal", "detail", "hint", "problem", "wanted", "what", "why"}
 """Variables of the gateway that hold what is shown."""

@@ -35,7 +35,7 @@ def checked_job(job: Any) -> Contract:
         InvalidArgument: it is something else.
     """
     if not isinstance(job, Contract):
-        raise InvalidArgument("job", "a MessageSend, UserSync, ApprovalCreate or ApiCall", job)
+        raise InvalidArgument("job", "a job, such as a MessageSend", job)
     return job
 
 

@@ -21,7 +21,7 @@ from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route,
 _LOCATION = {"Location": "The URL of the job."}
 
 
-class Wait(BaseModel, extra="forbid"):
+class WaitQuery(BaseModel, extra="forbid"):
     """The query of a route that can wait for a job's end."""
 
     wait: Annotated[int, Field(ge=1, le=60)] | None = None
@@ -126,7 +126,7 @@ JOB_LINKS = links("getJob", "cancelJob", "requeueJob", "discardJob")
 makes_job = partial(
     Route,
     method="POST",
-    query=Wait,
+    query=WaitQuery,
     answers={
         202: Answer(description="The job is accepted.", model=JobStatus, headers=_LOCATION),
         200: Answer(

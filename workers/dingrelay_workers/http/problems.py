@@ -38,7 +38,7 @@ class ProblemDocument(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """A kind of problem: its name in the URN, its status and its title."""
 
     name: str
@@ -46,26 +46,28 @@ class Kind:
     title: str
 
 
-MALFORMED = Kind("malformed-request", 400, "The request can't be read")
-UNAUTHORIZED = Kind("unauthorized", 401, "No valid API key")
-FORBIDDEN = Kind("forbidden", 403, "The API key does not allow this")
-CALLBACK = Kind("callback-refused", 403, "The callback is refused")
-NOT_FOUND = Kind("not-found", 404, "Not found")
-METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "No such method here")
-NOT_ACCEPTABLE = Kind("not-acceptable", 406, "No such representation")
-TIMEOUT = Kind("request-timeout", 408, "The request did not arrive in time")
-CONFLICT = Kind("conflict", 409, "The present state does not allow this")
-IN_FLIGHT = Kind("in-flight", 409, "A request with this Idempotency-Key is under way")
-TOO_LARGE = Kind("too-large", 413, "The body is too large")
-UNSUPPORTED = Kind("unsupported-media-type", 415, "The body's media type is not taken")
-INVALID = Kind("invalid", 422, "The request is not what its contract says")
-KEY_REUSED = Kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")
-THROTTLED = Kind("too-many-requests", 429, "Too many requests")
-QUEUE_FULL = Kind("queue-full", 429, "Too many jobs wait in this lane")
-INTERNAL = Kind("internal", 500, "The gateway failed")
-UNAVAILABLE = Kind("unavailable", 503, "A service that is needed is away")
+MALFORMED = ProblemKind("malformed-request", 400, "The request can't be read")
+UNAUTHORIZED = ProblemKind("unauthorized", 401, "No valid API key")
+FORBIDDEN = ProblemKind("forbidden", 403, "The API key does not allow this")
+CALLBACK = ProblemKind("callback-refused", 403, "The callback is refused")
+NOT_FOUND = ProblemKind("not-found", 404, "Not found")
+METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "No such method here")
+NOT_ACCEPTABLE = ProblemKind("not-acceptable", 406, "No such representation")
+TIMEOUT = ProblemKind("request-timeout", 408, "The request did not arrive in time")
+CONFLICT = ProblemKind("conflict", 409, "The present state does not allow this")
+IN_FLIGHT = ProblemKind("in-flight", 409, "A request with this Idempotency-Key is under way")
+TOO_LARGE = ProblemKind("too-large", 413, "The body is too large")
+UNSUPPORTED = ProblemKind("unsupported-media-type", 415, "The body's media type is not taken")
+INVALID = ProblemKind("invalid", 422, "The request is not what its contract says")
+KEY_REUSED = ProblemKind(
+    "idempotency-key-reused", 422, "The Idempotency-Key belongs to another request"
+)
+THROTTLED = ProblemKind("too-many-requests", 429, "Too many requests")
+QUEUE_FULL = ProblemKind("queue-full", 429, "Too many jobs wait in this lane")
+INTERNAL = ProblemKind("internal", 500, "The gateway failed")
+UNAVAILABLE = ProblemKind("unavailable", 503, "A service that is needed is away")
 
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[ProblemKind, ...] = (
     MALFORMED,
     UNAUTHORIZED,
     FORBIDDEN,
@@ -102,7 +104,7 @@ class Problem(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ProblemKind,
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
@@ -115,7 +117,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
     @classmethod
-    def at(cls, kind: Kind, pointer: str, detail: str) -> "Problem":
+    def at(cls, kind: ProblemKind, pointer: str, detail: str) -> "Problem":
         """A problem with one place of the request."""
         return cls(kind, detail, errors=[FieldError(pointer=pointer, detail=detail)])
 

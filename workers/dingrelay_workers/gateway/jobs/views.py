@@ -14,7 +14,7 @@ from dingrelay_tasks.contract import RFC_3339, AppName, Lane, SenderName
 from dingrelay_workers.gateway.jobs.listing import Listing, Position
 from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.job_routes import JOB_LINKS, Wait, found, waited
+from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, found, waited
 from dingrelay_workers.http.permissions import may_see
 from dingrelay_workers.http.problems import json_response
 from dingrelay_workers.http.routes import Answer, ApiCall, Route
@@ -126,7 +126,7 @@ ROUTES = (
         description="With `wait` the answer comes once the job has ended, or when that is over.",
         tag="jobs",
         scope="jobs:read",
-        query=Wait,
+        query=WaitQuery,
         answers={200: Answer(description="The job.", model=JobStatus)},
         links={200: JOB_LINKS},
     ),
