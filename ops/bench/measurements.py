@@ -47,7 +47,7 @@ MEASUREMENTS = (
     Measurement("E", "one-by-one", coalescing.measure, {"jobs": 10, "patience": 5}),
     Measurement("G", "cost", cost.measure, {"jobs": 100, "rounds": 1, "loaded": 0, "peers": False}),
     Measurement(
-        "Q", "campaign-kills", kills.measure, {"people": 2_000, "kills": 1}, in_smoke=False
+        "Q", "campaign-kills", kills.measure, {"people": 20_000, "kills": 1}, in_smoke=False
     ),
     Measurement("R", "recovery", recovery.measure, {"kills": 1}, in_smoke=False),
     Measurement("S", "http-single", gateway.single, {"rounds": 1, "seconds": 0.5}),

@@ -43,6 +43,8 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "single messages over HTTP",
         "jobs as JSON lines over HTTP",
         "a message in Redis and in a worker",
+        "jobs enqueued a second, one thread",
+        "1,000 jobs that wait",
     }
     needed = [figure for figure in figures if figure.get("unit") == "ms"]
     assert needed
