@@ -1,18 +1,15 @@
 """What the documents say about figures, made from ``docs/bench.json``, which it brings into its form.
 
-``python ops/bench/document.py [--check]``: in each language the key figures in the README, what a
-system carries in the guide, all of them on a page of their own, and the chart; with ``--check`` writes
-nothing, names what differs and ends with 1.
+In each language: the key figures in the README, what a system carries in the guide, all of them on a page of
+their own, and the chart.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
 from chart import chart
 from published import PUBLISHED, ROOT, Published, written
-from table import origin, table, when
+from table import origin, table
 from translations import LANGUAGES, Translations
 
 BEGIN = "<!-- made by `make bench-docs` from docs/bench.json -->"
@@ -32,17 +29,12 @@ CAPACITY = {
 """What the guide shows of how much a system carries."""
 
 
-def main() -> int:
-    """Write what differs, or name it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    stale = {path: text for path, text in documents().items() if _content(path) != text}
-    for path, text in stale.items():
-        print(f"{path.relative_to(ROOT)}: {'differs, run `make bench-docs`' if check else 'made'}")
-        if not check:
+def main() -> None:
+    """Write what differs, and name it."""
+    for path, text in documents().items():
+        if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
-    return 1 if check and stale else 0
+            print(f"{path.relative_to(ROOT)}: made")
 
 
 def documents() -> dict[Path, str]:
@@ -65,14 +57,14 @@ def key_figures(report: Published, words: Translations) -> str:
     picture = f"![{words.say('dingrelay beside its peers')}](docs/{words.chart})"
     more = f"{words.say('All figures, with notes')}{words.say(': ')}[{words.page}]({words.page})"
     return "\n\n".join(
-        [picture, table(report, words, KEY_FIGURES), f"{when(report, words)} {more}"]
+        [picture, table(report, words, KEY_FIGURES), f"{origin(report, words)} {more}"]
     )
 
 
 def all_figures(report: Published, words: Translations) -> str:
     """What stands between the marks of the page beside the chart."""
     picture = f"![{words.say('dingrelay beside its peers')}]({words.chart})"
-    return "\n\n".join([picture, table(report, words), origin(report, words)])
+    return "\n\n".join([picture, table(report, words), origin(report, words, whole=True)])
 
 
 def replaced(text: str, block: str) -> str:
@@ -88,9 +80,5 @@ def replaced(text: str, block: str) -> str:
     return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 
-def _content(path: Path) -> str:
-    return path.read_text("utf-8") if path.exists() else ""
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

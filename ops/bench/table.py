@@ -34,34 +34,23 @@ def table(
     return "\n".join(lines)
 
 
-def when(report: Published, words: Translations) -> str:
-    """On which day and machine it was measured, in one sentence."""
+def origin(report: Published, words: Translations, *, whole: bool = False) -> str:
+    """On which day and machine it was measured, in one sentence; with versions and all if it is the `whole`."""
     say, about = words.say, report.about
-    machine = about["machine"]
-    parts = [
-        f"{say('Measured')} {about['date'][:10]}",
-        machine["cpu"],
-        f"{machine['cores']} {say('cores')}",
-    ]
-    return say(", ").join(parts) + say(".")
-
-
-def origin(report: Published, words: Translations) -> str:
-    """Where and with what it was measured, in one sentence."""
-    say, about = words.say, report.about
-    machine = about["machine"]
-    versions = [f"{name} {about['versions'][name]}" for name in SHOWN if name in about["versions"]]
-    parts = [
-        f"{say('Measured')} {about['date'][:10]}",
-        machine["cpu"],
-        f"{machine['cores']} {say('cores')}",
+    machine, versions = about["machine"], about["versions"]
+    parts = [f"{say('Measured')} {about['date'][:10]}", machine["cpu"]]
+    parts.append(f"{machine['cores']} {say('cores')}")
+    if not whole:
+        return say(", ").join(parts) + say(".")
+    parts += [
         f"{machine['memory_gb']:g} GB {say('memory')}",
         machine["kernel"],
         f"{say('load before')} {machine['load_at_start'][0]:g}",
         f"`{about['command']}`",
         f"{about['seconds'] / 60:.0f} {say('minutes')}",
     ]
-    first = say(", ").join(parts) + say("; ") + say(", ").join(versions) + say(".")
+    found = say(", ").join(f"{name} {versions[name]}" for name in SHOWN if name in versions)
+    first = f"{say(', ').join(parts)}{say('; ')}{found}{say('.')}"
     return f"{first}\n{say('All figures, with notes')}{say(': ')}[bench.json](bench.json)"
 
 

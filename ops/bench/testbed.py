@@ -232,8 +232,3 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
     """User and system time that these processes and their children have used so far."""
     times = [process.cpu_times() for process in with_children(processes)]
     return sum(time.user + time.system for time in times)
-
-
-def resident_bytes(processes: Sequence[psutil.Process]) -> int:
-    """Memory that these processes and their children hold now."""
-    return sum(process.memory_info().rss for process in with_children(processes))

