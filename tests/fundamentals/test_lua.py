@@ -18,7 +18,7 @@ EXPECTED = (
 
 
 def scripts() -> list[Script]:
-    """All that the modules which load scripts hold, and their forms for several calls at once."""
+    """All that the modules which load scripts hold."""
     modules = [
         importlib.import_module(".".join(path.relative_to(source).with_suffix("").parts))
         for source in SOURCES
@@ -26,8 +26,7 @@ def scripts() -> list[Script]:
         if any(loader in path.read_text("utf-8") for loader in ("Script.load(", "transition("))
     ]
     held = [value for module in modules for value in vars(module).values()]
-    found = [script for script in held if isinstance(script, Script)]
-    return found + [script.together for script in found if script.together is not None]
+    return [script for script in held if isinstance(script, Script)]
 
 
 def test_no_name_hides_another_and_none_is_unknown(tmp_path: Path) -> None:

@@ -234,10 +234,7 @@ async def test_the_stream_is_bounded(
     known = record._CONSTANTS  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setitem(known, "MOST_ENDINGS", 100)
     settle = record.transition(
-        "dingrelay_workers.store",
-        *("leaving", "settle"),
-        preludes=["owned", "reservations", "endings"],
-        together=True,
+        "dingrelay_workers.store", "settle", preludes=record.ENDING, together=True
     )
     monkeypatch.setattr("dingrelay_workers.store.records._SETTLE", settle)
     for _ in range(500):

@@ -22,8 +22,7 @@ from forms import BOUNDARY, form
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
 ENTRY = "dingrelay:idempotency:drk_crm000000000:x"
-BEGIN = Script.load("dingrelay_producers.store", "once_begin")
-END = Script.load("dingrelay_producers.store", "once_end")
+ONCE = Script.load("dingrelay_producers.store", "once")
 
 TEXT = {"msgtype": "text", "text": {"content": "hello"}}
 MESSAGE = {"to": {"users": ["u1"]}, "message": TEXT}
@@ -59,13 +58,13 @@ def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]
 
 
 def begin(redis: Redis, digest: str, attempt: str) -> list[bytes]:
-    call = BEGIN.call([ENTRY], [digest, attempt, 60_000, 100_000])
+    call = ONCE.call([ENTRY], [attempt, "begun", digest, 60_000, 100_000])
     answer: list[bytes] = scripts.run(redis, call)
     return answer
 
 
 def end(redis: Redis, attempt: str, *verb: str | int) -> None:
-    assert scripts.run(redis, END.call([ENTRY], [attempt, *verb])) == 1
+    assert scripts.run(redis, ONCE.call([ENTRY], [attempt, *verb])) == 1
 
 
 def test_a_request_that_lost_the_answer_of_redis_has_begun(redis: Redis) -> None:

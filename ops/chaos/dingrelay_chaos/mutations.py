@@ -114,7 +114,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "cancelled-after-the-effect",
         "a job that is cancelled after a lost answer says that nothing happened",
-        f"{_LUA}/cancelled.lua",
+        f"{_LUA}/endings.lua",
         "local open = lost ~= '' and redis.call('HEXISTS', record, 'intent') == 1",
         "local open = false",
         ("send", "approval", "cancel", "lost_answer", "sick_after_effect"),
@@ -157,7 +157,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a-retry-is-another-alert",
         "a program that has lost the answer to its alert posts another one by asking again",
-        f"{_LUA}/door_begin.lua",
+        f"{_LUA}/door.lua",
         "if name and name ~= over and not (answered and passed) then",
         "if false then",
         ("alert", "gateway_kill", "gateway_suspend"),

@@ -14,7 +14,7 @@ class Ownership(NamedTuple):
         job: the job's id.
         owner: of this claim; each has another.
         fence: grows with each owner. A failover may give one number out twice, so a write names
-            both and is refused unless both are the record's (`owned.lua`).
+            both and is refused unless both are the record's (`places.lua`).
     """
 
     job: str

@@ -58,7 +58,7 @@ _CONSTANTS: dict[str, str | int] = {
     "ENDINGS": keys.ENDINGS,
     "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
     "MOST_ENDINGS": keys.MOST_ENDINGS,
-    "UNTOLD": f" {' '.join(kind.name for kind in KINDS.values() if kind.ephemeral)} ",
+    "SILENT": f" {' '.join(kind.name for kind in KINDS.values() if kind.ephemeral)} ",
     "FORMAT": RECORD_FORMAT,
     "KINDS": f" {' '.join(KINDS)} ",
 }
@@ -81,8 +81,8 @@ def transition(
     )
 
 
-ENDING = ("reservations", "endings", "cancelled")
-"""Preludes of a transition that may end a job because it was cancelled."""
+ENDING = ("reservations", "endings")
+"""Preludes of a transition that may end a job."""
 
 _ENQUEUE = transition(_PACKAGE, "enqueue")
 _CANCEL = transition(_PACKAGE, "cancel", preludes=ENDING)
@@ -91,7 +91,7 @@ _UNPUBLISHED = transition(_PACKAGE, "unpublished")
 UNPUBLISHED_AT_ONCE = 100
 """Wake-ups of one call of that script: some three commands each, in which Redis serves no other client."""
 _DISCARD = transition(_PACKAGE, "discard", preludes=["reservations"])
-_READ = Script.load(_PACKAGE, "read", preludes=["fields"])
+READ = Script.load(_PACKAGE, "read")
 
 _NO_ENVELOPE = ("", "", "", "")
 _FIELDS = 21
@@ -407,9 +407,10 @@ def discard(job_id: str, *, ended: bool = False) -> Call:
 
 def read(job_id: str) -> Call:
     """The record without its payload, which may be large; `fields` reads the answer."""
-    return _READ.call([keys.job(job_id)])
+    return READ.call([keys.job(job_id)], [""])
 
 
-def fields(answer: Sequence[bytes]) -> dict[bytes, bytes]:
+def fields(answer: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:
     """The fields that `read` found; none if there is no such job."""
-    return dict(zip(answer[::2], answer[1::2], strict=True))
+    (found,) = answer
+    return dict(zip(found[::2], found[1::2], strict=True))

@@ -14,9 +14,7 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.kinds import KINDS
 
-_RESOLVE = record.transition(
-    "dingrelay_producers.store", "resolve", preludes=["reservations", "endings"]
-)
+_RESOLVE = record.transition("dingrelay_producers.store", "resolve", preludes=record.ENDING)
 
 LONGEST_INSTANCE = 255
 

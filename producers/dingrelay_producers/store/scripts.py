@@ -7,7 +7,7 @@ synchronous client and the asynchronous workers share every signature and differ
 import hashlib
 from asyncio import Future, Task, get_running_loop, sleep, timeout
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from math import inf
@@ -35,12 +35,12 @@ class Script:
     """A Lua script and the hash by which Redis knows it.
 
     Attributes:
-        together: the same for several calls, which `run_async` asks for where they leave at the same time.
+        together: several calls can be one run of it (`together.lua`).
     """
 
     body: str
     sha: str
-    together: "Script | None" = None
+    together: bool = False
 
     @classmethod
     def load(
@@ -64,14 +64,14 @@ class Script:
         if not together:
             return cls.of(body + text)
         body = f"local finish\n{body}local function call(KEYS, ARGV)\n{text}end\n"
-        several = cls.of(body + _source(_PACKAGE, "together"))
-        return replace(cls.of(body + _source(_PACKAGE, "alone")), together=several)
+        return cls.of(body + _source(_PACKAGE, "together"), together=True)
 
     @classmethod
-    def of(cls, body: str) -> "Script":
+    def of(cls, body: str, *, together: bool = False) -> "Script":
         """The script with this text."""
         body = _source(_PACKAGE, "exact_numbers") + body
-        return cls(body, hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest())
+        sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
+        return cls(body, sha, together)
 
     def call(self, keys: Sequence[str], arguments: Sequence[Value] = ()) -> "Call":
         """This script with its KEYS and ARGV."""
@@ -95,11 +95,15 @@ class Call(NamedTuple):
 
 def run(redis: Redis, call: Call) -> Any:
     """Run the call; the first one loads the script into Redis."""
-    parts = (*call.keys, *call.arguments)
+    parts = _parts([call])
     try:
-        return redis.evalsha(call.script.sha, len(call.keys), *parts)
+        answer = redis.evalsha(call.script.sha, *parts)
     except NoScriptError:
-        return redis.eval(call.script.body, len(call.keys), *parts)
+        answer = redis.eval(call.script.body, *parts)
+    [answer] = _answers([call], answer)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 async def run_async(redis: AsyncRedis, call: Call) -> Any:
@@ -156,14 +160,13 @@ class _Pending:
 async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
     groups = _together(calls)
-    asked = [_run_of([calls[index] for index in group]) for group in groups]
+    runs = [[calls[index] for index in group] for group in groups]
+    asked = [(run[0].script, _parts(run)) for run in runs]
     replies = await round_trip(redis, [("EVALSHA", script.sha, *parts) for script, parts in asked])
     answers: list[Any] = [None] * len(calls)
-    for group, (script, parts), reply in zip(groups, asked, replies, strict=True):
+    for group, run, (script, parts), reply in zip(groups, runs, asked, replies, strict=True):
         known = await _taught(redis, script, parts) if isinstance(reply, NoScriptError) else reply
-        if isinstance(known, Exception) or len(group) == 1:
-            known = [known] * len(group)
-        for index, answer in zip(group, known, strict=True):
+        for index, answer in zip(group, _answers(run, known), strict=True):
             answers[index] = answer
     return answers
 
@@ -173,7 +176,7 @@ def _together(calls: Sequence[Call]) -> list[list[int]]:
     groups: list[list[int]] = []
     open_groups: dict[str, tuple[list[int], int]] = {}
     for index, call in enumerate(calls):
-        if call.script.together is None:
+        if not call.script.together:
             groups.append([index])
             continue
         size = len(call.keys) + len(call.arguments) + call.besides
@@ -186,17 +189,22 @@ def _together(calls: Sequence[Call]) -> list[list[int]]:
     return groups
 
 
-def _run_of(calls: Sequence[Call]) -> tuple[Script, list[Any]]:
-    """What is run for calls that leave as one: a script, the number of its keys, and keys and arguments."""
-    script = calls[0].script
-    if len(calls) == 1 or script.together is None:
+def _parts(calls: Sequence[Call]) -> list[Any]:
+    """The number of keys, the keys and the arguments of a script that runs for these calls."""
+    if not calls[0].script.together:
         (call,) = calls
-        return script, [len(call.keys), *call.keys, *call.arguments]
+        return [len(call.keys), *call.keys, *call.arguments]
     keys = [key for call in calls for key in call.keys]
     arguments: list[Value] = []
     for call in calls:
         arguments += (len(call.keys), len(call.arguments), *call.arguments)
-    return script.together, [len(keys), *keys, *arguments]
+    return [len(keys), *keys, *arguments]
+
+
+def _answers(calls: Sequence[Call], answer: Any) -> Sequence[Any]:
+    """What a script that ran for these calls answered to each of them, or the error of all."""
+    together = calls[0].script.together and not isinstance(answer, Exception)
+    return answer if together else [answer] * len(calls)
 
 
 async def round_trip(redis: AsyncRedis, commands: Sequence[Sequence[Value]]) -> list[Any]:
@@ -255,15 +263,15 @@ def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     while unknown := [at for at, each in enumerate(answers) if isinstance(each, NoScriptError)]:
         # The first of them loads the script into Redis. Another server may have become the primary since.
         first, *rest = unknown
-        script, keys, arguments, _ = calls[first]
-        answers[first] = redis.eval(script.body, len(keys), *keys, *arguments)
+        answers[first] = redis.eval(calls[first].script.body, *_parts([calls[first]]))
         again = _round_trip(redis, [calls[at] for at in rest]) if rest else []
         for at, answer in zip(rest, again, strict=True):
             answers[at] = answer
-    for answer in answers:
+    found = [_answers([call], answer)[0] for call, answer in zip(calls, answers, strict=True)]
+    for answer in found:
         if isinstance(answer, RedisError):
             raise answer
-    return answers
+    return found
 
 
 def _round_trip(redis: Redis, calls: Sequence[Call]) -> list[Any]:
@@ -272,10 +280,7 @@ def _round_trip(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     redis-py's own way takes three times as long for a call, and does no more.
     """
     pack: Any = pack_command
-    packed = b"".join(
-        pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
-        for script, keys, arguments, _ in calls
-    )
+    packed = b"".join(pack(("EVALSHA", call.script.sha, *_parts([call]))) for call in calls)
     pool = redis.connection_pool
     connection: Any = pool.get_connection()
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.store.record import transition
+from dingrelay_producers.store.record import ENDING, transition
 from dingrelay_producers.store.scripts import run
 from dingrelay_producers.store.states import State
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
@@ -20,7 +20,7 @@ from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.doctor.check_result import CheckResult
 from dingrelay_workers.history.models import JobRow
 
-_RESTORE_END = transition("dingrelay_workers.store", "restore_end")
+_RESTORE_END = transition("dingrelay_workers.store", "restore_end", preludes=ENDING)
 
 CHECK = "backups"
 MARGIN_MS = 60_000

@@ -43,8 +43,7 @@ SPELLING = r"[A-Za-z0-9._:/+=@-]{1,255}"
 _KEY = re.compile(rf'({SPELLING})|"({SPELLING})"')
 
 _NONCE_BYTES = 12
-_BEGIN = Script.load("dingrelay_producers.store", "once_begin")
-_END = Script.load("dingrelay_producers.store", "once_end")
+_ONCE = Script.load("dingrelay_producers.store", "once")
 
 
 def key_of(request: web.Request) -> str | None:
@@ -124,7 +123,7 @@ class _Attempt:
         settings = self._call.context.settings
         # A key that outlived the jobs of its lines would make them once more.
         life = int(min(settings.gateway_idempotency_ttl, settings.record_ttl) * 1000)
-        call = _BEGIN.call([self._entry], [digest, self._name, lease, life])
+        call = _ONCE.call([self._entry], [self._name, "begun", digest, lease, life])
         async with asking():
             answer: list[bytes] = await scripts.run_async(self._call.context.redis, call)
         return answer
@@ -200,7 +199,7 @@ class _Attempt:
         self, verb: Literal["renewed", "refused", "failed", "answered"], *values: Any
     ) -> None:
         async with asking():
-            call = _END.call([self._entry], [self._name, verb, *values])
+            call = _ONCE.call([self._entry], [self._name, verb, *values])
             await scripts.run_async(self._call.context.redis, call)
 
 

@@ -21,17 +21,16 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.ownership import Ownership, OwnershipLost
-from dingrelay_producers.store.scripts import Call, Script, Value, run_async
+from dingrelay_producers.store.record import transition
+from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 
-_PACKAGE = "dingrelay_workers.limiter"
-_OWN = ("owned", "reservations", "beijing_day")
-RESERVE = Script.load(_PACKAGE, "reserve_daily", preludes=_OWN, together=True)
-RESERVE_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_OWN)
-RESERVE_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_OWN)
+RESERVE = transition(
+    "dingrelay_workers.limiter", "reserve_daily", preludes=["reservations"], together=True
+)
 
 DAILY_MESSAGES = 500
 """Work notifications that one user may get of an internal app on a day."""
@@ -45,7 +44,7 @@ that two that met each other do not meet again."""
 SHARDS = 16_384
 """Parts of what is kept of a day (`reservations.lua`)."""
 STILL_MS = 2000
-"""Milliseconds before midnight from which nothing leaves (`beijing_day.lua`)."""
+"""Milliseconds before midnight from which nothing leaves (`reserve_daily.lua`)."""
 DAY_MS = 86_400_000
 
 ADMITTED, DUPLICATE, DAILY_CAP = 0, 1, 2
@@ -124,21 +123,9 @@ class DailyLimits:
             Wait: another job's call to one of them may just be leaving, or the day ends.
             OwnershipLost: the job is another worker's by now.
         """
-        content = digest(message)
-        head: list[Value] = [*run, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
-
-        def reserve(day: _Day) -> Call:
-            names = [
-                keys.content(app, day.name, content),
-                keys.everyone(app, day.name),
-                keys.content_departments(app, day.name, content),
-                keys.job(run.job),
-            ]
-            tail: list[Value] = [keys.job(""), int(anyway), keys.received(app, day.name), *users]
-            call = RESERVE.call(names, [*head, day.began, self._time(), *tail])
-            return call._replace(besides=len(users))
-
-        day, (_, by_department, *codes) = await self._ask(self._guess(ahead), ahead, reserve)
+        day, (by_department, *codes) = await self._reserve(
+            "users", app, run, users, message, step, ahead, anyway=anyway, most=DAILY_MESSAGES
+        )
         verdicts = dict(zip(users, codes, strict=True))
         return _admission(users, verdicts, by_department=bool(by_department)), day.until
 
@@ -158,16 +145,9 @@ class DailyLimits:
         Raises:
             Wait, OwnershipLost: as of `reserve`.
         """
-        content = digest(message)
-
-        def call(day: _Day) -> Call:
-            names = [keys.content_departments(app, day.name, content), keys.job(run.job)]
-            arguments: list[Value] = [*run, step, keys.DAY_TTL_MS, day.began, self._time()]
-            return RESERVE_DEPARTMENTS.call(
-                names, [*arguments, keys.job(""), int(anyway), *departments]
-            )
-
-        day, (_, *verdicts) = await self._ask(self._guess(ahead), ahead, call)
+        day, (_, *verdicts) = await self._reserve(
+            "departments", app, run, departments, message, step, ahead, anyway=anyway
+        )
         left = [
             department
             for department, verdict in zip(departments, verdicts, strict=True)
@@ -191,15 +171,9 @@ class DailyLimits:
             Refused: the day's sends to everyone are used up.
             Wait, OwnershipLost: as of `reserve`.
         """
-        content = digest(message)
-        head: list[Value] = [*run, step, content, DAILY_TO_EVERYONE, keys.DAY_TTL_MS]
-
-        def call(day: _Day) -> Call:
-            names = [keys.everyone(app, day.name), keys.job(run.job)]
-            arguments = [*head, day.began, self._time(), keys.job(""), int(anyway)]
-            return RESERVE_EVERYONE.call(names, arguments)
-
-        day, (_, verdict) = await self._ask(self._guess(ahead), ahead, call)
+        day, (_, verdict) = await self._reserve(
+            "everyone", app, run, (), message, step, ahead, anyway=anyway, most=DAILY_TO_EVERYONE
+        )
         if verdict == NO_PLACE_LEFT:
             raise Refused(
                 "everyone_cap",
@@ -208,20 +182,41 @@ class DailyLimits:
             )
         return verdict == ADMITTED, day.until
 
-    async def _ask(
-        self, day: _Day, ahead: int, call: Callable[[_Day], Call]
+    async def _reserve(
+        self,
+        to: str,
+        app: str,
+        run: Ownership,
+        names: Sequence[str] | Sequence[int],
+        message: Mapping[str, Any],
+        step: str,
+        ahead: int,
+        *,
+        anyway: bool,
+        most: int = 0,
     ) -> tuple[_Day, list[Any]]:
-        """The script's answer, for the day that it is when Redis runs it."""
+        """The script's verdicts, for the day that it is when Redis runs it."""
+        content = digest(message)
+        day = _Day.of(self._now() if self._now else beijing.now(), ahead)  # most likely
         looks = iter(LOOKS)
         while True:
-            answer = await run_async(self._redis, call(day))
-            match answer[0]:
+            where = [
+                keys.content(app, day.name, content),
+                keys.content_departments(app, day.name, content),
+                keys.everyone(app, day.name),
+                keys.job(run.job),
+            ]
+            values: list[Value] = [to, *run, step, content, most, keys.DAY_TTL_MS, day.began]
+            values += (self._time(), int(anyway), keys.received(app, day.name), *names)
+            call = RESERVE.call(where, values)._replace(besides=len(names))
+            verdict, *answer = await run_async(self._redis, call)
+            match verdict:
                 case b"lost":
                     raise OwnershipLost
                 case b"another day":
-                    day = _Day.of(datetime.fromtimestamp(answer[1] / 1000, UTC), ahead)
+                    day = _Day.of(datetime.fromtimestamp(answer[0] / 1000, UTC), ahead)
                 case b"wait":
-                    raise Wait(timedelta(milliseconds=answer[1]), "the day changes in Beijing")
+                    raise Wait(timedelta(milliseconds=answer[0]), "the day changes in Beijing")
                 case b"busy":
                     pause = next(looks, None)
                     if pause is None:
@@ -229,10 +224,6 @@ class DailyLimits:
                     await asyncio.sleep(pause)
                 case _:
                     return day, answer
-
-    def _guess(self, ahead: int) -> _Day:
-        """The day that it most likely is; the scripts know better."""
-        return _Day.of(self._now() if self._now else beijing.now(), ahead)
 
     def _time(self) -> Value:
         return int(self._now().timestamp() * 1000) if self._now else ""

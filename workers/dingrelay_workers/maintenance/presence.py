@@ -21,7 +21,6 @@ from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call
 
-_PRESENCE = transition("dingrelay_workers.maintenance", "presence")
 _VANISHED = transition("dingrelay_workers.maintenance", "vanished")
 
 SIGNS = 6
@@ -115,10 +114,16 @@ class Presence:
         """
         self._beats += 1
         sign = f"{self._beats} {self._timeout}"
-        call = _PRESENCE.call([keys.PRESENCE], [self._worker, sign, keys.PRESENCE_TTL_MS])
+        with self._connected().pipeline() as pipe:
+            pipe.hset(keys.PRESENCE, self._worker, sign)
+            pipe.pexpire(keys.PRESENCE, keys.PRESENCE_TTL_MS)
+            pipe.hgetall(keys.PRESENCE)
+            known: dict[bytes, bytes] = pipe.execute()[-1]
         # Unparsable names are no workers, and must not keep this worker from sending heartbeats.
-        answer = [text.decode(errors="replace") for text in scripts.run(self._connected(), call)]
-        signs = dict(zip(answer[::2], answer[1::2], strict=True))
+        signs = {
+            name.decode(errors="replace"): last.decode(errors="replace")
+            for name, last in known.items()
+        }
         for worker in self._watch.look(signs, time.monotonic()):
             self.end_leases(worker, signs[worker])
 

@@ -8,11 +8,10 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.record import READ
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.status import STEP
 from dingrelay_workers.outbox.endings import Ending
-
-_READ = Script.load("dingrelay_workers.outbox", "read_ended", preludes=["fields"])
 
 LONGEST = 100_000
 """Bytes of a field that is read: Redis does nothing else while it hands out a larger one."""
@@ -44,7 +43,7 @@ async def read_records(
     found: list[EndedRecord] = []
     for start in range(0, len(endings), AT_ONCE):
         some = endings[start : start + AT_ONCE]
-        call = _READ.call(
+        call = READ.call(
             [keys.job(ending.id) for ending in some],
             [LONGEST, *(int(with_payload(each)) for each in some)],
         )

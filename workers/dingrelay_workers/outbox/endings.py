@@ -13,13 +13,12 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.scripts import Script, Value, run_async
 
 WEBHOOKS = "webhooks"
 """The reader whose notices come from it."""
 
 _READ = Script.load("dingrelay_workers.outbox", "read_endings")
-_PASS = Script.load("dingrelay_workers.outbox", "pass_endings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,7 @@ class Endings:
 
     async def read(self, most: int) -> Page:
         """The next ones. They come again until they are passed, whatever other readers pass."""
-        call = _READ.call(
-            [keys.ENDINGS, keys.ENDINGS_READ], [self._reader, most, keys.ENDINGS_TTL_MS]
-        )
-        mark, before, missed, entries = await run_async(self._redis, call)
+        mark, before, missed, entries = await self._run("read", most)
         last = (entries[-1][0].decode(), before + len(entries)) if entries else None
         return Page([_ending(fields) for _, fields in entries], missed, mark.decode(), last)
 
@@ -85,11 +81,12 @@ class Endings:
         """
         if page.last is None:
             return True
-        call = _PASS.call(
-            [keys.ENDINGS, keys.ENDINGS_READ],
-            [self._reader, page.mark, *page.last, keys.ENDINGS_TTL_MS, *awaited],
-        )
-        return bool(await run_async(self._redis, call))
+        return bool(await self._run("pass", page.mark, *page.last, *awaited))
+
+    async def _run(self, verb: str, *values: Value) -> Any:
+        where = [keys.ENDINGS, keys.ENDINGS_READ]
+        call = _READ.call(where, [verb, self._reader, keys.ENDINGS_TTL_MS, *values])
+        return await run_async(self._redis, call)
 
 
 def _ending(fields: Sequence[Any]) -> Ending:

@@ -36,16 +36,12 @@ log = get_logger("dingrelay.jobs")
 __all__ = ["BatchClaim", "Claim", "Records", "Usage", "progress_slot"]
 
 _PACKAGE = "dingrelay_workers.store"
-_CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
-_CLAIM_LATE = transition(_PACKAGE, "running", "claim_late")
-_CLAIM = transition(_PACKAGE, "running", "progress", "claim", together=True)
-_LEAVE = transition(_PACKAGE, "running", "leave_to_newer")
-_HEARTBEAT = transition(_PACKAGE, "heartbeat", preludes=["owned"])
-_WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"], together=True)
-_PARK = transition(_PACKAGE, "reschedule", preludes=["owned", *ENDING])
-_SETTLE = transition(
-    _PACKAGE, "leaving", "settle", preludes=["owned", "reservations", "endings"], together=True
-)
+_CLAIM = transition(_PACKAGE, "running", "claim", together=True)
+_CLAIM_WAITING = transition(_PACKAGE, "running", "claim_waiting")
+_HEARTBEAT = transition(_PACKAGE, "heartbeat")
+_WRITE_INTENT = transition(_PACKAGE, "write_intent", together=True)
+_PARK = transition(_PACKAGE, "reschedule", preludes=ENDING)
+_SETTLE = transition(_PACKAGE, "settle", preludes=ENDING, together=True)
 _WAKE = transition(_PACKAGE, "wake")
 
 LARGE_RESULT = 1_000_000
@@ -136,7 +132,8 @@ class Records:
 
     async def leave(self, job_id: str) -> None:
         """Have a job woken again, if it is due, since this release does not know its kind."""
-        await run_async(self.redis, _LEAVE.call([keys.job(job_id)], [job_id]))
+        where = [keys.job(job_id), ""]
+        await run_async(self.redis, _CLAIM.call(where, [job_id, "", self._lease, 0, self._slot]))
 
     async def claim_batch(
         self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
@@ -151,11 +148,9 @@ class Records:
             bucket: of the recipients, which are taken from it; None if they are not limited.
         """
         where = [waiting, *([bucket.key] if bucket else [])]
-        arguments: list[Value] = [self._owner + nonce, self._lease, room, lane, MOST_LOOKED_AT]
-        arguments += (bucket.burst, bucket.rate) if bucket else ()
-        next_caller, now, *found = await run_async(self.redis, _CLAIM_BATCH.call(where, arguments))
-        taken = [claimed_job(job_id.decode(), now, pairs) for job_id, pairs in found]
-        return BatchClaim(taken, taken.pop() if next_caller else None)
+        values: list[Value] = ["batch", room, lane, MOST_LOOKED_AT]
+        values += (bucket.burst, bucket.rate) if bucket else ()
+        return await self._claim_waiting(where, nonce, values)
 
     async def claim_late(
         self, turns: Turns, queue: str, *, nonce: str, most: int, late: float
@@ -169,10 +164,16 @@ class Records:
             most: so many at most.
             late: seconds.
         """
-        arguments: list[Value] = [self._owner + nonce, self._lease, queue, most, int(late * 1000)]
-        call = _CLAIM_LATE.call([turns.coming], arguments)
-        now, *found = await run_async(self.redis, call)
-        return [claimed_job(job_id.decode(), now, pairs) for job_id, pairs in found]
+        values: list[Value] = ["late", queue, most, int(late * 1000)]
+        return (await self._claim_waiting([turns.coming], nonce, values)).jobs
+
+    async def _claim_waiting(
+        self, where: Sequence[str], nonce: str, values: Sequence[Value]
+    ) -> BatchClaim:
+        call = _CLAIM_WAITING.call(where, [self._owner + nonce, self._lease, *values])
+        next_caller, now, *found = await run_async(self.redis, call)
+        taken = [claimed_job(job_id.decode(), now, pairs) for job_id, pairs in found]
+        return BatchClaim(taken, taken.pop() if next_caller else None)
 
     async def write_intent(
         self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0

@@ -1,4 +1,4 @@
--- What the transitions of a job share: the time, and the three places in which an open job is found.
+-- What the transitions of a job share: the time, its owner, and the three places in which an open job is found.
 -- `record.transition` puts this file, and the keys as constants, before each of them.
 --
 -- schedule     id → when it is due: it waits for a time
@@ -27,6 +27,14 @@ end
 
 local function waits(state)
   return state == 'queued' or state == 'snoozed' or state == 'retrying'
+end
+
+-- The state of a job that still is this owner's, and the fields that are named after the fence; nil of
+-- one that is another's or of none. Every write of a run checks owner and fence. Neither would do alone: a
+-- failover that loses a claim gives its fence out again, and an owner that claims once more has a new fence.
+local function owned(record, owner, fence, ...)
+  local known = redis.call('HMGET', record, 'owner', 'fence', 'state', ...)
+  if known[1] == owner and known[2] == fence then return unpack(known, 3) end
 end
 
 -- Whether a newer release wrote the record, in a way that this one does not know.

@@ -33,9 +33,9 @@ local function had_by(received, content, user)
   return received .. ':had:' .. shard, digest
 end
 
--- What `reserved` says; the users are those of a list from a place on.
-local function reservation(step, taken, received, list, first)
-  return step .. '\n' .. taken .. '\n' .. received .. '\n' .. table.concat(list, ',', first)
+-- What `reserved` says.
+local function reservation(step, taken, received, users)
+  return step .. '\n' .. taken .. '\n' .. received .. '\n' .. users
 end
 
 local function reserved_by(record)
@@ -114,8 +114,3 @@ local function let_go(record, id)
   if #held > 0 then redis.call('HDEL', taken, unpack(held)) end
 end
 
--- A run reserves, and the one before it has reserved something else: for the step after this one, and was
--- killed before its call; or on another day; or for a user that is unreachable now.
-local function reserve_instead(record, id, before, reserved)
-  if before and before ~= reserved then give_back(record, id) end
-end

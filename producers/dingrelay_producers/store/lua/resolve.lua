@@ -33,7 +33,7 @@ if happened then
   redis.call('PEXPIRE', record, ttl)
   bury(id, bare, ttl)
   redis.call('ZREM', dead, id)
-  tell_end(id, 'done', kind, app, sender)
+  publish_end(id, 'done', kind, app, sender)
 else
   give_back(record, id)
 end

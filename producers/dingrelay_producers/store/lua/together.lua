@@ -1,5 +1,5 @@
--- Calls that came at the same time: `call` is run for each with its own KEYS and ARGV. It is put behind a
--- script whose calls may go together.
+-- Calls that came at the same time, or one alone: `call` is run for each with its own KEYS and ARGV. It is put
+-- behind a script whose calls may go together.
 -- KEYS: those of all calls
 -- ARGV: for each call the number of its keys, of its arguments, and these
 -- Answers what each call answers, or its error: that is no other call's.

@@ -36,8 +36,7 @@ GRACE = 3.0
 
 _LANES: tuple[Lane, ...] = ("normal", *LANES)
 
-_BEGIN = Script.load("dingrelay_producers.store", "door_begin")
-_END = Script.load("dingrelay_producers.store", "door_end")
+_DOOR = Script.load("dingrelay_producers.store", "door")
 
 _ANSWERED = {State.DONE, State.DUPLICATE}
 """Ends that are the answer: an equal change comes from a program that lost it, or means another one."""
@@ -220,10 +219,10 @@ class Change:
             Whether its caller has changed something else since it began; None if it is new.
         """
         fresh, before = secrets.token_hex(8), self._name if over else ""
-        values: list[Value] = [self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
+        values: list[Value] = ["begin", self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
         async with asking():
             name, passed, now = await scripts.run_async(
-                self._context.redis, _BEGIN.call(self._keys, values)
+                self._context.redis, _DOOR.call(self._keys, values)
             )
         self._name = name.decode()
         self._now = datetime.fromtimestamp(int(now), UTC)
@@ -265,5 +264,5 @@ class Change:
     async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
         # Equal requests may see one end at different times: by then the name may be the next's.
         async with asking():
-            call = _END.call(self._keys[:1], [self._name, ttl_ms, int(answered)])
+            call = _DOOR.call(self._keys, ["end", self._name, ttl_ms, int(answered)])
             await scripts.run_async(self._context.redis, call)

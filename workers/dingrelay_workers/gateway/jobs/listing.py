@@ -209,7 +209,7 @@ class Listing:
 
 def _status(job_id: str, answer: object) -> JobStatus | None:
     """A job; None where its record is gone, or is none that this release can read."""
-    found = record.fields(cast("Sequence[bytes]", answer))
+    found = record.fields(cast("Sequence[Sequence[bytes]]", answer))
     try:
         return JobStatus.from_record(job_id, found) if b"state" in found else None
     except UnreadableRecord:

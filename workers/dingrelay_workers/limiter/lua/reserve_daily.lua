@@ -1,89 +1,157 @@
--- Reserve the day's silent limits of work notifications for some users.
+-- Reserve the day's silent limits of work notifications for one call: to users, to departments, or to everyone.
 --
--- KEYS: 1 who is called with this content now (user -> job), 2 jobs that send to everyone today
---       (job -> content), 3 departments that get this content today (department -> job), 4 the job's record
--- ARGV: 1 job, 2 owner, 3 fence, 4 step, 5 its content, 6 notifications a user may get a day,
---       7 milliseconds the keys live, 8 start of the day (ms), 9 the time (ms), empty for the
---       server's clock, 10 prefix of records, 11 1: send whatever they have had, 12 the beginning of
---       the day's keys, whose shards follow from the users (`reservations.lua`), then users
+-- KEYS: 1 who is called with this content now (user -> job), 2 departments that get this content today
+--       (department -> job), 3 jobs that send to everyone today (job -> content), 4 the job's record
+-- ARGV: 1 whom the call is to: users, departments or everyone, 2 job, 3 owner, 4 fence, 5 step, 6 its content,
+--       7 most a day: notifications of a user, or sends to everyone, 8 milliseconds the keys live, 9 start of the
+--       day (ms), by the server's clock and with what DingTalk's is known to be ahead of it, 10 the time (ms),
+--       empty for the server's clock, 11 1: send whatever they have had, 12 the beginning of the day's keys, whose
+--       shards follow from the users (`reservations.lua`), then users or departments
 --
--- Answers {'ok', whether a department may have it, verdict per user...}: 0 admitted, 1 has this content
--- already, 2 has had the day's messages. Or {'lost'}: the job is no longer this owner's, {'another day',
--- now}, {'wait', ms} around midnight, or {'busy'}: a job that runs may just be calling one of them. Then
--- nothing is reserved.
+-- Answers {'ok', whether a department may have it, verdict per user, per department or for everyone}: 0 admitted,
+-- 1 has this content already, 2 the day's most is reached. Or {'lost'}: the job is no longer this owner's,
+-- {'another day', now}, {'wait', ms} around midnight, or {'busy'}: another job's call to one of them may just be
+-- leaving. Then nothing is reserved.
 -- People admitted for this job before are admitted again and counted once. Reservations of another job
 -- that does not run go to this one: that one reserves again before it calls.
 
+local DAY = 86400000   -- ms
+local STILL = 2000     -- ms before and after midnight in which nothing leaves: what DingTalk's clock
+                       -- shows is known to the second, and a call needs time to arrive
 local FIRST = 13
-local taken, to_everyone, departments_today, record = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local job, owner, fence, step, content = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local cap, ttl, prefix, anyway = tonumber(ARGV[6]), ARGV[7], ARGV[10], ARGV[11] == '1'
-local received = ARGV[12]
+
+local users_today, departments_today, everyone_today, record = unpack(KEYS)
+local to, job, owner, fence, step, content = unpack(ARGV, 1, 6)
+local most, ttl, began, given = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local anyway, received = ARGV[11] == '1', ARGV[12]
+
 local state, before = owned(record, owner, fence, 'reserved')
 if state ~= 'running' then return {'lost'} end
-local over = day_is_over(ARGV[8], ARGV[9])
-if over then return over end
-local reserved = reservation(step, taken, received, ARGV, FIRST)
-reserve_instead(record, job, before, reserved)
+local since = (given or now) - began
+if since < 0 or since >= DAY then return {'another day', given or now} end
+if since < STILL then return {'wait', STILL - since} end
+if since >= DAY - STILL then return {'wait', DAY - since + STILL} end
 
-local everyone_has_it, departments = false, 0
-if redis.call('EXISTS', to_everyone, departments_today) > 0 then
-  local sends = redis.call('HGETALL', to_everyone)
-  for i = 1, #sends, 2 do
-    local stands = standing(prefix .. sends[i], '')
-    if stands ~= 'free' then cap = cap - 1 end
-    if sends[i + 1] == content then
-      if stands == 'runs' and not anyway then return {'busy'} end
-      everyone_has_it = everyone_has_it or (stands == 'sent' and not anyway)
+local taken = {users = users_today, departments = departments_today, everyone = everyone_today}
+local names = table.concat(ARGV, ',', FIRST)
+local reserved = reservation(step, taken[to], to == 'users' and received or '', names)
+-- The run before has reserved something else: for the step after this one, and was killed before its call; or
+-- on another day; or for a user that is unreachable now.
+if before and before ~= reserved then give_back(record, job) end
+
+local function for_users()
+  local everyone_has_it, departments, cap = false, 0, most
+  if redis.call('EXISTS', everyone_today, departments_today) > 0 then
+    local sends = redis.call('HGETALL', everyone_today)
+    for i = 1, #sends, 2 do
+      local stands = standing(JOB .. sends[i], '')
+      if stands ~= 'free' then cap = cap - 1 end
+      if sends[i + 1] == content then
+        if stands == 'runs' and not anyway then return {'busy'} end
+        everyone_has_it = everyone_has_it or (stands == 'sent' and not anyway)
+      end
+    end
+    sends = redis.call('HGETALL', departments_today)
+    for i = 1, #sends, 2 do
+      if sends[i + 1] ~= job and standing(JOB .. sends[i + 1], sends[i]) ~= 'free' then
+        departments = 1
+      end
     end
   end
-  sends = redis.call('HGETALL', departments_today)
-  for i = 1, #sends, 2 do
-    if sends[i + 1] ~= job and standing(prefix .. sends[i + 1], sends[i]) ~= 'free' then
-      departments = 1
-    end
-  end
-end
 
-local verdicts, own, gets, fresh = {}, {}, {}, {}
-local users = {unpack(ARGV, FIRST)}
-local holders = redis.call('HMGET', taken, unpack(users))
-for i, user in ipairs(users) do
-  local verdict, holder = 0, holders[i]
-  local stands = holder and holder ~= job and standing(prefix .. holder, user)
-  if holder == job then
-    own[#own + 1] = user
-    if everyone_has_it then verdict = 1 end
-  elseif stands == 'runs' and not anyway then
-    return {'busy'}
-  elseif stands == 'sent' or everyone_has_it then
-    verdict = 1
-  elseif stands == 'free' then
-    gets[#gets + 1], gets[#gets + 2] = user, job
-  elseif not stands and redis.call('SISMEMBER', had_by(received, content, user)) == 1 then
-    verdict = 1
-  elseif not stands then
-    local key, digest = counted(received, user)
-    if not anyway and tonumber(redis.call('HGET', key, digest) or 0) >= cap then
-      verdict = 2
-    else
+  local verdicts, own, gets, fresh = {}, {}, {}, {}
+  local users = {unpack(ARGV, FIRST)}
+  local holders = redis.call('HMGET', users_today, unpack(users))
+  for i, user in ipairs(users) do
+    local verdict, holder = 0, holders[i]
+    local stands = holder and holder ~= job and standing(JOB .. holder, user)
+    if holder == job then
+      own[#own + 1] = user
+      if everyone_has_it then verdict = 1 end
+    elseif stands == 'runs' and not anyway then
+      return {'busy'}
+    elseif stands == 'sent' or everyone_has_it then
+      verdict = 1
+    elseif stands == 'free' then
       gets[#gets + 1], gets[#gets + 2] = user, job
-      fresh[#fresh + 1], fresh[#fresh + 2] = key, digest
+    elseif not stands and redis.call('SISMEMBER', had_by(received, content, user)) == 1 then
+      verdict = 1
+    elseif not stands then
+      local key, digest = counted(received, user)
+      if not anyway and tonumber(redis.call('HGET', key, digest) or 0) >= cap then
+        verdict = 2
+      else
+        gets[#gets + 1], gets[#gets + 2] = user, job
+        fresh[#fresh + 1], fresh[#fresh + 2] = key, digest
+      end
     end
+    verdicts[#verdicts + 1] = anyway and 0 or verdict
   end
-  verdicts[#verdicts + 1] = anyway and 0 or verdict
+
+  if everyone_has_it then
+    for _, user in ipairs(own) do forget(users_today, received, user) end
+  end
+  if #gets > 0 then redis.call('HSET', users_today, unpack(gets)) end
+  for i = 1, #fresh, 2 do
+    redis.call('HINCRBY', fresh[i], fresh[i + 1], 1)
+    redis.call('PEXPIRE', fresh[i], ttl)
+  end
+  if #own + #gets > 0 then
+    redis.call('PEXPIRE', users_today, ttl)
+    redis.call('HSET', record, 'reserved', reserved)
+  end
+  return {'ok', departments, unpack(verdicts)}
 end
 
-if everyone_has_it then
-  for _, user in ipairs(own) do forget(taken, received, user) end
-end
-if #gets > 0 then redis.call('HSET', taken, unpack(gets)) end
-for i = 1, #fresh, 2 do
-  redis.call('HINCRBY', fresh[i], fresh[i + 1], 1)
-  redis.call('PEXPIRE', fresh[i], ttl)
-end
-if #own + #gets > 0 then
-  redis.call('PEXPIRE', taken, ttl)
+local function for_departments()
+  local verdicts, gets = {'ok', 0}, {}
+  for i = FIRST, #ARGV do
+    local holder, stands = redis.call('HGET', departments_today, ARGV[i]), 'free'
+    if holder and holder ~= job then stands = standing(JOB .. holder, ARGV[i]) end
+    if stands == 'runs' and not anyway then return {'busy'} end
+    if stands == 'free' then gets[#gets + 1], gets[#gets + 2] = ARGV[i], job end
+    verdicts[#verdicts + 1] = (stands == 'sent' and not anyway) and 1 or 0
+  end
+  if #gets > 0 then
+    redis.call('HSET', departments_today, unpack(gets))
+    redis.call('PEXPIRE', departments_today, ttl)
+  end
   redis.call('HSET', record, 'reserved', reserved)
+  return verdicts
 end
-return {'ok', departments, unpack(verdicts)}
+
+local function for_everyone()
+  local sent, coming, free = 0, 0, {}
+  local sends = redis.call('HGETALL', everyone_today)
+  for i = 1, #sends, 2 do
+    if sends[i] ~= job then
+      local stands = standing(JOB .. sends[i], '')
+      if sends[i + 1] == content and not anyway then
+        if stands == 'sent' then return {'ok', 0, 1} end
+        if stands == 'runs' then return {'busy'} end
+      end
+      if stands == 'sent' then
+        sent = sent + 1
+      elseif stands == 'runs' then
+        coming = coming + 1
+      else
+        free[#free + 1] = sends[i]
+      end
+    end
+  end
+  if not anyway then
+    if sent >= most then return {'ok', 0, 2} end
+    if sent + coming >= most then return {'busy'} end
+  end
+
+  -- Those that do not run ask again before they call.
+  if #free > 0 then redis.call('HDEL', everyone_today, unpack(free)) end
+  redis.call('HSET', everyone_today, job, content)
+  redis.call('PEXPIRE', everyone_today, ttl)
+  redis.call('HSET', record, 'reserved', reserved)
+  return {'ok', 0, 0}
+end
+
+if to == 'users' then return for_users() end
+if to == 'departments' then return for_departments() end
+return for_everyone()

@@ -1,6 +1,7 @@
 -- queued → running: one worker owns the job until its lease runs out.
 -- KEYS: record, progress of the queue
--- ARGV: id, owner, lease, woken, slot (times in ms)
+-- ARGV: id, owner, or '' to leave the job to a newer release whatever its record says, lease, woken, slot (times
+--       in ms)
 -- Returns {claimed, now, {field, value, ...}}, or {verdict, ''}: ended | busy | early | missing | newer. The
 -- same owner may claim again: its first answer was lost. If another owner has run the job or runs
 -- it, the second is where jobs wait with which it could have shared a call, if any do.
@@ -8,11 +9,11 @@ local record, progress = KEYS[1], KEYS[2]
 local id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local woken, slot_ms = math.min(tonumber(ARGV[4]), now), tonumber(ARGV[5])
 
-note_started(progress, woken, slot_ms)
+if owner ~= '' then note_started(progress, woken, slot_ms) end
 local answer, known = read(record)
 local state, batch_key = known.state, known.batch_key
 if not state then return {'missing', ''} end
-if not known_here(known.v, known.kind) then
+if owner == '' or not known_here(known.v, known.kind) then
   leave(record, id)
   return {'newer', ''}
 end
@@ -29,7 +30,7 @@ if state == 'running' then
     return left('busy')
   elseif not string.find(known.owner, '%.%d+$') then
     -- Its worker is gone, perhaps because of this very job, and the more so if it had a call under
-    -- way. Of those that a call took along (`claim_batch.lua`) it was hardly one: a hundred would
+    -- way. Of those that a call took along (`claim_waiting.lua`) it was hardly one: a hundred would
     -- be blamed for each crash.
     local count = known.called == known.fence and 'crashes' or 'losses'
     add(answer, count, tostring(redis.call('HINCRBY', record, count, 1)))

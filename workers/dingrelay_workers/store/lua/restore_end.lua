@@ -12,12 +12,5 @@ redis.call('HSET', record, 'state', state, 'settled', settled)
 redis.call('HDEL', record, 'owner', 'lease', 'intent', 'cancel')
 take_out(id, known[2])
 if known[3] then redis.call('ZREM', known[3], id) end
-local kept = ttl
-if state == 'dead' or state == 'unknown' then
-  redis.call('ZADD', dead, settled, id)
-  redis.call('PEXPIRE', dead, dead_ttl)
-  kept = dead_ttl
-end
-redis.call('PEXPIRE', record, kept)
-bury(id, known[4], kept)
+keep_ended(record, id, state, settled, known[4], dead, ttl, dead_ttl)
 return 1

@@ -34,14 +34,6 @@ end
 
 add(leaving, id, queue)
 finish = leave_running
-local kept = ttl
-if state == 'dead' or state == 'unknown' then
-  redis.call('ZADD', dead, now, id)
-  redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(dead_ttl))
-  redis.call('PEXPIRE', dead, dead_ttl)
-  kept = dead_ttl
-end
-redis.call('PEXPIRE', record, kept)
-bury(id, bare, kept)
-tell_end(id, state, kind, app, sender)
+keep_ended(record, id, state, now, bare, dead, ttl, dead_ttl)
+publish_end(id, state, kind, app, sender)
 return 1
