@@ -138,7 +138,7 @@ class Simulation:
     def _took(self, process: int, slot: float, *, probing: bool) -> None:
         self._latencies[process].add(self._now - slot)
         if probing:
-            run(self.redis, buckets.succeed((self._rule,), self._micros()))
+            run(self.redis, buckets.ended((self._rule,), self._micros(), probed=True))
 
     def _throttled(self, process: int, slot: float, *, probing: bool) -> None:
         spread = self._latencies[process].spread

@@ -24,7 +24,8 @@ from dingrelay_workers.limiter import overview as limits
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED, Waiting
 from dingrelay_workers.resources import Resources
 
@@ -138,7 +139,7 @@ async def test_a_lane_without_a_worker_has_no_end(client: Client, redis: Redis) 
 async def test_a_pause_counts(client: Client, redis: Redis) -> None:
     client.send(message())
     limiter = Limiter(redis, RULES, max_wait=5, local_waiters=4)
-    await limiter.acquire("default", "message.send", lane="normal", request=SlotRequest(1))
+    await limiter.acquire(SlotRequest(Turns("default", "message.send", "normal"), 1))
     await limiter.throttled("default", "message.send", pause=60, everything=False, reason="90018")
     await limiter.close()
     paused = (await lanes(redis))["default", "normal"].drain_seconds
@@ -303,7 +304,7 @@ async def test_the_limits_are_those_of_the_workers(
         Resources(slow, Publisher(slow), queues=["dingrelay.none"]) as one,
         Resources(slow, Publisher(slow), queues=["dingrelay.none"]),
     ):
-        await one.limiter.acquire("default", "message.send", lane="normal", request=SlotRequest(1))
+        await one.limiter.acquire(SlotRequest(Turns("default", "message.send", "normal"), 1))
         shown = await read(workers=2)
         assert shown["rules"]["differences"] == []
         [calls] = [row for row in shown["buckets"] if row["unit"] == "calls" and row["api"] != "*"]

@@ -95,9 +95,7 @@ class Office:
         """Return once a call to so many recipients waits for its slot."""
         batches: Any = self.resources.batches
         await eventually(
-            lambda: any(
-                each.slot_request.recipients == recipients for each in batches._open.values()
-            )
+            lambda: any(each.request.recipients == recipients for each in batches._open.values())
         )
 
     async def status(self, draft: Draft) -> JobStatus:

@@ -14,7 +14,8 @@ from cli_runner import Cli, in_folder
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 from tables import prepare
 
 
@@ -60,8 +61,7 @@ def test_a_paused_bucket_says_why(cli: Cli, valkey_url: str) -> None:
     async def throttle() -> None:
         redis = Redis.from_url(valkey_url)
         limiter = Limiter(redis, Rules.from_settings({}, "default"), max_wait=5, local_waiters=4)
-        request = SlotRequest(recipients=2)
-        await limiter.acquire("default", "message.send", lane="normal", request=request)
+        await limiter.acquire(SlotRequest(Turns("default", "message.send", "normal"), 2))
         await limiter.throttled(
             "default", "message.send", pause=60, everything=False, reason="90018"
         )

@@ -16,7 +16,7 @@ from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
-from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.limiter.slot import Draining, Parked
 from dingrelay_workers.store.redis_time import RedisTime
 from unit.fake_calls import FakeCalls, FakeRequest, Reply
 

@@ -10,13 +10,14 @@ from redis.exceptions import ConnectionError as RedisAway
 from conftest import wait_until_async
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.limiter import Parked
 from dingrelay_workers.limiter.buckets import BucketState
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import Parked, SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.resources import Resources
 
-ONE = SlotRequest(recipients=1)
+ONE = SlotRequest(Turns("default", "message.send", "normal"), 1)
+BULK = SlotRequest(Turns("default", "message.send", "bulk"), 1)
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +35,12 @@ async def test_a_worker_shows_the_buckets_of_the_fleet(valkey_url: str) -> None:
     settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=9464)
     calls = ("app:default", "message.send", "calls")
     async with Resources(settings, Publisher(settings)) as resources:
-        await resources.limiter.acquire("default", "message.send", lane="normal", request=ONE)
+        await resources.limiter.acquire(ONE)
         await resources.limiter.throttled(
             "default", "message.send", pause=60, everything=False, reason="90018"
         )
         with pytest.raises(Parked):
-            await resources.limiter.acquire("default", "message.send", lane="bulk", request=ONE)
+            await resources.limiter.acquire(BULK)
         LIMITS.states = await resources.limiter.states()
     assert shown("per_second", *calls) == 20
     assert shown("rate", *calls) == pytest.approx(0.7 * 19)
@@ -54,7 +55,7 @@ async def test_the_metrics_are_kept_current_only_where_they_are_served(valkey_ur
     for port in (0, 9464):
         settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=port)
         async with Resources(settings, Publisher(settings)) as resources:
-            await resources.limiter.acquire("default", "message.send", lane="normal", request=ONE)
+            await resources.limiter.acquire(ONE)
         async with Resources(settings, Publisher(settings)):
             for _ in range(500):
                 if not port or LIMITS.states:

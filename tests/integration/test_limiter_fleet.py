@@ -14,17 +14,16 @@ from redis.exceptions import RedisError
 
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.contract import Lane
-from dingrelay_workers.limiter import Draining, Grant, Parked, wait_queue
+from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.buckets import Reply, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import Draining, Parked, Slot, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 
 API = "message.send"
 FAST = {"*": {"calls": "200/1s"}, API: {"recipients": "100000/1s"}}
 SLOW = {"*": {"calls": "2/1s"}}
-ONE = SlotRequest(recipients=1)
 PAUSE = 0.005
 STALL = 0.05
 """Seconds that a process does not run and an answer of Redis waits, by which its slots come later."""
@@ -55,10 +54,21 @@ async def process(valkey_url: str) -> AsyncIterator[Process]:
         await redis.aclose()
 
 
+def to_one(lane: Lane = "normal", *, returning: bool = False, sender: str = "") -> SlotRequest:
+    """A call to one person."""
+    return SlotRequest(Turns("default", API, lane), 1, sender=sender, returning=returning)
+
+
 async def call(limiter: Limiter, lane: Lane = "normal", *, returning: bool = False) -> float:
     """Acquire; when the call left."""
-    await limiter.acquire("default", API, lane=lane, request=ONE, returning=returning)
+    await limiter.acquire(to_one(lane, returning=returning))
     return time.monotonic()
+
+
+def queue_of(lane: Lane) -> tuple[Turns, str, str, str]:
+    """The name of the wait queue of such calls."""
+    request = to_one(lane)
+    return (request.turns, *request.circuit)
 
 
 async def through_in(redis: Redis) -> float:
@@ -137,11 +147,11 @@ async def test_an_answer_that_is_read_late_lets_nobody_overtake(
 
     monkeypatch.setattr(wait_queue, "ask", read_late)
 
-    async def one(number: int) -> None:
+    async def to_one(number: int) -> None:
         await call(limiter)
         order.append(number)
 
-    await asyncio.gather(*(one(number) for number in range(100)))
+    await asyncio.gather(*(to_one(number) for number in range(100)))
     assert order == list(range(100))
 
 
@@ -149,12 +159,12 @@ async def leave(limiter: Limiter) -> tuple[list[int], float]:
     """The order in which a hundred waiters left, and how long the process did not run (s)."""
     order: list[int] = []
 
-    async def one(number: int) -> None:
+    async def to_one(number: int) -> None:
         await call(limiter)
         order.append(number)
 
     async with stalls() as stall:
-        await asyncio.gather(*(one(number) for number in range(100)))
+        await asyncio.gather(*(to_one(number) for number in range(100)))
     return order, max(stall)
 
 
@@ -190,14 +200,14 @@ async def take_turns(limiter: Limiter) -> tuple[list[str], float]:
     """Whose waiters left, in order, and how long the process did not run (s)."""
     order: list[str] = []
 
-    async def one(sender: str) -> None:
-        await limiter.acquire("default", API, lane="normal", request=ONE, sender=sender)
+    async def ask_as(sender: str) -> None:
+        await limiter.acquire(to_one(sender=sender))
         order.append(sender)
 
     async with stalls() as stall:
-        many = [asyncio.create_task(one("many")) for _ in range(100)]
+        many = [asyncio.create_task(ask_as("many")) for _ in range(100)]
         await eventually(lambda: len(order) >= 10)
-        few = [asyncio.create_task(one("few")) for _ in range(10)]
+        few = [asyncio.create_task(ask_as("few")) for _ in range(10)]
         await asyncio.gather(*many, *few)
     return order, max(stall)
 
@@ -213,10 +223,10 @@ async def test_a_job_that_comes_while_others_are_parked_waits_for_its_turn(
     ]
     await eventually(lambda: sum(task.done() for task in waiting) >= 1)
     await somebody_parked(redis)
-    queue = two._wait_queues["default", API, "oapi", "bulk", API]
+    queue = two._wait_queues[queue_of("bulk")]
     await eventually(lambda: queue.parked)
     with pytest.raises(Parked) as parked:
-        await two.acquire("default", API, lane="bulk", request=ONE, sender="few")
+        await two.acquire(to_one("bulk", sender="few"))
     turn = parked.value.turn
     assert turn is not None
     assert (turn.turns.name, turn.recipients) == ("default message.send bulk", 1)
@@ -248,7 +258,7 @@ async def test_a_waiter_that_gives_up_holds_up_nobody(process: Process) -> None:
     async with asyncio.timeout(1):
         await asyncio.gather(*tasks[:20], *tasks[290:])
     await asyncio.gather(*tasks, return_exceptions=True)
-    line = limiter._wait_queues["default", API, "oapi", "normal", API]
+    line = limiter._wait_queues[queue_of("normal")]
     assert (len(line), len(line._held)) == (0, 0)
     await eventually(lambda: line._asking is None or line._asking.done())
 
@@ -272,7 +282,7 @@ async def test_a_throttle_stops_the_other_process_too(process: Process, redis: R
     assert len([at for at in left if penalized < at < penalized + 0.45]) <= 30
     # One probe each second until somebody tells how it was answered.
     assert len([at for at in left if at >= penalized + 0.45]) == 1
-    await one.answered(Grant("default", API, ONE.costs, probing=True))
+    await one.report(Slot(to_one(), probing=True, sent=True))
     count = len(left)
     await eventually(lambda: len(left) > count + 20)
     for task in tasks:
@@ -299,7 +309,7 @@ async def test_a_reserved_slot_far_ahead_is_void_after_a_throttle_elsewhere(
     assert await call(one)
     later = asyncio.create_task(call(one, "urgent"))
     line = one._wait_queues
-    await eventually(lambda: len(line) == 2 and line["default", API, "oapi", "urgent", API]._held)
+    await eventually(lambda: len(line) == 2 and line[queue_of("urgent")]._held)
     began = time.monotonic()
     await two.throttled("default", API, pause=4, everything=False, reason="90018")
     assert await later - began >= 3.9
@@ -309,16 +319,18 @@ async def test_only_a_probe_costs_a_round_trip_when_it_is_answered(
     process: Process, redis: Redis
 ) -> None:
     limiter = process()
-    grant = await limiter.acquire("default", API, lane="normal", request=ONE)
-    assert grant == Grant("default", API, ONE.costs, probing=False)
+    slot = await limiter.acquire(to_one())
+    assert (slot.paid, slot.probing) == (1, False)
     before = await questions(redis)
-    await limiter.answered(grant)
+    slot.sent = True
+    await limiter.report(slot)
     assert await questions(redis) == before
     await limiter.throttled("default", API, pause=0.1, everything=False, reason="90018")
-    probe = await limiter.acquire("default", API, lane="normal", request=ONE)
+    probe = await limiter.acquire(to_one())
     assert probe.probing
-    await limiter.answered(probe)
-    assert not (await limiter.acquire("default", API, lane="normal", request=ONE)).probing
+    probe.sent = True
+    await limiter.report(probe)
+    assert not (await limiter.acquire(to_one())).probing
 
 
 async def test_a_banned_address_stops_every_app_and_api(process: Process) -> None:
@@ -326,7 +338,7 @@ async def test_a_banned_address_stops_every_app_and_api(process: Process) -> Non
     await limiter.throttled("default", API, pause=300, everything=True, reason="1111")
     for app, api in (("default", API), ("other", "contacts.user"), ("default", "token")):
         with pytest.raises(Parked, match="1111") as parked:
-            await limiter.acquire(app, api, lane="urgent", request=ONE)
+            await limiter.acquire(SlotRequest(Turns(app, api, "urgent"), 1))
         assert 240 < parked.value.due_in < 302
 
 
@@ -378,11 +390,11 @@ async def test_a_parked_job_keeps_its_place_in_the_wait_queue(process: Process) 
 async def test_a_request_that_grew_while_it_waited_is_asked_for_anew(process: Process) -> None:
     limiter = process({"*": {"calls": "5/1s"}})
     await call(limiter)
-    request = SlotRequest(recipients=1)
-    joined = asyncio.create_task(limiter.acquire("default", API, lane="bulk", request=request))
-    await eventually(lambda: limiter._wait_queues.get(("default", API, "oapi", "bulk", API)))
-    request.resize(7)
-    assert (await joined).costs == {"calls": 1, "recipients": 7}
+    request = to_one("bulk")
+    joined = asyncio.create_task(limiter.acquire(request))
+    await eventually(lambda: limiter._wait_queues.get(queue_of("bulk")))
+    request.recipients = 7
+    assert (await joined).paid == 7
 
 
 async def test_draining_ends_every_wait(process: Process) -> None:

@@ -19,7 +19,8 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.jobs import retry
 from dingrelay_workers.limiter import breakers
-from dingrelay_workers.limiter.grant import Outage, Parked
+from dingrelay_workers.limiter.slot import Outage, Parked, Slot, SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 from outages import (
     BEAT,
     CREATE,
@@ -114,9 +115,8 @@ async def test_an_outage_of_a_host_is_found_with_two_of_its_apis_and_left_with_a
     )
     await eventually(lambda: is_out(fleet, "oapi"))
     # An API that has not failed itself tries at once, and shows that the host is well.
-    await fleet.resources.limiter.breakers.sane(
-        fleet.resources.limiter.breakers.circuit("default", "token", "oapi"), trial=False
-    )
+    token = SlotRequest(Turns("default", "token", "urgent"))
+    await fleet.resources.limiter.report(Slot(token, sick=True, sent=True))
     assert not await is_out(fleet, "oapi")
     sandbox.clear_faults()
     for draft in drafts:

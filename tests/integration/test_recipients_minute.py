@@ -1,6 +1,5 @@
 """No window holds more recipients than DingTalk delivers to, by the sandbox's own count."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
-from dingrelay_workers.limiter.grant import Grant
+from dingrelay_workers.limiter.slot import Slot, SlotRequest
 from one_worker import one_worker
 from tables import prepare
 
@@ -83,14 +82,15 @@ async def test_a_slot_that_passed_while_the_process_was_stopped_is_not_used(
     async with a_story(
         1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url, message_limits=limits
     ) as story:
-        left: list[Grant] = []
+        left: list[Slot] = []
         for executor in story.wakeups.executors:
             limiter = executor.resources.limiter
 
-            async def stopped(*arguments: Any, acquire: Any = limiter.acquire, **how: Any) -> Any:
-                grant = await acquire(*arguments, **how)
-                left.append(grant)
-                return replace(grant, left=grant.left - 20) if len(left) == 1 else grant
+            async def stopped(request: SlotRequest, acquire: Any = limiter.acquire) -> Slot:
+                slot: Slot = await acquire(request)
+                left.append(slot)
+                slot.at -= 20 if len(left) == 1 else 0
+                return slot
 
             monkeypatch.setattr(limiter, "acquire", stopped)
         await story.enqueue(message(1, ["u1"]))

@@ -16,8 +16,8 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
-from dingrelay_workers.limiter.grant import Turn
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot import Turn
 from dingrelay_workers.limiter.turns import ParkedJobs, Turns, wake
 from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage

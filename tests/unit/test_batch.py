@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dingrelay_producers.store.ownership import OwnershipLost
-from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
-from dingrelay_workers.calls.batch_registry import BatchRegistry
+from dingrelay_workers.calls.batch import (
+    Batch,
+    BatchClosed,
+    BatchKey,
+    BatchRegistry,
+    BatchSplit,
+    Member,
+)
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
@@ -20,12 +26,21 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
-from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.limiter.slot import Draining, Parked, SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 
 if TYPE_CHECKING:
     from dingrelay_workers.store.records import Records
 
 HERE = BatchKey("dingrelay:waiting:default:a", "normal")
+
+
+def slot_request() -> SlotRequest:
+    return SlotRequest(Turns("default", "message.send", "normal"))
+
+
+def batch_of(*users: str, eager: bool = False) -> Batch:
+    return Batch(slot_request(), users, key=HERE, eager=eager)
 
 
 def registry() -> BatchRegistry:
@@ -34,7 +49,7 @@ def registry() -> BatchRegistry:
 
 
 async def join(batches: BatchRegistry, *users: str) -> Member:
-    return await batches.join(HERE, users, eager=False)
+    return await batches.join(HERE, users, slot_request(), eager=False)
 
 
 def users() -> st.SearchStrategy[list[list[str]]]:
@@ -65,9 +80,9 @@ async def test_jobs_join_the_call_that_waits_and_leave_room_when_they_go() -> No
     assert leader.sends
     assert not other.sends
     assert leader.batch is other.batch
-    assert leader.batch.slot_request.costs == {"calls": 1, "recipients": 3}
+    assert leader.batch.request.recipients == 3
     other.leave()
-    assert leader.batch.slot_request.costs == {"calls": 1, "recipients": 1}
+    assert leader.batch.request.recipients == 1
     assert (await join(batches, "u1")).sends, "the same user needs a call of its own"
 
 
@@ -79,14 +94,14 @@ async def test_while_a_call_fills_up_others_wait_for_the_next() -> None:
     await asyncio.sleep(0)
     assert not later.done()
     assert leader.batch.freeze() == ["u1"]
-    batches.close(HERE, leader.batch)
+    batches.close(leader.batch)
     next_leader = await later
     assert next_leader.sends
     assert next_leader.batch.eager, "it waited"
 
 
 async def test_a_member_that_is_not_ready_in_time_stays_behind() -> None:
-    batch = Batch(["u1"], eager=False)
+    batch = batch_of("u1")
     slow, ready, never = batch.join(["u2"], eager=False), batch.reserve(), batch.reserve()
     batch.close(paid=None)
     await slow.slot()
@@ -107,7 +122,7 @@ async def test_a_member_that_is_not_ready_in_time_stays_behind() -> None:
 
 
 async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:
-    batch = Batch(["u1"], eager=False)
+    batch = batch_of("u1")
     member = batch.reserve()
     batch.close(paid=None)
     with pytest.raises(BatchClosed):
@@ -118,7 +133,7 @@ async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:
 
 
 async def test_a_member_that_joined_after_the_slot_was_paid_for_stays_behind() -> None:
-    batch = Batch(["u1"], eager=False)
+    batch = batch_of("u1")
     paid, unpaid = batch.join(["u2"], eager=False), batch.join(["u3"], eager=False)
     batch.close(paid=2)
     await paid.slot()
@@ -142,7 +157,7 @@ ALIKE = [
 
 @pytest.mark.parametrize("error", ALIKE, ids=lambda error: type(error).__name__)
 async def test_an_error_of_the_call_is_one_of_all_its_jobs(error: Exception) -> None:
-    batch = Batch(["u1"], eager=False)
+    batch = batch_of("u1")
     other = batch.join(["u2"], eager=False)
     assert batch.fail(error, left=False) is error
     with pytest.raises(type(error)) as caught:
@@ -153,9 +168,9 @@ async def test_an_error_of_the_call_is_one_of_all_its_jobs(error: Exception) -> 
 
 @pytest.mark.parametrize("error", [Permanent("400002", "wrong"), NotFound("33012", "no such user")])
 async def test_a_refusal_splits_the_batch(error: Permanent | NotFound) -> None:
-    batch = Batch(["u1"], eager=False)
+    batch = batch_of("u1")
     assert batch.fail(error, left=False) is error, "alone it is its own"
-    batch = Batch(["u1"], eager=False)
+    batch = batch_of("u1")
     other = batch.join(["u2"], eager=False)
     assert isinstance(batch.fail(error, left=False), BatchSplit)
     with pytest.raises(BatchSplit, match=error.code):
@@ -167,7 +182,7 @@ async def test_a_refusal_splits_the_batch(error: Permanent | NotFound) -> None:
 async def test_an_error_of_the_sender_only_is_not_the_others(
     error: BaseException, left: bool, raised: type[Exception]
 ) -> None:
-    batch = Batch(["u1"], eager=False)
+    batch = batch_of("u1")
     other = batch.join(["u2"], eager=False)
     assert batch.fail(error, left=left) is error
     with pytest.raises(raised):
@@ -175,7 +190,7 @@ async def test_an_error_of_the_sender_only_is_not_the_others(
 
 
 async def test_members_on_their_way_are_waited_for() -> None:
-    batch = Batch(["u1"], eager=True)
+    batch = batch_of("u1", eager=True)
     joined = batch.join(["u2"], eager=False)
     batch.close(paid=None)
     joined.ready()

@@ -76,7 +76,8 @@ class Fleet:
         return breakers.verdict(run(self.redis, call))
 
     def sane(self, *, trial: bool = False) -> list[bytes]:
-        return run(self.redis, breakers.sane(CIRCUIT, CALLS, trial=trial, now=self.now))
+        call = buckets.ended((CALLS,), self.now, circuit=CIRCUIT.keys, sane=True, trial=trial)
+        return run(self.redis, call)
 
     def is_open(self) -> bool:
         return bool(self.redis.zcard(keys.BREAKERS))
@@ -176,7 +177,7 @@ def test_a_clock_that_steps_back_freezes_no_bucket_and_no_pause(fleet: Fleet, ag
     while not fleet.ask(unreported=(1, 0)).starts:
         fleet.sleep(0.1)
         assert fleet.now - began <= 3 * MICRO
-    run(fleet.redis, buckets.succeed((CALLS,), fleet.now))
+    run(fleet.redis, buckets.ended((CALLS,), fleet.now, probed=True))
     fleet.calls, began = 0, fleet.now
     while fleet.now - began < 10 * MICRO:
         reply = fleet.ask(unreported=(1, 0))

@@ -62,7 +62,7 @@ class Fleet:
         return micros / MICRO, bool(new)
 
     def succeed(self, rule: Rule = CALLS) -> None:
-        run(self.redis, buckets.succeed((rule,), self.now))
+        run(self.redis, buckets.ended((rule,), self.now, probed=True))
 
     def rate(self, rule: Rule = CALLS) -> float:
         return float(self.redis.hget(rule.key, "rate") or rule.rate)

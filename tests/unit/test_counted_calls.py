@@ -1,6 +1,6 @@
 """Which calls are of the month: those that DingTalk carried out, and those that it refused (API §6)."""
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -60,17 +60,15 @@ async def calls_of_the_month(api: Api, answer: Any, *, report: Any = None) -> in
     )
     report = report or AsyncMock()
     limiter: Any = SimpleNamespace(
-        acquire=AsyncMock(return_value=SimpleNamespace(costs={})),
+        acquire=AsyncMock(return_value=SimpleNamespace()),
         wanted=lambda *_: 0,
         stale=lambda _: False,
-        answered=report,
-        failed=report,
-        over=AsyncMock(),
+        report=report,
     )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None)
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, close=lambda _: None)
     settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
     quota: Any = SimpleNamespace(check=AsyncMock(), count=Mock())
-    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), close=lambda: None)
+    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext)
     transport: Any = SimpleNamespace(request=AsyncMock(side_effect=[answer]))
     calls = JobCalls(
         claim,

@@ -27,7 +27,7 @@ from dingrelay_workers.dingtalk.errors import (
     Verbatim,
 )
 from dingrelay_workers.jobs import outcome, retry
-from dingrelay_workers.limiter.grant import Draining, Outage, Parked
+from dingrelay_workers.limiter.slot import Draining, Outage, Parked
 from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.redis_time import RedisTime
 

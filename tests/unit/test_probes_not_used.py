@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +18,13 @@ from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TooLate
-from dingrelay_workers.limiter import Grant, wait_queue
+from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.breakers import Breakers, Circuit
 from dingrelay_workers.limiter.buckets import Ask, ask
-from dingrelay_workers.limiter.grant import Draining, Outage
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import Draining, Outage, Slot, SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 
 APP, API, HOST = "default", "message.send", "oapi"
 
@@ -37,12 +38,11 @@ class Fleet:
     rules: Rules
     circuit: Circuit
 
-    def acquire(self) -> "asyncio.Task[Grant]":
-        return asyncio.create_task(
-            self.limiter.acquire(APP, API, lane="normal", request=SlotRequest(), host=HOST)
-        )
+    def acquire(self) -> "asyncio.Task[Slot]":
+        request = SlotRequest(Turns(APP, API, "normal"), host=HOST)
+        return asyncio.create_task(self.limiter.acquire(request))
 
-    async def far_probe(self) -> "asyncio.Task[Grant]":
+    async def far_probe(self) -> "asyncio.Task[Slot]":
         """A probe whose slot is most of a second away."""
         rules = self.rules.of(APP, API)
         costs = tuple(int(rule.unit == "calls") for rule in rules)
@@ -159,8 +159,8 @@ async def probe_with(
     claim: Any = SimpleNamespace(
         id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", turn="", queue=""
     )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None)
-    intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), close=lambda: None)
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, close=lambda _: None)
+    intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), call=nullcontext)
     tokens: Any = SimpleNamespace(token=token or AsyncMock())
     calls = JobCalls(
         claim,

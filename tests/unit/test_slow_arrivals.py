@@ -68,7 +68,7 @@ class Network:
         while self._answers and self._answers[0][0] <= until:
             at, cost = heapq.heappop(self._answers)
             self.now = max(self.now, at)
-            run(self.redis, buckets.charge(self.rule, cost, self.now))
+            run(self.redis, buckets.ended((self.rule,), self.now, charged=(self.rule, cost)))
         self.now = until
 
 

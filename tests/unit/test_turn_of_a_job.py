@@ -1,5 +1,6 @@
 """A job that was woken for its turn at an API keeps that turn through calls of others."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
@@ -10,6 +11,7 @@ from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.limiter.slot import SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 
 
@@ -21,21 +23,20 @@ async def test_calls_of_other_apis_leave_the_turn_to_the_one_that_it_is_for(api:
     )
     acquired: list[tuple[str, str]] = []
 
-    async def acquire(_: str, api: str, *, woken: str, **__: Any) -> Any:
-        acquired.append((api, woken))
-        return SimpleNamespace(costs={})
+    async def acquire(request: SlotRequest) -> Any:
+        acquired.append((request.turns.api, request.woken))
+        return SimpleNamespace()
 
     limiter: Any = SimpleNamespace(
         acquire=acquire,
         wanted=lambda *_: 0,
         stale=lambda _: False,
-        answered=AsyncMock(),
-        over=AsyncMock(),
+        report=AsyncMock(),
     )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None)
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, close=lambda _: None)
     settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
     quota: Any = SimpleNamespace(check=AsyncMock(), count=lambda _: None)
-    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), close=lambda: None)
+    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext)
     calls = JobCalls(
         claim,
         settings=settings,

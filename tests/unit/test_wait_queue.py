@@ -11,11 +11,13 @@ from conftest import wait_until_async
 from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.buckets import Reply
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot_request import SlotRequest
-from dingrelay_workers.limiter.wait_queue import Waiter, WaitQueue
+from dingrelay_workers.limiter.slot import Slot, SlotRequest
+from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.wait_queue import WaitQueue
 from thorough import either
 
 WAITERS = 12
+LANE = Turns("default", "message.send", "normal")
 RULES = Rules.from_settings({"*": {"calls": "100/1s"}}, "office").of("default", "message.send")
 
 
@@ -37,7 +39,7 @@ class Buckets:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.queue = WaitQueue(self, RULES, "normal", max_wait=60)  # type: ignore[arg-type]
+        self.queue = WaitQueue(self, RULES, LANE, max_wait=60)  # type: ignore[arg-type]
 
     async def answer(self, asks: Sequence[Any]) -> Reply:
         await asyncio.sleep(self.rng.choice((0, 0, 0.005, 0.03, 0.15)))
@@ -52,9 +54,9 @@ class Buckets:
             await asyncio.sleep(self.rng.random() / 5)
             self.queue.revoke_slots()
 
-    async def one(self, number: int) -> Waiter | None:
+    async def one(self, number: int) -> Slot | None:
         await asyncio.sleep(self.rng.random() / 5)
-        waiting = self.queue.slot(SlotRequest(), 0, f"sender {number % 3}")
+        waiting = self.queue.slot(SlotRequest(LANE, sender=f"sender {number % 3}"))
         if self.rng.random() < 0.8:
             return await waiting
         task = asyncio.create_task(waiting)  # its job is cancelled while it waits
@@ -92,12 +94,12 @@ async def test_a_far_slot_that_was_revoked_may_come_at_once(
         return replies.pop(0)
 
     monkeypatch.setattr(wait_queue, "ask", answer)
-    queue = WaitQueue(None, RULES, "normal", max_wait=60)  # type: ignore[arg-type]
+    queue = WaitQueue(None, RULES, LANE, max_wait=60)  # type: ignore[arg-type]
 
     async def holds() -> bool:
         return bool(queue._held)
 
-    leaving = asyncio.create_task(queue.slot(SlotRequest(), 0, "sender"))
+    leaving = asyncio.create_task(queue.slot(SlotRequest(LANE)))
     async with asyncio.timeout(20):
         await wait_until_async(holds, what="it has its slot")
         queue.revoke_slots()

@@ -25,7 +25,7 @@ from dingrelay_tasks.contract import WEBHOOKS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.backlog.shown import Shown
-from dingrelay_workers.calls.batch_registry import BatchRegistry
+from dingrelay_workers.calls.batch import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.campaigns.leader import campaign_leader
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND

@@ -26,7 +26,7 @@ from dingrelay_workers.dingtalk.approval_schema import Problem, Schema
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final
 from dingrelay_workers.dingtalk.request import Request
-from dingrelay_workers.limiter.grant import Draining
+from dingrelay_workers.limiter.slot import Draining
 from dingrelay_workers.store.redis_time import RedisTime
 
 REREAD_MS = 60_000

@@ -1,1 +1,1 @@
-"""One straight way to DingTalk: check, batch, slot, intent, HTTP, classify, tell the limiter."""
+"""One straight way to DingTalk: check, batch, slot, intent, HTTP, classify, report."""

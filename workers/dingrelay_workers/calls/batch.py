@@ -1,8 +1,11 @@
-"""A batch: jobs of equal content that share one call."""
+"""Batches: jobs of equal content that share one call, and the calls of this process that they may join."""
 
 import asyncio
-from collections.abc import Iterable
+import uuid
+from collections import Counter
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
@@ -18,8 +21,14 @@ from dingrelay_workers.dingtalk.errors import (
     Permanent,
     Permission,
 )
-from dingrelay_workers.limiter.grant import Draining, Outage, Parked
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest
+from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.store.claim import ClaimedJob
+from dingrelay_workers.store.records import Records
+
+LATE = 0.5
+"""Seconds after which a wake-up that is not started stands behind many others in its queue."""
 
 log = get_logger("dingrelay.jobs")
 
@@ -120,13 +129,14 @@ class Member:
 
 
 class Batch:
-    """One call, from the moment its slot is waited for until it is answered.
+    """One call, from the moment its slot is waited for until it is answered, of one job or of several.
 
-    It is open while it waits for its slot: jobs join. It is closed when the slot has come: those that
+    With a key it is open while it waits for its slot: jobs join. It is closed when the slot has come: those that
     were claimed for it and those that joined write their intents. It is frozen before it leaves.
 
     Attributes:
-        slot_request: asks for the call's slot, for as many people as are in it.
+        key: what the jobs have in common that may join; None if none may.
+        request: asks for the call's slot, for as many people as are in it.
         sender: the part of the job that makes the call.
         eager: others wait for a call of this content, so it claims the jobs that it has room for.
         closed: set when the slot has come, or won't.
@@ -134,8 +144,17 @@ class Batch:
         call: its traces, once it is frozen.
     """
 
-    def __init__(self, users: Iterable[str], *, eager: bool, most: int = USERS_PER_CALL) -> None:
-        self.slot_request = SlotRequest()
+    def __init__(
+        self,
+        request: SlotRequest,
+        users: Iterable[str] = (),
+        *,
+        key: BatchKey | None = None,
+        eager: bool = False,
+        most: int = USERS_PER_CALL,
+    ) -> None:
+        self.key = key
+        self.request = request
         self.eager = eager
         self.closed = asyncio.Event()
         self.frozen = asyncio.Event()
@@ -146,7 +165,9 @@ class Batch:
         self._expected: set[Member] = set()
         self._nobody_expected = asyncio.Event()
         self.sender = Member(self)
-        self.sender.add(users)
+        self._members[self.sender] = None
+        if key is not None:
+            self.sender.add(users)
 
     @property
     def room(self) -> int:
@@ -254,7 +275,7 @@ class Batch:
         self._members[member] = None
         member.users = users
         self._users.update(users)
-        self.slot_request.resize(len(self._users))
+        self.request.recipients = len(self._users)
 
     def remove(self, member: Member) -> None:
         """Forget a member, unless the call leaves with it."""
@@ -262,7 +283,7 @@ class Batch:
             return
         del self._members[member]
         self._users.difference_update(member.users)
-        self.slot_request.resize(len(self._users))
+        self.request.recipients = len(self._users)
         self.expect_no_longer(member)
 
     def expect_no_longer(self, member: Member) -> None:
@@ -270,3 +291,170 @@ class Batch:
         self._expected.discard(member)
         if not self._expected:
             self._nobody_expected.set()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A job that was claimed here without its wake-up, and that is to be run.
+
+    Attributes:
+        job: the job, with the wake-up in whose place it was claimed.
+        member: kept for it in the batch that claimed it; None for a job that makes a call of its own.
+        key: of the batch that claimed it; None for a job whose turn it is.
+    """
+
+    job: ClaimedJob
+    member: Member | None
+    key: BatchKey | None
+
+
+class BatchRegistry:
+    """The open batches by what their jobs have in common.
+
+    What it claims goes into a queue, which the executor takes from.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._open: dict[BatchKey, Batch] = {}
+        self._claimed: asyncio.Queue[ClaimedRun] = asyncio.Queue()
+        self._claiming: set[asyncio.Task[None]] = set()
+        self._coming: Counter[BatchKey] = Counter()
+        self._late: set[Turns] = set()
+
+    async def join(
+        self,
+        key: BatchKey,
+        users: Iterable[str],
+        request: SlotRequest,
+        *,
+        eager: bool,
+        most: int = USERS_PER_CALL,
+    ) -> Member:
+        """A part of the next call of jobs like this, or of a new one.
+
+        Args:
+            key: what the job has in common with those that it may join.
+            users: the people that the job adds.
+            request: for the slot, if the call is a new one.
+            eager: the job has waited for a slot before.
+            most: users that a call may have.
+        """
+        while True:
+            batch = self._open.get(key)
+            if batch is None or not (batch.closed.is_set() or batch.takes(users)):
+                eager = eager or bool(self._coming[key])
+                batch = Batch(request, users, key=key, eager=eager, most=most)
+                self._open[key] = batch
+                return batch.sender
+            if not batch.closed.is_set():
+                return batch.join(users, eager=eager)
+            # A moment, and then there is room: more calls at a time would leave less full.
+            await batch.frozen.wait()
+            eager = True
+
+    def close(self, batch: Batch) -> None:
+        """Close the batch to further jobs."""
+        if batch.key is not None and self._open.get(batch.key) is batch:
+            del self._open[batch.key]
+
+    async def claim_members(self, batch: Batch, key: BatchKey, bucket: Rule | None) -> None:
+        """Claim waiting jobs for a batch whose slot has come, and one that makes the next call.
+
+        Args:
+            batch: for which they are claimed.
+            key: what they have in common with it.
+            bucket: of the recipients, which are taken from it; None if they are not limited.
+        """
+        claiming = self._begin(self._claim(batch, key, bucket))
+        # A claimed job runs even if the job that makes the call is cancelled.
+        if batch.room:
+            await asyncio.shield(claiming)
+
+    def claim_next(self, key: BatchKey) -> None:
+        """Claim the job that makes the next call, unless one is to come from this process.
+
+        A wake-up whose job is already claimed becomes that of a waiting job: otherwise a
+        worker would only meet wake-ups of jobs that another one has just claimed.
+        """
+        if key not in self._open and not self._coming[key]:
+            self._coming[key] += 1
+            self._begin(self._claim_next(key))
+
+    def claim_late(self, turns: Turns, queue: str, most: int) -> None:
+        """Claim jobs whose turn it is and whose wake-ups are late: slots come up with no job here.
+
+        Without them, the senders at the head of the queue would have all slots.
+        """
+        if most > 0 and turns not in self._late:
+            self._late.add(turns)
+            self._begin(self._claim_late(turns, queue, most))
+
+    async def next_claimed(self) -> ClaimedRun:
+        """The next job that is to be run; `ended` is to be called when that is over."""
+        return await self._claimed.get()
+
+    def ended(self, run: ClaimedRun) -> None:
+        """A job that was claimed has been run."""
+        if run.key is not None and run.member is None:
+            self._no_longer_coming(run.key)
+
+    @property
+    def busy(self) -> bool:
+        """Whether jobs are being claimed, or are claimed and not taken to be run."""
+        return bool(self._claiming) or not self._claimed.empty()
+
+    def _begin(self, claiming: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(claiming)
+        self._claiming.add(task)
+        task.add_done_callback(self._claiming.discard)
+        return task
+
+    async def _claim(self, batch: Batch, key: BatchKey, bucket: Rule | None) -> None:
+        try:
+            found = await self._records.claim_batch(
+                key.waiting,
+                nonce=uuid.uuid4().hex,
+                room=batch.room,
+                lane=key.lane,
+                bucket=bucket,
+            )
+        except RedisError as error:
+            log.warning("batch_claim_failed", reason=type(error).__name__)
+            return
+        for job in found.jobs:
+            self._claimed.put_nowait(ClaimedRun(job, batch.reserve(), key))
+        if found.next:
+            self._coming[key] += 1
+            self._claimed.put_nowait(ClaimedRun(found.next, None, key))
+
+    async def _claim_next(self, key: BatchKey) -> None:
+        found = None
+        try:
+            found = await self._records.claim_batch(
+                key.waiting, nonce=uuid.uuid4().hex, room=0, lane=key.lane
+            )
+        except RedisError as error:
+            log.warning("batch_claim_failed", reason=type(error).__name__)
+        if found and found.next:
+            self._claimed.put_nowait(ClaimedRun(found.next, None, key))
+        else:
+            self._no_longer_coming(key)
+
+    def _no_longer_coming(self, key: BatchKey) -> None:
+        self._coming[key] -= 1
+        if not self._coming[key]:
+            del self._coming[key]
+
+    async def _claim_late(self, turns: Turns, queue: str, most: int) -> None:
+        try:
+            found = await self._records.claim_late(
+                turns, queue, nonce=uuid.uuid4().hex, most=most, late=LATE
+            )
+        except RedisError as error:
+            log.warning("late_claim_failed", reason=type(error).__name__)
+        else:
+            for job in found:
+                self._claimed.put_nowait(ClaimedRun(job, None, None))
+        finally:
+            self._late.discard(turns)

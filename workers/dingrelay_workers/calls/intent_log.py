@@ -1,13 +1,18 @@
 """The intents of one run: what may have left without an answer, and what is about to leave."""
 
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_tasks.context import Intent
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Wait
+from dingrelay_workers.calls.batch import BatchClosed, BatchSplit
 from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError
+from dingrelay_workers.limiter.slot import Draining, Parked
 from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.records import Records, Usage
 
@@ -122,6 +127,18 @@ class IntentLog:
         """No call of the job is open: it was answered, or did not leave."""
         self.answered = True
         self._open_step, self._open_at, self._open_since = "", 0, 0
+
+    @contextmanager
+    def call(self) -> Generator[None]:
+        """Around a call: its intent is closed if what is raised says that it certainly did nothing."""
+        open_before = self.open
+        try:
+            yield
+        except (DingTalkError, BatchClosed, BatchSplit, Parked, Draining) as error:
+            # It says nothing about an earlier call that was lost.
+            if self.open and not open_before and not isinstance(error, Ambiguous):
+                self.close()
+            raise
 
     async def search_from(self, since: int) -> None:
         """Have the effect of the open call looked for from `since` (ms) on, whatever its answer.

@@ -1,23 +1,21 @@
 """One job's calls of DingTalk: each goes the same way, from check to report to the fleet."""
 
 import time
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 from opentelemetry import trace
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Json, Lane
-from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
-from dingrelay_workers.calls.batch_registry import BatchRegistry
+from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchRegistry, Member
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.tokens import Token, Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
 from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall
 from dingrelay_workers.dingtalk.error_body import request_id_of
 from dingrelay_workers.dingtalk.errors import (
-    Ambiguous,
     DingTalkError,
     Final,
     Permanent,
@@ -27,11 +25,10 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TooLate, Transport
-from dingrelay_workers.limiter.grant import Draining, Grant, Parked
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import JITTER
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import Slot, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
 from dingrelay_workers.store.claim import Claim
@@ -50,8 +47,8 @@ MEMBERS_READY_WITHIN = 1.0
 class JobCalls:
     """`dingtalk.calls.Calls` for one run of one job.
 
-    A call goes one way: check → join a batch or open one → take a slot → write the intent → HTTP →
-    classify → tell the limiter.
+    A call goes one way, as a `Batch` of one job or of several: check → join a batch or open one → take a slot →
+    write the intent → HTTP → classify → report to the limiter, once, on leaving the slot.
 
     Attributes:
         app: the app for which it calls.
@@ -121,17 +118,12 @@ class JobCalls:
             Cancelled: the job was cancelled while it waited.
         """
         await self._check(request.api)
-        if not (self._claim.batch_key and request.users):
-            grant = await self._slot(request.api, SlotRequest(request.recipients))
-            return await self._make(request, grant)
         while True:
-            try:
+            with suppress(BatchClosed):
                 member = await self._join(request)
                 if member.sends:
-                    return await self._send_batch(member.batch, request)
+                    return await self._make(member.batch, request)
                 return await self._share(member)
-            except BatchClosed:
-                continue
 
     async def _check(self, api: Api) -> None:
         """Whether it may be called at all; a token is fetched before a slot is taken for it.
@@ -144,54 +136,51 @@ class JobCalls:
             await self._tokens.token(self.app)
 
     async def _join(self, request: Request) -> Member:
-        """The job's part of a call of its content: kept for it, of one that waits, or of a new one."""
-        users = request.users
+        """The job's part of a call: kept for it, of one of its content that waits, or of a new one."""
+        api, claim = request.api, self._claim
+        turns = Turns(self.app, api.rule, self._lane)
+        slot = SlotRequest(
+            turns,
+            request.recipients,
+            sender=claim.sender,
+            waited=self._waited,
+            returning=bool(claim.turn),
+            woken=claim.id if turns.coming == self._turn else "",
+            host=api.dialect,
+            breaker=api.breaker,
+        )
+        users = request.users if claim.batch_key else []
+        if not users:
+            return Batch(slot).sender
         kept, self._member = self._member, None
         if kept is not None:
             kept.add(users)
             return kept
-        most = self._limiter.recipients_per_call(self.app, request.api.name)
+        slot.shared = claim.shared
+        most = self._limiter.recipients_per_call(self.app, api.name)
         return await self._batches.join(
-            self._key, users, eager=bool(self._claim.waiting), most=most
+            self._key, users, slot, eager=bool(claim.waiting), most=most
         )
 
     async def _share(self, member: Member) -> Json:
         """Leave the call to the job that opened the batch; the answer is for all of it."""
-        open_before = self.intents.open
         try:
-            await member.slot()
-            await self.intents.write()
-            member.ready()
-            return _traced(await member.answer())
-        except (BatchClosed, Parked, Draining):  # it has not left
-            if not open_before:
-                self.intents.close()
-            raise
-        except (DingTalkError, BatchSplit) as error:
-            if not isinstance(error, Ambiguous) and not open_before:
-                self.intents.close()
-            raise
+            with self.intents.call():
+                await member.slot()
+                await self.intents.write()
+                member.ready()
+                return _traced(await member.answer())
         finally:
             spans.link(member.batch.call.trace)
             member.leave()
 
-    async def _send_batch(self, batch: Batch, request: Request) -> Json:
+    async def _make(self, batch: Batch, request: Request) -> Json:
         """Make the call for all who share it."""
         try:
-            grant = await self._slot(request.api, batch.slot_request, shared=self._claim.shared)
-            try:
-                await self._fill(batch, grant)
-            except BaseException:
-                await self._limiter.forgone(grant)
-                raise
-            users = batch.freeze()
-            self._batches.close(self._key, batch)
-            if len(users) != grant.costs.get("recipients"):
-                # Those that were claimed for it have paid for themselves.
-                grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
-            answer = await self._make(request.to(users), grant, shared=batch.call)
+            with self.intents.call():
+                answer = await self._leave(batch, request)
         except BaseException as error:
-            self._batches.close(self._key, batch)
+            self._batches.close(batch)
             own = batch.fail(error, left=self.intents.open)
             if own is error:
                 raise
@@ -199,85 +188,72 @@ class JobCalls:
         batch.complete(answer)
         return answer
 
-    async def _fill(self, batch: Batch, grant: Grant) -> None:
-        """The slot has come: claim those who wait for a call like this one, and wait for all."""
-        bucket = self._limiter.recipients_rule(self.app, MESSAGE_SEND.name)
-        batch.close(grant.costs["recipients"] if bucket else None)
-        if (grant.waited or batch.eager) and not grant.trial:
-            await self._batches.claim_members(batch, self._key, bucket)
-        # Recipients are counted when they arrive: they may not be much later than their tokens.
-        await batch.members_ready(JITTER if bucket else MEMBERS_READY_WITHIN)
+    async def _leave(self, batch: Batch, request: Request) -> Json:
+        """Take a slot, close the batch, and send the request."""
+        while True:
+            async with self._slot(request.api, batch.request) as slot:
+                if not batch.frozen.is_set():
+                    await self._fill(batch, slot)
+                    users = batch.freeze()
+                    self._batches.close(batch)
+                    request = request.to(users) if users else request
+                # A process that was stopped with its slot takes another one in its place.
+                if not self._limiter.stale(slot):
+                    slot.sent = True
+                    return await self._exchange(request, batch.call)
 
-    async def _slot(self, api: Api, request: SlotRequest, *, shared: str = "") -> Grant:
-        """Wait until a call may leave.
+    @asynccontextmanager
+    async def _slot(self, api: Api, request: SlotRequest) -> AsyncGenerator[Slot]:
+        """A slot, whose end is reported to the limiter on leaving.
 
         Raises:
-            limiter.Parked: its slot is too far away to wait for it here.
+            limiter.Parked: it is too far away to wait for it here.
             limiter.Outage: the API is out, or the app held.
         """
         began = time.monotonic()
-        turns = Turns(self.app, api.rule, self._lane)
         try:
-            grant = await self._limiter.acquire(
-                self.app,
-                api.rule,
-                lane=self._lane,
-                request=request,
-                sender=self._claim.sender,
-                waited=self._waited,
-                returning=bool(self._claim.turn),
-                woken=self._claim.id if turns.coming == self._turn else "",
-                shared=shared,
-                host=api.dialect,
-                breaker=api.breaker,
-            )
+            slot = await self._limiter.acquire(request)
         finally:
-            wanted = self._limiter.wanted(turns, api.dialect, api.breaker)
-            self._batches.claim_late(turns, self._claim.queue, wanted)
+            wanted = self._limiter.wanted(request)
+            self._batches.claim_late(request.turns, self._claim.queue, wanted)
         LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
-        return grant
-
-    async def _make(
-        self, request: Request, grant: Grant, *, shared: SharedCall | None = None
-    ) -> Json:
-        """Make the call whose slot has come, and tell the limiter how it ended."""
-        api = request.api
-        # A process that was stopped with its slot takes another one in its place.
-        while self._limiter.stale(grant):
-            await self._limiter.forgone(grant)
-            recipients = grant.costs.get("recipients", 0)
-            grant = await self._slot(api, SlotRequest(recipients))
-        if Turns(self.app, api.rule, self._lane).coming == self._turn:
-            self._turn = ""
-        left = time.monotonic()
-        verdict = "lost"
-        open_before = self.intents.open
+        if request.woken:
+            self._turn = request.woken = ""
         try:
-            answer = await self._exchange(request, shared)
-        except DingTalkError as error:
-            verdict = error.name
-            error.of_read = not api.changes
-            # A refusal of this call says nothing about an earlier one that was lost.
-            if api.changes and not isinstance(error, Ambiguous) and not open_before:
-                self.intents.close()
-            if error.unsent:  # says nothing about this API; a missing token is already reported
-                await self._limiter.forgone(grant)
-            else:
-                # Calls refused for their content count, too (API §6).
-                if isinstance(error, Final) and not isinstance(error, QuotaExhausted):
-                    self._count(api)
-                await self._limiter.failed(grant, error)
+            yield slot
+        except BaseException as error:
+            await self._limiter.report(slot, error)
             raise
-        except BaseException:  # it did not leave, or its answer is discarded
-            await self._limiter.forgone(grant)
+        await self._limiter.report(slot)
+
+    async def _fill(self, batch: Batch, slot: Slot) -> None:
+        """The slot has come: claim those who wait for a call like this one, and wait for all."""
+        if batch.key is None:
+            return
+        bucket = self._limiter.recipients_rule(self.app, MESSAGE_SEND.name)
+        batch.close(slot.paid if bucket else None)
+        if (slot.waited or batch.eager) and not slot.trial:
+            await self._batches.claim_members(batch, batch.key, bucket)
+        # Recipients are counted when they arrive: they may not be much later than their tokens.
+        await batch.members_ready(JITTER if bucket else MEMBERS_READY_WITHIN)
+
+    async def _exchange(self, request: Request, shared: SharedCall) -> Json:
+        """DingTalk's answer; the call is counted, and so are its seconds."""
+        api, left, verdict = request.api, time.monotonic(), "lost"
+        try:
+            answer = await self._with_token(request, shared)
+        except DingTalkError as error:
+            verdict, error.of_read = error.name, not api.changes
+            # Calls refused for their content count, too (API §6).
+            refused = isinstance(error, Final) and not isinstance(error, QuotaExhausted)
+            if refused and not error.unsent:
+                self._count(api)
             raise
         else:
             verdict = "ok"
             self._count(api)
-            await self._limiter.answered(grant)
             return answer
         finally:
-            await self._limiter.over(grant)
             CALLS.labels(api.name, self.app, verdict).inc()
             CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
 
@@ -286,7 +262,7 @@ class JobCalls:
         if api.counted:
             self._quota.count(self._organisation)
 
-    async def _exchange(self, request: Request, shared: SharedCall | None) -> Json:
+    async def _with_token(self, request: Request, shared: SharedCall) -> Json:
         """DingTalk's answer; asked once more with a new token if DingTalk calls the token invalid.
 
         An invalid token had no effect, so the repeat is safe even for a call that changes something.
@@ -307,10 +283,10 @@ class JobCalls:
         try:
             return await self._tokens.token(self.app, distrust=distrust)
         except DingTalkError as error:
-            error.unsent = True
+            error.unsent = True  # it says nothing about this API, and is already reported
             raise
 
-    async def _request(self, request: Request, token: str, shared: SharedCall | None) -> Json:
+    async def _request(self, request: Request, token: str, shared: SharedCall) -> Json:
         """One request, which leaves soon after its intent: others rely on the intent's time."""
         if not request.api.changes:
             return await self._transport.request(request, token, shared=shared)

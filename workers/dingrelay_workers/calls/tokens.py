@@ -32,8 +32,8 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
-from dingrelay_workers.limiter.grant import Outage, Parked
 from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import TOKEN_FETCHES
 
 _TAKE = Script.load("dingrelay_workers.calls", "token_take")
@@ -176,7 +176,7 @@ class Tokens:
         configured = self._apps.app(app)
         entry = _keys(app, configured)
         try:
-            grant = await self._limiter.trial(app, api.name, api.dialect)
+            slot = await self._limiter.trial(app, api.name, api.dialect)
         except Outage as outage:
             error = Transient(outage.kind, outage.reason)
             error.outage = outage.name
@@ -187,6 +187,7 @@ class Tokens:
             await self._put(entry, "", parked.due_in, paused)
             raise paused from None
         TOKEN_FETCHES.labels(app).inc()
+        slot.sent = True
         try:
             value, validity = await self._request(configured)
         except DingTalkError as error:
@@ -194,19 +195,20 @@ class Tokens:
                 error.hint = CREDENTIALS_HINT
                 if self._apps.credentials(app) != configured.credentials:
                     # It says nothing of the secret that there is by now, and must not hold that.
-                    await self._limiter.forgone(grant)
+                    error.unsent = True
+                    await self._limiter.report(slot, error)
                     await self._put(entry, "", 0)
                     return await self._ask(app, None)
-            wait = await self._limiter.failed(grant, error)
+            wait = await self._limiter.report(slot, error)
             pause = error.pause if isinstance(error, Throttled) else wait or FAILURE_PAUSE
             await self._put(entry, "", pause, error)
             raise
-        except BaseException:
-            await self._limiter.forgone(grant)
+        except BaseException as error:
+            await self._limiter.report(slot, error)
             await self._put(entry, "", 0)
             raise
         generation = await self._put(entry, value, validity)
-        await self._limiter.answered(grant)
+        await self._limiter.report(slot)
         with suppress(RedisError, OSError):  # the token is good all the same
             await self._limiter.breakers.forget_other_holds(app)
         return self._hold(app, value, generation, validity)

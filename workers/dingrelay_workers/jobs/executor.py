@@ -17,8 +17,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.calls.batch import BatchKey, Member
-from dingrelay_workers.calls.batch_registry import ClaimedRun
+from dingrelay_workers.calls.batch import BatchKey, ClaimedRun, Member
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.jobs import outcome

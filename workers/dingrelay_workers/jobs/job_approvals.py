@@ -10,7 +10,7 @@ from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1, NewInstance
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Transient
-from dingrelay_workers.limiter.grant import Outage
+from dingrelay_workers.limiter.slot import Outage
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.claim import Claim

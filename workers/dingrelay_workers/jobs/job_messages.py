@@ -12,7 +12,7 @@ from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT
 from dingrelay_workers.dingtalk.errors import Throttled
 from dingrelay_workers.dingtalk.messages import WorkNotifications
-from dingrelay_workers.limiter.grant import Parked
+from dingrelay_workers.limiter.slot import Parked
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim
 

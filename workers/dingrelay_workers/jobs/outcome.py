@@ -25,7 +25,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.jobs import retry
-from dingrelay_workers.limiter.grant import Draining, Outage, Parked, Turn
+from dingrelay_workers.limiter.slot import Draining, Outage, Parked, Turn
 from dingrelay_workers.store.claim import Claim
 
 REDIS_PAUSE = 2.0

@@ -2,15 +2,16 @@
 
 There is one for each API of an app, one for each host, and one for an app that is held because
 DingTalk refuses it as a whole. `lua/breakers.lua` describes their fields, `lua/acquire.lua` reads
-them on the way of every call, and `lua/sick.lua` and `lua/sane.lua` change them.
+them on the way of every call, and `lua/sick.lua` and `lua/ended.lua` change them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.current_apps import CurrentApps
@@ -19,12 +20,11 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_workers.dingtalk.apis import TOKEN
-from dingrelay_workers.limiter.rules import MOST_KNOWN, Rule, Rules
+from dingrelay_workers.limiter.rules import MOST_KNOWN, Rules
 
 _PACKAGE = "dingrelay_workers.limiter"
-SICK = Script.load(_PACKAGE, "clock", "breakers", "sick")
-SANE = Script.load(_PACKAGE, "clock", "sane")
-RESUME = transition(_PACKAGE, "clock", "breakers", "resume_jobs")
+SICK = Script.load(_PACKAGE, "rules", "breakers", "sick")
+RESUME = transition(_PACKAGE, "rules", "breakers", "resume_jobs")
 
 MICRO = 1_000_000
 
@@ -46,8 +46,6 @@ SLICE = 50
 """Jobs that are woken at a time once an outage is over."""
 QUIET = 0.3
 """Beats without any answer after which the fleet slows down; an answer takes 0.05 to 0.2 s."""
-HEAD_START = 15.0
-"""Seconds that a climb seems to have lasted when a breaker closes: in 5 s the rate is back."""
 
 Symptom = Literal["way", "cut", "answer", "held", "forgone"]
 """The symptom of a failed call (`lua/sick.lua`)."""
@@ -160,27 +158,12 @@ def sick(
     reason: str,
     now: int | None = None,
 ) -> Call:
-    """Tell of a call that failed. Answer: `Verdict`."""
+    """Report a call that failed. Answer: `Verdict`."""
     arguments: list[Value] = ["" if now is None else now, *pace.micros, symptom, circuit.api]
     refusers = 1 if circuit.api == TOKEN.name else REFUSERS
     arguments += [int(trial), needed, NEEDED, SIBLINGS, code, refusers, reason]
     arguments += [keys.SICK_TTL_MS, keys.BREAKER_TTL_MS]
     return SICK.call([*circuit.keys, keys.BREAKERS], arguments)
-
-
-def sane(circuit: Circuit, calls: Rule, *, trial: bool, now: int | None = None) -> Call:
-    """Tell of a sane answer. Answer: which breakers have closed."""
-    top = calls.top if calls.top > calls.rate else 0
-    return SANE.call(
-        [*circuit.keys, keys.BREAKERS, calls.key],
-        [
-            "" if now is None else now,
-            int(trial),
-            top,
-            round(HEAD_START * MICRO),
-            keys.SICK_TTL_MS,
-        ],
-    )
 
 
 def resume(circuit: Circuit, pace: Pace, *, now: int | None = None) -> Call:
@@ -202,7 +185,7 @@ class Breakers:
 
     Args:
         redis: where they are.
-        rules: tell which address the calls leave from.
+        rules: name the address that the calls leave from.
         call_timeout: seconds that a call may take.
         hold_every: seconds between two tries of an app that is held.
         credentials: the digest of an app's credentials.
@@ -263,7 +246,7 @@ class Breakers:
         code: str = "",
         reason: str = "",
     ) -> Verdict:
-        """Tell the fleet of a call that failed.
+        """Report to the fleet a call that failed.
 
         Args:
             circuit: the breakers that it had passed.
@@ -288,10 +271,16 @@ class Breakers:
             log.warning(event, **_log_fields(circuit, name), reason=reason)
         return found
 
-    async def sane(self, circuit: Circuit, *, trial: bool) -> None:
-        """Tell the fleet of a sane answer."""
-        calls = self._rules.of(circuit.app, circuit.api)[0]
-        for name in await run_async(self._redis, sane(circuit, calls, trial=trial)):
+    async def probe_unused(self, circuit: Circuit) -> None:
+        """A probe does not leave: another one is needed. If Redis is away, its time runs out there."""
+        try:
+            await self.sick(circuit, "forgone", trial=True)
+        except (RedisError, OSError) as error:
+            log.warning("limit_update_failed", of="a probe", reason=type(error).__name__)
+
+    def note_closed(self, circuit: Circuit, names: Sequence[bytes]) -> None:
+        """Log which of the breakers have closed."""
+        for name in names:
             event = "app_released" if name == b"hold" else "breaker_closed"
             log.info(event, **_log_fields(circuit, name.decode()))
 

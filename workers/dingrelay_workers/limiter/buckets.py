@@ -11,7 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.store.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, breaker
+from dingrelay_producers.store.keys import (
+    BREAKERS,
+    BUCKET_TTL_MS,
+    BUCKETS,
+    PREFIX,
+    SICK_TTL_MS,
+    breaker,
+)
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.breakers import Pace
@@ -19,11 +26,10 @@ from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.turns import ParkedTotal, Turns, parked
 
 _PACKAGE = "dingrelay_workers.limiter"
-ACQUIRE = Script.load(_PACKAGE, "clock", "turns", "breakers", "acquire")
-PARK = Script.load(_PACKAGE, "clock", "turns", "park")
-PENALIZE = Script.load(_PACKAGE, "clock", "penalize")
-CHARGE = Script.load(_PACKAGE, "clock", "charge")
-SUCCEED = Script.load(_PACKAGE, "clock", "succeed")
+ACQUIRE = Script.load(_PACKAGE, "rules", "turns", "breakers", "adaptation", "acquire")
+PARK = Script.load(_PACKAGE, "rules", "turns", "park")
+PENALIZE = Script.load(_PACKAGE, "rules", "penalize")
+ENDED = Script.load(_PACKAGE, "rules", "ended")
 
 MICRO = 1_000_000
 
@@ -34,6 +40,8 @@ ALL_REPORTED = (1, 0)
 NO_TURNS = Turns("none", "none", "normal")
 """A lane that is always empty, for a call that is never parked."""
 USUAL = Pace(beat=1.0, hold=60.0, call=15.0)
+HEAD_START = 15.0
+"""Seconds that a climb seems to have lasted when a breaker closes: in 5 s the rate is back."""
 FOR_EVER = 1e9
 """Seconds; for a call that is never parked."""
 
@@ -188,7 +196,7 @@ def acquire(
     arguments.append(int(max_wait * MICRO))
     for rule in rules:
         sibling = int(not rule.scope.startswith("egress:"))
-        arguments += (rule.burst, rule.rate, rule.top, rule.window, sibling)
+        arguments += (rule.burst, rule.rate, rule.top, sibling)
     for ask in asks:
         arguments += (int(ask.aged), ask.woken, ask.sender, *ask.costs)
     where = [index, *circuit, turns.key, turns.coming]
@@ -241,14 +249,40 @@ def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | No
     return PENALIZE.call([rule.key, BUCKETS], arguments)
 
 
-def succeed(rules: Sequence[Rule], now: int | None = None) -> Call:
-    """A probe was not throttled: open its buckets. No answer."""
-    return SUCCEED.call([rule.key for rule in rules], [_time(now)])
+def ended(
+    rules: Sequence[Rule],
+    now: int | None = None,
+    *,
+    circuit: Sequence[str] = NO_CIRCUIT,
+    probed: bool = False,
+    sane: bool = False,
+    trial: bool = False,
+    charged: tuple[Rule, int] | None = None,
+) -> Call:
+    """A call is over. Answer: which breakers have closed.
+
+    Args:
+        rules: that it fell under.
+        now: the time (us), in tests.
+        circuit: the breakers before it.
+        probed: it came out of a pause and was not throttled: its buckets open.
+        sane: its answer was: the breakers close.
+        trial: it was their probe.
+        charged: a rule of which it takes so much once more, whether that is there or not.
+    """
+    calls = rules[0]
+    top = calls.top if calls.top > calls.rate else 0
+    arguments: list[Value] = [_time(now), int(probed), int(sane), int(trial), top]
+    arguments += (round(HEAD_START * MICRO), SICK_TTL_MS)
+    rule, tokens = charged or (calls, 0)
+    arguments += (rules.index(rule) + 1 if charged else 0, tokens, rule.burst, rule.rate)
+    where = [*circuit, BREAKERS, *(each.key for each in rules)]
+    return ENDED.call(where, [*arguments, BUCKET_TTL_MS])
 
 
-def charge(rule: Rule, cost: int, now: int | None = None) -> Call:
-    """Take so much from a bucket, whether it is there or not. No answer."""
-    return CHARGE.call([rule.key], [_time(now), BUCKET_TTL_MS, rule.burst, rule.rate, cost])
+def costs(rules: Sequence[Rule], recipients: int) -> tuple[int, ...]:
+    """What a call takes of each rule."""
+    return tuple(recipients if rule.unit == "recipients" else 1 for rule in rules)
 
 
 async def ask(

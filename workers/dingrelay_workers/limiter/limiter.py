@@ -7,24 +7,28 @@ their slots. What would wait longer is parked until its sender's turn (`turns.py
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store.scripts import run_async
-from dingrelay_tasks.contract import Lane
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, UnreportedAnswers
-from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked, Turn
 from dingrelay_workers.limiter.latency import LatencyEstimator
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import (
+    Draining,
+    Outage,
+    Parked,
+    Slot,
+    SlotRequest,
+    Turn,
+)
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
 
@@ -38,18 +42,6 @@ REASON = 200
 """Characters of an error that are kept as the reason of an outage."""
 
 log = get_logger("dingrelay.limiter")
-
-
-@contextmanager
-def _despite_redis_errors(of: str) -> Generator[None]:
-    """Update the limits after a call: the call's own outcome must not be lost with an update.
-
-    A lost update costs a probe more, or a throttle that the next call meets itself.
-    """
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        log.warning("limit_update_failed", of=of, reason=type(error).__name__)
 
 
 class Limiter:
@@ -82,7 +74,7 @@ class Limiter:
         self._clock = clock
         self.breakers = breakers or Breakers(redis, rules)
         self._listens = breakers is not None
-        self._wait_queues: dict[tuple[str, str, str, Lane, str], WaitQueue] = {}
+        self._wait_queues: dict[tuple[Turns, str, str, str], WaitQueue] = {}
         self._latencies: defaultdict[tuple[str, str], LatencyEstimator] = defaultdict(
             LatencyEstimator
         )
@@ -92,35 +84,8 @@ class Limiter:
         self._suspected: set[Circuit] = set()
         self._draining = False
 
-    async def acquire(
-        self,
-        app: str,
-        api: str,
-        *,
-        lane: Lane,
-        request: SlotRequest,
-        sender: str = "",
-        waited: float = 0,
-        returning: bool = False,
-        woken: str = "",
-        shared: str = "",
-        host: str = "oapi",
-        breaker: str = "",
-    ) -> Grant:
-        """Wait until the call may leave.
-
-        Args:
-            app: for which the call is.
-            api: the API's name in the rules, such as ``message.send``.
-            lane: who goes first.
-            request: what it asks for; it may be resized while it waits.
-            sender: who asks; the senders of a lane share it evenly.
-            waited: seconds that the job has waited for this call before.
-            returning: the job was parked and woken in its sender's turn; it joins those who wait here.
-            woken: the job, if it was woken for this call and not for an earlier one of the same run.
-            shared: key of what is known of parked jobs that it could share a call with.
-            host: whose API it calls.
-            breaker: what its breaker is known by; empty if that is the API's name.
+    async def acquire(self, request: SlotRequest) -> Slot:
+        """Wait until the call may leave. Its end is to be reported.
 
         Raises:
             Parked: its slot is too far away.
@@ -130,31 +95,17 @@ class Limiter:
         """
         if self._draining:
             raise Draining
-        wait_queue = self._wait_queue(app, api, host, lane, breaker or api)
-        if self._admits(wait_queue, returning=returning):
-            waiter = await wait_queue.slot(request, waited, sender, woken=woken)
-            if waiter is not None:
-                reply = waiter.reply
-                return Grant(
-                    app,
-                    api,
-                    waiter.charged,
-                    waiter.probing,
-                    waiter.waited,
-                    waiter.starts,
-                    host,
-                    breaker,
-                    sick=reply is not None and reply.sick,
-                    trial=reply is not None and reply.trial,
-                )
+        wait_queue = self._wait_queue(request)
+        if self._admits(wait_queue, returning=request.returning):
+            slot = await wait_queue.slot(request)
+            if slot is not None:
+                return slot
         wait_queue.parked = True
-        raise await self._parked(
-            Turns(app, api, lane), request.costs, sender, woken=woken, shared=shared
-        )
+        raise await self._parked(request)
 
-    def wanted(self, turns: Turns, host: str, breaker: str) -> int:
+    def wanted(self, request: SlotRequest) -> int:
         """How many parked jobs of a lane this process should have, so that no slot goes by unused."""
-        wait_queue = self._wait_queues.get((turns.app, turns.api, host, turns.lane, breaker))
+        wait_queue = self._wait_queues.get((request.turns, *request.circuit))
         return wait_queue.wanted if wait_queue and not self._draining else 0
 
     def recipients_per_call(self, app: str, api: str) -> int:
@@ -190,95 +141,97 @@ class Limiter:
             if rule in wait_queue.rules:
                 wait_queue.revoke_slots()
 
-    async def answered(self, grant: Grant) -> None:
-        """A call was answered sanely, and not with a throttle.
+    async def report(self, slot: Slot, error: BaseException | None = None) -> float:
+        """A call is over, or does not leave: report to the fleet what that means.
 
-        Costs a round trip only for a probe, or where sick answers were met before.
-        """
-        took = self._clock() - grant.left
-        self._latencies[grant.app, grant.api].add(took)
-        self._unreported[grant.app, grant.api].add(took)
-        with _despite_redis_errors("an answer"):
-            if grant.probing:
-                rules = self._rules.of(grant.app, grant.api)
-                await run_async(self._redis, buckets.succeed(rules))
-            await self._recovered(grant)
-
-    async def failed(self, grant: Grant, error: DingTalkError) -> float:
-        """A call failed: tell the fleet what it means, and the error whether it is an outage.
+        Costs no round trip where all is well: only for a probe, a slow call, or where sick answers were
+        met before. Where Redis can't be reached the call's own outcome stands: a lost report costs a
+        probe more, or a throttle that the next call meets itself.
 
         Args:
-            grant: under which the call left.
-            error: how it ended.
+            slot: under which the call left.
+            error: how it ended, or why it does not leave; an outage is noted in it.
 
         Returns:
-            Seconds to the next probe, if it is an outage or the app is held. 0 too where Redis
-            can't be reached: the error stands for itself then.
+            Seconds to the next probe, if it is an outage or the app is held.
         """
-        with _despite_redis_errors(error.name):
-            return await self._report(grant, error)
-        return 0.0
+        try:
+            return await self._report(slot, error)
+        except (RedisError, OSError) as trouble:
+            of = error.name if isinstance(error, DingTalkError) else "a call"
+            log.warning("limit_update_failed", of=of, reason=type(trouble).__name__)
+            return 0.0
 
-    async def _report(self, grant: Grant, error: DingTalkError) -> float:
-        circuit = self._circuit(grant)
-        reason = f"{error.code}: {error.message}"[:REASON]
+    async def _report(self, slot: Slot, error: BaseException | None) -> float:
+        circuit, turns = self._circuit(slot.request), slot.request.turns
+        wait, sane, probed = 0.0, False, False
         match error:
-            case Throttled() if not error.alone:
+            case Throttled() if not error.alone and not error.unsent:
                 await self.throttled(
-                    grant.app,
-                    grant.api,
-                    pause=error.pause,
-                    everything=error.everything,
-                    reason=error.code,
+                    *turns[:2], pause=error.pause, everything=error.everything, reason=error.code
                 )
-                await self._recovered(grant)
-                return 0.0
-            case Held():
-                self._suspected.add(circuit)
-                # A call made directly by a user may be refused for its content.
-                sickness = await self.breakers.sick(
-                    circuit,
-                    "held",
-                    trial=grant.trial,
-                    needed=NEEDED if error.verbatim else 1,
-                    code=error.code,
-                    reason=reason,
-                )
-            case _ if error.sick:
-                self._suspected.add(circuit)
-                symptom = "cut" if error.code == UNREACHABLE else error.sick
-                sickness = await self.breakers.sick(
-                    circuit,
-                    symptom,
-                    trial=grant.trial,
-                    needed=1 if grant.api == TOKEN.name else NEEDED,
-                    reason=reason,
-                )
+                sane = True
+            case DingTalkError() if (isinstance(error, Held) or error.sick) and not error.unsent:
+                wait = await self._failed(slot, circuit, error)
+            case None | DingTalkError() if slot.sent and not (error and error.unsent):
+                self._note_answer(slot)
+                sane, probed = True, slot.probing
+            case _ if slot.trial:
+                # It does not leave, or its answer is lost with its job: another probe is needed.
+                await self.breakers.probe_unused(circuit)
             case _:
-                await self.answered(grant)
-                return 0.0
-        if sickness.outage:
+                pass
+        sane = sane and (slot.sick or slot.trial or circuit in self._suspected)
+        # DingTalk counts recipients when a call arrives, at any time before its answer. Charged at both
+        # ends, a slow call is within every window that holds it.
+        charged = self._counted(slot) if slot.sent and self.stale(slot) else None
+        if sane or probed or charged:
+            call = buckets.ended(
+                self._rules.of(turns.app, turns.api),
+                circuit=circuit.keys,
+                probed=probed,
+                sane=sane,
+                trial=slot.trial,
+                charged=(charged, slot.request.recipients) if charged else None,
+            )
+            self.breakers.note_closed(circuit, await run_async(self._redis, call))
+        if sane:
+            self._suspected.discard(circuit)
+        return wait
+
+    def _note_answer(self, slot: Slot) -> None:
+        took = self._clock() - slot.at
+        known = slot.request.turns.app, slot.request.turns.api
+        self._latencies[known].add(took)
+        self._unreported[known].add(took)
+
+    async def _failed(self, slot: Slot, circuit: Circuit, error: DingTalkError) -> float:
+        """A call failed; seconds to the next probe. An outage is noted in its error."""
+        self._suspected.add(circuit)
+        held = isinstance(error, Held)
+        # A call made directly by a user may be refused for its content. A token has no content.
+        alone = error.verbatim is None if held else slot.request.turns.api == TOKEN.name
+        verdict = await self.breakers.sick(
+            circuit,
+            "held" if held else "cut" if error.code == UNREACHABLE else error.sick or "answer",
+            trial=slot.trial,
+            needed=1 if alone else NEEDED,
+            code=error.code if held else "",
+            reason=f"{error.code}: {error.message}"[:REASON],
+        )
+        if verdict.outage:
             error.outage = circuit.name
-        return sickness.wait
+        return verdict.wait
 
-    async def forgone(self, grant: Grant) -> None:
-        """The call did not leave: if it was a probe, another one is needed."""
-        if grant.trial:
-            await self._forgone(self._circuit(grant))
-
-    async def _forgone(self, circuit: Circuit) -> None:
-        with _despite_redis_errors("a probe that did not leave"):
-            await self.breakers.sick(circuit, "forgone", trial=True)
-
-    async def trial(self, app: str, api: str, host: str) -> Grant:
+    async def trial(self, app: str, api: str, host: str) -> Slot:
         """Permission for a call that no other makes at the same time, and that waits for no slot.
 
         Raises:
             Outage: a breaker before it stands open.
             Parked: the API is paused.
         """
-        rules = self._rules.of(app, api)
-        circuit = self.breakers.circuit(app, api, host)
+        request = SlotRequest(Turns(app, api, "urgent"), host=host)
+        rules, circuit = self._rules.of(app, api), self._circuit(request)
         reply = await buckets.ask(
             self._redis,
             rules,
@@ -292,50 +245,25 @@ class Limiter:
             raise Outage(circuit.name, reply.outage, reply.reason, reply.wait)
         if not reply.starts:
             raise Parked(max(SOONEST, reply.wait), f"{api} is paused: {reply.reason}")
-        return Grant(
-            app,
-            api,
-            {"calls": 1},
-            reply.probing,
-            left=self._clock(),
-            host=host,
-            sick=reply.sick,
-            trial=reply.trial,
+        return Slot(
+            request, at=self._clock(), probing=reply.probing, sick=reply.sick, trial=reply.trial
         )
 
-    async def _recovered(self, grant: Grant) -> None:
-        """Tell of a sane answer where the fleet waits for one."""
-        circuit = self._circuit(grant)
-        if grant.sick or grant.trial or circuit in self._suspected:
-            await self.breakers.sane(circuit, trial=grant.trial)
-            self._suspected.discard(circuit)
+    def _circuit(self, request: SlotRequest) -> Circuit:
+        return self.breakers.circuit(*request.circuit)
 
-    def _circuit(self, grant: Grant) -> Circuit:
-        return self.breakers.circuit(grant.app, grant.breaker or grant.api, grant.host)
-
-    def stale(self, grant: Grant) -> bool:
+    def stale(self, slot: Slot) -> bool:
         """Whether the slot came too long ago for a call whose recipients are counted.
 
         A process that was stopped with it would call in a window that was given to others.
         """
-        return bool(self._counted(grant)) and self._clock() - grant.left > JITTER
+        return self._counted(slot) is not None and self._clock() - slot.at > JITTER
 
-    async def over(self, grant: Grant) -> None:
-        """A call has ended: charge again what may have arrived long after its slot.
-
-        DingTalk counts recipients when a call arrives, at any time before its answer. Charged at
-        both ends it is within every window that holds it. Costs a round trip for slow calls only.
-        """
-        rule = self._counted(grant)
-        if rule and self.stale(grant):
-            call = buckets.charge(rule, grant.costs["recipients"])
-            with _despite_redis_errors("a slow call"):
-                await run_async(self._redis, call)
-
-    def _counted(self, grant: Grant) -> Rule | None:
-        if not grant.costs.get("recipients"):
+    def _counted(self, slot: Slot) -> Rule | None:
+        request = slot.request
+        if not request.recipients:
             return None
-        return self.recipients_rule(grant.app, grant.api)
+        return self.recipients_rule(request.turns.app, request.turns.api)
 
     async def states(self) -> list[BucketState]:
         """Every bucket of the fleet as it stands."""
@@ -353,23 +281,22 @@ class Limiter:
         for wait_queue in self._wait_queues.values():
             await wait_queue.close()
 
-    def _wait_queue(self, app: str, api: str, host: str, lane: Lane, breaker: str) -> WaitQueue:
-        wait_queue = self._wait_queues.get((app, api, host, lane, breaker))
+    def _wait_queue(self, request: SlotRequest) -> WaitQueue:
+        name = request.turns, *request.circuit
+        wait_queue = self._wait_queues.get(name)
         if wait_queue is None:
             if len(self._wait_queues) >= MOST_QUEUES:
                 self._wait_queues = {k: q for k, q in self._wait_queues.items() if not q.idle}
-            circuit = self.breakers.circuit(app, breaker, host)
-            wait_queue = self._wait_queues[app, api, host, lane, breaker] = WaitQueue(
+            turns = request.turns
+            wait_queue = self._wait_queues[name] = WaitQueue(
                 self._redis,
-                self._rules.of(app, api),
-                lane,
+                self._rules.of(turns.app, turns.api),
+                turns,
                 max_wait=self._max_wait,
-                turns=Turns(app, api, lane),
                 clock=self._clock,
-                circuit=circuit if self._listens else None,
-                pace=self.breakers.pace,
-                unreported=self._unreported[app, api] if self._listens else None,
-                forgone=lambda: self._forgone(circuit),
+                circuit=self._circuit(request) if self._listens else None,
+                breakers=self.breakers,
+                unreported=self._unreported[turns.app, turns.api] if self._listens else None,
             )
         return wait_queue
 
@@ -381,20 +308,18 @@ class Limiter:
             not wait_queue.parked and (wait_queue.brief or len(wait_queue) < self._local_waiters)
         )
 
-    async def _parked(
-        self, turns: Turns, costs: Mapping[str, int], sender: str, *, woken: str, shared: str
-    ) -> Parked:
-        rules = self._rules.of(turns.app, turns.api)
-        recipients = costs.get("recipients", 0)
+    async def _parked(self, request: SlotRequest) -> Parked:
+        turns, rules = request.turns, self._rules.of(request.turns.app, request.turns.api)
         call = buckets.park(
             rules,
             turns,
-            [costs.get(rule.unit, 0) for rule in rules],
-            sender,
-            woken=woken,
-            shared=shared,
-            recipients=recipients,
+            buckets.costs(rules, request.recipients),
+            request.sender,
+            woken=request.woken,
+            shared=request.shared,
+            recipients=request.recipients,
         )
         micros, pause, had = await run_async(self._redis, call)
         limit = f"{turns.api} is paused: {pause.decode()}" if pause else f"the limit of {turns.api}"
-        return Parked(max(SOONEST, micros / MICRO), limit, Turn(turns, had.decode(), recipients))
+        turn = Turn(turns, had.decode(), request.recipients)
+        return Parked(max(SOONEST, micros / MICRO), limit, turn)

@@ -7,27 +7,25 @@ they were woken, which is in turn over the whole fleet.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 
 from redis.asyncio import Redis
 
-from dingrelay_tasks.contract import Lane
-from dingrelay_workers.limiter.breakers import Circuit, Pace
+from dingrelay_workers.limiter.breakers import Breakers, Circuit
 from dingrelay_workers.limiter.buckets import (
     ALL_REPORTED,
     NO_CIRCUIT,
-    NO_TURNS,
     USUAL,
     Ask,
     Reply,
     UnreportedAnswers,
     ask,
+    costs,
 )
-from dingrelay_workers.limiter.grant import Outage
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.slot import Outage, Slot, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 
 AHEAD = 0.05
@@ -59,12 +57,9 @@ class Waiter:
     Attributes:
         request: what it needs; its size is read for each request to the buckets.
         deadline: the time at which it is parked instead.
-        future: its slot: whether it is a probe; None for no slot within its time.
-        sender: of the job.
-        woken: its job, if that was parked and woken for this call.
+        future: whether its slot has come; False for none within its time.
         turn: its place in the order: each waiter of a sender comes one turn after the last one.
-        charged: the costs of its slot.
-        probing: its slot is a probe.
+        paid: recipients that its slot was charged for.
         reply: of the buckets that gave it its slot.
         starts: the time of its slot.
         timer: fires at its slot; None once it has.
@@ -74,13 +69,11 @@ class Waiter:
     """
 
     __slots__ = (
-        "charged",
         "deadline",
         "future",
-        "probing",
+        "paid",
         "reply",
         "request",
-        "sender",
         "since",
         "starts",
         "timer",
@@ -88,28 +81,15 @@ class Waiter:
         "turn",
         "unconfirmed",
         "waited",
-        "woken",
     )
 
-    def __init__(
-        self,
-        request: SlotRequest,
-        sender: str,
-        turn: int,
-        since: float,
-        deadline: float,
-        *,
-        woken: str,
-    ) -> None:
+    def __init__(self, request: SlotRequest, turn: int, since: float, deadline: float) -> None:
         self.request = request
-        self.sender = sender
-        self.woken = woken
         self.turn = turn
         self.since = since
         self.deadline = deadline
-        self.future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        self.charged: dict[str, int] = {}
-        self.probing = False
+        self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.paid = 0
         self.reply: Reply | None = None
         self.starts = 0.0
         self.timer: asyncio.TimerHandle | None = None
@@ -130,29 +110,24 @@ class WaitQueue:
         self,
         redis: Redis,
         rules: Sequence[Rule],
-        lane: Lane,
+        turns: Turns,
         *,
         max_wait: float,
-        turns: Turns = NO_TURNS,
         clock: Callable[[], float] = time.monotonic,
         circuit: Circuit | None = None,
-        pace: Pace = USUAL,
+        breakers: Breakers | None = None,
         unreported: UnreportedAnswers | None = None,
-        forgone: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
         """Sends nothing yet.
 
-        `turns` is the lane in which the senders take turns; `forgone` reports to the fleet a
-        probe of a breaker that does not leave.
+        `turns` is the lane in which the senders take turns, `circuit` what of the `breakers` is before the calls.
         """
         self.rules = rules
         self._circuit = circuit
-        self._pace = pace
+        self._breakers = breakers
         self._unreported = unreported
-        self._forgone = forgone
         self._reporting: set[asyncio.Task[None]] = set()
         self._redis = redis
-        self._lane: Lane = lane
         self._max_wait = max_wait
         self._taking_turns = turns
         self._clock = clock
@@ -188,34 +163,29 @@ class WaitQueue:
             return 0
         return min(BATCH, math.ceil(BRIEF / self._spacing)) - len(self._waiters)
 
-    async def slot(
-        self, request: SlotRequest, waited: float, sender: str, *, woken: str = ""
-    ) -> Waiter | None:
+    async def slot(self, request: SlotRequest) -> Slot | None:
         """Wait for a slot to come; None if none comes in time.
-
-        Args:
-            request: what the call asks for.
-            waited: seconds that the job waited before it came here.
-            sender: of the job.
-            woken: the job, if it was parked and woken for this call.
 
         Raises:
             Draining: the worker stops.
             RedisError: the buckets can't be asked.
         """
         now = self._clock()
-        turn = self._last_turn() if woken else self._next_turn(sender)
-        waiter = Waiter(request, sender, turn, now - waited, now + self._max_wait, woken=woken)
+        turn = self._last_turn() if request.woken else self._next_turn(request.sender)
+        waiter = Waiter(request, turn, now - request.waited, now + self._max_wait)
         self._enter(waiter)
         self._ask()
         # The next slot is guessed from the rule that refills slowest, of which tokens may be left.
         if self._asleep_until - now > BRIEF:
             self._wake.set()
         try:
-            if await waiter.future is None:
+            if not await waiter.future or waiter.reply is None:
                 return None
-            waiter.trial = False  # the holder of the slot reports the outcome
-            return waiter
+            waiter.trial = False  # the holder of the slot reports its end
+            probing, sick, trial = waiter.reply.probing, waiter.reply.sick, waiter.reply.trial
+            return Slot(
+                request, waiter.paid, waiter.starts, waiter.waited, probing, sick=sick, trial=trial
+            )
         finally:
             self._leave(waiter)
             self._forgo(waiter)
@@ -289,8 +259,9 @@ class WaitQueue:
 
     def _forgo(self, waiter: Waiter) -> None:
         """Have it reported that a probe does not leave: the fleet would wait for its answer."""
-        if waiter.trial and self._forgone is not None:
-            task = asyncio.get_running_loop().create_task(self._forgone())
+        if waiter.trial and self._breakers and self._circuit:
+            report = self._breakers.probe_unused(self._circuit)
+            task = asyncio.get_running_loop().create_task(report)
             self._reporting.add(task)
             task.add_done_callback(self._reporting.discard)
         waiter.trial = False
@@ -311,13 +282,13 @@ class WaitQueue:
         first = list(islice(self._waiters, self._at_once()))
         now = self._clock()
         for waiter in first:
-            waiter.charged = waiter.request.costs
+            waiter.paid = waiter.request.recipients
         asks = [
             Ask(
-                self._in_order(waiter.charged),
+                costs(self.rules, waiter.paid),
                 now - waiter.since >= AGED,
-                waiter.woken,
-                waiter.sender,
+                waiter.request.woken,
+                waiter.request.sender,
             )
             for waiter in first
         ]
@@ -325,10 +296,10 @@ class WaitQueue:
         reply = await ask(
             self._redis,
             self.rules,
-            self._lane,
+            self._taking_turns.lane,
             asks,
             circuit=self._circuit.keys if self._circuit else NO_CIRCUIT,
-            pace=self._pace,
+            pace=self._breakers.pace if self._breakers else USUAL,
             unreported=self._unreported.take() if self._unreported else ALL_REPORTED,
             max_wait=self._max_wait,
             turns=self._taking_turns,
@@ -353,9 +324,6 @@ class WaitQueue:
     def _at_once(self) -> int:
         return min(BATCH, max(1, math.ceil(AHEAD / self._spacing))) if self._spacing else BATCH
 
-    def _in_order(self, costs: Mapping[str, int]) -> tuple[int, ...]:
-        return tuple(costs.get(rule.unit, 0) for rule in self.rules)
-
     def _give(self, waiter: Waiter, start: float, reply: Reply) -> None:
         self._remove(waiter)
         waiter.trial = reply.trial
@@ -365,7 +333,7 @@ class WaitQueue:
         self._turn = max(self._turn, waiter.turn)
         now = self._clock()
         start = self._behind_those_before(now, start)
-        waiter.starts, waiter.probing, waiter.reply = now + start, reply.probing, reply
+        waiter.starts, waiter.reply = now + start, reply
         # It may have had an unconfirmed slot before, which a penalty took back.
         waiter.unconfirmed = start > FAR
         if start <= TICK:
@@ -410,14 +378,14 @@ class WaitQueue:
     def _release(self, waiter: Waiter) -> None:
         self._unhold(waiter)
         if not waiter.future.done():
-            waiter.future.set_result(waiter.probing)
+            waiter.future.set_result(True)
 
     def _dismiss(self, next_slot: float) -> None:
         """Tell those that will get no slot in time."""
         for waiter in list(self._waiters):
             if next_slot > waiter.deadline:
                 if not waiter.future.done():
-                    waiter.future.set_result(None)
+                    waiter.future.set_result(False)
                 self._remove(waiter)
             else:
                 next_slot += self._spacing

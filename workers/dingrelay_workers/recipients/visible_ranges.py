@@ -17,7 +17,7 @@ from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.app_scope import VisibleRange, visible_range
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final, Throttled
-from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.limiter.slot import Draining, Parked
 from dingrelay_workers.store.redis_time import RedisTime
 
 FRESH_MS = 60_000

@@ -17,8 +17,8 @@ from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import LANES, Json
-from dingrelay_workers.limiter.grant import Turn
 from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.slot import Turn
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.store.claim import (
     BatchClaim,

@@ -123,6 +123,13 @@ local function take_out(id, queue)
   if queue then leave_place(WOKEN .. queue, id) end
 end
 
+-- A waiting job is due at a moment: the scheduler wakes it then, whatever it waited for.
+local function wake_at(id, queue, due)
+  redis.call('HSET', JOB .. id, 'due', due, 'woken', 0)
+  take_out(id, queue)
+  place_until(id, due)
+end
+
 -- A job is over, and its record goes after `ttl` (ms). The message of a client without our package is
 -- the job: a redelivery by the broker must not run it again. The record prevents that while it exists;
 -- a tombstone does where the record goes before the last possible redelivery.

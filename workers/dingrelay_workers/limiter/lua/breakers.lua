@@ -58,3 +58,21 @@ local function longest_gap(open_for, beat)
   if open_for > HOUR * beat then return RARE * beat end
   return math.max(PATIENT * beat, math.min(LONG * beat, open_for * SHARE))
 end
+
+-- The breakers that stand open before a call, the wait until one may probe (us; 0: now), 1 if a sane answer must
+-- be reported, which one it is, and why. While all is well none is there.
+local function before_call(api, host, app, us, longest, patience)
+  if redis.call('EXISTS', api, host, app) == 0 then return {}, 0, 0, '', '' end
+  local own, of_host = read_breaker(api, us, longest, patience), read_breaker(host, us, longest, patience)
+  local hold = read_breaker(app, us, longest, patience)
+  local open, wait, what, reason = gate(us, own, of_host, hold)
+  local ill = own.sick > 0 or of_host.sick > 0 or hold.sick > 0 or #open > 0 and wait == 0
+  return open, wait, ill and 1 or 0, what, reason
+end
+
+-- A probe of these breakers leaves at a moment, and its answer is waited for.
+local function note_probe(open, us, leaves, patience)
+  for _, breaker in ipairs(open) do
+    redis.call('HSET', breaker.key, 'probe', leaves + patience, 'left', leaves, 'ahead', leaves - us)
+  end
+end

@@ -22,9 +22,7 @@ local rules = #KEYS - 4
 local turns, coming, parked, shared = unpack(KEYS, rules + 1)
 local end_of_lane = 'tail:' .. lane
 
-for i = 1, rules do
-  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), now)
-end
+read_bucket(KEYS[1], now)
 local known = redis.call('HMGET', KEYS[1], end_of_lane, 'next:' .. lane)
 local tail, due = tonumber(known[1]) or 0, math.max(now, tonumber(known[2]) or 0)
 local reason, seconds, of_recipients, weight, carried = '', 0, 0, UNLIMITED, CARRIED
@@ -33,9 +31,9 @@ for i = 1, rules do
   local numbers = {}
   for field = 1, 4 do numbers[field] = tonumber(ARGV[2 + 4 * i + field]) end
   local burst, first, top, cost = unpack(numbers)
-  local field = redis.call('HMGET', KEYS[i], 'rate', 'paused', 'reason')
-  if (tonumber(field[2]) or 0) > due then due, reason = tonumber(field[2]), field[3] end
-  local rate = present_rate(first, top, field[1])
+  local field = read_bucket(KEYS[i], now, 'rate', 'paused', 'reason')
+  if (tonumber(field[4]) or 0) > due then due, reason = tonumber(field[4]), field[5] end
+  local rate = present_rate(first, top, field[3])
   if rate > 0 then
     seconds, weight = math.max(seconds, cost / rate), math.max(weight, cost / first)
     if string.sub(KEYS[i], -11) == ':recipients' then
@@ -57,8 +55,7 @@ end
 if woken == '' or tail <= now then
   tail = math.max(tail, due) + (shares_call() and of_recipients or seconds) * 1000000
   redis.call('HSET', KEYS[1], end_of_lane, tail)
-  redis.call('PEXPIRE', KEYS[1], ttl, 'NX')
-  redis.call('PEXPIRE', KEYS[1], ttl + math.floor((tail - now) / 1000), 'GT')
+  keep_bucket(KEYS[1], ttl + math.floor((tail - now) / 1000))
 end
 
 if woken ~= '' then

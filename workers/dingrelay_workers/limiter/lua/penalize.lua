@@ -46,9 +46,8 @@ local ttl, pause, reason = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, top = tonumber(ARGV[5]), tonumber(ARGV[6])
 local window, spread = tonumber(ARGV[7]), tonumber(ARGV[8])
 
-follow_clock(bucket, redis.call('HGET', bucket, 'at'), now)
-local field = redis.call('HMGET', bucket, 'penalized', 'paused', 'asked', 'level', 'half_open',
-  'rate', 'calls', 'judged', 'proven', 'drift_score', 'burst_score')
+local field = {unpack(read_bucket(bucket, now, 'penalized', 'paused', 'asked', 'level', 'half_open',
+  'rate', 'calls', 'judged', 'proven', 'drift_score', 'burst_score'), 3, 13)}
 local penalized, paused = tonumber(field[1]) or 0, tonumber(field[2]) or 0
 local asked, level = tonumber(field[3]) or 0, tonumber(field[4]) or 0
 local half_open, rate = field[5] == '1', tonumber(field[6]) or first
@@ -99,6 +98,5 @@ redis.call('HSET', bucket, 'judged', calls, 'drift_score', drift_score, 'burst_s
 
 redis.call('ZADD', index, math.floor(now / 1000), bucket)
 redis.call('PEXPIRE', index, 2 * ttl)
-redis.call('PEXPIRE', bucket, ttl, 'NX')
-redis.call('PEXPIRE', bucket, ttl + math.max(0, math.floor((paused - now) / 1000)), 'GT')
+keep_bucket(bucket, ttl + math.max(0, math.floor((paused - now) / 1000)))
 return {math.max(0, math.ceil(paused - now)), effect and 1 or 0}

@@ -25,9 +25,7 @@ local function wake(id)
   redis.call('ZREM', here, id)
   local known = redis.call('HMGET', JOB .. id, 'state', 'queue')
   if known[1] ~= 'snoozed' then return false end
-  redis.call('HSET', JOB .. id, 'due', now, 'woken', 0)
-  take_out(id, known[2])
-  place_until(id, now)
+  wake_at(id, known[2], now)
   return true
 end
 

@@ -21,9 +21,3 @@ end
 local function charge(turns, sender, seconds)
   redis.call('ZADD', turns, had(turns, sender, seconds) + seconds, sender)
 end
-
--- The rate of a bucket (tokens/s; 0: no limit).
-local function present_rate(first, top, known)
-  if top <= first then return first end
-  return math.max(top / 4, math.min(top, tonumber(known) or first))
-end

@@ -34,11 +34,10 @@ local rules, slot, carried = {}, us, CARRIED
 for i = 1, #KEYS - 3 do
   local burst, first, top = unpack(ARGV, 4 + 3 * i, 6 + 3 * i)
   burst, first, top = tonumber(burst), tonumber(first), tonumber(top)
-  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), us)
-  local field = redis.call('HMGET', KEYS[i], 'rate', 'paused')
-  local rule = {first = first, rate = present_rate(first, top, field[1]),
+  local field = read_bucket(KEYS[i], us, 'rate', 'paused')
+  local rule = {first = first, rate = present_rate(first, top, field[3]),
     recipients = string.sub(KEYS[i], -11) == ':recipients'}
-  slot = math.max(slot, tonumber(field[2]) or 0)
+  slot = math.max(slot, tonumber(field[4]) or 0)
   if rule.rate > 0 then
     rules[#rules + 1] = rule
     if rule.recipients then carried = math.min(carried, burst) end
@@ -58,9 +57,7 @@ end
 
 local function wake(id, queue, due)
   redis.call('HDEL', JOB .. id, 'parked')
-  redis.call('HSET', JOB .. id, 'due', due, 'woken', 0)
-  take_out(id, queue)
-  place_until(id, due)
+  wake_at(id, queue, due)
 end
 
 local function look(id, parked)
@@ -126,7 +123,6 @@ end
 if woken > 0 then
   redis.call('PEXPIRE', coming, LOST)
   redis.call('HSET', KEYS[1], 'next:' .. lane, slot)
-  redis.call('PEXPIRE', KEYS[1], ttl, 'NX')
-  redis.call('PEXPIRE', KEYS[1], ttl + math.max(0, math.floor((slot - us) / 1000)), 'GT')
+  keep_bucket(KEYS[1], ttl + math.max(0, math.floor((slot - us) / 1000)))
 end
 return {woken, (looked >= LOOKED_AT or woken >= MOST) and 1 or 0}

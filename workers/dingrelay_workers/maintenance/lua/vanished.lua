@@ -43,8 +43,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     take_out(id, queue)
     if waits(known[1]) then
       -- It was due when it was woken, whatever the server's clock has done since.
-      redis.call('HSET', JOB .. id, 'due', now, 'woken', 0)
-      place_until(id, now)
+      wake_at(id, queue, now)
     elseif known[1] == 'running' and tonumber(known[2]) then
       redis.call('HSET', JOB .. id, 'woken', 0)
       place_running(id, tonumber(known[2]))

@@ -5,7 +5,5 @@
 local record, id = KEYS[1], ARGV[1]
 local known = redis.call('HMGET', record, 'state', 'queue')
 if known[1] ~= 'snoozed' and known[1] ~= 'retrying' then return 0 end
-redis.call('HSET', record, 'due', now, 'woken', 0)
-take_out(id, known[2])
-place_until(id, now)
+wake_at(id, known[2], now)
 return 1

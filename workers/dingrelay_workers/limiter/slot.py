@@ -1,38 +1,68 @@
-"""How asking for a slot ends."""
+"""A slot: what a call asks of the limiter, the leave to make it, and what keeps it from coming."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from dingrelay_workers.limiter.turns import Turns
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A call may leave now.
+@dataclass(eq=False, slots=True)
+class SlotRequest:
+    """What one call asks for.
 
     Attributes:
-        costs: what was charged for it, by unit.
-        probing: the API comes out of a pause and this call tries it: the others wait for how it
-            is answered.
-        waited: no slot was free when it was asked for.
-        left: the time of its slot, on the limiter's clock.
+        turns: the application, API and lane under whose limits it falls.
+        recipients: people that it reaches; 0 for none. While others may join the call their number grows: each
+            question to the buckets asks for that of its moment.
+        sender: who asks; the senders of a lane share it evenly.
+        waited: seconds that the job has waited for this call before.
+        returning: the job was parked and woken in its sender's turn; it joins those who wait here.
+        woken: the job, if it was woken for this call and not for an earlier one of the same run.
+        shared: key of what is known of parked jobs that it could share a call with.
         host: whose API it calls.
-        breaker: by what the breaker of its API is known.
-        sick: the fleet waits for a sane answer: this one must be reported.
-        trial: it probes a breaker that stands open.
+        breaker: what its breaker is known by; empty if that is the API's name.
     """
 
-    app: str
-    api: str
-    costs: Mapping[str, int]
-    probing: bool = False
-    waited: bool = False
-    left: float = field(default=0.0, compare=False)
+    turns: Turns
+    recipients: int = 0
+    sender: str = ""
+    waited: float = 0
+    returning: bool = False
+    woken: str = ""
+    shared: str = ""
     host: str = "oapi"
     breaker: str = ""
+
+    @property
+    def circuit(self) -> tuple[str, str, str]:
+        """The app, API and host by which its breakers are known."""
+        return self.turns.app, self.breaker or self.turns.api, self.host
+
+
+@dataclass(slots=True)
+class Slot:
+    """A call may leave now. Its end is reported to the limiter once.
+
+    Attributes:
+        request: what was asked for.
+        paid: recipients that were charged for it.
+        at: its time, on the limiter's clock.
+        waited: no slot was free when it was asked for.
+        probing: the API comes out of a pause and this call tries it: the others wait for how it
+            is answered.
+        sick: the fleet waits for a sane answer: this one must be reported.
+        trial: it probes a breaker that stands open.
+        sent: the call has left, or may have; set by its caller.
+    """
+
+    request: SlotRequest
+    paid: int = 0
+    at: float = 0.0
+    waited: bool = False
+    probing: bool = False
     sick: bool = False
     trial: bool = False
+    sent: bool = False
 
 
 class Turn(NamedTuple):
