@@ -21,7 +21,7 @@ import psutil
 
 import processes
 from dingrelay_producers import JobStatus
-from dingrelay_producers.client.approval_backend import ApprovalPage, ApprovalStatus
+from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter, JobFilter
 from dingrelay_producers.client.history_backend import JobDetails, PersonHistory
 from dingrelay_producers.errors import ServiceUnavailable
@@ -124,7 +124,7 @@ class NoApprovals:
         return None
 
     async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
-        return ApprovalPage([], None)
+        return ApprovalPage(approvals=[])
 
 
 class MemoryBackend(Services):

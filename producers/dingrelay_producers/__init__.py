@@ -8,8 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.approval_backend import ApprovalStatus, ApprovalTaskStatus
-    from dingrelay_producers.client.approvals import ApprovalRef
+    from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus, ApprovalTaskStatus
     from dingrelay_producers.client.async_approvals import AsyncApprovalRef
     from dingrelay_producers.client.async_client import AsyncClient
     from dingrelay_producers.client.async_job import AsyncJobRef
@@ -83,8 +82,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "client.approval_backend": ("ApprovalStatus", "ApprovalTaskStatus"),
-    "client.approvals": ("ApprovalRef",),
+    "client.approvals": ("ApprovalRef", "ApprovalStatus", "ApprovalTaskStatus"),
     "client.async_approvals": ("AsyncApprovalRef",),
     "client.async_client": ("AsyncClient",),
     "client.async_job": ("AsyncJobRef",),

@@ -9,7 +9,7 @@ from dingrelay_producers.settings import Settings
 ServiceName = Literal["approvals", "campaigns", "history", "personal_data"]
 
 _SERVICES: dict[ServiceName, tuple[str, str]] = {
-    "approvals": ("dingrelay_workers.approvals.backend", "SqlApprovals"),
+    "approvals": ("dingrelay_workers.approvals.service", "ApprovalService"),
     "campaigns": ("dingrelay_workers.campaigns.backend", "SqlBackend"),
     "history": ("dingrelay_workers.history.backend", "SqlHistory"),
     "personal_data": ("dingrelay_workers.personal_data.backend", "SqlPersonalData"),

@@ -16,7 +16,7 @@ from dingrelay_producers import ApprovalNotFound, AsyncClient, InvalidArgument
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, approval_actions
-from dingrelay_workers.approvals.backend import ApprovalPages, SqlApprovals
+from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.jobs.context import JobContext
 from gateways import GatewayClient, MemoryBackend, gateway_thread
 from one_worker import OneWorker, one_worker
@@ -81,8 +81,8 @@ async def created(worker: OneWorker, *, sender: str = "", approvers: str = "u2")
 
 
 async def known(worker: OneWorker, instance: str) -> bool:
-    pages = ApprovalPages(worker.executor.resources.directory.database, patience=None)
-    return await pages.get("default", instance) is not None
+    approvals = ApprovalService(worker.client.settings)
+    return await approvals.get("default", instance) is not None
 
 
 async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxAdmin) -> None:
@@ -168,7 +168,8 @@ async def test_an_approval_that_nobody_follows_is_reported_so(worker: OneWorker)
 async def test_people_decide_over_http(worker: OneWorker) -> None:
     instance = await created(worker, sender="crm")
 
-    kept = MemoryBackend(approvals=SqlApprovals(worker.client.settings))
+    kept = MemoryBackend()
+    kept.approvals = ApprovalService(worker.client.settings)
     crm = kept.keys.add("crm")
     other = kept.keys.add("other")
     reader = kept.keys.add("reader", "approvals:read", sender="crm")

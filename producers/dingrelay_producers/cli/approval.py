@@ -22,7 +22,6 @@ from dingrelay_producers.cli.output import (
 )
 from dingrelay_producers.cli.waiting import enqueue, show_accepted, wait_for
 from dingrelay_producers.client.filters import ApprovalFilter
-from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
@@ -30,8 +29,7 @@ from dingrelay_producers.zone import local
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from dingrelay_producers.client.approval_backend import ApprovalStatus
-    from dingrelay_producers.client.approvals import ApprovalRef
+    from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus
     from dingrelay_producers.client.job_ref import JobRef
 
 LOOK_SECONDS = 60.0
@@ -178,7 +176,7 @@ def show(
         if wait:
             _follow(ref, A_DAY if timeout is None else timeout)
         status = ref.status()
-    print_result(json_values(status), lambda: _page(status))
+    print_result(status.model_dump(mode="json"), lambda: _page(status))
 
 
 def _follow(ref: "ApprovalRef", timeout: float) -> None:
@@ -194,7 +192,7 @@ def _follow(ref: "ApprovalRef", timeout: float) -> None:
         status = ref.known()
         if status and status != printed:
             printed = status
-            print_result(json_values(status), partial(_line, status))
+            print_result(status.model_dump(mode="json"), partial(_line, status))
         if status and status.ended:
             raise typer.Exit(DONE if status.state == "approved" else OTHERWISE)
         patience.spend(status)
@@ -209,7 +207,7 @@ def list_(chosen: ApprovalFilter, limit: options.Limit = 50) -> None:
 
     with Client() as client:
         found = client.approvals(limit=limit, **chosen.given)
-    print_result(json_values(found), lambda: _print(found))
+    print_result([status.model_dump(mode="json") for status in found], lambda: _print(found))
 
 
 def _print(found: "Sequence[ApprovalStatus]") -> None:

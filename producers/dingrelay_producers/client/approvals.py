@@ -1,9 +1,11 @@
 """One approval, after its creation, from Python."""
 
 import time
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
 
-from dingrelay_producers.client.approval_backend import ApprovalStatus
+from pydantic import BaseModel
+
 from dingrelay_producers.client.arguments import checked_id, checked_timeout
 from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
@@ -12,6 +14,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.approval_actions import Comment, Termination
 from dingrelay_tasks.approval_decide import ApprovalDecide, Decision
 from dingrelay_tasks.approval_look import ApprovalLook
+from dingrelay_tasks.context import ApprovalState, TaskState
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.client import Client
@@ -22,6 +25,59 @@ POLL_SECONDS = 0.5
 NEW_WITHIN = 20.0
 """Seconds after which an approval that is not in the table is not followed: that of a job which has
 just ended comes into it a moment later."""
+
+
+class ApprovalTaskStatus(BaseModel, frozen=True, from_attributes=True):
+    """The task of one person, who decides or has decided."""
+
+    id: str
+    user: str
+    state: TaskState
+    since: datetime | None
+    ended_at: datetime | None
+    """Null while it runs, and where DingTalk did not report it."""
+
+
+class ApprovalStatus(BaseModel, frozen=True):
+    """The stored state of an approval."""
+
+    app: str
+    instance: str
+    """DingTalk's id of it."""
+    state: ApprovalState
+    source: Literal["job", "event", "look"]
+    """Where the state comes from: its creation, an event of DingTalk, or a look-up."""
+    job: str
+    """The job that created it; empty if it was created in DingTalk."""
+    sender: str
+    template: str
+    """Its process code."""
+    originator: str
+    title: str
+    business_id: str
+    """Its number, as people see it."""
+    link: str
+    """A page that shows it in DingTalk."""
+    created_at: datetime | None
+    """To the minute if DingTalk gives no more."""
+    finished_at: datetime | None
+    known_since: datetime
+    """When it was stored first, by Redis's clock."""
+    changed_at: datetime
+    tasks: list[ApprovalTaskStatus]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is decided, withdrawn or deleted."""
+        return self.state != "running"
+
+
+class ApprovalPage(BaseModel):
+    """Some approvals, the newest first."""
+
+    approvals: list[ApprovalStatus]
+    next: str | None = None
+    """Cursor of the next page; null on the last page."""
 
 
 class Patience:

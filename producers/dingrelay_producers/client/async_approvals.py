@@ -2,8 +2,7 @@
 
 import asyncio
 
-from dingrelay_producers.client.approval_backend import ApprovalStatus
-from dingrelay_producers.client.approvals import POLL_SECONDS, ApprovalRef, Patience
+from dingrelay_producers.client.approvals import POLL_SECONDS, ApprovalRef, ApprovalStatus, Patience
 from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as
 

@@ -10,8 +10,7 @@ from typing import Any, Self, Unpack
 from dingrelay_producers import running
 from dingrelay_producers.cells import Cells
 from dingrelay_producers.client import media, personal_data
-from dingrelay_producers.client.approval_backend import ApprovalPage, ApprovalStatus
-from dingrelay_producers.client.approvals import ApprovalRef
+from dingrelay_producers.client.approvals import ApprovalPage, ApprovalRef, ApprovalStatus
 from dingrelay_producers.client.arguments import (
     CallFields,
     checked_flag,

@@ -61,11 +61,13 @@ class JobFilter(ListFilter):
     app: Annotated[str | None, Asked("Only jobs of this application.")] = None
     sender: Annotated[str | None, Asked("Only jobs of this sender.")] = None
     lane: Annotated[LaneName | None, Asked("Only jobs of this lane.")] = None
-    to: Annotated[str | None, Asked("Only messages to this person.", metavar="USER")] = None
+    to: Annotated[str | None, Asked("Only messages to this person.", "USER")] = None
     since: Annotated[
-        datetime | None, Asked("Accepted from then on: 7d ago, or 2026-01-31T09:00.")
+        datetime | None, Asked("Only jobs accepted from then on.", "7d|2026-01-31T09:00")
     ] = None
-    until: Annotated[datetime | None, Asked("Accepted before then: as --since.")] = None
+    until: Annotated[
+        datetime | None, Asked("Only jobs accepted before then.", "7d|2026-01-31T09:00")
+    ] = None
     text: Annotated[str | None, Asked("Only jobs with this text in what they ask for.")] = None
 
     @property
@@ -107,7 +109,7 @@ class ApprovalFilter(ListFilter):
     Attributes:
         apps: approvals of these apps, which the reader may see; None for any.
         sender: approvals whose jobs have this sender; None for any.
-        before: older than the one with this moment (`ApprovalPage.next`), app and instance.
+        cursor: `next` of the page before.
     """
 
     state: Annotated[ApprovalStateName | None, Asked("Only approvals in this state.")] = None
@@ -117,7 +119,7 @@ class ApprovalFilter(ListFilter):
     app: Annotated[str | None, Asked("Only approvals of this application.")] = None
     apps: Collection[str] | None = None
     sender: str | None = None
-    before: tuple[datetime, str, str] | None = None
+    cursor: str | None = None
 
 
 class ApprovalFields(TypedDict, total=False):

@@ -1,19 +1,162 @@
-"""The routes of approvals that exist; `createApproval` is one of those that make jobs."""
+"""``/v1/approvals``: states of approvals, from SQL; actions on them, as jobs.
 
-from pydantic import BaseModel
+`createApproval` is one of the routes that make jobs.
+"""
 
-from dingrelay_workers.approvals import handlers
-from dingrelay_workers.approvals.documents import (
-    ApprovalDocument,
-    ApprovalFilterQuery,
-    ApprovalPage,
-    CommentRequest,
-    OneApproval,
-    TerminationRequest,
-    VerdictRequest,
-)
-from dingrelay_workers.http.job_routes import makes_job
-from dingrelay_workers.http.routes import Answer, Body, Handler, Route
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus
+from dingrelay_producers.client.filters import ApprovalFilter
+from dingrelay_producers.errors import ApprovalNotFound
+from dingrelay_tasks.approval_actions import Comment, Termination
+from dingrelay_tasks.approval_decide import ApprovalDecide, Decision, Remark
+from dingrelay_tasks.contract import AppName, Contract, Document, Lane, SenderName, UserId
+from dingrelay_workers.approvals.service import ApprovalService, position
+from dingrelay_workers.http import paging, problems
+from dingrelay_workers.http.api_keys import ANY
+from dingrelay_workers.http.job_routes import accept, makes_job, waited
+from dingrelay_workers.http.permissions import check_asked, may_see
+from dingrelay_workers.http.problems import Problem, json_response
+from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route
+
+
+class ApprovalPaging(paging.Paging):
+    """Which part of a list of approvals."""
+
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(position)] | None = None
+    """`next` of the previous page."""
+
+
+ApprovalQuery = paging.query_of(ApprovalFilter, ApprovalPaging)
+
+
+class OneApproval(BaseModel, extra="forbid"):
+    """The app of an approval."""
+
+    app: AppName = "default"
+
+
+class _Asked(Document):
+    """The job of an action."""
+
+    app: AppName = "default"
+    lane: Lane = "normal"
+    sender: SenderName = ""
+
+
+class TerminationRequest(_Asked):
+    """Withdraw a running approval."""
+
+    reason: Remark = ""
+    user: UserId | None = None
+    """The originator, to withdraw it in their name; null to withdraw it as the system."""
+
+
+class VerdictRequest(_Asked):
+    """Decide in the name of an approver."""
+
+    user: UserId
+    remark: Remark = ""
+
+
+class CommentRequest(_Asked):
+    """Add a comment in a user's name."""
+
+    text: Annotated[str, Field(min_length=1, max_length=1024)]
+    user: UserId
+
+
+async def list_approvals(call: ApiCall) -> web.StreamResponse:
+    """The approvals that the key may see, the latest first."""
+    asked: ApprovalPaging = call.query
+    key, filters = call.key, asked.filters()
+    if filters["app"] is not None and not key.permits_app(filters["app"]):
+        raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
+    chosen = ApprovalFilter(
+        **filters,
+        apps=None if ANY in key.apps else key.apps,
+        sender=None if key.sender == ANY else key.sender,
+        cursor=asked.cursor,
+    )
+    page = await call.context.service(ApprovalService).list(chosen, limit=asked.limit)
+    return json_response(page.model_dump(mode="json"))
+
+
+async def get_approval(call: ApiCall) -> web.StreamResponse:
+    """One approval."""
+    status = await _found(call, call.query.app)
+    return json_response(status.model_dump(mode="json"))
+
+
+async def terminate(call: ApiCall) -> web.StreamResponse:
+    """Withdraw an approval that runs."""
+    asked = TerminationRequest.parse(call.body, strict=True)
+    known = await _seen(call, asked.app)
+    action = Termination(**_fields(call, asked))
+    generation = call.context.settings.approval_api
+    return await _do(call, action.job(generation, known_since=known.known_since if known else None))
+
+
+async def comment(call: ApiCall) -> web.StreamResponse:
+    """Say something to an approval."""
+    asked = CommentRequest.parse(call.body, strict=True)
+    await _seen(call, asked.app)
+    return await _do(call, Comment(**_fields(call, asked)).job())
+
+
+def deciding(decision: Decision) -> Handler:
+    """The handler that agrees, or that refuses."""
+
+    async def handle(call: ApiCall) -> web.StreamResponse:
+        asked = VerdictRequest.parse(call.body, strict=True)
+        await _seen(call, asked.app)
+        return await _do(call, ApprovalDecide(decision=decision, **_fields(call, asked)))
+
+    return handle
+
+
+async def _do(call: ApiCall, job: Contract) -> web.StreamResponse:
+    check_asked(job, call.key, call.context.sender_of(call.key))
+    status = await accept(call, job, once=call.once)
+    return await waited(call, status, pending=202)
+
+
+def _fields(call: ApiCall, asked: Document) -> Mapping[str, Any]:
+    given = asked.model_dump()
+    sender = given["sender"] or call.context.sender_of(call.key)
+    return {**given, "instance": call.path("instance"), "sender": sender}
+
+
+async def _found(call: ApiCall, app: str) -> ApprovalStatus:
+    """An approval that is followed, and that the key may see.
+
+    Raises:
+        ApprovalNotFound: there is none, or the key may not see it; the answer does not reveal which.
+    """
+    instance = call.path("instance")
+    status = await call.context.service(ApprovalService).get(app, instance)
+    if status is None or not may_see(call.key, sender=status.sender, app=app):
+        raise ApprovalNotFound(instance)
+    return status
+
+
+async def _seen(call: ApiCall, app: str) -> ApprovalStatus | None:
+    """The approval that a request changes; None if it is not followed.
+
+    Raises:
+        ApprovalNotFound: it is not followed, and the key has a sender of its own: it may be
+            another sender's.
+    """
+    if not call.key.permits_app(app):
+        raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    if call.key.sender != ANY:
+        return await _found(call, app)
+    return await call.context.service(ApprovalService).get(app, call.path("instance"))
+
 
 # No slash or backslash: in a path they are refused however they are spelled (`http/edge.py`).
 _INSTANCE = {"type": "string", "pattern": "^[\\x21-\\x2e\\x30-\\x5b\\x5d-\\x7e]{1,128}$"}
@@ -37,30 +180,30 @@ ROUTES = (
     Route(
         method="GET",
         path="/v1/approvals",
-        handler=handlers.list_approvals,
+        handler=list_approvals,
         operation="listApprovals",
         summary="List approvals and their states",
         tag="approvals",
         scope="approvals:read",
-        query=ApprovalFilterQuery,
+        query=ApprovalQuery,
         answers={200: Answer(description="A page of approvals.", model=ApprovalPage)},
         problems=frozenset({403, 503}),
     ),
     Route(
         method="GET",
         path="/v1/approvals/{instance}",
-        handler=handlers.get_approval,
+        handler=get_approval,
         operation="getApproval",
         summary="Show an approval and its state",
         tag="approvals",
         scope="approvals:read",
         query=OneApproval,
-        answers={200: Answer(description="The approval.", model=ApprovalDocument)},
+        answers={200: Answer(description="The approval.", model=ApprovalStatus)},
         problems=frozenset({404, 503}),
         path_parameters={"instance": _INSTANCE},
     ),
-    _action("terminate", handlers.terminate, TerminationRequest, "Withdraw a running approval"),
-    _action("agree", handlers.deciding("agree"), VerdictRequest, "Agree to an approval"),
-    _action("refuse", handlers.deciding("refuse"), VerdictRequest, "Refuse an approval"),
-    _action("comment", handlers.comment, CommentRequest, "Add a comment to an approval"),
+    _action("terminate", terminate, TerminationRequest, "Withdraw a running approval"),
+    _action("agree", deciding("agree"), VerdictRequest, "Agree to an approval"),
+    _action("refuse", deciding("refuse"), VerdictRequest, "Refuse an approval"),
+    _action("comment", comment, CommentRequest, "Add a comment to an approval"),
 )

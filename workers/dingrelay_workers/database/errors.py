@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_workers.database.database import async_url
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.database.base import Base
+from dingrelay_workers.database.database import Database, async_url
 
 
 def refuse_missing(url: str) -> None:
@@ -49,3 +52,39 @@ async def answering(within: float | None) -> AsyncGenerator[None]:
         raise unusable(error) from None
     except TimeoutError:
         raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database does not answer") from None
+
+
+@asynccontextmanager
+async def reading(
+    settings: Settings,
+    table: type[Base],
+    database: Database | None = None,
+    *,
+    within: float | None = None,
+) -> AsyncGenerator[AsyncConnection | None]:
+    """A connection to read a table; None where nothing was ever written, and nothing is created.
+
+    Args:
+        settings: where the database is.
+        table: that is read.
+        database: the gateway's, which is open and has its tables. Without one connections are opened for the
+            block, since the caller's event loop lives no longer.
+        within: seconds that the gateway's may take.
+
+    Raises:
+        ServiceUnavailable: the database is away.
+    """
+    if database is not None:
+        async with answering(within), database.read() as connection:
+            yield connection
+        return
+    own = Database(settings.database)
+    try:
+        async with answering(None):
+            if not await own.has(table):
+                yield None
+                return
+            async with own.read() as connection:
+                yield connection
+    finally:
+        await own.dispose()

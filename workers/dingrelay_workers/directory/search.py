@@ -1,23 +1,21 @@
 """Finds people by part of a name, or by one of their addresses."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 
 
 async def find(
-    database: Database, text: str, *, app: str | None, limit: int
+    connection: AsyncConnection, text: str, *, app: str | None, limit: int
 ) -> list[dict[str, Any]]:
     """People, those who are there first, each with the names of their departments.
 
     Args:
-        database: of the directory.
+        connection: to the directory.
         text: part of a name, a userid, or an address.
         app: of this app's directory only; None for all.
         limit: how many at most.
@@ -34,17 +32,11 @@ async def find(
     )
     if app is not None:
         query = query.where(UserRow.app == app)
-    async with database.read() as connection:
-        people = [dict(row) for row in (await connection.execute(query)).mappings()]
-        for each in people:
-            each["departments"] = await departments_of(connection, each["app"], each["userid"])
-            each["name"], each["job_number"] = each["name"] or "", each["job_number"] or ""
+    people = [dict(row) for row in (await connection.execute(query)).mappings()]
+    for each in people:
+        each["departments"] = await departments_of(connection, each["app"], each["userid"])
+        each["name"], each["job_number"] = each["name"] or "", each["job_number"] or ""
     return people
-
-
-def place(person: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Sort key of a person in the results of `find`: those of several directories are merged."""
-    return person["left_at"] is not None, person["name"], person["app"], person["userid"]
 
 
 async def departments_of(

@@ -11,7 +11,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.enqueuing.connections import asking, open_redis
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_workers.approvals.backend import ApprovalPages
+from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import answering
@@ -48,7 +48,7 @@ class Services:
         self.campaigns = SqlBackend(
             settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
         )
-        self.approvals = ApprovalPages(self._database)
+        self.approvals = ApprovalService(settings, self._database)
         self.directory = DirectoryPages(self._database)
         self.history = SqlHistory(settings, self._database)
         self.webhooks = SqlWebhookStore(self._database, self._redis, settings)
@@ -57,7 +57,7 @@ class Services:
         """Class → service, as `GatewayContext.service` finds them."""
         return {
             Services: self,
-            ApprovalPages: self.approvals,
+            ApprovalService: self.approvals,
             DirectoryPages: self.directory,
             SqlBackend: self.campaigns,
             SqlHistory: self.history,

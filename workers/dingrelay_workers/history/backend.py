@@ -1,12 +1,11 @@
 """The history as the clients of `dingrelay_producers` read it."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, and_, or_, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.filters import JobFilter
@@ -21,7 +20,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.database.database import Database, chunks
-from dingrelay_workers.database.errors import refuse_missing, unusable
+from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.search import departments_of
 from dingrelay_workers.history.models import JobRow, RecipientRow
@@ -37,8 +36,7 @@ class SqlHistory:
 
     Args:
         settings: where it is.
-        database: already open, and with its tables; without one connections are opened for each
-            call, since the caller's event loop lives no longer.
+        database: as of `reading`.
     """
 
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
@@ -130,25 +128,8 @@ class SqlHistory:
         messages = sorted([*single, *campaigns], key=lambda each: each.at, reverse=True)
         return PersonHistory(user, messages[:limit], known_as)
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncGenerator[AsyncConnection | None]:
-        """A connection to the tables; None where nothing was ever written, and nothing is created.
-
-        Raises:
-            ServiceUnavailable: the database is away.
-        """
-        database = self._database or Database(self._settings.database)
-        try:
-            if self._database is None and not await database.has(JobRow):
-                yield None
-                return
-            async with database.read() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise unusable(error) from None
-        finally:
-            if self._database is None:
-                await database.dispose()
+    def _reading(self) -> AbstractAsyncContextManager[AsyncConnection | None]:
+        return reading(self._settings, JobRow, self._database)
 
 
 def _fits_uuid(text: str) -> bool:

@@ -3,11 +3,21 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Annotated, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    create_model,
+)
+
+from dingrelay_producers.client.filters import ListFilter, askable
+from dingrelay_tasks.contract import RFC_3339, AppName, SenderName
 
 
 def unknown_cursor() -> ValueError:
@@ -84,3 +94,54 @@ class Paging(BaseModel, extra="forbid"):
     limit: Annotated[int, Field(ge=1, le=500)] = 100
     """Entries at most."""
     cursor: str | None = None
+
+    def filters(self) -> dict[str, Any]:
+        """What the list is narrowed to."""
+        return self.model_dump(exclude=set(Paging.model_fields))
+
+
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _within_reach(moment: datetime) -> datetime:
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError("must be between the years 1970 and 9000")
+    return moment
+
+
+def _spelled(given: str) -> datetime:
+    # A query spells a blank as a plus, and a plus sign, unless it is escaped, as well.
+    text = given.replace(" ", "+")
+    if not RFC_3339.fullmatch(text):
+        raise ValueError("must be a date and time such as 2026-11-25T08:00:00Z")
+    return datetime.fromisoformat(text.upper())
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_within_reach)]
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]+$")]
+TYPES: Mapping[str, Any] = {
+    "app": AppName,
+    "sender": SenderName,
+    "kind": Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")],
+}
+"""Parameters of a query that are more than a text."""
+
+
+def query_of(
+    model: type[ListFilter], base: type[Paging], names: Collection[str] = ()
+) -> type[Paging]:
+    """The query of a list: its paging, and a parameter for each field of its filter.
+
+    Args:
+        model: the filter.
+        base: the paging.
+        names: the only fields; all that a caller may ask for if there is none.
+    """
+    asked = askable(model)
+    fields: dict[str, Any] = {}
+    for name in names or asked:
+        kind, option = asked[name]
+        plain = {datetime: Moment, str: Name}.get(get_args(kind)[0], kind)
+        kind = TYPES.get(name, plain)
+        fields[name] = (kind | None, Field(default=None, description=option.help))
+    return create_model(f"{model.__name__}Query", __base__=base, **fields)

@@ -81,27 +81,19 @@ async def _find(text: str, app: str | None, limit: int) -> "list[dict[str, Any]]
     """The people, as JSON values but for moments.
 
     Raises:
-        ServiceUnavailable: the database can't be used, or is not there.
+        ServiceUnavailable: the database can't be used.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.database import Database
-    from dingrelay_workers.database.errors import refuse_missing, unusable
+    from dingrelay_workers.database.errors import reading, refuse_missing
     from dingrelay_workers.directory import search
     from dingrelay_workers.directory.models import UserRow
 
-    url = Settings.load().of_app(app).database
-    refuse_missing(url)
-    database = Database(url)
-    try:
-        if not await database.has(UserRow):
+    settings = Settings.load().of_app(app)
+    refuse_missing(settings.database)
+    async with reading(settings, UserRow) as connection:
+        if connection is None:
             return []
-        return await search.find(database, text, app=app, limit=limit)
-    except SQLAlchemyError as error:
-        raise unusable(error) from None
-    finally:
-        await database.dispose()
+        return await search.find(connection, text, app=app, limit=limit)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.approvals.backend import ApprovalPages
+from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
@@ -86,7 +86,7 @@ async def check_visible(context: GatewayContext, key: ApiKey, app: str, call: In
     if key.sender == ANY:
         return
     instance = str(call.fields.get("process_instance_id", ""))
-    status = await context.service(ApprovalPages).get(app, instance)
+    status = await context.service(ApprovalService).get(app, instance)
     if status is None or not may_see(key, sender=status.sender, app=app):
         raise Refusal(words.FORBIDDEN)
 

@@ -1,16 +1,13 @@
 """``GET /v1/jobs/{id}``, ``GET /v1/jobs`` and ``GET /v1/dead``."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import RFC_3339, AppName, Lane, SenderName
 from dingrelay_workers.gateway.jobs.listing import Listing, Position
 from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.http import paging
@@ -18,22 +15,6 @@ from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, found, waite
 from dingrelay_workers.http.permissions import may_see
 from dingrelay_workers.http.problems import json_response
 from dingrelay_workers.http.routes import Answer, ApiCall, Route
-
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-
-
-def _within_reach(moment: datetime) -> datetime:
-    if not _EARLIEST <= moment <= _LATEST:
-        raise ValueError("must be between the years 1970 and 9000")
-    return moment
-
-
-def _spelled(given: str) -> datetime:
-    # A query spells a blank as a plus, and a plus sign, unless it is escaped, as well.
-    text = given.replace(" ", "+")
-    if not RFC_3339.fullmatch(text):
-        raise ValueError("must be a date and time such as 2026-11-25T08:00:00Z")
-    return datetime.fromisoformat(text.upper())
 
 
 class JobPaging(paging.Paging):
@@ -45,29 +26,10 @@ class JobPaging(paging.Paging):
     """`next` of the page before."""
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_within_reach)]
-
-
-class JobQuery(JobPaging):
-    """Which jobs to list."""
-
-    state: State | None = None
-    kind: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")] | None = None
-    sender: SenderName | None = None
-    app: AppName | None = None
-    lane: Lane | None = None
-    since: Moment | None = None
-    """Accepted at or after this moment."""
-    until: Moment | None = None
-    """Accepted before this moment."""
-
-
-class DeadFilter(JobPaging):
-    """Which dead jobs to list."""
-
-    kind: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")] | None = None
-    sender: SenderName | None = None
-    app: AppName | None = None
+JobQuery = paging.query_of(
+    JobFilter, JobPaging, ("state", "kind", "sender", "app", "lane", "since", "until")
+)
+DeadQuery = paging.query_of(JobFilter, JobPaging, ("kind", "sender", "app"))
 
 
 class JobPage(BaseModel):
@@ -88,16 +50,12 @@ async def get_job(call: ApiCall) -> web.StreamResponse:
 
 async def list_jobs(call: ApiCall) -> web.StreamResponse:
     """Jobs that the key may see, the newest first."""
-    asked: JobQuery = call.query
-    wanted = JobFilter(**asked.model_dump(exclude=set(JobPaging.model_fields)))
-    return await _page(call, keys.RECENT, wanted, history=True)
+    return await _page(call, keys.RECENT, JobFilter(**call.query.filters()), history=True)
 
 
 async def list_dead(call: ApiCall) -> web.StreamResponse:
     """Dead and unknown jobs that the key may see, latest first."""
-    asked: DeadFilter = call.query
-    wanted = JobFilter(kind=asked.kind, app=asked.app, sender=asked.sender)
-    return await _page(call, keys.DEAD, wanted)
+    return await _page(call, keys.DEAD, JobFilter(**call.query.filters()))
 
 
 async def _page(
@@ -155,7 +113,7 @@ ROUTES = (
         description="Those that the key may see, latest first.",
         tag="jobs",
         scope="jobs:read",
-        query=DeadFilter,
+        query=DeadQuery,
         answers={200: Answer(description="A page of jobs.", model=JobPage)},
     ),
 )

@@ -1,104 +1,79 @@
-"""Approvals as the clients of `dingrelay_producers` read them."""
+"""The stored approvals, as clients, the gateway and the command line read them."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.approval_backend import (
-    ApprovalPage,
-    ApprovalStatus,
-    ApprovalTaskStatus,
-)
+from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus, ApprovalTaskStatus
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.errors import answering, refuse_missing
-from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.database.errors import reading, refuse_missing
+from dingrelay_workers.http import paging
 
 PATIENCE = 1.8
 """Seconds that a request waits for the database."""
 
 
-class ApprovalPages:
-    """The stored approvals, on an open database.
+class ApprovalService:
+    """The stored approvals. Every method raises `ServiceUnavailable` where the database is away.
 
     Args:
-        database: with its tables.
-        patience: seconds that a question waits for it; None for as long as it takes.
+        settings: where it is.
+        database: as of `reading`.
     """
 
-    def __init__(self, database: Database, *, patience: float | None = PATIENCE) -> None:
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+        self._settings = settings
         self._database = database
-        self._patience = patience
 
     async def get(self, app: str, instance: str) -> ApprovalStatus | None:
         """An approval; None if it is not followed."""
         query = select(ApprovalRow.__table__).where(
             ApprovalRow.app == app, ApprovalRow.instance == instance
         )
-        async with self._reading() as connection:
-            found = await _read(connection, query)
+        found = await self._read(query)
         return found[0] if found else None
 
     async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
         """Approvals, the latest first."""
         row = ApprovalRow
         query = _chosen(chosen).order_by(row.known_at.desc(), row.app, row.instance).limit(limit)
-        if chosen.before:
-            at, app, instance = chosen.before
+        if chosen.cursor:
+            at, app, instance = position(chosen.cursor)
             later = (row.app > app) | ((row.app == app) & (row.instance > instance))
             query = query.where((row.known_at < at) | ((row.known_at == at) & later))
-        async with self._reading() as connection:
-            found = await _read(connection, query)
+        found = await self._read(query)
         if len(found) < limit:
-            return ApprovalPage(found, None)
+            return ApprovalPage(approvals=[*found])
         last = found[-1]
-        return ApprovalPage(found, (last.known_since, last.app, last.instance))
+        cursor = paging.encode(last.known_since, last.app, last.instance)
+        return ApprovalPage(approvals=[*found], next=cursor)
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
-        """A connection, for a while.
+    async def _read(self, query: Select[Any]) -> Sequence[ApprovalStatus]:
+        if self._database is None:
+            refuse_missing(self._settings.database)
+        source = reading(self._settings, ApprovalRow, self._database, within=PATIENCE)
+        async with source as connection:
+            if connection is None:
+                return []
+            rows = (await connection.execute(query)).mappings().all()
+            tasks = await _tasks(connection, rows)
+            return [_status(row, tasks.get((row["app"], row["instance"]), [])) for row in rows]
 
-        Raises:
-            ServiceUnavailable: the database is away.
-        """
-        async with answering(self._patience), self._database.read() as connection:
-            yield connection
 
+def position(cursor: str) -> tuple[datetime, str, str]:
+    """Decode a cursor.
 
-class SqlApprovals:
-    """The stored approvals for a client, whose connections are opened for each call.
-
-    The caller's event loop lives no longer.
+    Raises:
+        ValueError: it is none of ours.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def get(self, app: str, instance: str) -> ApprovalStatus | None:
-        """An approval; None if it is not followed."""
-        async with self._opened() as pages:
-            return await pages.get(app, instance)
-
-    async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
-        """Approvals, the latest first."""
-        async with self._opened() as pages:
-            return await pages.list(chosen, limit=limit)
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncGenerator[ApprovalPages]:
-        refuse_missing(self._settings.database)
-        await asyncio.to_thread(migrate, self._settings)
-        database = Database(self._settings.database)
-        try:
-            yield ApprovalPages(database, patience=None)
-        finally:
-            await database.dispose()
+    at, app, instance = paging.decode(cursor, datetime, str, str)
+    return at, app, instance
 
 
 def _chosen(chosen: ApprovalFilter) -> Select[Any]:
@@ -127,12 +102,6 @@ def _chosen(chosen: ApprovalFilter) -> Select[Any]:
     return query
 
 
-async def _read(connection: AsyncConnection, query: Select[Any]) -> list[ApprovalStatus]:
-    rows = (await connection.execute(query)).mappings().all()
-    tasks = await _tasks(connection, rows)
-    return [_status(row, tasks.get((row["app"], row["instance"]), ())) for row in rows]
-
-
 async def _tasks(
     connection: AsyncConnection, approvals: Sequence[RowMapping]
 ) -> dict[tuple[str, str], list[ApprovalTaskStatus]]:
@@ -159,5 +128,4 @@ async def _tasks(
 
 
 def _status(row: RowMapping, tasks: Sequence[ApprovalTaskStatus]) -> ApprovalStatus:
-    fields = {name: row[name] for name in ApprovalStatus.__slots__ if name in row}
-    return ApprovalStatus(**fields, known_since=row["known_at"], tasks=tasks)
+    return ApprovalStatus.model_validate({**row, "known_since": row["known_at"], "tasks": tasks})
