@@ -102,13 +102,13 @@ coverage: setup $(SDKS) ## run all tests and tell which branches none of them to
 	$(BIN)/coverage report
 
 chaos-mutations: setup ## undo fixes one by one and see whether chaos notices, 20 minutes
-	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutate --jobs $(JOBS) $(ARGS)
+	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutations --jobs $(JOBS) $(ARGS)
 
 chaos: setup ## run the system under random faults and check it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
 	@$(CHAOS) --seeds $(SEEDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) $(ARGS)
 
 soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? (HOURS=1)
-	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.soak --hours $(HOURS) $(ARGS)
+	@$(CHAOS) --soak $(HOURS) $(ARGS)
 
 dashboards: $(RUNNABLE) ## write Grafana's dashboards as JSON into ops/grafana/dashboards
 	@$(BIN)/python ops/grafana/dashboards.py

@@ -11,7 +11,7 @@ from pathlib import Path
 import processes
 from acceptance.previous_release import PreviousRelease
 from conftest import wait_until
-from dingrelay_chaos.records import records
+from dingrelay_chaos.valkey import records
 from dingrelay_producers import Client, JobStatus, Settings
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.redis_address import RedisAddress

@@ -1,4 +1,4 @@
-"""A short chaos: seeds that are the same each time, and one that nobody has seen before."""
+"""A short chaos: seeds that are the same each time, and a new one."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 import processes
-from dingrelay_chaos import evidence, gateway, process
+from dingrelay_chaos import process
 from dingrelay_chaos.__main__ import main
 from dingrelay_chaos.mutations import MUTATIONS, ROOT
 from dingrelay_chaos.schedule import schedule
@@ -24,8 +24,7 @@ UNSEEN = random.SystemRandom().randrange(1, 1_000_000)
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lets chaos run here, and have forks that end with this process."""
-    for module in (process, gateway, evidence):
-        monkeypatch.setattr(module, "subprocess", processes)
+    monkeypatch.setattr(process, "subprocess", processes)
     monkeypatch.setattr(process, "_end_with", lambda parent: None)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -56,7 +55,7 @@ def test_a_step_that_is_left_out_changes_no_other() -> None:
     assert smaller == (*whole[:3], *whole[4:])
 
 
-def test_every_mend_that_can_be_taken_out_is_still_there() -> None:
+def test_every_fix_that_a_mutation_undoes_is_in_the_source() -> None:
     assert [each.name for each in MUTATIONS if not each.applies] == []
 
 

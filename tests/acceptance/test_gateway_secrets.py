@@ -17,7 +17,7 @@ import processes
 from acceptance.fleet import PYTHON, Fleet
 from acceptance.gateway_process import GatewayProcess, made_key
 from conftest import wait_until
-from dingrelay_chaos.records import records as found
+from dingrelay_chaos.valkey import records as found
 from dingrelay_sandbox.admin import SandboxAdmin
 from drop_in import AGENT, APPROVAL, PURCHASE
 

@@ -1,4 +1,4 @@
-"""What chaos makes of changes of people, and of what was told of them."""
+"""What chaos makes of changes of people, and of what was reported of them."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ OPENED, MIDST, LAST = (f"2026-01-01T00:00:{second:02}+00:00" for second in (0, 5
 
 
 def row(event: str, *fields: str) -> dict[str, Any]:
-    """What a run found out of somebody, the last of it at `LAST`."""
+    """What a run found out of a person, the last of it at `LAST`."""
     found = {"userid": "u1", "event": event, "fields": json.dumps(fields)}
     return {**found, "opened_at": OPENED, "at": LAST}
 

@@ -25,11 +25,13 @@ def snapshot_of(entries: list[Any]) -> Snapshot:
 
 
 def excused(messages: list[MessageRequest], entries: list[Any]) -> set[str]:
-    """The contents that somebody may have missed without being told."""
+    """The contents that a person may have missed in silence."""
     snapshot = snapshot_of(entries)
     schedule: Any = SimpleNamespace(setting=SimpleNamespace(recipients="5000/60s"))
-    nothing: Any = None
-    found = Evidence(schedule, Requests(messages=messages), snapshot, nothing, {})
+    fields: dict[str, Any] = dict.fromkeys(Evidence.__dataclass_fields__)
+    fields |= {"schedule": schedule, "requests": Requests(messages=messages), "lost": []}
+    fields["snapshot"] = snapshot
+    found = Evidence(**fields)
     for content in {each.content for each in messages}:
         assert found.unreachable(content, "u1") is ((content, "u1") in found.beyond_the_day)
     return {content for content, _ in found.beyond_the_day}

@@ -7,7 +7,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from dingrelay_chaos.samples import BOUNDS, MORE_OF_OTHERS, Sample, grown
+from dingrelay_chaos.soak import BOUNDS, MORE_OF_OTHERS, Sample, grown
 from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
 
 

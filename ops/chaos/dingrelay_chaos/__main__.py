@@ -1,4 +1,4 @@
-"""``python -m dingrelay_chaos``: seeds one after the other, or several at once."""
+"""``python -m dingrelay_chaos``: seeds one after the other, or several at once; or a soak of hours."""
 
 import argparse
 import random
@@ -7,7 +7,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Any
 
+from dingrelay_chaos import soak
 from dingrelay_chaos.run import run
 from dingrelay_chaos.schedule import Schedule, schedule
 
@@ -19,17 +21,19 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, _interrupt)
     first = options.seed if options.seed is not None else random.randrange(1, 1_000_000)
+    if options.soak:
+        return soak.run(first, options.soak * 3_600)
     seeds = range(first, first + options.seeds)
     if options.plan:
         for seed in seeds:
             print(_schedule(seed, options).text())
         return 0
-    if len(seeds) == 1:
-        print(f"seed {first}", flush=True)
-        verdict = run(_schedule(first, options), keep=options.keep)
-        print(verdict.text, flush=True)
-        return 1 if verdict.violations else 0
-    return _many(seeds, options)
+    if len(seeds) > 1:
+        return _many(seeds, options)
+    print(f"seed {first}", flush=True)
+    verdict = run(_schedule(first, options), keep=options.keep)
+    print(verdict.text, flush=True)
+    return 1 if verdict.violations else 0
 
 
 def _many(seeds: range, options: argparse.Namespace) -> int:
@@ -73,26 +77,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    names: dict[str, Any] = {"nargs": "*", "default": [], "metavar": "NAME"}
     parser.add_argument("--seed", type=int, help="the first; a random one if not given")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of operations and faults")
     parser.add_argument("--jobs", type=int, default=1, help="how many seeds at once")
-    parser.add_argument(
-        "--without",
-        nargs="*",
-        default=[],
-        metavar="NAME",
-        help="operations, faults, #steps to omit",
-    )
-    parser.add_argument(
-        "--only",
-        nargs="*",
-        default=[],
-        metavar="NAME",
-        help="draw these operations and faults only",
-    )
+    parser.add_argument("--without", **names, help="operations, faults, #steps to omit")
+    parser.add_argument("--only", **names, help="draw these operations and faults only")
     parser.add_argument("--plan", action="store_true", help="print the schedule only")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    parser.add_argument(
+        "--soak", type=float, metavar="HOURS", help="mixed traffic instead, and a kill a minute"
+    )
     return parser.parse_args()
 
 

@@ -1,7 +1,8 @@
-"""The SQL database of a run, and what can be wrong with it."""
+"""The SQL database of a run, what can be wrong with it, and the directory that it holds."""
 
 import sqlite3
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,6 @@ class Database:
                 holder.execute("BEGIN IMMEDIATE")
                 self._holder = holder
 
-    def mend(self) -> None:
-        """End everything that is wrong with it."""
-        self.unlock()
-        self.bring_back()
-
     def unlock(self) -> None:
         """Give the write lock back."""
         if self._holder is not None:
@@ -41,10 +37,10 @@ class Database:
             self._holder = None
 
     def take_away(self) -> None:
-        """Let nobody open it, nor write through a connection that is open.
+        """Let it be opened by no one, nor written through a connection that is open.
 
-        SQLite refuses writes to a file that was moved. What is moved back is the same file, and
-        nobody could make another one meanwhile, so nothing that was committed is lost.
+        SQLite refuses writes to a file that was moved. What is moved back is the same file, and no
+        other could be made in its place, so nothing that was committed is lost.
         """
         if not self._moved.exists():
             self.path.rename(self._moved)
@@ -56,14 +52,55 @@ class Database:
             self.path.rmdir()
             self._moved.rename(self.path)
 
+    def mend(self) -> None:
+        """End everything that is wrong with it."""
+        self.unlock()
+        self.bring_back()
+
     def write(self, statement: str, *values: Any) -> None:
-        """Change something, as nobody in the system would."""
+        """Change something behind the system's back."""
         with closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
             connection.execute(statement, values)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query finds."""
-        look = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
-        with closing(look) as connection:
+        read = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
+        with closing(read) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query, values)]
+
+    def value(self, query: str) -> int:
+        """The one number that a query finds."""
+        (row,) = self.rows(query)
+        return int(next(iter(row.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What SQL holds at one moment of those who have not left.
+
+    Attributes:
+        people: userid → name.
+        places: userid → departments.
+        departments: id → name and parent.
+    """
+
+    people: dict[str, str | None]
+    places: dict[str, set[int]]
+    departments: dict[int, tuple[str | None, int | None]]
+
+    @classmethod
+    def read(cls, database: Database) -> "Directory":
+        """The directory as of now."""
+        people = database.rows("select userid, name from users where left_at is null")
+        places: dict[str, set[int]] = {}
+        for row in database.rows("select department, userid from memberships"):
+            places.setdefault(row["userid"], set()).add(int(row["department"]))
+        departments = database.rows(
+            "select id, name, parent from departments where left_at is null"
+        )
+        return cls(
+            people={row["userid"]: row["name"] for row in people},
+            places=places,
+            departments={int(row["id"]): (row["name"], row["parent"]) for row in departments},
+        )

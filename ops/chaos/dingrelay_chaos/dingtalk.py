@@ -1,16 +1,26 @@
-"""The DingTalk of a run: the sandbox as a process."""
+"""The DingTalk of a run: the sandbox as a process, its people, and what they can be asked."""
 
-import os
 import sys
 import time
 from pathlib import Path
 
-from dingrelay_chaos import ports
-from dingrelay_chaos.process import Process
+from dingrelay_chaos.process import Process, reserve
 from dingrelay_sandbox.admin import SandboxAdmin
 
 START_SECONDS = 20
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret-of-chaos", "1000001"
+
+STAYING = tuple(f"u{number}" for number in range(1, 41))
+"""People who are there all the time, where they are."""
+MOVING = tuple(f"u{number}" for number in range(41, 61))
+"""People that changes of the organisation move, remove and bring back."""
+JOINING = tuple(f"n{number}" for number in range(1, 9))
+"""People who are not there at first, and join in the course of a run."""
+DEPARTMENTS = 8
+SHIFTING = tuple(range(101, 106))
+"""Departments that come, change and go; only people who move are ever in them."""
+ADDRESSES = ("mobile", "email", "job_number")
+"""What else people are named by."""
 
 TEMPLATE = "PROC-CHAOS"
 OPTIONS = ("甲", "乙", "丙")
@@ -30,58 +40,52 @@ CONTROLS = (
     {"label": "备注", "type": "TextareaField"},
 )
 """A form with a control of every kind that comes back otherwise than it was sent (API §11.1)."""
+APPROVERS = ("u2", "u3")
+"""Who is asked, one after the other."""
 ROBOTS = ("robot-1", "robot-2", "robot-3", "robot-4")
 """Robots of groups. DingTalk takes 20 messages of each in a minute."""
 MADE_UP = "robot-made-up"
 """A robot that DingTalk does not know."""
-APPROVERS = ("u2", "u3")
-"""Who is asked, one after the other."""
 
 
-class DingTalk:
-    """A sandbox with a clock of its own."""
+class DingTalk(Process):
+    """A sandbox with a clock of its own.
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        users: int,
-        departments: int,
-        skew: float,
-        latency: str,
-        calls: str,
-        window: str,
-        recipients: str,
-    ) -> None:
-        port = ports.reserve()
-        self._recipients = recipients
-        self._skew = skew
+    Args:
+        folder: for its log.
+        skew: seconds by which its clock is wrong.
+        recipients: its limit of recipients, such as ``400/10s``.
+        options: of the sandbox's command.
+    """
+
+    def __init__(self, folder: Path, *, skew: float, recipients: str, **options: str) -> None:
+        port = reserve()
         options = {
-            "port": port,
-            "users": users,
-            "departments": departments,
-            "latency": latency,
-            "calls": calls,
-            "window": window,
+            "port": str(port),
+            "users": str(len(STAYING) + len(MOVING)),
+            "departments": str(DEPARTMENTS),
             "app-key": APP_KEY,
             "app-secret": APP_SECRET,
             "agent-id": AGENT_ID,
+            **options,
         }
         command = [sys.executable, "-m", "dingrelay_sandbox"]
-        command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        self._process = Process("sandbox", command, folder / "sandbox.log")
+        command += [part for name, value in options.items() for part in (f"--{name}", value)]
+        super().__init__("sandbox", command, folder)
         self.url = f"http://127.0.0.1:{port}"
         self.admin = SandboxAdmin(self.url)
+        self._recipients = recipients
+        self._skew = skew
 
     def start(self) -> None:
         """Start it, and return once it answers."""
-        self._process.spawn(os.environ)
+        self.spawn()
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
                 self.admin.health()
             except OSError:
-                if time.monotonic() > deadline or not self._process.alive:
+                if time.monotonic() > deadline or not self.alive:
                     raise
                 self.admin.close()
                 time.sleep(0.05)
@@ -90,8 +94,25 @@ class DingTalk:
         self.admin.set_limits(recipients=self._recipients)
         self.admin.set_clock(self._skew)
         self.admin.add_template(TEMPLATE, CONTROLS, approvers=APPROVERS)
+        for robot in ROBOTS:
+            self.admin.add_robot(robot)
+
+    def addresses(self) -> dict[str, dict[str, str]]:
+        """Person → kind of address → the address, also of those who only join later."""
+        joining = {
+            user: {
+                "mobile": f"139{number:08d}",
+                "email": f"{user}@example.com",
+                "job_number": f"N-{number}",
+            }
+            for number, user in enumerate(JOINING, start=1)
+        }
+        return joining | {
+            person["userid"]: {kind: str(person[kind]) for kind in ADDRESSES if person.get(kind)}
+            for person in self.admin.organisation()["users"]
+        }
 
     def end(self) -> None:
         """End it."""
         self.admin.close()
-        self._process.kill()
+        self.kill()

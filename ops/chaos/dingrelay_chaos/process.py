@@ -1,24 +1,73 @@
-"""One process of the system: started, suspended, ended, and never left behind."""
+"""Processes of the system: started, suspended, ended, and never left behind."""
 
 import ctypes
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+CLI = (sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli")
+COMMAND_SECONDS = 60
+LOOPBACK = "127.0.0.1"
+PORTS = range(20_000, 30_000)
+"""Below those that Linux and macOS give to connections that go out."""
 _PR_SET_PDEATHSIG = 1
+_reserved: list[socket.socket] = []
+
+
+def reserve() -> int:
+    """A port that is this process's until it ends, even while nothing listens there.
+
+    A server of a run is away at times, and no other run may take its address then. A process that
+    has bound the UDP port of a number has reserved the TCP port.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        note = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            note.bind((LOOPBACK, port))
+            socket.create_server((LOOPBACK, port)).close()
+        except OSError:
+            note.close()
+            continue
+        _reserved.append(note)
+        return port
+    raise OSError("no port is free")
+
+
+def dingrelay(*arguments: str, environment: Mapping[str, str] = os.environ) -> str:
+    """What a command of ours prints."""
+    ran = subprocess.run(
+        [*CLI, *arguments],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    if ran.returncode:
+        raise RuntimeError(f"dingrelay {' '.join(arguments)}: {ran.stdout}{ran.stderr}")
+    return ran.stdout
 
 
 class Process:
     """A program with a log file. Every call is harmless in every state."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
         self.name = name
-        self.log = log
+        self.log = folder / f"{name}.log"
         self.command = list(command)
+        self.environment = environment
         self._running: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,14 +85,14 @@ class Process:
         """How it ended; None if it runs or never ran."""
         return self._running.poll() if self._running else None
 
-    def spawn(self, environment: Mapping[str, str]) -> None:
+    def spawn(self) -> None:
         """Start it, unless it runs. It ends with this process, however that ends."""
         if self.alive:
             return
         with self.log.open("ab") as out:
             self._running = subprocess.Popen(
                 self.command,
-                env=dict(environment),
+                env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -69,7 +118,7 @@ class Process:
         self.send(signal.SIGTERM)
 
     def suspend(self) -> None:
-        """Let it do nothing, and keep its connections."""
+        """Stop it (SIGSTOP); it keeps its connections."""
         self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -78,16 +127,13 @@ class Process:
 
     def ended_within(self, seconds: float) -> bool:
         """Whether it ends within so many seconds."""
-        if self._running is None:
-            return True
-        try:
-            self._running.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        if self._running is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._running.wait(seconds)
+        return not self.alive
 
 
-class Service:
+class Service(Process):
     """A process that is started again if it ends by itself, as systemd would.
 
     Attributes:
@@ -95,28 +141,29 @@ class Service:
         failures: each time that it ended by itself.
     """
 
-    def __init__(self, title: str, process: Process, environment: Mapping[str, str]) -> None:
-        self.process = process
-        self.wanted = False
+    wanted = False
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(name, [*CLI, *arguments], folder, environment)
         self.failures: list[str] = []
-        self._title = title
-        self._environment = dict(environment)
 
     def start(self) -> None:
         """Start it, unless it runs; it may not answer yet."""
         self.wanted = True
-        self.process.spawn(self._environment)
+        self.spawn()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """End it, and do not start it again."""
         self.wanted = False
-        self.process.kill()
+        super().kill()
 
     def supervise(self) -> None:
         """Start it again if it has ended by itself."""
-        if self.wanted and not self.process.alive:
-            if self.process.exit_code is not None:
-                self.failures.append(f"the {self._title} ended with {self.process.exit_code}")
+        if self.wanted and not self.alive:
+            if self.exit_code is not None:
+                self.failures.append(f"the {self.name} ended with {self.exit_code}")
             self.start()
 
 

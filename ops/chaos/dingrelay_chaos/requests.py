@@ -1,28 +1,42 @@
-"""What was asked of the system: all that the oracle knows beside what the sandbox holds."""
+"""What was asked of the system, and which faults it met: all that the oracle knows beside the sandbox's truth."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from dingrelay_chaos.faults import Fault
 
 Accepted = Literal["yes", "perhaps", "no"]
-"""Whether a job was accepted. Perhaps: the producer was told that Redis is away, which is also
-what it is told where only the answer was lost."""
+"""Whether a job was accepted. Perhaps: the producer's call said that Redis is away, which it also says
+where only the answer was lost."""
 
 
 @dataclass(slots=True)
 class JobRequest:
-    """Whatever is one job."""
+    """A request that makes one job.
+
+    Attributes:
+        answered: when the producer's call returned, in seconds from the start.
+    """
 
     step: int
     at: float
     accepted: Accepted = field(default="perhaps", kw_only=True)
     job: str = field(default="", kw_only=True)
     answered: float = field(default=float("inf"), kw_only=True)
-    """When the producer was told that it is accepted, in seconds from the start."""
 
 
 @dataclass(slots=True)
 class MessageRequest(JobRequest):
-    """A message that somebody asked for."""
+    """A message.
+
+    Attributes:
+        bare: a bare Celery client's: it has Celery's guarantee until a worker has made the record.
+        not_before: seconds from the start before which it must not be sent; its ``send_at``.
+        not_after: seconds from the start after which it need not be sent; its ``expires_at``.
+        same_as: the step whose idempotency key it has.
+        addressed: recipients by something else than a userid: kind of address, address, and whose it is.
+    """
 
     content: str
     users: tuple[str, ...]
@@ -30,15 +44,10 @@ class MessageRequest(JobRequest):
     everyone: bool = False
     allow_duplicate: bool = False
     bare: bool = False
-    """A bare Celery client's: it has Celery's guarantee until a worker has made the record."""
     not_before: float | None = None
-    """Seconds from the start before which it must not be sent; its ``send_at``."""
     not_after: float | None = None
-    """Seconds from the start after which it need not be sent; its ``expires_at``."""
     same_as: int | None = None
-    """The step whose idempotency key it has."""
     addressed: tuple[tuple[str, str, str], ...] = ()
-    """Recipients by something else than a userid: kind of address, address, and whose it is."""
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -54,6 +63,21 @@ class ApprovalRequest(JobRequest):
 
 
 @dataclass(slots=True)
+class SyncRequest(JobRequest):
+    """A user-sync."""
+
+
+@dataclass(slots=True)
+class ActionRequest(JobRequest):
+    """Something that a job does to an approval; no other has its remark."""
+
+    verb: str
+    instance: str
+    user: str
+    remark: str
+
+
+@dataclass(slots=True)
 class CampaignRequest:
     """A campaign. The texts of its people all hold `tag`."""
 
@@ -63,26 +87,6 @@ class CampaignRequest:
     users: tuple[str, ...]
     campaign: str = ""
     started: bool = False
-
-
-@dataclass(slots=True)
-class SyncRequest(JobRequest):
-    """A user-sync."""
-
-
-@dataclass(slots=True)
-class ActionRequest(JobRequest):
-    """Something that is done to an approval, by a job.
-
-    Attributes:
-        verb: ``agree``, ``refuse``, ``comment``, ``terminate`` or ``look``.
-        remark: in words that no other has.
-    """
-
-    verb: str
-    instance: str
-    user: str
-    remark: str
 
 
 @dataclass(slots=True)
@@ -100,7 +104,7 @@ class AlertRequest:
 
 @dataclass(slots=True)
 class Absence:
-    """When somebody was not there, in seconds from the start."""
+    """When a person was not there, in seconds from the start."""
 
     user: str
     since: float
@@ -109,7 +113,7 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What was asked of a job that there is, and the answer."""
+    """What was asked of a job or campaign that there is, and the answer."""
 
     step: int
     at: float
@@ -130,15 +134,14 @@ class Requests:
     alerts: list[AlertRequest] = field(default_factory=list[AlertRequest])
     commands: list[Command] = field(default_factory=list[Command])
     absences: list[Absence] = field(default_factory=list[Absence])
-    """People who were not there at some time during the run, and when."""
-
-    def job_of(self, step: int) -> str:
-        """The id of the job that a step asked for, or empty."""
-        return next((request.job for request in self.everything() if request.step == step), "")
 
     def everything(self) -> list[JobRequest]:
         """All jobs that were asked for."""
         return [*self.messages, *self.approvals, *self.syncs, *self.actions]
+
+    def job_of(self, step: int) -> str:
+        """The id of the job that a step asked for, or empty."""
+        return next((request.job for request in self.everything() if request.step == step), "")
 
     def campaign_of(self, step: int) -> str:
         """The id of the campaign that a step created, or empty."""
@@ -153,7 +156,7 @@ class Requests:
         }
 
     def was_absent(self, user: str, since: float = 0, until: float = float("inf")) -> bool:
-        """Whether somebody was not there at some time between two moments."""
+        """Whether a person was not there at some time between two moments."""
         return any(
             each.user == user and each.since <= until and each.until >= since
             for each in self.absences
@@ -162,3 +165,20 @@ class Requests:
     def commands_on(self, job: str, verb: str = "") -> list[Command]:
         """The commands on a job, oldest first."""
         return [each for each in self.commands if each.job == job and verb in {"", each.verb}]
+
+
+@dataclass(slots=True)
+class FaultTime:
+    """A fault as it was, which is a little later than planned. Times are in seconds from the start."""
+
+    what: "Fault"
+    began: float
+    ended: float
+
+
+@dataclass(slots=True)
+class Journal:
+    """All faults of a run, and what surprised the driver itself."""
+
+    faults: list[FaultTime] = field(default_factory=list[FaultTime])
+    errors: list[str] = field(default_factory=list[str])

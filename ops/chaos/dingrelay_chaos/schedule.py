@@ -1,24 +1,34 @@
 """The schedule: what is done, and what goes wrong, when. A pure function of seed and seconds."""
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dingrelay_chaos.brief import brief
-from dingrelay_chaos.door import DoorKind
-from dingrelay_chaos.faults import draw as fault_draw
-from dingrelay_chaos.faults.fault import Fault, shortened
-from dingrelay_chaos.operations import draw as operation_draw
-from dingrelay_chaos.operations.operation import Operation
-from dingrelay_chaos.operations.past import Past
+from dingrelay_chaos import faults
+from dingrelay_chaos.draws import OPERATIONS, Drawing
+from dingrelay_chaos.faults import FAULTS, Fault
+from dingrelay_chaos.fleet import DoorKind
+from dingrelay_chaos.operations import Operation, brief
 from dingrelay_chaos.subscribers import LEVELS
-from dingrelay_chaos.weights import FAULT_SECONDS, FAULTS, KEPT_SHARE, OPERATION_SECONDS, OPERATIONS
 
 QUIET_SHARE = 0.1
 """Faults begin after this share of the time, when there is work for them to meet."""
 MOST_SKEW = 60.0
 """Seconds by which a clock may be wrong, either way."""
+OPERATION_SECONDS = (0.02, 0.4)
+"""Shortest and longest pause between two operations."""
+FAULT_SECONDS = (0.5, 4.0)
+"""Shortest and longest pause between two faults."""
+KEPT_SHARE = (0.4, 1.0)
+"""The share of the tables that a seed keeps."""
+
+SOAK_OPERATION_SECONDS = (0.1, 0.7)
+"""Of a soak: two and a half operations a second."""
+KILLED = 0
+"""The worker that a soak kills again and again."""
+KILL_SECONDS = 60.0
+AWAY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,9 @@ class Setting:
     Attributes:
         worker_skews: seconds by which the clock of each worker is wrong.
         sandbox_skew: the same of DingTalk's.
+        door: how DingTalk's events come.
+        endpoints: those that get webhooks from the start; there may be none.
+        follow: which approvals are followed.
     """
 
     worker_skews: tuple[float, ...]
@@ -42,9 +55,24 @@ class Setting:
     token_api: str
     door: DoorKind
     endpoints: tuple[str, ...]
-    """Those who are told by webhooks from the start; nobody: there are none."""
     follow: Literal["own", "all"]
-    """Which approvals are followed."""
+
+
+SOAK = Setting(
+    worker_skews=(0.0, 0.0, 0.0),
+    sandbox_skew=0.0,
+    concurrency=16,
+    calls="20/1s",
+    recipients="5000/60s",
+    window="calendar",
+    latency="5-30",
+    approval_api="v1.0",
+    contacts_api="v2",
+    token_api="oapi",
+    door="stream",
+    endpoints=("all", "approvals"),
+    follow="own",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +108,57 @@ def schedule(
     Args:
         seed: the same one makes the same schedule.
         seconds: how long operations and faults go on.
-        without: names of the table of weights, or step numbers such as ``#17``, that are left
-            out. All else stays as it is, so that a failure can be made smaller.
-        only: names of the table of weights; nothing else is drawn. None: all of it.
+        without: names of the tables, or step numbers such as ``#17``, that are left out. All else stays
+            as it is, so that a failure can be made smaller.
+        only: names of the tables; nothing else is drawn. None: all of them.
     """
     rng = random.Random(f"chaos {seed}")
     setting = _setting(rng, random.Random(f"chaos hearing {seed}"))
-    drawn: list[tuple[float, str, Fault | None]] = []
-    chosen = _kept(rng, FAULTS, only)
-    workers = len(setting.worker_skews)
+    chosen = _kept(rng, {name: kind.weight for name, kind in FAULTS.items()}, only)
+    drawn: list[tuple[float, Fault | None]] = []
     at = seconds * QUIET_SHARE
     while chosen and (at := at + rng.uniform(*FAULT_SECONDS)) < seconds * 0.9:
-        name = _pick(rng, chosen)
-        fault = fault_draw.draw(rng, name, workers, MOST_SKEW)
+        fault = faults.draw(rng, _pick(rng, chosen), len(setting.worker_skews), MOST_SKEW)
         # All of them end with the time of the run: then the system has to come to rest.
-        drawn.append((at, name, shortened(fault, seconds - at)))
-    past = Past()
-    kinds = _kept(rng, OPERATIONS, only)
-    moments: list[float] = []
-    at = 0.0
-    while (at := at + rng.uniform(*OPERATION_SECONDS)) < seconds:
-        moments.append(at)
-    merged = sorted([*((moment, "", None) for moment in moments), *drawn], key=lambda each: each[0])
-    steps: list[Step] = []
-    for number, (moment, fault_name, drawn_fault) in enumerate(merged):
-        what: Operation | Fault | None = drawn_fault
-        name = fault_name
-        if what is None:
-            name = _pick(rng, kinds)
-            what = operation_draw.draw(rng, name, number, past, seconds - moment)
-        if what is not None and not {name, f"#{number}"} & set(without):
-            steps.append(Step(number, round(moment, 3), what))
+        drawn.append((at, fault.shortened(seconds - at)))
+    kinds = _kept(rng, _weights(), only)
+    drawn += [(moment, None) for moment in _moments(rng, OPERATION_SECONDS, seconds)]
+    steps = _steps(rng, drawn, kinds, seconds, without)
     return Schedule(seed, seconds, setting, tuple(steps))
+
+
+def soak(seed: int, seconds: float) -> Schedule:
+    """Operations of every kind in a random order, and the same worker killed once a minute."""
+    rng = random.Random(f"soak {seed}")
+    kill = Fault("kill", AWAY_SECONDS, {"worker": KILLED, "skew": 0.0})
+    kills = int(max(0.0, seconds - AWAY_SECONDS - 1e-9) / KILL_SECONDS)
+    drawn: list[tuple[float, Fault | None]] = [
+        (KILL_SECONDS * (number + 1), kill) for number in range(kills)
+    ]
+    drawn += [(moment, None) for moment in _moments(rng, SOAK_OPERATION_SECONDS, seconds)]
+    return Schedule(seed, seconds, SOAK, tuple(_steps(rng, drawn, _weights(), seconds)))
+
+
+def _steps(
+    rng: random.Random,
+    drawn: list[tuple[float, Fault | None]],
+    weights: Mapping[str, float],
+    seconds: float,
+    without: Collection[str] = (),
+) -> Iterator[Step]:
+    """Faults, and an operation at each moment that has none, in their order."""
+    drawing = Drawing(rng)
+    for number, (moment, fault) in enumerate(sorted(drawn, key=lambda each: each[0])):
+        name = fault.name if fault else _pick(rng, weights)
+        what = fault or drawing.draw(name, number, seconds - moment)
+        if what is not None and not {name, f"#{number}"} & set(without):
+            yield Step(number, round(moment, 3), what)
+
+
+def _moments(rng: random.Random, pause: tuple[float, float], seconds: float) -> Iterator[float]:
+    at = 0.0
+    while (at := at + rng.uniform(*pause)) < seconds:
+        yield at
 
 
 def _setting(rng: random.Random, events_rng: random.Random) -> Setting:
@@ -136,15 +183,18 @@ def _setting(rng: random.Random, events_rng: random.Random) -> Setting:
     )
 
 
+def _weights() -> dict[str, float]:
+    return {name: weight for name, (weight, _) in OPERATIONS.items()}
+
+
 def _kept(
     rng: random.Random, table: Mapping[str, float], only: Collection[str]
-) -> dict[str, float]:
+) -> Mapping[str, float]:
     """A part of a table: a seed that does less does it more often."""
     if only:
         return {name: weight for name, weight in table.items() if name in only}
     share = rng.uniform(*KEPT_SHARE)
-    kept = {name: weight for name, weight in table.items() if rng.random() < share}
-    return kept or dict(table)
+    return {name: weight for name, weight in table.items() if rng.random() < share} or table
 
 
 def _pick(rng: random.Random, table: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""After the faults: wait until nothing is under way, bring the directory up to date, look."""
+"""After the faults: wait until nothing is under way, bring the directory up to date, read the evidence."""
 
 import json
 import sqlite3
@@ -6,21 +6,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from dingrelay_chaos import evidence, passing
-from dingrelay_chaos.directory import Directory
+from dingrelay_chaos import evidence
+from dingrelay_chaos.database import Directory
+from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING
 from dingrelay_chaos.evidence import Evidence
-from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.people import JOINING, MOVING, STAYING
+from dingrelay_chaos.requests import Journal
 from dingrelay_chaos.schedule import Schedule
-from dingrelay_chaos.snapshot import Snapshot
+from dingrelay_chaos.snapshot import Snapshot, SystemState
 from dingrelay_chaos.system import System
-from dingrelay_chaos.system_state import SystemState
 from dingrelay_chaos.valkey import Lost
+from dingrelay_producers import JobRef
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.store import keys
 from dingrelay_tasks import UserSync
@@ -32,35 +34,39 @@ SYNC_SECONDS = 60
 LOOK_SECONDS = 90
 """An approval that can't be found is looked for again a minute later before it counts as deleted."""
 PATIENT_SECONDS = 30
-"""In a shorter run nobody waits a minute until a stream that was refused or is half dead is opened
-anew: whoever listens is started again."""
+"""A shorter run does not wait a minute until a stream that was refused or is half dead is opened again:
+its listener is restarted."""
 RESUME_SECONDS = 30
-"""Between two times that an operator has endpoints told that are being left alone."""
+"""Between two times that an operator resumes endpoints that are being left alone."""
 LAG_SECONDS = 0.5
 """A replica is so far behind at most, on a busy machine."""
 QUEUES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
+FOLLOW, MISSED = "approval-follow", "missed-events"
+"""Kinds of jobs that wait for hours."""
+WAITING = (b"snoozed", b"queued")
 
 
 def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     """The evidence, once everything is settled or the time for it is over."""
     system.mend()
     if schedule.seconds < PATIENT_SECONDS:
-        system.door.kill()
-        system.door.start()
+        system.listener.kill()
+        system.listener.start()
     began = time.monotonic()
     last: list[str] = []
     _rest(system, last, SETTLE_SECONDS)
-    _look_at_approvals(system, last)
+    _look_at_approvals(system)
+    _rest(system, last, SETTLE_SECONDS)
     waited = time.monotonic() - began
-    left = system.marked_as_left & _present(system)
+    requests = system.requests
+    present = {user for user in (*STAYING, *MOVING) if not requests.was_absent(user)}
+    left = system.marked_as_left & present
     by_events = Directory.read(system.database)
     walks = _walks(system, last)
-    requests = system.requests
-    snapshot = Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING))
-    found = Evidence(
+    return Evidence(
         schedule=schedule,
         requests=requests,
-        snapshot=snapshot,
+        snapshot=Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING)),
         journal=journal,
         statuses=evidence.statuses(system.client, [*requests.jobs(), *walks]),
         discarded={each.job for each in requests.commands if each.verb == "discard"},
@@ -77,32 +83,45 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         began_at=system.began_at,
         waited=waited,
         last=last[0] if last else "",
+        campaigns=evidence.campaigns(
+            system, [each.campaign for each in requests.campaigns if each.campaign]
+        ),
+        logs={
+            path.stem: path.read_text("utf-8", "replace") for path in system.folder.glob("*.log")
+        },
     )
-    created = [each.campaign for each in requests.campaigns if each.campaign]
-    found.campaigns = evidence.campaigns(system, created)
-    found.logs = evidence.read_logs(system.folder)
-    return found
 
 
-def _rest(system: System, last: list[str], seconds: float) -> bool:
-    """Whether everything has come to rest within so many seconds."""
-    late = time.monotonic() + RESUME_SECONDS
+def _wait_until(done: Callable[[], bool], seconds: float, tick: Callable[[], None]) -> None:
+    """Return once `done()` is true, or so many seconds are over; `tick()` is called between the looks."""
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() <= deadline:
+        tick()
+        time.sleep(0.25)
+
+
+def _rest(system: System, last: list[str], seconds: float) -> None:
+    """Return once everything has come to rest, or so many seconds are over."""
+    resumed = float("-inf")
 
     def tend() -> None:
-        nonlocal late
-        _tend(system)
-        if time.monotonic() > late:
-            late = time.monotonic() + RESUME_SECONDS
+        """What an operator does after a bad hour: resume endpoints, and campaigns that paused."""
+        nonlocal resumed
+        system.supervise()
+        for row in system.database.rows("select id from campaigns where state = 'paused'"):
+            with suppress(DingrelayError):
+                system.client.campaign_ref(row["id"]).resume()
+        if time.monotonic() > resumed + RESUME_SECONDS:
+            resumed = time.monotonic()
             with suppress(DingrelayError):
                 system.subscribers.resume_all()
 
-    with suppress(DingrelayError):
-        system.subscribers.resume_all()
-    return evidence.wait_until(lambda: _settled(system, last), seconds, tend)
+    tend()
+    _wait_until(lambda: _settled(system, last), seconds, tend)
 
 
 def _settled(system: System, last: list[str]) -> bool:
-    """Whether nothing is under way; `last` is told what is."""
+    """Whether nothing is under way; what still was goes into `last`."""
     try:
         found = next(filter(None, (look(system) for look in _LOOKS)), "")
     except (RedisError, DingrelayError, OSError, sqlite3.OperationalError) as error:
@@ -112,23 +131,6 @@ def _settled(system: System, last: list[str]) -> bool:
         with (system.folder / "settling.log").open("a") as out:
             out.write(f"{system.now():.1f} {found}\n")
     return not found
-
-
-def _look_at_approvals(system: System, last: list[str]) -> None:
-    """Let hours pass for approvals of which no event has told."""
-    moment = passing.pass_for_approvals(system)
-    evidence.wait_until(
-        lambda: not passing.waits_for_a_look(system, moment), LOOK_SECONDS, system.supervise
-    )
-    _rest(system, last, SETTLE_SECONDS)
-
-
-def _tend(system: System) -> None:
-    """What an operator does after a bad hour: let campaigns that paused go on."""
-    system.supervise()
-    for row in system.database.rows("select id from campaigns where state = 'paused'"):
-        with suppress(DingrelayError):
-            system.client.campaign_ref(row["id"]).resume()
 
 
 def _open_jobs(system: System) -> str:
@@ -143,27 +145,25 @@ def _undelivered_events(system: System) -> str:
     if events["waiting"]:
         return f"{events['waiting']} events are on their way"
     # DingTalk has given up pushing: what it keeps is there to be read.
-    passing.pass_for_missed_events(system)
+    with system.valkey.connect() as redis:
+        _wake(redis, MISSED)
     return ""
 
 
 def _queued(system: System) -> str:
     with system.valkey.connect() as redis:
         places = [keys.SCHEDULE, keys.RUNNING, *redis.scan_iter("dingrelay:woken:*")]
-        jobs = {job.decode() for place in places for job in _members(redis, place)}
-        waiting = sorted(passing.kind_of(redis, job) for job in jobs - passing.resting(redis))
+        jobs = {job for place in places for job in _members(redis, place)}
+        # Those on the slow schedule of approvals are not waited for.
+        kinds = (redis.hget(keys.job(job), "kind") for job in jobs - {*_waiting(redis, FOLLOW)})
+        waiting = sorted((cast("bytes | None", kind) or b"").decode() for kind in kinds)
         queued: int = sum(redis.llen(f"dingrelay.{lane}") for lane in QUEUES)
         if waiting or queued:
             return f"{Counter(waiting)} wait, {queued} messages are in queues"
     return ""
 
 
-def _members(redis: Redis, place: str | bytes) -> list[bytes]:
-    return cast("list[bytes]", redis.zrange(place, 0, -1))
-
-
 def _open_campaigns(system: System) -> str:
-    """Campaigns that are under way, and drafts that somebody tried to start."""
     for row in system.database.rows("select id, state from campaigns"):
         if row["state"] in {"running", "paused"}:
             return f"campaign {row['id']} {row['state']}"
@@ -179,23 +179,65 @@ def _undelivered_notices(system: System) -> str:
         read = cast("bytes | None", redis.hget("dingrelay:endings-read", "webhooks")) or b""
         if stream and read.split(b" ")[0] != stream[0][0]:
             return "ends of jobs are not passed on"
-    (row,) = system.database.rows(
-        "select count(*) as deliveries from webhook_deliveries"
+    pending = system.database.value(
+        "select count(*) from webhook_deliveries"
         " join webhook_endpoints on webhook_endpoints.id = endpoint"
         " where webhook_deliveries.state = 'pending' and webhook_endpoints.state = 'enabled'"
     )
-    return f"{row['deliveries']} deliveries are pending" if row["deliveries"] else ""
+    return f"{pending} deliveries are pending" if pending else ""
 
 
 _LOOKS: tuple[Callable[[System], str], ...] = (
     *(_open_jobs, _undelivered_events, _queued, _open_campaigns, _undelivered_notices),
 )
-"""Each tells what is under way."""
+"""Each says what is under way."""
 
 
-def _present(system: System) -> set[str]:
-    """People who were there all the time."""
-    return {user for user in (*STAYING, *MOVING) if not system.requests.was_absent(user)}
+def _look_at_approvals(system: System) -> None:
+    """Let hours pass for approvals without an event.
+
+    Only the moments that their jobs wait for are moved, in their rows and on the schedule. Once no approval
+    waits for an earlier one, all have been looked at.
+    """
+    moment = datetime.now(UTC) - timedelta(seconds=1)
+    system.database.write(
+        "update approvals set look_at = ? where look_at is not null",
+        moment.strftime("%Y-%m-%d %H:%M:%S.%f"),
+    )
+    with system.valkey.connect() as redis:
+        _wake(redis, FOLLOW)
+
+    def looked_at() -> bool:
+        rows = system.database.rows("select look_at from approvals where look_at is not null")
+        moments = (datetime.fromisoformat(row["look_at"]) for row in rows)
+        return all((at if at.tzinfo else at.replace(tzinfo=UTC)) > moment for at in moments)
+
+    _wait_until(looked_at, LOOK_SECONDS, system.supervise)
+
+
+def _wake(redis: Redis, kind: str) -> None:
+    """Let the jobs of a kind be due now."""
+    now, _ = redis.time()
+    for job in _waiting(redis, kind):
+        with redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.job(job), mapping={"due": now * 1000, "woken": 0})
+            # One that has just left the schedule by itself is not put back.
+            pipe.zadd(keys.SCHEDULE, {job: now * 1000}, xx=True)
+            pipe.execute()
+
+
+def _waiting(redis: Redis, kind: str) -> list[str]:
+    """The jobs of a kind that wait for a time."""
+    found: list[str] = []
+    for job in _members(redis, keys.SCHEDULE):
+        of, state = redis.hmget(keys.job(job), ["kind", "state"])
+        if of == kind.encode() and state in WAITING:
+            found.append(job)
+    return found
+
+
+def _members(redis: Redis, place: str | bytes) -> list[str]:
+    return [job.decode() for job in cast("list[bytes]", redis.zrange(place, 0, -1))]
 
 
 def _walks(system: System, last: list[str]) -> list[str]:
@@ -207,14 +249,16 @@ def _walks(system: System, last: list[str]) -> list[str]:
         except DingrelayError:
             break
         walks.append(job.id)
-        evidence.wait_until(
-            lambda job=job: job.status().state.ended, SYNC_SECONDS, system.supervise
-        )
+        _wait_until(partial(_ended, job), SYNC_SECONDS, system.supervise)
         result = job.status().result or {}
         if not any(result.get(name) for name in ("added", "changed", "left")):
             break
     _rest(system, last, SYNC_SECONDS)
     return walks
+
+
+def _ended(job: JobRef) -> bool:
+    return job.status().state.ended
 
 
 def _unacked(system: System) -> set[str]:

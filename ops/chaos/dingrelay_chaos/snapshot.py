@@ -1,18 +1,33 @@
-"""What really happened at DingTalk, as the sandbox reports it at the end of a run."""
+"""What there is at the end of a run: at DingTalk, and in the system."""
 
+import base64
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from dingrelay_chaos.subscribers import QUEUE, WebhookRequest
+from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.report_types import ApprovalReport, AuditReport, CallReport, EntryReport
+from dingrelay_sandbox.report_types import (
+    ApprovalReport,
+    AuditReport,
+    CallReport,
+    EntryReport,
+    EventReport,
+)
 from dingrelay_tasks import beijing
 
+if TYPE_CHECKING:
+    from dingrelay_chaos.system import System
+
+Row = dict[str, Any]
+
 NOT_REACHABLE = frozenset({"unknown_user", "scope"})
-"""Why DingTalk drops a message to somebody who is gone, which the app could not know."""
+"""Why DingTalk drops a message to a person who is gone, which the app could not know."""
 TOO_MANY_A_MINUTE = "143103"
 TOO_MANY_A_DAY = "143105"
 USER_DAY = 500
@@ -21,14 +36,14 @@ USER_DAY = 500
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot. People are userids, contents the texts of messages."""
+    """What really happened at DingTalk. People are userids, contents the texts of messages."""
 
     entries: list[EntryReport]
     approvals: list[ApprovalReport]
     calls: list[CallReport]
     audit: AuditReport
-    people: dict[str, dict[str, Any]]
-    departments: dict[int, dict[str, Any]]
+    people: dict[str, Row]
+    departments: dict[int, Row]
     tokens: list[str]
 
     @classmethod
@@ -52,32 +67,25 @@ class Snapshot:
         """Content → person → what was sent to them, whether or not it arrived."""
         found: dict[str, dict[str, list[EntryReport]]] = {}
         for entry in self.entries:
-            content = text_of(entry)
-            found.setdefault(content, {}).setdefault(entry["user"], []).append(entry)
+            found.setdefault(text_of(entry), {}).setdefault(entry["user"], []).append(entry)
         return found
+
+    def sent(self, content: str, user: str) -> list[EntryReport]:
+        """What was sent of a content to a person, whether or not it arrived."""
+        return self.by_content.get(content, {}).get(user, [])
 
     def delivered(self, content: str, user: str) -> int:
         """How many times it arrived on one day: an equal message is another one on the next."""
-        entries = self.by_content.get(content, {}).get(user, ())
-        days = Counter(day_of(each) for each in entries if not each["reason"])
+        days = Counter(day_of(each) for each in self.sent(content, user) if not each["reason"])
         return max(days.values(), default=0)
 
     def received(self, user: str) -> int:
-        """How many messages arrived at somebody on one day at most."""
-        return self._received.get(user, 0)
+        """How many messages arrived at a person on one day at most."""
+        return max((count for (of, _), count in self._days.items() if of == user), default=0)
 
     @cached_property
-    def _received(self) -> dict[str, int]:
-        days = Counter((each["user"], day_of(each)) for each in self.entries if not each["reason"])
-        found: dict[str, int] = {}
-        for (user, _), count in days.items():
-            found[user] = max(count, found.get(user, 0))
-        return found
-
-    def unreachable(self, content: str, user: str) -> bool:
-        """Whether it was sent to somebody who was not there at the time."""
-        entries = self.by_content.get(content, {}).get(user, ())
-        return any(each["reason"] in NOT_REACHABLE for each in entries)
+    def _days(self) -> Counter[tuple[str, str]]:
+        return Counter((each["user"], day_of(each)) for each in self.entries if not each["reason"])
 
     def reached(self, content: str, besides: Collection[int] = ()) -> list[str]:
         """The people who have it, by another call than these."""
@@ -89,7 +97,7 @@ class Snapshot:
 
     def instances(self, tag: str) -> list[ApprovalReport]:
         """The approvals whose form holds this tag."""
-        return [each for each in self.approvals if tag in _values(each)]
+        return [each for each in self.approvals if holds(each, tag)]
 
     def below(self, departments: Iterable[int]) -> set[int]:
         """These departments and all below them."""
@@ -113,5 +121,99 @@ def text_of(entry: EntryReport) -> str:
     return str(entry["message"].get("text", {}).get("content", ""))
 
 
-def _values(instance: ApprovalReport) -> list[str]:
-    return [value for _, value in instance["form"]]
+def holds(approval: ApprovalReport, tag: str) -> bool:
+    """Whether a form holds a value."""
+    return any(value == tag for _, value in approval["form"])
+
+
+@dataclass(frozen=True, slots=True)
+class SystemState:
+    """What the system knows and has sent.
+
+    Attributes:
+        events: all that happened at DingTalk, the oldest first.
+        approvals: rows of the table.
+        tasks: approval → rows of its tasks.
+        notices: all that some endpoint takes, in their order; no tests.
+        changes: what the directory found out about people since the first walk, and when it began to
+            look (`opened_at`): one a run and person, with all that the run found out.
+        endpoints: id → row.
+        given_up: endpoint → notices that it was not delivered, for which it is tried for three days.
+        requests: what the receiver got.
+        published: what was published to Celery: id and document.
+        dead: id, kind and error of the jobs that are dead or unknown.
+        followers: approval → state of the job that follows it.
+    """
+
+    events: list[EventReport]
+    approvals: dict[str, Row]
+    tasks: dict[str, list[Row]]
+    notices: list[Row]
+    changes: list[Row]
+    endpoints: dict[str, Row]
+    given_up: dict[str, list[int]]
+    requests: list[WebhookRequest]
+    published: list[tuple[str, Row]]
+    dead: list[tuple[str, str, str]]
+    followers: dict[str, str]
+
+    @classmethod
+    def read(cls, system: "System") -> "SystemState":
+        """As of now."""
+        rows = system.database.rows
+        tasks: dict[str, list[Row]] = {}
+        for row in rows("select * from approval_tasks"):
+            tasks.setdefault(row["instance"], []).append(row)
+        approvals = {row["instance"]: row for row in rows("select * from approvals")}
+        given_up: dict[str, list[int]] = {}
+        for row in rows("select * from webhook_deliveries where state = 'dead'"):
+            given_up.setdefault(row["endpoint"], []).append(row["notice"])
+        notices = rows("select * from notices where type <> 'webhook.test' order by number")
+        changes = rows(
+            "select changes.*, runs.opened_at from changes join runs using (number)"
+            " where number > ?",
+            system.walked,
+        )
+        return cls(
+            events=system.sandbox.events(),
+            approvals=approvals,
+            tasks=tasks,
+            notices=[{**row, "data": json.loads(row["data"])} for row in notices],
+            changes=changes,
+            endpoints={row["id"]: row for row in rows("select * from webhook_endpoints")},
+            given_up=given_up,
+            requests=list(system.receiver.requests),
+            published=_published(system),
+            dead=_dead(system),
+            followers=_followers(system, approvals),
+        )
+
+
+def _published(system: "System") -> list[tuple[str, Row]]:
+    """The messages in the queue of the endpoint of Celery's, as anybody's worker would read them."""
+    with system.valkey.connect() as redis:
+        raw = cast("list[bytes]", redis.lrange(QUEUE, 0, -1))
+    bodies = (json.loads(base64.b64decode(json.loads(each)["body"])) for each in raw)
+    return [(arguments["webhook_id"], arguments["document"]) for _, arguments, _ in bodies]
+
+
+def _dead(system: "System") -> list[tuple[str, str, str]]:
+    """Id, kind and error of each job that is dead or unknown."""
+    with system.valkey.connect() as redis:
+        jobs = [job.decode() for job in cast("list[bytes]", redis.zrange(keys.DEAD, 0, -1))]
+        fields = [redis.hmget(keys.job(job), "kind", "error") for job in jobs]
+    pairs = cast("list[list[bytes | None]]", fields)
+    return [
+        (job, (kind or b"").decode(), (error or b"").decode())
+        for job, (kind, error) in zip(jobs, pairs, strict=True)
+    ]
+
+
+def _followers(system: "System", approvals: Iterable[str]) -> dict[str, str]:
+    with system.valkey.connect() as redis:
+        found: dict[str, str] = {}
+        for instance in approvals:
+            job = record.keyed_id("default", "approval-follow", instance)
+            state = cast("bytes | None", redis.hget(keys.job(job), "state"))
+            found[instance] = (state or b"").decode()
+        return found

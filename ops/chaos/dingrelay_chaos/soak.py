@@ -1,109 +1,195 @@
-"""``make soak``: hours of mixed traffic, a kill a minute, and whether anything grows.
+"""A soak: hours of mixed traffic, a kill a minute, and whether anything grows.
 
-The first worker is killed once a minute; all others live from the start to the end, and what they hold is
+One worker is killed once a minute; all other programs live from the start to the end, and what they hold is
 sampled. It is verified by the same invariants as a seed of chaos.
 """
 
-import argparse
-import random
-import sys
-import tempfile
+import csv
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Self
 
-from dingrelay_chaos import invariants, system
-from dingrelay_chaos.evidence import Violation
-from dingrelay_chaos.faults.fault import Fault
-from dingrelay_chaos.faults.workers import WorkerEnds
-from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.operations import draw as operation_draw
-from dingrelay_chaos.operations.operation import Operation
-from dingrelay_chaos.operations.past import Past
-from dingrelay_chaos.run import figures, run_schedule
-from dingrelay_chaos.samples import Sampler, chart, grown
-from dingrelay_chaos.schedule import Schedule, Setting, Step
-from dingrelay_chaos.settling import settle
-from dingrelay_chaos.weights import OPERATIONS
+import psutil
+from redis.exceptions import RedisError
 
-KILLED = 0
-"""The worker that is killed again and again."""
-KILL_SECONDS = 60.0
-AWAY_SECONDS = 5.0
-OPERATION_SECONDS = (0.1, 0.7)
-"""Shortest and longest pause between two operations: two and a half a second."""
+from dingrelay_chaos import run as running
+from dingrelay_chaos.process import Process
+from dingrelay_chaos.schedule import KILLED, soak
+from dingrelay_chaos.system import System
+from dingrelay_workers.database.database import CONNECTIONS as DATABASE_CONNECTIONS
+from dingrelay_workers.database.database import OVERFLOW as DATABASE_OVERFLOW
+from dingrelay_workers.store.connections import CONNECTIONS as REDIS_CONNECTIONS
 
-SETTING = Setting(
-    worker_skews=(0.0, 0.0, 0.0),
-    sandbox_skew=0.0,
-    concurrency=16,
-    calls="20/1s",
-    recipients="5000/60s",
-    window="calendar",
-    latency="5-30",
-    approval_api="v1.0",
-    contacts_api="v2",
-    token_api="oapi",
-    door="stream",
-    endpoints=("all", "approvals"),
-    follow="own",
-)
+EVERY_SECONDS = 10.0
+MEGA = 1_000_000
+MORE_MEMORY = 1.1
+"""What a process may hold at the end, as a share of what it held in the middle."""
+MORE_MB = 5.0
+"""MB that are no growth, whatever the share."""
+MORE_OF_OTHERS = 8.0
+"""Descriptors or threads that are no growth: connections of a moment."""
+CELERY_CONNECTIONS = 16
+"""To Redis, of a worker at most: ten publish (`broker_pool_limit`), the others consume."""
+BOUNDS: Mapping[str, float] = {
+    # A connection to SQLite has its file and its log open, all of them share a third file. A file that is
+    # closed beside other connections stays open for the next one, so a busy moment leaves its number behind.
+    "database files": 2 * (DATABASE_CONNECTIONS + DATABASE_OVERFLOW) + 1,
+    "redis sockets": REDIS_CONNECTIONS + CELERY_CONNECTIONS,
+}
+"""What pools may open whenever that many things happen at once, which is no growth either."""
 
 
-def plan(seed: int, seconds: float) -> Schedule:
-    """Operations of every kind in a random order, and the kills between them."""
-    rng = random.Random(f"soak {seed}")
-    moments: list[tuple[float, bool]] = []
-    at = KILL_SECONDS
-    while at < seconds - AWAY_SECONDS:
-        moments.append((at, True))
-        at += KILL_SECONDS
-    at = 0.0
-    while (at := at + rng.uniform(*OPERATION_SECONDS)) < seconds:
-        moments.append((at, False))
-    past = Past()
-    steps: list[Step] = []
-    for number, (moment, kill) in enumerate(sorted(moments)):
-        what: Operation | Fault | None = WorkerEnds(KILLED, "kill", AWAY_SECONDS, 0.0)
-        if not kill:
-            name = rng.choices(list(OPERATIONS), list(OPERATIONS.values()))[0]
-            what = operation_draw.draw(rng, name, number, past, seconds - moment)
-        if what is not None:
-            steps.append(Step(number, round(moment, 3), what))
-    return Schedule(seed, seconds, SETTING, tuple(steps))
-
-
-def main() -> int:
+def run(seed: int, seconds: float) -> int:
     """Run it; 1 if an invariant does not hold, or something has grown."""
-    options = _options()
-    schedule = plan(options.seed, options.hours * 3600)
-    folder = Path(tempfile.mkdtemp(prefix="dingrelay-soak-"))
-    print(
-        f"seed {options.seed}, {options.hours:g} h, {len(schedule.steps)} steps: {folder}",
-        flush=True,
-    )
-    journal = Journal()
-    with system.running(schedule.setting, folder) as running:
-        with Sampler(running, spared={running.workers[KILLED].name}) as sampler:
-            run_schedule(schedule, running, journal)
-        evidence = settle(running, schedule, journal)
-        violations = invariants.verify(evidence, running)
-        violations += [Violation(0, error) for error in journal.errors]
-        print(figures(evidence, schedule))
-    sampler.write(folder / "samples.csv")
-    chart(sampler.samples, folder / "samples.svg")
-    print(sampler.table())
-    growing = grown(sampler.samples)
-    for line in (*map(str, violations), *growing):
-        print(f"  {line}")
-    print("holds, and nothing has grown" if not violations and not growing else "does not hold")
-    return 1 if violations or growing else 0
+    schedule = soak(seed, seconds)
+    print(f"seed {seed}, {seconds / 3_600:g} h, {len(schedule.steps)} steps", flush=True)
+    samplers: list[Sampler] = []
+
+    def watch(system: System) -> Sampler:
+        samplers.append(Sampler(system))
+        return samplers[0]
+
+    verdict = running.run(schedule, keep=True, watch=watch)
+    samples = samplers[0].samples
+    write(samples, verdict.folder / "samples.csv")
+    growing = grown(samples)
+    print("\n".join([verdict.text, table(samples), *(f"  {line}" for line in growing)]))
+    print(f"samples: {verdict.folder}; {'something' if growing else 'nothing'} has grown")
+    return 1 if verdict.violations or growing else 0
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1)
-    return parser.parse_args()
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One figure of one moment.
+
+    Attributes:
+        seconds: since the start.
+        of: a process, ``redis`` or ``sql``.
+        what: ``mb``, ``database files``, ``redis sockets``, ``descriptors`` (all others), ``threads``,
+            ``keys`` or ``jobs``.
+    """
+
+    seconds: float
+    of: str
+    what: str
+    value: float
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+class Sampler:
+    """Takes samples of a system's programs in a thread while the block lasts; not of the one that is killed."""
+
+    def __init__(self, system: System) -> None:
+        self.samples: list[Sample] = []
+        self._system = system
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="sampler", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._over.wait(EVERY_SECONDS):
+            now = self._system.now()
+            self.samples += [Sample(now, *each) for each in self._figures()]
+
+    def _figures(self) -> Iterator[tuple[str, str, float]]:
+        for process in self._processes():
+            with suppress(psutil.Error):
+                running = psutil.Process(process.pid)
+                yield process.name, "mb", running.memory_info().rss / MEGA
+                yield from self._descriptors(process.name, running)
+                yield process.name, "threads", running.num_threads()
+        with suppress(RedisError), self._system.valkey.connect() as redis:
+            yield "redis", "mb", redis.info("memory")["used_memory"] / MEGA
+            yield "redis", "keys", redis.dbsize()
+        with suppress(sqlite3.OperationalError):
+            database = self._system.database
+            size = "select page_count * page_size from pragma_page_count(), pragma_page_size()"
+            yield "sql", "mb", database.value(size) / MEGA
+            yield "sql", "jobs", database.value("select count(*) from job_history")
+
+    def _descriptors(self, name: str, running: psutil.Process) -> Iterator[tuple[str, str, float]]:
+        """Those of pools by themselves, since each pool has its bound."""
+        database, redis = str(self._system.database.path), self._system.valkey.port
+        pools = {
+            "database files": sum(f.path.startswith(database) for f in running.open_files()),
+            "redis sockets": sum(
+                each.raddr != () and each.raddr.port == redis
+                for each in running.net_connections("tcp")
+            ),
+        }
+        yield from ((name, what, count) for what, count in pools.items())
+        yield name, "descriptors", running.num_fds() - sum(pools.values())
+
+    def _processes(self) -> Iterator[Process]:
+        for number, service in enumerate(self._system.services):
+            if number != KILLED and service.alive:
+                yield service
+
+
+def grown(samples: Sequence[Sample]) -> list[str]:
+    """What a process holds more of at the end than in the middle of the time.
+
+    Redis and SQL are not among it: records are kept for days, and so grow with the jobs.
+    """
+    found: list[str] = []
+    for (of, what), (early, late) in sorted(_stretches(samples).items()):
+        if of in {"redis", "sql"}:
+            continue
+        before, after = median(early), median(late)
+        most = max(before + MORE_OF_OTHERS, BOUNDS.get(what, 0.0))
+        if what == "mb":
+            most = before * MORE_MEMORY + MORE_MB
+        if after > most:
+            found.append(f"{of}: {what} from {before:.0f} to {after:.0f}")
+    return found
+
+
+def _stretches(
+    samples: Sequence[Sample],
+) -> dict[tuple[str, str], tuple[Sequence[float], Sequence[float]]]:
+    """The figures of the third and of the last fifth of the time.
+
+    Connections and what is remembered of people and limits come one by one in the first half.
+    """
+    series: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for each in samples:
+        series[each.of, each.what].append(each.value)
+    fifths = {key: max(1, len(values) // 5) for key, values in series.items()}
+    return {
+        key: (values[2 * fifths[key] : 3 * fifths[key]] or values, values[-fifths[key] :])
+        for key, values in series.items()
+    }
+
+
+def write(samples: Sequence[Sample], file: Path) -> None:
+    """All samples as CSV."""
+    with file.open("w", newline="", encoding="utf-8") as out:
+        rows = csv.writer(out)
+        rows.writerow(["seconds", "of", "what", "value"])
+        rows.writerows([each.seconds, each.of, each.what, each.value] for each in samples)
+
+
+def table(samples: Sequence[Sample]) -> str:
+    """For each figure: in the middle of the time, and at the end."""
+    lines = [f"{'':24}{'in the middle':>16}{'at the end':>16}"]
+    for (of, what), (early, late) in sorted(_stretches(samples).items()):
+        lines.append(f"{of + ' ' + what:24}{median(early):16,.1f}{median(late):16,.1f}")
+    return "\n".join(lines)

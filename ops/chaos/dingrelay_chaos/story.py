@@ -1,14 +1,14 @@
-"""The shortest story of a job: what was asked, what went wrong, what everybody did, in time order."""
+"""The shortest story of a job: what was asked, what went wrong, what every program did, in time order."""
 
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, cast
 
-from dingrelay_chaos.brief import brief
 from dingrelay_chaos.evidence import Evidence
-from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.requests import Requests
+from dingrelay_chaos.operations import brief
+from dingrelay_chaos.requests import CampaignRequest, Command, JobRequest, Journal, Requests
 from dingrelay_chaos.snapshot import text_of
 from dingrelay_chaos.system import System
 
@@ -30,45 +30,34 @@ def story(evidence: Evidence, system: System, job: str) -> str:
         *_logged(evidence, system, ids),
         *_at_dingtalk(evidence, system, ids),
     ]
-    lines.sort(key=lambda line: line[0])
     if not lines:
         return ""
-    first = min(line[0] for line in lines)
-    last = max(line[0] for line in lines)
+    first, last = min(line[0] for line in lines), max(line[0] for line in lines)
     lines += _faults(evidence.journal, first - NEAR_SECONDS, last)
     lines.sort(key=lambda line: line[0])
-    if len(lines) > MOST_LINES:
-        left_out = len(lines) - MOST_LINES
-        gap = [(lines[MOST_LINES // 2][0], "…", f"{left_out} lines are left out")]
-        lines = lines[: MOST_LINES // 2] + gap + lines[-MOST_LINES // 2 :]
+    half = MOST_LINES // 2
+    if (left_out := len(lines) - MOST_LINES) > 0:
+        gap = (lines[half][0], "…", f"{left_out} lines are left out")
+        lines = [*lines[:half], gap, *lines[-half:]]
     shown = [f"{at:8.3f}  {source:8} {what}" for at, source, what in lines]
     return "\n".join([*shown, *_records(system, ids)])
 
 
 def _ids(requests: Requests, job: str) -> set[str]:
     """The job with all that were asked alike: equal approvals, messages of one content."""
-    ids = {job}
     contents = {each.content for each in requests.messages if job in {each.job, each.content}}
     tags = {each.tag for each in requests.approvals if each.job == job}
-    ids |= {each.job for each in requests.messages if each.content in contents}
+    ids = {job, *(each.job for each in requests.messages if each.content in contents)}
     ids |= {each.job for each in requests.approvals if each.tag in tags}
-    return {each for each in ids if each}
+    return ids - {""}
 
 
 def _driver(requests: Requests, ids: set[str]) -> Iterator[Line]:
-    for each in requests.everything():
-        if each.job in ids:
-            yield each.at, "asked", f"#{each.step} {brief(each)}"
-    for campaign in requests.campaigns:
-        if campaign.campaign in ids:
-            yield campaign.at, "asked", f"#{campaign.step} campaign {campaign.tag!r}"
-    for command in requests.commands:
-        if command.job in ids:
-            yield (
-                command.at,
-                "asked",
-                f"#{command.step} {command.verb} {command.job}: {command.answer}",
-            )
+    of_jobs: list[JobRequest | Command] = [*requests.everything(), *requests.commands]
+    campaigns = [each for each in requests.campaigns if each.campaign in ids]
+    asked = [*(each for each in of_jobs if each.job in ids), *campaigns]
+    for each in asked:
+        yield each.at, "asked", f"#{each.step} {brief(each)}"
 
 
 def _faults(journal: Journal, since: float, until: float) -> Iterator[Line]:
@@ -80,22 +69,18 @@ def _faults(journal: Journal, since: float, until: float) -> Iterator[Line]:
 
 def _logged(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
     for worker in system.workers:
-        log = evidence.logs.get(worker.name, "")
-        for line in log.splitlines():
-            if not any(each in line for each in ids):
-                continue
-            found = _TIMESTAMP.search(line)
-            at = _unix(found[1]) if found else 0.0
-            yield at - _skew(worker.skews, at) - system.began_at, worker.name, _short(line)
+        for line in evidence.logs.get(worker.name, "").splitlines():
+            if any(each in line for each in ids):
+                found = _TIMESTAMP.search(line)
+                at = datetime.fromisoformat(found[1]).timestamp() if found else 0.0
+                at -= _skew(worker.skews, at) + system.began_at
+                yield at, worker.name, _short(line)
 
 
 def _skew(skews: list[tuple[float, float]], at: float) -> float:
     """By how much the clock that wrote a time was wrong."""
-    skew = skews[0][1] if skews else 0.0
-    for since, seconds in skews:
-        if at - seconds >= since:
-            skew = seconds
-    return skew
+    past = [seconds for since, seconds in skews if at - seconds >= since]
+    return past[-1] if past else skews[0][1] if skews else 0.0
 
 
 def _short(line: str) -> str:
@@ -109,31 +94,17 @@ def _short(line: str) -> str:
     return f"{fields.get('event')}: {rest}"[:300]
 
 
-def _unix(text: str) -> float:
-    from datetime import datetime  # noqa: PLC0415
-
-    return datetime.fromisoformat(text).timestamp()
-
-
 def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
-    snapshot = evidence.snapshot
-    contents = {each.content for each in evidence.requests.messages if each.job in ids}
-    contents |= {each for each in ids if each in snapshot.by_content}
-    tags = {each.tag for each in evidence.requests.approvals if each.job in ids}
+    snapshot, requests = evidence.snapshot, evidence.requests
+    contents = {each.content for each in requests.messages if each.job in ids} | ids
+    campaigns = tuple(each.tag for each in requests.campaigns if each.campaign in ids)
     calls: dict[int, list[str]] = {}
-    for content in contents:
-        for user, entries in snapshot.by_content.get(content, {}).items():
-            for entry in entries:
-                outcome = f"{user}{' ' + entry['reason'] if entry['reason'] else ''}"
-                calls.setdefault(entry["call_id"], []).append(outcome)
     for entry in snapshot.entries:
-        if any(
-            text_of(entry).startswith(each.tag) and each.campaign in ids
-            for each in evidence.requests.campaigns
-        ):
-            outcome = f"{entry['user']}{' ' + entry['reason'] if entry['reason'] else ''}"
+        text = text_of(entry)
+        if text in contents or (campaigns and text.startswith(campaigns)):
+            outcome = f"{entry['user']} {entry['reason'] or ''}".rstrip()
             calls.setdefault(entry["call_id"], []).append(outcome)
-    for tag in tags:
+    for tag in {each.tag for each in requests.approvals if each.job in ids}:
         for instance in snapshot.instances(tag):
             calls.setdefault(instance["call_id"], []).append(f"creates {instance['id']}")
     for call in snapshot.calls:

@@ -1,26 +1,44 @@
-"""Who is told by webhooks in a run: endpoints as a person sees to them, and what the oracle knows."""
+"""The business application of a run: it gets webhooks over HTTP and by Celery, and misbehaves."""
 
 import asyncio
+import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
+
+from aiohttp import web
 
 from dingrelay_chaos.database import Database as Sql
-from dingrelay_chaos.receiver import Receiver
+from dingrelay_chaos.process import reserve
 from dingrelay_producers import Settings
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.store import SqlWebhookStore
 
+Manner = Literal[
+    "slow", "error", "busy", "garbage", "cut", "endless", "redirect", "flap", "half", "gone"
+]
+"""How it takes what comes: too late, with 500, with 429 and a time to come back, with something that
+is not HTTP, not at all, with a body without end, with another address, with 500 now and then, with
+half an answer, or with 410."""
+STATUSES = {"error": 500, "busy": 429, "redirect": 301, "gone": 410}
+UNREADABLE = frozenset({"slow", "garbage", "cut", "half"})
+HEADERS = {"busy": {"Retry-After": "1"}, "redirect": {"Location": "/elsewhere"}}
+TIMEOUT_SECONDS = 2
+"""Within which a request must be answered; the workers' setting."""
+LATE_SECONDS = 3.0
+CHUNK = b"x" * 65_536
+START_SECONDS = 10
+
 ALL = "all"
 """The endpoint that takes everything from the start to the end, over HTTP."""
 QUEUE, TASK = "chaos.notices", "chaos.notice"
-"""Where the endpoint of Celery's is told."""
-KEY = "the-webhook-key-of-chaos-which-nobody-may-tell"
+"""Of the endpoint that is a Celery application."""
+KEY = "the-webhook-key-of-chaos-which-must-stay-secret"
 """From which the secrets of endpoints are made; the workers' setting."""
 NETWORKS = "127.0.0.0/8"
 FIRST: dict[str, tuple[str, ...]] = {
@@ -42,6 +60,123 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 """Which of them a seed has."""
 
 Answer = TypeVar("Answer")
+Verb = Literal["pause", "resume", "skip", "rotate", "replay", "test", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """One request.
+
+    Attributes:
+        path: the endpoint's name.
+        at: when it came, by the monotonic clock.
+        status: what was answered; 0 for nothing that a client could read.
+    """
+
+    path: str
+    at: float
+    id: str
+    timestamp: str
+    signatures: str
+    body: bytes
+    status: int
+
+    @property
+    def taken(self) -> bool:
+        """Whether the answer said so, if it arrived."""
+        return 200 <= self.status < 300
+
+
+class Receiver:
+    """An HTTP server on a thread of its own; its endpoints are its paths.
+
+    Attributes:
+        requests: everything, in order; only appended to.
+        manners: endpoint → how it misbehaves; ``*`` for all.
+    """
+
+    def __init__(self) -> None:
+        self.port = reserve()
+        self.requests: list[WebhookRequest] = []
+        self.manners: dict[str, Manner] = {}
+        self._loop = asyncio.new_event_loop()
+        self._runner: web.AppRunner | None = None
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+        self.come_back()
+
+    def end(self) -> None:
+        """Stop for good."""
+        if self._thread.is_alive():
+            self.go_away()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(START_SECONDS)
+        self._loop.close()
+
+    def go_away(self) -> None:
+        """Refuse connections, and end those that there are."""
+        self._do(self._close())
+
+    def come_back(self) -> None:
+        """Listen again."""
+        self._do(self._listen())
+
+    def mend(self) -> None:
+        """End everything that is wrong with it."""
+        self.manners.clear()
+        self.come_back()
+
+    def _do(self, act: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(act, self._loop).result(START_SECONDS)
+
+    async def _listen(self) -> None:
+        if self._runner is not None:
+            return
+        application = web.Application(client_max_size=2**24)
+        application.router.add_post("/{name}", self._take)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+
+    async def _close(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        at, body = time.monotonic(), await request.read()
+        manner = self.manners.get(name) or self.manners.get("*") or ""
+        status = 0 if manner in UNREADABLE else STATUSES.get(manner, 204)
+        if manner == "flap":
+            status = random.choice((204, 500))
+        notice, stamp, signatures = (
+            request.headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")
+        )
+        got = WebhookRequest(name, at, notice, stamp, signatures, body, status)
+        self.requests.append(got)
+        return await _answer(request, manner, status)
+
+
+async def _answer(request: web.Request, manner: str, status: int) -> web.StreamResponse:
+    match manner:
+        case "slow":
+            await asyncio.sleep(LATE_SECONDS)
+        case "garbage" | "cut" | "half" if (transport := request.transport) is not None:
+            if manner != "cut":
+                transport.write(b"HTTP/1.1 2" if manner == "half" else b"\0\xff not HTTP \r\n\r\n")
+            transport.close()
+        case "endless":
+            endless = web.StreamResponse()
+            await endless.prepare(request)
+            while True:
+                await endless.write(CHUNK)
+        case _:
+            pass
+    return web.Response(status=status or 204, headers=HEADERS.get(manner))
 
 
 @dataclass(slots=True)
@@ -49,11 +184,11 @@ class Subscriber:
     """An endpoint, and what was asked of it.
 
     Attributes:
-        born: number of the last notice that it need not hear of.
+        born: number of the last notice that it may miss.
         secrets: each with the moment, by the monotonic clock, when it was made.
         surely: False once an answer to something that was asked was lost: then secrets and state
             are not known.
-        skipped: it was resumed without what had happened meanwhile, or that was asked for.
+        skipped: it was resumed without what had happened in its pause, or that was asked for.
         ends: its receiver may answer 410, which ends it.
         removed: it is gone, or may be.
     """
@@ -63,14 +198,14 @@ class Subscriber:
     id: str = ""
     born: int = 0
     secrets: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
-    surely: bool = True
+    surely: bool = False
     skipped: bool = False
     ends: bool = False
     removed: bool = False
 
 
 class Subscribers:
-    """All endpoints of a run. What is asked of one is asked one after the other."""
+    """All endpoints of a run, as a person manages them."""
 
     def __init__(self, receiver: Receiver, sql: Sql) -> None:
         self.all: dict[str, Subscriber] = {}
@@ -79,82 +214,66 @@ class Subscribers:
         self._lock = threading.Lock()
 
     def add(self, name: str, types: tuple[str, ...]) -> None:
-        """Have an endpoint told from now on."""
-        made = Subscriber(name, types, ends=name.startswith(GONE))
-        # Known before it is asked for: if the answer is lost, it may be told all the same.
-        self.all[name] = made
-        url = f"celery://{QUEUE}/{TASK}" if name == "celery" else self._receiver.url(name)
+        """Send webhooks to an endpoint from now on."""
+        # Known before it is asked for: if the answer is lost, it may get some all the same.
+        made = self.all[name] = Subscriber(name, types, ends=name.startswith(GONE))
+        http = f"http://127.0.0.1:{self._receiver.port}/{name}"
+        url = f"celery://{QUEUE}/{TASK}" if name == "celery" else http
         wanted = Subscription(name=name, url=url, types=types)
-        made.surely = False
-        issued = self._ask(lambda store: store.add(wanted))
+        issued = _ask(lambda store: store.add(wanted))
         made.id = issued.endpoint.id
         made.secrets.append((time.monotonic(), issued.secret))
-        made.born = self._last_notice()
+        made.born = self._sql.value("select coalesce(max(number), 0) from notices")
         made.surely = True
 
-    def pause(self, name: str) -> None:
-        """Have it told nothing for now."""
-        if each := self._known(name):
-            self._ask(lambda store: store.pause(each.id))
+    def ask(self, verb: Verb, name: str, seconds: float = 0) -> None:
+        """Ask something of an endpoint, if it is there.
 
-    def resume(self, name: str, *, skip: bool = False) -> None:
-        """Have it told again."""
-        if each := self._known(name):
-            each.skipped = each.skipped or skip
-            self._ask(lambda store: store.resume(each.id, skip=skip))
-
-    def rotate(self, name: str, overlap: float) -> None:
-        """Give it another secret; the one before signs as well for some seconds."""
-        if each := self._known(name):
-            with self._lock:
-                surely, each.surely = each.surely, False
-            issued = self._ask(
-                lambda store: store.rotate(each.id, overlap=timedelta(seconds=overlap))
-            )
-            each.secrets.append((time.monotonic(), issued.secret))
-            each.surely = surely
-
-    def replay(self, name: str, seconds: float) -> None:
-        """Have it told once more of what it was told in the last seconds."""
-        if each := self._known(name):
-            since = datetime.now(UTC) - timedelta(seconds=seconds)
-            self._ask(lambda store: store.replay(each.id, since=since))
-
-    def test(self, name: str) -> None:
-        """Tell it nothing."""
-        if each := self._known(name):
-            self._ask(lambda store: store.test(each.id, within=1.0))
-
-    def remove(self, name: str) -> None:
-        """Forget it."""
-        if each := self._known(name):
-            each.removed = True
-            self._ask(lambda store: store.remove(each.id))
+        Args:
+            verb: such as ``pause``; ``skip`` resumes it without what happened in its pause.
+            name: of the endpoint.
+            seconds: for which the secret before a rotation signs as well, or since when it gets all again.
+        """
+        of = self.all.get(name)
+        if of is None or not of.id or of.removed:
+            return
+        match verb:
+            case "pause":
+                _ask(lambda store: store.pause(of.id))
+            case "resume" | "skip":
+                of.skipped = of.skipped or verb == "skip"
+                _ask(lambda store: store.resume(of.id, skip=verb == "skip"))
+            case "rotate":
+                with self._lock:
+                    surely, of.surely = of.surely, False
+                overlap = timedelta(seconds=seconds)
+                issued = _ask(lambda store: store.rotate(of.id, overlap=overlap))
+                of.secrets.append((time.monotonic(), issued.secret))
+                of.surely = surely
+            case "replay":
+                since = datetime.now(UTC) - timedelta(seconds=seconds)
+                _ask(lambda store: store.replay(of.id, since=since))
+            case "test":
+                _ask(lambda store: store.test(of.id, within=1.0))
+            case "remove":
+                of.removed = True
+                _ask(lambda store: store.remove(of.id))
 
     def resume_all(self) -> None:
         """What an operator does after a bad hour."""
         for each in tuple(self.all.values()):
-            if each.id and not each.removed and not each.ends:
-                self.resume(each.name)
+            if not each.ends:
+                self.ask("resume", each.name)
 
-    def _known(self, name: str) -> Subscriber | None:
-        found = self.all.get(name)
-        return found if found and found.id and not found.removed else None
 
-    def _ask(self, act: Callable[[SqlWebhookStore], Awaitable[Answer]]) -> Answer:
-        async def answer() -> Answer:
-            settings = Settings.load()
-            database, redis = Database(settings.database), open_redis(settings)
-            store = SqlWebhookStore(database, redis, settings)
-            try:
-                return await act(store)
-            finally:
-                await redis.aclose()
-                await database.dispose()
+def _ask(act: Callable[[SqlWebhookStore], Awaitable[Answer]]) -> Answer:
+    async def answer() -> Answer:
+        settings = Settings.load()
+        database, redis = Database(settings.database), open_redis(settings)
+        try:
+            return await act(SqlWebhookStore(database, redis, settings))
+        finally:
+            await redis.aclose()
+            await database.dispose()
 
-        return asyncio.run(answer())
-
-    def _last_notice(self) -> int:
-        """A number that no notice has which the new endpoint may miss."""
-        (row,) = self._sql.rows("select coalesce(max(number), 0) as last from notices")
-        return int(row["last"])
+    return asyncio.run(answer())

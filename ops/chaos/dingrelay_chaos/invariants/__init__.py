@@ -1,11 +1,10 @@
-"""The nine invariants, a file for what each is about. Each is a generator of violations."""
+"""The nine invariants, a file for what each is about. Each is a generator of what does not hold."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.invariants import (
-    alerts,
-    approval_states,
     approvals,
     campaigns,
     directory,
@@ -17,20 +16,36 @@ from dingrelay_chaos.invariants import (
 )
 from dingrelay_chaos.system import System
 
-INVARIANTS: tuple[Callable[[Evidence, System], Iterator[Violation]], ...] = (
-    jobs.violations,
-    messages.violations,
-    alerts.violations,
-    approvals.violations,
-    directory.violations,
-    campaigns.violations,
-    limits.violations,
-    traces.violations,
-    approval_states.violations,
-    webhooks.violations,
+INVARIANTS: tuple[tuple[int, Callable[[Evidence, System], Iterator[Finding]]], ...] = (
+    (1, jobs.violations),
+    (2, messages.violations),
+    (2, messages.violations_of_alerts),
+    (3, approvals.violations),
+    (4, directory.violations),
+    (5, campaigns.violations),
+    (6, limits.violations),
+    (7, traces.violations),
+    (8, approvals.violations_of_states),
+    (9, webhooks.violations),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that does not hold, and the job, or the content, that its story is about."""
+
+    invariant: int
+    text: str
+    job: str = ""
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}: {self.text}"
 
 
 def verify(evidence: Evidence, system: System) -> list[Violation]:
     """Everything that does not hold."""
-    return [found for check in INVARIANTS for found in check(evidence, system)]
+    return [
+        Violation(number, text, job)
+        for number, check in INVARIANTS
+        for text, job in check(evidence, system)
+    ]

@@ -1,32 +1,40 @@
-"""3: no approval twice for one job, none for a job that is dead or cancelled; done ones exist."""
+"""3: no approval twice for one job, none for a job that is dead or cancelled; done ones exist.
+
+8: every approval that is followed stands as it does at DingTalk, and what jobs did to it is there.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from typing import Any
 
-from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.requests import ApprovalRequest
+from dingrelay_chaos.evidence import Evidence, Finding
+from dingrelay_chaos.requests import ActionRequest, ApprovalRequest
+from dingrelay_chaos.snapshot import Row, holds
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
+from dingrelay_sandbox.report_types import ApprovalReport
 
 SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
+DECISIONS = {"agree": "AGREE", "refuse": "REFUSE"}
+_STATES = {"RUNNING": "running", "COMPLETED": "cancelled", "CANCELED": "cancelled"}
+_RESULTS = {"AGREE": "agreed", "REFUSE": "refused", "REDIRECTED": "redirected"}
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
-    """Judged by groups of equal forms: nobody can say whose of them an instance is."""
+def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+    """Judged by groups of equal forms: an instance may be any job's of its group."""
     groups: dict[str, list[ApprovalRequest]] = {}
     for request in evidence.requests.approvals:
         groups.setdefault(request.tag, []).append(request)
     for tag, group in groups.items():
         yield from _group(evidence, tag, group, system.deleted)
-    known = set(groups)
     for instance in evidence.snapshot.approvals:
-        if not any(tag in dict(instance["form"]).values() for tag in known):
-            yield Violation(3, f"nobody asked for {instance['id']}: {instance['form']}")
+        if not any(holds(instance, tag) for tag in groups):
+            yield f"{instance['id']} was not asked for: {instance['form']}", ""
 
 
 def _group(
     evidence: Evidence, tag: str, group: list[ApprovalRequest], deleted: Collection[str]
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     made = {each["id"] for each in evidence.snapshot.instances(tag)}
     jobs = {each.job for each in group if each.job and each.accepted == "yes"}
     states = {job: _state(evidence, job) for job in jobs}
@@ -34,11 +42,11 @@ def _group(
     named = Counter(_instance(evidence, job) for job in done)
     for job in done:
         if _instance(evidence, job) not in {*made, *deleted}:
-            yield Violation(3, f"{job} is done and names an instance that does not exist", job)
+            yield f"{job} is done and names an instance that does not exist", job
     for instance, count in named.items():
         if count > 1:
             owners = [job for job in done if _instance(evidence, job) == instance]
-            yield Violation(3, f"{owners} all name the instance {instance}", owners[0])
+            yield f"{owners} all name the instance {instance}", owners[0]
     # An unknown job may have made one; so may one whose acceptance is not known.
     perhaps = sum(state in {State.UNKNOWN, None} for state in states.values())
     perhaps += sum(each.accepted == "perhaps" for each in group)
@@ -49,7 +57,7 @@ def _group(
     if len(made) > len(done) + perhaps:
         shown = {job: str(state) for job, state in states.items()}
         text = f"{tag!r} exists {len(made)} times for jobs that are {shown}"
-        yield Violation(3, text, _suspect(evidence, states, made))
+        yield text, _suspect(evidence, states, made)
 
 
 def _state(evidence: Evidence, job: str) -> State | None:
@@ -71,3 +79,104 @@ def _suspect(evidence: Evidence, states: dict[str, State | None], made: set[str]
     if others:
         return others[0]
     return max(states, key=lambda job: (s := evidence.statuses[job]) is not None and s.attempts)
+
+
+def violations_of_states(evidence: Evidence, system: System) -> Iterator[Finding]:
+    """Rows that are missing or not true; decisions that were not taken."""
+    instances = {each["id"]: each for each in evidence.snapshot.approvals}
+    rows = evidence.system_state.approvals
+    for instance in _followed(evidence, system) - rows.keys():
+        yield f"the approval {instance} is not followed", instance
+    for instance, row in rows.items():
+        if instance in instances:
+            yield from _row(evidence, instances[instance], row)
+        elif instance not in system.deleted:
+            yield f"the approval {instance} is followed, and there is none", instance
+        elif row["state"] != "deleted" and not _may_have_missed(evidence, instance):
+            yield f"{instance} is deleted, and followed as {row['state']}", instance
+        follower = evidence.system_state.followers.get(instance, "")
+        if row["job"] and row["state"] != "running" and follower not in {"done", ""}:
+            text = f"{instance} is {row['state']}, and the job that follows it {follower}"
+            yield text, instance
+    for request in evidence.requests.actions:
+        yield from _action(evidence, request, instances.get(request.instance))
+
+
+def _followed(evidence: Evidence, system: System) -> set[str]:
+    """The approvals whose jobs are done, and have been for as long as a failover may forget."""
+    found: set[str] = set()
+    for request in evidence.requests.approvals:
+        status = evidence.statuses.get(request.job)
+        if status is None or status.state != State.DONE or evidence.lost:
+            continue
+        if any(each.answer.startswith(("True", "resolved")) for each in
+               evidence.requests.commands_on(request.job, "resolve")):  # fmt: skip
+            continue
+        found.add(str((status.result or {}).get("instance_id")))
+    return found - system.deleted
+
+
+def _row(evidence: Evidence, true: ApprovalReport, row: Row) -> Iterator[Finding]:
+    instance = true["id"]
+    state = true_state(true)
+    if row["state"] != state:
+        yield f"{instance} is {state}, and followed as {row['state']}", instance
+    tasks = task_states(true)
+    followed = {
+        each["task"]: (each["user"], each["state"])
+        for each in evidence.system_state.tasks.get(instance, ())
+    }
+    if followed == tasks:
+        return
+    if row["source"] == "event" and _may_have_missed(evidence, instance):
+        # Once it has ended it is not asked for any more. What is known of its tasks is true all the same.
+        followed = {task: each for task, each in followed.items() if each[1] != "cancelled"}
+        tasks = {task: each for task, each in tasks.items() if task in followed}
+    if followed != tasks:
+        yield f"the tasks of {instance} are {tasks}, and followed as {followed}", instance
+
+
+def true_state(true: ApprovalReport) -> str:
+    """How an approval stands at DingTalk, in our words."""
+    if true["status"] == "COMPLETED":
+        return "approved" if true["result"] == "agree" else "refused"
+    return true["status"].lower()
+
+
+def task_states(true: ApprovalReport) -> dict[str, tuple[str, str]]:
+    """Task → whose it is and how it stands at DingTalk, in our words."""
+    return {str(each["id"]): (each["user"], _task_state(each)) for each in true["tasks"]}
+
+
+def _task_state(task: Any) -> str:
+    return _RESULTS.get(task["result"]) or _STATES[task["status"]]
+
+
+def _may_have_missed(evidence: Evidence, instance: str) -> bool:
+    return any(
+        event["id"] in evidence.lost_events and event["fields"].get("processInstanceId") == instance
+        for event in evidence.system_state.events
+    )
+
+
+def _action(
+    evidence: Evidence, request: ActionRequest, true: ApprovalReport | None
+) -> Iterator[Finding]:
+    """Whether what a job says that it did was done, once; and nothing of what it says it did not."""
+    status = evidence.statuses.get(request.job)
+    if status is None or true is None or request.verb == "look":
+        return
+    times = sum(each["remark"] == request.remark for each in true["records"])
+    if times > 1:
+        yield f"{request.job} did {request.verb} {times} times", request.job
+    if status.state in SILENT_ENDS and times:
+        text = f"{request.job} is {status.state}, and {request.verb} was done"
+        yield text, request.job
+    if status.state != State.DONE or times:
+        return
+    decided = any(
+        each["user"] == request.user and each["result"] == DECISIONS.get(request.verb)
+        for each in true["tasks"]
+    )
+    if not decided:
+        yield f"{request.job} is done, and {request.verb} was not", request.job

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
+from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Finding
 from dingrelay_chaos.requests import CampaignRequest
 from dingrelay_chaos.snapshot import USER_DAY, text_of
 from dingrelay_chaos.system import System
@@ -12,8 +12,8 @@ NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_
 """Outcomes that say: no call was made for this person."""
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
-    """Campaigns that hang, miss or tell otherwise than it was."""
+def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+    """Campaigns that hang, miss people or report what is not true."""
     for request in evidence.requests.campaigns:
         found = evidence.campaigns.get(request.campaign)
         if found is not None:
@@ -22,26 +22,22 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             yield from _sums(request, found)
 
 
-def _state(request: CampaignRequest, found: CampaignEvidence) -> Iterator[Violation]:
+def _state(request: CampaignRequest, found: CampaignEvidence) -> Iterator[Finding]:
     state, reason = found.row["state"], found.row["reason"]
     if state not in {"done", "cancelled", "draft"}:
         text = f"campaign {request.campaign} is {state} for ever ({reason}): {found.row['settled']}"
-        yield Violation(5, f"{text} of {found.row['chunks']} chunks", request.campaign)
+        yield f"{text} of {found.row['chunks']} chunks", request.campaign
     if state == "draft" and request.started:
-        yield Violation(
-            5, f"campaign {request.campaign} was started and is a draft", request.campaign
-        )
+        yield f"campaign {request.campaign} was started and is a draft", request.campaign
 
 
 def _people(
     evidence: Evidence, request: CampaignRequest, found: CampaignEvidence
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     snapshot = evidence.snapshot
     outcomes = {each["userid"]: each for each in found.people}
     if sorted(outcomes) != sorted(request.users):
-        yield Violation(
-            5, f"campaign {request.campaign} has other people than asked", request.campaign
-        )
+        yield f"campaign {request.campaign} has other people than asked", request.campaign
     entries = [
         entry
         for entry in snapshot.entries
@@ -56,26 +52,26 @@ def _people(
         times, outcome = arrived[user], outcomes.get(user, {}).get("outcome", "missing")
         text = f"campaign {request.campaign} says {outcome} of {user}"
         if times > 1:
-            yield Violation(5, f"{text}, who has it {times} times", request.campaign)
+            yield f"{text}, who has it {times} times", request.campaign
         if outcome == "accepted" and not times and user not in dropped:
-            yield Violation(5, f"{text}, who never got it", request.campaign)
+            yield f"{text}, who never got it", request.campaign
         if outcome == "duplicate" and not times and user not in dropped:
-            yield Violation(5, f"{text}, who has none", request.campaign)
+            yield f"{text}, who has none", request.campaign
         received = snapshot.received(user)
         if outcome == "daily_cap" and received < USER_DAY:
-            yield Violation(5, f"{text}, who had {received} messages only", request.campaign)
+            yield f"{text}, who had {received} messages only", request.campaign
         if outcome in NOT_SENT and times and user not in uncounted:
-            yield Violation(5, f"{text}, who has it", request.campaign)
+            yield f"{text}, who has it", request.campaign
 
 
-def _sums(request: CampaignRequest, found: CampaignEvidence) -> Iterator[Violation]:
+def _sums(request: CampaignRequest, found: CampaignEvidence) -> Iterator[Finding]:
     counted = Counter(each["outcome"] for each in found.people)
     outcomes = {name: count for name, count in found.summary["outcomes"].items() if count}
     if dict(counted) != outcomes:
         text = f"campaign {request.campaign} counts {outcomes}, its people are {dict(counted)}"
-        yield Violation(5, text, request.campaign)
+        yield text, request.campaign
     row = found.row
     total = row["accepted"] + row["left_out"] + row["failed"]
     if row["state"] == "done" and total != row["recipients"]:
         text = f"campaign {request.campaign} is done with {total} of {row['recipients']} people"
-        yield Violation(5, text, request.campaign)
+        yield text, request.campaign

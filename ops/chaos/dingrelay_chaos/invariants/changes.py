@@ -1,6 +1,6 @@
 """9: what a walk or an event finds out of people is reported once, and nothing else is.
 
-The directory keeps one row a run and person, with all that the run found out. A run that reads somebody
+The directory keeps one row a run and person, with all that the run found out. A run that reads a person
 twice, as their own answer and among a department's people, may find out something each time: each is reported.
 """
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from dingrelay_chaos.evidence import Violation
+from dingrelay_chaos.evidence import Finding
 
 PREFIX = "directory.user."
 
 
 def violations(
     found: Iterable[Mapping[str, Any]], notices: Iterable[Mapping[str, Any]], skew: float
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     """Changes that were not reported, and notices of none.
 
     Args:
@@ -38,7 +38,7 @@ def violations(
 
 @dataclass
 class _Found:
-    """What a run found out of somebody, and which notices report it.
+    """What a run found out of a person, and which notices report it.
 
     Attributes:
         row: of the table.
@@ -58,7 +58,7 @@ class _Found:
             self.changed |= _changed(self.last)
 
     def may_report(self, notice: Mapping[str, Any], skew: timedelta) -> bool:
-        """Whether it may report what the run found out before. Nobody is added twice by a run, or leaves twice."""
+        """Whether it may report what the run found out before. A run adds a person once, and marks them as left once."""
         what = _event(notice)
         return (
             _at(self.row["opened_at"]) - skew <= _at(notice["at"]) <= _at(self.row["at"]) + skew
@@ -81,11 +81,11 @@ class _Found:
 
 def _of(
     user: str, rows: list[Mapping[str, Any]], named: list[Mapping[str, Any]], skew: timedelta
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     left: list[Mapping[str, Any]] = []
     for each in named:
         if any(_same(each, other) for other in left):
-            yield Violation(9, f"{user} is reported twice to be {_named(each)}", user)
+            yield f"{user} is reported twice to be {_named(each)}", user
         else:
             left.append(each)
     all_found: list[_Found] = []
@@ -97,16 +97,14 @@ def _of(
     for each in left:
         runs = [found for found in all_found if found.may_report(each, skew)]
         if not runs:
-            yield Violation(
-                9, f"{user} is reported to be {_named(each)}, which was not found", user
-            )
+            yield f"{user} is reported to be {_named(each)}, which was not found", user
             continue
         runs[0].happened.add(_event(each))
         for found in runs:
             found.changed |= _changed(each)
     for found in all_found:
         for text in found.wrong():
-            yield Violation(9, text, user)
+            yield text, user
 
 
 def _is_last(notice: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
@@ -131,7 +129,7 @@ def _earlier(
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two notices report the same: nothing is found out of somebody twice within a microsecond."""
+    """Whether two notices report the same: nothing is found out of a person twice within a microsecond."""
     return all(one[name] == other[name] for name in ("type", "at", "data"))
 
 

@@ -1,24 +1,24 @@
-"""4: the directory equals the organisation; nobody who is there is marked as left."""
+"""4: the directory equals the organisation; no one who is there is marked as left."""
 
 from collections.abc import Collection, Iterator
 
-from dingrelay_chaos.directory import Directory
-from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.database import Directory
+from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.snapshot import Snapshot
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
+def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     """Compared before and after walks that began when nothing changed any more."""
     if evidence.left_too_early:
-        yield Violation(4, f"marked as left while they were there: {evidence.left_too_early}")
+        yield f"marked as left while they were there: {evidence.left_too_early}", ""
     yield from _by_events(evidence)
     yield from _differences(Directory.read(system.database), evidence.snapshot, "after a walk")
     yield from _last_walk(evidence)
 
 
-def _by_events(evidence: Evidence) -> Iterator[Violation]:
+def _by_events(evidence: Evidence) -> Iterator[Finding]:
     """Every person is as their last event says, without a walk."""
     of_people: dict[str, str] = {}
     of_departments: dict[int, str] = {}
@@ -39,13 +39,13 @@ def _by_events(evidence: Evidence) -> Iterator[Violation]:
     first = evidence.statuses.get(evidence.walks[0])
     found_out = _found(first)
     if found_out:
-        yield Violation(4, f"every event came, and a walk found {found_out}", evidence.walks[0])
+        yield f"every event came, and a walk found {found_out}", evidence.walks[0]
 
 
-def _last_walk(evidence: Evidence) -> Iterator[Violation]:
+def _last_walk(evidence: Evidence) -> Iterator[Finding]:
     """After a walk another one finds nothing."""
     if len(evidence.walks) > 1 and (found := _found(evidence.statuses.get(evidence.walks[-1]))):
-        yield Violation(4, f"a walk after a walk found {found}", evidence.walks[-1])
+        yield f"a walk after a walk found {found}", evidence.walks[-1]
 
 
 def _found(status: JobStatus | None) -> dict[str, int]:
@@ -60,23 +60,23 @@ def _differences(
     *,
     besides: Collection[str] = (),
     nor: Collection[int] = (),
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     """How the directory differs from the organisation, but for some people and departments."""
     here = {user: name for user, name in directory.people.items() if user not in besides}
     people = {user: each for user, each in snapshot.people.items() if user not in besides}
     if missing := sorted(people.keys() - here.keys()):
-        yield Violation(4, f"not in the directory {when}: {missing}", missing[0])
+        yield f"not in the directory {when}: {missing}", missing[0]
     if gone := sorted(here.keys() - people.keys()):
-        yield Violation(4, f"in the directory {when}, and not there: {gone}", gone[0])
+        yield f"in the directory {when}, and not there: {gone}", gone[0]
     both = people.keys() & here.keys()
     if changed := sorted(user for user in both if here[user] != people[user]["name"]):
-        yield Violation(4, f"another name than in the directory {when}: {changed}", changed[0])
+        yield f"another name than in the directory {when}: {changed}", changed[0]
     for user in sorted(both):
         where = set(people[user]["dept_id_list"]) - set(nor)
         places = directory.places.get(user, set()) - set(nor)
         if places != where:
             text = f"{user} is in departments {where}, in the directory {when} in {places}"
-            yield Violation(4, text, user)
+            yield text, user
     known = {number: each for number, each in directory.departments.items() if number not in nor}
     there = {
         number: (each["name"], each.get("parent_id"))
@@ -91,4 +91,4 @@ def _differences(
             or stored[0] != true[0]
             or (stored[1] or 0) != (true[1] or 0)
         ):
-            yield Violation(4, f"department {number} is {true}, in the directory {when} {stored}")
+            yield f"department {number} is {true}, in the directory {when} {stored}", ""

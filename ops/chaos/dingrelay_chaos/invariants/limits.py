@@ -4,31 +4,20 @@ import json
 import time
 from collections.abc import Iterator
 
-from dingrelay_chaos import evidence as reading
-from dingrelay_chaos.evidence import LATEST_SECONDS, Evidence, Violation
-from dingrelay_chaos.faults.dingtalk import DingTalkSpoils
-from dingrelay_chaos.faults.valkey import (
-    ValkeyFailsOver,
-    ValkeyFreezes,
-    ValkeyRefuses,
-    ValkeyRestarts,
-)
-from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
+from dingrelay_chaos.evidence import LATEST_SECONDS, Evidence, Finding
+from dingrelay_chaos.faults import Fault
+from dingrelay_chaos.process import dingrelay
 from dingrelay_chaos.snapshot import TOO_MANY_A_MINUTE, text_of
 from dingrelay_chaos.system import System
 
-FORGETTING = (
-    *(WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes, ValkeyRefuses),
-)
-"""Faults in which answers, or what was counted of them, are lost."""
 SHOWN_SECONDS, SHOWN_PAUSE = 5.0, 0.5
-"""How long a process may take to tell what it has counted, and the pause between two looks."""
+"""How long a process may take to publish what it has counted, and the pause between two looks."""
 STRAY_SHARE = 0.2
 STRAY_LEAST = 6
 """So many calls may be throttled: calls leave evenly and arrive unevenly."""
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
+def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     """People that a limit kept from a message in silence, throttles, and the month's count."""
     snapshot = evidence.snapshot
     contents: dict[int, str] = {}
@@ -41,11 +30,11 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         content = contents[call]
         job = next((a.job for a in evidence.requests.messages if a.content == content), content)
         text = f"{users} did not get {content!r}: {_window(evidence, system, call)}"
-        yield Violation(6, text, job)
+        yield text, job
     throttled = [each for each in snapshot.calls if each["verdict"] == "throttled"]
     stray = [each for each in throttled if not each["fault"]]
     if len(stray) > max(STRAY_LEAST, STRAY_SHARE * len(snapshot.calls)):
-        yield Violation(6, f"{len(stray)} of {len(snapshot.calls)} calls were throttled")
+        yield f"{len(stray)} of {len(snapshot.calls)} calls were throttled", ""
     yield from _month(evidence, system)
 
 
@@ -68,11 +57,11 @@ def _slow_times(evidence: Evidence) -> list[tuple[float, float]]:
     return [
         (each.began, each.ended + LATEST_SECONDS)
         for each in evidence.journal.faults
-        if isinstance(each.what, DingTalkSpoils) and each.what.kind == "latency"
+        if each.what.name == "slow"
     ]
 
 
-def _month(evidence: Evidence, system: System) -> Iterator[Violation]:
+def _month(evidence: Evidence, system: System) -> Iterator[Finding]:
     """The fleet counts answered calls; what it can't have counted is what no answer came to."""
     counted = sum(evidence.snapshot.audit["quota"].values())
     late = _slow_times(evidence)
@@ -80,13 +69,15 @@ def _month(evidence: Evidence, system: System) -> Iterator[Violation]:
         bool(each["fault"]) or any(a <= each["monotonic"] - system.began <= b for a, b in late)
         for each in evidence.snapshot.calls
     )
-    broken = sum(isinstance(step.what, FORGETTING) for step in evidence.schedule.steps)
-    # A process tells five times a second what it has counted, so each that ends may take some
-    # along, and so may each time that Redis is away. One that is busy may tell late.
+    broken = sum(
+        isinstance(step.what, Fault) and step.what.loses_answers for step in evidence.schedule.steps
+    )
+    # A process publishes five times a second what it has counted, so each that ends may take some
+    # along, and so may each time that Redis is away. One that is busy may be late.
     slack = spoilt + broken * evidence.schedule.setting.concurrency
     deadline = time.monotonic() + SHOWN_SECONDS
     while True:
-        document = json.loads(reading.command("limits", "--json"))
+        document = json.loads(dingrelay("limits", "--json"))
         used = sum(int(row["used"]) for row in document["quota"])
         # Approvals are still looked at, so there may have been calls since the first count.
         since = sum(system.sandbox.audit()["quota"].values())
@@ -96,4 +87,4 @@ def _month(evidence: Evidence, system: System) -> Iterator[Violation]:
             break
         time.sleep(SHOWN_PAUSE)
     counts = f"{counted}, then {since} (± {slack})"
-    yield Violation(6, f"{used} calls of the month, and DingTalk counts {counts}")
+    yield f"{used} calls of the month, and DingTalk counts {counts}", ""

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any, cast
 
-from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.people import STAYING
-from dingrelay_chaos.requests import MessageRequest
+from dingrelay_chaos.dingtalk import MADE_UP, STAYING
+from dingrelay_chaos.evidence import Evidence, Finding
+from dingrelay_chaos.requests import AlertRequest, MessageRequest
 from dingrelay_chaos.snapshot import USER_DAY, Snapshot
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
@@ -15,10 +15,14 @@ from dingrelay_tasks import addresses
 EARLY_SECONDS = 0.5
 LATE_SECONDS = 12
 """A call that was about to leave in time may wait for its slot, and be suspended with its worker."""
+REASONS = (
+    *("duplicate", "daily_cap", "unknown_user", "out_of_scope"),
+    *("invalid", "unreached", "failed"),
+)
 SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
+def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     """Messages that did not arrive and are said to have, and those whose reason is not true."""
     snapshot = evidence.snapshot
     askers = Counter(each.content for each in evidence.requests.messages)
@@ -33,18 +37,18 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             for user in _expected(request, snapshot, unresolved):
                 yield from _checked(evidence, request, user, by_user.get(user, ""))
         if status.state == State.DEAD and request.addressed:
-            yield from _nobody(evidence, request, status)
+            yield from _no_recipient(evidence, request, status)
         if askers[request.content] == 1:
             yield from _silent(request, status, evidence)
             yield from _times(request, status, evidence, system)
     for content, people in snapshot.by_content.items():
         for user in people:
             if snapshot.delivered(content, user) > 1:
-                yield Violation(2, f"{user} has {content!r} more than once a day", content)
+                yield f"{user} has {content!r} more than once a day", content
 
 
 def _unresolved(status: JobStatus) -> dict[str, str]:
-    """Address → why it names nobody."""
+    """Address → why it names no person."""
     addresses: list[dict[str, Any]] = (status.result or {}).get("unresolved", [])
     return {
         each[kind]: each["reason"]
@@ -56,26 +60,26 @@ def _unresolved(status: JobStatus) -> dict[str, str]:
 
 def _named_truly(
     evidence: Evidence, request: MessageRequest, status: JobStatus, unresolved: dict[str, str]
-) -> Iterator[Violation]:
-    """Whether addresses that name nobody do so, and whether somebody else got the message."""
+) -> Iterator[Finding]:
+    """Whether addresses that name no person do so, and whether a stranger got the message."""
     if not request.addressed:
         return
     settled = status.settled_at
     ended = settled.timestamp() - evidence.began_at if settled else float("inf")
     for kind, address, user in request.addressed:
         reason = unresolved.get(_compared(kind, address))
-        if reason and (
-            reason != "unknown" or not _unknown(evidence, kind, user, request.at, ended)
-        ):
-            text = f"{request.job} calls {user}'s {kind} {address} {reason}"
-            yield Violation(2, text, request.job)
+        true = reason == "unknown" and _unknown(evidence, kind, user, request.at, ended)
+        if reason and not true:
+            yield f"{request.job} calls {user}'s {kind} {address} {reason}", request.job
     strangers = set(evidence.snapshot.by_content.get(request.content, {})) - set(request.named)
     if strangers:
-        yield Violation(2, f"{request.job} went to {sorted(strangers)} as well", request.job)
+        yield f"{request.job} went to {sorted(strangers)} as well", request.job
 
 
-def _nobody(evidence: Evidence, request: MessageRequest, status: JobStatus) -> Iterator[Violation]:
-    """Whether a message died of having nobody to go to although somebody was there."""
+def _no_recipient(
+    evidence: Evidence, request: MessageRequest, status: JobStatus
+) -> Iterator[Finding]:
+    """Whether a message died without recipients although one of them was there."""
     if status.error is None or status.error.code != "nobody_found":
         return
     known = [
@@ -84,9 +88,7 @@ def _nobody(evidence: Evidence, request: MessageRequest, status: JobStatus) -> I
         if not _unknown(evidence, kind, user, request.at, float("inf"))
     ]
     if known or request.users:
-        yield Violation(
-            2, f"{request.job} says that it found nobody, not even {known}", request.job
-        )
+        yield f"{request.job} says that it found no recipient, not even {known}", request.job
 
 
 def _compared(kind: str, address: str) -> str:
@@ -94,73 +96,64 @@ def _compared(kind: str, address: str) -> str:
 
 
 def _unknown(evidence: Evidence, kind: str, user: str, since: float, until: float) -> bool:
-    """Whether somebody may not have been known by an address.
+    """Whether a person may not have been known by an address.
 
-    DingTalk itself is asked for mobile numbers. For the rest the directory is, which hears of those
-    who come a little later, or only in its next walk.
+    DingTalk itself is asked for mobile numbers. For the rest the directory is, which gets an event of those
+    who come a little later, or finds them in its next walk.
     """
     if kind == "mobile":
         return evidence.requests.was_absent(user, since - EARLY_SECONDS, until + EARLY_SECONDS)
     return evidence.requests.was_absent(user)
 
 
-def _silent(request: MessageRequest, status: JobStatus, evidence: Evidence) -> Iterator[Violation]:
-    """Whether a job that ended without success hides that somebody got it."""
+def _silent(request: MessageRequest, status: JobStatus, evidence: Evidence) -> Iterator[Finding]:
+    """Whether a job that ended without success hides that a person got it."""
     if status.state in SILENT_ENDS and not (status.result or {}).get("calls"):
         reached = evidence.snapshot.reached(request.content, besides=evidence.unnoted)
         if reached:
-            text = f"{status.id} is {status.state} and tells of no call, but {reached} have it"
-            yield Violation(2, text, status.id)
+            text = f"{status.id} is {status.state} and reports no call, but {reached} have it"
+            yield text, status.id
 
 
 def _times(
     request: MessageRequest, status: JobStatus, evidence: Evidence, system: System
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     """Whether a message left in its time, by the clock of the machine, which is Redis's."""
     calls = {each["id"]: each["monotonic"] - system.began for each in evidence.snapshot.calls}
     people = evidence.snapshot.by_content.get(request.content, {})
     left = [calls[each["call_id"]] for entries in people.values() for each in entries]
     if request.not_before is not None and left and min(left) < request.not_before - EARLY_SECONDS:
         early = request.not_before - min(left)
-        yield Violation(2, f"{request.job} left {early:.1f} s before its send_at", request.job)
+        yield f"{request.job} left {early:.1f} s before its send_at", request.job
     if request.not_after is None:
         return
-    # Whoever requeues a job whose time is over wants it done all the same.
+    # A job that is requeued after its time is wanted all the same.
     requeued = any(
         each.at > request.not_after and each.answer != "False"
         for each in evidence.requests.commands_on(request.job, "requeue")
     )
     if left and not requeued and min(left) > request.not_after + LATE_SECONDS:
         late = min(left) - request.not_after
-        yield Violation(2, f"{request.job} left {late:.1f} s after its expires_at", request.job)
+        yield f"{request.job} left {late:.1f} s after its expires_at", request.job
     if status.state == State.EXPIRED and status.settled_at is not None:
         settled = status.settled_at.timestamp() - system.began_at
         if settled < request.not_after - EARLY_SECONDS:
             early = request.not_after - settled
-            yield Violation(2, f"{request.job} expired {early:.1f} s before its time", request.job)
+            yield f"{request.job} expired {early:.1f} s before its time", request.job
 
 
 def _outcomes(status: JobStatus) -> dict[str, str]:
     """Person → why the result says that they did not get it."""
     result: dict[str, Any] = status.result or {}
+    named = {reason: result.get(reason) for reason in REASONS}
     by_user = {
         user: reason
-        for reason in (
-            "duplicate",
-            "daily_cap",
-            "unknown_user",
-            "out_of_scope",
-            "invalid",
-            "unreached",
-            "failed",
-        )
-        for user in _names(result.get(reason))
+        for reason, users in named.items()
+        if isinstance(users, list)
+        for user in users
+        if isinstance(user, str)
     }
     return by_user | {each["userid"]: "forbidden" for each in result.get("forbidden", ())}
-
-
-def _names(value: Any) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def _expected(
@@ -183,55 +176,65 @@ def _expected(
 
 def _checked(
     evidence: Evidence, request: MessageRequest, user: str, reason: str
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     snapshot = evidence.snapshot
     has = snapshot.delivered(request.content, user)
     match reason:
-        case "":
-            if not has and not evidence.unreachable(request.content, user):
-                text = f"{request.job} is done, and {user} never got {request.content!r}"
-                yield Violation(2, text, request.job)
-        case "duplicate":
-            # Somebody may have left after they were sent it.
-            if not has and not _perhaps_sent(evidence, request, user):
-                text = (
-                    f"{request.job} calls {request.content!r} a duplicate for {user}, who has none"
-                )
-                yield Violation(2, text, request.job)
-        case "daily_cap":
-            received = snapshot.received(user)
-            if received < USER_DAY:
-                yield Violation(
-                    2, f"{request.job}: {user} had {received} messages only", request.job
-                )
+        case "" if not has and not evidence.unreachable(request.content, user):
+            yield f"{request.job} is done, and {user} never got {request.content!r}", request.job
+        # A person may have left after they were sent it.
+        case "duplicate" if not has and not _perhaps_sent(evidence, request, user):
+            what = f"calls {request.content!r} a duplicate for {user}, who has none"
+            yield f"{request.job} {what}", request.job
+        case "daily_cap" if (received := snapshot.received(user)) < USER_DAY:
+            yield f"{request.job}: {user} had {received} messages only", request.job
         case "unknown_user" | "out_of_scope":
-            yield from _left_out(evidence, request, user, reason)
+            # The app is visible to all.
+            if reason == "out_of_scope" or not evidence.requests.was_absent(user):
+                yield f"{request.job} calls {user} {reason}, who could be reached", request.job
         case "invalid" | "forbidden":
-            entries = snapshot.by_content.get(request.content, {}).get(user, ())
-            if not any(each["reason"] for each in entries):
+            if not any(each["reason"] for each in snapshot.sent(request.content, user)):
                 text = f"{request.job} calls {user} {reason}, and nothing says so at DingTalk"
-                yield Violation(2, text, request.job)
+                yield text, request.job
         case _:
             pass
 
 
-def _left_out(
-    evidence: Evidence, request: MessageRequest, user: str, reason: str
-) -> Iterator[Violation]:
-    """Whether somebody was not sent to who was there all along; everybody sees the app."""
-    if reason == "out_of_scope" or not evidence.requests.was_absent(user):
-        yield Violation(
-            2, f"{request.job} calls {user} {reason}, who could be reached", request.job
-        )
-
-
 def _perhaps_sent(evidence: Evidence, request: MessageRequest, user: str) -> bool:
-    """Whether a job that honestly does not know may have sent it, or tried to somebody absent."""
+    """Whether a job that does not know may have sent it, or tried to an absent person."""
     if evidence.unreachable(request.content, user):
         return True
-    for other in evidence.requests.messages:
-        status = evidence.statuses.get(other.job)
-        same = other.content == request.content and user in other.named
-        if same and status is not None and status.state == State.UNKNOWN:
-            return True
-    return False
+    return any(
+        other.content == request.content
+        and user in other.named
+        and (status := evidence.statuses.get(other.job)) is not None
+        and status.state == State.UNKNOWN
+        for other in evidence.requests.messages
+    )
+
+
+def violations_of_alerts(evidence: Evidence, system: System) -> Iterator[Finding]:
+    """Alerts that are missing, or there too often."""
+    posts = Counter(
+        (post["robot"], post["message"]["text"]["content"]) for post in system.sandbox.robot_posts()
+    )
+    for request in evidence.requests.alerts:
+        found = posts[request.robot, request.text]
+        if request.robot == MADE_UP or any(
+            lost.since <= request.until and lost.until >= request.at for lost in evidence.lost
+        ):
+            continue
+        least = request.answered
+        if _gateway_ended(evidence, request):
+            # It may have ended between an answer and the note of that: then the next equal alert is the same one.
+            least = min(least, 1)
+        if not least <= found <= request.asked:
+            said = f"asked for {request.asked} times, answered {request.answered} times"
+            yield f"{request.text!r} is {found} times in its group: {said}", request.text
+
+
+def _gateway_ended(evidence: Evidence, request: AlertRequest) -> bool:
+    return any(
+        fault.what.name == "gateway_kill" and request.at <= fault.began <= request.until
+        for fault in evidence.journal.faults
+    )

@@ -1,4 +1,4 @@
-"""9: every subscriber hears of everything at least once, by one id, well signed; and nothing untrue."""
+"""9: every subscriber gets everything at least once, by one id, well signed; and nothing untrue."""
 
 import base64
 import hashlib
@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.invariants import changes
-from dingrelay_chaos.invariants.approval_states import task_states, true_state
+from dingrelay_chaos.invariants.approvals import task_states, true_state
 from dingrelay_chaos.subscribers import ALL, Subscriber
 from dingrelay_chaos.system import System
 
@@ -22,7 +22,7 @@ REVIVING = ("requeue", "resolve", "cancel", "discard")
 """What lets a job that had ended end again."""
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
+def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     """What subscribers missed, and what they got wrongly."""
     state = evidence.system_state
     received: dict[str, set[str]] = {}
@@ -45,18 +45,18 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         yield from _events(evidence, notices)
 
 
-def _completeness(evidence: Evidence, of: Subscriber, received: set[str]) -> Iterator[Violation]:
-    """Whether an endpoint heard of all that was passed on since it was there."""
+def _completeness(evidence: Evidence, of: Subscriber, received: set[str]) -> Iterator[Finding]:
+    """Whether an endpoint got all that was passed on since it was there."""
     row = evidence.system_state.endpoints.get(of.id)
     if not of.surely or of.removed or of.skipped:
         return
     if row is None:
-        yield Violation(9, f"the endpoint {of.name} is gone")
+        yield f"the endpoint {of.name} is gone", ""
         return
     if of.ends:
         return
     if row["state"] != "enabled":
-        yield Violation(9, f"the endpoint {of.name} is {row['state']}: {row['reason']}")
+        yield f"the endpoint {of.name} is {row['state']}: {row['reason']}", ""
         return
     if of.name == "celery" and evidence.lost:
         return  # messages are as safe as the broker
@@ -66,10 +66,10 @@ def _completeness(evidence: Evidence, of: Subscriber, received: set[str]) -> Ite
         if each["number"] > of.born and _takes(of, each["type"]) and each["id"] not in received
     ]
     for number in evidence.system_state.given_up.get(of.id, ()):
-        yield Violation(9, f"the notice {number} for {of.name} was given up within minutes")
+        yield f"the notice {number} for {of.name} was given up within minutes", ""
     for each in missed:
-        text = f"{of.name} never heard of {each['type']} {each['id']}: {each['data']}"
-        yield Violation(9, text, _subject(each))
+        text = f"{of.name} never got {each['type']} {each['id']}: {each['data']}"
+        yield text, _subject(each)
 
 
 def _takes(of: Subscriber, name: str) -> bool:
@@ -80,13 +80,13 @@ def _takes(of: Subscriber, name: str) -> bool:
 
 
 def _subject(notice: Mapping[str, Any]) -> str:
-    """What a story would be told of."""
+    """What its story is about."""
     data = notice["data"]
     return str(data.get("instance") or data.get("userid") or data.get("id") or "")
 
 
-def _ids(evidence: Evidence) -> Iterator[Violation]:
-    """One id, one document, whoever gets it and however often; one document, one id."""
+def _ids(evidence: Evidence) -> Iterator[Finding]:
+    """One id, one document, for every receiver and each time; one document, one id."""
     documents: dict[str, set[str]] = {}
     for request in evidence.system_state.requests:
         documents.setdefault(request.id, set()).add(_canonical(json.loads(request.body)))
@@ -94,7 +94,7 @@ def _ids(evidence: Evidence) -> Iterator[Violation]:
         documents.setdefault(notice, set()).add(_canonical(document))
     for notice, bodies in documents.items():
         if len(bodies) > 1:
-            yield Violation(9, f"{notice} is reported as {sorted(bodies)}")
+            yield f"{notice} is reported as {sorted(bodies)}", ""
     ids: dict[str, set[str]] = {}
     for notice, bodies in documents.items():
         for body in bodies:
@@ -102,14 +102,14 @@ def _ids(evidence: Evidence) -> Iterator[Violation]:
                 ids.setdefault(body, set()).add(notice)
     for body, notices in ids.items():
         if len(notices) > 1:
-            yield Violation(9, f"{body} is reported as {sorted(notices)}")
+            yield f"{body} is reported as {sorted(notices)}", ""
 
 
 def _canonical(document: Any) -> str:
     return json.dumps(document, sort_keys=True, ensure_ascii=False)
 
 
-def _signatures(evidence: Evidence, system: System) -> Iterator[Violation]:
+def _signatures(evidence: Evidence, system: System) -> Iterator[Finding]:
     for request in evidence.system_state.requests:
         of = system.subscribers.all.get(request.path)
         if of is None or not of.surely:
@@ -123,7 +123,7 @@ def _signatures(evidence: Evidence, system: System) -> Iterator[Violation]:
         signed = set(request.signatures.split())
         if not any(_signature(secret, request.id, request.timestamp, request.body) in signed
                    for secret in secrets):  # fmt: skip
-            yield Violation(9, f"{request.path} got {request.id} with a wrong signature")
+            yield f"{request.path} got {request.id} with a wrong signature", ""
 
 
 def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
@@ -133,7 +133,7 @@ def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
 
 
-def _jobs(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
+def _jobs(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
     """Every end of a job is reported; an end that it does not have was one before it was revived."""
     ends: dict[str, list[str]] = {}
     for each in documents:
@@ -145,16 +145,16 @@ def _jobs(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Viola
             continue
         reported = ends.get(job, [])
         if str(status.state) not in reported:
-            text = f"nobody heard that the {kind} {job} is {status.state}, only {reported}"
-            yield Violation(9, text, job)
+            text = f"it was not reported that the {kind} {job} is {status.state}, only {reported}"
+            yield text, job
         revived = any(evidence.requests.commands_on(job, verb) for verb in REVIVING)
         if len(reported) > 1 and not revived:
-            yield Violation(9, f"the {kind} {job} is reported to have ended as {reported}", job)
+            yield f"the {kind} {job} is reported to have ended as {reported}", job
 
 
 def _approvals(
     evidence: Evidence, documents: list[dict[str, Any]], system: System
-) -> Iterator[Violation]:
+) -> Iterator[Finding]:
     """How approvals ended is reported, and is true."""
     instances = {each["id"]: each for each in evidence.snapshot.approvals}
     reported: set[tuple[str, str]] = set()
@@ -166,13 +166,13 @@ def _approvals(
         reported.add((instance, what))
         true = true_state(instances[instance]) if instance in instances else "deleted"
         if what != true and instance not in system.deleted:
-            yield Violation(9, f"{instance} is reported to be {what}, and is {true}", instance)
+            yield f"{instance} is reported to be {what}, and is {true}", instance
     for instance, row in evidence.system_state.approvals.items():
         if row["state"] != "running" and (instance, row["state"]) not in reported:
-            yield Violation(9, f"nobody heard that {instance} is {row['state']}", instance)
+            yield f"it was not reported that {instance} is {row['state']}", instance
 
 
-def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
+def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
     """Who is asked, and what they decided, is reported and true."""
     reported: dict[str, set[tuple[str, str, str]]] = {}
     for each in documents:
@@ -184,19 +184,17 @@ def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Viol
         for row in rows:
             one = (row["task"], row["user"], row["state"])
             if one not in reported.get(instance, set()):
-                yield Violation(9, f"nobody heard of the task {one} of {instance}", instance)
+                yield f"the task {one} of {instance} was not reported", instance
     for true in evidence.snapshot.approvals:
         known = task_states(true)
         for number, user, state in sorted(reported.get(true["id"], ())):
             real = known.get(number)
             if real is None or real[0] != user or state not in {"running", real[1]}:
                 text = f"task {number} of {true['id']} is reported as {state} of {user}, is {real}"
-                yield Violation(9, text, true["id"])
+                yield text, true["id"]
 
 
-def _people(
-    evidence: Evidence, documents: list[dict[str, Any]], skew: float
-) -> Iterator[Violation]:
+def _people(evidence: Evidence, documents: list[dict[str, Any]], skew: float) -> Iterator[Finding]:
     """What the directory found out is reported, once each, and nothing else."""
     yield from changes.violations(evidence.system_state.changes, documents, skew)
     reported = {
@@ -206,10 +204,10 @@ def _people(
     }
     for user, what in reported:
         if what in {"added", "left"} and not evidence.requests.was_absent(user):
-            yield Violation(9, f"{user} is reported to be {what}, and was there all the time", user)
+            yield f"{user} is reported to be {what}, and was there all the time", user
 
 
-def _campaigns(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
+def _campaigns(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
     reported = {
         (str(each["data"].get("id")), each["type"].removeprefix("campaign."))
         for each in documents
@@ -218,10 +216,10 @@ def _campaigns(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[
     for number, campaign in evidence.campaigns.items():
         end = {"done": "completed", "cancelled": "cancelled"}.get(campaign.row["state"])
         if end and (str(number), end) not in reported:
-            yield Violation(9, f"nobody heard that campaign {number} was {end}", number)
+            yield f"it was not reported that campaign {number} was {end}", number
 
 
-def _events(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
+def _events(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
     """DingTalk's events are passed on, once each."""
     reported = Counter(
         each["data"]["event_id"] for each in documents if each["type"].startswith("dingtalk.")
@@ -233,6 +231,6 @@ def _events(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Vio
             text = (
                 f"the event {event['type']} {event['id']} is reported {reported[event['id']]} times"
             )
-            yield Violation(9, text, event["id"])
+            yield text, event["id"]
     for event in reported.keys() - known - {""}:
-        yield Violation(9, f"an event is reported that never was: {event}")
+        yield f"an event is reported that never was: {event}", ""

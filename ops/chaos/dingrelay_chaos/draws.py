@@ -1,0 +1,329 @@
+"""Random operations: how often each comes, and how it is drawn."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dingrelay_chaos.dingtalk import (
+    ADDRESSES,
+    DEPARTMENTS,
+    JOINING,
+    MADE_UP,
+    MOVING,
+    OPTIONS,
+    ROBOTS,
+    SHIFTING,
+    STAYING,
+    TEMPLATE,
+)
+from dingrelay_chaos.operations import (
+    Act,
+    Alert,
+    Approve,
+    AtDingTalk,
+    Broadcast,
+    CampaignCommand,
+    JobCommand,
+    Operation,
+    Organise,
+    Reorganise,
+    Rows,
+    Send,
+    SendMany,
+    Subscribe,
+    Sync,
+    UploadFiles,
+)
+from dingrelay_chaos.subscribers import FIRST
+
+LANES = ("urgent", "normal", "normal", "bulk")
+SENDERS = ("", "crm", "hr")
+MOST_ENDPOINTS = 3
+"""That come in the course of a run: each costs a job for every notice that it gets."""
+# The same verb several times: it comes more often.
+AT_DINGTALK = (
+    *("agree", "agree", "agree", "agree", "refuse", "redirect", "comment", "terminate"),
+    *("agree", "agree", "agree", "agree", "refuse", "redirect", "comment", "delete"),
+)
+BY_JOBS = (
+    *("agree", "agree", "agree", "agree", "refuse", "comment", "comment", "look", "terminate"),
+)
+OF_CAMPAIGNS = (
+    *("pause", "pause", "resume", "resume", "resume", "cancel", "recall", "report", "start"),
+)
+OF_ENDPOINTS = ("pause", "pause", "resume", "resume", "rotate", "rotate", "replay", "test")
+
+
+@dataclass(slots=True)
+class Drawing:
+    """What operations are drawn from: randomness, and what a schedule has asked for so far.
+
+    Attributes:
+        step: the number of the step that is drawn for.
+        left: seconds until the end of the run.
+        changed: people who were moved, the latest last.
+        endpoints: those that were added.
+    """
+
+    rng: random.Random
+    step: int = 0
+    left: float = 0
+    sends: dict[int, Send] = field(default_factory=dict[int, Send])
+    approvals: dict[int, Approve] = field(default_factory=dict[int, Approve])
+    campaigns: list[int] = field(default_factory=list[int])
+    syncs: list[int] = field(default_factory=list[int])
+    changed: list[str] = field(default_factory=list[str])
+    endpoints: list[str] = field(default_factory=list[str])
+
+    def draw(self, name: str, step: int, left: float) -> Operation | None:
+        """A random operation of a name in the table; None if there is nothing that it could be about."""
+        self.step, self.left = step, left
+        _, draw = OPERATIONS[name]
+        operation = draw(self)
+        match operation:
+            case Send():
+                self.sends[step] = operation
+            case Approve():
+                self.approvals[step] = operation
+            case Broadcast():
+                self.campaigns.append(step)
+            case Sync():
+                self.syncs.append(step)
+            case _:
+                pass
+        return operation
+
+    def users(self, most: int = 8) -> tuple[str, ...]:
+        """Some people; one at least."""
+        among = (*STAYING, *MOVING) if self.rng.random() < 0.3 else STAYING
+        return tuple(self.rng.sample(among, self.rng.randint(1, most)))
+
+    def lane(self) -> str:
+        """Any lane."""
+        return self.rng.choice(LANES)
+
+    def approval(self) -> int | None:
+        """The step of an approval that is likely to be there by now."""
+        return self.rng.choice(list(self.approvals)[-10:]) if self.approvals else None
+
+
+Draw = Callable[[Drawing], Operation | None]
+
+
+def _send(of: Drawing) -> Send:
+    return Send(
+        f"通知 {of.step}",
+        of.users(),
+        lane=of.lane(),
+        sender=of.rng.choice(SENDERS),
+        key=f"key {of.step}" if of.rng.random() < 0.3 else None,
+        confirm=of.rng.random() < 0.1,
+    )
+
+
+def _send_many(of: Drawing) -> SendMany:
+    alike = of.rng.random() < 0.5
+    sends = [
+        Send(
+            f"批量 {of.step}" if alike else f"批量 {of.step} {number}",
+            of.users(2),
+            lane=of.rng.choice(("normal", "bulk")),
+        )
+        for number in range(of.rng.randint(2, 30))
+    ]
+    return SendMany(tuple(sends))
+
+
+def _same_key(of: Drawing) -> Send | None:
+    keyed = [number for number, send in of.sends.items() if send.key and send.same_as is None]
+    if not keyed:
+        return None
+    number = of.rng.choice(keyed)
+    first = of.sends[number]
+    # Another payload under the key is refused, and must change nothing.
+    tag = first.tag if of.rng.random() < 0.8 else f"通知 {of.step}"
+    return Send(tag, first.users, lane=first.lane, sender=first.sender, key=first.key,
+                confirm=first.confirm, same_as=number)  # fmt: skip
+
+
+def _equal_content(of: Drawing) -> Send | None:
+    recent = [send for send in list(of.sends.values())[-8:] if send.users and not send.addressed]
+    if not recent:
+        return None
+    first = of.rng.choice(recent)
+    users = tuple(dict.fromkeys((*of.rng.sample(first.users, 1), *of.users(4))))
+    return Send(first.tag, users, lane=of.lane(), sender=of.rng.choice(SENDERS))
+
+
+def _later(of: Drawing) -> Send:
+    send_in = round(of.rng.uniform(0.5, max(1.0, min(20.0, of.left))), 2)
+    return Send(f"稍后 {of.step}", of.users(3), send_in=send_in, lane=of.lane())
+
+
+def _expiring(of: Drawing) -> Send:
+    users = of.users(3)
+    return Send(f"限时 {of.step}", users, expires_in=round(of.rng.uniform(0.5, 15), 2))
+
+
+def _everyone(of: Drawing) -> Send | None:
+    # Three a day are DingTalk's.
+    sent = sum(send.everyone for send in of.sends.values())
+    return Send(f"全员 {of.step}", everyone=True) if sent < 3 else None
+
+
+def _departments(of: Drawing) -> Send:
+    departments = tuple(of.rng.sample(range(2, DEPARTMENTS + 1), of.rng.randint(1, 3)))
+    return Send(f"部门 {of.step}", departments=departments)
+
+
+def _addressed(of: Drawing) -> Send:
+    # Those who have just come or gone are most likely to be known wrongly.
+    moving = of.changed[-5:] or list(MOVING)
+    people = {of.rng.choice((*STAYING, *moving, *moving)) for _ in range(of.rng.randint(1, 4))}
+    addressed = tuple((of.rng.choice(ADDRESSES), user) for user in sorted(people))
+    users = of.users(2) if of.rng.random() < 0.3 else ()
+    return Send(f"按址 {of.step}", users, lane=of.lane(), addressed=addressed)
+
+
+def _approval(of: Drawing) -> Approve:
+    rng = of.rng
+    rows = tuple(
+        (("项目", f"车票 {number}"), ("金额", str(rng.randint(1, 99))))
+        for number in range(rng.randint(0, 3))
+    )
+    optional: list[tuple[str, Any]] = [
+        ("备注", rng.choice(("", "", "加急"))),
+        ("明细", Rows(rows)),
+        ("天数", rng.randint(1, 9)),
+        ("开始日期", "2026-11-25"),
+        ("类型", rng.choice(OPTIONS)),
+        ("标签", tuple(rng.sample(OPTIONS, rng.randint(1, 3)))),
+        ("联系人", tuple(rng.sample(STAYING, rng.randint(1, 2)))),
+        ("图片", ("https://example.com/a.jpg",)),
+    ]
+    form = tuple(pair for pair in optional if rng.random() < 0.4)
+    key = f"approval {of.step}" if rng.random() < 0.2 else None
+    return Approve(f"审批 {of.step}", rng.choice(STAYING), TEMPLATE, form, key)
+
+
+def _equal_approval(of: Drawing) -> Approve | None:
+    return of.rng.choice(list(of.approvals.values())[-3:]) if of.approvals else None
+
+
+def _at_dingtalk(of: Drawing) -> AtDingTalk | None:
+    target = of.approval()
+    if target is None:
+        return None
+    verb: Any = of.rng.choice(AT_DINGTALK)
+    return AtDingTalk(verb, target, of.rng.choice(STAYING))
+
+
+def _act(of: Drawing) -> Act | None:
+    target = of.approval()
+    if target is None:
+        return None
+    verb: Any = of.rng.choice(BY_JOBS)
+    return Act(verb, target, of.rng.random() < 0.1)
+
+
+def _sync(of: Drawing) -> Sync:
+    match of.rng.choice(("everything", "everything", "department", "user")):
+        case "department":
+            return Sync("department", str(of.rng.randint(2, DEPARTMENTS)))
+        case "user":
+            return Sync("user", of.rng.choice(STAYING))
+        case _:
+            return Sync("everything")
+
+
+def _organise(of: Drawing) -> Organise:
+    departments = (*range(1, DEPARTMENTS + 1), *SHIFTING)
+    places = tuple(of.rng.sample(departments, of.rng.choice((0, 1, 1, 1, 2))))
+    of.changed.append(of.rng.choice((*MOVING, *JOINING)))
+    return Organise(of.changed[-1], places)
+
+
+def _reorganise(of: Drawing) -> Reorganise:
+    parent = None if of.rng.random() < 0.3 else of.rng.choice((1, 2, *SHIFTING))
+    return Reorganise(of.rng.choice(SHIFTING), parent)
+
+
+def _broadcast(of: Drawing) -> Broadcast:
+    fields = of.rng.random() < 0.4
+    # A person who is named again gets it once.
+    users = (*of.rng.sample(STAYING, of.rng.randint(3, len(STAYING))), of.rng.choice(STAYING))
+    return Broadcast(f"活动 {of.step}", users, fields, of.rng.choice((None, None, 600)))
+
+
+def _campaign_command(of: Drawing) -> CampaignCommand | None:
+    if not of.campaigns:
+        return None
+    verb: Any = of.rng.choice(OF_CAMPAIGNS)
+    return CampaignCommand(verb, of.rng.choice(of.campaigns[-3:]))
+
+
+def _command(verb: Any) -> Draw:
+    def draw(of: Drawing) -> JobCommand | None:
+        jobs = sorted([*of.sends, *of.approvals, *of.syncs])
+        if not jobs:
+            return None
+        # What was asked just now is most likely to be under way.
+        return JobCommand(verb, of.rng.choice(jobs[-12:] if of.rng.random() < 0.7 else jobs))
+
+    return draw
+
+
+def _subscribe(of: Drawing) -> Subscribe:
+    rng = of.rng
+    if len(of.endpoints) < MOST_ENDPOINTS and rng.random() < 0.3:
+        of.endpoints.append(f"more-{of.step}")
+        types = rng.choice((("job.*",), ("approval.*", "campaign.*"), ("directory.*", "job.dead")))
+        return Subscribe("add", of.endpoints[-1], types)
+    verb: Any = rng.choice(OF_ENDPOINTS)
+    name = rng.choice((*FIRST, *of.endpoints))
+    if of.endpoints and rng.random() < 0.1:
+        return Subscribe(rng.choice(("skip", "remove")), rng.choice(of.endpoints))
+    return Subscribe(verb, name, seconds=rng.choice((0, 2, 10)))
+
+
+def _alert(of: Drawing) -> Alert:
+    robot = of.rng.choice((*ROBOTS, *ROBOTS, MADE_UP))
+    return Alert(robot, f"告警 {of.step}", of.rng.choice((1, 1, 2)))
+
+
+OPERATIONS: Mapping[str, tuple[float, Draw]] = {
+    "send": (20, _send),
+    "send_many": (4, _send_many),
+    "same_key": (4, _same_key),
+    "equal_content": (10, _equal_content),
+    "bare": (4, lambda of: Send(f"裸任务 {of.step}", of.users(3), bare=True)),
+    "http": (8, lambda of: Send(f"网关 {of.step}", of.users(3), lane=of.lane(), http=True)),
+    "later": (4, _later),
+    "expiring": (4, _expiring),
+    "allow_duplicate": (
+        2,
+        lambda of: Send(f"可重复 {of.step}", of.users(4), allow_duplicate=True),
+    ),
+    "stop_on_unknown": (3, lambda of: Send(f"停 {of.step}", of.users(3), on_unknown="stop")),
+    "everyone": (1, _everyone),
+    "departments": (3, _departments),
+    "approval": (10, _approval),
+    "equal_approval": (8, _equal_approval),
+    "sync": (3, _sync),
+    "organisation": (6, _organise),
+    "reorganisation": (3, _reorganise),
+    "campaign": (3, _broadcast),
+    "campaign_command": (5, _campaign_command),
+    "cancel": (8, _command("cancel")),
+    "requeue": (6, _command("requeue")),
+    "discard": (3, _command("discard")),
+    "resolve": (3, _command("resolve")),
+    "addressed": (8, _addressed),
+    "person_acts": (10, _at_dingtalk),
+    "approval_action": (8, _act),
+    "subscriber": (3, _subscribe),
+    "alert": (5, _alert),
+    "files": (2, lambda of: UploadFiles(f"文件 {of.step}", of.rng.randint(1, 8))),
+}
+"""Operation → weight and draw. A seed leaves some of them out, so that others come more often."""

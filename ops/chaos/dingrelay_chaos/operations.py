@@ -1,0 +1,558 @@
+"""What producers, operators and people at DingTalk do. What asks the system is noted in `Requests` first."""
+
+import hashlib
+import random
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from redis.exceptions import RedisError
+
+from dingrelay_chaos.dingtalk import MADE_UP, STAYING
+from dingrelay_chaos.fleet import UPLOADS
+from dingrelay_chaos.requests import (
+    Absence,
+    ActionRequest,
+    AlertRequest,
+    ApprovalRequest,
+    CampaignRequest,
+    Command,
+    JobRequest,
+    MessageRequest,
+    SyncRequest,
+)
+from dingrelay_chaos.snapshot import holds, text_of
+from dingrelay_chaos.subscribers import Verb as EndpointVerb
+from dingrelay_chaos.system import System
+from dingrelay_producers import State
+from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, ServiceUnavailable
+from dingrelay_sandbox.admin import SandboxError
+from dingrelay_sandbox.report_types import ApprovalReport
+from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from dingrelay_tasks.contract import Contract, ContractError
+
+PLURALS = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
+"""What a message calls people by."""
+FILE_BYTES = 4_000_000
+MOST_MEMORY = 500_000_000
+"""Bytes that a gateway has taken at most: as many again for each copy of a file on its way."""
+UNKNOWN_ROBOT = 300_005
+LOST = 15
+"""The answer to a call that may have been made; it counts as none."""
+
+
+class Operation(Protocol):
+    """A frozen value of a schedule."""
+
+    def run(self, system: System, step: int) -> None:
+        """Carry it out. What the system refuses in its own words is no failure."""
+        ...
+
+
+def brief(value: Any) -> str:
+    """A value of a schedule as short text, without the fields that have their defaults."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return str(value)
+    shown = [_field(value, each) for each in fields(value)]
+    return f"{type(value).__name__}({', '.join(filter(None, shown))})"
+
+
+def _field(value: Any, field: Any) -> str:
+    held = getattr(value, field.name)
+    usual = field.default_factory() if field.default_factory is not MISSING else field.default
+    if held == usual:
+        return ""
+    if isinstance(held, tuple) and held and is_dataclass(held[0]):
+        return f"{field.name}=[{', '.join(brief(each) for each in held)}]"
+    if isinstance(held, tuple) and all(isinstance(each, str) for each in held):
+        return f"{field.name}={','.join(held)}"
+    return f"{field.name}={held!r}"
+
+
+def _enqueue(system: System, request: JobRequest, job: Contract) -> None:
+    _accept(system, request, lambda: system.client.send(job).id)
+
+
+def _accept(system: System, request: JobRequest, act: Callable[[], str]) -> None:
+    """Do what enqueues a job and returns its id, and note what became of it."""
+    try:
+        request.job = act()
+        request.accepted, request.answered = "yes", system.now()
+    except IdempotencyConflict as conflict:
+        request.job, request.accepted = conflict.job_id, "no"
+    except ServiceUnavailable:
+        pass
+
+
+def _command(system: System, step: int, verb: str, of: str, act: Callable[[], object]) -> None:
+    """Do what asks something of a job or campaign, and note the answer, also where it was refused."""
+    at = system.now()
+    try:
+        answer = str(act())
+    except (DingrelayError, ContractError) as error:
+        answer = type(error).__name__
+    system.requests.commands.append(Command(step, at, verb, of, answer))
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message, by our client, over HTTP or by a bare Celery client.
+
+    Attributes:
+        send_in: seconds from when it is asked for, as `expires_in` is.
+        addressed: recipients by something else than a userid: what, and who it is.
+    """
+
+    tag: str
+    users: tuple[str, ...] = ()
+    departments: tuple[int, ...] = ()
+    everyone: bool = False
+    lane: str = "normal"
+    sender: str = ""
+    key: str | None = None
+    send_in: float | None = None
+    expires_in: float | None = None
+    allow_duplicate: bool = False
+    confirm: bool = False
+    on_unknown: Literal["repeat", "stop"] = "repeat"
+    bare: bool = False
+    http: bool = False
+    same_as: int | None = None
+    addressed: tuple[tuple[str, str], ...] = ()
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue it."""
+        request, document = self.request(system, step), self.document()
+        system.requests.messages.append(request)
+        if self.bare:
+            # kombu raises what its transport does.
+            with suppress(Exception):
+                request.job = system.send_bare("dingrelay.message-send", document)
+                request.accepted = "yes"
+        elif self.http:
+            status, answer = system.gateway.post("/v1/messages", document, f"step-{step}")
+            if status == 202:
+                request.job, request.accepted, request.answered = answer["id"], "yes", system.now()
+            elif status:
+                request.accepted = "no"
+                raise AssertionError(f"the gateway refused a message: {status} {answer}")
+        else:
+            for kind, address, _ in request.addressed:
+                document["to"].setdefault(PLURALS[kind], []).append(address)
+            _enqueue(system, request, MessageSend.parse(document))
+
+    def request(self, system: System, step: int) -> MessageRequest:
+        """What the oracle is to know of it."""
+        now = system.now()
+        return MessageRequest(
+            step,
+            now,
+            self.tag,
+            self.users,
+            self.departments,
+            self.everyone,
+            self.allow_duplicate,
+            bare=self.bare,
+            not_before=None if self.send_in is None else now + self.send_in,
+            not_after=None if self.expires_in is None else now + self.expires_in,
+            same_as=self.same_as,
+            addressed=tuple(_address(system, *each) for each in self.addressed),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The job as JSON values."""
+        job: dict[str, Any] = {
+            "to": {
+                "users": list(self.users),
+                "departments": list(self.departments),
+                "everyone": self.everyone,
+            },
+            "message": {"msgtype": "text", "text": {"content": self.tag}},
+            "lane": self.lane,
+            "idempotency_key": self.key,
+            "send_at": _moment(self.send_in),
+            "expires_at": _moment(self.expires_in),
+            "allow_duplicate": self.allow_duplicate,
+            "confirm": self.confirm,
+            "on_unknown": self.on_unknown,
+        }
+        return job | ({"sender": self.sender} if self.sender else {})
+
+
+def _address(system: System, kind: str, user: str) -> tuple[str, str, str]:
+    """Kind, address and userid; some people have no e-mail address."""
+    known = system.addresses[user]
+    kind = kind if kind in known else "job_number"
+    return kind, known[kind], user
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class SendMany:
+    """Messages to one person each, in one batch."""
+
+    sends: tuple[Send, ...]
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue them; equal ones become one job."""
+        requests = [each.request(system, step) for each in self.sends]
+        system.requests.messages.extend(requests)
+        left = iter(requests)
+
+        def accept(job: Any) -> None:
+            each = next(left)
+            each.job, each.accepted, each.answered = job.id, "yes", system.now()
+
+        with suppress(ServiceUnavailable):
+            jobs = [MessageSend.parse(each.document()) for each in self.sends]
+            system.client.send_many(jobs, on_sent=accept)
+
+
+class Rows(tuple[Any, ...]):
+    """The rows of a table in a form: each a tuple of (column, value)."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """An approval. Those of one tag have equal forms."""
+
+    tag: str
+    originator: str
+    process_code: str
+    form: tuple[tuple[str, Any], ...]
+    key: str | None = None
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue it."""
+        request = ApprovalRequest(step, system.now(), self.tag)
+        system.requests.approvals.append(request)
+        job = {
+            "process_code": self.process_code,
+            "originator": self.originator,
+            "form": {"事由": self.tag, **{name: _thawed(value) for name, value in self.form}},
+            "idempotency_key": self.key,
+        }
+        _enqueue(system, request, ApprovalCreate.parse(job))
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, Rows):
+        return [dict(row) for row in value]
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True, slots=True)
+class AtDingTalk:
+    """A person does something to an approval in DingTalk's client.
+
+    Attributes:
+        target: the step that asked for the approval.
+        other: who gets a task that is handed on.
+    """
+
+    verb: Literal["agree", "refuse", "redirect", "comment", "terminate", "delete"]
+    target: int
+    other: str
+
+    def run(self, system: System, step: int) -> None:
+        """Do it, if there is such an approval by now and it takes it."""
+        found = _instance(system, self.target)
+        if found is None:
+            return
+        with suppress(SandboxError):
+            if self.verb == "delete":
+                system.deleted.add(found["id"])
+                system.sandbox.delete_approval(found["id"])
+                return
+            user = _decider(found) if self.verb in {"agree", "refuse", "redirect"} else ""
+            user = user or found["originator"]
+            system.sandbox.act(found["id"], self.verb, user, to=self.other, remark=f"意见 {step}")
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A job of ours does something to an approval.
+
+    Attributes:
+        target: the step that asked for the approval.
+        stranger: whether it is asked for in the name of a person who has nothing to decide.
+    """
+
+    verb: Literal["agree", "refuse", "comment", "terminate", "look"]
+    target: int
+    stranger: bool
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue it, if there is such an approval by now."""
+        found = _instance(system, self.target)
+        if found is None:
+            return
+        remark = f"意见 {step}"
+        user = STAYING[-1] if self.stranger else _decider(found) or found["originator"]
+        request = ActionRequest(step, system.now(), self.verb, found["id"], user, remark)
+        approval = system.client.approval(found["id"])
+        system.requests.actions.append(request)
+        arguments: dict[str, tuple[str, ...]] = {
+            "agree": (user, remark),
+            "refuse": (user, remark),
+            "comment": (remark, user),
+            "terminate": (remark,),
+            "look": (),
+        }
+        # The table is read first for some of them, and the database may be away.
+        with suppress(DingrelayError):
+            ask: Callable[..., Any] = getattr(approval, self.verb)
+            _accept(system, request, lambda: str(ask(*arguments[self.verb]).id))
+
+
+def _instance(system: System, target: int) -> ApprovalReport | None:
+    """An approval that a step asked for; of equal ones any."""
+    tag = next((each.tag for each in system.requests.approvals if each.step == target), "")
+    found = [each for each in system.sandbox.approvals() if tag and holds(each, tag)]
+    return random.choice(found) if found else None
+
+
+def _decider(instance: ApprovalReport) -> str:
+    """A person who is asked to decide; empty if there is none."""
+    return next((task["user"] for task in instance["tasks"] if task["status"] == "RUNNING"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A campaign, created and started."""
+
+    tag: str
+    users: tuple[str, ...]
+    fields: bool
+    rate: int | None
+
+    def run(self, system: System, step: int) -> None:
+        """Store and start it."""
+        request = CampaignRequest(step, system.now(), self.tag, tuple(dict.fromkeys(self.users)))
+        system.requests.campaigns.append(request)
+        text = f"{self.tag} {{name}}" if self.fields else self.tag
+        plan = system.client.campaign(
+            name=self.tag,
+            message={"msgtype": "text", "text": {"content": text}},
+            recipients=[{"userid": user, "name": user} for user in self.users],
+            rate=self.rate,
+        )
+        # Ten people a chunk would need a setting; what is small here is the audience.
+        with suppress(DingrelayError):
+            campaign = plan.create()
+            request.campaign = campaign.id
+            campaign.start()
+            request.started = True
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignCommand:
+    """Something that is asked of the campaign of a step."""
+
+    verb: Literal["pause", "resume", "cancel", "recall", "report", "start"]
+    target: int
+
+    def run(self, system: System, step: int) -> None:
+        """Ask for it, if there is that campaign."""
+        if campaign := system.requests.campaign_of(self.target):
+            of = system.client.campaign_ref(campaign)
+            _command(system, step, self.verb, campaign, getattr(of, self.verb))
+
+
+@dataclass(frozen=True, slots=True)
+class JobCommand:
+    """Something that is asked of the job of a step."""
+
+    verb: Literal["cancel", "requeue", "discard", "resolve"]
+    target: int
+
+    def run(self, system: System, step: int) -> None:
+        """Ask for it, if there is that job."""
+        if job := system.requests.job_of(self.target):
+            resolves = self.verb == "resolve"
+            ask = partial(_resolve, system) if resolves else getattr(system.client, self.verb)
+            _command(system, step, self.verb, job, lambda: ask(job))
+
+
+def _resolve(system: System, job: str) -> str:
+    """Settle an unknown job as a person does who looks into DingTalk; the answer as text."""
+    client, requests = system.client, system.requests
+    if client.status(job).state != State.UNKNOWN:
+        return "not unknown"
+    request = next((each for each in requests.everything() if each.job == job), None)
+    if isinstance(request, MessageRequest):
+        inboxes = [system.sandbox.inbox(user) for user in request.named]
+        sent = any(text_of(each) == request.content for box in inboxes for each in box["delivered"])
+        return f"sent {sent}: {client.resolve(job, sent=sent)}"
+    if not isinstance(request, ApprovalRequest):
+        return "nothing to resolve"
+    # Where several equal jobs are unknown, each gets an instance that no other names.
+    named = {
+        (client.status(each.job).result or {}).get("instance_id")
+        for each in requests.approvals
+        if each.job and each.accepted == "yes" and each.tag == request.tag
+    }
+    for each in system.sandbox.approvals():
+        if each["id"] not in named and holds(each, request.tag):
+            return f"{each['id']}: {client.resolve(job, instance=each['id'])}"
+    return f"not created: {client.resolve(job, not_created=True)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A user-sync."""
+
+    scope: Literal["everything", "department", "user"]
+    target: str = ""
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue it."""
+        request = SyncRequest(step, system.now())
+        system.requests.syncs.append(request)
+        job: dict[str, Any] = {"scope": self.scope, "confirm_removals": True}
+        if self.scope != "everything":
+            job[self.scope] = int(self.target) if self.scope == "department" else self.target
+        _enqueue(system, request, UserSync.parse(job))
+
+
+@dataclass(frozen=True, slots=True)
+class Organise:
+    """A person moves at DingTalk to some departments; to none: they leave."""
+
+    user: str
+    departments: tuple[int, ...]
+
+    def run(self, system: System, step: int) -> None:
+        """Change it. DingTalk refuses a department that is not there just now."""
+        with system.organising:
+            if not self.departments:
+                there = {person["userid"] for person in system.sandbox.organisation()["users"]}
+                if self.user in there:
+                    system.requests.absences.append(Absence(self.user, system.now()))
+                    system.sandbox.delete_user(self.user)
+                return
+            changes = {"dept_id_list": list(self.departments), "name": f"{self.user} #{step}"}
+            with suppress(SandboxError):
+                system.sandbox.put_user(self.user, **changes, **system.addresses[self.user])
+                for each in system.requests.absences:
+                    if each.user == self.user:
+                        each.until = min(each.until, system.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Reorganise:
+    """A department comes, or gets another name and parent; without a parent it is dissolved."""
+
+    department: int
+    parent: int | None
+
+    def run(self, system: System, step: int) -> None:
+        """Change it. What DingTalk refuses stays as it is."""
+        with system.organising, suppress(SandboxError):
+            if self.parent is None:
+                system.sandbox.delete_department(self.department)
+            else:
+                name = f"部门 {self.department} #{step}"
+                system.sandbox.put_department(self.department, name=name, parent_id=self.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Something that is asked of an endpoint of webhooks.
+
+    Attributes:
+        types: what a new one takes.
+        seconds: for which the secret before a rotation signs as well, or since when it gets all again.
+    """
+
+    verb: EndpointVerb | Literal["add"]
+    name: str
+    types: tuple[str, ...] = ()
+    seconds: float = 0
+
+    def run(self, system: System, step: int) -> None:
+        """Ask for it; database or Redis may be away."""
+        with suppress(DingrelayError, sqlite3.OperationalError):
+            if self.verb == "add":
+                system.subscribers.add(self.name, self.types)
+            else:
+                system.subscribers.ask(self.verb, self.name, self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """The same alert, posted a few times to a robot through the drop-in door, each until it is answered."""
+
+    robot: str
+    text: str
+    times: int = 1
+
+    def run(self, system: System, step: int) -> None:
+        """Post it."""
+        request = AlertRequest(step, system.now(), self.robot, self.text)
+        system.requests.alerts.append(request)
+        for _ in range(self.times):
+            request.asked += 1
+            code = system.gateway.alert(self.robot, self.text)
+            request.until = system.now()
+            request.answered += code == 0
+            if code not in {None, LOST, UNKNOWN_ROBOT if self.robot == MADE_UP else 0}:
+                raise AssertionError(f"an alert to {self.robot} was refused: {code}")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFiles:
+    """Files of different content, uploaded at the same time; together they may be more than may wait."""
+
+    tag: str
+    count: int
+
+    def run(self, system: System, step: int) -> None:
+        """Upload each until it is answered.
+
+        Raises:
+            AssertionError: one was refused, an answered one is not at DingTalk, or memory is not bounded.
+        """
+        with ThreadPoolExecutor(self.count) as programs:
+            answers = list(programs.map(partial(self._upload, system), range(self.count)))
+            waiting = _waiting(system)
+        known = {medium["id"] for medium in system.sandbox.media()}
+        for code, media_id in answers:
+            if code not in {None, 0}:
+                raise AssertionError(f"a file of {self.tag} was refused: {code}")
+            if code == 0 and media_id not in known:
+                raise AssertionError(f"a file of {self.tag} was answered and is not at DingTalk")
+        if waiting > UPLOADS:
+            raise AssertionError(f"files of {waiting} bytes wait in Redis")
+        if (taken := _highest(system.gateway.pid)) > MOST_MEMORY:
+            raise AssertionError(f"the gateway has taken {taken} bytes")
+
+    def _upload(self, system: System, number: int) -> tuple[int | None, str]:
+        seed = hashlib.sha256(f"{self.tag} {number}".encode()).digest()
+        return system.gateway.upload(seed * (FILE_BYTES // len(seed)))
+
+
+def _waiting(system: System) -> int:
+    """Bytes of files in Redis; 0 while it is away."""
+    with suppress(RedisError, OSError), system.valkey.connect() as redis:
+        return sum(redis.strlen(key) for key in redis.scan_iter("dingrelay:upload:*"))
+    return 0
+
+
+def _highest(pid: int) -> int:
+    """Bytes that a process has taken at most so far; 0 if it is gone, or where /proc is not."""
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1_024
+    return 0
