@@ -1,4 +1,4 @@
-"""DingTalk's side of a callback, and pushes that are nobody's: by the sandbox's own cipher."""
+"""DingTalk's side of a callback, and pushes that are forged: by the sandbox's own cipher."""
 
 import base64
 import json

@@ -226,7 +226,7 @@ class DispatcherRun:
         return self._dispatchers[-1]
 
     async def _work(self, most: int) -> None:
-        """Run some wake-ups: in any order, some twice, some of a worker that dies meanwhile."""
+        """Run some wake-ups: in any order, some twice, some of a worker that dies."""
         self.random.shuffle(self._wakeups)
         taken, self._wakeups = self._wakeups[:most], self._wakeups[most:]
         self._ended += taken
@@ -237,7 +237,7 @@ class DispatcherRun:
             if self.random.random() < 0.1:
                 await asyncio.wait({running}, timeout=self.random.random() / 100)
                 running.cancel()
-                self._wakeups.append(wakeup)  # the scheduler finds that nobody has it
+                self._wakeups.append(wakeup)  # the scheduler finds that no worker has it
             await asyncio.gather(running, return_exceptions=True)
 
     async def _finish(self, campaign: str) -> None:
@@ -253,7 +253,7 @@ class DispatcherRun:
                 return
             await self._work(len(self._wakeups))
             if round_ % 10 == 9:
-                self._wakeups += self._ended  # as the scheduler does with what nobody carries on
+                self._wakeups += self._ended  # as the scheduler does with what no worker carries on
                 await asyncio.sleep(self.resources.settings.lease / 4)
         raise AssertionError(f"it does not end: {row}")
 
@@ -282,7 +282,7 @@ class DispatcherRun:
                 if wrong.get(outcome, outcome != "unknown"):
                     yield f"{userid} is {outcome} ({reason}) and has it {has} times"
                 if doubled[userid] and userid not in ambiguous:
-                    yield f"{userid} was called for {1 + doubled[userid]} times, and nobody says so"
+                    yield f"{userid} was called for {1 + doubled[userid]} times, and it is not reported"
         if reported != Counter(inboxes.keys()):
             yield f"not everybody is reported once: {reported}"
         summary = await report.summary(campaign)

@@ -21,9 +21,9 @@ INSTANCES = "/v1.0/workflow/processInstances"
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 HEAD = {"bgcolor": "FFBBBBBB", "text": "head", "icon": "?"}
 BODY = {"form": [{"key": "天数", "value": 3}], "rich": {"num": 15.6, "unit": "元"}}
-WORK = {"agent_id": AGENT, "userid_list": "u1,u2,nobody", "msg": TEXT}
+WORK = {"agent_id": AGENT, "userid_list": "u1,u2,stranger", "msg": TEXT}
 SLOPPY = {"msgtype": "oa", "oa": {"message_url": "https://x.example", "head": HEAD, "body": BODY}}
-"""Numbers for texts, and a field that nobody knows."""
+"""Numbers for texts, and a field that is not known."""
 WRONG_MESSAGES = (
     "text",
     {"msgtype": "fax"},
@@ -204,7 +204,7 @@ class Story:
         self.call("GET", "/department/list")
 
     def refusals(self) -> None:
-        self.post("/topapi/v2/user/get", {"userid": "nobody"})
+        self.post("/topapi/v2/user/get", {"userid": "stranger"})
         self.post("/topapi/v2/user/get", {})
         self.post(SEND, {"agent_id": AGENT, "msg": TEXT})
         self.post(SEND, {"userid_list": "u1"})

@@ -269,7 +269,7 @@ def gateway_thread(settings: Settings, kept: Services | None = None) -> Iterator
     def run() -> None:
         try:
             loop.run_until_complete(serve())
-        except BaseException as error:  # noqa: BLE001 - told to the test
+        except BaseException as error:  # noqa: BLE001 - raised in the test
             results.append(error)
             ready.set()
         finally:

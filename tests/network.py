@@ -1,7 +1,7 @@
 """A network of a container's own: loopback only, where ports lead to servers of this machine.
 
 So the container finds its servers under the names and ports that they have in production, wherever
-they listen here, and reaches nothing else. The program below keeps the network; it ends with whoever started it.
+they listen here, and reaches nothing else. The program below keeps the network; it ends with its parent.
 """
 
 import asyncio

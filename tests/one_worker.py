@@ -23,7 +23,7 @@ from tables import prepare
 
 
 class OneWorker:
-    """Jobs in Redis, and the worker that carries them out when it is told to."""
+    """Jobs in Redis, and the worker that carries them out when a test says so."""
 
     def __init__(self, executor: Executor, client: Client, redis: Redis) -> None:
         self.executor = executor

@@ -45,7 +45,7 @@ def pgbouncer(target_url: str, directory: Path, *, servers: int = 3) -> Generato
     url = f"postgresql://{target.username}@127.0.0.1:{port}/tests"
     command = [path, str(config)]
     if os.geteuid() == 0:
-        # It refuses to run as root, and the server's socket is in a folder of somebody's own.
+        # It refuses to run as root, and the server's socket is in the user's own folder.
         command[1:1] = ["-u", Path(str(host)).owner()]
     with running(command, directory / "pgbouncer.log") as process:
         wait_until(lambda: _answers(url) or process.poll() is not None, what="pgbouncer answers")

@@ -1,6 +1,6 @@
 """Test processes as forks of one that has imported all tests.
 
-xdist starts each as an interpreter of its own, which imports our packages and all tests anew: a tenth of
+xdist starts each as an interpreter of its own, which imports our packages and all tests again: a tenth of
 all that the tests cost. Here one process imports them as pytest does, and makes no test of them. It is a
 server as that in `processes`, and what it forks is the interpreter that xdist has asked for.
 """

@@ -297,7 +297,7 @@ class Server:
         return pid, news
 
     def close(self) -> None:
-        """End it, if this is its test process, and what it has forked and nobody has ended."""
+        """End it, if this is its test process, and what it has forked and is still there."""
         self._channel.close()
 
 
@@ -326,7 +326,7 @@ def running_server() -> Server | None:
 
 
 def share() -> None:
-    """Start a server for the test processes that this one starts; it imports meanwhile."""
+    """Start a server for the test processes that this one starts; it imports in the background."""
     os.environ[ADDRESS] = _only_server().address
 
 
@@ -372,7 +372,7 @@ class _Noting(type(os.environ)):
 
 
 def _import_all() -> set[str]:
-    """Import what is to be forked: the variables that were read meanwhile."""
+    """Import what is to be forked: the variables that were read by then."""
     # It copies all variables for CGI.
     importlib.import_module("wsgiref.handlers")
     kind, os.environ.__class__ = type(os.environ), _Noting
@@ -429,7 +429,7 @@ class _Forks:
         """Do what is asked for: what this process is now, if it is the fork."""
         try:
             request, received, _, _ = socket.recv_fds(channel, MESSAGE, 4)
-        except ConnectionResetError:  # it ended without having read what it was told
+        except ConnectionResetError:  # it ended without having read its request
             request, received = b"", []
         if not request:
             self._part_from(channel)
@@ -460,7 +460,7 @@ class _Forks:
 
 
 def _write(news: int, number: int) -> None:
-    with suppress(BrokenPipeError):  # nobody asks for it any more
+    with suppress(BrokenPipeError):  # it is not waited for any more
         os.write(news, NUMBER.pack(number))
 
 
@@ -565,7 +565,7 @@ def serve(listener: socket.socket, report: bytes, *, ends_forks: bool = True) ->
 
 
 if __name__ == "__main__":
-    # The folder of this file is on nobody's path.
+    # The folder of this file is on no path.
     del sys.path[0]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the test process ends it
     gc.disable()

@@ -119,7 +119,7 @@ class RabbitMq:
         """kill -9 of all its processes, some time after its queues were made.
 
         RabbitMQ 4.0 notes a quorum queue on disk a little later. One that it does not find there has no leader
-        from then on, and nobody can consume it.
+        from then on, and it can't be consumed.
         """
         self._evaluate("[dets:sync(Table) || Table <- dets:all()]")
         self.end()
@@ -141,7 +141,7 @@ class RabbitMq:
             self._process = None
 
     def freeze(self, *, on: bool) -> None:
-        """It answers nobody, and closes no connection, until it goes on."""
+        """It answers no one, and closes no connection, until it goes on."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGSTOP if on else signal.SIGCONT)
 
@@ -150,7 +150,7 @@ class RabbitMq:
         shutil.rmtree(self._directory / "data")
 
     def alarm(self, *, on: bool) -> None:
-        """A memory alarm: it takes nothing of whoever publishes."""
+        """A memory alarm: it takes nothing that is published."""
         mark = "0.0000001" if on else "0.6"
         self._evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({mark})")
 

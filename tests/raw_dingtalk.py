@@ -66,8 +66,8 @@ def http(
     body: bytes, status: str = "200 OK", *headers: str, date: str = "", length: int | None = None
 ) -> bytes:
     """A whole answer."""
-    told = len(body) if length is None else length
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {told}", "Content-Type: application/json"]
+    stated = len(body) if length is None else length
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {stated}", "Content-Type: application/json"]
     lines += [*headers, *([f"Date: {date}"] if date else [])]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -130,7 +130,7 @@ LOST: Mapping[str, Callable[[bytes, str], list[Piece]]] = {
     "cut in the body, and silence": lambda body, date: [http(body, date=date)[:-3], "hang"],
     "cut in a chunk": lambda body, date: [chunked(body)[:-9], "close"],
     "chunks without end": lambda body, date: [chunked(body, end=b""), "hang"],
-    "cut where nothing tells": lambda body, date: [b"HTTP/1.0 200 OK\r\n\r\n" + body[:-3], "close"],
+    "cut without a length": lambda body, date: [b"HTTP/1.0 200 OK\r\n\r\n" + body[:-3], "close"],
     "nothing": lambda body, date: ["close"],
     "a reset": lambda body, date: ["reset"],
     "silence": lambda body, date: ["hang"],
@@ -277,7 +277,7 @@ class RawDingTalk:
 
 
 def _contacts(path: str, asked: Mapping[str, Any]) -> Any:
-    """What a call of departments and people tells."""
+    """The answer to a call of departments and people."""
     department = asked.get("dept_id", 0)
     match path.rpartition("v2/")[2]:
         case "department/get":

@@ -27,7 +27,7 @@ def run_script(
     key: str = "sandbox-key",
     secret: str = "sandbox-secret",
 ) -> None:
-    """Run a script against what stands for DingTalk; it asserts what it is told."""
+    """Run a script against what stands for DingTalk; it asserts what it gets."""
     python = Path(sys.prefix) / environment / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{environment}: `make test` installs it")

@@ -113,7 +113,7 @@ class Replicated:
 
     @property
     def primary(self) -> int:
-        """The port of whoever the Sentinels take for it."""
+        """The port of the one that the Sentinels take for it."""
         with self._redis(self.sentinels[0], SENTINEL_PASSWORD) as sentinel:
             return int(sentinel.sentinel_get_master_addr_by_name(MASTER)[1])
 

@@ -84,7 +84,7 @@ class SimulatedServer:
     """The server and its clock.
 
     Attributes:
-        redis: the real one, whose clock nobody sees.
+        redis: the real one, whose clock is hidden.
         epoch: seconds since 1970 at which the loop's time began.
         never: what killed processes wait for.
     """
@@ -242,7 +242,7 @@ class SimulatedProcess:
 
 
 class SimulatedFleet:
-    """Workers, and the broker between them and whoever asks.
+    """Workers, and the broker between them and the producers.
 
     Attributes:
         server: their Redis.
@@ -384,7 +384,7 @@ class SimulatedFleet:
         return ids
 
     async def cancel(self, ids: Iterable[str]) -> None:
-        """Somebody cancels jobs."""
+        """Jobs are cancelled."""
         for job_id in ids:
             call = record.cancel(job_id, record_ttl_ms=3_600_000, dead_ttl_ms=3_600_000)
             if await self._run_script(call) == b"cancelled":
@@ -484,7 +484,7 @@ class Shares(NamedTuple):
 
 
 def even(calls: int, wanted: Mapping[str, int]) -> dict[str, float]:
-    """The max-min shares: nobody has more than it wants, and the rest is split evenly."""
+    """The max-min shares: no sender has more than it wants, and the rest is split evenly."""
     left = float(calls)
     shares: dict[str, float] = {}
     for sender in sorted(wanted, key=lambda sender: wanted[sender]):

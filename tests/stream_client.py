@@ -1,4 +1,4 @@
-"""A bare client of a stream: it opens connections, collects frames, and answers when it is told."""
+"""A bare client of a stream: it opens connections, collects frames, and answers when a test says so."""
 
 import asyncio
 import json

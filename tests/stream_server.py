@@ -16,7 +16,7 @@ from conftest import wait_until_async
 
 @dataclass(eq=False)
 class Client:
-    """A connection of whoever listens, as the server sees it."""
+    """A connection of a listener, as the server sees it."""
 
     socket: web.WebSocketResponse
     transport: asyncio.Transport

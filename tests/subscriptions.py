@@ -1,4 +1,4 @@
-"""Endpoints as rows, and what waits for them, for tests of who tells them what."""
+"""Endpoints as rows, and what waits for them, for tests of their deliveries."""
 
 from datetime import UTC, datetime
 from typing import Any

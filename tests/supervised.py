@@ -53,7 +53,7 @@ class _Fork:
         self._process.send_signal(number)
 
     async def wait(self) -> int:
-        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - nobody tells of it
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(LOOK_SECONDS)
         return code
 

@@ -63,7 +63,7 @@ def prepare(database_url: str) -> None:
 
 
 async def sqlite_connections_ended(patience: float = 5) -> None:
-    """Wait for connections that cancelled jobs have left: each ends in a thread, and tells the loop."""
+    """Wait for connections that cancelled jobs have left: each ends in a thread, and calls the loop."""
     with suppress(TimeoutError):
         async with asyncio.timeout(patience):
             while any("_connection_worker" in thread.name for thread in threading.enumerate()):  # noqa: ASYNC110
@@ -95,9 +95,9 @@ def _postgres_script(url: URL) -> bytes:
 
 
 def clear(database_url: str) -> None:
-    """Leave nothing in a PostgreSQL database that can be seen, and nobody connected to it.
+    """Leave nothing in a PostgreSQL database that can be seen, and no connection to it.
 
-    Tables that are as `prepare` made them are emptied, and kept for the next `prepare`: to make them anew takes
+    Tables that are as `prepare` made them are emptied, and kept for the next `prepare`: to make them again takes
     longer than most tests.
     """
     with psycopg.connect(_text(make_url(database_url)), autocommit=True) as connection:

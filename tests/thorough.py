@@ -1,4 +1,4 @@
-"""How much of the same the tests do: what tells something in the suite, many times it for a night."""
+"""How much of the same the tests do: what suffices in the suite, many times as much for a night."""
 
 import os
 from typing import TypeVar

@@ -110,7 +110,7 @@ class Collector:
         return [span for span in self.ended if span.name == name]
 
     async def handle(self, request: web.Request) -> web.Response:
-        # As it is when it is asked: whoever sees that it was asked may change it.
+        # As it is when it is asked: a caller that sees that may change it.
         behaves = self.behaves
         self.requests += 1
         body = await request.read()

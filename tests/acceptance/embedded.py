@@ -38,7 +38,7 @@ class Up:
         self._family: dict[int, psutil.Process] = {}
 
     def wait_ready(self, timeout: float = 60) -> None:
-        """Return once its file tells others how to reach it."""
+        """Return once its file says how to reach it."""
         file = self.folder / ".dingrelay" / "env"
         wait_until(
             lambda: file.exists() or self.process.poll() is not None, timeout=timeout, what="ready"
@@ -66,7 +66,7 @@ class Up:
         return [_word(child) for child in self._family.values() if _runs(child)]
 
     def variables(self) -> dict[str, str]:
-        """What its file tells."""
+        """What its file says."""
         text = (self.folder / ".dingrelay" / "env").read_text()
         return dict(line.split("=", 1) for line in text.splitlines())
 

@@ -167,7 +167,7 @@ class Fleet:
         return [worker for worker in self.workers if worker.alive]
 
     def stop(self) -> None:
-        """Stop all workers; whoever does not stop soon is killed, and that is a failure."""
+        """Stop all workers; one that does not stop soon is killed, and that is a failure."""
         for worker in self.alive:
             worker.process.send_signal(signal.SIGTERM)
         stuck: list[str] = []

@@ -23,7 +23,7 @@ from dingrelay_workers.database.schema import upgrade
 APPROVALS = int(os.environ.get("APPROVALS", "40"))
 """200 take a minute and show the same."""
 LOST = 0.3
-"""Share of the events that nobody hears of."""
+"""Share of the events that are lost."""
 LOOKS = [3.0, 6.0, 12.0]
 """Seconds instead of minutes and hours: longer than all of them take to be decided."""
 CALLS, LOOK_SHARE = 100_000, 0.01
@@ -126,7 +126,7 @@ def test_states_are_right_though_events_are_lost(
     def reads() -> int:
         return sum(call["api"] == READ for call in sandbox.calls()) - APPROVALS
 
-    # A look may have been on its way when an event told the end: its row is written a moment later.
+    # A look may have been on its way when an event brought the end: its row is written a moment later.
     wait_until(
         lambda: reads() == sum(row["looks"] for row in table(fleet).values()),
         what="every read is counted as a look",

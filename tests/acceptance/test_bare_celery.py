@@ -21,7 +21,7 @@ Send = Callable[..., str]
 @pytest.fixture
 def send(valkey_url: str) -> Iterator[Send]:
     """Enqueue a message by the task's name; the Celery task id."""
-    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+    celery = Celery("bare", broker=valkey_url, set_as_current=False)
 
     def send(
         content: str, user: str = "u1", *, expires: datetime | None = None, **fields: Any
@@ -41,7 +41,7 @@ def send(valkey_url: str) -> Iterator[Send]:
 
 
 def known(client: Client, job_id: str) -> JobStatus | None:
-    """What the record tells; None before a worker has made it."""
+    """What the record says; None before a worker has made it."""
     try:
         return client.status(job_id)
     except JobNotFound:
@@ -102,7 +102,7 @@ def test_jobs_of_a_bare_celery_client_are_carried_out(
 def test_a_celery_message_that_comes_twice_is_one_job(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
 ) -> None:
-    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+    celery = Celery("bare", broker=valkey_url, set_as_current=False)
     fleet.spawn(2, concurrency=4)
     text = {"msgtype": "text", "text": {"content": "一次"}}
     job = {"to": {"users": ["u1"]}, "message": text, "allow_duplicate": True}
@@ -128,7 +128,7 @@ def test_a_celery_message_that_comes_twice_is_one_job(
 def test_python_values_of_a_bare_celery_client_are_texts(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
 ) -> None:
-    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+    celery = Celery("bare", broker=valkey_url, set_as_current=False)
     text = {"msgtype": "text", "text": {"content": "几点"}}
     soon = datetime.now(UTC) + timedelta(seconds=1)
     message = {"to": {"users": ["u1"]}, "message": text}

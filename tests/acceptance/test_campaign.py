@@ -90,7 +90,7 @@ def assert_everybody_got_it_once(
 
 @pytest.fixture
 def two_workers(fleet: Fleet, organisation: SandboxAdmin, tmp_path: Path) -> Fleet:
-    """Two that send 50 chunks a second, and take over soon what nobody carries out any more."""
+    """Two that send 50 chunks a second, and take over soon what no worker carries out any more."""
     rules = tmp_path / "dingrelay.toml"
     rules.write_text('[rules."message.send"]\ncalls = "50/1s"\nrecipients = "1000000/60s"\n')
     fleet.env |= {

@@ -107,7 +107,7 @@ def running(
 def system(running: tuple[GatewayClient, Settings], sandbox: SandboxAdmin) -> System:
     gateway, settings = running
     with Redis.from_url(settings.redis) as redis:
-        # Another test is another day: nobody has had a message, no limit is near.
+        # Another test is another day: no one has had a message, no limit is near.
         days = [
             key
             for part in ("content", "received", "everyone", "bucket", "door", "quota", "robot")
@@ -413,7 +413,7 @@ def test_the_limit_is_one_for_the_door_and_for_jobs(system: System) -> None:
     path = "/topapi/user/getbyunionid"
 
     def through_the_door(number: int) -> None:
-        assert program.post(path, {"unionid": f"nobody{number}"})["errcode"] == 60121
+        assert program.post(path, {"unionid": f"stranger{number}"})["errcode"] == 60121
 
     with Client(system.settings) as client, ThreadPoolExecutor(20) as pool:
         jobs = [client.call("POST", path, body={"unionid": f"no{n}"}) for n in range(20)]

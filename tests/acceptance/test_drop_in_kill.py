@@ -86,7 +86,7 @@ class Program:
         self, method: str, path: str, query: dict[str, str], body: str | None, headers: Any
     ) -> dict[str, Any]:
         port = self._random.choice(self._gateways).port
-        # A few answers nobody waits for: as lost as those of a gateway that died.
+        # A few answers that are not waited for: as lost as those of a gateway that died.
         timeout = 0.2 if self._random.random() < 0.1 else 15
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         try:
@@ -150,7 +150,7 @@ def check_effects(sandbox: SandboxAdmin) -> None:
 
 
 def check_logs(gateways: list[GatewayProcess], key: str) -> None:
-    """They stop well, and have told no secret."""
+    """They stop well, and have shown no secret."""
     for gateway in gateways:
         assert gateway.stop() == 0
         log = gateway.log.read_text()

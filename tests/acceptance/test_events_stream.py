@@ -46,7 +46,9 @@ def test_no_event_is_lost_with_the_process_that_had_it(
         ids = sandbox.fire_many(events, per_second=100)
         wait_until(lambda: sandbox.events_summary()["delivered"] > EVENTS // 4)
         killed.send_signal(signal.SIGKILL)
-        wait_until(lambda: sandbox.events_summary()["delivered"] >= EVENTS, what="all are told")
+        wait_until(
+            lambda: sandbox.events_summary()["delivered"] >= EVENTS, what="all are delivered"
+        )
         assert sandbox.events_summary()["failed"] == 0
         other.send_signal(signal.SIGTERM)
         assert other.wait(20) == 0

@@ -165,7 +165,7 @@ def test_pages_show_every_job_and_no_secret(
         "app=default lane=bulk scope=user",
     )
 
-    # What finds nothing to do is no task, and takes nothing from what is told of the job.
+    # What finds nothing to do is no task, and changes nothing that is shown of the job.
     before = flower.counts()
     again = Celery(broker=env["DINGRELAY_BROKER_URL"], set_as_current=False)
     with Client(settings_of(env)) as client:
@@ -241,7 +241,7 @@ def test_queues_of_rabbitmq_are_asked_of_its_management_api_over_tls(
         with running_flower(fleet.env | {"DINGRELAY_FLOWER_BROKER_API": api}) as flower:
             # What is asked for by name are the queues of the workers that Flower has heard of.
             wait_until(lambda: listed(flower) == set(QUEUES), what="all are listed", pause=0.5)
-        wrong = api.replace("operator", "nobody")
+        wrong = api.replace("operator", "stranger")
         with running_flower(fleet.env | {"DINGRELAY_FLOWER_BROKER_API": wrong}) as flower:
             wait_until(lambda: shows_worker(flower), what="the worker", pause=0.5)
             assert listed(flower) == set()
@@ -251,7 +251,7 @@ def test_nobody_gets_in_without_the_password(flower: Flower) -> None:
     wrong = (None, "ops:", f"ops:{PASSWORD}x", "ops:ein", f"other:{PASSWORD}")
     for path in ("/", "/tasks", "/broker", "/api/workers", "/api/queues/length"):
         assert {flower.status(path, credentials) for credentials in wrong} == {401}, path
-        # Flower compares ASCII only and fails on the rest, which lets nobody in either.
+        # Flower compares ASCII only and fails on the rest, which lets no one in either.
         assert flower.status(path, "ops:密码") == 500, path
 
 

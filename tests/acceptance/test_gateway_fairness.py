@@ -106,7 +106,7 @@ def test_a_sender_of_few_jobs_does_not_wait_for_senders_of_many(
     master = made_key(fleet, "master")
     own = [another_key(gateway, master, f"team-{number}") for number in range(len(SIZES))]
     with ThreadPoolExecutor(8) as pool:
-        # The longest first: whoever has few comes late, and behind them.
+        # The longest first: a sender with few comes late, and behind them.
         requests = [
             pool.submit(burst, gateway, own[number], number)
             for number in reversed(range(len(SIZES)))

@@ -76,7 +76,7 @@ def send(gateway: GatewayProcess, key: str, number: int) -> str:
 
 
 def sent_by_all(gateway: GatewayProcess, key: str, between: Callable[[int], None]) -> list[str]:
-    """The ids of all jobs; `between` is told how many are accepted."""
+    """The ids of all jobs; `between` gets how many are accepted."""
     count = 0
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Messages that no client of ours would publish: the worker outlives them and tells what is wrong."""
+"""Messages that no client of ours would publish: the worker outlives them and logs what is wrong."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ GOOD_JOB = GOOD["message-send"]
 
 @dataclass(frozen=True)
 class Raw:
-    """A Celery message as bytes on the broker, whoever made it.
+    """A Celery message as bytes on the broker.
 
     Attributes:
         wrong: the field that its record must name; empty where no record can be made.
@@ -127,7 +127,7 @@ def undecodable() -> list[Raw]:
         Raw(body=b"- yaml: 1", content_type="application/x-yaml"),
         Raw(body=json.dumps(call).encode("utf-16")),
         Raw(body=json.dumps(call).encode(), content_type=None),
-        Raw(body=json.dumps(call).encode(), content_type="application/x-nobody"),
+        Raw(body=json.dumps(call).encode(), content_type="application/x-unknown"),
         *(Raw(body=body) for body in (b"", b"{", b"\xff\xfe", b"null", b"7", b'"x"', b"[]", b"{}")),
         *(Raw(body=body) for body in (b"[1]", b"[[], 1, {}]", b"[1, {}, {}]", b"[[], {}, 1]")),
         Raw(body=b"[" * 100_000),

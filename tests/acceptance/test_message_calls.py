@@ -21,7 +21,7 @@ def send(client: Client, content: str, users: list[str], **fields: Any) -> JobRe
 
 
 def second_call_of(users: list[str]) -> dict[str, str]:
-    """What tells the second call of a message to these users."""
+    """What distinguishes the second call of a message to these users."""
     return {"userid_list": ",".join(users[100:200])}
 
 
@@ -81,10 +81,10 @@ def test_a_job_reports_what_is_unknown_and_what_was_not_delivered(
     assert accepted(sandbox) == [1]
 
     assert send(client, "在吗", ["u2"]).wait(20).state == State.DONE
-    people = ["u1", "u2", "nobody"]
+    people = ["u1", "u2", "stranger"]
     confirmed = send(client, "在吗", people, allow_duplicate=True, confirm=True).wait(30)
     assert (confirmed.state, confirmed.attempts) == (State.DONE, 1)
     assert confirmed.result is not None
-    assert confirmed.result["invalid"] == ["nobody"]
+    assert confirmed.result["invalid"] == ["stranger"]
     forbidden = Counter((each["userid"], each["code"]) for each in confirmed.result["forbidden"])
     assert forbidden == {("u2", "143106"): 1}

@@ -148,7 +148,7 @@ def play(system: System) -> None:
             *(traffic.message(number) for number in range(60)),
             *(traffic.approval(number) for number in range(2)),
             MessageSend.parse(
-                {"to": {"users": ["u1", "nobody"]}, "message": text, "sender": "crm"}
+                {"to": {"users": ["u1", "stranger"]}, "message": text, "sender": "crm"}
             ),
             UserSync(),
         ]

@@ -99,7 +99,7 @@ def fleet(
 
 
 async def drafted(url: str) -> str:
-    """A campaign that nobody has started."""
+    """A campaign that is not started."""
     database = Database(url)
     try:
         return await campaigns.put(database, people=RECIPIENTS, size=SIZE, state=State.DRAFT)

@@ -73,7 +73,7 @@ class Load:
         return [*self.next_messages(MESSAGES), *forms]
 
     def next_messages(self, count: int) -> list[Contract]:
-        """Messages that nobody has asked for yet."""
+        """Messages that were not asked for yet."""
         made = len(self.of("message-send"))
         return [traffic.message(number) for number in range(made, made + count)]
 
@@ -154,7 +154,7 @@ def test_they_share_the_work_in_both_directions(
     campaigns = [previous.broadcast(fleet.env, name="first", message=news(0), recipients=USERS)]
     wait_until(lambda: traffic.done(valkey, load.ids) > 0, what="the release before is at work")
 
-    # This one joins: its first command migrates, under the eyes of those who write meanwhile.
+    # This one joins: its first command migrates, while the others write.
     key = made_key(fleet, "mixed")
     with closing(GatewayProcess(fleet, tmp_path)) as gateway:
         wait_until(gateway.ready, timeout=60)

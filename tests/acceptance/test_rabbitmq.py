@@ -33,7 +33,7 @@ THROUGH = either(90, 20)
 BEFORE = either(60, 300)
 """Messages that were asked for before it."""
 RATE = 5
-"""Messages a second that are asked for meanwhile."""
+"""Messages a second that are asked for in the background."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_jobs_go_through_quorum_queues_and_an_alarm(
     assert check_broker(client.settings).verdict == "ok"
     (worker,) = fleet.spawn()
     ids = traffic.send_all(client, map(traffic.message, range(20)))
-    # Of somebody who knows the task's name only; the server's default makes the queue the same.
+    # Of a client that knows the task's name only; the server's default makes the queue the same.
     ids += send_bare(broker.url, range(20, 25))
     traffic.assert_done(wait_for_ends(client, ids, timeout=60))
     classic = Queue("dingrelay.normal", queue_arguments={"x-queue-type": "classic"})
@@ -122,14 +122,14 @@ def restarted(broker: RabbitMq) -> None:
 
 
 def frozen(broker: RabbitMq) -> None:
-    """Its connections stay open, and nobody answers on them."""
+    """Its connections stay open, and nothing answers on them."""
     broker.freeze(on=True)
     time.sleep(LASTS)
     broker.freeze(on=False)
 
 
 def alarmed(broker: RabbitMq) -> None:
-    """It takes nothing of whoever publishes."""
+    """It takes nothing that is published."""
     broker.alarm(on=True)
     time.sleep(LASTS)
     broker.alarm(on=False)
@@ -158,9 +158,9 @@ def test_jobs_outlive_a_broker_in_trouble(
     fleet.env |= traffic.write_rules(tmp_path, message_send="200/1s")
     workers = fleet.spawn(2)
     ids = traffic.send_all(client, map(traffic.message, range(BEFORE)))
-    with jobs_sent_meanwhile(client, BEFORE) as meanwhile:
+    with jobs_sent_meanwhile(client, BEFORE) as background:
         trouble(broker)
-    ids += meanwhile
+    ids += background
     ids += traffic.send_all(client, map(traffic.message, range(len(ids), len(ids) + 20)))
     traffic.assert_done(wait_for_ends(client, ids, timeout=THROUGH))
     traffic.assert_each_arrived_once(sandbox, range(len(ids)))

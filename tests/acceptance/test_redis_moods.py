@@ -1,4 +1,4 @@
-"""Redis in its moods: workers live through each, and whoever starts meanwhile waits or says one line."""
+"""Redis in its moods: workers live through each, and one that starts then waits or says one line."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -80,7 +80,7 @@ def forgetting(redis: Redis) -> Generator[None]:
 
 @contextmanager
 def sleeping(redis: Redis) -> Generator[None]:
-    """It answers nobody."""
+    """It answers no one."""
     with suppress(RedisError):
         redis.execute_command("DEBUG", "SLEEP", either(3, 5))
     yield
@@ -101,7 +101,7 @@ def without_room(redis: Redis) -> Generator[None]:
 
 @contextmanager
 def loading(redis: Redis) -> Generator[None]:
-    """It reads its file, and tells so whoever asks."""
+    """It reads its file, and answers so."""
     redis.config_set("loading-process-events-interval-bytes", 1_024)
     redis.config_set("key-load-delay", int(LASTS / redis.dbsize() * 1e6))
     began = time.monotonic()

@@ -44,7 +44,7 @@ def demoted(redis: Redis) -> Generator[None]:
 
 def send_bare(broker: str, numbers: range) -> list[str]:
     """Enqueue messages as a client that knows the task's name only."""
-    celery = Celery("somebody", broker=broker, set_as_current=False)
+    celery = Celery("bare", broker=broker, set_as_current=False)
     ids = [
         str(
             celery.send_task(

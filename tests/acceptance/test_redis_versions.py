@@ -41,7 +41,7 @@ def valkey_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def equal(number: int) -> MessageSend:
-    """One of many messages of the same text, each to somebody else."""
+    """One of many messages of the same text, each to another person."""
     text = {"msgtype": "text", "text": {"content": "大家好"}}
     return MessageSend.parse({"to": {"users": [f"u{100 + number}"]}, "message": text})
 

@@ -19,7 +19,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 @pytest.fixture
 def celery(valkey_url: str) -> Iterator[Celery]:
     """A Celery app that knows the broker and nothing of ours, as Flower's."""
-    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+    celery = Celery("bare", broker=valkey_url, set_as_current=False)
     yield celery
     celery.close()
 
@@ -76,7 +76,7 @@ def test_a_worker_runs_with_the_options_that_are_taken(
     (worker,) = fleet.spawn(app=APP, concurrency=2, queues=queues, options=options)
     assert '"queue_of_no_lane"' in worker.log.read_text()
     control = celery.control
-    # What is said before it listens is said to nobody.
+    # What is said before it listens is lost.
     wait_until(lambda: control.ping(timeout=1, limit=1), what="it listens")
     for reply in (
         control.pool_grow(4, reply=True, timeout=5, limit=1),

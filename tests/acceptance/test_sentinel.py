@@ -136,7 +136,7 @@ def test_a_primary_is_lost_under_messages_and_approvals(
     found = {job: status_of(client, job) for job in sent.accepted}
     lost = [job for job, status in found.items() if status is None]
     for job in lost:
-        # Only its producer knows it: accepted by a primary that told nobody before it died.
+        # Only its producer knows it: accepted by a primary that died before it replicated that.
         assert killed - LOST_FOR < sent.accepted[job][1] <= killed + 0.5
     kept = [job for job in found if job not in set(lost)]
     wait_until(

@@ -1,4 +1,4 @@
-"""TLS to a RabbitMQ, and to a Redis behind Sentinel, that take nobody without a certificate."""
+"""TLS to a RabbitMQ, and to a Redis behind Sentinel, that refuse clients without a certificate."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tables import prepare
 
 MISSING = "asks? for a certificate of ours"
 REFUSED = {
-    "an authority that nobody knows": "its certificate is refused: self-signed certificate",
+    "an unknown authority": "its certificate is refused: self-signed certificate",
     "a certificate for another name": "its certificate is refused: Hostname mismatch",
     "no certificate of ours": MISSING,
     "a certificate of another authority": f"unknown ca|for another one|{MISSING}",
@@ -42,7 +42,7 @@ class Trust:
         """The settings, with one thing wrong if one is named."""
         ours = self.other.issue("client") if "another authority" in wrong else self.ours
         given = {
-            "tls_ca": "" if "nobody knows" in wrong else str(self.authority.cert),
+            "tls_ca": "" if "unknown" in wrong else str(self.authority.cert),
             "tls_cert": str(ours.cert),
             "tls_key": str(ours.key),
         }

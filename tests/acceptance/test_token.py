@@ -52,7 +52,7 @@ def test_six_cold_workers_fetch_one_token(
     workers = fleet.spawn(6, concurrency=2, wait=False)
     ended = wait_for_ends(client, ids, timeout=90)
     wait_until(lambda: all(worker.ready for worker in workers), timeout=60, what="all are ready")
-    # Whoever came late and found nothing to do gets work now.
+    # A worker that came late and found nothing to do gets work now.
     ended += wait_for_ends(client, send(60), timeout=60)
     assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
     assert token_calls(sandbox) == {"ok": 1}
@@ -129,7 +129,7 @@ def test_a_secret_is_rotated_while_the_workers_run(
     assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
     assert token_calls(sandbox) == {"ok": 2, "error": 1}
     with open_sync(RedisAddress.parse(sandbox_env["DINGRELAY_REDIS_URL"])) as redis:
-        assert redis.zcard(keys.BREAKERS) == 0, "nobody is told that the app is held"
+        assert redis.zcard(keys.BREAKERS) == 0, "the app is not held for the fleet"
     logs = fleet.logs()
     assert "secrets_renewed" in logs
     assert "the-rotated-secret" not in logs

@@ -48,7 +48,7 @@ def expected(sandbox: SandboxAdmin) -> tuple[Departments, Users, Memberships]:
 
 
 def kept(env: Mapping[str, str]) -> tuple[Departments, Users, Memberships]:
-    """The same by the directory; whoever has left is not there."""
+    """The same by the directory; those who have left are not there."""
     url = env["DINGRELAY_DATABASE_URL"]
     departments = rows(url, "select id, parent, name from departments where left_at is null")
     users = rows(url, "select userid, name, fields from users where left_at is null")
@@ -61,7 +61,7 @@ def kept(env: Mapping[str, str]) -> tuple[Departments, Users, Memberships]:
 
 
 def _decoded(fields: Any) -> dict[str, Any]:
-    """SQLite tells JSON as text."""
+    """SQLite returns JSON as text."""
     decoded: dict[str, Any] = json.loads(fields) if isinstance(fields, str) else fields
     return decoded
 
@@ -162,5 +162,5 @@ def test_a_scheduled_sync_is_made_once_though_the_workers_are_killed(
 
 
 def scheduled(client: Client) -> list[JobStatus]:
-    """The syncs that nobody asked for."""
+    """The syncs of the schedule."""
     return client.jobs(kind="user-sync", sender="schedule")

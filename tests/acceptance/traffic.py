@@ -96,7 +96,7 @@ def assert_each_exists_once(
 
 
 def states(redis: Redis, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The state of each job and its fencing number, which tells one run from the next."""
+    """The state of each job and its fencing number, which differs from run to run."""
     pipe = redis.pipeline(transaction=False)
     for job_id in ids:
         pipe.hmget(keys.job(job_id), "state", "fence")

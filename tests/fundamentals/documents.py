@@ -62,7 +62,7 @@ def text(document: str) -> str:
 
 
 def snippets(document: str) -> list[Snippet]:
-    """What the document tells its readers to run, in order."""
+    """What the document says to run, in order."""
     blocks = (Snippet(language, code) for language, code in _BLOCK.findall(text(document)))
     return [snippet for snippet in blocks if snippet.language in RUN]
 

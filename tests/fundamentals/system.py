@@ -44,7 +44,7 @@ sys.exit(processes.run([sys.executable, "-c", code]).returncode)
 """
 """What runs a file of Python, a fork."""
 SHARED = re.compile(r"DINGRELAY_CONFIG|DINGTALK_.+_HR")
-"""What `dingrelay up --sandbox` tells of apps beside the sandbox's own."""
+"""What `dingrelay up --sandbox` prints of apps beside the sandbox's own."""
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ async def test_messages_to_addresses_share_a_call(worker: OneWorker, sandbox: Sa
     ("to", "error"),
     [
         ({"mobiles": ["+85251234567"]}, "to.mobiles.0: must be a mobile number such as"),
-        ({"emails": ["nobody"]}, "to.emails.0: must be an e-mail address"),
+        ({"emails": ["stranger"]}, "to.emails.0: must be an e-mail address"),
         ({"job_numbers": [" 1"]}, "to.job_numbers.0: must be a job number"),
         ({"mobiles": ["13800000001"], "everyone": True}, "to.everyone"),
     ],
@@ -211,7 +211,7 @@ async def test_exclusions_by_address_are_taken_out_or_refused(campaigns: Campaig
     without = csv("email", "ann@example.com")
     made = await campaigns.create(spec(), Audience(rows=named, without_rows=without))
     assert await people(campaigns, made.campaign.id) == {"u2", "u3"}
-    # Who can't be told there would be sent to.
+    # A recipient that can't be found would be sent to.
     with pytest.raises(MalformedRecipients, match="exclusions"):
         await campaigns.create(spec(), Audience(rows=named, without_rows=csv("email", "a@b.c")))
 
@@ -241,9 +241,9 @@ async def test_people_are_found_by_name_and_by_address(
         assert found("139 0000 0007") == found("u7") == found("小明", "--app", "default") == ["u7"]
         assert sorted(found("shared")) == ["u2", "u3"]
         assert found("ANN@example.com") == ["u1"]
-        assert found("nobody") == found("明", "--app", "hr") == []
+        assert found("stranger") == found("明", "--app", "hr") == []
         shown = cli("person", "find", "王").stdout
         assert "王小明" in shown
-        assert "none" in cli("person", "find", "nobody").stderr
+        assert "none" in cli("person", "find", "stranger").stderr
 
     await asyncio.to_thread(look)

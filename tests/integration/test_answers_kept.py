@@ -1,4 +1,4 @@
-"""What DingTalk answered stands, whatever Redis does while the fleet is told of it."""
+"""What DingTalk answered stands, whatever Redis does while it is published to the fleet."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ MESSAGE = {
 def refuse_during(
     story: Story, redis: Redis, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> list[str]:
-    """Let Redis refuse every script while the limiter is told of the end of a probe's call."""
+    """Let Redis refuse every script while the limiter notes the end of a probe's call."""
     met: list[str] = []
 
     def refusing(report: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -87,7 +87,7 @@ async def test_a_message_of_another_kind_leaves_the_job_of_its_id_what_it_is(
 
 
 async def test_a_refusal_is_classified_and_kept_in_dingtalks_own_words(worker: OneWorker) -> None:
-    unknown = await worker.send(call(path=PERSON, body={"userid": "nobody"}))
+    unknown = await worker.send(call(path=PERSON, body={"userid": "stranger"}))
     assert await worker.run(unknown) == State.DEAD
     error = (await worker.status(unknown)).error
     assert error is not None

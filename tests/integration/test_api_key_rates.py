@@ -50,9 +50,9 @@ async def test_a_key_of_fifty_a_second_gets_fifty_over_two_gateways(valkey_url: 
     for redis in gateways:
         await redis.aclose()
 
-    # Neither gateway knows of the other. Requests that are told late on a busy machine count as
+    # Neither gateway knows of the other. Requests that are counted late on a busy machine count as
     # late, so only too many can't be its fault; that none is lost is shown with a time of our own. The
-    # first is told late, too: a second begins before it.
+    # first is counted late, too: a second begins before it.
     assert all(admitted.values())
     moments = [moment for each in admitted.values() for moment in each]
     early = [moment for moment in moments if moment < began + (SECONDS - 1) * 1_000_000]

@@ -101,7 +101,7 @@ async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> N
     assert (await keys.create(nobody)).key.sender == "crm"
     chinese = (await keys.create(replace(nobody, name="人事系统"))).key
     assert chinese.sender == chinese.id
-    every = await keys.create(replace(nobody, scopes=frozenset({"*"})))
+    every = await keys.create(replace(unnamed, scopes=frozenset({"*"})))
     assert every.key.permits_sender("anyone")
 
 
@@ -313,13 +313,13 @@ async def test_the_cache_holds_so_many_and_no_key_that_nobody_has() -> None:
 
     async def read(key_id: str) -> object:
         looked_up.append(key_id)
-        return None if key_id == "nobody" else object()
+        return None if key_id == "stranger" else object()
 
     kept = cache.KeyCache(read)  # type: ignore[arg-type]
     for number in range(cache.LARGEST + 10):
         await kept.get(str(number))
-    await kept.get("nobody")
-    await kept.get("nobody")
+    await kept.get("stranger")
+    await kept.get("stranger")
     assert len(kept._entries) == cache.LARGEST
-    assert looked_up.count("nobody") == 2
+    assert looked_up.count("stranger") == 2
     assert kept._reading == {}

@@ -55,7 +55,7 @@ async def worker(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[OneWorker]:
-    # DingTalk lets nobody withdraw what was just made: 15 seconds are too long for a test.
+    # DingTalk refuses to withdraw what was just made: 15 seconds are too long for a test.
     sandbox.set_limits(terminate_after_seconds=0)
     monkeypatch.setattr(approval_actions, "WITHDRAWN_AFTER", 0)
     async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker, working(worker):
@@ -152,7 +152,7 @@ async def test_an_approval_is_withdrawn(worker: OneWorker, sandbox: SandboxAdmin
 
 
 async def test_an_approval_that_nobody_follows_is_reported_so(worker: OneWorker) -> None:
-    ref = worker.client.approval("nobody-s")
+    ref = worker.client.approval("stranger-s")
     with pytest.raises(ApprovalNotFound):
         await asyncio.to_thread(ref.status)
     decision = await asyncio.to_thread(ref.agree, "u1")
@@ -182,22 +182,22 @@ async def test_people_decide_over_http(worker: OneWorker) -> None:
             "running",
             "crm",
         )
-        listed = client.ask("GET", "/v1/approvals?limit=1&waits_for=nobody", key=crm)
+        listed = client.ask("GET", "/v1/approvals?limit=1&waits_for=stranger", key=crm)
         assert listed.json == {"approvals": [], "next": None}
         page = client.ask("GET", "/v1/approvals?limit=1&state=running", key=crm)
         assert [entry["instance"] for entry in page.json["approvals"]] == [instance]
         assert page.json["next"]
         rest = client.ask("GET", f"/v1/approvals?cursor={page.json['next']}", key=crm)
         assert rest.json["approvals"] == []
-        # What another sender asked for is nobody else's business.
+        # What another sender asked for is no one else's business.
         assert client.ask("GET", path, key=other).status == 404
         verdict = {"user": "u2"}
         assert client.ask("POST", f"{path}/agree", verdict, key=other).status == 404
         assert client.ask("GET", "/v1/approvals", key=other).json["approvals"] == []
         assert client.ask("POST", f"{path}/agree", verdict, key=reader).status == 403
         assert client.ask("POST", f"{path}/agree", {}, key=crm).status == 422
-        nobody = client.ask("POST", f"{path}/agree?wait=20", {"user": "u9"}, key=crm)
-        assert nobody.json["error"]["code"] == "nothing_to_decide", nobody.content
+        stranger = client.ask("POST", f"{path}/agree?wait=20", {"user": "u9"}, key=crm)
+        assert stranger.json["error"]["code"] == "nothing_to_decide", stranger.content
         lane = client.ask("POST", f"{path}/comment", {"user": "u2", "text": "x"}, key=reader)
         assert lane.status == 403
         done = client.ask("POST", f"{path}/agree?wait=20", verdict, key=crm)

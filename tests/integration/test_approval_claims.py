@@ -137,7 +137,7 @@ class Job:
 
 async def test_a_job_whose_instance_was_taken_gets_that_of_the_taker(redis: Redis) -> None:
     # a's call made i1 and its answer was lost. a looks it up while the answer to b is under way,
-    # and is told of i2 first.
+    # and gets i2 first.
     instances = ["i1"]
     calls_of_a, calls_of_b = DingTalk(instances, 1_000), DingTalk(instances, 9_000)
     a, b = Job(redis, "a", calls_of_a), Job(redis, "b", calls_of_b)
@@ -151,7 +151,7 @@ async def test_a_job_whose_instance_was_taken_gets_that_of_the_taker(redis: Redi
 
 
 async def test_a_job_that_has_its_instance_takes_no_other(redis: Redis) -> None:
-    # b's worker died after it claimed i2; a's answer, i1, was lost and i1 is nobody's.
+    # b's worker died after it claimed i2; a's answer, i1, was lost and i1 belongs to no job.
     instances = ["i1", "i2"]
     a, b = Job(redis, "a", DingTalk(instances, 1)), Job(redis, "b", DingTalk(instances, 2))
     assert await of(redis, "b").claim("i2", since=2) is None

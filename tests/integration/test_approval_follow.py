@@ -352,7 +352,7 @@ async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_
     resources = worker.executor.resources
     store = ApprovalStore(resources.directory.database, "hr")
 
-    async def nobody(_: object) -> None:
+    async def nothing(_: object) -> None:
         raise AssertionError("nothing is enqueued or woken")
 
     states = JobApprovalStates(
@@ -362,8 +362,8 @@ async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_
         store=lambda: store,
         redis=worker.redis,
         settings=resources.settings,
-        enqueue=nobody,
-        wake=nobody,
+        enqueue=nothing,
+        wake=nothing,
     )
     change = ApprovalChange(instance=instance, source="event", state="approved")
     assert await states.record(change, at=datetime.now(UTC)) is None
@@ -472,7 +472,7 @@ async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_wa
             raise OSError(away.pop())
         return store
 
-    async def nobody(_: object) -> None:
+    async def nothing(_: object) -> None:
         raise AssertionError("nothing is enqueued or woken")
 
     states = JobApprovalStates(
@@ -482,8 +482,8 @@ async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_wa
         store=found,
         redis=worker.redis,
         settings=resources.settings,
-        enqueue=nobody,
-        wake=nobody,
+        enqueue=nothing,
+        wake=nothing,
     )
     now = datetime.now(UTC)
     change = ApprovalChange(instance="i", source="event", state="approved")
@@ -560,10 +560,10 @@ async def test_a_decision_whose_answer_was_lost_is_taken_once(
 
 
 @pytest.mark.parametrize(
-    ("meanwhile", "state"), [("agree", "done"), ("refuse", "dead"), ("terminate", "dead")]
+    ("action", "state"), [("agree", "done"), ("refuse", "dead"), ("terminate", "dead")]
 )
 async def test_a_decision_that_was_lost_is_not_taken_for_what_others_did_meanwhile(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, meanwhile: str, state: str
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, action: str, state: str
 ) -> None:
     sandbox.set_limits(calls="", terminate_after_seconds=0)
     async with one_worker(sandbox, valkey_url, redis, tmp_path, settle_delay=0.2) as worker:
@@ -572,8 +572,8 @@ async def test_a_decision_that_was_lost_is_not_taken_for_what_others_did_meanwhi
         sandbox.add_fault("reset_before", api=EXECUTE, count=1)
         job_id = await worker.send(ApprovalDecide(instance=instance, user="u2", decision="agree"))
         assert not (await worker.run(job_id)).ended
-        user = "u1" if meanwhile == "terminate" else "u2"
-        await asyncio.to_thread(sandbox.act, instance, meanwhile, user)
+        user = "u1" if action == "terminate" else "u2"
+        await asyncio.to_thread(sandbox.act, instance, action, user)
         assert await worker.finish(job_id) == state
         status = await worker.status(job_id)
         if state == "done":

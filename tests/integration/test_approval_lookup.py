@@ -53,7 +53,7 @@ def settings_of(sandbox: SandboxAdmin, valkey_url: str, **fields: Any) -> Settin
 
 
 class Relay:
-    """A client, and workers that run what a test tells them to."""
+    """A client, and workers that run what a test asks for."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -81,7 +81,7 @@ class Relay:
         return led_to
 
     async def end(self, resources: Resources, job_id: str) -> State:
-        """Where the job ends if nobody waits longer than it asks for."""
+        """Where the job ends if each wait is as long as it asks for."""
         for _ in range(8):
             led_to = await self.run(resources, job_id)
             if led_to.state.ended:
@@ -206,7 +206,7 @@ async def test_a_second_call_is_waited_for_as_long_as_the_first(
     sandbox.set_limits(listing_lag_seconds=3600)
     await asyncio.sleep(SETTLE)
     assert (await relay.run(resources, job)).state == State.RETRYING
-    assert len(sandbox.approvals()) == 2  # DingTalk showed the first one to nobody in time
+    assert len(sandbox.approvals()) == 2  # DingTalk did not list the first one in time
     again = await relay.run(resources, job)
     assert (again.state, again.delay <= SETTLE) == (State.SNOOZED, True)
     intent = json.loads(relay.redis.hget(keys.job(job), "intent") or b"")
@@ -324,7 +324,7 @@ async def test_a_template_that_was_edited_takes_the_new_form(
 
 
 async def unknown(relay: Relay, resources: Resources, sandbox: SandboxAdmin, form: Any) -> str:
-    """A job that ended unknown, and whose approval nobody has."""
+    """A job that ended unknown, and whose approval no job has."""
     job = relay.ask(form)
     lose(sandbox)
     assert (await relay.run(resources, job)).state == State.RETRYING
@@ -407,7 +407,7 @@ async def test_a_resolution_must_fit_the_job(relay: Relay) -> None:
         with pytest.raises(CannotResolve):
             relay.client.resolve(job, **arguments)
     with pytest.raises(JobNotFound):
-        relay.client.resolve("nobody", not_created=True)
+        relay.client.resolve("stranger", not_created=True)
     assert not relay.client.resolve(job, not_created=True)
     assert relay.client.status(job).state == State.QUEUED
 
@@ -450,7 +450,7 @@ def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
     clock.observe("rest", "Thu, 01 Jan 1970 01:00:00 GMT", sent=990.0, came=1_000.0)
     assert clock.now() == 3_600_000
     clock.observe("rest", "Thu, 01 Jan 1970 03:00:00 GMT", sent=1_001.0, came=1_001.0)
-    assert clock.now() == 3_600_000  # told again too soon to be read
+    assert clock.now() == 3_600_000  # set again too soon to be read
     now = 1_010.0
     clock.observe("rest", "Thu, 01 Jan 1970 01:00:19 GMT", sent=1_009.9, came=1_010.0)
     assert clock.now() == 3_619_000

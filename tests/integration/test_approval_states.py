@@ -1,4 +1,4 @@
-"""The table of approvals on real databases: what is told late, twice and in any order."""
+"""The table of approvals on real databases: what comes late, twice and in any order."""
 
 import random
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ async def test_the_decider_is_never_guessed(database: Database) -> None:
     assert last is not None
     assert [(each.id, each.state) for each in last.tasks] == [("2", "cancelled")]
     assert last.row["look_at"] is None
-    # Whoever is said to be asked after all that is asked nothing.
+    # A task that starts after the end is ignored.
     again = await store.record(a_change(tasks=[task(3, "running")]), at=AT + FIRST_LOOK)
     assert again is not None
     assert (list(again.tasks), again.row["look_at"]) == ([], None)

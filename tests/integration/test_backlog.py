@@ -168,7 +168,7 @@ async def test_a_record_that_cannot_be_read_counts_for_nothing(
     job_id = client.send(message()).id
     await redis.hdel(keys.job(job_id), "app")
     client.send(message("other"))
-    await redis.zadd(keys.SCHEDULE, {"nobody": 1})
+    await redis.zadd(keys.SCHEDULE, {"stranger": 1})
     await redis.pexpire(keys.SCHEDULE, 60_000)
     assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
 
@@ -235,7 +235,7 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
 async def test_the_metrics_name_no_app_that_nobody_has_set_and_few_senders(
     client: Client, redis: Redis
 ) -> None:
-    """Whoever enqueues may write anything there."""
+    """A producer may write anything there."""
     client.send_many(
         [
             message("mine", sender="crm"),

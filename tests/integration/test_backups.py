@@ -165,7 +165,7 @@ class System:
             redis.config_set("auto-aof-rewrite-percentage", 100)
 
     def restore_redis(self, name: str) -> None:
-        """From a backup; without one it begins anew."""
+        """From a backup; without one it is empty."""
         self.server.stop()
         shutil.rmtree(self._data / AOF)
         if name:

@@ -39,7 +39,7 @@ Running = asyncio.Task[Outcome | None]
 
 
 class EventLog:
-    """The runs that an executor has told of."""
+    """The runs that an executor has reported."""
 
     def __init__(self) -> None:
         self.began_ids: list[str] = []
@@ -68,7 +68,7 @@ class Office:
         self.sandbox = sandbox
 
     async def enqueue(self, *users: str, text: str = "同文", **fields: Any) -> Draft:
-        """A job in the queue, whose wake-up nobody has taken yet."""
+        """A job in the queue, whose wake-up no worker has taken yet."""
         message = {"msgtype": "text", "text": {"content": text}}
         job = {"to": {"users": list(users)}, "message": message, **fields}
         draft = record.draft(MessageSend.parse(job))
@@ -216,7 +216,7 @@ async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Off
     assert office.sandbox.audit()["delivered"] == 151
     assert office.sandbox.audit()["dropped"] == {}
     assert await office.index(drafts[0]) == []
-    # Each run is told once, as that of its own job, and a wake-up that finds nothing to do is none.
+    # Each run is reported once, as that of its own job, and a wake-up that finds nothing to do is none.
     log = office.log
     await eventually(lambda: len(log.ends) == 151)
     late = await asyncio.gather(*map(office.wake, drafts))

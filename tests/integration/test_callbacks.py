@@ -71,7 +71,7 @@ def test_an_event_is_a_job_before_dingtalk_gets_success(
     }
     # With the one that reads what was missed before.
     wait_until(lambda: store.llen("dingrelay.events") == 2)
-    # DingTalk repeats itself, signed anew, and now and then with other fields.
+    # DingTalk repeats itself, with a new signature, and now and then with other fields.
     for again in (content, {**content, "BizId": "7"}):
         reply = push(gateway, dingtalk.push(again), Content_Type="text/plain", Accept="text/xml")
         assert dingtalk.opened(reply.json) == "success"
@@ -94,7 +94,7 @@ def test_strangers_get_one_answer_and_learn_nothing(gateway: GatewayClient, stor
     pushes = [pushed for _, pushed in islice(strangers(seed=7, huge=0.003), 250)]
     good = DingTalk().push()
     replies = [push(gateway, pushed) for pushed in pushes]
-    replies += [push(gateway, good, app) for app in ("quiet", "nobody", "x" * 300, "%2e%2e")][:3]
+    replies += [push(gateway, good, app) for app in ("quiet", "stranger", "x" * 300, "%2e%2e")][:3]
     for reply in replies:
         content = reply.json
         assert content.pop("request_id")
@@ -117,7 +117,7 @@ def test_only_post_is_taken(gateway: GatewayClient) -> None:
 
 def test_missed_events_are_read_at_once_and_later(gateway: GatewayClient, store: Redis) -> None:
     wait_until(lambda: len(jobs(store, "missed-events")) == 2)
-    # Both are enqueued at one moment: what they are called tells them apart.
+    # Both are enqueued at one moment: their names differ.
     by_key = {job["idempotency_key"]: job for job in jobs(store, "missed-events")}
     [slot] = {int(key.split()[0]) for key in by_key}
     assert "send_at" not in by_key[f"{slot} 0"]

@@ -229,7 +229,7 @@ async def test_fields_missing_in_a_template_are_named(
         (
             Audience(
                 everyone=True,
-                without_users=["boss", "nobody"],
+                without_users=["boss", "stranger"],
                 without_departments=[4],
                 without_rows=["ann"],
             ),
@@ -393,7 +393,7 @@ async def test_lists_and_outcomes_are_read_in_pages(campaigns: CampaignStore) ->
     assert [row.id for row in await campaigns.list(limit=2)] == drafts[:0:-1]
     assert [row.id for row in await campaigns.list(limit=9, app="other")] == [drafts[1]]
     with pytest.raises(CampaignNotFound):
-        await campaigns.get("nobody")
+        await campaigns.get("stranger")
     userids = [f"u{number:04}" for number in range(1_200)]
     await note(campaigns, drafts[0], userids)
     pages = [[row.userid for row in page] async for page in campaigns.outcomes(drafts[0])]

@@ -1,4 +1,4 @@
-"""A campaign that has ended goes with all its rows, on each database, whoever dies meanwhile."""
+"""A campaign that has ended goes with all its rows, on each database, whichever process dies."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -61,10 +61,10 @@ async def counts(database: Database) -> list[int]:
 
 
 def dispatcher(redis: Redis, database: Database) -> Dispatcher:
-    nobody: Any = None
+    nothing: Any = None
     return Dispatcher(
         Records(redis, Settings.load(env="test", redis_url="redis://127.0.0.1:1/0")),
-        nobody,
+        nothing,
         database,
         users_per_call=lambda _: 100,
         now=lambda: datetime.now(UTC),
@@ -134,7 +134,7 @@ async def test_a_deletion_that_was_broken_off_is_finished(
     await store.close()
     with pytest.raises(CampaignNotFound):
         await Control(database, redis).cancel(campaign)
-    # What is left of it may name somebody.
+    # What is left of it may name a person.
     now = datetime.now(UTC)
     erasing = Erasing("u7", None, since=now + timedelta(hours=1), tombstone="x", now=now)
     erased = await erasures.erase(database, erasing)
@@ -159,11 +159,11 @@ async def test_a_slow_dispatcher_does_not_mind(
     leads.begin("me")
     real = leads._share  # pyright: ignore[reportPrivateUsage]
 
-    def meanwhile(turns: Any) -> None:
+    def start_another(turns: Any) -> None:
         real(turns)
         turns[0].stop = "it has something to write"
 
-    monkeypatch.setattr(leads, "_share", meanwhile)
+    monkeypatch.setattr(leads, "_share", start_another)
     turn = leads._read  # pyright: ignore[reportPrivateUsage]
 
     async def read() -> Any:

@@ -61,7 +61,7 @@ class Fleet:
         return []
 
     async def dispatcher(self) -> Dispatcher:
-        """One that has just taken the lease from whoever had it."""
+        """One that has just taken the lease from another one."""
         holder = uuid.uuid4().hex
         await self.redis.set(keys.DISPATCHER, holder, px=60_000)
         publisher: Any = self
@@ -301,7 +301,7 @@ async def test_an_older_dispatcher_that_was_only_slow_can_neither_enqueue_nor_de
     newer = await fleet.dispatcher()
     row = await fleet.run_to_end(newer, campaign)
     assert row.accepted == 4
-    # It wakes up with chunks to enqueue that were settled meanwhile.
+    # It wakes up with chunks to enqueue that were settled while it slept.
     await enqueue(*held[0])
     assert not fleet.published
     assert await fleet.jobs() == 0

@@ -130,8 +130,8 @@ async def test_only_people_of_the_call_count(database: Database, stranger: str) 
         await chunks.settle(connection, campaign, [ending])
     calls = CampaignCalls(database)
     [call] = await calls.confirmable(campaign, [0], since=NOW)
-    told = DeliveryReport(True, unread=["u2"], invalid=["u1", stranger], failed=[stranger])
-    await calls.note_delivery(campaign, call, told)
+    report = DeliveryReport(True, unread=["u2"], invalid=["u1", stranger], failed=[stranger])
+    await calls.note_delivery(campaign, call, report)
     assert await campaigns.outcomes(database, campaign) == {"u1": "invalid"}
     outcomes = (await Report(database).summary(campaign)).outcomes
     assert (outcomes["accepted"], outcomes["invalid"], outcomes["failed"]) == (1, 1, 0)
@@ -210,7 +210,7 @@ async def test_a_second_confirmation_takes_the_place_of_the_first(database: Data
     first = DeliveryReport(finished=True, unread=["u1"], failed=["u2"])
     second = DeliveryReport(finished=True, read=["u2"], unread=["u1"])
     await calls.note_delivery(campaign, call, first)
-    # Asked at the same moment: it was read before the first was told.
+    # Asked at the same moment: it was read before the first was noted.
     await calls.note_delivery(campaign, call, second)
     summary = await Report(database).summary(campaign)
     assert (summary.outcomes["accepted"], summary.outcomes["failed"]) == (1, 1)
@@ -225,12 +225,12 @@ async def test_a_second_confirmation_takes_the_place_of_the_first(database: Data
 async def test_any_answer_of_dingtalk_is_stored(database: Database) -> None:
     campaign, calls = await called(database)
     [call] = await calls.confirmable(campaign, [0], since=NOW)
-    told = DeliveryReport(
+    report = DeliveryReport(
         finished=True,
         forbidden=[{"userid": "u1", "code": "\0\ud800"}],
         failed=["u\0\ud8001", "u2"],
     )
-    await calls.note_delivery(campaign, call, told)
+    await calls.note_delivery(campaign, call, report)
     assert await campaigns.outcomes(database, campaign) == {"u1": "forbidden", "u2": "failed"}
     broken = {**BROKEN, "message": "no\0 \udfff"}
     async with database.write("x") as connection:

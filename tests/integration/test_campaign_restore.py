@@ -93,7 +93,7 @@ async def fleet(
     await database.dispose()
 
 
-@pytest.mark.parametrize("since", ["done", "deleted", "paused", "cancelled", "released anew"])
+@pytest.mark.parametrize("since", ["done", "deleted", "paused", "cancelled", "released again"])
 async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
     fleet: Fleet, sandbox: SandboxAdmin, since: str
 ) -> None:
@@ -107,10 +107,10 @@ async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
     if since == "deleted":
         await removal.hide(fleet.database, campaign)
         await removal.remove(fleet.database, campaign)
-    if since in {"paused", "released anew"}:
+    if since in {"paused", "released again"}:
         await fleet.control.pause(campaign)
         await fleet.tick()
-    if since == "released anew":
+    if since == "released again":
         await fleet.control.resume(campaign)
         await fleet.tick()
         assert len(fleet.wakeups) == 4
@@ -126,7 +126,7 @@ async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
 
     if since == "paused":
         await fleet.control.resume(campaign)
-    if since in {"paused", "released anew"}:
+    if since in {"paused", "released again"}:
         await fleet.tick()
         await fleet.work(fleet.wakeups[-2:])
         await fleet.tick()

@@ -38,7 +38,7 @@ def on(redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str) ->
 
 
 def _opener(resources: Resources, limits: Iterator[int]) -> Callable[[Leader], Awaitable[Work]]:
-    """Opens dispatchers that are told of these limits before the true ones."""
+    """Opens dispatchers that see these limits before the true ones."""
     real = resources.leader._open_work
 
     async def open_work(leads: Leader) -> Work:

@@ -1,4 +1,4 @@
-"""Somebody is found in all campaigns, on each database."""
+"""A person is found in all campaigns, on each database."""
 
 from datetime import UTC, datetime, timedelta
 

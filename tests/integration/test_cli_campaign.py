@@ -183,7 +183,7 @@ def test_ctrl_c_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
         env={**os.environ, **cli.variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background has it ignored, and children inherit that.
+        # Where the tests run in the background it is ignored, and children inherit that.
         preexec_fn=_take_ctrl_c,  # noqa: PLW1509 - no thread runs here
     ) as creating:
         # Opening waits for the one who reads. What is read ends only after the signal.

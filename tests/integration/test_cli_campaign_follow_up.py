@@ -155,7 +155,7 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
     async def put(database: Database) -> str:
         campaign = await campaigns.put(database, people=4, started_at=NOW)
         message = (await campaigns.read(database, campaign)).message
-        parts = [["u1", "u2"], ["u3", "nobody"]]
+        parts = [["u1", "u2"], ["u3", "stranger"]]
         drafts = [
             record.draft(
                 CampaignChunk(campaign=campaign, number=number, users=users, message=message),
@@ -176,7 +176,7 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
         ]
         async with database.write("x") as connection:
             await connection.execute(
-                update(ChunkRow).where(ChunkRow.number == 1).values(users="u3,nobody")
+                update(ChunkRow).where(ChunkRow.number == 1).values(users="u3,stranger")
             )
             await chunks.settle(connection, campaign, endings)
             await connection.execute(update(CampaignRow).values(state=State.DONE))

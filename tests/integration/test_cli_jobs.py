@@ -243,10 +243,10 @@ def test_a_job_that_runs_or_has_ended_is_not_cancelled(cli: Cli, records: Redis)
 
 @pytest.mark.parametrize("command", ["job show", "job cancel", "job requeue"])
 def test_an_id_of_no_job_is_a_wrong_argument(cli: Cli, command: str) -> None:
-    refused = cli(*command.split(), "nobody")
+    refused = cli(*command.split(), "stranger")
     assert (refused.exit_code, refused.stderr) == (
         2,
-        "no job nobody: a wrong id, or its record has expired\n",
+        "no job stranger: a wrong id, or its record has expired\n",
     )
 
 

@@ -65,7 +65,7 @@ TERMINALS = [
 
 
 class Stream(io.TextIOWrapper):
-    """A stream as Python opens it: what it can't spell is an error, until somebody says otherwise."""
+    """A stream as Python opens it: what it can't spell is an error, unless it is set otherwise."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__(io.BytesIO(), encoding=terminal.encoding, errors="strict", newline="\n")
@@ -232,7 +232,7 @@ MISTAKES = [
     ("sandbox", "--calls", "many"),
     ("gateway", "--port", "70000"),
     ("flower", "--port", "-1"),
-    ("events", "--app", "nobody"),
+    ("events", "--app", "stranger"),
 ]
 
 
@@ -330,7 +330,7 @@ class Story:
             "webhook resume {endpoint} --since 2h",
             "webhook delete {endpoint}",
             "person export u1",
-            "person erase nobody --yes",
+            "person erase stranger --yes",
             "person erase u1 --yes",
         ]
     )

@@ -105,7 +105,7 @@ def test_a_gateway_has_so_many(
                 for path in ("/v1/campaigns", "/v1/directory/users")
                 for _ in range(REQUESTS)
             ]
-            # Whoever waits for long is told that the database is away.
+            # A long wait ends with: the database is away.
             assert not wait(requests, timeout=60).not_done
         assert {each.result() for each in requests} <= {200, 503}
         assert CAMPAIGN_PLACES < opened.most <= OF_GATEWAY

@@ -1,4 +1,4 @@
-"""A writer that has waited for its turn reads what was committed meanwhile, whatever PostgreSQL's default is."""
+"""A writer that has waited for its turn reads what was committed while it waited, whatever PostgreSQL's default is."""
 
 import asyncio
 

@@ -25,8 +25,10 @@ KEYS = {"email": "old@x.cn", "mobile": "+86-13911112222", "job_number": "J-1"}
 
 def answered(userid: str, unionid: str, **fields: Any) -> Write:
     """A user's own answer."""
-    told = {"name": userid, "unionid": unionid, "dept_id_list": [2], **fields}
-    return lambda found: found.put_user(f"{userid}{found._read_at}", Member(userid, told), calls=1)
+    fields = {"name": userid, "unionid": unionid, "dept_id_list": [2], **fields}
+    return lambda found: found.put_user(
+        f"{userid}{found._read_at}", Member(userid, fields), calls=1
+    )
 
 
 def unknown(userid: str) -> Write:

@@ -212,7 +212,7 @@ async def test_a_person_that_another_run_met_meanwhile_does_not_leave(
     directory = store.of("default", read_at=1)
     await walk(directory, "r1", crowd(20))
     await directory.open_run("slow", scope="everything", roots=[Department(1, {})], calls=1)
-    # An event tells of two people while the walk is under way.
+    # An event names two people while the walk is under way.
     new = Member("new", {"dept_id_list": [1, 9]})
     await store.of("default", read_at=2).put_user("e1", new, calls=1)
     again = Member("u019", {"dept_id_list": [1]})
@@ -242,7 +242,7 @@ async def test_one_user_is_a_run_of_its_own(store: DirectoryStore) -> None:
     third = await directory.drop_user("r3", "ann", calls=1)
     assert third == await directory.drop_user("r3", "ann", calls=1)
     assert (third.users, third.left) == (0, 1)
-    assert (await directory.drop_user("r4", "nobody", calls=1)).left == 0
+    assert (await directory.drop_user("r4", "stranger", calls=1)).left == 0
     assert await all_users(directory) == []
 
 

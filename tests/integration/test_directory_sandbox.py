@@ -40,7 +40,7 @@ ATTEMPTS = 3
 
 
 class SandboxCalls:
-    """`Calls` without limits: the sandbox is told to have none."""
+    """`Calls` without limits: the sandbox has none."""
 
     app = "default"
     agent_id = "1000001"
@@ -411,7 +411,7 @@ async def test_a_person_who_is_hired_again_is_the_same(
             "left",
             "added",
         ]
-    # Within one walk, and told of by an event.
+    # Within one walk, and in an event.
     sandbox.delete_user("u6-again")
     sandbox.put_user("u6-third", name="New", unionid=unionid, dept_id_list=[3])
     single = await run_body(UserSync(scope="user", user="u6-third"), "r4", contacts, directory)

@@ -42,7 +42,7 @@ def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
 
 
 class Door:
-    """A program at the door, and somebody who ends its jobs as a worker does."""
+    """A program at the door, and what ends its jobs as a worker does."""
 
     def __init__(self, gateway: GatewayClient, redis: Redis, name: str = "crm") -> None:
         self.gateway = gateway

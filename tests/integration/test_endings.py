@@ -1,4 +1,4 @@
-"""Each end of a job is told once by the script that makes it, and read at least once."""
+"""Each end of a job is noted once by the script that makes it, and read at least once."""
 
 import pytest
 from redis.asyncio import Redis

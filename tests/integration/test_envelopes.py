@@ -79,7 +79,7 @@ def by_celery(publisher: Publisher) -> Callable[[Callable[[Any], None]], None]:
 
 
 def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any]], list[Any]]:
-    """What is in each queue, in order, and what was told, with its channel."""
+    """What is in each queue, in order, and what was published, with its channel."""
     with Redis.from_url(settings.redis) as redis, redis.pubsub() as events:
         redis.flushall()
         events.psubscribe("*")

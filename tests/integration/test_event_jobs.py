@@ -92,7 +92,7 @@ async def result(worker: OneWorker, job_id: str) -> dict[str, Any] | None:
 
 
 async def failed_pushes(sandbox: SandboxAdmin, count: int) -> None:
-    """So many events that nobody took, each with its two retries behind it."""
+    """So many events that were not taken, each with its two retries behind it."""
     sandbox.set_delivery(scale=0.001)
     token, aes_key = "T0ken", "a" * 43
     sandbox.put_callback("http://127.0.0.1:9/", token=token, aes_key=aes_key, check=False)

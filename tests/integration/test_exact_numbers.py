@@ -21,7 +21,7 @@ return kinds
     [
         ("REDIS_VERSION_NUM = 0x00070204", "string"),
         ("REDIS_VERSION_NUM = 0x00070400", "number"),
-        # It tells the version of Redis that it is compatible with beside its own.
+        # It reports the version of Redis that it is compatible with beside its own.
         ("REDIS_VERSION_NUM = 0x00070204, VALKEY_VERSION_NUM = 0x00080000", "number"),
     ],
 )

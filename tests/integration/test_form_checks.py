@@ -1,4 +1,4 @@
-"""Templates are read once for all workers, and anew before a form is called wrong."""
+"""Templates are read once for all workers, and again before a form is called wrong."""
 
 import asyncio
 import time

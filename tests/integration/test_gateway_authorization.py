@@ -1,4 +1,4 @@
-"""What a key may do, over every route: worked out anew from its grant, and compared with what happens."""
+"""What a key may do, over every route: worked out from its grant, and compared with what happens."""
 
 import asyncio
 import json
@@ -140,7 +140,7 @@ class Deployment:
         pipe.execute()
 
     def add_webhook(self, body: Mapping[str, Any]) -> str:
-        """An endpoint of somebody else's; its id."""
+        """An endpoint of another key's; its id."""
         made = self.gateway.ask("POST", "/v1/webhooks", body, key=self.admin)
         assert made.status == 201, made.content
         return str(made.json["id"])
@@ -211,7 +211,7 @@ async def sent_campaigns(configured: Settings) -> dict[str, tuple[str, str]]:
 
 
 async def followed_approvals(configured: Settings) -> dict[str, tuple[str, str]]:
-    """One of each sender and app, and of nobody."""
+    """One of each sender and app, and one without."""
     database = Database(configured.database)
     made = {f"{sender}-{app}": (sender, app) for sender in (*SENDERS, "") for app in APPS}
     named = {"job": "j", "template": "P", "originator": "u1", "at": datetime.now(UTC)}
@@ -273,7 +273,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Webhook:
-    """Whose jobs an endpoint is told of."""
+    """Whose jobs an endpoint gets."""
 
     sender: str
     app: str
@@ -311,7 +311,7 @@ def check_jobs(
 
 
 def check_answer(held: Held, operation: str, reply: Reply) -> None:
-    """Nothing that the key may not see is told."""
+    """Nothing is shown that the key may not see."""
     if reply.status not in range(200, 300) or operation in FREE or not reply.content:
         return
     if operation == "sendJobs":
@@ -453,13 +453,13 @@ def permitted(held: Held, operation: str, app: str, sender: str, lane: Lane, tar
     if operation == "receiveEvent":
         return False  # DingTalk signs, and no key is a signature
     if operation in FREE or operation == "sendJobs":
-        return True  # of each line `check_jobs` tells
+        return True  # of each line `check_jobs` answers
     if not held.scope(NEEDS[operation]):
         return False
     if isinstance(target, Grant):
         return covers(held, target)
     if isinstance(target, Webhook):
-        # An endpoint without a sender is told of everybody's jobs; a new one has the key's own.
+        # An endpoint without a sender gets everybody's jobs; a new one has the key's own.
         its_own = held.sender(target.sender) if target.sender else operation == "addWebhook"
         named = its_own or held.grant.sender == "*"
         return held.scope("jobs:read") and held.app(target.app) and named

@@ -1,4 +1,4 @@
-"""Clients that send nothing, read nothing, or send what nobody asked them for."""
+"""Clients that send nothing, read nothing, or send what they were not asked for."""
 
 import json
 import socket
@@ -75,7 +75,7 @@ def head(path: str, length: int, *more: str) -> bytes:
 def test_a_strangers_body_is_not_waited_for(
     gateway: GatewayClient, path: str, length: int, code: str
 ) -> None:
-    """Nobody may fill the memory without a key."""
+    """Without a key no client fills the memory."""
     with connected(gateway) as client:
         client.sendall(head(path, length))
         assert code.encode() in client.recv(65_536)

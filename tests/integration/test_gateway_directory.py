@@ -85,7 +85,7 @@ async def test_departments_come_in_pages(filled: DirectoryPages) -> None:
 
 
 async def test_a_directory_that_is_away_is_reported() -> None:
-    database = Database("postgresql://nobody@127.0.0.1:1/nowhere")
+    database = Database("postgresql://stranger@127.0.0.1:1/nowhere")
     with pytest.raises(ServiceUnavailable):
         await DirectoryPages(database).departments("default", parent=None, after=None, limit=1)
     await database.dispose()

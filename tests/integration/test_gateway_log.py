@@ -1,4 +1,4 @@
-"""What the gateway's log tells of a library that fails: the class and the place."""
+"""What the gateway logs of a library that fails: the class and the place."""
 
 import sys
 

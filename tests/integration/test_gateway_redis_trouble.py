@@ -1,4 +1,4 @@
-"""A gateway whose Redis is away, silent, full or read-only: told at once, nothing half accepted."""
+"""A gateway whose Redis is away, silent, full or read-only: an answer at once, nothing half accepted."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def refused(gateway: GatewayClient, *, reads: bool) -> None:
 
 
 def works_again(gateway: GatewayClient, redis: Redis) -> None:
-    """It takes jobs by itself, and has taken none meanwhile."""
+    """It takes jobs by itself, and has taken none while Redis was away."""
     wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)
     assert redis.keys("dingrelay:job:*") == []
     wait_until(

@@ -46,7 +46,7 @@ def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
     async def at_once(self: EndWatch, job_id: str, seconds: float) -> bool:
         return False
 
-    # Nobody works, so no job ends, and a minute's wait would be one.
+    # No worker runs, so no job ends, and a minute's wait would be one.
     monkeypatch.setattr(EndWatch, "wait", at_once)
 
     test = SqlWebhookStore.test
@@ -98,7 +98,7 @@ def run_schemathesis(url: str, folder: Path, *options: str, phases: str = PHASES
 def test_every_answer_is_as_documented(
     gateway: GatewayClient, settings: Settings, tmp_path: Path
 ) -> None:
-    # Whoever may change keys finds its own sooner or later, and revokes it.
+    # A caller that may change keys finds its own sooner or later, and revokes it.
     key = key_for(settings, Grant(name="all", scopes=frozenset(SCOPES) - {"keys:write"}))
     before = psutil.Process().memory_info().rss
     run_schemathesis(gateway.url, tmp_path, f"--header=Authorization: Bearer {key}")
@@ -119,9 +119,11 @@ def test_without_a_key_nothing_is_shown_and_nothing_done(
     gateway: GatewayClient, tmp_path: Path, valkey_url: str
 ) -> None:
     refused = "--exclude-checks=positive_data_acceptance"
-    nobody = "--header=Authorization: Bearer drk_no.no"
+    unknown = "--header=Authorization: Bearer drk_no.no"
     # No answer has what leads on to another request.
-    run_schemathesis(gateway.url, tmp_path, nobody, refused, phases=PHASES.replace(",stateful", ""))
+    run_schemathesis(
+        gateway.url, tmp_path, unknown, refused, phases=PHASES.replace(",stateful", "")
+    )
     with Redis.from_url(valkey_url) as redis:
         assert redis.keys("dingrelay:job:*") == []
         assert redis.keys("dingrelay:idempotency:*") == []

@@ -1,4 +1,4 @@
-"""``/v1/webhooks``: endpoints that are told of no more than the key that asks for them may read."""
+"""``/v1/webhooks``: endpoints that get no more than the key that asks for them may read."""
 
 import logging
 from collections.abc import Iterator

@@ -454,15 +454,15 @@ async def test_a_job_is_found_by_how_its_id_begins(archive: Archive) -> None:
         assert details.recipients == {"u1": "accepted", "u2": "duplicate"}
     _, details = await asyncio.to_thread(look, waiting.id[:8])
     assert details.recipients == {"u3": "waiting"}
-    # Once Redis has forgotten it, the history tells.
+    # Once Redis has forgotten it, the history has it.
     await archive.redis.delete(keys.job(kept))
     await archive.redis.zrem(keys.RECENT, kept)
     job, details = await asyncio.to_thread(look, kept[:8])
     assert (job, details.status.state, details.key) == (kept, State.DONE, "order-7")
     assert details.recipients == {"u1": "accepted", "u2": "duplicate"}
-    for nobody in ("0000", kept[:3], "*", "zz-9"):
+    for unknown in ("0000", kept[:3], "*", "zz-9"):
         with pytest.raises(JobNotFound):
-            await asyncio.to_thread(look, nobody)
+            await asyncio.to_thread(look, unknown)
 
 
 async def test_an_id_that_begins_as_another_is_not_guessed(

@@ -218,7 +218,7 @@ def message(lane: str, text: str) -> dict[str, Any]:
 
 
 def answers(container: Container, *command: str) -> Callable[[], bool]:
-    """Whether a command succeeds there; the container must not end meanwhile."""
+    """Whether a command succeeds there; the container must not end before."""
 
     def ask() -> bool:
         assert container.process.poll() is None, container.log.read_text()
@@ -273,7 +273,7 @@ def test_each_service_of_the_compose_file_works_as_it_stands(
     assert "every lane is served" in doctor.stdout
 
     for each in started.all.values():
-        # The init, the program and who asks: no children, and nothing that ended and that nobody waited for.
+        # The init, the program and who asks: no children, and no zombie.
         assert len(each.run("python", "-c", PROCESSES).stdout.split()) == 3
     for name, each in started.all.items():
         assert each.stop(grace(composed, name)) == 0, each.log.read_text()
@@ -345,7 +345,7 @@ def test_each_kind_of_pod_works_as_process_1_with_its_probes(
     job = servers.client.send(MessageSend.parse(message("urgent", "from a pod")))
     assert job.wait(60).state == State.DONE
     for name, each in started.all.items():
-        # Without an init: the program has to hear of the signal itself, and has nobody to wait for.
+        # Without an init: the program gets the signal itself, and has no child to wait for.
         assert len(each.run("python", "-c", PROCESSES).stdout.split()) == 2
         seconds = manifests.pod(name)["terminationGracePeriodSeconds"]
         assert each.stop(seconds) == 0, each.log.read_text()

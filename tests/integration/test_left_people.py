@@ -29,7 +29,7 @@ def member(userid: str, unionid: str) -> Member:
 
 
 async def left(store: DirectoryStore, app: str, userid: str, *, days: int) -> None:
-    """Let somebody come and leave, so many days ago."""
+    """Let a person come and leave, so many days ago."""
     directory = store.of(app)
     await directory.put_user(f"came-{userid}", member(userid, f"union-{userid}"), calls=1)
     await directory.drop_user(f"left-{userid}", userid, calls=1)
@@ -125,7 +125,7 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
     assert len(published) == 1
     await redis.delete(keys.SYNC_LEADER)
 
-    # Without a schedule there are no syncs; whoever leads deletes all the same.
+    # Without a schedule there are no syncs; the leader deletes all the same.
     await left(store, "default", "u1", days=31)
 
     async def open_retention(now: Any) -> Retention:

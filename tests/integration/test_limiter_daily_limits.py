@@ -66,7 +66,7 @@ class Office:
         anyway: bool = False,
         step: str = "call:1",
     ) -> DailyVerdict:
-        """What a run of the job is told."""
+        """The answer to a run of the job."""
         verdict, _ = await self.daily_limits.reserve(
             app, await self.job(job), users, text(content), anyway=anyway, step=step
         )
@@ -121,7 +121,7 @@ async def test_a_call_that_may_be_leaving_is_waited_for(office: Office) -> None:
     await office.reserve("job1", "u1")
     with pytest.raises(Wait):
         await office.reserve("job2", "u1", "u2")
-    assert await office.received() == {"u1": 1}, "whoever waits reserves nothing"
+    assert await office.received() == {"u1": 1}, "a waiting job reserves nothing"
 
 
 async def test_a_call_that_is_answered_soon_is_waited_for_here(office: Office) -> None:
@@ -292,7 +292,7 @@ async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
     await office.job("job1", "done")
     assert await reserve("job2", 2, 3) == [3]
     assert await reserve("job3", 2, anyway=True) == [2]
-    # Who is in a department is not known here: the message is sent, and the possibility told.
+    # Who is in a department is not known here: the message is sent, and the possibility reported.
     assert await office.reserve("job4", "u1") == DailyVerdict(["u1"], perhaps=["u1"])
     assert await office.reserve("job4", "u1", content="ho") == DailyVerdict(["u1"])
 
@@ -400,7 +400,7 @@ async def test_the_day_is_that_of_redis(
 async def test_the_day_is_that_of_dingtalk_where_its_clock_was_measured(
     office: Office, redis: Redis, day: Day, at: int, ahead: int, name: str, last: int
 ) -> None:
-    """Days and moments are told in seconds from 23:59 by Redis's clock on."""
+    """Days and moments are in seconds from 23:59 by Redis's clock on."""
     day.moment = EVENING + timedelta(seconds=at)
     run, second, third = [await office.job(f"job{number}") for number in range(3)]
     message, limits = text("hi"), office.daily_limits

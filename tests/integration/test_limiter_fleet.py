@@ -72,7 +72,7 @@ def queue_of(lane: Lane) -> tuple[Turns, str, str, str]:
 
 
 async def through_in(redis: Redis) -> float:
-    """Seconds until those that were told to park are through."""
+    """Seconds until those that must park are through."""
     tails = [
         float(value)
         for name, value in (await redis.hgetall(bucket("app:default", API, "calls"))).items()
@@ -82,7 +82,7 @@ async def through_in(redis: Redis) -> float:
 
 
 async def somebody_parked(redis: Redis) -> None:
-    """A job of somebody who has had three seconds of the limit waits for its turn."""
+    """A job of a sender that has had three seconds of the limit waits for its turn."""
     turns = Turns("default", API, "bulk")
     await redis.zadd(turns.key, {"many": 3.0})
     await redis.expire(turns.key, 60)
@@ -142,7 +142,7 @@ async def test_an_answer_that_is_read_late_lets_nobody_overtake(
     async def read_late(*arguments: Any, **options: Any) -> Reply:
         reply = await ask(*arguments, **options)
         if next(answers) == 0:
-            time.sleep(0.05)  # noqa: ASYNC251 - the loop does not run meanwhile
+            time.sleep(0.05)  # noqa: ASYNC251 - the loop stands still
         return reply
 
     monkeypatch.setattr(wait_queue, "ask", read_late)
@@ -230,7 +230,7 @@ async def test_a_job_that_comes_while_others_are_parked_waits_for_its_turn(
     turn = parked.value.turn
     assert turn is not None
     assert (turn.turns.name, turn.recipients) == ("default message.send bulk", 1)
-    assert 3 < float(turn.had) < 3.1, "behind the one that is next, and for nobody else"
+    assert 3 < float(turn.had) < 3.1, "behind the one that is next, and for no other"
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -280,7 +280,7 @@ async def test_a_throttle_stops_the_other_process_too(process: Process, redis: R
     # What they had reserved in the 50 ms that they look ahead leaves, late on a busy machine: ten calls
     # each. Without a pause it would be ninety.
     assert len([at for at in left if penalized < at < penalized + 0.45]) <= 30
-    # One probe each second until somebody tells how it was answered.
+    # One probe each second until its answer is known.
     assert len([at for at in left if at >= penalized + 0.45]) == 1
     await one.report(Slot(to_one(), probing=True, sent=True))
     count = len(left)

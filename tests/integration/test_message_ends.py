@@ -1,4 +1,4 @@
-"""What is told of messages of which a part was sent, and what two equal ones do to each other."""
+"""What is reported of messages of which a part was sent, and what two equal ones do to each other."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -150,7 +150,7 @@ async def test_the_day_of_a_message_is_that_of_dingtalks_clock(
     noon = datetime.now(beijing.BEIJING).replace(hour=12) + timedelta(days=2)
     sandbox.set_clock((noon - datetime.now(UTC)).total_seconds())
     async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
-        for user in ("u1", "u2"):  # the answer to the first tells what time it is there
+        for user in ("u1", "u2"):  # the answer to the first shows what time it is there
             job = {
                 "to": {"users": [user]},
                 "message": {"msgtype": "text", "text": {"content": user}},

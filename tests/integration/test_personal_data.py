@@ -391,7 +391,7 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     until = {each.id: each.until for each in found.left}
     assert until[lately] is not None
     assert timedelta(hours=34) < until[lately] - now < timedelta(hours=35, minutes=1)
-    # Whoever belongs to the organisation is told of anew.
+    # A person who belongs to the organisation is added again.
     assert found.returns
     assert await office.rows(UserRow) == []
 
@@ -539,7 +539,7 @@ async def test_a_message_made_for_one_person_goes_with_them(office: Office) -> N
 async def test_nobody_gets_a_message_twice_because_of_an_erasure(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
 ) -> None:
-    """And a job that runs meanwhile ends as it would have; the erasure comes back for its record."""
+    """And a job that is running ends as it would have; the erasure comes back for its record."""
     sandbox.put_user(user := "u1", name="u1", dept_id_list=[1])
     async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
         message = MessageSend.parse({"to": {"users": [user]}, "message": TEXT})
@@ -579,7 +579,7 @@ def test_the_client_returns_what_it_found(valkey_url: str, sqlite_url: str, redi
     prepare(sqlite_url)
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
     with Client(settings) as client:
-        nothing = client.erase_person("nobody")
+        nothing = client.erase_person("stranger")
         assert (nothing.job, nothing.follow_up, nothing.remaining) == ("", None, [])
         client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": TEXT}))
         erasure = client.erase_person("u1")
@@ -637,7 +637,7 @@ NAME, MOBILE = "Ouyang Unique", "13912345678"
 
 
 async def test_names_in_events_and_candidates_go_as_well(office: Office) -> None:
-    """A title names who asked for an approval, whoever has to decide it."""
+    """A title names who asked for an approval, and its row who decides."""
     title = f"{NAME}提交的请假"
     await office.put(ApprovalRow, an_approval("theirs", title=title))
     diff = {"curr": {"name": NAME, "mobile": MOBILE}, "userid": SUBJECT}
@@ -678,8 +678,8 @@ async def test_names_in_events_and_candidates_go_as_well(office: Office) -> None
     await office.redis.hset(keys.job(jobs[-1]), "settled", settled)
     assert (await office.erase()).left == []
     assert await office.places() == set()
-    for told in (NAME, MOBILE):
-        assert await office.places(told) == set()
+    for value in (NAME, MOBILE):
+        assert await office.places(value) == set()
     kept = json.loads(await office.redis.hget(keys.job(jobs[-1]), "payload") or b"")
     assert kept["data"] == {"staffId": OTHER, "processInstanceId": "theirs"}
 

@@ -91,7 +91,7 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
 async def test_the_wakeups_of_a_vanished_worker_wait_for_no_clock_that_stepped_back(
     redis: Redis, settings: Settings
 ) -> None:
-    """A machine whose clock was ahead begins anew."""
+    """A machine whose clock was ahead starts over."""
     draft = a_draft()
     await enqueue(redis, draft)
     ahead = await server_time(redis) + 3_600_000

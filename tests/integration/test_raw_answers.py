@@ -119,9 +119,9 @@ async def test_an_answer_that_can_not_be_read_tells_nothing(
         else:
             with pytest.raises(Ambiguous):
                 await transport.request(message_to("u1"), TOKEN)
-            with pytest.raises((Transient, Permanent)) as told:
+            with pytest.raises((Transient, Permanent)) as raised:
                 await transport.request(Request(USER, body={}), TOKEN)
-            assert isinstance(told.value, Transient) or told.value.code == TOO_LARGE
+            assert isinstance(raised.value, Transient) or raised.value.code == TOO_LARGE
     assert dingtalk.sent.total() == 1
     assert not elsewhere.asked
 
@@ -147,8 +147,8 @@ async def test_whatever_date_an_answer_tells_it_is_an_answer(
 ) -> None:
     dingtalk.date = date
     assert await transport.request(message_to("u1"), TOKEN)
-    told = transport.clock.now()
-    assert (told is not None) == (date is DATES[0])
+    shown = transport.clock.now()
+    assert (shown is not None) == (date is DATES[0])
 
 
 @pytest.mark.parametrize("manner", ["a gateway", "a policy", "an empty body"])
@@ -192,9 +192,9 @@ async def test_a_token_s_answer_that_is_too_large_is_no_job_s_end(
 ) -> None:
     dingtalk.manner = lambda _: "too much"
     for api in (TOKEN_API, TOKEN_V1):
-        with pytest.raises(Transient) as told:
+        with pytest.raises(Transient) as raised:
             await transport.request(Request(api, body={}))
-        assert told.value.sick == "way"
+        assert raised.value.sick == "way"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,4 +1,4 @@
-"""Who can be reached is told before the call, as far as it is surely known."""
+"""Who can be reached is checked before the call, as far as it is surely known."""
 
 import asyncio
 import itertools
@@ -93,7 +93,7 @@ def outcome(status: JobStatus) -> tuple[Any, ...]:
 async def test_without_a_synced_directory_nobody_is_looked_up(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
-    status = await sent(worker, message("u1", "nobody"))
+    status = await sent(worker, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])
     assert sandbox.calls(api=USER) == sandbox.calls(api=RANGE) == []
 
@@ -102,9 +102,9 @@ async def test_people_who_do_not_exist_are_named_and_the_others_get_it(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1", "u2")
-    status = await sent(worker, message("u1", "nobody", "u2"))
+    status = await sent(worker, message("u1", "stranger", "u2"))
     assert status.state == State.DONE
-    assert outcome(status) == (2, ["nobody"], [])
+    assert outcome(status) == (2, ["stranger"], [])
     assert [call["recipients"] for call in sandbox.calls(api=SEND)] == [2]
 
 
@@ -144,8 +144,8 @@ async def test_people_who_do_not_see_the_app_are_named(
         sandbox.put_user(user, dept_id_list=[place])
     scope = {"departments": [2]} if hidden else {"visible_departments": [2]}
     sandbox.add_app(**APP, **{"visible_users": ["u4"], "visible_departments": [2], **scope})
-    status = await sent(worker, message("u1", "u2", "u3", "u4", "nobody"))
-    assert outcome(status) == (3, ["nobody"], ["u3"])
+    status = await sent(worker, message("u1", "u2", "u3", "u4", "stranger"))
+    assert outcome(status) == (3, ["stranger"], ["u3"])
     assert [len(sandbox.inbox(user)["delivered"]) for user in ("u1", "u2", "u3", "u4")] == [
         1,
         1,
@@ -157,7 +157,7 @@ async def test_people_who_do_not_see_the_app_are_named(
 async def test_people_just_added_to_the_range_are_sent_to(
     worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
 ) -> None:
-    """Nobody is left out for a range that was read a minute ago or longer."""
+    """No one is left out for a range that was read a minute ago or longer."""
     await sync(worker, sandbox, "u1", "u2")
     sandbox.add_app(**APP, visible_users=["u1"])
     assert outcome(await sent(worker, message("u1"))) == (1, [], [])
@@ -176,11 +176,11 @@ async def test_a_message_that_reaches_nobody_is_dead_and_names_the_people(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1")
-    status = await sent(worker, message("nobody", "no-one", confirm=True))
+    status = await sent(worker, message("stranger", "no-one", confirm=True))
     assert status.state == State.DEAD
     assert status.error is not None
     assert status.error.code == "nobody_reachable"
-    assert outcome(status) == (0, ["nobody", "no-one"], [])
+    assert outcome(status) == (0, ["stranger", "no-one"], [])
     assert sandbox.calls(api=SEND) == []
 
 
@@ -196,18 +196,18 @@ async def test_where_dingtalk_does_not_answer_they_are_sent_to_and_unverified(
             sandbox.add_fault("reset_before", api=USER)
         case _:
             sandbox.add_fault("error", api=USER, code="60011")
-    status = await sent(worker, message("u1", "nobody"))
+    status = await sent(worker, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])
     assert status.result is not None
-    assert status.result["unverified"] == ["nobody"]
+    assert status.result["unverified"] == ["stranger"]
     details = await asyncio.to_thread(worker.client.details, status.id)
-    assert details.recipients == {"u1": "accepted", "nobody": "unverified"}
+    assert details.recipients == {"u1": "accepted", "stranger": "unverified"}
 
 
 async def test_a_throttled_look_up_is_repeated(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1")
     sandbox.add_fault("throttle", api=USER, count=1)
-    assert outcome(await sent(worker, message("u1", "nobody"))) == (1, ["nobody"], [])
+    assert outcome(await sent(worker, message("u1", "stranger"))) == (1, ["stranger"], [])
 
 
 async def test_without_a_visible_range_only_existence_counts(
@@ -217,7 +217,7 @@ async def test_without_a_visible_range_only_existence_counts(
     sandbox.add_app(**APP, visible_users=["u1"])
     sandbox.put_user("u2")
     sandbox.add_fault("error", api=RANGE, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
-    assert outcome(await sent(worker, message("u1", "u2", "nobody"))) == (2, ["nobody"], [])
+    assert outcome(await sent(worker, message("u1", "u2", "stranger"))) == (2, ["stranger"], [])
 
 
 async def test_a_database_that_is_away_holds_no_message_up(
@@ -232,10 +232,10 @@ async def test_a_database_that_is_away_holds_no_message_up(
     people = worker.executor.resources.known_people
     monkeypatch.setattr("dingrelay_workers.recipients.checks.DATABASE_PATIENCE", 0.05)
     monkeypatch.setattr(people, "find", hangs)
-    status = await sent(worker, message("u1", "nobody"))
+    status = await sent(worker, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])
     assert status.result is not None
-    assert status.result["unverified"] == ["u1", "nobody"]
+    assert status.result["unverified"] == ["u1", "stranger"]
 
 
 async def test_the_check_can_be_off(
@@ -244,7 +244,7 @@ async def test_the_check_can_be_off(
     off = RecipientSettings(check="off")
     async with one_worker(sandbox, valkey_url, redis, tmp_path, recipients=off) as worker:
         await sync(worker, sandbox, "u1")
-        assert outcome(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+        assert outcome(await sent(worker, message("u1", "stranger"))) == (2, [], [])
 
 
 async def test_a_sync_of_one_person_does_not_begin_the_check(
@@ -263,7 +263,7 @@ async def test_a_campaign_names_the_people_that_it_leaves_out(
     await sync(worker, sandbox, "u1", "u2")
     sandbox.put_user("u2", dept_id_list=[2])
     sandbox.add_app(**APP, visible_users=["u1"])
-    chunk = {"campaign": "c", "number": 0, "users": ["u1", "u2", "nobody"], "message": TEXT}
+    chunk = {"campaign": "c", "number": 0, "users": ["u1", "u2", "stranger"], "message": TEXT}
     job_id = await worker.send(CampaignChunk.parse(chunk))
     assert await worker.run(job_id) == State.DONE
     result = (await worker.status(job_id)).result
@@ -271,7 +271,7 @@ async def test_a_campaign_names_the_people_that_it_leaves_out(
     ending = Found(Release(0, 1), State.DONE, result, {}, touched=True).ending()
     assert ending.accepted == 1
     assert {kind: users for kind, users in ending.left_out.items() if users} == {
-        OutcomeKind.UNKNOWN_USER: ["nobody"],
+        OutcomeKind.UNKNOWN_USER: ["stranger"],
         OutcomeKind.OUT_OF_SCOPE: ["u2"],
     }
 
@@ -285,7 +285,7 @@ async def test_the_limit_of_look_ups_leaves_nobody_unchecked(
         await sync(worker, sandbox, *(f"u{number}" for number in range(14)))
         jobs: list[str] = []
         for number in range(14):
-            users = [f"u{number}", *(f"nobody{number}-{each}" for each in range(5))]
+            users = [f"u{number}", *(f"stranger{number}-{each}" for each in range(5))]
             chunk = {"campaign": "c", "number": number, "users": users, "message": TEXT}
             jobs.append(await worker.send(CampaignChunk.parse({**chunk, "lane": "bulk"})))
         states = await asyncio.gather(*(worker.finish(job) for job in jobs))
@@ -300,13 +300,13 @@ async def test_jobs_that_share_a_call_leave_out_their_own(
 ) -> None:
     await sync(worker, sandbox, "u1", "u2")
     jobs = [
-        await worker.send(message("u1", "nobody")),
+        await worker.send(message("u1", "stranger")),
         await worker.send(message("u2", "no-one")),
         await worker.send(message("nothing")),
     ]
     await asyncio.gather(*(worker.run(job) for job in jobs))
     for job, expected in zip(
-        jobs, [(1, ["nobody"]), (1, ["no-one"]), (0, ["nothing"])], strict=True
+        jobs, [(1, ["stranger"]), (1, ["no-one"]), (0, ["nothing"])], strict=True
     ):
         await worker.finish(job)
         accepted, unknown, _ = outcome(await worker.status(job))
@@ -388,13 +388,13 @@ async def test_people_who_are_reachable_by_now_get_a_requeued_message(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1")
-    job_id = await worker.send(message("new", "nobody"))
+    job_id = await worker.send(message("new", "stranger"))
     assert await worker.finish(job_id) == State.DEAD
     sandbox.put_user("new")
     worker.executor.resources.recipient_checks.forget()
     assert await asyncio.to_thread(worker.client.requeue, job_id)
     assert await worker.finish(job_id) == State.DONE
-    assert outcome(await worker.status(job_id)) == (1, ["nobody"], [])
+    assert outcome(await worker.status(job_id)) == (1, ["stranger"], [])
     assert len(sandbox.inbox("new")["delivered"]) == 1
 
 
@@ -472,7 +472,7 @@ async def test_a_range_of_another_shape_is_not_asked_for_each_minute(
 
     monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.visible_range", malformed)
     await sync(worker, sandbox, "u1")
-    assert outcome(await sent(worker, message("u1", "nobody"))) == (1, ["nobody"], [])
+    assert outcome(await sent(worker, message("u1", "stranger"))) == (1, ["stranger"], [])
     assert await redis.pttl(keys.visible_range("default")) > 60_000
 
 

@@ -54,7 +54,7 @@ def test_a_url_is_asked_before_it_is_taken(sandbox: SandboxAdmin) -> None:
         with pytest.raises(SandboxError, match="aes_key"):
             sandbox.put_callback(receiver.url, token=TOKEN, aes_key="short")
         with pytest.raises(SandboxError, match="does not exist"):
-            sandbox.put_callback(receiver.url, token=TOKEN, aes_key=AES_KEY, app_key="nobody")
+            sandbox.put_callback(receiver.url, token=TOKEN, aes_key=AES_KEY, app_key="stranger")
         sandbox.put_callback(receiver.url, token=TOKEN, aes_key=AES_KEY)
         assert receiver.checks == 2
     with pytest.raises(SandboxError, match="refused"):
@@ -97,7 +97,7 @@ def test_an_app_gets_events_of_its_scope_only(sandbox: SandboxAdmin, receiver: R
         )
         sandbox.put_user("outside", dept_id_list=[3])
         sandbox.put_user("inside", dept_id_list=[2])
-        # Whoever leaves the scope is told of for the last time.
+        # The last event of a person is that they left the scope.
         sandbox.put_user("inside", dept_id_list=[3])
         sandbox.delete_user("inside")
         wait_until(lambda: len(receiver.events) == 4)

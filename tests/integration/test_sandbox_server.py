@@ -244,8 +244,8 @@ def test_each_person_may_act_on_an_approval_from_outside(sandbox: SandboxAdmin, 
     sandbox.act(first, "comment", "u9", remark="快")
     with pytest.raises(SandboxError, match="no open task of u3"):
         sandbox.act(first, "agree", "u3")
-    with pytest.raises(SandboxError, match="nobody"):
-        sandbox.act(first, "redirect", "u2", to="nobody")
+    with pytest.raises(SandboxError, match="stranger"):
+        sandbox.act(first, "redirect", "u2", to="stranger")
     with pytest.raises(SandboxError, match="somebody must be named"):
         sandbox.act(first, "redirect", "u2")
     sandbox.act(first, "redirect", "u2", to="u4", remark="请看")
@@ -267,10 +267,10 @@ def test_each_person_may_act_on_an_approval_from_outside(sandbox: SandboxAdmin, 
 
 
 def test_dropped_recipients_are_named(sandbox: SandboxAdmin, app: App) -> None:
-    app.send("x", "u1", "nobody")
+    app.send("x", "u1", "stranger")
     app.send("x", "u1")
     assert [(entry["user"], entry["reason"]) for entry in sandbox.dropped()] == [
-        ("nobody", "unknown_user"),
+        ("stranger", "unknown_user"),
         ("u1", "143106"),
     ]
     assert sandbox.audit()["duplicates"]["messages_dropped"] == 1
@@ -413,8 +413,8 @@ def test_a_wrong_admin_call_says_what_is_wrong(sandbox: SandboxAdmin) -> None:
         sandbox.set_limits(calls="many")
     with pytest.raises(SandboxError, match="kind"):
         sandbox.add_fault("nonsense")
-    with pytest.raises(SandboxError, match="nobody"):
-        sandbox.delete_user("nobody")
+    with pytest.raises(SandboxError, match="stranger"):
+        sandbox.delete_user("stranger")
     assert sandbox.limits()["calls"] == "20/1s"
 
 

@@ -57,7 +57,7 @@ async def registered(connection: Connection) -> Connection:
 async def test_a_ticket_is_for_those_who_know_the_secret(
     sandbox: SandboxAdmin, client: StreamClient
 ) -> None:
-    for wrong in ({"clientSecret": "wrong"}, {"clientId": "nobody"}):
+    for wrong in ({"clientSecret": "wrong"}, {"clientId": "stranger"}):
         status, answer = await client.ask(**wrong)
         assert (status, answer["code"]) == (401, "authFailed")
     for subscriptions in ([], [{"type": "EVENT", "topic": "x"}], [{"type": "X", "topic": "*"}]):

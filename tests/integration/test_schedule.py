@@ -98,7 +98,7 @@ async def test_who_waits_for_a_while_waits_no_longer_for_a_clock_that_stepped_ba
     )
     assert parked == State.SNOOZED
     now = await server_time(redis)
-    # All that was told then is an hour ahead.
+    # All that was noted then is an hour ahead.
     await redis.hincrby(keys.job(snoozed.id), "due", hour)
     await redis.zincrby(keys.SCHEDULE, hour, snoozed.id)
     await redis.pexpire(keys.SCHEDULER, hour + 5000)
@@ -254,8 +254,8 @@ async def test_a_queue_that_starts_nothing_is_probed_though_the_clock_stepped_ba
     await enqueue(redis, draft)
     await woken_ago(redis, draft, 60_000)
     ahead = await server_time(redis) + 3_600_000
-    told: dict[Any, Any] = {"started": ahead, "probed": ahead, "probes": 3}
-    await redis.hset(keys.progress(draft.queue), mapping=told)
+    noted: dict[Any, Any] = {"started": ahead, "probed": ahead, "probes": 3}
+    await redis.hset(keys.progress(draft.queue), mapping=noted)
     await redis.expire(keys.progress(draft.queue), 60)
     await redis.set(keys.alive(draft.queue), 1, px=60_000)
     assert await woken_now(schedule) == [draft.id]
@@ -265,7 +265,7 @@ async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_u
     settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.006)
     records = Records(redis, settings)
     latest, draft = 0, a_draft()
-    # A clock that has stepped back since told this.
+    # A clock that has stepped back since noted this.
     await redis.hset(keys.progress(draft.queue), "passed", await server_time(redis) + 3_600_000)
     for _ in range(60):
         draft = a_draft()
@@ -463,7 +463,7 @@ async def test_schedule_entries_of_an_older_version_find_their_place(
 async def test_a_record_that_was_damaged_keeps_no_other_job_from_being_woken(
     redis: Redis, schedule: Schedule, field: str, value: str | None
 ) -> None:
-    """Somebody has deleted a field, or written one, perhaps of a record that had expired."""
+    """A field was deleted, or written, perhaps of a record that had expired."""
     damaged, sound = a_draft(), a_draft()
     for draft in (damaged, sound):
         await enqueue(redis, draft)

@@ -88,7 +88,7 @@ def test_dingtalk_stream(sandbox: SandboxAdmin, client: StreamClient, refused: s
         assert outcomes(sandbox, first["id"]) == [refused, "success"]
         wait_until(lambda: sandbox.streams()[-1]["pongs"] >= 1)
         before = states(sandbox)
-        # Whoever is told to leave comes again, with another ticket.
+        # A client that is disconnected comes again, with another ticket.
         sandbox.act_on_streams("disconnect")
         wait_until(lambda: states(sandbox)[len(before) - 1 :] == ["closed", "open"], timeout=60)
         event_id = sandbox.fire("any_event", anything={"名": [1, None]})

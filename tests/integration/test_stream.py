@@ -157,7 +157,7 @@ async def test_an_unreadable_frame_costs_no_other(
     await client.system("REGISTERED", {})
     no_type = await client.send("EVENT", {"topic": "*", "eventId": "x"}, {})
     no_data = await client.send("EVENT", {"eventType": "t", "eventId": "y"}, "no JSON")
-    # To be told again would not make it readable.
+    # Sent again it would not be readable either.
     assert await client.status(no_type) == await client.status(no_data) == "SUCCESS"
     # An object where the documents have a text.
     headers = {"messageId": "plain", "eventType": "t", "eventId": "z"}
@@ -231,7 +231,7 @@ async def test_a_connection_that_is_silent_is_dead(server: StreamServer, listen:
     async def lives() -> bool:
         return server.clients[-1].pinged >= 3
 
-    # One that answers is not, however little it tells.
+    # One that answers is not, however little it says.
     await wait_until_async(lives)
     assert await server.clients[-1].status(await server.clients[-1].event("e")) == "SUCCESS"
     assert third
@@ -401,8 +401,8 @@ def test_which_apps_are_listened_for() -> None:
     settings = Settings.load(env="sandbox", apps=apps)
     assert listening_apps(settings, []) == ["a", "c"]
     assert listening_apps(settings, ["b", "b"]) == ["b"]
-    with pytest.raises(SettingsError, match="nobody"):
-        listening_apps(settings, ["nobody"])
+    with pytest.raises(SettingsError, match="stranger"):
+        listening_apps(settings, ["stranger"])
     with pytest.raises(SettingsError, match="none to listen for"):
         listening_apps(Settings.load(env="sandbox", apps={"b": apps["b"]}), [])
 
@@ -411,7 +411,7 @@ def test_which_apps_are_listened_for() -> None:
 async def test_what_the_sandbox_sends_again_is_never_lost(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, action: Any
 ) -> None:
-    # Told again as often as a busy machine may take to connect anew, three times.
+    # Sent again as often as a busy machine may take to reconnect, three times.
     sandbox.set_delivery(scale=0.02, redeliveries=100)
     times = Times(silence=2, farewell=1, lasting=0, first_pause=0.02, longest_pause=0.1)
     settings = settings_for(sandbox.base_url, valkey_url)
@@ -439,7 +439,7 @@ async def test_what_the_sandbox_sends_again_is_never_lost(
             summary = await asyncio.to_thread(sandbox.events_summary)
             return not summary["planned"] and not summary["waiting"]
 
-        await wait_until_async(all_delivered, timeout=60, what="everything is told")
+        await wait_until_async(all_delivered, timeout=60, what="everything is delivered")
     assert sandbox.events_summary()["failed"] == 0
     assert [await state(redis, each) for each in ids] == [b"queued"] * len(ids)
     assert await redis.llen("dingrelay.events") == len(ids)

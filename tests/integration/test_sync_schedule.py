@@ -1,4 +1,4 @@
-"""Syncs on a schedule: one a period, whoever leads and however often."""
+"""Syncs on a schedule: one a period, however often the leader changes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

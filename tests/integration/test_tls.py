@@ -44,7 +44,7 @@ async def test_records_and_broker_use_the_same_certificates(secured: Secured) ->
 @pytest.mark.parametrize(
     "others",
     [
-        pytest.param({"tls_ca": ""}, id="an authority that nobody knows"),
+        pytest.param({"tls_ca": ""}, id="an unknown authority"),
         pytest.param({"tls_cert": "", "tls_key": ""}, id="no certificate of ours"),
         pytest.param({"redis_url": "localhost"}, id="a certificate for another name"),
     ],

@@ -115,7 +115,7 @@ async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
     await redis.hincrby(keys.token(APP), "expires", -3_700_000)
     for tokens in fleet:
         tokens._held.clear()
-    # A refresh that takes long holds nobody up.
+    # A long refresh delays no caller.
     sandbox.add_fault("latency", api="/gettoken", min_ms=400, max_ms=400)
     async with asyncio.timeout(0.3):
         assert set(await all_of(fleet)) == set(sandbox.tokens())

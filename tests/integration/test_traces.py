@@ -1,4 +1,4 @@
-"""One trace from whoever asks for a job to DingTalk's request id: a real Valkey and the sandbox."""
+"""One trace from the caller of a job to DingTalk's request id: a real Valkey and the sandbox."""
 
 import asyncio
 import json

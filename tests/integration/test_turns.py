@@ -420,7 +420,7 @@ async def test_a_guess_is_no_further_off_than_a_sender_that_takes_turns_waits(la
 
 
 async def test_parked_jobs_are_counted_over_all_lanes_and_senders(lanes: Lanes) -> None:
-    """However the limit was paused, or shared with others, meanwhile."""
+    """However the limit was paused, or shared with others, until then."""
     await lanes.call("first")
     for _ in range(30):
         await lanes.park("one")

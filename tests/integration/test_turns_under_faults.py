@@ -38,7 +38,7 @@ class Story:
 
     Attributes:
         fleet: to which it happens.
-        faults: when a worker was killed, or Redis began anew.
+        faults: when a worker was killed, or Redis began with no data.
         forgotten: when Redis forgot what was last written.
     """
 
@@ -178,7 +178,7 @@ class Ideal:
 
 
 def furthest_off(story: Story) -> tuple[int, float, str]:
-    """By how many calls somebody was ahead of its turns, or behind, at any time; when; and who."""
+    """By how many calls a sender was ahead of its turns, or behind, at any time; when; and who."""
     fleet, ideal = story.fleet, Ideal()
     events = [(moment.at, ideal.came, moment) for moment in fleet.seen.values()]
     events += [

@@ -86,7 +86,7 @@ def waiting(redis: Redis) -> list[Any]:
 
 def event(events: Any) -> bytes:
     found = events.get_message(timeout=5)
-    assert found, "nothing was told"
+    assert found, "nothing was published"
     data: bytes = found["data"]
     return data
 

@@ -1,4 +1,4 @@
-"""What is told of jobs that ended, whatever became of their records since."""
+"""Webhooks of jobs that ended, whatever became of their records since."""
 
 import json
 from datetime import UTC, datetime

@@ -64,7 +64,7 @@ def leads(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
 async def test_a_name_that_leads_inside_by_the_time_of_the_call_is_not_followed(
     production: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever checks first and connects then asks twice, and is led elsewhere the second time."""
+    """A sender that checks first and connects then asks twice, and gets another address the second time."""
     hosts = leads(monkeypatch, ["127.0.0.1"])
     for _ in range(3):
         receipt = await production.post(f"http://crm.example:{port_of(receiver)}/", b"{}", {})

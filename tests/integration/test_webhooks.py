@@ -494,7 +494,7 @@ async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver
     await at.add(f"{receiver.url}/other")
     known = len(receiver.requests)
     await at.arrived(receiver, await at.people_left(["ann"]))
-    # What was under way may have been told.
+    # What was under way may have been delivered.
     assert len(receiver.requests) <= known + PLACES + 1
 
 

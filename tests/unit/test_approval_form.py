@@ -1,4 +1,4 @@
-"""Forms as DingTalk tells them, against those that were sent.
+"""Forms as DingTalk returns them, against those that were sent.
 
 `returned_for` is written from recorded answers (API §11.1), not from the code that compares.
 """
@@ -42,7 +42,7 @@ def sent(form: Any) -> list[tuple[str, str]]:
 
 
 def control(name: str, kind: str, value: Any, *, row: bool = False) -> dict[str, Any]:
-    """A control of an answer, with what its kind adds; None is what nobody filled in."""
+    """A control of an answer, with what its kind adds; None is what was left empty."""
     fields: dict[str, Any] = {"value": "null" if value is None else value}
     extra: Any = None
     if value is not None:
@@ -165,11 +165,11 @@ def first_generation(kind: str, value: str, extra: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("form", "returned", "result"),
     [
-        # what nobody filled in, in either generation's way
+        # what was left empty, in either generation's way
         ({"a": "x"}, [TEXT, {"componentType": "TextField", "name": "b", "value": "null"}], EQUAL),
         ({"a": "x"}, [TEXT, {"componentType": "DDSelectField", "name": "b"}], EQUAL),
         ({"a": "x", "b": ""}, [TEXT], EQUAL),
-        # what DingTalk fills in by itself, and what only somebody can have
+        # what DingTalk fills in by itself, and what only a person can have
         ({"a": "x"}, [TEXT, {"componentType": "SeqNumberField", "name": "b", "value": "1"}], EQUAL),
         ({"a": "x"}, [TEXT, {"name": "b", "value": "1"}], EQUAL),
         ({"a": "x"}, [TEXT, {"componentType": "TextField", "name": "b", "value": "1"}], UNCLEAR),
@@ -242,7 +242,7 @@ def first_generation(kind: str, value: str, extra: str = "") -> dict[str, Any]:
             ],
             EQUAL,
         ),
-        # people are told by name; their ids may be missing
+        # people are returned by name; their ids may be missing
         (
             {"p": ["1"]},
             [
@@ -285,10 +285,10 @@ def first_generation(kind: str, value: str, extra: str = "") -> dict[str, Any]:
             UNCLEAR,
         ),
         ({"p": ["2"]}, [{"name": "p", "value": "肖"}], UNCLEAR),
-        # pictures may be told under other addresses
+        # pictures may come back under other addresses
         ({"f": ["u"]}, [{"name": "f", "id": "DDPhotoField_1", "value": '["v"]'}], UNCLEAR),
         ({"f": ["u"]}, [{"name": "f", "id": "DDPhotoField_1", "value": "null"}], UNCLEAR),
-        # a form as it was sent, which the sandbox of old told
+        # a form as it was sent, which the sandbox once returned
         (
             {"t": [{"a": "x"}]},
             [

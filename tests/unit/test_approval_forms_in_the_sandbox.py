@@ -1,4 +1,4 @@
-"""Forms on their way through the sandbox, which tells them as recorded answers do."""
+"""Forms on their way through the sandbox, which returns them as recorded answers do."""
 
 import json
 from typing import Any

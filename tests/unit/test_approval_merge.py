@@ -80,7 +80,7 @@ def test_what_happened_is_known_in_the_end_in_whatever_order_it_was_reported(
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
+    ("changes", "state"),
     [
         ([report("look", "deleted"), report("event", RUNNING)], "deleted"),
         ([report("look", "deleted"), report("event", "approved")], "approved"),
@@ -90,6 +90,6 @@ def test_what_happened_is_known_in_the_end_in_whatever_order_it_was_reported(
     ],
 )
 def test_an_end_outranks_a_denial_and_a_reported_deletion_outranks_an_end(
-    told: Sequence[ApprovalChange], state: str
+    changes: Sequence[ApprovalChange], state: str
 ) -> None:
-    assert merged(told)[0]["state"] == state
+    assert merged(changes)[0]["state"] == state

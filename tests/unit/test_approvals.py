@@ -24,7 +24,7 @@ Made = tuple[str, str, str, Sequence[tuple[str, str]]]
 
 
 class FakeOrganisation:
-    """Instances as (id, originator, time of creation, form), told of in both generations."""
+    """Instances as (id, originator, time of creation, form), returned by both generations."""
 
     def __init__(self, *made: Made) -> None:
         self.made = {instance[0]: instance for instance in made}
@@ -79,7 +79,7 @@ def form_of(number: int) -> list[tuple[str, str]]:
 async def matches(
     approvals: Approvals, form: Sequence[tuple[str, str]] = FORM
 ) -> tuple[list[str], list[str]]:
-    """The ids of the equal ones, and of those that can't be told apart."""
+    """The ids of the equal ones, and of those that can't be distinguished."""
     listed = await approvals.listed("PROC-1", "u1", SINCE_MS)
     found = await approvals.matches(listed, originator="u1", form=form)
     return [each.id for each in found.equal], [each.id for each in found.unclear]

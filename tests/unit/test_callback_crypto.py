@@ -1,4 +1,4 @@
-"""The cipher of callbacks: the public vectors, and nothing told to strangers."""
+"""The cipher of callbacks: the public vectors, and nothing revealed to strangers."""
 
 import time
 from itertools import islice

@@ -248,7 +248,7 @@ class Generated(io.RawIOBase):
     """A table that is never in memory as a whole."""
 
     def __init__(self, count: int) -> None:
-        rows = (b"user%09d,somebody\n" % number for number in range(count))
+        rows = (b"user%09d,a name\n" % number for number in range(count))
         self._wait_queues = chain([b"userid,name\n"], rows)
 
     def read(self, size: int = -1) -> Any:

@@ -79,7 +79,7 @@ def test_a_cell_has_its_own_servers_and_apps_only() -> None:
         "sqlite:///x",
     )
     assert (set(one.apps), set(two.apps)) == ({"hr", "other"}, {"shop"})
-    # Of its apps nobody wanted a schedule, which must not become one for all of them.
+    # None of its apps has a schedule, which must not become one for all of them.
     assert (one.sync.every, two.sync.every) == ("24h", "")
 
 

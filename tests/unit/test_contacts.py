@@ -236,7 +236,7 @@ async def is_malformed(reading: Any) -> None:
         {"result": {"has_more": True, "next_cursor": 0, "list": [{"userid": "a"}]}},
         {"result": {"has_more": True, "next_cursor": 1.5, "list": []}},
         {"result": {"has_more": False, "list": [None]}},
-        {"result": {"has_more": False, "list": [{"name": "nobody"}]}},
+        {"result": {"has_more": False, "list": [{"name": "stranger"}]}},
         {"result": {"has_more": False, "list": [{"userid": ""}]}},
         {"result": {"has_more": False, "list": [{"userid": "a", "active": "perhaps"}]}},
         {"result": {"has_more": False, "list": [{"userid": "a", "dept_id_list": ["x"]}]}},

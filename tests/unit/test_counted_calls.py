@@ -30,7 +30,7 @@ from dingrelay_workers.dingtalk.request import Request
         ({}, 1),
         (Permanent("40035", "a parameter is wrong"), 1),
         (Permission("60011", "the app may not"), 1),
-        (NotFound("60121", "there is nobody"), 1),
+        (NotFound("60121", "there is no such user"), 1),
         (Throttled("90018", "too many"), 0),
         (QuotaExhausted("90020", "the month is used up"), 0),
         (Transient("-1", "busy"), 0),
@@ -44,7 +44,7 @@ async def test_a_refused_call_counts_and_one_that_met_a_limit_or_was_lost_does_n
 
 
 async def test_a_refused_call_that_is_not_of_the_month_does_not_count() -> None:
-    assert await calls_of_the_month(apis.USER, NotFound("60121", "there is nobody")) == 0
+    assert await calls_of_the_month(apis.USER, NotFound("60121", "there is no such user")) == 0
 
 
 @pytest.mark.parametrize("answer", [{}, Permanent("40035", "a parameter is wrong")])

@@ -49,7 +49,7 @@ async def test_the_thread_of_a_connection_that_nobody_waited_for_ends_before_the
             """Cancelled before it is open."""
 
     asking = asyncio.create_task(ask())
-    while not _others(before):  # noqa: ASYNC110 - nobody tells of a thread
+    while not _others(before):  # noqa: ASYNC110 - no event says that a thread ends
         await asyncio.sleep(0)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)

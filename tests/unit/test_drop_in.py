@@ -61,7 +61,7 @@ def test_ends_in_both_dialects(status: JobStatus, old: int, new: tuple[int, str]
 
 
 def test_unreachable_people_are_reported_as_by_dingtalk() -> None:
-    """Its answer is a task all the same; only what became of it tells."""
+    """Its answer is a task all the same; only its result says so."""
     result = {"unknown_user": ["u1"], "out_of_scope": ["u2"]}
     status = ended("dead", code="nobody_reachable", **{"class": "refused"})
     assert reaches_nobody(status)

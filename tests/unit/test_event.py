@@ -1,4 +1,4 @@
-"""event: what follows from what DingTalk tells."""
+"""event: what follows from an event of DingTalk's."""
 
 from dataclasses import replace
 from datetime import timedelta

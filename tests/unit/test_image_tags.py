@@ -1,4 +1,4 @@
-"""The tags of others' images: each with the day on which somebody looked for a newer one."""
+"""The tags of others' images: each with the day on which a newer one was looked for."""
 
 import datetime as dt
 import re

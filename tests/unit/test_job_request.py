@@ -1,4 +1,4 @@
-"""What Celery tells of a message whose job may hold a token."""
+"""What Celery publishes of a message whose job may hold a token."""
 
 from typing import Any
 

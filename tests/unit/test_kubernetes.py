@@ -97,7 +97,7 @@ def test_its_probes_ask_a_port_that_it_has(name: str) -> None:
     if "metrics" in ports:
         assert int(variables(name)["DINGRELAY_METRICS_PORT"]) == ports["metrics"]
     if ports.keys() == {"metrics"}:
-        assert "tcpSocket" in probes["livenessProbe"], "asks nobody else, however slow"
+        assert "tcpSocket" in probes["livenessProbe"], "asks no other service, however slow"
     if "http" in ports and container(name)["args"][0] == "gateway":
         assert ports["http"] == Settings(env="test").gateway_port
         assert probes["livenessProbe"]["httpGet"]["path"] == "/healthz"

@@ -362,7 +362,7 @@ async def test_a_finished_delivery_verifies_users(
             "1 invalid, 1 forbidden",
         ),
         (DeliveryReport(True, invalid=["u1"]), "done"),
-        # One person may be told of twice.
+        # One person may be named twice.
         (DeliveryReport(True, invalid=["u1", "u1"], failed=["u1"]), "done"),
         (DeliveryReport(True, failed=["u1"], forbidden=[{"userid": "u1", "code": ""}]), "done"),
         (

@@ -82,7 +82,7 @@ def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcom
         (Credentials("40096", "bad key"), State.RETRYING, 0),
         (Outage("default message.send oapi", "api", "503", 1.0), State.SNOOZED, 0),
         (Permission("60011", "no scope"), State.DEAD, 1),
-        (NotFound("33012", "nobody"), State.DEAD, 1),
+        (NotFound("33012", "stranger"), State.DEAD, 1),
         (QuotaExhausted("90020", "the month"), State.DEAD, 1),
         (TimeoutError(), State.RETRYING, 1),
         (ZeroDivisionError("a bug"), State.RETRYING, 1),

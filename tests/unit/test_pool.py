@@ -46,7 +46,7 @@ def loop() -> Iterator[Loop]:
 
 
 class Answers(JobTask):
-    """Ends as it is told."""
+    """Ends when it is asked to."""
 
     name = "answers"
 

@@ -28,7 +28,7 @@ def test_a_worker_without_a_sign_for_the_whole_time_is_gone() -> None:
 def test_a_sign_of_an_older_state_is_one_too() -> None:
     watch = Watch(TIMEOUT)
     watched(watch, 0, SIGNS, b=7)
-    # A failover lost the last signs: the state that is found was written by somebody who lived.
+    # A failover lost the last signs: the state that is found was written by a worker that lived.
     assert watched(watch, SIGNS, SIGNS + 2, b=5) == []
 
 

@@ -1,4 +1,4 @@
-"""Refusals are sentences for whoever wrote the job, and never tell the value."""
+"""Refusals are sentences for the author of the job, and never hold the value."""
 
 from typing import Any
 

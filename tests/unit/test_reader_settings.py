@@ -1,4 +1,4 @@
-"""The language and the zone of whoever reads, where commands have no settings yet."""
+"""The reader's language and zone, where commands have no settings yet."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -112,8 +112,8 @@ def test_a_task_is_its_owners_and_open(caller: Caller) -> None:
     wrong = "processInstanceInvalidParameter"
     assert decide(caller, made, "u2", actionerUserId="u3").code == wrong
     assert decide(caller, made, "u2", taskId=1).code == wrong
-    nobody = decide(caller, made, "u2", actionerUserId="")
-    assert nobody.code == "invalidInstanceExecuteActionerUserId"
+    unnamed = decide(caller, made, "u2", actionerUserId="")
+    assert unnamed.code == "invalidInstanceExecuteActionerUserId"
     assert decide(caller, made, "u2", "perhaps").code == "invalidInstanceExecuteResult"
     assert decide(caller, made, "u2", remark="x" * 1_025).code == "invalidParameter"
     many = {"attachments": [{"fileId": "1"}] * 21}
@@ -134,7 +134,7 @@ def test_a_task_can_be_handed_on(caller: Caller) -> None:
         return caller.post(path, {**wanted, **fields}).code
 
     assert code(remark="x" * 257) == "invalidParameter"
-    assert code(toUserId="nobody") == code(taskId=1) == "param.illegal"
+    assert code(toUserId="stranger") == code(taskId=1) == "param.illegal"
     assert code(toUserId="") == "param.blank"
     assert code(operateUserId="u3") == "param.illegal.operator"
     assert caller.post(path, wanted).body == {"result": True}
@@ -157,7 +157,7 @@ def test_a_comment_is_in_the_records(caller: Caller) -> None:
     assert caller.post(path, {**wanted, "file": many}).code == "invalidParameter"
     assert caller.post(path, {**wanted, "text": "x" * 1_025}).code == "invalidParameter"
     assert caller.post(path, {**wanted, "text": ""}).code == "invalidInstanceCommentText"
-    assert caller.post(path, {**wanted, "commentUserId": "nobody"}).code == "userNotExist"
+    assert caller.post(path, {**wanted, "commentUserId": "stranger"}).code == "userNotExist"
     caller.state.approvals.find(made).flow.terminate("u1", at=caller.now)
     assert caller.post(path, wanted).code == "aflowProcessInstCanNotBeExecuted"
 
@@ -172,7 +172,7 @@ def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
 
     assert code() == "aflowProcessInstStatusException"
     caller.now += 15
-    assert code(operatingUserId="nobody") == "userNotExist"
+    assert code(operatingUserId="stranger") == "userNotExist"
     assert code(operatingUserId="") == "invalidInstanceTerminateOperatingUserId"
     assert code(operatingUserId="u2") == code(remark="x" * 1_025) == "invalidParameter"
     assert caller.post(path, {**wanted, "remark": "误"}).body["result"] is True
@@ -212,7 +212,7 @@ def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> 
     assert (body["errcode"], body["result"], body["success"]) == (0, True, True)
     assert post("execute", **agreed).code == "820005"
     assert post("comment/add", text="x" * 1_025, comment_userid="u9").code == "400002"
-    assert post("comment/add", text="好", comment_userid="nobody").code == "60121"
+    assert post("comment/add", text="好", comment_userid="stranger").code == "60121"
     assert post("comment/add", text="好", comment_userid="u9").body["result"] is True
     caller.now += 15
     assert post("terminate", is_system=False, operating_userid="u2").code == "400002"

@@ -75,7 +75,7 @@ def test_two_equal_creates_make_two_and_the_audit_says_so(caller: Caller) -> Non
         ({"formComponentValues": [{"name": "unknown", "value": "x"}]}, "formConverterError"),
         ({"formComponentValues": [{"name": "事由", "value": 3}]}, "formConverterError"),
         ({"formComponentValues": []}, "formConverterError"),
-        ({"originatorUserId": "nobody"}, "processInstanceInvalidParameter"),
+        ({"originatorUserId": "stranger"}, "processInstanceInvalidParameter"),
         ({"deptId": 999}, "processInstanceInvalidParameter"),
         ({"deptId": None}, "invalidParameter"),
         ({"approvers": [{"actionType": "MAYBE", "userIds": ["u2"]}]}, "invalidParameter"),
@@ -95,7 +95,7 @@ def test_a_wrong_create_is_refused(caller: Caller, fields: dict[str, Any], code:
     [
         ({"process_code": "PROC-NONE"}, "820001"),
         ({"form_component_values": [{"name": "unknown", "value": "x"}]}, "810003"),
-        ({"originator_user_id": "nobody"}, "60121"),
+        ({"originator_user_id": "stranger"}, "60121"),
         ({"originator_user_id": ""}, "40035"),
         ({"dept_id": 999}, "60003"),
         ({"agent_id": 5}, "40056"),

@@ -121,7 +121,7 @@ def test_an_app_sees_its_scope_only(caller: Caller) -> None:
     [
         ("/topapi/v2/department/listsub", {"dept_id": 999}, "60003"),
         ("/topapi/v2/department/get", {}, "40035"),
-        ("/topapi/v2/user/get", {"userid": "nobody"}, "60121"),
+        ("/topapi/v2/user/get", {"userid": "stranger"}, "60121"),
         ("/topapi/v2/user/list", {"dept_id": 1, "cursor": 0, "size": 101}, "40069"),
         ("/topapi/v2/user/list", {"dept_id": 1, "cursor": -1, "size": 10}, "40068"),
         ("/topapi/v2/user/list", {"dept_id": "one", "cursor": 0, "size": 10}, "400002"),
@@ -171,7 +171,7 @@ def test_departments_with_others_below_cannot_go(caller: Caller) -> None:
         with pytest.raises(LookupError):
             caller.state.organisation.delete_department(number)
     with pytest.raises(LookupError):
-        caller.state.organisation.delete_user("nobody")
+        caller.state.organisation.delete_user("stranger")
     with pytest.raises(LookupError):
         caller.state.organisation.put_user("u1", {"dept_id_list": [999]})
 

@@ -1,4 +1,4 @@
-"""The events of the sandbox: what makes them, how they are told, who hears of them."""
+"""The events of the sandbox: what makes them, their shape, who gets them."""
 
 import random
 from typing import Any
@@ -97,7 +97,7 @@ def caller() -> Caller:
 
 
 def emitted(caller: Caller) -> list[tuple[str, dict[str, Any]]]:
-    """The events since the start, and what each tells; their ids differ."""
+    """The events since the start, and the fields of each; their ids differ."""
     events = caller.state.events.reports(since=0, kind="", state="", limit=1_000)
     assert len({event["id"] for event in events}) == len(events)
     assert {event["at"] for event in events} <= {NOON}
@@ -142,7 +142,7 @@ def test_departments_come_change_and_go(caller: Caller) -> None:
         # Which has another head since then.
         ("org_dept_modify", [2]),
         ("org_dept_modify", [99]),
-        # Whoever was nowhere else is moved to the root.
+        # A person who was nowhere else is moved to the root.
         ("user_modify_org", ["u2"]),
         ("org_dept_remove", [99]),
     ]

@@ -1,4 +1,4 @@
-"""Work notifications and the limits that nobody is told of (API §2)."""
+"""Work notifications and the limits that drop in silence (API §2)."""
 
 import base64
 import hashlib
@@ -96,12 +96,12 @@ def test_people_unknown_or_out_of_scope_get_nothing(caller: Caller) -> None:
     )
     caller.state.apps["narrow"] = App(app_key="narrow", app_secret="s", departments=(2,))
     caller.log_in("narrow", "s")
-    task = caller.send("hello", inside, outside, "nobody").body["task_id"]
+    task = caller.send("hello", inside, outside, "stranger").body["task_id"]
     assert caller.reasons(inside) == [""]
     assert caller.reasons(outside) == ["scope"]
-    assert caller.reasons("nobody") == ["unknown_user"]
+    assert caller.reasons("stranger") == ["unknown_user"]
     result = ask(caller, "getsendresult", task_id=task)["send_result"]
-    assert result["invalid_user_id_list"] == [outside, "nobody"]
+    assert result["invalid_user_id_list"] == [outside, "stranger"]
     assert result["unread_user_id_list"] == [inside]
 
 
@@ -178,8 +178,8 @@ def test_a_malformed_send_is_refused(caller: Caller, fields: dict[str, Any], cod
 
 def test_a_robot_reaches_single_people(caller: Caller) -> None:
     message = {"robotCode": "sandbox-key", "msgKey": "sampleText", "msgParam": '{"content":"x"}'}
-    reply = caller.post(BATCH, {**message, "userIds": ["u1", "nobody"]})
-    assert reply.body["invalidStaffIdList"] == ["nobody"]
+    reply = caller.post(BATCH, {**message, "userIds": ["u1", "stranger"]})
+    assert reply.body["invalidStaffIdList"] == ["stranger"]
     assert reply.body["processQueryKey"]
     assert caller.reasons("u1") == [""]
     many = caller.post(BATCH, {**message, "userIds": [f"u{n}" for n in range(21)]})

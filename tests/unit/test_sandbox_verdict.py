@@ -215,9 +215,9 @@ def test_an_unknown_topapi_path_is_an_invalid_method(caller: Caller) -> None:
 )
 def test_a_missing_api_says_how_to_script_its_answer(caller: Caller, path: str) -> None:
     refused = caller.post(path, {})
-    told = refused.body.get("message") or refused.body["sub_msg"]
-    assert "does not have this API" in told
-    script = json.loads(told.partition("/_sandbox/faults ")[2].replace("…", '"id": "t1"'))
+    message = refused.body.get("message") or refused.body["sub_msg"]
+    assert "does not have this API" in message
+    script = json.loads(message.partition("/_sandbox/faults ")[2].replace("…", '"id": "t1"'))
     caller.state.faults.add(FaultSpec(**script))
     answered = caller.post(path, {})
     assert (answered.status, answered.body) == (200, {"id": "t1"})

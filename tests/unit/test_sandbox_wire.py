@@ -123,7 +123,7 @@ def test_the_first_generation_has_one_person_and_one_department(caller: Caller) 
     person = caller.get("/user/get", userid="u1").body
     assert (person["userid"], person["isAdmin"], person["errcode"]) == ("u1", True, 0)
     assert person["isLeaderInDepts"] == "{1:true}"
-    assert caller.get("/user/get", userid="nobody").code == "60121"
+    assert caller.get("/user/get", userid="stranger").code == "60121"
     place = caller.get("/department/get", id="2").body
     assert (place["id"], place["parentid"]) == (2, 1)
     assert caller.get("/department/list_ids", id="1").body["sub_dept_id_list"] == [2, 3, 4, 5]

@@ -68,7 +68,7 @@ async def test_a_further_call_shares_a_round_trip_with_those_that_came_meanwhile
     async with AsyncRedis.from_url(valkey_url) as redis:
         await ask(1)
         first = asyncio.create_task(ask(3))
-        while len(trips) < 2:  # noqa: ASYNC110 - no event tells what left
+        while len(trips) < 2:  # noqa: ASYNC110 - no event says what left
             await asyncio.sleep(0)
         await asyncio.gather(first, ask(3))
     assert trips == [1, 1, 2, 2, 1]

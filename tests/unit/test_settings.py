@@ -122,8 +122,8 @@ def test_a_file_configures_several_apps_and_the_environment_their_secrets(
     assert settings.quota.monthly_calls == 5000
     assert settings.codes == {"43004": "throttled"}
     assert settings.max_wait == 3
-    with pytest.raises(SettingsError, match=r"apps\.nobody"):
-        settings.app("nobody")
+    with pytest.raises(SettingsError, match=r"apps\.stranger"):
+        settings.app("stranger")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dingrelay_workers.database import schema
 def silent() -> Iterator[str]:
     """Its URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"postgresql://nobody@127.0.0.1:{server.getsockname()[1]}/none"
+        yield f"postgresql://stranger@127.0.0.1:{server.getsockname()[1]}/none"
 
 
 @pytest.mark.parametrize("query", ["", "?connect_timeout=2"])

@@ -1,4 +1,4 @@
-"""A release of Celery, kombu or redis-py without what is used of it is told at the start."""
+"""A release of Celery, kombu or redis-py without what is used of it is refused at the start."""
 
 import pytest
 from celery.worker import request

@@ -65,7 +65,7 @@ class FakeContacts:
 
 @dataclass
 class FakeDirectory:
-    """Notes what it is told, and counts pending departments."""
+    """Notes what it gets, and counts pending departments."""
 
     writes: list[tuple[Any, ...]] = field(default_factory=list)
     open: set[int] = field(default_factory=set)

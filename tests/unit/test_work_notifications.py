@@ -115,6 +115,6 @@ async def test_one_entry_alone_counts_as_a_list_but_no_empty_text() -> None:
     delivery = await WorkNotifications(delivery_of(DONE, {"send_result": alone})).delivery(7)
     assert delivery.read == ["ann"]
     assert delivery.forbidden == [{"userid": "bob", "code": "143105", "count": ""}]
-    nobody = delivery_of(DONE, {"send_result": {"read_user_id_list": ""}})
+    unreadable = delivery_of(DONE, {"send_result": {"read_user_id_list": ""}})
     with pytest.raises(Transient, match="read_user_id_list"):
-        await WorkNotifications(nobody).delivery(7)
+        await WorkNotifications(unreadable).delivery(7)
