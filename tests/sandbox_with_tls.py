@@ -13,7 +13,7 @@ from aiohttp import web
 
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.door import DOOR, Door
-from dingrelay_sandbox.latency import Latency
+from dingrelay_sandbox.limits import Latency
 from dingrelay_sandbox.server import create_app
 from dingrelay_sandbox.state import SandboxState, Start
 

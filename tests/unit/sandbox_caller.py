@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dingrelay_sandbox.apis.table import dialect_of
+from dingrelay_sandbox.apis.api import dialect_of
 from dingrelay_sandbox.bodies import Upload
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.state import SandboxState, Start

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_sandbox.apis.message_shape import check_message
+from dingrelay_sandbox.apis.messages import check_message
 from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.message import payload
 

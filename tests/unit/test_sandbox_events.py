@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, signature
-from dingrelay_sandbox.events.callbacks import Callback, Callbacks, Pushing
+from dingrelay_sandbox.events.callbacks import Callback, Callbacks, Pushing, wants
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
 from dingrelay_sandbox.events.log import Attempt, Delivery, EventLog
 from dingrelay_sandbox.events.organisation_churn import Churn
-from dingrelay_sandbox.events.subscription import wants
 from unit.sandbox_caller import NOON, Caller
 
 INSTANCES = "/v1.0/workflow/processInstances"

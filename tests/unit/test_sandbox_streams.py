@@ -7,11 +7,17 @@ import pytest
 
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.events.callback_crypto import CallbackCrypto
-from dingrelay_sandbox.events.delivery_times import DeliveryTimes
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
-from dingrelay_sandbox.events.frames import event_frame, read_ack, system_frame
-from dingrelay_sandbox.events.tickets import MOST_TICKETS, Subscription, Tickets
+from dingrelay_sandbox.events.frames import (
+    MOST_TICKETS,
+    Subscription,
+    Tickets,
+    event_frame,
+    read_ack,
+    system_frame,
+)
+from dingrelay_sandbox.limits import DeliveryTimes
 from unit.sandbox_caller import NOON, Caller
 
 OPEN = "/v1.0/gateway/connections/open"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dingrelay_sandbox.apis.table import ENDPOINTS
+from dingrelay_sandbox.apis.api import DECLARED
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_workers.dingtalk.apis import APIS
@@ -310,7 +310,7 @@ GOOD: dict[str, Any] = {
     max_examples=either(40, 1_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(
-    st.sampled_from(sorted(ENDPOINTS)),
+    st.sampled_from(sorted(DECLARED)),
     st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8),
     st.booleans(),
 )
@@ -336,7 +336,7 @@ SHARED.limit(calls="", egress="")
 
 def test_the_month_is_counted_as_the_workers_count_it() -> None:
     known = {(api.method, api.path): api.counted for api in APIS}
-    counted = {key: each.counted for key, each in ENDPOINTS.items() if each.access == "token"}
+    counted = {key: each.counted for key, each in DECLARED.items() if each.access == "token"}
     assert {key: counted[key] for key in known.keys() & counted.keys()} == {
         key: known[key] for key in known.keys() & counted.keys()
     }

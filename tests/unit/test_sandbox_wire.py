@@ -7,8 +7,7 @@ import pytest
 
 from dingrelay_sandbox.answers import Answer
 from dingrelay_sandbox.apps import App
-from dingrelay_sandbox.bodies import FORM, Upload, read_body
-from dingrelay_sandbox.gateway import passage
+from dingrelay_sandbox.bodies import FORM, Upload, passage, read_body
 from dingrelay_sandbox.robots import FIRST_GROUP, Robot
 from unit.sandbox_caller import SEND, Caller
 

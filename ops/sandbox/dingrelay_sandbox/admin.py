@@ -1,19 +1,23 @@
 """A small synchronous client of the admin API, for tests, the demo and benchmarks."""
 
+import http.client
+import json
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
-from dingrelay_sandbox.admin_connection import SandboxError
 from dingrelay_sandbox.answers import Dialect
-from dingrelay_sandbox.events.admin import EventAdmin
 from dingrelay_sandbox.report_types import (
     AdvanceReport,
     ApprovalReport,
     AuditReport,
     CallReport,
     ClockReport,
+    ConnectionReport,
     EntryReport,
+    EventReport,
+    EventsReport,
     HealthReport,
     InboxesReport,
     InboxReport,
@@ -21,8 +25,7 @@ from dingrelay_sandbox.report_types import (
     OrganisationReport,
 )
 
-__all__ = ["OUTAGES", "OutageKind", "SandboxAdmin", "SandboxError"]
-
+TIMEOUT_SECONDS = 60
 OutageKind = Literal["503", "busy", "html", "hang", "close", "reset"]
 """What calls meet during an outage: HTTP 503, -1 or systemError, a gateway's page, silence, a
 connection that is closed or reset without an answer."""
@@ -36,12 +39,60 @@ OUTAGES: Mapping[OutageKind, Mapping[str, Any]] = {
 }
 
 
-class SandboxAdmin(EventAdmin):
+class SandboxError(RuntimeError):
+    """The sandbox refused an admin call; the text says why."""
+
+
+class SandboxAdmin:
     """The admin API of a sandbox. Safe to share between threads; keeps its connection.
 
     Args:
         base_url: such as ``http://127.0.0.1:8601``.
     """
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url.rstrip("/")
+        parts = urlsplit(self.base_url)
+        self._connection = http.client.HTTPConnection(
+            parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_SECONDS
+        )
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connection; another call opens it again."""
+        with self._lock:
+            self._connection.close()
+
+    def call(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> object:
+        """The answer of one call.
+
+        Raises:
+            SandboxError: it is a refusal.
+        """
+        body = None if content is None else json.dumps(content).encode()
+        with self._lock:
+            status, text = self._exchange(method, f"/_sandbox/{path}", body)
+        answer = json.loads(text)
+        if status != 200:
+            raise SandboxError(answer.get("error", f"HTTP {status}"))
+        return cast("object", answer)
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        try:
+            self._connection.request(method, path, body, headers)
+            response = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            # The server closes a connection that was idle for long; such a call never began.
+            self._connection.close()
+            self._connection.request(method, path, body, headers)
+            response = self._connection.getresponse()
+        return response.status, response.read()
+
+    def _put_in_force(self, path: str, fault: Mapping[str, Any]) -> int:
+        return cast("dict[str, int]", self.call("POST", path, fault))["id"]
+
+    # What there is.
 
     def reset(self) -> None:
         """Back to the state after the start, with nothing in audit and inboxes."""
@@ -51,45 +102,16 @@ class SandboxAdmin(EventAdmin):
         """Replace the organisation: ``u1`` … ``uN`` in departments 1 (the root) … M."""
         self.call("POST", "seed", {"users": users, "departments": departments, "seed": seed})
 
-    def add_app(
-        self,
-        *,
-        app_key: str,
-        app_secret: str,
-        agent_id: str,
-        organisation: str = "sandbox-corp",
-        departments: Sequence[int] = (1,),
-        users: Sequence[str] = (),
-        hidden_fields: Sequence[str] = (),
-        visible_departments: Sequence[int] | None = None,
-        visible_users: Sequence[str] | None = None,
-    ) -> None:
-        """Add or replace an app; `departments` and `users` are its scope.
-
-        `visible_departments` and `visible_users` are who sees it, where that is not the same.
-        """
-        app = {
-            "app_key": app_key,
-            "app_secret": app_secret,
-            "agent_id": agent_id,
-            "organisation": organisation,
-            "departments": list(departments),
-            "users": list(users),
-            "hidden_fields": list(hidden_fields),
-            "visible_departments": visible_departments,
-            "visible_users": visible_users,
-        }
+    def add_app(self, **app: Any) -> None:
+        """Add or replace an app; `apps.App` has the fields."""
         self.call("POST", "apps", app)
 
+    def change_secret(self, app_key: str, secret: str) -> None:
+        """Give an app another secret; its tokens stay good."""
+        self.call("PUT", f"apps/{_quoted(app_key)}/secret", {"secret": secret})
+
     def add_template(
-        self,
-        process_code: str,
-        fields: Sequence[str | Mapping[str, Any]] = (),
-        *,
-        name: str = "审批",
-        approvers: Sequence[str] = (),
-        target_select: Sequence[str] = (),
-        revocable: bool = True,
+        self, process_code: str, fields: Sequence[str | Mapping[str, Any]] = (), **template: Any
     ) -> None:
         """Add or replace an approval template; without fields it takes any form.
 
@@ -98,20 +120,47 @@ class SandboxAdmin(EventAdmin):
             fields: the controls: a label for a text field, or the fields of `templates.Control`,
                 such as ``{"label": "类型", "type": "DDSelectField", "options": ["甲", "乙"],
                 "required": True}``; a table has ``columns``.
-            name: what people call it.
-            approvers: who must agree, one after the other; empty for the organisation's first.
-            target_select: keys of the steps whose approvers the originator must choose.
-            revocable: whether its approvals may be withdrawn.
+            template: the other fields of `templates.Template`.
         """
-        template = {
-            "process_code": process_code,
-            "fields": list(fields),
-            "name": name,
-            "approvers": list(approvers),
-            "target_select": list(target_select),
-            "revocable": revocable,
-        }
-        self.call("POST", "templates", template)
+        self.call("POST", "templates", {"process_code": process_code, "fields": fields, **template})
+
+    def add_robot(self, token: str, secret: str = "", keywords: Sequence[str] = ()) -> None:
+        """Add or replace a webhook robot; with keywords its messages must hold one."""
+        self.call("POST", "robots", {"token": token, "secret": secret, "keywords": keywords})
+
+    def add_group(self, open_conversation_id: str) -> None:
+        """Add a group in which the robots of apps may post."""
+        self.call("PUT", f"groups/{_quoted(open_conversation_id)}", {})
+
+    def put_user(self, userid: str, **changes: Any) -> None:
+        """Add a person or change some fields; None empties a field."""
+        self.call("PUT", f"users/{_quoted(userid)}", changes)
+
+    def delete_user(self, userid: str) -> None:
+        """Let a person leave."""
+        self.call("DELETE", f"users/{_quoted(userid)}")
+
+    def put_department(self, number: int, **changes: Any) -> None:
+        """Add a department or change some fields."""
+        self.call("PUT", f"departments/{number}", changes)
+
+    def delete_department(self, number: int) -> None:
+        """Dissolve a department."""
+        self.call("DELETE", f"departments/{number}")
+
+    def change_organisation(
+        self, count: int, *, seed: int = 1, per_second: float | None = None
+    ) -> None:
+        """Let people and departments come, change and go at random.
+
+        Args:
+            count: how many changes; some are of several people.
+            seed: the same makes the same changes of the same organisation.
+            per_second: how many a second, in the background; None: all at once.
+        """
+        self.call("POST", "changes", {"count": count, "seed": seed, "per_second": per_second})
+
+    # What people do to approvals.
 
     def advance(
         self,
@@ -121,16 +170,9 @@ class SandboxAdmin(EventAdmin):
         remark: str = "",
         to_end: bool = False,
     ) -> AdvanceReport:
-        """Let those decide who are asked in the step that an approval is in.
-
-        Args:
-            instance_id: the approval, which must be running.
-            result: what they decide; one refusal ends it.
-            remark: what they say.
-            to_end: go on until it has ended.
-        """
+        """Let those decide who are asked in the step that an approval is in, or in all that follow."""
         decision = {"result": result, "remark": remark, "to_end": to_end}
-        path = f"approvals/{quote(instance_id, safe='')}/advance"
+        path = f"approvals/{_quoted(instance_id)}/advance"
         return cast("AdvanceReport", self.call("POST", path, decision))
 
     def act(
@@ -146,27 +188,20 @@ class SandboxAdmin(EventAdmin):
 
         Args:
             instance_id: the approval.
-            action: what; whoever agrees, refuses or redirects must have an open task.
+            action: what; agree, refuse and redirect need an open task of the user.
             user: who does it.
             to: who the task is handed on to.
             remark: what is said; a comment needs it.
         """
         content = {"action": action, "user": user, "to": to, "remark": remark}
-        path = f"approvals/{quote(instance_id, safe='')}/act"
+        path = f"approvals/{_quoted(instance_id)}/act"
         return cast("AdvanceReport", self.call("POST", path, content))
 
     def delete_approval(self, instance_id: str) -> None:
         """Delete an approval, as an administrator may: DingTalk knows nothing of it any more."""
-        self.call("DELETE", f"approvals/{quote(instance_id, safe='')}")
+        self.call("DELETE", f"approvals/{_quoted(instance_id)}")
 
-    def add_robot(self, token: str, secret: str = "", keywords: Sequence[str] = ()) -> None:
-        """Add or replace a webhook robot; with keywords its messages must hold one."""
-        robot = {"token": token, "secret": secret, "keywords": list(keywords)}
-        self.call("POST", "robots", robot)
-
-    def add_group(self, open_conversation_id: str) -> None:
-        """Add a group in which the robots of apps may post."""
-        self.call("PUT", f"groups/{quote(open_conversation_id, safe='')}", {})
+    # Limits, clock and tokens.
 
     def limits(self) -> dict[str, Any]:
         """The limits in force."""
@@ -180,11 +215,35 @@ class SandboxAdmin(EventAdmin):
         """How long a call is on its way, each way."""
         self.call("POST", "latency", {"min_ms": min_ms, "max_ms": max_ms})
 
+    def clock(self) -> ClockReport:
+        """The sandbox's clock."""
+        return cast("ClockReport", self.call("GET", "clock"))
+
+    def set_clock(self, offset: float) -> None:
+        """Set the sandbox's clock ahead of the machine's by some seconds, or behind; 0 ends it.
+
+        Create times, lists, days, months and the ``Date`` header follow it. Rates and minutes go
+        on as before.
+        """
+        self.call("PUT", "clock", {"offset": offset})
+
+    def tokens(self) -> list[str]:
+        """Every token that was issued, for searching what must not hold one."""
+        return cast("list[str]", self.call("GET", "tokens"))
+
+    def revoke_tokens(self, app_key: str | None = None) -> None:
+        """Make tokens unknown (40014)."""
+        self.call("POST", "tokens/revoke", {"app_key": app_key})
+
+    def expire_tokens(self, app_key: str | None = None) -> None:
+        """End the validity of tokens (42001)."""
+        self.call("POST", "tokens/expire", {"app_key": app_key})
+
+    # Faults.
+
     def add_fault(self, kind: str, **spec: Any) -> int:
         """Script a fault; `faults.FaultSpec` has the kinds and fields. Its id."""
-        return int(
-            cast("dict[str, int]", self.call("POST", "faults", {"kind": kind, **spec}))["id"]
-        )
+        return self._put_in_force("faults", {"kind": kind, **spec})
 
     def outage(
         self,
@@ -200,8 +259,7 @@ class SandboxAdmin(EventAdmin):
         """Let calls fail; several outages one after the other make a story.
 
         Args:
-            kind: what the calls meet. Where no connection is to come about at all, see
-                `refuse_connections`.
+            kind: what the calls meet. To refuse all connections, see `refuse_connections`.
             api: the APIs that are out, by the start of their path; ``*`` for all;
                 `faults.TOKEN_APIS` for the fetching of tokens alone.
             dialect: only the old host (oapi) or the new one (rest).
@@ -211,16 +269,13 @@ class SandboxAdmin(EventAdmin):
             effect: whether the calls are carried out all the same.
 
         Returns:
-            The id of the fault; `fault` tells how many calls it has met.
+            The id of the fault; `fault` says how many calls it has met.
         """
-        spec: dict[str, Any] = dict(OUTAGES[kind])
+        spec: dict[str, Any] = {**OUTAGES[kind], "effect": effect}
         if kind == "reset":
-            spec["kind"] = "reset_after" if effect else "reset_before"
-        else:
-            spec["effect"] = effect
-        starts = api if isinstance(api, str) else list(api)
-        spec |= {"api": starts, "dialect": dialect, "app": app}
-        return self.add_fault(spec.pop("kind"), starts_in=starts_in, seconds=seconds, **spec)
+            spec = {"kind": "reset_after" if effect else "reset_before"}
+        spec |= {"api": api, "dialect": dialect, "app": app}
+        return self._put_in_force("faults", {**spec, "starts_in": starts_in, "seconds": seconds})
 
     def refuse_credentials(self, *, seconds: float | None = None, app: str | None = None) -> int:
         """Let DingTalk call key and secret wrong, for all apps or one; tokens stay good.
@@ -228,10 +283,6 @@ class SandboxAdmin(EventAdmin):
         `delete_fault` with the id that comes back ends it sooner. See also `change_secret`.
         """
         return self.add_fault("credentials_refused", seconds=seconds, app=app)
-
-    def change_secret(self, app_key: str, secret: str) -> None:
-        """Give an app another secret; its tokens stay good."""
-        self.call("PUT", f"apps/{quote(app_key, safe='')}/secret", {"secret": secret})
 
     def refuse_connections(self, seconds: float) -> None:
         """Let the kernel refuse connections, and cut those that are used, for at most 600 s.
@@ -243,18 +294,6 @@ class SandboxAdmin(EventAdmin):
     def accept_connections(self) -> None:
         """End `refuse_connections` before its time."""
         self.call("POST", "door/open")
-
-    def clock(self) -> ClockReport:
-        """The sandbox's clock."""
-        return cast("ClockReport", self.call("GET", "clock"))
-
-    def set_clock(self, offset: float) -> None:
-        """Set the sandbox's clock ahead of the machine's by some seconds, or behind; 0 ends it.
-
-        Create times, lists, days, months and the ``Date`` header follow it. Rates and minutes go
-        on as before.
-        """
-        self.call("PUT", "clock", {"offset": offset})
 
     def fault(self, number: int) -> dict[str, Any]:
         """One fault by its id, in force or over: how many calls it has met, and what it was."""
@@ -272,33 +311,127 @@ class SandboxAdmin(EventAdmin):
         """End all faults."""
         self.call("DELETE", "faults")
 
-    def tokens(self) -> list[str]:
-        """Every token that was issued, for searching what must not hold one."""
-        return cast("list[str]", self.call("GET", "tokens"))
+    def add_event_fault(self, kind: str, **spec: Any) -> int:
+        """Let something go wrong with events or streams, such as ``swallow`` or ``deaf``. Its id.
 
-    def revoke_tokens(self, app_key: str | None = None) -> None:
-        """Make tokens unknown (40014)."""
-        self.call("POST", "tokens/revoke", {"app_key": app_key})
+        `events.event_faults.EventFaultSpec` has the kinds and the fields, such as ``share=0.3``.
+        """
+        return self._put_in_force("event-faults", {"kind": kind, **spec})
 
-    def expire_tokens(self, app_key: str | None = None) -> None:
-        """End the validity of tokens (42001)."""
-        self.call("POST", "tokens/expire", {"app_key": app_key})
+    def event_faults(self) -> list[dict[str, Any]]:
+        """The faults of events, and how many each has met."""
+        return cast("list[dict[str, Any]]", self.call("GET", "event-faults"))
 
-    def put_user(self, userid: str, **changes: Any) -> None:
-        """Add a person or change some fields; None empties a field."""
-        self.call("PUT", f"users/{quote(userid, safe='')}", changes)
+    def delete_event_fault(self, number: int) -> None:
+        """End one fault of events."""
+        self.call("DELETE", f"event-faults/{number}")
 
-    def delete_user(self, userid: str) -> None:
-        """Let a person leave."""
-        self.call("DELETE", f"users/{quote(userid, safe='')}")
+    def clear_event_faults(self) -> None:
+        """End all faults of events."""
+        self.call("DELETE", "event-faults")
 
-    def put_department(self, number: int, **changes: Any) -> None:
-        """Add a department or change some fields."""
-        self.call("PUT", f"departments/{number}", changes)
+    # Events.
 
-    def delete_department(self, number: int) -> None:
-        """Dissolve a department."""
-        self.call("DELETE", f"departments/{number}")
+    def put_callback(self, url: str, **callback: Any) -> None:
+        """Push an app's events to a URL, which is asked with ``check_url`` first unless ``check=False``.
+
+        `events.callbacks.Callback` has the fields; ``token`` and ``aes_key`` are needed.
+
+        Raises:
+            SandboxError: the URL gave another answer than an encrypted ``success``.
+        """
+        self.call("PUT", "callbacks", {"url": url, **callback})
+
+    def delete_callback(self, app_key: str = "sandbox-key") -> None:
+        """Push nothing to an app any more."""
+        self.call("DELETE", f"callbacks/{_quoted(app_key)}")
+
+    def set_delivery(self, **times: Any) -> dict[str, Any]:
+        """Change how long events take, such as ``scale=0.01``; see `limits.DeliveryTimes`."""
+        return cast("dict[str, Any]", self.call("POST", "delivery", times))
+
+    def fire(
+        self,
+        kind: str,
+        *,
+        event_id: str | None = None,
+        app: str | None = None,
+        age: float = 0,
+        **fields: Any,
+    ) -> str:
+        """Let an event happen, of any type and with any fields; its id.
+
+        Args:
+            kind: its type.
+            event_id: one that was there before, or another; made up where it is None.
+            app: the only app that gets it.
+            age: seconds since it happened.
+            fields: its own; one that is named as a common one replaces it.
+        """
+        event = {"type": kind, "fields": fields, "app": app, "age": age}
+        (made,) = self.fire_many([event if event_id is None else {**event, "event_id": event_id}])
+        return made
+
+    def fire_many(
+        self, events: Sequence[Mapping[str, Any]], *, per_second: float | None = None
+    ) -> list[str]:
+        """Let many events happen; their ids.
+
+        Args:
+            events: each with ``type``, and, as `fire` has them, ``fields``, ``event_id``, ``app``,
+                ``age``.
+            per_second: how many a second, in the background; None: all at once.
+        """
+        wanted = {"events": events, "per_second": per_second}
+        return cast("dict[str, list[str]]", self.call("POST", "events", wanted))["ids"]
+
+    def resend(self, event_id: str) -> None:
+        """Deliver an event again, as if it had just happened."""
+        self.call("POST", f"events/{_quoted(event_id)}/resend")
+
+    def event(self, event_id: str) -> EventReport:
+        """One event, with every attempt to deliver it."""
+        return cast("EventReport", self.call("GET", f"events/{_quoted(event_id)}"))
+
+    def events(
+        self, *, since: float = 0, kind: str = "", state: str = "", limit: int = 100_000
+    ) -> list[EventReport]:
+        """The newest events since a Unix time of the sandbox's clock, oldest first.
+
+        Args:
+            since: Unix seconds.
+            kind: only those of a type.
+            state: only those with a delivery that is ``waiting``, ``delivered``, ``failed`` or
+                ``swallowed``.
+            limit: how many.
+        """
+        query = urlencode({"since": since, "type": kind, "state": state, "limit": limit})
+        return cast("list[EventReport]", self.call("GET", f"events?{query}"))
+
+    def events_summary(self) -> EventsReport:
+        """How many events happened, and how many deliveries are in which state."""
+        return cast("EventsReport", self.call("GET", "events/summary"))
+
+    def streams(self) -> list[ConnectionReport]:
+        """The connections of streams, those that are over included, oldest first."""
+        return cast("list[ConnectionReport]", self.call("GET", "streams"))
+
+    def act_on_streams(
+        self,
+        action: Literal["drop", "disconnect", "silence", "die"],
+        *,
+        app: str | None = None,
+        connection: int | None = None,
+        lossy: bool = False,
+    ) -> int:
+        """Let something happen to the connections that are open now, all or some; to how many it did.
+
+        `events.stream_gateway.StreamAct` says what each action does.
+        """
+        wanted = {"action": action, "app": app, "connection": connection, "lossy": lossy}
+        return cast("dict[str, int]", self.call("POST", "streams/act", wanted))["met"]
+
+    # What really happened.
 
     def audit(self) -> AuditReport:
         """The sums since the last reset."""
@@ -311,7 +444,7 @@ class SandboxAdmin(EventAdmin):
 
     def inbox(self, userid: str) -> InboxReport:
         """Everything that was sent to one person."""
-        return cast("InboxReport", self.call("GET", f"inbox/{quote(userid, safe='')}"))
+        return cast("InboxReport", self.call("GET", f"inbox/{_quoted(userid)}"))
 
     def inboxes(self, *, limit: int = 10_000) -> InboxesReport:
         """All inboxes together."""
@@ -340,3 +473,7 @@ class SandboxAdmin(EventAdmin):
     def health(self) -> HealthReport:
         """That the sandbox runs."""
         return cast("HealthReport", self.call("GET", "health"))
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe="")

@@ -10,7 +10,7 @@ from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.door import DOOR, LONGEST_SECONDS
 from dingrelay_sandbox.events.delivery import DELIVERIES
 from dingrelay_sandbox.faults import FaultSpec
-from dingrelay_sandbox.latency import Latency
+from dingrelay_sandbox.limits import Latency
 from dingrelay_sandbox.robots import Robot
 from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.state_reports import Reports

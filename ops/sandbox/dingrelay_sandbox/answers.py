@@ -2,10 +2,11 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dingrelay_sandbox.beijing import clock
+from dingrelay_sandbox.clock import clock
 from dingrelay_sandbox.limiter import Breach
 
 Dialect = Literal["oapi", "rest"]
@@ -250,6 +251,8 @@ def path_unknown(dialect: Dialect, path: str) -> Refusal:
     return OapiRefusal(404, missing or "请求的URI地址不存在")
 
 
-def oapi_ok(request_id: str, **fields: Any) -> Answer:
-    """Success in the old dialect."""
+def success(dialect: Dialect, request_id: str, fields: Mapping[str, Any]) -> Answer:
+    """Success, with an API's fields."""
+    if dialect == "rest":
+        return json_answer(fields)
     return json_answer({"errcode": 0, "errmsg": "ok", **fields, "request_id": request_id})

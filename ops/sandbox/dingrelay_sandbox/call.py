@@ -7,8 +7,7 @@ from typing import Any
 
 from dingrelay_sandbox.answers import Dialect, OapiRefusal, Refusal, RestRefusal
 from dingrelay_sandbox.apps import App
-from dingrelay_sandbox.bodies import Upload
-from dingrelay_sandbox.gateway import Passage
+from dingrelay_sandbox.bodies import Passage, Upload
 
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 """How clients spell booleans: dingtalk-sdk sends Python's ``True`` (API §11.3)."""

@@ -1,6 +1,7 @@
-"""The sandbox's own clock: DingTalk's clock is not the worker's, and may be wrong."""
+"""The sandbox's own clock, which may be wrong, and DingTalk's calendar: Beijing time without summer time."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import formatdate
 
 
@@ -28,3 +29,26 @@ class Clock:
         if second != self._second:
             self._second, self._date = second, formatdate(second, usegmt=True)
         return self._date
+
+
+BEIJING = timezone(timedelta(hours=8))
+
+
+def day(at: float) -> str:
+    """The Beijing day of a Unix time, as ``2026-11-24``."""
+    return f"{datetime.fromtimestamp(at, BEIJING):%Y-%m-%d}"
+
+
+def month(at: float) -> str:
+    """The Beijing month of a Unix time, as ``2026-11``."""
+    return f"{datetime.fromtimestamp(at, BEIJING):%Y-%m}"
+
+
+def clock(at: float) -> str:
+    """A Unix time as the old API writes it: ``2026-11-24 15:04:05``."""
+    return f"{datetime.fromtimestamp(at, BEIJING):%Y-%m-%d %H:%M:%S}"
+
+
+def iso_minute(at: float) -> str:
+    """A Unix time as the new API writes it: ``2026-11-24T07:04Z``."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%MZ}"

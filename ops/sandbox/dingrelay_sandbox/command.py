@@ -46,9 +46,7 @@ def sandbox(
     """Run a DingTalk on this machine, for development and tests."""
     # Here, so that the help of the whole command line does not wait for them.
     from dingrelay_sandbox.apps import App
-    from dingrelay_sandbox.events.delivery_times import DeliveryTimes
-    from dingrelay_sandbox.latency import Latency
-    from dingrelay_sandbox.limits import Limits
+    from dingrelay_sandbox.limits import DeliveryTimes, Latency, Limits
     from dingrelay_sandbox.process import run
     from dingrelay_sandbox.state import Start
     from dingrelay_sandbox.windows import Rate

@@ -12,7 +12,7 @@ from dingrelay_sandbox.answers import (
     RestRefusal,
     credentials_refused,
     json_answer,
-    oapi_ok,
+    success,
     throttled,
     token_refused,
 )
@@ -84,9 +84,8 @@ def _verbatim(spec: FaultSpec, call: Call) -> Answer:
 
 def _hollow(call: Call) -> Answer:
     """A success that tells of no effect, for a fault that spoils an answer without one."""
-    if call.dialect == "oapi":
-        return oapi_ok(call.request_id)
-    return json_answer({"result": True, "success": True})
+    fields = {"result": True, "success": True} if call.dialect == "rest" else {}
+    return success(call.dialect, call.request_id, fields)
 
 
 def _wrong_types(own: Answer) -> Answer:

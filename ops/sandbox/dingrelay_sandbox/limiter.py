@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dingrelay_sandbox.beijing import month
+from dingrelay_sandbox.clock import month
 from dingrelay_sandbox.limits import Limits
 from dingrelay_sandbox.windows import Rate, SlidingWindow, Window, new_window
 

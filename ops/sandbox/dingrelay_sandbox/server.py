@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from aiohttp import web
 from multidict import CIMultiDict
 
-from dingrelay_sandbox import gateway
+from dingrelay_sandbox import bodies
 from dingrelay_sandbox.admin_routes import admin_routes
 from dingrelay_sandbox.answers import Answer
-from dingrelay_sandbox.apis.table import dialect_of
+from dingrelay_sandbox.apis.api import dialect_of
 from dingrelay_sandbox.bodies import FORM, read_body
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.door import DOOR
@@ -92,8 +92,8 @@ def _call(request: web.Request, content: bytes) -> Call:
     content_type = request.content_type
     body = read_body(content, content_type, request.headers.get("Content-Type", ""))
     payload, through = body.payload, None
-    if path == gateway.PATH and method == "POST":
-        through = gateway.passage(query, payload)
+    if path == bodies.PATH and method == "POST":
+        through = bodies.passage(query, payload)
         path, payload = through.path, through.payload
         query, content_type = {"access_token": through.token}, FORM
     return Call(

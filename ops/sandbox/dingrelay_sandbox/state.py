@@ -6,24 +6,20 @@ from dataclasses import dataclass, field
 
 from dingrelay_sandbox.approval_flow import FlowChange
 from dingrelay_sandbox.approvals import Approvals, Instance, title_of
-from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.apps import App, Scopes
 from dingrelay_sandbox.audit import Audit
 from dingrelay_sandbox.clock import Clock
-from dingrelay_sandbox.events.approval_events import approval_event
 from dingrelay_sandbox.events.callbacks import Callbacks
-from dingrelay_sandbox.events.delivery_times import DeliveryTimes
+from dingrelay_sandbox.events.event import approval_event, organisation_event
 from dingrelay_sandbox.events.event_faults import EventFaults
+from dingrelay_sandbox.events.frames import Tickets
 from dingrelay_sandbox.events.log import EventLog
-from dingrelay_sandbox.events.organisation_events import organisation_event
-from dingrelay_sandbox.events.tickets import Tickets
 from dingrelay_sandbox.faults import Faults
-from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.limiter import Limiter
-from dingrelay_sandbox.limits import Limits
+from dingrelay_sandbox.limits import DeliveryTimes, Latency, Limits
 from dingrelay_sandbox.media import Media
 from dingrelay_sandbox.organisation import Change, Organisation
 from dingrelay_sandbox.robots import Robot, Robots
-from dingrelay_sandbox.scope import Scopes
 from dingrelay_sandbox.sends import Sends
 from dingrelay_sandbox.tokens import Tokens
 

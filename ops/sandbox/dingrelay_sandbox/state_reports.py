@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from dingrelay_sandbox.apis.contacts import department_fields, person_fields
-from dingrelay_sandbox.inbox import Entry
 from dingrelay_sandbox.report_types import (
     ApprovalReport,
     AuditReport,
@@ -20,6 +19,7 @@ from dingrelay_sandbox.report_types import (
     RecordReport,
     TaskReport,
 )
+from dingrelay_sandbox.sends import Entry
 from dingrelay_sandbox.state import SandboxState
 
 TOKEN_PATHS = ("/gettoken", "/v1.0/oauth2/")

@@ -12,11 +12,12 @@ from dingrelay_sandbox.answers import (
     Verdict,
     path_unknown,
     quota_used_up,
+    success,
     token_missing,
     token_refused,
     too_many,
 )
-from dingrelay_sandbox.apis.table import Endpoint, find
+from dingrelay_sandbox.apis.api import Api, find
 from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.faults import FaultSpec
@@ -107,7 +108,8 @@ def _execute(state: SandboxState, call: Call) -> Answer:
         _check_quota(state, call, endpoint)
     if call.method == "POST":
         _check_body(call, endpoint)
-    return endpoint.run(state, call)
+    found = endpoint.run(state, call)
+    return found if isinstance(found, Answer) else success(call.dialect, call.request_id, found)
 
 
 def _check_token(state: SandboxState, call: Call) -> None:
@@ -126,12 +128,12 @@ def _check_rate(state: SandboxState, call: Call) -> None:
         raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
 
 
-def _check_quota(state: SandboxState, call: Call, endpoint: Endpoint) -> None:
+def _check_quota(state: SandboxState, call: Call, endpoint: Api) -> None:
     if endpoint.counted and not state.limiter.quota(call.caller.organisation, call.at):
         raise quota_used_up(call.dialect, call.path)
 
 
-def _check_body(call: Call, endpoint: Endpoint) -> None:
+def _check_body(call: Call, endpoint: Api) -> None:
     """A POST needs a JSON object and says so (API §1, §5.1); topapi takes forms, too."""
     if endpoint.takes_file:
         if call.content_type != MULTIPART:

@@ -1,24 +1,30 @@
-"""Approvals in the current generation (API §4.1, §4.2)."""
+"""Approvals in the current generation: creating, reading, templates (API §4.1, §4.2, §11.8)."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
-from dingrelay_sandbox.apis.approval_form import read_form, spelled_form
+from dingrelay_sandbox.answers import RestRefusal
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apis.approval_request import (
+    LONGEST_REMARK,
     ROOT_DEPARTMENT,
     Wording,
     create_instance,
+    ended_or_too_young,
     find_template,
     listed_ids,
+    open_task,
+    read_form,
+    spelled_form,
     template_steps,
 )
 from dingrelay_sandbox.approval_flow import Record, Step, Task
 from dingrelay_sandbox.approvals import Instance, Request, title_of
-from dingrelay_sandbox.beijing import iso_minute
 from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.clock import iso_minute
 from dingrelay_sandbox.state import SandboxState
-from dingrelay_sandbox.templates import Template
+from dingrelay_sandbox.templates import Control, Template
 
 MOST_APPROVERS = 20
 MOST_CC = 50
@@ -51,7 +57,8 @@ def read_request(state: SandboxState, parameters: Parameters, user: str) -> Requ
     )
 
 
-def create(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/v1.0/workflow/processInstances", counted=True)
+def create(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/workflow/processInstances``."""
     wording = _wording()
     parameters = call.parameters
@@ -75,17 +82,19 @@ def create(state: SandboxState, call: Call) -> Answer:
         cc=cc if steps else (),
         cc_position=cc_position,
     )
-    return json_answer({"instanceId": create_instance(state, call, request, wording).id})
+    return {"instanceId": create_instance(state, call, request, wording).id}
 
 
-def get(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/v1.0/workflow/processInstances", counted=True)
+def get(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/workflow/processInstances``."""
     instance = _find_instance(state, call.parameters.text("processInstanceId"))
     # A text, as DingTalk's page shows it (API §4.3).
-    return json_answer({"result": _instance_document(state, instance), "success": "true"})
+    return {"result": _instance_document(state, instance), "success": "true"}
 
 
-def query(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/v1.0/workflow/processes/instanceIds/query", counted=True)
+def query(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/workflow/processes/instanceIds/query``."""
     parameters = call.parameters
     template = find_template_rest(state, parameters.text("processCode"))
@@ -104,7 +113,7 @@ def query(state: SandboxState, call: Call) -> Answer:
     result: dict[str, Any] = {"list": page}
     if following is not None:
         result["nextToken"] = str(following)
-    return json_answer({"result": result, "success": "true"})
+    return {"result": result, "success": "true"}
 
 
 def _steps(parameters: Parameters) -> list[Step]:
@@ -232,3 +241,245 @@ def _wording() -> Wording:
         people=RestRefusal(wrong, "审批人或抄送人不存在"),
         window=RestRefusal("invalidParameter", "查询条件超出限制"),
     )
+
+
+LARGEST_PAGE = 100
+
+
+@api("GET", "/v1.0/workflow/forms/schemas/processCodes", counted=True)
+def schema(state: SandboxState, call: Call) -> Fields:
+    """``GET /v1.0/workflow/forms/schemas/processCodes``."""
+    template = find_template_rest(state, call.parameters.text("processCode"))
+    result = {
+        "name": template.name,
+        "formCode": template.process_code,
+        "status": "PUBLISHED",
+        "schemaContent": {
+            "title": template.name,
+            "icon": "common",
+            "items": [_item(control) for control in template.fields],
+        },
+    }
+    return {"result": result}
+
+
+@api("GET", "/v1.0/workflow/processes/userVisibilities/templates", counted=True)
+def visible(state: SandboxState, call: Call) -> Fields:
+    """``GET /v1.0/workflow/processes/userVisibilities/templates``: all, a page at a time."""
+    parameters = call.parameters
+    size, start = parameters.whole("maxResults"), parameters.whole("nextToken")
+    if not 1 <= size <= LARGEST_PAGE or start < 0:
+        raise parameters.invalid("maxResults")
+    userid = parameters.text_or("userId", "")
+    if userid and userid not in state.organisation.people:
+        raise RestRefusal("invalidParameter", "用户不存在")
+    templates = list(state.approvals.templates.values())
+    result: dict[str, Any] = {
+        "processList": [_entry(each) for each in templates[start : start + size]]
+    }
+    if start + size < len(templates):
+        result["nextToken"] = start + size
+    return {"result": result}
+
+
+@api("POST", "/v1.0/workflow/processes/forecast", counted=True)
+def forecast(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/workflow/processes/forecast``: the steps, and what the originator must choose."""
+    request = read_request(state, call.parameters, "userId")
+    template = request.template
+    rules = [
+        {
+            "activityId": f"select_{key}",
+            "activityName": "审批人",
+            "activityType": "target_select",
+            "isTargetSelect": True,
+            "workflowActor": {
+                "actorKey": key,
+                "actorType": "approver",
+                "actorSelectionType": "multi",
+                "allowedMulti": True,
+                "required": True,
+            },
+        }
+        for key in template.target_select
+    ]
+    rules += [
+        {
+            "activityId": f"step_{number}",
+            "activityName": "审批人",
+            "activityType": "target_approval",
+            "isTargetSelect": False,
+            "activityActioners": [{"userId": user} for user in step.users],
+        }
+        for number, step in enumerate(template_steps(state, template))
+    ]
+    result = {
+        "isForecastSuccess": True,
+        "isStaticWorkflow": not template.target_select,
+        "processCode": template.process_code,
+        "userId": request.originator,
+        "workflowActivityRules": rules,
+    }
+    return {"result": result}
+
+
+def _entry(template: Template) -> dict[str, str]:
+    return {
+        "name": template.name,
+        "processCode": template.process_code,
+        "iconUrl": "https://static.dingtalk.com/media/template.png",
+        "url": f"https://aflow.dingtalk.com/dingtalk/mobile/homepage.htm?{template.process_code}",
+    }
+
+
+def _item(control: Control) -> dict[str, Any]:
+    item: dict[str, Any] = {"componentName": control.type, "props": _props(control)}
+    if control.columns:
+        item["children"] = [_item(column) for column in control.columns]
+    return item
+
+
+def _props(control: Control) -> dict[str, Any]:
+    props: dict[str, Any] = {
+        "id": control.id,
+        "label": control.label,
+        "required": control.required,
+        "bizAlias": control.biz_alias,
+        "placeholder": "请输入",
+    }
+    if control.options:
+        # Each option is the JSON text of an object, in a list of texts.
+        props["options"] = [
+            json.dumps({"value": option, "key": f"option_{number}"}, ensure_ascii=False)
+            for number, option in enumerate(control.options)
+        ]
+    return props
+
+
+LONGEST_REDIRECT_REMARK = 256
+MOST_ATTACHMENTS = 20
+RESULTS = {"agree": True, "refuse": False}
+DONE = {"result": True, "success": True}
+
+
+@api("POST", "/v1.0/workflow/processInstances/execute", counted=True)
+def execute(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/workflow/processInstances/execute``: agree or refuse."""
+    parameters = call.parameters
+    instance = _find(state, parameters)
+    user = _given(parameters, "actionerUserId", "invalidInstanceExecuteActionerUserId")
+    if parameters.text_or("result", "") not in RESULTS:
+        raise _refused("invalidInstanceExecuteResult", "审批操作取值必填 且值必须为agree或refuse")
+    agree = RESULTS[parameters.text("result")]
+    remark = _remark(parameters, LONGEST_REMARK)
+    _check_files(parameters)
+    task = instance.flow.find(parameters.whole("taskId"))
+    if task is None:
+        raise _refused("processInstanceInvalidParameter", "任务不属于该流程实例")
+    if not open_task(instance, task):
+        raise _refused("aflowProcessInstStatusException", "审批单状态异常")
+    if task.user != user:
+        raise _refused("processInstanceInvalidParameter", "不是该审批任务的审批人")
+    instance.flow.decide(task, agree=agree, at=call.at, remark=remark)
+    return DONE
+
+
+@api("POST", "/v1.0/workflow/tasks/redirect", counted=True)
+def redirect(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/workflow/tasks/redirect``: hand a task to somebody else."""
+    parameters = call.parameters
+    for name in ("taskId", "toUserId", "operateUserId"):
+        if not parameters.has(name):
+            raise _refused("param.blank", f"{name}参数不能为空")
+    number = parameters.whole("taskId")
+    instance = state.approvals.of_task(number)
+    task = instance.flow.find(number) if instance else None
+    if instance is None or task is None:
+        raise _refused("param.illegal", "不合法的参数taskId")
+    to_user = parameters.text("toUserId")
+    if to_user not in state.organisation.people:
+        raise _refused("param.illegal", "不合法的参数toUserId")
+    remark = _remark(parameters, LONGEST_REDIRECT_REMARK)
+    if instance.flow.status != "RUNNING":
+        raise _refused("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
+    if not open_task(instance, task):
+        raise _refused("task.status.error", "当前任务状态不是运行中不支持转交操作")
+    if task.user != parameters.text("operateUserId"):
+        raise _refused("param.illegal.operator", "不合法的参数operateUserId")
+    instance.flow.redirect(task, to_user, at=call.at, remark=remark)
+    return {"result": True}
+
+
+@api("POST", "/v1.0/workflow/processInstances/comments", counted=True)
+def comment(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/workflow/processInstances/comments``."""
+    parameters = call.parameters
+    instance = _find(state, parameters)
+    text = _given(parameters, "text", "invalidInstanceCommentText")
+    user = _given(parameters, "commentUserId", "invalidInstanceCommentUserId")
+    if len(text) > LONGEST_REMARK:
+        raise parameters.invalid("text")
+    _check_files(parameters)
+    if user not in state.organisation.people:
+        raise _refused("userNotExist", "用户不存在")
+    if instance.flow.status == "TERMINATED":
+        raise _refused("aflowProcessInstCanNotBeExecuted", "审批状态异常，无法执行")
+    instance.flow.comment(user, text, at=call.at)
+    return DONE
+
+
+@api("POST", "/v1.0/workflow/processInstances/terminate", counted=True)
+def terminate(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/workflow/processInstances/terminate``."""
+    parameters = call.parameters
+    instance = _find(state, parameters)
+    system = parameters.flag_or("isSystem", default=True)
+    originator = instance.request.originator
+    if not system:
+        user = _given(parameters, "operatingUserId", "invalidInstanceTerminateOperatingUserId")
+        if user not in state.organisation.people:
+            raise _refused("userNotExist", "用户不存在")
+        if user != originator:
+            raise parameters.invalid("operatingUserId")
+    remark = _remark(parameters, LONGEST_REMARK)
+    if not instance.request.template.revocable:
+        raise _refused("internalError", "您没有任务处理的权限")
+    if wrong := ended_or_too_young(state, call, instance):
+        raise _refused("aflowProcessInstStatusException", wrong)
+    user = parameters.text_or("operatingUserId", originator)
+    instance.flow.terminate(user, at=call.at, remark=remark)
+    return DONE
+
+
+def _find(state: SandboxState, parameters: Parameters) -> Instance:
+    instance = state.approvals.instances.get(
+        _given(parameters, "processInstanceId", "invalidInstanceId")
+    )
+    if instance is None:
+        raise _refused("aflowProcessInstNotExist", "审批实例不存在")
+    return instance
+
+
+def _given(parameters: Parameters, name: str, code: str) -> str:
+    """A text that must be there; each has a code of its own if it is not."""
+    if not parameters.has(name):
+        raise _refused(code, f"{name}不能为空")
+    return parameters.text(name)
+
+
+def _remark(parameters: Parameters, longest: int) -> str:
+    remark = parameters.text_or("remark", "")
+    if len(remark) > longest:
+        raise parameters.invalid("remark")
+    return remark
+
+
+def _check_files(parameters: Parameters) -> None:
+    if parameters.has("file"):
+        files = parameters.part("file")
+        if files.has("attachments") and len(files.objects("attachments")) > MOST_ATTACHMENTS:
+            raise files.invalid("attachments")
+
+
+def _refused(code: str, message: str) -> RestRefusal:
+    return RestRefusal(code, message)

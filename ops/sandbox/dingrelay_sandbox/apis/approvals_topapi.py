@@ -2,26 +2,33 @@
 
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
-from dingrelay_sandbox.apis.approval_form import read_form, spelled_form
+from dingrelay_sandbox.answers import OapiRefusal
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apis.approval_request import (
+    LONGEST_REMARK,
     Wording,
     create_instance,
+    ended_or_too_young,
     find_template,
     listed_ids,
+    open_task,
+    read_form,
+    spelled_form,
     template_steps,
 )
+from dingrelay_sandbox.apis.approvals import RESULTS
 from dingrelay_sandbox.approval_flow import Record, Step, Task
 from dingrelay_sandbox.approvals import Instance, Request, title_of
-from dingrelay_sandbox.beijing import clock
 from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.clock import clock
 from dingrelay_sandbox.state import SandboxState
 
 MOST_PEOPLE = 20
 MOST_FIELDS = 200
 
 
-def create(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/processinstance/create", counted=True)
+def create(state: SandboxState, call: Call) -> Fields:
     """``/topapi/processinstance/create``."""
     wording = _wording()
     parameters = call.parameters
@@ -44,16 +51,18 @@ def create(state: SandboxState, call: Call) -> Answer:
         cc_position=parameters.text_or("cc_position", "START"),
     )
     instance = create_instance(state, call, request, wording)
-    return oapi_ok(call.request_id, process_instance_id=instance.id)
+    return {"process_instance_id": instance.id}
 
 
-def get(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/processinstance/get", counted=True)
+def get(state: SandboxState, call: Call) -> Fields:
     """``/topapi/processinstance/get``."""
     instance = find_instance(state, call.parameters.text("process_instance_id"))
-    return oapi_ok(call.request_id, process_instance=_instance_document(state, instance))
+    return {"process_instance": _instance_document(state, instance)}
 
 
-def list_ids(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/processinstance/listids", counted=True)
+def list_ids(state: SandboxState, call: Call) -> Fields:
     """``/topapi/processinstance/listids``."""
     wording = _wording()
     parameters = call.parameters
@@ -73,7 +82,7 @@ def list_ids(state: SandboxState, call: Call) -> Answer:
     result: dict[str, Any] = {"list": page}
     if following is not None:
         result["next_cursor"] = following
-    return oapi_ok(call.request_id, result=result)
+    return {"result": result}
 
 
 def _steps(parameters: Parameters) -> list[Step]:
@@ -165,3 +174,65 @@ def _wording() -> Wording:
         people=OapiRefusal(400_002, "审批人或抄送人参数错误"),
         window=OapiRefusal(400_002, "查询条件超出限制"),
     )
+
+
+WRONG_STATE = 820_005
+NOT_REVOCABLE = 820_008
+
+
+@api("POST", "/topapi/process/instance/execute", counted=True)
+def execute(state: SandboxState, call: Call) -> Fields:
+    """``/topapi/process/instance/execute``: agree or refuse."""
+    request = call.parameters.part("request")
+    instance = find_instance(state, request.text("process_instance_id"))
+    user, result = request.text("actioner_userid"), request.text("result")
+    if result not in RESULTS:
+        raise request.invalid("result")
+    remark = _short(request, "remark")
+    task = instance.flow.find(request.whole("task_id"))
+    if task is None:
+        raise request.invalid("task_id")
+    if not open_task(instance, task):
+        raise OapiRefusal(WRONG_STATE, "审批任务已处理")
+    if task.user != user:
+        raise request.invalid("actioner_userid")
+    instance.flow.decide(task, agree=RESULTS[result], at=call.at, remark=remark)
+    return {"result": True, "success": True}
+
+
+@api("POST", "/topapi/process/instance/comment/add", counted=True)
+def comment(state: SandboxState, call: Call) -> Fields:
+    """``/topapi/process/instance/comment/add``."""
+    request = call.parameters.part("request")
+    instance = find_instance(state, request.text("process_instance_id"))
+    request.text("text")
+    text, user = _short(request, "text"), request.text("comment_userid")
+    if user not in state.organisation.people:
+        raise OapiRefusal(60_121, "找不到该用户")
+    instance.flow.comment(user, text, at=call.at)
+    return {"result": True, "success": True}
+
+
+@api("POST", "/topapi/process/instance/terminate", counted=True)
+def terminate(state: SandboxState, call: Call) -> Fields:
+    """``/topapi/process/instance/terminate``."""
+    request = call.parameters.part("request")
+    instance = find_instance(state, request.text("process_instance_id"))
+    system = request.flag_or("is_system", default=True)
+    originator = instance.request.originator
+    if not system and request.text("operating_userid") != originator:
+        raise request.invalid("operating_userid")
+    user, remark = request.text_or("operating_userid", originator), _short(request, "remark")
+    if not instance.request.template.revocable:
+        raise OapiRefusal(NOT_REVOCABLE, "审批系统错误, 您没有任务处理的权限")
+    if wrong := ended_or_too_young(state, call, instance):
+        raise OapiRefusal(WRONG_STATE, wrong)
+    instance.flow.terminate(user, at=call.at, remark=remark)
+    return {"result": True, "success": True}
+
+
+def _short(request: Parameters, name: str) -> str:
+    text = request.text_or(name, "")
+    if len(text) > LONGEST_REMARK:
+        raise request.invalid(name)
+    return text

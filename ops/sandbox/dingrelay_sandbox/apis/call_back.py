@@ -4,42 +4,46 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
+from dingrelay_sandbox.answers import OapiRefusal
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.events.callbacks import Callback
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.state import SandboxState
 
 
-def register(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/call_back/register_call_back", counted=True)
+def register(state: SandboxState, call: Call) -> Fields:
     """``POST /call_back/register_call_back``: the URL is not asked first, which DingTalk does."""
     if state.callbacks.of(call.caller.app_key) is not None:
         raise OapiRefusal(71_006, "回调地址已经存在")
     return _put(state, call)
 
 
-def update(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/call_back/update_call_back", counted=True)
+def update(state: SandboxState, call: Call) -> Fields:
     """``POST /call_back/update_call_back``."""
     _registered(state, call)
     return _put(state, call)
 
 
-def get(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/call_back/get_call_back", counted=True)
+def get(state: SandboxState, call: Call) -> Fields:
     """``GET /call_back/get_call_back``."""
     known = _registered(state, call)
-    return oapi_ok(
-        call.request_id,
-        call_back_tag=list(known.events),
-        token=known.token,
-        aes_key=known.aes_key,
-        url=known.url,
-    )
+    return {
+        "call_back_tag": list(known.events),
+        "token": known.token,
+        "aes_key": known.aes_key,
+        "url": known.url,
+    }
 
 
-def delete(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/call_back/delete_call_back", counted=True)
+def delete(state: SandboxState, call: Call) -> Fields:
     """``GET /call_back/delete_call_back``."""
     state.callbacks.delete(_registered(state, call).app_key)
-    return oapi_ok(call.request_id)
+    return {}
 
 
 def _registered(state: SandboxState, call: Call) -> Callback:
@@ -49,7 +53,7 @@ def _registered(state: SandboxState, call: Call) -> Callback:
     return known.callback
 
 
-def _put(state: SandboxState, call: Call) -> Answer:
+def _put(state: SandboxState, call: Call) -> Fields:
     """Registered so, texts end with the corpId, and fields are spelt the old way (API §7.1, §7.3)."""
     app, parameters = call.caller, call.parameters
     try:
@@ -67,16 +71,17 @@ def _put(state: SandboxState, call: Call) -> Answer:
             71_010, "POST的JSON数据不包含所需要的参数字段或包含的参数格式非法"
         ) from None
     state.callbacks.put(callback)
-    return oapi_ok(call.request_id)
+    return {}
 
 
-def failed_result(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/call_back/get_call_back_failed_result", counted=True)
+def failed_result(state: SandboxState, call: Call) -> Fields:
     """``GET /call_back/get_call_back_failed_result``: at most 200; each is told once."""
     app = call.caller
     events, more = state.callbacks.fetch_failed(app.app_key, now=call.monotonic)
     hollow = state.delivery_times.failed_hollow
     failed = [_failed_push(event, app.organisation, hollow=hollow) for event in events]
-    return oapi_ok(call.request_id, failed_list=failed, has_more=more)
+    return {"failed_list": failed, "has_more": more}
 
 
 def _failed_push(event: Event, corp_id: str, *, hollow: bool) -> dict[str, Any]:

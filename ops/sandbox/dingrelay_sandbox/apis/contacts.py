@@ -1,9 +1,10 @@
-"""Departments and people in the current generation (API §3.1)."""
+"""Departments and people in the current generation, and finding one in both (API §3.1, §11.3, §11.11)."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
+from dingrelay_sandbox.answers import OapiRefusal, RestRefusal
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
 from dingrelay_sandbox.state import SandboxState
@@ -38,7 +39,8 @@ LISTED_FIELDS = frozenset(
 """What a list tells of a person; `user/get` tells more."""
 
 
-def department_children(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/v2/department/listsub")
+def department_children(state: SandboxState, call: Call) -> Fields:
     """``v2/department/listsub``: direct children, no pages."""
     parent = visible_department(state, call, call.parameters.whole_or("dept_id", ROOT))
     found = [
@@ -51,23 +53,26 @@ def department_children(state: SandboxState, call: Call) -> Answer:
         }
         for child in state.organisation.children(parent.id)
     ]
-    return oapi_ok(call.request_id, result=found)
+    return {"result": found}
 
 
-def department_child_ids(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/v2/department/listsubid")
+def department_child_ids(state: SandboxState, call: Call) -> Fields:
     """``v2/department/listsubid``: not bound to the app's scope."""
     parent = _department(state, call.parameters.whole("dept_id"))
     ids = [child.id for child in state.organisation.children(parent.id)]
-    return oapi_ok(call.request_id, result={"dept_id_list": ids})
+    return {"result": {"dept_id_list": ids}}
 
 
-def department(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/v2/department/get")
+def department(state: SandboxState, call: Call) -> Fields:
     """``v2/department/get``."""
     found = visible_department(state, call, call.parameters.whole("dept_id"))
-    return oapi_ok(call.request_id, result=department_fields(state.organisation, found))
+    return {"result": department_fields(state.organisation, found)}
 
 
-def members(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/v2/user/list")
+def members(state: SandboxState, call: Call) -> Fields:
     """``v2/user/list``: direct members of a department, a page at a time."""
     parent, page, more = _page(state, call)
     people = state.organisation.people
@@ -75,10 +80,11 @@ def members(state: SandboxState, call: Call) -> Answer:
         member_fields(state.organisation, people[userid], parent.id, call.caller.hidden_fields)
         for userid in page
     ]
-    return oapi_ok(call.request_id, result={**more, "list": listed})
+    return {"result": {**more, "list": listed}}
 
 
-def members_simple(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/user/listsimple")
+def members_simple(state: SandboxState, call: Call) -> Fields:
     """``user/listsimple``: ids and names."""
     _, page, more = _page(state, call)
     organisation = state.organisation
@@ -86,37 +92,39 @@ def members_simple(state: SandboxState, call: Call) -> Answer:
         {"userid": userid, "name": organisation.fields(organisation.people[userid])["name"]}
         for userid in page
     ]
-    return oapi_ok(call.request_id, result={**more, "list": listed})
+    return {"result": {**more, "list": listed}}
 
 
-def member_ids(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/user/listid")
+def member_ids(state: SandboxState, call: Call) -> Fields:
     """``user/listid``: all direct members, no pages."""
     parent = visible_department(state, call, call.parameters.whole("dept_id"))
     ids = list(state.organisation.members(parent.id))
-    return oapi_ok(call.request_id, result={"userid_list": ids})
+    return {"result": {"userid_list": ids}}
 
 
-def user(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/v2/user/get")
+def user(state: SandboxState, call: Call) -> Fields:
     """``v2/user/get``."""
     fields = person_fields(state.organisation, visible_person(state, call))
     for hidden in call.caller.hidden_fields:
         fields.pop(hidden, None)
-    return oapi_ok(call.request_id, result=fields)
+    return {"result": fields}
 
 
-def scopes(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/auth/scopes")
+def scopes(state: SandboxState, call: Call) -> Fields:
     """``GET /auth/scopes``: what the app may see."""
     app = call.caller
     known = {*LISTED_FIELDS, "userid"} - {*app.hidden_fields}
-    return oapi_ok(
-        call.request_id,
-        auth_org_scopes={
+    return {
+        "auth_org_scopes": {
             "authed_user": list(app.users),
             "authed_dept": list(app.departments),
         },
-        auth_user_field=sorted(known),
-        condition_field=[],
-    )
+        "auth_user_field": sorted(known),
+        "condition_field": [],
+    }
 
 
 def visible_person(state: SandboxState, call: Call) -> Person:
@@ -215,3 +223,79 @@ def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], Mappi
     if cursor + size < len(everybody):
         return parent, page, {"has_more": True, "next_cursor": cursor + size}
     return parent, page, {"has_more": False}
+
+
+@api("POST", "/topapi/v2/user/getbymobile")
+def by_mobile(state: SandboxState, call: Call) -> Fields:
+    """``v2/user/getbymobile``."""
+    userid = _found(state, call, "mobile", call.parameters.text("mobile"))
+    found = {"userid": userid, "exclusive_account_userid_list": []}
+    return {"result": found}
+
+
+@api("GET", "/user/get_by_mobile")
+def by_mobile_v1(state: SandboxState, call: Call) -> Fields:
+    """``GET /user/get_by_mobile``."""
+    userid = _found(state, call, "mobile", call.parameters.text("mobile"))
+    return {"userid": userid}
+
+
+@api("POST", "/topapi/user/getbyunionid")
+def by_unionid(state: SandboxState, call: Call) -> Fields:
+    """``user/getbyunionid``."""
+    userid = _found(state, call, "unionid", call.parameters.text("unionid"))
+    return {"result": {"contact_type": 0, "userid": userid}}
+
+
+@api("GET", "/user/getUseridByUnionid")
+def by_unionid_v1(state: SandboxState, call: Call) -> Fields:
+    """``GET /user/getUseridByUnionid``."""
+    userid = _found(state, call, "unionid", call.parameters.text("unionid"))
+    return {"contactType": 0, "userid": userid}
+
+
+@api("POST", "/topapi/user/count")
+def count(state: SandboxState, call: Call) -> Fields:
+    """``user/count``."""
+    only_active = call.parameters.flag_or("only_active", default=False)
+    return {"result": {"count": _counted(state, only_active=only_active)}}
+
+
+@api("GET", "/user/get_org_user_count")
+def count_v1(state: SandboxState, call: Call) -> Fields:
+    """``GET /user/get_org_user_count``."""
+    only_active = call.parameters.flag_or("onlyActive", default=False)
+    return {"count": _counted(state, only_active=only_active)}
+
+
+def _found(state: SandboxState, call: Call, field: str, value: str) -> str:
+    userid = state.organisation.find(field, value)
+    if userid is None or field in call.caller.hidden_fields:
+        raise OapiRefusal(60_121, "找不到该用户")
+    if not state.scopes.of(call.caller).user(userid):
+        raise OapiRefusal(50_002, "企业员工不在授权范围内")
+    return userid
+
+
+def _counted(state: SandboxState, *, only_active: bool) -> int:
+    organisation = state.organisation
+    if not only_active:
+        return len(organisation.people)
+    return sum(bool(organisation.fields(each)["active"]) for each in organisation.people.values())
+
+
+@api("GET", "/v1.0/microApp/apps/{id}/scopes", counted=True)
+def visible_scope(state: SandboxState, call: Call) -> Fields:
+    """``GET /v1.0/microApp/apps/{agentId}/scopes``; for everybody it is empty."""
+    app = call.caller
+    if call.path.split("/")[4] != app.agent_id:
+        raise RestRefusal("invalidParameter.agentId.notFound", "应用不存在")
+    departments, users = app.visible
+    everybody = ROOT in departments
+    scope = {
+        "deptIds": [] if everybody else list(departments),
+        "userIds": [] if everybody else list(users),
+        "roleIds": [],
+        "onlyAdminVisible": not departments and not users,
+    }
+    return {"result": scope}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
+from dingrelay_sandbox.answers import OapiRefusal
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, visible_department, visible_person
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
@@ -32,7 +33,8 @@ OLD_NAMES: Mapping[str, str] = {
 """Today's names of a person's fields → their first ones."""
 
 
-def departments(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/department/list")
+def departments(state: SandboxState, call: Call) -> Fields:
     """``GET /department/list``: children, or everything below with ``fetch_child``.
 
     The root is in its own list (API §11.3).
@@ -46,38 +48,40 @@ def departments(state: SandboxState, call: Call) -> Answer:
         found += [organisation.departments[number] for number in numbers]
     else:
         found += organisation.children(parent.id)
-    return oapi_ok(call.request_id, department=[_department_fields(each) for each in found])
+    return {"department": [_department_fields(each) for each in found]}
 
 
-def department(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/department/get")
+def department(state: SandboxState, call: Call) -> Fields:
     """``GET /department/get``."""
     found = visible_department(state, call, call.parameters.whole("id"))
     organisation = state.organisation
     leaders = organisation.members(found.id)[:1]
-    return oapi_ok(
-        call.request_id,
+    return {
         **_department_fields(found),
-        order=found.id,
-        deptHiding=False,
-        deptPermits="",
-        userPermits="",
-        outerDept=False,
-        outerPermitDepts="",
-        outerPermitUsers="",
-        orgDeptOwner="",
-        deptManagerUseridList="|".join(leaders),
-        groupContainSubDept=False,
-    )
+        "order": found.id,
+        "deptHiding": False,
+        "deptPermits": "",
+        "userPermits": "",
+        "outerDept": False,
+        "outerPermitDepts": "",
+        "outerPermitUsers": "",
+        "orgDeptOwner": "",
+        "deptManagerUseridList": "|".join(leaders),
+        "groupContainSubDept": False,
+    }
 
 
-def department_ids(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/department/list_ids")
+def department_ids(state: SandboxState, call: Call) -> Fields:
     """``GET /department/list_ids``: direct children's ids."""
     parent = visible_department(state, call, call.parameters.whole_or("id", ROOT))
     ids = [child.id for child in state.organisation.children(parent.id)]
-    return oapi_ok(call.request_id, sub_dept_id_list=ids)
+    return {"sub_dept_id_list": ids}
 
 
-def user(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/user/get")
+def user(state: SandboxState, call: Call) -> Fields:
     """``GET /user/get``."""
     person = visible_person(state, call)
     organisation = state.organisation
@@ -86,20 +90,23 @@ def user(state: SandboxState, call: Call) -> Answer:
     fields["isLeaderInDepts"] = _pairs({k: str(v).lower() for k, v in leads_in.items()})
     fields["orderInDepts"] = _pairs(dict.fromkeys(person.departments, str(person.number)))
     fields["isSenior"] = False
-    return oapi_ok(call.request_id, **fields)
+    return {**fields}
 
 
-def members(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/user/listbypage")
+@api("GET", "/user/list")
+def members(state: SandboxState, call: Call) -> Fields:
     """``GET /user/listbypage`` and ``GET /user/list``: direct members by offset."""
     parent, page, more = _page(state, call)
     organisation = state.organisation
     listed = [
         _member_fields(organisation, organisation.people[each], parent.id, call) for each in page
     ]
-    return oapi_ok(call.request_id, hasMore=more, userlist=listed)
+    return {"hasMore": more, "userlist": listed}
 
 
-def members_simple(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/user/simplelist")
+def members_simple(state: SandboxState, call: Call) -> Fields:
     """``GET /user/simplelist``: ids and names."""
     _, page, more = _page(state, call)
     organisation = state.organisation
@@ -107,13 +114,14 @@ def members_simple(state: SandboxState, call: Call) -> Answer:
         {"userid": each, "name": organisation.fields(organisation.people[each])["name"]}
         for each in page
     ]
-    return oapi_ok(call.request_id, hasMore=more, userlist=listed)
+    return {"hasMore": more, "userlist": listed}
 
 
-def member_ids(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/user/getDeptMember")
+def member_ids(state: SandboxState, call: Call) -> Fields:
     """``GET /user/getDeptMember``: all direct members' ids."""
     parent = visible_department(state, call, call.parameters.whole("deptId"))
-    return oapi_ok(call.request_id, userIds=list(state.organisation.members(parent.id)))
+    return {"userIds": list(state.organisation.members(parent.id))}
 
 
 def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], bool]:

@@ -1,13 +1,14 @@
-"""Work notifications (API §2.1 to §2.5)."""
+"""Work notifications, and the files in them (API §2.1 to §2.6, §11.5)."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
-from dingrelay_sandbox.apis.message_shape import check_message
+from dingrelay_sandbox.answers import OapiRefusal
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.inbox import DELIVERED
-from dingrelay_sandbox.sends import Send
+from dingrelay_sandbox.media import LARGEST, SUFFIXES
+from dingrelay_sandbox.sends import DELIVERED, Send
 from dingrelay_sandbox.state import SandboxState
 
 MOST_USERS = 100
@@ -18,7 +19,8 @@ STATUS_BAR_SECONDS = 7 * DAY_SECONDS
 _FLOW_CONTROLLED = frozenset({"143103", "143105", "143106", "41029"})
 
 
-def send(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/message/corpconversation/asyncsend_v2", counted=True)
+def send(state: SandboxState, call: Call) -> Fields:
     """``asyncsend_v2``: accepted for all, delivered as the silent limits allow."""
     parameters = call.parameters
     _check_agent(call, parameters)
@@ -52,16 +54,18 @@ def send(state: SandboxState, call: Call) -> Answer:
         at=call.at,
     )
     sent.invalid_departments = [each for each in departments if not scope.department(each)]
-    return oapi_ok(call.request_id, task_id=sent.task_id)
+    return {"task_id": sent.task_id}
 
 
-def progress(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/message/corpconversation/getsendprogress", counted=True)
+def progress(state: SandboxState, call: Call) -> Fields:
     """``getsendprogress``: the sandbox delivers at once."""
     _find(state, call, "task_id", DAY_SECONDS)
-    return oapi_ok(call.request_id, progress={"progress_in_percent": 100, "status": 2})
+    return {"progress": {"progress_in_percent": 100, "status": 2}}
 
 
-def result(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/message/corpconversation/getsendresult", counted=True)
+def result(state: SandboxState, call: Call) -> Fields:
     """``getsendresult``: who got it, and why the others did not."""
     sent = _find(state, call, "task_id", DAY_SECONDS)
     if sent.end - sent.first > MOST_FOR_RESULT:
@@ -87,16 +91,18 @@ def result(state: SandboxState, call: Call) -> Answer:
             for entry in stopped
         ],
     }
-    return oapi_ok(call.request_id, send_result=content)
+    return {"send_result": content}
 
 
-def recall(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/message/corpconversation/recall", counted=True)
+def recall(state: SandboxState, call: Call) -> Fields:
     """``recall``: within 24 hours."""
     _find(state, call, "msg_task_id", DAY_SECONDS).recalled = True
-    return oapi_ok(call.request_id)
+    return {}
 
 
-def status_bar(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/topapi/message/corpconversation/status_bar/update", counted=True)
+def status_bar(state: SandboxState, call: Call) -> Fields:
     """``status_bar/update``: of `oa` messages, within 7 days."""
     sent = _find(state, call, "task_id", STATUS_BAR_SECONDS)
     message = json.loads(state.sends.contents[sent.content].message)
@@ -107,7 +113,7 @@ def status_bar(state: SandboxState, call: Call) -> Answer:
         "status_value": parameters.text("status_value"),
         "status_bg": parameters.text_or("status_bg", ""),
     }
-    return oapi_ok(call.request_id)
+    return {}
 
 
 def _check_agent(call: Call, parameters: Parameters) -> None:
@@ -136,3 +142,96 @@ def _find(state: SandboxState, call: Call, name: str, within_seconds: float) -> 
     if sent is None or sent.app_key != call.caller.app_key or sent.at < call.at - within_seconds:
         raise OapiRefusal(400_002, f"参数错误 {name}")
     return sent
+
+
+LONGEST_TEXT = 5_000
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "text": ("content",),
+    "image": ("media_id",),
+    "voice": ("media_id", "duration"),
+    "file": ("media_id",),
+    "link": ("messageUrl", "picUrl", "title", "text"),
+    "markdown": ("title", "text"),
+    "action_card": ("markdown",),
+    "oa": ("message_url", "head", "body"),
+}
+
+LONGEST: Mapping[tuple[str, str], int] = {
+    ("text", "content"): LONGEST_TEXT,
+    ("markdown", "text"): LONGEST_TEXT,
+    ("action_card", "markdown"): LONGEST_TEXT,
+    ("action_card", "single_title"): 20,
+    ("action_card", "single_url"): 500,
+}
+LONGEST_BUTTONS = 1_000
+
+
+def check_message(message: Any) -> None:
+    """Refuse what DingTalk would: 40008 no such type, 40035 a field, 34016 too long."""
+    if not isinstance(message, dict):
+        raise OapiRefusal(40_035, "不合法的参数 msg")
+    kind = message.get("msgtype")
+    if not isinstance(kind, str) or kind not in REQUIRED:
+        raise OapiRefusal(40_008, "不合法的消息类型")
+    part = message.get(kind)
+    if not isinstance(part, dict):
+        raise OapiRefusal(40_035, f"缺少参数 msg.{kind}")
+    for name in REQUIRED[kind]:
+        if not part.get(name):
+            raise OapiRefusal(40_035, f"缺少参数 msg.{kind}.{name}")
+    for (owner, name), longest in LONGEST.items():
+        if owner == kind and len(str(part.get(name) or "")) > longest:
+            raise OapiRefusal(34_016, f"消息内容过长 msg.{kind}.{name}")
+    _check_particulars(kind, part)
+
+
+def _check_particulars(kind: str, part: dict[str, Any]) -> None:
+    if kind == "voice":
+        duration = part["duration"]
+        if (
+            not isinstance(duration, str)
+            or not duration.isdecimal()
+            or not 0 < int(duration[:3]) < 60
+        ):
+            raise OapiRefusal(40_035, "不合法的参数 msg.voice.duration")
+    if kind == "oa":
+        head = part["head"]
+        if not isinstance(head, dict) or not head.get("bgcolor") or not head.get("text"):
+            raise OapiRefusal(40_035, "缺少参数 msg.oa.head")
+        if not isinstance(part["body"], dict):
+            raise OapiRefusal(40_035, "不合法的参数 msg.oa.body")
+    if kind == "action_card":
+        _check_buttons(part)
+
+
+def _check_buttons(part: dict[str, Any]) -> None:
+    buttons = part.get("btn_json_list")
+    if buttons is None:
+        if not part.get("single_title") or not part.get("single_url"):
+            raise OapiRefusal(40_035, "缺少参数 msg.action_card.single_title")
+        return
+    if not isinstance(buttons, list) or not buttons:
+        raise OapiRefusal(40_035, "不合法的参数 msg.action_card.btn_json_list")
+    for button in buttons:
+        if not isinstance(button, dict) or not button.get("title") or not button.get("action_url"):
+            raise OapiRefusal(40_035, "缺少参数 msg.action_card.btn_json_list.title")
+    if len(json.dumps(buttons, ensure_ascii=False)) > LONGEST_BUTTONS:
+        raise OapiRefusal(34_016, "消息内容过长 msg.action_card.btn_json_list")
+
+
+@api("POST", "/media/upload", takes_file=True, counted=True)
+def upload(state: SandboxState, call: Call) -> Fields:
+    """``POST /media/upload``: the kind is in the query or the form."""
+    kind = call.query.get("type") or (call.payload or {}).get("type")
+    if kind not in LARGEST:
+        raise OapiRefusal(40_004, "不合法的媒体文件类型")
+    file = call.upload
+    if file is None or file.field != "media" or not file.size:
+        raise OapiRefusal(41_005, "缺少多媒体文件数据")
+    if file.name.rpartition(".")[2].lower() not in SUFFIXES[kind]:
+        raise OapiRefusal(40_005, "不合法的文件类型")
+    if file.size > LARGEST[kind]:
+        raise OapiRefusal(40_006, "不合法的文件大小")
+    kept = state.media.add(call.caller.app_key, kind, file)
+    return {"type": kind, "media_id": kept.id, "created_at": int(call.at * 1000)}

@@ -8,10 +8,10 @@ import json
 from urllib.parse import unquote
 
 from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal, json_answer
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.inbox import DELIVERED
 from dingrelay_sandbox.robots import Robot
-from dingrelay_sandbox.sends import Send
+from dingrelay_sandbox.sends import DELIVERED, Send
 from dingrelay_sandbox.state import SandboxState
 
 MOST_USERS = 20
@@ -36,7 +36,8 @@ MESSAGE_KINDS = frozenset(
 )
 
 
-def batch_send(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/v1.0/robot/oToMessages/batchSend", counted=True)
+def batch_send(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/robot/oToMessages/batchSend``."""
     parameters = call.parameters
     check_robot(call, parameters)
@@ -58,17 +59,16 @@ def batch_send(state: SandboxState, call: Call) -> Answer:
         call_id=call.id,
         at=call.at,
     )
-    return json_answer(
-        {
-            "processQueryKey": f"{QUERY_KEY}{sent.task_id}",
-            "invalidStaffIdList": [u for u in users if u not in known],
-            "flowControlledStaffIdList": [],
-            "filteredStaffIdList": [],
-        }
-    )
+    return {
+        "processQueryKey": f"{QUERY_KEY}{sent.task_id}",
+        "invalidStaffIdList": [u for u in users if u not in known],
+        "flowControlledStaffIdList": [],
+        "filteredStaffIdList": [],
+    }
 
 
-def read_status(state: SandboxState, call: Call) -> Answer:
+@api("GET", "/v1.0/robot/oToMessages/readStatus", counted=True)
+def read_status(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/robot/oToMessages/readStatus``: within 24 hours; nobody reads in the sandbox."""
     parameters = call.parameters
     check_robot(call, parameters)
@@ -86,10 +86,11 @@ def read_status(state: SandboxState, call: Call) -> Answer:
         if entry.user in organisation.people
     ]
     status = "RECALLED" if sent.recalled else "SUCCESS"
-    return json_answer({"sendStatus": status, "messageReadInfoList": read})
+    return {"sendStatus": status, "messageReadInfoList": read}
 
 
-def recall(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/v1.0/robot/otoMessages/batchRecall", counted=True)
+def recall(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/robot/otoMessages/batchRecall``: within 24 hours."""
     parameters = call.parameters
     check_robot(call, parameters)
@@ -98,7 +99,7 @@ def recall(state: SandboxState, call: Call) -> Answer:
     for sent in found.values():
         sent.recalled = True
     failed = {key: "消息不存在" for key in keys if key not in found}
-    return json_answer({"successResult": list(found), "failedResult": failed})
+    return {"successResult": list(found), "failedResult": failed}
 
 
 def check_robot(call: Call, parameters: Parameters) -> None:
@@ -128,6 +129,7 @@ def read_keys(parameters: Parameters) -> list[str]:
     return keys
 
 
+@api("POST", "/robot/send", access="own")
 def webhook(state: SandboxState, call: Call) -> Answer:
     """``POST /robot/send``: the token names the robot, not an app."""
     token = call.query.get("access_token", "")
@@ -186,3 +188,63 @@ def _object(text: str) -> object:
         except (MemoryError, RecursionError, SyntaxError, ValueError):
             continue
     return None
+
+
+LARGEST_PARAM_BYTES = 15_000
+LARGEST_PAGE = 200
+
+
+@api("POST", "/v1.0/robot/groupMessages/send", counted=True)
+def group_send(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/robot/groupMessages/send``."""
+    parameters = call.parameters
+    check_robot(call, parameters)
+    group = _group(state, parameters)
+    message = read_message(parameters)
+    if len(message["msgParam"].encode(errors="replace")) > LARGEST_PARAM_BYTES:
+        raise RestRefusal("invalidParameter.msgParam.invalid", "msgParam过长")
+    app = call.caller
+    key = state.robots.post_in_group(
+        app.app_key, app.robot, group, dict(message), at=call.at, call_id=call.id
+    )
+    return {"processQueryKey": key}
+
+
+@api("POST", "/v1.0/robot/groupMessages/query", counted=True)
+def group_query(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/robot/groupMessages/query``: nobody reads in the sandbox."""
+    parameters = call.parameters
+    check_robot(call, parameters)
+    group = _group(state, parameters)
+    if not 1 <= parameters.whole_or("maxResults", LARGEST_PAGE) <= LARGEST_PAGE:
+        raise parameters.invalid("maxResults")
+    post = state.robots.group_posts.get(parameters.text("processQueryKey"))
+    if post is None or post.app_key != call.caller.app_key or post.group != group:
+        raise parameters.invalid("processQueryKey")
+    status = "RECALLED" if post.recalled else "SUCCESS"
+    return {"sendStatus": status, "readUserIds": [], "hasMore": False}
+
+
+@api("POST", "/v1.0/robot/groupMessages/recall", counted=True)
+def group_recall(state: SandboxState, call: Call) -> Fields:
+    """``POST /v1.0/robot/groupMessages/recall``."""
+    parameters = call.parameters
+    check_robot(call, parameters)
+    group = _group(state, parameters)
+    done: list[str] = []
+    failed: dict[str, str] = {}
+    for key in read_keys(parameters):
+        post = state.robots.group_posts.get(key)
+        if post is None or post.app_key != call.caller.app_key or post.group != group:
+            failed[key] = "消息不存在"
+        else:
+            post.recalled = True
+            done.append(key)
+    return {"successResult": done, "failedResult": failed}
+
+
+def _group(state: SandboxState, parameters: Parameters) -> str:
+    group = parameters.text("openConversationId")
+    if group not in state.robots.groups:
+        raise RestRefusal("invalidParameter.openConversationId.invalid", "群不存在")
+    return group

@@ -2,17 +2,19 @@
 
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
+from dingrelay_sandbox.answers import Answer, RestRefusal
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apis.tokens import secret_fits
 from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.events.frames import CALLBACK, EVENTS, EVERY_TOPIC, Subscription
 from dingrelay_sandbox.events.stream_gateway import PATH
-from dingrelay_sandbox.events.tickets import CALLBACK, EVENTS, EVERY_TOPIC, Subscription
 from dingrelay_sandbox.state import SandboxState
 
 MOST_SUBSCRIPTIONS = 100
 
 
-def open_connection(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/v1.0/gateway/connections/open", access="own")
+def open_connection(state: SandboxState, call: Call) -> Answer | Fields:
     """``POST /v1.0/gateway/connections/open``: a ticket, good once and for 90 s."""
     parameters = call.parameters
     app = state.apps.get(parameters.text("clientId"))
@@ -29,7 +31,7 @@ def open_connection(state: SandboxState, call: Call) -> Answer:
         # DingTalk's Node SDK says so of this API (API §11.3); the shape is a guess.
         text = f"<result><endpoint>{endpoint}</endpoint><ticket>{ticket}</ticket></result>"
         return Answer(200, text.encode(), "application/xml")
-    return json_answer({"endpoint": endpoint, "ticket": ticket})
+    return {"endpoint": endpoint, "ticket": ticket}
 
 
 def _subscriptions(parameters: Parameters) -> list[Subscription]:

@@ -10,11 +10,13 @@ from dingrelay_sandbox.answers import (
     json_answer,
     too_many,
 )
+from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.state import SandboxState
 
 
+@api("GET", "/gettoken", access="own")
 def gettoken(state: SandboxState, call: Call) -> Answer:
     """``GET /gettoken``: key and secret in the query, by either of two pairs of names."""
     key, secret = (
@@ -33,14 +35,16 @@ def gettoken(state: SandboxState, call: Call) -> Answer:
     return json_answer(content)
 
 
-def access_token(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/v1.0/oauth2/accessToken", access="own")
+def access_token(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/oauth2/accessToken``."""
     key, secret = call.parameters.text("appKey"), call.parameters.text("appSecret")
     token = _fetch(state, call, key, secret)
-    return json_answer({"accessToken": token, "expireIn": state.limits.token_seconds})
+    return {"accessToken": token, "expireIn": state.limits.token_seconds}
 
 
-def corporation_token(state: SandboxState, call: Call) -> Answer:
+@api("POST", "/v1.0/oauth2/{id}/token", access="own")
+def corporation_token(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/oauth2/{corpId}/token``."""
     organisation = call.path.split("/")[3]
     if organisation not in {app.organisation for app in state.apps.values()}:
@@ -53,7 +57,7 @@ def corporation_token(state: SandboxState, call: Call) -> Answer:
     if app is not None and app.organisation != organisation:
         raise credentials_refused(call.dialect)
     token = _fetch(state, call, key, secret)
-    return json_answer({"access_token": token, "expires_in": state.limits.token_seconds})
+    return {"access_token": token, "expires_in": state.limits.token_seconds}
 
 
 def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:

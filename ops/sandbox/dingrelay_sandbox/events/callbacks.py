@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, model_validator
 
 from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, new_nonce, signature
 from dingrelay_sandbox.events.event import Casing, Event
-from dingrelay_sandbox.events.subscription import wants
 
 SUCCESS = "success"
 CHECK = {"EventType": "check_url"}
@@ -176,3 +175,22 @@ class Callbacks:
             failed.popleft()
         page = [failed.popleft().event for _ in range(min(LARGEST_FAILED_PAGE, len(failed)))]
         return page, bool(failed)
+
+
+PATH = "/v1.0/event/"
+"""A narrower choice starts so: ``/v1.0/event/{type}/processCode/{code}/type/{type}``."""
+
+
+def wants(choices: Sequence[str], event: Event) -> bool:
+    """Whether one of the choices is about this event; without any, all are."""
+    return not choices or any(_fits(choice, event) for choice in choices)
+
+
+def _fits(choice: str, event: Event) -> bool:
+    if not choice.startswith(PATH):
+        return choice == event.type
+    kind, *pairs = choice.removeprefix(PATH).split("/")
+    wanted = zip(pairs[::2], pairs[1::2], strict=False)
+    return kind == event.type and all(
+        str(event.fields.get(name)) == value.strip("{}") for name, value in wanted
+    )

@@ -1,10 +1,15 @@
-"""One event, and the two shapes in which it is told (API §7.3)."""
+"""Events: what makes them, and the two shapes of each (API §7.3)."""
 
 import itertools
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
+
+from dingrelay_sandbox.approval_flow import FlowChange
+from dingrelay_sandbox.approvals import Instance
+from dingrelay_sandbox.organisation import Change
 
 Casing = Literal["subscribed", "registered"]
 """How the fields of an HTTP push are spelt: as documented today, or as before 2020."""
@@ -65,3 +70,89 @@ class Event:
             "TimeStamp": str(self.born_ms),
             **renamed,
         }
+
+
+DIFFERENCES = {
+    "manager_userid": "managerUserid",
+    "hired_date": "hiredDate",
+    "name": "name",
+    "telephone": "telephone",
+    "email": "email",
+    "job_number": "jobNumber",
+    "work_place": "workPlace",
+    "remark": "remark",
+}
+"""The fields whose change is told, and what they are called there."""
+
+
+def organisation_event(change: Change, at: float) -> Event:
+    """The event of a change at a Unix time."""
+    if change.user:
+        fields: dict[str, Any] = {"timeStamp": str(int(at * 1_000)), "userId": [change.user]}
+        previous, current = _differences(change.before), _differences(change.after)
+        if change.type == "user_modify_org" and previous != current:
+            fields["diffInfo"] = {"prev": previous, "curr": current, "userid": change.user}
+    else:
+        fields = {"deptId": [change.department]}
+    return Event(change.type, at, fields, user=change.user, departments=change.places)
+
+
+def _differences(fields: Mapping[str, Any]) -> dict[str, str]:
+    named = {DIFFERENCES[name]: str(fields[name]) for name in DIFFERENCES if name in fields}
+    if "hiredDate" in named:
+        hired = datetime.fromtimestamp(int(named["hiredDate"]) / 1_000, UTC)
+        named["hiredDate"] = f"{hired:%Y-%m-%d}"
+    return named
+
+
+RESULTS = {"AGREE": "agree", "REFUSE": "refuse", "REDIRECTED": "redirect"}
+
+
+def approval_event(instance: Instance, change: FlowChange, title: str) -> Event:
+    """The event of a change."""
+    request = instance.request
+    fields: dict[str, Any] = {
+        "processInstanceId": instance.id,
+        "processCode": request.template.process_code,
+        "businessId": instance.business_id,
+        "bizCategoryId": "",
+        "title": title,
+        "type": change.type,
+    }
+    if change.of == "instance":
+        return Event("bpms_instance_change", change.at, fields | _instance(instance, change))
+    return Event("bpms_task_change", change.at, fields | _task(change))
+
+
+def _instance(instance: Instance, change: FlowChange) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "businessType": "",
+        "staffId": instance.request.originator,
+        "url": f"https://aflow.dingtalk.com/dingtalk/mobile/homepage.htm?procInstId={instance.id}",
+        "createTime": _milliseconds(instance.created_at),
+    }
+    if change.type != "start":
+        payload["finishTime"] = _milliseconds(change.at)
+    if change.type == "finish":
+        payload["result"] = instance.flow.result
+    return payload
+
+
+def _task(change: FlowChange) -> dict[str, Any]:
+    payload: dict[str, Any] = {"staffId": change.user}
+    if change.remark:
+        payload["remark"] = change.remark
+    task = change.task
+    if task is None:
+        return payload | {"createTime": _milliseconds(change.at)}
+    payload |= {"taskId": task.id, "createTime": _milliseconds(task.created_at)}
+    if change.type in {"finish", "cancel"}:
+        payload["finishTime"] = _milliseconds(change.at)
+    if change.type == "finish":
+        payload["result"] = RESULTS[task.result]
+    return payload
+
+
+def _milliseconds(at: float) -> int:
+    """A time as these events tell it: in milliseconds, and never finer than a second."""
+    return int(at) * 1_000

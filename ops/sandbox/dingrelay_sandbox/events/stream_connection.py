@@ -11,12 +11,13 @@ from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import ConnectionFaultKind
 from dingrelay_sandbox.events.frames import (
     DISCONNECT,
+    EVENTS,
     PING,
+    Ticket,
     event_frame,
     read_ack,
     system_frame,
 )
-from dingrelay_sandbox.events.tickets import EVENTS, Ticket
 from dingrelay_sandbox.report_types import ConnectionReport
 from dingrelay_sandbox.state import SandboxState
 
