@@ -246,7 +246,7 @@ def test_each_person_may_act_on_an_approval_from_outside(sandbox: SandboxAdmin, 
         sandbox.act(first, "agree", "u3")
     with pytest.raises(SandboxError, match="stranger"):
         sandbox.act(first, "redirect", "u2", to="stranger")
-    with pytest.raises(SandboxError, match="somebody must be named"):
+    with pytest.raises(SandboxError, match="a person must be named"):
         sandbox.act(first, "redirect", "u2")
     sandbox.act(first, "redirect", "u2", to="u4", remark="请看")
     assert sandbox.act(first, "agree", "u4") == {"status": "RUNNING", "result": ""}
@@ -399,13 +399,13 @@ def test_answers_of_the_new_host_carry_their_id(app: App) -> None:
 
 
 def test_a_fault_may_set_headers(sandbox: SandboxAdmin, app: App) -> None:
-    headers = {"Content-Type": "application/xml", "X-Told": "yes"}
+    headers = {"Content-Type": "application/xml", "X-Said": "yes"}
     sandbox.add_fault("http", body="<x/>", status=429, headers=headers)
     app.connection.request("GET", "/gettoken")
     response = app.connection.getresponse()
     assert (response.status, response.read()) == (429, b"<x/>")
     assert response.getheader("Content-Type") == "application/xml"
-    assert response.getheader("X-Told") == "yes"
+    assert response.getheader("X-Said") == "yes"
 
 
 def test_a_wrong_admin_call_says_what_is_wrong(sandbox: SandboxAdmin) -> None:

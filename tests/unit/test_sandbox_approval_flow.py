@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_sandbox.state_reports import Reports
+from dingrelay_sandbox import reports
 from dingrelay_sandbox.templates import Template
 from unit.sandbox_caller import Caller, Reply
 
@@ -271,6 +271,6 @@ def test_an_originator_must_be_in_the_department(caller: Caller) -> None:
 def test_the_report_has_tasks_and_results(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]))
     decide(caller, made, "u2", "refuse")
-    (report,) = Reports(caller.state).approvals()
+    (report,) = reports.approvals(caller.state)
     assert (report["status"], report["result"]) == ("COMPLETED", "refuse")
     assert [(task["user"], task["result"]) for task in report["tasks"]] == [("u2", "REFUSE")]

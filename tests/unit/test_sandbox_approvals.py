@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_sandbox.state_reports import Reports
+from dingrelay_sandbox import reports
 from unit.sandbox_caller import NOON, Caller
 
 INSTANCES = "/v1.0/workflow/processInstances"
@@ -64,7 +64,7 @@ def test_two_equal_creates_make_two_and_the_audit_says_so(caller: Caller) -> Non
     assert create(caller) != create(caller)
     create(caller, "another")
     create(caller, originatorUserId="u2")
-    report = Reports(caller.state).audit()
+    report = reports.audit(caller.state)
     assert (report["approvals"], report["duplicates"]["approvals"]) == (4, 1)
 
 

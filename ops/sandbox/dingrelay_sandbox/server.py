@@ -10,14 +10,13 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from dingrelay_sandbox import bodies
-from dingrelay_sandbox.admin_routes import admin_routes
+from dingrelay_sandbox.admin_api import admin_routes
 from dingrelay_sandbox.answers import Answer
 from dingrelay_sandbox.apis.api import dialect_of
 from dingrelay_sandbox.bodies import FORM, read_body
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.door import DOOR
 from dingrelay_sandbox.events.delivery import DELIVERIES, Deliveries
-from dingrelay_sandbox.events.event_routes import event_routes
 from dingrelay_sandbox.events.stream_gateway import PATH as STREAM_PATH
 from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.verdict import know_caller, respond
@@ -39,7 +38,6 @@ def create_app(state: SandboxState) -> web.Application:
     app.cleanup_ctx.append(_delivering(deliveries))
     app.on_shutdown.append(_hang_up)
     app.router.add_get(STREAM_PATH, deliveries.stream.connect)
-    app.add_routes(event_routes(state))
     app.add_routes(admin_routes(state))
     app.router.add_route("*", "/{path:.*}", _dingtalk(state))
     return app

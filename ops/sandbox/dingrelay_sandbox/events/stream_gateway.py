@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from dingrelay_sandbox.events.frames import SUCCESS
 from dingrelay_sandbox.events.log import Attempt, Delivery
@@ -21,7 +22,23 @@ CLOSE_SECONDS = 1.0
 """How long a client may take to answer a close."""
 LARGEST_FRAME = 1 << 20
 
-StreamAction = Literal["drop", "disconnect", "silence", "die"]
+
+class StreamAct(BaseModel, extra="forbid"):
+    """What happens to the connections that are open now.
+
+    Attributes:
+        action: ``drop`` ends them without a word; ``disconnect`` says so first, sends no event any
+            more and ends them later; ``silence`` leaves TCP alone, and nothing else; ``die`` drops
+            them and feeds them on for a while.
+        app: only those of this app.
+        connection: only this one.
+        lossy: whether what a dead connection was fed is never sent again.
+    """
+
+    action: Literal["drop", "disconnect", "silence", "die"]
+    app: str | None = None
+    connection: int | None = None
+    lossy: bool = False
 
 
 class StreamGateway:
@@ -81,27 +98,17 @@ class StreamGateway:
             await asyncio.sleep(began + wait - time.monotonic())
         state.events.settle(delivery, "failed")
 
-    def act(
-        self, action: StreamAction, *, app_key: str | None, number: int | None, lossy: bool
-    ) -> int:
-        """Let something happen to connections; to how many it did.
-
-        Args:
-            action: ``drop`` ends them without a word; ``disconnect`` says so, and ends them later;
-                ``silence`` leaves TCP alone; ``die`` drops them and feeds them on.
-            app_key: those of one app; None: of all.
-            number: one of them; None: all.
-            lossy: whether what is fed to a dead connection is never told again.
-        """
+    def act(self, wanted: StreamAct) -> int:
+        """Let something happen to connections; to how many it did."""
         met = [
             each
             for each in self._connections
             if each.state == "open"
-            and app_key in {None, each.app_key}
-            and number in {None, each.number}
+            and wanted.app in {None, each.app_key}
+            and wanted.connection in {None, each.number}
         ]
         for connection in met:
-            match action:
+            match wanted.action:
                 case "drop":
                     connection.drop()
                 case "silence":
@@ -109,7 +116,7 @@ class StreamGateway:
                 case "disconnect":
                     self._start(connection.disconnect())
                 case "die":
-                    self._start(connection.die(lossy=lossy))
+                    self._start(connection.die(lossy=wanted.lossy))
         return len(met)
 
     def report(self) -> list[ConnectionReport]:
