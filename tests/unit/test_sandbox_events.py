@@ -11,8 +11,9 @@ from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, signature
 from dingrelay_sandbox.events.callbacks import Callback, Callbacks, Pushing, wants
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
-from dingrelay_sandbox.events.log import Attempt, Delivery, EventLog
+from dingrelay_sandbox.events.log import Delivery, EventLog
 from dingrelay_sandbox.events.organisation_churn import Churn
+from dingrelay_sandbox.report_types import AttemptReport
 from unit.sandbox_caller import NOON, Caller
 
 INSTANCES = "/v1.0/workflow/processInstances"
@@ -334,8 +335,8 @@ def deliver(log: EventLog) -> Delivery:
 def test_the_log_counts_what_became_of_events() -> None:
     log = EventLog()
     first, second = deliver(log), deliver(log)
-    log.attempt(first, Attempt(NOON, 0.1, "timeout"))
-    log.attempt(first, Attempt(NOON, 0.1, "success"))
+    for outcome in ("timeout", "success"):
+        log.attempt(first, AttemptReport(at=NOON, took=0.1, outcome=outcome, connection=0))
     log.settle(first, "delivered")
     log.settle(second, "swallowed")
     deliver(log)

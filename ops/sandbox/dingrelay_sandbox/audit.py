@@ -7,8 +7,6 @@ from dingrelay_sandbox.answers import Verdict
 from dingrelay_sandbox.report_types import CallReport
 from dingrelay_sandbox.windows import Peak, Rate
 
-_Row = tuple[int, float, float, str, str, str, str, str, int, int]
-
 
 class Audit:
     """What was called, kept in the order of arrival.
@@ -18,7 +16,7 @@ class Audit:
     """
 
     def __init__(self, kept: int) -> None:
-        self._rows: deque[_Row] = deque(maxlen=kept)
+        self._calls: deque[CallReport] = deque(maxlen=kept)
         self._verdicts: dict[str, Counter[str]] = {}
         self._peaks: dict[tuple[str, str], Peak] = {}
         self.faults: Counter[str] = Counter()
@@ -35,30 +33,12 @@ class Audit:
         for peak in self._peaks.values():
             peak.shift(seconds)
 
-    def record(
-        self,
-        *,
-        call_id: int,
-        at: float,
-        monotonic: float,
-        app_key: str,
-        api: str,
-        verdict: Verdict,
-        code: str,
-        fault: str,
-        recipients: int,
-        size: int,
-    ) -> None:
+    def record(self, call: CallReport) -> None:
         """Note what became of a call."""
-        counter = self._verdicts.get(api)
-        if counter is None:
-            counter = self._verdicts[api] = Counter()
-        counter[verdict] += 1
-        if fault:
-            self.faults[fault] += 1
-        self._rows.append(
-            (call_id, at, monotonic, app_key, api, verdict, code, fault, recipients, size)
-        )
+        self._verdicts.setdefault(call["api"], Counter())[call["verdict"]] += 1
+        if call["fault"]:
+            self.faults[call["fault"]] += 1
+        self._calls.append(call)
 
     def verdicts(self) -> dict[str, dict[str, int]]:
         """API path → verdict → calls."""
@@ -77,19 +57,9 @@ class Audit:
 
     def calls(self, *, since: float, api: str, limit: int) -> list[CallReport]:
         """The newest calls that arrived at `since` (Unix seconds) or later, oldest first."""
-        newest = (row for row in reversed(self._rows) if row[1] >= since and row[4].startswith(api))
-        return [
-            CallReport(
-                id=row[0],
-                at=row[1],
-                monotonic=row[2],
-                app=row[3],
-                api=row[4],
-                verdict=row[5],
-                code=row[6],
-                fault=row[7],
-                recipients=row[8],
-                bytes=row[9],
-            )
-            for row in reversed(list(islice(newest, limit)))
-        ]
+        newest = (
+            call
+            for call in reversed(self._calls)
+            if call["at"] >= since and call["api"].startswith(api)
+        )
+        return list(islice(newest, limit))[::-1]

@@ -26,11 +26,9 @@ class Limiter:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._calls: dict[tuple[str, str], Window | None] = {}
-        self._egress: dict[str, SlidingWindow] = {}
-        self._banned_until: dict[str, float] = {}
+        self._egress = _Penalties()
         self._recipients: dict[str, SlidingWindow] = {}
-        self._robots: dict[str, SlidingWindow] = {}
-        self._robot_penalty: dict[str, float] = {}
+        self._robots = _Penalties()
         self.used: dict[str, int] = {}
         """Counted calls by ``organisation month``."""
 
@@ -45,22 +43,19 @@ class Limiter:
         if (old.calls, old.apis, old.window) != (limits.calls, limits.apis, limits.window):
             self._calls.clear()
         if old.egress != limits.egress:
-            self._egress.clear()
-            self._banned_until.clear()
+            self._egress = _Penalties()
         if old.recipients != limits.recipients:
             self._recipients.clear()
         if old.robot != limits.robot:
-            self._robots.clear()
-            self._robot_penalty.clear()
+            self._robots = _Penalties()
 
     def shift(self, seconds: float) -> None:
         """Go on as before after the clock was set by so much; the quota's month is the clock's."""
-        windows = [*self._egress.values(), *self._recipients.values(), *self._robots.values()]
-        for window in [*windows, *filter(None, self._calls.values())]:
+        windows = [*self._recipients.values(), *filter(None, self._calls.values())]
+        for window in windows:
             window.shift(seconds)
-        for until in (self._banned_until, self._robot_penalty):
-            for key in until:
-                until[key] += seconds
+        self._egress.shift(seconds)
+        self._robots.shift(seconds)
 
     def call(self, app_key: str, path: str, at: float) -> Breach | None:
         """Count a call of an app on an API path, or say why not."""
@@ -80,18 +75,7 @@ class Limiter:
 
     def egress(self, address: str, at: float) -> bool:
         """Count a call from an address; False while it is banned (API §6)."""
-        if at < self._banned_until.get(address, 0):
-            return False
-        if self._limits.egress is None:
-            return True
-        window = self._egress.get(address)
-        if window is None:
-            window = self._egress[address] = SlidingWindow(self._limits.egress)
-        if window.room(at) < 1:
-            self._banned_until[address] = at + self._limits.egress_ban_seconds
-            return False
-        window.take(at)
-        return True
+        return self._egress.take(address, at, self._limits.egress, self._limits.egress_ban_seconds)
 
     def recipients(self, app_key: str, at: float, wanted: int) -> int:
         """How many of `wanted` people an app may still reach in this minute; they are counted."""
@@ -116,15 +100,32 @@ class Limiter:
 
     def robot(self, token: str, at: float) -> bool:
         """Count a message of a webhook robot; False for the whole penalty (API §2.8)."""
-        if at < self._robot_penalty.get(token, 0):
+        return self._robots.take(token, at, self._limits.robot, self._limits.robot_penalty_seconds)
+
+
+class _Penalties:
+    """Windows by key; one that is full closes for a while."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, SlidingWindow] = {}
+        self._closed_until: dict[str, float] = {}
+
+    def take(self, key: str, at: float, rate: Rate | None, seconds: float) -> bool:
+        """Count one; False while the key's window is closed."""
+        if at < self._closed_until.get(key, 0):
             return False
-        if self._limits.robot is None:
+        if rate is None:
             return True
-        window = self._robots.get(token)
-        if window is None:
-            window = self._robots[token] = SlidingWindow(self._limits.robot)
+        window = self._windows.setdefault(key, SlidingWindow(rate))
         if window.room(at) < 1:
-            self._robot_penalty[token] = at + self._limits.robot_penalty_seconds
+            self._closed_until[key] = at + seconds
             return False
         window.take(at)
         return True
+
+    def shift(self, seconds: float) -> None:
+        """Go on as before after the clock was set by so much."""
+        for window in self._windows.values():
+            window.shift(seconds)
+        for key in self._closed_until:
+            self._closed_until[key] += seconds

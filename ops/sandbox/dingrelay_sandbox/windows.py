@@ -87,7 +87,7 @@ class CalendarWindow:
         return (math.floor(at / self._rate.seconds) + 1) * self._rate.seconds
 
     def shift(self, seconds: float) -> None:
-        """Nothing: the stretch that the clock shows now begins anew."""
+        """Nothing: the stretch that the clock shows now starts from zero."""
 
     def _turn(self, at: float) -> None:
         stretch = math.floor(at / self._rate.seconds)
@@ -178,20 +178,14 @@ class Peak:
     """The most that any interval of a length has held; it limits nothing."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._entries: deque[tuple[float, int]] = deque()
-        self._count = 0
+        self._window = SlidingWindow(Rate(0, seconds))
         self.most = 0
 
     def add(self, at: float, amount: int = 1) -> None:
         """Note `amount` at that time."""
-        horizon = at - self._seconds
-        while self._entries and self._entries[0][0] <= horizon:
-            self._count -= self._entries.popleft()[1]
-        self._entries.append((at, amount))
-        self._count += amount
-        self.most = max(self.most, self._count)
+        self._window.take(at, amount)
+        self.most = max(self.most, -self._window.room(at))
 
     def shift(self, seconds: float) -> None:
         """Go on as before after the clock was set by so much."""
-        self._entries = deque((at + seconds, amount) for at, amount in self._entries)
+        self._window.shift(seconds)

@@ -9,7 +9,8 @@ import aiohttp
 from yarl import URL
 
 from dingrelay_sandbox.events.callbacks import CHECK, SUCCESS, Callback, Pushing
-from dingrelay_sandbox.events.log import Attempt, Delivery
+from dingrelay_sandbox.events.log import Delivery
+from dingrelay_sandbox.report_types import AttemptReport
 from dingrelay_sandbox.state import SandboxState
 
 MOST_AT_ONCE = 256
@@ -61,7 +62,9 @@ class HttpPush:
             content = delivery.event.pushed(app.organisation, pushing.callback.casing)
             outcome = await self._post(pushing, content)
             took = time.monotonic() - began
-            state.events.attempt(delivery, Attempt(at, took, outcome))
+            state.events.attempt(
+                delivery, AttemptReport(at=at, took=took, outcome=outcome, connection=0)
+            )
             if outcome == SUCCESS:
                 state.events.settle(delivery, "delivered")
                 return

@@ -21,22 +21,6 @@ EVENTS_KEPT = 100_000
 """How many events are kept; the oldest go first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try to tell an app of an event.
-
-    Attributes:
-        at: when it began, in Unix seconds of the sandbox's clock.
-        outcome: ``success``, or what went wrong.
-        connection: of the stream that it went through; 0 for an HTTP push.
-    """
-
-    at: float
-    took: float
-    outcome: str
-    connection: int = 0
-
-
 @dataclass(slots=True, eq=False)
 class Delivery:
     """One event on its way to one app.
@@ -50,7 +34,7 @@ class Delivery:
     app_key: str
     way: Way
     state: State = "waiting"
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    attempts: list[AttemptReport] = field(default_factory=list[AttemptReport])
     life: int = 0
     """Of the log; one that began before a reset is counted no more."""
 
@@ -119,7 +103,7 @@ class EventLog:
         if row is not None:
             row.deliveries.append(delivery)
 
-    def attempt(self, delivery: Delivery, attempt: Attempt) -> None:
+    def attempt(self, delivery: Delivery, attempt: AttemptReport) -> None:
         """Note a try."""
         if delivery.life == self._life:
             self._attempts += 1
@@ -194,15 +178,7 @@ def _report(row: _Row) -> EventReport:
                 app=each.app_key,
                 way=each.way,
                 state=each.state,
-                attempts=[
-                    AttemptReport(
-                        at=attempt.at,
-                        took=attempt.took,
-                        outcome=attempt.outcome,
-                        connection=attempt.connection,
-                    )
-                    for attempt in each.attempts
-                ],
+                attempts=each.attempts,
             )
             for each in row.deliveries
         ],

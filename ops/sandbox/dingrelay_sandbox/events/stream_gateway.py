@@ -10,9 +10,9 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from dingrelay_sandbox.events.frames import SUCCESS
-from dingrelay_sandbox.events.log import Attempt, Delivery
+from dingrelay_sandbox.events.log import Delivery
 from dingrelay_sandbox.events.stream_connection import StreamConnection
-from dingrelay_sandbox.report_types import ConnectionReport
+from dingrelay_sandbox.report_types import AttemptReport, ConnectionReport
 from dingrelay_sandbox.state import SandboxState
 
 PATH = "/connect"
@@ -88,7 +88,9 @@ class StreamGateway:
                 outcome = await connection.push(delivery.event, app)
             took = time.monotonic() - began
             number = connection.number if connection is not None else 0
-            state.events.attempt(delivery, Attempt(at, took, outcome, number))
+            state.events.attempt(
+                delivery, AttemptReport(at=at, took=took, outcome=outcome, connection=number)
+            )
             if outcome == SUCCESS:
                 state.events.settle(delivery, "delivered")
                 return

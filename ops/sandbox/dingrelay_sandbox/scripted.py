@@ -1,0 +1,139 @@
+"""What every scripted fault has: of calls (`faults`) and of events (`events.event_faults`)."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Generic, Self, TypeVar
+
+from pydantic import BaseModel, Field, model_validator
+
+ENDED_KEPT = 1_000
+"""How many faults that are over can still be asked about."""
+
+
+class Spec(BaseModel, extra="forbid", frozen=True):
+    """One scripted fault.
+
+    Attributes:
+        app: only what is of the app with this key.
+        count: how many it meets; None: any number.
+        starts_in: seconds until it is in force.
+        seconds: how long it lasts from then on; None: until it is deleted.
+        share: the probability with which something is met.
+        min_ms, max_ms: of delays.
+    """
+
+    app: str | None = None
+    count: Annotated[int, Field(ge=1)] | None = None
+    starts_in: Annotated[float, Field(ge=0)] = 0
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    share: Annotated[float, Field(gt=0, le=1)] = 1
+    min_ms: Annotated[float, Field(ge=0)] = 0
+    max_ms: Annotated[float, Field(ge=0)] = 1_000
+
+    @model_validator(mode="after")
+    def _delays_are_ordered(self) -> Self:
+        if self.min_ms > self.max_ms:
+            raise ValueError("min_ms must not be above max_ms")
+        return self
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+class InForce(Generic[SpecT]):
+    """A fault in force, or waiting for its time."""
+
+    def __init__(self, number: int, spec: SpecT, now: float) -> None:
+        self.id = number
+        self.spec = spec
+        self.met = 0
+        self.starts = now + spec.starts_in
+        self._ends = None if spec.seconds is None else self.starts + spec.seconds
+
+    def over(self, now: float) -> bool:
+        """Whether it can meet nothing any more."""
+        spent = self.spec.count is not None and self.met >= self.spec.count
+        return spent or (self._ends is not None and now >= self._ends)
+
+    def report(self, *, over: bool) -> dict[str, Any]:
+        """The fault as JSON values."""
+        spec = self.spec.model_dump(exclude_unset=True)
+        return {"id": self.id, "met": self.met, "over": over, **spec}
+
+
+class Scripted(Generic[SpecT]):
+    """All faults of a kind, the oldest first.
+
+    Args:
+        clock: seconds that never jump.
+        rng: draws shares and delays.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None
+    ) -> None:
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._faults: dict[int, InForce[SpecT]] = {}
+        self._ended: dict[int, InForce[SpecT]] = {}
+        self._last = 0
+
+    def __bool__(self) -> bool:
+        """Whether there may be a fault in force."""
+        return bool(self._faults)
+
+    def add(self, spec: SpecT) -> int:
+        """Put a fault in force; its id."""
+        self._last += 1
+        self._faults[self._last] = InForce(self._last, spec, self._clock())
+        return self._last
+
+    def delete(self, number: int | None = None) -> int:
+        """End a fault, or all; how many ended."""
+        numbers = list(self._faults) if number is None else [number]
+        return sum(self._end(each) for each in numbers)
+
+    def report(self) -> list[dict[str, Any]]:
+        """The faults in force and those whose time is to come."""
+        self._forget()
+        now = self._clock()
+        return [fault.report(over=fault.over(now)) for fault in self._faults.values()]
+
+    def find(self, number: int) -> dict[str, Any]:
+        """One fault, in force or over.
+
+        Raises:
+            LookupError: there is none with that id, or it ended long ago.
+        """
+        self._forget()
+        fault = self._faults.get(number) or self._ended.get(number)
+        if fault is None:
+            raise LookupError(f"fault {number} does not exist")
+        return fault.report(over=number in self._ended)
+
+    def met(self, wanted: Callable[[SpecT], bool]) -> Iterator[SpecT]:
+        """The faults that meet something now, of those that are wanted."""
+        self._forget()
+        now = self._clock()
+        for fault in list(self._faults.values()):
+            if not wanted(fault.spec) or now < fault.starts or fault.over(now):
+                continue
+            if fault.spec.share < 1 and self._rng.random() >= fault.spec.share:
+                continue
+            fault.met += 1
+            yield fault.spec
+
+    def _forget(self) -> None:
+        now = self._clock()
+        for number in [n for n, fault in self._faults.items() if fault.over(now)]:
+            self._end(number)
+
+    def _end(self, number: int) -> bool:
+        fault = self._faults.pop(number, None)
+        if fault is None:
+            return False
+        self._ended[number] = fault
+        if len(self._ended) > ENDED_KEPT:
+            del self._ended[next(iter(self._ended))]
+        return True
