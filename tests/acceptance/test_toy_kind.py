@@ -99,7 +99,7 @@ def test_a_kind_of_its_own(toys: Toys, fleet: Fleet, client: Client, valkey: Red
         text=True,
         check=True,
     ).stdout.strip()
-    celery = Celery("somebody", broker=fleet.env["DINGRELAY_REDIS_URL"], set_as_current=False)
+    celery = Celery("bare", broker=fleet.env["DINGRELAY_REDIS_URL"], set_as_current=False)
     job = {"to": {"users": ["u1", "u2"]}, "text": "celery"}
     bare = str(
         celery.send_task("dingrelay.toy-ring", kwargs={"job": job}, queue="dingrelay.normal").id

@@ -53,16 +53,14 @@ async def _ring(job: ToyRing, ctx: Context) -> Json:
 
 
 if __name__ == "__main__":
-    from dingrelay_sandbox.answers import Answer, json_answer
-    from dingrelay_sandbox.apis.table import ENDPOINTS, Endpoint
+    from dingrelay_sandbox.apis.api import Fields, api
     from dingrelay_sandbox.call import Call
     from dingrelay_sandbox.state import SandboxState
 
-    def ring(state: SandboxState, call: Call) -> Answer:
+    @api("POST", PATH)
+    def ring(state: SandboxState, call: Call) -> Fields:
         """The sandbox's answer."""
-        return json_answer({"ringId": f"ring-{call.id}"})
-
-    ENDPOINTS["POST", PATH] = Endpoint(ring)
+        return {"ringId": f"ring-{call.id}"}
 
     from dingrelay_producers.cli import main
 

@@ -97,9 +97,9 @@ async def test_no_secret_is_in_the_database_nor_in_a_repr(
 
 
 async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> None:
-    nobody = replace(CRM, sender="")
-    assert (await keys.create(nobody)).key.sender == "crm"
-    chinese = (await keys.create(replace(nobody, name="人事系统"))).key
+    unnamed = replace(CRM, sender="")
+    assert (await keys.create(unnamed)).key.sender == "crm"
+    chinese = (await keys.create(replace(unnamed, name="人事系统"))).key
     assert chinese.sender == chinese.id
     every = await keys.create(replace(unnamed, scopes=frozenset({"*"})))
     assert every.key.permits_sender("anyone")
@@ -251,7 +251,7 @@ async def test_a_wrong_secret_is_no_use(database: Database) -> None:
 
 
 async def test_a_database_that_is_away_is_logged_and_costs_no_last_use() -> None:
-    database = Database("postgresql://nobody@127.0.0.1:1/nowhere")
+    database = Database("postgresql://stranger@127.0.0.1:1/nowhere")
     keys = KeyService(database, patience=PATIENCE)
     for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
         with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):

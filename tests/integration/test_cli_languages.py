@@ -216,7 +216,7 @@ MISTAKES = [
     ("job", "list", "--limit", "0"),
     ("job", "list", "--since", "once"),
     ("job", "show", "nothing"),
-    ("campaign", "create", "n", "--dry-run", "--text", "{nobody}", "--to", "u1"),
+    ("campaign", "create", "n", "--dry-run", "--text", "{stranger}", "--to", "u1"),
     ("campaign", "create", "n", "--dry-run", "--text", "x", "--file", "nowhere.csv"),
     ("campaign", "create", "n", "--dry-run", "--text", "x", "--file", "bad.csv"),
     ("campaign", "show", "nothing"),

@@ -381,9 +381,9 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     # A message takes any such userid.
     for user, code in (("👩\u200d👩\u200d👧", 0), ('q"q', 0), ("a b", 2)):
         assert (await asyncio.to_thread(cli, "person", "show", "--json", user)).exit_code == code
-    nobody = await asyncio.to_thread(cli, "person", "show", "x1", "--app", "default")
-    assert nobody.stdout == "not in the directory\n"
-    assert nobody.stderr == "none\n"
+    unknown = await asyncio.to_thread(cli, "person", "show", "x1", "--app", "default")
+    assert unknown.stdout == "not in the directory\n"
+    assert unknown.stderr == "none\n"
     listed = await asyncio.to_thread(cli.json, "job", "list", "--to", "u123", "--since", "1h")
     assert [each["id"] for each in listed] == [job]
     wrong = await asyncio.to_thread(cli, "job", "list", "--since", "soon")

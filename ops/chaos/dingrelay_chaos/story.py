@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.operations import brief
-from dingrelay_chaos.requests import CampaignRequest, Command, JobRequest, Journal, Requests
+from dingrelay_chaos.requests import Command, JobRequest, Journal, Requests
 from dingrelay_chaos.snapshot import text_of
 from dingrelay_chaos.system import System
 
