@@ -1,6 +1,5 @@
 """One job as a person looks it up: by the beginning of its id, with the people it is for."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,9 +10,8 @@ from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.client.history_backend import JobDetails
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.status import STEP, JobStatus
+from dingrelay_producers.store.status import JobStatus, json_object, recipients
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.message_recall import MessageRecall
 from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
@@ -76,8 +74,9 @@ def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: 
     record = use(lambda redis: redis.hgetall(keys.job(job_id)))
     if b"state" in record:
         status = JobStatus.from_record(job_id, record)
-        job = _object(record.get(b"payload", b""))
-        return JobDetails(status, _key(job), _recipients(status, job, record))
+        job = json_object(record.get(b"payload", b""))
+        by_user = recipients(status.kind, status.state, job, record)
+        return JobDetails(status, _key(job), dict(list(by_user.items())[:MOST_RECIPIENTS]))
     kept: JobDetails | None = run(history.details(job_id)) if history is not None else None
     if kept is None:
         raise JobNotFound(job_id)
@@ -132,38 +131,6 @@ def _beginning(redis: Redis, beginning: str) -> set[str]:
     return found
 
 
-def _recipients(
-    status: JobStatus, job: Mapping[str, Any], record: Mapping[bytes, bytes]
-) -> dict[str, str]:
-    """What became of each person; ``waiting`` while that is open."""
-    kind = KINDS.get(status.kind)
-    if kind is None or kind.outcomes is None or not job:
-        return {}
-    steps = {
-        name.decode(errors="replace").removeprefix(STEP): _object(value)
-        for name, value in record.items()
-        if name.startswith(STEP.encode())
-    }
-    try:
-        by_user = kind.outcomes(dict(job), steps)
-    except (KeyError, TypeError, AttributeError):  # what another release wrote
-        return {}
-    unsent = "not_sent" if status.state.ended else "waiting"
-    unsent = "unknown" if status.state == "unknown" else unsent
-    return {
-        user: unsent if outcome == "not_sent" else outcome
-        for user, outcome in list(by_user.items())[:MOST_RECIPIENTS]
-    }
-
-
 def _key(job: Mapping[str, Any]) -> str:
     key = job.get("idempotency_key")
     return key if isinstance(key, str) else ""
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

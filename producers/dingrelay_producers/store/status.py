@@ -15,6 +15,7 @@ from dingrelay_tasks.kinds import KINDS
 STEP = "step:"
 """What the fields of a record that hold outcomes of steps begin with."""
 
+_OPEN = frozenset(state for state in State if not state.ended)
 _T = TypeVar("_T")
 
 
@@ -215,3 +216,41 @@ def _object(text: str) -> dict[str, Any]:
 
 def _moment(milliseconds: str | int) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """The object that a field of a record holds as JSON; an empty one where it holds none."""
+    try:
+        found = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def steps_in(record: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
+    """The outcomes of a record's steps by name, as far as they can be read."""
+    prefix = STEP.encode()
+    return {
+        name.removeprefix(prefix).decode(errors="replace"): json_object(value)
+        for name, value in record.items()
+        if name.startswith(prefix)
+    }
+
+
+def recipients(
+    kind: str, state: str, job: Mapping[str, Any], record: Mapping[bytes, bytes]
+) -> dict[str, str]:
+    """What became of each user that a job is for; ``waiting`` while that is open.
+
+    Of a job without an outcome for a user, ``unknown`` says that a call whose answer was lost may have
+    reached them. Empty for jobs of departments, of other kinds, and for what another release wrote.
+    """
+    known = KINDS.get(kind)
+    if known is None or known.outcomes is None or not job:
+        return {}
+    try:
+        by_user = known.outcomes(dict(job), steps_in(record))
+    except (KeyError, TypeError, AttributeError):
+        return {}
+    unsent = "waiting" if state in _OPEN else "unknown" if state == State.UNKNOWN else "not_sent"
+    return {user: unsent if was == "not_sent" else was for user, was in by_user.items()}

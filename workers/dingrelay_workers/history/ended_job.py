@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from dingrelay_producers.store.status import STEP
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.history.store import EndedJob
-from dingrelay_workers.outbox.ended_records import EndedRecord, json_object
+from dingrelay_workers.outbox.ended_records import EndedRecord
 
 MOST_RECIPIENTS = 1_000
 """People of one job who are listed one by one."""
@@ -50,26 +49,12 @@ def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:
         "summary": read.text("summary"),
         "content": read.text("payload") or None if content else None,
     }
-    return EndedJob(row, _recipients(ending.kind, ending.state, job, read))
-
-
-def _recipients(kind: str, state: str, job: dict[str, Any], read: "_Reader") -> dict[str, str]:
-    known = KINDS.get(kind)
-    if known is None or known.outcomes is None or not job:
-        return {}
-    try:
-        by_user = known.outcomes(job, read.steps())
-    except (KeyError, TypeError, AttributeError):  # what another release wrote
-        return {}
+    by_user = recipients(ending.kind, ending.state, job, record.fields)
     if len(by_user) > MOST_RECIPIENTS:
-        return {}
-    # A call whose answer was lost may have arrived.
-    unsent = "unknown" if state == "unknown" else "not_sent"
-    return {
-        _text(user, 128): unsent if outcome == "not_sent" else outcome
-        for user, outcome in by_user.items()
-        if _is_userid(user)
-    }
+        by_user = {}
+    return EndedJob(
+        row, {_text(user, 128): was for user, was in by_user.items() if _is_userid(user)}
+    )
 
 
 def _is_userid(value: object) -> bool:
@@ -111,14 +96,6 @@ class _Reader:
 
     def json(self, name: str) -> dict[str, Any]:
         return json_object(self._fields.get(name.encode(), b""))
-
-    def steps(self) -> dict[str, dict[str, Any]]:
-        begin = STEP.encode()
-        return {
-            name[len(begin) :].decode(errors="replace"): json_object(value)
-            for name, value in self._fields.items()
-            if name.startswith(begin)
-        }
 
 
 def _text(value: object, longest: int) -> str:

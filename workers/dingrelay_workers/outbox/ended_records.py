@@ -1,9 +1,8 @@
 """Records of jobs that ended, for those who report them."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -50,15 +49,6 @@ async def read_records(
         answers = await run_async(redis, call)
         found += [_record(*pair) for pair in zip(some, answers, strict=True)]
     return found
-
-
-def json_object(text: bytes) -> dict[str, Any]:
-    """The object that a field of a record holds as JSON; an empty one where it holds none."""
-    try:
-        found: Any = json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _record(ending: Ending, answer: Sequence[Any]) -> EndedRecord:

@@ -21,13 +21,12 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import STEP
+from dingrelay_producers.store.status import STEP, json_object
 from dingrelay_tasks import beijing
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_workers.limiter.daily_limits import place
-from dingrelay_workers.outbox.ended_records import json_object
 from dingrelay_workers.personal_data.subject import NEEDED, Erased, Erasing, Subject
 
 SCANNED = 1_000
