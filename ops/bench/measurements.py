@@ -56,15 +56,3 @@ MEASUREMENTS = (
     Measurement("X", "redis", capacity.cost, {"jobs": 100, "loaded": 0}),
     Measurement("Y", "enqueue", capacity.enqueue, {"jobs": 100, "waiting": 1_000}),
 )
-
-
-def find(name: str) -> Measurement:
-    """The measurement of that letter or name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    for measurement in MEASUREMENTS:
-        if name in {measurement.letter, measurement.letter.lower(), measurement.name}:
-            return measurement
-    raise ValueError(name)

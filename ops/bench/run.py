@@ -1,6 +1,6 @@
 """All measurements in one run: a table, and JSON with the machine and the versions.
 
-``python ops/bench/run.py [--quick] [--only NAME] [--json FILE] [--add]``. Exit code 1 if a bound
+``python ops/bench/run.py [--quick] [--only LETTER] [--json FILE] [--add]``. Exit code 1 if a bound
 of ours is broken; ``--quick`` only shows that everything runs, on figures too short to judge. A
 whole run is written to ``docs/bench.json``, from which ``document.py`` makes what the READMEs say;
 with ``--add`` so is a part of one.
@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from figures import show
-from measurements import MEASUREMENTS, Measurement, find
+from measurements import MEASUREMENTS
 from published import PUBLISHED, written
 from report import Report, added
 from testbed import testbed
@@ -23,7 +23,11 @@ from testbed import testbed
 def main() -> int:
     """Measure, show, and check the bounds."""
     options = _options()
-    chosen = options.only or [each for each in MEASUREMENTS if each.in_smoke or not options.quick]
+    chosen = [
+        each
+        for each in MEASUREMENTS
+        if (each.letter in options.only if options.only else each.in_smoke or not options.quick)
+    ]
     report = Report(_command(options))
     complete = True
     with testbed() as here:
@@ -56,9 +60,10 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     names = ", ".join(map(str, MEASUREMENTS))
-    parser = argparse.ArgumentParser(description=__doc__, epilog=f"NAME: {names}")
+    letters = [measurement.letter for measurement in MEASUREMENTS]
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"LETTER: {names}")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
-    parser.add_argument("--only", action="append", type=_measurement, metavar="NAME")
+    parser.add_argument("--only", action="append", choices=letters, metavar="LETTER")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--add", action="store_true", help="to what an earlier run has written")
     return parser.parse_args()
@@ -66,16 +71,8 @@ def _options() -> argparse.Namespace:
 
 def _command(options: argparse.Namespace) -> str:
     """What measures the same, wherever it is then written to."""
-    only = [f"--only {measurement.letter}" for measurement in options.only or ()]
+    only = [f"--only {letter}" for letter in options.only or ()]
     return " ".join(["python ops/bench/run.py", *["--quick"] * options.quick, *only])
-
-
-def _measurement(name: str) -> Measurement:
-    try:
-        return find(name)
-    except ValueError:
-        known = ", ".join(map(str, MEASUREMENTS))
-        raise argparse.ArgumentTypeError(f"no {name!r} among {known}") from None
 
 
 if __name__ == "__main__":
