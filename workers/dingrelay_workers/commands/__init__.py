@@ -24,6 +24,6 @@ def register(app: typer.Typer) -> None:
         app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
     # What follows -- goes to Celery's worker.
     extra = {"allow_extra_args": True}
-    app.command(rich_help_panel=PANEL, context_settings=extra)(worker)
+    app.command("worker", rich_help_panel=PANEL, context_settings=extra)(worker)
     for command in (up, gateway, flower, doctor, backlog.queue, backlog.limits):
-        app.command(rich_help_panel=PANEL)(command)
+        app.command(command.__name__, rich_help_panel=PANEL)(command)
