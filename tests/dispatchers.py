@@ -24,9 +24,9 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.report import Report
+from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
@@ -140,7 +140,6 @@ class DispatcherRun:
         self.story: list[str] = []
         self._sandbox = sandbox
         self._database = Database(url)
-        self._control = Control(self._database, resources.redis)
         self._dispatchers: list[GatedDispatcher] = []
         self._wakeups: list[Wakeup] = []
         self._ended: list[Wakeup] = []
@@ -210,11 +209,14 @@ class DispatcherRun:
     async def _command(self, choice: str, campaign: str) -> None:
         state = (await campaigns.read(self._database, campaign)).state
         if choice == "pause" and state == CampaignState.RUNNING:
-            await self._control.pause(campaign)
+            await self._move(campaign, "pause")
         elif choice == "resume" and state == CampaignState.PAUSED:
-            await self._control.resume(campaign)
+            await self._move(campaign, "resume")
         elif choice == "cancel" and not CampaignState(state).ended:
-            await self._control.cancel(campaign)
+            await self._move(campaign, "cancel")
+
+    async def _move(self, campaign: str, verb: Verb) -> None:
+        await move(self._database, self.resources.redis, campaign, verb)
 
     async def _take_over(self, *, gated: bool = True) -> GatedDispatcher:
         """Another dispatcher has the lease; the others only seem to be gone."""
@@ -247,7 +249,7 @@ class DispatcherRun:
         for round_ in range(ROUNDS):
             row = await campaigns.read(self._database, campaign)
             if row.state == CampaignState.PAUSED:
-                await self._control.resume(campaign)
+                await self._move(campaign, "resume")
             ended = CampaignState(row.state).ended and row.settled == row.chunks
             if await last.dispatcher.tick() is None and ended:
                 return

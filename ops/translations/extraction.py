@@ -31,6 +31,7 @@ SILENT = (
     "producers/dingrelay_producers/testing/",
     "producers/dingrelay_producers/tracing/provider.py",
     "producers/dingrelay_producers/tracing/spans.py",
+    "workers/dingrelay_workers/campaigns/documents.py",
     "workers/dingrelay_workers/campaigns/routes.py",
     "workers/dingrelay_workers/campaigns/staging.py",
     "workers/dingrelay_workers/celery_worker/",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.async_approvals import AsyncApprovalRef
     from dingrelay_producers.client.async_client import AsyncClient
     from dingrelay_producers.client.async_job import AsyncJobRef
-    from dingrelay_producers.client.campaign_backend import CampaignPreview, CampaignStatus
+    from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
     from dingrelay_producers.client.campaigns import (
         AsyncCampaignPlan,
         AsyncCampaignRef,
@@ -86,7 +86,7 @@ _MODULES = {
     "client.async_approvals": ("AsyncApprovalRef",),
     "client.async_client": ("AsyncClient",),
     "client.async_job": ("AsyncJobRef",),
-    "client.campaign_backend": ("CampaignPreview", "CampaignStatus"),
+    "client.campaign_documents": ("CampaignPreview", "CampaignStatus"),
     "client.campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
     "client.client": ("Client",),
     "client.job_ref": ("JobRef",),

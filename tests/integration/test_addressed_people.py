@@ -16,7 +16,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.audience import Audience
-from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
 from one_worker import OneWorker, one_worker

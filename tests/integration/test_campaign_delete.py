@@ -15,7 +15,6 @@ from dingrelay_producers.store import keys
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.calls import CampaignCalls
-from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -26,6 +25,7 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
+from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.personal_data import campaigns as erasures
@@ -133,7 +133,7 @@ async def test_a_deletion_that_was_broken_off_is_finished(
     assert campaign not in [row.id for row in await store.list(limit=9)]
     await store.close()
     with pytest.raises(CampaignNotFound):
-        await Control(database, redis).cancel(campaign)
+        await move(database, redis, campaign, "cancel")
     # What is left of it may name a person.
     now = datetime.now(UTC)
     erasing = Erasing("u7", None, since=now + timedelta(hours=1), tombstone="x", now=now)

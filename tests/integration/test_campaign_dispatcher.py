@@ -23,10 +23,10 @@ from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_workers.campaigns import chunks as chunks_of_campaigns
 from dingrelay_workers.campaigns.chunks import Release
-from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.leader import campaign_leader, signal
 from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance import leader as leaders
 from dingrelay_workers.maintenance.leader import Leader
@@ -49,12 +49,14 @@ class Fleet:
         self.redis = redis
         self.database = database
         self.records = Records(redis, settings)
-        self.control = Control(database, redis)
         self.now = NOON
         self.clock = 0.0
         self.users_per_call = 100
         self.published: list[Wakeup] = []
         self.payloads: list[dict[str, Any]] = []
+
+    async def move(self, campaign: str, verb: Verb) -> None:
+        await move(self.database, self.redis, campaign, verb)
 
     def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         self.published += wakeups
@@ -258,7 +260,7 @@ async def test_what_a_lost_job_may_have_called_is_not_released_anew(
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
     if held_up_by == "pause":
-        await fleet.control.pause(campaign)
+        await fleet.move(campaign, "pause")
         await dispatcher.tick()
     else:
         await fleet.run(error={**BAD, "class": "quota"})
@@ -266,7 +268,7 @@ async def test_what_a_lost_job_may_have_called_is_not_released_anew(
     [chunk] = await campaigns.chunks(fleet.database, campaign)
     assert (await campaigns.read(fleet.database, campaign)).state == State.PAUSED
     await dispatcher.tick()
-    await fleet.control.resume(campaign)
+    await fleet.move(campaign, "resume")
     await dispatcher.tick()
     [job] = [key async for key in redis.scan_iter(keys.job("*"))]
     assert await redis.hget(job, "state") == b"queued"
@@ -338,7 +340,7 @@ async def test_pause_takes_back_what_has_not_started_and_resume_sends_it(fleet: 
     await dispatcher.tick()
     started = await fleet.claim(fleet.published[0])
     assert started is not None
-    await fleet.control.pause(campaign)
+    await fleet.move(campaign, "pause")
     await dispatcher.tick()
     states = [chunk.state for chunk in await campaigns.chunks(fleet.database, campaign)]
     assert states == ["queued", "pending", "pending"]
@@ -349,7 +351,7 @@ async def test_pause_takes_back_what_has_not_started_and_resume_sends_it(fleet: 
     assert await fleet.jobs() == 0
     assert await dispatcher.tick() is None
     fleet.published = []
-    await fleet.control.resume(campaign)
+    await fleet.move(campaign, "resume")
     row = await fleet.run_to_end(dispatcher, campaign)
     assert (row.accepted, row.reason) == (6, "")
     assert sorted(payload["number"] for payload in fleet.payloads) == [0, 1, 2]
@@ -366,11 +368,11 @@ async def test_a_call_without_an_answer_is_carried_on_after_a_pause(fleet: Fleet
         == "written"
     )
     await fleet.records.park(claim, JobState.RETRYING, delay=60, usage=Usage(attempts=1))
-    await fleet.control.pause(campaign)
+    await fleet.move(campaign, "pause")
     await dispatcher.tick()
     await dispatcher.tick()
     assert (await campaigns.chunks(fleet.database, campaign))[0].state == "queued"
-    await fleet.control.resume(campaign)
+    await fleet.move(campaign, "resume")
     await dispatcher.tick()
     fields = await fleet.redis.hgetall(keys.job(claim.id))
     assert fields[b"state"] == b"queued"
@@ -383,7 +385,7 @@ async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
     await dispatcher.tick()
     fleet.published = fleet.published[:2]
     await fleet.run()
-    await fleet.control.cancel(campaign)
+    await fleet.move(campaign, "cancel")
     await dispatcher.tick()
     assert await dispatcher.tick() is None
     row = await campaigns.read(fleet.database, campaign)
@@ -407,7 +409,7 @@ async def test_an_error_of_every_chunk_pauses_and_loses_nobody(fleet: Fleet, nam
     assert row.state == State.PAUSED
     assert row.reason.endswith(": no more")
     assert row.failed == 0
-    await fleet.control.resume(campaign)
+    await fleet.move(campaign, "resume")
     assert (await fleet.run_to_end(dispatcher, campaign)).accepted == 4
 
 
@@ -473,7 +475,7 @@ async def test_idle_workers_ask_redis_only_and_one_asks_the_database(
     assert await redis.get(keys.DISPATCHER) == one._holder.encode()
     assert (one._work, two._work) == (None, None)
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
-    await fleet.control.start(campaign)
+    await fleet.move(campaign, "start")
     await one.turn()
     await two.turn()
     assert len(fleet.published) == 2
@@ -490,7 +492,7 @@ async def test_a_campaign_that_starts_while_the_last_one_ends_is_not_missed(
     await signal(redis)
     await leader.turn()
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
-    await fleet.control.start(campaign)
+    await fleet.move(campaign, "start")
     await leader.turn()
     assert len(fleet.published) == 2
 
@@ -505,7 +507,7 @@ async def test_a_start_whose_signal_is_lost_is_found_in_the_database(
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     breaks(monkeypatch, leaders, "signal", RedisAway())
     with pytest.raises(RedisAway):
-        await fleet.control.start(campaign)
+        await fleet.move(campaign, "start")
     await leader.turn()
     assert len(fleet.published) == 2
 
@@ -651,14 +653,14 @@ async def test_a_stalled_dispatcher_can_not_give_back_what_was_released_again(fl
     campaign = await campaigns.put(fleet.database, people=4, size=4)
     older = await fleet.dispatcher()
     await older.tick()
-    await fleet.control.pause(campaign)
+    await fleet.move(campaign, "pause")
     stalled = await older._read()
     for turn in stalled:
         await older._sort_jobs(turn)
     assert stalled[0].back
     newer = await fleet.dispatcher()
     await newer.tick()
-    await fleet.control.resume(campaign)
+    await fleet.move(campaign, "resume")
     fleet.published = []
     await newer.tick()
     assert await fleet.run() == [0]
@@ -672,11 +674,11 @@ async def test_chunks_given_back_to_a_cancelled_campaign_are_cancelled(fleet: Fl
     campaign = await campaigns.put(fleet.database, people=4)
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
-    await fleet.control.pause(campaign)
+    await fleet.move(campaign, "pause")
     turns = await dispatcher._read()
     for turn in turns:
         await dispatcher._sort_jobs(turn)
-    await fleet.control.cancel(campaign)
+    await fleet.move(campaign, "cancel")
     for turn in turns:
         await dispatcher._carry_on(turn)
     row = await campaigns.read(fleet.database, campaign)
@@ -780,7 +782,7 @@ async def test_the_latest_failures_count_and_not_those_of_all_time(fleet: Fleet)
     assert row.state == State.PAUSED
     assert 100 <= row.failed <= 160
     # What failed before it was resumed is not held against it.
-    await fleet.control.resume(campaign)
+    await fleet.move(campaign, "resume")
     await dispatcher.tick()
     for wakeup in fleet.published[1:]:
         assert (await fleet.claim(wakeup)) is not None
@@ -793,14 +795,14 @@ async def test_the_latest_failures_count_and_not_those_of_all_time(fleet: Fleet)
 async def test_only_what_makes_sense_is_allowed(fleet: Fleet) -> None:
     draft = await campaigns.put(fleet.database, state=State.DRAFT)
     with pytest.raises(CampaignConflict):
-        await fleet.control.pause(draft)
+        await fleet.move(draft, "pause")
     with pytest.raises(CampaignNotFound):
-        await fleet.control.start("none")
-    await fleet.control.start(draft)
-    await fleet.control.start(draft)
-    await fleet.control.cancel(draft)
+        await fleet.move("none", "start")
+    await fleet.move(draft, "start")
+    await fleet.move(draft, "start")
+    await fleet.move(draft, "cancel")
     with pytest.raises(CampaignConflict):
-        await fleet.control.resume(draft)
+        await fleet.move(draft, "resume")
 
 
 async def test_the_end_of_a_campaign_is_a_notice_with_its_counts(fleet: Fleet) -> None:

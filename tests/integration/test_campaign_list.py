@@ -1,9 +1,9 @@
 """Lists of campaigns a page at a time, as a gateway shows each key its own."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import campaigns
-from dingrelay_producers.client.campaign_backend import Chosen
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
@@ -27,19 +27,19 @@ async def test_a_list_holds_what_was_chosen_and_each_campaign_once(
     ]
     store = CampaignStore(database_url)
 
-    async def listed(chosen: Chosen, limit: int = 100) -> list[str]:
-        return [row.id for row in await store.list(limit=limit, chosen=chosen)]
+    async def listed(**chosen: Any) -> list[str]:
+        return [row.id for row in await store.list(limit=100, **chosen)]
 
-    everything = await listed(Chosen())
+    everything = await listed()
     assert set(everything) == set(ids)
-    assert set(await listed(Chosen(apps=["hr"]))) == set(ids[1::2])
-    assert await listed(Chosen(apps=[])) == []
-    assert set(await listed(Chosen(apps=["hr", "default"], sender="shop"))) == {ids[2], ids[5]}
-    assert set(await listed(Chosen(state=State.DRAFT, sender="crm"))) == {ids[0], ids[1]}
+    assert set(await listed(apps=["hr"])) == set(ids[1::2])
+    assert await listed(apps=[]) == []
+    assert set(await listed(apps=["hr", "default"], sender="shop")) == {ids[2], ids[5]}
+    assert set(await listed(state=State.DRAFT, sender="crm")) == {ids[0], ids[1]}
 
     seen: list[str] = []
     after = None
-    while page := await store.list(limit=1, chosen=Chosen(after=after)):
+    while page := await store.list(limit=1, after=after):
         seen.append(page[0].id)
         after = (page[0].created_at, page[0].id)
     assert seen == everything

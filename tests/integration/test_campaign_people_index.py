@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import campaigns as rows
 from dingrelay_workers.campaigns import people_index
 from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
-from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from tables import prepare
 

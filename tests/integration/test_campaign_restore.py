@@ -13,8 +13,8 @@ from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import CampaignState, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns import removal
-from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
+from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
@@ -31,7 +31,6 @@ class Fleet:
     def __init__(self, resources: Resources, database: Database) -> None:
         self.redis = resources.redis
         self.database = database
-        self.control = Control(database, resources.redis)
         self.wakeups: list[Wakeup] = []
         self.quota: Any = resources.quota
         self._executor = Executor(resources)
@@ -108,14 +107,14 @@ async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
         await removal.hide(fleet.database, campaign)
         await removal.remove(fleet.database, campaign)
     if since in {"paused", "released again"}:
-        await fleet.control.pause(campaign)
+        await move(fleet.database, fleet.redis, campaign, "pause")
         await fleet.tick()
     if since == "released again":
-        await fleet.control.resume(campaign)
+        await move(fleet.database, fleet.redis, campaign, "resume")
         await fleet.tick()
         assert len(fleet.wakeups) == 4
     if since == "cancelled":
-        await fleet.control.cancel(campaign)
+        await move(fleet.database, fleet.redis, campaign, "cancel")
         await fleet.tick()
     calls = sandbox.audit()["delivered"]
 
@@ -125,7 +124,7 @@ async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
     assert (audit["delivered"], audit["dropped"]) == (calls, {})
 
     if since == "paused":
-        await fleet.control.resume(campaign)
+        await move(fleet.database, fleet.redis, campaign, "resume")
     if since in {"paused", "released again"}:
         await fleet.tick()
         await fleet.work(fleet.wakeups[-2:])

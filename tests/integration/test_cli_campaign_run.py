@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from redis import Redis
 import campaigns
 from cli_runner import Cli, in_folder
 from dingrelay_producers.store import keys
+from dingrelay_workers.campaigns import cli_watch as watch
 from dingrelay_workers.campaigns.models import State
-from dingrelay_workers.commands.campaign import watch
 from dingrelay_workers.database.database import Database
 from tables import prepare
 
@@ -101,7 +102,7 @@ async def test_watch_prints_lines_where_no_terminal_is(
 ) -> None:
     """One for each change of state, and of progress one each ten seconds."""
     clock = count(0.0, 4.0)
-    monkeypatch.setattr("dingrelay_workers.commands.campaign.watch.time.monotonic", clock.__next__)
+    monkeypatch.setattr("dingrelay_workers.campaigns.cli_watch.time.monotonic", clock.__next__)
     base = {"recipients": 9, "left_out": 0, "failed": 0, "calls": 1, "throttles": 0, "rate": 2.0}
 
     async def looks() -> AsyncGenerator[dict[str, Any], None]:
@@ -142,12 +143,13 @@ async def test_a_campaign_that_does_not_run_has_no_end(monkeypatch: pytest.Monke
         }
 
     @asynccontextmanager
-    async def opened(_: object) -> AsyncGenerator[tuple[None, None], None]:
-        yield None, None
+    async def opened(_: object) -> AsyncGenerator[Any, None]:
+        yield SimpleNamespace(database=None)
 
     monkeypatch.setattr(watch, "_look", look)
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr("dingrelay_workers.campaigns.opened.opened_services", opened)
+    monkeypatch.setattr("dingrelay_workers.campaigns.service.opened_store", opened)
+    monkeypatch.setattr("dingrelay_workers.store.connections.impatient_redis", opened)
     settings: Any = None
     found = [each["seconds_left"] async for each in watch._looks(settings, "c")]
     assert found[0] is None

@@ -14,12 +14,11 @@ from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.pool import Pool
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.campaigns.writer import AT_ONCE
+from dingrelay_workers.campaigns.upload import AT_ONCE, CAMPAIGN_PLACES
 from dingrelay_workers.database import database as database_module
 from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
-from dingrelay_workers.http.context import CAMPAIGN_PLACES
 from gateways import gateway_thread, stored_keys
 from tables import prepare
 

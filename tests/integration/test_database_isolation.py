@@ -8,8 +8,8 @@ from sqlalchemy import make_url, text, update
 
 import campaigns
 from conftest import wait_until_async
-from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
 from tables import prepare
@@ -31,7 +31,7 @@ async def test_a_writer_that_waited_reads_what_was_committed(
 
     campaign = await campaigns.put(database)
     async with database.write(f"campaign {campaign}") as connection:
-        pausing = asyncio.create_task(Control(database, redis).pause(campaign))
+        pausing = asyncio.create_task(move(database, redis, campaign, "pause"))
         await wait_until_async(waits, what="the other writer waits")
         await connection.execute(update(CampaignRow).values(weight=7))
     await pausing

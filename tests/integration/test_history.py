@@ -20,8 +20,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow
-from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from redis.asyncio import Redis
@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import campaigns
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.organisation import Department, Member
-from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.outbox import outbox
@@ -192,10 +192,9 @@ async def test_departments_that_come_change_and_go_are_notices(store: DirectoryS
 async def test_each_move_of_a_campaign_is_one_notice(database: Database, redis: Redis) -> None:
     await subscribe(database)
     campaign = await campaigns.put(database, state=State.DRAFT, sender="crm")
-    control = Control(database, redis)
-    for move in (control.start, control.pause, control.resume, control.cancel):
+    for verb in get_args(Verb):
         for _ in range(2):
-            await move(campaign)
+            await move(database, redis, campaign, verb)
     notices = await taken(database)
     assert [event for event, _ in notices] == [
         "campaign.started",

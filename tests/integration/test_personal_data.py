@@ -26,10 +26,10 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.campaigns.report import Report
-from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import Database

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from dingrelay_producers import AsyncClient, State
+from dingrelay_producers import AsyncClient, CampaignStatus, State
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
@@ -26,11 +26,10 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.campaigns import documents
 from dingrelay_workers.campaigns.audience import Audience
-from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.store.wakeup import ReceivedWakeup
@@ -243,9 +242,9 @@ async def test_chunks_have_traces_of_their_own_that_link_the_campaigns(
     create = one(spans.named("create campaign"))
     assert create.trace == TRACE
     assert place(made.trace) == create.place
-    assert "trace" not in documents.campaign(made)
+    assert "trace" not in CampaignStatus.model_validate(made).model_dump()
 
-    await Control(store.database, worker.redis).start(made.id)
+    await move(store.database, worker.redis, made.id, "start")
     publisher: Any = Publishes()
     records = worker.executor.resources.records
     dispatcher = Dispatcher(

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.campaigns.estimate import Month, Size, month, pace
+from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.estimate import Month, Size, pace, share_of_month
 from dingrelay_workers.campaigns.pace import QuietHours
-from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.limiter.rules import Rules
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=BEIJING)
@@ -112,7 +112,7 @@ def test_a_broadcast_leaves_the_last_calls_of_the_month(
     used: int, limit: int | None, share: float | None, fits: bool
 ) -> None:
     size = Size(recipients=100_000, calls=1_000, plain_calls=1_000)
-    assert month(size, used=used, limit=limit) == Month(
+    assert share_of_month(size, used=used, limit=limit) == Month(
         used=used, limit=limit, share=share, fits=fits
     )
 

@@ -3,8 +3,8 @@
 from dataclasses import MISSING, fields
 from typing import get_type_hints
 
-from dingrelay_producers.client.campaign_backend import Plan, PlanFields
-from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_producers.client.campaign_documents import Plan, PlanFields
+from dingrelay_workers.campaigns.documents import CampaignSpec
 
 
 def test_the_keyword_arguments_are_the_fields_of_a_plan() -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from limiter_sim import FAR, NEAR, Simulation
 from redis import Redis
 
 from dingrelay_sandbox.windows import WindowKind
+from limiter_sim import FAR, NEAR, Simulation
 
 SEEDS = (1, 2)
 

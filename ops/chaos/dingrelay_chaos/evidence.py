@@ -22,9 +22,8 @@ from dingrelay_chaos.snapshot import (
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_sandbox.report_types import AttemptReport, EventReport
-from dingrelay_workers.campaigns import documents
-from dingrelay_workers.campaigns.opened import opened_store
 from dingrelay_workers.campaigns.report import Report
+from dingrelay_workers.campaigns.service import opened_store
 
 if TYPE_CHECKING:
     from dingrelay_chaos.schedule import Schedule
@@ -221,7 +220,7 @@ async def _campaigns(system: "System", numbers: Sequence[str]) -> dict[str, Camp
     async with opened_store(Settings.load()) as store:
         report = Report(store.database)
         for number in numbers:
-            summary = documents.report(await report.summary(number))
+            summary = (await report.summary(number)).model_dump(mode="json")
             people = [each._asdict() async for page in report.results(number) for each in page]
             (row,) = system.database.rows("select * from campaigns where id = ?", number)
             found[number] = CampaignEvidence(row, summary, people)

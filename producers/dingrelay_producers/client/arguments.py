@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Any, TypedDict
 
-from dingrelay_producers.client.campaign_backend import Plan
+from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.errors import InvalidArgument
 from dingrelay_tasks.api_call import Effect
 from dingrelay_tasks.contract import Contract, Lane

@@ -8,7 +8,7 @@ from typing import Self, Unpack
 from dingrelay_producers.client.arguments import CallFields
 from dingrelay_producers.client.async_approvals import AsyncApprovalRef
 from dingrelay_producers.client.async_job import AsyncJobRef
-from dingrelay_producers.client.campaign_backend import PlanFields
+from dingrelay_producers.client.campaign_documents import PlanFields
 from dingrelay_producers.client.campaigns import AsyncCampaignPlan, AsyncCampaignRef
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as

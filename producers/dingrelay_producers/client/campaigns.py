@@ -15,7 +15,7 @@ from dingrelay_producers.client.arguments import (
     checked_timeout,
     checked_users,
 )
-from dingrelay_producers.client.campaign_backend import (
+from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
     Plan,
@@ -125,7 +125,7 @@ class CampaignRef:
 
     def report(self) -> dict[str, Any]:
         """What became of its people, and why, as ``campaign report --json`` prints it."""
-        return run(self._service.report(self.id))
+        return dict(run(self._service.report(self.id)).model_dump(mode="json"))
 
     def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
         """Send its message to testers now; fields of it have these values, or the first one's.
@@ -143,7 +143,7 @@ class CampaignRef:
         Raises:
             CampaignConflict: it runs, so that more messages would be sent.
         """
-        return self._enqueue(run(self._service.recall(self.id)))
+        return self._enqueue(run(self._service.recall(self.id)).jobs)
 
     def confirm(self, sample: int | None = None) -> int:
         """Ask DingTalk which people it reached (API §2.3), two calls each; how many jobs do so.
@@ -152,7 +152,7 @@ class CampaignRef:
         """
         if sample is not None:
             checked_limit(sample, "sample")
-        return self._enqueue(run(self._service.confirm(self.id, sample=sample)))
+        return self._enqueue(run(self._service.confirm(self.id, sample=sample)).jobs)
 
     def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled.

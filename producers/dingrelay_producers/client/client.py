@@ -20,7 +20,7 @@ from dingrelay_producers.client.arguments import (
     checked_limit,
     checked_plan,
 )
-from dingrelay_producers.client.campaign_backend import PlanFields
+from dingrelay_producers.client.campaign_documents import PlanFields
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.coroutines import run
@@ -250,7 +250,7 @@ class Client:
         """A campaign that is not stored yet: `preview` it, `create` it.
 
         Args:
-            **plan: the fields of `campaign_backend.Plan`, such as
+            **plan: the fields of `campaign_documents.Plan`, such as
                 ``name="Spring party", message={...}, recipients="guests.csv"``.
 
         Raises:

@@ -1,38 +1,185 @@
-"""Campaigns as JSON values, for the command line and other programs."""
+"""Campaigns as JSON: what is asked for, and what is answered beside the documents that clients know."""
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
-from dingrelay_producers.json_values import json_values
-from dingrelay_workers.campaigns.estimate import Preview
-from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.report import Summary
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-_INTERNAL = {"recent_people", "recent_failed", "rate_credit", "rate_at", "index_bits", "trace"}
-"""Columns of a campaign's row that only the workers use."""
+from dingrelay_producers.client.campaign_documents import CampaignStatus, Plan
+from dingrelay_tasks.contract import AppName, DepartmentId, Document, Moment, SenderName, UserId
+from dingrelay_tasks.message import STATUS_BAR_USERS, Message
+from dingrelay_tasks.message_send import USERS_PER_CALL
+from dingrelay_workers.campaigns.pace import QuietHours
+from dingrelay_workers.campaigns.template import Template
 
-
-def campaign(row: CampaignRow) -> dict[str, Any]:
-    """A campaign: the columns of its row that mean something to people, moments as ISO 8601."""
-    names = (column.name for column in CampaignRow.__table__.columns)
-    return _object({name: getattr(row, name) for name in names if name not in _INTERNAL})
-
-
-def preview(found: Preview) -> dict[str, Any]:
-    """The cost of a campaign."""
-    counts: dict[str, Any] = {"duplicates": found.duplicates, "malformed": found.malformed}
-    if found.gathered:
-        skipped = [row._asdict() for row in found.gathered.first_malformed]
-        counts |= {"excluded": found.gathered.excluded, "skipped": skipped}
-    return _object(
-        {**asdict(found.size), **asdict(found.pace), "quota": asdict(found.month), **counts}
-    )
+LARGEST = 2**31 - 1
+"""The largest number that the database keeps."""
+MOST_NAMED = 10_000
+"""People or departments that a request names one by one; a file names any number."""
 
 
-def report(summary: Summary) -> dict[str, Any]:
-    """The outcomes of a campaign's people."""
-    return _object({**asdict(summary), "reasons": [each._asdict() for each in summary.reasons]})
+def users_per_call(message: Mapping[str, Any]) -> int:
+    """How many people a call with this message may have, whether its fields are filled in or not."""
+    body: Any = message.get("oa")
+    has_status_bar = isinstance(body, dict) and body.get("status_bar") is not None
+    return STATUS_BAR_USERS if has_status_bar else USERS_PER_CALL
 
 
-def _object(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: json_values(value) for name, value in fields.items()}
+class _AsMessage:
+    """Documents the schema of a message, which is checked once its fields are filled in."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(TypeAdapter[Any](Message).core_schema)
+
+
+class CampaignSpec(Document):
+    """A campaign without its recipients: the fields of a `Plan` that are stored, checked.
+
+    Attributes:
+        name: for people; it need not be unique.
+        message: DingTalk's own ``msg`` object; its texts may hold ``{name}`` fields.
+        start_at: not before this moment.
+        quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
+        rate: recipients a minute at most; null for DingTalk's limits only.
+        weight: its share beside other campaigns that run.
+        error_share: share of failed recipients at which it pauses itself.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
+    app: AppName = "default"
+    message: Annotated[dict[str, Any], _AsMessage]
+    start_at: Moment | None = None
+    quiet: Annotated[str, Field(max_length=16)] = ""
+    rate: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
+    weight: Annotated[int, Field(ge=1, le=1_000)] = 1
+    error_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    sender: SenderName = ""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The part of a plan that is not its recipients.
+
+        Raises:
+            ContractError: names the field that is wrong.
+        """
+        return cls.parse({name: getattr(plan, name) for name in CampaignSpec.model_fields})
+
+    @model_validator(mode="after")
+    def _quiet_hours_and_template_can_be_read(self) -> Self:
+        try:
+            QuietHours.parse(self.quiet)
+        except ValueError as error:
+            raise ValueError(f"quiet: {error}") from None
+        self.template  # noqa: B018 - its error names the field by itself
+        return self
+
+    @cached_property
+    def template(self) -> Template:
+        """`message`, understood."""
+        return Template(self.message)
+
+    @property
+    def users_per_call(self) -> int:
+        """How many people a call of it may have."""
+        return users_per_call(self.message)
+
+
+class CampaignRequest(CampaignSpec):
+    """The request for a campaign. At least one of the fields that name people is needed.
+
+    Attributes:
+        recipients: rows, as in a file: an object with a ``userid`` and the fields of the message.
+        users: ids of users.
+        departments: these and all below them, as the directory has them.
+        everyone: all in the directory.
+        without_users: people to leave out.
+        without_departments: leave out people in or below them.
+        malformed: whether rows that name no person are refused, and nothing is created, or skipped.
+        encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
+    """
+
+    recipients: Annotated[
+        list[dict[str, Any]], Field(max_length=MOST_NAMED, default_factory=list[dict[str, Any]])
+    ]
+    users: Annotated[list[UserId], Field(max_length=MOST_NAMED, default_factory=list[UserId])]
+    departments: Annotated[
+        list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
+    ]
+    everyone: bool = False
+    without_users: Annotated[
+        list[UserId], Field(max_length=MOST_NAMED, default_factory=list[UserId])
+    ]
+    without_departments: Annotated[
+        list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
+    ]
+    malformed: Literal["refuse", "skip"] = "refuse"
+    encoding: Annotated[str, Field(max_length=32)] = ""
+
+    @property
+    def names_people(self) -> bool:
+        """Whether it names people itself, without a file."""
+        return bool(self.recipients or self.users or self.departments or self.everyone)
+
+    def plan(self, *, sender: str, recipients: BinaryIO | None, without: BinaryIO | None) -> Plan:
+        """The campaign, with the files that came with it."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        fields |= {"sender": sender, "recipients": recipients or self.recipients or None}
+        return Plan(**fields, without=without)
+
+
+UPLOAD_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["campaign"],
+    "properties": {
+        "campaign": {"$ref": "#/components/schemas/CampaignRequest"},
+        "recipients": {
+            "type": "string",
+            "contentMediaType": "application/octet-stream",
+            "description": "CSV with a column `userid` under a header, or one JSON object a line.",
+        },
+        "without": {
+            "type": "string",
+            "contentMediaType": "application/octet-stream",
+            "description": "People to leave out, in the same form.",
+        },
+    },
+    "additionalProperties": False,
+}
+"""A request with files: what each part of the form is."""
+
+
+class CampaignPage(BaseModel):
+    """Some campaigns, latest first."""
+
+    campaigns: list[CampaignStatus]
+    next: str | None = None
+    """Cursor of the next page; null where this is the last."""
+
+
+class JobsDocument(BaseModel):
+    """Jobs that were accepted."""
+
+    jobs: int
+    """How many there are; 0 where nothing is to be done."""
+    ids: list[str]
+    """The first hundred."""
+
+
+class ConfirmRequest(Document):
+    """Which calls to ask DingTalk about; null for all of the last 24 hours."""
+
+    sample: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+
+
+class TestRequest(Document):
+    """The recipients of a campaign's test."""
+
+    users: Annotated[list[UserId], Field(min_length=1, max_length=100)]
+    fields: Annotated[dict[str, str], Field(max_length=100, default_factory=dict[str, str])]
+    """Values of the message's fields; without them it is that of the first recipient."""

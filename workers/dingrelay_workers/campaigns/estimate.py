@@ -1,18 +1,21 @@
 """Estimates what a campaign will take, before anything is sent."""
 
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import BaseModel
+
+from dingrelay_producers.client.campaign_documents import CampaignPreview, SkippedRow
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_workers import preflight
-from dingrelay_workers.campaigns.audience import BATCH, Audience, Gathered, OnMalformed, gather
+from dingrelay_workers.campaigns.audience import BATCH, Audience, OnMalformed, gather
+from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkState
 from dingrelay_workers.campaigns.pace import QuietHours
-from dingrelay_workers.campaigns.spec import CampaignSpec, users_per_call
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
@@ -106,7 +109,7 @@ def pace(
     )
 
 
-def month(size: Size, *, used: int, limit: int | None) -> Month:
+def share_of_month(size: Size, *, used: int, limit: int | None) -> Month:
     """What it takes of the organisation's calls, of which a broadcast may not use the last."""
     if limit is None:
         return Month(used=used, limit=None, share=None, fits=True)
@@ -131,25 +134,7 @@ def _spans(size: Size, rules: Rules, app: str) -> Sequence[tuple[float, str]]:
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """The estimated cost of a campaign.
-
-    Attributes:
-        duplicates: rows with a recipient already read.
-        malformed: rows that were skipped.
-        gathered: what was read for it; None for a draft. Its people are gone by now.
-    """
-
-    size: Size
-    pace: Pace
-    month: Month
-    duplicates: int
-    malformed: int
-    gathered: Gathered | None = None
-
-
-async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> Preview:
+async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> CampaignPreview:
     """Of a campaign that is stored.
 
     Raises:
@@ -167,14 +152,7 @@ async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> P
             settings, store.database, row.app, store.people(campaign)
         ),
     )
-    expected, quota = await _expected(settings, row, size)
-    return Preview(
-        size=size,
-        pace=expected,
-        month=quota,
-        duplicates=row.duplicates,
-        malformed=row.malformed,
-    )
+    return await _preview(settings, row, size, duplicates=row.duplicates, malformed=row.malformed)
 
 
 async def of_audience(
@@ -186,7 +164,7 @@ async def of_audience(
     malformed: OnMalformed = "refuse",
     on_malformed: Callable[[Malformed], None] | None = None,
     on_rows: Callable[[int], None] | None = None,
-) -> Preview:
+) -> CampaignPreview:
     """Of one that is not: its audience is gathered, counted and forgotten.
 
     Raises:
@@ -211,14 +189,14 @@ async def of_audience(
                 settings, database, spec.app, gathered.staging.pages(BATCH)
             ),
         )
-    expected, quota = await _expected(settings, spec, size)
-    return Preview(
-        size=size,
-        pace=expected,
-        month=quota,
+    return await _preview(
+        settings,
+        spec,
+        size,
         duplicates=gathered.duplicates,
         malformed=gathered.malformed,
-        gathered=gathered,
+        excluded=gathered.excluded,
+        skipped=[SkippedRow.of(row) for row in gathered.first_malformed],
     )
 
 
@@ -230,9 +208,9 @@ async def count_look_ups(
     return None if off else await directory.count_absent(database, app, pages)
 
 
-async def _expected(
-    settings: Settings, campaign: CampaignSpec | CampaignRow, size: Size
-) -> tuple[Pace, Month]:
+async def _preview(
+    settings: Settings, campaign: CampaignSpec | CampaignRow, size: Size, **counts: Any
+) -> CampaignPreview:
     preflight.check(settings)
     now = datetime.now(UTC)
     expected = pace(
@@ -243,7 +221,16 @@ async def _expected(
         quiet=QuietHours.parse(campaign.quiet),
         start=max(now, campaign.start_at or now),
     )
-    return expected, await month_of(settings, campaign.app, size)
+    month = await month_of(settings, campaign.app, size)
+    return CampaignPreview(
+        **asdict(size),
+        **asdict(expected),
+        quota_used=month.used,
+        quota_limit=month.limit,
+        quota_share=month.share,
+        fits=month.fits,
+        **counts,
+    )
 
 
 async def month_of(settings: Settings, app: str, size: Size) -> Month:
@@ -253,7 +240,7 @@ async def month_of(settings: Settings, app: str, size: Size) -> Month:
         ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
     """
     used = await _used(settings, app)
-    return month(size, used=used, limit=settings.quota.monthly_calls)
+    return share_of_month(size, used=used, limit=settings.quota.monthly_calls)
 
 
 async def _used(settings: Settings, app: str) -> int:
@@ -265,47 +252,42 @@ async def _used(settings: Settings, app: str) -> int:
 SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """The messages that a campaign would send from its present state.
+class DryCall(BaseModel):
+    """A call that a campaign would make."""
 
-    Attributes:
-        recipients: people who would be called for.
-        calls: how many calls that takes.
-        first: the first calls, as users and message.
-    """
+    users: list[str]
+    message: dict[str, Any]
 
+
+class DryRun(BaseModel):
+    """The calls that a campaign would make from its present state."""
+
+    id: str
     recipients: int
+    """People who would be called for."""
     calls: int
-    first: tuple[tuple[list[str], Mapping[str, Any]], ...]
+    first: list[DryCall]
+    """The first of the calls."""
 
 
 async def dry_run(store: CampaignStore, campaign: str) -> DryRun:
-    """Walk all chunks that are still to be sent.
+    """Make up and check all calls that are still to be made; none leaves.
 
     Raises:
         CampaignNotFound: there is none with this id.
         ContractError: a chunk is none that could be sent.
     """
     row = await store.get(campaign)
-    recipients = calls = 0
-    first: list[tuple[list[str], Mapping[str, Any]]] = []
+    run = DryRun(id=campaign, recipients=0, calls=0, first=[])
     async for page in store.chunks(campaign):
         for chunk in page:
             if chunk.state == ChunkState.SETTLED:
                 continue
-            users, message = chunk.users.split(","), chunk.message or row.message
-            CampaignChunk.parse(
-                {
-                    "app": row.app,
-                    "campaign": campaign,
-                    "number": chunk.number,
-                    "users": users,
-                    "message": message,
-                }
-            )
-            recipients += len(users)
-            calls += 1
-            if len(first) < SHOWN:
-                first.append((users, message))
-    return DryRun(recipients, calls, tuple(first))
+            call = DryCall(users=chunk.users.split(","), message=chunk.message or row.message)
+            asked = {"app": row.app, "campaign": campaign, "number": chunk.number}
+            CampaignChunk.parse({**asked, **call.model_dump()})
+            run.recipients += len(call.users)
+            run.calls += 1
+            if len(run.first) < SHOWN:
+                run.first.append(call)
+    return run

@@ -24,7 +24,7 @@ from dingrelay_workers.campaigns.template import Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class FollowUpPlan:
     """Jobs to enqueue, and what they take.
 
     Attributes:
@@ -64,7 +64,7 @@ class FollowUp:
         self._now = now
         self._calls = CampaignCalls(store.database, now=now)
 
-    async def recall(self, campaign: str) -> Plan:
+    async def recall(self, campaign: str) -> FollowUpPlan:
         """Take back all that was sent in the last 24 hours and is not taken back yet.
 
         Calls that a campaign had under way when it was paused or cancelled are waited for.
@@ -92,7 +92,7 @@ class FollowUp:
             unknown=await self._calls.unknown(campaign),
         )
 
-    async def confirm(self, campaign: str, *, sample: int | None = None) -> Plan:
+    async def confirm(self, campaign: str, *, sample: int | None = None) -> FollowUpPlan:
         """Ask DingTalk which people the calls of the last 24 hours reached, and who has read it.
 
         Args:
@@ -177,8 +177,8 @@ class FollowUp:
 
 def _plan(
     row: CampaignRow, jobs: Sequence[Contract], fresh: Mapping[int, int], too_old: int, *, cost: int
-) -> Plan:
-    return Plan(
+) -> FollowUpPlan:
+    return FollowUpPlan(
         app=row.app,
         jobs=jobs,
         chunks=len(fresh),

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
 from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_producers.store.states import CampaignState
 from dingrelay_workers.campaigns.models import (
     LEFT_OUT,
     CampaignRow,
@@ -54,7 +56,7 @@ class Result(NamedTuple):
     reason: str
 
 
-class Reason(NamedTuple):
+class Reason(BaseModel):
     """Why so many people did not get it."""
 
     outcome: str
@@ -62,67 +64,57 @@ class Reason(NamedTuple):
     people: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ambiguous:
+class RepeatedCalls(BaseModel):
     """Calls that were repeated after their answer was lost; no recipient got the message twice."""
 
     calls: int
     people: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class RecalledCalls(BaseModel):
     """Calls whose message DingTalk took back, and their people but for those who keep it."""
 
     calls: int
     people: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryReport:
-    """The sum of DingTalk's delivery reports.
-
-    Attributes:
-        calls: how many it was queried about.
-        people: how many people these were for.
-        delivered: of them, who have the message.
-        failed: people that it could not be delivered to, without a reason.
-    """
+class DeliverySums(BaseModel):
+    """The sum of DingTalk's delivery reports."""
 
     calls: int
+    """How many it was queried about."""
     people: int
+    """How many people these were for."""
     delivered: int
+    """Of them, who have the message."""
     read: int
     unread: int
     invalid: int
     forbidden: int
     failed: int
+    """People that it could not be delivered to, without a reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """A campaign's outcome in figures.
-
-    Attributes:
-        outcomes: outcome → people, for each of `OUTCOMES`; together they are the recipients.
-        calls: calls that DingTalk took.
-        reasons: why people did not get it, most people first, at most `MOST_REASONS`.
-        seconds: from the start to the end, or until now; None before the start.
-    """
+class CampaignReport(BaseModel):
+    """What became of a campaign's people, in figures."""
 
     id: str
     name: str
-    state: str
+    state: CampaignState
     recipients: int
-    outcomes: Mapping[str, int]
+    outcomes: dict[str, int]
+    """Outcome → people; together they are the recipients."""
     calls: int
-    ambiguous: Ambiguous
-    recalled: Recalled
-    delivery: DeliveryReport
-    reasons: Sequence[Reason]
+    """Calls that DingTalk took."""
+    ambiguous: RepeatedCalls
+    recalled: RecalledCalls
+    delivery: DeliverySums
+    reasons: list[Reason]
+    """Why people did not get it, most people first."""
     started_at: datetime | None
     ended_at: datetime | None
     seconds: float | None
+    """From the start to the end, or until now; null before the start."""
 
 
 class Report:
@@ -135,7 +127,7 @@ class Report:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def summary(self, campaign: str) -> Summary:
+    async def summary(self, campaign: str) -> CampaignReport:
         """The campaign in figures; while it runs, as of now.
 
         Raises:
@@ -158,18 +150,19 @@ class Report:
         outcomes[PENDING] = sums["pending"]
         others = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
         outcomes[ACCEPTED] = max(0, row.recipients - others)
-        return Summary(
+        return CampaignReport(
             id=row.id,
             name=row.name,
-            state=row.state,
+            state=State(row.state),
             recipients=row.recipients,
             outcomes=outcomes,
             calls=row.calls,
-            ambiguous=Ambiguous(sums["ambiguous_calls"], sums["ambiguous_people"]),
-            recalled=Recalled(
-                sums["recalled_calls"], sums["recalled_people"] - outcomes[OutcomeKind.KEPT]
+            ambiguous=RepeatedCalls(calls=sums["ambiguous_calls"], people=sums["ambiguous_people"]),
+            recalled=RecalledCalls(
+                calls=sums["recalled_calls"],
+                people=sums["recalled_people"] - outcomes[OutcomeKind.KEPT],
             ),
-            delivery=DeliveryReport(
+            delivery=DeliverySums(
                 calls=sums["confirmed_calls"],
                 people=sums["confirmed_people"],
                 delivered=sums["delivered"],
@@ -177,7 +170,9 @@ class Report:
                 unread=sums["unread"],
                 invalid=outcomes[OutcomeKind.INVALID],
                 forbidden=outcomes[OutcomeKind.FORBIDDEN],
-                failed=sum(each.people for each in reasons if each[:2] == UNDELIVERED),
+                failed=sum(
+                    each.people for each in reasons if (each.outcome, each.reason) == UNDELIVERED
+                ),
             ),
             reasons=sorted(reasons, key=lambda reason: -reason.people)[:MOST_REASONS],
             started_at=row.started_at,
@@ -284,7 +279,7 @@ async def _single(connection: AsyncConnection, campaign: str) -> list[Reason]:
         .where(OutcomeRow.campaign == campaign)
         .group_by(OutcomeRow.outcome, OutcomeRow.reason)
     )
-    return [Reason(*row) for row in rows]
+    return [Reason(outcome=row[0], reason=row[1], people=row[2]) for row in rows]
 
 
 async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reason]:
@@ -305,7 +300,7 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
     found: list[Reason] = []
     for *values, people in rows:
         error: dict[str, Any] = dict(zip(names, values, strict=True))
-        found.append(Reason(outcome_of(error), _reason_of(error), people))
+        found.append(Reason(outcome=outcome_of(error), reason=_reason_of(error), people=people))
     return found
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,24 +14,23 @@ from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from dingrelay_producers.client.campaign_backend import ALL, Chosen
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.store.states import CampaignState
 from dingrelay_producers.tracing import spans
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
+from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
     ChunkState,
     IndexRow,
-    OutcomeRow,
     State,
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
-from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.database.base import Base
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
 
 PAGE = 500
 """Chunks or outcomes read or written at once."""
@@ -75,10 +74,11 @@ class CampaignStore:
 
     Args:
         url: ``sqlite:///FILE`` or ``postgresql://…``.
+        busy_timeout_ms: how long it waits for other writers on SQLite.
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+        self.database = Database(url, busy_timeout_ms=busy_timeout_ms)
 
     async def create(
         self,
@@ -135,27 +135,32 @@ class CampaignStore:
         self,
         *,
         limit: int,
-        app: str | None = None,
-        chosen: Chosen = ALL,
+        apps: Collection[str] | None = None,
+        sender: str | None = None,
+        state: CampaignState | None = None,
+        after: tuple[datetime, str] | None = None,
     ) -> Sequence[CampaignRow]:
-        """The latest campaigns, latest first."""
-        query = select(CampaignRow).order_by(CampaignRow.created_at.desc(), CampaignRow.id)
-        if app is not None:
-            query = query.where(CampaignRow.app == app)
-        if chosen.apps is not None:
-            query = query.where(CampaignRow.app.in_(chosen.apps))
-        if chosen.sender is not None:
-            query = query.where(CampaignRow.sender == chosen.sender)
-        if chosen.state is not None:
-            query = query.where(CampaignRow.state == chosen.state)
-        if chosen.after is not None:
-            at, last = chosen.after
-            query = query.where(
-                (CampaignRow.created_at < at)
-                | ((CampaignRow.created_at == at) & (CampaignRow.id > last))
-            )
-        query = query.where(CampaignRow.state != State.CREATING)
-        return await self._page(query.limit(limit))
+        """The latest campaigns, latest first.
+
+        Args:
+            limit: how many at most.
+            apps: those of these apps; None for any.
+            sender: those of this sender; None for any.
+            state: those in this state; None for any.
+            after: behind the campaign with this moment of creation and this id.
+        """
+        row = CampaignRow
+        query = select(row).where(row.state != State.CREATING)
+        if apps is not None:
+            query = query.where(row.app.in_(apps))
+        if sender is not None:
+            query = query.where(row.sender == sender)
+        if state is not None:
+            query = query.where(row.state == state)
+        if after is not None:
+            at, last = after
+            query = query.where((row.created_at < at) | ((row.created_at == at) & (row.id > last)))
+        return await self._page(query.order_by(row.created_at.desc(), row.id).limit(limit))
 
     async def chunks(self, campaign: str) -> AsyncIterator[Sequence[ChunkRow]]:
         """All chunks in their order, in pages; no transaction stays open between pages."""
@@ -177,15 +182,6 @@ class CampaignStore:
                 return
             yield [user for row in rows for user in row.users.split(",")]
             last = rows[-1].number
-
-    async def outcomes(self, campaign: str) -> AsyncIterator[Sequence[OutcomeRow]]:
-        """People not accepted, by userid, in pages; no transaction stays open between pages."""
-        query = select(OutcomeRow).where(OutcomeRow.campaign == campaign)
-        query = query.order_by(OutcomeRow.userid)
-        last = ""
-        while page := await self._page(query.where(OutcomeRow.userid > last).limit(PAGE)):
-            yield page
-            last = page[-1].userid
 
     async def close(self) -> None:
         """Close all connections."""

@@ -3,7 +3,7 @@
 import typer
 
 from dingrelay_workers.backlog import cli as backlog
-from dingrelay_workers.commands import campaign
+from dingrelay_workers.campaigns import cli as campaigns
 from dingrelay_workers.commands.worker import worker
 from dingrelay_workers.doctor.cli import doctor
 from dingrelay_workers.embedded.cli import up
@@ -19,7 +19,7 @@ CAMPAIGNS_PANEL = "Campaigns"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.add_typer(campaign.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
+    app.add_typer(campaigns.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
     for name, noun in (("person", people), ("key", keys), ("webhook", webhooks)):
         app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
     # What follows -- goes to Celery's worker.

@@ -12,7 +12,7 @@ from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
 from dingrelay_tasks.media_upload import LARGEST
-from dingrelay_workers.campaigns.writer import CampaignWriter
+from dingrelay_workers.campaigns.upload import CampaignWriter
 from dingrelay_workers.gateway.missed import MissedReader
 from dingrelay_workers.gateway.server_watch import Check, ServerWatch
 from dingrelay_workers.gateway.services import Services

@@ -6,10 +6,11 @@ from typing import Any
 
 from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.campaigns.opened import opened_services
+from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.personal_data.passes import Passes
 from dingrelay_workers.personal_data.subject import Subject
+from dingrelay_workers.store.connections import impatient_redis
 
 
 class SqlPersonalData:
@@ -50,5 +51,5 @@ class SqlPersonalData:
             ServiceUnavailable: one of them can't be used, or the database is not there.
         """
         refuse_missing(self._settings.database)
-        async with opened_services(self._settings) as (database, redis):
-            yield Passes(database, redis, self._settings)
+        async with opened_store(self._settings) as store, impatient_redis(self._settings) as redis:
+            yield Passes(store.database, redis, self._settings)

@@ -1,10 +1,12 @@
 """What a campaign is to be, and how it stands."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Literal, Required, TypedDict
+from typing import Annotated, Any, BinaryIO, Literal, Required, Self, TypedDict
+
+from pydantic import AliasChoices, BaseModel, Field
 
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.store.states import CampaignState
@@ -37,6 +39,8 @@ class Plan:
         sender: as for a job.
         without_users: people to leave out, by their ids.
         encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
+        column: of the recipients, which names people: ``NAME`` if it holds userids, or ``KIND=NAME``, such as
+            ``mobile=phone``; empty for the usual names.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Plan:
     sender: str = ""
     without_users: Sequence[str] = ()
     encoding: str = ""
+    column: str = ""
 
 
 class PlanFields(TypedDict, total=False):
@@ -80,115 +85,110 @@ class PlanFields(TypedDict, total=False):
     weight: int
     error_share: float
     encoding: str
+    column: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CampaignPreview:
-    """What a campaign will take, with all limits to itself.
+class SkippedRow(BaseModel, frozen=True):
+    """A row that names no person, and was skipped."""
 
-    Attributes:
-        recipients: people, each once.
-        calls: how many calls that takes.
-        plain_calls: how many it would be if all got the same message.
-        not_in_directory: people who are looked up at DingTalk before their calls, and left out if it does
-            not know them; None where there are no look-ups.
-        minutes: of sending.
-        limit: what makes it take that long; "" for nothing.
-        starts_at: when it may send first.
-        ends_at: when it is through, after the quiet hours in between.
-        quota_used: calls of this month that are used already.
-        quota_limit: calls of the month; None for no limit.
-        quota_share: of the month's calls that this campaign takes; None without a limit.
-        fits: whether it gets through before broadcasts have to stop.
-        duplicates: rows that repeated a person.
-        malformed: rows that name no person and are skipped.
-        excluded: people who were named and taken out; 0 for a campaign that is stored.
-    """
+    line: int
+    problem: str
+
+    @classmethod
+    def of(cls, row: Malformed) -> Self:
+        """The row as JSON can spell it: what it quotes may be no Unicode."""
+        return cls(line=row.line, problem=row.problem.encode("utf-8", "backslashreplace").decode())
+
+    def __str__(self) -> str:
+        return str(Malformed(self.line, self.problem))
+
+
+class CampaignPreview(BaseModel, frozen=True):
+    """What a campaign will take, with all limits to itself."""
 
     recipients: int
+    """People, each once."""
     calls: int
     plain_calls: int
+    """How many calls it would be if all got the same message."""
+    not_in_directory: int | None
+    """People who are looked up at DingTalk before their calls, and left out if it does not know them; null
+    where there are no look-ups."""
     minutes: float
+    """Of sending."""
     limit: str
+    """What makes it take that long; empty for nothing."""
     starts_at: datetime
+    """When it may send first."""
     ends_at: datetime
+    """When it is through, after the quiet hours in between."""
     quota_used: int
+    """Calls of this month that are used already."""
     quota_limit: int | None
+    """Calls of the month; null for no limit."""
     quota_share: float | None
+    """Of the month's calls that this campaign takes; null without a limit."""
     fits: bool
+    """Whether it gets through before broadcasts have to stop."""
     duplicates: int
+    """Rows that repeated a person."""
     malformed: int
+    """Rows that name no person and are skipped."""
     excluded: int = 0
-    not_in_directory: int | None = None
+    """People who were named and taken out; 0 for a campaign that is stored."""
+    skipped: list[SkippedRow] = []
+    """Some of the malformed rows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreatedCampaign:
-    """A new draft.
-
-    Attributes:
-        excluded: people who were named and taken out.
-        skipped: some of the rows that name no person.
-    """
-
-    id: str
-    excluded: int
-    skipped: tuple[Malformed, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """Which campaigns a list holds.
-
-    Attributes:
-        apps: those of these apps; None for any.
-        sender: those of this sender; None for any.
-        state: those in this state; None for any.
-        after: behind the campaign with this moment of creation and this id.
-    """
-
-    apps: Collection[str] | None = None
-    sender: str | None = None
-    state: CampaignState | None = None
-    after: tuple[datetime, str] | None = None
-
-
-ALL = Chosen()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CampaignStatus:
-    """A campaign as it stands.
-
-    Attributes:
-        reason: why it is paused, in one sentence.
-        recipients: people, each once.
-        duplicates: rows that repeated a person.
-        malformed: rows that were skipped.
-        planned: calls that it takes.
-        ended: those of them that have ended. The counts below belong to these.
-        calls: calls that DingTalk took.
-        accepted: people in the calls that it took.
-        left_out: people left out since DingTalk would silently have dropped the message.
-        failed: people whose call was refused, or whose outcome is unknown.
-    """
+class CampaignStatus(BaseModel, frozen=True, from_attributes=True):
+    """A campaign: what it sends, how, and how far it has come."""
 
     id: str
     name: str
     app: str
+    sender: str = ""
     state: CampaignState
     reason: str
+    """Why it is paused, in one sentence."""
+    message: dict[str, Any]
+    """DingTalk's own `msg` object; its texts may hold `{name}` fields."""
+    quiet: str
+    """Hours of Beijing's day without calls, such as `22:00-08:00`; empty for none."""
+    rate: int | None
+    """Recipients a minute at most; null for DingTalk's limits only."""
+    weight: int
+    """Its share beside other campaigns that run."""
+    error_share: float
+    """Share of failed recipients at which it pauses itself."""
     recipients: int
+    """People, each once."""
     duplicates: int
+    """Rows that repeated a person."""
     malformed: int
-    planned: int
-    ended: int
+    """Rows that were skipped."""
+    planned: Annotated[int, Field(validation_alias=AliasChoices("planned", "chunks"))]
+    """Calls that it takes."""
+    ended: Annotated[int, Field(validation_alias=AliasChoices("ended", "settled"))]
+    """Those of them that have ended. The counts below belong to these."""
     calls: int
+    """Calls that DingTalk took."""
     accepted: int
+    """People in the calls that it took."""
     left_out: int
+    """People left out since DingTalk would silently have dropped the message."""
     failed: int
+    """People whose call was refused, or whose outcome is unknown."""
     created_at: datetime
     start_at: datetime | None
+    """Not before this moment."""
     started_at: datetime | None
     ended_at: datetime | None
-    sender: str = ""
+
+
+class CreatedCampaign(CampaignStatus, frozen=True):
+    """A new draft."""
+
+    excluded: int = 0
+    """People who were named and taken out."""
+    skipped: list[SkippedRow] = []
+    """Some of the rows that were skipped."""

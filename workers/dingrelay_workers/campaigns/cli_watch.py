@@ -74,12 +74,13 @@ async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str
         ServiceUnavailable: the database or Redis can't be used.
         SettingsError: a rule in the settings can't be read.
     """
-    from dingrelay_workers.campaigns.opened import opened_services
+    from dingrelay_workers.campaigns.service import opened_store
+    from dingrelay_workers.store.connections import impatient_redis
 
     rate, before, at = 0.0, None, time.monotonic()
-    async with opened_services(settings) as (database, redis):
+    async with opened_store(settings) as store, impatient_redis(settings) as redis:
         while True:
-            look = await _look(database, redis, settings, campaign)
+            look = await _look(store.database, redis, settings, campaign)
             known, now = _known(look), time.monotonic()
             if before is not None and now > at:
                 latest = (known - before) / (now - at)

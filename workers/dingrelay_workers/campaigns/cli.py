@@ -1,0 +1,570 @@
+"""``dingrelay campaign``: broadcasts to any number of people."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+import typer
+
+from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.exits import OTHERWISE
+from dingrelay_producers.cli.options import read_message, read_moment, split
+from dingrelay_producers.cli.output import as_json, console, note, print_result
+from dingrelay_producers.cli.waiting import enqueue, wait_for_all
+from dingrelay_producers.language import tr
+from dingrelay_producers.store.states import State
+from dingrelay_workers.campaigns import cli_pages as pages
+from dingrelay_workers.campaigns.cli_watch import watch
+
+if TYPE_CHECKING:
+    from dingrelay_producers.cli.media import Upload
+    from dingrelay_producers.client.campaign_documents import (
+        CampaignPreview,
+        CreatedCampaign,
+        Plan,
+    )
+    from dingrelay_producers.client.malformed_rows import Malformed
+    from dingrelay_tasks.media_upload import MediaType
+    from dingrelay_workers.campaigns.estimate import DryRun, Month
+    from dingrelay_workers.campaigns.follow_up import FollowUpPlan
+    from dingrelay_workers.campaigns.report import CampaignReport
+    from dingrelay_workers.campaigns.service import Campaigns, Verb
+
+app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Text = Annotated[
+    str | None, typer.Option(help="A text message; {name} is a field of each recipient.")
+]
+Markdown = Annotated[
+    tuple[str, str] | None, typer.Option(metavar="TITLE TEXT", help="A Markdown message.")
+]
+Message = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON|@FILE|@-",
+        help='DingTalk\'s own msg object, of any type; a file in it as {"file": "menu.png"}.',
+    ),
+]
+File = Annotated[
+    str | None,
+    typer.Option(
+        "--file",
+        metavar="FILE|-",
+        help="CSV with a column userid under a header, or one JSON object a line.",
+    ),
+]
+FileColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        metavar="NAME|KIND=NAME",
+        help="Column of --file that names people, if it is not userid: staff_id holds userids, "
+        "job_number=staff_id job numbers; so do mobile= and email=.",
+    ),
+]
+To = Annotated[list[str] | None, typer.Option(help="Users, comma-separated; repeatable.")]
+Department = Annotated[
+    list[int] | None, typer.Option(help="A department and all below it; repeatable.")
+]
+Everyone = Annotated[bool, typer.Option("--everyone", help="Everyone in the directory.")]
+Without = Annotated[list[str] | None, typer.Option("--except", help="Not these users; as --to.")]
+WithoutDepartment = Annotated[
+    list[int] | None, typer.Option("--except-department", help="Nobody in or below it; repeatable.")
+]
+WithoutFile = Annotated[
+    str | None,
+    typer.Option("--except-file", metavar="FILE", help="Leave out the people it names; as --file."),
+]
+Quiet = Annotated[
+    str, typer.Option(metavar="HH:MM-HH:MM", help="Hours of Beijing's day without calls.")
+]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Of the files, such as gb18030; otherwise their bytes show it."
+    ),
+]
+Rate = Annotated[int | None, typer.Option(help="Recipients a minute at most.")]
+OnMalformed = Annotated[
+    Literal["refuse", "skip"],
+    typer.Option(help="What rows that name nobody mean: nothing is created, or they are left out."),
+]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="A name for people; it need not be unique.")],
+    text: Text = None,
+    markdown: Markdown = None,
+    message: Message = None,
+    file: File = None,
+    column: FileColumn = None,
+    to: To = None,
+    department: Department = None,
+    everyone: Everyone = False,
+    without: Without = None,
+    without_department: WithoutDepartment = None,
+    without_file: WithoutFile = None,
+    encoding: Encoding = "",
+    malformed: OnMalformed = "refuse",
+    malformed_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write every malformed row's line and problem there."),
+    ] = None,
+    at: common.At = None,
+    quiet: Quiet = "",
+    rate: Rate = None,
+    weight: Annotated[int, typer.Option(help="Share beside other campaigns that run.")] = 1,
+    error_share: Annotated[
+        float, typer.Option(help="Share of failed recipients at which it pauses itself.")
+    ] = 0.1,
+    app: common.App = "default",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Store nothing; show what it takes: calls, time, quota."),
+    ] = False,
+) -> None:
+    """Make a draft: its recipients are read, checked and stored; nothing is sent.
+
+    dingrelay campaign create "Spring party" --text "Dear {name}, ..." --file guests.csv
+    """
+    asked = {
+        "name": name,
+        "app": app,
+        "message": read_message(text, markdown, message),
+        "start_at": read_moment(at, "--at"),
+        "quiet": quiet,
+        "rate": rate,
+        "weight": weight,
+        "error_share": error_share,
+    }
+    _check_people(file, to, department, everyone, column, without_file)
+    stored = _stored(asked, dry_run=dry_run)
+    with ExitStack() as files, pages.malformed_writer(malformed_file) as on_malformed:
+        from dingrelay_producers.client.campaign_documents import Plan
+
+        plan = Plan(
+            **stored,
+            recipients=_open(files, file, "--file"),
+            column=column or "",
+            users=split(to),
+            departments=department or [],
+            everyone=everyone,
+            without=_open(files, without_file, "--except-file"),
+            without_users=split(without),
+            without_departments=without_department or [],
+            malformed=malformed,
+            encoding=encoding,
+        )
+        if dry_run:
+            found = asyncio.run(_preview(plan, on_malformed))
+            print_result(found.model_dump(mode="json"), lambda: pages.cost_page(found))
+            return
+        created, absent = asyncio.run(_create(plan, on_malformed))
+    document = {**created.model_dump(mode="json"), "not_in_directory": absent}
+    print_result(document, lambda: pages.print_created(created, absent))
+
+
+def _check_people(
+    file: str | None,
+    to: list[str] | None,
+    department: list[int] | None,
+    everyone: bool,
+    column: str | None,
+    without_file: str | None,
+) -> None:
+    if not (file or to or department or everyone):
+        raise typer.BadParameter(
+            tr("give at least one of them"), param_hint="--file, --to, --department, --everyone"
+        )
+    if file == without_file == "-":
+        raise typer.BadParameter(tr("standard input can be read once"), param_hint="--except-file")
+    if column is not None and file is None:
+        raise typer.BadParameter(tr("goes with --file"), param_hint="--column")
+
+
+def _stored(asked: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+    """What is stored of a campaign beside its people. Files that its message names are uploaded, but for a dry run.
+
+    Raises:
+        ContractError: names the field that is wrong.
+        InvalidArgument, UploadFailed, WaitTimeout, ServiceUnavailable: as `Client.upload`.
+    """
+    from dingrelay_producers.cli.media import parsed, unread
+    from dingrelay_workers.campaigns.documents import CampaignSpec
+
+    upload = unread if dry_run else _uploads(asked["app"])
+    spec = parsed(asked, CampaignSpec.parse, upload)
+    return {name: getattr(spec, name) for name in CampaignSpec.model_fields}
+
+
+def _uploads(app: str) -> "Upload":
+    """Uploads for an app. Most campaigns name no file, and a client takes 25 MB."""
+
+    def upload(path: str, media_type: "MediaType") -> str:
+        from dingrelay_producers.cli.media import Uploads
+        from dingrelay_producers.client.client import Client
+
+        with Client() as client:
+            return Uploads(client).of(app)(path, media_type)
+
+    return upload
+
+
+def _campaigns(app: str | None = None) -> "Campaigns":
+    """The campaigns of the cell of an app, or of these settings."""
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.service import Campaigns
+
+    settings = Settings.load()
+    return Campaigns(settings if app is None else settings.of_app(app))
+
+
+async def _preview(
+    plan: "Plan", on_malformed: "Callable[[Malformed], None] | None"
+) -> "CampaignPreview":
+    with pages.creation_progress() as progress:
+        return await _campaigns(plan.app).preview(
+            plan, on_malformed=on_malformed, on_rows=progress.read
+        )
+
+
+async def _create(
+    plan: "Plan", on_malformed: "Callable[[Malformed], None] | None"
+) -> "tuple[CreatedCampaign, int | None]":
+    """The draft, and how many of its people are not in the directory."""
+    campaigns = _campaigns(plan.app)
+    with pages.creation_progress() as progress:
+        created = await campaigns.create(
+            plan,
+            on_malformed=on_malformed,
+            on_rows=progress.read,
+            on_written=progress.written,
+        )
+    return created, await campaigns.not_in_directory(created.id)
+
+
+def _open(files: ExitStack, name: str | None, option: str) -> BinaryIO | None:
+    if name is None:
+        return None
+    if name == "-":
+        return typer.get_binary_stream("stdin")
+    try:
+        return files.enter_context(Path(name).open("rb"))
+    except OSError as error:
+        raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None
+
+
+@app.command("list")
+def list_(
+    limit: common.Limit = 50,
+    app: Annotated[str | None, typer.Option(help="Only those of this application.")] = None,
+) -> None:
+    """List campaigns, latest first."""
+    apps = None if app is None else [app]
+    found = asyncio.run(_campaigns(app).list(limit=limit, apps=apps))
+    print_result(
+        [each.model_dump(mode="json") for each in found], lambda: pages.campaigns_table(found)
+    )
+
+
+@app.command()
+def show(
+    campaign: Id,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="How far and how fast it is until it ends; as JSON a line a second.",
+        ),
+    ] = False,
+) -> None:
+    """Show one campaign: what it sends, how, and how far it has come."""
+    if follow:
+        asyncio.run(watch(campaign))
+        return
+    found = asyncio.run(_campaigns().status(campaign))
+    print_result(found.model_dump(mode="json"), lambda: pages.campaign_page(found))
+
+
+@app.command()
+def start(
+    campaign: Id,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what it takes and would send.")
+    ] = False,
+) -> None:
+    """Let a draft run."""
+    if not dry_run:
+        _move(campaign, "start", "running")
+        return
+    cost, found = asyncio.run(_dry_run(campaign))
+    document = {**cost.model_dump(mode="json"), **found.model_dump(mode="json")}
+    print_result(document, lambda: pages.dry_run_page(cost, found))
+
+
+async def _dry_run(campaign: str) -> "tuple[CampaignPreview, DryRun]":
+    campaigns = _campaigns()
+    found = await campaigns.dry_run(campaign)
+    return await campaigns.preview(campaign), found
+
+
+@app.command()
+def pause(campaign: Id) -> None:
+    """Hold a campaign; no call of it leaves two seconds later."""
+    _move(campaign, "pause", "paused")
+
+
+@app.command()
+def resume(campaign: Id) -> None:
+    """Let a paused campaign run on."""
+    _move(campaign, "resume", "running")
+
+
+@app.command()
+def cancel(campaign: Id) -> None:
+    """End a campaign for good: whoever has not been called will not be."""
+    _move(campaign, "cancel", "cancelled")
+
+
+def _move(campaign: str, verb: "Verb", state: str) -> None:
+    asyncio.run(getattr(_campaigns(), verb)(campaign))
+    print_result(
+        {"id": campaign, "state": state},
+        lambda: tr("{campaign} is {state}", campaign=campaign, state=state),
+    )
+
+
+@app.command()
+def report(
+    campaign: Id,
+    csv_file: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Write every recipient as CSV.")
+    ] = None,
+    json_file: Annotated[
+        str | None,
+        typer.Option(
+            "--json-file", metavar="FILE", help="Write every recipient, one JSON object a line."
+        ),
+    ] = None,
+    refreshed: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            help="First ask DingTalk whom it reached and who read it, of the last 24 hours; two "
+            "calls for each of its calls.",
+        ),
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --refresh: only so many of its calls, spread over all."),
+    ] = None,
+    yes: Yes = False,
+    timeout: common.Timeout = 3600,
+) -> None:
+    """Show what became of a campaign's people, in figures and one by one.
+
+    dingrelay campaign report ID --csv results.csv
+    """
+    if sample is not None and not refreshed:
+        raise typer.BadParameter(tr("goes with --refresh"), param_hint="--sample")
+    asked: dict[str, Any] = {}
+    complete = True
+    if refreshed:
+        asked["refreshed"], complete = _refresh(campaign, sample=sample, yes=yes, timeout=timeout)
+    found = asyncio.run(_report(campaign, csv_file, json_file))
+    print_result({**found.model_dump(mode="json"), **asked}, lambda: pages.report_page(found))
+    if not complete:
+        raise typer.Exit(OTHERWISE)
+
+
+async def _report(campaign: str, csv_file: str | None, json_file: str | None) -> "CampaignReport":
+    campaigns = _campaigns()
+    found = await campaigns.report(campaign)
+    with ExitStack() as opened:  # only now: a mistyped id empties no file
+        writers: list[pages.Write] = []
+        if csv_file is not None:
+            writers.append(opened.enter_context(pages.csv_writer(csv_file)))
+        if json_file is not None:
+            writers.append(opened.enter_context(pages.ndjson_writer(json_file)))
+        if writers:
+            async for page in campaigns.results(campaign):
+                for write in writers:
+                    write(page)
+    return found
+
+
+@app.command("test")
+def send_test(
+    campaign: Id,
+    to: Annotated[list[str], typer.Option(help="The testers, comma-separated; repeatable.")],
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A field of the message; repeatable. Without them: as for the first recipient.",
+        ),
+    ] = None,
+    wait: common.Wait = False,
+    timeout: common.Timeout = 60,
+) -> None:
+    """Send a campaign's message to testers, now.
+
+    Who is a recipient as well has the content then, and is left out of the campaign that day.
+    """
+    job = asyncio.run(_campaigns().test(campaign, split(to), _fields(field)))
+    enqueue(job, wait=wait, timeout=timeout)
+
+
+@app.command()
+def recall(
+    campaign: Id, yes: Yes = False, wait: common.Wait = False, timeout: common.Timeout = 3600
+) -> None:
+    """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
+    plan = _Jobs(campaign, lambda campaigns: campaigns.recall(campaign))
+    plan.announce(yes=yes)
+    failed = plan.enqueue(timeout if wait else None)
+    print_result(plan.document, plan.accepted)
+    if failed:
+        raise typer.Exit(OTHERWISE)
+
+
+def _refresh(
+    campaign: str, *, sample: int | None, yes: bool, timeout: float
+) -> "tuple[dict[str, Any], bool]":
+    """Ask DingTalk which people a campaign reached and who read it, and wait for the answers.
+
+    Returns:
+        What was asked, and whether all answers are there.
+
+    Raises:
+        BadParameter: there is no terminal for the question.
+        Abort: the answer is no.
+    """
+    plan = _Jobs(campaign, lambda campaigns: campaigns.confirm(campaign, sample=sample))
+    plan.announce(yes=yes)
+    failed = plan.enqueue(timeout)
+    return plan.document, not failed
+
+
+class _Jobs:
+    """Jobs about a campaign, with their cost.
+
+    Args:
+        campaign: its id.
+        act: plans them.
+    """
+
+    def __init__(
+        self, campaign: str, act: "Callable[[Campaigns], Awaitable[FollowUpPlan]]"
+    ) -> None:
+        self._plan, self._month = asyncio.run(_planned(act))
+        counts = ("chunks", "people", "calls", "too_old", "under_way", "repeated", "unknown")
+        self.document: dict[str, Any] = {
+            "id": campaign,
+            **{name: getattr(self._plan, name) for name in counts},
+            "quota": asdict(self._month),
+            "jobs": [],
+        }
+
+    def announce(self, *, yes: bool) -> None:
+        """Show the cost, and ask.
+
+        Raises:
+            BadParameter: there is no terminal for the question.
+            Abort: the answer is no.
+        """
+        if not as_json.get():
+            console().print(pages.plan_text(self._plan, self._month), markup=False)
+        if self._plan.jobs and not yes:
+            if not sys.stdin.isatty():
+                raise typer.BadParameter(
+                    tr("needed for {calls:,} calls", calls=self._plan.calls), param_hint="--yes"
+                )
+            typer.confirm(tr("Go on?"), abort=True, err=True)
+
+    def enqueue(self, timeout: float | None) -> int:
+        """Enqueue them; unless `timeout` is None, wait for their end. How many are not done."""
+        from dingrelay_producers.client.client import Client
+        from dingrelay_producers.client.job_ref import JobRef
+
+        refs: list[JobRef] = []
+        if not self._plan.jobs:
+            return 0
+        with Client() as client:
+            client.send_many(self._plan.jobs, on_sent=refs.append)
+            self.document["jobs"] = [ref.id for ref in refs]
+            if timeout is None:
+                return 0
+            failed = len(refs) - wait_for_all(refs, timeout)[State.DONE]
+        if failed:
+            problem = tr(
+                "{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs)
+            )
+            note(problem, style="yellow")
+        return failed
+
+    def accepted(self) -> str | None:
+        """How many were enqueued, in words."""
+        jobs = self.document["jobs"]
+        if not jobs:
+            return None
+        return tr("accepted {count:,} jobs, such as {id}", count=len(jobs), id=jobs[0])
+
+
+async def _planned(
+    act: "Callable[[Campaigns], Awaitable[FollowUpPlan]]",
+) -> "tuple[FollowUpPlan, Month]":
+    campaigns = _campaigns()
+    plan = await act(campaigns)
+    return plan, await campaigns.month_of(plan)
+
+
+def _fields(given: list[str] | None) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(tr("must be like name=value"), param_hint="--field")
+        fields[name.strip()] = value
+    return fields
+
+
+@app.command()
+def delete(campaign: Id, yes: Yes = False) -> None:
+    """Delete a campaign that has ended, with its people and its report. It can't be undone.
+
+    What DingTalk's limits of the day need stays. If it is broken off, the workers finish it.
+    """
+    if not yes:
+        found = asyncio.run(_campaigns().check_deletable(campaign))
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(
+                tr("needed to delete a campaign to {people:,} people", people=found.recipients),
+                param_hint="--yes",
+            )
+        typer.confirm(
+            tr(
+                "Delete {name} to {people:,} people, and its report? What it sent can't be recalled then",
+                name=found.name,
+                people=found.recipients,
+            ),
+            abort=True,
+            err=True,
+        )
+    asyncio.run(_delete(campaign))
+    print_result(
+        {"id": campaign, "state": "deleted"}, lambda: tr("{campaign} is deleted", campaign=campaign)
+    )
+
+
+async def _delete(campaign: str) -> None:
+    with pages.counting(tr("rows deleted")) as count:
+        await _campaigns().delete(campaign, wait=True, on_rows=count)

@@ -1,0 +1,413 @@
+"""What the commands of campaigns print for people."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from dingrelay_producers.cli.output import (
+    Column,
+    console,
+    grid_of_fields,
+    length,
+    output_file,
+    print_table,
+    spreadsheet_encoding,
+)
+from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.campaign_documents import (
+        CampaignPreview,
+        CampaignStatus,
+        CreatedCampaign,
+    )
+    from dingrelay_producers.client.malformed_rows import Malformed
+    from dingrelay_workers.campaigns.estimate import DryRun, Month
+    from dingrelay_workers.campaigns.follow_up import FollowUpPlan
+    from dingrelay_workers.campaigns.report import CampaignReport, Result
+
+Write = Callable[[Sequence["Result"]], None]
+
+COLUMNS = ("userid", "outcome", "task_id", "reason")
+"""The first has the same name in every language: `--file` of another campaign reads it."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Characters at the start of a value that spreadsheets execute."""
+
+
+def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
+    """Campaigns, one a line."""
+    print_table(
+        found,
+        Column("state", lambda row: row.state),
+        Column("id", lambda row: row.id),
+        Column("app", lambda row: row.app, rank=4),
+        Column("created", lambda row: local(row.created_at), rank=3),
+        Column("people", lambda row: f"{row.recipients:,}", rank=1, right=True),
+        Column("calls", lambda row: f"{row.ended:,}/{row.planned:,}", rank=5, right=True),
+        Column("name", lambda row: row.name, rank=2, cut=True),
+    )
+
+
+def campaign_page(row: "CampaignStatus") -> Table:
+    """One campaign: what it sends, how, and how far it has come."""
+    grid = grid_of_fields()
+    grid.add_row(tr("state"), Text(f"{row.state} {translated(row.reason)}".strip()))
+    grid.add_row("id", row.id)
+    grid.add_row(tr("name"), Text(row.name))
+    grid.add_row(tr("app"), row.app)
+    grid.add_row(tr("message"), Text(json.dumps(row.message, ensure_ascii=False)))
+    grid.add_row(tr("people"), f"{row.recipients:,}")
+    grid.add_row(
+        tr("left out"),
+        tr(
+            "{duplicates:,} duplicates, {malformed:,} malformed rows",
+            duplicates=row.duplicates,
+            malformed=row.malformed,
+        ),
+    )
+    grid.add_row(
+        tr("calls"),
+        tr(
+            "{ended:,} of {planned:,} have ended, {calls:,} were taken",
+            ended=row.ended,
+            planned=row.planned,
+            calls=row.calls,
+        ),
+    )
+    grid.add_row(
+        tr("so far"),
+        tr(
+            "{accepted:,} accepted, {left_out:,} left out, {failed:,} failed",
+            accepted=row.accepted,
+            left_out=row.left_out,
+            failed=row.failed,
+        ),
+    )
+    rate = (
+        tr("{rate:,} recipients a minute at most", rate=row.rate)
+        if row.rate
+        else tr("at DingTalk's limits")
+    )
+    quiet = tr(", quiet {quiet} in Beijing", quiet=row.quiet) if row.quiet else ""
+    grid.add_row(
+        tr("pace"), tr("{rate}{quiet}, weight {weight}", rate=rate, quiet=quiet, weight=row.weight)
+    )
+    grid.add_row(tr("pauses at"), tr("{error_share:.0%} failed", error_share=row.error_share))
+    for title, moment in (
+        ("created", row.created_at),
+        ("not before", row.start_at),
+        ("started", row.started_at),
+        ("ended", row.ended_at),
+    ):
+        if moment is not None:
+            grid.add_row(tr(title), local(moment))
+    return grid
+
+
+def print_created(created: "CreatedCampaign", absent: int | None) -> None:
+    """A new draft, and on standard error what is missing in it."""
+    console().print(
+        tr(
+            "draft {id}  people: {recipients:,}, calls: {planned:,}, duplicates: {duplicates:,}, "
+            "excluded: {excluded:,}, malformed: {malformed:,}",
+            id=created.id,
+            recipients=created.recipients,
+            planned=created.planned,
+            duplicates=created.duplicates,
+            excluded=created.excluded,
+            malformed=created.malformed,
+        ),
+        markup=False,
+    )
+    err = console(stderr=True)
+    if absent:
+        words = tr(
+            "{people:,} people are not in the directory: they are looked up before their calls",
+            people=absent,
+        )
+        err.print(words, style="yellow")
+    for row in created.skipped:
+        err.print(translated(str(row)), style="yellow", markup=False)
+    if created.malformed > len(created.skipped):
+        err.print(tr("and more: --malformed-file has them all"), style="yellow")
+
+
+def cost_page(found: "CampaignPreview") -> Table:
+    """The cost of a campaign, for people."""
+    grid = grid_of_fields()
+    grid.add_row(tr("people"), f"{found.recipients:,}")
+    for name, people in (
+        ("duplicates", found.duplicates),
+        ("excluded", found.excluded),
+        ("malformed", found.malformed),
+    ):
+        if people:
+            grid.add_row(tr(name), f"{people:,}")
+    if found.not_in_directory:
+        grid.add_row(
+            tr("not in the directory"),
+            tr("{people:,}, who are looked up before their calls", people=found.not_in_directory),
+        )
+    calls = f"{found.calls:,}"
+    if found.calls != found.plain_calls:
+        calls += tr(", for the fields: without them {plain_calls:,}", plain_calls=found.plain_calls)
+    grid.add_row(tr("calls"), calls)
+    limit = tr(", at {limit}", limit=translated(found.limit)) if found.limit else ""
+    grid.add_row(
+        tr("time"),
+        tr("{length} of sending{limit}", length=length(found.minutes * 60), limit=limit),
+    )
+    starts, ends = local(found.starts_at), local(found.ends_at)
+    grid.add_row("", tr("{start} to {end}, if nothing else is sent", start=starts, end=ends))
+    month = month_text(found.quota_used, found.quota_limit, found.quota_share, fits=found.fits)
+    grid.add_row(tr("month"), month)
+    for row in found.skipped:
+        grid.add_row(tr("line {line}", line=row.line), translated(row.problem))
+    return grid
+
+
+def month_text(used: int, limit: int | None, share: float | None, *, fits: bool) -> str:
+    """The share of the month that calls take, in one sentence."""
+    if limit is None:
+        return tr("{used:,} calls are used, no limit is configured", used=used)
+    line = tr(
+        "{share:.1%} of {limit:,} calls; {used:,} are used", share=share, limit=limit, used=used
+    )
+    return line if fits else tr("{line}: it stops before it is through", line=line)
+
+
+def dry_run_page(cost: "CampaignPreview", found: "DryRun") -> Group:
+    """What a draft takes, and the first of its calls."""
+    lines: list[RenderableType] = [
+        tr(
+            "would send to {recipients:,} people in {calls:,} calls",
+            recipients=found.recipients,
+            calls=found.calls,
+        )
+    ]
+    for call in found.first:
+        text = json.dumps(call.message, ensure_ascii=False)
+        number = len(call.users) - 1
+        others = tr(" and {number} more", number=number) if number else ""
+        lines.append(Text(f"{call.users[0]}{others}: {text}"))
+    return Group(cost_page(cost), *lines)
+
+
+def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
+    """What jobs about a campaign cost."""
+    used = month_text(month.used, month.limit, month.share, fits=month.fits)
+    lines = [
+        tr(
+            "calls of the campaign: {chunks:,}, to {people:,} people",
+            chunks=plan.chunks,
+            people=plan.people,
+        ),
+        tr("costs: {calls:,} calls: {month}", calls=plan.calls, month=used),
+    ]
+    if plan.under_way:
+        lines.append(
+            tr(
+                "of these, {under_way:,} are under way, and are waited for",
+                under_way=plan.under_way,
+            )
+        )
+    if plan.repeated:
+        lines.append(
+            tr(
+                "{repeated:,} people are in calls that repeat a lost one: those whom it reached keep the "
+                "message, and the report names them",
+                repeated=plan.repeated,
+            )
+        )
+    if plan.unknown:
+        lines.append(
+            tr(
+                "{unknown:,} people are in calls whose outcome is unknown, which can't be recalled",
+                unknown=plan.unknown,
+            )
+        )
+    if plan.too_old:
+        lines.append(
+            tr("left alone: {too_old:,} calls that are older than 24 hours", too_old=plan.too_old)
+        )
+    return "\n".join(lines)
+
+
+def report_page(summary: "CampaignReport") -> Table:
+    """What became of a campaign's people, in figures."""
+    grid = grid_of_fields()
+    grid.add_row(tr("campaign"), Text(f"{summary.name} ({summary.state})"))
+    grid.add_row(tr("people"), f"{summary.recipients:,}")
+    for outcome, people in summary.outcomes.items():
+        if people:
+            grid.add_row(outcome, f"{people:,}")
+    grid.add_row(tr("calls"), f"{summary.calls:,}")
+    for title, value in _special(summary):
+        grid.add_row(title, value)
+    for title, moment in (("started", summary.started_at), ("ended", summary.ended_at)):
+        if moment is not None:
+            grid.add_row(tr(title), local(moment))
+    if summary.seconds is not None:
+        grid.add_row(
+            tr("took") if summary.ended_at else tr("runs for"),
+            tr("{seconds:,.1f} s", seconds=summary.seconds),
+        )
+    for reason in summary.reasons:
+        words = f"{reason.people:,} {reason.outcome}: {translated(reason.reason)}"
+        grid.add_row(tr("reason"), Text(words))
+    return grid
+
+
+def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
+    from dingrelay_workers.campaigns.report import SAME_CONTENT
+
+    ambiguous, recalled, reports = summary.ambiguous, summary.recalled, summary.delivery
+    if ambiguous.calls:
+        people = tr(
+            "{calls:,} calls for {people:,} people", calls=ambiguous.calls, people=ambiguous.people
+        )
+        yield tr("repeated"), f"{people}, {translated(SAME_CONTENT)}"
+    if recalled.calls:
+        yield (
+            tr("recalled"),
+            tr(
+                "{calls:,} calls for {people:,} people",
+                calls=recalled.calls,
+                people=recalled.people,
+            ),
+        )
+    if reports.calls:
+        counts: dict[str, Any] = {
+            name: getattr(reports, name)
+            for name in ("delivered", "read", "unread", "invalid", "forbidden", "failed")
+        }
+        words = ", ".join(f"{count:,} {tr(name)}" for name, count in counts.items())
+        yield (
+            tr("confirmed"),
+            tr(
+                "{calls:,} calls for {people:,} people: {words}",
+                calls=reports.calls,
+                people=reports.people,
+                words=words,
+            ),
+        )
+
+
+@contextmanager
+def csv_writer(name: str) -> Generator[Write]:
+    """Writes the outcomes of people into a CSV file."""
+    with output_file(name, "--csv", spreadsheet_encoding()) as add:
+        add([_row(tr(name) for name in COLUMNS)])
+
+        def write(page: "Sequence[Result]") -> None:
+            shown = (result._replace(reason=translated(result.reason)) for result in page)
+            add(_row(_harmless(value) for value in result) for result in shown)
+
+        yield write
+
+
+@contextmanager
+def ndjson_writer(name: str) -> Generator[Write]:
+    """Writes the outcomes of people into a file, one JSON object a line."""
+    with output_file(name, "--json-file") as add:
+
+        def write(page: "Sequence[Result]") -> None:
+            add(json.dumps(result._asdict(), ensure_ascii=False) + "\n" for result in page)
+
+        yield write
+
+
+def _row(values: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue()
+
+
+def _harmless(value: object) -> object:
+    """A value that no spreadsheet takes for a formula; `recipients` reads it as it was."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+@contextmanager
+def malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None] | None]":
+    """Writes malformed rows into a file, if one is named.
+
+    Raises:
+        BadParameter: it can't be written.
+    """
+    if name is None:
+        yield None
+        return
+    with ExitStack() as files:
+        try:
+            file = files.enter_context(
+                Path(name).open("w", encoding=spreadsheet_encoding(), newline="")
+            )
+        except OSError as error:
+            reason = f"{name}: {error.strerror}"
+            raise typer.BadParameter(reason, param_hint="--malformed-file") from None
+        table = csv.writer(file)
+        table.writerow((tr("line"), tr("problem")))
+
+        def write(row: "Malformed") -> None:
+            table.writerow((row.line, translated(row.problem)))
+
+        yield write
+
+
+class CreationProgress:
+    """Two steps: how many rows there are shows only when the first is over."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._reading = bars.add_task(tr("rows read"), total=None)
+        self._writing: TaskID | None = None
+
+    def read(self, rows: int) -> None:
+        """So many rows were looked at by now."""
+        self._bars.update(self._reading, completed=rows)
+
+    def written(self, people: int, total: int) -> None:
+        """So many people of the total are written by now."""
+        if self._writing is None:
+            self._bars.stop_task(self._reading)
+            self._writing = self._bars.add_task(tr("people written"), total=total)
+        self._bars.update(self._writing, completed=people)
+
+
+@contextmanager
+def creation_progress() -> Generator[CreationProgress]:
+    """Shows it while the block runs; shows nothing where no terminal is."""
+    with _bars() as bars:
+        yield CreationProgress(bars)
+
+
+@contextmanager
+def counting(what: str) -> Generator[Callable[[int], None]]:
+    """Shows how many there are by now, while the block runs and reports it."""
+    with _bars() as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda count: bars.update(task, completed=count)
+
+
+def _bars() -> Progress:
+    err = console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)

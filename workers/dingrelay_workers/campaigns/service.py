@@ -1,0 +1,305 @@
+"""The campaigns: what the command line, the HTTP gateway and Python ask of them."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+
+from redis.asyncio import Redis
+from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from dingrelay_producers.client.campaign_documents import (
+    CampaignPreview,
+    CampaignStatus,
+    CreatedCampaign,
+    Plan,
+    SkippedRow,
+)
+from dingrelay_producers.client.malformed_rows import Malformed
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import CampaignState
+from dingrelay_tasks.contract import Contract
+from dingrelay_workers.campaigns import chunks, estimate, leader, notices, removal
+from dingrelay_workers.campaigns.audience import Audience, Source
+from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.estimate import DryRun, Month, Size
+from dingrelay_workers.campaigns.follow_up import FollowUp, FollowUpPlan
+from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.recipients import Column
+from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
+from dingrelay_workers.database.errors import unusable
+from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.store.connections import impatient_redis
+
+Verb = Literal["start", "pause", "resume", "cancel"]
+
+_MOVES: Mapping[Verb, tuple[State, frozenset[State]]] = {
+    "start": (State.RUNNING, frozenset({State.DRAFT})),
+    "pause": (State.PAUSED, frozenset({State.RUNNING})),
+    "resume": (State.RUNNING, frozenset({State.PAUSED})),
+    "cancel": (State.CANCELLED, frozenset({State.DRAFT, State.RUNNING, State.PAUSED})),
+}
+"""Verb → the state that it leads to, and those from which it does."""
+
+
+class Campaigns:
+    """The campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean.
+
+    It opens its connections for each call, since the caller's event loop lives no longer.
+
+    Args:
+        settings: of this process.
+        migrated: whether the tables are already up to date; bringing them so takes some 50 ms.
+        busy_timeout_ms: how long a change of state waits for other writers on SQLite.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        migrated: bool = False,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+    ) -> None:
+        self._settings = settings
+        self._migrated = migrated
+        self._busy_timeout_ms = busy_timeout_ms
+
+    async def create(
+        self,
+        plan: Plan,
+        campaign: str | None = None,
+        *,
+        on_malformed: Callable[[Malformed], None] | None = None,
+        on_rows: Callable[[int], None] | None = None,
+        on_written: Callable[[int, int], None] | None = None,
+    ) -> CreatedCampaign:
+        """Store a draft, with this id if one is given; `CampaignStore.create` has the callbacks."""
+        spec = CampaignSpec.of(plan)
+        async with self._opened() as store:
+            created = await store.create(
+                spec,
+                audience_of(plan),
+                campaign=campaign,
+                malformed=plan.malformed,
+                on_malformed=on_malformed,
+                on_rows=on_rows,
+                on_written=on_written,
+            )
+        status = CampaignStatus.model_validate(created.campaign)
+        skipped = [SkippedRow.of(row) for row in created.malformed]
+        return CreatedCampaign(**dict(status), excluded=created.excluded, skipped=skipped)
+
+    async def preview(
+        self,
+        plan: Plan | str,
+        *,
+        on_malformed: Callable[[Malformed], None] | None = None,
+        on_rows: Callable[[int], None] | None = None,
+    ) -> CampaignPreview:
+        """The estimated cost of a plan, or of the campaign with this id."""
+        async with self._opened() as store:
+            if isinstance(plan, str):
+                return await estimate.of_draft(self._settings, store, plan)
+            return await estimate.of_audience(
+                self._settings,
+                store.database,
+                CampaignSpec.of(plan),
+                audience_of(plan),
+                malformed=plan.malformed,
+                on_malformed=on_malformed,
+                on_rows=on_rows,
+            )
+
+    async def not_in_directory(self, campaign: str) -> int | None:
+        """How many people of a campaign are looked up before their calls, as `CampaignPreview` says."""
+        async with self._opened() as store:
+            app = (await store.get(campaign)).app
+            people = store.people(campaign)
+            return await estimate.count_look_ups(self._settings, store.database, app, people)
+
+    async def status(self, campaign: str) -> CampaignStatus:
+        """How a campaign stands."""
+        async with self._opened() as store:
+            return CampaignStatus.model_validate(await store.get(campaign))
+
+    async def list(
+        self,
+        *,
+        limit: int,
+        apps: Collection[str] | None = None,
+        sender: str | None = None,
+        state: CampaignState | None = None,
+        after: tuple[datetime, str] | None = None,
+    ) -> Sequence[CampaignStatus]:
+        """The latest campaigns, latest first; see `CampaignStore.list`."""
+        async with self._opened() as store:
+            rows = await store.list(limit=limit, apps=apps, sender=sender, state=state, after=after)
+            return [CampaignStatus.model_validate(row) for row in rows]
+
+    async def start(self, campaign: str) -> None:
+        """Let a draft run."""
+        await self._move(campaign, "start")
+
+    async def pause(self, campaign: str) -> None:
+        """Hold it."""
+        await self._move(campaign, "pause")
+
+    async def resume(self, campaign: str) -> None:
+        """Let it run on."""
+        await self._move(campaign, "resume")
+
+    async def cancel(self, campaign: str) -> None:
+        """End it for good."""
+        await self._move(campaign, "cancel")
+
+    async def check_deletable(self, campaign: str) -> removal.Deletable:
+        """What `delete` would delete; raises as it does."""
+        async with self._opened() as store:
+            return await removal.look(store.database, campaign)
+
+    async def delete(
+        self, campaign: str, *, wait: bool, on_rows: Callable[[int], None] | None = None
+    ) -> None:
+        """Delete one that has ended; without `wait` the fleet deletes its rows."""
+        async with self._opened() as store:
+            await removal.hide(store.database, campaign)
+            if wait:
+                await removal.remove(store.database, campaign, on_rows)
+            else:
+                async with impatient_redis(self._settings) as redis:
+                    await leader.signal(redis)
+
+    async def report(self, campaign: str) -> CampaignReport:
+        """The outcomes of its people in figures."""
+        async with self._opened() as store:
+            return await Report(store.database).summary(campaign)
+
+    async def results(self, campaign: str) -> AsyncIterator[Sequence[Result]]:
+        """The outcomes of its people one by one, in pages."""
+        async with self._opened() as store:
+            async for page in Report(store.database).results(campaign):
+                yield page
+
+    async def recall(self, campaign: str) -> FollowUpPlan:
+        """The jobs that take back what was sent."""
+        async with self._opened() as store:
+            return await FollowUp(store).recall(campaign)
+
+    async def confirm(self, campaign: str, *, sample: int | None) -> FollowUpPlan:
+        """The jobs that ask which people it reached."""
+        async with self._opened() as store:
+            return await FollowUp(store).confirm(campaign, sample=sample)
+
+    async def month_of(self, plan: FollowUpPlan) -> Month:
+        """What the jobs take of the month."""
+        size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
+        return await estimate.month_of(self._settings, plan.app, size)
+
+    async def test(
+        self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
+    ) -> Contract:
+        """The job that sends its message to testers."""
+        async with self._opened() as store:
+            return await FollowUp(store).test(campaign, users, fields)
+
+    async def dry_run(self, campaign: str) -> DryRun:
+        """The calls that it would make from its present state."""
+        async with self._opened() as store:
+            return await estimate.dry_run(store, campaign)
+
+    async def _move(self, campaign: str, verb: Verb) -> None:
+        async with self._opened() as store, impatient_redis(self._settings) as redis:
+            await move(store.database, redis, campaign, verb)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[CampaignStore]:
+        async with opened_store(
+            self._settings, migrated=self._migrated, busy_timeout_ms=self._busy_timeout_ms
+        ) as store:
+            yield store
+
+
+@asynccontextmanager
+async def opened_store(
+    settings: Settings, *, migrated: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+) -> AsyncGenerator[CampaignStore]:
+    """The campaigns in their database, while the block runs; the arguments are those of `Campaigns`.
+
+    Raises:
+        ServiceUnavailable: the database can't be used, or there is no room for temporary files.
+    """
+    if not migrated:
+        await asyncio.to_thread(migrate, settings)
+    store = CampaignStore(settings.database, busy_timeout_ms=busy_timeout_ms)
+    try:
+        yield store
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+    except sqlite3.Error as error:
+        # The directory's own errors are SQLAlchemy's: this is the staging of recipients.
+        raise ServiceUnavailable(f"temporary files ($TMPDIR): {error}") from None
+    finally:
+        await store.close()
+
+
+async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> None:
+    """Move a campaign to another state, in SQL, and signal the fleet. Asking for its own state changes nothing.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        CampaignConflict: it can't come there from the state it is in.
+        SQLAlchemyError: the database is away, and nothing has changed.
+        RedisError: the state has changed, and the fleet finds out by itself within seconds.
+    """
+    to, sources = _MOVES[verb]
+    now = datetime.now(UTC)
+    async with database.write(f"campaign {campaign}") as connection:
+        found = await connection.scalar(select(CampaignRow.state).where(CampaignRow.id == campaign))
+        if found in {None, State.CREATING}:
+            raise CampaignNotFound(campaign)
+        if found != to and found not in sources:
+            raise CampaignConflict(campaign, f"is {found}, so it can't become {to}")
+        if found != to:
+            values: dict[str, Any] = {"state": to, "reason": ""}
+            match verb:
+                case "start":
+                    values["started_at"] = now
+                case "resume":
+                    values |= {"recent_people": 0.0, "recent_failed": 0.0}
+                case "pause":
+                    values["reason"] = "asked for"
+                case "cancel":
+                    values |= {"reason": "asked for", "ended_at": now}
+            await connection.execute(
+                update(CampaignRow).where(CampaignRow.id == campaign).values(values)
+            )
+        if to == State.CANCELLED:
+            await chunks.cancel_pending(connection, campaign)
+        if found != to:
+            await notices.write(connection, campaign, State(found), now)
+    await leader.signal(redis)
+
+
+def audience_of(plan: Plan) -> Audience:
+    """The people of a plan.
+
+    Raises:
+        ContractError: its column can't be read.
+    """
+    return Audience(
+        rows=cast("Source | None", plan.recipients),
+        users=plan.users,
+        departments=plan.departments,
+        everyone=plan.everyone,
+        column=Column.of(plan.column) if plan.column else None,
+        encoding=plan.encoding,
+        without_rows=cast("Source | None", plan.without),
+        without_users=plan.without_users,
+        without_departments=plan.without_departments,
+    )
