@@ -16,7 +16,7 @@ from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPR
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.dingtalk.request import Request
-from dingrelay_workers.jobs.job_approvals import JobApprovals
+from dingrelay_workers.jobs.context import JobApprovals
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.claim import Claim

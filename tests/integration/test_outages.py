@@ -17,7 +17,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_workers.campaigns import leader
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.errors import Credentials
-from dingrelay_workers.jobs import retry
+from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.limiter.slot import Outage, Parked, Slot, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
@@ -187,7 +187,7 @@ ALONE = {
 async def test_one_job_alone_outlives_what_passes(
     opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, alone: Alone
 ) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.02)
+    monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
     fleet = await opened()
     if alone.faults[0].get("api") != "/gettoken":
         await fleet.resources.tokens.token("default")
@@ -208,7 +208,7 @@ async def test_one_job_alone_outlives_what_passes(
 async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(
     opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.02)
+    monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
     fleet = await opened()
     fault = sandbox.add_fault("error", api=SEND, match={"userid_list": "u7"})
     bad = await fleet.enqueue(message(7))
@@ -222,7 +222,7 @@ async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(
 async def test_a_path_that_is_out_is_out_alone(
     opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.02)
+    monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
     fleet = await opened()
     fault = sandbox.add_fault("html", status=200, api=LISTED)
     stuck = await fleet.enqueue(*(any_call(LISTED, n) for n in range(6)))

@@ -24,7 +24,7 @@ from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Permanent, Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TOO_LARGE, Transport
-from dingrelay_workers.jobs import retry
+from dingrelay_workers.jobs import outcome
 from outages import OpenFleet, eventually, has_ended
 from raw_dingtalk import (
     ANOTHERS,
@@ -208,7 +208,7 @@ async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
     seed: int,
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="aiohttp")
-    monkeypatch.setattr(retry, "BASE", 0.02)
+    monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
     dingtalk.manner = odd_at_first(seed, 40)
     dates = itertools.cycle(DATES)
 
@@ -256,7 +256,7 @@ async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
 async def test_a_walk_ends_whatever_the_tree_and_the_wire_are(
     dingtalk: RawDingTalk, opened: OpenFleet, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.02)
+    monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
     monkeypatch.setattr(user_sync, "LOOK_AGAIN", timedelta(seconds=0.1))
     # An empty list is as good as any, and what is too large is no answer to ask for again.
     manners = MANNERS.keys() - {"an endless id", "too much", "a bomb"}

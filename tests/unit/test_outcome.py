@@ -26,7 +26,7 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
     Verbatim,
 )
-from dingrelay_workers.jobs import outcome, retry
+from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked
 from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.redis_time import RedisTime
@@ -176,14 +176,14 @@ def test_a_bug_shows_no_secret() -> None:
 
 @given(st.floats(min_value=0, max_value=1e9))
 def test_the_backoff_grows_to_ten_minutes_and_no_further(retried: float) -> None:
-    assert 0.5 <= retry.backoff(retried) <= 600
-    assert retry.backoff(retried) <= 1 + 3 * retried
+    assert 0.5 <= outcome.backoff(retried) <= 600
+    assert outcome.backoff(retried) <= 1 + 3 * retried
 
 
 def test_a_job_that_fails_alone_is_tried_some_fifty_times_in_six_hours() -> None:
     attempts, retried = 0, 0.0
     while retried < SETTINGS.retry_for:
-        retried += retry.backoff(retried)
+        retried += outcome.backoff(retried)
         attempts += 1
     assert 40 <= attempts <= 80
 

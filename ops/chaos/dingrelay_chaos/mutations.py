@@ -89,7 +89,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "clocks-not-compared",
         "approvals are looked up from a moment of our clock on, whatever DingTalk's is",
-        f"{_WORKERS}/jobs/job_approvals.py",
+        f"{_WORKERS}/jobs/context.py",
         "begin = min(since, self._now()) + offset - LOOK_BACK_MS",
         "begin = min(since, self._now())",
         (*_LOST_APPROVALS, "dingtalk_clock"),

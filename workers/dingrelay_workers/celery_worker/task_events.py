@@ -13,6 +13,7 @@ from celery.worker import state as worker_state
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.kinds import Kind
+from dingrelay_workers.jobs.executor import Observer
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.store.claim import Claim
 
@@ -20,8 +21,8 @@ SHOWN = 200
 """Characters of a result at most, in an event."""
 
 
-class TaskEvents:
-    """A `dingrelay_workers.jobs.observer.Observer`."""
+class TaskEvents(Observer):
+    """Sends Celery's events of tasks as runs of jobs begin and end."""
 
     def __init__(self) -> None:
         self._dispatcher: Any = None

@@ -1,35 +1,62 @@
-"""The services for one job's body: `dingrelay_tasks.Context`, bound to one claim."""
+"""What one job's body may ask: `dingrelay_tasks.context`, bound to one claim."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import (
+    ApprovalChange,
     ApprovalInstances,
+    ApprovalSearch,
     ApprovalStates,
     CalledChunks,
+    DailyVerdict,
+    DeliveryReport,
     ErasurePass,
     Intent,
     Messages,
     MissedPage,
+    RecipientVerdict,
+    SentCall,
+    SimilarApproval,
 )
 from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.organisation import Contacts, Directory
-from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.robot_post import FORGOTTEN
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import missed_events, robots
-from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, of_path
+from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND, of_path
+from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT
+from dingrelay_workers.dingtalk.approval_form import Form
+from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1, NewInstance
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Throttled, Transient
+from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.dingtalk.request import FileForm, Request
-from dingrelay_workers.jobs.job_approvals import JobApprovals
-from dingrelay_workers.jobs.job_messages import JobMessages
+from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import EVENTS_MISSED
 from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.claim import Claim
+
+LOOK_UPS = "look-ups"
+"""The step that keeps the look-ups of a run that had to wait: else each run would repeat them."""
+LOOK_UPS_KEPT_MS = 600_000
+"""How long they count."""
+MOST_RECIPIENTS = 5000
+"""People that one call can reach, and that a minute may hold (API §2.1)."""
+
+LOOK_LATER = timedelta(minutes=10)
+"""Pause before an approval's state is read from DingTalk again, after a failed query."""
+LOOK_BACK_MS = 60_000
+"""An instance is looked up from this long before its call left, beside what the clocks differ."""
+LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
+"""The same where DingTalk's answers don't tell how much they differ."""
 
 
 class JobContext:
@@ -198,3 +225,221 @@ class JobContext:
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""
         await self._resources.records.wake(job_id)
+
+
+class JobMessages:
+    """`dingrelay_tasks.context.Messages` for one job."""
+
+    def __init__(
+        self, claim: Claim, calls: JobCalls, resources: Resources, contacts: Contacts
+    ) -> None:
+        self._app = claim.app
+        self._steps = claim.steps
+        self._run = claim.ownership
+        self._intents = calls.intents
+        self._redis = resources.redis
+        self._calls = calls
+        self._time = claim.time
+        self._contacts = contacts
+        self._recipient_checks = resources.recipient_checks
+        self._daily_limits = resources.daily_limits
+        self._notifications = WorkNotifications(calls)
+        self._limiter = resources.limiter
+
+    @property
+    def users_per_call(self) -> int:
+        """How many users a call may have."""
+        return self._limiter.recipients_per_call(self._app, MESSAGE_SEND.name)
+
+    async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
+        """Which of these users can be reached at all, as far as that is surely known."""
+        kept = self._steps.get(LOOK_UPS, {"until": 0})
+        answers = kept["answers"] if self._time.now() < kept["until"] else {}
+        try:
+            return await self._recipient_checks.check(
+                self._calls, self._contacts, self._time, users, answers
+            )
+        except (Parked, Throttled, Wait):
+            until = self._time.now() + LOOK_UPS_KEPT_MS
+            self._intents.finish(LOOK_UPS, {"until": until, "answers": answers})
+            raise
+
+    async def reserve(
+        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> DailyVerdict:
+        """Reserve today's limits for these users."""
+        verdict, self._intents.leaves_until = await self._daily_limits.reserve(
+            self._app,
+            self._run,
+            users,
+            message,
+            step=step,
+            anyway=anyway,
+            ahead=self._intents.ahead,
+        )
+        self._intents.reserved = len(users)
+        return verdict
+
+    async def reserve_departments(
+        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> list[int]:
+        """Reserve the message of today for these departments; those that have not got it yet."""
+        left, self._intents.leaves_until = await self._daily_limits.reserve_departments(
+            self._app,
+            self._run,
+            departments,
+            message,
+            step=step,
+            anyway=anyway,
+            ahead=self._intents.ahead,
+        )
+        return left
+
+    async def reserve_everyone(
+        self, message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> bool:
+        """Reserve one of the day's sends to everyone; False: everyone has the message."""
+        admitted, self._intents.leaves_until = await self._daily_limits.reserve_everyone(
+            self._app, self._run, message, step=step, anyway=anyway, ahead=self._intents.ahead
+        )
+        return admitted
+
+    async def send(
+        self,
+        message: Mapping[str, Any],
+        *,
+        users: Sequence[str] = (),
+        departments: Sequence[int] = (),
+        everyone: bool = False,
+    ) -> SentCall:
+        """One call: at most 100 users, or at most 20 departments, or everyone."""
+        whole = [ROOT_DEPARTMENT] if everyone else departments
+        people = len(users) + sum([await self._size(department) for department in whole])
+        return await self._notifications.send(
+            message,
+            users=users,
+            departments=departments,
+            everyone=everyone,
+            recipients=min(max(people, 1), MOST_RECIPIENTS),
+        )
+
+    async def _size(self, department: int) -> int:
+        """How many people a department and all below hold: what a call to it costs.
+
+        DingTalk's own count, read once an hour; the limit of a call where it gives none.
+        """
+        key = keys.member_count(self._app)
+        known = await self._redis.hget(key, str(department))
+        if known is not None:
+            return int(known)
+        found = await self._contacts.department(department)
+        count = found.fields.get("member_count") if found else 0
+        size = count if isinstance(count, int) else MOST_RECIPIENTS
+        if await self._redis.hlen(key) < keys.MEMBER_COUNTS:
+            await self._redis.hset(key, str(department), str(size))
+            # From the first one on: no count is used for longer.
+            await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS, nx=True)
+        return size
+
+    async def delivery(self, task_id: int) -> DeliveryReport:
+        """The delivery of an accepted call."""
+        return await self._notifications.delivery(task_id)
+
+    async def withdraw_message(self, task_id: int) -> bool:
+        """Take back what a call brought; whether DingTalk did."""
+        return await self._notifications.withdraw_message(task_id)
+
+
+class JobApprovals:
+    """`dingrelay_tasks.context.ApprovalInstances` for one job: no two jobs get the same instance."""
+
+    def __init__(self, claim: Claim, calls: JobCalls, resources: Resources) -> None:
+        self._calls = calls
+        self._intents = calls.intents
+        self._time = claim.time
+        self._now = claim.time.now
+        self._form_checks = resources.form_checks
+        self._clock = resources.transport.clock
+        self._approval_claims = ApprovalClaims(resources.redis, resources.settings, job_id=claim.id)
+        topapi = resources.settings.approval_api == "topapi"
+        self._approvals = ApprovalsTopapi(calls) if topapi else ApprovalsV1(calls)
+
+    async def check(self, process_code: str, form: Form) -> None:
+        """Check a form against its template, if that can be read.
+
+        Raises:
+            ContractError: DingTalk would refuse the form.
+        """
+        await self._form_checks.check(self._calls, self._time, process_code, form)
+
+    async def create(self, **approval: Any) -> str:
+        """Create an instance; its id.
+
+        Raises:
+            Ambiguous: its answer was lost. Or another job had lost its own answer and found this
+                instance before ours came: it keeps that one, so the one that it made itself is to
+                be found for ours.
+        """
+        try:
+            instance = await self._approvals.create(NewInstance(**approval))
+        except Ambiguous:
+            # DingTalk may have worked on it until now: the wait for it to appear starts here.
+            await self._intents.write()
+            raise
+        taken_since = await self._approval_claims.claim(instance, since=self._intents.open_since)
+        if taken_since is None:
+            return instance
+        await self._intents.search_from(taken_since)
+        raise Ambiguous("claimed", "a job with an equal form took the instance that was made")
+
+    async def find(
+        self, *, process_code: str, originator: str, form: Form, since: datetime
+    ) -> ApprovalSearch:
+        """The earliest instance with an equal form that no other job has; it is this job's then."""
+        own = await self._approval_claims.own()
+        if own:
+            return ApprovalSearch(own)
+        begin = int(since.timestamp() * 1000)
+        listed = await self._listed(process_code, originator, begin)
+        free = await self._approval_claims.free(listed)
+        matches = await self._approvals.matches(free, originator=originator, form=form)
+        for instance in matches.equal:
+            if await self._approval_claims.claim(instance.id, since=begin) is None:
+                return ApprovalSearch(instance.id)
+        unclear = await self._approval_claims.free([instance.id for instance in matches.unclear])
+        return ApprovalSearch(
+            candidates=[
+                SimilarApproval(instance.id, instance.title, instance.created, instance.link)
+                for instance in matches.unclear
+                if instance.id in unclear
+            ]
+        )
+
+    async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:
+        """How an instance stands; None if DingTalk knows none with this id.
+
+        Raises:
+            Wait: DingTalk can't be asked now, and the caller is patient. No attempt is spent: who
+                follows an approval for weeks meets some failures.
+        """
+        try:
+            return await self._approvals.look(instance)
+        except NotFound:
+            return None
+        except (Outage, Transient) as error:
+            if not patient:
+                raise
+            raise Wait(LOOK_LATER, f"DingTalk can't be asked ({error})") from None
+
+    async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
+        """The ids of the instances that were made from `since` (ms of Redis's clock) on."""
+        if self._clock.now() is None:
+            # Any answer carries the time, also where this moment is still to come there.
+            with suppress(Final):
+                await self._approvals.page(process_code, originator, since, None, "0")
+        offset = self._clock.less(self._now())
+        if offset is None:
+            begin = since - LOOK_BACK_UNMEASURED_MS
+        else:
+            begin = min(since, self._now()) + offset - LOOK_BACK_MS
+        return await self._approvals.listed(process_code, originator, begin)

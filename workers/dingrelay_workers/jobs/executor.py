@@ -16,13 +16,12 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.calls.batch import BatchKey, ClaimedRun, Member
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.context import JobContext
-from dingrelay_workers.jobs.observer import Nobody, Observer
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.jobs.run_span import ended, running
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
@@ -49,6 +48,26 @@ class Run:
     """Set once the payload has proved to be one."""
 
 
+class Observer:
+    """Notified of each run of a job that this process has claimed; it neither waits nor fails."""
+
+    def began(self, kind: Kind, claim: Claim) -> None:
+        """A run has begun."""
+
+    def ended(
+        self, kind: Kind, claim: Claim, outcome: Outcome, state: State, seconds: float
+    ) -> None:
+        """A run has ended, and that is written.
+
+        Args:
+            kind: of the job.
+            claim: the job.
+            outcome: where the run led.
+            state: the job's state by now; `cancelled` where that was asked for while it ran.
+            seconds: how long the run took.
+        """
+
+
 class Executor:
     """Runs jobs on the loop of its resources: those that wake-ups name, and those that batches claim.
 
@@ -61,7 +80,7 @@ class Executor:
 
     def __init__(self, resources: Resources, observer: Observer | None = None) -> None:
         self.resources = resources
-        self._observer: Observer = observer or Nobody()
+        self._observer = observer or Observer()
         self._runs: set[asyncio.Task[object]] = set()
         self._left = False
 

@@ -1,5 +1,6 @@
 """Where a run of a job leads: the table from errors to states."""
 
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.dingtalk.redact import redact
-from dingrelay_workers.jobs import retry
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, Turn
 from dingrelay_workers.store.claim import Claim
 
@@ -37,6 +37,14 @@ QUOTA_PAUSE = 60.0
 
 OUTAGE_DELAY = 3600.0
 """Seconds after which a job that waits for the end of an outage is looked at in any case."""
+RETRY_BASE = 1.0
+"""Seconds before the second attempt at most."""
+RETRY_GROWTH = 3
+"""Factor by which the pauses grow."""
+RETRY_CAP = 600.0
+"""Seconds before any attempt at most."""
+RETRY_MEAN = 0.75
+"""Share of the longest pause; the rest is random, so that jobs that failed together come apart."""
 OUTAGE_HINT = "Requeue it once DingTalk answers again."
 GIVEN_UP_HINT = "Requeue it once the cause has passed."
 
@@ -259,10 +267,20 @@ def _tried(error: DingTalkError, claim: Claim, settings: Settings) -> Outcome:
     return Outcome(
         State.RETRYING,
         reason=str(error),
-        delay=min(left, retry.backoff(claim.retried)),
+        delay=min(left, backoff(claim.retried)),
         attempts=1,
         error=_error(error),
     )
+
+
+def backoff(retried: float) -> float:
+    """Seconds before the next attempt: exponential with jitter, at most ten minutes.
+
+    Args:
+        retried: seconds that the job has waited for attempts so far.
+    """
+    longest = min(RETRY_CAP, RETRY_BASE + (RETRY_GROWTH - 1) * retried / RETRY_MEAN)
+    return random.uniform((2 * RETRY_MEAN - 1) * longest, longest)
 
 
 def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) -> Outcome:
