@@ -6,11 +6,9 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from dingrelay_producers import Settings, cli
+from dingrelay_producers import Settings
 from dingrelay_workers.backlog.estimate import STATES
-from dingrelay_workers.commands.worker import LANES
 from dingrelay_workers.metrics import Backlog, Waiting, WaitingJobs
 from manifests import ALL, CONFIGURED, DEPLOYMENTS, SECRETS, container, pod, secret, variables
 
@@ -37,21 +35,6 @@ def test_they_are_the_services_of_the_compose_file() -> None:
         here = container(f"dingrelay-{name}")
         assert (here["image"], here["args"]) == (service["image"], service["command"])
         assert variables(f"dingrelay-{name}").keys() >= set(service["environment"])
-
-
-@pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_its_command_exists(name: str) -> None:
-    answer = CliRunner().invoke(cli.app, [*container(name)["args"], "--help"])
-    assert answer.exit_code == 0, answer.output
-
-
-def test_every_lane_has_a_worker() -> None:
-    served: list[str] = []
-    for name in DEPLOYMENTS:
-        args: list[str] = container(name)["args"]
-        if args[0] == "worker":
-            served += args[args.index("--lanes") + 1].split(",")
-    assert sorted(served) == sorted(LANES)
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
