@@ -330,7 +330,7 @@ async def a_story(
         database_url=database_url,
         rules={"*": {"calls": CALLS}, "message.send": {"recipients": "", **message_limits}},
         apps={"default": AppSettings.model_validate(app)},
-        wake_grace=1,
+        lease=1,
         call_timeout=call_timeout,
         DINGTALK_OAPI_URL=sandbox.base_url,
         DINGTALK_API_URL=sandbox.base_url,

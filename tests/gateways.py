@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psutil
+import pytest
 
 import processes
 from dingrelay_producers import JobStatus
@@ -29,6 +30,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http import routes
 from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey
 from dingrelay_workers.keys.documents import KeyDocument
 from dingrelay_workers.keys.service import KeyService
@@ -248,6 +250,14 @@ def gateway_process(environment: Mapping[str, str]) -> Iterator[tuple[psutil.Pro
         assert port, "the gateway did not start"
         yield psutil.Process(process.pid), port
         process.terminate()
+
+
+@contextmanager
+def body_seconds(seconds: float) -> Iterator[None]:
+    """Have bodies arrive within so many seconds, in gateways of this process."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(routes, "BODY_SECONDS", seconds)
+        yield
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def measure(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> list
     created = broadcast.create(testbed, people)
     # Dead workers are noticed sooner than by default: so much waiting would show nothing more.
     env = testbed.rules(calls=CALLS, recipients="")
-    env |= {"DINGRELAY_LEASE": "2", "DINGRELAY_WAKE_GRACE": "3"}
+    env |= {"DINGRELAY_LEASE": "2"}
     dispatchers: set[object] = set()
     with testbed.workers(WORKERS, env=env) as workers, Redis.from_url(testbed.redis_url) as redis:
         broadcast.start(testbed, created)

@@ -199,7 +199,7 @@ def settings_of(env: Mapping[str, str]) -> Settings:
         env=env["DINGRELAY_ENV"],
         redis_url=env["DINGRELAY_REDIS_URL"],
         database_url=env["DINGRELAY_DATABASE_URL"],
-        wake_grace=float(env.get("DINGRELAY_WAKE_GRACE", "30")),
+        lease=float(env.get("DINGRELAY_LEASE", "30")),
         DINGTALK_OAPI_URL=env["DINGTALK_OAPI_URL"],
         DINGTALK_API_URL=env["DINGTALK_API_URL"],
         apps={"default": app},

@@ -9,7 +9,7 @@ from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
 
-QUICK = {"DINGRELAY_LEASE": "2", "DINGRELAY_WAKE_GRACE": "2", "DINGRELAY_SETTLE_DELAY": "2"}
+QUICK = {"DINGRELAY_LEASE": "2", "DINGRELAY_SETTLE_DELAY": "2"}
 
 
 @pytest.fixture

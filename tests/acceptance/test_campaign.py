@@ -96,7 +96,6 @@ def two_workers(fleet: Fleet, organisation: SandboxAdmin, tmp_path: Path) -> Fle
     fleet.env |= {
         "DINGRELAY_CONFIG": str(rules),
         "DINGRELAY_LEASE": "2",
-        "DINGRELAY_WAKE_GRACE": "3",
     }
     fleet.spawn(2)
     organisation.set_latency(5, 30)

@@ -50,8 +50,7 @@ def fleet(
         "DINGTALK_CALLBACK_TOKEN": TOKEN,
         "DINGTALK_CALLBACK_AES_KEY": AES_KEY,
         "DINGRELAY_RULES": '{"*": {"calls": ""}, "egress": {"calls": ""}}',
-        "DINGRELAY_WAKE_GRACE": "5",
-        "DINGRELAY_PRESENCE_TIMEOUT": "2",
+        "DINGRELAY_LEASE": "5",
         "DINGRELAY_SETTLE_DELAY": "0.1",
     }
     prepare(env["DINGRELAY_DATABASE_URL"])

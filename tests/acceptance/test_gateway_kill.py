@@ -27,7 +27,7 @@ CLIENTS = 8
 @pytest.fixture
 def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
     # A gateway may die between a job's record and its wake-up, which is missed only after this time.
-    return sandbox_env | {"DINGRELAY_WAKE_GRACE": "2"}
+    return sandbox_env | {"DINGRELAY_LEASE": "2"}
 
 
 @pytest.fixture

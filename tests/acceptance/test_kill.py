@@ -77,7 +77,7 @@ def test_workers_die_and_every_job_is_carried_out_once(
         sandbox.add_fault("lost_answer", api=api, share=0.02)
     # Approvals are slowed down, so that they are under way for as long as the messages.
     fleet.env |= traffic.write_rules(tmp_path, approval_create="5/1s")
-    fleet.env |= {"DINGRELAY_LEASE": str(NEVER), "DINGRELAY_WAKE_GRACE": str(NEVER)}
+    fleet.env |= {"DINGRELAY_LEASE": str(NEVER)}
     fleet.spawn(3)
     forms = [traffic.approval(number, alike=4) for number in range(APPROVALS)]
     messages = traffic.send_all(client, map(traffic.message, range(MESSAGES)))

@@ -144,7 +144,8 @@ def test_they_share_the_work_in_both_directions(
     sandbox.add_fault("lost_answer", api=traffic.CREATE, share=0.1)
     fleet.env |= traffic.write_rules(tmp_path, message_send="40/1s", approval_create="8/1s")
     # What the release before drops of kinds that it does not know is missed after so many seconds.
-    fleet.env["DINGRELAY_WAKE_GRACE"] = "3"
+    # 0.2.0 has the grace of a wake-up apart from the lease.
+    fleet.env |= {"DINGRELAY_LEASE": "3", "DINGRELAY_WAKE_GRACE": "3"}
     load = Load()
 
     # Its workers have made the tables, and are at work.

@@ -46,7 +46,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
 @pytest.fixture
 def fleet(fleet: Fleet, broker: RabbitMq) -> Fleet:
     fleet.env["DINGRELAY_BROKER_URL"] = broker.url
-    fleet.env["DINGRELAY_WAKE_GRACE"] = "3"
+    fleet.env["DINGRELAY_LEASE"] = "3"
     return fleet
 
 

@@ -22,7 +22,7 @@ SOON = 3
 @pytest.fixture
 def impatient(client: Client) -> Iterator[Client]:
     """A client whose wake-ups are looked for soon."""
-    with Client(client.settings.model_copy(update={"wake_grace": SOON})) as impatient:
+    with Client(client.settings.model_copy(update={"lease": SOON})) as impatient:
         yield impatient
 
 
@@ -30,7 +30,7 @@ def test_a_worker_dies_with_the_jobs_of_its_call(
     fleet: Fleet, impatient: Client, valkey: Redis, sandbox: SandboxAdmin
 ) -> None:
     sandbox.set_latency(200, 400)
-    fleet.env |= {"DINGRELAY_LEASE": str(SOON), "DINGRELAY_WAKE_GRACE": str(SOON)}
+    fleet.env |= {"DINGRELAY_LEASE": str(SOON)}
     jobs = [
         MessageSend.parse({"to": {"users": [f"u{number + 1}"]}, "message": TEXT})
         for number in range(traffic.PEOPLE)

@@ -21,7 +21,7 @@ def test_a_worker_that_stood_still_repeats_no_call(
 ) -> None:
     sandbox.add_fault("latency", api=traffic.SEND, min_ms=200, max_ms=600)
     sandbox.add_fault("latency", api=traffic.CREATE, min_ms=200, max_ms=600)
-    fleet.env |= {"DINGRELAY_PRESENCE_TIMEOUT": "2", "DINGRELAY_SETTLE_DELAY": "2"}
+    fleet.env |= {"DINGRELAY_SETTLE_DELAY": "2"}
     stalled, heir = fleet.spawn(2, concurrency=16)
     forms = [traffic.approval(number) for number in range(APPROVALS)]
     ids = traffic.send_all(client, map(traffic.message, range(MESSAGES)))

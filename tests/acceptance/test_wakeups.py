@@ -14,7 +14,7 @@ MESSAGES = 120
 
 @pytest.fixture
 def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
-    return sandbox_env | {"DINGRELAY_WAKE_GRACE": "3"}
+    return sandbox_env | {"DINGRELAY_LEASE": "3"}
 
 
 def test_jobs_whose_queue_was_emptied_are_done(

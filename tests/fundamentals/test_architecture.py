@@ -43,7 +43,7 @@ def test_its_times_to_live_are_those_of_the_code(document: str) -> None:
     )
     for key, milliseconds in {
         "recent": keys.RECENT_TTL_MS,
-        "dead": int(Settings.model_fields["dead_ttl"].default * 1000),
+        "dead": int(Settings(env="test").dead_ttl * 1000),
         "buckets": 2 * keys.BUCKET_TTL_MS,
         "bucket": keys.BUCKET_TTL_MS,
         "progress": keys.PROGRESS_TTL_MS,

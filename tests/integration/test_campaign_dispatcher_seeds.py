@@ -7,6 +7,7 @@ import pytest
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.jobs import outcome
 from dingrelay_workers.resources import Resources
 from dispatchers import DispatcherRun
 from tables import prepare
@@ -25,9 +26,9 @@ async def resources(
     for name, value in {**sandbox_env, "DINGRELAY_DATABASE_URL": database_url}.items():
         monkeypatch.setenv(name, value)
     sandbox.set_limits(calls="1000000/1s", egress="", recipients="")
+    monkeypatch.setattr(outcome, "MAX_CRASHES", 100)
     settings = Settings.load(
         lease=0.4,
-        max_deliveries=100,
         rules={"*": {"calls": "1000000/1s"}, "message.send": UNLIMITED},
     )
     prepare(database_url)

@@ -15,7 +15,7 @@ from conftest import wait_until
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.drop_in import job_call, robots
 from drop_in import asking, token_of
-from gateways import GatewayClient, gateway_thread
+from gateways import GatewayClient, body_seconds, gateway_thread
 
 CHANGE = "/topapi/role/addrole"
 OTHER = "/topapi/role/deleterole"
@@ -36,8 +36,8 @@ DELETED = ("POST", OTHER, {"role_id": 7})
 @pytest.fixture(scope="module")
 def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
     url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    settings = Settings.load(env="sandbox", redis_url=url, gateway_body_timeout=0.3)
-    with gateway_thread(settings) as client:
+    settings = Settings.load(env="sandbox", redis_url=url)
+    with body_seconds(0.3), gateway_thread(settings) as client:
         yield client
 
 

@@ -26,7 +26,7 @@ from dingrelay_workers.http import last_known
 from dingrelay_workers.http.records import Records
 from dingrelay_workers.http.routes import NDJSON
 from drop_in import asking, token_of
-from gateways import GatewayClient, MemoryBackend, gateway_thread
+from gateways import GatewayClient, MemoryBackend, body_seconds, gateway_thread
 from servers import free_port
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
@@ -35,12 +35,12 @@ MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"con
 @pytest.fixture(scope="module")
 def settings(valkey_server: ValkeyServer) -> Settings:
     url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    return Settings.load(env="sandbox", redis_url=url, gateway_body_timeout=1)
+    return Settings.load(env="sandbox", redis_url=url)
 
 
 @pytest.fixture(scope="module")
 def served(settings: Settings) -> Iterator[GatewayClient]:
-    with gateway_thread(settings) as client:
+    with body_seconds(1), gateway_thread(settings) as client:
         yield client
 
 

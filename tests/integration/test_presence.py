@@ -22,13 +22,13 @@ TIMEOUT = 0.6
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, presence_timeout=TIMEOUT)
+    return Settings.load(env="test", redis_url=valkey_url)
 
 
 @pytest.fixture
 def watcher(settings: Settings) -> Iterator[Presence]:
     """A worker that watches the others."""
-    presence = Presence(settings, worker="watcher:1:a")
+    presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:a")
     presence.start()
     yield presence
     presence.stop()
@@ -77,7 +77,7 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
         await enqueue(redis, draft)
     await redis.hset(keys.PRESENCE, "host.2:1:b", f"5 {TIMEOUT}")
     await redis.pexpire(keys.PRESENCE, 60_000)
-    presence = Presence(settings, worker="watcher:1:e")
+    presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:e")
     presence.end_leases("host.2:1:b", f"5 {TIMEOUT}")
     presence.stop()
     due = await schedule.take_due("w", lease=60, most=4 * HELD)
@@ -204,7 +204,7 @@ async def test_a_sign_just_before_the_end_saves_the_worker(
     await redis.hset(keys.PRESENCE, mapping={"late:1:d": "6 1"})
     await redis.pexpire(keys.PRESENCE, 60_000)
     # What this one knows of the other is a sign that is not the latest any more.
-    presence = Presence(settings, worker="watcher:1:e")
+    presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:e")
     presence.end_leases("late:1:d", "5 1")
     presence.stop()
     assert await redis.hget(keys.PRESENCE, "late:1:d") == b"6 1"
@@ -217,7 +217,7 @@ async def test_a_wrong_entry_does_not_keep_workers_from_their_signs(
 ) -> None:
     await redis.hset(keys.PRESENCE, mapping={b"\xff": b"\xfe", "odd": "5 nan", "none": ""})
     await redis.pexpire(keys.PRESENCE, 60_000)
-    presence = Presence(settings, worker="lives:1:g")
+    presence = Presence(settings, timeout=TIMEOUT, worker="lives:1:g")
     for beat in (b"1", b"2"):
         presence.beat()
         sign = await redis.hget(keys.PRESENCE, "lives:1:g")
@@ -229,7 +229,7 @@ async def test_a_wrong_entry_does_not_keep_workers_from_their_signs(
 async def test_a_worker_that_stops_is_waited_for_by_nobody(
     redis: Redis, settings: Settings
 ) -> None:
-    presence = Presence(settings, worker="stops:1:f")
+    presence = Presence(settings, timeout=TIMEOUT, worker="stops:1:f")
     presence.start()
 
     async def known() -> bool:
@@ -241,7 +241,7 @@ async def test_a_worker_that_stops_is_waited_for_by_nobody(
 
 
 async def test_only_what_is_consumed_counts_as_served(valkey_url: str, redis: Redis) -> None:
-    settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=1)
+    settings = Settings.load(env="test", redis_url=valkey_url, lease=1)
     queues = ("dingrelay.normal", "dingrelay.urgent")
     consumed = list(queues)
 

@@ -30,7 +30,7 @@ MOST = 40
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, wake_grace=GRACE)
+    return Settings.load(env="test", redis_url=valkey_url, lease=GRACE)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ async def test_a_queue_that_starts_nothing_is_probed_though_the_clock_stepped_ba
 
 
 async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_url: str) -> None:
-    settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.006)
+    settings = Settings.load(env="test", redis_url=valkey_url, lease=0.006)
     records = Records(redis, settings)
     latest, draft = 0, a_draft()
     # A clock that has stepped back since noted this.

@@ -107,9 +107,14 @@ async def test_a_fleet_that_starts_at_once_fetches_once(
 
 
 async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
-    worker: Worker, redis: Redis, sandbox: SandboxAdmin, fetches: Callable[[], int]
+    worker: Worker,
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    fetches: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fleet = [worker(refresh_margin=3590) for _ in range(4)]
+    monkeypatch.setattr(module, "REFRESH_MARGIN", 3590)
+    fleet = [worker() for _ in range(4)]
     await all_of(fleet)
     await redis.hincrby(keys.token(APP), "generation", -3_700_000)
     await redis.hincrby(keys.token(APP), "expires", -3_700_000)
@@ -127,9 +132,14 @@ async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
 
 
 async def test_a_failed_refresh_leaves_the_token_in_use(
-    worker: Worker, redis: Redis, sandbox: SandboxAdmin, fetches: Callable[[], int]
+    worker: Worker,
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    fetches: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tokens = worker(refresh_margin=3590)
+    monkeypatch.setattr(module, "REFRESH_MARGIN", 3590)
+    tokens = worker()
     await value(tokens)
     await redis.hincrby(keys.token(APP), "generation", -3_700_000)
     await redis.hincrby(keys.token(APP), "expires", -3_700_000)

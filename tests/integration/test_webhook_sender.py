@@ -30,14 +30,14 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def sender() -> AsyncIterator[Sender]:
-    sender = Sender(Settings.load(env="test", webhook_timeout=5))
+    sender = Sender(Settings.load(env="test", call_timeout=5))
     yield sender
     await sender.close()
 
 
 @pytest.fixture
 async def production() -> AsyncIterator[Sender]:
-    sender = Sender(Settings.load(**PRODUCTION, webhook_timeout=5))
+    sender = Sender(Settings.load(**PRODUCTION, call_timeout=5))
     yield sender
     await sender.close()
 
@@ -148,7 +148,7 @@ async def test_the_whole_takes_no_longer_than_the_time_out(receiver: Receiver) -
         finally:
             writer.close()
 
-    sender = Sender(Settings.load(env="test", webhook_timeout=0.4))
+    sender = Sender(Settings.load(env="test", call_timeout=0.4))
     async with await asyncio.start_server(drips, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
         receipt = await sender.post(f"http://127.0.0.1:{port}/", b"{}", {})
@@ -167,7 +167,7 @@ async def test_a_body_that_never_ends_takes_nothing_from_the_verdict(receiver: R
         return answer
 
     receiver.behaves = stalls
-    sender = Sender(Settings.load(env="test", webhook_timeout=0.4))
+    sender = Sender(Settings.load(env="test", call_timeout=0.4))
     receipt = await sender.post(receiver.url, b"{}", {})
     await sender.close()
     assert (receipt.verdict, receipt.status) == ("taken", 202)
@@ -227,7 +227,7 @@ async def test_the_answer_of_an_endpoint_is_in_no_receipt(
 async def test_names_that_cannot_be_looked_up_delay_no_other(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sender = Sender(Settings.load(env="test", webhook_timeout=30))
+    sender = Sender(Settings.load(env="test", call_timeout=30))
     free, hosts = threading.Event(), list[str]()
     real = socket.getaddrinfo
 

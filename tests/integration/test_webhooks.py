@@ -144,7 +144,7 @@ async def test_a_receiver_that_is_down_for_an_hour_gets_everything(
 async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
     office: OpenOffice, receiver: Receiver
 ) -> None:
-    at = await office(webhook_timeout=0.3)
+    at = await office(call_timeout=0.3)
     await at.add(receiver.url)
     receiver.behaves = hanging
     ids = await at.people_left(people(10))
@@ -222,10 +222,11 @@ async def test_410_disables_at_once_and_nothing_is_lost(
 
 
 async def test_an_endpoint_that_fails_for_days_is_disabled_and_loses_nothing(
-    office: OpenOffice, receiver: Receiver
+    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Longer than a busy machine takes until it has tried each of them.
-    at = await office(webhook_give_up=2)
+    monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=2))
+    at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
     ids = await at.people_left(people(20))
@@ -242,10 +243,11 @@ async def test_an_endpoint_that_fails_for_days_is_disabled_and_loses_nothing(
 
 @pytest.mark.parametrize("paused", [True, False])
 async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
-    office: OpenOffice, receiver: Receiver, paused: bool
+    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, paused: bool
 ) -> None:
     """Each notice failed long before; after the resumption each fails once more, then it is accepted."""
-    at = await office(webhook_give_up=1)
+    monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=1))
+    at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
     ids = await at.people_left(people(4))
@@ -272,9 +274,10 @@ async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
 
 
 async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
-    office: OpenOffice, receiver: Receiver
+    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = await office(webhook_give_up=0.4)
+    monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=0.4))
+    at = await office()
     issued = await at.add(receiver.url)
 
     async def refuses_one(request: web.Request) -> web.StreamResponse:
@@ -333,7 +336,7 @@ async def test_ten_megabytes_are_no_answer_and_are_not_read(office: OpenOffice) 
         finally:
             writer.close()
 
-    at = await office(webhook_timeout=5)
+    at = await office(call_timeout=5)
     async with await asyncio.start_server(endless, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
         await at.add(f"http://127.0.0.1:{port}/hook")
@@ -364,7 +367,7 @@ async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
         writer.write(answer)
         writer.close()
 
-    at = await office(webhook_timeout=5)
+    at = await office(call_timeout=5)
     async with await asyncio.start_server(garbage, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
         issued = await at.add(f"http://127.0.0.1:{port}/hook")
@@ -642,7 +645,7 @@ async def test_an_empty_redis_costs_no_delivery(
 
 
 async def test_endpoints_that_hang_delay_no_other(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office(webhook_timeout=200)
+    at = await office(call_timeout=200)
     free = asyncio.Event()
 
     async def hangs(_: web.Request) -> web.StreamResponse:

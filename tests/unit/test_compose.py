@@ -21,6 +21,7 @@ from dingrelay_producers.tracing.export import ENDPOINTS, wanted
 from dingrelay_tasks.contract import Json
 from dingrelay_workers import metrics
 from dingrelay_workers.commands.worker import LANES
+from dingrelay_workers.http.connection import PORT
 from dingrelay_workers.http.metrics import GatewayMetrics
 from servers import program
 
@@ -302,7 +303,7 @@ def test_prometheus_finds_the_workers_and_the_gateways(compose: Json) -> None:
         assert int(port) == found["port"]
     # Strangers reach the API.
     (published,) = compose["services"]["gateway"]["ports"]
-    assert published.endswith(f":{Settings(env='test').gateway_port}")
+    assert published.endswith(f":{PORT}")
 
 
 def test_prometheus_finds_the_pods() -> None:

@@ -9,6 +9,7 @@ import yaml
 
 from dingrelay_producers import Settings
 from dingrelay_workers.backlog.estimate import STATES
+from dingrelay_workers.http.connection import PORT
 from dingrelay_workers.metrics import Backlog, Waiting, WaitingJobs
 from manifests import ALL, CONFIGURED, DEPLOYMENTS, SECRETS, container, pod, secret, variables
 
@@ -82,7 +83,7 @@ def test_its_probes_ask_a_port_that_it_has(name: str) -> None:
     if ports.keys() == {"metrics"}:
         assert "tcpSocket" in probes["livenessProbe"], "asks no other service, however slow"
     if "http" in ports and container(name)["args"][0] == "gateway":
-        assert ports["http"] == Settings(env="test").gateway_port
+        assert ports["http"] == PORT
         assert probes["livenessProbe"]["httpGet"]["path"] == "/healthz"
 
 

@@ -31,7 +31,7 @@ from dingrelay_workers.limiter.slot import Draining, Outage, Parked
 from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.redis_time import RedisTime
 
-SETTINGS = Settings.load(env="test", max_throttles=5)
+SETTINGS = Settings.load(env="test")
 CLAIM = Claim(
     time=RedisTime(0),
     sender="",
@@ -105,8 +105,8 @@ def test_waiting_for_a_limit_costs_no_attempt_and_is_remembered() -> None:
 
 
 def test_a_job_throttled_too_often_is_dead() -> None:
-    assert led_to(Throttled("90018", "qps"), throttles=4).state == State.SNOOZED
-    dead = led_to(Throttled("90018", "qps"), throttles=5)
+    assert led_to(Throttled("90018", "qps"), throttles=199).state == State.SNOOZED
+    dead = led_to(Throttled("90018", "qps"), throttles=200)
     assert dead.state == State.DEAD
     assert dead.error
     assert dead.error["class"] == "throttled"
@@ -201,7 +201,7 @@ def test_a_worker_lost_while_no_call_was_under_way_is_a_third_of_a_crash(
     crashes: int, losses: int, *, poison: bool
 ) -> None:
     claim = replace(CLAIM, crashes=crashes, losses=losses)
-    assert outcome.is_poison(claim, SETTINGS) == poison
+    assert outcome.is_poison(claim) == poison
     for open_call, state in ((False, State.DEAD), (True, State.UNKNOWN)):
         led_to = outcome.poison(claim, open_call=open_call)
         assert led_to.state == state

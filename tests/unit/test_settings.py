@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from dingrelay_producers import Settings, SettingsError
+from dingrelay_producers.settings import sources
 from dingrelay_workers.flower.queues import management_api
 
 PRODUCTION = {
@@ -73,6 +74,23 @@ def test_plain_http_is_for_loopback_in_the_sandbox_only(monkeypatch: pytest.Monk
         Settings.load()
 
 
+def test_a_setting_of_0_2_0_that_is_no_more_is_named_once_in_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources.warn_of_gone.cache_clear()
+    config = tmp_path / "dingrelay.toml"
+    config.write_text("max_attempts = 12\n")
+    given(monkeypatch, **PRODUCTION, DINGRELAY_CONFIG=str(config), DINGRELAY_WAKE_GRACE="3")
+    for _ in range(2):
+        Settings.load()
+    first, second = sorted(record.getMessage() for record in caplog.records)
+    assert first.startswith("DINGRELAY_CONFIG: max_attempts is no setting any more: ")
+    assert (
+        second
+        == "DINGRELAY_WAKE_GRACE: wake_grace is no setting any more: it is DINGRELAY_LEASE, too"
+    )
+
+
 def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("from-a-file\n")
     (tmp_path / "redis").write_text("redis://elsewhere:6379/1\n")
@@ -94,7 +112,6 @@ def test_a_file_configures_several_apps_and_the_environment_their_secrets(
     config.write_text(
         """
         max_wait = 3
-        max_attempts = 12
         [apps.default]
         agent_id = "4242"
         [apps.sales]

@@ -68,8 +68,3 @@ def test_in_production_a_key_is_required_and_no_error_shows_one() -> None:
     assert settings.webhook_keys == (OTHER, KEY)
     assert OTHER not in repr(settings)
     assert Settings.load(env="sandbox").webhook_keys == (SANDBOX_WEBHOOK_KEY,)
-
-
-def test_notices_are_kept_for_as_long_as_they_are_tried() -> None:
-    with pytest.raises(SettingsError, match="DINGRELAY_WEBHOOK_RETENTION"):
-        Settings.load(env="test", webhook_retention=3600)

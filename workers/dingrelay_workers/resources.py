@@ -238,7 +238,6 @@ class Resources:
 
         return DirectoryStore(
             self.settings.database,
-            removal_share=self.settings.removal_share,
             places=max(1, round(self._concurrency * DATABASE_SHARE)),
         )
 
@@ -355,7 +354,7 @@ class Resources:
 
     async def _serve(self) -> None:
         """Tell which queues have a worker, and whether it has had time to start what waits in them."""
-        grace = self.settings.wake_grace
+        grace = self.settings.lease
         born = time.monotonic()
         while True:
             new = time.monotonic() - born < grace

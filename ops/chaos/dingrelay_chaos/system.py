@@ -17,7 +17,7 @@ from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, JOINING, Din
 from dingrelay_chaos.fleet import AES_KEY, TOKEN, Gateway, Listener, Worker
 from dingrelay_chaos.process import Service
 from dingrelay_chaos.requests import Absence, Requests
-from dingrelay_chaos.subscribers import FIRST, KEY, NETWORKS, TIMEOUT_SECONDS, Receiver, Subscribers
+from dingrelay_chaos.subscribers import FIRST, KEY, NETWORKS, Receiver, Subscribers
 from dingrelay_chaos.valkey import CeleryEvents, Valkey
 from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -31,7 +31,6 @@ PATIENCE_SECONDS = 60
 
 PACE = {
     "DINGRELAY_LEASE": "3",
-    "DINGRELAY_WAKE_GRACE": "3",
     "DINGRELAY_MAX_WAIT": "2",
     "DINGRELAY_CALL_TIMEOUT": "3",
     "DINGRELAY_JOB_TIMEOUT": "30",
@@ -213,7 +212,6 @@ class System:
             "DINGRELAY_APPROVALS": json.dumps({"follow": setting.follow, "looks": LOOKS}),
             "DINGRELAY_WEBHOOK_KEY": KEY,
             "DINGRELAY_WEBHOOK_NETWORKS": NETWORKS,
-            "DINGRELAY_WEBHOOK_TIMEOUT": str(TIMEOUT_SECONDS),
             "DINGTALK_OAPI_URL": self.dingtalk.url,
             "DINGTALK_API_URL": self.dingtalk.url,
             "DINGTALK_APP_KEY": APP_KEY,

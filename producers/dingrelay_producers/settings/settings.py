@@ -33,12 +33,19 @@ from dingrelay_producers.settings.sections import (
     RecipientSettings,
     SyncSettings,
 )
-from dingrelay_producers.settings.sources import AppsSource, SecretFilesSource, TomlSource
+from dingrelay_producers.settings.sources import (
+    AppsSource,
+    GoneSource,
+    SecretFilesSource,
+    TomlSource,
+)
 from dingrelay_tasks.contract import ContractError, SenderName, sentence
 from dingrelay_tasks.media_upload import LARGEST
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
+DEAD_TTL = 30 * 86_400
+"""Seconds: a person is to look at dead jobs, who may be on holiday."""
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -111,66 +118,37 @@ class Settings(BaseSettings):
     """Default sender of jobs; senders of a lane share its rate evenly."""
     retry_for: Seconds = 6 * 3_600
     """Seconds for which a job that keeps failing is tried; what it waits for otherwise does not count."""
-    max_throttles: Annotated[int, Field(ge=1)] = 200
-    """Throttling answers before a job is dead."""
-    max_deliveries: Annotated[int, Field(ge=1)] = 3
-    """Workers a job may take down before it is dead as poison."""
     lease: Seconds = 30
-    """Seconds a running job belongs to its worker without a renewal."""
-    presence_timeout: Seconds = 6
-    """Seconds without a sign of life after which a worker counts as gone, and its jobs are free."""
-    wake_grace: Seconds = 30
-    """Seconds after which a wake-up that others have overtaken counts as lost."""
+    """Seconds a running job belongs to its worker without a renewal, and after which a wake-up that others
+    have overtaken counts as lost."""
     max_wait: Seconds = 5
     """Seconds a job may wait for a limit in the worker before it is parked."""
     job_timeout: Seconds = 300
     """Seconds one run of a job may take."""
     call_timeout: Seconds = 15
-    """Seconds to wait for DingTalk's answer."""
+    """Seconds to wait for an answer of DingTalk's, or of a webhook's receiver."""
     soft_shutdown: Seconds = 25
     """Seconds a stopping worker gives its running jobs."""
     settle_delay: Seconds = 10
     """Seconds after which an approval that can't be found is known not to exist."""
-    refresh_margin: Seconds = 600
-    """Seconds before its expiry at which a token is refreshed."""
     token_circuit: Seconds = 60
     """Seconds between two tries of an app that is held: one call of the whole fleet."""
     max_age: Seconds = 86_400
     """Seconds after which a job is dead that only waits for the end of an outage or a hold."""
     record_ttl: Seconds = 7 * 86_400
-    """Seconds a settled job's record is kept."""
-    dead_ttl: Seconds = 30 * 86_400
-    """Seconds a dead job's record is kept."""
-    removal_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the people that one user-sync may mark as left without confirmation."""
-    gateway_host: str = "127.0.0.1"
-    """Address on which the gateway listens."""
-    gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8610
-    """Port on which the gateway listens; 0 takes a free one."""
-    gateway_body_timeout: Seconds = 10
-    """Seconds in which a request's body must arrive; of a stream, each piece of it."""
-    gateway_shutdown: Seconds = 10
-    """Seconds a stopping gateway gives the requests under way."""
+    """Seconds a settled job's record is kept; that of a dead one for `DEAD_TTL` at least."""
     gateway_robots: bool = True
     """Whether the drop-in door posts to robots of groups, for holders of a robot's token."""
     gateway_queue_limit: Annotated[int, Field(ge=0)] = 200_000
     """Jobs that wait in a lane's queue, beyond which HTTP accepts no more of it; 0 for no limit."""
     gateway_uploads: Annotated[int, Field(ge=LARGEST)] = 200_000_000
     """Bytes of files that one gateway receives at once, and bytes that wait in Redis for DingTalk; more get a 503."""
-    gateway_idempotency_ttl: Seconds = 86_400
-    """Seconds for which an Idempotency-Key is remembered, `record_ttl` at most: a key does not outlive its jobs."""
     webhook_key: SecretStr = SecretStr("")
     """From which the secrets of webhooks are made, 32 characters or more; required for webhooks in
     production. While it is replaced, the new one and then the old one, comma-separated."""
     webhook_networks: str = ""
     """Networks that are not public and that webhooks may reach, such as ``10.0.0.0/8``,
     comma-separated."""
-    webhook_timeout: Seconds = 15
-    """Seconds for one delivery of a webhook: connection, answer and its body."""
-    webhook_give_up: Seconds = 3 * 86_400
-    """Seconds of failure after which a delivery is dead, and an endpoint disabled."""
-    webhook_retention: Seconds = 7 * 86_400
-    """Seconds for which notices of webhooks are kept, for delivery and replay."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of the Prometheus metrics of a worker, a gateway or a listener to events; 0 for none."""
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -226,6 +204,7 @@ class Settings(BaseSettings):
             SecretFilesSource(settings_cls),
             dotenv_settings,
             TomlSource(settings_cls),
+            GoneSource(settings_cls),
         )
 
     @model_validator(mode="after")
@@ -400,6 +379,11 @@ class Settings(BaseSettings):
         """The URL of the SQL directory."""
         named = self._servers.database_url.get_secret_value()
         return named or database(self.cell)
+
+    @property
+    def dead_ttl(self) -> float:
+        """Seconds a dead job's record is kept."""
+        return max(self.record_ttl, DEAD_TTL)
 
     @cached_property
     def webhook_keys(self) -> tuple[str, ...]:

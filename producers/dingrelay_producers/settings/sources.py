@@ -1,11 +1,14 @@
 """Where settings come from, beside the environment and `.env`, which pydantic-settings reads."""
 
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dotenv import dotenv_values
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
@@ -14,6 +17,40 @@ from dingrelay_producers.settings.apps import APP_SECRETS, app_variables
 from dingrelay_producers.settings.cells import read_urls
 from dingrelay_producers.settings.errors import SettingsError
 from dingrelay_producers.settings.secret_files import read_secret
+
+GONE = {
+    "dead_ttl": "dead jobs are kept for 30 days, or as long as DINGRELAY_RECORD_TTL says if that is longer",
+    "max_attempts": "DINGRELAY_RETRY_FOR says for how long a job that keeps failing is tried",
+    "max_deliveries": "a job that has taken down three workers is dead",
+    "max_throttles": "a job is dead after 200 throttled answers",
+    "presence_timeout": "a worker that gives no sign of life for 6 s counts as gone",
+    "refresh_margin": "a token is refreshed 600 s before its expiry",
+    "removal_share": "to mark more than 10 % of the people as left takes `sync --confirm-removals`",
+    "wake_grace": "it is DINGRELAY_LEASE, too",
+}
+"""Settings of 0.2.0 that are no more → what holds instead."""
+
+log = logging.getLogger("dingrelay")
+
+
+@cache
+def warn_of_gone(name: str, variable: str) -> None:
+    """Say once a process that a setting changes nothing."""
+    log.warning("%s: %s is no setting any more: %s", variable, name, GONE[name])
+
+
+class GoneSource(PydanticBaseSettingsSource):
+    """Nothing, and a warning of variables that set nothing any more."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
+        variables = os.environ.keys() | dotenv_values(".env").keys()
+        for name in GONE:
+            if (variable := f"DINGRELAY_{name.upper()}") in variables:
+                warn_of_gone(name, variable)
+        return {}
 
 
 class AppsSource(PydanticBaseSettingsSource):
@@ -45,6 +82,13 @@ class SecretFilesSource(PydanticBaseSettingsSource):
         return found
 
 
+def _refuse_secrets(apps: Mapping[str, Any]) -> None:
+    for name, app in apps.items():
+        for secret in APP_SECRETS:
+            if secret in app:
+                raise SettingsError(f"apps.{name}.{secret}: secrets come from the environment only")
+
+
 class TomlSource(PydanticBaseSettingsSource):
     """The TOML file that ``DINGRELAY_CONFIG`` names. It may not hold secrets."""
 
@@ -59,13 +103,10 @@ class TomlSource(PydanticBaseSettingsSource):
             content = tomllib.loads(Path(path).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise SettingsError(f"DINGRELAY_CONFIG: {type(error).__name__}: {error}") from None
-        for name, app in content.get("apps", {}).items():
-            for secret in APP_SECRETS:
-                if secret in app:
-                    raise SettingsError(
-                        f"apps.{name}.{secret}: secrets come from the environment only"
-                    )
-        content.pop("max_attempts", None)  # of 0.2.0, which counted how often a job failed
+        _refuse_secrets(content.get("apps", {}))
+        for name in content.keys() & GONE.keys():
+            warn_of_gone(name, "DINGRELAY_CONFIG")
+        content = {name: value for name, value in content.items() if name not in GONE}
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
             raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")

@@ -52,9 +52,5 @@ def check(settings: "Settings") -> None:
             raise ValueError(
                 "DINGRELAY_WEBHOOK_NETWORKS: must be networks such as 10.0.0.0/8, comma-separated"
             ) from None
-    if settings.webhook_timeout >= settings.job_timeout:
-        raise ValueError("DINGRELAY_WEBHOOK_TIMEOUT: must be shorter than DINGRELAY_JOB_TIMEOUT")
-    if settings.webhook_retention < settings.webhook_give_up:
-        raise ValueError(
-            "DINGRELAY_WEBHOOK_RETENTION: must be as long as DINGRELAY_WEBHOOK_GIVE_UP or longer"
-        )
+    if settings.call_timeout >= settings.job_timeout:
+        raise ValueError("DINGRELAY_CALL_TIMEOUT: must be shorter than DINGRELAY_JOB_TIMEOUT")

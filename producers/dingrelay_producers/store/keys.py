@@ -384,7 +384,7 @@ def member_count(app: str) -> str:
 def idempotency(key_id: str, digest: str) -> str:
     """Hash: a request with an ``Idempotency-Key`` (its digest), the name of what it makes, and its answer.
 
-    TTL: ``DINGRELAY_GATEWAY_IDEMPOTENCY_TTL`` from its first attempt on.
+    TTL: 24 hours, ``DINGRELAY_RECORD_TTL`` at most, from its first attempt on.
     """
     return f"{PREFIX}idempotency:{key_id}:{digest}"
 

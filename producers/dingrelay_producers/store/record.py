@@ -240,7 +240,7 @@ def milliseconds(moment: datetime | None) -> int | None:
 
 def longest_life_ms(settings: Settings) -> int:
     """How long an untouched job record can live, in ms."""
-    return int(max(settings.record_ttl, settings.dead_ttl) * 1000) + keys.JOB_MARGIN_MS
+    return int(settings.dead_ttl * 1000) + keys.JOB_MARGIN_MS
 
 
 class Enqueued(NamedTuple):

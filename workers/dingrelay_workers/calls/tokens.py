@@ -41,6 +41,8 @@ _PUT = Script.load("dingrelay_workers.calls", "token_put")
 
 _LASTING = (Credentials, Held, Permanent, Permission, QuotaExhausted)
 
+REFRESH_MARGIN = 600.0
+"""Seconds before its expiry at which a token of two hours is refreshed: time for an outage to pass."""
 LEASE_MARGIN = 5.0
 """Seconds beyond the longest token call after which another worker may fetch."""
 WAIT_STEP = 0.05
@@ -131,7 +133,7 @@ class Tokens:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _ask(self, app: str, distrust: Token | None) -> Token:
-        margin = int(self._settings.refresh_margin * 1000)
+        margin = int(REFRESH_MARGIN * 1000)
         lease = int((self._settings.call_timeout + LEASE_MARGIN) * 1000)
         distrusted = distrust.generation if distrust else 0
         while True:
@@ -155,7 +157,7 @@ class Tokens:
 
     def _hold(self, app: str, value: str, generation: int, left: float) -> Token:
         # Within the margin the token is good, but ask again soon whether it was renewed.
-        patience = max(left - self._settings.refresh_margin, min(left, SOON))
+        patience = max(left - REFRESH_MARGIN, min(left, SOON))
         token = Token(value, generation, time.monotonic() + patience)
         self._held[app] = token
         return token

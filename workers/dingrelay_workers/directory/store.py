@@ -22,8 +22,8 @@ from dingrelay_workers.directory import (
 from dingrelay_workers.directory.models import Change, Event, State
 from dingrelay_workers.directory.runs import Run
 
-DEFAULT_REMOVAL_SHARE = 0.1
-"""As `Settings.removal_share`."""
+REMOVAL_SHARE = 0.1
+"""Share of the people that one sync may mark as left without confirmation: DingTalk has answered with half a tree."""
 
 
 class DirectoryStore:
@@ -42,7 +42,7 @@ class DirectoryStore:
         self,
         url: str,
         *,
-        removal_share: float = DEFAULT_REMOVAL_SHARE,
+        removal_share: float = REMOVAL_SHARE,
         places: int | None = None,
     ) -> None:
         self.database = Database(url)

@@ -23,6 +23,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.embedded.child import Program
 from dingrelay_workers.flower.cli import flower_credentials
 from dingrelay_workers.http.api_keys import ANY, Grant
+from dingrelay_workers.http.connection import PORT, SHUTDOWN_SECONDS
 from dingrelay_workers.keys.service import KeyService
 
 SANDBOX_PORT = 8601
@@ -164,14 +165,14 @@ def _worker(lanes: str, concurrency: int, patience: float) -> Program:
 
 
 def _gateway(settings: Settings, system: System) -> Program:
-    port = pick_port(settings.gateway_port)
+    port = pick_port(PORT)
     system.variables["DINGRELAY_GATEWAY_PORT"] = str(port)
     system.facts["gateway"] = f"http://127.0.0.1:{port}/docs"
     return Program(
         "gateway",
         _dingrelay("gateway", "--port", str(port)),
         ready_text="gateway listening on",
-        patience=settings.gateway_shutdown + STOP_MARGIN,
+        patience=SHUTDOWN_SECONDS + STOP_MARGIN,
     )
 
 

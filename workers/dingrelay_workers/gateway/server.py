@@ -17,7 +17,7 @@ from dingrelay_workers.gateway.app import create_app
 from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import access_log
-from dingrelay_workers.http.connection import Server
+from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server
 from dingrelay_workers.http.context import GatewayContext
 
 if sys.platform == "win32":
@@ -95,7 +95,7 @@ async def listening(
                 handle_signals=False,
                 keepalive_timeout=IDLE_SECONDS,
                 lingering_time=LINGER_SECONDS,
-                shutdown_timeout=settings.gateway_shutdown,
+                shutdown_timeout=SHUTDOWN_SECONDS,
                 auto_decompress=False,
                 logger=access_log.Quiet(logging.getLogger("dingrelay.gateway.http")),
             )
@@ -121,7 +121,7 @@ async def _drain(runner: web.AppRunner, context: GatewayContext) -> None:
     """Announce to clients that their connections end, until there is none left."""
     context.stopping.set()
     with suppress(TimeoutError):
-        async with asyncio.timeout(min(DRAIN_SECONDS, context.settings.gateway_shutdown)):
+        async with asyncio.timeout(min(DRAIN_SECONDS, SHUTDOWN_SECONDS)):
             while runner.server is not None and runner.server.connections:  # noqa: ASYNC110
                 await asyncio.sleep(DRAIN_LOOK)  # aiohttp has no event for it
 
@@ -131,8 +131,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
         await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     except OSError as error:
         raise SettingsError(
-            f"DINGRELAY_GATEWAY_HOST, DINGRELAY_GATEWAY_PORT: {host}:{port} can't be listened on "
-            f"({error.strerror})"
+            f"--host, --port: {host}:{port} can't be listened on ({error.strerror})"
         ) from None
 
 

@@ -15,6 +15,10 @@ from dingrelay_workers.http import access_log, problems
 from dingrelay_workers.http.edge import REQUEST_ID_HEADER
 from dingrelay_workers.http.problems import Problem
 
+PORT = 8610
+"""Where a gateway listens unless it is asked otherwise."""
+SHUTDOWN_SECONDS = 10.0
+"""For the requests under way when a gateway stops; containers are killed after 30."""
 UNREAD_SECONDS = 75.0
 """After which the connection of a client that does not read its answer is closed."""
 

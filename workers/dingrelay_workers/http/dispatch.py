@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from dingrelay_producers import errors
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import ContractError, sentence
-from dingrelay_workers.http import authentication, idempotency, problems
+from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
 from dingrelay_workers.http.context import CONTEXT, GatewayContext
@@ -35,7 +35,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
                 call.query = _query(route.query, request, call.context)
             if route.body is None or route.body.streamed:
                 return await _carry_out(route, call)
-            within = call.context.settings.gateway_body_timeout
+            within = routes.BODY_SECONDS
             if route.body.reader is None:
                 call.body = await _body(route.body, request, within)
                 return await _carry_out(route, call)

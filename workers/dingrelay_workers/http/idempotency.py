@@ -33,6 +33,8 @@ from dingrelay_workers.http.routes import ApiCall, Route
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 
+LIFE = 86_400.0
+"""Seconds for which a key is remembered: longer than a client repeats a request."""
 LEASE_SECONDS = 3.0
 """How long a request counts as under way after its gateway died."""
 RENEWAL_SECONDS = 1.0
@@ -122,7 +124,7 @@ class _Attempt:
         lease = int(LEASE_SECONDS * 1000)
         settings = self._call.context.settings
         # A key that outlived the jobs of its lines would make them once more.
-        life = int(min(settings.gateway_idempotency_ttl, settings.record_ttl) * 1000)
+        life = int(min(LIFE, settings.record_ttl) * 1000)
         call = _ONCE.call([self._entry], [self._name, "begun", digest, lease, life])
         async with asking():
             answer: list[bytes] = await scripts.run_async(self._call.context.redis, call)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
+BODY_SECONDS = 10.0
+"""In which a body must arrive; of a stream, each piece of it."""
 BODY_LIMIT = 1_100_000
 """Bytes of a body unless its route says otherwise: a job of 1 MB, and some blanks."""
 

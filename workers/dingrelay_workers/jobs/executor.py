@@ -183,7 +183,7 @@ class Executor:
         resources, claim = self.resources, run.claim
         try:
             run.contract = _contract(run)
-            if outcome.is_poison(claim, resources.settings):
+            if outcome.is_poison(claim):
                 return outcome.poison(claim, open_call=run.intents.open)
             # The effect of a call in time may still be read; none leaves now (`IntentLog.write`).
             if claim.expired and (run.intents.open or not claim.steps):

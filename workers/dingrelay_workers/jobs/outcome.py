@@ -97,14 +97,18 @@ def given_back() -> Outcome:
     return Outcome(State.QUEUED, reason="the worker stops")
 
 
+MAX_THROTTLES = 200
+"""Throttled answers before a job is dead: hours of them, with their pauses."""
+MAX_CRASHES = 3
+"""Workers that a job may take down before it is dead as poison: two may be by chance."""
 LOSSES_OF_A_CRASH = 3
 """Workers that vanish while a job has no call under way tell as much as one during its call: most
 of the jobs that a worker holds only wait for their limit when another one takes it down."""
 
 
-def is_poison(claim: Claim, settings: Settings) -> bool:
+def is_poison(claim: Claim) -> bool:
     """Whether the job has taken down as many workers as it may."""
-    return claim.crashes + claim.losses // LOSSES_OF_A_CRASH >= settings.max_deliveries
+    return claim.crashes + claim.losses // LOSSES_OF_A_CRASH >= MAX_CRASHES
 
 
 def poison(claim: Claim, *, open_call: bool) -> Outcome:
@@ -222,7 +226,7 @@ def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcom
     match error:
         case Throttled():
             throttles = claim.throttles + 1
-            if throttles > settings.max_throttles:
+            if throttles > MAX_THROTTLES:
                 return _given_up(error, throttles=1)
             return _throttled(error)
         case Ambiguous() | Transient():

@@ -23,6 +23,9 @@ from dingrelay_producers.store.scripts import Call
 
 _VANISHED = transition("dingrelay_workers.maintenance", "vanished")
 
+TIMEOUT = 6.0
+"""Seconds without a sign of life after which a worker counts as gone, and its jobs are free: longer than a
+failover of Redis."""
 SIGNS = 6
 """Signs of life within the time after which a worker counts as gone."""
 SLACK = 0.001
@@ -77,13 +80,14 @@ class Presence:
     """Gives this process's signs of life, and ends the leases of workers that give none.
 
     Args:
-        settings: where Redis is, and how long a worker may be silent.
+        settings: where Redis is.
         worker: this process, as it owns jobs.
+        timeout: seconds that a worker may be silent.
     """
 
-    def __init__(self, settings: Settings, *, worker: str) -> None:
+    def __init__(self, settings: Settings, *, worker: str, timeout: float = TIMEOUT) -> None:
         self._worker = worker
-        self._timeout = settings.presence_timeout
+        self._timeout = timeout
         self._period = self._timeout / SIGNS
         self._watch = Watch(self._timeout)
         self._beats = 0

@@ -40,7 +40,7 @@ class Schedule:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._grace = int(settings.wake_grace * 1000)
+        self._grace = int(settings.lease * 1000)
         self._slot = progress_slot(settings)
 
     async def serve(self, queues: Sequence[str], *, ttl: float, new: bool) -> None:

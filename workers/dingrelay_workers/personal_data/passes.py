@@ -12,6 +12,7 @@ from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.context import ErasurePass
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.http.idempotency import LIFE
 from dingrelay_workers.personal_data import (
     approvals,
     campaigns,
@@ -21,6 +22,7 @@ from dingrelay_workers.personal_data import (
     webhooks,
 )
 from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+from dingrelay_workers.webhooks.dispatcher import RETENTION
 
 
 @dataclass(slots=True)
@@ -95,19 +97,18 @@ class Passes:
         is in neither after the last.
         """
         erasing = Erasing(user, app, since=since, tombstone=tombstone, now=await self.now())
-        settings, result = self._settings, Result()
+        result = Result()
         async with self._database.read() as connection:
             own = await approvals.instances_of(connection, erasing, tombstone)
         with_approvals = replace(erasing, instances=own)
-        answers_kept = timedelta(seconds=settings.gateway_idempotency_ttl)
+        answers_kept = timedelta(seconds=LIFE)
         result.add(
             "jobs", await records.erase(self._redis, with_approvals, answers_kept=answers_kept)
         )
         result.add("history", await history.erase(self._database, erasing))
         result.add("campaigns", await campaigns.erase(self._database, erasing))
         result.add("approvals", await approvals.erase(self._database, erasing))
-        kept = timedelta(seconds=settings.webhook_retention)
-        result.add("webhooks", await webhooks.erase(self._database, with_approvals, kept=kept))
+        result.add("webhooks", await webhooks.erase(self._database, with_approvals, kept=RETENTION))
         # Events and approvals may still refer to people here, so it goes last.
         result.add("directory", await directory.erase(self._database, erasing))
         return result

@@ -349,7 +349,7 @@ class Records:
 
 def progress_slot(settings: Settings) -> int:
     """Milliseconds of a slot of a queue's progress; six are a grace."""
-    return max(1, int(settings.wake_grace * 1000 / 6))
+    return max(1, int(settings.lease * 1000 / 6))
 
 
 def _pairs(steps: Mapping[str, Json]) -> list[str]:

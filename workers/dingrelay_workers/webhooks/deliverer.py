@@ -78,7 +78,7 @@ class Deliverer:
     def __init__(self, publisher: Publisher, settings: Settings) -> None:
         self._publisher = publisher
         self._sender = Sender(settings)
-        self._timeout = settings.webhook_timeout
+        self._timeout = settings.call_timeout
         self._flows: dict[str, _Flow] = {}
         self._under_way = 0
         self.outcomes: list[Outcome] = []

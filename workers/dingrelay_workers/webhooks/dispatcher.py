@@ -53,6 +53,10 @@ BEAT = 5.0
 """Seconds between two looks at the health of all endpoints."""
 PURGE = 60.0
 """Seconds between two looks for notices that are too old."""
+GIVE_UP = timedelta(days=3)
+"""Of failure, after which a delivery is dead and an endpoint disabled: a weekend and a day."""
+RETENTION = timedelta(days=7)
+"""For which notices are kept, for delivery and replay: longer than one is tried."""
 UNSIGNED = 60.0
 """Seconds before another try where the key is missing from which secrets are made."""
 FAREWELL = 0.5
@@ -169,7 +173,7 @@ class Dispatcher(Work):
         self, notices: Sequence[Notice], room: Mapping[str, int], tests: Sequence[Delivery]
     ) -> None:
         now, began = self._now(), time.monotonic()
-        lock = timedelta(seconds=self._settings.webhook_timeout) + deliverer.MARGIN
+        lock = timedelta(seconds=self._settings.call_timeout) + deliverer.MARGIN
         async with self._database.write(WRITER) as connection:
             await outbox.write(connection, notices)
             settled, written = await self._settle_outcomes(connection)
@@ -214,8 +218,7 @@ class Dispatcher(Work):
     async def _settle_outcomes(self, connection: AsyncConnection) -> tuple[Settled, int]:
         """Write down what requests came to; how many outcomes that were."""
         outcomes = list(self._deliverer.outcomes)
-        give_up = timedelta(seconds=self._settings.webhook_give_up)
-        return await deliveries.settle(connection, outcomes, self._now(), give_up), len(outcomes)
+        return await deliveries.settle(connection, outcomes, self._now(), GIVE_UP), len(outcomes)
 
     def _report(self, settled: Settled) -> None:
         for endpoint, code in settled.opened.items():
@@ -266,7 +269,7 @@ class Dispatcher(Work):
 
     async def _purge(self) -> None:
         """Delete notices that are too old, and report those that an endpoint has not got."""
-        before = self._now() - timedelta(seconds=self._settings.webhook_retention)
+        before = self._now() - RETENTION
         while True:
             async with self._database.write(WRITER) as connection:
                 gone, missed = await deliveries.forget_before(connection, before)

@@ -74,7 +74,7 @@ class Sender:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._timeout = settings.webhook_timeout
+        self._timeout = settings.call_timeout
         self._reachable = Reachable.from_settings(settings)
         self._resolver = Resolver()
         self._session: aiohttp.ClientSession | None = None

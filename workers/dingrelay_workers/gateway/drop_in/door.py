@@ -37,7 +37,7 @@ from dingrelay_workers.gateway.drop_in.incoming import (
 )
 from dingrelay_workers.gateway.drop_in.job_call import Change, caller_of
 from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
-from dingrelay_workers.http import problems
+from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.edge import check_headers
@@ -136,7 +136,7 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
 
 
 async def _answer(request: web.Request, context: GatewayContext, head: Incoming) -> Answer:
-    within = context.settings.gateway_body_timeout
+    within = routes.BODY_SECONDS
     if head.path == top_gateway.TOP_GATEWAY and head.method == "POST":
         limit = BODY_LIMIT if "session" in head.query else STRANGERS_LIMIT
         passage = top_gateway.passage(await whole(request, head, within=within, limit=limit))

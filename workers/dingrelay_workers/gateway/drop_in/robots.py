@@ -24,6 +24,7 @@ from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
 from dingrelay_workers.gateway.drop_in.job_answer import verbatim
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
 from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.http import routes
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
 
@@ -57,7 +58,7 @@ async def post(context: GatewayContext, call: Incoming, request: web.Request, li
         raise Refusal(words.ROBOT_UNKNOWN)
     robot = hashlib.sha256(token.encode()).hexdigest()[:32]
     await _admit(context, robot, request.remote or "")
-    call = await _message(call, request, limit, context.settings.gateway_body_timeout)
+    call = await _message(call, request, limit, routes.BODY_SECONDS)
     query = {name: call.query[name] for name in SIGNATURE if name in call.query}
     try:
         job = RobotPost.parse({"robot": robot, "query": query, "body": call.body})

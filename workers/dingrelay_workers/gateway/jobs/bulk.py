@@ -17,7 +17,7 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
-from dingrelay_workers.http import authentication, problems
+from dingrelay_workers.http import authentication, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.body_reader import parse_json, require_type
 from dingrelay_workers.http.context import GatewayContext
@@ -50,7 +50,7 @@ async def take_jobs(call: ApiCall) -> web.StreamResponse:
     """Enqueue each line's job, and answer its id or its problem."""
     require_type(call.request, NDJSON, "application/jsonl")
     answers, language = _Answers(call.request), wanted_language(call.request)
-    within = call.context.settings.gateway_body_timeout
+    within = routes.BODY_SECONDS
     try:
         async for lines in batches(call.request, size=BATCH, longest=BODY_LIMIT, within=within):
             try:
