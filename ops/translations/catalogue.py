@@ -21,11 +21,8 @@ HEADER = (
 def extracted() -> Catalog:
     """All texts of the code, without translations."""
     catalogue = new()
-    places: dict[tuple[str, str | None], str] = {}
-    for message, place, context in texts():
-        places.setdefault((message, context), place)
-    for (message, context), place in places.items():
-        catalogue.add(message, locations=[(place.replace(" ", "-"), None)], context=context)
+    for message, context in texts():
+        catalogue.add(message, context=context)
     for message in catalogue:
         # A brace is no sign of Python's: the values are checked by our own test.
         message.flags.discard("python-brace-format")
@@ -76,7 +73,7 @@ def updated() -> Catalog:
 def po(catalogue: Catalog) -> bytes:
     """The catalogue as it is stored, in an order that a change elsewhere leaves as it is."""
     file = io.BytesIO()
-    write_po(file, catalogue, sort_output=True, width=110)
+    write_po(file, catalogue, sort_output=True, no_location=True, width=0)
     return file.getvalue()
 
 

@@ -89,28 +89,27 @@ NAMES = {"_refusal", "detail", "hint", "problem", "wanted", "what", "why"}
 
 
 class Text(NamedTuple):
-    """A text in English, and the file or the command that has it.
+    """A text in English.
 
     Attributes:
         context: `SENTENCE` for what is said again by `translated`, None for what is given to `tr`.
     """
 
     message: str
-    place: str
     context: str | None = None
 
 
 def texts() -> Iterator[Text]:
     """Every text that a translation is needed for; some come more than once."""
     for message in LIBRARIES:
-        yield Text(message, "libraries")
+        yield Text(message)
     for message in LIBRARY_ERRORS:
-        yield Text(message, "libraries", SENTENCE)
+        yield Text(message, SENTENCE)
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield from of_file(path)
     for message in VALUES:
-        yield Text(message, "values")
+        yield Text(message)
     yield from of_help()
     yield from of_gateway()
 
@@ -121,7 +120,7 @@ def of_file(path: Path) -> Iterator[Text]:
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         for literal in _given(node, shown=any(folder in place for folder in SHOWN)):
-            yield Text(literal, place)
+            yield Text(literal)
     if place.startswith(SILENT):
         return
     passed = set(_not_shown(tree))
@@ -136,7 +135,7 @@ def of_file(path: Path) -> Iterator[Text]:
             and (sentence := (template(part) or "").rstrip("\n"))
             and is_sentence(sentence)
         ):
-            yield Text(sentence, place, SENTENCE)
+            yield Text(sentence, SENTENCE)
 
 
 def of_gateway() -> Iterator[Text]:
@@ -147,7 +146,7 @@ def of_gateway() -> Iterator[Text]:
     from dingrelay_workers.gateway.table import ROUTES as OPERATIONS  # noqa: PLC0415
 
     for message in (*OF_PAGE, *TAGS.values(), *(route.summary for route in OPERATIONS)):
-        yield Text(message, "gateway", SENTENCE)
+        yield Text(message, SENTENCE)
 
 
 def of_help() -> Iterator[Text]:
@@ -156,18 +155,18 @@ def of_help() -> Iterator[Text]:
 
     from dingrelay_producers.cli import app  # noqa: PLC0415
 
-    yield from _of_command(get_group(app), "dingrelay")
+    yield from _of_command(get_group(app))
 
 
-def _of_command(command: Any, place: str) -> Iterator[Text]:
+def _of_command(command: Any) -> Iterator[Text]:
     for part in (command, *command.params):
         for name in TEXTS:
             message = vars(part).get(name)
             if isinstance(message, str) and any(map(str.isalpha, message)):
-                yield Text(message, place)
+                yield Text(message)
     if hasattr(command, "list_commands"):
         for name in command.list_commands(None):
-            yield from _of_command(command.get_command(None, name), f"{place} {name}")
+            yield from _of_command(command.get_command(None, name))
 
 
 def template(node: ast.AST) -> str | None:

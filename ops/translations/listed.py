@@ -7,6 +7,8 @@ NOT_SENTENCES = {
     "The key.",
     "Value error, ",
     "You're running the worker with superuser privileges",
+    "a call",
+    "a probe",
     "a request can't be read: {name}",
     "Broken pipe",
     "api keys",
