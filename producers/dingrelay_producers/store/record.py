@@ -53,6 +53,7 @@ _CONSTANTS: dict[str, str | int] = {
     "NEW": str(keys.NEW),
     "TOMBSTONE": keys.tombstone(""),
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
+    "DAY_TTL": keys.DAY_TTL_MS,
     "MARGIN": keys.JOB_MARGIN_MS,
     "CHANGING_STEPS": f",{','.join(_CHANGING_STEPS)},",
     "ENDINGS": keys.ENDINGS,

@@ -38,11 +38,13 @@ local function reservation(step, taken, received, users)
   return step .. '\n' .. taken .. '\n' .. received .. '\n' .. users
 end
 
+local function parts(reserved)
+  return string.match(reserved or '', '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
+end
+
 local function reserved_by(record)
   local held = redis.call('HMGET', record, 'state', 'reserved')
-  local step, taken, received, users =
-    string.match(held[2] or '', '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
-  return held[1], step, taken, received, users
+  return held[1], parts(held[2])
 end
 
 -- Where a reservation of another job stands: `sent`, `runs` (its call may leave at any time), or
@@ -78,12 +80,11 @@ local function keep_sent(id, taken, received, users)
   if received == '' then return end
   local held = held_by(id, taken, users)
   if #held == 0 then return end
-  -- That was set when they were taken, on this day.
-  local ttl, content = redis.call('PTTL', taken), string.match(taken, '[^:]+$')
+  local content = string.match(taken, '[^:]+$')
   for _, user in ipairs(held) do
     local key, digest = had_by(received, content, user)
     redis.call('SADD', key, digest)
-    redis.call('PEXPIRE', key, ttl)
+    redis.call('PEXPIRE', key, DAY_TTL)
   end
   redis.call('HDEL', taken, unpack(held))
 end

@@ -25,11 +25,15 @@ else
 end
 for index = 12, #ARGV, 2 do add(values, 'step:' .. ARGV[index], ARGV[index + 1]) end
 write(record, values)
+-- Whatever a job reserved that is done was sent.
+local sent = reserved and state == 'done'
+if sent then over[#over + 1] = 'reserved' end
 if #over > 0 then redis.call('HDEL', record, unpack(over)) end
-if reserved and state ~= 'unknown' then
+if sent then
+  local _, taken, received, users = parts(reserved)
+  keep_sent(id, taken, received, users)
+elseif reserved and state ~= 'unknown' then
   give_back(record, id)
-  -- Whatever a job reserved that is done was sent.
-  if state == 'done' then redis.call('HDEL', record, 'reserved') end
 end
 
 add(leaving, id, queue)
