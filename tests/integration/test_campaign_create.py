@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import processes
+from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.contract import ContractError
@@ -391,6 +392,8 @@ async def test_lists_hold_the_latest_drafts_of_the_apps(campaigns: CampaignStore
         for app in ("default", "other", "default")
     ]
     assert [row.id for row in await campaigns.list(limit=2)] == drafts[:0:-1]
-    assert [row.id for row in await campaigns.list(limit=9, apps=["other"])] == [drafts[1]]
+    assert [row.id for row in await campaigns.list(CampaignFilter(app="other"), limit=9)] == [
+        drafts[1]
+    ]
     with pytest.raises(CampaignNotFound):
         await campaigns.get("stranger")

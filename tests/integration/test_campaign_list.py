@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import campaigns
+from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
@@ -28,7 +29,7 @@ async def test_a_list_holds_what_was_chosen_and_each_campaign_once(
     store = CampaignStore(database_url)
 
     async def listed(**chosen: Any) -> list[str]:
-        return [row.id for row in await store.list(limit=100, **chosen)]
+        return [row.id for row in await store.list(CampaignFilter(**chosen), limit=100)]
 
     everything = await listed()
     assert set(everything) == set(ids)

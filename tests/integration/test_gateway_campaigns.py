@@ -15,7 +15,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_workers.campaigns import routes
 from dingrelay_workers.campaigns import upload as campaign_upload
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
-from dingrelay_workers.campaigns.service import Campaigns
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
@@ -379,11 +379,11 @@ def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
 def test_a_silent_database_is_reported_in_time(
     gateway: GatewayClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def silent(backend: Campaigns, campaign: str) -> None:
+    async def silent(backend: CampaignService, campaign: str) -> None:
         await asyncio.Event().wait()
 
     place = gateway.ask("POST", "/v1/campaigns", NEWS, key=keys["crm"]).headers["Location"]
-    monkeypatch.setattr(Campaigns, "status", silent)
+    monkeypatch.setattr(CampaignService, "status", silent)
     monkeypatch.setattr(routes, "PATIENCE", 0.1)
     refused = gateway.ask("GET", place, key=keys["crm"])
     assert (refused.status, refused.headers["Retry-After"]) == (503, "2")

@@ -12,7 +12,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import scripts
 from dingrelay_producers.store.scripts import Script
-from dingrelay_workers.campaigns.service import Campaigns
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.http.routes import NDJSON
@@ -207,14 +207,14 @@ def test_a_form_is_the_same_whatever_its_boundary(
     assert upload(gateway, key, rows + b"u3\n", b"b1", "one").status == 422
 
     # The answer is lost after the draft is stored: a repetition finds the draft.
-    original = Campaigns.create
+    original = CampaignService.create
 
-    async def lost(self: Campaigns, *args: Any, **kwargs: Any) -> None:
-        monkeypatch.setattr(Campaigns, "create", original)
+    async def lost(self: CampaignService, *args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(CampaignService, "create", original)
         await original(self, *args, **kwargs)
         raise ServiceUnavailable("the database does not answer")
 
-    monkeypatch.setattr(Campaigns, "create", lost)
+    monkeypatch.setattr(CampaignService, "create", lost)
     assert upload(gateway, key, rows, b"b1", "two").status == 503
     assert upload(gateway, key, rows, b"b1", "two").status == 201
     assert len(gateway.ask("GET", "/v1/campaigns", key=key).json["campaigns"]) == 2

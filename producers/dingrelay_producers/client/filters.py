@@ -18,7 +18,7 @@ from typing import (
 )
 
 from dingrelay_producers.errors import InvalidArgument
-from dingrelay_producers.store.states import State
+from dingrelay_producers.store.states import CampaignState, State
 
 if TYPE_CHECKING:
     from dingrelay_producers.store.status import JobStatus
@@ -130,6 +130,21 @@ class ApprovalFields(TypedDict, total=False):
     template: str | None
     originator: str | None
     waits_for: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignFilter(ListFilter):
+    """Which campaigns a list holds.
+
+    Attributes:
+        apps: campaigns of these apps, which the reader may see; None for any.
+        sender: campaigns of this sender; None for any.
+    """
+
+    state: Annotated[CampaignState | None, Asked("Only campaigns in this state.")] = None
+    app: Annotated[str | None, Asked("Only campaigns of this application.")] = None
+    apps: Collection[str] | None = None
+    sender: str | None = None
 
 
 Filter = TypeVar("Filter", bound=ListFilter)

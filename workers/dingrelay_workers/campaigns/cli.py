@@ -15,6 +15,7 @@ from dingrelay_producers.cli.exits import OTHERWISE
 from dingrelay_producers.cli.options import read_message, read_moment, split
 from dingrelay_producers.cli.output import as_json, console, note, print_result
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
+from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_workers.campaigns import cli_pages as pages
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.estimate import DryRun, Month
     from dingrelay_workers.campaigns.follow_up import FollowUpPlan
     from dingrelay_workers.campaigns.report import CampaignReport
-    from dingrelay_workers.campaigns.service import Campaigns, Verb
+    from dingrelay_workers.campaigns.service import CampaignService, Verb
 
 app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
 
@@ -217,13 +218,13 @@ def _uploads(app: str) -> "Upload":
     return upload
 
 
-def _campaigns(app: str | None = None) -> "Campaigns":
+def _campaigns(app: str | None = None) -> "CampaignService":
     """The campaigns of the cell of an app, or of these settings."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns.service import Campaigns
+    from dingrelay_workers.campaigns.service import CampaignService
 
     settings = Settings.load()
-    return Campaigns(settings if app is None else settings.of_app(app))
+    return CampaignService(settings if app is None else settings.of_app(app))
 
 
 async def _preview(
@@ -262,13 +263,10 @@ def _open(files: ExitStack, name: str | None, option: str) -> BinaryIO | None:
 
 
 @app.command("list")
-def list_(
-    limit: common.Limit = 50,
-    app: Annotated[str | None, typer.Option(help="Only those of this application.")] = None,
-) -> None:
+@common.filtered_by(CampaignFilter)
+def list_(chosen: CampaignFilter, limit: common.Limit = 50) -> None:
     """List campaigns, latest first."""
-    apps = None if app is None else [app]
-    found = asyncio.run(_campaigns(app).list(limit=limit, apps=apps))
+    found = asyncio.run(_campaigns(chosen.app).list(chosen, limit=limit))
     print_result(
         [each.model_dump(mode="json") for each in found], lambda: pages.campaigns_table(found)
     )
@@ -463,7 +461,7 @@ class _Jobs:
     """
 
     def __init__(
-        self, campaign: str, act: "Callable[[Campaigns], Awaitable[FollowUpPlan]]"
+        self, campaign: str, act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]"
     ) -> None:
         self._plan, self._month = asyncio.run(_planned(act))
         counts = ("chunks", "people", "calls", "too_old", "under_way", "repeated", "unknown")
@@ -520,7 +518,7 @@ class _Jobs:
 
 
 async def _planned(
-    act: "Callable[[Campaigns], Awaitable[FollowUpPlan]]",
+    act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
 ) -> "tuple[FollowUpPlan, Month]":
     campaigns = _campaigns()
     plan = await act(campaigns)

@@ -17,12 +17,12 @@ from dingrelay_producers.client.campaign_documents import (
     CreatedCampaign,
     Plan,
 )
+from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.malformed_rows import MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.store import record
-from dingrelay_producers.store.states import CampaignState
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import LANES, AppName, Contract, ContractError
+from dingrelay_tasks.contract import LANES, Contract, ContractError
 from dingrelay_workers.campaigns import upload
 from dingrelay_workers.campaigns.documents import (
     UPLOAD_SCHEMA,
@@ -33,7 +33,7 @@ from dingrelay_workers.campaigns.documents import (
     TestRequest,
 )
 from dingrelay_workers.campaigns.report import CampaignReport
-from dingrelay_workers.campaigns.service import Campaigns
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, CampaignWriter, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
@@ -57,13 +57,14 @@ def _after(cursor: str) -> tuple[datetime, str]:
     return at, campaign
 
 
-class CampaignFilter(paging.Paging):
-    """Which campaigns to list."""
+class CampaignPaging(paging.Paging):
+    """Which part of a list of campaigns."""
 
-    app: AppName | None = None
-    state: CampaignState | None = None
     cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after)] | None = None
     """`next` of the page before."""
+
+
+CampaignQuery = paging.query_of(CampaignFilter, CampaignPaging)
 
 
 async def create_campaign(call: ApiCall) -> web.StreamResponse:
@@ -99,13 +100,16 @@ async def preview_plan(call: ApiCall) -> web.StreamResponse:
 
 async def list_campaigns(call: ApiCall) -> web.StreamResponse:
     """The campaigns that the key may see, latest first."""
-    asked: CampaignFilter = call.query
+    asked: CampaignPaging = call.query
+    chosen = CampaignFilter(
+        apps=None if ANY in call.key.apps else call.key.apps,
+        sender=None if call.key.sender == ANY else call.key.sender,
+        **asked.filters(),
+    )
 
     async with _asking(call.context) as campaigns:
         found = await campaigns.list(
-            apps=_apps(call.key, asked.app),
-            sender=None if call.key.sender == ANY else call.key.sender,
-            state=asked.state,
+            chosen,
             after=_after(asked.cursor) if asked.cursor else None,
             limit=asked.limit,
         )
@@ -182,7 +186,7 @@ async def confirm_campaign(call: ApiCall) -> web.StreamResponse:
 
 
 def moving(
-    move: Callable[[Campaigns, str], Awaitable[None]],
+    move: Callable[[CampaignService, str], Awaitable[None]],
 ) -> Callable[..., Awaitable[web.Response]]:
     """A handler that moves a campaign to another state."""
 
@@ -258,13 +262,6 @@ def _check_lane(key: ApiKey) -> None:
         raise Problem(problems.FORBIDDEN, detail)
 
 
-def _apps(key: ApiKey, app: str | None) -> Sequence[str] | None:
-    """The apps whose campaigns to list; None for all."""
-    if app is None:
-        return None if ANY in key.apps else sorted(key.apps)
-    return [app] if key.permits_app(app) else []
-
-
 def _malformed(error: MalformedRecipients) -> Problem:
     """The rows that name no person, with their lines, as the command line shows them."""
     rows = [
@@ -318,7 +315,7 @@ async def _enqueued(call: ApiCall, jobs: Sequence[Contract]) -> web.Response:
 @asynccontextmanager
 async def _asking(
     context: GatewayContext, *, within: float = PATIENCE
-) -> AsyncGenerator[Campaigns]:
+) -> AsyncGenerator[CampaignService]:
     """The campaigns, for so many seconds.
 
     Raises:
@@ -326,7 +323,7 @@ async def _asking(
     """
     try:
         async with asyncio.timeout(within), context.service(CampaignWriter).places:
-            yield context.service(Campaigns)
+            yield context.service(CampaignService)
     except TimeoutError:
         raise ServiceUnavailable("the database or Redis does not answer") from None
 
@@ -404,7 +401,7 @@ ROUTES = (
         operation="listCampaigns",
         summary="List the campaigns, latest first",
         scope="campaigns:read",
-        query=CampaignFilter,
+        query=CampaignQuery,
         answers={200: Answer(description="Some of them.", model=CampaignPage)},
     ),
     _of_one(
@@ -434,16 +431,16 @@ ROUTES = (
         scope="campaigns:read",
         answers={200: Answer(description="The report.", model=CampaignReport)},
     ),
-    _moving("start", moving(Campaigns.start), "Let a draft run"),
-    _moving("pause", moving(Campaigns.pause), "Hold a campaign"),
+    _moving("start", moving(CampaignService.start), "Let a draft run"),
+    _moving("pause", moving(CampaignService.pause), "Hold a campaign"),
     _moving(
         "resume",
-        moving(Campaigns.resume),
+        moving(CampaignService.resume),
         "Let a paused campaign run on",
     ),
     _moving(
         "cancel",
-        moving(Campaigns.cancel),
+        moving(CampaignService.cancel),
         "End a campaign for good",
     ),
     _change(

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -18,10 +18,10 @@ from dingrelay_producers.client.campaign_documents import (
     Plan,
     SkippedRow,
 )
+from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.campaigns import chunks, estimate, leader, notices, removal
 from dingrelay_workers.campaigns.audience import Audience, Source
@@ -48,7 +48,7 @@ _MOVES: Mapping[Verb, tuple[State, frozenset[State]]] = {
 """Verb → the state that it leads to, and those from which it does."""
 
 
-class Campaigns:
+class CampaignService:
     """The campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean.
 
     It opens its connections for each call, since the caller's event loop lives no longer.
@@ -130,16 +130,14 @@ class Campaigns:
 
     async def list(
         self,
+        chosen: CampaignFilter,
         *,
         limit: int,
-        apps: Collection[str] | None = None,
-        sender: str | None = None,
-        state: CampaignState | None = None,
         after: tuple[datetime, str] | None = None,
     ) -> Sequence[CampaignStatus]:
         """The latest campaigns, latest first; see `CampaignStore.list`."""
         async with self._opened() as store:
-            rows = await store.list(limit=limit, apps=apps, sender=sender, state=state, after=after)
+            rows = await store.list(chosen, limit=limit, after=after)
             return [CampaignStatus.model_validate(row) for row in rows]
 
     async def start(self, campaign: str) -> None:
@@ -229,7 +227,7 @@ class Campaigns:
 async def opened_store(
     settings: Settings, *, migrated: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS
 ) -> AsyncGenerator[CampaignStore]:
-    """The campaigns in their database, while the block runs; the arguments are those of `Campaigns`.
+    """The campaigns in their database, while the block runs; the arguments are those of `CampaignService`.
 
     Raises:
         ServiceUnavailable: the database can't be used, or there is no room for temporary files.

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +14,9 @@ from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
-from dingrelay_producers.store.states import CampaignState
 from dingrelay_producers.tracing import spans
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
@@ -32,6 +32,7 @@ from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
 
+ALL = CampaignFilter()
 PAGE = 500
 """Chunks or outcomes read or written at once."""
 
@@ -133,30 +134,23 @@ class CampaignStore:
 
     async def list(
         self,
+        chosen: CampaignFilter = ALL,
         *,
         limit: int,
-        apps: Collection[str] | None = None,
-        sender: str | None = None,
-        state: CampaignState | None = None,
         after: tuple[datetime, str] | None = None,
     ) -> Sequence[CampaignRow]:
-        """The latest campaigns, latest first.
-
-        Args:
-            limit: how many at most.
-            apps: those of these apps; None for any.
-            sender: those of this sender; None for any.
-            state: those in this state; None for any.
-            after: behind the campaign with this moment of creation and this id.
-        """
+        """The latest campaigns, latest first: at most `limit`, after one with this moment of creation and this id."""
         row = CampaignRow
         query = select(row).where(row.state != State.CREATING)
-        if apps is not None:
-            query = query.where(row.app.in_(apps))
-        if sender is not None:
-            query = query.where(row.sender == sender)
-        if state is not None:
-            query = query.where(row.state == state)
+        for column, value in (
+            (row.app, chosen.app),
+            (row.sender, chosen.sender),
+            (row.state, chosen.state),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        if chosen.apps is not None:
+            query = query.where(row.app.in_(chosen.apps))
         if after is not None:
             at, last = after
             query = query.where((row.created_at < at) | ((row.created_at == at) & (row.id > last)))

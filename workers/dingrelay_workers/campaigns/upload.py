@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from dingrelay_producers.client.campaign_documents import CampaignPreview, CreatedCampaign, Plan
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_workers.campaigns.service import Campaigns
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.body_reader import parse_json, read_json
 from dingrelay_workers.http.problems import Problem
@@ -216,7 +216,7 @@ class CampaignWriter:
         places: bounds the concurrent campaign requests, each of which has its own connection.
     """
 
-    def __init__(self, campaigns: Campaigns) -> None:
+    def __init__(self, campaigns: CampaignService) -> None:
         self._campaigns = campaigns
         self.places = asyncio.Semaphore(CAMPAIGN_PLACES)
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="campaign")

@@ -12,7 +12,7 @@ from dingrelay_producers.enqueuing.connections import asking, open_redis
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.approvals.service import ApprovalService
-from dingrelay_workers.campaigns.service import Campaigns
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.database.schema import migrate
@@ -45,7 +45,9 @@ class Services:
         self._refusal = "DINGRELAY_DATABASE_URL: the database has no tables yet"
         self.keys = KeyService(self._database)
         self.rates = KeyRates(self._redis)
-        self.campaigns = Campaigns(settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
+        self.campaigns = CampaignService(
+            settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
+        )
         self.approvals = ApprovalService(settings, self._database)
         self.directory = DirectoryPages(self._database)
         self.history = SqlHistory(settings, self._database)
@@ -57,7 +59,7 @@ class Services:
             Services: self,
             ApprovalService: self.approvals,
             DirectoryPages: self.directory,
-            Campaigns: self.campaigns,
+            CampaignService: self.campaigns,
             SqlHistory: self.history,
             KeyService: self.keys,
             SqlWebhookStore: self.webhooks,
