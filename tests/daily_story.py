@@ -25,9 +25,9 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, beijing
 from dingrelay_tasks.contract import Json
-from dingrelay_workers.campaigns import leader
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.maintenance.leader import WORK
 from dingrelay_workers.resources import Resources
 from wakeups import received
 
@@ -173,7 +173,7 @@ class Story:
             self.campaigns[name] = await campaigns.fill_in(
                 self.database, name, [self._message()["message"] for _ in range(people)]
             )
-        await leader.signal(self.redis)
+        await WORK.announce(self.redis)
         self._note("campaign", name, self.campaigns[name])
 
     async def break_a_call(self) -> None:

@@ -21,17 +21,17 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import State as JobState
-from dingrelay_workers.campaigns import chunks as chunks_of_campaigns
+from dingrelay_workers import duties
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.leader import campaign_leader, signal
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance import leader as leaders
-from dingrelay_workers.maintenance.leader import Leader
+from dingrelay_workers.maintenance.leader import WORK, Leader, Lease
 from dingrelay_workers.metrics import CAMPAIGNS, OpenCampaigns
 from dingrelay_workers.store.records import Claim, Records, Usage
+from leading import lead_once
 from subscriptions import subscribe, taken
 from tables import prepare
 from wakeups import received
@@ -80,9 +80,10 @@ class Fleet:
 
     def leader(self) -> Leader:
         publisher: Any = self
-        return campaign_leader(
+        duty = duties.campaigns(
             self.records, publisher, lambda: self.database, users_per_call=lambda _: 100
         )
+        return Leader(self.redis, WORK, [duty])
 
     async def claim(self, wakeup: Wakeup) -> Claim | None:
         return (await self.records.claim(received(wakeup)))[1]
@@ -466,137 +467,64 @@ async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
     assert sum(ours) / len(ours) == pytest.approx(0.75, abs=0.02)
 
 
-async def test_idle_workers_ask_redis_only_and_one_asks_the_database(
-    fleet: Fleet, redis: Redis
-) -> None:
+async def test_a_campaign_that_starts_is_carried_on_by_one_worker_at_once(fleet: Fleet) -> None:
     one, two = fleet.leader(), fleet.leader()
-    await one.turn()
-    await two.turn()
-    assert await redis.get(keys.DISPATCHER) == one._holder.encode()
-    assert (one._work, two._work) == (None, None)
+    await lead_once(one)
+    await lead_once(two)
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     await fleet.move(campaign, "start")
-    await one.turn()
-    await two.turn()
+    await lead_once(two)
+    await lead_once(one)
     assert len(fleet.published) == 2
-    await one.stop()
+    await one.close()
     await fleet.run()
-    await two.turn()
+    await lead_once(two)
     assert (await campaigns.read(fleet.database, campaign)).state == State.DONE
+    await two.close()
 
 
-async def test_a_campaign_that_starts_while_the_last_one_ends_is_not_missed(
-    fleet: Fleet, redis: Redis
-) -> None:
-    leader = fleet.leader()
-    await signal(redis)
-    await leader.turn()
-    campaign = await campaigns.put(fleet.database, state=State.DRAFT)
-    await fleet.move(campaign, "start")
-    await leader.turn()
-    assert len(fleet.published) == 2
-
-
-async def test_a_start_whose_signal_is_lost_is_found_in_the_database(
+async def test_a_start_whose_signal_is_lost_counts_all_the_same(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leaders, "ASK", 0.0)
-    leader = fleet.leader()
-    await signal(redis)
-    await leader.turn()
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
-    breaks(monkeypatch, leaders, "signal", RedisAway())
+    breaks(monkeypatch, Lease, "announce", RedisAway())
     with pytest.raises(RedisAway):
         await fleet.move(campaign, "start")
-    await leader.turn()
-    assert len(fleet.published) == 2
-
-
-async def test_between_two_looks_at_the_database_only_a_signal_counts(
-    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leaders, "ASK", 3_600.0)
-    monkeypatch.setattr(leaders, "LEASE", 60.0)  # a new one would ask at once
-    leader = fleet.leader()
-    await signal(redis)
-    await leader.turn()
-    await campaigns.put(fleet.database)
-    await leader.turn()
-    assert not fleet.published
-    await signal(redis)
-    await leader.turn()
-    assert len(fleet.published) == 2
+    assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
 
 
 async def test_no_tables_are_no_campaign(fleet: Fleet, redis: Redis, tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     fleet.database = Database(f"sqlite:///{path}")
-    await signal(redis)
-    assert await fleet.leader().turn() == leaders.LOOK
+    await WORK.announce(redis)
+    leader = fleet.leader()
+    await lead_once(leader)
     assert not path.exists()
+    await leader.close()
 
 
-async def test_a_turn_that_takes_longer_than_the_lease_keeps_it(
+async def test_a_slow_database_costs_neither_the_lease_nor_a_call(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(fleet.database)
     monkeypatch.setattr(leaders, "LEASE", 1.0)
     slow = _slow(fleet.database, monkeypatch, seconds=1.5)
-    await signal(redis)
+    await WORK.announce(redis)
     one, two = fleet.leader(), fleet.leader()
-    turn = asyncio.create_task(one.turn())
-    await asyncio.wait({turn}, timeout=0.1)
-    assert await redis.exists(keys.DISPATCHER)
-    while not turn.done():
-        assert await two.turn() == leaders.LOOK
+    await one.look()
+    lease = await redis.get(keys.DISPATCHER)
+    while not fleet.published:
+        await one.look()
+        await two.look()
         await asyncio.sleep(0.02)
     assert slow
-    assert len(fleet.published) == 2
+    assert await redis.get(keys.DISPATCHER) == lease
+    await one.close()
+    await two.close()
     monkeypatch.undo()
     await fleet.run()
     assert (await fleet.run_to_end(await fleet.dispatcher(), campaign)).calls == 2
     assert not any(payload["repeated"] for payload in fleet.payloads)
-
-
-async def test_a_turn_that_does_not_come_on_is_another_workers(
-    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await campaigns.put(fleet.database)
-    for name in ("LEASE", "STUCK"):
-        monkeypatch.setattr(leaders, name, 0.2)
-    _slow(fleet.database, monkeypatch, seconds=3_600)
-    await signal(redis)
-    one, two = fleet.leader(), fleet.leader()
-    assert await one.turn() == leaders.FAILURE_PAUSE
-    monkeypatch.undo()
-    await two.turn()
-    assert len(fleet.published) == 2
-
-
-async def test_a_worker_whose_database_is_away_leaves_it_to_another(
-    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await campaigns.put(fleet.database)
-    await signal(redis)
-    one, two = fleet.leader(), fleet.leader()
-    away = OperationalError("", {}, Exception())
-    breaks(monkeypatch, chunks_of_campaigns, "active", away)
-    assert await one.turn() == leaders.FAILURE_PAUSE
-    await two.turn()
-    assert len(fleet.published) == 2
-
-
-async def test_a_turn_that_failed_is_none_that_carried_the_work_on(
-    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await signal(redis)
-    leader = fleet.leader()
-    began = leader._carried_on
-    breaks(monkeypatch, chunks_of_campaigns, "active", OperationalError("", {}, Exception()))
-    await leader.turn()
-    assert leader._carried_on == began
-    await leader.turn()
-    assert leader._carried_on > began
 
 
 async def test_the_metrics_show_what_is_carried_on_here(fleet: Fleet) -> None:
@@ -612,26 +540,6 @@ async def test_the_metrics_show_what_is_carried_on_here(fleet: Fleet) -> None:
     dispatcher.begin("")
     assert CAMPAIGNS.shown == ()
     assert REGISTRY.get_sample_value("dingrelay_campaign_chunks") == 0
-
-
-async def test_a_lease_that_ran_out_is_taken_under_another_name(fleet: Fleet, redis: Redis) -> None:
-    leader = fleet.leader()
-    await leader.turn()
-    first = leader._holder
-    await redis.delete(keys.DISPATCHER)
-    await leader.turn()
-    assert leader._holder not in ("", first)
-    assert await redis.get(keys.DISPATCHER) == leader._holder.encode()
-
-
-async def test_a_lease_from_before_the_clock_stepped_back_is_not_waited_for(
-    fleet: Fleet, redis: Redis
-) -> None:
-    await redis.set(keys.DISPATCHER, "gone", px=3_600_000)
-    leader = fleet.leader()
-    await leader.turn()
-    assert leader._holder
-    assert await redis.get(keys.DISPATCHER) == leader._holder.encode()
 
 
 def _slow(database: Database, monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> list[str]:

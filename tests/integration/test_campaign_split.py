@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 import campaigns
 from daily_story import a_story
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.campaigns import chunks, leader, people_index
+from dingrelay_workers.campaigns import chunks, people_index
 from dingrelay_workers.campaigns.chunks import split
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.maintenance.leader import Leader, Work
+from dingrelay_workers.maintenance.leader import WORK, Work
 from dingrelay_workers.resources import Resources
 from tables import prepare
 
@@ -37,14 +37,16 @@ def on(redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str) ->
     return Engines(redis, sandbox, valkey_url, sqlite_url)
 
 
-def _opener(resources: Resources, limits: Iterator[int]) -> Callable[[Leader], Awaitable[Work]]:
+def _opener(
+    resources: Resources, limits: Iterator[int]
+) -> Callable[[Callable[[], datetime]], Awaitable[Work]]:
     """Opens dispatchers that see these limits before the true ones."""
-    real = resources.leader._open_work
+    real = resources.leader._posts[0]._open
 
-    async def open_work(leads: Leader) -> Work:
-        dispatcher: Any = await real(leads)
-        now = dispatcher._users_per_call
-        dispatcher._users_per_call = lambda app: next(limits, 0) or now(app)
+    async def open_work(now: Callable[[], datetime]) -> Work:
+        dispatcher: Any = await real(now)
+        true = dispatcher._users_per_call
+        dispatcher._users_per_call = lambda app: next(limits, 0) or true(app)
         work: Work = dispatcher
         return work
 
@@ -67,9 +69,10 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
         if released:
             limits = iter([60])
             for executor in story.wakeups.executors:
-                executor.resources.leader._open_work = _opener(executor.resources, limits)
+                post = executor.resources.leader._posts[0]
+                post._open = _opener(executor.resources, limits)
         story.campaigns[name] = {}
-        await leader.signal(on.redis)
+        await WORK.announce(on.redis)
         await story.ended()
         rows = await campaigns.chunks(story.database, name)
         row = await campaigns.read(story.database, name)

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 import campaigns
 from daily_story import Story, a_story
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.campaigns import leader, removal
+from dingrelay_workers.campaigns import removal
 from dingrelay_workers.limiter import daily_limits
+from dingrelay_workers.maintenance.leader import WORK
 from tables import prepare
 
 CAP = 12
@@ -49,7 +50,7 @@ async def send(story: Story, number: int, *users: str) -> None:
 async def start(story: Story, *, first: int, people: int) -> None:
     name = await campaigns.put(story.database, first=first, people=people, size=2)
     story.campaigns[name] = {}
-    await leader.signal(story.redis)
+    await WORK.announce(story.redis)
 
 
 async def test_campaigns_and_messages_meet_at_the_cap(story: Story) -> None:

@@ -11,14 +11,16 @@ from sqlalchemy import select, update
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Member
+from dingrelay_workers import duties
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import retention
 from dingrelay_workers.directory.models import ChangeRow, UserRow
 from dingrelay_workers.directory.retention import Retention
 from dingrelay_workers.directory.store import DirectoryStore
-from dingrelay_workers.maintenance.leader import signal
-from dingrelay_workers.maintenance.sync_schedule import ROLE, SyncSchedule, sync_leader
+from dingrelay_workers.directory.sync_schedule import SyncSchedule
+from dingrelay_workers.maintenance.leader import WORK, Leader
 from dingrelay_workers.store.records import Records
+from leading import lead_once
 from tables import prepare
 
 KEEP = timedelta(days=30)
@@ -116,29 +118,27 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database" * 100)
     away = a_retention(Database(f"sqlite:///{broken}"))
-    await redis.set(keys.SYNC_LEADER, "me", px=60_000)
+    await redis.set(keys.DISPATCHER, "me", px=60_000)
     schedule = SyncSchedule(
         records, publisher, ["default"], 86_400_000, now=lambda: datetime.now(UTC), retention=away
     )
     schedule.begin("me")
     await schedule.tick()
     assert len(published) == 1
-    await redis.delete(keys.SYNC_LEADER)
+    await redis.delete(keys.DISPATCHER)
 
     # Without a schedule there are no syncs; the leader deletes all the same.
     await left(store, "default", "u1", days=31)
 
-    async def open_retention(now: Any) -> Retention:
-        return Retention(store.database, KEEP, now=now)
-
-    leads = sync_leader(records, publisher, settings, open_retention)
-    await signal(redis, ROLE)
-    await leads.turn()
+    duty = duties.syncs(records, publisher, lambda: store.database, settings)
+    leads = Leader(redis, WORK, [duty])
+    await WORK.announce(redis)
+    await lead_once(leads)
     assert await known(store.database, UserRow) == set()
     assert len(published) == 1
     await left(store, "default", "u2", days=31)
-    await signal(redis, ROLE)
-    await leads.turn()
+    await WORK.announce(redis)
+    await lead_once(leads)
     assert await known(store.database, UserRow) == {"default/u2"}, "an hour has not passed"
     await leads.stop()
     await store.close()

@@ -14,13 +14,13 @@ from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
 from dingrelay_tasks.contract import Contract
-from dingrelay_workers.campaigns import leader
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.limiter.slot import Outage, Parked, Slot, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.maintenance.leader import WORK
 from outages import (
     BEAT,
     CREATE,
@@ -306,7 +306,7 @@ async def test_a_campaign_waits_for_credentials_that_are_right(
     fault = sandbox.add_fault("credentials_refused", api="/gettoken")
     database = Database(sqlite_url)
     campaign = await campaigns.put(database, people=60, size=10)
-    await leader.signal(fleet.redis)
+    await WORK.announce(fleet.redis)
     await eventually(lambda: is_out(fleet, "hold"))
     row = await campaigns.read(database, campaign)
     assert (row.state, row.settled) == ("running", 0)

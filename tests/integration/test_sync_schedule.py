@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
-from dingrelay_workers.maintenance.sync_schedule import SyncSchedule, period_start
+from dingrelay_workers.directory.sync_schedule import SyncSchedule, period_start
 from dingrelay_workers.store.records import Records
 
 DAY = 86_400_000
@@ -42,7 +42,7 @@ class Fleet:
         """The next leader, which has the lease from now on."""
         self._leaders += 1
         holder = f"leader-{self._leaders}"
-        await self.redis.set(keys.SYNC_LEADER, holder, px=60_000)
+        await self.redis.set(keys.DISPATCHER, holder, px=60_000)
         publisher: Any = self.published
         schedule = SyncSchedule(
             self._records, publisher, apps or ("default",), every, now=lambda: self.now

@@ -8,9 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -23,15 +21,14 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks.contract import WEBHOOKS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from dingrelay_workers import duties
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.backlog.shown import Shown
 from dingrelay_workers.calls.batch import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
-from dingrelay_workers.campaigns.leader import campaign_leader
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import Transport
-from dingrelay_workers.history.leader import history_leader
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.daily_limits import DailyLimits
@@ -39,11 +36,11 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.turns import ParkedJobs
+from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
 from dingrelay_workers.maintenance.leases import Leases
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.maintenance.scheduler import Scheduler
-from dingrelay_workers.maintenance.sync_schedule import sync_leader
 from dingrelay_workers.maintenance.timeouts import Deadlines
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE, Waiting
 from dingrelay_workers.recipients.checks import RecipientChecks
@@ -51,18 +48,17 @@ from dingrelay_workers.store.connections import open_redis
 from dingrelay_workers.store.patience import Patience
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.revocations import Revocations
-from dingrelay_workers.webhooks.leader import webhook_leader
 
 if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates
     from dingrelay_workers.campaigns.calls import CampaignCalls
-    from dingrelay_workers.directory.retention import Retention
+    from dingrelay_workers.database.database import Database
     from dingrelay_workers.directory.store import DirectoryStore
     from dingrelay_workers.personal_data.passes import Passes
     from dingrelay_workers.recipients.known_people import KnownPeople
 
-CAMPAIGN_QUEUE = "dingrelay.bulk"
-"""Workers that serve it may carry campaigns on, and keep the history."""
+BULK_QUEUE = "dingrelay.bulk"
+"""Workers that serve it, or that of the directory, may lead."""
 
 DATABASE_SHARE = 0.25
 """Share of the places for jobs that may wait for the database at a time: messages need Redis only."""
@@ -133,17 +129,7 @@ class Resources:
         self.recipient_checks = RecipientChecks(self.redis, settings, lambda: self.known_people)
         parked = ParkedJobs(self.redis, self.rules)
         self.scheduler = Scheduler(self.schedule, parked, publisher, worker=self.worker)
-        self.leader = campaign_leader(
-            self.records,
-            publisher,
-            lambda: self.directory.database,
-            users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
-        )
-        self.webhook_leader = webhook_leader(
-            self.redis, publisher, lambda: self.directory.database, settings
-        )
-        self.history_leader = history_leader(self.redis, lambda: self.directory.database, settings)
-        self.sync_leader = sync_leader(self.records, publisher, settings, self._open_retention)
+        self.leader, self.webhook_leader = self._leaders(publisher)
         self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
@@ -157,14 +143,25 @@ class Resources:
         self._transport: Transport | None = None
         self._tokens: Tokens | None = None
 
-    async def _open_retention(self, now: Callable[[], datetime]) -> "Retention":
-        # SQLAlchemy takes long to import: in a thread, so that it does not block jobs.
-        await asyncio.to_thread(import_module, "dingrelay_workers.directory.retention")
-        from dingrelay_workers.directory.retention import Retention  # noqa: PLC0415
+    def _leaders(self, publisher: Publisher) -> tuple[Leader, Leader]:
+        redis, records, settings = self.redis, self.records, self.settings
+        work = [
+            duties.campaigns(
+                records,
+                publisher,
+                self._database,
+                users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
+            )
+        ]
+        if settings.history.days:
+            work.append(duties.history(redis, self._database, settings))
+        if settings.sync.every or settings.sync.keep_left:
+            work.append(duties.syncs(records, publisher, self._database, settings))
+        notices = duties.webhooks(redis, publisher, self._database, settings)
+        return Leader(redis, WORK, work), Leader(redis, NOTICES, [notices])
 
-        keep = self.settings.sync.kept_left
-        assert keep is not None, "asked for where people are not kept for ever"
-        return Retention(self.directory.database, keep, now=now)
+    def _database(self) -> "Database":
+        return self.directory.database
 
     async def __aenter__(self) -> Self:
         self._session = Transport.open_session(self.settings)
@@ -193,15 +190,10 @@ class Resources:
         if self.settings.metrics_port:
             self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
             self._background.append(asyncio.create_task(_for_ever(self._show_backlog)))
-        if CAMPAIGN_QUEUE in self._queues:
+        if {BULK_QUEUE, DIRECTORY_QUEUE} & {*self._queues}:
             self._background.append(asyncio.create_task(_for_ever(self.leader.run)))
-            if self.settings.history.days:
-                self._background.append(asyncio.create_task(_for_ever(self.history_leader.run)))
         if WEBHOOKS_QUEUE in self._queues:
             self._background.append(asyncio.create_task(_for_ever(self.webhook_leader.run)))
-        syncs = self.settings.sync
-        if DIRECTORY_QUEUE in self._queues and (syncs.every or syncs.keep_left):
-            self._background.append(asyncio.create_task(_for_ever(self.sync_leader.run)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -212,10 +204,8 @@ class Resources:
         try:
             async with asyncio.timeout(FAREWELL):
                 await self.scheduler.stop()
-                await self.leader.stop()
+                await self.leader.close()
                 await self.webhook_leader.close()
-                await self.history_leader.stop()
-                await self.sync_leader.stop()
                 await self.quota.close()
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)

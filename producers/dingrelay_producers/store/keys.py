@@ -36,8 +36,6 @@ QUOTA_TTL_MS = 40 * 86_400_000
 """A month and some days."""
 DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
-CAMPAIGNS_TTL_MS = 3_600_000
-"""The dispatcher renews it; where it is lost, the database is queried a few seconds later."""
 FORM_SCHEMA_TTL_MS = 600_000
 """A template is edited now and then; a form that contradicts it has it read again sooner."""
 FORM_SCHEMA_READER_TTL_MS = 20_000
@@ -64,12 +62,8 @@ ENDINGS_TTL_MS = 7 * 86_400_000
 """As long as an ended record lives by default: the job's record is gone then."""
 MOST_ENDINGS = 200_000
 """Ends that are kept for readers which are away: about 25 MB, and an hour of 55 jobs a second."""
-WEBHOOKS_TTL_MS = 3_600_000
+SIGNAL_TTL_MS = 3_600_000
 """The leader renews it; where it is lost, the database is queried a few seconds later."""
-HISTORY_TTL_MS = 3_600_000
-"""As WEBHOOKS_TTL_MS."""
-SYNCS_TTL_MS = 3_600_000
-"""As WEBHOOKS_TTL_MS."""
 SYNC_MARGIN_MS = 86_400_000
 """After a period plus this without a known sync, the next one is due at once."""
 MEMBER_COUNT_TTL_MS = 3_600_000
@@ -117,7 +111,7 @@ ENDINGS_READ = PREFIX + "endings-read"
 """Hash: reader → up to where it has read ENDINGS. TTL: ENDINGS_TTL_MS, renewed by each reading."""
 CAMPAIGNS = PREFIX + "campaigns"
 """String: another value whenever a campaign was started, paused, resumed, cancelled or deleted, so that
-the database is asked at once. TTL: CAMPAIGNS_TTL_MS."""
+the database is asked at once. TTL: SIGNAL_TTL_MS."""
 BACKLOG = PREFIX + "backlog"
 """String: what waits, and the month's calls, as the metrics show it (JSON). TTL: a minute; longer where
 counting takes long."""
@@ -128,26 +122,19 @@ DOCTOR = PREFIX + "doctor"
 GATEWAY_PROBE = PREFIX + "gateway-probe"
 """String: shows that Redis takes writes. TTL: GATEWAY_PROBE_TTL_MS."""
 DISPATCHER = PREFIX + "dispatcher"
-"""String: the worker that carries campaigns on. Its lease is its TTL."""
+"""String: the worker that carries campaigns on, writes the history, enqueues syncs on a schedule and deletes people
+who left. Its lease is its TTL. Named as in 0.2.0, whose workers carry campaigns on by it."""
 
 
 WEBHOOKS = PREFIX + "webhooks"
 """String: another value whenever an endpoint was added or changed, so that the database is asked at
-once. TTL: WEBHOOKS_TTL_MS."""
+once. TTL: SIGNAL_TTL_MS."""
 WEBHOOK_LEADER = PREFIX + "webhook-leader"
 """String: the worker that passes notices on to endpoints. Its lease is its TTL."""
 CAMPAIGNS_SETTLED = PREFIX + "campaigns-settled"
 """String: when the dispatcher last deleted records of chunks that SQL has settled (ms). TTL: ENDINGS_TTL_MS."""
-HISTORY = PREFIX + "history"
-"""String: the signal of the history's leader, who needs none: it reads ENDINGS. TTL: HISTORY_TTL_MS."""
 HISTORY_WRITTEN = PREFIX + "history-written"
 """String: when the last job ended that the history has (ms). TTL: ENDINGS_TTL_MS."""
-HISTORY_LEADER = PREFIX + "history-leader"
-"""String: the worker that writes the history. Its lease is its TTL."""
-SYNCS = PREFIX + "syncs"
-"""String: the signal of the leader of syncs, who needs none: it reads the clock. TTL: SYNCS_TTL_MS."""
-SYNC_LEADER = PREFIX + "sync-leader"
-"""String: the worker that enqueues syncs on a schedule, and deletes people who left. Its lease is its TTL."""
 
 
 def job(job_id: str) -> str:

@@ -23,7 +23,7 @@ from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
-from dingrelay_workers.campaigns import chunks, estimate, leader, notices, removal
+from dingrelay_workers.campaigns import chunks, estimate, notices, removal
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.estimate import DryRun, Month, Size
@@ -35,6 +35,7 @@ from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import unusable
 from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.maintenance.leader import WORK
 from dingrelay_workers.store.connections import impatient_redis
 
 Verb = Literal["start", "pause", "resume", "cancel"]
@@ -171,7 +172,7 @@ class CampaignService:
                 await removal.remove(store.database, campaign, on_rows)
             else:
                 async with impatient_redis(self._settings) as redis:
-                    await leader.signal(redis)
+                    await WORK.announce(redis)
 
     async def report(self, campaign: str) -> CampaignReport:
         """The outcomes of its people in figures."""
@@ -281,7 +282,7 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
             await chunks.cancel_pending(connection, campaign)
         if found != to:
             await notices.write(connection, campaign, State(found), now)
-    await leader.signal(redis)
+    await WORK.announce(redis)
 
 
 def audience_of(plan: Plan) -> Audience:

@@ -1,19 +1,18 @@
-"""Runs work that only one worker of the fleet may do at a time: a leader, by a lease in Redis.
+"""Does work that only one worker of the fleet may do at a time: a leader, by a lease in Redis.
 
-SQL alone decides whether there is anything to do. The worker with the lease polls it every few
-seconds, and at once where a value in Redis has changed: code that makes work changes it. So work
-begins at once, and is not missed if that signal is lost. The other workers poll Redis only, and
-load no SQLAlchemy.
+A leader has several duties, each a task of its own: one that fails, hangs or is slow stops no other, and
+does not cost the lease. SQL alone decides whether there is anything to do. The worker with the lease asks it
+every few seconds, and at once where a value in Redis has changed: code that makes work changes it. So work
+begins at once, and is not missed if that signal is lost. The other workers ask Redis only, and load no SQLAlchemy.
 
-The lease is renewed while a turn lasts, as long as the turn makes progress. Each lease has a name
-of its own, so writes to Redis under an earlier one are refused.
+Each lease has a name of its own, so writes to Redis under an earlier one are refused.
 """
 
 import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_workers.metrics import LEAD_IDLE_SECONDS
 
@@ -29,24 +29,49 @@ LEASE = 4.0
 """Seconds after which another worker leads, if the one that did is gone. As that of the scheduler, the same
 in all releases that share a Redis (`lead.lua`)."""
 LOOK = 0.25
-"""Seconds between looks at the signal: what work that is made may wait."""
+"""Seconds between two looks at the lease and the signal: what work that is made may wait."""
 ASK = 3.0
 """Seconds between two questions to SQL while there is nothing to do: what work may wait whose signal
-was lost. It is one cheap query of one worker in the fleet."""
+was lost. It is one cheap query of a duty, of one worker in the fleet."""
 STUCK = 120.0
-"""Seconds without a step of a turn, after which another worker may try: more than a database needs
-for some slow statements, or to tell that a transaction was given up."""
+"""Seconds without a step of a duty, after which it is begun again: more than a database needs
+for some slow statements, or to report that a transaction was given up."""
 FAILURE_PAUSE = 1.0
-"""Seconds before the next try where Redis or the database was away. Another worker, which may reach
-them, has the lease by then."""
+"""Seconds before the next try where Redis or the database was away."""
+HAND_OVER = 5.0
+"""Seconds for which a duty may fail until the lease goes to another worker, which may reach what this one can't."""
 
 _LEAD = Script.load("dingrelay_workers.maintenance", "lead")
 
 log = get_logger("dingrelay.leader")
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What there is one leader for.
+
+    Attributes:
+        key: of the lease.
+        signal: key of the value that changes when there is something to do.
+    """
+
+    key: str
+    signal: str
+
+    async def announce(self, redis: Redis) -> None:
+        """Signal to the fleet that there is something to do."""
+        await redis.set(self.signal, uuid.uuid4().hex, px=keys.SIGNAL_TTL_MS)
+
+
+WORK = Lease(keys.DISPATCHER, keys.CAMPAIGNS)
+"""Of campaigns, the history and syncs."""
+NOTICES = Lease(keys.WEBHOOK_LEADER, keys.WEBHOOKS)
+"""Of webhooks. Their leader makes the requests to endpoints itself, which not every worker can reach: so it is one
+of those that serve their queue."""
+
+
 class Work(ABC):
-    """The work of a leader.
+    """The work of a duty.
 
     Attributes:
         database_away: what it raises where the database is away.
@@ -69,37 +94,106 @@ class Work(ABC):
         """Do some of it; seconds until the next time, None if there is nothing to do."""
 
     async def close(self) -> None:  # noqa: B027 - most have nothing to end
-        """End what goes on between turns; the worker stops."""
+        """End what goes on between ticks; the worker stops."""
 
     def _step(self) -> None:
-        """It comes on: the lease is kept."""
+        """It comes on."""
         self.stepped = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """What there is one leader for.
+class Duty:
+    """A duty of a leader.
 
     Attributes:
-        name: for the log.
-        lease: key of the lease.
-        signal: key of the value that changes when there is something to do.
-        signal_ttl: how long that value is kept, in ms.
+        name: for logs and metrics.
+        open: makes its work, with Redis's time, once that is to be done.
     """
 
     name: str
-    lease: str
-    signal: str
-    signal_ttl: int
+    open: Callable[[Callable[[], datetime]], Awaitable[Work]]
 
 
-class _Stopped(Exception):
-    """A turn was given up: it does not come on, or the lease is another's."""
+class _Stuck(Exception):
+    """A duty does not come on."""
 
 
-async def signal(redis: Redis, role: Role) -> None:
-    """Tell the fleet that there is something to do."""
-    await redis.set(role.signal, uuid.uuid4().hex, px=role.signal_ttl)
+class _Post:
+    """A duty in this worker."""
+
+    def __init__(self, duty: Duty) -> None:
+        self.name = duty.name
+        self._open = duty.open
+        self.work: Work | None = None
+        self.news = asyncio.Event()
+        self.busy = False
+        self.carried_on = time.monotonic()
+        self.failing_since: float | None = None
+
+    def idle(self) -> float:
+        """Seconds since the duty was last done here."""
+        return time.monotonic() - self.carried_on
+
+    async def perform(self, holder: str, now: Callable[[], datetime]) -> None:
+        """Do the duty under a lease, for ever."""
+        pause: float | None = None
+        self.failing_since = None
+        while True:
+            if pause is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ASK):
+                        await self.news.wait()
+            else:
+                await asyncio.sleep(pause)
+            self.news.clear()
+            self.busy = True
+            pause = await self._tick(holder, now)
+            self.busy = False
+
+    async def _tick(self, holder: str, now: Callable[[], datetime]) -> float | None:
+        database_away: type[Exception] = _Stuck
+        try:
+            work = self.work = self.work or await self._open(now)
+            database_away = work.database_away
+            if work.holder != holder:
+                log.info("lead_taken", role=self.name)
+                work.begin(holder)
+            pause = await _watched(work)
+        except (_Stuck, RedisError, OSError) as error:
+            self._failed(str(error) if isinstance(error, _Stuck) else type(error).__name__)
+        except database_away as error:
+            self._failed(type(error).__name__)
+        except Exception:
+            log.exception("background_failed", work=self.name)
+            self._failed("bug")
+        else:
+            self.failing_since, self.carried_on = None, time.monotonic()
+            return pause
+        return FAILURE_PAUSE
+
+    def _failed(self, reason: str) -> None:
+        log.warning("turn_failed", role=self.name, reason=reason)
+        self.failing_since = self.failing_since or time.monotonic()
+        self.leave()
+
+    def leave(self) -> None:
+        """What was remembered may be out of date by the next time."""
+        if self.work is not None and self.work.holder:
+            self.work.begin("")
+
+
+async def _watched(work: Work) -> float | None:
+    """A tick of the work, for as long as it comes on."""
+    work.stepped = time.monotonic()
+    tick = asyncio.ensure_future(work.tick())
+    try:
+        while not (await asyncio.wait({tick}, timeout=min(LEASE, STUCK) / 4))[0]:
+            if time.monotonic() - work.stepped > STUCK:
+                raise _Stuck("a turn does not come on")
+        return tick.result()
+    finally:
+        tick.cancel()
+        await asyncio.gather(tick, return_exceptions=True)
 
 
 class Leader:
@@ -107,22 +201,18 @@ class Leader:
 
     Args:
         redis: where the lease is.
-        role: what it leads.
-        open_work: makes what it does, once it has the lease and is to look at SQL.
+        lease: under which it leads.
+        duties: what it does then.
     """
 
-    def __init__(
-        self, redis: Redis, role: Role, open_work: Callable[["Leader"], Awaitable[Work]]
-    ) -> None:
+    def __init__(self, redis: Redis, lease: Lease, duties: Sequence[Duty]) -> None:
         self._redis = redis
-        self._role = role
-        self._open_work = open_work
+        self._lease = lease
+        self._posts = [_Post(duty) for duty in duties]
+        self._tasks: list[asyncio.Task[None]] = []
         self._holder = ""
-        self._work: Work | None = None
         self._seen = ""
-        self._ask_at = 0.0
         self._clock = (0.0, 0.0)
-        self._carried_on = time.monotonic()
 
     def now(self) -> datetime:
         """Redis's time, as of its last answer and what has passed since."""
@@ -131,89 +221,68 @@ class Leader:
 
     async def run(self) -> None:
         """Lead for ever."""
-        self._carried_on = time.monotonic()
-        LEAD_IDLE_SECONDS.labels(self._role.name).set_function(
-            lambda: time.monotonic() - self._carried_on
-        )
+        for post in self._posts:
+            post.carried_on = time.monotonic()
+            LEAD_IDLE_SECONDS.labels(post.name).set_function(post.idle)
         while True:
             try:
-                pause = await self.turn()
+                pause = await self.look()
             except (RedisError, OSError) as error:
-                log.warning("lead_failed", role=self._role.name, reason=type(error).__name__)
+                log.warning("lead_failed", lease=self._lease.key, reason=type(error).__name__)
                 pause = FAILURE_PAUSE
             await asyncio.sleep(pause)
 
-    async def turn(self) -> float:
-        """Look, and work if it is this worker's; seconds until the next time."""
-        name, signal = await self._take(uuid.uuid4().hex, LEASE)
-        if name != self._holder:
-            self._holder = name
-            # Without a word nothing was made for an hour, or Redis has lost it.
-            self._seen, self._ask_at = "", time.monotonic() + ASK
-            if not name and self._work is not None:
-                self._work.begin("")
-        if not name or (signal == self._seen and time.monotonic() < self._ask_at):
-            return LOOK
-        if self._work is None:
-            self._work = await self._open_work(self)
-        work = self._work
-        if work.holder != name:
-            log.info("lead_taken", role=self._role.name)
-            work.begin(name)
-        try:
-            pause = await self._watched(work)
-        except (_Stopped, work.database_away) as error:
-            reason = str(error) if isinstance(error, _Stopped) else type(error).__name__
-            log.warning("turn_failed", role=self._role.name, reason=reason)
+    async def look(self) -> float:
+        """Keep the lease, or take it, and have the duties done; seconds until the next time."""
+        began = time.monotonic() - HAND_OVER
+        if any(post.failing_since and post.failing_since < began for post in self._posts):
             await self.stop()
             return FAILURE_PAUSE
-        self._carried_on = time.monotonic()
-        if pause is None:
-            self._seen, self._ask_at = signal, time.monotonic() + ASK
-            return LOOK
-        self._ask_at = 0.0
-        return pause
+        name, signal = await self._take(uuid.uuid4().hex, LEASE)
+        if name != self._holder:
+            await self._leave_posts()
+            self._holder = name
+            # Without a word nothing was made for an hour, or Redis has lost it.
+            self._seen = ""
+            if name:
+                performs = [post.perform(name, self.now) for post in self._posts]
+                self._tasks = [asyncio.ensure_future(perform) for perform in performs]
+        if name and signal != self._seen:
+            self._seen = signal
+            for post in self._posts:
+                post.news.set()
+        return LOOK
 
     async def close(self) -> None:
         """End the work, and let another worker lead at once."""
-        if self._work is not None:
-            await self._work.close()
+        await self._leave_posts(end=True)
         await self.stop()
 
     async def stop(self) -> None:
         """Let another worker lead at once."""
+        await self._leave_posts()
         if self._holder:
-            if self._work is not None:
-                self._work.begin("")
             await self._take("", 0)
             self._holder = ""
+
+    async def _leave_posts(self, *, end: bool = False) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        for post in self._posts:
+            post.busy, post.failing_since = False, None
+            post.news.clear()
+            if end and post.work is not None:
+                await post.work.close()
+            post.leave()
 
     async def _take(self, fresh: str, lease: float) -> tuple[str, str]:
         """Keep the lease, or take it under a fresh name; the name and the signal."""
         call = _LEAD.call(
-            [self._role.lease, self._role.signal],
-            [self._holder, fresh, int(lease * 1000), self._role.signal_ttl],
+            [self._lease.key, self._lease.signal],
+            [self._holder, fresh, int(lease * 1000), keys.SIGNAL_TTL_MS],
         )
         name, signal, now = await run_async(self._redis, call)
         self._clock = (now / 1000, time.monotonic())
         return name.decode(), signal.decode()
-
-    async def _watched(self, work: Work) -> float | None:
-        """A tick of the work, with the lease renewed for as long as it comes on.
-
-        Raises:
-            _Stopped: it does not come on, or the lease is another worker's.
-        """
-        work.stepped = time.monotonic()
-        tick = asyncio.ensure_future(work.tick())
-        try:
-            while not (await asyncio.wait({tick}, timeout=LEASE / 4))[0]:
-                if time.monotonic() - work.stepped > STUCK:
-                    raise _Stopped("a turn does not come on")
-                with suppress(RedisError, OSError):  # the tick itself fails if Redis is away
-                    if not (await self._take("", LEASE))[0]:
-                        raise _Stopped("another worker has the lease")
-            return tick.result()
-        finally:
-            tick.cancel()
-            await asyncio.gather(tick, return_exceptions=True)

@@ -20,7 +20,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import MOST_OLD_SECRETS
-from dingrelay_workers.maintenance import leader
+from dingrelay_workers.maintenance.leader import NOTICES
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
@@ -28,7 +28,6 @@ from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
 from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, Health, IssuedEndpoint
 from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
-from dingrelay_workers.webhooks.leader import ROLE
 from dingrelay_workers.webhooks.secret import Generation
 
 PATIENCE = 1.5
@@ -256,7 +255,7 @@ class SqlWebhookStore:
         """The state in SQL is what counts; without this word the fleet looks within seconds."""
         with suppress(RedisError, OSError):  # TimeoutError is one of the latter
             async with asyncio.timeout(self._patience):
-                await leader.signal(self._redis, ROLE)
+                await NOTICES.announce(self._redis)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection]:

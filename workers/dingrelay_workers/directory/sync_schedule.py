@@ -15,35 +15,23 @@ than a period is waited for.
 
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.user_sync import UserSync
-from dingrelay_workers.maintenance.leader import Leader, Role, Work
+from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.store.records import Records
 
+if TYPE_CHECKING:
+    from dingrelay_workers.directory.retention import Retention
 
-class Retention(Protocol):
-    """Deletes people who left long ago; the directory implements it."""
-
-    async def tick(self, on_step: Callable[[], None]) -> None:
-        """Delete people who are due; `on_step` is called after each step."""
-        ...
-
-
-OpenRetention = Callable[[Callable[[], datetime]], Awaitable[Retention]]
-"""Makes one that goes by this clock."""
-
-ROLE = Role("syncs", keys.SYNC_LEADER, keys.SYNCS, keys.SYNCS_TTL_MS)
 
 SENDER = "schedule"
 """The sender of these jobs."""
@@ -54,8 +42,6 @@ ANCHOR_MS = 19 * 3_600_000
 SPREAD_MS = 3_600_000
 """Within so long of it the apps begin, each at a time of its own: not all at once, and not on the hour,
 when others do."""
-
-_NOTE = Script.load("dingrelay_workers.maintenance", "note_sync")
 
 log = get_logger("dingrelay.syncs")
 
@@ -89,7 +75,7 @@ class SyncSchedule(Work):
         every: int,
         *,
         now: Callable[[], datetime],
-        retention: Retention | None = None,
+        retention: "Retention | None" = None,
     ) -> None:
         super().__init__()
         self._records = records
@@ -125,17 +111,18 @@ class SyncSchedule(Work):
         if latest is not None and (int(at) >= start or await self._goes_on(app, latest.decode())):
             return
         draft = record.draft(UserSync(app=app, sender=SENDER), key=f"schedule {start}")
-        wakeups = await self._records.enqueue([draft], fence=(keys.SYNC_LEADER, self.holder))
+        wakeups = await self._records.enqueue([draft], fence=(keys.DISPATCHER, self.holder))
         if wakeups:
             log.info("sync_scheduled", app=app, job=draft.id)
             await self._records.publish(self._publisher, wakeups)
-        await run_async(
-            self._records.redis,
-            _NOTE.call(
-                [keys.SYNC_LEADER, keys.scheduled_sync(app)],
-                [self.holder, draft.id, now, self._every + keys.SYNC_MARGIN_MS],
-            ),
-        )
+        # Should the lease go to another worker just now, that one enqueues the same job, or notes it again.
+        if await self._records.redis.get(keys.DISPATCHER) != self.holder.encode():
+            return
+        note = keys.scheduled_sync(app)
+        async with self._records.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(note, mapping={"job": draft.id, "at": now})
+            pipe.pexpire(note, self._every + keys.SYNC_MARGIN_MS)
+            await pipe.execute()
 
     async def _goes_on(self, app: str, job_id: str) -> bool:
         """Whether the latest sync has not ended: two at once would read everything twice."""
@@ -146,20 +133,3 @@ class SyncSchedule(Work):
             self._waited_for[app] = job_id
             log.warning("sync_takes_longer", app=app, job=job_id, state=state)
         return True
-
-
-def sync_leader(
-    records: Records,
-    publisher: Publisher,
-    settings: Settings,
-    open_retention: OpenRetention,
-) -> Leader:
-    """The leader of syncs in a worker."""
-    every = settings.sync.every_ms
-    apps = (settings.sync.apps or sorted(settings.apps)) if every else ()
-
-    async def open_schedule(leads: Leader) -> SyncSchedule:
-        retention = await open_retention(leads.now) if settings.sync.keep_left else None
-        return SyncSchedule(records, publisher, apps, every, now=leads.now, retention=retention)
-
-    return Leader(records.redis, ROLE, open_schedule)
