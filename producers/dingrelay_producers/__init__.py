@@ -8,10 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus, ApprovalTaskStatus
-    from dingrelay_producers.client.async_approvals import AsyncApprovalRef
+    from dingrelay_producers.client.approvals import (
+        ApprovalRef,
+        ApprovalStatus,
+        ApprovalTaskStatus,
+        AsyncApprovalRef,
+    )
     from dingrelay_producers.client.async_client import AsyncClient
-    from dingrelay_producers.client.async_job import AsyncJobRef
     from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
     from dingrelay_producers.client.campaigns import (
         AsyncCampaignPlan,
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
         CampaignRef,
     )
     from dingrelay_producers.client.client import Client
-    from dingrelay_producers.client.job_ref import JobRef
+    from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
     from dingrelay_producers.client.media import Medium
     from dingrelay_producers.errors import (
         ApprovalNotFound,
@@ -82,14 +85,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "client.approvals": ("ApprovalRef", "ApprovalStatus", "ApprovalTaskStatus"),
-    "client.async_approvals": ("AsyncApprovalRef",),
+    "client.approvals": (
+        "ApprovalRef",
+        "ApprovalStatus",
+        "ApprovalTaskStatus",
+        "AsyncApprovalRef",
+    ),
     "client.async_client": ("AsyncClient",),
-    "client.async_job": ("AsyncJobRef",),
     "client.campaign_documents": ("CampaignPreview", "CampaignStatus"),
     "client.campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
     "client.client": ("Client",),
-    "client.job_ref": ("JobRef",),
+    "client.job_ref": ("AsyncJobRef", "JobRef"),
     "client.media": ("Medium",),
     "errors": (
         "ApprovalNotFound",

@@ -19,8 +19,7 @@ from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.jobs.context import JobApprovals
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
-from dingrelay_workers.store.claim import Claim
-from dingrelay_workers.store.redis_time import RedisTime
+from dingrelay_workers.store.claim import Claim, RedisTime
 
 FORM = [("事由", "出差")]
 EPOCH = datetime.fromtimestamp(0, UTC)

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.ownership import OwnershipLost
+from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks import ContractError
 from dingrelay_workers.approvals import form_checks
 from dingrelay_workers.approvals.form_checks import FormChecks
@@ -17,7 +17,7 @@ from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
 from dingrelay_workers.limiter.slot import Draining, Parked
-from dingrelay_workers.store.redis_time import RedisTime
+from dingrelay_workers.store.claim import RedisTime
 from unit.fake_calls import FakeCalls, FakeRequest, Reply
 
 GOOD, WRONG = [("事由", "x")], [("事曲", "x")]

@@ -8,10 +8,9 @@ from redis.asyncio import Redis
 import days
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.ownership import Ownership, OwnershipLost
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call, run_async
-from dingrelay_producers.store.states import State
+from dingrelay_producers.store.states import Ownership, OwnershipLost, State
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest

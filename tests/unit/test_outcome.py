@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from dingrelay_producers import Settings, SettingsError, State
-from dingrelay_producers.store.ownership import OwnershipLost
+from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
 from dingrelay_workers.dingtalk.errors import (
@@ -28,8 +28,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked
-from dingrelay_workers.store.claim import Claim
-from dingrelay_workers.store.redis_time import RedisTime
+from dingrelay_workers.store.claim import Claim, RedisTime
 
 SETTINGS = Settings.load(env="test")
 CLAIM = Claim(

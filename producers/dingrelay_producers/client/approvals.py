@@ -1,5 +1,6 @@
 """One approval, after its creation, from Python."""
 
+import asyncio
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from dingrelay_producers.client.arguments import checked_id, checked_timeout
-from dingrelay_producers.client.coroutines import run
+from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as, run
+from dingrelay_producers.client.job_ref import AsyncJobRef
 from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
 from dingrelay_producers.installed import service
 from dingrelay_producers.settings import Settings
@@ -203,3 +205,30 @@ class ApprovalRef:
 
     def __repr__(self) -> str:
         return f"ApprovalRef({self.id!r}, app={self.app!r})"
+
+
+class AsyncApprovalRef(InThreads[ApprovalRef]):
+    """`ApprovalRef` for asyncio: the same calls, carried out in threads."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """DingTalk's id of the instance."""
+        return self._blocking.id
+
+    status = in_threads(ApprovalRef.status)
+    known = in_threads(ApprovalRef.known)
+    look = in_threads_as(AsyncJobRef, ApprovalRef.look)
+    terminate = in_threads_as(AsyncJobRef, ApprovalRef.terminate)
+    comment = in_threads_as(AsyncJobRef, ApprovalRef.comment)
+    agree = in_threads_as(AsyncJobRef, ApprovalRef.agree)
+    refuse = in_threads_as(AsyncJobRef, ApprovalRef.refuse)
+
+    async def wait(self, timeout: float = 86_400) -> ApprovalStatus:
+        """The status once it has ended; see `ApprovalRef.wait`."""
+        patience = Patience(self.id, timeout)
+        while not ((status := await self.known()) and status.ended):
+            patience.spend(status)
+            await asyncio.sleep(POLL_SECONDS)
+        return status

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
+from dingrelay_producers.client.approvals import AsyncApprovalRef
 from dingrelay_producers.client.arguments import CallFields
-from dingrelay_producers.client.async_approvals import AsyncApprovalRef
-from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.campaign_documents import PlanFields
 from dingrelay_producers.client.campaigns import AsyncCampaignPlan, AsyncCampaignRef
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as
-from dingrelay_producers.client.job_ref import JobRef
+from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_tasks.contract import Contract
 

@@ -21,8 +21,7 @@ from dingrelay_producers.client.campaign_documents import (
     Plan,
     Recipients,
 )
-from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as
+from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as, run
 from dingrelay_producers.errors import InvalidArgument, WaitTimeout
 from dingrelay_tasks.contract import Contract
 

@@ -23,7 +23,6 @@ from dingrelay_producers.client.arguments import (
 from dingrelay_producers.client.campaign_documents import PlanFields
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.client.connection import Connection
-from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.client.filters import (
     ApprovalFields,
     ApprovalFilter,
@@ -33,6 +32,7 @@ from dingrelay_producers.client.filters import (
 )
 from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.client.history_backend import JobDetails, PersonHistory
+from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef

@@ -4,7 +4,9 @@ The broker's client library is synchronous, so a client written in async would o
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -56,3 +58,14 @@ def in_threads_as(
         return returned(await blocking(self, *args, **named))
 
     return call
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run it here or, where a loop runs already (as in a notebook), in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        # With whatever the caller has in its context, such as its trace.
+        return thread.submit(contextvars.copy_context().run, asyncio.run, work).result()

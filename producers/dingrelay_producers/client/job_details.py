@@ -6,8 +6,8 @@ from typing import Any
 
 from redis import Redis
 
-from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.status import JobStatus, json_object, recipients

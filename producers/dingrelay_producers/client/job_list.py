@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from redis import Redis
 
-from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.states import State

@@ -1,10 +1,12 @@
 """One job, by its id."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dingrelay_producers.client.arguments import checked_id, checked_timeout
+from dingrelay_producers.client.in_threads import InThreads, in_threads
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.store.status import JobStatus
 
@@ -65,3 +67,30 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * 1.5, longest)
+
+
+class AsyncJobRef(InThreads[JobRef]):
+    """One job by its id, for asyncio."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._blocking.id
+
+    status = in_threads(JobRef.status)
+    cancel = in_threads(JobRef.cancel)
+
+    async def wait(self, timeout: float = 60) -> JobStatus:
+        """The status once the job has ended; see `JobRef.wait`."""
+        try:
+            async with asyncio.timeout(checked_timeout(timeout)):
+                for pause in pauses():
+                    status = await self.status()
+                    if status.state.ended:
+                        return status
+                    await asyncio.sleep(pause)
+        except TimeoutError:
+            raise WaitTimeout(f"job {self.id} has not ended after {timeout:g} s") from None
+        raise AssertionError  # pragma: no cover - the pauses never end

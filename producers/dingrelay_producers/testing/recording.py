@@ -11,11 +11,10 @@ from dingrelay_producers.client import media
 from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
-from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.history_backend import JobDetails
-from dingrelay_producers.client.job_ref import JobRef
+from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings

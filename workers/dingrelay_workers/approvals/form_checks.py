@@ -16,18 +16,17 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.ownership import OwnershipLost
+from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk import approval_schema
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approval_schema import Problem, Schema
-from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import Calls, Request
 from dingrelay_workers.limiter.slot import Draining
-from dingrelay_workers.store.redis_time import RedisTime
+from dingrelay_workers.store.claim import RedisTime
 
 REREAD_MS = 60_000
 """A schema that a form contradicts is read again, but not more often: it may have been edited."""

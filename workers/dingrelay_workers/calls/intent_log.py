@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from dingrelay_producers.store.ownership import OwnershipLost
+from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks.context import Intent
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Wait

@@ -5,8 +5,7 @@ from urllib.parse import quote
 
 from dingrelay_workers.dingtalk.answer import Answer
 from dingrelay_workers.dingtalk.apis import APP_SCOPES
-from dingrelay_workers.dingtalk.calls import Calls
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import Calls, Request
 
 ROOT_DEPARTMENT = 1
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from dingrelay_tasks.context import ApprovalChange
 from dingrelay_tasks.outcomes import Refused
-from dingrelay_workers.dingtalk.answer import Answer
+from dingrelay_workers.dingtalk.answer import Answer, Paging
 from dingrelay_workers.dingtalk.apis import (
     APPROVAL_CREATE,
     APPROVAL_CREATE_TOPAPI,
@@ -18,11 +18,9 @@ from dingrelay_workers.dingtalk.apis import (
 )
 from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, compare
 from dingrelay_workers.dingtalk.approval_state import moment, state_of, tasks_of
-from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound
 from dingrelay_workers.dingtalk.messages import agent
-from dingrelay_workers.dingtalk.paging import Paging
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import Calls, Request
 
 PAGE_SIZE = 20
 """Instance ids that one page of a list can hold."""

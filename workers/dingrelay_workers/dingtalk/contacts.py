@@ -7,6 +7,7 @@ from dingrelay_tasks.organisation import ContactScope, Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk import lenient
+from dingrelay_workers.dingtalk.answer import Paging
 from dingrelay_workers.dingtalk.apis import (
     AUTH_SCOPES,
     DEPARTMENT,
@@ -15,10 +16,8 @@ from dingrelay_workers.dingtalk.apis import (
     USER,
     USER_BY_MOBILE,
 )
-from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound, Permission
-from dingrelay_workers.dingtalk.paging import Paging
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import Calls, Request
 
 PAGE_SIZE = 100
 """Members a call; the sibling APIs and the SDKs allow no more (API §3.1)."""

@@ -12,9 +12,8 @@ from dingrelay_workers.dingtalk.apis import (
     MESSAGE_RESULT,
     MESSAGE_SEND,
 )
-from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import Permanent
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import Calls, Request
 
 _FINISHED = 2
 """`progress.status` of a delivery that is over."""

@@ -8,9 +8,8 @@ from structlog.stdlib import get_logger
 from dingrelay_tasks.context import MissedPage
 from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import MISSED_EVENTS
-from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Permanent, Permission
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import Calls, Request
 
 log = get_logger("dingrelay.events")
 

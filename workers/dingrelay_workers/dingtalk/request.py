@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
 
@@ -63,3 +63,25 @@ class Request:
     def headers(self, token: str) -> Mapping[str, str]:
         """The headers; the new dialect carries the token there (API §0)."""
         return {} if self.api.dialect == "oapi" else {TOKEN_HEADER: token}
+
+
+class Calls(Protocol):
+    """Makes the calls of one job."""
+
+    @property
+    def app(self) -> str:
+        """The app for which it calls."""
+        ...
+
+    @property
+    def agent_id(self) -> str:
+        """The app's agent id."""
+        ...
+
+    async def send(self, request: Request) -> dict[str, Any]:
+        """DingTalk's answer, which is a success.
+
+        Raises:
+            DingTalkError: exactly one of its classes.
+        """
+        ...

@@ -6,8 +6,7 @@ from typing import Any
 from dingrelay_tasks.api_call import ROBOT
 from dingrelay_tasks.contract import Json
 from dingrelay_workers.dingtalk.apis import Api
-from dingrelay_workers.dingtalk.calls import Calls
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import Calls, Request
 
 DISTINCT = 12
 """Digits of a digest that tell one robot's limit from another's."""

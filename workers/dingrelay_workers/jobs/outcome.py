@@ -9,8 +9,7 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_producers.store.ownership import OwnershipLost
-from dingrelay_producers.store.states import State
+from dingrelay_producers.store.states import OwnershipLost, State
 from dingrelay_tasks.contract import ContractError, Json
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
 from dingrelay_workers.calls.batch import BatchSplit

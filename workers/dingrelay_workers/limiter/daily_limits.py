@@ -20,9 +20,9 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.ownership import Ownership, OwnershipLost
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Value, run_async
+from dingrelay_producers.store.states import Ownership, OwnershipLost
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest

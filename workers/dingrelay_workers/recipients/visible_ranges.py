@@ -11,14 +11,14 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.ownership import OwnershipLost
+from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.app_scope import VisibleRange, visible_range
-from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final, Throttled
+from dingrelay_workers.dingtalk.request import Calls
 from dingrelay_workers.limiter.slot import Draining, Parked
-from dingrelay_workers.store.redis_time import RedisTime
+from dingrelay_workers.store.claim import RedisTime
 
 FRESH_MS = 60_000
 """A range by which recipients are left out is no older than this: each reading is a call of the

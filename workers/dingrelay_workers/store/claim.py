@@ -1,17 +1,37 @@
 """A job that a worker owns, as the scripts that claim it answer."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.ownership import Ownership
+from dingrelay_producers.store.states import Ownership
 from dingrelay_producers.store.status import STEP
 from dingrelay_tasks.contract import Json, Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.store.redis_time import RedisTime
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTime:
+    """Redis's time when it was read, carried on by this process's monotonic clock.
+
+    It is behind Redis by the time that the answer took, never ahead of it.
+
+    Attributes:
+        at: Redis's time, in ms since the epoch.
+        read: when it was received, by the monotonic clock.
+    """
+
+    at: int
+    read: float = field(default_factory=time.monotonic)
+
+    def now(self) -> int:
+        """The time, in ms since the epoch."""
+        return self.at + int((time.monotonic() - self.read) * 1000)
+
 
 Verdict = Literal["claimed", "ended", "busy", "early", "newer"]
 """Newer: only a worker of a newer release knows how to run the job; it is woken again for one."""
