@@ -379,7 +379,7 @@ async def fill(url: str) -> str:
                 }
                 await connection.execute(ApprovalRow.__table__.insert().values(row))
                 task = {"app": "default", "instance": instance, "task": "1", "user": "u2"}
-                task |= {"state": state, "since": now, "ended_at": None}
+                task |= {"state": "running", "since": now, "ended_at": None}
                 await connection.execute(ApprovalTaskRow.__table__.insert().values(task))
         return await campaigns.put(database, state=State.DRAFT, name="春节前的年会邀请" * 5)
     finally:
