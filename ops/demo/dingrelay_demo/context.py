@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dingrelay_demo.expected import Expected, ended
+from dingrelay_demo.requests import Expected, ended
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_producers import CampaignRef, CampaignStatus, JobRef, JobStatus
@@ -54,7 +54,7 @@ class DemoContext:
 
         Args:
             refs: the jobs.
-            look: is told how many have ended, several times a second.
+            look: gets how many have ended, several times a second.
 
         Raises:
             TooLate: not all of them within a minute.
@@ -65,7 +65,7 @@ class DemoContext:
             if look:
                 look(len(refs) - len(open_))
             if not open_:
-                return await asyncio.to_thread(statuses, refs)
+                return await asyncio.to_thread(lambda: [ref.status() for ref in refs])
             if time.monotonic() > deadline:
                 raise TooLate(f"{len(open_)} jobs have not ended")
             await asyncio.sleep(LOOK_SECONDS)
@@ -82,9 +82,11 @@ class DemoContext:
                 raise TooLate(f"not so: {what}")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """The gateway's answer, as JSON values."""
-        return await asyncio.to_thread(self.system.ask, method, path, body)
+        return await asyncio.to_thread(self.system.ask, method, path, body, headers)
 
     async def looks(self, instance: str) -> int:
         """How often DingTalk was asked how an approval stands."""
@@ -100,7 +102,7 @@ class DemoContext:
         Args:
             campaign: one that runs.
             people: how many to wait for; for all of them it ends as well.
-            look: is told how many there are, several times a second.
+            look: gets how many there are, several times a second.
 
         Raises:
             TooLate: not within a minute.
@@ -118,8 +120,3 @@ class DemoContext:
     def calls(self, since: float) -> list[CallReport]:
         """The message calls that DingTalk saw since a Unix time."""
         return self.system.sandbox.calls(since=since, api=SEND_API)
-
-
-def statuses(refs: Iterable[JobRef]) -> list[JobStatus]:
-    """The status of each job."""
-    return [ref.status() for ref in refs]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dingrelay_demo import scenarios
 from dingrelay_demo.context import DemoContext
-from dingrelay_demo.expected import Expected
+from dingrelay_demo.requests import Expected
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_demo.verify import verify
@@ -51,7 +51,7 @@ def run(*, keep: bool) -> int:
 
 @contextmanager
 def _own_folder() -> Generator[Path]:
-    """A new folder to work in, with an environment in which nobody's own settings are left."""
+    """A new folder to work in, with an environment without the user's own settings."""
     for name in [name for name in os.environ if name.startswith(("DINGRELAY_", "DINGTALK_"))]:
         del os.environ[name]
     os.environ.update(SETTINGS)

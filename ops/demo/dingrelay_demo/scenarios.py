@@ -1,24 +1,21 @@
-"""What the demo shows, act by act. Every number that an act tells is counted, none is written."""
+"""What the demo shows, act by act. Every number that an act shows is counted, none is written."""
 
 import asyncio
-import json
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
-from urllib.request import Request, urlopen
 
 from redis import Redis
 
-from dingrelay_demo import messages
+from dingrelay_demo import requests as messages
 from dingrelay_demo.context import SEND_API, DemoContext
-from dingrelay_demo.guide_script import GuideScript
-from dingrelay_demo.receiver import receiving
+from dingrelay_demo.system import receiving
 from dingrelay_producers import CampaignStatus, JobRef, JobStatus
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import keys
-from dingrelay_tasks import ApprovalCreate, UserSync
+from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 
 BURST = 300
 URGENT_AFTER = 90
@@ -49,22 +46,9 @@ async def over_http(context: DemoContext) -> None:
     """A job over HTTP, as from a program in any language."""
     job = messages.message("u2", messages.text("通过 HTTP 网关发送"))
     context.screen.act(tr("A job over HTTP, with an API key"))
-    request = Request(
-        f"{context.system.gateway}/v1/messages?wait=30",
-        json.dumps(job.wire()).encode(),
-        {
-            "Authorization": f"Bearer {context.system.key}",
-            "Content-Type": "application/json",
-            "Idempotency-Key": "demo-1",
-        },
-    )
-
-    def ask() -> str:
-        with urlopen(request) as answer:
-            identifier: str = json.load(answer)["id"]
-            return identifier
-
-    first, again = [await asyncio.to_thread(ask) for _ in range(2)]
+    path, once = "/v1/messages?wait=30", {"Idempotency-Key": "demo-1"}
+    made = [await context.ask("POST", path, job.wire(), once) for _ in range(2)]
+    first, again = (each["id"] for each in made)
     ref = context.system.client.job(first)
     context.expected.add(ref, job)
     for status in await context.finish([ref]):
@@ -82,7 +66,7 @@ async def drop_in(context: DemoContext) -> None:
     form = {"事由": "体检"}
 
     def play() -> tuple[str, str, int]:
-        script = GuideScript(context.system.gateway, context.system.key)
+        script = messages.GuideScript(context.system.gateway, context.system.key)
         sent, made = script.send("u3", content), script.approval("PROC-LEAVE", "u6", form)
         return sent["task_id"], made["process_instance_id"], len(script.departments())
 
@@ -93,7 +77,7 @@ async def drop_in(context: DemoContext) -> None:
             {"process_code": "PROC-LEAVE", "originator": "u6", "form": form}
         ),
     }
-    # The script is told no job's id; its calls are the newest jobs.
+    # The script gets no job's id; its calls are the newest jobs.
     newest = await asyncio.to_thread(context.system.client.recent, 6)
     refs: list[JobRef] = []
     for found in newest:
@@ -158,16 +142,16 @@ async def approvals(context: DemoContext) -> None:
 
 
 async def decisions(context: DemoContext) -> None:
-    """What came of the approvals, without a question: by events, and told on by a webhook."""
+    """What came of the approvals, without a question: by events, and passed on by a webhook."""
     made = context.system.sandbox.approvals()
     context.screen.act(
         tr(
-            "{count} approvals are decided in DingTalk; a webhook tells the business system",
+            "{count} approvals are decided in DingTalk; the business system gets a webhook of each",
             count=len(made),
         )
     )
     with receiving() as receiver:
-        # One notice of each approval, so all were told once each was; the receiver ends then.
+        # One notice of each approval, so all are delivered once each is; the receiver ends then.
         types = ["approval.approved", "approval.refused"]
         endpoint = {"name": "demo", "url": receiver.url, "types": types}
         await context.ask("POST", "/v1/webhooks", endpoint)
@@ -178,7 +162,7 @@ async def decisions(context: DemoContext) -> None:
                 context.system.sandbox.advance, approval["id"], result, to_end=True
             )
         wanted = {approval["id"] for approval in made}
-        await context.until(lambda: wanted <= receiver.states.keys(), tr("the webhook told of all"))
+        await context.until(lambda: wanted <= receiver.states.keys(), tr("all webhooks are delivered"))
         took = time.monotonic() - began
     context.expected.decisions.update(receiver.states)
     for instance, state in receiver.states.items():
@@ -186,7 +170,7 @@ async def decisions(context: DemoContext) -> None:
     looks = sum([await context.looks(instance) for instance in wanted])
     context.screen.note(
         tr(
-            "the last one was told {took:.1f} s after the first decision; questions to DingTalk: {asked}",
+            "the last one was delivered {took:.1f} s after the first decision; questions to DingTalk: {asked}",
             took=took,
             asked=looks,
         )
@@ -194,15 +178,17 @@ async def decisions(context: DemoContext) -> None:
 
 
 async def newcomer(context: DemoContext) -> None:
-    """Somebody joins, and is sent to by the mobile number before any walk."""
-    context.screen.act(tr("Somebody joins; a message goes to their mobile number"))
+    """A person joins, and is sent to by the mobile number before any walk."""
+    context.screen.act(tr("A person joins; a message goes to their mobile number"))
     sandbox = context.system.sandbox
     sandbox.put_user(NEWCOMER, name="新同事", mobile=NEWCOMERS_MOBILE, dept_id_list=[1])
     joined = time.monotonic()
     await context.until(lambda: context.system.knows(NEWCOMER), tr("the event has come"))
     context.expected.joined.add(NEWCOMER)
     took = time.monotonic() - joined
-    job = messages.to_mobile(NEWCOMERS_MOBILE, messages.text("欢迎入职"))
+    job = MessageSend.parse(
+        {"to": {"mobiles": [NEWCOMERS_MOBILE]}, "message": messages.text("欢迎入职")}
+    )
     for status in await context.finish([await context.send(job)]):
         context.screen.job("welcome", status)
     calls = sandbox.audit()["calls"].get(BY_MOBILE_API, {})
@@ -306,7 +292,7 @@ async def campaign(context: DemoContext) -> None:
 
 
 async def storm(context: DemoContext) -> None:
-    """DingTalk answers 43004 for a while, whoever asks."""
+    """DingTalk answers 43004 for a while, to every call."""
     context.screen.act(
         tr(
             "A storm: DingTalk answers 43004 to every call for {seconds} seconds",

@@ -19,7 +19,7 @@ from dingrelay_sandbox.report_types import CallReport
 
 if TYPE_CHECKING:
     from dingrelay_demo.system import System
-    from dingrelay_demo.verdict import Verdict
+    from dingrelay_demo.verify import Verdict
 
 INDENT = "   "
 BAR_WIDTH = 40
@@ -125,7 +125,7 @@ class Screen:
 
 
 class Bar:
-    """How many jobs have ended and, if told, the calls that DingTalk saw meanwhile."""
+    """How many jobs have ended and, if given, the calls that DingTalk saw until then."""
 
     def __init__(self, live: Live, total: int, noun: str) -> None:
         self._live = live
@@ -133,7 +133,7 @@ class Bar:
         self._noun = noun
 
     def show(self, ended: int, calls: Sequence[CallReport] = ()) -> None:
-        """Draw it anew."""
+        """Draw it again."""
         row = Table.grid(padding=(0, 2))
         colour = COLOURS[State.DONE]
         bar = ProgressBar(

@@ -1,9 +1,14 @@
-"""The system that the demo plays on: what `dingrelay up --sandbox` runs, with two equal workers."""
+"""The system that the demo plays on, and a business system that gets its webhooks."""
 
 import asyncio
 import json
 import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -16,6 +21,45 @@ from dingrelay_workers.embedded import screen
 from dingrelay_workers.embedded.supervisor import Supervisor
 from dingrelay_workers.embedded.system import plan, sandbox_key
 from dingrelay_workers.http import paging
+
+
+@dataclass
+class Receiver:
+    """What it got.
+
+    Attributes:
+        url: where it listens.
+        states: approval → the state that it got.
+    """
+
+    url: str
+    states: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@contextmanager
+def receiving() -> Generator[Receiver]:
+    """A receiver on a port of its own, until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            receiver.states[body["data"]["instance"]] = body["type"].removeprefix("approval.")
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+            """The screen is the demo's."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver = Receiver(f"http://127.0.0.1:{server.server_port}/")
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()
+
 
 ALL_LANES = "urgent,normal,events,bulk,directory,webhooks"
 CONCURRENCY = 32
@@ -77,19 +121,25 @@ class System:
         self.gateway = f"http://127.0.0.1:{planned.variables['DINGRELAY_GATEWAY_PORT']}"
         self.key = await sandbox_key(self.database, self._folder)
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """The gateway's answer to a request with the key, as JSON values."""
         request = Request(
             f"{self.gateway}{path}",
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            {
+                "Authorization": f"Bearer {self.key}",
+                "Content-Type": "application/json",
+                **(headers or {}),
+            },
             method=method,
         )
         with urlopen(request) as answer:
             return json.load(answer)
 
     def knows(self, userid: str) -> bool:
-        """Whether somebody is in the directory, by the people whose ids come next to theirs."""
+        """Whether a person is in the directory, by the people whose ids come next to theirs."""
         before = paging.encode(userid[:-1])
         page = self.ask("GET", f"/v1/directory/users?limit=10&cursor={before}")
         return any(person["userid"] == userid for person in page["users"])

@@ -1,15 +1,126 @@
-"""The verification: what was asked, what the records say, and what DingTalk's own audit says."""
+"""What came out of the demo, by the records and by DingTalk's own audit, and whether it is as it must be."""
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 
-from dingrelay_demo.context import DemoContext, statuses
+from rich import box
+from rich.table import Table
+
+from dingrelay_demo.context import DemoContext
 from dingrelay_demo.scenarios import taken_over
-from dingrelay_demo.verdict import Column, Verdict
 from dingrelay_producers import JobStatus, State
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.record import canonical_json
+from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 from dingrelay_workers.directory.store import DirectoryStore
+
+
+@dataclass(frozen=True)
+class Column:
+    """One kind of job, in numbers."""
+
+    asked: int
+    accepted: int
+    delivered: int
+    lost: int
+    duplicated: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came out.
+
+    Attributes:
+        jobs: all jobs, with those that user-sync made.
+        unfinished: those that did not end done.
+        throttled: throttling answers that DingTalk gave.
+        retried: attempts beyond the first.
+        taken_over: jobs finished by another worker than the one that vanished with them.
+        dropped: messages that DingTalk had from the vanished worker, and did not deliver again.
+        misunderstood: approvals whose end is reported in different ways.
+        token_fetches: tokens that DingTalk handed out, to both workers together.
+    """
+
+    messages: Column
+    approvals: Column
+    people: Column
+    jobs: int
+    unfinished: list[str]
+    throttled: int
+    retried: int
+    taken_over: int
+    dropped: int
+    misunderstood: list[str]
+    token_fetches: int
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """By what they are of."""
+        return {"messages": self.messages, "approvals": self.approvals, "people": self.people}
+
+    @property
+    def disagreements(self) -> list[str]:
+        """What is not as it must be."""
+        found = [tr("not done: {job}", job=job) for job in self.unfinished]
+        found += self.misunderstood
+        for name, column in self.columns.items():
+            if column.lost or column.duplicated:
+                found.append(
+                    tr(
+                        "{name}: {lost} lost, {duplicated} duplicated",
+                        name=tr(name),
+                        lost=column.lost,
+                        duplicated=column.duplicated,
+                    )
+                )
+            if not column.asked == column.accepted == column.delivered:
+                found.append(
+                    tr(
+                        "{name}: asked {asked}, accepted {accepted}, delivered {delivered}",
+                        name=tr(name),
+                        asked=column.asked,
+                        accepted=column.accepted,
+                        delivered=column.delivered,
+                    )
+                )
+        if self.token_fetches != 1:
+            found.append(tr("{token_fetches} token fetches", token_fetches=self.token_fetches))
+        return found
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all is as it must be."""
+        return not self.disagreements
+
+    def table(self) -> Table:
+        """All of it, for the terminal."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2))
+        table.add_column("")
+        for title in self.columns:
+            table.add_column(tr(title), justify="right")
+        for name, measure in (
+            ("asked for", "asked"),
+            ("accepted, say our records", "accepted"),
+            ("delivered, says the sandbox", "delivered"),
+            ("lost", "lost"),
+            ("duplicated", "duplicated"),
+        ):
+            table.add_row(
+                tr(name), *(f"{getattr(column, measure):,}" for column in self.columns.values())
+            )
+        table.add_section()
+        for name, number in (
+            ("jobs", self.jobs),
+            ("throttling answers", self.throttled),
+            ("attempts beyond the first", self.retried),
+            ("jobs taken over from the killed worker", self.taken_over),
+            ("their repeats that DingTalk dropped", self.dropped),
+            ("token fetches", self.token_fetches),
+        ):
+            table.add_row(tr(name), f"{number:,}")
+        return table
+
 
 EVERY_JOB = 10_000
 
@@ -44,18 +155,18 @@ def _messages(context: DemoContext) -> Column:
     return Column(
         asked=expected.contents.total(),
         accepted=sum(
-            status.result["accepted"] for status in statuses(expected.messages) if status.result
+            status.result["accepted"] for status in expected.statuses(MessageSend) if status.result
         )
         + sum(campaign.status().accepted for campaign in expected.campaigns),
         delivered=inboxes["delivered"],
-        lost=expected.lost(delivered),
-        duplicated=expected.duplicated(delivered),
+        lost=(expected.contents - delivered).total(),
+        duplicated=(delivered - expected.contents).total(),
     )
 
 
 def _approvals(context: DemoContext) -> Column:
-    expected = context.expected.approvals
-    named = [status.result["instance_id"] for status in statuses(expected) if status.result]
+    expected = context.expected.statuses(ApprovalCreate)
+    named = [status.result["instance_id"] for status in expected if status.result]
     created = [made["id"] for made in context.system.sandbox.approvals()]
     return Column(
         asked=len(expected),
@@ -95,7 +206,7 @@ async def _people(context: DemoContext) -> Column:
         known = Counter([user async for page in store.of("default").everyone() for user in page])
     finally:
         await store.close()
-    synced = await asyncio.to_thread(statuses, context.expected.syncs)
+    synced = await asyncio.to_thread(context.expected.statuses, UserSync)
     return Column(
         asked=len(actual),
         accepted=sum(status.result["users"] for status in synced if status.result)

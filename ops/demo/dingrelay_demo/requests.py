@@ -1,0 +1,168 @@
+"""What the demo asks for: noted before any worker sees it, and compared with what DingTalk has at the end."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+from dingrelay_producers import CampaignRef, JobRef, JobStatus
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.message import payload
+
+
+class GuideScript:
+    """The guide's script.
+
+    Args:
+        base_url: instead of ``https://oapi.dingtalk.com``.
+        key: as appkey and appsecret.
+    """
+
+    def __init__(self, base_url: str, key: str) -> None:
+        self._base_url = base_url
+        app_key, _, secret = key.partition(".")
+        pair = {"appkey": app_key, "appsecret": secret}
+        self._token = {"access_token": self._get("/gettoken", pair)["access_token"]}
+
+    def send(self, users: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Its step 4."""
+        body = {"agent_id": "1000001", "userid_list": users, "msg": message}
+        return self._post("/topapi/message/corpconversation/asyncsend_v2", body)
+
+    def departments(self) -> list[dict[str, Any]]:
+        """Its step 5."""
+        found: list[dict[str, Any]] = self._get("/department/list", self._token)["department"]
+        return found
+
+    def approval(self, process_code: str, user: str, form: Mapping[str, str]) -> dict[str, Any]:
+        """Its step 7."""
+        values = [{"name": name, "value": value} for name, value in form.items()]
+        body = {
+            "process_code": process_code,
+            "originator_user_id": user,
+            "dept_id": -1,
+            "form_component_values": values,
+        }
+        return self._post("/topapi/processinstance/create", body)
+
+    def _get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+        return self._answer(Request(f"{self._base_url}{path}?{urlencode(query)}"))
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        url = f"{self._base_url}{path}?{urlencode(self._token)}"
+        headers = {"Content-Type": "application/json"}
+        return self._answer(Request(url, json.dumps(body).encode(), headers))
+
+    @staticmethod
+    def _answer(request: Request) -> dict[str, Any]:
+        with urlopen(request) as answer:
+            content: dict[str, Any] = json.load(answer)
+        return content
+
+
+ONE_OF_EACH: tuple[dict[str, Any], ...] = (
+    {"msgtype": "text", "text": {"content": "今天 18:00 机房维护，请提前保存。"}},
+    {"msgtype": "image", "image": {"media_id": "@lADPDfYH0cKzWvDNAfTNAfQ"}},
+    {"msgtype": "voice", "voice": {"media_id": "@lATPDe7s1vPqYrHOGcTNAfQ", "duration": "10"}},
+    {"msgtype": "file", "file": {"media_id": "@lAjPDgQ9r2mXcLzOA1TNAfQ"}},
+    {
+        "msgtype": "link",
+        "link": {
+            "messageUrl": "https://intranet.example.com/news/7",
+            "picUrl": "@lADPDfYH0cKzWvDNAfTNAfQ",
+            "title": "新办公区启用",
+            "text": "三楼已经开放。",
+        },
+    },
+    {"msgtype": "markdown", "markdown": {"title": "发布", "text": "## 2.3 已上线\n- 更快\n- 更稳"}},
+    {
+        "msgtype": "oa",
+        "oa": {
+            "message_url": "https://intranet.example.com/expense/81",
+            "head": {"bgcolor": "FFBBBBBB", "text": "报销"},
+            "body": {
+                "title": "报销单待确认",
+                "form": [{"key": "金额", "value": "386.50 元"}],
+                "author": "财务",
+            },
+        },
+    },
+    {
+        "msgtype": "action_card",
+        "action_card": {
+            "title": "年度体检",
+            "markdown": "请选择日期",
+            "btn_orientation": "1",
+            "btn_json_list": [
+                {"title": "周三", "action_url": "https://intranet.example.com/checkup/3"},
+                {"title": "周四", "action_url": "https://intranet.example.com/checkup/4"},
+            ],
+        },
+    },
+)
+
+
+def message(user: str, content: dict[str, Any], lane: Lane = "normal") -> MessageSend:
+    """A message to one person."""
+    return MessageSend.parse({"to": {"users": [user]}, "message": content, "lane": lane})
+
+
+def texts(count: int, subject: str, lane: Lane) -> list[MessageSend]:
+    """As many messages, each to another person and with another text: none can share a call."""
+    return [
+        message(f"u{number}", text(f"{subject}：第 {number} 号"), lane)
+        for number in range(1, count + 1)
+    ]
+
+
+def text(content: str) -> dict[str, Any]:
+    """A text message."""
+    return {"msgtype": "text", "text": {"content": content}}
+
+
+@dataclass
+class Expected:
+    """Everything that was asked.
+
+    Attributes:
+        jobs: the jobs of each kind, in order.
+        campaigns: the campaigns, in order.
+        contents: how many people each message was for, by its content.
+        decisions: approval → its end, as a webhook reported it.
+        joined: people who came into the directory by an event.
+    """
+
+    jobs: dict[str, list[JobRef]] = field(default_factory=dict[str, list[JobRef]])
+    campaigns: list[CampaignRef] = field(default_factory=list[CampaignRef])
+    contents: Counter[str] = field(default_factory=Counter[str])
+    decisions: dict[str, str] = field(default_factory=dict[str, str])
+    joined: set[str] = field(default_factory=set[str])
+
+    def add(self, ref: JobRef, job: Contract) -> None:
+        """One job was accepted."""
+        self.jobs.setdefault(job.kind, []).append(ref)
+        if isinstance(job, MessageSend):
+            self.contents[canonical_json(payload(job.message))] += job.recipients
+
+    def has(self, job_id: str) -> bool:
+        """Whether a job is among those that were asked for."""
+        return any(ref.id == job_id for refs in self.jobs.values() for ref in refs)
+
+    def note_campaign(self, ref: CampaignRef, content: dict[str, Any], people: int) -> None:
+        """One campaign of a message, to so many people, was created."""
+        self.campaigns.append(ref)
+        self.contents[canonical_json(content)] += people
+
+    def statuses(self, kind: type[Contract]) -> list[JobStatus]:
+        """Those of the jobs of a kind."""
+        return [ref.status() for ref in self.jobs.get(kind.kind, [])]
+
+
+def ended(refs: Iterable[JobRef]) -> list[JobRef]:
+    """Those of the jobs that have ended."""
+    return [ref for ref in refs if ref.status().state.ended]
