@@ -162,7 +162,9 @@ async def decisions(context: DemoContext) -> None:
                 context.system.sandbox.advance, approval["id"], result, to_end=True
             )
         wanted = {approval["id"] for approval in made}
-        await context.until(lambda: wanted <= receiver.states.keys(), tr("all webhooks are delivered"))
+        await context.until(
+            lambda: wanted <= receiver.states.keys(), tr("all webhooks are delivered")
+        )
         took = time.monotonic() - began
     context.expected.decisions.update(receiver.states)
     for instance, state in receiver.states.items():
