@@ -30,6 +30,7 @@ NOT_SENTENCES = {
     "local {key} = {value}",
     "no Sentinel names a primary {name}",
     "reset by peer",
+    "schedule {start}",
     "unexpectedly closed",
     "unknown error",
     "{kind} app={app} lane=bulk {id}/{number} to {value} users",
