@@ -12,8 +12,8 @@ from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, dispatcher, endpoints
-from dingrelay_workers.webhooks.endpoint import IssuedEndpoint
-from dingrelay_workers.webhooks.store import SqlWebhookStore
+from dingrelay_workers.webhooks.endpoints import IssuedEndpoint
+from dingrelay_workers.webhooks.service import WebhookService
 from outages import Fleet, eventually
 from receivers import Receiver
 
@@ -34,7 +34,7 @@ class Office:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.resources = fleet.resources
-        self.store = SqlWebhookStore(
+        self.store = WebhookService(
             self.database, self.resources.redis, self.resources.settings, patience=30
         )
 

@@ -20,7 +20,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice, Subscription
-from dingrelay_workers.webhooks.store import SqlWebhookStore
+from dingrelay_workers.webhooks.service import WebhookService
 
 ENDPOINTS = 10
 STUCK = 1_000
@@ -90,7 +90,7 @@ async def _add_endpoints(testbed: Testbed, url: str, count: int, *, first: int =
 async def _add(testbed: Testbed, url: str, senders: frozenset[str] = frozenset()) -> None:
     settings = _settings(testbed)
     database, redis = Database(settings.database), open_redis(settings)
-    store = SqlWebhookStore(database, redis, settings, patience=30)
+    store = WebhookService(database, redis, settings, patience=30)
     types = ("campaign.paused",)
     await store.add(Subscription(name=url, url=url, types=types, senders=senders))
     await redis.aclose()

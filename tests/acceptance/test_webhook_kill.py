@@ -18,8 +18,8 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.notice import Subscription
-from dingrelay_workers.webhooks.endpoint import IssuedEndpoint
-from dingrelay_workers.webhooks.store import SqlWebhookStore
+from dingrelay_workers.webhooks.endpoints import IssuedEndpoint
+from dingrelay_workers.webhooks.service import WebhookService
 from receivers import Receiver, receiver_thread, verified
 from thorough import either
 
@@ -54,7 +54,7 @@ def add(fleet: Fleet, url: str) -> IssuedEndpoint:
     async def added() -> IssuedEndpoint:
         settings = settings_of(fleet.env)
         database, redis = Database(settings.database), open_redis(settings)
-        store = SqlWebhookStore(database, redis, settings, patience=30)
+        store = WebhookService(database, redis, settings, patience=30)
         try:
             return await store.add(Subscription(name="test", url=url, types=("*",)))
         finally:

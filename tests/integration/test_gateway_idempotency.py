@@ -17,7 +17,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.keys.service import KeyService
-from dingrelay_workers.webhooks.store import SqlWebhookStore
+from dingrelay_workers.webhooks.service import WebhookService
 from forms import BOUNDARY, form
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
@@ -238,7 +238,7 @@ def test_what_was_made_before_the_answer_was_lost_is_not_made_again(
         assert gateway.ask("POST", path, body, key=keys["all"], **once).status == 503
         return gateway.ask("POST", path, body, key=keys["all"], **once)
 
-    added = twice(SqlWebhookStore, "add", "/v1/webhooks", WEBHOOK)
+    added = twice(WebhookService, "add", "/v1/webhooks", WEBHOOK)
     assert added.json["secret"] == lost.pop().secret
     assert len(gateway.ask("GET", "/v1/webhooks", key=keys["all"]).json["webhooks"]) == 1
     made = twice(KeyService, "create", "/v1/keys", KEY)

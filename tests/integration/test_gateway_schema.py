@@ -18,7 +18,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import SCOPES, Grant
 from dingrelay_workers.http.end_watch import EndWatch
-from dingrelay_workers.webhooks.store import SqlWebhookStore
+from dingrelay_workers.webhooks.service import WebhookService
 from gateways import GatewayClient, body_seconds, gateway_thread
 from tables import prepare
 
@@ -48,12 +48,12 @@ def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
     # No worker runs, so no job ends, and a minute's wait would be one.
     monkeypatch.setattr(EndWatch, "wait", at_once)
 
-    test = SqlWebhookStore.test
+    test = WebhookService.test
 
-    async def no_answer(self: SqlWebhookStore, endpoint: str, *, within: float) -> object:
+    async def no_answer(self: WebhookService, endpoint: str, *, within: float) -> object:
         return await test(self, endpoint, within=0)
 
-    monkeypatch.setattr(SqlWebhookStore, "test", no_answer)
+    monkeypatch.setattr(WebhookService, "test", no_answer)
     prepare(settings.database)
     with body_seconds(2), gateway_thread(settings, Services(settings)) as client:
         yield client

@@ -16,7 +16,7 @@ import pytest
 from conftest import wait_until
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.webhooks import document, secret
+from dingrelay_workers.webhooks import secret
 from dingrelay_workers.webhooks.http import Receipt, Sender
 from fundamentals.documents import GUIDE, text
 
@@ -88,13 +88,13 @@ async def test_it_takes_what_is_signed_and_nothing_else(language: str, tmp_path:
     notice = Notice(
         type="job.done", app="default", at=datetime.now(UTC), data={"text": '你好 "\\ \ud83d'}
     )
-    body, now = document.body(notice), datetime.now(UTC)
+    body, now = secret.body(notice), datetime.now(UTC)
     sender = Sender(Settings.load(env="test"))
 
     with running(language, tmp_path) as (url, log):
 
         async def answer(content: bytes, at: datetime, *secrets: bytes) -> Receipt:
-            headers = document.headers(notice, body, at, secrets)
+            headers = secret.headers(notice, body, at, secrets)
             return await sender.post(url, content, headers)
 
         good = await answer(body, now, OURS)
@@ -108,7 +108,7 @@ async def test_it_takes_what_is_signed_and_nothing_else(language: str, tmp_path:
             (body, now + timedelta(minutes=6), OURS),
         ):
             assert (await answer(content, at, by)).status == 401
-        right = document.headers(notice, body, now, [OURS])
+        right = secret.headers(notice, body, now, [OURS])
         for wrong in (
             {},
             *({name: right[name] for name in right if name != missing} for missing in right),

@@ -21,7 +21,7 @@ from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
-from dingrelay_workers.webhooks import dispatcher, secret, store
+from dingrelay_workers.webhooks import dispatcher, secret, service
 from dingrelay_workers.webhooks.deliverer import PLACES
 from dingrelay_workers.webhooks.endpoints import NEEDED
 from offices import Office, hurry
@@ -542,7 +542,7 @@ async def test_a_celery_application_needs_no_http(office: OpenOffice, redis: Red
 async def test_there_are_so_many_endpoints_at_most(
     office: OpenOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MOST", 2)
+    monkeypatch.setattr(service, "MOST", 2)
     at = await office()
     issued = [await at.add(f"https://crm.example.com/{number}") for number in range(2)]
     with pytest.raises(ContractError, match="2 endpoints already"):

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from dingrelay_workers.outbox.notice import Subject, Subscription
 from dingrelay_workers.webhooks import deliveries
 from dingrelay_workers.webhooks.deliveries import CAP, Delivery, Settled
-from dingrelay_workers.webhooks.endpoint import Endpoint
-from dingrelay_workers.webhooks.endpoints import LONGEST_PAUSE, NEEDED, StoredEndpoint
+from dingrelay_workers.webhooks.endpoints import LONGEST_PAUSE, NEEDED, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.http import GONE, Receipt
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

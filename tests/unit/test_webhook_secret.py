@@ -8,7 +8,7 @@ from standardwebhooks import Webhook
 
 from dingrelay_producers.settings import SANDBOX_WEBHOOK_KEY, Settings, SettingsError
 from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.webhooks import document, secret
+from dingrelay_workers.webhooks import secret
 from dingrelay_workers.webhooks.secret import Generation
 
 KEY, OTHER = "k" * 32, "o" * 40
@@ -27,9 +27,9 @@ def test_the_vector_of_the_spec() -> None:
 @pytest.mark.parametrize("text", ["ascii", "你好", "half \ud83d", '\0"\\/\u2028'])
 def test_what_is_signed_verifies_with_the_public_library(text: str) -> None:
     notice = Notice(type="job.done", app="default", at=NOW, data={"text": text})
-    content = document.body(notice)
+    content = secret.body(notice)
     made = secret.derive([KEY], "drw_a", FIRST)
-    headers = dict(document.headers(notice, content, datetime.now(UTC), [b"x" * 32, made]))
+    headers = dict(secret.headers(notice, content, datetime.now(UTC), [b"x" * 32, made]))
     verified = Webhook(secret.spelled(made)).verify(content, headers)
     assert verified["data"] == {"app": "default", "text": text}
 

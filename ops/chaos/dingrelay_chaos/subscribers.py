@@ -17,7 +17,7 @@ from dingrelay_producers import Settings
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.notice import Subscription
-from dingrelay_workers.webhooks.store import SqlWebhookStore
+from dingrelay_workers.webhooks.service import WebhookService
 
 Manner = Literal[
     "slow", "error", "busy", "garbage", "cut", "endless", "redirect", "flap", "half", "gone"
@@ -265,12 +265,12 @@ class Subscribers:
                 self.ask("resume", each.name)
 
 
-def _ask(act: Callable[[SqlWebhookStore], Awaitable[Answer]]) -> Answer:
+def _ask(act: Callable[[WebhookService], Awaitable[Answer]]) -> Answer:
     async def answer() -> Answer:
         settings = Settings.load()
         database, redis = Database(settings.database), open_redis(settings)
         try:
-            return await act(SqlWebhookStore(database, redis, settings))
+            return await act(WebhookService(database, redis, settings))
         finally:
             await redis.aclose()
             await database.dispose()

@@ -21,7 +21,7 @@ from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import PATIENCE, KeyService
 from dingrelay_workers.limiter import overview
-from dingrelay_workers.webhooks.store import SqlWebhookStore
+from dingrelay_workers.webhooks.service import WebhookService
 
 START_PATIENCE = 10.0
 """Seconds that a gateway's start waits for its tables; it starts all the same."""
@@ -51,7 +51,7 @@ class Services:
         self.approvals = ApprovalService(settings, self._database)
         self.directory = DirectoryPages(self._database)
         self.history = SqlHistory(settings, self._database)
-        self.webhooks = SqlWebhookStore(self._database, self._redis, settings)
+        self.webhooks = WebhookService(self._database, self._redis, settings)
 
     def by_class(self) -> dict[type, Any]:
         """Class → service, as `GatewayContext.service` finds them."""
@@ -62,7 +62,7 @@ class Services:
             CampaignService: self.campaigns,
             SqlHistory: self.history,
             KeyService: self.keys,
-            SqlWebhookStore: self.webhooks,
+            WebhookService: self.webhooks,
         }
 
     async def start(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
@@ -26,8 +26,9 @@ from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, IssuedEndpoint
-    from dingrelay_workers.webhooks.store import SqlWebhookStore
+    from dingrelay_workers.webhooks.documents import EndpointStatus
+    from dingrelay_workers.webhooks.endpoints import Endpoint, IssuedEndpoint
+    from dingrelay_workers.webhooks.service import WebhookService
 
 Found = TypeVar("Found")
 
@@ -77,7 +78,7 @@ def create(
     ] = None,
 ) -> None:
     """Add an endpoint, and show its secret, which is never shown again."""
-    from dingrelay_workers.webhooks.request import EndpointRequest
+    from dingrelay_workers.webhooks.documents import EndpointRequest
 
     asked = {
         "name": name,
@@ -96,19 +97,15 @@ def create(
 @app.command("list")
 def list_() -> None:
     """List the endpoints, the newest first."""
-    from dingrelay_workers.webhooks import documents
-
     found = asyncio.run(_ask(lambda webhooks: webhooks.list()))
-    print_result([documents.endpoint(each) for each in found], lambda: _print_table(found))
+    print_result([_document(each) for each in found], lambda: _print_table(found))
 
 
 @app.command()
 def show(endpoint: EndpointArgument) -> None:
     """Show an endpoint, its backlog, and since when it fails."""
-    from dingrelay_workers.webhooks import documents
-
     found = asyncio.run(_ask(lambda webhooks: webhooks.get(endpoint)))
-    print_result(documents.status(found), lambda: _page(found))
+    print_result(found.model_dump(mode="json"), lambda: _page(found))
 
 
 @app.command("test")
@@ -147,11 +144,9 @@ def resume(
     ] = None,
 ) -> None:
     """Resume deliveries to an endpoint that was paused or disabled; --since repeats some."""
-    from dingrelay_workers.webhooks import documents
-
     moment = _since(since) if since is not None else None
 
-    async def act(webhooks: "SqlWebhookStore") -> "tuple[Endpoint, int | None]":
+    async def act(webhooks: "WebhookService") -> "tuple[Endpoint, int | None]":
         resumed = await webhooks.resume(endpoint, skip=skip)
         return resumed, await webhooks.replay(endpoint, since=moment) if moment else None
 
@@ -160,7 +155,7 @@ def resume(
         _show_state(found)
         return
     print_result(
-        documents.endpoint(found) | {"notices": count},
+        _document(found) | {"notices": count},
         lambda: tr("{count} notices are delivered again", count=count),
     )
 
@@ -173,7 +168,7 @@ def rotate(
     ] = "24h",
 ) -> None:
     """Give an endpoint a new secret, and show it; it is never shown again."""
-    from dingrelay_workers.webhooks.request import SecretRotation
+    from dingrelay_workers.webhooks.documents import SecretRotation
 
     with errors_of_options(_OPTIONS, {}):
         length = SecretRotation.parse({"overlap": overlap}).length()
@@ -191,7 +186,7 @@ def delete(endpoint: EndpointArgument) -> None:
 
 
 async def _ask(
-    question: "Callable[[SqlWebhookStore], Awaitable[Found]]", apps: Collection[str] = ()
+    question: "Callable[[WebhookService], Awaitable[Found]]", apps: Collection[str] = ()
 ) -> Found:
     """What the endpoints answer: those for these apps."""
     from dingrelay_producers.settings import Settings
@@ -204,15 +199,15 @@ async def _ask(
 
 
 @asynccontextmanager
-async def _opened(settings: "Settings") -> "AsyncGenerator[SqlWebhookStore]":
+async def _opened(settings: "Settings") -> "AsyncGenerator[WebhookService]":
     from dingrelay_producers.enqueuing.connections import open_redis
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.database.schema import migrate
-    from dingrelay_workers.webhooks.store import SqlWebhookStore
+    from dingrelay_workers.webhooks.service import WebhookService
 
     await asyncio.to_thread(migrate, settings)
     database, redis = Database(settings.database), open_redis(settings)
-    store = SqlWebhookStore(database, redis, settings, patience=PATIENCE)
+    store = WebhookService(database, redis, settings, patience=PATIENCE)
     try:
         yield store
     finally:
@@ -235,11 +230,17 @@ def _since(text: str) -> datetime:
     return datetime.fromisoformat(moment)
 
 
+def _document(found: "Endpoint") -> dict[str, Any]:
+    from dingrelay_workers.webhooks.documents import EndpointDocument
+
+    return EndpointDocument.model_validate(found).model_dump(mode="json")
+
+
 def _show_once(made: "IssuedEndpoint") -> None:
-    from dingrelay_workers.webhooks import documents
+    from dingrelay_workers.webhooks.documents import IssuedEndpointDocument
 
     if as_json.get():
-        print_json(documents.issued(made))
+        print_json(IssuedEndpointDocument.of(made).model_dump(mode="json"))
         return
     typer.echo(f"{made.endpoint.id} {made.secret}")
     advice = tr("The receiver verifies signatures with this secret. It is never shown again.")
@@ -249,11 +250,7 @@ def _show_once(made: "IssuedEndpoint") -> None:
 
 
 def _show_state(found: "Endpoint") -> None:
-    from dingrelay_workers.webhooks import documents
-
-    print_result(
-        documents.endpoint(found), lambda: tr("{id} is {state}", id=found.id, state=found.state)
-    )
+    print_result(_document(found), lambda: tr("{id} is {state}", id=found.id, state=found.state))
 
 
 def _print_table(found: "Sequence[Endpoint]") -> None:

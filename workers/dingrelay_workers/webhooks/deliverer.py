@@ -4,24 +4,27 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from opentelemetry.trace import Span
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
+from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_workers.metrics import WEBHOOK_SECONDS, WEBHOOKS, webhook_code
 from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.webhooks import document
+from dingrelay_workers.webhooks import secret
 from dingrelay_workers.webhooks.deliveries import Delivery, Outcome
-from dingrelay_workers.webhooks.delivery_span import delivered, delivering
+from dingrelay_workers.webhooks.documents import celery_target
 from dingrelay_workers.webhooks.endpoints import StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt, Sender
-from dingrelay_workers.webhooks.request import celery_target
 
 PLACES = 4
 """Requests to one endpoint at once."""
@@ -160,15 +163,15 @@ class Deliverer:
         began = time.monotonic()
         notice, url = work.notice, work.endpoint.endpoint.url
         target = celery_target(url)
-        with delivering(work.endpoint, notice) as span:
+        with _delivering(work.endpoint, notice) as span:
             trace = spans.headers(spans.current())
             if target is not None:
                 receipt = await self._publish(*target, work, trace)
             else:
-                content = document.body(notice)
-                headers = document.headers(notice, content, datetime.now(UTC), work.secrets)
+                content = secret.body(notice)
+                headers = secret.headers(notice, content, datetime.now(UTC), work.secrets)
                 receipt = await self._sender.post(url, content, {**headers, **trace})
-            delivered(span, receipt)
+            _delivered(span, receipt)
         WEBHOOKS.labels(receipt.verdict, webhook_code(receipt.code)).inc()
         WEBHOOK_SECONDS.observe(time.monotonic() - began)
         return receipt
@@ -179,7 +182,7 @@ class Deliverer:
         """Publish a task of an application's; it comes again if its answer was lost."""
         arguments: dict[str, Any] = {
             "webhook_id": work.notice.id,
-            "document": document.document(work.notice),
+            "document": secret.document(work.notice),
         }
         try:
             await asyncio.to_thread(
@@ -194,3 +197,44 @@ class Deliverer:
             reason = f"the broker did not take the task ({type(error).__name__})"
             return Receipt("failed", "broker", reason)
         return Receipt("taken", "published", "the broker took the task")
+
+
+@contextmanager
+def _delivering(endpoint: StoredEndpoint, notice: Notice) -> Generator[Span]:
+    """Around a request to an endpoint, or a task for it: it carries the trace of the span.
+
+    Where no spans are made that is the notice's own, handed on as it came.
+    """
+    by_http = celery_target(endpoint.endpoint.url) is None
+    with spans.span(
+        "POST webhook" if by_http else f"send {notice.type}",
+        "CLIENT" if by_http else "PRODUCER",
+        parent=notice.trace or None,
+        attributes=lambda: _attributes(endpoint, notice, by_http=by_http),
+    ) as span:
+        yield span
+
+
+def _delivered(span: Span, receipt: Receipt) -> None:
+    """Note the result on the span."""
+    if receipt.status:
+        span.set_attributes({"http.response.status_code": receipt.status})
+    if receipt.verdict != "taken":
+        spans.fail(span, receipt.code)
+
+
+def _attributes(endpoint: StoredEndpoint, notice: Notice, *, by_http: bool) -> Attributes:
+    """The span's attributes of an endpoint: not its URL, which may hold a secret."""
+    attributes: dict[str, str | int | float | bool] = {
+        "dingrelay.endpoint": endpoint.id,
+        "dingrelay.notice": notice.id,
+        "dingrelay.notice_type": notice.type,
+        "dingrelay.app": notice.app,
+    }
+    if by_http:
+        attributes["http.request.method"] = "POST"
+        attributes["server.address"] = urlsplit(endpoint.endpoint.url).hostname or ""
+    else:
+        attributes["messaging.system"] = "celery"
+        attributes["messaging.operation.type"] = "send"
+    return attributes

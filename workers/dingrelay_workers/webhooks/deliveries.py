@@ -28,8 +28,7 @@ from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, Subject
 from dingrelay_workers.webhooks import endpoints
-from dingrelay_workers.webhooks.endpoint import Endpoint
-from dingrelay_workers.webhooks.endpoints import StoredEndpoint
+from dingrelay_workers.webhooks.endpoints import Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.http import GONE, Receipt
 
 BASE = 5.0

@@ -1,25 +1,322 @@
-"""Endpoints as JSON values: the same for ``dingrelay webhook --json`` and over HTTP."""
+"""Endpoints as they are asked for and shown: the same on the command line and over HTTP."""
 
-from typing import Any
+import difflib
+import re
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from dingrelay_producers.json_values import json_values
-from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, IssuedEndpoint
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
+
+from dingrelay_tasks import notice_types
+from dingrelay_tasks.contract import APP_NAME, Document, Moment
+from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
+from dingrelay_workers.http.api_keys import SENDER
+from dingrelay_workers.keys.documents import RotationRequest
+from dingrelay_workers.outbox.notice import Subscription
+from dingrelay_workers.webhooks.endpoints import Endpoint, EndpointState, IssuedEndpoint
+
+LONGEST_URL = 2_000
+MOST = 100
+"""Types, apps, senders or kinds of one endpoint."""
+
+QUEUE = re.compile(r"^[A-Za-z0-9_.:-]{1,128}$", re.ASCII)
+TASK = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,199}$", re.ASCII)
+URL_PATTERN = r"^(?:https?|celery)://[\x21-\x7e]+$"
+
+OWN = (TASK_PREFIX, "celery.")
+"""What names of tasks may not begin with: a notice must not run a job of ours, or Celery's own."""
+
+FAMILIES = ("job", "approval", "directory", "campaign", "dingtalk")
+
+KIND_NAMES = tuple(sorted(kind.name for kind in KINDS.values() if kind.is_reported))
+"""Kinds of jobs whose ends are reported."""
 
 
-def endpoint(found: Endpoint) -> dict[str, Any]:
-    """An endpoint without its secret. Times are ISO 8601; null where there is none."""
-    return {"id": found.id, **json_values(found)}
+def celery_target(url: str) -> tuple[str, str] | None:
+    """Queue and task of a ``celery://`` URL; None of another one."""
+    if not url.startswith("celery://"):
+        return None
+    queue, _, task = url.removeprefix("celery://").partition("/")
+    return queue, task
 
 
-def status(found: EndpointStatus) -> dict[str, Any]:
-    """An endpoint, and how it does."""
-    return {**endpoint(found.endpoint), "health": json_values(found.health)}
+def _url(text: str) -> str:
+    if len(text) > LONGEST_URL:
+        raise ValueError(f"must have {LONGEST_URL} characters at most")
+    if not re.fullmatch(URL_PATTERN, text, re.ASCII):
+        raise ValueError(
+            "must be https://… or celery://QUEUE/TASK, in ASCII (xn--… for other domains), without blanks"
+        )
+    target = celery_target(text)
+    if target is None:
+        _check_http(text)
+    else:
+        _check_celery(*target)
+    return text
 
 
-def issued(made: IssuedEndpoint) -> dict[str, Any]:
-    """An endpoint with its secret, for the one time that it is shown."""
-    return {
-        "id": made.endpoint.id,
-        "secret": made.secret,
-        "old_secret_until": json_values(made.endpoint.old_secret_until),
-    }
+def _check_http(text: str) -> None:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a valid URL") from None
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        raise ValueError(
+            "must not hold a user name or a password, since endpoints are listed with their URLs"
+        )
+    if parts.fragment or "#" in text:
+        raise ValueError("must not have a fragment, which is never sent")
+    if not parts.hostname:
+        raise ValueError("must name a host")
+    if port == 0:
+        raise ValueError("must not have the port 0")
+
+
+def _check_celery(queue: str, task: str) -> None:
+    if not QUEUE.fullmatch(queue) or not TASK.fullmatch(task):
+        raise ValueError("must name a queue and a task, as celery://crm/crm.tasks.on_notice does")
+    if queue.startswith(TASK_PREFIX) or task.startswith(OWN):
+        raise ValueError("must be a queue and a task of the application's own")
+
+
+def _type(text: str) -> str:
+    if text == "*" or (notice_types.is_type(text) and text != notice_types.TEST):
+        return text
+    if text.endswith(".*") and any(each.startswith(text[:-1]) for each in notice_types.TYPES):
+        return text
+    if text == "dingtalk.*":
+        return text
+    near = difflib.get_close_matches(text, notice_types.TYPES, 1, cutoff=0.5)
+    hint = f'did you mean "{near[0]}"?' if near else "the guide lists the types"
+    raise ValueError(f"there is no such type of notice; {hint}")
+
+
+def _app(text: str) -> str:
+    if not APP_NAME.fullmatch(text):
+        raise ValueError("must be the name of an app in the settings")
+    return text
+
+
+def _sender(text: str) -> str:
+    if not SENDER.fullmatch(text):
+        raise ValueError("must be letters, digits, _ and -, 64 at most")
+    return text
+
+
+def _kind(text: str) -> str:
+    if text not in KIND_NAMES:
+        raise ValueError(f"must be one of {', '.join(KIND_NAMES)}")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("must be printable, without blanks around it")
+    return text
+
+
+Type = Annotated[
+    str,
+    AfterValidator(_type),
+    Field(
+        json_schema_extra={
+            "pattern": rf"^(?:\*|(?:{'|'.join(FAMILIES)})\.(?:\*|[A-Za-z0-9_.:-]+))$",
+            "examples": ["job.*"],
+        }
+    ),
+]
+AppChoice = Annotated[
+    str, AfterValidator(_app), Field(json_schema_extra={"pattern": APP_NAME.pattern})
+]
+SenderChoice = Annotated[
+    str, AfterValidator(_sender), Field(json_schema_extra={"pattern": rf"^{SENDER.pattern}$"})
+]
+KindChoice = Annotated[
+    str, AfterValidator(_kind), Field(json_schema_extra={"enum": list(KIND_NAMES)})
+]
+
+
+class EndpointRequest(Document):
+    """An endpoint to be added.
+
+    Attributes:
+        name: for people and logs.
+        url: where notices go: ``https://…``, or ``celery://QUEUE/TASK`` for a Celery application on the
+            same broker.
+        types: types of notices, such as ``job.dead``; ``job.*`` for all that begin with ``job.``, ``*``
+            for all.
+        apps: apps whose notices it receives; all if none is named.
+        senders: senders whose jobs, campaigns and approvals it receives; all if none is named.
+        kinds: kinds of jobs whose ends it receives; all if none is named.
+    """
+
+    name: Annotated[str, Field(max_length=64), AfterValidator(_name)] = ""
+    url: Annotated[
+        str,
+        AfterValidator(_url),
+        Field(
+            json_schema_extra={
+                "pattern": URL_PATTERN,
+                "maxLength": LONGEST_URL,
+                "examples": ["https://crm.example.com/dingrelay"],
+            }
+        ),
+    ]
+    types: Annotated[list[Type], Field(min_length=1, max_length=MOST)]
+    apps: Annotated[list[AppChoice], Field(max_length=MOST)] = Field(default_factory=list[str])
+    senders: Annotated[list[SenderChoice], Field(max_length=MOST)] = Field(
+        default_factory=list[str]
+    )
+    kinds: Annotated[list[KindChoice], Field(max_length=MOST)] = Field(default_factory=list[str])
+
+    def subscription(self) -> Subscription:
+        """The subscription that the request describes."""
+        return Subscription(
+            name=self.name,
+            url=self.url,
+            types=tuple(dict.fromkeys(self.types)),
+            apps=frozenset(self.apps),
+            senders=frozenset(self.senders),
+            kinds=frozenset(self.kinds),
+        )
+
+
+class SecretRotation(RotationRequest):
+    """How an endpoint gets a new secret.
+
+    Attributes:
+        overlap: how long the present secret signs as well, such as ``24h``.
+    """
+
+
+class ResumeRequest(Document):
+    """How an endpoint is resumed.
+
+    Attributes:
+        skip: drop the notices of the time in which it was paused or disabled.
+    """
+
+    skip: bool = False
+
+
+class ReplayRequest(Document):
+    """What a replay delivers.
+
+    Attributes:
+        since: notices from this moment on.
+    """
+
+    since: Moment
+
+
+Names = Annotated[list[str], BeforeValidator(sorted)]
+
+
+class EndpointDocument(BaseModel, from_attributes=True):
+    """An endpoint of webhooks, without its secret."""
+
+    id: str
+    name: str
+    url: str
+    types: list[str]
+    """Types of notices that it receives."""
+    apps: Names
+    """Apps whose notices it receives; empty for all."""
+    senders: Names
+    """Senders whose jobs, campaigns and approvals it receives; empty for all."""
+    kinds: Names
+    """Kinds of jobs whose ends it receives; empty for all."""
+    state: EndpointState
+    reason: str
+    """Why it is paused or disabled."""
+    created_at: datetime
+    changed_at: datetime
+    old_secret_until: datetime | None
+    """Until when the secret before the last rotation signs as well."""
+
+
+class EndpointHealth(BaseModel):
+    """The health of an endpoint."""
+
+    backlog: int
+    """Notices that wait for it."""
+    under_way: int
+    """Deliveries that are being made."""
+    taken_at: datetime | None
+    """When it accepted the last notice."""
+    failing_since: datetime | None
+    """Time of the first of its consecutive failures; null if the last delivery was accepted."""
+    last_failure: str
+    """A short word such as `http_503`; empty if the last delivery was accepted."""
+    retry_at: datetime | None
+    """Time of the next try, while deliveries are held back."""
+
+
+class EndpointStatus(EndpointDocument):
+    """An endpoint of webhooks, and its health."""
+
+    health: EndpointHealth
+
+    _endpoint: Endpoint = PrivateAttr()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """With its subscription."""
+        return self._endpoint
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, health: EndpointHealth) -> Self:
+        """The document of an endpoint with this health."""
+        found = cls.model_validate({**asdict(endpoint), "health": health})
+        found._endpoint = endpoint  # noqa: SLF001 - its own
+        return found
+
+
+class EndpointList(BaseModel):
+    """Endpoints, the newest first."""
+
+    webhooks: list[EndpointDocument]
+
+
+class IssuedEndpointDocument(BaseModel):
+    """An endpoint with its secret, which is never shown again."""
+
+    id: str
+    secret: str
+    """What the receiver verifies signatures with, `whsec_…`."""
+    old_secret_until: datetime | None
+    """Until when the secret before this one signs as well."""
+
+    @classmethod
+    def of(cls, made: IssuedEndpoint) -> Self:
+        """The document of an endpoint that was made or rotated just now."""
+        until = made.endpoint.old_secret_until
+        return cls(id=made.endpoint.id, secret=made.secret, old_secret_until=until)
+
+
+class TestDocument(BaseModel):
+    """The result of a test notice."""
+
+    verdict: Literal["taken", "failed", "void", "pending"]
+    code: str
+    """A short word such as `taken` or `http_503`."""
+    reason: str
+    status: int
+    """The HTTP status; 0 if there was none."""
+
+
+class ReplayDocument(BaseModel):
+    """What a replay delivers."""
+
+    notices: int
+    """How many notices."""
+
+
+class TestWait(BaseModel, extra="forbid"):
+    """The query of a test."""
+
+    wait: Annotated[int, Field(ge=1, le=20)] = 20
+    """Seconds to wait for the answer."""

@@ -2,18 +2,22 @@
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.outbox.models import EndpointRow
+from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks import secret
-from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointState
 from dingrelay_workers.webhooks.http import GONE, Receipt
 from dingrelay_workers.webhooks.secret import Generation
+
+EndpointState = Literal["enabled", "paused", "disabled"]
+"""Disabled: it answered 410, or has accepted nothing for days. Nothing is lost: its notices are kept for
+some days and delivered once it is resumed."""
 
 WRITER = "webhooks"
 """Name of the lock under which endpoints and deliveries change: the leader and a command take turns."""
@@ -31,6 +35,36 @@ _HEALTH = (
     *("failures", "failing_since", "failed_at", "last_failure"),
     *("breaker", "retry_at", "taken_at"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint(Subscription):
+    """An endpoint without its secrets.
+
+    Attributes:
+        id: ``drw_…``.
+        reason: why it is paused or disabled.
+        old_secret_until: until when the secret before the last rotation signs as well.
+    """
+
+    id: str
+    state: EndpointState
+    reason: str
+    created_at: datetime
+    changed_at: datetime
+    old_secret_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedEndpoint:
+    """An endpoint with its secret, which is never shown again.
+
+    Attributes:
+        secret: ``whsec_…``; no repr shows it.
+    """
+
+    endpoint: Endpoint
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

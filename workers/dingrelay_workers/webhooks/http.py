@@ -9,16 +9,17 @@ import asyncio
 import importlib.metadata
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.webhooks.addresses import Reachable, Refused
-from dingrelay_workers.webhooks.resolver import Resolver
 
 READ = 16_384
 """Bytes of a body that are read, so that the connection can be used again. What is longer is not
@@ -29,6 +30,8 @@ LONGEST_RETRY_AFTER = timedelta(days=1)
 """The longest pause that an endpoint can ask for."""
 GONE = "http_410"
 """The endpoint wants no more, ever."""
+THREADS = 64
+"""Look-ups at once, of one for each host; one that hangs keeps its thread until the system gives it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +188,50 @@ def _failure(error: Exception) -> Receipt:
         if isinstance(found, cause):
             return Receipt("failed", code, reason)
     raise AssertionError(type(error).__name__)
+
+
+class Resolver(AbstractResolver):
+    """Looks names of hosts up by the system, in threads of its own.
+
+    A name server that does not answer must not hold up the threads in which wake-ups are published.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook-names")
+        self._under_way: dict[tuple[str, int, int], asyncio.Future[Any]] = {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of a host."""
+        key = (host, port, int(family))
+        look_up = self._under_way.get(key)
+        if look_up is None:
+            # All requests to a host share one: a name server that hangs must not take every thread.
+            look_up = asyncio.get_running_loop().run_in_executor(
+                self._threads,
+                lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family),
+            )
+            self._under_way[key] = look_up
+            look_up.add_done_callback(lambda done: self._end(key, done))
+        found = await asyncio.shield(look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=of_family,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for of_family, _, protocol, _, address in found
+        ]
+
+    def _end(self, key: tuple[str, int, int], done: asyncio.Future[Any]) -> None:
+        del self._under_way[key]
+        if not done.cancelled():
+            done.exception()  # also where all requests have given up
+
+    async def close(self) -> None:
+        """Give the threads up; pending look-ups are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

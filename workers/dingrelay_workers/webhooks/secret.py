@@ -1,4 +1,7 @@
-"""Secrets of endpoints, and what they sign, as the Standard Webhooks spec says.
+"""Secrets of endpoints, and the documents that they sign, as the Standard Webhooks spec says.
+
+The body of a notice is the same at each attempt, byte for byte, and so is its id; the timestamp of the
+signature is that of the attempt.
 
 A worker needs an endpoint's secret itself, not only something that it can be checked against, as it
 does for an API key. So that no secret is in the database all the same, each is derived from the
@@ -9,13 +12,15 @@ the database is not enough to sign. A row holds which of the setting's keys made
 import base64
 import hashlib
 import hmac
+import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from dingrelay_producers.settings import SettingsError
+from dingrelay_workers.outbox.notice import Notice
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""
@@ -86,3 +91,31 @@ def signature(secret: bytes, notice: str, timestamp: int, body: bytes) -> str:
     """``v1,…`` of a body that leaves at this second."""
     content = f"{notice}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(secret, content, hashlib.sha256)).decode()
+
+
+def document(notice: Notice) -> dict[str, Any]:
+    """``{"type", "timestamp", "data"}``; the data name the app, too."""
+    at = notice.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"type": notice.type, "timestamp": at, "data": {"app": notice.app, **notice.data}}
+
+
+def body(notice: Notice) -> bytes:
+    """The document as it travels; half a character, which JSON can carry, as an escape."""
+    text = json.dumps(document(notice), ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(document(notice), separators=(",", ":")).encode()
+
+
+def headers(
+    notice: Notice, content: bytes, at: datetime, made: Iterable[bytes]
+) -> Mapping[str, str]:
+    """The headers: its id, its time, and a signature by each secret."""
+    timestamp = int(at.timestamp())
+    signatures = [signature(each, notice.id, timestamp, content) for each in made]
+    return {
+        "webhook-id": notice.id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(signatures),
+    }

@@ -26,8 +26,8 @@ from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
-from dingrelay_workers.webhooks.endpoint import Endpoint, EndpointStatus, Health, IssuedEndpoint
-from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
+from dingrelay_workers.webhooks.documents import EndpointHealth, EndpointStatus
+from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, IssuedEndpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
 
 PATIENCE = 1.5
@@ -38,7 +38,7 @@ ANSWER_PAUSE = 0.1
 """Seconds between two looks for the answer of a test."""
 
 
-class SqlWebhookStore:
+class WebhookService:
     """The endpoints of webhooks.
 
     Every method raises `ServiceUnavailable` where the database or Redis is away, and those that take
@@ -102,7 +102,7 @@ class SqlWebhookStore:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
             backlog, under_way = await deliveries.counts(connection, endpoint, now)
-        health = Health(
+        health = EndpointHealth(
             backlog=backlog,
             under_way=under_way,
             taken_at=stored.taken_at,
@@ -110,7 +110,7 @@ class SqlWebhookStore:
             last_failure=stored.last_failure,
             retry_at=stored.retry_at if stored.retry_at and stored.retry_at > now else None,
         )
-        return EndpointStatus(stored.endpoint, health)
+        return EndpointStatus.of(stored.endpoint, health)
 
     async def pause(self, endpoint: str) -> Endpoint:
         """Tell it nothing for now."""
