@@ -42,7 +42,7 @@ from dingrelay_workers.directory.models import (
 )
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.personal_data.passes import Passes, Result
+from dingrelay_workers.personal_data.passes import Passes, PassResult
 from dingrelay_workers.personal_data.subject import NEEDED, Subject, replaced
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue
@@ -90,7 +90,7 @@ class Office:
         await self.redis.hset(keys.job(draft.id), "settled", str(settled))
         return draft.id
 
-    async def erase(self, *, app: str | None = None, since: datetime | None = None) -> Result:
+    async def erase(self, *, app: str | None = None, since: datetime | None = None) -> PassResult:
         since = since or await self.passes.now()
         return await self.passes.erase_now(SUBJECT, app=app, since=since, tombstone=self.tombstone)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, strangers
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.events.crypto import CallbackCrypto, Undecipherable
-from dingrelay_producers.events.receiver import Receiver, Refused
+from dingrelay_producers.events.receiver import PushRefused, Receiver
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.body_reader import parse_json
 from dingrelay_workers.http.problems import Problem
@@ -114,7 +114,7 @@ def test_the_callback_of_a_file_is_taken_anew(
     receiver = Receiver(apps)
     dingtalk = DingTalk()
     pushed = dingtalk.push({"EventType": "check_url"})
-    with pytest.raises(Refused):
+    with pytest.raises(PushRefused):
         receiver.open("default", parse_qsl(pushed.query), parse_json(pushed.body))
     files["TOKEN"].write_text(TOKEN)
     files["AES_KEY"].write_text(AES_KEY)
@@ -147,7 +147,7 @@ def test_strangers_are_refused_whatever_they_try() -> None:
             body = parse_json(pushed.body)
         except Problem:
             continue
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(PushRefused) as refused:
             callbacks.open("default", parse_qsl(pushed.query), body)
         seen.setdefault(way, set()).add(refused.value.reason)
     assert seen["padding"] == seen["length"] == seen["owner"] == {"encryption"}

@@ -11,7 +11,7 @@ from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_workers.gateway.drop_in.leniency import message_send
 from dingrelay_workers.gateway.drop_in.messages import Task, reaches_nobody
 from dingrelay_workers.gateway.drop_in.top_gateway import passage
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 
 
 def ended(state: str, **error: Any) -> JobStatus:
@@ -73,7 +73,7 @@ def test_unreachable_people_are_reported_as_by_dingtalk() -> None:
 def test_dingtalks_own_words_go_first() -> None:
     body = {"code": "x.y", "message": "words", "requestid": "R", "more": [1]}
     status = ended("dead", answer={"status": 409, "body": body})
-    assert verbatim(status, "/v1.0/x") == Answer(body, 409)
+    assert verbatim(status, "/v1.0/x") == DoorAnswer(body, 409)
 
 
 def incoming(**fields: Any) -> Incoming:
@@ -91,7 +91,7 @@ def test_the_oldest_way_is_the_newer_one_in_an_envelope() -> None:
         "t",
         {"userid": "u"},
     )
-    assert way.envelope(Answer({"errcode": 0, "result": {}})).content == {
+    assert way.envelope(DoorAnswer({"errcode": 0, "result": {}})).content == {
         "dingtalk_oapi_v2_user_get_response": {"errcode": 0, "result": {}}
     }
     refused = words.refused(words.TOKEN_INVALID, way.call.path)

@@ -185,9 +185,9 @@ def _follow(ref: "ApprovalRef", timeout: float) -> None:
     Raises:
         Exit: it has; the code shows whether it is approved.
     """
-    from dingrelay_producers.client.approvals import POLL_SECONDS, Patience
+    from dingrelay_producers.client.approvals import POLL_SECONDS, ApprovalPatience
 
-    patience, printed = Patience(ref.id, timeout), None
+    patience, printed = ApprovalPatience(ref.id, timeout), None
     while True:
         status = ref.known()
         if status and status != printed:

@@ -82,7 +82,7 @@ class ApprovalPage(BaseModel):
     """Cursor of the next page; null on the last page."""
 
 
-class Patience:
+class ApprovalPatience:
     """How long to wait for the end of an approval.
 
     Args:
@@ -144,7 +144,7 @@ class ApprovalRef:
         Raises:
             WaitTimeout: not within `timeout` seconds.
         """
-        patience = Patience(self.id, timeout)
+        patience = ApprovalPatience(self.id, timeout)
         while not ((status := self.known()) and status.ended):
             patience.spend(status)
             time.sleep(POLL_SECONDS)
@@ -227,7 +227,7 @@ class AsyncApprovalRef(InThreads[ApprovalRef]):
 
     async def wait(self, timeout: float = 86_400) -> ApprovalStatus:
         """The status once it has ended; see `ApprovalRef.wait`."""
-        patience = Patience(self.id, timeout)
+        patience = ApprovalPatience(self.id, timeout)
         while not ((status := await self.known()) and status.ended):
             patience.spend(status)
             await asyncio.sleep(POLL_SECONDS)

@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
-class _Asked:
+class _Requested:
     """Drafts of one caller that wait for their round trip."""
 
     drafts: Sequence[Draft]
@@ -46,7 +46,7 @@ class Enqueuer:
         self._publisher = Publisher(settings)
         address = settings.broker_address
         self._broker = open_broker(address) if address else None
-        self._asked: list[_Asked] = []
+        self._asked: list[_Requested] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
         self._publishing: asyncio.Task[None] | None = None
@@ -78,7 +78,7 @@ class Enqueuer:
         if jobs is None:
             with sending(drafts):
                 return await self.enqueue(drafts, list(map(self.written, drafts)))
-        asked = _Asked(drafts, jobs, asyncio.get_running_loop().create_future())
+        asked = _Requested(drafts, jobs, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
@@ -111,7 +111,7 @@ class Enqueuer:
             for each in waiting:
                 self._settle(each, list(islice(found, len(each.drafts))))
 
-    def _settle(self, asked: _Asked, answers: Sequence[Any]) -> None:
+    def _settle(self, asked: _Requested, answers: Sequence[Any]) -> None:
         """Answer one caller, and queue the wake-ups of written jobs even if the caller is gone."""
         refused: Exception | None = None
         found: list[Enqueued] = []

@@ -38,7 +38,7 @@ REASONS: tuple[Reason, ...] = (
 )
 
 
-class Refused(Exception):
+class PushRefused(Exception):
     """A push is not DingTalk's, or can't be read.
 
     Attributes:
@@ -109,48 +109,48 @@ class Receiver:
             body: JSON values.
 
         Raises:
-            Refused: it is not DingTalk's, or can't be read.
+            PushRefused: it is not DingTalk's, or can't be read.
         """
         crypto = self._crypto(app)
         if crypto is None:
-            raise Refused("app")
+            raise PushRefused("app")
         signature, timestamp = _one(query, SIGNATURES), _one(query, TIMESTAMPS)
         nonce = _one(query, ("nonce",))
         encrypt = cast("Mapping[str, Any]", body).get("encrypt") if isinstance(body, dict) else None
         if not isinstance(encrypt, str):
-            raise Refused("body")
+            raise PushRefused("body")
         # Before decryption, whose outcome must not be visible to callers without the token.
         if not crypto.is_signed(signature, timestamp=timestamp, nonce=nonce, encrypt=encrypt):
-            raise Refused("signature")
+            raise PushRefused("signature")
         self._check_time(timestamp)
         try:
             opened = crypto.open(encrypt)
         except Undecipherable:
-            raise Refused("encryption") from None
+            raise PushRefused("encryption") from None
         try:
             payload = event_payload.decode(opened.message.decode())
             check = value(payload, "EventType") == CHECK_URL
             event = None if check else event_payload.of_push(app, payload)
         except (UnicodeDecodeError, ContractError):
-            raise Refused("payload") from None
+            raise PushRefused("payload") from None
         return Push(event, crypto, opened.owner)
 
     def _check_time(self, timestamp: str) -> None:
         if not timestamp.isascii() or not timestamp.isdecimal():
-            raise Refused("timestamp")
+            raise PushRefused("timestamp")
         sent_at = int(timestamp)
         seconds = sent_at if len(timestamp) <= SECONDS_DIGITS else sent_at / 1000
         if abs(self._clock() - seconds) > OLDEST_SECONDS:
-            raise Refused("timestamp")
+            raise PushRefused("timestamp")
 
 
 def _one(query: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
     """The value of the parameter that has one of these names.
 
     Raises:
-        Refused: there is none, or more than one, or it is no text that DingTalk sends.
+        PushRefused: there is none, or more than one, or it is no text that DingTalk sends.
     """
     found = [given for name, given in query if name in names]
     if len(found) != 1 or not 0 < len(found[0]) <= LONGEST_PARAMETER:
-        raise Refused("query")
+        raise PushRefused("query")
     return found[0]

@@ -22,7 +22,7 @@ from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk import approval_schema
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.approval_form import Form
-from dingrelay_workers.dingtalk.approval_schema import Problem, Schema
+from dingrelay_workers.dingtalk.approval_schema import Schema, SchemaProblem
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final
 from dingrelay_workers.dingtalk.request import Calls, Request
 from dingrelay_workers.limiter.slot import Draining
@@ -45,7 +45,7 @@ log = get_logger("dingrelay.approvals")
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _SchemaReading:
     """A schema as it was read.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Reading:
     contradicted_at: int
 
     @classmethod
-    def of(cls, text: str) -> "_Reading":
+    def of(cls, text: str) -> "_SchemaReading":
         kept: dict[str, Any] = json.loads(text)
         schema = Schema.of(kept["items"]) if kept["items"] else None
         return cls(schema, text, kept["read"], kept["doubted"])
@@ -72,7 +72,7 @@ class FormChecks:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._kept: dict[str, tuple[_Reading, float]] = {}
+        self._kept: dict[str, tuple[_SchemaReading, float]] = {}
 
     async def check(self, calls: Calls, now: RedisTime, process_code: str, form: Form) -> None:
         """Check a form before an approval is created with it.
@@ -95,7 +95,7 @@ class FormChecks:
         if problem:
             raise ContractError(problem.field, problem.text)
 
-    async def _known(self, key: str) -> _Reading | None:
+    async def _known(self, key: str) -> _SchemaReading | None:
         reading, until = self._kept.get(key, (None, 0.0))
         if reading and time.monotonic() < until:
             return reading
@@ -105,17 +105,17 @@ class FormChecks:
         text, ttl_ms = await pipe.execute()
         return self._keep(key, text.decode(), ttl_ms) if text else None
 
-    def _keep(self, key: str, text: str, ttl_ms: int) -> _Reading:
+    def _keep(self, key: str, text: str, ttl_ms: int) -> _SchemaReading:
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
         known = self._kept.get(key)
-        reading = known[0] if known and known[0].text == text else _Reading.of(text)
+        reading = known[0] if known and known[0].text == text else _SchemaReading.of(text)
         self._kept[key] = reading, time.monotonic() + ttl_ms / 1000
         return reading
 
     async def _read(
-        self, calls: Calls, now: RedisTime, process_code: str, contradicted: _Reading | None
-    ) -> _Reading | None:
+        self, calls: Calls, now: RedisTime, process_code: str, contradicted: _SchemaReading | None
+    ) -> _SchemaReading | None:
         """Read the schema, unless another worker does; None if none has it in time.
 
         With `contradicted`, one that was read after it, or it if it was read for such a reason just now.
@@ -139,8 +139,8 @@ class FormChecks:
         return None
 
     async def _good(
-        self, key: str, now: RedisTime, contradicted: _Reading | None
-    ) -> _Reading | None:
+        self, key: str, now: RedisTime, contradicted: _SchemaReading | None
+    ) -> _SchemaReading | None:
         """The schema in Redis, unless a form contradicts it and it may be read again."""
         self._kept.pop(key, None)
         known = await self._known(key)
@@ -150,7 +150,7 @@ class FormChecks:
 
     async def _fetch(
         self, calls: Calls, now: RedisTime, process_code: str, *, contradicting: bool
-    ) -> _Reading | None:
+    ) -> _SchemaReading | None:
         found: list[Any] | None = None
         ttl_ms = keys.FORM_SCHEMA_TTL_MS
         try:
@@ -175,5 +175,5 @@ class FormChecks:
         return self._keep(key, text, ttl_ms)
 
 
-def _problem(reading: _Reading | None, form: Form) -> Problem | None:
+def _problem(reading: _SchemaReading | None, form: Form) -> SchemaProblem | None:
     return reading.schema.problem(form) if reading and reading.schema else None

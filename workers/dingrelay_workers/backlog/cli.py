@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.backlog.estimate import Backlog
-    from dingrelay_workers.backlog.tally import Group, Tally
+    from dingrelay_workers.backlog.tally import BacklogGroup, Tally
 
 LOOK_SECONDS = 1.0
 """Between two looks of `limits --watch`."""
@@ -90,7 +90,7 @@ def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:
     _note(tally)
 
 
-def _print_groups(tally: "Tally", groups: "list[Group]", by: By) -> None:
+def _print_groups(tally: "Tally", groups: "list[BacklogGroup]", by: By) -> None:
     print_table(
         groups,
         Column("app", lambda each: each.app),
@@ -102,7 +102,7 @@ def _print_groups(tally: "Tally", groups: "list[Group]", by: By) -> None:
     _note(tally)
 
 
-def _counts(jobs: "Callable[[Any], Group]") -> list[Any]:
+def _counts(jobs: "Callable[[Any], BacklogGroup]") -> list[Any]:
     return [
         Column("waiting", lambda row: f"{jobs(row).waiting:,}", right=True),
         Column("parked", lambda row: f"{jobs(row).parked:,}", rank=2, right=True),
@@ -113,19 +113,19 @@ def _counts(jobs: "Callable[[Any], Group]") -> list[Any]:
     ]
 
 
-def _merged(groups: "list[Group]", by: By) -> "list[Group]":
+def _merged(groups: "list[BacklogGroup]", by: By) -> "list[BacklogGroup]":
     """The groups of each lane that have one thing in common, the largest first."""
-    from dingrelay_workers.backlog.tally import Group
+    from dingrelay_workers.backlog.tally import BacklogGroup
 
-    found: dict[tuple[str, str, str], Group] = {}
+    found: dict[tuple[str, str, str], BacklogGroup] = {}
     for group in groups:
         name = (group.app, group.lane, getattr(group, by))
         kind, sender = (name[2], "") if by is By.KIND else ("", name[2])
-        found.setdefault(name, Group(group.app, group.lane, kind, sender, "")).add(group)
+        found.setdefault(name, BacklogGroup(group.app, group.lane, kind, sender, "")).add(group)
     return sorted(found.values(), key=lambda each: (each.app, each.lane, -each.waiting))
 
 
-def _age(group: "Group", now: "datetime") -> str:
+def _age(group: "BacklogGroup", now: "datetime") -> str:
     return length((now - group.since).total_seconds()) if group.since else ""
 
 
@@ -149,10 +149,12 @@ def _note(tally: "Tally") -> None:
         console(stderr=True).print(text, style="dim")
 
 
-def _document(tally: "Tally", lanes: "list[Backlog]", groups: "list[Group]") -> dict[str, Any]:
+def _document(
+    tally: "Tally", lanes: "list[Backlog]", groups: "list[BacklogGroup]"
+) -> dict[str, Any]:
     from dingrelay_workers.backlog.estimate import STATES
 
-    def counts(group: "Group") -> dict[str, Any]:
+    def counts(group: "BacklogGroup") -> dict[str, Any]:
         oldest = (tally.now - group.since).total_seconds() if group.since else None
         numbers = {state: getattr(group, state) for state in STATES}
         return {"waiting": group.waiting, **numbers, "oldest_seconds": oldest}

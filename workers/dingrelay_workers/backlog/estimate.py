@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.backlog.tally import MOST, Group, Tally, tally
+from dingrelay_workers.backlog.tally import MOST, BacklogGroup, Tally, tally
 from dingrelay_workers.dingtalk.apis import APIS
 from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
@@ -38,7 +38,7 @@ class Backlog:
             known).
     """
 
-    jobs: Group
+    jobs: BacklogGroup
     drain_seconds: float | None
     held_by: str
 
@@ -63,7 +63,7 @@ def backlogs(
     out = {each.scope.partition(":")[2] for each in breakers if each.scope.startswith("hold:")}
     hosts = {each.name for each in breakers if each.scope.startswith("egress:")}
     found: list[Backlog] = []
-    of_app: dict[str, list[Group]] = {}
+    of_app: dict[str, list[BacklogGroup]] = {}
     for group in tally.groups:
         of_app.setdefault(group.app, []).append(group)
     for app, own in sorted(of_app.items()):
@@ -72,7 +72,7 @@ def backlogs(
             groups = [group for group in own if group.lane == lane]
             if not groups:
                 continue
-            jobs = Group(app, lane, "", "", "")
+            jobs = BacklogGroup(app, lane, "", "", "")
             for group in groups:
                 jobs.add(group)
             waiting = [group for group in groups if group.waiting]
@@ -91,9 +91,9 @@ def backlogs(
 
 def _drain(
     app: str,
-    waiting: Sequence[Group],
+    waiting: Sequence[BacklogGroup],
     apis: Collection[str],
-    ahead: Sequence[Group],
+    ahead: Sequence[BacklogGroup],
     rates: "_Rates",
 ) -> float | None:
     """Seconds until what waits is through, behind what goes first; None where no limit is known."""
@@ -116,7 +116,7 @@ class _Rates:
         self._now = now
         self._states = {(each.scope, each.api, each.unit): each for each in buckets}
 
-    def seconds(self, app: str, api: str, groups: Sequence[Group]) -> float | None:
+    def seconds(self, app: str, api: str, groups: Sequence[BacklogGroup]) -> float | None:
         """How long these take, with the pause that there is; None without a limit."""
         amounts = {
             "calls": sum(group.calls for group in groups),

@@ -20,7 +20,7 @@ MOST = 100_000
 
 
 @dataclass(slots=True)
-class Group:
+class BacklogGroup:
     """Open jobs that have application, lane, kind, sender and queue in common.
 
     Attributes:
@@ -55,7 +55,7 @@ class Group:
         """Jobs that would run if they could."""
         return self.ready + self.parked + self.snoozed + self.retrying
 
-    def add(self, other: "Group") -> None:
+    def add(self, other: "BacklogGroup") -> None:
         """Count another group with this one."""
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -66,7 +66,7 @@ class Group:
 Name = tuple[str, str, str, str, str]
 """Application, lane, kind, sender and queue."""
 
-COUNTS = tuple(field.name for field in fields(Group) if field.type is int)
+COUNTS = tuple(field.name for field in fields(BacklogGroup) if field.type is int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Tally:
         now: the time of Redis's clock.
     """
 
-    groups: Sequence[Group]
+    groups: Sequence[BacklogGroup]
     exact: bool
     now: datetime
 
@@ -97,40 +97,40 @@ async def tally(redis: Redis, *, most: int = MOST) -> Tally:
     seconds, micros = await redis.time()
     queues: Any = await redis.smembers(keys.QUEUES)
     places = [keys.SCHEDULE, keys.RUNNING, *sorted(keys.woken(name.decode()) for name in queues)]
-    found: dict[Name, Group] = {}
+    found: dict[Name, BacklogGroup] = {}
     exact = True
     for place in places:
         exact = await _count(redis, place, most, found) and exact
     return Tally(list(found.values()), exact, datetime.fromtimestamp(seconds + micros / 1e6, UTC))
 
 
-async def _count(redis: Redis, place: str, most: int, found: dict[Name, Group]) -> bool:
+async def _count(redis: Redis, place: str, most: int, found: dict[Name, BacklogGroup]) -> bool:
     """Add what stands in one place; whether all of it was looked at."""
     size = await redis.zcard(place)
     parts = -(-size // SLICE)
     looked_at = min(parts, max(1, most // SLICE))
-    here: dict[Name, Group] = {}
+    here: dict[Name, BacklogGroup] = {}
     for number in range(looked_at):
         start = number * parts // looked_at * SLICE
         _, *groups = await run_async(redis, _TALLY.call([place], [start, start + SLICE - 1]))
         for counted in groups:
             group = _group(counted)
-            here.setdefault(_name(group), Group(*_name(group))).add(group)
+            here.setdefault(_name(group), BacklogGroup(*_name(group))).add(group)
     scale = parts / looked_at if looked_at else 1
     for name, group in here.items():
         for count in COUNTS:
             setattr(group, count, round(getattr(group, count) * scale))
-        found.setdefault(name, Group(*name)).add(group)
+        found.setdefault(name, BacklogGroup(*name)).add(group)
     return looked_at == parts
 
 
-def _name(group: Group) -> Name:
+def _name(group: BacklogGroup) -> Name:
     return group.app, group.lane, group.kind, group.sender, group.queue
 
 
-def _group(counted: Sequence[Any]) -> Group:
+def _group(counted: Sequence[Any]) -> BacklogGroup:
     app, lane, kind, sender, queue = (each.decode(errors="replace") for each in counted[:5])
-    group = Group(app, lane, kind, sender, queue)
+    group = BacklogGroup(app, lane, kind, sender, queue)
     for name, count in zip(COUNTS, counted[5:-1], strict=True):
         setattr(group, name, int(count))
     group.since = datetime.fromtimestamp(counted[-1] / 1000, UTC) if counted[-1] else None

@@ -90,7 +90,7 @@ MOST_BARREN = 20
 """Pages of one list that may bring nothing new: what an app may not see is perhaps left out of them."""
 
 
-class Paging:
+class AnswerPages:
     """One list, whose pages lead to the next one: back to an earlier one, or on for ever, is an error.
 
     Each page is a call, which may count against the month.

@@ -41,7 +41,7 @@ _OWN_WORDS = frozenset({"其他", "其它", "other"})
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SchemaProblem:
     """A problem of a form.
 
     Attributes:
@@ -95,45 +95,45 @@ class Schema:
             return None
         return cls(fields, all(field.kind in _SIMPLE for field in fields)) if fields else None
 
-    def problem(self, form: Form) -> Problem | None:
+    def problem(self, form: Form) -> SchemaProblem | None:
         """The first problem of a form; None if it has none."""
         problems = [*self._names(form), *self._missing(form), *self._values(form)]
         if not problems:
             return None
         first, *others = problems
         also = "".join(f"; {other.field}: {other.text}" for other in others[: MOST_NAMED - 1])
-        return Problem(f"form.{first.field}", first.text + also)
+        return SchemaProblem(f"form.{first.field}", first.text + also)
 
-    def _names(self, form: Form) -> Iterator[Problem]:
+    def _names(self, form: Form) -> Iterator[SchemaProblem]:
         if not self.complete:
             return
         for name, _ in form:
             if self._find(name) is None:
-                yield Problem(name, f"is no field of the template{self._nearest(name)}")
+                yield SchemaProblem(name, f"is no field of the template{self._nearest(name)}")
 
-    def _missing(self, form: Form) -> Iterator[Problem]:
+    def _missing(self, form: Form) -> Iterator[SchemaProblem]:
         filled = {_key(name) for name, value in form if not is_empty(value)}
         for field in self.fields:
             if field.required and not field.names & filled:
-                yield Problem(field.label, "is required by the template")
+                yield SchemaProblem(field.label, "is required by the template")
 
-    def _values(self, form: Form) -> Iterator[Problem]:
+    def _values(self, form: Form) -> Iterator[SchemaProblem]:
         for name, value in form:
             field = self._find(name)
             if field is None or is_empty(value):
                 continue
             text = _wrong(field, value)
             if text:
-                yield Problem(name, text)
+                yield SchemaProblem(name, text)
             elif field.columns:
                 yield from field.columns.rows(name, value)
 
-    def rows(self, name: str, value: str) -> Iterator[Problem]:
+    def rows(self, name: str, value: str) -> Iterator[SchemaProblem]:
         """The problems of a table's rows. Missing values are not checked."""
         for number, row in enumerate(rows_of(value) or []):
             controls = [(as_text(each.name), as_text(each.value)) for each in row]
             for problem in [*self._names(controls), *self._values(controls)]:
-                yield Problem(f"{name}.{number}.{problem.field}", problem.text)
+                yield SchemaProblem(f"{name}.{number}.{problem.field}", problem.text)
 
     def _find(self, name: str) -> Field | None:
         """The field of a name; None if there is none, or more than one."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from dingrelay_tasks.context import ApprovalChange
 from dingrelay_tasks.outcomes import Refused
-from dingrelay_workers.dingtalk.answer import Answer, Paging
+from dingrelay_workers.dingtalk.answer import Answer, AnswerPages
 from dingrelay_workers.dingtalk.apis import (
     APPROVAL_CREATE,
     APPROVAL_CREATE_TOPAPI,
@@ -201,7 +201,7 @@ class Approvals(ABC):
         """
         found: dict[str, None] = {}
         cursor = "0"
-        paging = Paging(cursor)
+        paging = AnswerPages(cursor)
         while True:
             page, cursor = await self.page(process_code, originator, since, until, cursor)
             found |= dict.fromkeys(page)

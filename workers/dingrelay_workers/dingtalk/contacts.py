@@ -7,7 +7,7 @@ from dingrelay_tasks.organisation import ContactScope, Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk import lenient
-from dingrelay_workers.dingtalk.answer import Paging
+from dingrelay_workers.dingtalk.answer import AnswerPages
 from dingrelay_workers.dingtalk.apis import (
     AUTH_SCOPES,
     DEPARTMENT,
@@ -78,7 +78,7 @@ class ContactsV2:
             LookupError: the department does not exist.
         """
         cursor: int | None = 0
-        paging = Paging(cursor)
+        paging = AnswerPages(cursor)
         while cursor is not None:
             page, cursor = await self._page(department, cursor)
             if cursor is not None:

@@ -6,7 +6,7 @@ from typing import Any
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk import lenient
-from dingrelay_workers.dingtalk.answer import Paging
+from dingrelay_workers.dingtalk.answer import AnswerPages
 from dingrelay_workers.dingtalk.apis import DEPARTMENT_CHILDREN_V1, MEMBERS_V1
 from dingrelay_workers.dingtalk.contacts import PAGE_SIZE, ContactsV2
 from dingrelay_workers.dingtalk.errors import NotFound
@@ -74,7 +74,7 @@ class ContactsV1(ContactsV2):
             LookupError: the department does not exist.
         """
         offset, more = 0, True
-        paging = Paging(offset)
+        paging = AnswerPages(offset)
         while more:
             page, more = await self._page_at(department, offset)
             offset += PAGE_SIZE

@@ -17,7 +17,7 @@ from dingrelay_workers.directory.models import (
     RunRow,
 )
 from dingrelay_workers.directory.notices import DepartmentChange
-from dingrelay_workers.directory.order import Held, is_newer, is_not_newer
+from dingrelay_workers.directory.order import HeldAnswer, is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run
 
 LISTED = frozenset({"name", "parent_id", "create_dept_group", "auto_add_user", "source_identifier"})
@@ -50,7 +50,7 @@ async def put(connection: AsyncConnection, run: Run, departments: Iterable[Depar
         row = known.get(number)
         if row is not None and row.left_at is not None and is_newer(row.read_at, run):
             continue
-        before = Held(row.fields, row.read_at, row.detailed_at) if row else Held()
+        before = HeldAnswer(row.fields, row.read_at, row.detailed_at) if row else HeldAnswer()
         taken = before.taken(department.fields, run, DETAILS)
         now = before.after(taken, run, DETAILS)
         there = row is not None and row.left_at is None

@@ -11,9 +11,9 @@ from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.directory.models import (
     Change,
+    ChangeEvent,
     Changes,
     DepartmentRow,
-    Event,
     MembershipRow,
     RunDepartmentRow,
     UserRow,
@@ -201,7 +201,7 @@ async def _replace(
             "read_at": run.read_at,
         }
         if before is not None and (changed := _merge(row, before)):
-            change = changes.setdefault(membership.userid, Change(Event.CHANGED))
+            change = changes.setdefault(membership.userid, Change(ChangeEvent.CHANGED))
             change.fields |= changed
         rows[key] = row
     await upsert(connection, MembershipRow, list(rows.values()))

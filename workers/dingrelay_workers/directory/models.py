@@ -27,7 +27,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from dingrelay_workers.database.base import Base, JobId, Utc
 
 
-class Event(StrEnum):
+class ChangeEvent(StrEnum):
     """A change of a person.
 
     `GONE`: DingTalk does not know them any more; they are `LEFT` once their run is closed.
@@ -39,7 +39,7 @@ class Event(StrEnum):
     LEFT = "left"
 
 
-class State(StrEnum):
+class DepartmentState(StrEnum):
     """Where a department of a walk stands."""
 
     PENDING = "pending"
@@ -209,7 +209,7 @@ class ChangeRow(Base):
 class Change:
     """A change of a person, with its fields if they only changed."""
 
-    event: Event
+    event: ChangeEvent
     fields: set[str] = field(default_factory=set[str])
 
 

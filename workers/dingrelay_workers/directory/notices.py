@@ -12,14 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.database.database import chunks
-from dingrelay_workers.directory.models import Changes, DepartmentRow, Event, UserRow
+from dingrelay_workers.directory.models import ChangeEvent, Changes, DepartmentRow, UserRow
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice
 
 _OF_PEOPLE = {
-    Event.ADDED: "directory.user.added",
-    Event.CHANGED: "directory.user.changed",
-    Event.LEFT: "directory.user.left",
+    ChangeEvent.ADDED: "directory.user.added",
+    ChangeEvent.CHANGED: "directory.user.changed",
+    ChangeEvent.LEFT: "directory.user.left",
 }
 """`GONE` has none: the notice is that of `LEFT`, once the person is marked as left."""
 
@@ -55,7 +55,7 @@ async def write_people(
                 data={
                     "userid": userid,
                     "name": names.get(userid),
-                    **_changed(change.event == Event.CHANGED, change.fields),
+                    **_changed(change.event == ChangeEvent.CHANGED, change.fields),
                 },
             )
             for userid, change in of_people.items()

@@ -30,7 +30,7 @@ def is_not_newer(held: InstrumentedAttribute[int], run: Run) -> ColumnElement[bo
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldAnswer:
     """The fields of a row, and when they were read.
 
     Attributes:
@@ -69,11 +69,11 @@ class Held:
             and not is_newer(self.detailed_at if name in details else self.read_at, run)
         }
 
-    def after(self, taken: Mapping[str, Any], run: Run, details: Collection[str]) -> "Held":
+    def after(self, taken: Mapping[str, Any], run: Run, details: Collection[str]) -> "HeldAnswer":
         """What the row holds once that is taken."""
         detailed = any(name in details for name in taken)
         listed = any(name not in details for name in taken)
-        return Held(
+        return HeldAnswer(
             {**self.fields, **taken},
             _later(self.read_at, run) if listed else self.read_at,
             _later(self.detailed_at, run) if detailed else self.detailed_at,

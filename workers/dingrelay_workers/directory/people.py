@@ -12,14 +12,14 @@ from dingrelay_workers.database.database import chunks, insert_missing, upsert
 from dingrelay_workers.directory import addresses, notices, omissions
 from dingrelay_workers.directory.models import (
     Change,
+    ChangeEvent,
     ChangeRow,
     Changes,
-    Event,
     MembershipRow,
     OmittedFieldRow,
     UserRow,
 )
-from dingrelay_workers.directory.order import Held, is_newer, is_not_newer
+from dingrelay_workers.directory.order import HeldAnswer, is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run, gone_users
 
 DEPARTMENTAL = frozenset({"leader", "leader_in_dept", "dept_order", "dept_order_list"})
@@ -91,12 +91,12 @@ async def meet(
             has_left = row is not None and row.left_at is not None and is_newer(row.read_at, run)
             if has_left or userid in outdated:
                 continue
-            before = Held(row.fields, row.read_at, row.detailed_at) if row else Held()
+            before = HeldAnswer(row.fields, row.read_at, row.detailed_at) if row else HeldAnswer()
             taken = before.taken(given[userid], run, DETAILS)
             if row is None or row.left_at is not None:
-                changes[userid] = Change(Event.ADDED)
+                changes[userid] = Change(ChangeEvent.ADDED)
             elif changed := news(row.fields, taken):
-                changes[userid] = Change(Event.CHANGED, changed)
+                changes[userid] = Change(ChangeEvent.CHANGED, changed)
             left_out[userid] = before.left_out(given[userid], run, DETAILS, listed=listed)
             met_in = max(run.number, row.met_in if row else 0)
             rows.append(_row(run.app, userid, before.after(taken, run, DETAILS), met_in))
@@ -107,7 +107,7 @@ async def meet(
     cleared = await omissions.take_cleared(connection, run, shown, listed=listed)
     await _clear(connection, run.app, cleared)
     for userid, names in cleared.items():
-        changes.setdefault(userid, Change(Event.CHANGED)).fields |= names
+        changes.setdefault(userid, Change(ChangeEvent.CHANGED)).fields |= names
     return changes, fresh
 
 
@@ -181,7 +181,7 @@ async def _pass_on(connection: AsyncConnection, app: str, old: str, new: str) ->
     """
     own = ChangeRow.app == app, ChangeRow.userid == old
     of_both = select(ChangeRow.number).where(ChangeRow.app == app, ChangeRow.userid == new)
-    needless = ChangeRow.number.in_(of_both) | (ChangeRow.event == Event.GONE)
+    needless = ChangeRow.number.in_(of_both) | (ChangeRow.event == ChangeEvent.GONE)
     await connection.execute(delete(ChangeRow).where(*own, needless))
     await connection.execute(update(ChangeRow).where(*own).values(userid=new))
 
@@ -221,7 +221,7 @@ async def remove(
     """
     changes: Changes = {}
     for some in chunks(userids):
-        gone = Held({}, read_at=run.read_at)
+        gone = HeldAnswer({}, read_at=run.read_at)
         rows = [{**_row(run.app, userid, gone, run.number), "left_at": at} for userid in some]
         await insert_missing(connection, UserRow, rows)
         here = UserRow.app == run.app, UserRow.userid.in_(some), is_not_newer(UserRow.read_at, run)
@@ -229,7 +229,7 @@ async def remove(
             select(UserRow.userid).where(*here, UserRow.left_at.is_(None))
         )
         leave = list(found)
-        changes |= {userid: Change(Event.LEFT) for userid in leave}
+        changes |= {userid: Change(ChangeEvent.LEFT) for userid in leave}
         if not are_others:
             await connection.execute(update(UserRow).where(*here).values(read_at=run.read_at))
         leaving = UserRow.app == run.app, UserRow.userid.in_(leave)
@@ -294,7 +294,7 @@ async def count_known_before(connection: AsyncConnection, run: Run) -> int:
     added = await connection.scalar(
         select(func.count())
         .select_from(ChangeRow)
-        .where(ChangeRow.number == run.number, ChangeRow.event == Event.ADDED)
+        .where(ChangeRow.number == run.number, ChangeRow.event == ChangeEvent.ADDED)
     )
     return (here or 0) - (added or 0)
 
@@ -318,9 +318,9 @@ async def record(connection: AsyncConnection, run: Run, changes: Changes, at: da
         for userid in some:
             change, row = changes[userid], before.get(userid)
             event, fields = change.event, change.fields
-            if row is not None and event is Event.CHANGED:
-                event = Event(row.event)
-                fields = fields | set(row.fields) if event is Event.CHANGED else set[str]()
+            if row is not None and event is ChangeEvent.CHANGED:
+                event = ChangeEvent(row.event)
+                fields = fields | set(row.fields) if event is ChangeEvent.CHANGED else set[str]()
             rows.append(
                 {
                     "number": run.number,
@@ -342,7 +342,7 @@ def _personal(member: Member) -> dict[str, Any]:
     return fields
 
 
-def _row(app: str, userid: str, held: Held, met_in: int) -> dict[str, Any]:
+def _row(app: str, userid: str, held: HeldAnswer, met_in: int) -> dict[str, Any]:
     return {
         "app": app,
         "userid": userid,

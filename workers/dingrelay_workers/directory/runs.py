@@ -11,11 +11,11 @@ from dingrelay_tasks.organisation import Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.database.database import insert_missing, upsert
 from dingrelay_workers.directory.models import (
+    ChangeEvent,
     ChangeRow,
-    Event,
+    DepartmentState,
     RunDepartmentRow,
     RunRow,
-    State,
     UserRow,
 )
 
@@ -85,7 +85,7 @@ async def open_(
 def gone_users(run: Run) -> Select[str]:
     """People unknown to DingTalk when the run read them."""
     return select(ChangeRow.userid).where(
-        ChangeRow.number == run.number, ChangeRow.event == Event.GONE
+        ChangeRow.number == run.number, ChangeRow.event == ChangeEvent.GONE
     )
 
 
@@ -140,7 +140,7 @@ async def note(
             "number": run.number,
             "department": department,
             "parent": parent,
-            "state": State.PENDING,
+            "state": DepartmentState.PENDING,
             "calls": 0,
         }
         for department in departments
@@ -148,18 +148,18 @@ async def note(
     await insert_missing(connection, RunDepartmentRow, rows)
 
 
-async def state(connection: AsyncConnection, run: Run, department: int) -> State | None:
+async def state(connection: AsyncConnection, run: Run, department: int) -> DepartmentState | None:
     """The department's state; None: it is not in the run."""
     found = await connection.scalar(
         select(RunDepartmentRow.state).where(
             RunDepartmentRow.number == run.number, RunDepartmentRow.department == department
         )
     )
-    return None if found is None else State(found)
+    return None if found is None else DepartmentState(found)
 
 
 async def settle(
-    connection: AsyncConnection, run: Run, department: int, outcome: State, *, calls: int
+    connection: AsyncConnection, run: Run, department: int, outcome: DepartmentState, *, calls: int
 ) -> None:
     """The department was read, or is known not to exist."""
     row = {
@@ -179,8 +179,8 @@ async def fail(connection: AsyncConnection, run: Run, department: int) -> None:
         .where(
             or_(RunDepartmentRow.department == department, RunDepartmentRow.parent == department)
         )
-        .where(RunDepartmentRow.state == State.PENDING)
-        .values(state=State.FAILED)
+        .where(RunDepartmentRow.state == DepartmentState.PENDING)
+        .values(state=DepartmentState.FAILED)
     )
 
 
@@ -198,7 +198,9 @@ async def unread(connection: AsyncConnection, run: Run, most: int) -> list[int]:
     """Departments that are noted and not settled."""
     found = await connection.scalars(
         select(RunDepartmentRow.department)
-        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.PENDING)
+        .where(
+            RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.PENDING
+        )
         .order_by(RunDepartmentRow.department)
         .limit(most)
     )
@@ -217,7 +219,9 @@ async def pending(connection: AsyncConnection, run: Run) -> int:
     found = await connection.scalar(
         select(func.count())
         .select_from(RunDepartmentRow)
-        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.PENDING)
+        .where(
+            RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.PENDING
+        )
     )
     return found or 0
 
@@ -250,13 +254,13 @@ async def progress(connection: AsyncConnection, run: Run) -> Progress:
         )
     ).one()
     return Progress(
-        pending=states.get(State.PENDING, (0, 0))[0],
+        pending=states.get(DepartmentState.PENDING, (0, 0))[0],
         failed=await _failed(connection, run),
-        departments=states.get(State.DONE, (0, 0))[0],
+        departments=states.get(DepartmentState.DONE, (0, 0))[0],
         users=await count_users(connection, run) if own.users is None else own.users,
-        added=events.get(Event.ADDED, 0),
-        changed=events.get(Event.CHANGED, 0),
-        left=events.get(Event.LEFT, 0),
+        added=events.get(ChangeEvent.ADDED, 0),
+        changed=events.get(ChangeEvent.CHANGED, 0),
+        left=events.get(ChangeEvent.LEFT, 0),
         calls=own.calls + sum(calls for _, calls in states.values()),
     )
 
@@ -274,7 +278,9 @@ async def count_users(connection: AsyncConnection, run: Run) -> int:
 async def _failed(connection: AsyncConnection, run: Run) -> list[int]:
     found = await connection.scalars(
         select(RunDepartmentRow.department)
-        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.FAILED)
+        .where(
+            RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.FAILED
+        )
         .order_by(RunDepartmentRow.department)
     )
     return list(found)

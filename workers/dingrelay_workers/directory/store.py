@@ -19,7 +19,7 @@ from dingrelay_workers.directory import (
     people,
     runs,
 )
-from dingrelay_workers.directory.models import Change, Event, State
+from dingrelay_workers.directory.models import Change, ChangeEvent, DepartmentState
 from dingrelay_workers.directory.runs import Run
 
 REMOVAL_SHARE = 0.1
@@ -110,7 +110,7 @@ class AppDirectory:
         """Write one department and note its children as pending; the children's ids."""
         async with self._database.write(self._app) as connection:
             found = await self._found(connection, run)
-            if await runs.state(connection, found, department.id) != State.DONE:
+            if await runs.state(connection, found, department.id) != DepartmentState.DONE:
                 await departments.put_children(connection, found, department, children)
                 now = _now()
                 places = memberships.in_department(department.id, members)
@@ -122,7 +122,9 @@ class AppDirectory:
                 await people.record(connection, found, moved, now)
                 below = [child.id for child in children]
                 await runs.note(connection, found, below, parent=department.id)
-                await runs.settle(connection, found, department.id, State.DONE, calls=calls)
+                await runs.settle(
+                    connection, found, department.id, DepartmentState.DONE, calls=calls
+                )
             return await runs.children(connection, found, department.id)
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
@@ -130,7 +132,7 @@ class AppDirectory:
         async with self._database.write(self._app) as connection:
             found = await self._found(connection, run)
             await departments.remove(connection, found, [department], _now())
-            await runs.settle(connection, found, department, State.VANISHED, calls=calls)
+            await runs.settle(connection, found, department, DepartmentState.VANISHED, calls=calls)
 
     async def fail(self, run: str, department: int) -> None:
         """The department could not be read; the run can't remove anybody."""
@@ -185,7 +187,7 @@ class AppDirectory:
             await people.keep(connection, found, hidden)
             unplaced = [member.userid for member in met if memberships.of_user(member) is None]
             await memberships.leave_removed(connection, found, [*hidden, *unplaced])
-            changes = {userid: Change(Event.GONE) for userid in gone}
+            changes = {userid: Change(ChangeEvent.GONE) for userid in gone}
             await people.record(connection, found, changes, _now())
             await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
 
@@ -199,7 +201,7 @@ class AppDirectory:
             await departments.keep(connection, found, hidden)
             await departments.remove(connection, found, gone, _now())
             for number in gone:
-                await runs.settle(connection, found, number, State.VANISHED, calls=0)
+                await runs.settle(connection, found, number, DepartmentState.VANISHED, calls=0)
             await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:

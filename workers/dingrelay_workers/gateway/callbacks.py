@@ -6,7 +6,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.events.receiver import Push, Receiver, Refused
+from dingrelay_producers.events.receiver import Push, PushRefused, Receiver
 from dingrelay_producers.store import record
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event
@@ -32,7 +32,7 @@ async def receive(call: ApiCall) -> web.StreamResponse:
     context, metrics = call.context, call.context.metrics
     try:
         push = await _push(call, app)
-    except Refused as refused:
+    except PushRefused as refused:
         known = app if app in context.service(Receiver).apps else "unknown"
         metrics.callbacks_refused.labels(known, refused.reason).inc()
         raise _refusal() from None
@@ -46,13 +46,13 @@ async def _push(call: ApiCall, app: str) -> Push:
     """The push in a request.
 
     Raises:
-        Refused: there is none that can be read.
+        PushRefused: there is none that can be read.
     """
     try:
         content = await read_bytes(call.request, limit=BODY_LIMIT, within=BODY_SECONDS)
         body = parse_json(content)
     except Problem:
-        raise Refused("body") from None
+        raise PushRefused("body") from None
     return call.context.service(Receiver).open(app, list(call.request.query.items()), body)
 
 

@@ -11,8 +11,8 @@ from dingrelay_workers.outbox.ended_records import EndedRecord
 
 MOST_RECIPIENTS = 1_000
 """People of one job who are listed one by one."""
-_IDS = ("task_id", "request_id", "instance_id")
-"""Names of DingTalk's ids in results."""
+_ID = "_id"
+"""How the fields of results end that hold DingTalk's ids: task_id, request_id, instance_id …"""
 
 
 def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:
@@ -66,11 +66,11 @@ def _ids(result: Mapping[str, Any]) -> list[str]:
     calls: Any = result.get("calls")
     answers: list[Any] = [result, *(calls if isinstance(calls, list) else [])]
     return [
-        str(each[name])
+        str(value)
         for each in answers
         if isinstance(each, dict)
-        for name in _IDS
-        if each.get(name)
+        for name, value in each.items()
+        if name.endswith(_ID) and value
     ]
 
 

@@ -37,7 +37,7 @@ log = get_logger("dingrelay.jobs")
 
 
 @dataclass(slots=True)
-class Run:
+class JobRun:
     """One run of one job."""
 
     wakeup: ReceivedWakeup
@@ -157,7 +157,7 @@ class Executor:
             self._observer.ended(wakeup.kind, claim, led_to, state, time.monotonic() - began)
             return led_to
 
-    def _prepare(self, wakeup: ReceivedWakeup, claim: Claim, member: Member | None) -> Run:
+    def _prepare(self, wakeup: ReceivedWakeup, claim: Claim, member: Member | None) -> JobRun:
         resources = self.resources
         intents = IntentLog(
             claim,
@@ -176,9 +176,9 @@ class Executor:
             intents=intents,
             member=member,
         )
-        return Run(wakeup, claim, intents, JobContext(claim, calls, resources))
+        return JobRun(wakeup, claim, intents, JobContext(claim, calls, resources))
 
-    async def _run_body(self, run: Run) -> Outcome:
+    async def _run_body(self, run: JobRun) -> Outcome:
         """Run the body; whatever happens becomes an outcome."""
         resources, claim = self.resources, run.claim
         try:
@@ -197,7 +197,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - the one place where any error becomes a state
             return outcome.of(error, claim, resources.settings, open_call=run.intents.open)
 
-    async def _complete(self, run: Run, led_to: Outcome) -> State | None:
+    async def _complete(self, run: JobRun, led_to: Outcome) -> State | None:
         """Write the outcome into the record; its state then, None if the job is another worker's."""
         if led_to.state == State.RUNNING:
             log.info("claim_skipped", reason=led_to.reason)
@@ -208,7 +208,7 @@ class Executor:
         _report(run, led_to, state)
         return state
 
-    async def _written(self, run: Run, led_to: Outcome) -> State | None:
+    async def _written(self, run: JobRun, led_to: Outcome) -> State | None:
         """The state of the record after; None if the job is another worker's by now."""
         records, claim = self.resources.records, run.claim
         usage = Usage(
@@ -270,14 +270,14 @@ class Executor:
         await asyncio.gather(*late, return_exceptions=True)
 
 
-def _contract(run: Run) -> Contract:
+def _contract(run: JobRun) -> Contract:
     """The contract in the record, which is the truth; the message only woke us."""
     if run.wakeup.problem and run.claim.payload == run.wakeup.job:
         raise run.wakeup.problem
     return run.wakeup.kind.contract.parse(run.claim.payload)
 
 
-async def _abandon(run: Run, led_to: Outcome) -> None:
+async def _abandon(run: JobRun, led_to: Outcome) -> None:
     """Give back what a job had reserved that ends undone. It ends all the same if that fails."""
     abandon = run.wakeup.kind.abandon
     if abandon is None or run.contract is None:
@@ -290,7 +290,7 @@ async def _abandon(run: Run, led_to: Outcome) -> None:
         log.exception("abandon_failed")
 
 
-def _report(run: Run, led_to: Outcome, state: State | None) -> None:
+def _report(run: JobRun, led_to: Outcome, state: State | None) -> None:
     """One line and one count for where the run led."""
     if state is None:
         log.warning("ownership_lost", led_to=led_to.state)

@@ -26,7 +26,7 @@ from dingrelay_workers.webhooks.dispatcher import RETENTION
 
 
 @dataclass(slots=True)
-class Result:
+class PassResult:
     """The result of a pass.
 
     Attributes:
@@ -90,14 +90,14 @@ class Passes:
 
     async def erase_now(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
-    ) -> Result:
+    ) -> PassResult:
         """The same, with what came of each place.
 
         Records come before the history, which is written from them; so what ended before the first
         is in neither after the last.
         """
         erasing = Erasing(user, app, since=since, tombstone=tombstone, now=await self.now())
-        result = Result()
+        result = PassResult()
         async with self._database.read() as connection:
             own = await approvals.instances_of(connection, erasing, tombstone)
         with_approvals = replace(erasing, instances=own)

@@ -42,7 +42,7 @@ log = get_logger("dingrelay.recipients")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RangeReading:
     """A range as it was read.
 
     Attributes:
@@ -64,7 +64,7 @@ class Reading:
         return record.canonical_json({"range": visible, "read": self.read})
 
     @classmethod
-    def of(cls, text: str | bytes) -> "Reading":
+    def of(cls, text: str | bytes) -> "RangeReading":
         """Parses the text of `as_text`."""
         kept = json.loads(text)
         visible = kept["range"]
@@ -82,7 +82,7 @@ class VisibleRanges:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._kept: dict[str, tuple[Reading, float]] = {}
+        self._kept: dict[str, tuple[RangeReading, float]] = {}
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def of(self, calls: Calls, now: RedisTime) -> VisibleRange | None:
@@ -115,7 +115,7 @@ class VisibleRanges:
 
     async def _reading_of(
         self, calls: Calls, now: RedisTime, *, oldest: int, saves: bool
-    ) -> Reading:
+    ) -> RangeReading:
         async with self._reading[calls.app]:
             known = self._at_hand(calls.app)
             if known is None or known.read < oldest:
@@ -127,23 +127,23 @@ class VisibleRanges:
             ):
                 return await self._read(calls, now)
             # The cached range stays: it still shows who need not be doubted.
-            nothing = Reading(None, now.now())
+            nothing = RangeReading(None, now.now())
             return nothing if known is not None else self._keep(calls.app, nothing)
 
     def forget(self) -> None:
         """Drop the cache: read from Redis again."""
         self._kept.clear()
 
-    def _at_hand(self, app: str) -> Reading | None:
+    def _at_hand(self, app: str) -> RangeReading | None:
         reading, until = self._kept.get(app, (None, 0.0))
         return reading if time.monotonic() < until else None
 
-    async def _in_redis(self, app: str) -> Reading | None:
+    async def _in_redis(self, app: str) -> RangeReading | None:
         text = await self._redis.get(keys.visible_range(app))
         if text is None:
             return None
         try:
-            return self._keep(app, Reading.of(text))
+            return self._keep(app, RangeReading.of(text))
         except (ValueError, KeyError, TypeError):
             return None  # as another version wrote it
 
@@ -156,7 +156,7 @@ class VisibleRanges:
             _, readings = await pipe.execute()
         return int(readings)
 
-    async def _read(self, calls: Calls, now: RedisTime) -> Reading:
+    async def _read(self, calls: Calls, now: RedisTime) -> RangeReading:
         found, ttl_ms = None, keys.VISIBLE_RANGE_TTL_MS
         try:
             found = await visible_range(calls)
@@ -169,14 +169,14 @@ class VisibleRanges:
                 isinstance(error, DingTalkError) and error.code == MALFORMED
             )
             ttl_ms = REFUSED_FOR_MS if refused else FAILED_FOR_MS
-        reading = Reading(found, now.now())
+        reading = RangeReading(found, now.now())
         text = reading.as_text()
         if len(text) > LARGEST:
-            reading = Reading(None, reading.read)
+            reading = RangeReading(None, reading.read)
             text = reading.as_text()
         await self._redis.set(keys.visible_range(calls.app), text, px=ttl_ms)
         return self._keep(calls.app, reading)
 
-    def _keep(self, app: str, reading: Reading) -> Reading:
+    def _keep(self, app: str, reading: RangeReading) -> RangeReading:
         self._kept[app] = reading, time.monotonic() + KEPT
         return reading

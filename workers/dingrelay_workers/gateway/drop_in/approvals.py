@@ -12,7 +12,7 @@ from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.permissions import may_see
@@ -48,7 +48,7 @@ _AGENTS = {"agent_id", "microappAgentId"}
 _PEOPLE = "approvers_v2"
 
 
-async def create(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+async def create(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
     """Create an instance.
 
     A form with parts that a job has no words for, such as ``ext_value``, is passed on as it came: then
@@ -72,7 +72,7 @@ async def create(context: GatewayContext, caller: Caller, call: Incoming) -> Ans
         raise Refusal(refusal_of(status))
     instance = status.result["instance_id"]
     if call.dialect == "rest":
-        return Answer({"instanceId": instance})
+        return DoorAnswer({"instanceId": instance})
     return words.ok(process_instance_id=instance)
 
 

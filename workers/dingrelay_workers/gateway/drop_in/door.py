@@ -35,8 +35,8 @@ from dingrelay_workers.gateway.drop_in.incoming import (
     head_of,
     whole,
 )
-from dingrelay_workers.gateway.drop_in.job_call import Change, caller_of
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.job_call import ChangingCall, caller_of
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import CONTEXT, GatewayContext
@@ -61,7 +61,7 @@ _NAMING_AGENTS = {*messages.PATHS, approvals.CREATE, approvals.CREATE_TOPAPI}
 """Paths of calls whose agent id may choose the app."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, Answer]]]
+TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, DoorAnswer]]]
 
 _TOKENS: dict[tuple[str, str], TokenHandler] = {
     ("GET", "/gettoken"): tokens.gettoken,
@@ -107,7 +107,7 @@ def drop_in_beside(ours: Collection[str]) -> Middleware:
 
 
 async def _answered(request: web.Request, context: GatewayContext) -> web.Response:
-    path, changes = request.rel_url.raw_path, list[Change]()
+    path, changes = request.rel_url.raw_path, list[ChangingCall]()
     headers: Mapping[str, str] = {}
     try:
         check_headers(request)
@@ -135,7 +135,7 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
     return response
 
 
-async def _answer(request: web.Request, context: GatewayContext, head: Incoming) -> Answer:
+async def _answer(request: web.Request, context: GatewayContext, head: Incoming) -> DoorAnswer:
     within = routes.BODY_SECONDS
     if head.path == top_gateway.TOP_GATEWAY and head.method == "POST":
         limit = BODY_LIMIT if "session" in head.query else STRANGERS_LIMIT
@@ -180,7 +180,7 @@ async def _caller(request: web.Request, context: GatewayContext, call: Incoming)
     return key
 
 
-async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Answer:
+async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> DoorAnswer:
     agent = call.fields.get("agent_id") or call.fields.get("microappAgentId")
     try:
         named = call.method == "POST" and call.path in _NAMING_AGENTS

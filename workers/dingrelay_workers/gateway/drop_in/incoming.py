@@ -14,7 +14,7 @@ from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT
 
 if TYPE_CHECKING:
-    from dingrelay_workers.gateway.drop_in.job_call import Change
+    from dingrelay_workers.gateway.drop_in.job_call import ChangingCall
 
 TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
 TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name
@@ -43,7 +43,7 @@ class Incoming:
     query: Mapping[str, str]
     body: dict[str, Any] | list[Any] | None
     token: str
-    changes: "list[Change]" = field(default_factory=list["Change"], compare=False)
+    changes: "list[ChangingCall]" = field(default_factory=list["ChangingCall"], compare=False)
 
     @property
     def dialect(self) -> Dialect:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_workers.gateway.drop_in import words
-from dingrelay_workers.gateway.drop_in.words import Answer, Words
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Words
 
 _OURS = re.compile(r"quota|[a-z]+(?:_[a-z]+)+")
 """Codes of jobs that are words of ours; DingTalk's have capitals or dots."""
@@ -38,12 +38,12 @@ _OLD_CODES: Mapping[str, Words] = {
 """Codes of approvals that both dialects have a word for."""
 
 
-def verbatim(status: JobStatus, path: str) -> Answer:
+def verbatim(status: JobStatus, path: str) -> DoorAnswer:
     """The answer to a call that was made as it came: DingTalk's own, where it gave one."""
     if status.state == State.DONE and status.result is not None:
-        return Answer(status.result.get("answer") or {})
+        return DoorAnswer(status.result.get("answer") or {})
     if status.state != State.UNKNOWN and status.error and status.error.answer:
-        return Answer(status.error.answer.body, status.error.answer.status)
+        return DoorAnswer(status.error.answer.body, status.error.answer.status)
     return words.refused(refusal_of(status), path)
 
 

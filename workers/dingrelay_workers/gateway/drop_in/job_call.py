@@ -147,7 +147,7 @@ async def run_change(
     """
     content = content or [call.method, call.path, dict(call.query), call.body]
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
-    change = Change(context, caller, job, digest, grace)
+    change = ChangingCall(context, caller, job, digest, grace)
     status = await change.run(repeatable=repeatable)
     if not status.state.ended:
         await change.keep(context.settings.max_age)
@@ -180,7 +180,7 @@ async def _run(context: GatewayContext, job: Contract, draft: record.Draft) -> J
         raise Refusal(words.BUSY) from None
 
 
-class Change:
+class ChangingCall:
     """A request that changes something; a random name that it shares with equal ones makes them one job."""
 
     def __init__(

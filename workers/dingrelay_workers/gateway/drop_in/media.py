@@ -20,7 +20,7 @@ from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import UPLOAD, Incoming
 from dingrelay_workers.gateway.drop_in.job_answer import verbatim
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.body_reader import read_bytes
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
@@ -39,7 +39,7 @@ _STORE = Script.load(
 
 async def upload(
     context: GatewayContext, caller: Caller, call: Incoming, request: web.Request
-) -> Answer:
+) -> DoorAnswer:
     """Upload a file. One too many is answered with DingTalk's -1 and a 503.
 
     Raises:
@@ -60,7 +60,7 @@ async def upload(
         raise Refusal(meant) from None
     digest = await _received(context, caller, request)
     if digest is None:
-        return Answer(words.refused(words.BUSY, UPLOAD).content, HTTPStatus.SERVICE_UNAVAILABLE)
+        return DoorAnswer(words.refused(words.BUSY, UPLOAD).content, HTTPStatus.SERVICE_UNAVAILABLE)
     job = job.model_copy(update={"upload": digest})
     equal = ["POST", UPLOAD, digest, dict(call.query)]
     status = await run_change(context, caller, job, call, equal)

@@ -24,7 +24,7 @@ from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, run_read
 from dingrelay_workers.gateway.drop_in.leniency import message_send
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.context import GatewayContext
 
 CONVERSATION = "/topapi/message/corpconversation"
@@ -88,7 +88,7 @@ class Task:
         return [user for name in ("unknown_user", "out_of_scope") for user in result.get(name, [])]
 
 
-async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
     """One of the five calls.
 
     Raises:
@@ -107,7 +107,7 @@ async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Ans
             return await _result(context, caller, call)
 
 
-async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
     job = _message(call.fields)
     status = await run_change(context, caller, job, call)
     if status.state not in {State.DONE, State.DUPLICATE} and not reaches_nobody(status):
@@ -147,7 +147,7 @@ def _message(fields: Mapping[str, Any]) -> MessageSend:
     return message_send(to, message)
 
 
-async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
     task = await _find(context, caller, call, "task_id")
     if not task.status.state.ended:
         return words.ok(progress=WAITING)
@@ -158,7 +158,7 @@ async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> 
     return words.ok(progress=dict(worst))
 
 
-async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
     task = await _find(context, caller, call, "task_id")
     if not task.status.state.ended:
         raise Refusal(UNFINISHED)
@@ -183,7 +183,7 @@ async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> An
     return words.ok(send_result=result)
 
 
-async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
     task = await _find(context, caller, call, "msg_task_id")
     if not task.status.state.ended:
         # It has not left: cancel it, as there is nothing to recall.
@@ -217,7 +217,7 @@ async def _kept(context: GatewayContext, caller: Caller, call: Incoming, task: T
     ]
 
 
-async def _status_bar(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
+async def _status_bar(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
     task = await _find(context, caller, call, "task_id")
     if not task.status.state.ended:
         raise Refusal(UNFINISHED)
@@ -280,7 +280,7 @@ async def _ask(
 class Answered(Exception):
     """The call ends here, with this answer."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: DoorAnswer) -> None:
         super().__init__("answered")
         self.answer = answer
 

@@ -10,14 +10,14 @@ from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
 from dingrelay_workers.gateway.drop_in.job_answer import verbatim
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, run_read
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.context import GatewayContext
 
 _REPEATABLE = re.compile(r"(?:batch)?(?:update|delete|remove|recall)(?![a-z])", re.IGNORECASE)
 """How the last part of a path begins whose call makes things what it says, once or twice."""
 
 
-async def call(context: GatewayContext, caller: Caller, asked: Incoming) -> Answer:
+async def call(context: GatewayContext, caller: Caller, asked: Incoming) -> DoorAnswer:
     """Make the call.
 
     Raises:

@@ -23,7 +23,7 @@ from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
 from dingrelay_workers.gateway.drop_in.job_answer import verbatim
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import routes
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
@@ -36,7 +36,9 @@ MOST_STRANGERS = 20
 SIGNATURE = ("timestamp", "sign")
 
 
-async def post(context: GatewayContext, call: Incoming, request: web.Request, limit: int) -> Answer:
+async def post(
+    context: GatewayContext, call: Incoming, request: web.Request, limit: int
+) -> DoorAnswer:
     """Post a message.
 
     Args:

@@ -13,7 +13,7 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.keys.known_keys import KnownKeys
@@ -21,7 +21,7 @@ from dingrelay_workers.keys.known_keys import KnownKeys
 LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000
 
 
-async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, DoorAnswer]:
     """``GET /gettoken``: key and secret in the query, by either of the two pairs of names that DingTalk takes."""
     pairs = [("appkey", "appsecret"), ("corpid", "corpsecret")]
     found = [
@@ -37,21 +37,21 @@ async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Ans
         "errmsg": "ok",
         "expires_in": LIVES_SECONDS,
     }
-    return key, Answer(content)
+    return key, DoorAnswer(content)
 
 
-async def access_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+async def access_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, DoorAnswer]:
     """``POST /v1.0/oauth2/accessToken``."""
     key, token = await _exchanged(context, _text(call, "appKey"), _text(call, "appSecret"))
-    return key, Answer({"accessToken": token, "expireIn": LIVES_SECONDS})
+    return key, DoorAnswer({"accessToken": token, "expireIn": LIVES_SECONDS})
 
 
-async def corporation_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+async def corporation_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, DoorAnswer]:
     """``POST /v1.0/oauth2/{corpId}/token``."""
     if _text(call, "grant_type") != "client_credentials":
         raise Refusal(words.invalid("grant_type"))
     key, token = await _exchanged(context, _text(call, "client_id"), _text(call, "client_secret"))
-    return key, Answer({"access_token": token, "expires_in": LIVES_SECONDS})
+    return key, DoorAnswer({"access_token": token, "expires_in": LIVES_SECONDS})
 
 
 async def caller(context: GatewayContext, call: Incoming) -> ApiKey:

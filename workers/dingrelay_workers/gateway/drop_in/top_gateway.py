@@ -9,7 +9,7 @@ from typing import Any
 
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import TOP_GATEWAY, Incoming
-from dingrelay_workers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 
 _CURRENT = "dingtalk.oapi."
 """How methods begin whose APIs also have a path of their own."""
@@ -42,7 +42,7 @@ class Passage:
     method: str
     call: Incoming
 
-    def envelope(self, answer: Answer) -> Answer:
+    def envelope(self, answer: DoorAnswer) -> DoorAnswer:
         """An answer as this way hands it out."""
         content = dict(answer.content)
         errcode = content.get("errcode")
@@ -50,7 +50,7 @@ class Passage:
             named = ("sub_code", "sub_msg", "request_id")
             error = {"code": errcode, "msg": content.get("errmsg", "")}
             error |= {name: content[name] for name in named if name in content}
-            return Answer({"error_response": error})
+            return DoorAnswer({"error_response": error})
         if self.method in _FORMER:
             request_id = content.pop("request_id", "")
             ended: dict[str, Any] = {
@@ -59,7 +59,7 @@ class Passage:
                 "success": errcode == 0,
             }
             content = {"result": {**ended, **content}, "request_id": request_id}
-        return Answer({f"{self.method.replace('.', '_')}_response": content})
+        return DoorAnswer({f"{self.method.replace('.', '_')}_response": content})
 
 
 def passage(call: Incoming) -> Passage:

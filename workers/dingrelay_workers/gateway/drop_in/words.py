@@ -162,7 +162,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DoorAnswer:
     """What goes back: the content of an answer, and its status in HTTP."""
 
     content: Mapping[str, Any]
@@ -197,16 +197,16 @@ def new_request_id(dialect: Dialect) -> str:
     return str(uuid.uuid4()).upper() if dialect == "rest" else secrets.token_hex(7)
 
 
-def refused(words: Words, path: str) -> Answer:
+def refused(words: Words, path: str) -> DoorAnswer:
     """A refusal as the dialect of the path words it."""
     dialect = dialect_of(path)
     request_id = new_request_id(dialect)
     if dialect == "rest":
         message = words.message or words.errmsg
         content = {"code": words.code, "requestid": request_id, "message": message}
-        return Answer(content, words.status)
+        return DoorAnswer(content, words.status)
     if words.sub_code:
-        return Answer(
+        return DoorAnswer(
             {
                 "errcode": words.errcode,
                 "sub_code": words.sub_code,
@@ -218,7 +218,7 @@ def refused(words: Words, path: str) -> Answer:
     topapi = path.startswith("/topapi/")
     if words.wrapped == "always" or (words.wrapped == "topapi" and topapi):
         code = str(words.errcode)
-        return Answer(
+        return DoorAnswer(
             {
                 "errcode": 88,
                 "sub_code": code,
@@ -227,10 +227,10 @@ def refused(words: Words, path: str) -> Answer:
                 "request_id": request_id,
             }
         )
-    return Answer({"errcode": words.errcode, "errmsg": words.errmsg, "request_id": request_id})
+    return DoorAnswer({"errcode": words.errcode, "errmsg": words.errmsg, "request_id": request_id})
 
 
-def ok(**fields: Any) -> Answer:
+def ok(**fields: Any) -> DoorAnswer:
     """Success in the old dialect."""
     request_id = fields.pop("request_id", "") or new_request_id("oapi")
-    return Answer({"errcode": 0, "errmsg": "ok", **fields, "request_id": request_id})
+    return DoorAnswer({"errcode": 0, "errmsg": "ok", **fields, "request_id": request_id})
