@@ -25,7 +25,6 @@ FOLDERS = ("tasks", "producers", "workers", "ops/demo")
 SILENT = (
     "producers/dingrelay_producers/cli/group.py",
     "producers/dingrelay_producers/cli/reader_language.py",
-    "producers/dingrelay_producers/client/media_form.py",
     "producers/dingrelay_producers/events/",
     "producers/dingrelay_producers/stream/ticket.py",
     "producers/dingrelay_producers/testing/",

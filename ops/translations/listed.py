@@ -1,6 +1,8 @@
 """Texts that are listed by hand: those that the extraction can't find, and those that it must not take."""
 
 NOT_SENTENCES = {
+    '--{boundary}\r\nContent-Disposition: form-data; name="media"; filename="{name}"\r\nContent-Type: {kind}\r\n\r',
+    "multipart/form-data; boundary={boundary}",
     "ApprovalRef({id}, app={app})",
     "The job has ended within `wait`, however it ended.",
     "The job is accepted.",

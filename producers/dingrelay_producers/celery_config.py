@@ -6,9 +6,8 @@ from urllib.parse import quote, urlsplit
 
 from kombu.entity import Exchange, Queue
 
-from dingrelay_producers.redis_address import TLS_OPTION, RedisAddress
+from dingrelay_producers.redis_address import HEALTH_CHECK, SOCKET_TIMEOUT, TLS_OPTION, RedisAddress
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.timeouts import HEALTH_CHECK, SOCKET_TIMEOUT
 
 QUEUES = (
     "dingrelay.urgent",

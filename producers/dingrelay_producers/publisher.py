@@ -21,11 +21,11 @@ from dingrelay_producers.envelopes import (
     Envelopes,
     send,
 )
+from dingrelay_producers.redis_address import PRODUCER_TIMEOUT
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Draft, Wakeup
 from dingrelay_producers.store.scripts import round_trip
-from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
 from dingrelay_producers.tls_trouble import cause
 
 __all__ = ["BATCH", "FORMAT_HEADER", "WAKEUP_FORMAT", "WOKEN_HEADER", "Publisher"]

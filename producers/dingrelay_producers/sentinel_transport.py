@@ -18,7 +18,7 @@ from dingrelay_producers.sentinels import Connection, Sentinels, SSLConnection
 
 ALIAS = "sentinel"
 SILENCE = 2
-"""Seconds of silence after which a connection to the primary is given up, in place of those of `timeouts.py`: another
+"""Seconds of silence after which a connection to the primary is given up, in place of `SOCKET_TIMEOUT`: another
 server takes over within seconds. A worker's main thread meets its silent connections one after the other."""
 _KOMBUS = "kombu.transport.redis:SentinelTransport"
 

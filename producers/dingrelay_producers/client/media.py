@@ -5,13 +5,13 @@ remembered: it may be used in any number of messages, and no expiry of it is sta
 """
 
 import hashlib
+import mimetypes
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from dingrelay_producers.client import media_form
 from dingrelay_producers.errors import InvalidArgument, UploadFailed
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
@@ -98,7 +98,7 @@ def job_of(file: LocalFile, app: str, lane: Lane) -> tuple[MediaUpload, bytes]:
     Raises:
         ContractError: names the field that is wrong.
     """
-    content_type, form = media_form.form(file.name, file.content)
+    content_type, form = _form(file.name, file.content)
     job = MediaUpload.parse(
         {
             "app": app,
@@ -125,3 +125,21 @@ def uploaded(status: JobStatus) -> str:
     if not isinstance(media_id, str) or not media_id:
         raise UploadFailed(status.id, "done, and DingTalk's answer has no media_id")
     return media_id
+
+
+ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}
+"""How browsers spell what would end a file's name in the head of its part."""
+
+
+def _form(name: str, content: bytes) -> tuple[str, bytes]:
+    """A file as multipart/form-data, as browsers write it (API §11.5): its media type, with the boundary, and the form."""
+    boundary = f"dingrelay-{secrets.token_hex(16)}"
+    for character, escape in ESCAPES.items():
+        name = name.replace(character, escape)
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="media"; filename="{name}"\r\n'
+        f"Content-Type: {kind}\r\n\r\n"
+    )
+    end = f"\r\n--{boundary}--\r\n"
+    return f"multipart/form-data; boundary={boundary}", head.encode() + content + end.encode()

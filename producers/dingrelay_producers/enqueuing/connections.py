@@ -10,11 +10,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.redis_address import RedisAddress
+from dingrelay_producers.redis_address import PRODUCER_TIMEOUT, RedisAddress
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import connections
 from dingrelay_producers.store.breaker import Breaker
-from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
 from dingrelay_producers.tls_trouble import cause
 
 SOCKET_TIMEOUT = 0.8

@@ -4,15 +4,14 @@ from dingrelay_producers.settings.addresses import LOOPBACK
 from dingrelay_producers.settings.apps import (
     DEFAULT_APP,
     AppSettings,
+    SettingsError,
     app_secret_files,
     check_apps,
     complete_app,
+    read_secret,
 )
-from dingrelay_producers.settings.errors import SettingsError
-from dingrelay_producers.settings.secret_files import read_secret
 from dingrelay_producers.settings.sections import LOOKS, QuotaSettings, RecipientSettings
-from dingrelay_producers.settings.settings import Settings
-from dingrelay_producers.settings.webhooks import SANDBOX_WEBHOOK_KEY
+from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY, Settings
 
 __all__ = [
     "DEFAULT_APP",

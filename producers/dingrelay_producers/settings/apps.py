@@ -5,11 +5,10 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr
-
-from dingrelay_producers.settings.errors import SettingsError
 
 DEFAULT_APP = "default"
 APP_SECRETS = ("app_secret", "callback_token", "callback_aes_key")
@@ -21,6 +20,24 @@ APP_VARIABLE = re.compile(
 CALLBACK_TOKEN = re.compile(r"[0-9A-Za-z]{3,32}")
 CALLBACK_AES_KEY = re.compile(r"[0-9A-Za-z+/]{43}")
 """As DingTalk's console makes them (API §7.1)."""
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong. The message names the variable and never its value."""
+
+
+def read_secret(variable: str, path: str) -> str:
+    """What the file that a variable names holds, without blanks around it.
+
+    Raises:
+        SettingsError: it can't be read; names the variable.
+    """
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: must be text in UTF-8") from None
 
 
 class AppSettings(BaseModel, extra="forbid", frozen=True):

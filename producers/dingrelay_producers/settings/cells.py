@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr
 
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress
-from dingrelay_producers.settings.secret_files import read_secret
+from dingrelay_producers.settings.apps import read_secret
 from dingrelay_tasks.contract import AppName
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")

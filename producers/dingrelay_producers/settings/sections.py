@@ -1,11 +1,10 @@
 """The sections of the TOML file, each about one feature."""
 
+import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
-
-from dingrelay_producers.durations import duration
 
 LOOKS = (600.0, 1_800.0, 7_200.0, 21_600.0)
 """Most approvals are decided within hours, and each look is one of the month's calls."""
@@ -103,3 +102,19 @@ class SyncSettings(BaseModel, extra="forbid", frozen=True):
         if every and not SHORTEST_SYNC <= duration(every) <= LONGEST_SYNC:
             raise ValueError("must be from 10m to 28d")
         return every
+
+
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,4})(s|m|h|d)", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration(text: str) -> timedelta:
+    """The length of a text such as ``90d``, ``12h``, ``30m`` or ``0s``, 99,999 of a unit at most.
+
+    Raises:
+        ValueError: it can't be read; the message says how it should look.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("must be like 90d, 12h or 30m")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})

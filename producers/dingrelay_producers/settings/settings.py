@@ -1,5 +1,6 @@
 """The settings: every one with its default, and what they say of cells and servers."""
 
+import ipaddress
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +9,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dingrelay_producers.language import language_of
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress, TlsFiles
-from dingrelay_producers.settings import webhooks
 from dingrelay_producers.settings.addresses import (
     check_dingtalk_url,
     check_management_api,
@@ -16,7 +16,7 @@ from dingrelay_producers.settings.addresses import (
     check_tls_files,
     scheme,
 )
-from dingrelay_producers.settings.apps import AppSettings, check_apps, complete_app
+from dingrelay_producers.settings.apps import AppSettings, SettingsError, check_apps, complete_app
 from dingrelay_producers.settings.cells import (
     HOME,
     NAMED,
@@ -25,7 +25,6 @@ from dingrelay_producers.settings.cells import (
     database,
     owners,
 )
-from dingrelay_producers.settings.errors import SettingsError
 from dingrelay_producers.settings.sections import (
     ApprovalSettings,
     HistorySettings,
@@ -44,6 +43,9 @@ from dingrelay_tasks.media_upload import LARGEST
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
+SHORTEST_WEBHOOK_KEY = 32
+SANDBOX_WEBHOOK_KEY = "the-webhook-key-of-sandboxes-and-tests"
+"""Outside production a webhook needs no setting; its secrets are then no secrets."""
 DEAD_TTL = 30 * 86_400
 """Seconds: a person is to look at dead jobs, who may be on holiday."""
 
@@ -229,8 +231,24 @@ class Settings(BaseSettings):
             "DINGRELAY_FLOWER_BROKER_API", self.flower_broker_api.get_secret_value()
         )
         check_apps(self.apps)
-        webhooks.check(self)
+        self._check_webhooks()
         return self
+
+    def _check_webhooks(self) -> None:
+        keys = _listed(self.webhook_key.get_secret_value())
+        if any(len(key) < SHORTEST_WEBHOOK_KEY for key in keys):
+            raise ValueError(
+                f"DINGRELAY_WEBHOOK_KEY: must be {SHORTEST_WEBHOOK_KEY} characters or more"
+            )
+        for network in _listed(self.webhook_networks):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    "DINGRELAY_WEBHOOK_NETWORKS: must be networks such as 10.0.0.0/8, comma-separated"
+                ) from None
+        if self.call_timeout >= self.job_timeout:
+            raise ValueError("DINGRELAY_CALL_TIMEOUT: must be shorter than DINGRELAY_JOB_TIMEOUT")
 
     def _check_organisations(self) -> None:
         """An organisation's month is counted in one Redis."""
@@ -392,7 +410,13 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: none is configured, in production.
         """
-        return webhooks.keys(self)
+        if configured := _listed(self.webhook_key.get_secret_value()):
+            return configured
+        if self.env != "production":
+            return (SANDBOX_WEBHOOK_KEY,)
+        raise SettingsError(
+            "DINGRELAY_WEBHOOK_KEY: required for webhooks; make one with `openssl rand -hex 32`"
+        )
 
     def app(self, name: str) -> AppSettings:
         """The app of that name.
@@ -401,6 +425,10 @@ class Settings(BaseSettings):
             SettingsError: there is none, or its key or secret is missing.
         """
         return complete_app(self.apps, name)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

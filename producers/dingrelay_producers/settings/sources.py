@@ -13,10 +13,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
-from dingrelay_producers.settings.apps import APP_SECRETS, app_variables
+from dingrelay_producers.settings.apps import APP_SECRETS, SettingsError, app_variables, read_secret
 from dingrelay_producers.settings.cells import read_urls
-from dingrelay_producers.settings.errors import SettingsError
-from dingrelay_producers.settings.secret_files import read_secret
 
 GONE = {
     "dead_ttl": "dead jobs are kept for 30 days, or as long as DINGRELAY_RECORD_TTL says if that is longer",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 
-from dingrelay_producers.durations import duration
+from dingrelay_producers.settings.sections import duration
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
 from dingrelay_workers.http.api_keys import ANY, SCOPES, SENDER, ApiKey, Grant, IssuedKey, Rate
 

@@ -11,9 +11,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
+from dingrelay_producers.redis_address import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
-from dingrelay_producers.timeouts import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.tls_trouble import cause
 
 CONNECTIONS = 32

@@ -20,8 +20,8 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
-from dingrelay_producers.durations import duration
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.settings.sections import duration
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
