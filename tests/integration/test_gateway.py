@@ -502,13 +502,13 @@ def test_other_methods_paths_and_types_are_problems(gateway: GatewayClient, key:
             assert reply.headers["Allow"] == "POST"
 
 
-async def test_a_port_that_is_taken_is_a_setting_to_change_and_that_of_metrics_keeps_nobody(
+async def test_a_taken_port_is_an_error_and_a_taken_metrics_port_is_not(
     valkey_url: str,
 ) -> None:
     free = free_port()
     settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=free)
     async with listening(settings, MemoryBackend(), "127.0.0.1", free) as url:
         assert url.endswith(f":{free}")
-        with pytest.raises(SettingsError, match=f"GATEWAY_PORT: 127.0.0.1:{free} can't be"):
+        with pytest.raises(SettingsError, match=f"--port: 127.0.0.1:{free} can't be"):
             async with listening(settings, MemoryBackend(), "127.0.0.1", free):
                 pass
