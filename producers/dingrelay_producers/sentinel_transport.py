@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from dingrelay_producers.redis_address import RedisAddress
-from dingrelay_producers.sentinels import Connection, Sentinels, SSLConnection
+from dingrelay_producers.sentinels import SentinelConnection, Sentinels, SentinelSSLConnection
 
 ALIAS = "sentinel"
 SILENCE = 2
@@ -26,8 +26,8 @@ _KOMBUS = "kombu.transport.redis:SentinelTransport"
 class SentinelChannel(redis.SentinelChannel):
     """A channel to the primary that Sentinel names. Without our option it does what kombu's does."""
 
-    connection_class: Any = Connection
-    connection_class_ssl: Any = SSLConnection
+    connection_class: Any = SentinelConnection
+    connection_class_ssl: Any = SentinelSSLConnection
     sentinels: tuple[tuple[str, int], ...] = ()
     from_transport_options: Any = (*redis.SentinelChannel.from_transport_options, "sentinels")
 

@@ -77,7 +77,7 @@ NO_REPLICAS = "NOREPLICAS"
 """How a primary with `min-replicas-to-write` refuses a write: Sentinel may have chosen another one."""
 
 
-class Connection(SentinelManagedConnection):
+class SentinelConnection(SentinelManagedConnection):
     """For threads."""
 
     def connect_check_health(
@@ -100,11 +100,11 @@ class Connection(SentinelManagedConnection):
             raise RedisConnectionError(str(error)) from error
 
 
-class SSLConnection(Connection, SentinelManagedSSLConnection):
+class SentinelSSLConnection(SentinelConnection, SentinelManagedSSLConnection):
     """The same over TLS."""
 
 
-class AsyncConnection(aio.SentinelManagedConnection):
+class AsyncSentinelConnection(aio.SentinelManagedConnection):
     """For an event loop."""
 
     async def connect_check_health(
@@ -127,5 +127,5 @@ class AsyncConnection(aio.SentinelManagedConnection):
             raise RedisConnectionError(str(error)) from error
 
 
-class AsyncSSLConnection(AsyncConnection, aio.SentinelManagedSSLConnection):
+class AsyncSentinelSSLConnection(AsyncSentinelConnection, aio.SentinelManagedSSLConnection):
     """The same over TLS."""

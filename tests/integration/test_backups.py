@@ -26,7 +26,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_workers.campaigns import chunks
-from dingrelay_workers.campaigns.chunks import Ending, Release
+from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.queue import ChunkQueue
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
@@ -119,7 +119,7 @@ class System:
                 await redis.set(keys.DISPATCHER, queue.holder, px=60_000)
                 async with database.write("test") as connection:
                     await chunks.release(connection, name, 1, datetime.now(UTC))
-                    ending = Ending(Release(0, 1), called_at=datetime.now(UTC), accepted=1)
+                    ending = ChunkEnding(Release(0, 1), called_at=datetime.now(UTC), accepted=1)
                     await chunks.settle(connection, name, [ending])
                     campaign = await chunks.read(connection, name)
                 assert campaign is not None

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 import campaigns
 from dingrelay_workers.campaigns import chunks
-from dingrelay_workers.campaigns.chunks import CANCELLED, Ending, Release
+from dingrelay_workers.campaigns.chunks import CANCELLED, ChunkEnding, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.database.database import Database
@@ -21,7 +21,7 @@ async def release(database: Database, campaign: str, most: int) -> list[int]:
     return [chunk.release.number for chunk in released]
 
 
-async def settle(database: Database, campaign: str, *endings: Ending) -> chunks.Counts:
+async def settle(database: Database, campaign: str, *endings: ChunkEnding) -> chunks.Counts:
     async with database.write("x") as connection:
         return await chunks.settle(connection, campaign, endings)
 
@@ -41,16 +41,16 @@ async def test_an_end_counts_once(database: Database) -> None:
     campaign = await campaigns.put(database, people=8)
     await release(database, campaign, 3)
     endings = (
-        Ending(
+        ChunkEnding(
             Release(0, 1),
             task_id=7,
             called_at=NOW,
             accepted=1,
             left_out={OutcomeKind.DUPLICATE: ["u2"]},
         ),
-        Ending(Release(1, 1), error=ERROR),
-        Ending(Release(2, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
-        Ending(Release(3, 1), task_id=9, called_at=NOW, accepted=2),
+        ChunkEnding(Release(1, 1), error=ERROR),
+        ChunkEnding(Release(2, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
+        ChunkEnding(Release(3, 1), task_id=9, called_at=NOW, accepted=2),
     )
     counts = await settle(database, campaign, *endings)
     assert counts == chunks.Counts(3, 3, 1, 2, 0, 2)
@@ -71,7 +71,7 @@ async def test_an_end_counts_once(database: Database) -> None:
 async def test_chunks_that_are_given_back_are_released_again(database: Database) -> None:
     campaign = await campaigns.put(database)
     await release(database, campaign, 2)
-    await settle(database, campaign, Ending(Release(0, 1), accepted=2))
+    await settle(database, campaign, ChunkEnding(Release(0, 1), accepted=2))
     async with database.write("x") as connection:
         await chunks.give_back(connection, campaign, [Release(0, 1), Release(1, 1)])
     assert await release(database, campaign, 9) == [1]
@@ -85,7 +85,7 @@ async def test_the_outcome_of_a_release_is_not_that_of_the_next(database: Databa
     async with database.write("x") as connection:
         await chunks.give_back(connection, campaign, [Release(0, 1)])
     await release(database, campaign, 1)
-    assert (await settle(database, campaign, Ending(Release(0, 1), accepted=2))).settled == 0
+    assert (await settle(database, campaign, ChunkEnding(Release(0, 1), accepted=2))).settled == 0
     async with database.write("x") as connection:
         await chunks.give_back(connection, campaign, [Release(0, 1)])
         assert await chunks.lost(connection, campaign, [Release(0, 1)]) == []

@@ -13,7 +13,7 @@ from dingrelay_tasks.context import DeliveryReport
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns import report as reports
 from dingrelay_workers.campaigns.calls import CampaignCalls
-from dingrelay_workers.campaigns.chunks import Ending, Release
+from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, Result
@@ -27,18 +27,18 @@ async def ended(database: Database, **fields: Any) -> str:
     """Seven chunks of two, each ended in another way, and one that has not ended."""
     campaign = await campaigns.put(database, people=14, **fields)
     endings = (
-        Ending(
+        ChunkEnding(
             Release(0, 1),
             task_id=7,
             called_at=NOW,
             accepted=1,
             left_out={OutcomeKind.DUPLICATE: ["u2"]},
         ),
-        Ending(Release(1, 1), error=BROKEN),
-        Ending(Release(2, 1), task_id=9, called_at=NOW, accepted=2, ambiguous=True),
-        Ending(Release(3, 1), error=unknown("its job was lost")),
-        Ending(Release(4, 1), left_out={OutcomeKind.DAILY_CAP: ["u9", "u10"]}),
-        Ending(Release(5, 1), error=chunks.CANCELLED),
+        ChunkEnding(Release(1, 1), error=BROKEN),
+        ChunkEnding(Release(2, 1), task_id=9, called_at=NOW, accepted=2, ambiguous=True),
+        ChunkEnding(Release(3, 1), error=unknown("its job was lost")),
+        ChunkEnding(Release(4, 1), left_out={OutcomeKind.DAILY_CAP: ["u9", "u10"]}),
+        ChunkEnding(Release(5, 1), error=chunks.CANCELLED),
     )
     async with database.write("x") as connection:
         await chunks.release(connection, campaign, 6, NOW)
@@ -111,7 +111,7 @@ async def test_a_report_is_of_one_moment(
     async def settled_meanwhile(connection: AsyncConnection, name: str) -> dict[str, Any]:
         sums = await read(connection, name)
         async with database.write("x") as writer:
-            await chunks.settle(writer, campaign, [Ending(Release(0, 1), error=BROKEN)])
+            await chunks.settle(writer, campaign, [ChunkEnding(Release(0, 1), error=BROKEN)])
         return sums
 
     monkeypatch.setattr(reports, "_sums", settled_meanwhile)
@@ -124,7 +124,7 @@ async def test_a_report_is_of_one_moment(
 @pytest.mark.parametrize("stranger", ["U1", "x" * 65])
 async def test_only_people_of_the_call_count(database: Database, stranger: str) -> None:
     campaign = await campaigns.put(database, people=2)
-    ending = Ending(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
+    ending = ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
     async with database.write("x") as connection:
         await chunks.release(connection, campaign, 1, NOW)
         await chunks.settle(connection, campaign, [ending])
@@ -140,14 +140,14 @@ async def test_only_people_of_the_call_count(database: Database, stranger: str) 
 async def test_unreachable_people_are_named(database: Database) -> None:
     campaign = await campaigns.put(database, people=4)
     endings = (
-        Ending(
+        ChunkEnding(
             Release(0, 1),
             task_id=7,
             called_at=NOW,
             accepted=1,
             left_out={OutcomeKind.UNKNOWN_USER: ["u2"]},
         ),
-        Ending(Release(1, 1), left_out={OutcomeKind.OUT_OF_SCOPE: ["u3", "u4"]}),
+        ChunkEnding(Release(1, 1), left_out={OutcomeKind.OUT_OF_SCOPE: ["u3", "u4"]}),
     )
     async with database.write("x") as connection:
         await chunks.release(connection, campaign, 2, NOW)
@@ -164,7 +164,7 @@ async def test_unverified_people_are_not_accepted_until_dingtalk_confirms_them(
     database: Database,
 ) -> None:
     campaign = await campaigns.put(database, people=3, size=3)
-    ending = Ending(
+    ending = ChunkEnding(
         Release(0, 1), task_id=7, called_at=NOW, accepted=3, unverified=["u1", "u2", "u3"]
     )
     async with database.write("x") as connection:
@@ -235,7 +235,7 @@ async def test_any_answer_of_dingtalk_is_stored(database: Database) -> None:
     broken = {**BROKEN, "message": "no\0 \udfff"}
     async with database.write("x") as connection:
         await chunks.release(connection, campaign, 1, NOW)
-        await chunks.settle(connection, campaign, [Ending(Release(1, 1), error=broken)])
+        await chunks.settle(connection, campaign, [ChunkEnding(Release(1, 1), error=broken)])
     reasons = [reason.reason for reason in (await Report(database).summary(campaign)).reasons]
     assert any(reason.endswith("no\ufffd ?") for reason in reasons)
 
@@ -248,7 +248,7 @@ async def called(database: Database) -> tuple[str, CampaignCalls]:
     calls = CampaignCalls(database, now=lambda: NOW)
     assert await calls.under_way(campaign) == {0: 2}
     async with database.write("x") as connection:
-        ending = Ending(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
+        ending = ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
         await chunks.settle(connection, campaign, [ending])
     assert await calls.under_way(campaign, [0, 1]) == {}
     return campaign, calls

@@ -29,7 +29,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_workers.campaigns import chunks
-from dingrelay_workers.campaigns.chunks import Ending, Release
+from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.database.database import Database
@@ -67,8 +67,8 @@ def a_campaign(cli: Cli, **fields: Any) -> str:
         )
         left_out = {OutcomeKind.DUPLICATE: ["u2"]}
         endings = (
-            Ending(Release(0, 1), task_id=7, called_at=NOW, accepted=1, left_out=left_out),
-            Ending(Release(1, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
+            ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=1, left_out=left_out),
+            ChunkEnding(Release(1, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
         )
         async with database.write("x") as connection:
             await chunks.release(connection, campaign, 2, NOW)
@@ -166,7 +166,7 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
         async with database.write("x") as connection:
             await chunks.release(connection, campaign, 2, NOW)
         endings = [
-            Ending(
+            ChunkEnding(
                 Release(number, 1),
                 task_id=(status.result or {})["call"]["task_id"],
                 called_at=NOW - timedelta(days=days_ago),
@@ -249,7 +249,7 @@ def test_a_recall_says_who_may_keep_the_message(cli: Cli) -> None:
         async with database.write("x") as connection:
             await chunks.release(connection, campaign, 1, NOW)
             await chunks.settle(
-                connection, campaign, [Ending(Release(2, 1), error=unknown("lost"))]
+                connection, campaign, [ChunkEnding(Release(2, 1), error=unknown("lost"))]
             )
 
     campaign = a_campaign(cli)

@@ -23,7 +23,7 @@ from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.http import last_known
-from dingrelay_workers.http.records import Records
+from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.http.routes import NDJSON
 from drop_in import asking, token_of
 from gateways import GatewayClient, MemoryBackend, body_seconds, gateway_thread
@@ -75,7 +75,7 @@ def test_a_message_that_was_just_accepted_is_not_read_again(
     gateway: GatewayClient, key: str, monkeypatch: pytest.MonkeyPatch, later: dict[str, str]
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Records, "status", None)
+        patched.setattr(GatewayRecords, "status", None)
         reply = gateway.ask("POST", "/v1/messages", MESSAGE | later, key=key)
     assert reply.status == 202, reply.content
     assert gateway.ask("GET", reply.headers["Location"], key=key).json == reply.json

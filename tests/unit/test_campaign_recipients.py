@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.campaigns.recipients import BLOCK, LONGEST, Column, Recipient, read
+from dingrelay_workers.campaigns.recipients import BLOCK, LONGEST, FileColumn, Recipient, read
 
 USERIDS = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters=","), min_size=1, max_size=64
@@ -268,27 +268,27 @@ def test_memory_does_not_grow_with_the_rows() -> None:
 
 def test_the_column_that_names_people_may_have_another_name() -> None:
     table = "姓名,工号\n张三,u1\n李四,\n".encode("gb18030")
-    found = list(read(io.BytesIO(table), ["姓名", "工号"], Column.of("工号")))
+    found = list(read(io.BytesIO(table), ["姓名", "工号"], FileColumn.of("工号")))
     assert found == [
         Recipient(2, "u1", {"姓名": "张三", "工号": "u1"}),
         Malformed(3, "userid: is missing"),
     ]
     # It goes before the usual names.
     table = "userid,电话\nu1,13800000001\n".encode()
-    (person,) = read(io.BytesIO(table), column=Column.of("mobile=电话"))
+    (person,) = read(io.BytesIO(table), column=FileColumn.of("mobile=电话"))
     assert isinstance(person, Recipient)
     assert (person.userid, person.address) == ("", ("mobile", "+86-13800000001"))
     lines = '{"工号": "7"}\n{"name": "x"}\n'.encode()
-    found = list(read(io.BytesIO(lines), column=Column.of("job_number=工号")))
+    found = list(read(io.BytesIO(lines), column=FileColumn.of("job_number=工号")))
     assert found[0] == Recipient(1, "", {}, ("job_number", "7"))
     assert isinstance(found[1], Malformed)
-    assert list(read([{"id": "u9"}], column=Column("id"))) == [Recipient(1, "u9")]
+    assert list(read([{"id": "u9"}], column=FileColumn("id"))) == [Recipient(1, "u9")]
 
 
 def test_a_missing_column_is_named_with_those_that_are_there() -> None:
     with pytest.raises(ContractError, match='no column "工号"; it has "a", "b"'):
-        read(io.BytesIO(b"a,b\n1,2\n"), column=Column.of("工号"))
+        read(io.BytesIO(b"a,b\n1,2\n"), column=FileColumn.of("工号"))
     with pytest.raises(ContractError, match="column: must not be empty"):
-        Column.of(" ")
-    assert Column.of("a=b") == Column("a=b")
-    assert Column.of("userid=b") == Column("b")
+        FileColumn.of(" ")
+    assert FileColumn.of("a=b") == FileColumn("a=b")
+    assert FileColumn.of("userid=b") == FileColumn("b")

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_workers.campaigns.staging import Chunk, Person, Staging
-from dingrelay_workers.campaigns.template import Result
+from dingrelay_workers.campaigns.staging import Person, StagedChunk, Staging
+from dingrelay_workers.campaigns.template import FilledTemplate
 
 PEOPLE = st.lists(st.tuples(st.integers(0, 30).map("u{}".format), st.integers(0, 4)), max_size=80)
 
 
-def chunks(people: list[Person], size: int) -> list[Chunk]:
+def chunks(people: list[Person], size: int) -> list[StagedChunk]:
     with Staging(varies=True) as staging:
         staging.add(people)
         found = list(staging.chunks(size))
@@ -47,7 +47,10 @@ def test_equal_results_share_chunks_in_the_order_in_which_they_come_up(
         first.setdefault(userid, kind)
     for userid, kind in first.items():
         groups[kind].append(userid)
-    rows = [Person(userid, Result(f'{{"kind": {kind}}}', bytes([kind]))) for userid, kind in people]
+    rows = [
+        Person(userid, FilledTemplate(f'{{"kind": {kind}}}', bytes([kind])))
+        for userid, kind in people
+    ]
     found = chunks(rows, size)
     together = [
         (kind, [userid for chunk in same for userid in chunk.users])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
+from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable, literal
 
 PUBLIC = ["8.8.8.8", "93.184.216.34", "223.5.5.5", "2400:3200::1", "2606:4700:4700::1111"]
 REFUSED = [
@@ -63,7 +63,7 @@ def test_public_addresses_pass(address: str) -> None:
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_others_are_refused(address: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         Reachable().check(address)
 
 
@@ -71,13 +71,13 @@ def test_others_are_refused(address: str) -> None:
 def test_private_addresses_are_never_reached(address: Any) -> None:
     if address.is_global and not address.is_multicast and not address.is_reserved:
         return
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         Reachable().check(str(address))
 
 
 @given(st.ip_addresses(v=4), st.sampled_from(["::ffff:", "64:ff9b::"]))
 def test_no_ipv4_address_comes_through_in_another_form(address: Any, prefix: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         Reachable().check(f"{prefix}{address}")
 
 
@@ -89,7 +89,7 @@ def test_the_settings_allow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "8.8.8.8"):
         reachable.check(address)
     for address in ("10.2.0.1", "127.0.0.1", "::1", "fe80::1"):
-        with pytest.raises(Refused):
+        with pytest.raises(AddressRefused):
             reachable.check(address)
 
 
@@ -97,7 +97,7 @@ def test_outside_production_this_machine_may_be_an_endpoint() -> None:
     reachable = Reachable.from_settings(Settings.load(env="test"))
     reachable.check("127.0.0.1")
     reachable.check("::1")
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         reachable.check("10.0.0.1")
 
 

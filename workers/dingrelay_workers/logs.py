@@ -13,7 +13,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk.redact import redact
 
 
-class Lines(structlog.WriteLogger):
+class WorkerLines(structlog.WriteLogger):
     """Writes the finished lines of one logger to stderr.
 
     Ours do not pass through the standard library: that would cost each twice the time. As there, a line
@@ -49,7 +49,7 @@ def configure(settings: Settings) -> None:
     ]
     structlog.configure(
         processors=[*shared, *finish],
-        logger_factory=Lines,
+        logger_factory=WorkerLines,
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=True,
     )

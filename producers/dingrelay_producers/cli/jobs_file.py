@@ -50,7 +50,7 @@ OPTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class JobLine:
     """A line and its number, from 1 on."""
 
     number: int
@@ -151,7 +151,7 @@ class _Progress:
 
 def _send(
     client: Client,
-    batch: list[Line],
+    batch: list[JobLine],
     defaults: Mapping[str, object],
     uploads: Uploads,
     progress: _Progress,
@@ -189,7 +189,7 @@ def _send(
         raise wrong
 
 
-def _job(line: Line, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
+def _job(line: JobLine, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
     try:
         fields = json.loads(line.text)
     except ValueError as error:
@@ -218,20 +218,20 @@ def _job(line: Line, defaults: Mapping[str, object], uploads: Uploads) -> Contra
     return contract
 
 
-def batches(lines: BinaryIO, first: int, most: int) -> Iterator[list[Line]]:
+def batches(lines: BinaryIO, first: int, most: int) -> Iterator[list[JobLine]]:
     """The lines from number `first` on, up to `most` at once.
 
     Raises:
         LineError: a line is not UTF-8, or too long; those before it have been handed out.
     """
-    arriving: Queue[Line | Exception | None] = Queue(AHEAD)
+    arriving: Queue[JobLine | Exception | None] = Queue(AHEAD)
     # A pipe may be silent for hours: its reader must not keep the process when Ctrl-C ends it.
     Thread(target=_read, args=(lines, first, arriving), daemon=True).start()
-    end: Line | Exception | None = Line(0, "")
-    while isinstance(end, Line):
-        batch: list[Line] = []
+    end: JobLine | Exception | None = JobLine(0, "")
+    while isinstance(end, JobLine):
+        batch: list[JobLine] = []
         end = arriving.get()
-        while isinstance(end, Line):
+        while isinstance(end, JobLine):
             batch.append(end)
             if len(batch) == most:
                 break
@@ -245,7 +245,7 @@ def batches(lines: BinaryIO, first: int, most: int) -> Iterator[list[Line]]:
         raise end
 
 
-def _read(lines: BinaryIO, first: int, arriving: Queue[Line | Exception | None]) -> None:
+def _read(lines: BinaryIO, first: int, arriving: Queue[JobLine | Exception | None]) -> None:
     try:
         for line in _numbered(lines, first):
             arriving.put(line)
@@ -255,7 +255,7 @@ def _read(lines: BinaryIO, first: int, arriving: Queue[Line | Exception | None])
         arriving.put(None)
 
 
-def _numbered(lines: BinaryIO, first: int) -> Iterator[Line]:
+def _numbered(lines: BinaryIO, first: int) -> Iterator[JobLine]:
     for number in count(1):
         line = lines.readline(LONGEST)
         if not line:
@@ -263,7 +263,7 @@ def _numbered(lines: BinaryIO, first: int) -> Iterator[Line]:
         if len(line) == LONGEST:
             raise LineError(number, "", f"is longer than {LONGEST:,} bytes")
         if number >= first:
-            yield Line(number, _text(number, line))
+            yield JobLine(number, _text(number, line))
 
 
 def _text(number: int, line: bytes) -> str:

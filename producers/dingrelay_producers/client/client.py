@@ -22,7 +22,7 @@ from dingrelay_producers.client.arguments import (
 )
 from dingrelay_producers.client.campaign_documents import PlanFields
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
-from dingrelay_producers.client.connection import Connection
+from dingrelay_producers.client.connection import ClientConnection
 from dingrelay_producers.client.filters import (
     ApprovalFields,
     ApprovalFilter,
@@ -37,7 +37,7 @@ from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.media import Medium
-from dingrelay_producers.client.personal_data import Asked, Erasure
+from dingrelay_producers.client.personal_data import Erasure, PersonQuery
 from dingrelay_producers.errors import (
     CannotResolve,
     CellUnavailable,
@@ -81,8 +81,8 @@ class Client:
         self.settings = settings or running.settings()
         self._cells = Cells(self.settings, self._connection)
 
-    def _connection(self, settings: Settings) -> Connection:
-        return Connection(settings)
+    def _connection(self, settings: Settings) -> ClientConnection:
+        return ClientConnection(settings)
 
     def send(self, job: Contract) -> JobRef:
         """Enqueue a job; it is accepted once this returns.
@@ -494,7 +494,7 @@ class Client:
             NotInstalled: the packages that the history needs are missing.
             ServiceUnavailable: the database can't be used.
         """
-        asked = Asked(user=user, app=app)
+        asked = PersonQuery(user=user, app=app)
         most = checked_limit(limit)
         history = service("history", self.settings.of_app(app))
         found: PersonHistory = run(history.person(asked.user, app=app, limit=most))
@@ -514,7 +514,7 @@ class Client:
             NotInstalled: the packages that this needs are missing.
             ServiceUnavailable: Redis or the database can't be used.
         """
-        asked = Asked(user=user, app=app)
+        asked = PersonQuery(user=user, app=app)
         kept = service("personal_data", self.settings.of_app(asked.app))
         found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
         return found
@@ -537,7 +537,7 @@ class Client:
             NotInstalled: as `export_person`.
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
         """
-        asked = Asked(user=user, app=app)
+        asked = PersonQuery(user=user, app=app)
         cell = self._cells.of(asked.app)
         kept = service("personal_data", cell.settings)
         tombstone = personal_data.new_tombstone()

@@ -40,7 +40,7 @@ CELL_TIMEOUT = 1.5
 that has just gone away wait for so long; later ones fail at once (`Breaker`)."""
 
 
-class Connection:
+class ClientConnection:
     """Opened on first use, in the process that uses it. Safe to share between threads.
 
     Every method that calls Redis raises `ServiceUnavailable` if it cannot be reached; of a cell,

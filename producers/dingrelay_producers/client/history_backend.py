@@ -33,7 +33,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class KnownPerson:
     """A person in the directory of an app.
 
     Attributes:
@@ -53,7 +53,7 @@ class PersonHistory:
 
     user: str
     messages: Sequence[Message]
-    known_as: Sequence[Person]
+    known_as: Sequence[KnownPerson]
 
 
 @dataclass(frozen=True, slots=True)

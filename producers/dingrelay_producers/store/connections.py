@@ -36,23 +36,23 @@ class _Packed:
         return packed
 
 
-class Connection(_Packed, aio.Connection):
+class PackedConnection(_Packed, aio.Connection):
     """A connection over TCP."""
 
 
-class SSLConnection(_Packed, aio.SSLConnection):
+class PackedSSLConnection(_Packed, aio.SSLConnection):
     """A connection over TLS."""
 
 
-class UnixConnection(_Packed, aio.UnixDomainSocketConnection):
+class PackedUnixConnection(_Packed, aio.UnixDomainSocketConnection):
     """A connection over a socket file."""
 
 
-class SentinelConnection(_Packed, sentinels.AsyncConnection):
+class PackedSentinelConnection(_Packed, sentinels.AsyncSentinelConnection):
     """A connection to the primary that Sentinel names."""
 
 
-class SentinelSSLConnection(_Packed, sentinels.AsyncSSLConnection):
+class PackedSentinelSSLConnection(_Packed, sentinels.AsyncSentinelSSLConnection):
     """The same over TLS."""
 
 
@@ -107,7 +107,7 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
             },
         )
         made: Any = _SyncSentinelPool
-        kind = sentinels.SSLConnection if address.tls else sentinels.Connection
+        kind = sentinels.SentinelSSLConnection if address.tls else sentinels.SentinelConnection
         pool = made(address.master, asked, connection_class=kind, **arguments)
     redis = Redis(connection_pool=pool, single_connection_client=single)
     redis.auto_close_connection_pool = True
@@ -132,8 +132,8 @@ def open_async(
     arguments = {**options, **_arguments(address)}
     pool: aio.ConnectionPool
     if not address.master:
-        kinds = {"rediss": SSLConnection, "unix": UnixConnection}
-        kind: Any = kinds.get(address.scheme, Connection)
+        kinds = {"rediss": PackedSSLConnection, "unix": PackedUnixConnection}
+        kind: Any = kinds.get(address.scheme, PackedConnection)
         made: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
         pool = made(connection_class=kind, **_server(address), **arguments)
     else:
@@ -149,7 +149,9 @@ def open_async(
         pool = behind(
             address.master,
             asked,
-            connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
+            connection_class=PackedSentinelSSLConnection
+            if address.tls
+            else PackedSentinelConnection,
             **arguments,
         )
     if breaker is not None:

@@ -57,7 +57,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Connection:
+class StreamConnection:
     """A connection that is open.
 
     Attributes:
@@ -85,7 +85,7 @@ class Connection:
     @classmethod
     async def open(
         cls, session: aiohttp.ClientSession, ticket: Ticket, take: Take, times: Times, app: str
-    ) -> "Connection":
+    ) -> "StreamConnection":
         """Use up a ticket.
 
         Raises:

@@ -9,7 +9,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.stream.connection import Connection, Times
+from dingrelay_producers.stream.connection import StreamConnection, Times
 from dingrelay_producers.stream.frames import Frame, Worth
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.stream.taker import Taker
@@ -73,13 +73,13 @@ class Listener:
             if self._running:
                 await asyncio.wait(self._running)
 
-    async def _connect(self) -> Connection | None:
+    async def _connect(self) -> StreamConnection | None:
         """The next connection, which is being read; None if there is none to be had just now."""
         credentials = self._apps.credentials(self.app)
         try:
             app = self._apps.app(self.app)
             ticket = await open_ticket(self._session, self._settings, app)
-            connection = await Connection.open(
+            connection = await StreamConnection.open(
                 self._session, ticket, self._take, self._times, self.app
             )
         except CredentialsRefused as error:
@@ -103,7 +103,7 @@ class Listener:
         task.add_done_callback(self._running.discard)
         return connection
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: StreamConnection) -> None:
         self._metrics.opened(self.app)
         log.info("stream_connected", app=self.app)
         try:

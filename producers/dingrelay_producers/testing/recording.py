@@ -12,7 +12,7 @@ from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.client import Client
-from dingrelay_producers.client.connection import Connection
+from dingrelay_producers.client.connection import ClientConnection
 from dingrelay_producers.client.history_backend import JobDetails
 from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
 from dingrelay_producers.client.media import Medium
@@ -79,7 +79,7 @@ class RecordingClient(Client):
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
 
-    def _connection(self, settings: Settings) -> Connection:
+    def _connection(self, settings: Settings) -> ClientConnection:
         return _Recorder(settings, self._record)
 
     def messages_to(self, user: str) -> list[MessageSend]:
@@ -203,7 +203,7 @@ class RecordingClient(Client):
         return changed
 
 
-class _Recorder(Connection):
+class _Recorder(ClientConnection):
     """Records what a client enqueues."""
 
     def __init__(self, settings: Settings, recorded: Callable[[Draft], Enqueued]) -> None:

@@ -12,7 +12,7 @@ from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.recipients import (
     USERID,
-    Column,
+    FileColumn,
     Recipient,
     Rows,
     problem_of,
@@ -56,7 +56,7 @@ class Audience:
     users: Sequence[str] = ()
     departments: Sequence[int] = ()
     everyone: bool = False
-    column: Column | None = None
+    column: FileColumn | None = None
     encoding: str = ""
     without_rows: Source | None = None
     without_users: Sequence[str] = ()

@@ -87,7 +87,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ChunkEnding:
     """How the job of a release ended.
 
     Attributes:
@@ -234,7 +234,9 @@ async def still_queued(
     return {release: size for release, size in found.items() if release in set(releases)}
 
 
-async def settle(connection: AsyncConnection, campaign: str, endings: Sequence[Ending]) -> Counts:
+async def settle(
+    connection: AsyncConnection, campaign: str, endings: Sequence[ChunkEnding]
+) -> Counts:
     """Write how releases ended; only those that are not over, so each chunk counts once."""
     sizes = await still_queued(connection, campaign, [ending.release for ending in endings])
     fresh = [ending for ending in endings if ending.release in sizes]
@@ -270,7 +272,7 @@ async def settle(connection: AsyncConnection, campaign: str, endings: Sequence[E
     return counts
 
 
-def _outcomes(campaign: str, endings: Sequence[Ending]) -> list[dict[str, Any]]:
+def _outcomes(campaign: str, endings: Sequence[ChunkEnding]) -> list[dict[str, Any]]:
     reasons = {
         OutcomeKind.DUPLICATE: "had this content already that day",
         OutcomeKind.DAILY_CAP: "had had the day's messages",
@@ -292,7 +294,7 @@ def _outcomes(campaign: str, endings: Sequence[Ending]) -> list[dict[str, Any]]:
     ]
 
 
-def _counts(endings: Sequence[Ending], sizes: Mapping[Release, int]) -> Counts:
+def _counts(endings: Sequence[ChunkEnding], sizes: Mapping[Release, int]) -> Counts:
     failed = [ending for ending in endings if ending.error and ending.error != CANCELLED]
     return Counts(
         settled=len(endings),

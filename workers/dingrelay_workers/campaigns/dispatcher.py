@@ -45,8 +45,8 @@ from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
     Campaign,
     Chunk,
+    ChunkEnding,
     Counts,
-    Ending,
     Release,
 )
 from dingrelay_workers.campaigns.models import CampaignRow, State
@@ -83,7 +83,7 @@ class CampaignTick:
     campaign: Campaign
     queued: Mapping[Release, datetime]
     goes: bool
-    endings: list[Ending] = field(default_factory=list[Ending])
+    endings: list[ChunkEnding] = field(default_factory=list[ChunkEnding])
     back: list[Release] = field(default_factory=list[Release])
     lost: list[Release] = field(default_factory=list[Release])
     revived: list[Release] = field(default_factory=list[Release])
@@ -413,7 +413,7 @@ class Dispatcher(Work):
                 )
 
 
-def _report(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
+def _report(campaign: Campaign, endings: list[ChunkEnding], counts: Counts) -> None:
     for outcome in OUTCOMES:
         if people := getattr(counts, outcome):
             CAMPAIGN_RECIPIENTS.labels(campaign.app, outcome).inc(people)

@@ -44,7 +44,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class CampaignPace:
     """How long a campaign of some size takes, with all limits to itself.
 
     Attributes:
@@ -85,7 +85,7 @@ def pace(
     rate: int | None,
     quiet: QuietHours,
     start: datetime,
-) -> Pace:
+) -> CampaignPace:
     """How long it takes at the limits of the app, at the campaign's own rate and at rest.
 
     Args:
@@ -101,7 +101,7 @@ def pace(
         spans.append((size.recipients / rate * 60, f"{rate} recipients a minute, its own rate"))
     seconds, limit = max(spans)
     work = timedelta(seconds=seconds)
-    return Pace(
+    return CampaignPace(
         minutes=seconds / 60,
         limit=limit,
         starts_at=quiet.ends(start) or start,

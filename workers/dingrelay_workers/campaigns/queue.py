@@ -19,7 +19,7 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
-from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, Ending, Release
+from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, ChunkEnding, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.store.records import Records
 
@@ -62,32 +62,32 @@ class Found:
         """Whether it has more people than a call may have, and made no call."""
         return self.error.get("code") == TOO_LARGE and not self.touched
 
-    def last(self) -> Ending:
+    def last(self) -> ChunkEnding:
         """How the chunk ended if its campaign was cancelled."""
         if self.state == State.CANCELLED and self.touched:
             error = unknown("cancelled after a call whose answer was lost")
-            return Ending(self.release, error=error)
+            return ChunkEnding(self.release, error=error)
         if self.state is None:
             return self.lost()
         if self.state == State.CANCELLED or self.too_large or (self.stops and not self.touched):
-            return Ending(self.release, error=CANCELLED)
+            return ChunkEnding(self.release, error=CANCELLED)
         return self.ending()
 
-    def lost(self) -> Ending:
+    def lost(self) -> ChunkEnding:
         """How the chunk ended if its call, perhaps made, can't be repeated any more."""
-        return Ending(self.release, error=unknown("its job was lost"), lost=True)
+        return ChunkEnding(self.release, error=unknown("its job was lost"), lost=True)
 
-    def ending(self) -> Ending:
+    def ending(self) -> ChunkEnding:
         """How the chunk of a job that ended for good ended."""
         if self.state == State.DONE:
             try:
                 result = CampaignChunkResult.model_validate(self.result)
             except ValidationError:
-                return Ending(self.release, error=unknown("its result can't be read"))
+                return ChunkEnding(self.release, error=unknown("its result can't be read"))
             return _ending(self.release, result)
         if self.state == State.DEAD and self.touched:
-            return Ending(self.release, error=unknown(str(self.error.get("message", ""))))
-        return Ending(self.release, error=self.error)
+            return ChunkEnding(self.release, error=unknown(str(self.error.get("message", ""))))
+        return ChunkEnding(self.release, error=self.error)
 
 
 def unknown(message: str) -> dict[str, str]:
@@ -100,7 +100,7 @@ def unknown(message: str) -> dict[str, str]:
     }
 
 
-def _ending(release: Release, result: CampaignChunkResult) -> Ending:
+def _ending(release: Release, result: CampaignChunkResult) -> ChunkEnding:
     left_out = {
         OutcomeKind.DUPLICATE: result.duplicate,
         OutcomeKind.DAILY_CAP: result.daily_cap,
@@ -108,7 +108,7 @@ def _ending(release: Release, result: CampaignChunkResult) -> Ending:
         OutcomeKind.OUT_OF_SCOPE: result.out_of_scope,
     }
     call = result.call
-    return Ending(
+    return ChunkEnding(
         release,
         task_id=call.task_id if call else None,
         called_at=datetime.fromisoformat(result.called_at) if result.called_at else None,

@@ -154,7 +154,7 @@ class Recipient(NamedTuple):
     address: tuple[AddressKind, str] | None = None
 
 
-class Column(NamedTuple):
+class FileColumn(NamedTuple):
     """The column that holds the recipient, if it has none of the usual names.
 
     Attributes:
@@ -166,7 +166,7 @@ class Column(NamedTuple):
     kind: AddressKind | None = None
 
     @classmethod
-    def of(cls, text: str) -> "Column":
+    def of(cls, text: str) -> "FileColumn":
         """Parse a column: ``NAME``, or ``job_number=NAME``.
 
         Raises:
@@ -203,7 +203,7 @@ class Rows:
 def read(
     source: BinaryIO | Iterable[object],
     wanted: Collection[str] = (),
-    column: Column | None = None,
+    column: FileColumn | None = None,
     encoding: str = "",
 ) -> Rows:
     """The rows of a file or of an iterable.
@@ -252,7 +252,7 @@ def _of_csv(
     first: str,
     ahead: Iterator[str],
     wanted: Collection[str],
-    column: Column | None,
+    column: FileColumn | None,
 ) -> Rows:
     line = f"line {max(lines.number, 1)}"
     try:
@@ -378,7 +378,7 @@ def _nul_in(fields: Mapping[str, str]) -> str | None:
 
 
 def _of_json(
-    lines: TextReader, ahead: Iterable[str], wanted: Collection[str], column: Column | None
+    lines: TextReader, ahead: Iterable[str], wanted: Collection[str], column: FileColumn | None
 ) -> Iterator[Recipient | Malformed]:
     for text in ahead:
         if text.isspace():
@@ -400,7 +400,7 @@ def _of_json(
 
 
 def _of_values(
-    values: Iterable[object], wanted: Collection[str], column: Column | None
+    values: Iterable[object], wanted: Collection[str], column: FileColumn | None
 ) -> Iterator[Recipient | Malformed]:
     for number, value in enumerate(values, 1):
         if isinstance(value, Mapping):
@@ -412,7 +412,7 @@ def _of_values(
 
 
 def _of_mapping(
-    line: int, row: Mapping[str, Any], wanted: Collection[str], column: Column | None
+    line: int, row: Mapping[str, Any], wanted: Collection[str], column: FileColumn | None
 ) -> Recipient | Malformed:
     userid: Any = row.get(column.name if column else USERID, "")
     kinds: list[AddressKind] = [column.kind] if column and column.kind else []

@@ -29,7 +29,7 @@ from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.estimate import DryRun, Month, Size
 from dingrelay_workers.campaigns.follow_up import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.campaigns.recipients import Column
+from dingrelay_workers.campaigns.recipients import FileColumn
 from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
@@ -296,7 +296,7 @@ def audience_of(plan: Plan) -> Audience:
         users=plan.users,
         departments=plan.departments,
         everyone=plan.everyone,
-        column=Column.of(plan.column) if plan.column else None,
+        column=FileColumn.of(plan.column) if plan.column else None,
         encoding=plan.encoding,
         without_rows=cast("Source | None", plan.without),
         without_users=plan.without_users,

@@ -8,7 +8,7 @@ from operator import itemgetter
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from dingrelay_workers.campaigns.template import Result
+from dingrelay_workers.campaigns.template import FilledTemplate
 
 CACHE_KIB = 8 * 1024
 """For looking up who is there already. Reading them in order needs little."""
@@ -50,10 +50,10 @@ class Person(NamedTuple):
     """
 
     userid: str
-    result: Result | None = None
+    result: FilledTemplate | None = None
 
 
-class Chunk(NamedTuple):
+class StagedChunk(NamedTuple):
     """People for one call, and the ``msg`` object that they get; None if all get the same."""
 
     users: list[str]
@@ -115,14 +115,14 @@ class Staging:
         while users := [userid for (userid,) in islice(rows, size)]:
             yield users
 
-    def chunks(self, size: int) -> Iterator[Chunk]:
+    def chunks(self, size: int) -> Iterator[StagedChunk]:
         """Up to `size` people who get the same message, in the order in which these came up."""
         self._connection.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
         rows = self._connection.execute(_READ_BY_RESULT if self._varies else _READ)
         for result, same in groupby(rows, key=itemgetter(0)):
             message = None if result is None else self._message(result)
             while users := [userid for _, userid in islice(same, size)]:
-                yield Chunk(users, message)
+                yield StagedChunk(users, message)
 
     def _message(self, result: int) -> dict[str, Any]:
         (message,) = self._connection.execute(_RESULT, (result,)).fetchone()

@@ -36,7 +36,7 @@ class _Text:
         return "".join(part if isinstance(part, str) else values[part] for part in self.parts)
 
 
-class Result(NamedTuple):
+class FilledTemplate(NamedTuple):
     """A message that is filled in.
 
     Attributes:
@@ -77,7 +77,7 @@ class Template:
         message: dict[str, Any] = json.loads(self.fill(()).json)
         return message
 
-    def _fill(self, values: tuple[str, ...]) -> Result:
+    def _fill(self, values: tuple[str, ...]) -> FilledTemplate:
         """The message with these values, one for each of `fields`.
 
         Raises:
@@ -90,7 +90,7 @@ class Template:
             found = error.errors(include_url=False, include_input=False)[0]
             found["loc"] = (ROOT, *found["loc"])
             raise contract_error(found, {ROOT: filled}) from None
-        return Result(message, blake2b(message.encode(), digest_size=16).digest())
+        return FilledTemplate(message, blake2b(message.encode(), digest_size=16).digest())
 
 
 def _check_shape(message: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from dingrelay_workers.http.end_watch import EndWatch
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.queue_depths import QueueDepths
-from dingrelay_workers.http.records import Records
+from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.keys.known_keys import KnownKeys, OpenRates
 
 FAREWELL = 1.0
@@ -109,7 +109,7 @@ async def _context(
     settings: Settings, servers: Settings, services: Services, shared: _Shared
 ) -> AsyncGenerator[GatewayContext]:
     redis = open_redis(servers)
-    records = Records(servers, redis)
+    records = GatewayRecords(servers, redis)
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
     writer = CampaignWriter(services.campaigns)

@@ -36,7 +36,7 @@ class Bucket(BaseModel):
     """Jobs that are parked, in all lanes and of all senders."""
 
 
-class Outage(BaseModel):
+class OutageDocument(BaseModel):
     """An API or a host that is out, or an app that is held."""
 
     scope: str
@@ -48,7 +48,7 @@ class Outage(BaseModel):
     """How many have failed."""
 
 
-class Quota(BaseModel):
+class QuotaDocument(BaseModel):
     """The calls of an organisation's month."""
 
     organisation: str
@@ -56,7 +56,7 @@ class Quota(BaseModel):
     limit: int | None
 
 
-class Difference(BaseModel):
+class DifferenceDocument(BaseModel):
     """A limit that not all workers keep alike."""
 
     api: str
@@ -65,21 +65,21 @@ class Difference(BaseModel):
     """Limit, such as ``20/1s``, or empty for none → the workers that keep it."""
 
 
-class Rules(BaseModel):
+class RulesDocument(BaseModel):
     """Whose rules are shown."""
 
     workers: int
     """How many workers have published theirs; 0: they are those of the gateway's settings."""
-    differences: list[Difference]
+    differences: list[DifferenceDocument]
 
 
-class Limits(BaseModel):
+class LimitsDocument(BaseModel):
     """How full the limits are."""
 
-    rules: Rules
+    rules: RulesDocument
     buckets: list[Bucket]
-    outages: list[Outage]
-    quota: list[Quota]
+    outages: list[OutageDocument]
+    quota: list[QuotaDocument]
 
 
 async def show_limits(call: ApiCall) -> web.StreamResponse:
@@ -113,6 +113,6 @@ ROUTES = (
         ),
         tag="operation",
         scope="limits:read",
-        answers={200: Answer(description="The limits.", model=Limits)},
+        answers={200: Answer(description="The limits.", model=LimitsDocument)},
     ),
 )

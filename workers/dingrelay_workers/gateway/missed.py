@@ -10,7 +10,7 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import record
 from dingrelay_tasks.missed_events import MissedEvents
-from dingrelay_workers.http.records import Records
+from dingrelay_workers.http.records import GatewayRecords
 
 SLOT_SECONDS = 30
 """Gateways that come back at about the same time have the list read once."""
@@ -30,7 +30,7 @@ class MissedReader:
         apps: may have missed some before this process came up.
     """
 
-    def __init__(self, records: Records, redis: Redis, apps: Iterable[str]) -> None:
+    def __init__(self, records: GatewayRecords, redis: Redis, apps: Iterable[str]) -> None:
         self._records = records
         self._redis = redis
         self._missing = set(apps)

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_backend import (
     JobDetails,
+    KnownPerson,
     Message,
-    Person,
     PersonHistory,
 )
 from dingrelay_producers.settings import Settings
@@ -215,15 +215,15 @@ async def _campaigns(
     ]
 
 
-async def _known_as(connection: AsyncConnection, user: str, app: str | None) -> list[Person]:
+async def _known_as(connection: AsyncConnection, user: str, app: str | None) -> list[KnownPerson]:
     people = select(UserRow.app, UserRow.name, UserRow.left_at).where(UserRow.userid == user)
     if app is not None:
         people = people.where(UserRow.app == app)
-    known: list[Person] = []
+    known: list[KnownPerson] = []
     for row in (await connection.execute(people)).mappings().all():
         departments = await departments_of(connection, row["app"], user, most=MOST_DEPARTMENTS)
         known.append(
-            Person(
+            KnownPerson(
                 app=row["app"],
                 name=row["name"] or "",
                 left_at=row["left_at"],

@@ -23,7 +23,7 @@ UNREAD_SECONDS = 75.0
 """After which the connection of a client that does not read its answer is closed."""
 
 
-class Connection(RequestHandler):
+class HttpConnection(RequestHandler):
     """aiohttp's own, but for what it says of a request that is no HTTP, and for its patience."""
 
     __slots__ = ()
@@ -70,5 +70,5 @@ class Server(web.Server):
     def __call__(self) -> RequestHandler:
         """A connection for a client that has just come."""
         connection = super().__call__()
-        connection.__class__ = Connection
+        connection.__class__ = HttpConnection
         return connection

@@ -16,7 +16,7 @@ from dingrelay_workers.http.end_watch import EndWatch
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.queue_depths import QueueDepths
-from dingrelay_workers.http.records import Records
+from dingrelay_workers.http.records import GatewayRecords
 
 _S = TypeVar("_S")
 
@@ -45,7 +45,7 @@ class GatewayContext:
 
     settings: Settings
     redis: Redis
-    records: Records
+    records: GatewayRecords
     services: Mapping[type, Any]
     verify: Callable[[str], Awaitable[ApiKey | None]]
     throttle: Callable[[ApiKey], Awaitable[float | None]]

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_workers.http.records import Records
+from dingrelay_workers.http.records import GatewayRecords
 
 LOOK_SECONDS = 0.05
 
@@ -12,7 +12,7 @@ LOOK_SECONDS = 0.05
 class EndWatch:
     """Polls the states of jobs for callers that wait for their ends."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: GatewayRecords) -> None:
         self._records = records
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._looking: asyncio.Task[None] | None = None

@@ -10,7 +10,7 @@ from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.problems import Problem
 
 
-class Asked(Protocol):
+class Permitted(Protocol):
     """A job, or what becomes one."""
 
     @property
@@ -43,7 +43,7 @@ def permitted(
     return job
 
 
-def check_asked(job: Asked, key: ApiKey, default_sender: str) -> None:
+def check_asked(job: Permitted, key: ApiKey, default_sender: str) -> None:
     """Whether a key may ask for something with this app, lane and sender.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.records import Records
+from dingrelay_workers.http.records import GatewayRecords
 
 FRESH_SECONDS = 0.25
 """How old a count may be: many requests share a look."""
@@ -15,7 +15,7 @@ RETRY_AFTER_SECONDS = 10
 class QueueDepths:
     """How many jobs wait in each queue, looked at a few times a second at most."""
 
-    def __init__(self, records: Records, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, records: GatewayRecords, limit: int, clock: Callable[[], float]) -> None:
         self._records = records
         self._limit = limit
         self._clock = clock

@@ -17,7 +17,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 
 
-class Records:
+class GatewayRecords:
     """The job records.
 
     Every method raises `ServiceUnavailable` if Redis is away, full or read-only.

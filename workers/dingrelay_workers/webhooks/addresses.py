@@ -43,7 +43,7 @@ multicast, IPv4-mapped (::ffff:0:0/96), NAT64 (64:ff9b::/96 and 64:ff9b:1::/48) 
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
-class Refused(OSError):
+class AddressRefused(OSError):
     """An address that webhooks may not reach."""
 
 
@@ -71,21 +71,21 @@ class Reachable:
         """Let an address pass that may be reached.
 
         Raises:
-            Refused: it may not, or is none.
+            AddressRefused: it may not, or is none.
         """
         try:
             # A zone (fe80::1%eth0) says by which way, and is no part of the address.
             found = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
-            raise Refused("no address") from None
+            raise AddressRefused("no address") from None
         mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
         # The system would connect to the IPv4 address in it, so that is what must be allowed.
         if any(each in network for each in (mapped or found, found) for network in self._allowed):
             return
         if isinstance(found, ipaddress.IPv6Address) and found not in _PUBLIC_V6:
-            raise Refused("not a public address")
+            raise AddressRefused("not a public address")
         if any(found in network for network in _NOT_PUBLIC):
-            raise Refused("not a public address")
+            raise AddressRefused("not a public address")
 
 
 def literal(host: str) -> str | None:

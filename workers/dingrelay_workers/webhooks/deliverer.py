@@ -21,7 +21,7 @@ from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_workers.metrics import WEBHOOK_SECONDS, WEBHOOKS, webhook_code
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import secret
-from dingrelay_workers.webhooks.deliveries import Delivery, Outcome
+from dingrelay_workers.webhooks.deliveries import Delivery, DeliveryOutcome
 from dingrelay_workers.webhooks.documents import celery_target
 from dingrelay_workers.webhooks.endpoints import StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt, Sender
@@ -43,7 +43,7 @@ log = get_logger("dingrelay.webhooks")
 _CELERY_IDS = uuid.UUID("f1d26a3e-8c39-4dd2-9f0a-4d6c5a6d1a0b")
 
 
-class Work(NamedTuple):
+class DeliveryWork(NamedTuple):
     """A claimed delivery and what it sends."""
 
     delivery: Delivery
@@ -63,7 +63,7 @@ class _Flow:
     """
 
     seconds: float
-    queue: deque[Work] = field(default_factory=deque[Work])
+    queue: deque[DeliveryWork] = field(default_factory=deque[DeliveryWork])
     tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
 
@@ -84,7 +84,7 @@ class Deliverer:
         self._timeout = settings.call_timeout
         self._flows: dict[str, _Flow] = {}
         self._under_way = 0
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[DeliveryOutcome] = []
 
     def room(self, endpoint: str, *, probing: bool) -> int:
         """How many more deliveries of an endpoint may be claimed; one at a time while it is `probing`."""
@@ -94,7 +94,7 @@ class Deliverer:
         ahead = 1 if probing else max(PLACES, min(MOST, int(PLACES * AHEAD / flow.seconds)))
         return max(0, ahead - len(flow.queue) - len(flow.tasks))
 
-    def begin(self, works: Sequence[Work]) -> None:
+    def begin(self, works: Sequence[DeliveryWork]) -> None:
         """Make the requests, as places are free."""
         for work in works:
             # A test waits for nothing.
@@ -133,10 +133,10 @@ class Deliverer:
             del self._flows[name]
 
     def _empty(self, flow: _Flow) -> None:
-        self.outcomes += [Outcome(work.delivery, None) for work in flow.queue]
+        self.outcomes += [DeliveryOutcome(work.delivery, None) for work in flow.queue]
         flow.queue.clear()
 
-    async def _run(self, name: str, flow: _Flow, work: Work) -> None:
+    async def _run(self, name: str, flow: _Flow, work: DeliveryWork) -> None:
         receipt: Receipt | None = None
         began = time.monotonic()
         try:
@@ -146,7 +146,7 @@ class Deliverer:
             log.exception("webhook_failed", endpoint=work.endpoint.id, notice=work.notice.id)
             receipt = Receipt("failed", "error", f"it can't be sent ({type(error).__name__})")
         finally:
-            self.outcomes.append(Outcome(work.delivery, receipt))
+            self.outcomes.append(DeliveryOutcome(work.delivery, receipt))
             if receipt is None or receipt.verdict == "failed":
                 # The next turn decides whether others are to be tried.
                 flow.seconds = self._timeout
@@ -159,7 +159,7 @@ class Deliverer:
             self._under_way -= 1
             self._fill(name)
 
-    async def _request(self, work: Work) -> Receipt:
+    async def _request(self, work: DeliveryWork) -> Receipt:
         began = time.monotonic()
         notice, url = work.notice, work.endpoint.endpoint.url
         target = celery_target(url)
@@ -177,7 +177,7 @@ class Deliverer:
         return receipt
 
     async def _publish(
-        self, queue: str, task: str, work: Work, headers: Mapping[str, str]
+        self, queue: str, task: str, work: DeliveryWork, headers: Mapping[str, str]
     ) -> Receipt:
         """Publish a task of an application's; it comes again if its answer was lost."""
         arguments: dict[str, Any] = {

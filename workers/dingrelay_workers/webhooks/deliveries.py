@@ -77,7 +77,7 @@ class Delivery(NamedTuple):
     claim: datetime | None = None
 
 
-class Outcome(NamedTuple):
+class DeliveryOutcome(NamedTuple):
     """The result of an attempt; no receipt: none was made, and the claim is given up."""
 
     delivery: Delivery
@@ -168,7 +168,10 @@ async def claim(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> 
 
 
 async def settle(
-    connection: AsyncConnection, outcomes: Sequence[Outcome], now: datetime, give_up: timedelta
+    connection: AsyncConnection,
+    outcomes: Sequence[DeliveryOutcome],
+    now: datetime,
+    give_up: timedelta,
 ) -> Settled:
     """Write down what attempts came to, and the health of their endpoints.
 

@@ -40,7 +40,7 @@ from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import deliverer, deliveries, endpoints
 from dingrelay_workers.webhooks.deliverer import Deliverer
-from dingrelay_workers.webhooks.deliveries import Delivery, Outcome, Settled
+from dingrelay_workers.webhooks.deliveries import Delivery, DeliveryOutcome, Settled
 from dingrelay_workers.webhooks.ended_jobs import notices_of
 from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt
@@ -202,7 +202,7 @@ class Dispatcher(Work):
         endpoint = receivers.get(delivery.endpoint)
         # Paused in this very moment, or removed: then its claim ends by itself.
         if notice is None or endpoint is None or not (endpoint.enabled or delivery.state == "test"):
-            self._deliverer.outcomes.append(Outcome(delivery, None))
+            self._deliverer.outcomes.append(DeliveryOutcome(delivery, None))
             return
         try:
             secrets = endpoint.secrets(self._settings.webhook_keys, self._now())
@@ -211,9 +211,11 @@ class Dispatcher(Work):
             log.error("webhook_unsigned", endpoint=endpoint.id, reason=str(error))  # noqa: TRY400
             failed = Receipt("failed", "settings", str(error))
             receipt = failed if delivery.state == "test" else None
-            self._deliverer.outcomes.append(Outcome(delivery, receipt))
+            self._deliverer.outcomes.append(DeliveryOutcome(delivery, receipt))
             return
-        self._deliverer.begin([deliverer.Work(delivery, notice, endpoint, secrets, began_by)])
+        self._deliverer.begin(
+            [deliverer.DeliveryWork(delivery, notice, endpoint, secrets, began_by)]
+        )
 
     async def _settle_outcomes(self, connection: AsyncConnection) -> tuple[Settled, int]:
         """Write down what requests came to; how many outcomes that were."""

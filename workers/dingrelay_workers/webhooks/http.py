@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.webhooks.addresses import Reachable, Refused
+from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable
 
 READ = 16_384
 """Bytes of a body that are read, so that the connection can be used again. What is longer is not
@@ -53,7 +53,7 @@ class Receipt:
 
 
 _CODES: tuple[tuple[type[Exception], str, str], ...] = (
-    (Refused, "address", "its address is not public, and the settings do not allow it"),
+    (AddressRefused, "address", "its address is not public, and the settings do not allow it"),
     (TimeoutError, "timeout", "it did not answer in time"),
     (aiohttp.ClientConnectorDNSError, "dns", "its host has no address"),
     (aiohttp.ClientConnectorCertificateError, "tls", "its certificate is not valid"),
@@ -150,7 +150,7 @@ class Sender:
         """A socket for the address that is connected to next.
 
         Raises:
-            Refused: that may not be reached.
+            AddressRefused: that may not be reached.
         """
         family, kind, protocol, _, (host, *_) = address
         self._reachable.check(str(host))
@@ -183,7 +183,7 @@ def _retry_after(text: str) -> timedelta:
 
 def _failure(error: Exception) -> Receipt:
     inner = getattr(error, "os_error", None)
-    found = inner if isinstance(inner, Refused) else error
+    found = inner if isinstance(inner, AddressRefused) else error
     for cause, code, reason in _CODES:
         if isinstance(found, cause):
             return Receipt("failed", code, reason)

@@ -25,7 +25,7 @@ from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
-from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
+from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable, literal
 from dingrelay_workers.webhooks.documents import EndpointHealth, EndpointStatus
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, IssuedEndpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
@@ -231,7 +231,7 @@ class WebhookService:
             return
         try:
             Reachable.from_settings(self._settings).check(address)
-        except Refused:
+        except AddressRefused:
             raise ContractError(
                 "url", "its address is not public, and DINGRELAY_WEBHOOK_NETWORKS does not allow it"
             ) from None

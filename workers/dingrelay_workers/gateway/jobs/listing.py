@@ -63,7 +63,7 @@ class Visible(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListingPage:
     """Some jobs with their places, and from where on there are more; None for no more."""
 
     found: list[tuple[Position, JobStatus]]
@@ -91,7 +91,7 @@ class Listing:
 
     async def page(
         self, wanted: JobFilter, limit: int, after: Position | None, *, visible: Visible
-    ) -> Page:
+    ) -> ListingPage:
         """The next jobs after a place.
 
         Raises:
@@ -105,21 +105,21 @@ class Listing:
             jobs = await self._read([place.job_id for place in chunk])
             for place, job in zip(chunk, jobs, strict=True):
                 if place.at < since:
-                    return Page(found, None)
+                    return ListingPage(found, None)
                 last = place
                 looked_at += 1
                 if job and visible(job) and wanted.takes(job):
                     found.append((place, job))
                 if len(found) == limit or looked_at == MOST_LOOKED_AT:
-                    return Page(found, last)
+                    return ListingPage(found, last)
         if self._history is None:
-            return Page(found, None)
+            return ListingPage(found, None)
         try:
             return await self._older(wanted, limit, last, found, visible=visible)
         except ServiceUnavailable:
             # Answer with what Redis has; the request for the next page then fails.
             if found and last:
-                return Page(found, last)
+                return ListingPage(found, last)
             raise
 
     async def _older(
@@ -130,7 +130,7 @@ class Listing:
         found: list[tuple[Position, JobStatus]],
         *,
         visible: Visible,
-    ) -> Page:
+    ) -> ListingPage:
         """A page that the history fills up."""
         for _ in range(MOST_LOOKED_AT // CHUNK):
             before = (datetime.fromtimestamp(last.at / 1000, UTC), last.job_id) if last else None
@@ -140,10 +140,10 @@ class Listing:
                 if visible(job):
                     found.append((last, job))
                 if len(found) == limit:
-                    return Page(found, last)
+                    return ListingPage(found, last)
             if len(rows) < CHUNK:
-                return Page(found, None)
-        return Page(found, last)
+                return ListingPage(found, None)
+        return ListingPage(found, last)
 
     async def _of_history(
         self, wanted: JobFilter, before: tuple[datetime, str] | None
