@@ -1,12 +1,12 @@
 """The image of ops/Dockerfile, built without a registry: its base is a stand-in of Debian's packages."""
 
+import hashlib
 import json
 import os
 import resource
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ PACKAGES = (
     "libstdc++6",  # its package manager brings it
 )  # fmt: skip
 """Of what that base has: a Debian's minimum, Python, and what python:slim installs with it."""
-STAND_IN = "localhost/stand-in"
+STAND_IN = f"localhost/stand-in:{hashlib.sha256(repr((SUITE, PACKAGES)).encode()).hexdigest()[:12]}"
 NAME = "localhost/dingrelay"
 AUTHORITIES = "/etc/ssl/certs"
 """Those of this machine are taken while the image is built: its packages may come through a proxy."""
@@ -40,14 +40,20 @@ OWN_MOUNTS = (
     """, "sh",
 )  # fmt: skip
 """Runs a command in a folder: what it writes beside its storage goes there, too, and what it mounts ends with it."""
+KEPT = ROOT / ".venv/image"
+"""Layers of builds: the next one makes only what has changed since."""
+MOST_KEPT = 4_000_000_000
+"""Bytes of them, after which all are made again."""
 STORAGE = """
     policy=$0/policy.json
     buildah() {
-        command buildah --root "$0/storage" --runroot "$0/run" --storage-driver overlay "$@"
+        command buildah --root "$STORAGE" --runroot "$0/run" --storage-driver overlay "$@"
     }
     mounted() {
-        buildah mount "$(buildah from --pull=never --signature-policy "$policy" "$1")"
+        buildah from --pull=never --signature-policy "$policy" "$1" | tee "$0/container" | xargs -I{} \
+            buildah --root "$STORAGE" --runroot "$0/run" --storage-driver overlay mount {}
     }
+    trap 'test ! -s "$0/container" || { buildah rm "$(cat "$0/container")" >&2; rm "$0/container"; }' EXIT
     """
 TRUST_ALL = {"default": [{"type": "insecureAcceptAnything"}]}
 """Nothing comes from a registry, so nothing is signed."""
@@ -87,7 +93,7 @@ def _own_limits() -> list[str]:
 
 
 class Builder:
-    """Builds in a folder of its own, and leaves nothing."""
+    """Builds in a folder of its own, and leaves nothing but layers for the next one."""
 
     def __init__(self) -> None:
         program("buildah")
@@ -100,27 +106,21 @@ class Builder:
         self._folder = folder
         self._policy = folder / "policy.json"
         self._policy.write_text(json.dumps(TRUST_ALL))
-        for name in (
-            "storage",
-            "run",
-            "tmp",
-            "over",
-            "over/run",
-            "over/lib",
-            "over/work",
-            "over/more",
-        ):
+        for name in ("run", "tmp", "over", "over/run", "over/lib", "over/work", "over/more"):
             (folder / name).mkdir()
+        KEPT.mkdir(parents=True, exist_ok=True)
 
     def build(self) -> Image:
         """The stand-in, the image, and its files."""
+        if _bytes(KEPT) > MOST_KEPT:
+            self._run("buildah rmi --all --force >&2")
         base = self._build_base()
         source = ["--build-arg", f"BASE={STAND_IN}", "--pull=never"]
         if index := os.environ.get("PIP_INDEX_URL"):
             source += ["--build-arg", f"PIP_INDEX_URL={index}"]
         self._run(
             'buildah build --signature-policy "$policy" "$@"',
-            "--isolation", "chroot", "--format", "oci", *source,
+            "--isolation", "chroot", "--format", "oci", "--layers", *source,
             *_own_limits(), "--volume", f"{AUTHORITIES}:{AUTHORITIES}:ro",
             "--file", str(ROOT / "ops/Dockerfile"), "--tag", NAME, str(ROOT),
         )  # fmt: skip
@@ -138,12 +138,14 @@ class Builder:
             for name in ("passwd", "group")
         ]
         size = self._run(
-            """
-            root=$(mounted scratch)
-            "$@" "$root" >&2
-            du --apparent-size --block-size=1 --summarize "$root"
-            """
-            f'buildah commit --quiet --signature-policy "$policy" working-container {STAND_IN} >&2',
+            f"""
+            if ! buildah inspect --type image {STAND_IN} >&2; then
+                root=$(mounted scratch)
+                "$@" "$root" >&2
+                buildah commit --rm --quiet --signature-policy "$policy" "$(cat "$0/container")" {STAND_IN} >&2
+            fi
+            du --apparent-size --block-size=1 --summarize "$(mounted {STAND_IN})"
+            """,
             self._mmdebstrap, "--mode=root", "--variant=extract", *accounts,
             "--include", ",".join(PACKAGES), "--skip=check/empty", SUITE,
         )  # fmt: skip
@@ -155,7 +157,7 @@ class Builder:
         It has a command `buildah` with this storage, one `mounted` that gives the folder of a new
         container of an image, mounted until the script ends, and `$policy`.
         """
-        env: Mapping[str, str] = {**os.environ, "TMPDIR": str(self._folder / "tmp")}
+        env = {**os.environ, "TMPDIR": str(self._folder / "tmp"), "STORAGE": str(KEPT)}
         done = subprocess.run(
             [*OWN_MOUNTS, str(self._folder), "sh", "-ec", STORAGE + script, str(self._folder), *arguments],
             env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600,
