@@ -103,7 +103,7 @@ class SkippedRow(BaseModel, frozen=True):
         return str(Malformed(self.line, self.problem))
 
 
-class CampaignPreview(BaseModel, frozen=True):
+class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
     """What a campaign will take, with all limits to itself."""
 
     recipients: int
@@ -140,7 +140,9 @@ class CampaignPreview(BaseModel, frozen=True):
     """Some of the malformed rows."""
 
 
-class CampaignStatus(BaseModel, frozen=True, from_attributes=True):
+class CampaignStatus(
+    BaseModel, frozen=True, from_attributes=True, json_schema_serialization_defaults_required=True
+):
     """A campaign: what it sends, how, and how far it has come."""
 
     id: str
