@@ -195,10 +195,6 @@ class ApiCall(Deliverable):
         kept: Json = {name: value for name, value in query.items() if not is_token(name)}
         return {**cast("Mapping[str, Any]", job), "query": kept}
 
-    def summary(self) -> str:
-        """One short line for Flower and logs, free of the query and the body."""
-        return f"{super().summary()} {self.method} {self.path}"
-
 
 class ApiCallResult(Part):
     """What DingTalk answered: its JSON object, whole."""
@@ -220,6 +216,7 @@ def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str
 @kind(
     "api-call",
     ApiCall,
+    summary="{0.method} {0.path}",
     result=ApiCallResult,
     scope="calls:write",
     path="/v1/calls",

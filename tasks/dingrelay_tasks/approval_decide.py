@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dingrelay_tasks.approval_follow import InstanceId
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, TaskState
-from dingrelay_tasks.contract import Deliverable, Json, Part, UserId
+from dingrelay_tasks.contract import Deliverable, Json, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused, Wait
 
@@ -41,24 +41,17 @@ class ApprovalDecide(Deliverable):
     decision: Decision
     remark: Remark = ""
 
-    def summary(self) -> str:
-        """One short line for Flower and logs, free of the remark."""
-        return f"{super().summary()} {self.decision} {self.instance}"
 
-
-class ApprovalDecideResult(Part):
-    """What was decided.
-
-    Attributes:
-        task: DingTalk's number of the person's task.
-    """
-
-    task: str
-
-
-@kind("approval-decide", ApprovalDecide, api="call.rest", changing_step=STEP, reported=True)
+@kind(
+    "approval-decide",
+    ApprovalDecide,
+    summary="{0.decision} {0.instance}",
+    api="call.rest",
+    changing_step=STEP,
+    reported=True,
+)
 async def run(job: ApprovalDecide, ctx: Context) -> Json:
-    """Find the person's task and decide it; an `ApprovalDecideResult` as JSON values.
+    """Find the person's task and decide it; `task` is DingTalk's number of it.
 
     Where the answer of an earlier run was lost, the approval itself shows whether it was decided.
 
@@ -83,7 +76,7 @@ async def run(job: ApprovalDecide, ctx: Context) -> Json:
                 )
             decided = {"task": task.id}
     await _record(job, decided["task"], ctx)
-    return ApprovalDecideResult(task=decided["task"]).model_dump(mode="json")
+    return {"task": decided["task"]}
 
 
 async def _task(job: ApprovalDecide, ctx: Context) -> ApprovalTask:

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from dingrelay_tasks.context import ApprovalChange, Context, Followed
-from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json, Part
+from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Wait
 
@@ -35,24 +35,20 @@ class ApprovalFollow(Contract):
 
     instance: InstanceId
 
-    def summary(self) -> str:
-        """One short line for Flower and logs."""
-        return f"{super().summary()} {self.instance}"
 
-
-class ApprovalFollowResult(Part):
-    """How the approval ended; no state if it is followed for another app, or not any more."""
-
-    state: str
-    looks: int
-
-
-@kind("approval-follow", ApprovalFollow, queue=EVENTS_QUEUE, api="approval.read")
+@kind(
+    "approval-follow",
+    ApprovalFollow,
+    summary="{0.instance}",
+    queue=EVENTS_QUEUE,
+    api="approval.read",
+)
 async def run(job: ApprovalFollow, ctx: Context) -> Json:
     """Look at the approval's row, and ask DingTalk where nothing was reported of it for long.
 
     Returns:
-        An `ApprovalFollowResult` as JSON values, once the approval has ended.
+        `state` and number of `looks`, once the approval has ended; no state if it is followed for another
+        app, or not any more.
 
     Raises:
         Wait: it runs, or it is not known how its tasks ended.
@@ -61,12 +57,12 @@ async def run(job: ApprovalFollow, ctx: Context) -> Json:
     if row and row.look_at is not None and row.look_at <= ctx.now():
         row = await _look(job, row.look_at, ctx)
     if row is None:
-        return ApprovalFollowResult(state="", looks=0).model_dump(mode="json")
+        return {"state": "", "looks": 0}
     if row.look_at is not None:
         wait = max(row.look_at - ctx.now(), timedelta(seconds=1))
         open_ = "it is not known how each approver decided" if row.ended else "it is not decided"
         raise Wait(wait, open_)
-    return ApprovalFollowResult(state=row.state, looks=row.looks).model_dump(mode="json")
+    return {"state": row.state, "looks": row.looks}
 
 
 async def _look(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | None:

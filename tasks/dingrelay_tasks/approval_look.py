@@ -2,7 +2,7 @@
 
 from dingrelay_tasks.approval_follow import InstanceId
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json, Part
+from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused
 
@@ -16,33 +16,20 @@ class ApprovalLook(Contract):
 
     instance: InstanceId
 
-    def summary(self) -> str:
-        """One short line for Flower and logs."""
-        return f"{super().summary()} {self.instance}"
 
-
-class OpenTask(Part):
-    """An open task of an approver."""
-
-    id: str
-    user: str
-
-
-class ApprovalLookResult(Part):
-    """The state of the approval.
-
-    Attributes:
-        state: None if DingTalk's answer holds none that is known.
-        open: the open tasks.
-    """
-
-    state: str | None
-    open: list[OpenTask]
-
-
-@kind("approval-look", ApprovalLook, queue=EVENTS_QUEUE, api="approval.read", reported=True)
+@kind(
+    "approval-look",
+    ApprovalLook,
+    summary="{0.instance}",
+    queue=EVENTS_QUEUE,
+    api="approval.read",
+    reported=True,
+)
 async def run(job: ApprovalLook, ctx: Context) -> Json:
-    """Ask, and store the answer; an `ApprovalLookResult` as JSON values.
+    """Ask, and store the answer.
+
+    Returns:
+        The `state`, None if DingTalk's answer holds none that is known, and the tasks that are `open`.
 
     Raises:
         Refused: there is no such approval.
@@ -52,9 +39,5 @@ async def run(job: ApprovalLook, ctx: Context) -> Json:
     if change is None:
         raise Refused("no_approval", "DingTalk knows no approval with this id", "Check id and app.")
     await ctx.approval_states.record(change, at=asked_at)
-    return ApprovalLookResult(
-        state=change.state,
-        open=[
-            OpenTask(id=task.id, user=task.user) for task in change.tasks if task.state == "running"
-        ],
-    ).model_dump(mode="json")
+    open_ = [task for task in change.tasks if task.state == "running"]
+    return {"state": change.state, "open": [{"id": task.id, "user": task.user} for task in open_]}

@@ -49,10 +49,6 @@ class CampaignChunk(Contract):
         """How many people it is for."""
         return len(self.users)
 
-    def summary(self) -> str:
-        """One short line for Flower and logs, free of the message's text."""
-        return f"{super().summary()} {self.campaign}/{self.number} to {self.recipients} users"
-
 
 _UNLESS_EMPTY: Any = Field(default_factory=list, exclude_if=lambda users: not users)
 """A dispatcher of 0.2.0 refuses a result with a field that it does not know."""
@@ -83,7 +79,13 @@ class CampaignChunkResult(Part, extra="ignore"):
     ambiguous: bool = False
 
 
-@kind("campaign-chunk", CampaignChunk, api="message.send", ephemeral=True)
+@kind(
+    "campaign-chunk",
+    CampaignChunk,
+    summary="{0.campaign}/{0.number} to {0.recipients} users",
+    api="message.send",
+    ephemeral=True,
+)
 async def run(job: CampaignChunk, ctx: Context) -> Json:
     """Make the call; a `CampaignChunkResult` as JSON.
 

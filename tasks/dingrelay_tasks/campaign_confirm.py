@@ -7,7 +7,7 @@ from pydantic import Field
 
 from dingrelay_tasks.campaign_recall import Numbers
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import Contract, Json, Lane, Part
+from dingrelay_tasks.contract import Contract, Json, Lane
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message_result import CONFIRM_FIRST, CONFIRM_WITHIN
 from dingrelay_tasks.outcomes import Wait
@@ -35,23 +35,15 @@ class CampaignConfirm(Contract):
         return f"{super().summary()} {self.campaign} {len(self.numbers)} calls"
 
 
-class CampaignConfirmResult(Part):
-    """What became of the question.
-
-    Attributes:
-        confirmed: chunks of which DingTalk reported it in the job's last run; SQL has them all.
-        unfinished: chunks that it still delivered after ten minutes.
-    """
-
-    confirmed: list[int] = Field(default_factory=list[int])
-    unfinished: list[int] = Field(default_factory=list[int])
-
-
 @kind("campaign-confirm", CampaignConfirm, api="message.result")
 async def run(job: CampaignConfirm, ctx: Context) -> Json:
-    """Ask for one call after the other; a `CampaignConfirmResult` as JSON.
+    """Ask for one call after the other.
 
     What was reported is in SQL at once, so a rerun asks for the rest only.
+
+    Returns:
+        The chunks of which DingTalk reported it in this run (`confirmed`; SQL has them all), and those
+        that it still delivered after ten minutes (`unfinished`).
 
     Raises:
         Wait: DingTalk has not finished some of the deliveries.
@@ -69,4 +61,4 @@ async def run(job: CampaignConfirm, ctx: Context) -> Json:
             waits = waits or ctx.now() - call.at < CONFIRM_WITHIN
     if waits:
         raise Wait(CONFIRM_FIRST, "DingTalk still delivers")
-    return CampaignConfirmResult(confirmed=confirmed, unfinished=unfinished).model_dump(mode="json")
+    return {"confirmed": confirmed, "unfinished": unfinished}

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from dingrelay_tasks.context import CampaignCall, Context
-from dingrelay_tasks.contract import Contract, Json, Part
+from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Wait
 
@@ -38,33 +38,24 @@ class CampaignRecall(Contract):
         return f"{super().summary()} {self.campaign} {len(self.numbers)} calls"
 
 
-class CampaignRecallResult(Part):
-    """What became of a recall.
-
-    Attributes:
-        recalled: chunks whose message is taken back by the job's last run; SQL has them all.
-        refused: chunks whose call DingTalk doesn't take back: it is too old, or unknown to it.
-        kept: people of the recalled chunks who keep the message. They have it by a call whose answer
-            was lost, so its id is unknown; DingTalk dropped the repeat for them.
-    """
-
-    recalled: list[int] = Field(default_factory=list[int])
-    refused: list[int] = Field(default_factory=list[int])
-    kept: list[str] = Field(default_factory=list[str])
-
-
 @kind("campaign-recall", CampaignRecall, api="message.recall")
 async def run(job: CampaignRecall, ctx: Context) -> Json:
-    """Recall one call after the other; a `CampaignRecallResult` as JSON.
+    """Recall one call after the other.
 
     A recall whose answer was lost is repeated: the second one changes nothing.
+
+    Returns:
+        The chunks whose message this run took back (`recalled`; SQL has them all), those whose call
+        DingTalk doesn't take back (`refused`: too old, or unknown to it), and the people of the former
+        who keep the message (`kept`). They have it by a call whose answer was lost, so its id is
+        unknown; DingTalk dropped the repeat for them.
 
     Raises:
         Wait: some of the chunks may still be called, or DingTalk still delivers one that was repeated.
     """
     # Asked before the calls are read: a chunk that ends between them is among these.
     under_way = await ctx.campaigns.under_way(job.campaign, job.numbers)
-    result = CampaignRecallResult()
+    result: dict[str, list[Any]] = {"recalled": [], "refused": [], "kept": []}
     delivering = 0
     for call in await ctx.campaigns.recallable(job.campaign, job.numbers):
         try:
@@ -75,11 +66,11 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
         kept: list[str] = outcome.get("kept", [])  # 0.2.0 remembers none
         if outcome["recalled"]:
             await ctx.campaigns.note_recall(job.campaign, call.number, kept)
-        (result.recalled if outcome["recalled"] else result.refused).append(call.number)
-        result.kept.extend(kept)
+        result["recalled" if outcome["recalled"] else "refused"].append(call.number)
+        result["kept"].extend(kept)
     if waits := len(under_way) + delivering:
         raise Wait(UNDER_WAY_PAUSE, f"{waits} calls are under way")
-    return result.model_dump(mode="json")
+    return result
 
 
 async def _recall(ctx: Context, call: CampaignCall) -> Json:

@@ -184,12 +184,14 @@ class Document(Part):
 class Contract(Document):
     """A job that can be enqueued.
 
-    A subclass sets `kind`; `own_queue` and `summary` where the default does not fit.
+    `@kind` sets its `kind`, its queue and what its line says.
     """
 
     kind: ClassVar[str]
     own_queue: ClassVar[str] = ""
     """The queue of a kind whose jobs have one of their own, whatever their lane."""
+    summary_format: ClassVar[str] = ""
+    """What `summary` says beside app, lane and sender (`Kind.summary`)."""
 
     app: AppName = "default"
     lane: Lane = "normal"
@@ -226,8 +228,10 @@ class Contract(Document):
 
     def summary(self) -> str:
         """One short line for Flower and logs, free of the job's text."""
-        line = f"{self.kind} app={self.app} lane={self.lane}"
-        return f"{line} sender={self.sender}" if self.sender else line
+        sender = f"sender={self.sender}" if self.sender else ""
+        more = self.summary_format.format(self)
+        line = (self.kind, f"app={self.app}", f"lane={self.lane}", sender, more)
+        return " ".join(filter(None, line))
 
 
 class Deliverable(Contract):

@@ -81,10 +81,6 @@ class Event(Contract):
         content = [self.event_type, self.corp_id, self.born_at, self.data]
         return "content:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def summary(self) -> str:
-        """One short line for Flower and logs."""
-        return f"{super().summary()} {self.event_type}"
-
 
 class EventResult(Part):
     """What followed from an event.
@@ -120,7 +116,9 @@ def without_descriptions(data: Mapping[str, Any]) -> Json:
     return {name: value for name, value in data.items() if name.lower() in _KEPT}
 
 
-@kind("event", Event, queue=EVENTS_QUEUE, api="contacts.user", forget=forget)
+@kind(
+    "event", Event, summary="{0.event_type}", queue=EVENTS_QUEUE, api="contacts.user", forget=forget
+)
 async def run(job: Event, ctx: Context) -> Json:
     """Do what follows from the event; an `EventResult` as JSON."""
     follow = CONSEQUENCES.get(job.event_type)

@@ -40,6 +40,8 @@ class Kind:
         name: such as ``message-send``.
         contract: the arguments of the job.
         queue: the queue of all its jobs; the one of their lane if empty.
+        summary: what its line in Flower and logs says of a job beside app, lane and sender: no text, no
+            person. A format of the job, such as ``{0.method} {0.path}``.
         scope: what an API key needs to enqueue it. Without one it is internal: only dingrelay itself
             makes such jobs.
         path: of its route; ``/v1/<name>s`` if empty.
@@ -68,6 +70,7 @@ class Kind:
     contract: type[Contract]
     _: KW_ONLY
     queue: str = ""
+    summary: str = ""
     scope: str = ""
     path: str = ""
     operation: str = ""
@@ -94,6 +97,7 @@ class Kind:
         if self.name in _DECLARED:
             raise ValueError(f"the kind {self.name} is declared twice")
         self.contract.kind, self.contract.own_queue = self.name, self.queue
+        self.contract.summary_format = self.summary
         outcomes = self.outcomes or (partial(_outcomes, self.users) if self.users else None)
         _DECLARED[self.name] = replace(self, run=run, outcomes=outcomes)
         return run

@@ -41,12 +41,8 @@ class MediaUpload(Deliverable):
     ]
     query: Annotated[dict[Name, Value], Field(max_length=8)] = Field(default_factory=dict)
 
-    def summary(self) -> str:
-        """One short line for Flower and logs."""
-        return f"{super().summary()} upload={self.upload[:12]}"
 
-
-@kind("media-upload", MediaUpload, api="media.upload")
+@kind("media-upload", MediaUpload, summary="upload={0.upload:.12}", api="media.upload")
 async def run(job: MediaUpload, ctx: Context) -> Json:
     """Upload the file; once more if the answer was lost, which leaves an unused copy at DingTalk.
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import AppName, Contract, Json, Moment, Part, UserId
+from dingrelay_tasks.contract import AppName, Contract, Json, Moment, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
@@ -36,23 +36,13 @@ class PersonErase(Contract):
     since: Moment
     tombstone: Annotated[str, Field(pattern=r"^erased-[0-9a-f]{16}$")]
 
-    def summary(self) -> str:
-        """One short line for Flower and logs, without the userid."""
-        return f"{super().summary()} {self.tombstone}"
 
-
-class PersonEraseResult(Part):
-    """What the last pass found: nothing that was left."""
-
-    tombstone: str
-
-
-@kind("person-erase", PersonErase, queue=DIRECTORY_QUEUE)
+@kind("person-erase", PersonErase, summary="{0.tombstone}", queue=DIRECTORY_QUEUE)
 async def run(job: PersonErase, ctx: Context) -> Json:
     """Make one pass.
 
     Returns:
-        A `PersonEraseResult` as JSON values, once a pass found nothing any more.
+        The `tombstone`, once a pass found nothing any more.
 
     Raises:
         Wait: something is left, or a process that read it earlier may just be writing it.
@@ -65,4 +55,4 @@ async def run(job: PersonErase, ctx: Context) -> Json:
         raise Wait(min(max(known, SOON), LATEST), "something of the person is still needed")
     if found.changed:
         raise Wait(SOON, "what was just being written is looked for once more")
-    return PersonEraseResult(tombstone=job.tombstone).model_dump(mode="json")
+    return {"tombstone": job.tombstone}

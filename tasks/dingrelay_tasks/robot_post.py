@@ -34,12 +34,13 @@ class RobotPost(Deliverable):
     query: Annotated[dict[Name, Value], Field(max_length=8)] = Field(default_factory=dict)
     body: Annotated[dict[str, JsonValue], AfterValidator(sendable)]
 
-    def summary(self) -> str:
-        """One short line for Flower and logs, free of the message."""
-        return f"{super().summary()} robot={self.robot[:12]}"
 
-
-@kind("robot-post", RobotPost, rules={"robot.webhook": {"calls": "20/60s"}})
+@kind(
+    "robot-post",
+    RobotPost,
+    summary="robot={0.robot:.12}",
+    rules={"robot.webhook": {"calls": "20/60s"}},
+)
 async def run(job: RobotPost, ctx: Context) -> Json:
     """Post the message; one that may have arrived is sent again.
 

@@ -73,10 +73,6 @@ class UserSync(Contract):
                 raise ValueError(f"{name}: has no meaning for scope {self.scope}")
         return self
 
-    def summary(self) -> str:
-        """One short line for Flower and logs."""
-        return f"{super().summary()} scope={self.scope}"
-
 
 class UserSyncResult(Part):
     """What a user-sync did.
@@ -112,14 +108,11 @@ class DepartmentSync(Contract):
     run: str
     department: DepartmentId
 
-    def summary(self) -> str:
-        """One short line for Flower and logs."""
-        return f"{super().summary()} department={self.department}"
-
 
 @kind(
     "user-sync",
     UserSync,
+    summary="scope={0.scope}",
     queue=DIRECTORY_QUEUE,
     result=UserSyncResult,
     scope="syncs:write",
@@ -151,6 +144,7 @@ async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
 @kind(
     "user-sync-department",
     DepartmentSync,
+    summary="department={0.department}",
     queue=DIRECTORY_QUEUE,
     api="contacts.members",
     abandon=abandon_department,
