@@ -21,7 +21,7 @@ CONCURRENCY = 64
 APP_CALLS = 20
 """Calls a second of one app and API: DingTalk's limit (API §6)."""
 ROUNDS = 3
-"""Rates are taken in turns so often, and their medians told: machines have slow seconds."""
+"""Rates are taken in turns so often, and their medians reported: machines have slow seconds."""
 
 
 def cost(testbed: Testbed, jobs: int = 5_000, *, loaded: float = LOADED) -> list[Figure]:

@@ -25,7 +25,7 @@ LOADED = 4.0
 """Seconds after which a worker has loaded all that it needs once: one of ours looks for campaigns
 3 s after its start, and loads the database for that, which takes as long as a hundred jobs."""
 ROUNDS = 5
-"""Ours and the no-op are measured in turns so often, and medians told: one figure is 20 % off either way."""
+"""Ours and the no-op are measured in turns so often, and medians reported: one figure is 20 % off either way."""
 SETTLE = 0.5
 """Seconds for what follows a job's last visible sign."""
 ARQ_PYTHON = HERE.parents[1] / ".venv" / "arq" / "bin" / "python"
@@ -108,7 +108,7 @@ def _per_job(
     finished: Callable[[int], bool],
     loaded: float = LOADED,
 ) -> float:
-    """CPU seconds a job; `finished` tells whether so many jobs are done."""
+    """CPU seconds a job; `finished` says whether so many jobs are done."""
     warm_up = min(jobs, WARM_UP)
     with workers as processes:
         enqueue(0, warm_up)

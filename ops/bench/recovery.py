@@ -93,7 +93,7 @@ def _running(redis: Redis, pids: set[str]) -> dict[bytes, bytes]:
 
 
 def _owner(redis: Redis, job: bytes) -> bytes | None:
-    """Who runs the job; None if nobody does."""
+    """Who runs the job; None if no worker does."""
     state, owner = redis.hmget(keys.job(job.decode()), "state", "owner")
     return owner if state == b"running" else None
 

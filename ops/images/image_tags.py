@@ -1,4 +1,4 @@
-"""Tells which tags of foreign images nobody has looked at for long.
+"""Lists the tags of foreign images that were not reviewed for long.
 
 No registry is asked: what is newer only a person finds out, who then writes the day beside the tag,
 also where nothing was. ``--strict`` ends with an error; the weekly workflow does so, other checks warn.
@@ -24,7 +24,7 @@ BASE = re.compile(rf"(?:^{REVIEWED}\n)?^ARG BASE=(\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Tag:
-    """A tag of an image, and the day on which somebody last looked for a newer one."""
+    """A tag of an image, and the day on which a newer one was last looked for."""
 
     file: str
     image: str
@@ -50,7 +50,7 @@ def tags(root: Path = ROOT) -> Iterator[Tag]:
 
 
 def old(found: Iterator[Tag], today: dt.date) -> list[Tag]:
-    """Those that nobody has looked at for too long."""
+    """Those that were not reviewed for too long."""
     return [tag for tag in found if (today - tag.reviewed).days > OLD_DAYS]
 
 

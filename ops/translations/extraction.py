@@ -5,7 +5,7 @@ Three kinds of texts are found without anybody having to list them:
 * a command's own words, which are given to `tr` as literals;
 * what ``--help`` shows, from the live tree of commands, so that no new one can be forgotten;
 * sentences that are made in English where no person is near, as errors, hints and reasons are: every
-  text of more than a word, outside what is not told to people. An f-string becomes a template.
+  text of more than a word, outside what is not shown to people. An f-string becomes a template.
 """
 
 import ast
@@ -47,7 +47,7 @@ SILENT = (
     "workers/dingrelay_workers/webhooks/deliveries.py",
     "ops/demo/",
 )
-"""Where texts are for logs, for the OpenAPI document, for DingTalk's own clients, for SQL, or for whoever
+"""Where texts are for logs, for the OpenAPI document, for DingTalk's own clients, for SQL, or for the one who
 changes the code."""
 DOCUMENTED = ("workers/dingrelay_workers/gateway/", "workers/dingrelay_workers/http/")
 ROUTES = ("/handlers.py", "/request.py", "/routes.py")
@@ -82,7 +82,7 @@ NOT_SHOWN = BUGS | {
 }
 """Calls whose texts are for programs, or are found elsewhere."""
 TAKERS = {"FieldError", "ProblemKind", "Problem", "at", "invalid", "unavailable"}
-"""Calls of the gateway whose texts are told."""
+"""Calls of the gateway whose texts are shown."""
 NAMES = {"_refusal", "detail", "hint", "problem", "wanted", "what", "why"}
 """Variables of the gateway that hold what is shown."""
 
@@ -218,7 +218,7 @@ def _shown_by_gateway(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _not_shown(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of what no person is told."""
+    """The nodes of what is shown to no person."""
     for node in ast.walk(tree):
         match node:
             case ast.Expr(value=ast.Constant() as alone):  # a docstring, also of an attribute

@@ -39,7 +39,7 @@ NOT_SENTENCES = {
     "{value} {campaign} {value2} calls",
     "{value} {campaign}/{number} to {recipients} users",
 }
-"""What looks like a sentence that a person is told, and is none: code, patterns, texts for logs, and summaries
+"""What looks like a sentence for people, and is none: code, patterns, texts for logs, and summaries
 of jobs, which are the same for everybody."""
 LIBRARIES = (
     "(deprecated) ",
@@ -151,5 +151,5 @@ VALUES = (
     "forbidden",
     "failed",
 )
-"""Values that are told as a word: what the doctor looks at, columns of a CSV, what `dingrelay up` runs, units, where an approval's state is known from,
+"""Values that are shown as a word: what the doctor looks at, columns of a CSV, what `dingrelay up` runs, units, where an approval's state is known from,
 what became of a message."""

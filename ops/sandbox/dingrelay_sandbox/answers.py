@@ -164,7 +164,7 @@ def throttled(
 
 
 def too_many(dialect: Dialect, path: str, breach: Breach, *, at: float, code: str = "") -> Refusal:
-    """The answer to a call over a rate; the old dialect tells how long it lasts."""
+    """The answer to a call over a rate; the old dialect says how long it lasts."""
     message = _breach_message(path, breach, at) if dialect == "oapi" else ""
     return throttled(dialect, path, code=code, message=message)
 

@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Something that somebody did."""
+    """Something that was done."""
 
     user: str
     at: float
@@ -61,7 +61,7 @@ class FlowChange:
         of: whether the instance or a task has changed.
         type: DingTalk's name of the change.
         at: Unix seconds.
-        user: the task's owner, or whoever has commented; empty for an instance.
+        user: the task's owner, or the author of a comment; empty for an instance.
         task: which; None for an instance, or where it is a comment.
         remark: what was said.
     """
@@ -75,7 +75,7 @@ class FlowChange:
 
 
 def _ignore(change: FlowChange) -> None:
-    """Nobody wants to know."""
+    """Changes go nowhere."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class Flow:
 
     @property
     def open_tasks(self) -> list[Task]:
-        """What waits for somebody."""
+        """What waits for a decision."""
         return [task for task in self.tasks if task.status == "RUNNING"]
 
     def find(self, task_id: int) -> Task | None:
@@ -121,7 +121,7 @@ class Flow:
         return next((task for task in self.tasks if task.id == task_id), None)
 
     def task_of(self, user: str) -> Task:
-        """What waits for somebody.
+        """What waits for a person's decision.
 
         Raises:
             LookupError: nothing does.
@@ -154,7 +154,7 @@ class Flow:
         self._ask(to_user, task.step, at)
 
     def comment(self, user: str, text: str, *, at: float) -> None:
-        """Somebody says something."""
+        """A person says something."""
         self._note(user, at, "ADD_REMARK", "NONE", text)
         self.notify(FlowChange("task", "comment", at, user, remark=text))
 

@@ -53,7 +53,7 @@ class Instance:
 
 
 def _ignore(instance: Instance, change: FlowChange) -> None:
-    """Nobody wants to know."""
+    """Changes go nowhere."""
 
 
 class Approvals:

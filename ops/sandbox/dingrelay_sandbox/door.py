@@ -1,4 +1,4 @@
-"""The listening socket, which can be shut for a time: whoever connects then is refused."""
+"""The listening socket, which can be shut for a time: connections are refused then."""
 
 import asyncio
 import socket
@@ -7,7 +7,7 @@ from aiohttp import web
 
 BACKLOG = 1_024
 LONGEST_SECONDS = 600.0
-"""A shut door opens by itself: whoever has no connection could not ask for it."""
+"""A shut door opens by itself: a client without a connection could not ask for it."""
 
 
 class Door:

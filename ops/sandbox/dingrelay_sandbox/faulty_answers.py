@@ -83,7 +83,7 @@ def _verbatim(spec: FaultSpec, call: Call) -> Answer:
 
 
 def _hollow(call: Call) -> Answer:
-    """A success that tells of no effect, for a fault that spoils an answer without one."""
+    """A success without an effect, for a fault that spoils an answer without one."""
     fields = {"result": True, "success": True} if call.dialect == "rest" else {}
     return success(call.dialect, call.request_id, fields)
 

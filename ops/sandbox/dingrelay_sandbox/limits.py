@@ -39,7 +39,7 @@ class Limits(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=Tru
     egress_ban_seconds: float = 300
     egress_ban_answer: Literal["html", "json"] = "html"
     recipients: MaybeRate = Rate(5_000, 60)
-    """People reached per app, in any interval; the rest get nothing, and nobody is told."""
+    """People reached per app, in any interval; the rest get nothing, in silence."""
     recipients_per_call: Annotated[int, Field(ge=1)] = 5_000
     same_content: bool = True
     """Whether a person gets the same content of an app once a day only."""
@@ -122,7 +122,7 @@ class DeliveryTimes(BaseModel, extra="forbid", frozen=True):
         push_timeout: in which an HTTP push must be answered.
         retries: after which an HTTP push is tried again.
         failed_kept: for how long what failed can be fetched; DingTalk speaks of 3 to 5 minutes.
-        failed_hollow: whether what can be fetched tells of no ids, as some have seen (API §7.1).
+        failed_hollow: whether what can be fetched has no ids, as some have seen (API §7.1).
         acknowledgement: in which a frame must be answered.
         redelivery: after which a frame without an acknowledgement is sent again.
         redeliveries: how often; DingTalk says nothing of it.

@@ -30,7 +30,7 @@ class Department:
 
 @dataclass(slots=True)
 class Person:
-    """A person; most of what is told of them is worked out from `number`."""
+    """A person; most of their fields are worked out from `number`."""
 
     userid: str
     number: int
@@ -43,7 +43,7 @@ class Change:
     """Something that changed.
 
     Attributes:
-        type: DingTalk's name of the event that tells of it.
+        type: DingTalk's name of its event.
         user: who; empty where a department changed.
         department: which; 0 where a person changed.
         places: the departments that it is about, those of before and those of now.
@@ -59,14 +59,14 @@ class Change:
 
 
 def _ignore(change: Change) -> None:
-    """Nobody wants to know."""
+    """Changes go nowhere."""
 
 
 class Organisation:
     """People and departments, and who is where.
 
     Attributes:
-        tell: what is done with each change. A seed replaces everybody and tells of nothing.
+        tell: what is done with each change. A seed replaces everybody without a change.
     """
 
     def __init__(self) -> None:
@@ -226,7 +226,7 @@ class Organisation:
         return department
 
     def delete_department(self, number: int) -> None:
-        """Dissolve a department; whoever was nowhere else is moved to the root.
+        """Dissolve a department; a person who was nowhere else is moved to the root.
 
         Raises:
             LookupError: there is no such department, or it is the root or has sub-departments.

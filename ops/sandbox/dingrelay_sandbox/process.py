@@ -25,7 +25,7 @@ def run(start: Start, host: str, port: int) -> None:
 
 
 async def serve(state: SandboxState, host: str, port: int) -> None:
-    """Listen until SIGTERM or SIGINT. One line on stdout tells the address."""
+    """Listen until SIGTERM or SIGINT. One line on stdout has the address."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

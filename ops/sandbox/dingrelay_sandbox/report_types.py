@@ -1,4 +1,4 @@
-"""What the admin API tells, as the types that server and client share."""
+"""What the admin API reports, as the types that server and client share."""
 
 from typing import Any, TypedDict
 
@@ -8,7 +8,7 @@ class DuplicateReport(TypedDict):
 
     Attributes:
         approvals: instances beyond the first of an equal template, originator and form.
-        messages_delivered: deliveries of a content to somebody who had it that day already.
+        messages_delivered: deliveries of a content to a person who had it that day already.
         messages_dropped: recipients that the same-content rule kept from a second delivery.
     """
 
@@ -62,7 +62,7 @@ class CallReport(TypedDict):
         id: grows by one with each call.
         at: when it arrived, in Unix seconds of the sandbox's clock.
         monotonic: the same on a clock that never jumps.
-        app: the app's key; empty where the token told none.
+        app: the app's key; empty where the token is unknown.
         verdict: ok, throttled, error, token, quota or fault (met before its effect).
         code: DingTalk's code of a refusal.
         fault: the kind of the scripted fault that met it, or empty. With verdict ok the call had
@@ -136,7 +136,7 @@ class TaskReport(TypedDict):
 
 
 class RecordReport(TypedDict):
-    """Something that somebody did to an approval, such as ``ADD_REMARK``; `at` in Unix seconds."""
+    """Something that was done to an approval, such as ``ADD_REMARK``; `at` in Unix seconds."""
 
     user: str
     at: float
@@ -244,7 +244,7 @@ class EventsReport(TypedDict):
     Attributes:
         happened: events; one that was sent again counts again.
         planned: those that are to happen by themselves, and have not yet.
-        attempts: tries to tell somebody of one.
+        attempts: attempts to deliver one.
         waiting, delivered, failed, swallowed: deliveries by their state.
     """
 
@@ -261,7 +261,7 @@ class ConnectionReport(TypedDict):
     """One connection of a stream.
 
     Attributes:
-        state: ``open``, ``closing`` (it was told to disconnect), ``dead`` (gone, and still fed) or
+        state: ``open``, ``closing`` (it got a disconnect), ``dead`` (gone, and still fed) or
             ``closed``.
         client: what it calls itself.
         subscriptions: such as ``EVENT *``.

@@ -109,7 +109,7 @@ class Content:
     Attributes:
         message: the `msg` object as JSON.
         delivered: how many times it arrived anywhere.
-        repeated: how many of these went to somebody who already had it that day.
+        repeated: how many of these went to a person who already had it that day.
     """
 
     message: str

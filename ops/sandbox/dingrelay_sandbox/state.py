@@ -123,7 +123,7 @@ class SandboxState:
         """Set the clock ahead of the machine's by some seconds, or behind.
 
         Times of day, months and lists follow it. What is counted in seconds goes on as before, as
-        nobody's second becomes longer by a wrong clock.
+        no second becomes longer by a wrong clock.
         """
         seconds = offset - self.clock.offset
         self.clock.offset = offset

@@ -45,7 +45,7 @@ class Template(BaseModel, extra="forbid", frozen=True):
             takes whatever form comes.
         approvers: whose consent its own flow asks for, one after the other; empty for the first
             person of the organisation.
-        target_select: the steps of which whoever starts it must choose the approvers, by their
+        target_select: the steps of which the originator must choose the approvers, by their
             keys.
         revocable: whether an instance may be withdrawn.
     """

@@ -125,7 +125,7 @@ def ended_or_too_young(state: SandboxState, call: Call, instance: Instance) -> s
 
 
 def open_task(instance: Instance, task: Task) -> bool:
-    """Whether somebody still has to decide."""
+    """Whether it still has to be decided."""
     return instance.flow.status == "RUNNING" and task.status == "RUNNING"
 
 
@@ -179,7 +179,7 @@ def read_form(
 
 
 def spelled_form(instance: Instance, organisation: Organisation) -> Iterator[Component]:
-    """The form as DingTalk tells it: every control of the template, empty ones as ``"null"``."""
+    """The form as DingTalk returns it: every control of the template, empty ones as ``"null"``."""
     submitted = dict(instance.request.form)
     controls = instance.request.template.fields
     if not controls:

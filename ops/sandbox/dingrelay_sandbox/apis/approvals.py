@@ -386,7 +386,7 @@ def execute(state: SandboxState, call: Call) -> Fields:
 
 @api("POST", "/v1.0/workflow/tasks/redirect", counted=True)
 def redirect(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/workflow/tasks/redirect``: hand a task to somebody else."""
+    """``POST /v1.0/workflow/tasks/redirect``: hand a task to another person."""
     parameters = call.parameters
     for name in ("taskId", "toUserId", "operateUserId"):
         if not parameters.has(name):

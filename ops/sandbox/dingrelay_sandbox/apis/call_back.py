@@ -76,7 +76,7 @@ def _put(state: SandboxState, call: Call) -> Fields:
 
 @api("GET", "/call_back/get_call_back_failed_result", counted=True)
 def failed_result(state: SandboxState, call: Call) -> Fields:
-    """``GET /call_back/get_call_back_failed_result``: at most 200; each is told once."""
+    """``GET /call_back/get_call_back_failed_result``: at most 200; each is returned once."""
     app = call.caller
     events, more = state.callbacks.fetch_failed(app.app_key, now=call.monotonic)
     hollow = state.delivery_times.failed_hollow

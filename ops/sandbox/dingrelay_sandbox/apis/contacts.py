@@ -36,7 +36,7 @@ LISTED_FIELDS = frozenset(
         "exclusive_account",
     }
 )
-"""What a list tells of a person; `user/get` tells more."""
+"""What a list has of a person; `user/get` has more."""
 
 
 @api("POST", "/topapi/v2/department/listsub")
@@ -147,7 +147,7 @@ def visible_department(state: SandboxState, call: Call, number: int) -> Departme
 
 
 def department_fields(organisation: Organisation, found: Department) -> dict[str, Any]:
-    """All that is told of a department; the root has no parent_id."""
+    """All fields of a department; the root has no parent_id."""
     fields: dict[str, Any] = {
         "dept_id": found.id,
         "name": found.name,
@@ -172,7 +172,7 @@ def department_fields(organisation: Organisation, found: Department) -> dict[str
 
 
 def person_fields(organisation: Organisation, person: Person) -> dict[str, Any]:
-    """All that is told of a person."""
+    """All fields of a person."""
     fields = organisation.fields(person)
     fields["dept_order_list"] = [
         {"dept_id": place, "order": person.number} for place in person.departments
@@ -187,7 +187,7 @@ def person_fields(organisation: Organisation, person: Person) -> dict[str, Any]:
 def member_fields(
     organisation: Organisation, person: Person, place: int, hidden: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What a list of a department tells of one member."""
+    """What a list of a department has of one member."""
     known = organisation.fields(person)
     fields = {
         name: value for name, value in known.items() if name in LISTED_FIELDS and name not in hidden

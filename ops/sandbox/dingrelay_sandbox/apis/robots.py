@@ -69,7 +69,7 @@ def batch_send(state: SandboxState, call: Call) -> Fields:
 
 @api("GET", "/v1.0/robot/oToMessages/readStatus", counted=True)
 def read_status(state: SandboxState, call: Call) -> Fields:
-    """``GET /v1.0/robot/oToMessages/readStatus``: within 24 hours; nobody reads in the sandbox."""
+    """``GET /v1.0/robot/oToMessages/readStatus``: within 24 hours; no message is read in the sandbox."""
     parameters = call.parameters
     check_robot(call, parameters)
     sent = _find(state, call, parameters.text("processQueryKey"))
@@ -212,7 +212,7 @@ def group_send(state: SandboxState, call: Call) -> Fields:
 
 @api("POST", "/v1.0/robot/groupMessages/query", counted=True)
 def group_query(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/robot/groupMessages/query``: nobody reads in the sandbox."""
+    """``POST /v1.0/robot/groupMessages/query``: no message is read in the sandbox."""
     parameters = call.parameters
     check_robot(call, parameters)
     group = _group(state, parameters)

@@ -75,5 +75,5 @@ def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:
 
 
 def secret_fits(app: App, secret: str) -> bool:
-    """Whether it is the app's, found out in a time that tells nothing."""
+    """Whether it is the app's, compared in constant time."""
     return secrets.compare_digest(app.app_secret.encode(), secret.encode())

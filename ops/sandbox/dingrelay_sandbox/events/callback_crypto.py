@@ -66,7 +66,7 @@ class CallbackCrypto:
         """The message in a text that the same key encrypted.
 
         Raises:
-            ValueError: when it is none, or somebody else's.
+            ValueError: when it is none, or another owner's.
         """
         sealed = base64.b64decode(encrypted, validate=True)
         decryptor = self._cipher.decryptor()

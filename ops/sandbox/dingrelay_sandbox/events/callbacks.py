@@ -24,7 +24,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
 
 
 class Callback(BaseModel, extra="forbid", frozen=True):
-    """Where and how an app is told of events.
+    """Where and how an app gets events.
 
     Attributes:
         app_key: whose it is; each app has one.
@@ -85,7 +85,7 @@ class Pushing:
         return wants(self.callback.events, event)
 
     def push(self, content: Mapping[str, Any], at: float) -> Push:
-        """A request that tells of something, signed at a Unix time."""
+        """A request with something in it, signed at a Unix time."""
         encrypt = self._crypto.encrypt(json.dumps(content, ensure_ascii=False))
         timestamp, nonce = str(int(at * 1_000)), new_nonce()
         sign, time = NAMES[self.callback.parameters]
@@ -130,7 +130,7 @@ class Callbacks:
         self._of_apps: dict[str, _OfApp] = {}
 
     def put(self, callback: Callback) -> None:
-        """Let an app be told there from now on. What failed before can still be fetched."""
+        """Push an app's events there from now on. What failed before can still be fetched."""
         pushing = Pushing(callback)
         known = self._of_apps.get(callback.app_key)
         if known is None:

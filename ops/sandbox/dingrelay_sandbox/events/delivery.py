@@ -48,7 +48,7 @@ class Deliveries:
             task.cancel()
 
     def deliver(self, event: Event) -> None:
-        """Tell all apps of an event that have asked for it and may know of it."""
+        """Send an event to all apps that have asked for it and may see it."""
         for app in list(self._state.apps.values()):
             way = self._way(app, event)
             if way is None:
@@ -64,7 +64,7 @@ class Deliveries:
         task.add_done_callback(self._tasks.discard)
 
     def _way(self, app: App, event: Event) -> Way | None:
-        """How an app is told of an event; None: not at all."""
+        """How an app gets an event; None: not at all."""
         if event.app not in {None, app.app_key} or not self._may_know(app, event):
             return None
         pushing = self._state.callbacks.of(app.app_key)

@@ -28,7 +28,7 @@ class Event:
         type: such as ``user_add_org``.
         born: Unix seconds of the sandbox's clock.
         fields: its own fields; they win over the common ones of the same name.
-        app: the only app that is told; None: every app that wants to know and may.
+        app: the only app that gets it; None: every app that has asked for it and may see it.
         user: the person that it is about, whose scope it is then.
         departments: where it happened; None: it is of no place, and everybody's.
     """
@@ -48,7 +48,7 @@ class Event:
         return int(self.born * 1_000)
 
     def pushed(self, corp_id: str, casing: Casing = "subscribed") -> dict[str, Any]:
-        """The event as an HTTP push tells it, before it is encrypted."""
+        """The event as an HTTP push has it, before it is encrypted."""
         if casing == "registered":
             return self._registered(corp_id)
         return {
@@ -82,7 +82,7 @@ DIFFERENCES = {
     "work_place": "workPlace",
     "remark": "remark",
 }
-"""The fields whose change is told, and what they are called there."""
+"""The fields whose change is reported, and what they are called there."""
 
 
 def organisation_event(change: Change, at: float) -> Event:

@@ -46,7 +46,7 @@ class _Row:
 
 
 def _ignore(event: Event) -> None:
-    """Nobody delivers."""
+    """Events go nowhere."""
 
 
 class EventLog:
@@ -96,7 +96,7 @@ class EventLog:
         return self._row(event_id).event
 
     def begin(self, delivery: Delivery) -> None:
-        """Note that an app is to be told."""
+        """Note that an app is to get it."""
         delivery.life = self._life
         self._begun += 1
         row = self._by_id.get(delivery.event.id)

@@ -38,9 +38,9 @@ class StreamConnection:
         faults: what is wrong with it.
 
     Attributes:
-        state: ``open``; ``closing`` once it was told to disconnect; ``dead`` while it is gone and
+        state: ``open``; ``closing`` once it got a disconnect; ``dead`` while it is gone and
             still fed; ``closed``.
-        lossy: whether what is fed to it while it is dead is never told again.
+        lossy: whether what is fed to it while it is dead is never sent again.
     """
 
     def __init__(

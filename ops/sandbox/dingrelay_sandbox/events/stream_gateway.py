@@ -1,4 +1,4 @@
-"""Tells events through streams: to one connection of the app, again if it is not acknowledged."""
+"""Sends events through streams: to one connection of the app, again if it is not acknowledged."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from dingrelay_sandbox.state import SandboxState
 
 PATH = "/connect"
 CLOSED_KEPT = 1_000
-"""Connections that are over and are still told of."""
+"""Connections that are over and are still reported."""
 CLOSE_SECONDS = 1.0
 """How long a client may take to answer a close."""
 LARGEST_FRAME = 1 << 20
