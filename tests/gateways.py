@@ -34,6 +34,8 @@ from dingrelay_workers.http import routes
 from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey
 from dingrelay_workers.keys.documents import KeyDocument
 from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.limiter.buckets import BucketState
+from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
 from servers import free_port
 from tables import prepare
 
@@ -141,10 +143,16 @@ class MemoryBackend(Services):
         self.history: Any = NoHistory()
         self.approvals: Any = NoApprovals()
         self.campaigns = self.directory = self.webhooks = cast("Any", None)
-        self.buckets: list[dict[str, Any]] = []
+        self.scopes: Sequence[str] = ()
+        """Of the buckets that are in use."""
 
-    async def limits(self) -> dict[str, Any]:
-        return {"buckets": self.buckets, "outages": [], "quota": []}
+    async def limits(self) -> FleetLimits:
+        fields = dict.fromkeys(BucketState.__dataclass_fields__, 0)
+        fields |= dict.fromkeys(("limit", "ceiling", "paused_until", "horizon"))
+        fields |= dict.fromkeys(("api", "unit", "reason"), "")
+        buckets = [BucketState(**{**fields, "scope": scope}) for scope in self.scopes]  # type: ignore[arg-type]
+        rules = PublishedRules(workers=0, differences=[])
+        return FleetLimits(rules=rules, buckets=buckets, outages=[], quota=[])
 
     async def start(self) -> None:
         pass

@@ -291,9 +291,9 @@ async def test_the_limits_are_those_of_the_workers(
         rules = {"message.send": {"calls": calls}}
         return Settings.load(env="sandbox", redis_url=valkey_url, rules=rules)
 
-    async def read(*, workers: int) -> dict[str, Any]:
+    async def read(*, workers: int) -> limits.FleetLimits:
         async def reported() -> bool:
-            return (await limits.read(redis, local))["rules"]["workers"] == workers
+            return (await limits.read(redis, local)).rules.workers == workers
 
         await wait_until_async(reported)
         return await limits.read(redis, local)
@@ -306,13 +306,13 @@ async def test_the_limits_are_those_of_the_workers(
     ):
         await one.limiter.acquire(SlotRequest(Turns("default", "message.send", "normal"), 1))
         shown = await read(workers=2)
-        assert shown["rules"]["differences"] == []
-        [calls] = [row for row in shown["buckets"] if row["unit"] == "calls" and row["api"] != "*"]
-        assert calls["limit"] == 7
+        assert shown.rules.differences == []
+        [calls] = [row for row in shown.buckets if row.unit == "calls" and row.api != "*"]
+        assert calls.limit == 7
         async with Resources(fast, Publisher(fast), queues=["dingrelay.none"]) as other:
-            [difference] = (await read(workers=3))["rules"]["differences"]
-            assert (difference["api"], difference["unit"]) == ("message.send", "calls")
-            assert difference["limits"]["9/1s"] == [other.worker]
-            assert len(difference["limits"]["7/1s"]) == 2
+            [difference] = (await read(workers=3)).rules.differences
+            assert (difference.api, difference.unit) == ("message.send", "calls")
+            assert difference.limits["9/1s"] == [other.worker]
+            assert len(difference.limits["7/1s"]) == 2
             page = await asyncio.to_thread(cli, "limits")
             assert "workers differ: message.send calls is" in page.stdout

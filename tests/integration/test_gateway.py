@@ -224,7 +224,7 @@ def test_a_probe_that_is_spelled_wrong_finds_nothing(gateway: GatewayClient) -> 
 
 def test_limits_of_other_apps_are_not_shown(gateway: GatewayClient) -> None:
     scopes = ("app:default", "app:hr", "egress:default")
-    gateway.backend.buckets = [{"scope": scope, "api": "x"} for scope in scopes]
+    gateway.backend.scopes = scopes
     hr = gateway.backend.keys.add("hr", "limits:read", apps=frozenset({"hr"}))
     for key, seen in ((hr, scopes[1:]), (gateway.backend.keys.add("all"), scopes)):
         shown = gateway.ask("GET", "/v1/limits", key=key).json["buckets"]

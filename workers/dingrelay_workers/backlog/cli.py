@@ -17,7 +17,6 @@ from dingrelay_producers.cli.output import (
     as_json,
     console,
     length,
-    print_json,
     print_result,
     print_table,
 )
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.backlog.estimate import Backlog
     from dingrelay_workers.backlog.tally import BacklogGroup, Tally
+    from dingrelay_workers.limiter.breakers import BreakerState
+    from dingrelay_workers.limiter.buckets import BucketState
+    from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
 
 LOOK_SECONDS = 1.0
 """Between two looks of `limits --watch`."""
@@ -194,22 +196,24 @@ def limits(
 
 
 async def _show_limits(settings: "Settings", *, watch: bool) -> None:
-    if as_json.get():
-        print_json(await _read_limits(settings))
+    if as_json.get() or not watch:
+        _print_limits(await _read_limits(settings))
         while watch:
             await asyncio.sleep(LOOK_SECONDS)
-            print_json(await _read_limits(settings))
-    elif not watch:
-        console().print(_limits_page(await _read_limits(settings)))
-    else:
-        with Live(console=console(), auto_refresh=False) as live:
-            while True:
-                live.update(_limits_page(await _read_limits(settings)), refresh=True)
-                await asyncio.sleep(LOOK_SECONDS)
+            _print_limits(await _read_limits(settings))
+        return
+    with Live(console=console(), auto_refresh=False) as live:
+        while True:
+            live.update(_limits_page(await _read_limits(settings)), refresh=True)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _read_limits(settings: "Settings") -> dict[str, Any]:
-    """Buckets and quota as JSON values.
+def _print_limits(found: "FleetLimits") -> None:
+    print_result(found.model_dump(mode="json"), lambda: _limits_page(found))
+
+
+async def _read_limits(settings: "Settings") -> "FleetLimits":
+    """Buckets and quota.
 
     Raises:
         ServiceUnavailable: Redis cannot be reached.
@@ -224,91 +228,90 @@ async def _read_limits(settings: "Settings") -> dict[str, Any]:
         return await overview.read(redis, settings)
 
 
-def _limits_page(read: dict[str, Any]) -> Lines:
+def _limits_page(found: "FleetLimits") -> Lines:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(tr("scope"), no_wrap=True)
     table.add_column(tr("api"), no_wrap=True)
     for title in ("limit", "rate/s", "ceiling", "free", "throttled", "level"):
         table.add_column(tr(title), justify="right", no_wrap=True)
     table.add_column(tr("now"))
-    for bucket in read["buckets"]:
-        limit = f"{bucket['limit']}/{bucket['window']:g}s" if bucket["limit"] else tr("none")
+    for bucket in found.buckets:
+        limit = f"{bucket.limit}/{bucket.window:g}s" if bucket.limit else tr("none")
         table.add_row(
-            bucket["scope"],
-            bucket["api"],
-            f"{limit} {tr(bucket['unit'])}",
-            f"{bucket['rate']:.2f}" if bucket["limit"] else "",
-            f"{bucket['ceiling']:.2f}" if bucket["ceiling"] else "",
-            f"{bucket['balance']:.1f}" if bucket["limit"] else "",
-            str(bucket["throttles"]),
-            str(bucket["level"]),
+            bucket.scope,
+            bucket.api,
+            f"{limit} {tr(bucket.unit)}",
+            f"{bucket.rate:.2f}" if bucket.limit else "",
+            f"{bucket.ceiling:.2f}" if bucket.ceiling else "",
+            f"{bucket.balance:.1f}" if bucket.limit else "",
+            str(bucket.throttles),
+            str(bucket.level),
             _bucket_now(bucket),
         )
     months = [
         Text(
             tr(
                 "{organisation}: {used} of {limit} calls this month",
-                organisation=row["organisation"],
-                used=row["used"],
-                limit=row["limit"] or tr("any"),
+                organisation=month.organisation,
+                used=month.used,
+                limit=month.limit or tr("any"),
             )
         )
-        for row in read["quota"]
+        for month in found.quota
     ]
     nothing = Text(tr("no bucket is in use"), style="dim")
-    outages = [Text(_outage(row), style="red") for row in read["outages"]]
-    notes = [Text(each, style="yellow") for each in _rules_notes(read["rules"])]
+    outages = [Text(_outage(each), style="red") for each in found.outages]
+    notes = [Text(each, style="yellow") for each in _rules_notes(found.rules)]
     return Lines(table if table.row_count else nothing, Text(), *outages, *notes, *months)
 
 
-def _rules_notes(rules: dict[str, Any]) -> list[str]:
+def _rules_notes(rules: "PublishedRules") -> list[str]:
     """Whose rules are shown, where that is not plain."""
-    if not rules["workers"]:
+    if not rules.workers:
         return [tr("no worker runs: these are the rules of the settings here")]
     return [
         tr(
             "workers differ: {rule} is {limits}",
-            rule=f"{each['api']} {each['unit']}",
+            rule=f"{each.api} {each.unit}",
             limits=", ".join(
                 tr("{limit} in {workers}", limit=limit or tr("none"), workers=", ".join(workers))
-                for limit, workers in each["limits"].items()
+                for limit, workers in each.limits.items()
             ),
         )
-        for each in rules["differences"]
+        for each in rules.differences
     ]
 
 
-def _outage(row: dict[str, Any]) -> str:
+def _outage(breaker: "BreakerState") -> str:
     """One line for an API or a host that is out, or an app that is held."""
-    since = tr("since {moment}", moment=local(datetime.fromisoformat(row["opened_at"])))
-    tries = tr("next try at {moment}", moment=local(datetime.fromisoformat(row["next_probe"])))
-    kind, _, name = row["scope"].partition(":")
+    since = tr("since {moment}", moment=local(breaker.opened_at))
+    tries = tr("next try at {moment}", moment=local(breaker.next_probe))
+    kind, _, name = breaker.scope.partition(":")
     what = (
         tr("app {name} is held", name=name)
         if kind == "hold"
-        else tr("{name} ({scope}) is out", name=row["name"], scope=row["scope"])
+        else tr("{name} ({scope}) is out", name=breaker.name, scope=breaker.scope)
     )
-    return f"{what} {since}, {tries}: {translated(row['reason'])}"
+    return f"{what} {since}, {tries}: {translated(breaker.reason)}"
 
 
-def _bucket_now(bucket: dict[str, Any]) -> Any:
-    def left(name: str) -> float:
-        until = datetime.fromisoformat(bucket[name])
+def _bucket_now(bucket: "BucketState") -> Text:
+    def left(until: datetime) -> float:
         return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
     news: list[Text] = []
-    if bucket["paused_until"]:
+    if bucket.paused_until:
         text = tr(
             "paused for {length}: {reason}",
-            length=length(left("paused_until")),
-            reason=translated(bucket["reason"]),
+            length=length(left(bucket.paused_until)),
+            reason=translated(bucket.reason),
         )
         news.append(Text(text, style="red"))
-    if bucket["waiting"]:
+    if bucket.waiting and bucket.horizon:
         text = tr(
             "{count} jobs wait, for {length}",
-            count=f"{bucket['waiting']:,}",
-            length=length(left("horizon")),
+            count=f"{bucket.waiting:,}",
+            length=length(left(bucket.horizon)),
         )
         news.append(Text(text, style="yellow"))
     return Text(", ").join(news) if news else Text(tr("open"), style="green")

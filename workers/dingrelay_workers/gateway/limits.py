@@ -1,85 +1,12 @@
 """``GET /v1/limits``: what ``dingrelay limits`` shows."""
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel
 
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import json_response
 from dingrelay_workers.http.routes import Answer, ApiCall, Route
-
-
-class Bucket(BaseModel):
-    """The token bucket of one rule."""
-
-    scope: str
-    """``app:NAME`` or ``egress:NAME``."""
-    api: str
-    unit: str
-    """What is counted: ``calls`` or ``recipients``."""
-    limit: int | None
-    """How many in `window` seconds; null where there is no limit, only penalties."""
-    window: float
-    rate: float
-    """At which it refills, a second."""
-    ceiling: float | None
-    """Beyond which calls were refused; null where that is not known."""
-    balance: float
-    """Tokens that are there; below zero where coming slots are reserved."""
-    throttles: int
-    level: int
-    paused_until: AwareDatetime | None
-    reason: str
-    horizon: AwareDatetime | None
-    """When the parked jobs are through at the present rate, if no others come."""
-    waiting: int
-    """Jobs that are parked, in all lanes and of all senders."""
-
-
-class OutageDocument(BaseModel):
-    """An API or a host that is out, or an app that is held."""
-
-    scope: str
-    name: str
-    reason: str
-    opened_at: AwareDatetime
-    next_probe: AwareDatetime
-    probes: int
-    """How many have failed."""
-
-
-class QuotaDocument(BaseModel):
-    """The calls of an organisation's month."""
-
-    organisation: str
-    used: int
-    limit: int | None
-
-
-class DifferenceDocument(BaseModel):
-    """A limit that not all workers keep alike."""
-
-    api: str
-    unit: str
-    limits: dict[str, list[str]]
-    """Limit, such as ``20/1s``, or empty for none → the workers that keep it."""
-
-
-class RulesDocument(BaseModel):
-    """Whose rules are shown."""
-
-    workers: int
-    """How many workers have published theirs; 0: they are those of the gateway's settings."""
-    differences: list[DifferenceDocument]
-
-
-class LimitsDocument(BaseModel):
-    """How full the limits are."""
-
-    rules: RulesDocument
-    buckets: list[Bucket]
-    outages: list[OutageDocument]
-    quota: list[QuotaDocument]
+from dingrelay_workers.limiter.overview import FleetLimits
 
 
 async def show_limits(call: ApiCall) -> web.StreamResponse:
@@ -87,11 +14,17 @@ async def show_limits(call: ApiCall) -> web.StreamResponse:
     found = await call.context.service(Services).limits()
     apps = call.context.settings.apps
     organisations = {app.organisation for name, app in apps.items() if call.key.permits_app(name)}
-    for part in ("buckets", "outages"):
-        found[part] = [each for each in found[part] if _visible(call.key, each["scope"])]
-    if ANY not in call.key.apps:
-        found["quota"] = [each for each in found["quota"] if each["organisation"] in organisations]
-    return json_response(found)
+    visible = FleetLimits(
+        rules=found.rules,
+        buckets=[each for each in found.buckets if _visible(call.key, each.scope)],
+        outages=[each for each in found.outages if _visible(call.key, each.scope)],
+        quota=[
+            each
+            for each in found.quota
+            if ANY in call.key.apps or each.organisation in organisations
+        ],
+    )
+    return json_response(visible.model_dump(mode="json"))
 
 
 def _visible(key: ApiKey, scope: str) -> bool:
@@ -113,6 +46,6 @@ ROUTES = (
         ),
         tag="operation",
         scope="limits:read",
-        answers={200: Answer(description="The limits.", model=LimitsDocument)},
+        answers={200: Answer(description="The limits.", model=FleetLimits)},
     ),
 )

@@ -21,6 +21,7 @@ from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import PATIENCE, KeyService
 from dingrelay_workers.limiter import overview
+from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.webhooks.service import WebhookService
 
 START_PATIENCE = 10.0
@@ -71,7 +72,7 @@ class Services:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._migration), START_PATIENCE)
 
-    async def limits(self) -> dict[str, Any]:
+    async def limits(self) -> FleetLimits:
         """Buckets, outages and the month's calls, as `dingrelay limits` shows them.
 
         Raises:

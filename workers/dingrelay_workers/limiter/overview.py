@@ -1,20 +1,44 @@
-"""All limits of the fleet as JSON values, for the command line and for HTTP."""
+"""All limits of the fleet: one document for the command line and for HTTP."""
 
-from dataclasses import asdict
-from typing import Any
-
+from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from dingrelay_producers.json_values import json_values
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
+from dingrelay_workers.limiter.fleet_rules import Difference
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 
 
-async def read(redis: Redis, settings: Settings) -> dict[str, Any]:
+class PublishedRules(BaseModel):
+    """Whose rules are shown."""
+
+    workers: int
+    """How many workers have published theirs; 0: they are those of the settings here."""
+    differences: list[Difference]
+
+
+class MonthCalls(BaseModel):
+    """The calls of an organisation's month."""
+
+    organisation: str
+    used: int
+    limit: int | None
+
+
+class FleetLimits(BaseModel):
+    """How full the limits are."""
+
+    rules: PublishedRules
+    buckets: list[BucketState]
+    outages: list[BreakerState]
+    """APIs and hosts that are out, and apps that are held."""
+    quota: list[MonthCalls]
+
+
+async def read(redis: Redis, settings: Settings) -> FleetLimits:
     """The rules of the workers, buckets in use, open breakers and holds, and the calls of the month.
 
     Raises:
@@ -24,24 +48,16 @@ async def read(redis: Redis, settings: Settings) -> dict[str, Any]:
     rules = await fleet_rules.read(redis, Rules.from_settings(settings.rules, settings.egress))
     organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})
     quota = Quota(redis, settings)
-    return {
-        "rules": {
-            "workers": rules.workers,
-            "differences": [asdict(each) for each in rules.differences],
-        },
-        "buckets": [_fields(state) for state in await buckets.states(redis, rules)],
-        "outages": [_fields(state) for state in await breakers.states(redis)],
-        "quota": [
-            {
-                "organisation": name,
-                "used": await quota.used(name),
-                "limit": settings.quota.monthly_calls,
-            }
+    return FleetLimits(
+        rules=PublishedRules(workers=rules.workers, differences=[*rules.differences]),
+        buckets=[*await buckets.states(redis, rules)],
+        outages=[*await breakers.states(redis)],
+        quota=[
+            MonthCalls(
+                organisation=name,
+                used=await quota.used(name),
+                limit=settings.quota.monthly_calls,
+            )
             for name in organisations
         ],
-    }
-
-
-def _fields(state: BucketState | BreakerState) -> dict[str, Any]:
-    fields: dict[str, Any] = json_values(state)
-    return fields
+    )
