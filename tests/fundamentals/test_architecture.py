@@ -77,11 +77,11 @@ def test_its_diagram_holds_every_state(document: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_and_script_that_it_names_exists(document: str) -> None:
     content = text(document)
-    rooms = ("tasks", "producers", "workers", "ops")
+    rooms = ("tasks", "producers", "workers", "ops", "tests")
     names = {path.name for room in rooms for path in (ROOT / room).rglob("*")}
     for path in re.findall(r"`([\w/.-]+\.(?:py|lua))`", content):
         assert path.rpartition("/")[2] in names, path
-        if path.startswith(("tasks/", "producers/", "workers/")):
+        if path.startswith(("tasks/", "producers/", "workers/", "tests/")):
             assert (ROOT / path).is_file(), path
     for script in re.findall(r"(\w+)\.lua", content):
         assert f"{script}.lua" in names, script
