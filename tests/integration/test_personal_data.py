@@ -43,7 +43,7 @@ from dingrelay_workers.directory.models import (
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.personal_data.passes import Passes, PassResult
-from dingrelay_workers.personal_data.subject import NEEDED, Subject, replaced
+from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, replaced
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue
 from one_worker import one_worker
@@ -259,7 +259,7 @@ async def test_everything_of_a_person_is_handed_out_and_then_nowhere(office: Off
     await fill(office)
     before = await office.places()
     assert len(before) == 13, before
-    exported = await office.passes.export(Subject(SUBJECT))
+    exported = await office.passes.export(DataSubject(SUBJECT))
     (person,) = exported["directory"]
     assert (person["name"], person["departments"][0]["id"]) == (SUBJECT.upper(), 7)
     assert person["named_by"] == {"departments": [7], "people": [OTHER]}
@@ -276,7 +276,7 @@ async def test_everything_of_a_person_is_handed_out_and_then_nowhere(office: Off
     assert await office.places() == {"endings"}
     again = await office.erase()
     assert again.changed.total() == 0
-    empty = await office.passes.export(Subject(SUBJECT))
+    empty = await office.passes.export(DataSubject(SUBJECT))
     assert not any(empty.values())
 
 
@@ -672,7 +672,7 @@ async def test_names_in_events_and_candidates_go_as_well(office: Office) -> None
     await office.redis.hset(
         keys.job(jobs[-1]), "settled", str(int(datetime.now(UTC).timestamp() * 1000))
     )
-    exported = await office.passes.export(Subject(SUBJECT))
+    exported = await office.passes.export(DataSubject(SUBJECT))
     assert (len(exported["jobs"]), len(exported["webhooks"])) == (len(records), len(events))
     assert [each.id for each in (await office.erase()).left] == [jobs[-1]]
     await office.redis.hset(keys.job(jobs[-1]), "settled", settled)
@@ -691,11 +691,11 @@ async def test_any_userid_is_found_however_json_spells_it(office: Office, user: 
     record = await office.ended(to={"users": [user]})
     await office.redis.hset(keys.job(record), "reserved", json.dumps([user], ensure_ascii=False))
     await office.put(NoticeRow, {**a_notice({"userid": user}), "recorded_at": LONG_AGO})
-    exported = await office.passes.export(Subject(user))
+    exported = await office.passes.export(DataSubject(user))
     assert [len(exported[place]) for place in ("jobs", "history", "webhooks")] == [1, 1, 1]
     since = await office.passes.now()
     await office.passes.erase_now(user, app=None, since=since, tombstone=office.tombstone)
     spelled = json.dumps(user, ensure_ascii=False)[1:-1]
     assert await office.places(repr(spelled)[1:-1]) == set()
-    exported = await office.passes.export(Subject(user))
+    exported = await office.passes.export(DataSubject(user))
     assert not any(exported.values())

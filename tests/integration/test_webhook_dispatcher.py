@@ -29,7 +29,7 @@ from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks import dispatcher as dispatchers
 from dingrelay_workers.webhooks import secret
-from dingrelay_workers.webhooks.dispatcher import Dispatcher
+from dingrelay_workers.webhooks.dispatcher import WebhookDispatcher
 from dingrelay_workers.webhooks.ended_jobs import notices_of
 from dingrelay_workers.webhooks.http import Receipt
 from dingrelay_workers.webhooks.secret import Generation
@@ -62,7 +62,7 @@ class Fleet:
     async def dispatcher(self) -> Any:
         """One that has just taken the lease from whichever had it."""
         publisher: Any = None
-        dispatcher: Any = Dispatcher(
+        dispatcher: Any = WebhookDispatcher(
             self.redis,
             publisher,
             self.database,

@@ -10,7 +10,7 @@ import yaml
 from dingrelay_producers import Settings
 from dingrelay_workers.backlog.estimate import STATES
 from dingrelay_workers.http.connection import PORT
-from dingrelay_workers.metrics import Backlog, Waiting, WaitingJobs
+from dingrelay_workers.metrics import BacklogCollector, Waiting, WaitingJobs
 from manifests import ALL, CONFIGURED, DEPLOYMENTS, SECRETS, container, pod, secret, variables
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_the_guide_scales_by_a_metric_of_the_workers(page: str) -> None:
     )
     assert query
     metric, lane, state = query.groups()
-    backlog = Backlog()
+    backlog = BacklogCollector()
     backlog.shown = Waiting([WaitingJobs("default", lane, dict.fromkeys(STATES, 1), 1.0, None)])
     (shown,) = (family for family in backlog.collect() if family.name == metric)
     samples = {(sample.labels["lane"], sample.labels["state"]) for sample in shown.samples}

@@ -240,7 +240,7 @@ class Waiting:
     )
 
 
-class Backlog(Collector):
+class BacklogCollector(Collector):
     """Jobs that wait in the fleet, as last read; every process shows the same.
 
     Attributes:
@@ -363,7 +363,7 @@ class Campaigns(Collector):
 
 
 LIMITS = Limits()
-BACKLOG = Backlog()
+BACKLOG = BacklogCollector()
 CAMPAIGNS = Campaigns()
 REGISTRY.register(BACKLOG)
 REGISTRY.register(CAMPAIGNS)

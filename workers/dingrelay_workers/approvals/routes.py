@@ -21,7 +21,7 @@ from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.job_routes import accept, makes_job, waited
 from dingrelay_workers.http.permissions import check_asked, may_see
 from dingrelay_workers.http.problems import Problem, json_response
-from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route
+from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer
 
 
 class ApprovalPaging(paging.Paging):
@@ -70,7 +70,7 @@ class CommentRequest(_Asked):
     user: UserId
 
 
-async def list_approvals(call: ApiCall) -> web.StreamResponse:
+async def list_approvals(call: HttpCall) -> web.StreamResponse:
     """The approvals that the key may see, the latest first."""
     asked: ApprovalPaging = call.query
     key, filters = call.key, asked.filters()
@@ -86,13 +86,13 @@ async def list_approvals(call: ApiCall) -> web.StreamResponse:
     return json_response(page.model_dump(mode="json"))
 
 
-async def get_approval(call: ApiCall) -> web.StreamResponse:
+async def get_approval(call: HttpCall) -> web.StreamResponse:
     """One approval."""
     status = await _found(call, call.query.app)
     return json_response(status.model_dump(mode="json"))
 
 
-async def terminate(call: ApiCall) -> web.StreamResponse:
+async def terminate(call: HttpCall) -> web.StreamResponse:
     """Withdraw an approval that runs."""
     asked = TerminationRequest.parse(call.body, strict=True)
     known = await _seen(call, asked.app)
@@ -101,7 +101,7 @@ async def terminate(call: ApiCall) -> web.StreamResponse:
     return await _do(call, action.job(generation, known_since=known.known_since if known else None))
 
 
-async def comment(call: ApiCall) -> web.StreamResponse:
+async def comment(call: HttpCall) -> web.StreamResponse:
     """Say something to an approval."""
     asked = CommentRequest.parse(call.body, strict=True)
     await _seen(call, asked.app)
@@ -111,7 +111,7 @@ async def comment(call: ApiCall) -> web.StreamResponse:
 def deciding(decision: Decision) -> Handler:
     """The handler that agrees, or that refuses."""
 
-    async def handle(call: ApiCall) -> web.StreamResponse:
+    async def handle(call: HttpCall) -> web.StreamResponse:
         asked = VerdictRequest.parse(call.body, strict=True)
         await _seen(call, asked.app)
         return await _do(call, ApprovalDecide(decision=decision, **_fields(call, asked)))
@@ -119,19 +119,19 @@ def deciding(decision: Decision) -> Handler:
     return handle
 
 
-async def _do(call: ApiCall, job: Contract) -> web.StreamResponse:
+async def _do(call: HttpCall, job: Contract) -> web.StreamResponse:
     check_asked(job, call.key, call.context.sender_of(call.key))
     status = await accept(call, job, once=call.once)
     return await waited(call, status, pending=202)
 
 
-def _fields(call: ApiCall, asked: Document) -> Mapping[str, Any]:
+def _fields(call: HttpCall, asked: Document) -> Mapping[str, Any]:
     given = asked.model_dump()
     sender = given["sender"] or call.context.sender_of(call.key)
     return {**given, "instance": call.path("instance"), "sender": sender}
 
 
-async def _found(call: ApiCall, app: str) -> ApprovalStatus:
+async def _found(call: HttpCall, app: str) -> ApprovalStatus:
     """An approval that is followed, and that the key may see.
 
     Raises:
@@ -144,7 +144,7 @@ async def _found(call: ApiCall, app: str) -> ApprovalStatus:
     return status
 
 
-async def _seen(call: ApiCall, app: str) -> ApprovalStatus | None:
+async def _seen(call: HttpCall, app: str) -> ApprovalStatus | None:
     """The approval that a request changes; None if it is not followed.
 
     Raises:
@@ -186,7 +186,7 @@ ROUTES = (
         tag="approvals",
         scope="approvals:read",
         query=ApprovalQuery,
-        answers={200: Answer(description="A page of approvals.", model=ApprovalPage)},
+        answers={200: RouteAnswer(description="A page of approvals.", model=ApprovalPage)},
         problems=frozenset({403, 503}),
     ),
     Route(
@@ -198,7 +198,7 @@ ROUTES = (
         tag="approvals",
         scope="approvals:read",
         query=OneApproval,
-        answers={200: Answer(description="The approval.", model=ApprovalStatus)},
+        answers={200: RouteAnswer(description="The approval.", model=ApprovalStatus)},
         problems=frozenset({404, 503}),
         path_parameters={"instance": _INSTANCE},
     ),

@@ -41,7 +41,7 @@ from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
 from dingrelay_workers.http.permissions import may_see
 from dingrelay_workers.http.problems import FieldError, Problem, json_response
-from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route, links
+from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer, links
 
 PATIENCE = 1.8
 """Seconds for the database; after that it counts as away."""
@@ -67,7 +67,7 @@ class CampaignPaging(paging.Paging):
 CampaignQuery = paging.query_of(CampaignFilter, CampaignPaging)
 
 
-async def create_campaign(call: ApiCall) -> web.StreamResponse:
+async def create_campaign(call: HttpCall) -> web.StreamResponse:
     """Store a draft with its recipients."""
     created = await _made_before(call)
     if created is None:
@@ -76,12 +76,12 @@ async def create_campaign(call: ApiCall) -> web.StreamResponse:
     return _answer(created, status=201, headers={"Location": f"/v1/campaigns/{created.id}"})
 
 
-def _id_of(call: ApiCall) -> str | None:
+def _id_of(call: HttpCall) -> str | None:
     """The id of the campaign that this request makes; None without an ``Idempotency-Key``."""
     return None if call.once is None else str(uuid.UUID(call.once))
 
 
-async def _made_before(call: ApiCall) -> CreatedCampaign | None:
+async def _made_before(call: HttpCall) -> CreatedCampaign | None:
     """The draft that this request made before its answer was lost."""
     if (campaign := _id_of(call)) is None:
         return None
@@ -91,14 +91,14 @@ async def _made_before(call: ApiCall) -> CreatedCampaign | None:
     return None
 
 
-async def preview_plan(call: ApiCall) -> web.StreamResponse:
+async def preview_plan(call: HttpCall) -> web.StreamResponse:
     """What a campaign would take; nothing is stored."""
     with _refusing(call) as plan:
         found = await call.context.service(CampaignWriter).preview(plan)
     return _answer(found)
 
 
-async def list_campaigns(call: ApiCall) -> web.StreamResponse:
+async def list_campaigns(call: HttpCall) -> web.StreamResponse:
     """The campaigns that the key may see, latest first."""
     asked: CampaignPaging = call.query
     chosen = CampaignFilter(
@@ -121,26 +121,26 @@ async def list_campaigns(call: ApiCall) -> web.StreamResponse:
     return _answer(page)
 
 
-async def get_campaign(call: ApiCall) -> web.StreamResponse:
+async def get_campaign(call: HttpCall) -> web.StreamResponse:
     """How a campaign stands."""
     return _answer(await _found(call))
 
 
-async def preview_campaign(call: ApiCall) -> web.StreamResponse:
+async def preview_campaign(call: HttpCall) -> web.StreamResponse:
     """What a stored campaign will take."""
     status = await _found(call)
     async with _asking(call.context) as campaigns:
         return _answer(await campaigns.preview(status.id))
 
 
-async def report_campaign(call: ApiCall) -> web.StreamResponse:
+async def report_campaign(call: HttpCall) -> web.StreamResponse:
     """What became of its people."""
     status = await _found(call)
     async with _asking(call.context, within=COUNTING) as campaigns:
         return _answer(await campaigns.report(status.id))
 
 
-async def delete_campaign(call: ApiCall) -> web.StreamResponse:
+async def delete_campaign(call: HttpCall) -> web.StreamResponse:
     """Delete one that has ended; the fleet deletes its rows."""
     status = await _found(call)
     _check_lane(call.key)
@@ -149,7 +149,7 @@ async def delete_campaign(call: ApiCall) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def test_campaign(call: ApiCall) -> web.StreamResponse:
+async def test_campaign(call: HttpCall) -> web.StreamResponse:
     """Send its message to testers."""
     asked = TestRequest.parse(call.body, strict=True)
     status = await _found(call)
@@ -166,7 +166,7 @@ async def test_campaign(call: ApiCall) -> web.StreamResponse:
     return job_response(found, code=202)
 
 
-async def recall_campaign(call: ApiCall) -> web.StreamResponse:
+async def recall_campaign(call: HttpCall) -> web.StreamResponse:
     """Take back what was sent in the last 24 hours."""
     status = await _found(call)
     _check_lane(call.key)
@@ -175,7 +175,7 @@ async def recall_campaign(call: ApiCall) -> web.StreamResponse:
     return await _enqueued(call, plan.jobs)
 
 
-async def confirm_campaign(call: ApiCall) -> web.StreamResponse:
+async def confirm_campaign(call: HttpCall) -> web.StreamResponse:
     """Ask DingTalk which people it reached."""
     asked = ConfirmRequest.parse(call.body, strict=True)
     status = await _found(call)
@@ -190,7 +190,7 @@ def moving(
 ) -> Callable[..., Awaitable[web.Response]]:
     """A handler that moves a campaign to another state."""
 
-    async def handle(call: ApiCall) -> web.Response:
+    async def handle(call: HttpCall) -> web.Response:
         status = await _found(call)
         _check_lane(call.key)
         async with _asking(call.context) as campaigns:
@@ -200,7 +200,7 @@ def moving(
     return handle
 
 
-async def _found(call: ApiCall) -> CampaignStatus:
+async def _found(call: HttpCall) -> CampaignStatus:
     """The campaign that the path names.
 
     Raises:
@@ -215,7 +215,7 @@ async def _found(call: ApiCall) -> CampaignStatus:
 
 
 @contextmanager
-def _refusing(call: ApiCall) -> Generator[Plan]:
+def _refusing(call: HttpCall) -> Generator[Plan]:
     """The plan that the request asks for, and around what is done with it.
 
     Raises:
@@ -242,7 +242,7 @@ def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:
         raise ContractError("recipients", "name somebody: in a file, or in a field")
 
 
-def _permitted(call: ApiCall, asked: CampaignRequest) -> str:
+def _permitted(call: HttpCall, asked: CampaignRequest) -> str:
     """The campaign's sender.
 
     Raises:
@@ -294,7 +294,7 @@ def _text(problem: str) -> str:
     return problem.encode("utf-8", "backslashreplace").decode()
 
 
-def _signed(call: ApiCall, job: Contract) -> Contract:
+def _signed(call: HttpCall, job: Contract) -> Contract:
     """The job with a sender, and in a lane that the key may take: bulk at least."""
     return job.model_copy(
         update={
@@ -304,7 +304,7 @@ def _signed(call: ApiCall, job: Contract) -> Contract:
     )
 
 
-async def _enqueued(call: ApiCall, jobs: Sequence[Contract]) -> web.Response:
+async def _enqueued(call: HttpCall, jobs: Sequence[Contract]) -> web.Response:
     drafts = [record.draft(_signed(call, job)) for job in jobs]
     if drafts:
         await call.context.records.enqueue(drafts)
@@ -360,7 +360,7 @@ def _moving(verb: str, handler: Handler, summary: str) -> Route:
         operation=f"{verb}Campaign",
         summary=summary,
         description="Asking for the state that it is in changes nothing.",
-        answers={200: Answer(description="How it stands now.", model=CampaignStatus)},
+        answers={200: RouteAnswer(description="How it stands now.", model=CampaignStatus)},
     )
 
 
@@ -375,7 +375,7 @@ ROUTES = (
         scope="campaigns:write",
         body=_UPLOAD,
         answers={
-            201: Answer(
+            201: RouteAnswer(
                 description="The draft.",
                 model=CreatedCampaign,
                 headers={"Location": "Where the campaign can be looked at."},
@@ -392,7 +392,7 @@ ROUTES = (
         description=f"Nothing is stored.\n\n{_FILES}",
         scope="campaigns:write",
         body=_UPLOAD,
-        answers={200: Answer(description="What it would take.", model=CampaignPreview)},
+        answers={200: RouteAnswer(description="What it would take.", model=CampaignPreview)},
     ),
     _route(
         method="GET",
@@ -402,7 +402,7 @@ ROUTES = (
         summary="List the campaigns, latest first",
         scope="campaigns:read",
         query=CampaignQuery,
-        answers={200: Answer(description="Some of them.", model=CampaignPage)},
+        answers={200: RouteAnswer(description="Some of them.", model=CampaignPage)},
     ),
     _of_one(
         method="GET",
@@ -411,7 +411,7 @@ ROUTES = (
         operation="getCampaign",
         summary="How a campaign stands",
         scope="campaigns:read",
-        answers={200: Answer(description="The campaign.", model=CampaignStatus)},
+        answers={200: RouteAnswer(description="The campaign.", model=CampaignStatus)},
     ),
     _of_one(
         method="GET",
@@ -420,7 +420,7 @@ ROUTES = (
         operation="previewCampaign",
         summary="What a stored campaign will take as a whole",
         scope="campaigns:read",
-        answers={200: Answer(description="What it will take.", model=CampaignPreview)},
+        answers={200: RouteAnswer(description="What it will take.", model=CampaignPreview)},
     ),
     _of_one(
         method="GET",
@@ -429,7 +429,7 @@ ROUTES = (
         operation="reportCampaign",
         summary="What became of a campaign's people",
         scope="campaigns:read",
-        answers={200: Answer(description="The report.", model=CampaignReport)},
+        answers={200: RouteAnswer(description="The report.", model=CampaignReport)},
     ),
     _moving("start", moving(CampaignService.start), "Let a draft run"),
     _moving("pause", moving(CampaignService.pause), "Hold a campaign"),
@@ -450,7 +450,7 @@ ROUTES = (
         operation="deleteCampaign",
         summary="Delete a campaign that has ended",
         description="Nobody sees it any more; the workers delete its people, page by page.",
-        answers={204: Answer(description="The campaign is deleted.")},
+        answers={204: RouteAnswer(description="The campaign is deleted.")},
     ),
     _change(
         method="POST",
@@ -460,7 +460,7 @@ ROUTES = (
         summary="Send a campaign's message to testers, now",
         description="A tester who is a recipient, too, is left out of the campaign that day.",
         body=Body(model=TestRequest),
-        answers={202: Answer(description="The job that sends it.", model=JobStatus)},
+        answers={202: RouteAnswer(description="The job that sends it.", model=JobStatus)},
     ),
     _change(
         method="POST",
@@ -469,7 +469,7 @@ ROUTES = (
         operation="recallCampaign",
         summary="Take back what a campaign sent in the last 24 hours",
         description="One call for each of its calls. It must not run.",
-        answers={202: Answer(description="The jobs that do it.", model=JobsDocument)},
+        answers={202: RouteAnswer(description="The jobs that do it.", model=JobsDocument)},
     ),
     _change(
         method="POST",
@@ -479,6 +479,6 @@ ROUTES = (
         summary="Ask DingTalk which people a campaign reached",
         description="Two calls for each that is asked about. The report tells it then.",
         body=Body(model=ConfirmRequest, required=False),
-        answers={202: Answer(description="The jobs that ask.", model=JobsDocument)},
+        answers={202: RouteAnswer(description="The jobs that ask.", model=JobsDocument)},
     ),
 )

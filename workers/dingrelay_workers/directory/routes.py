@@ -10,7 +10,7 @@ from dingrelay_tasks.contract import AppName
 from dingrelay_workers.directory.pages import DepartmentDocument, DirectoryPages, PersonDocument
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.problems import Problem, json_response
-from dingrelay_workers.http.routes import Answer, ApiCall, Route
+from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
 
 _LARGEST_ID = 2**63 - 1
 
@@ -67,7 +67,7 @@ class DepartmentFilter(paging.Paging):
     """`next` of the page before."""
 
 
-async def list_users(call: ApiCall) -> web.StreamResponse:
+async def list_users(call: HttpCall) -> web.StreamResponse:
     """People, by userid."""
     asked: UserFilter = call.query
     _check_app(call, asked.app)
@@ -85,7 +85,7 @@ async def list_users(call: ApiCall) -> web.StreamResponse:
     return json_response(page.model_dump(mode="json"))
 
 
-async def list_departments(call: ApiCall) -> web.StreamResponse:
+async def list_departments(call: HttpCall) -> web.StreamResponse:
     """Departments, by id."""
     asked: DepartmentFilter = call.query
     _check_app(call, asked.app)
@@ -102,7 +102,7 @@ async def list_departments(call: ApiCall) -> web.StreamResponse:
     return json_response(page.model_dump(mode="json"))
 
 
-def _check_app(call: ApiCall, app: str) -> None:
+def _check_app(call: HttpCall, app: str) -> None:
     if not call.key.permits_app(app):
         raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
 
@@ -116,7 +116,7 @@ ROUTES = (
         operation="listUsers",
         summary="List the people of the directory",
         query=UserFilter,
-        answers={200: Answer(description="Some of them.", model=PersonPage)},
+        answers={200: RouteAnswer(description="Some of them.", model=PersonPage)},
     ),
     _list(
         path="/v1/directory/departments",
@@ -124,6 +124,6 @@ ROUTES = (
         operation="listDepartments",
         summary="List the departments of the directory",
         query=DepartmentFilter,
-        answers={200: Answer(description="Some of them.", model=DepartmentPage)},
+        answers={200: RouteAnswer(description="Some of them.", model=DepartmentPage)},
     ),
 )

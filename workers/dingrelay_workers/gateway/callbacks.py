@@ -14,7 +14,7 @@ from dingrelay_workers.gateway.missed import MissedReader
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.body_reader import parse_json, read_bytes
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import CALLER, Answer, ApiCall, Body, Route
+from dingrelay_workers.http.routes import CALLER, Body, HttpCall, Route, RouteAnswer
 
 PATH = "/callbacks/dingtalk/{app}"
 BODY_LIMIT = 400_000
@@ -24,7 +24,7 @@ WITHIN_SECONDS = 2.0
 BODY_SECONDS = 2.0
 
 
-async def receive(call: ApiCall) -> web.StreamResponse:
+async def receive(call: HttpCall) -> web.StreamResponse:
     """Take a push. All refusals are the same answer, which does not say what was wrong."""
     app = call.path("app")
     with suppress(ContractError):  # the receiver refuses an unknown app
@@ -42,7 +42,7 @@ async def receive(call: ApiCall) -> web.StreamResponse:
     return problems.json_response(push.success())
 
 
-async def _push(call: ApiCall, app: str) -> Push:
+async def _push(call: HttpCall, app: str) -> Push:
     """The push in a request.
 
     Raises:
@@ -56,7 +56,7 @@ async def _push(call: ApiCall, app: str) -> Push:
     return call.context.service(Receiver).open(app, list(call.request.query.items()), body)
 
 
-async def _accept(call: ApiCall, event: Event) -> None:
+async def _accept(call: HttpCall, event: Event) -> None:
     """Make the event a job; one that is known already is one.
 
     Raises:
@@ -101,7 +101,7 @@ ROUTES = (
             limit=None,
         ),
         answers={
-            200: Answer(
+            200: RouteAnswer(
                 description="The event is a job, or there was none to take.",
                 model={
                     "type": "object",

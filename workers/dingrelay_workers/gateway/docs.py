@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from dingrelay_producers.language import CHINESE, ENGLISH, accepted, translated
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.routes import Answer, ApiCall, Route
+from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
 
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping[str, Any])
 
@@ -51,12 +51,12 @@ class Language(BaseModel, extra="forbid"):
     """As the browser prefers, if not given."""
 
 
-async def show_document(call: ApiCall) -> web.StreamResponse:
+async def show_document(call: HttpCall) -> web.StreamResponse:
     """The OpenAPI document of this gateway."""
     return web.json_response(call.request.app[DOCUMENT])
 
 
-async def show_docs(call: ApiCall) -> web.StreamResponse:
+async def show_docs(call: HttpCall) -> web.StreamResponse:
     """The document as a page."""
     preferred = accepted(call.request.headers.get("Accept-Language", ""))
     asked: Language = call.query
@@ -141,7 +141,7 @@ ROUTES = (
         operation="getOpenApi",
         summary="The OpenAPI document",
         tag="operation",
-        answers={200: Answer(description="OpenAPI 3.1.", model={"type": "object"})},
+        answers={200: RouteAnswer(description="OpenAPI 3.1.", model={"type": "object"})},
     ),
     Route(
         method="GET",
@@ -152,7 +152,9 @@ ROUTES = (
         tag="operation",
         query=Language,
         answers={
-            200: Answer(description="The page.", model={"type": "string"}, media_type="text/html")
+            200: RouteAnswer(
+                description="The page.", model={"type": "string"}, media_type="text/html"
+            )
         },
     ),
 )

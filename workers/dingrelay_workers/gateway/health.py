@@ -11,7 +11,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
-from dingrelay_workers.http.routes import Answer, ApiCall, Route
+from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
 from dingrelay_workers.keys.known_keys import KnownKeys
 
 
@@ -28,12 +28,12 @@ class Readiness(Health):
     """Away: only keys that were used lately are let in; absent while it is there."""
 
 
-async def healthz(call: ApiCall) -> web.StreamResponse:
+async def healthz(call: HttpCall) -> web.StreamResponse:
     """Whether the process answers; it asks no other."""
     return web.json_response(Health().model_dump())
 
 
-async def readyz(call: ApiCall) -> web.StreamResponse:
+async def readyz(call: HttpCall) -> web.StreamResponse:
     """Whether jobs would be accepted now."""
     context = call.context
     if context.stopping.is_set():
@@ -68,7 +68,7 @@ ROUTES = (
         operation="getHealth",
         summary="Whether the process answers",
         tag="operation",
-        answers={200: Answer(description="It does.", model=Health)},
+        answers={200: RouteAnswer(description="It does.", model=Health)},
     ),
     Route(
         method="GET",
@@ -81,7 +81,7 @@ ROUTES = (
             "knows keys; one that is stopping is not."
         ),
         tag="operation",
-        answers={200: Answer(description="They do.", model=Readiness)},
+        answers={200: RouteAnswer(description="They do.", model=Readiness)},
         problems=frozenset({503}),
     ),
 )

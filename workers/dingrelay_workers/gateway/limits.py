@@ -5,11 +5,11 @@ from aiohttp import web
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import json_response
-from dingrelay_workers.http.routes import Answer, ApiCall, Route
+from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
 from dingrelay_workers.limiter.overview import FleetLimits
 
 
-async def show_limits(call: ApiCall) -> web.StreamResponse:
+async def show_limits(call: HttpCall) -> web.StreamResponse:
     """The buckets of the key's apps and those that all apps share, what is out, and the month's calls."""
     found = await call.context.service(Services).limits()
     apps = call.context.settings.apps
@@ -46,6 +46,6 @@ ROUTES = (
         ),
         tag="operation",
         scope="limits:read",
-        answers={200: Answer(description="The limits.", model=FleetLimits)},
+        answers={200: RouteAnswer(description="The limits.", model=FleetLimits)},
     ),
 )

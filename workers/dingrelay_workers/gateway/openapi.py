@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.idempotency import HEADER, REPLAYED, SPELLING
 from dingrelay_workers.http.problems import ProblemDocument
-from dingrelay_workers.http.routes import Answer, Body, Route
+from dingrelay_workers.http.routes import Body, Route, RouteAnswer
 
 VERSION = "3.1.0"
 REF = "#/components/schemas/{model}"
@@ -133,7 +133,7 @@ def _needs(route: Route) -> str:
     return "\n\n".join(part for part in (route.description, scope) if part)
 
 
-def _answer(answer: Answer, route: Route, status: int, schemas: "_Schemas") -> Schema:
+def _answer(answer: RouteAnswer, route: Route, status: int, schemas: "_Schemas") -> Schema:
     headers = dict(answer.headers)
     if route.idempotent:
         headers[REPLAYED] = "`true` where this repeats the answer of an earlier request."

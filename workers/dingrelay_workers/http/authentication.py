@@ -11,7 +11,7 @@ from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import ApiCall
+from dingrelay_workers.http.routes import HttpCall
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]{1,512})")
 
@@ -47,10 +47,10 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
     return key
 
 
-def seed_of(call: ApiCall) -> bytes | None:
+def seed_of(call: HttpCall) -> bytes | None:
     """What secrets follow from that a request makes; None without an ``Idempotency-Key``.
 
-    Redis, which has `ApiCall.once`, does not lead to it, since the API key's text is in the request only.
+    Redis, which has `HttpCall.once`, does not lead to it, since the API key's text is in the request only.
     """
     if call.once is None:
         return None

@@ -17,7 +17,7 @@ from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
 from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
-from dingrelay_workers.http.routes import CALLER, ApiCall, Body, Route
+from dingrelay_workers.http.routes import CALLER, Body, HttpCall, Route
 
 LOCATION = "Location"
 CELL = "cell"
@@ -28,7 +28,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
     """The route as aiohttp wants it."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        call = ApiCall(request, request.app[CONTEXT])
+        call = HttpCall(request, request.app[CONTEXT])
         with _as_problems(call):
             await _admit(route, call)
             if route.query:
@@ -48,7 +48,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
     return handle
 
 
-async def _carry_out(route: Route, call: ApiCall) -> web.StreamResponse:
+async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
     if call.context.cells and call.caller is not None and not route.across_cells:
         call.context = _cell_of(route, call)
     if not route.idempotent:
@@ -64,7 +64,7 @@ async def _carry_out(route: Route, call: ApiCall) -> web.StreamResponse:
     return response
 
 
-def _cell_of(route: Route, call: ApiCall) -> GatewayContext:
+def _cell_of(route: Route, call: HttpCall) -> GatewayContext:
     """The context of the cell that has the app of the request, or that it names, or that has all apps of the key.
 
     Raises:
@@ -88,7 +88,7 @@ def _cell_of(route: Route, call: ApiCall) -> GatewayContext:
     return context
 
 
-def _apps(route: Route, call: ApiCall) -> Iterator[str]:
+def _apps(route: Route, call: HttpCall) -> Iterator[str]:
     """The apps that a request names. What is no text is left to the contract, which refuses it."""
     given = call.body if isinstance(call.body, dict) else {}
     model = route.body.model if route.body else None
@@ -103,7 +103,7 @@ def _apps(route: Route, call: ApiCall) -> Iterator[str]:
 
 
 @contextmanager
-def _as_problems(call: ApiCall) -> Generator[None]:
+def _as_problems(call: HttpCall) -> Generator[None]:
     """Around what may raise the client's errors."""
     try:
         yield
@@ -113,7 +113,7 @@ def _as_problems(call: ApiCall) -> Generator[None]:
         raise problem_of(call.context.named(error)) from error
 
 
-async def _admit(route: Route, call: ApiCall) -> None:
+async def _admit(route: Route, call: HttpCall) -> None:
     """Require a key with permission for the route, and enforce its rate limit."""
     if route.negotiates and not _acceptable(route, call.request.headers.get("Accept", "")):
         given = sorted({answer.media_type for answer in route.answers.values() if answer.model})

@@ -2,7 +2,7 @@
 
 After draft-ietf-httpapi-idempotency-key-header. A key is scoped to the API key. Redis holds a
 digest of the request and the answer, never the request itself. The ids of what a request makes follow
-from a random name that lives as long as its key (`ApiCall.once`): a gateway that dies between a job and
+from a random name that lives as long as its key (`HttpCall.once`): a gateway that dies between a job and
 its answer doubles nothing, and a key whose life is over names a new request.
 """
 
@@ -28,7 +28,7 @@ from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script
 from dingrelay_workers.http import authentication, problems
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import ApiCall, Route
+from dingrelay_workers.http.routes import HttpCall, Route
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
@@ -66,7 +66,7 @@ def key_of(request: web.Request) -> str | None:
 
 
 async def once(
-    route: Route, call: ApiCall, handle: Callable[[], Awaitable[web.StreamResponse]]
+    route: Route, call: HttpCall, handle: Callable[[], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Run the handler of a request, unless its key says that this was done.
 
@@ -94,7 +94,7 @@ async def once(
             raise Problem(problems.KEY_REUSED, f"{HEADER}: was used for another request")
 
 
-def _digest(route: Route, call: ApiCall) -> str:
+def _digest(route: Route, call: HttpCall) -> str:
     """What makes two requests the same: the operation, its target, its body and its files.
 
     The lines of a streamed body are compared one by one: their jobs' ids follow from their numbers.
@@ -114,7 +114,7 @@ class _Attempt:
             asked opens it.
     """
 
-    def __init__(self, call: ApiCall, name: str, *, sealed: bool) -> None:
+    def __init__(self, call: HttpCall, name: str, *, sealed: bool) -> None:
         self._call = call
         self._entry = keys.idempotency(call.key.id, hashlib.sha256(name.encode()).hexdigest()[:32])
         self._sealed = sealed

@@ -16,7 +16,7 @@ from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.permissions import may_see, permitted
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route, links
+from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer, links
 
 _LOCATION = {"Location": "The URL of the job."}
 
@@ -43,7 +43,7 @@ def location(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
-async def found(call: ApiCall, job_id: str) -> JobStatus:
+async def found(call: HttpCall, job_id: str) -> JobStatus:
     """A job that the key may see.
 
     Raises:
@@ -55,7 +55,7 @@ async def found(call: ApiCall, job_id: str) -> JobStatus:
     return status
 
 
-async def waited(call: ApiCall, status: JobStatus, *, pending: int) -> web.Response:
+async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Response:
     """The job as an answer, once it has ended or the query's `wait` is over."""
     seconds = call.query.wait
     if seconds and not status.state.ended and await call.context.ends.wait(status.id, seconds):
@@ -71,7 +71,7 @@ def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
     return JobStatus.of_draft(draft, created=datetime.fromtimestamp(answer.at / 1000, UTC))
 
 
-async def send(call: ApiCall, contract: type[Contract]) -> JobStatus:
+async def send(call: HttpCall, contract: type[Contract]) -> JobStatus:
     """Accept the job of a body; how it stands, which is not new if its key was used before.
 
     Raises:
@@ -84,7 +84,7 @@ async def send(call: ApiCall, contract: type[Contract]) -> JobStatus:
     return await accept(call, job, once=call.once)
 
 
-async def accept(call: ApiCall, job: Contract, *, once: str | None) -> JobStatus:
+async def accept(call: HttpCall, job: Contract, *, once: str | None) -> JobStatus:
     """Accept a job that the key may ask for; how it stands, as for `send`.
 
     `once` is the idempotency key of a job that names none.
@@ -114,7 +114,7 @@ def used_before() -> Problem:
 
 
 def _sending(contract: type[Contract]) -> Handler:
-    async def handle(call: ApiCall) -> web.StreamResponse:
+    async def handle(call: HttpCall) -> web.StreamResponse:
         status = await send(call, contract)
         return await waited(call, status, pending=202)
 
@@ -128,8 +128,8 @@ makes_job = partial(
     method="POST",
     query=WaitQuery,
     answers={
-        202: Answer(description="The job is accepted.", model=JobStatus, headers=_LOCATION),
-        200: Answer(
+        202: RouteAnswer(description="The job is accepted.", model=JobStatus, headers=_LOCATION),
+        200: RouteAnswer(
             description="The job has ended within `wait`, however it ended.",
             model=JobStatus,
             headers=_LOCATION,

@@ -45,7 +45,7 @@ class Upload:
 
 
 @dataclass(slots=True)
-class ApiCall:
+class HttpCall:
     """A request that passed the checks of its route, as its handler gets it.
 
     Attributes:
@@ -79,11 +79,11 @@ class ApiCall:
         return self.request.match_info[name]
 
 
-Handler = Callable[[ApiCall], Awaitable[web.StreamResponse]]
+Handler = Callable[[HttpCall], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class RouteAnswer:
     """One answer of a route that is no problem.
 
     Attributes:
@@ -167,7 +167,7 @@ class Route:
     operation: str
     summary: str
     tag: str
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, RouteAnswer]
     description: str = ""
     scope: str | None = None
     query: type[BaseModel] | None = None

@@ -10,7 +10,7 @@ from dingrelay_producers.errors import KeyNotFound
 from dingrelay_workers.http import authentication, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant, IssuedKey
 from dingrelay_workers.http.problems import Problem, json_response
-from dingrelay_workers.http.routes import Answer, ApiCall, Body, Route, links
+from dingrelay_workers.http.routes import Body, HttpCall, Route, RouteAnswer, links
 from dingrelay_workers.keys.documents import (
     IssuedKeyDocument,
     KeyDocument,
@@ -21,7 +21,7 @@ from dingrelay_workers.keys.documents import (
 from dingrelay_workers.keys.service import KeyService
 
 
-async def create_key(call: ApiCall) -> web.StreamResponse:
+async def create_key(call: HttpCall) -> web.StreamResponse:
     """Make a key."""
     grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
     _refuse_excess(call.key, grant)
@@ -30,19 +30,19 @@ async def create_key(call: ApiCall) -> web.StreamResponse:
     return json_response(_issued(made), status=201, headers=headers)
 
 
-async def list_keys(call: ApiCall) -> web.StreamResponse:
+async def list_keys(call: HttpCall) -> web.StreamResponse:
     """All keys that the caller could have given."""
     found = await call.context.service(KeyService).list()
     ours = KeyList(keys=[each for each in found if call.key.covers(each.key)])
     return json_response(ours.model_dump(mode="json"))
 
 
-async def get_key(call: ApiCall) -> web.StreamResponse:
+async def get_key(call: HttpCall) -> web.StreamResponse:
     """One key."""
     return json_response((await _found(call)).model_dump(mode="json"))
 
 
-async def rotate_key(call: ApiCall) -> web.StreamResponse:
+async def rotate_key(call: HttpCall) -> web.StreamResponse:
     """Give a key a new secret."""
     overlap = RotationRequest.parse(call.body, strict=True).length()
     found = await _found(call)
@@ -53,13 +53,13 @@ async def rotate_key(call: ApiCall) -> web.StreamResponse:
     return json_response(_issued(made))
 
 
-async def revoke_key(call: ApiCall) -> web.StreamResponse:
+async def revoke_key(call: HttpCall) -> web.StreamResponse:
     """Refuse a key from now on."""
     revoked = await call.context.service(KeyService).revoke((await _found(call)).id)
     return json_response(revoked.model_dump(mode="json"))
 
 
-async def _found(call: ApiCall) -> KeyDocument:
+async def _found(call: HttpCall) -> KeyDocument:
     """The key that the path names.
 
     Raises:
@@ -98,7 +98,7 @@ def _refuse_excess(giver: ApiKey, wanted: Grant) -> None:
 _ID = {"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}}
 
 
-_KEY = {200: Answer(description="The key.", model=KeyDocument)}
+_KEY = {200: RouteAnswer(description="The key.", model=KeyDocument)}
 _route = partial(Route, tag="keys", scope="keys:write", across_cells=True)
 _of_one = partial(_route, path_parameters=_ID)
 
@@ -112,7 +112,7 @@ ROUTES = (
         description="It may do no more than the key that asks for it. Its text is shown once.",
         body=Body(model=KeyRequest),
         answers={
-            201: Answer(
+            201: RouteAnswer(
                 description="The key, with its secret.",
                 model=IssuedKeyDocument,
                 secret=True,
@@ -128,7 +128,7 @@ ROUTES = (
         operation="listKeys",
         summary="List the API keys",
         description="Those that may do no more than the key that asks.",
-        answers={200: Answer(description="The keys.", model=KeyList)},
+        answers={200: RouteAnswer(description="The keys.", model=KeyList)},
     ),
     _of_one(
         method="GET",
@@ -146,7 +146,7 @@ ROUTES = (
         operation="rotateKey",
         summary="Give an API key a new secret",
         body=Body(model=RotationRequest, required=False),
-        answers={200: Answer(description="The key.", model=IssuedKeyDocument, secret=True)},
+        answers={200: RouteAnswer(description="The key.", model=IssuedKeyDocument, secret=True)},
         problems=frozenset({404, 409}),
     ),
     _of_one(

@@ -10,10 +10,10 @@ from dingrelay_workers.approvals.merge import is_ended
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.approvals.store import writer_of
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
 
 
-async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
     """Every approval of theirs, or that they were asked to decide, with these tasks."""
     found: list[dict[str, Any]] = []
     for row in (await connection.execute(_theirs(subject))).mappings().all():
@@ -27,7 +27,7 @@ async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str
 
 
 async def instances_of(
-    connection: AsyncConnection, subject: Subject, *known_as: str
+    connection: AsyncConnection, subject: DataSubject, *known_as: str
 ) -> frozenset[str]:
     """The ids of the approvals that they asked for; `known_as`: what stands in place of their userid."""
     query = select(ApprovalRow.instance).where(
@@ -72,7 +72,7 @@ async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) ->
     )
 
 
-def _theirs(subject: Subject) -> Select[Any]:
+def _theirs(subject: DataSubject) -> Select[Any]:
     asked = exists().where(
         ApprovalTaskRow.app == ApprovalRow.app,
         ApprovalTaskRow.instance == ApprovalRow.instance,

@@ -9,7 +9,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.personal_data.passes import Passes
-from dingrelay_workers.personal_data.subject import Subject
+from dingrelay_workers.personal_data.subject import DataSubject
 from dingrelay_workers.store.connections import impatient_redis
 
 
@@ -26,7 +26,12 @@ class SqlPersonalData:
         """Everything that is kept of a person, by place."""
         async with self._opened() as passes:
             at = await passes.now()
-            return {"user": user, "app": app, "at": at, **await passes.export(Subject(user, app))}
+            return {
+                "user": user,
+                "app": app,
+                "at": at,
+                **await passes.export(DataSubject(user, app)),
+            }
 
     async def erase(self, user: str, *, app: str | None, tombstone: str) -> Erasure:
         """The first pass of an erasure."""

@@ -23,7 +23,7 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.campaigns.report import result_of
 from dingrelay_workers.database.database import Database, chunks
-from dingrelay_workers.personal_data.subject import NEEDED, Erased, Erasing, Subject
+from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erased, Erasing
 
 ERASED = {
     "class": "cancelled",
@@ -34,7 +34,7 @@ ERASED = {
 """The error of a chunk whose person is not sent to any more."""
 
 
-async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
     """Every campaign that has them among its people, drafts included, or that they asked for."""
     found: list[dict[str, Any]] = []
     for campaign in await _campaigns(connection, subject, until=None):
@@ -92,7 +92,7 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
 
 
 async def _campaigns(
-    connection: AsyncConnection, subject: Subject, *, until: datetime | None
+    connection: AsyncConnection, subject: DataSubject, *, until: datetime | None
 ) -> list[Any]:
     """The campaigns made until then; those still being made are not visible yet."""
     names = ("id", "app", "name", "sender", "state", "created_at", "message")

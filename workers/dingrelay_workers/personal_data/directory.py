@@ -19,13 +19,13 @@ from dingrelay_workers.directory.models import (
     RunRow,
     UserRow,
 )
-from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
 
 LONGEST_RUN = timedelta(days=1)
 """A run that was opened earlier and is not closed belongs to a job that ended without closing it."""
 
 
-async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
     """The person as the directory of each app has them."""
     found: list[dict[str, Any]] = []
     for app in await _apps(connection, subject):
@@ -76,7 +76,7 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
     return erased
 
 
-async def _apps(connection: AsyncConnection, subject: Subject) -> list[str]:
+async def _apps(connection: AsyncConnection, subject: DataSubject) -> list[str]:
     """The apps in whose directories the person may be named."""
     apps: set[str] = set()
     for app in (UserRow.app, DepartmentRow.app, ChangeRow.app):
@@ -84,7 +84,7 @@ async def _apps(connection: AsyncConnection, subject: Subject) -> list[str]:
     return [app for app in sorted(apps) if await _has(connection, app, subject)]
 
 
-async def _has(connection: AsyncConnection, app: str, subject: Subject) -> bool:
+async def _has(connection: AsyncConnection, app: str, subject: DataSubject) -> bool:
     if await _row(connection, app, subject.user) is not None:
         return True
     changed = select(ChangeRow.number).where(ChangeRow.app == app, ChangeRow.userid == subject.user)
@@ -99,7 +99,7 @@ async def _row(connection: AsyncConnection, app: str, user: str) -> Any:
 
 
 async def _named_by(
-    connection: AsyncConnection, app: str, subject: Subject
+    connection: AsyncConnection, app: str, subject: DataSubject
 ) -> dict[str, list[Any]]:
     """The departments and people whose fields name the person."""
     departments = await connection.execute(

@@ -10,10 +10,10 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import CHUNK, Database, chunks
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.store import WRITER
-from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
 
 
-async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
     """Every job that was for them, that names them, or that they asked for; the latest first."""
     table = JobRow.__table__
     for_them = (
@@ -66,7 +66,7 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
     return erased
 
 
-def _may_name(subject: Subject) -> ColumnElement[bool]:
+def _may_name(subject: DataSubject) -> ColumnElement[bool]:
     """Whether the content may name them: it is JSON as a text."""
     return or_(*(JobRow.content.contains(each, autoescape=True) for each in subject.spellings))
 

@@ -21,7 +21,7 @@ from dingrelay_workers.personal_data import (
     records,
     webhooks,
 )
-from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
 from dingrelay_workers.webhooks.dispatcher import RETENTION
 
 
@@ -65,7 +65,7 @@ class Passes:
         seconds, micros = await self._redis.time()
         return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
 
-    async def export(self, subject: Subject) -> dict[str, Any]:
+    async def export(self, subject: DataSubject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
         async with self._database.read() as connection:
             with_approvals = replace(

@@ -27,7 +27,7 @@ from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_workers.limiter.daily_limits import place
-from dingrelay_workers.personal_data.subject import NEEDED, Erased, Erasing, Subject
+from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erased, Erasing
 
 SCANNED = 1_000
 """Keys that one step of a scan looks at."""
@@ -44,7 +44,7 @@ _OF_JSON = (b"payload", b"result", b"error", b"intent")
 _RESERVED = b"reserved"
 
 
-async def export(redis: Redis, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+async def export(redis: Redis, subject: DataSubject) -> dict[str, list[dict[str, Any]]]:
     """The person's data in Redis: jobs, the limits of days, and answers."""
     jobs = [
         {
@@ -160,7 +160,7 @@ def _objects(fields: Mapping[bytes, bytes]) -> dict[bytes, dict[str, Any]]:
 
 
 async def _records(
-    redis: Redis, subject: Subject
+    redis: Redis, subject: DataSubject
 ) -> AsyncIterator[tuple[str, Mapping[bytes, bytes]]]:
     """Every job whose record names the person, with the record."""
     prefix = keys.job("")
@@ -171,7 +171,7 @@ async def _records(
                 yield found.decode().removeprefix(prefix), fields
 
 
-async def _found(redis: Redis, records: Sequence[str], subject: Subject) -> list[bytes]:
+async def _found(redis: Redis, records: Sequence[str], subject: DataSubject) -> list[bytes]:
     """Those of the records that may name the person."""
     found: list[bytes] = []
     names = subject.spellings | {subject.user}
@@ -187,7 +187,7 @@ async def _found(redis: Redis, records: Sequence[str], subject: Subject) -> list
     return found
 
 
-def _names(fields: Mapping[bytes, bytes], subject: Subject) -> bool:
+def _names(fields: Mapping[bytes, bytes], subject: DataSubject) -> bool:
     """Whether a record is about the person. That of their erasure names them, too: see there."""
     kind, app = _text(fields, b"kind"), _text(fields, b"app")
     if kind == PersonErase.kind or subject.app not in {None, app}:
@@ -201,7 +201,7 @@ def _names(fields: Mapping[bytes, bytes], subject: Subject) -> bool:
 
 
 async def _limits(
-    redis: Redis, subject: Subject
+    redis: Redis, subject: DataSubject
 ) -> AsyncIterator[tuple[str, str, str, str, datetime | None]]:
     """The person's daily counts: what, app, day, value, and until when."""
     shard, digest = place(subject.user)
@@ -220,7 +220,7 @@ async def _limits(
 
 
 async def _answers(
-    redis: Redis, subject: Subject
+    redis: Redis, subject: DataSubject
 ) -> AsyncIterator[tuple[str, str, datetime | None]]:
     """The gateway's answers that name the person: a name, the body, and until when."""
     async for page in _keys(redis, keys.idempotency("", "")[:-1]):

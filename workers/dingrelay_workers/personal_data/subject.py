@@ -23,7 +23,7 @@ MOST_LIKE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class DataSubject:
     """The person of a request.
 
     Attributes:
@@ -65,7 +65,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Erasing(Subject):
+class Erasing(DataSubject):
     """The person that is erased.
 
     Attributes:

@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
 from dingrelay_workers.webhooks.endpoints import WRITER
 
 _NAMES = {"userid": "name", "originator": "title"}
 """Field with the userid of a notice's subject → field with their name."""
 
 
-async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
     """Every notice that names them."""
     table = NoticeRow
     columns = (table.id, table.type, table.app, table.sender, table.at, table.data)
@@ -69,7 +69,7 @@ async def _erase_one(
     erased.changed += 1
 
 
-def _names(row: Any, subject: Subject) -> bool:
+def _names(row: Any, subject: DataSubject) -> bool:
     data = row["data"]
     about = subject.is_in(data) or subject.is_in_event(data.get("event"))
     return about or row["sender"] == subject.user

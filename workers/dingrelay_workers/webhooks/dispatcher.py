@@ -65,7 +65,7 @@ FAREWELL = 0.5
 log = get_logger("dingrelay.webhooks")
 
 
-class Dispatcher(Work):
+class WebhookDispatcher(Work):
     """Carries notices for as long as it has the lease.
 
     Args:

@@ -15,7 +15,7 @@ from dingrelay_tasks import notice_types
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import Problem, json_response
-from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route, links
+from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer, links
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import (
     EndpointDocument,
@@ -54,7 +54,7 @@ OF_THE_DIRECTORY = ("dingtalk.user_", "dingtalk.org_")
 have no sender, so they would show a key the approvals of all."""
 
 
-async def add_webhook(call: ApiCall) -> web.StreamResponse:
+async def add_webhook(call: HttpCall) -> web.StreamResponse:
     """Add an endpoint."""
     wanted = EndpointRequest.parse(call.body, strict=True).subscription()
     narrowed = _narrowed(wanted, call.key)
@@ -66,32 +66,32 @@ async def add_webhook(call: ApiCall) -> web.StreamResponse:
     return _answer(IssuedEndpointDocument.of(made), status=201, headers=headers)
 
 
-async def list_webhooks(call: ApiCall) -> web.StreamResponse:
+async def list_webhooks(call: HttpCall) -> web.StreamResponse:
     """All endpoints that the caller could have added."""
     found = await _service(call).list()
     ours = [each for each in found if _may_see(call.key, each)]
     return _answer(EndpointList.model_validate({"webhooks": ours}))
 
 
-async def get_webhook(call: ApiCall) -> web.StreamResponse:
+async def get_webhook(call: HttpCall) -> web.StreamResponse:
     """One endpoint, and how it does."""
     return _answer(await _found(call))
 
 
-async def pause_webhook(call: ApiCall) -> web.StreamResponse:
+async def pause_webhook(call: HttpCall) -> web.StreamResponse:
     """Pause an endpoint."""
     paused = await _service(call).pause((await _found(call)).id)
     return _answer(EndpointDocument.model_validate(paused))
 
 
-async def resume_webhook(call: ApiCall) -> web.StreamResponse:
+async def resume_webhook(call: HttpCall) -> web.StreamResponse:
     """Resume an endpoint."""
     skip = ResumeRequest.parse(call.body, strict=True).skip
     resumed = await _service(call).resume((await _found(call)).id, skip=skip)
     return _answer(EndpointDocument.model_validate(resumed))
 
 
-async def rotate_webhook(call: ApiCall) -> web.StreamResponse:
+async def rotate_webhook(call: HttpCall) -> web.StreamResponse:
     """Give an endpoint a new secret."""
     overlap = SecretRotation.parse(call.body, strict=True).length()
     endpoint = await _found(call)
@@ -102,27 +102,27 @@ async def rotate_webhook(call: ApiCall) -> web.StreamResponse:
     return _answer(IssuedEndpointDocument.of(made))
 
 
-async def replay_webhook(call: ApiCall) -> web.StreamResponse:
+async def replay_webhook(call: HttpCall) -> web.StreamResponse:
     """Replay the notices since a moment to an endpoint."""
     since = ReplayRequest.parse(call.body, strict=True).since
     count = await _service(call).replay((await _found(call)).id, since=since)
     return json_response({"notices": count}, status=202)
 
 
-async def test_webhook(call: ApiCall) -> web.StreamResponse:
+async def test_webhook(call: HttpCall) -> web.StreamResponse:
     """Send a test notice to an endpoint, and report the outcome."""
     asked: TestWait = call.query
     answer = await _service(call).test((await _found(call)).id, within=asked.wait)
     return json_response(PENDING, status=202) if answer is None else json_response(answer)
 
 
-async def remove_webhook(call: ApiCall) -> web.StreamResponse:
+async def remove_webhook(call: HttpCall) -> web.StreamResponse:
     """Forget an endpoint."""
     await _service(call).remove((await _found(call)).id)
     return web.Response(status=204)
 
 
-def _service(call: ApiCall) -> WebhookService:
+def _service(call: HttpCall) -> WebhookService:
     return call.context.service(WebhookService)
 
 
@@ -132,7 +132,7 @@ def _answer(
     return json_response(document.model_dump(mode="json"), status=status, headers=headers)
 
 
-async def _found(call: ApiCall) -> EndpointStatus:
+async def _found(call: HttpCall) -> EndpointStatus:
     """The endpoint that the path names.
 
     Raises:
@@ -203,7 +203,7 @@ def _action(
     verb: str,
     handler: Handler,
     summary: str,
-    answers: dict[int, Answer],
+    answers: dict[int, RouteAnswer],
     *,
     body: type[BaseModel] | None = None,
     required: bool = False,
@@ -224,7 +224,7 @@ def _action(
     )
 
 
-_ENDPOINT = {200: Answer(description="The endpoint.", model=EndpointDocument)}
+_ENDPOINT = {200: RouteAnswer(description="The endpoint.", model=EndpointDocument)}
 
 ROUTES = (
     _route(
@@ -237,7 +237,7 @@ ROUTES = (
         scope="webhooks:write",
         body=Body(model=EndpointRequest),
         answers={
-            201: Answer(
+            201: RouteAnswer(
                 description="The endpoint, with its secret.",
                 model=IssuedEndpointDocument,
                 secret=True,
@@ -254,7 +254,7 @@ ROUTES = (
         summary="List the endpoints of webhooks",
         description="Only endpoints that receive no more than the key may read.",
         scope="webhooks:read",
-        answers={200: Answer(description="The endpoints.", model=EndpointList)},
+        answers={200: RouteAnswer(description="The endpoints.", model=EndpointList)},
     ),
     _of_one(
         method="GET",
@@ -263,7 +263,7 @@ ROUTES = (
         operation="getWebhook",
         summary="Show an endpoint and its health",
         scope="webhooks:read",
-        answers={200: Answer(description="The endpoint.", model=EndpointStatus)},
+        answers={200: RouteAnswer(description="The endpoint.", model=EndpointStatus)},
         problems=frozenset({404}),
     ),
     _of_one(
@@ -273,7 +273,7 @@ ROUTES = (
         operation="removeWebhook",
         summary="Remove an endpoint",
         scope="webhooks:write",
-        answers={204: Answer(description="The endpoint is removed.")},
+        answers={204: RouteAnswer(description="The endpoint is removed.")},
         problems=frozenset({404}),
     ),
     _action(
@@ -295,7 +295,7 @@ ROUTES = (
         rotate_webhook,
         "Give an endpoint a new secret",
         {
-            200: Answer(
+            200: RouteAnswer(
                 description="The endpoint, with its secret.",
                 model=IssuedEndpointDocument,
                 secret=True,
@@ -307,7 +307,7 @@ ROUTES = (
         "replay",
         replay_webhook,
         "Deliver the notices since a moment again",
-        {202: Answer(description="The notices will be delivered.", model=ReplayDocument)},
+        {202: RouteAnswer(description="The notices will be delivered.", model=ReplayDocument)},
         body=ReplayRequest,
         required=True,
         conflicts=True,
@@ -317,8 +317,8 @@ ROUTES = (
         test_webhook,
         "Send a test notice to an endpoint",
         {
-            200: Answer(description="The result of the test.", model=TestDocument),
-            202: Answer(description="No worker has sent it yet.", model=TestDocument),
+            200: RouteAnswer(description="The result of the test.", model=TestDocument),
+            202: RouteAnswer(description="No worker has sent it yet.", model=TestDocument),
         },
         query=TestWait,
     ),

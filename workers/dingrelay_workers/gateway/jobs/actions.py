@@ -12,7 +12,7 @@ from dingrelay_tasks.contract import Document, Part
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.job_routes import JOB_LINKS, found, job_response
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import Answer, ApiCall, Body, Handler, Route
+from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer
 
 REQUEUEABLE = frozenset({State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED})
 
@@ -32,7 +32,7 @@ class JobResolution(Document):
     """Whether the message was sent; if not, it is requeued."""
 
 
-async def cancel(call: ApiCall) -> web.StreamResponse:
+async def cancel(call: HttpCall) -> web.StreamResponse:
     """Cancel a job that waits; one that runs is not tried again."""
     job = await found(call, call.path("id"))
     state = await call.context.records.cancel(job.id)
@@ -41,7 +41,7 @@ async def cancel(call: ApiCall) -> web.StreamResponse:
     return await _now(call, job.id)
 
 
-async def requeue(call: ApiCall) -> web.StreamResponse:
+async def requeue(call: HttpCall) -> web.StreamResponse:
     """Give an ended job another life."""
     job = await found(call, call.path("id"))
     before = await call.context.records.requeue(job.id)
@@ -50,7 +50,7 @@ async def requeue(call: ApiCall) -> web.StreamResponse:
     return await _now(call, job.id)
 
 
-async def discard(call: ApiCall) -> web.StreamResponse:
+async def discard(call: HttpCall) -> web.StreamResponse:
     """Forget a dead or unknown job for good."""
     job = await found(call, call.path("id"))
     if not await call.context.records.discard(job.id):
@@ -58,7 +58,7 @@ async def discard(call: ApiCall) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def resolve(call: ApiCall) -> web.StreamResponse:
+async def resolve(call: HttpCall) -> web.StreamResponse:
     """Say what became of an unknown job."""
     document = JobResolution.parse(call.body, strict=True)
     job = await found(call, call.path("id"))
@@ -77,7 +77,7 @@ async def resolve(call: ApiCall) -> web.StreamResponse:
     return await _now(call, job.id)
 
 
-async def _now(call: ApiCall, job_id: str) -> web.Response:
+async def _now(call: HttpCall, job_id: str) -> web.Response:
     return job_response(await call.context.records.status(job_id), code=200, located=False)
 
 
@@ -88,7 +88,7 @@ def _conflict(detail: str) -> Problem:
 def _checked(handler: Handler) -> Handler:
     """A handler of a route whose body says nothing."""
 
-    async def handle(call: ApiCall) -> web.StreamResponse:
+    async def handle(call: HttpCall) -> web.StreamResponse:
         if call.body:
             raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
         return await handler(call)
@@ -96,7 +96,9 @@ def _checked(handler: Handler) -> Handler:
     return handle
 
 
-def _route(verb: str, handler: Handler, what: str, done: Answer, body: Any, status: int) -> Route:
+def _route(
+    verb: str, handler: Handler, what: str, done: RouteAnswer, body: Any, status: int
+) -> Route:
     return Route(
         method="POST",
         path=f"/v1/jobs/{{id}}/{verb}",
@@ -112,7 +114,7 @@ def _route(verb: str, handler: Handler, what: str, done: Answer, body: Any, stat
     )
 
 
-_JOB = Answer(description="The job as it stands now.", model=JobStatus)
+_JOB = RouteAnswer(description="The job as it stands now.", model=JobStatus)
 
 ROUTES = (
     _route("cancel", cancel, "Cancel a job that does not run", _JOB, Nothing, 200),
@@ -121,7 +123,7 @@ ROUTES = (
         "discard",
         discard,
         "Forget a dead or unknown job for good",
-        Answer(description="It is forgotten."),
+        RouteAnswer(description="It is forgotten."),
         Nothing,
         204,
     ),

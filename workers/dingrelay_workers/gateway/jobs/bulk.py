@@ -25,7 +25,7 @@ from dingrelay_workers.http.job_routes import used_before
 from dingrelay_workers.http.line_reader import Line, batches
 from dingrelay_workers.http.permissions import permitted
 from dingrelay_workers.http.problems import Problem, wanted_language
-from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
+from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Body, HttpCall, Route, RouteAnswer
 
 MEMORY = 1_000_000
 """Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
@@ -46,7 +46,7 @@ class _Prepared:
     written: list[Written]
 
 
-async def take_jobs(call: ApiCall) -> web.StreamResponse:
+async def take_jobs(call: HttpCall) -> web.StreamResponse:
     """Enqueue each line's job, and answer its id or its problem."""
     require_type(call.request, NDJSON, "application/jsonl")
     answers, language = _Answers(call.request), wanted_language(call.request)
@@ -73,7 +73,7 @@ async def take_jobs(call: ApiCall) -> web.StreamResponse:
     return await answers.close(ended=True)
 
 
-async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
+async def _take(call: HttpCall, lines: Sequence[Line]) -> Iterator[bytes]:
     """Enqueue a batch; the answers to its lines."""
     context = call.context
     language = wanted_language(call.request)
@@ -144,7 +144,7 @@ def _refused(number: int | None, problem: Problem, language: str) -> bytes:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _prepare(lines: Sequence[Line], call: ApiCall, sender: str) -> _Prepared:
+def _prepare(lines: Sequence[Line], call: HttpCall, sender: str) -> _Prepared:
     """Check the lines of a batch; equal messages to different users become one job.
 
     With an ``Idempotency-Key`` each line is a job of its own, whose id follows from the line's number: how
@@ -273,7 +273,7 @@ ROUTES = (
             limit=None,
         ),
         answers={
-            200: Answer(
+            200: RouteAnswer(
                 description=(
                     "A JSON object a line: `line` and `id`, or `line` and `error`, which has the"
                     " members of a problem. An `error` without `line` ends the answer: the request"

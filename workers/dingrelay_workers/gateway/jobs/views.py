@@ -14,7 +14,7 @@ from dingrelay_workers.http import paging
 from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, found, waited
 from dingrelay_workers.http.permissions import may_see
 from dingrelay_workers.http.problems import json_response
-from dingrelay_workers.http.routes import Answer, ApiCall, Route
+from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
 
 
 class JobPaging(paging.Paging):
@@ -43,23 +43,23 @@ class JobPage(BaseModel):
     """Cursor of the next page; null where this is the last."""
 
 
-async def get_job(call: ApiCall) -> web.StreamResponse:
+async def get_job(call: HttpCall) -> web.StreamResponse:
     """How a job stands."""
     return await waited(call, await found(call, call.path("id")), pending=200)
 
 
-async def list_jobs(call: ApiCall) -> web.StreamResponse:
+async def list_jobs(call: HttpCall) -> web.StreamResponse:
     """Jobs that the key may see, the newest first."""
     return await _page(call, keys.RECENT, JobFilter(**call.query.filters()), history=True)
 
 
-async def list_dead(call: ApiCall) -> web.StreamResponse:
+async def list_dead(call: HttpCall) -> web.StreamResponse:
     """Dead and unknown jobs that the key may see, latest first."""
     return await _page(call, keys.DEAD, JobFilter(**call.query.filters()))
 
 
 async def _page(
-    call: ApiCall, index: str, wanted: JobFilter, *, history: bool = False
+    call: HttpCall, index: str, wanted: JobFilter, *, history: bool = False
 ) -> web.Response:
     asked: JobPaging = call.query
     after = Position.of(asked.cursor) if asked.cursor else None
@@ -85,7 +85,7 @@ ROUTES = (
         tag="jobs",
         scope="jobs:read",
         query=WaitQuery,
-        answers={200: Answer(description="The job.", model=JobStatus)},
+        answers={200: RouteAnswer(description="The job.", model=JobStatus)},
         links={200: JOB_LINKS},
     ),
     Route(
@@ -102,7 +102,7 @@ ROUTES = (
         tag="jobs",
         scope="jobs:read",
         query=JobQuery,
-        answers={200: Answer(description="A page of jobs.", model=JobPage)},
+        answers={200: RouteAnswer(description="A page of jobs.", model=JobPage)},
     ),
     Route(
         method="GET",
@@ -114,6 +114,6 @@ ROUTES = (
         tag="jobs",
         scope="jobs:read",
         query=DeadQuery,
-        answers={200: Answer(description="A page of jobs.", model=JobPage)},
+        answers={200: RouteAnswer(description="A page of jobs.", model=JobPage)},
     ),
 )
