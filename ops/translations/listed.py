@@ -4,6 +4,7 @@ NOT_SENTENCES = {
     '--{boundary}\r\nContent-Disposition: form-data; name="media"; filename="{name}"\r\nContent-Type: {kind}\r\n\r',
     "multipart/form-data; boundary={boundary}",
     "ApprovalRef({id}, app={app})",
+    "{0.campaign}/{0.number} to {0.recipients} users",
     "The job has ended within `wait`, however it ended.",
     "The job is accepted.",
     "The key.",
