@@ -15,8 +15,7 @@ from redis import Redis
 from dingrelay_producers.store.scripts import run
 from dingrelay_sandbox.windows import Rate, WindowKind, new_window
 from dingrelay_workers.limiter import buckets
-from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
-from dingrelay_workers.limiter.latency import LatencyEstimator
+from dingrelay_workers.limiter.buckets import MICRO, Ask, LatencyEstimator, Reply
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.wait_queue import EARLY
 

@@ -105,7 +105,7 @@ async def test_a_key_without_a_rate_asks_nobody() -> None:
 
 async def test_the_limits_of_dingtalk_are_listed_without_the_keys(redis: Redis) -> None:
     await KeyRates(redis).take(key(Rate(50, 1)))
-    assert await buckets.states(redis, Rules.from_settings({}, "default")) == []
+    assert await buckets.read_buckets(redis, Rules.from_settings({}, "default")) == []
 
 
 def test_a_window_may_take_up_to_an_hour() -> None:

@@ -32,7 +32,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.doctor import backups
 from dingrelay_workers.history.writer import Writer
-from dingrelay_workers.maintenance.schedule import Schedule
+from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue, places, state
 from servers import program

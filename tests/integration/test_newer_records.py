@@ -13,7 +13,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import RECORD_FORMAT, Draft
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.turns import Turns
-from dingrelay_workers.maintenance.schedule import Schedule
+from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state

@@ -12,7 +12,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_workers.maintenance.presence import HELD, Presence, vanished
-from dingrelay_workers.maintenance.schedule import DueBatch, Schedule
+from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time

@@ -29,7 +29,7 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import ENDS
 from dingrelay_workers.maintenance.presence import Presence
-from dingrelay_workers.maintenance.schedule import Schedule
+from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
 from jobs import a_draft, a_wakeup
 

@@ -10,7 +10,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
-from dingrelay_workers.maintenance.schedule import DueBatch, Schedule
+from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.store.records import Records, Usage
 from jobs import (
     a_draft,

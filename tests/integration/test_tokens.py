@@ -290,9 +290,9 @@ async def test_a_hold_of_other_credentials_ends_for_all_with_a_good_fetch(
     wrong, right = worker(secret="wrong"), worker()
     with pytest.raises(Credentials):
         await value(wrong)
-    assert [state.scope for state in await circuits.states(redis)] == [f"hold:{APP}"]
+    assert [state.scope for state in await circuits.read_breakers(redis)] == [f"hold:{APP}"]
     await value(right)
-    assert await circuits.states(redis) == []
+    assert await circuits.read_breakers(redis) == []
 
 
 async def test_after_the_circuit_the_credentials_are_tried_again(

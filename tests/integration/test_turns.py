@@ -18,8 +18,8 @@ from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Turn
-from dingrelay_workers.limiter.turns import ParkedJobs, Turns, wake
-from dingrelay_workers.maintenance.schedule import Schedule
+from dingrelay_workers.limiter.turns import ParkedJobs, Turns, wake_parked
+from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, server_time, state
 
@@ -95,7 +95,7 @@ class Lanes:
     async def wake(self, *, lane: Lane = "bulk", app: str = "default") -> list[Claim]:
         """Wake who may come by now; each has its call."""
         turns = Turns(app, API, lane)
-        await run_async(self.redis, wake(self.rules.of(app, API), turns, self.now))
+        await run_async(self.redis, wake_parked(self.rules.of(app, API), turns, self.now))
         names = await self.redis.zrange(turns.coming, 0, -1)
         claims = [await claimed(self.records, self.drafts[name.decode()]) for name in names]
         await self.redis.delete(turns.coming)
@@ -194,7 +194,7 @@ async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> No
     async def wake_some() -> int:
         woken = 0
         for _ in range(40):
-            woken += (await run_async(lanes.redis, wake(rules, turns, lanes.now)))[0]
+            woken += (await run_async(lanes.redis, wake_parked(rules, turns, lanes.now)))[0]
             lanes.now += MICRO // 4
         return woken
 
@@ -217,7 +217,7 @@ async def test_jobs_of_a_worker_that_is_gone_hold_nobody_up(lanes: Lanes) -> Non
 
     async def woken() -> int:
         lanes.now += 2 * MICRO
-        calls, _ = await run_async(lanes.redis, wake(rules, turns, lanes.now))
+        calls, _ = await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
         return int(calls)
 
     assert await woken() + await woken() + await woken() == MOST_COMING
@@ -235,13 +235,13 @@ async def test_a_clock_that_steps_back_holds_nobody_up(lanes: Lanes) -> None:
         await lanes.park("one")
     rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
     await lanes.call("one", woken="another")
-    await run_async(lanes.redis, wake(rules, turns, lanes.now))
+    await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
     for name in await lanes.redis.zrange(turns.coming, 0, -1):
         await lanes.redis.zincrby(turns.coming, 3_600_000, name)
     lanes.now -= 3600 * MICRO
-    await run_async(lanes.redis, wake(rules, turns, lanes.now))
+    await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
     lanes.now += 2 * MICRO
-    calls, _ = await run_async(lanes.redis, wake(rules, turns, lanes.now))
+    calls, _ = await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
     assert calls == AT_ONCE
 
 
@@ -259,7 +259,7 @@ async def test_jobs_behind_in_the_queue_are_claimed_by_workers_with_time(
     for _ in range(10):
         await lanes.park("one")
     rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
-    await run_async(lanes.redis, wake(rules, turns, lanes.now))
+    await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
 
     async def late(queue: str = "dingrelay.bulk", seconds: float = 0) -> list[Claim]:
         found = await lanes.records.claim_late(turns, queue, nonce="n", most=4, late=seconds)
@@ -431,7 +431,7 @@ async def test_parked_jobs_are_counted_over_all_lanes_and_senders(lanes: Lanes) 
     await lanes.redis.hdel(lanes.rules.of("default", API)[0].key, "tail:bulk", "tail:normal")
     [calls] = [
         state
-        for state in await buckets.states(lanes.redis, lanes.rules)
+        for state in await buckets.read_buckets(lanes.redis, lanes.rules)
         if (state.api, state.unit) == (API, "calls")
     ]
     assert calls.waiting == 45
@@ -475,7 +475,7 @@ async def test_a_late_claim_takes_a_job_from_those_that_wait_for_a_shared_call(
         await lanes.redis.pexpire(key, 60_000)
     await run_async(
         lanes.redis,
-        wake(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
+        wake_parked(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
     )
     turns = Turns("default", API, "bulk")
     assert await lanes.records.claim_late(turns, draft.queue, nonce="n", most=5, late=0)
@@ -489,7 +489,7 @@ async def test_a_wake_up_of_a_job_that_was_claimed_late_finds_it_running(lanes: 
     (draft,) = lanes.drafts.values()
     await run_async(
         lanes.redis,
-        wake(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
+        wake_parked(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
     )
     turns = Turns("default", API, "bulk")
     ((_, claim),) = await lanes.records.claim_late(turns, draft.queue, nonce="n", most=5, late=0)

@@ -65,7 +65,7 @@ def test_no_call_holds_a_user_twice_or_more_than_it_takes(wanted: list[list[str]
 
     members = asyncio.run(ask())
     for batch in {member.batch for member in members}:
-        batch.close(paid=None)
+        batch.seal(paid=None)
         for each in members:
             each.ready()
         named = batch.freeze()
@@ -89,12 +89,12 @@ async def test_jobs_join_the_call_that_waits_and_leave_room_when_they_go() -> No
 async def test_while_a_call_fills_up_others_wait_for_the_next() -> None:
     batches = registry()
     leader = await join(batches, "u1")
-    leader.batch.close(paid=None)
+    leader.batch.seal(paid=None)
     later = asyncio.create_task(join(batches, "u2"))
     await asyncio.sleep(0)
     assert not later.done()
     assert leader.batch.freeze() == ["u1"]
-    batches.close(leader.batch)
+    batches.withdraw(leader.batch)
     next_leader = await later
     assert next_leader.sends
     assert next_leader.batch.eager, "it waited"
@@ -103,7 +103,7 @@ async def test_while_a_call_fills_up_others_wait_for_the_next() -> None:
 async def test_a_member_that_is_not_ready_in_time_stays_behind() -> None:
     batch = batch_of("u1")
     slow, ready, never = batch.join(["u2"], eager=False), batch.reserve(), batch.reserve()
-    batch.close(paid=None)
+    batch.seal(paid=None)
     await slow.slot()
     gone = batch.reserve()
     gone.leave()
@@ -124,7 +124,7 @@ async def test_a_member_that_is_not_ready_in_time_stays_behind() -> None:
 async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:
     batch = batch_of("u1")
     member = batch.reserve()
-    batch.close(paid=None)
+    batch.seal(paid=None)
     with pytest.raises(BatchClosed):
         member.add(["u1"])
     member.leave()
@@ -135,7 +135,7 @@ async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:
 async def test_a_member_that_joined_after_the_slot_was_paid_for_stays_behind() -> None:
     batch = batch_of("u1")
     paid, unpaid = batch.join(["u2"], eager=False), batch.join(["u3"], eager=False)
-    batch.close(paid=2)
+    batch.seal(paid=2)
     await paid.slot()
     with pytest.raises(BatchClosed):
         await unpaid.slot()
@@ -192,7 +192,7 @@ async def test_an_error_of_the_sender_only_is_not_the_others(
 async def test_members_on_their_way_are_waited_for() -> None:
     batch = batch_of("u1", eager=True)
     joined = batch.join(["u2"], eager=False)
-    batch.close(paid=None)
+    batch.seal(paid=None)
     joined.ready()
     late = batch.reserve()
     ready = asyncio.create_task(batch.members_ready(1))

@@ -65,7 +65,7 @@ async def calls_of_the_month(api: Api, answer: Any, *, report: Any = None) -> in
         stale=lambda _: False,
         report=report,
     )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, close=lambda _: None)
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None)
     settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
     quota: Any = SimpleNamespace(check=AsyncMock(), count=Mock())
     intents: Any = SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext)

@@ -159,7 +159,7 @@ async def probe_with(
     claim: Any = SimpleNamespace(
         id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", turn="", queue=""
     )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, close=lambda _: None)
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None)
     intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), call=nullcontext)
     tokens: Any = SimpleNamespace(token=token or AsyncMock())
     calls = JobCalls(

@@ -33,7 +33,7 @@ async def test_calls_of_other_apis_leave_the_turn_to_the_one_that_it_is_for(api:
         stale=lambda _: False,
         report=AsyncMock(),
     )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, close=lambda _: None)
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None)
     settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
     quota: Any = SimpleNamespace(check=AsyncMock(), count=lambda _: None)
     intents: Any = SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext)

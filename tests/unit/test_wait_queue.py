@@ -27,7 +27,6 @@ def reply(starts: Sequence[float], *, wait: float = 0, paused: bool = False) -> 
         wait=wait,
         probing=False,
         paused=paused,
-        saturated=True,
         parked=0,
         slot=0.01,
         reason="",
@@ -82,7 +81,7 @@ async def test_everyone_leaves_whatever_the_buckets_answer(monkeypatch: pytest.M
     for buckets in everyone:
         assert len(buckets.queue) == 0
         assert not buckets.queue._held
-        await buckets.queue.close()
+        await buckets.queue.stop()
 
 
 async def test_a_far_slot_that_was_revoked_may_come_at_once(
@@ -104,4 +103,4 @@ async def test_a_far_slot_that_was_revoked_may_come_at_once(
         await wait_until_async(holds, what="it has its slot")
         queue.revoke_slots()
         assert await leaving is not None
-    await queue.close()
+    await queue.stop()

@@ -37,11 +37,9 @@ from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.turns import ParkedJobs
 from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
-from dingrelay_workers.maintenance.leases import Leases
+from dingrelay_workers.maintenance.leases import Deadlines, Leases
 from dingrelay_workers.maintenance.presence import Presence
-from dingrelay_workers.maintenance.schedule import Schedule
-from dingrelay_workers.maintenance.scheduler import Scheduler
-from dingrelay_workers.maintenance.timeouts import Deadlines
+from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE, Waiting
 from dingrelay_workers.recipients.checks import RecipientChecks
 from dingrelay_workers.store.connections import open_redis

@@ -151,8 +151,8 @@ async def read(redis: Redis, own: Rules, *, most: int = MOST) -> tuple[Tally, li
     """
     counted = await tally(redis, most=most)
     rules = await fleet_rules.read(redis, own)
-    states = await buckets.states(redis, rules)
+    states = await buckets.read_buckets(redis, rules)
     queues = sorted({group.queue for group in counted.groups})
     alive: list[Any] = await redis.mget([keys.alive(queue) for queue in queues]) if queues else []
     served = {queue for queue, sign in zip(queues, alive, strict=True) if sign is not None}
-    return counted, backlogs(counted, rules, states, await breakers.states(redis), served)
+    return counted, backlogs(counted, rules, states, await breakers.read_breakers(redis), served)

@@ -86,7 +86,7 @@ class Member:
             BatchClosed: the call has left, or has one of them already.
         """
         self.trace = spans.current()
-        self.batch.add(self, tuple(users))
+        self.batch.admit(self, tuple(users))
 
     async def slot(self) -> None:
         """Wait until the slot of the call has come.
@@ -194,7 +194,7 @@ class Batch:
         self._expected.add(member)
         return member
 
-    def close(self, paid: int | None) -> None:
+    def seal(self, paid: int | None) -> None:
         """The slot has come. Members that joined after it was paid for stay behind.
 
         Args:
@@ -264,7 +264,7 @@ class Batch:
             case _:
                 return BatchClosed()
 
-    def add(self, member: Member, users: tuple[str, ...]) -> None:
+    def admit(self, member: Member, users: tuple[str, ...]) -> None:
         """Let these users be the member's.
 
         Raises:
@@ -353,7 +353,7 @@ class BatchRegistry:
             await batch.frozen.wait()
             eager = True
 
-    def close(self, batch: Batch) -> None:
+    def withdraw(self, batch: Batch) -> None:
         """Close the batch to further jobs."""
         if batch.key is not None and self._open.get(batch.key) is batch:
             del self._open[batch.key]

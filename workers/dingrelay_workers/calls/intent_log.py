@@ -121,9 +121,9 @@ class IntentLog:
         """Remember a step's outcome. Only this closes its intent: an answer may be unusable."""
         self.finished[step] = outcome
         if step == self._open_step:
-            self.close()
+            self.clear()
 
-    def close(self) -> None:
+    def clear(self) -> None:
         """No call of the job is open: it was answered, or did not leave."""
         self.answered = True
         self._open_step, self._open_at, self._open_since = "", 0, 0
@@ -137,7 +137,7 @@ class IntentLog:
         except (DingTalkError, BatchClosed, BatchSplit, Parked, Draining) as error:
             # It says nothing about an earlier call that was lost.
             if self.open and not open_before and not isinstance(error, Ambiguous):
-                self.close()
+                self.clear()
             raise
 
     async def search_from(self, since: int) -> None:

@@ -45,7 +45,7 @@ MEMBERS_READY_WITHIN = 1.0
 
 
 class JobCalls:
-    """`dingtalk.calls.Calls` for one run of one job.
+    """`dingtalk.request.Calls` for one run of one job.
 
     A call goes one way, as a `Batch` of one job or of several: check → join a batch or open one → take a slot →
     write the intent → HTTP → classify → report to the limiter, once, on leaving the slot.
@@ -180,7 +180,7 @@ class JobCalls:
             with self.intents.call():
                 answer = await self._leave(batch, request)
         except BaseException as error:
-            self._batches.close(batch)
+            self._batches.withdraw(batch)
             own = batch.fail(error, left=self.intents.open)
             if own is error:
                 raise
@@ -195,7 +195,7 @@ class JobCalls:
                 if not batch.frozen.is_set():
                     await self._fill(batch, slot)
                     users = batch.freeze()
-                    self._batches.close(batch)
+                    self._batches.withdraw(batch)
                     request = request.to(users) if users else request
                 # A process that was stopped with its slot takes another one in its place.
                 if not self._limiter.stale(slot):
@@ -231,7 +231,7 @@ class JobCalls:
         if batch.key is None:
             return
         bucket = self._limiter.recipients_rule(self.app, MESSAGE_SEND.name)
-        batch.close(slot.paid if bucket else None)
+        batch.seal(slot.paid if bucket else None)
         if (slot.waited or batch.eager) and not slot.trial:
             await self._batches.claim_members(batch, batch.key, bucket)
         # Recipients are counted when they arrive: they may not be much later than their tokens.

@@ -121,7 +121,7 @@ async def _look(
     rules = await fleet_rules.read(redis, own)
     states = [
         state
-        for state in await buckets.states(redis, rules)
+        for state in await buckets.read_buckets(redis, rules)
         if state.scope == f"app:{row.app}" and state.api == API
     ]
     return {

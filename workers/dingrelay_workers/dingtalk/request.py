@@ -1,4 +1,4 @@
-"""A call of DingTalk's API as a job asks for it."""
+"""A call of DingTalk's API as a job asks for it, and what makes it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -319,10 +319,10 @@ class Breakers:
 
     async def states(self) -> list[BreakerState]:
         """Every breaker that stands open, and every hold, the oldest first."""
-        return await states(self._redis)
+        return await read_breakers(self._redis)
 
 
-async def states(redis: Redis) -> list[BreakerState]:
+async def read_breakers(redis: Redis) -> list[BreakerState]:
     """Every breaker that stands open, and every hold, the oldest first."""
     members: list[Any] = await redis.zrange(keys.BREAKERS, 0, -1)
     async with redis.pipeline(transaction=False) as pipe:

@@ -4,10 +4,11 @@ The functions make a `Call` without touching Redis. Each takes the time (µs), w
 but in tests: a script reads the server's own clock, so that no worker's clock matters.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -22,7 +23,8 @@ from dingrelay_producers.store.keys import (
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.breakers import Pace
-from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.fleet_rules import FleetRules
+from dingrelay_workers.limiter.rules import Rule, Rules
 from dingrelay_workers.limiter.turns import ParkedTotal, Turns, parked
 
 _PACKAGE = "dingrelay_workers.limiter"
@@ -95,7 +97,6 @@ class Reply:
         wait: seconds after which to ask again for the first waiter that got no slot.
         probing: the granted call comes out of a pause; how it is answered must be reported.
         paused: a throttling answer has paused one of the buckets.
-        saturated: a call had to wait, not only for the end of a pause.
         parked: senders that have jobs parked in this lane.
         slot: seconds that one call like the last one considered takes up.
         reason: of the pause, or of the outage.
@@ -108,7 +109,6 @@ class Reply:
     wait: float
     probing: bool
     paused: bool
-    saturated: bool
     parked: int
     slot: float
     reason: str
@@ -119,13 +119,12 @@ class Reply:
     @classmethod
     def read(cls, answer: Any) -> "Reply":
         """The answer of the script."""
-        starts, wait, probing, paused, saturated, parked, slot, reason, sick, trial, outage = answer
+        starts, wait, probing, paused, parked, slot, reason, sick, trial, outage = answer
         return cls(
             starts=tuple(start / MICRO for start in starts),
             wait=wait / MICRO,
             probing=bool(probing),
             paused=bool(paused),
-            saturated=bool(saturated),
             parked=parked,
             slot=slot / MICRO,
             reason=reason.decode(),
@@ -311,19 +310,7 @@ async def ask(
     return Reply.read(await run_async(redis, call))
 
 
-class KnowsRules(Protocol):
-    """Knows which rule a bucket keeps."""
-
-    def of(self, app: str, api: str) -> tuple[Rule, ...]:
-        """The rules that a call of this API by this app falls under."""
-        ...
-
-    def find(self, scope: str, api: str, unit: str) -> Rule | None:
-        """The rule that a bucket keeps; None if none is known."""
-        ...
-
-
-async def states(redis: Redis, rules: KnowsRules) -> list[BucketState]:
+async def read_buckets(redis: Redis, rules: Rules | FleetRules) -> list[BucketState]:
     """Every bucket in use whose rule is known, by key."""
     members: list[Any] = await redis.zrange(BUCKETS, 0, -1)
     names = sorted(name.decode() for name in members)
@@ -396,3 +383,46 @@ def _moment(micros: float, now: int) -> datetime | None:
 
 def _time(now: int | None) -> Value:
     return "" if now is None else now
+
+
+ASSUMED = 0.05
+"""Seconds, until enough answers have come."""
+COLD = 10
+"""Answers of a process that are left out: the first calls wait for their connections."""
+ENOUGH = 10
+"""Answers before the estimate is used."""
+REMEMBERED = 256
+"""Answers after which an old one counts for little."""
+OUTLIER = 3
+"""Standard deviations beyond which an answer counts as that far: a stall is no part of the way."""
+
+
+class LatencyEstimator:
+    """Mean and variance of the time from a call's slot to its answer, the newest weighing most."""
+
+    def __init__(self) -> None:
+        self._count = -COLD
+        self._mean = 0.0
+        self._variance = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Note one answer."""
+        self._count += 1
+        if self._count <= 0:
+            return
+        if self._count > ENOUGH:
+            reach = OUTLIER * math.sqrt(self._variance)
+            seconds = min(max(seconds, self._mean - reach), self._mean + reach)
+        weight = max(1 / self._count, 1 / REMEMBERED)
+        difference = seconds - self._mean
+        self._mean += weight * difference
+        self._variance = (1 - weight) * (self._variance + weight * difference**2)
+
+    @property
+    def spread(self) -> float:
+        """Seconds between the shortest and the longest way there.
+
+        The way there and the way back are taken to be alike, and each as likely to be long as
+        short: then the variance of both together is a sixth of the square of this.
+        """
+        return math.sqrt(6 * self._variance) if self._count >= ENOUGH else ASSUMED

@@ -18,8 +18,12 @@ from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
-from dingrelay_workers.limiter.buckets import MICRO, BucketState, UnreportedAnswers
-from dingrelay_workers.limiter.latency import LatencyEstimator
+from dingrelay_workers.limiter.buckets import (
+    MICRO,
+    BucketState,
+    LatencyEstimator,
+    UnreportedAnswers,
+)
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
 from dingrelay_workers.limiter.slot import (
     Draining,
@@ -267,7 +271,7 @@ class Limiter:
 
     async def states(self) -> list[BucketState]:
         """Every bucket of the fleet as it stands."""
-        return await buckets.states(self._redis, self._rules)
+        return await buckets.read_buckets(self._redis, self._rules)
 
     def drain(self) -> None:
         """Let nothing leave any more: who waits, and who comes later, gets `Draining`."""
@@ -279,7 +283,7 @@ class Limiter:
         """Drain, and leave no task behind. The connection stays the caller's."""
         self.drain()
         for wait_queue in self._wait_queues.values():
-            await wait_queue.close()
+            await wait_queue.stop()
 
     def _wait_queue(self, request: SlotRequest) -> WaitQueue:
         name = request.turns, *request.circuit

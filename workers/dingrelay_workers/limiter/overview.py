@@ -50,8 +50,8 @@ async def read(redis: Redis, settings: Settings) -> FleetLimits:
     quota = Quota(redis, settings)
     return FleetLimits(
         rules=PublishedRules(workers=rules.workers, differences=[*rules.differences]),
-        buckets=[*await buckets.states(redis, rules)],
-        outages=[*await breakers.states(redis)],
+        buckets=[*await buckets.read_buckets(redis, rules)],
+        outages=[*await breakers.read_breakers(redis)],
         quota=[
             MonthCalls(
                 organisation=name,

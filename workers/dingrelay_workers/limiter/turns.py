@@ -58,7 +58,7 @@ class Turns(NamedTuple):
         return keys.parked(self.name, sender)
 
 
-def wake(rules: tuple[Rule, ...], turns: Turns, now: int | None = None) -> Call:
+def wake_parked(rules: tuple[Rule, ...], turns: Turns, now: int | None = None) -> Call:
     """Wake parked jobs for the slots that come next.
 
     Answer: how many calls they make, and 1 if there is more to read: jobs that have ended since.
@@ -118,7 +118,7 @@ class ParkedJobs:
         )
 
     async def _wake(self, turns: Turns) -> int:
-        call = wake(self._rules.of(turns.app, turns.api), turns)
+        call = wake_parked(self._rules.of(turns.app, turns.api), turns)
         calls, more = 0, 1
         while more:
             woken, more = await run_async(self._redis, call)

@@ -219,7 +219,7 @@ class WaitQueue:
             self._leave(waiter)
         self._wake.set()
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Stop asking."""
         if self._asking is not None:
             self._asking.cancel()

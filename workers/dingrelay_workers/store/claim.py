@@ -1,4 +1,4 @@
-"""A job that a worker owns, as the scripts that claim it answer."""
+"""A job that a worker owns, as the scripts that claim it answer, and Redis's time since then."""
 
 import json
 import time

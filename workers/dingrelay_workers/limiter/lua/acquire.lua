@@ -16,7 +16,7 @@
 --         then its cost under each rule
 --
 -- Answers granted {start in us, ...}, wait of the first one refused (us), probing, paused,
--- saturated, senders with jobs parked in the lane, one slot (us), reason, and of the breakers: 1 if a
+-- senders with jobs parked in the lane, one slot (us), reason, and of the breakers: 1 if a
 -- sane answer must be reported, 1 if the call granted is a probe, which one stands open (api, host or hold;
 -- then nothing is granted, and the reason is its).
 
@@ -41,7 +41,7 @@ local parked = redis.call('ZCARD', turns)
 -- Breakers: an open one lets nothing leave but a probe at a time.
 local open, until_probe, sick, which, why = before_call(api, host, app, now, longest, patience)
 if until_probe > 0 then
-  return {{}, math.ceil(until_probe), 0, 0, 0, parked, 0, why, sick, 0, which}
+  return {{}, math.ceil(until_probe), 0, 0, parked, 0, why, sick, 0, which}
 end
 local trial = #open > 0 and 1 or 0
 
@@ -86,7 +86,7 @@ if hushed and calls.hush > now and waiters > 0 then
 end
 if shut > 0 or waiters == 0 then
   if answers > 0 and not calls.new then redis.call('HSET', calls.key, answers_of_calls(calls)) end
-  return {{}, math.ceil(shut), 0, paused, 0, parked, 0, reason, sick, 0, ''}
+  return {{}, math.ceil(shut), 0, paused, parked, 0, reason, sick, 0, ''}
 end
 if probing == 1 or trial == 1 or hushed then waiters = 1 end
 
@@ -97,7 +97,7 @@ local function needed(bucket, cost, reserves)
   return math.min(cost, bucket.burst) - LOOK_AHEAD * bucket.rate
 end
 
-local saturated, slot = 0, 0
+local slot = 0
 
 -- How long a waiter waits for its turn to reserve (s; 0: now), and when its call starts then.
 local function look_for_slot(costs, reserves)
@@ -110,7 +110,7 @@ local function look_for_slot(costs, reserves)
       if missing > DUST then wait = math.max(wait, missing / bucket.rate) end
       start = math.max(start, (cost - bucket.balance) / bucket.rate)
       slot = math.max(slot, cost / bucket.rate)
-      if missing > 0 or cost > bucket.balance then bucket.busy, saturated = true, 1 end
+      if missing > 0 or cost > bucket.balance then bucket.busy = true end
     end
   end
   -- A call that would wait longer is parked, and asks again when the slot is near.
@@ -189,5 +189,5 @@ for _, bucket in ipairs(buckets) do
   if bucket == calls then write_bucket(bucket, answers_of_calls(calls)) else write_bucket(bucket) end
 end
 
-return {granted, math.ceil(wait * 1000000), probing, 0, saturated, parked,
+return {granted, math.ceil(wait * 1000000), probing, 0, parked,
   math.ceil(slot * 1000000), '', (sick == 1 or hushed) and 1 or 0, trial, ''}
