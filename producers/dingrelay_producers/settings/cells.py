@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr
 
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress
-from dingrelay_producers.settings.apps import read_secret
+from dingrelay_producers.settings.apps import SettingsError, read_secret
 from dingrelay_tasks.contract import AppName
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -50,9 +50,22 @@ def database(cell: str) -> str:
 
 
 def owners(cells: Mapping[str, CellSettings]) -> tuple[dict[str, str], str]:
-    """App → the cell that names it; and the cell that has all others, empty if none has."""
-    named = {app: name for name, cell in cells.items() for app in cell.apps}
-    return named, next((name for name, cell in cells.items() if cell.default), "")
+    """App → the cell that names it; and the cell that has all others, empty if none has.
+
+    Raises:
+        ValueError: two name an app, or are the default; the field is named.
+    """
+    owner: dict[str, str] = {}
+    others = ""
+    for name, cell in cells.items():
+        for app in cell.apps:
+            if app in owner:
+                raise ValueError(f"cells.{name}.apps: {app} is in cells.{owner[app]} already")
+            owner[app] = name
+        if cell.default and others:
+            raise ValueError(f"cells.{name}.default: cells.{others} is the default already")
+        others = name if cell.default else others
+    return owner, others
 
 
 def check_cells(cells: Mapping[str, CellSettings]) -> None:
@@ -73,22 +86,9 @@ def check_cells(cells: Mapping[str, CellSettings]) -> None:
             raise ValueError(f"cells.{name}.redis_url: required")
         if not cell.apps and not cell.default:
             raise ValueError(f"cells.{name}.apps: name some, or say default = true")
-    _check_apps(cells)
+    owners(cells)
     for field in SERVERS:
         _check_apart(cells, field)
-
-
-def _check_apps(cells: Mapping[str, CellSettings]) -> None:
-    owner: dict[str, str] = {}
-    others = ""
-    for name, cell in cells.items():
-        for app in cell.apps:
-            if app in owner:
-                raise ValueError(f"cells.{name}.apps: {app} is in cells.{owner[app]} already")
-            owner[app] = name
-        if cell.default and others:
-            raise ValueError(f"cells.{name}.default: cells.{others} is the default already")
-        others = name if cell.default else others
 
 
 def _check_apart(cells: Mapping[str, CellSettings], field: str) -> None:
@@ -132,7 +132,7 @@ def read_urls(cells: Mapping[str, Any]) -> dict[str, Any]:
         cells: as the file has them.
 
     Raises:
-        ValueError: the file has a password, or a file of a secret can't be read; the field is named.
+        SettingsError: the file has a password, or a file of a secret can't be read; the field is named.
     """
     variables = {**dotenv_values(".env"), **os.environ}
     found: dict[str, Any] = {}
@@ -144,7 +144,7 @@ def read_urls(cells: Mapping[str, Any]) -> dict[str, Any]:
         for field in SERVERS:
             variable = f"DINGRELAY_{field.upper()}_{name.upper()}"
             if _has_password(cell.get(field)):
-                raise ValueError(
+                raise SettingsError(
                     f"cells.{name}.{field}: a password comes from the environment only, in {variable}"
                 )
             if path := variables.get(f"{variable}_FILE"):

@@ -37,11 +37,15 @@ def warn_of_gone(name: str, variable: str) -> None:
     log.warning("%s: %s is no setting any more: %s", variable, name, GONE[name])
 
 
-class GoneSource(PydanticBaseSettingsSource):
-    """Nothing, and a warning of variables that set nothing any more."""
+class _Source(PydanticBaseSettingsSource):
+    """Settings as a whole: no field is asked for."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
+
+
+class GoneSource(_Source):
+    """Nothing, and a warning of variables that set nothing any more."""
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         variables = os.environ.keys() | dotenv_values(".env").keys()
@@ -51,11 +55,8 @@ class GoneSource(PydanticBaseSettingsSource):
         return {}
 
 
-class AppsSource(PydanticBaseSettingsSource):
+class AppsSource(_Source):
     """The apps' keys, secrets and agent ids from ``DINGTALK_*`` in the environment or `.env`."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
-        return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         apps: dict[str, dict[str, str]] = {}
@@ -65,11 +66,8 @@ class AppsSource(PydanticBaseSettingsSource):
         return {"apps": apps} if apps else {}
 
 
-class SecretFilesSource(PydanticBaseSettingsSource):
+class SecretFilesSource(_Source):
     """``DINGRELAY_X_FILE`` for each secret setting ``DINGRELAY_X``: a file that holds it."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
-        return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         found: dict[str, Any] = {}
@@ -87,11 +85,8 @@ def _refuse_secrets(apps: Mapping[str, Any]) -> None:
                 raise SettingsError(f"apps.{name}.{secret}: secrets come from the environment only")
 
 
-class TomlSource(PydanticBaseSettingsSource):
+class TomlSource(_Source):
     """The TOML file that ``DINGRELAY_CONFIG`` names. It may not hold secrets."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
-        return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         path = os.environ.get("DINGRELAY_CONFIG")
@@ -109,10 +104,5 @@ class TomlSource(PydanticBaseSettingsSource):
         if unknown:
             raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")
         if isinstance(cells := content.get("cells"), Mapping):
-            try:
-                content["cells"] = read_urls(cells)
-            except SettingsError:
-                raise
-            except ValueError as error:
-                raise SettingsError(str(error)) from None
+            content["cells"] = read_urls(cells)
         return content
