@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from cli_runner import in_folder
 from dingrelay_producers import State
-from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
+from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.organisation import Department, Member

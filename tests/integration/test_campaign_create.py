@@ -15,8 +15,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import processes
+from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Department, Member

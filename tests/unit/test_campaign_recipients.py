@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.client.malformed_rows import Malformed
+from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.recipients import BLOCK, LONGEST, FileColumn, Recipient, read
 

@@ -4,16 +4,48 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO, Literal, Required, Self, TypedDict
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self, TypedDict
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.store.states import CampaignState
+from dingrelay_tasks.contract import ContractError
 
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 """A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
 mappings with a ``userid``."""
+
+
+class Malformed(NamedTuple):
+    """A row that names no person, and why.
+
+    Attributes:
+        line: of the file, from 1, or the row's number in an iterable; 0 where it has none.
+    """
+
+    line: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.problem}" if self.line else self.problem
+
+
+class MalformedRecipients(ContractError):
+    """Rows name no person, so nothing is done.
+
+    Attributes:
+        count: how many there are.
+        first: some of them.
+    """
+
+    def __init__(self, what: str, count: int, first: Sequence[Malformed]) -> None:
+        lines = [str(malformed) for malformed in first]
+        if count > len(first):
+            lines.append(f"and {count - len(first)} more")
+        rows = "1 row is" if count == 1 else f"{count} rows are"
+        super().__init__(what, f"{rows} malformed:\n" + "\n".join(lines))
+        self.count = count
+        self.first = tuple(first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

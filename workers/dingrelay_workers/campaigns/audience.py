@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import BinaryIO, Literal
 
-from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
+from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.recipients import (

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import (
         CampaignPreview,
         CreatedCampaign,
+        Malformed,
         Plan,
     )
-    from dingrelay_producers.client.malformed_rows import Malformed
     from dingrelay_tasks.media_upload import MediaType
     from dingrelay_workers.campaigns.estimate import DryRun, Month
     from dingrelay_workers.campaigns.follow_up import FollowUpPlan

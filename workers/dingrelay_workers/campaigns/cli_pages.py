@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         CampaignPreview,
         CampaignStatus,
         CreatedCampaign,
+        Malformed,
     )
-    from dingrelay_producers.client.malformed_rows import Malformed
     from dingrelay_workers.campaigns.estimate import DryRun, Month
     from dingrelay_workers.campaigns.follow_up import FollowUpPlan
     from dingrelay_workers.campaigns.report import CampaignReport, Result

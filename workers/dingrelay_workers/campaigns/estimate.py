@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, SkippedRow
-from dingrelay_producers.client.malformed_rows import Malformed
+from dingrelay_producers.client.campaign_documents import CampaignPreview, Malformed, SkippedRow
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_workers import preflight

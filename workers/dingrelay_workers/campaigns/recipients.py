@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from dingrelay_producers.client.malformed_rows import Malformed
+from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.addresses import PARSERS, AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
 

@@ -15,10 +15,10 @@ from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
     CreatedCampaign,
+    MalformedRecipients,
     Plan,
 )
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_producers.client.malformed_rows import MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.store import record
 from dingrelay_producers.store.status import JobStatus

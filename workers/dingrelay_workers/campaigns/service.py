@@ -15,11 +15,11 @@ from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
     CreatedCampaign,
+    Malformed,
     Plan,
     SkippedRow,
 )
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract

@@ -14,8 +14,8 @@ from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
 from dingrelay_workers.campaigns import removal

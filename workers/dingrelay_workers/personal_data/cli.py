@@ -1,6 +1,10 @@
 """``dingrelay person``: a person in the directory, and the data kept about them."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from enum import Enum
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,13 +23,10 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
-from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from dingrelay_producers.client.history_backend import PersonHistory
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
@@ -56,7 +57,7 @@ def find(
 ) -> None:
     """Find people by name, or by an address; those who left come last."""
     found = asyncio.run(_find(text, app, limit))
-    print_result(json_values(found), lambda: _print(found))
+    print_result(_json_values(found), lambda: _print(found))
 
 
 def _print(found: "Sequence[dict[str, Any]]") -> None:
@@ -107,7 +108,7 @@ def show(
 
     with Client() as client:
         found = client.person(user, app=app, limit=limit)
-    print_result(json_values(found), lambda: _print_history(found))
+    print_result(_json_values(found), lambda: _print_history(found))
 
 
 def _print_history(found: "PersonHistory") -> None:
@@ -147,7 +148,7 @@ def export(
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        found = json_values(client.export_person(user, app=app))
+        found = _json_values(client.export_person(user, app=app))
     if as_json.get():
         print_json(found)
     elif output is None:
@@ -158,7 +159,7 @@ def export(
         note(tr("written to {file}", file=output), style="green")
 
 
-def _print_counts(found: "Mapping[str, Any]") -> None:
+def _print_counts(found: Mapping[str, Any]) -> None:
     places = {place: len(kept) for place, kept in found.items() if isinstance(kept, list)}
     print_table(
         [(_named(place), str(count)) for place, count in places.items() if count],
@@ -192,7 +193,7 @@ def erase(
                 err=True,
             )
         erasure = client.erase_person(user, app=app)
-        print_result(json_values(erasure), lambda: _print_erasure(erasure, client.settings))
+        print_result(_json_values(erasure), lambda: _print_erasure(erasure, client.settings))
 
 
 def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
@@ -258,3 +259,20 @@ def _named(place: str) -> str:
         "jobs": tr("jobs"),
     }
     return names.get(place, place)
+
+
+def _json_values(value: Any) -> Any:
+    """A value, such as a dataclass: moments as ISO 8601, sets as sorted lists, enums by their values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _json_values(asdict(value))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {_json_values(name): _json_values(each) for name, each in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, (list, tuple)):
+        return [_json_values(each) for each in value]
+    return value
