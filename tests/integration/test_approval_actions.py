@@ -208,11 +208,9 @@ async def test_people_decide_over_http(worker: OneWorker) -> None:
 
 
 async def test_the_actions_are_jobs_whose_repetition_does_no_harm(worker: OneWorker) -> None:
-    fields: dict[str, Any] = {"instance": "i1", "user": "u1"}
-    comment = approval_actions.Comment(**fields, text="x").job()
-    withdrawn = [
-        approval_actions.Termination(**fields).job(generation) for generation in ("v1.0", "topapi")
-    ]
+    comment = approval_actions.CommentRequest(user="u1", text="x").job("i1")
+    asked = approval_actions.TerminationRequest(user="u1")
+    withdrawn = [asked.job("i1", "v1.0"), asked.job("i1", "topapi")]
     assert [job.effect for job in (comment, *withdrawn)] == [
         "once",
         "repeatable",

@@ -13,8 +13,8 @@ from dingrelay_producers.client.job_ref import AsyncJobRef
 from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
 from dingrelay_producers.installed import service
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.approval_actions import Comment, Termination
-from dingrelay_tasks.approval_decide import ApprovalDecide, Decision
+from dingrelay_tasks.approval_actions import CommentRequest, TerminationRequest, VerdictRequest
+from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.approval_look import ApprovalLook
 from dingrelay_tasks.context import ApprovalState, TaskState
 
@@ -163,17 +163,15 @@ class ApprovalRef:
         Raises:
             ContractError: a field is wrong.
         """
-        asked = Termination(instance=self.id, app=self.app, reason=reason, user=user)
+        asked = TerminationRequest(app=self.app, reason=reason, user=user)
         known = self.known()
         generation = self._client.settings.approval_api
         known_since = known.known_since if known else None
-        return self._client.send(asked.job(generation, known_since=known_since))
+        return self._client.send(asked.job(self.id, generation, known_since=known_since))
 
     def comment(self, text: str, user: str) -> "JobRef":
         """Add a comment in a user's name. If its answer is lost, the job ends unknown."""
-        return self._client.send(
-            Comment(instance=self.id, app=self.app, text=text, user=user).job()
-        )
+        return self._client.send(CommentRequest(app=self.app, text=text, user=user).job(self.id))
 
     def agree(self, user: str, remark: str = "") -> "JobRef":
         """Agree in the name of an approver. If `user` has no open task, the job ends dead."""
@@ -184,11 +182,8 @@ class ApprovalRef:
         return self._decide("refuse", user, remark)
 
     def _decide(self, decision: Decision, user: str, remark: str) -> "JobRef":
-        return self._client.send(
-            ApprovalDecide(
-                app=self.app, instance=self.id, user=user, decision=decision, remark=remark
-            )
-        )
+        asked = VerdictRequest(app=self.app, user=user, remark=remark)
+        return self._client.send(asked.job(self.id, decision))
 
     def known(self) -> ApprovalStatus | None:
         """As `status`; None if it is not followed (yet)."""

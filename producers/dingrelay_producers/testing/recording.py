@@ -22,7 +22,7 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
-from dingrelay_tasks.approval_actions import Termination
+from dingrelay_tasks.approval_actions import TerminationRequest
 from dingrelay_tasks.contract import Contract, Lane, check_size
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.media_upload import MediaType
@@ -245,8 +245,8 @@ class RecordedApprovalRef(ApprovalRef):
 
     def terminate(self, reason: str = "", *, user: str | None = None) -> JobRef:
         """Withdraw it; see `ApprovalRef.terminate`."""
-        asked = Termination(instance=self.id, app=self.app, reason=reason, user=user)
-        return self._client.send(asked.job(self._client.settings.approval_api, known_since=None))
+        asked = TerminationRequest(app=self.app, reason=reason, user=user)
+        return self._client.send(asked.job(self.id, self._client.settings.approval_api))
 
 
 class RecordedAsyncJobRef(AsyncJobRef):

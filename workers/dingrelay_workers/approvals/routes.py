@@ -3,8 +3,7 @@
 `createApproval` is one of the routes that make jobs.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -12,9 +11,14 @@ from pydantic import BaseModel, Field
 from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.errors import ApprovalNotFound
-from dingrelay_tasks.approval_actions import Comment, Termination
-from dingrelay_tasks.approval_decide import ApprovalDecide, Decision, Remark
-from dingrelay_tasks.contract import AppName, Contract, Document, Lane, SenderName, UserId
+from dingrelay_tasks.approval_actions import (
+    Action,
+    CommentRequest,
+    TerminationRequest,
+    VerdictRequest,
+)
+from dingrelay_tasks.approval_decide import Decision
+from dingrelay_tasks.contract import AppName, Contract
 from dingrelay_workers.approvals.service import ApprovalService, position
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY
@@ -22,6 +26,8 @@ from dingrelay_workers.http.job_routes import accept, makes_job, waited
 from dingrelay_workers.http.permissions import check_asked, may_see
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer
+
+_Action = TypeVar("_Action", bound=Action)
 
 
 class ApprovalPaging(paging.Paging):
@@ -38,36 +44,6 @@ class OneApproval(BaseModel, extra="forbid"):
     """The app of an approval."""
 
     app: AppName = "default"
-
-
-class _Asked(Document):
-    """The job of an action."""
-
-    app: AppName = "default"
-    lane: Lane = "normal"
-    sender: SenderName = ""
-
-
-class TerminationRequest(_Asked):
-    """Withdraw a running approval."""
-
-    reason: Remark = ""
-    user: UserId | None = None
-    """The originator, to withdraw it in their name; null to withdraw it as the system."""
-
-
-class VerdictRequest(_Asked):
-    """Decide in the name of an approver."""
-
-    user: UserId
-    remark: Remark = ""
-
-
-class CommentRequest(_Asked):
-    """Add a comment in a user's name."""
-
-    text: Annotated[str, Field(min_length=1, max_length=1024)]
-    user: UserId
 
 
 async def list_approvals(call: HttpCall) -> web.StreamResponse:
@@ -94,41 +70,40 @@ async def get_approval(call: HttpCall) -> web.StreamResponse:
 
 async def terminate(call: HttpCall) -> web.StreamResponse:
     """Withdraw an approval that runs."""
-    asked = TerminationRequest.parse(call.body, strict=True)
-    known = await _seen(call, asked.app)
-    action = Termination(**_fields(call, asked))
+    asked, known = await _asked(call, TerminationRequest)
+    known_since = known.known_since if known else None
     generation = call.context.settings.approval_api
-    return await _do(call, action.job(generation, known_since=known.known_since if known else None))
+    return await _do(call, asked.job(call.path("instance"), generation, known_since=known_since))
 
 
 async def comment(call: HttpCall) -> web.StreamResponse:
     """Say something to an approval."""
-    asked = CommentRequest.parse(call.body, strict=True)
-    await _seen(call, asked.app)
-    return await _do(call, Comment(**_fields(call, asked)).job())
+    asked, _ = await _asked(call, CommentRequest)
+    return await _do(call, asked.job(call.path("instance")))
 
 
 def deciding(decision: Decision) -> Handler:
     """The handler that agrees, or that refuses."""
 
     async def handle(call: HttpCall) -> web.StreamResponse:
-        asked = VerdictRequest.parse(call.body, strict=True)
-        await _seen(call, asked.app)
-        return await _do(call, ApprovalDecide(decision=decision, **_fields(call, asked)))
+        asked, _ = await _asked(call, VerdictRequest)
+        return await _do(call, asked.job(call.path("instance"), decision))
 
     return handle
+
+
+async def _asked(call: HttpCall, action: type[_Action]) -> tuple[_Action, ApprovalStatus | None]:
+    """The action of a body with its sender, and what is known of its approval."""
+    asked = action.parse(call.body, strict=True)
+    known = await _seen(call, asked.app)
+    sender = asked.sender or call.context.sender_of(call.key)
+    return asked.model_copy(update={"sender": sender}), known
 
 
 async def _do(call: HttpCall, job: Contract) -> web.StreamResponse:
     check_asked(job, call.key, call.context.sender_of(call.key))
     status = await accept(call, job, once=call.once)
     return await waited(call, status, pending=202)
-
-
-def _fields(call: HttpCall, asked: Document) -> Mapping[str, Any]:
-    given = asked.model_dump()
-    sender = given["sender"] or call.context.sender_of(call.key)
-    return {**given, "instance": call.path("instance"), "sender": sender}
 
 
 async def _found(call: HttpCall, app: str) -> ApprovalStatus:
