@@ -24,7 +24,7 @@ import processes
 from dingrelay_producers import JobStatus
 from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter, JobFilter
-from dingrelay_producers.client.history_backend import JobDetails, PersonHistory
+from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.database import Database

@@ -11,8 +11,8 @@ ServiceName = Literal["approvals", "campaigns", "history", "personal_data"]
 _SERVICES: dict[ServiceName, tuple[str, str]] = {
     "approvals": ("dingrelay_workers.approvals.service", "ApprovalService"),
     "campaigns": ("dingrelay_workers.campaigns.service", "CampaignService"),
-    "history": ("dingrelay_workers.history.backend", "SqlHistory"),
-    "personal_data": ("dingrelay_workers.personal_data.backend", "SqlPersonalData"),
+    "history": ("dingrelay_workers.history.service", "HistoryService"),
+    "personal_data": ("dingrelay_workers.personal_data.service", "PersonalDataService"),
 }
 
 

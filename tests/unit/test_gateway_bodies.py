@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_workers.http.body_reader import DEEPEST, parse_json
-from dingrelay_workers.http.line_reader import Line, LineSplitter
+from dingrelay_workers.http.body_reader import DEEPEST, Line, LineSplitter, parse_json
 from dingrelay_workers.http.problems import Problem, pointer
 
 JSON = st.recursive(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dingrelay_producers import JobStatus, State
-from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_tasks.context import DeliveryReport
 from dingrelay_tasks.message_recall import MessageRecall, run, so_far

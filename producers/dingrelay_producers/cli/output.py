@@ -24,7 +24,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.history_backend import JobDetails
+    from dingrelay_producers.client.history_documents import JobDetails
     from dingrelay_producers.store.status import JobStatus
 
 PIPED_COLUMNS = 200

@@ -31,7 +31,7 @@ from dingrelay_producers.client.filters import (
     checked_filter,
 )
 from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.client.history_backend import JobDetails, PersonHistory
+from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList

@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from dingrelay_producers.client import job_details
-from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.errors import (
     CellUnavailable,
     JobNotFound,

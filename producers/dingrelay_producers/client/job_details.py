@@ -6,7 +6,7 @@ from typing import Any
 
 from redis import Redis
 
-from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.store import keys

@@ -13,7 +13,7 @@ from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.connection import ClientConnection
-from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout

@@ -22,8 +22,8 @@ from dingrelay_tasks.contract import AppName, Contract
 from dingrelay_workers.approvals.service import ApprovalService, position
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY
+from dingrelay_workers.http.authentication import check_asked, may_see
 from dingrelay_workers.http.job_routes import accept, makes_job, waited
-from dingrelay_workers.http.permissions import check_asked, may_see
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer
 

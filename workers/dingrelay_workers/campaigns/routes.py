@@ -37,9 +37,9 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, CampaignWriter, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
-from dingrelay_workers.http.permissions import may_see
 from dingrelay_workers.http.problems import FieldError, Problem, json_response
 from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer, links
 

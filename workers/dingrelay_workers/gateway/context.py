@@ -13,16 +13,14 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
 from dingrelay_tasks.media_upload import LARGEST
 from dingrelay_workers.campaigns.upload import CampaignWriter
-from dingrelay_workers.gateway.missed import MissedReader
-from dingrelay_workers.gateway.server_watch import Check, ServerWatch
+from dingrelay_workers.gateway.callbacks import MissedReader
+from dingrelay_workers.gateway.health import Check, ServerWatch
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import GatewayContext
-from dingrelay_workers.http.end_watch import EndWatch
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
-from dingrelay_workers.http.queue_depths import QueueDepths
-from dingrelay_workers.http.records import GatewayRecords
+from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
 from dingrelay_workers.keys.known_keys import KnownKeys, OpenRates
 
 FAREWELL = 1.0

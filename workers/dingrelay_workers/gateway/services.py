@@ -17,7 +17,7 @@ from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Databas
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.directory.pages import DirectoryPages
-from dingrelay_workers.history.backend import SqlHistory
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import PATIENCE, KeyService
 from dingrelay_workers.limiter import overview
@@ -51,7 +51,7 @@ class Services:
         )
         self.approvals = ApprovalService(settings, self._database)
         self.directory = DirectoryPages(self._database)
-        self.history = SqlHistory(settings, self._database)
+        self.history = HistoryService(settings, self._database)
         self.webhooks = WebhookService(self._database, self._redis, settings)
 
     def by_class(self) -> dict[type, Any]:
@@ -61,7 +61,7 @@ class Services:
             ApprovalService: self.approvals,
             DirectoryPages: self.directory,
             CampaignService: self.campaigns,
-            SqlHistory: self.history,
+            HistoryService: self.history,
             KeyService: self.keys,
             WebhookService: self.webhooks,
         }

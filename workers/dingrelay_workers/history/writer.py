@@ -6,26 +6,181 @@ end is written at least once, and a second time changes nothing.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from redis.asyncio import Redis
+from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, chunks, upsert
 from dingrelay_workers.database.schema import upgrade
-from dingrelay_workers.history import store
-from dingrelay_workers.history.ended_job import ended_job
+from dingrelay_workers.dingtalk import lenient
+from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import HISTORY_MISSED, HISTORY_WRITTEN
 from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.ended_records import read_records
+from dingrelay_workers.outbox.ended_records import EndedRecord, read_records
 from dingrelay_workers.outbox.endings import WEBHOOKS, Ending, Endings
 from dingrelay_workers.outbox.models import EndpointRow
+
+WRITER = "history"
+"""Whose transactions these are: only the leader of history writes them."""
+ROWS = 5_000
+"""Recipients in one statement."""
+SLICE = 5_000
+"""Jobs that are deleted in one transaction, so that other writers do not wait long for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job as the history keeps it.
+
+    Attributes:
+        row: the columns of `JobRow`.
+        recipients: person → what became of the job for them.
+    """
+
+    row: dict[str, Any]
+    recipients: dict[str, str]
+
+
+async def write(database: Database, jobs: Sequence[EndedJob]) -> None:
+    """Keep these jobs, each as of its latest end."""
+    # One that was requeued may have ended twice since the last time.
+    latest = {job.row["job"]: job for job in jobs}
+    async with database.write(WRITER) as connection:
+        # Of two ends the later one is kept, in whatever order they are written.
+        ended = [job.row for job in latest.values()]
+        await upsert(connection, JobRow, ended, latest_by="ended_at")
+        rows = [
+            {"job": name, "user": user, "outcome": outcome, "at": job.row["ended_at"]}
+            for name, job in latest.items()
+            for user, outcome in job.recipients.items()
+        ]
+        for some in chunks(rows, ROWS):
+            await upsert(connection, RecipientRow, some, latest_by="at")
+
+
+async def delete_before(database: Database, moment: datetime) -> int:
+    """Delete a slice of the jobs that ended before; how many there were."""
+    async with database.write(WRITER) as connection:
+        return await _delete_before(connection, moment)
+
+
+async def _delete_before(connection: AsyncConnection, moment: datetime) -> int:
+    old = select(JobRow.job).where(JobRow.ended_at < moment).order_by(JobRow.ended_at).limit(SLICE)
+    jobs = list((await connection.scalars(old)).all())
+    for some in chunks(jobs):
+        await connection.execute(delete(RecipientRow).where(RecipientRow.job.in_(some)))
+        await connection.execute(delete(JobRow).where(JobRow.job.in_(some)))
+    return len(jobs)
+
+
+MOST_RECIPIENTS = 1_000
+"""People of one job who are listed one by one."""
+_ID = "_id"
+"""How the fields of results end that hold DingTalk's ids: task_id, request_id, instance_id …"""
+
+
+def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:
+    """The rows of a job.
+
+    What its record does not tell, or not in a readable way, is left out: one job must not keep all
+    others from being kept.
+
+    Args:
+        record: as it was when the job ended.
+        content: whether what the job asked for is kept.
+    """
+    ending = record.ending
+    read = _Reader(record.fields)
+    error = read.json("error")
+    job = read.json("payload")
+    ended = _moment(ending.at)
+    row: dict[str, Any] = {
+        "job": ending.id,
+        "kind": ending.kind,
+        "app": ending.app,
+        "sender": ending.sender,
+        "key": _text(job.get("idempotency_key"), 256),
+        "lane": read.text("lane")[:16],
+        "state": ending.state,
+        "created_at": read.moment("created") or ended,
+        "started_at": read.moment("started"),
+        "ended_at": ended,
+        "attempts": read.number("attempts"),
+        "throttles": read.number("throttles"),
+        "error_class": _text(error.get("class"), 32),
+        "error_code": _text(error.get("code"), 128),
+        "ids": _ids(read.json("result")),
+        "summary": read.text("summary"),
+        "content": read.text("payload") or None if content else None,
+    }
+    by_user = recipients(ending.kind, ending.state, job, record.fields)
+    if len(by_user) > MOST_RECIPIENTS:
+        by_user = {}
+    return EndedJob(
+        row, {_text(user, 128): was for user, was in by_user.items() if _is_userid(user)}
+    )
+
+
+def _is_userid(value: object) -> bool:
+    """A malformed job may name anything; a text that no database takes is no userid."""
+    return isinstance(value, str) and lenient.text(value) == value
+
+
+def _ids(result: Mapping[str, Any]) -> list[str]:
+    calls: Any = result.get("calls")
+    answers: list[Any] = [result, *(calls if isinstance(calls, list) else [])]
+    return [
+        str(value)
+        for each in answers
+        if isinstance(each, dict)
+        for name, value in each.items()
+        if name.endswith(_ID) and value
+    ]
+
+
+class _Reader:
+    """The fields of a record; what can't be read is as if it were not there."""
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self._fields = fields
+
+    def text(self, name: str) -> str:
+        # PostgreSQL takes no NUL in texts.
+        return self._fields.get(name.encode(), b"").decode(errors="replace").replace("\0", "")
+
+    def number(self, name: str) -> int:
+        try:
+            return int(self._fields.get(name.encode(), b"0"))
+        except ValueError:
+            return 0
+
+    def moment(self, name: str) -> datetime | None:
+        milliseconds = self.number(name)
+        return _moment(milliseconds) if milliseconds else None
+
+    def json(self, name: str) -> dict[str, Any]:
+        return json_object(self._fields.get(name.encode(), b""))
+
+
+def _text(value: object, longest: int) -> str:
+    return lenient.text(value)[:longest] if isinstance(value, str) else ""
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
 
 READER = "history"
 AT_ONCE = 500
@@ -87,9 +242,7 @@ class Writer(Work):
             self._ready = True
         content = self._settings.history.content
         records = await read_records(self._redis, endings, with_payload=lambda _: True)
-        await store.write(
-            self._database, [ended_job(record, content=content) for record in records]
-        )
+        await write(self._database, [ended_job(record, content=content) for record in records])
         HISTORY_WRITTEN.inc(len(records))
 
     async def _has_webhooks(self) -> bool:
@@ -103,7 +256,7 @@ class Writer(Work):
         if not self._ready or time.monotonic() < self._purge_at:
             return
         before = self._now() - timedelta(days=self._settings.history.days)
-        while await store.delete_before(self._database, before) == store.SLICE:
+        while await delete_before(self._database, before) == SLICE:
             self._step()
         self._purge_at = time.monotonic() + PURGE_EVERY
 

@@ -12,11 +12,9 @@ from redis.asyncio import Redis
 from dingrelay_producers.errors import CellUnavailable, DingrelayError, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.end_watch import EndWatch
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
-from dingrelay_workers.http.queue_depths import QueueDepths
-from dingrelay_workers.http.records import GatewayRecords
+from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
 
 _S = TypeVar("_S")
 

@@ -14,7 +14,7 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.permissions import may_see, permitted
+from dingrelay_workers.http.authentication import may_see, permitted
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer, links
 

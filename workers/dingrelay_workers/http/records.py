@@ -1,13 +1,15 @@
 """Job records over asyncio, for callers that wait."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis import asyncio as aio
 
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
-from dingrelay_producers.errors import CannotResolve, JobNotFound
+from dingrelay_producers.errors import CannotResolve, JobNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Written
@@ -15,6 +17,8 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.problems import Problem
 
 
 class GatewayRecords:
@@ -131,3 +135,95 @@ class GatewayRecords:
     async def aclose(self) -> None:
         """Publish the wake-ups that wait."""
         await self.enqueuer.aclose()
+
+
+LOOK_SECONDS = 0.05
+
+
+class EndWatch:
+    """Polls the states of jobs for callers that wait for their ends."""
+
+    def __init__(self, records: GatewayRecords) -> None:
+        self._records = records
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def wait(self, job_id: str, seconds: float) -> bool:
+        """Whether the job has ended, or was forgotten, within so many seconds."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(job_id, set()).add(future)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            waiters = self._waiting.get(job_id, set())
+            waiters.discard(future)
+            if not waiters:
+                self._waiting.pop(job_id, None)
+        return True
+
+    async def _look(self) -> None:
+        while self._waiting:
+            ids = list(self._waiting)
+            # While Redis is away the states are unknown: callers wait on, and time out.
+            with suppress(ServiceUnavailable):
+                states = await self._records.states(ids)
+                for job_id, state in zip(ids, states, strict=True):
+                    if state is None or state.ended:
+                        for future in self._waiting.pop(job_id, ()):
+                            if not future.done():
+                                future.set_result(None)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._looking:
+            self._looking.cancel()
+
+
+FRESH_SECONDS = 0.25
+"""How old a count may be: many requests share a look."""
+RETRY_AFTER_SECONDS = 10
+
+
+class QueueDepths:
+    """How many jobs wait in each queue, looked at a few times a second at most."""
+
+    def __init__(self, records: GatewayRecords, limit: int, clock: Callable[[], float]) -> None:
+        self._records = records
+        self._limit = limit
+        self._clock = clock
+        self._counts: dict[str, tuple[float, int]] = {}
+        self._looks: dict[str, asyncio.Lock] = {}
+
+    async def check(self, queue: str) -> None:
+        """Return if the queue has room.
+
+        Raises:
+            Problem: it has none (429).
+            ServiceUnavailable: Redis is away.
+        """
+        if self._limit and await self._count(queue) >= self._limit:
+            raise Problem(
+                problems.QUEUE_FULL,
+                f"{self._limit:,} jobs wait in {queue} already",
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+
+    async def _count(self, queue: str) -> int:
+        if (fresh := self._fresh(queue)) is not None:
+            return fresh
+        async with self._looks.setdefault(queue, asyncio.Lock()):
+            if (fresh := self._fresh(queue)) is not None:
+                return fresh
+            count = await self._records.waiting(queue)
+            self._counts[queue] = (self._clock(), count)
+            return count
+
+    def _fresh(self, queue: str) -> int | None:
+        at, count = self._counts.get(queue, (float("-inf"), 0))
+        return count if self._clock() - at < FRESH_SECONDS else None

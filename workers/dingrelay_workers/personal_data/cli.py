@@ -27,7 +27,7 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.history_backend import PersonHistory
+    from dingrelay_producers.client.history_documents import PersonHistory
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 

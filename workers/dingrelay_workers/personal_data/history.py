@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import CHUNK, Database, chunks
 from dingrelay_workers.history.models import JobRow, RecipientRow
-from dingrelay_workers.history.store import WRITER
+from dingrelay_workers.history.writer import WRITER
 from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
 
 

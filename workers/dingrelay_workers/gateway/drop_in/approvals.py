@@ -14,8 +14,8 @@ from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.context import GatewayContext
-from dingrelay_workers.http.permissions import may_see
 
 CREATE = "/v1.0/workflow/processInstances"
 CREATE_TOPAPI = "/topapi/processinstance/create"

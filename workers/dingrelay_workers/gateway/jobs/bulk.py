@@ -19,11 +19,10 @@ from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_workers.http import authentication, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.body_reader import parse_json, require_type
+from dingrelay_workers.http.authentication import permitted
+from dingrelay_workers.http.body_reader import Line, batches, parse_json, require_type
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import used_before
-from dingrelay_workers.http.line_reader import Line, batches
-from dingrelay_workers.http.permissions import permitted
 from dingrelay_workers.http.problems import Problem, wanted_language
 from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Body, HttpCall, Route, RouteAnswer
 

@@ -5,11 +5,11 @@ They come from an index in Redis, and where that ends from the history in SQL, w
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
@@ -19,7 +19,7 @@ from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.record import milliseconds
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_workers.history.backend import SqlHistory
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 
 CHUNK = 200
@@ -55,11 +55,8 @@ class Position(NamedTuple):
         return cls(int(match[1]), match[2])
 
 
-class Visible(Protocol):
-    """Whether the caller may see a job."""
-
-    def __call__(self, job: JobStatus) -> bool:  # noqa: D102
-        ...
+Visible = Callable[[JobStatus], bool]
+"""Whether the caller may see a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ class Listing:
         history: what goes on behind its end, and knows jobs whose records are gone; None for nothing.
     """
 
-    def __init__(self, redis: Redis, index: str, history: SqlHistory | None = None) -> None:
+    def __init__(self, redis: Redis, index: str, history: HistoryService | None = None) -> None:
         self._redis = redis
         self._index = index
         self._history = history

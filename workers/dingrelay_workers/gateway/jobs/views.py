@@ -9,10 +9,10 @@ from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_workers.gateway.jobs.listing import Listing, Position
-from dingrelay_workers.history.backend import SqlHistory
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
+from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, found, waited
-from dingrelay_workers.http.permissions import may_see
 from dingrelay_workers.http.problems import json_response
 from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
 
@@ -63,7 +63,7 @@ async def _page(
 ) -> web.Response:
     asked: JobPaging = call.query
     after = Position.of(asked.cursor) if asked.cursor else None
-    older = call.context.service(SqlHistory) if history else None
+    older = call.context.service(HistoryService) if history else None
     page = await Listing(call.context.redis, index, older).page(
         wanted,
         asked.limit,

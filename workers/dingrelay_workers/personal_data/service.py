@@ -13,7 +13,7 @@ from dingrelay_workers.personal_data.subject import DataSubject
 from dingrelay_workers.store.connections import impatient_redis
 
 
-class SqlPersonalData:
+class PersonalDataService:
     """What is kept of people: exported and erased.
 
     It opens its connections for each call, since the caller's event loop lives no longer.

@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.client.history_backend import (
+from dingrelay_producers.client.history_documents import (
     JobDetails,
     KnownPerson,
     Message,
@@ -31,7 +31,7 @@ MOST_DEPARTMENTS = 20
 """Names of departments shown of a person."""
 
 
-class SqlHistory:
+class HistoryService:
     """The history of ended jobs. Every method raises `ServiceUnavailable` where the database is away.
 
     Args:
