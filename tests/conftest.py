@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import order
 import preloaded
 import processes
 from dingrelay_sandbox.admin import SandboxAdmin
+from servers import free_port
 from thorough import either
 
 # A deadline for one example is a question to the machine, not to the code.
@@ -94,9 +94,7 @@ async def wait_until_async(
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
     # Left to itself, it takes the lowest free port, and so would another test process just now.
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    with ValkeyServer(port=port) as server:
+    with ValkeyServer(port=free_port()) as server:
         yield server
 
 
@@ -115,9 +113,9 @@ def valkey_url(valkey_server: ValkeyServer) -> Iterator[str]:
 @pytest.fixture
 def durable_server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Valkey with an append-only file, which a test may stop and start on its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = ValkeyServer(port=port, data_dir=tmp_path / "valkey", persist=True, appendonly=True)
+    server = ValkeyServer(
+        port=free_port(), data_dir=tmp_path / "valkey", persist=True, appendonly=True
+    )
     server.start()
     yield server
     server.stop()
