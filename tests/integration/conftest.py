@@ -2,14 +2,18 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from databases import postgres_database, postgres_server, postgres_url
+from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.store.records import Records
+from one_worker import OneWorker, one_worker
 from outages import OpenFleet, opened_fleets
 from tables import prepare
 
@@ -20,6 +24,37 @@ __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 def sqlite_url(tmp_path: Path) -> str:
     """The URL of an SQLite database that does not exist yet."""
     return f"sqlite:///{tmp_path / 'directory.db'}"
+
+
+@pytest.fixture
+def settings(valkey_url: str, sqlite_url: str) -> Settings:
+    """Of what runs in a test: Redis, and a SQLite database that does not exist yet."""
+    return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    """The records in Redis."""
+    return Records(redis, settings)
+
+
+@pytest.fixture
+def worker_settings() -> dict[str, Any]:
+    """Settings of `worker`; a module may have its own."""
+    return {}
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    tmp_path: Path,
+    worker_settings: dict[str, Any],
+) -> AsyncIterator[OneWorker]:
+    """A worker in this process on the sandbox, which runs a job when a test says so."""
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **worker_settings) as worker:
+        yield worker
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

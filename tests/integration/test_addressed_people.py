@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from cli_runner import in_folder
 from dingrelay_producers import State
@@ -19,7 +18,7 @@ from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker
 from tables import prepare
 
 BY_MOBILE = "/topapi/v2/user/getbymobile"
@@ -40,12 +39,9 @@ async def fill(directory: AppDirectory) -> None:
 
 
 @pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
-        await fill(worker.executor.resources.directory.of("default"))
-        yield worker
+async def worker(worker: OneWorker) -> OneWorker:
+    await fill(worker.executor.resources.directory.of("default"))
+    return worker
 
 
 def message(text: str = "hello", **to: Any) -> MessageSend:

@@ -25,14 +25,6 @@ TODO = "/v1.0/todo/users/iPq/tasks"
 
 
 @pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
-        yield worker
-
-
-@pytest.fixture
 async def server() -> AsyncIterator[Answering]:
     async with answering() as server:
         yield server

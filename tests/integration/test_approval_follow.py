@@ -38,14 +38,6 @@ AT_ONCE: Any = {"approvals": {"looks": [0.001]}}
 
 
 @pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
-        yield worker
-
-
-@pytest.fixture
 async def asking(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
 ) -> AsyncIterator[OneWorker]:

@@ -34,11 +34,6 @@ def message(text: str = "你好", **fields: object) -> MessageSend:
 
 
 @pytest.fixture
-def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url)
-
-
-@pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:
     with Client(settings) as client:
         yield client

@@ -25,11 +25,6 @@ TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 PLAIN = {"msgtype": "text", "text": {"content": "hello"}}
 
 
-@pytest.fixture
-def settings(valkey_url: str, sqlite_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
-
-
 def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -13,16 +13,6 @@ from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue
 
 
-@pytest.fixture
-def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url)
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings)
-
-
 async def end(redis: Redis, records: Records, state: State = State.DONE, **fields: object) -> str:
     draft = a_draft(**fields)
     await enqueue(redis, draft)

@@ -1,13 +1,10 @@
 """Events as jobs: one worker, a real Valkey and the sandbox."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conftest import wait_until_async
@@ -19,16 +16,13 @@ from dingrelay_tasks.missed_events import MissedEvents
 from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.jobs.context import JobContext
 from listings import all_users, users_below
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker
 
 
 @pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
+def worker_settings(sandbox: SandboxAdmin) -> dict[str, float]:
     sandbox.seed(users=30, departments=3)
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, settle_delay=0.1) as worker:
-        yield worker
+    return {"settle_delay": 0.1}
 
 
 async def happens(worker: OneWorker, event_type: str, event_id: str, **data: Any) -> dict[str, Any]:

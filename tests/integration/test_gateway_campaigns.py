@@ -40,11 +40,6 @@ GRANTS = (
 
 
 @pytest.fixture
-def settings(valkey_url: str, sqlite_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
-
-
-@pytest.fixture
 def keys(settings: Settings) -> dict[str, str]:
     return stored_keys(settings, GRANTS)
 

@@ -38,11 +38,6 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def settings(valkey_url: str, sqlite_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
-
-
-@pytest.fixture
 def keys(settings: Settings) -> dict[str, str]:
     grants = [
         Grant(name="all", scopes=frozenset({"*"})),

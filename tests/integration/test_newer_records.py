@@ -22,16 +22,6 @@ NEXT = RECORD_FORMAT + 1
 
 
 @pytest.fixture
-def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, lease=30)
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings)
-
-
-@pytest.fixture
 def schedule(redis: Redis, settings: Settings) -> Schedule:
     return Schedule(redis, settings)
 

@@ -21,11 +21,6 @@ TIMEOUT = 0.6
 
 
 @pytest.fixture
-def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url)
-
-
-@pytest.fixture
 def watcher(settings: Settings) -> Iterator[Presence]:
     """A worker that watches the others."""
     presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:a")

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -57,14 +57,6 @@ async def fill(worker: OneWorker, users: Sequence[str]) -> None:
     members = [Member(user, {"dept_id_list": [1]}) for user in users]
     await directory.fill("walk", root, children=[], members=members, calls=1)
     await directory.close_run("walk", confirm_removals=False)
-
-
-@pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
-        yield worker
 
 
 @pytest.fixture

@@ -26,16 +26,6 @@ from dingrelay_workers.store.records import BatchClaim, Claim, Records, Usage
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state
 
 
-@pytest.fixture
-def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, lease=30)
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings)
-
-
 async def test_an_accepted_job_has_its_place_before_anything_is_published(
     redis: Redis,
 ) -> None:

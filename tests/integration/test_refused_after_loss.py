@@ -1,30 +1,22 @@
 """Jobs that are refused while a call of theirs has no answer."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 CREATE = "/v1.0/workflow/processInstances"
 
 
 @pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
+def worker_settings(sandbox: SandboxAdmin) -> dict[str, float]:
     sandbox.add_template("PROC", ["事由"])
-    async with one_worker(
-        sandbox, valkey_url, redis, tmp_path, call_timeout=1, settle_delay=0.1
-    ) as worker:
-        yield worker
+    return {"call_timeout": 1, "settle_delay": 0.1}
 
 
 def message(**fields: Any) -> MessageSend:

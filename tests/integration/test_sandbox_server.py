@@ -17,7 +17,6 @@ import pytest
 import processes
 from conftest import wait_until
 from dingrelay_sandbox.admin import OutageKind, SandboxAdmin, SandboxError
-from dingrelay_sandbox.faults import TOKEN_APIS
 from dingrelay_sandbox.report_types import EntryReport
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -84,33 +83,6 @@ def test_a_message_travels_to_the_inbox(sandbox: SandboxAdmin, app: App) -> None
     assert everything["contents"][0]["delivered"] == 2
 
 
-def test_both_dialects_on_one_port(sandbox: SandboxAdmin, app: App) -> None:
-    created = app.call("POST", INSTANCES, LEAVE)["instanceId"]
-    answer = app.post("/topapi/processinstance/get", {"process_instance_id": created})
-    assert answer["process_instance"]["originator_userid"] == "u1"
-    assert [each["id"] for each in sandbox.approvals()] == [created]
-
-
-def test_an_answer_lost_after_the_effect(sandbox: SandboxAdmin, app: App) -> None:
-    sandbox.add_fault("lost_answer", api=INSTANCES, count=1)
-    with pytest.raises(http.client.RemoteDisconnected):
-        app.call("POST", INSTANCES, LEAVE)
-    assert len(sandbox.approvals()) == 1
-    app.connection.close()
-    app.call("POST", INSTANCES, LEAVE)
-    audit = sandbox.audit()
-    assert (audit["approvals"], audit["duplicates"]["approvals"]) == (2, 1)
-    assert audit["faults"] == {"lost_answer": 1}
-
-
-@pytest.mark.parametrize(("kind", "made"), [("reset_before", 0), ("reset_after", 1)])
-def test_a_connection_reset(sandbox: SandboxAdmin, app: App, kind: str, made: int) -> None:
-    sandbox.add_fault(kind, api=INSTANCES, count=1)
-    with pytest.raises(ConnectionResetError):
-        app.call("POST", INSTANCES, LEAVE)
-    assert len(sandbox.approvals()) == made
-
-
 def test_a_hanging_call_says_nothing(sandbox: SandboxAdmin, app: App) -> None:
     sandbox.add_fault("hang", count=1)
     app.connection.timeout = 0.3
@@ -121,19 +93,6 @@ def test_a_hanging_call_says_nothing(sandbox: SandboxAdmin, app: App) -> None:
     app.connection.timeout = 30
     app.connection.close()
     assert app.send("x", "u1")["errcode"] == 0
-
-
-def test_html_and_bad_gateways(sandbox: SandboxAdmin, app: App) -> None:
-    sandbox.add_fault("html", count=1)
-    with pytest.raises(json.JSONDecodeError):
-        app.send("x", "u1")
-    sandbox.add_fault("http", status=503, count=1)
-    with pytest.raises(json.JSONDecodeError):
-        app.send("x", "u1")
-    assert [(call["verdict"], call["code"]) for call in sandbox.calls(api=SEND)] == [
-        ("fault", "html"),
-        ("fault", "503"),
-    ]
 
 
 def test_latency_comes_before_the_verdict(sandbox: SandboxAdmin, app: App) -> None:
@@ -156,29 +115,6 @@ def test_latency_may_come_after_the_effect(sandbox: SandboxAdmin, app: App) -> N
         slow.send("x", "u1")
     slow.connection.close()
     wait_until(lambda: [entry["user"] for entry in delivered(sandbox)] == ["u1"])
-
-
-def test_two_hundred_calls_at_once_meet_the_limit(sandbox: SandboxAdmin, app: App) -> None:
-    apps = [App(sandbox.base_url) for _ in range(4)]
-    sandbox.set_limits(window="sliding")
-
-    def burst(one: App) -> None:
-        for _ in range(50):
-            one.send("x", "u1")
-
-    threads = [threading.Thread(target=burst, args=(one,)) for one in apps]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for one in apps:
-        one.connection.close()
-    calls = sandbox.calls(api=SEND)
-    accepted = [call["at"] for call in calls if call["verdict"] == "ok"]
-    assert len(calls) == 200
-    assert len(accepted) + sandbox.audit()["throttled"] == 200
-    for start in accepted:
-        assert sum(start <= at < start + 1 for at in accepted) <= 20
 
 
 def test_the_organisation_can_be_changed_and_compared(sandbox: SandboxAdmin) -> None:
@@ -334,14 +270,6 @@ def test_an_outage_may_carry_out_what_it_is_asked(sandbox: SandboxAdmin, app: Ap
     with pytest.raises(http.client.RemoteDisconnected):
         app.call("POST", INSTANCES, LEAVE)
     assert (sandbox.audit()["delivered"], len(sandbox.approvals())) == (1, 1)
-
-
-def test_an_outage_of_the_token_api_alone(sandbox: SandboxAdmin, app: App) -> None:
-    sandbox.outage("busy", api=TOKEN_APIS)
-    for path in ("/gettoken", "/gettoken?appkey=sandbox-key&appsecret=sandbox-secret"):
-        assert app.call("GET", path)["errcode"] == -1
-    assert app.call("POST", "/v1.0/oauth2/accessToken", {})["code"] == "systemError"
-    assert app.send("x", "u1")["errcode"] == 0
 
 
 def test_refused_connections_are_refused_by_the_kernel(sandbox: SandboxAdmin, app: App) -> None:

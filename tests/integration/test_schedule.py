@@ -34,11 +34,6 @@ def settings(valkey_url: str) -> Settings:
 
 
 @pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings)
-
-
-@pytest.fixture
 def schedule(redis: Redis, settings: Settings) -> Schedule:
     return Schedule(redis, settings)
 

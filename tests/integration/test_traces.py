@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,6 @@ TEXT = "机密内容"
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     return kept(monkeypatch)
-
-
-@pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
-        yield worker
 
 
 def message(*users: str, text: str = TEXT, **fields: Any) -> MessageSend:

@@ -1,8 +1,6 @@
 """A user-sync and its departments as jobs: one worker, a real Valkey and the sandbox."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +11,14 @@ from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_workers.directory.store import AppDirectory
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker
 
 DEPARTMENT = b"user-sync-department"
 
 
-@pytest.fixture
-async def worker(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
+@pytest.fixture(autouse=True)
+def organisation(sandbox: SandboxAdmin) -> None:
     sandbox.seed(users=30, departments=3)
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
-        yield worker
 
 
 async def departments(worker: OneWorker) -> list[str]:

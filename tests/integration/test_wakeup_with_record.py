@@ -27,11 +27,6 @@ def message(text: str = "你好", **fields: Any) -> MessageSend:
 
 
 @pytest.fixture
-def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url)
-
-
-@pytest.fixture
 def redis(valkey_url: str) -> Iterator[Redis]:
     with Redis.from_url(valkey_url) as redis:
         redis.flushall()

@@ -2,21 +2,12 @@
 
 from typing import Any
 
-import pytest
-
 from dingrelay_sandbox import reports
 from dingrelay_sandbox.templates import Template
 from unit.sandbox_caller import Caller, Reply
 
 WORKFLOW = "/v1.0/workflow"
 INSTANCES = f"{WORKFLOW}/processInstances"
-
-
-@pytest.fixture
-def caller() -> Caller:
-    caller = Caller()
-    caller.limit(calls="")
-    return caller
 
 
 def create(caller: Caller, *steps: tuple[str, list[str]], **fields: Any) -> str:

@@ -14,13 +14,6 @@ DAY_MS = 86_400_000
 NOON_MS = int(NOON * 1000)
 
 
-@pytest.fixture
-def caller() -> Caller:
-    caller = Caller()
-    caller.limit(calls="")
-    return caller
-
-
 def create(caller: Caller, reason: str = "出差", **fields: Any) -> str:
     reply = caller.post(
         INSTANCES,

@@ -89,13 +89,6 @@ def test_a_wrong_key_is_refused(key: str) -> None:
         Callback(url="http://127.0.0.1/", token="abc", aes_key=key)
 
 
-@pytest.fixture
-def caller() -> Caller:
-    caller = Caller()
-    caller.limit(calls="")
-    return caller
-
-
 def emitted(caller: Caller) -> list[tuple[str, dict[str, Any]]]:
     """The events since the start, and the fields of each; their ids differ."""
     events = caller.state.events.reports(since=0, kind="", state="", limit=1_000)

@@ -37,13 +37,6 @@ FULL = {
 LEAST = {"采购事由": "换新", "采购类型": "设备"}
 
 
-@pytest.fixture
-def caller() -> Caller:
-    caller = Caller()
-    caller.limit(calls="")
-    return caller
-
-
 def create(caller: Caller, form: dict[str, Any], code: str = "PROC-PURCHASE") -> str:
     payload = {
         "processCode": code,

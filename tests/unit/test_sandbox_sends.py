@@ -15,13 +15,6 @@ CONVERSATION = "/topapi/message/corpconversation"
 BATCH = "/v1.0/robot/oToMessages/batchSend"
 
 
-@pytest.fixture
-def caller() -> Caller:
-    caller = Caller()
-    caller.limit(calls="")
-    return caller
-
-
 def ask(caller: Caller, api: str, **fields: Any) -> dict[str, Any]:
     return caller.post(f"{CONVERSATION}/{api}", {"agent_id": "1000001", **fields}).body
 
