@@ -73,7 +73,7 @@ def webhooks(
     """Carry notices to endpoints."""
 
     async def open_(now: Callable[[], datetime]) -> Work:
-        dispatcher = (await _module("webhooks.dispatcher")).Dispatcher
+        dispatcher = (await _module("webhooks.dispatcher")).WebhookDispatcher
         return _work(dispatcher(redis, publisher, database(), settings, now=now))
 
     return Duty("webhooks", open_)
