@@ -1,4 +1,4 @@
-"""approval-follow: keeps the state of an approval right until it has ended (design §19).
+"""approval-follow: keeps the state of an approval right until it has ended (design §19); approval-look asks once.
 
 DingTalk reports changes by events, and events get lost. So the job reads the approval's row on
 a slow schedule, and queries DingTalk where no event has moved it since. It is one job an approval,
@@ -14,7 +14,7 @@ from pydantic import Field
 from dingrelay_tasks.context import ApprovalChange, Context, Followed
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json
 from dingrelay_tasks.kinds import kind
-from dingrelay_tasks.outcomes import Wait
+from dingrelay_tasks.outcomes import Refused, Wait
 
 DENIED_AGAIN_AFTER = timedelta(minutes=1)
 """After which DingTalk is queried again for an approval that it does not know: a new one may not be
@@ -86,3 +86,39 @@ async def _look(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | 
 
 async def _denied(at: datetime) -> Json:
     return {"at": at.isoformat()}
+
+
+class ApprovalLook(Contract):
+    """Ask for the state of an approval; if it is followed, the answer is stored.
+
+    Attributes:
+        instance: its id.
+    """
+
+    instance: InstanceId
+
+
+@kind(
+    "approval-look",
+    ApprovalLook,
+    summary="{0.instance}",
+    queue=EVENTS_QUEUE,
+    api="approval.read",
+    reported=True,
+)
+async def run_look(job: ApprovalLook, ctx: Context) -> Json:
+    """Ask, and store the answer.
+
+    Returns:
+        The `state`, None if DingTalk's answer holds none that is known, and the tasks that are `open`.
+
+    Raises:
+        Refused: there is no such approval.
+    """
+    asked_at = ctx.now()
+    change = await ctx.approvals.look(job.instance)
+    if change is None:
+        raise Refused("no_approval", "DingTalk knows no approval with this id", "Check id and app.")
+    await ctx.approval_states.record(change, at=asked_at)
+    open_ = [task for task in change.tasks if task.state == "running"]
+    return {"state": change.state, "open": [{"id": task.id, "user": task.user} for task in open_]}

@@ -17,7 +17,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, approval_follow
 from dingrelay_tasks.approval_decide import ApprovalDecide
-from dingrelay_tasks.approval_look import ApprovalLook
+from dingrelay_tasks.approval_follow import ApprovalLook
 from dingrelay_tasks.context import ApprovalChange
 from dingrelay_tasks.event import Event
 from dingrelay_workers.approvals.models import ApprovalRow

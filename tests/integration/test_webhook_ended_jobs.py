@@ -12,7 +12,7 @@ from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.event import Event
-from dingrelay_workers.outbox import ended_records
+from dingrelay_workers.outbox import endings
 from dingrelay_workers.outbox.endings import Ending, Endings
 from dingrelay_workers.outbox.notice import Notice, Subject
 from dingrelay_workers.store.records import Records, Usage
@@ -84,7 +84,7 @@ async def test_the_notice_of_a_job_without_a_record_holds_what_is_known(records:
 
 
 async def test_a_result_that_is_too_long_is_left_out_and_marked_so(records: Records) -> None:
-    await end(records, result={"answer": "x" * ended_records.LONGEST})
+    await end(records, result={"answer": "x" * endings.LONGEST})
     (notice,) = await written(records)
     assert notice.data["result_omitted"] is True
     assert notice.data["result"] is None
@@ -111,9 +111,7 @@ async def test_a_record_of_thousands_of_steps_is_read_whole(records: Records) ->
     steps = {f"step:user:{number}": "{}" for number in range(9_000)}
     await records.redis.hset(keys.job(job), mapping=steps)
     page = await Endings(records.redis, "tests").read(100)
-    (read,) = await ended_records.read_records(
-        records.redis, page.endings, with_payload=lambda _: True
-    )
+    (read,) = await endings.read_records(records.redis, page.endings, with_payload=lambda _: True)
     assert read.fields == await records.redis.hgetall(keys.job(job))
     assert len(read.fields) > len(steps)
     shown = record.fields(await scripts.run_async(records.redis, record.read(job)))

@@ -15,7 +15,7 @@ from dingrelay_producers.installed import service
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.approval_actions import CommentRequest, TerminationRequest, VerdictRequest
 from dingrelay_tasks.approval_decide import Decision
-from dingrelay_tasks.approval_look import ApprovalLook
+from dingrelay_tasks.approval_follow import ApprovalLook
 from dingrelay_tasks.context import ApprovalState, TaskState
 
 if TYPE_CHECKING:

@@ -28,8 +28,7 @@ from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import HISTORY_MISSED, HISTORY_WRITTEN
 from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.ended_records import EndedRecord, read_records
-from dingrelay_workers.outbox.endings import WEBHOOKS, Ending, Endings
+from dingrelay_workers.outbox.endings import WEBHOOKS, EndedRecord, Ending, Endings, read_records
 from dingrelay_workers.outbox.models import EndpointRow
 
 WRITER = "history"

@@ -13,8 +13,7 @@ from dingrelay_producers.store.status import JobStatus, json_object
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.outbox.ended_records import EndedRecord, read_records
-from dingrelay_workers.outbox.endings import Ending
+from dingrelay_workers.outbox.endings import EndedRecord, Ending, read_records
 from dingrelay_workers.outbox.notice import Notice, Subject, id_of
 
 EVENT = "event"
