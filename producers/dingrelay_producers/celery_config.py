@@ -78,10 +78,8 @@ def _transport_options(settings: Settings, timeout: float) -> dict[str, Any]:
     if address is None:
         return {}
     options: dict[str, Any] = {
-        # Leases bring back a dead worker's jobs; this only clears what Celery still holds.
-        "visibility_timeout": 3600,
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
+        # A worker has one for each of its queues.
+        "max_connections": 1_000,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,

@@ -11,10 +11,14 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.backoff import NoBackoff
 from redis.credentials import UsernamePasswordCredentialProvider
 from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
 
 from dingrelay_producers.redis_address import RedisAddress
-from dingrelay_producers.sentinels import SentinelConnection, Sentinels, SentinelSSLConnection
+from dingrelay_producers.sentinels import (
+    SentinelConnection,
+    SentinelPool,
+    Sentinels,
+    SentinelSSLConnection,
+)
 
 ALIAS = "sentinel"
 SILENCE = 2
@@ -39,12 +43,7 @@ class SentinelChannel(redis.SentinelChannel):
         manager = Sentinels(  # type: ignore[no-untyped-call]
             self.sentinels, sentinel_kwargs=self.sentinel_kwargs
         )
-        # As kombu names them, which closes them.
-        if asynchronous:
-            self._async_sentinel_manager = manager
-        else:
-            self._sentinel_manager = manager
-        return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        return SentinelPool(  # type: ignore[no-untyped-call]
             self.master_name, manager, **parameters
         )
 

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.sentinel import (
     MasterNotFoundError,
     Sentinel,
+    SentinelConnectionPool,
     SentinelManagedConnection,
     SentinelManagedSSLConnection,
 )
@@ -41,6 +42,16 @@ class Sentinels(Sentinel):
             except RedisError as error:
                 return error
         return None
+
+
+class SentinelPool(SentinelConnectionPool):
+    """Closes what it asked the Sentinels with."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close idle connections, and those in use unless they are left."""
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            self.sentinel_manager.close()
 
 
 class AsyncSentinels(aio.Sentinel):

@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+from acceptance import traffic
 from acceptance.fleet import Fleet
 from conftest import wait_until
 from dingrelay_producers import Client, JobNotFound, JobStatus, State
@@ -119,7 +120,7 @@ def test_a_celery_message_that_comes_twice_is_one_job(
     assert ended(client, job_id).state == State.DONE
     with Redis.from_url(valkey_url) as redis:
         wait_until(
-            lambda: not redis.llen("dingrelay.normal") and not redis.hlen("unacked"),
+            lambda: not redis.llen("dingrelay.normal") and not traffic.taken(redis),
             what="every message is dealt with",
         )
     assert len(sandbox.calls(api="/topapi/message")) == 1

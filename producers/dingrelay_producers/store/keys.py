@@ -121,6 +121,8 @@ DOCTOR = PREFIX + "doctor"
 """String: what the doctor writes to try Redis. TTL: 10 s."""
 GATEWAY_PROBE = PREFIX + "gateway-probe"
 """String: shows that Redis takes writes. TTL: GATEWAY_PROBE_TTL_MS."""
+TAKEN = PREFIX + "taken"
+"""At the broker. Sorted set: lists of taken messages → until when their workers have them (ms). As the messages, it has no TTL."""
 DISPATCHER = PREFIX + "dispatcher"
 """String: the worker that carries campaigns on, writes the history, enqueues syncs on a schedule and deletes people
 who left. Its lease is its TTL. Named as in 0.2.0, whose workers carry campaigns on by it."""
@@ -149,6 +151,14 @@ def tombstone(job_id: str) -> str:
     when their record, which lives more briefly than that, is gone.
     """
     return f"{PREFIX}tombstone:{job_id}"
+
+
+def taken(owner: str, queue_name: str) -> str:
+    """At the broker. List: messages of a queue that one connection of a worker has taken.
+
+    As in their queue, they have no TTL: they are acknowledged, or go back.
+    """
+    return f"{TAKEN}:{owner}:{queue_name}"
 
 
 def woken(queue_name: str) -> str:

@@ -1,8 +1,8 @@
 """Celery's consumer, made to outlive any message and any loss of its connection."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
+from time import sleep
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -11,13 +11,11 @@ from structlog.stdlib import get_logger
 
 from dingrelay_tasks.kinds import TASK_PREFIX
 from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
+from dingrelay_workers.celery_worker.task_events import MOST_EVENTS
 from dingrelay_workers.store.wakeup import is_wakeup
 
 EVENTS_PAUSE = 0.2
 """Seconds for which events are collected: Flower needs no single ones."""
-MOST_EVENTS = 10_000
-"""Events that are collected at most. Celery would send every 24 itself, from the jobs' loop."""
-
 RECONNECT_PAUSE = 2
 """Seconds between two tries to reach the broker, at most."""
 REFUSAL_PAUSE = 1.0
@@ -27,7 +25,7 @@ log = get_logger("dingrelay.worker")
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no types
-    """Refuses what Celery can't read, and gets over what its broken connections still raise."""
+    """Refuses what Celery can't read, and is back soon after the broker is."""
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
         """Without the queues for delayed messages, of which we publish none."""
@@ -40,22 +38,18 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
 
     app: Any
     event_dispatcher: Any
+    hub: Any
     strategies: Mapping[str, object]
-    _flush_awaited = False
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
-        """What is called with each message.
+        """What is called with each message; made once for each connection to the broker.
 
         A body of another shape than Celery's, or a header of another type, would end the worker
         and, since the broker delivers the message again, each worker after it; or it would end its
         thread and keep its place in the worker for ever.
         """
         handle = super().create_task_handler(*args, **kwargs)
-        if self.event_dispatcher:
-            self.event_dispatcher.buffer_limit = MOST_EVENTS
-        for task in self.app.tasks.values():
-            if isinstance(task, JobTask):
-                task.runtime.events.send_through(self.event_dispatcher)
+        self._send_events()
 
         def handle_or_refuse(message: Any) -> None:
             try:
@@ -84,50 +78,25 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
         return super().ensure_connected(conn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let go of a connection that broke, or over which the broker refused to serve us.
-
-        kombu closes its channel twice. Where the first time fails at the broken socket, the second
-        misses what the first has taken apart, and that error would end the worker.
-        """
+        """Let go of a connection that broke, or over which the broker refused to serve us."""
         try:
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - nothing is left of the connection to use
             log.warning("connection_not_closed", reason=type(error).__name__)
         if not isinstance(exc, self.connection_errors):
             # It answers, so the next connection would be made, and refused, at once.
-            time.sleep(REFUSAL_PAUSE)
+            sleep(REFUSAL_PAUSE)
 
-    def call_soon_ack(self, acknowledge: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge or reject a message, in the consumer's thread.
-
-        The channel of a job that ran while the connection broke may be beyond use. Its message
-        comes again some time and finds that the job has ended.
-        """
-
-        def acknowledge_or_leave(*args: Any, **kwargs: Any) -> None:
-            try:
-                acknowledge(*args, **kwargs)
-            except self.connection_errors:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever such a channel raises
-                log.warning("not_acknowledged", reason=type(error).__name__)
-
-        return super().call_soon_ack(acknowledge_or_leave, *args, **kwargs)
-
-    def on_send_event_buffered(self) -> None:
-        """An event was collected; from any thread."""
-        if self.hub and not self._flush_awaited:
-            self._flush_awaited = True
-            self.hub.call_soon(self.hub.call_later, EVENTS_PAUSE, self._flush_events)
-
-    def _flush_events(self) -> None:
-        self._flush_awaited = False
-        super()._flush_events()
-
-    def shutdown(self) -> None:
-        """The worker stops: the last events are sent too."""
-        self._flush_events()
-        super().shutdown()
+    def _send_events(self) -> None:
+        """Send the events of runs over this connection, a few times a second."""
+        if self.event_dispatcher:
+            # Celery would publish every 24.
+            self.event_dispatcher.buffer_limit = MOST_EVENTS
+        for events in {
+            task.runtime.events for task in self.app.tasks.values() if isinstance(task, JobTask)
+        }:
+            events.send_through(self.event_dispatcher)
+            self.hub.call_repeatedly(EVENTS_PAUSE, events.flush)
 
     def _refuse(self, message: Any, error: Exception) -> None:
         headers = message.headers if isinstance(message.headers, dict) else {}

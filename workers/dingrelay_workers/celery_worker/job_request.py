@@ -3,7 +3,6 @@
 from collections.abc import Coroutine
 from typing import Any
 
-from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from dingrelay_workers.celery_worker.task import JobTask
@@ -27,12 +26,6 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
         """What ``inspect`` shows of the job; see `kwargsrepr`."""
         shown: dict[str, Any] = super().info(safe=safe)
         return {**shown, "kwargs": self.kwargsrepr}
-
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """The message is about to be looked at. Celery counts it as a task; `task_events.py` counts runs."""
-        super().on_accepted(pid, time_accepted)
-        worker_state.total_count[self.name] -= 1
-        worker_state.all_total_count[0] -= 1
 
     def revoked(self) -> bool:
         """Whether the message is left: never.

@@ -87,6 +87,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         """
         if self._runtime is not None:
             self._runtime.finish(self._soft_shutdown)
+            self._runtime.events.flush()
         super().on_stop()
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from celery.utils.functional import maybe_list
-from celery.worker import state as worker_state
 from celery.worker.control import control_command
 
 from dingrelay_workers.celery_worker.event_loop import Runtime
@@ -18,7 +17,6 @@ def install(runtime: Runtime) -> None:
     def revoke(state: Any, task_id: Any, **_: Any) -> Reply:
         """Cancel jobs: one that runs is not tried again, and makes no further call."""
         ids = {str(job_id) for job_id in maybe_list(task_id) or []}
-        worker_state.revoked.update(ids)  # for tasks that are no jobs
         dispatcher = state.consumer.event_dispatcher
 
         def report(job_id: str) -> None:

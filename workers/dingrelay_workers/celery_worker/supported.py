@@ -13,65 +13,41 @@ from typing import Any
 from dingrelay_producers.settings import SettingsError
 
 NAMES: Mapping[str, Sequence[str]] = {
-    # transport.py
-    "kombu.transport": ["TRANSPORT_ALIASES"],
+    # transport.py, sentinel_transport.py
+    "kombu.transport": [
+        "TRANSPORT_ALIASES",
+    ],
     "kombu.transport.redis": [
-        "Channel._brpop_read",
-        "Channel._brpop_sent_at",
-        "Channel.conn_or_acquire",
-        "Channel._do_restore_message",
-        "Channel._q_for_pri",
-        "Channel()._queue_cycle",
         "Channel.active_queues",
-        "Channel().connection",
-        "Channel.priority_steps",
-        "Channel.sep",
-        "QoS.ack",
-        "QoS.append",
-        "QoS.can_consume",
-        "QoS.pipe_or_acquire",
-        "QoS.reject",
-        "QoS.restore_unacked",
-        "QoS.restore_visible",
-        "SentinelChannel._brpop_read",
-        "SentinelTransport.Channel",
-        "Transport.Channel",
+        "Channel.pool",
+        "SentinelChannel._connparams",
+        "SentinelChannel._sentinel_managed_pool",
     ],
     "kombu.transport.virtual": [
-        "Message()._raw",
-        "QoS._delivered",
-        "QoS.ack",
-        "QoS.append",
-        "QoS.can_consume_max_estimate",
-        "Transport._deliver",
+        "Transport.on_message_ready",
     ],
-    "kombu.utils.encoding": ["bytes_to_str"],
-    "kombu.utils.json": ["loads"],
+    "redis.connection": [
+        "Connection()._sock",
+        "HiredisRespSerializer.pack",
+    ],
+    # connections.py
+    "redis.asyncio.connection": [
+        "AbstractConnection.pack_command",
+    ],
     # consumer.py
     "celery.events.dispatcher": [
         "EventDispatcher().buffer_limit",
-        "EventDispatcher.flush",
-        "EventDispatcher.send",
     ],
     "celery.worker.consumer": [
         "Consumer.Blueprint",
-        "Consumer._flush_events",
-        "Consumer.call_soon_ack",
-        "Consumer().connection_errors",
         "Consumer.create_task_handler",
         "Consumer.ensure_connected",
-        "Consumer().event_dispatcher",
-        "Consumer().hub",
+        "Consumer().connection_errors",
         "Consumer.on_connection_error_after_connected",
-        "Consumer.on_send_event_buffered",
-        "Consumer.shutdown",
+        "Consumer().strategies",
     ],
-    "kombu": ["Connection.ensure_connection"],
-    "kombu.asynchronous.hub": ["Hub.call_later", "Hub.call_soon"],
     # pool.py, job_request.py
-    "billiard.einfo": ["ExceptionInfo"],
     "celery.concurrency.thread": [
-        "ApplyResult",
         "TaskPool().limit",
         "TaskPool.on_apply",
         "TaskPool.on_stop",
@@ -80,26 +56,9 @@ NAMES: Mapping[str, Sequence[str]] = {
         "Request.cancel",
         "Request.info",
         "Request.kwargsrepr",
-        "Request.maybe_expire",
-        "Request.on_accepted",
-        "Request.on_failure",
-        "Request.on_success",
         "Request.revoked",
         "Request.terminate",
     ],
-    "celery.app.task": ["Task.Request", "Task.send_events"],
-    "celery.worker.state": ["all_total_count", "total_count"],
-    # remote_control.py
-    "celery.worker.control": ["Panel.data", "revoke"],
-    # confirms.py
-    "amqp.channel": ["Channel.basic_publish", "Channel.confirm_select"],
-    # connections.py
-    "redis.asyncio.connection": [
-        "AbstractConnection.pack_command",
-        "BlockingConnectionPool",
-        "parse_url",
-    ],
-    "redis.connection": ["HiredisRespSerializer.pack"],
 }
 """Module → what is used of it: a name, ``Class.name``, or ``Class().name`` that its methods set."""
 

@@ -2,13 +2,13 @@
 
 Celery's own events concern messages. A wake-up is one, and may find nothing to do: another worker
 has the job, or a batch has claimed it. And a job that a batch has claimed runs without a message.
-So Celery's own events of our tasks are off, and these are sent where a run begins and ends. They go
-the same way: the dispatcher collects them and the consumer sends them, a few times a second.
+So Celery's own events of our tasks are off, and these are emitted where a run begins and ends. The consumer
+sends what was collected, a few times a second.
 """
 
+import time
+from collections import deque
 from typing import Any
-
-from celery.worker import state as worker_state
 
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import Json
@@ -17,6 +17,8 @@ from dingrelay_workers.jobs.executor import Observer
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.store.claim import Claim
 
+MOST_EVENTS = 10_000
+"""Events that are collected at most, for instance while the broker is away."""
 SHOWN = 200
 """Characters of a result at most, in an event."""
 
@@ -26,15 +28,21 @@ class TaskEvents(Observer):
 
     def __init__(self) -> None:
         self._dispatcher: Any = None
+        self._collected: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MOST_EVENTS)
 
     def send_through(self, dispatcher: Any) -> None:
         """Send events through this dispatcher from now on: each connection to the broker has its own."""
         self._dispatcher = dispatcher
 
+    def flush(self) -> None:
+        """Send what was collected; in the consumer's thread."""
+        while self._collected:
+            event, fields = self._collected.popleft()
+            if self._dispatcher is not None:
+                self._dispatcher.send(event, **fields)
+
     def began(self, kind: Kind, claim: Claim) -> None:
         """A run has begun."""
-        worker_state.total_count[kind.task] += 1
-        worker_state.all_total_count[0] += 1
         self._send(
             "task-received",
             claim,
@@ -60,8 +68,7 @@ class TaskEvents(Observer):
                 self._send("task-retried", claim, exception=reason, traceback="")
 
     def _send(self, event: str, claim: Claim, **fields: Any) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.send(event, uuid=claim.id, **fields)
+        self._collected.append((event, {"uuid": claim.id, "timestamp": time.time(), **fields}))
 
 
 def words(outcome: Outcome, state: State) -> str:

@@ -1,215 +1,368 @@
-"""The Redis transport of the workers' broker, without what a wake-up does not need.
+"""How a worker takes messages from a broker that is a Redis: none of them is ever in a socket only.
 
-kombu notes each message that it hands out, and takes the note back when it is acknowledged: two
-round trips a message. A wake-up is no loss, since its job has a record and what is on the schedule
-is published again. The message of another client is the job itself, and is noted.
+kombu pops a message, and marks it as taken by a second command: what is popped into a dying connection is
+lost. Here Redis does both in one step. What waits already is taken by a script, several messages at a time.
+Where nothing waits, one ``BLMOVE`` a queue moves the next message to the list of those that this worker has taken.
+A worker renews its lists; those of one that is gone go back to their queues. What is published, and control
+commands, stay kombu's: by its own transport any Celery client writes to the same lists.
 
-What each patch is worth, with it alone switched off (CPU of a worker for a plain message, median of
-three rounds of 3,000, all on: 1.67 ms): no note of a wake-up × 1.83, several in one round trip × 1.32;
-with kombu's own transport × 2.33. Two more were tried and are not here, since they were within noise:
-a faster JSON than kombu's (× 1.05) and a client that is kept between commands (× 0.99).
+A wake-up needs no mark, since its job has a record and is on the schedule: taking it costs no write but the pop.
 """
 
-from collections import OrderedDict
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
+from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
-from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
-from redis.exceptions import RedisError, ResponseError
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import sentinel_transport
 from dingrelay_producers.publisher import WOKEN_HEADER
-from dingrelay_workers.store.patience import passes
+from dingrelay_producers.redis_address import SOCKET_TIMEOUT
+from dingrelay_producers.store import keys, scripts
 
-AT_ONCE = 0.005
-"""Seconds within which a message comes that waited for us, and did not let us wait for it."""
-NOTE_PAUSE = 0.5
-"""Seconds between two tries to note a message that Redis did not take."""
 SEVERAL = 20
 """Messages that are taken in one round trip at most."""
+WAIT = 1
+"""Seconds that Redis waits for a message at most."""
+RENEW = 5.0
+"""Seconds between two renewals of what this worker has taken."""
+LEASE_MS = 30_000
+"""How long it belongs to this worker without renewal."""
+FULL_PAUSE = 1.0
+"""Seconds before a Redis that is full is asked again to wait."""
+OLD_MESSAGES = 300.0
+"""Seconds between two looks for what kombu's own transport marked as taken, in 0.2.0 for instance."""
+
+WAKEUP = f'"{WOKEN_HEADER}"'.encode()
+"""What each wake-up has in it, and no other message: in a text the quotes would be escaped."""
+
+_TAKE = scripts.Script.load(__package__, "take_messages")
+_KEEP = scripts.Script.load(__package__, "keep_taken")
 
 log = get_logger("dingrelay.worker")
+
+
+@dataclass(slots=True)
+class Taken:
+    """A message that was taken: as it was in its queue, and whether Redis has it marked as such."""
+
+    queue: str
+    text: bytes
+    marked: bool
+
+
+@dataclass(slots=True)
+class QueueWait:
+    """A connection over which one queue is waited for; `since` is when that began, if it is."""
+
+    queue: str
+    connection: Any
+    socket: int
+    since: float | None = None
 
 
 class QoS(redis.QoS):
     """The messages that were handed out and not acknowledged.
 
-    A message that could not be noted, since Redis is full for instance, is handed out all the same:
-    it was taken from its queue, so no other worker has it. No more are taken until it is noted.
+    Attributes:
+        arriving: the message that is being handed out, until it is here.
+        held: the messages by their delivery tags.
     """
 
-    _delivered: OrderedDict[str, Any]
+    channel: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
-        self._unnoted: set[str] = set()
-        self._note_at = 0.0
+        self.arriving: Taken | None = None
+        self.held: dict[str, Taken] = {}
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A message was handed out."""
-        if _is_wakeup(message):
-            virtual.QoS.append(self, message, delivery_tag)
-            return
-        try:
+        if self.arriving is None:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
-        except RedisError as error:
-            log.warning("message_not_noted", reason=type(error).__name__)
-            self._unnoted.add(delivery_tag)
-            self._note_at = monotonic() + NOTE_PAUSE
-            virtual.QoS.append(self, message, delivery_tag)
-
-    def can_consume(self) -> bool:
-        """Whether one more message may be taken."""
-        return self._all_noted() and bool(super().can_consume())  # type: ignore[no-untyped-call]
+            return
+        self.held[delivery_tag], self.arriving = self.arriving, None
+        virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """A message was acknowledged."""
-        if self._holds_unnoted(delivery_tag):
-            self._release(delivery_tag)
-        else:
+        if taken := self.held.pop(delivery_tag, None):
+            virtual.QoS.ack(self, delivery_tag)
+            self.channel.forget(taken)
+        elif not self.channel.closed:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """A message was refused; with `requeue` it goes back to the head of its queue."""
-        if not self._holds_unnoted(delivery_tag):
+        if taken := self.held.pop(delivery_tag, None):
+            virtual.QoS.ack(self, delivery_tag)
+            (self.channel.give_back if requeue else self.channel.forget)(taken)
+        elif not self.channel.closed:
             super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
-            return
-        if requeue:
-            self._put_back([self._delivered[delivery_tag]])
-        self._release(delivery_tag)
-
-    def restore_unacked(self, client: Any = None) -> None:
-        """Put everything back: the channel closes."""
-        unnoted = {
-            tag: message for tag, message in self._delivered.items() if self._holds_unnoted(tag)
-        }
-        self._put_back(list(unnoted.values()))
-        for tag in unnoted:
-            del self._delivered[tag]
-        self._unnoted.clear()
-        super().restore_unacked(client)  # type: ignore[no-untyped-call]
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        """Put back what a dead worker left, which can wait until Redis takes it."""
-        try:
+        """Put back what kombu's own transport marked and a dead worker left; a Redis that is full lets it wait."""
+        with suppress(ResponseError):
             super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
-        except ResponseError as error:
-            log.warning("messages_not_restored", reason=type(error).__name__)
 
-    def _all_noted(self) -> bool:
-        """Note what could not be noted when it was handed out; whether nothing is left of it."""
-        if not self._unnoted:
-            return True
-        if monotonic() < self._note_at:
-            return False
-        for tag in list(self._unnoted):
-            try:
-                super().append(self._delivered[tag], tag)  # type: ignore[no-untyped-call]
-            except RedisError:
-                self._note_at = monotonic() + NOTE_PAUSE
-                return False
-            self._unnoted.discard(tag)
-        return True
-
-    def _release(self, delivery_tag: str) -> None:
-        self._unnoted.discard(delivery_tag)
-        virtual.QoS.ack(self, delivery_tag)
-
-    def _put_back(self, messages: list[Any]) -> None:
-        with self.pipe_or_acquire() as pipe:
-            for message in messages:
-                info = message.delivery_info
-                self.channel._do_restore_message(  # noqa: SLF001 - what kombu's own QoS calls
-                    message._raw,  # noqa: SLF001
-                    info["exchange"],
-                    info["routing_key"],
-                    pipe,
-                )
-            pipe.execute()
-
-    def _holds_unnoted(self, delivery_tag: str) -> bool:
-        message = self._delivered.get(delivery_tag)
-        return message is not None and (delivery_tag in self._unnoted or _is_wakeup(message))
-
-
-def _is_wakeup(message: Any) -> bool:
-    return isinstance(message.headers, dict) and WOKEN_HEADER in message.headers
+    def release(self) -> list[Taken]:
+        """Forget all that is held; what Redis has no mark of, the newest first."""
+        held, self.held = self.held, {}
+        for tag in held:
+            virtual.QoS.ack(self, tag)
+        return [taken for taken in reversed(held.values()) if not taken.marked]
 
 
 class _Taking:
-    """How a channel takes messages.
+    """How a channel takes messages, once its transport is on Celery's event loop."""
 
-    kombu takes one at a time and ends its worker over one that it can't read. Where messages wait
-    already, these take several in one round trip; what can't be read is refused.
+    QoS: Any = QoS
+    connection: Any
+    qos: Any
+    pool: Any
+    closed: bool
+    socket_timeout: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._owner = uuid4().hex
+        self._commands: Redis | None = None
+        self._lists: dict[str, str] = {}
+        self._waits: dict[str, QueueWait] = {}
+        self._unmark: list[Taken] = []
+        # Whether messages may wait: unknown at first.
+        self._more = True
+        self._renew_at = self._wait_at = self._old_at = 0.0
+        super().__init__(*args, **options)
+
+    @property
+    def active_queues(self) -> Sequence[str]:
+        """The queues from which kombu is to take messages."""
+        return () if self._hub else self.queues
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queues that are consumed, the most urgent first."""
+        found: Sequence[str] = super().active_queues  # type: ignore[misc]
+        return found
+
+    def fill(self) -> None:
+        """Take messages as far as there is room; where none wait, have Redis wait for them."""
+        queues, now = self.queues, monotonic()
+        if not queues:
+            return
+        self._check_waits(now)
+        if now >= self._renew_at:
+            self._renew(queues, now)
+        while self._more and (room := self._room()):
+            self._more = self._take(queues, room)
+        if self._room() and now >= self._wait_at:
+            for queue in queues:
+                self._wait_for(queue)
+
+    def basic_cancel(self, consumer_tag: str) -> Any:
+        """A queue is consumed no longer."""
+        answer = super().basic_cancel(consumer_tag)  # type: ignore[misc]
+        for queue in set(self._waits).difference(self.queues):
+            self._end(self._waits[queue])
+        return answer
+
+    def close(self) -> None:
+        """Put back what is not acknowledged. kombu closes a channel more than once."""
+        if not self.closed and self._hub:
+            for wait in list(self._waits.values()):
+                self._end(wait)
+            try:
+                self._put_back()
+            except (RedisError, OSError) as error:
+                # Marked messages go back when the marks run out, and wake-ups are published again.
+                log.warning("messages_not_put_back", reason=type(error).__name__)
+        super().close()  # type: ignore[misc]
+
+    def forget(self, taken: Taken) -> None:
+        """A message is done with."""
+        if taken.marked:
+            self._redis.lrem(self._list(taken.queue), -1, taken.text)  # type: ignore[arg-type]
+
+    def give_back(self, taken: Taken) -> None:
+        """Put a message back, as the next one of its queue."""
+        with self._redis.pipeline() as pipe:
+            if taken.marked:
+                pipe.lrem(self._list(taken.queue), -1, taken.text)  # type: ignore[arg-type]
+            pipe.rpush(taken.queue, taken.text)
+            pipe.execute()
+
+    @property
+    def _hub(self) -> Any:
+        return self.connection and self.connection.hub
+
+    @property
+    def _redis(self) -> Redis:
+        if self._commands is None:
+            # Its connections repeat no command: an answer that is lost ends the channel, which puts back all it had.
+            self._commands = Redis(connection_pool=self.pool)
+        return self._commands
+
+    def _list(self, queue: str) -> str:
+        """Where the messages of a queue are that this worker has taken."""
+        return self._lists.setdefault(queue, keys.taken(self._owner, queue))
+
+    def _room(self) -> int:
+        if not self.qos.can_consume():
+            return 0
+        room: int | None = self.qos.can_consume_max_estimate()
+        return SEVERAL if room is None else min(room, SEVERAL)
+
+    def _take(self, queues: Sequence[str], room: int) -> bool:
+        """Take what waits; whether that was as much as there is room for."""
+        lists = [self._list(queue) for queue in queues]
+        unmark, self._unmark = self._unmark, []
+        done = [part for each in unmark for part in (self._list(each.queue), each.text)]
+        call = _TAKE.call([*queues, *lists], [room, WAKEUP, *done])
+        found = scripts.run(self._redis, call)
+        for each in unmark:
+            each.marked = False
+        for index, text in zip(found[::2], found[1::2], strict=True):
+            self._deliver(Taken(queues[index - 1], text, WAKEUP not in text))
+        return len(found) == 2 * room
+
+    def _deliver(self, taken: Taken) -> None:
+        """Hand a message out. What is no message of kombu's is refused, and gone."""
+        self.qos.arriving = taken
+        try:
+            self.connection.on_message_ready(self, loads(taken.text.decode()), taken.queue)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.error("message_refused", reason=f"no message: {type(error).__name__}")  # noqa: TRY400
+        if self.qos.arriving is not None:
+            self.qos.arriving = None
+            self.forget(taken)
+
+    def _wait_for(self, queue: str) -> None:
+        wait = self._waits.get(queue)
+        if wait is None:
+            connection = self.pool.get_connection()
+            socket = connection._sock.fileno()  # noqa: SLF001 - redis-py has no other name for it
+            wait = self._waits[queue] = QueueWait(queue, connection, socket)
+            self._hub.add_reader(wait.socket, self._answered, wait)
+        if wait.since is None:
+            wait.connection.send_command(
+                "BLMOVE", queue, self._list(queue), "RIGHT", "LEFT", WAIT, check_health=False
+            )
+            wait.since = monotonic()
+
+    def _answered(self, wait: QueueWait) -> None:
+        """Redis has moved a message, or waited in vain."""
+        since, wait.since = wait.since, None
+        try:
+            text: bytes | None = wait.connection.read_response()
+        except OutOfMemoryError:
+            # A move counts as a write that may need memory, unlike a pop.
+            self._more, self._wait_at = True, monotonic() + FULL_PAUSE
+            return
+        except ResponseError:
+            raise
+        except (RedisError, OSError):
+            self._end(wait)
+            if since is not None:
+                raise
+            return  # an idle connection that Redis has closed
+        if text is None:
+            return
+        taken = Taken(wait.queue, text, marked=True)
+        self._more = True
+        if not self._room() or wait.queue not in self.queues:
+            self.give_back(taken)
+            return
+        self._deliver(taken)
+        if WAKEUP in text:
+            self._unmark.append(taken)
+
+    def _check_waits(self, now: float) -> None:
+        """Notice a connection that is silent, for which the event loop has no time-out."""
+        silence = WAIT + (self.socket_timeout or SOCKET_TIMEOUT)
+        for wait in list(self._waits.values()):
+            if wait.since is not None and now - wait.since > silence:
+                if not wait.connection.can_read(timeout=0):
+                    raise RedisConnectionError("Redis does not answer")
+                self._answered(wait)
+
+    def _end(self, wait: QueueWait) -> None:
+        del self._waits[wait.queue]
+        self._hub.remove_reader(wait.socket)
+        wait.connection.disconnect()
+
+    def _renew(self, queues: Sequence[str], now: float) -> None:
+        for queue in queues:
+            self._list(queue)
+        scripts.run(self._redis, self._kept())
+        self._renew_at = now + RENEW
+        if now >= self._old_at:
+            self._old_at = now + OLD_MESSAGES
+            self.qos.restore_visible(num=100, interval=1)
+
+    def _put_back(self) -> None:
+        unmarked = self.qos.release()
+        scripts.run(self._redis, self._kept(closes=True))
+        for taken in unmarked:
+            self._redis.rpush(taken.queue, taken.text)
+        self._redis.connection_pool.disconnect()
+
+    def _kept(self, *, closes: bool = False) -> scripts.Call:
+        return _KEEP.call([keys.TAKEN, *self._lists.values()], [LEASE_MS, int(closes)])
+
+
+class _OnLoop:
+    """A transport on Celery's event loop; without one, it does what kombu's does.
+
+    Attributes:
+        hub: the event loop.
     """
 
-    QoS = QoS
-    _takes_several = True
+    hub: Any = None
+    channels: list[Any]
 
-    def _brpop_read(self: Any, **options: Any) -> Literal[True]:
-        waited = monotonic() - self._brpop_sent_at < AT_ONCE
-        with _refused():
-            super()._brpop_read(**options)  # type: ignore[misc]
-        if waited and self._takes_several:
-            self._take_several()
-        return True
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Take messages from now on."""
+        super().register_with_event_loop(connection, loop)  # type: ignore[misc]
+        self.hub = loop
+        loop.on_tick.add(self._fill)
 
-    def _take_several(self: Any) -> None:
-        room = self.qos.can_consume_max_estimate()
-        most = SEVERAL if room is None else min(room, SEVERAL)
-        queues = self._queue_cycle.consume(len(self.active_queues))
-        lists = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
-        if not most or not lists or not self.qos.can_consume():
-            return
-        try:
-            with self.conn_or_acquire() as client:
-                taken = client.lmpop(len(lists), *lists, direction="RIGHT", count=most)
-        except ResponseError as error:
-            # A server older than Redis 7, unless it is one that takes no commands just now.
-            self._takes_several = passes(error)
-            return
-        if taken:
-            name, messages = taken
-            queue = bytes_to_str(name).rsplit(self.sep, 1)[0]
-            for message in messages:
-                with _refused():
-                    self.connection._deliver(  # noqa: SLF001 - as kombu's own channel
-                        loads(bytes_to_str(message)), queue
-                    )
+    def close_connection(self, connection: Any) -> None:
+        """Take no more."""
+        if self.hub:
+            self.hub.on_tick.discard(self._fill)
+        super().close_connection(connection)  # type: ignore[misc]
+
+    def _fill(self) -> None:
+        for channel in list(self.channels):
+            channel.fill()
 
 
-@contextmanager
-def _refused() -> Generator[None]:
-    """Refuse what is no message of kombu's at all; it was taken, so it is gone."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        log.error("message_refused", reason=f"no message: {type(error).__name__}")  # noqa: TRY400
-
-
-class Channel(_Taking, redis.Channel):
+class TakingChannel(_Taking, redis.Channel):
     """A channel to Redis."""
 
 
-class Transport(redis.Transport):
+class TakingTransport(_OnLoop, redis.Transport):
     """Redis with these channels."""
 
-    Channel = Channel
+    Channel = TakingChannel
 
 
-class SentinelChannel(_Taking, sentinel_transport.SentinelChannel):
+class SentinelTakingChannel(_Taking, sentinel_transport.SentinelChannel):
     """The same behind Sentinel."""
 
 
-class SentinelTransport(sentinel_transport.SentinelTransport):
+class SentinelTakingTransport(_OnLoop, sentinel_transport.SentinelTransport):
     """The same behind Sentinel."""
 
-    Channel = SentinelChannel
+    Channel = SentinelTakingChannel
 
 
 def install() -> None:
@@ -218,5 +371,5 @@ def install() -> None:
     By scheme and not by Celery's `broker_transport`: that would lose the `s` of ``rediss``.
     """
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
-    TRANSPORT_ALIASES[sentinel_transport.ALIAS] = f"{__name__}:SentinelTransport"
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:TakingTransport"
+    TRANSPORT_ALIASES[sentinel_transport.ALIAS] = f"{__name__}:SentinelTakingTransport"

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from dingrelay_chaos.evidence import Evidence, Finding
-from dingrelay_chaos.faults import LOSES_MESSAGES, Fault
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
 
@@ -39,12 +38,8 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
 def _may_be_gone(evidence: Evidence, job: str) -> bool:
     if job in evidence.discarded or job in evidence.unacked:
         return True
-    if any(evidence.forgotten(each) for each in evidence.requests.everything() if each.job == job):
-        return True
-    bare = any(each.job == job and each.bare for each in evidence.requests.messages)
-    return bare and any(
-        isinstance(step.what, Fault) and step.what.name in LOSES_MESSAGES
-        for step in evidence.schedule.steps
+    return any(
+        evidence.forgotten(each) for each in evidence.requests.everything() if each.job == job
     )
 
 
