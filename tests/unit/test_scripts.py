@@ -165,7 +165,7 @@ async def test_a_replica_refuses_the_run_and_not_its_calls(
         try:
             script = await redis.script_load(together.body)
             with pytest.raises(ReadOnlyError):
-                await redis.evalsha(script, 1, "n", 1, 1, "a")
+                await redis.evalsha(script, 1, "n", "", 1, 1, "a")
         finally:
             await redis.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
 

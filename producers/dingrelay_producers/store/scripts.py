@@ -95,15 +95,11 @@ class Call(NamedTuple):
 
 def run(redis: Redis, call: Call) -> Any:
     """Run the call; the first one loads the script into Redis."""
-    parts = _parts([call])
+    parts = (*call.keys, *call.arguments)
     try:
-        answer = redis.evalsha(call.script.sha, *parts)
+        return redis.evalsha(call.script.sha, len(call.keys), *parts)
     except NoScriptError:
-        answer = redis.eval(call.script.body, *parts)
-    [answer] = _answers([call], answer)
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        return redis.eval(call.script.body, len(call.keys), *parts)
 
 
 async def run_async(redis: AsyncRedis, call: Call) -> Any:
@@ -160,13 +156,16 @@ class _Pending:
 async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
     groups = _together(calls)
-    runs = [[calls[index] for index in group] for group in groups]
-    asked = [(run[0].script, _parts(run)) for run in runs]
+    asked = [
+        (calls[group[0]].script, _parts([calls[index] for index in group])) for group in groups
+    ]
     replies = await round_trip(redis, [("EVALSHA", script.sha, *parts) for script, parts in asked])
     answers: list[Any] = [None] * len(calls)
-    for group, run, (script, parts), reply in zip(groups, runs, asked, replies, strict=True):
+    for group, (script, parts), reply in zip(groups, asked, replies, strict=True):
         known = await _taught(redis, script, parts) if isinstance(reply, NoScriptError) else reply
-        for index, answer in zip(group, _answers(run, known), strict=True):
+        if isinstance(known, Exception) or len(group) == 1:
+            known = [known] * len(group)
+        for index, answer in zip(group, known, strict=True):
             answers[index] = answer
     return answers
 
@@ -191,20 +190,14 @@ def _together(calls: Sequence[Call]) -> list[list[int]]:
 
 def _parts(calls: Sequence[Call]) -> list[Any]:
     """The number of keys, the keys and the arguments of a script that runs for these calls."""
-    if not calls[0].script.together:
+    if len(calls) == 1:
         (call,) = calls
         return [len(call.keys), *call.keys, *call.arguments]
     keys = [key for call in calls for key in call.keys]
-    arguments: list[Value] = []
+    arguments: list[Value] = [""]
     for call in calls:
         arguments += (len(call.keys), len(call.arguments), *call.arguments)
     return [len(keys), *keys, *arguments]
-
-
-def _answers(calls: Sequence[Call], answer: Any) -> Sequence[Any]:
-    """What a script that ran for these calls answered to each of them, or the error of all."""
-    together = calls[0].script.together and not isinstance(answer, Exception)
-    return answer if together else [answer] * len(calls)
 
 
 async def round_trip(redis: AsyncRedis, commands: Sequence[Sequence[Value]]) -> list[Any]:
@@ -267,11 +260,10 @@ def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
         again = _round_trip(redis, [calls[at] for at in rest]) if rest else []
         for at, answer in zip(rest, again, strict=True):
             answers[at] = answer
-    found = [_answers([call], answer)[0] for call, answer in zip(calls, answers, strict=True)]
-    for answer in found:
+    for answer in answers:
         if isinstance(answer, RedisError):
             raise answer
-    return found
+    return answers
 
 
 def _round_trip(redis: Redis, calls: Sequence[Call]) -> list[Any]:

@@ -1,9 +1,16 @@
 -- Calls that came at the same time, or one alone: `call` is run for each with its own KEYS and ARGV. It is put
 -- behind a script whose calls may go together.
 -- KEYS: those of all calls
--- ARGV: for each call the number of its keys, of its arguments, and these
--- Answers what each call answers, or its error: that is no other call's.
-local answers, key, at = {}, 0, 1
+-- ARGV: of one alone what it has, of which the first is never empty; of several an empty one, and for each call
+--       the number of its keys, of its arguments, and these
+-- Answers what one alone answers; or for each of several what that answers, or its error, which is no other's.
+if ARGV[1] ~= '' then
+  local answer = call(KEYS, ARGV)
+  if finish then finish() end
+  return answer
+end
+
+local answers, key, at = {}, 0, 2
 while ARGV[at] do
   local keys, arguments = {}, {}
   local key_count, size = tonumber(ARGV[at]), tonumber(ARGV[at + 1])

@@ -4,11 +4,6 @@
 -- A bucket is the generic cell rate algorithm: `balance` tokens at time `at`, at most `burst`, below zero where
 -- coming slots are reserved. A call starts when the balance has covered it.
 
-local MOMENTS = {
-  'at', 'grown', 'climbs', 'retry', 'paused', 'penalized', 'probe', 'aged', 'noted', 'since', 'hush',
-  'tail:urgent', 'tail:normal', 'tail:bulk', 'next:urgent', 'next:normal', 'next:bulk',
-}
-
 local function microseconds(given)
   if given ~= '' then return tonumber(given) end
   local time = redis.call('TIME')
@@ -20,6 +15,10 @@ end
 local function follow_clock(key, at, us)
   at = tonumber(at)
   if not at or at <= us then return false end
+  local MOMENTS = {
+    'at', 'grown', 'climbs', 'retry', 'paused', 'penalized', 'probe', 'aged', 'noted', 'since', 'hush',
+    'tail:urgent', 'tail:normal', 'tail:bulk', 'next:urgent', 'next:normal', 'next:bulk',
+  }
   local values = redis.call('HMGET', key, unpack(MOMENTS))
   for index, name in ipairs(MOMENTS) do
     local value = tonumber(values[index])
