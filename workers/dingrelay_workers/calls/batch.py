@@ -24,7 +24,7 @@ from dingrelay_workers.dingtalk.errors import (
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
-from dingrelay_workers.store.claim import ClaimedJob
+from dingrelay_workers.store.claim import BatchClaim, ClaimedJob
 from dingrelay_workers.store.records import Records
 
 LATE = 0.5
@@ -366,7 +366,8 @@ class BatchRegistry:
             key: what they have in common with it.
             bucket: of the recipients, which are taken from it; None if they are not limited.
         """
-        claiming = self._begin(self._claim(batch, key, bucket))
+        self._coming[key] += 1
+        claiming = self._begin(self._claim(key, batch, bucket))
         # A claimed job runs even if the job that makes the call is cancelled.
         if batch.room:
             await asyncio.shield(claiming)
@@ -379,7 +380,7 @@ class BatchRegistry:
         """
         if key not in self._open and not self._coming[key]:
             self._coming[key] += 1
-            self._begin(self._claim_next(key))
+            self._begin(self._claim(key, None, None))
 
     def claim_late(self, turns: Turns, queue: str, most: int) -> None:
         """Claim jobs whose turn it is and whose wake-ups are late: slots come up with no job here.
@@ -410,33 +411,18 @@ class BatchRegistry:
         task.add_done_callback(self._claiming.discard)
         return task
 
-    async def _claim(self, batch: Batch, key: BatchKey, bucket: Rule | None) -> None:
+    async def _claim(self, key: BatchKey, batch: Batch | None, bucket: Rule | None) -> None:
+        """Claim jobs for a batch, if there is one, and the one that makes the next call."""
+        found, room = BatchClaim([], None), batch.room if batch else 0
         try:
             found = await self._records.claim_batch(
-                key.waiting,
-                nonce=uuid.uuid4().hex,
-                room=batch.room,
-                lane=key.lane,
-                bucket=bucket,
+                key.waiting, nonce=uuid.uuid4().hex, room=room, lane=key.lane, bucket=bucket
             )
         except RedisError as error:
             log.warning("batch_claim_failed", reason=type(error).__name__)
-            return
         for job in found.jobs:
-            self._claimed.put_nowait(ClaimedRun(job, batch.reserve(), key))
+            self._claimed.put_nowait(ClaimedRun(job, batch.reserve() if batch else None, key))
         if found.next:
-            self._coming[key] += 1
-            self._claimed.put_nowait(ClaimedRun(found.next, None, key))
-
-    async def _claim_next(self, key: BatchKey) -> None:
-        found = None
-        try:
-            found = await self._records.claim_batch(
-                key.waiting, nonce=uuid.uuid4().hex, room=0, lane=key.lane
-            )
-        except RedisError as error:
-            log.warning("batch_claim_failed", reason=type(error).__name__)
-        if found and found.next:
             self._claimed.put_nowait(ClaimedRun(found.next, None, key))
         else:
             self._no_longer_coming(key)

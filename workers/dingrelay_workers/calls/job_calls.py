@@ -14,7 +14,7 @@ from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.tokens import Token, Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
 from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall
-from dingrelay_workers.dingtalk.error_body import request_id_of
+from dingrelay_workers.dingtalk.classify import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     DingTalkError,
     Final,

@@ -14,9 +14,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall, calling
-from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.classify import Classifier, request_id_of
 from dingrelay_workers.dingtalk.clock import DingTalkClock, moment
-from dingrelay_workers.dingtalk.error_body import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     UNREACHABLE,
     Ambiguous,
