@@ -45,7 +45,7 @@ class MemoryKeys:
 
     def __init__(self) -> None:
         self.keys: dict[str, ApiKey] = {}
-        self.away = False
+        self.away = self.any_known = False
 
     def add(self, name: str, *scopes: str, **grant: Any) -> str:
         key_id = f"drk_{name:0<12.12}"

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import text, update
@@ -12,8 +13,9 @@ from sqlalchemy import text, update
 from conftest import wait_until_async
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.http import last_known
 from dingrelay_workers.http.api_keys import KEY_ID, Grant, Rate
-from dingrelay_workers.keys import cache, secret
+from dingrelay_workers.keys import secret, service
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
 
@@ -174,7 +176,7 @@ async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
     issued = await keys.create(CRM)
     other_gateway = KeyService(database, patience=PATIENCE)
     now = 100.0
-    other_gateway._cache._clock = lambda: now
+    other_gateway._known._clock = lambda: now
     assert await other_gateway.verify(issued.text) == await keys.verify(issued.text)
 
     revoked = await keys.revoke(issued.key.id)
@@ -183,7 +185,7 @@ async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
     assert await keys.verify(issued.text) is None
     secret = issued.text.partition(".")[2]
     assert await keys.find(issued.key.id, keys.digest(issued.key.id, secret)) is None
-    now += cache.LIVES - 0.001
+    now += service.FRESH - 0.001
     assert await other_gateway.verify(issued.text) is not None
     now += 0.002
     assert await other_gateway.verify(issued.text) is None
@@ -277,14 +279,14 @@ async def test_a_silent_database_is_reported_in_time() -> None:
 async def test_requests_that_come_together_read_a_key_once(keys: KeyService) -> None:
     issued = await keys.create(CRM)
     reads = 0
-    read = keys._cache._read
+    read = keys._read
 
     async def counted(key_id: str) -> object:
         nonlocal reads
         reads += 1
         return await read(key_id)
 
-    keys._cache._read = counted  # type: ignore[assignment]
+    keys._read = counted  # type: ignore[assignment, method-assign]
     found = await asyncio.gather(*(keys.verify(issued.text) for _ in range(50)))
     assert found == [issued.key] * 50
     assert reads == 1
@@ -292,14 +294,14 @@ async def test_requests_that_come_together_read_a_key_once(keys: KeyService) -> 
 
 async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: KeyService) -> None:
     issued = await keys.create(CRM)
-    read, gate = keys._cache._read, asyncio.Event()
+    read, gate = keys._read, asyncio.Event()
 
     async def slow(key_id: str) -> object:
         found = await read(key_id)
         await gate.wait()
         return found
 
-    keys._cache._read = slow  # type: ignore[assignment]
+    keys._read = slow  # type: ignore[assignment, method-assign]
     early = asyncio.create_task(keys.verify(issued.text))
     await asyncio.sleep(0)
     await keys.revoke(issued.key.id)
@@ -308,18 +310,49 @@ async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: KeyServi
     assert await keys.verify(issued.text) is None
 
 
-async def test_the_cache_holds_so_many_and_no_key_that_nobody_has() -> None:
+async def test_keys_in_use_are_verified_while_the_database_is_away(keys: KeyService) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    used, fresh = await keys.create(CRM), await keys.create(CRM)
+    brief = await keys.create(replace(CRM, expires_at=soon))
+    now = 100.0
+    keys._known._clock = lambda: now
+    for issued in (used, brief):
+        assert await keys.verify(issued.text) == issued.key
+
+    async def away(key_id: str) -> None:
+        raise ServiceUnavailable("the database cannot be reached")
+
+    keys._read = away  # type: ignore[assignment, method-assign]
+    now += service.FRESH
+    for _ in range(3):
+        assert await keys.verify(used.text) == used.key
+    assert await keys.verify(f"{used.key.id}.wrong") is None
+    assert keys.any_known
+    with pytest.raises(ServiceUnavailable):
+        await keys.verify(fresh.text)
+    await wait_until_async(lambda: is_true(datetime.now(UTC) > soon))
+    assert await keys.verify(brief.text) is None
+    now += last_known.LIVES
+    assert not keys.any_known
+    with pytest.raises(ServiceUnavailable):
+        await keys.verify(used.text)
+
+
+async def is_true(value: bool) -> bool:
+    return value
+
+
+async def test_so_many_answers_are_kept_and_none_of_what_there_is_not() -> None:
     looked_up: list[str] = []
 
-    async def read(key_id: str) -> object:
-        looked_up.append(key_id)
-        return None if key_id == "stranger" else object()
+    async def read(name: str) -> object:
+        looked_up.append(name)
+        return None if name == "stranger" else object()
 
-    kept = cache.KeyCache(read)  # type: ignore[arg-type]
-    for number in range(cache.LARGEST + 10):
-        await kept.get(str(number))
-    await kept.get("stranger")
-    await kept.get("stranger")
-    assert len(kept._entries) == cache.LARGEST
-    assert looked_up.count("stranger") == 2
-    assert kept._reading == {}
+    kept = last_known.LastKnown[object](fresh=service.FRESH)
+    names = [str(number) for number in range(last_known.MOST + 10)]
+    for name in [*names, names[-1], "stranger", "stranger"]:
+        await kept.ask(name, partial(read, name))
+    assert len(kept._known) == last_known.MOST
+    assert (looked_up.count(names[-1]), looked_up.count("stranger")) == (1, 2)
+    assert kept._asking == {}

@@ -21,7 +21,7 @@ from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
-from dingrelay_workers.keys.known_keys import KnownKeys, OpenRates
+from dingrelay_workers.keys.service import KeyService
 
 FAREWELL = 1.0
 """Seconds in which background work heeds its cancellation."""
@@ -31,7 +31,7 @@ FAREWELL = 1.0
 class _Shared:
     """What the contexts of all cells have in common."""
 
-    keys: KnownKeys
+    keys: KeyService
     throttle: Callable[[ApiKey], Awaitable[float | None]]
     metrics: GatewayMetrics
     receiver: Receiver
@@ -57,8 +57,8 @@ async def opened(
     cells: dict[str, GatewayContext] = {}
     across = settings.across_cells
     shared = _Shared(
-        keys=KnownKeys(services.keys),
-        throttle=OpenRates(services.rates).take,
+        keys=services.keys,
+        throttle=services.rates.take,
         metrics=GatewayMetrics(receiver.apps),
         receiver=receiver,
         cells=cells,
@@ -122,7 +122,7 @@ async def _context(
             services={
                 **services.by_class(),
                 CampaignWriter: writer,
-                KnownKeys: shared.keys,
+                KeyService: shared.keys,
                 MissedReader: missed,
                 Receiver: shared.receiver,
             },

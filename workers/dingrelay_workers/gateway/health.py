@@ -15,7 +15,7 @@ from dingrelay_workers.http import problems
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
 from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
-from dingrelay_workers.keys.known_keys import KnownKeys
+from dingrelay_workers.keys.service import KeyService
 
 CHECK_SECONDS = 1.8
 """What takes so long to answer is away."""
@@ -106,7 +106,7 @@ async def readyz(call: HttpCall) -> web.StreamResponse:
     found = await asyncio.gather(*map(_away, context.each))
     # As long as the servers of some apps are there, these need a gateway.
     away = min(found, key=len)
-    if [error.pointer for error in away] == ["/database"] and context.service(KnownKeys).any_known:
+    if [error.pointer for error in away] == ["/database"] and context.service(KeyService).any_known:
         return web.json_response({**dict(Health()), "database": "away"})
     if away:
         names = " and ".join(error.pointer[1:] for error in away)

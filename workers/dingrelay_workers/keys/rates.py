@@ -6,6 +6,7 @@ from functools import cached_property
 from redis.asyncio import Redis
 
 from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store.keys import KEY_BUCKETS
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_workers.http.api_keys import ApiKey
@@ -69,17 +70,18 @@ class KeyRates:
         """Count one request, after waiting for its turn for up to `MAX_WAIT` seconds.
 
         Returns:
-            None if it may go on, else the seconds after which the next one may.
-
-        Raises:
-            ServiceUnavailable: Redis is away.
+            None if it may go on, else the seconds after which the next one may. While Redis is away
+            all may: DingTalk's limits hold.
         """
         rule = KeyRule.of(key)
         if rule is None:
             return None
         call = buckets.acquire([rule], "normal", [Ask((1,))], max_wait=MAX_WAIT, index=KEY_BUCKETS)
-        async with asking():
-            reply = Reply.read(await run_async(self._redis, call))
+        try:
+            async with asking():
+                reply = Reply.read(await run_async(self._redis, call))
+        except ServiceUnavailable:
+            return None
         if not reply.starts:
             return reply.wait
         if reply.starts[0] > 0:

@@ -16,7 +16,7 @@ from dingrelay_workers.gateway.drop_in.incoming import Incoming
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import GatewayContext
-from dingrelay_workers.keys.known_keys import KnownKeys
+from dingrelay_workers.keys.service import KeyService
 
 LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000
 
@@ -71,7 +71,7 @@ async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
 
     found = await context.door_tokens.ask(digest, holder)
     key_id, _, secret_digest = _decoded(found or b"").partition(" ")
-    key = await context.service(KnownKeys).find(key_id, secret_digest) if found else None
+    key = await context.service(KeyService).find(key_id, secret_digest) if found else None
     if key is None:
         raise Refusal(words.TOKEN_INVALID)
     await count(context, key)
@@ -89,7 +89,7 @@ async def count(context: GatewayContext, key: ApiKey) -> None:
 
 
 async def _exchanged(context: GatewayContext, key_id: str, secret: str) -> tuple[ApiKey, str]:
-    key = await context.service(KnownKeys).verify_pair(key_id, secret)
+    key = await context.service(KeyService).verify_pair(key_id, secret)
     if key is None:
         raise Refusal(words.CREDENTIALS)
     await count(context, key)
@@ -104,7 +104,7 @@ async def _exchanged(context: GatewayContext, key_id: str, secret: str) -> tuple
         plain = secret.removeprefix(f"{key.id}.")
         token = _token(plain, _decoded(random))
         # With its secret, so that the token is no good for longer than that is.
-        holder = f"{key.id} {context.service(KnownKeys).digest(key.id, plain)}"
+        holder = f"{key.id} {context.service(KeyService).digest(key.id, plain)}"
         await context.redis.set(keys.door_token(_digest(token)), holder, px=lives)
     return key, token
 
