@@ -1,6 +1,8 @@
-"""Wake-ups as a worker receives them."""
+"""Wake-ups: published to a test, and as a worker receives them."""
 
 import uuid
+from collections.abc import Iterable
+from typing import Any
 
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_tasks.kinds import KINDS
@@ -17,3 +19,17 @@ def received(wakeup: Wakeup) -> ReceivedWakeup:
         woken=wakeup.at,
         nonce=uuid.uuid4().hex,
     )
+
+
+class Published:
+    """Stands for a `Publisher`, and keeps what would be published."""
+
+    def __init__(self) -> None:
+        self.wakeups: list[Wakeup] = []
+
+    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+        self.wakeups += wakeups
+        return []
+
+    def close(self) -> None:
+        pass

@@ -17,7 +17,6 @@ from redis.asyncio import Redis as AsyncRedis
 from cli_runner import Cli, in_folder
 from conftest import wait_until
 from dingrelay_producers import CannotResolve, Client, InvalidArgument, JobNotFound, Settings, State
-from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import AppSettings
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -31,6 +30,7 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from wakeups import Published
 
 CREATE = "/v1.0/workflow/processInstances"
 LIST = "/v1.0/workflow/processes/instanceIds/query"
@@ -90,9 +90,7 @@ class Relay:
         pytest.fail(f"the job goes on: {led_to}")
 
 
-class NoPublisher(Publisher):
-    def publish(self, wakeups: Any) -> list[Any]:
-        return []
+NO_PUBLISHER: Any = Published()
 
 
 @pytest.fixture
@@ -104,7 +102,7 @@ def relay(sandbox: SandboxAdmin, valkey_url: str) -> Iterator[Relay]:
 
 @pytest.fixture
 async def resources(relay: Relay) -> AsyncIterator[Resources]:
-    async with Resources(relay.settings, NoPublisher(relay.settings)) as resources:
+    async with Resources(relay.settings, NO_PUBLISHER) as resources:
         yield resources
 
 
@@ -143,7 +141,7 @@ async def test_an_answer_that_may_follow_the_effect_costs_no_second_approval(
     faults = [*AFTER, *({"kind": "http", "status": 200, "body": body} for body in bodies)]
     relay = Relay(settings)
     with relay.client, relay.redis:
-        async with Resources(settings, NoPublisher(settings)) as resources:
+        async with Resources(settings, NO_PUBLISHER) as resources:
             for number, fault in enumerate(faults):
                 job = relay.ask({"事由": f"出差 {number}"})
                 made = len(sandbox.approvals())
@@ -159,7 +157,7 @@ async def test_clocks_that_differ_make_no_second_approval(
 ) -> None:
     """The worker's own clock is off, and then DingTalk's is: only theirs to each other counts."""
     monkeypatch.setattr(time, "time", lambda real=time.time: real() + ahead)
-    async with Resources(relay.settings, NoPublisher(relay.settings)) as resources:
+    async with Resources(relay.settings, NO_PUBLISHER) as resources:
         job = relay.ask({"事由": "出差"})
         lose(sandbox)
         assert await relay.end(resources, job) == State.DONE
@@ -477,7 +475,7 @@ async def test_the_time_of_a_proxy_is_not_taken_for_dingtalks(
     async with TestServer(proxy) as server:
         url = str(server.make_url(""))
         settings = settings_of(sandbox, valkey_url).model_copy(update={"oapi_url": url})
-        async with Resources(settings, NoPublisher(settings)) as behind:
+        async with Resources(settings, NO_PUBLISHER) as behind:
             for known in (False, True):
                 with pytest.raises(DingTalkError):
                     await behind.transport.request(Request(AUTH_SCOPES), "token")

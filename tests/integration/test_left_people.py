@@ -22,6 +22,7 @@ from dingrelay_workers.maintenance.leader import WORK, Leader
 from dingrelay_workers.store.records import Records
 from leading import lead_once
 from tables import prepare
+from wakeups import Published
 
 KEEP = timedelta(days=30)
 
@@ -105,14 +106,7 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
 ) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, sync={"keep_left": "30d"})
     records = Records(redis, settings, worker="w")
-    published: list[Any] = []
-
-    class Publisher:
-        def publish(self, wakeups: list[Any]) -> list[Any]:
-            published.extend(wakeups)
-            return []
-
-    publisher: Any = Publisher()
+    publisher: Any = Published()
     prepare(sqlite_url)
     store = DirectoryStore(sqlite_url)
     broken = tmp_path / "broken.db"
@@ -124,7 +118,7 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
     )
     schedule.begin("me")
     await schedule.tick()
-    assert len(published) == 1
+    assert len(publisher.wakeups) == 1
     await redis.delete(keys.DISPATCHER)
 
     # Without a schedule there are no syncs; the leader deletes all the same.
@@ -135,7 +129,7 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
     await WORK.announce(redis)
     await lead_once(leads)
     assert await known(store.database, UserRow) == set()
-    assert len(published) == 1
+    assert len(publisher.wakeups) == 1
     await left(store, "default", "u2", days=31)
     await WORK.announce(redis)
     await lead_once(leads)

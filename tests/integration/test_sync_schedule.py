@@ -8,24 +8,13 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import Wakeup
 from dingrelay_workers.directory.sync_schedule import SyncSchedule, period_start
 from dingrelay_workers.store.records import Records
+from wakeups import Published
 
 DAY = 86_400_000
 NOON = datetime(2026, 11, 26, 4, tzinfo=UTC)
 """In Beijing."""
-
-
-class Published:
-    """Takes what would be published."""
-
-    def __init__(self) -> None:
-        self.wakeups: list[Wakeup] = []
-
-    def publish(self, wakeups: list[Wakeup]) -> list[Any]:
-        self.wakeups += wakeups
-        return []
 
 
 class Fleet:

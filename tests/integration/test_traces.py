@@ -3,7 +3,6 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from one_worker import OneWorker, one_worker
 from outages import OpenFleet, eventually
 from receivers import Receiver, a_receiver
 from traces import PARENT, SPAN, TRACE, Spans, kept, one, place, words
+from wakeups import Published
 
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
 RUN, PUBLISH = "process dingrelay.message-send", "send dingrelay.message-send"
@@ -215,13 +215,6 @@ async def test_the_departments_of_a_sync_are_children_of_its_run(
     assert [place(each.decode()) for each in traces if each] == [run.place]
 
 
-class Publishes:
-    """Takes the wake-ups of a dispatcher."""
-
-    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
-        return []
-
-
 async def test_chunks_have_traces_of_their_own_that_link_the_campaigns(
     worker: OneWorker, spans: Spans
 ) -> None:
@@ -237,7 +230,7 @@ async def test_chunks_have_traces_of_their_own_that_link_the_campaigns(
     assert "trace" not in CampaignStatus.model_validate(made).model_dump()
 
     await move(store.database, worker.redis, made.id, "start")
-    publisher: Any = Publishes()
+    publisher: Any = Published()
     records = worker.executor.resources.records
     dispatcher = Dispatcher(
         records,
