@@ -1,13 +1,27 @@
-"""Lists of campaigns a page at a time, as a gateway shows each key its own."""
+"""Lists of campaigns, and the campaigns of a person, on each database."""
 
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import insert
 
 import campaigns
+import campaigns as rows
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns import people_index
+from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
+from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
+from tables import prepare
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -45,3 +59,98 @@ async def test_a_list_holds_what_was_chosen_and_each_campaign_once(
         after = (page[0].created_at, page[0].id)
     assert seen == everything
     await store.close()
+
+
+NOW = datetime.now(UTC)
+
+
+async def test_somebody_is_found_however_many_campaigns_came_later(database_url: str) -> None:
+    prepare(database_url)
+    database = Database(database_url)
+    older = [await rows.put(database, created_at=NOW - timedelta(days=ago)) for ago in (8, 9)]
+    like = await rows.read(database, older[0])
+    later = [
+        {**like._mapping, "id": f"later {number}", "index_bits": 0, "created_at": NOW}
+        for number in range(1_100)
+    ]
+    async with database.write("test") as connection:
+        await connection.execute(insert(CampaignRow), later)
+    async with database.read() as connection:
+        found = await campaigns_of(connection, "u1", app="default", most=50)
+        assert [each.campaign for each in found] == older
+        assert len(await campaigns_of(connection, "u1", app=None, most=1)) == 1
+        assert await campaigns_of(connection, "u1", app="another", most=50) == []
+    await database.dispose()
+
+
+TWINS = "ets6w3", "4zawow"
+"""Two userids with one checksum."""
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[CampaignStore]:
+    prepare(database_url)
+    store = CampaignStore(database_url)
+    yield store
+    await store.close()
+
+
+async def create(store: CampaignStore, users: Iterable[str]) -> str:
+    message = {"msgtype": "text", "text": {"content": "hello"}}
+    spec = CampaignSpec.parse({"name": "party", "message": message})
+    return (await store.create(spec, Audience(rows=users))).campaign.id
+
+
+async def chunks_of(store: CampaignStore, users: list[str], campaign: str) -> set[int] | None:
+    async with store.database.read() as connection:
+        return (await people_index.chunks_of(connection, users, [campaign]))[campaign]
+
+
+async def test_people_with_one_checksum_are_in_the_chunks_of_both(store: CampaignStore) -> None:
+    one, other = TWINS
+    assert crc32(one.encode()) == crc32(other.encode())
+    campaign = await create(store, [one, *(f"v{number}" for number in range(99)), other])
+    assert await chunks_of(store, [one], campaign) == {0, 1}
+
+
+async def test_a_large_campaign_is_indexed_in_parts(
+    store: CampaignStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dingrelay_workers.campaigns.store.PAGE", 2)
+    monkeypatch.setattr(people_index, "PART", 400)
+    users = [f"u{number}" for number in range(1_500)]
+    campaign = await create(store, users)
+    assert await chunks_of(store, users, campaign) == set(range(15))
+    assert await chunks_of(store, ["u0", "u1499"], campaign) == {0, 14}
+
+
+async def test_a_campaign_of_an_earlier_version_is_looked_through(store: CampaignStore) -> None:
+    campaign = await rows.put(store.database, people=14)
+    assert await chunks_of(store, ["u1"], campaign) is None
+
+
+async def test_a_question_reads_the_chunks_of_the_people_asked_about(store: CampaignStore) -> None:
+    campaign = await create(store, (f"u{number}" for number in range(20_000)))
+    assert await chunks_of(store, ["u7", "u19999", "x"], campaign) == {0, 199}
+
+
+@given(st.sets(st.text(min_size=1, max_size=8), min_size=1, max_size=300), st.integers(0, 12))
+def test_everybody_is_found_in_their_bucket(users: set[str], bits: int) -> None:
+    index = PeopleIndex("x", bits)
+    for number, user in enumerate(sorted(users)):
+        index.add(number, [user])
+    entries = {row["bucket"]: row["entries"] for row in index.rows()}
+    for number, user in enumerate(sorted(users)):
+        checksum = crc32(user.encode())
+        found = people_index._numbers(
+            entries[checksum >> (32 - bits)], checksum.to_bytes(4, "little")
+        )
+        assert number in list(found)
+    assert list(index.rows()) == []
+
+
+def test_a_bucket_is_about_a_hundred_people() -> None:
+    assert bits_for(1) == 0
+    for people in (1_000, 100_000, 1_000_000):
+        assert 50 <= people / 2 ** bits_for(people) <= 130
+    assert bits_for(10**8) == bits_for(10**7)

@@ -1,17 +1,24 @@
-"""A writer that has waited for its turn reads what was committed while it waited, whatever PostgreSQL's default is."""
+"""Writers that wait for each other, that are cancelled, and that may not write."""
 
 import asyncio
+import sqlite3
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import make_url, text, update
+from sqlalchemy import event, make_url, text, update
+from sqlalchemy.exc import SQLAlchemyError
 
 import campaigns
 from conftest import wait_until_async
+from dingrelay_producers import Settings, State
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
+from dingrelay_workers.jobs import outcome
+from dingrelay_workers.store.records import Records
+from jobs import a_draft, claimed, enqueue
 from tables import prepare
 
 
@@ -48,3 +55,59 @@ def test_whoever_migrates_does_so_too(postgres_url: str) -> None:
         isolation = connection.scalar(text("show transaction_isolation"))
     engine.dispose()
     assert isolation == "read committed"
+
+
+INSERT = "insert into names values ('a'), ('b') returning name"
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", INSERT])
+async def test_a_cancelled_writer_gives_its_lock_back(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "database.db"
+    database = Database(f"sqlite:///{path}", busy_timeout_ms=2_000)
+    async with database.write("default") as connection:
+        await connection.exec_driver_sql("create table names (name text)")
+    other = sqlite3.connect(path, isolation_level=None)
+
+    async def write() -> None:
+        async with database.write("default") as connection:
+            await connection.exec_driver_sql(INSERT)
+
+    @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
+    def cancel(_connection: object, _cursor: object, begun: str, *_: object) -> None:
+        if begun == statement and not writer.cancelling():
+            # It ends where it waits for the statement, which the connection's thread executes all the same.
+            writer.cancel()
+            asyncio.get_running_loop().call_soon(other.rollback)
+
+    if statement == "BEGIN IMMEDIATE":
+        other.execute(statement)
+    writer = asyncio.create_task(write())
+    # The error keeps all that the writer held, its cursor as well, for as long as it is referred to.
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        await writer
+    async with database.write("default") as connection:
+        assert await connection.scalar(text("select count(*) from names")) == 0
+    assert cancelled.value.__traceback__ is not None
+    other.close()
+    await database.dispose()
+
+
+async def test_a_job_that_can_not_write_spends_no_attempt(
+    postgres_url: str, valkey_url: str, redis: Redis
+) -> None:
+    prepare(postgres_url)
+    url = make_url(postgres_url).update_query_dict(
+        {"options": "-c default_transaction_read_only=on"}
+    )
+    database = Database(url.render_as_string(hide_password=False))
+    with pytest.raises(SQLAlchemyError, match="read-only") as raised:
+        async with database.write("tests") as connection:
+            await connection.execute(update(CampaignRow).values(weight=2))
+    await database.dispose()
+
+    settings = Settings.load(env="test", redis_url=valkey_url)
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(Records(redis, settings), draft)
+    led_to = outcome.of(raised.value, claim, settings, open_call=False)
+    assert (led_to.state, led_to.attempts) == (State.RETRYING, 0)

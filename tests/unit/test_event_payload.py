@@ -1,4 +1,4 @@
-"""Events as DingTalk sends them, right and wrong."""
+"""Events of DingTalk as they are read: pushed, and in pages of those that could not be pushed."""
 
 import json
 from typing import Any
@@ -10,6 +10,8 @@ from dingrelay_producers.stream import frames
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event
+from dingrelay_workers.dingtalk import missed_events
+from unit.fake_calls import FakeCalls
 
 HALF = "\ud800"
 """Of a surrogate pair: JSON can spell it, UTF-8 can't carry it."""
@@ -74,3 +76,18 @@ def test_answers_can_be_sent_whatever_the_frame_held() -> None:
         answer.encode()
         assert json.loads(answer)["headers"]["messageId"] == f"m{HALF}"
     assert json.loads(frames.pong(frame))["data"] == f"{HALF}钉"
+
+
+@pytest.mark.parametrize(
+    ("has_more", "more"),
+    [
+        *((value, True) for value in (True, "true", 1, "perhaps")),
+        *((value, False) for value in (False, "false", 0, None)),
+    ],
+)
+async def test_whether_there_are_more_is_read_leniently(has_more: object, more: bool) -> None:
+    answer = {"errcode": 0, "has_more": has_more, "failed_list": [{"call_back_tag": "x"}]}
+    page = await missed_events.read(FakeCalls(lambda _: answer))
+    assert (len(page.entries), page.more) == (1, more)
+    empty = FakeCalls(lambda _: {**answer, "failed_list": []})
+    assert not (await missed_events.read(empty)).more

@@ -1,12 +1,17 @@
-"""A release of Celery, kombu or redis-py without what is used of it is refused at the start."""
+"""What is refused at a start: a release without what is used of it, an old Redis, production without an application."""
+
+from pathlib import Path
 
 import pytest
 from celery.worker import request
 from kombu.transport import redis as kombu_redis
+from pydantic import SecretStr
 
 from cli_runner import Cli, in_folder
-from dingrelay_producers.settings import SettingsError
+from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+from dingrelay_workers import preflight
 from dingrelay_workers.celery_worker import consumer, job_request, pool, supported, transport
+from dingrelay_workers.doctor import redis_server
 
 
 def test_the_installed_releases_have_it_all() -> None:
@@ -79,3 +84,56 @@ def test_a_command_shows_it_in_one_line(
     assert refused.exit_code == 2
     assert "Channel.pool is missing" in refused.stderr
     assert "Traceback" not in refused.output
+
+
+GUIDES = [
+    Path(__file__).parents[2] / "docs/guide" / page
+    for page in ("operating.md", "zh-CN/operating.md")
+]
+
+
+@pytest.mark.parametrize(
+    ("info", "verdict", "found"),
+    [
+        ({"redis_version": "6.2.14"}, "failed", "Redis 6.2.14"),
+        ({"redis_version": "7.2.4"}, "ok", "Redis 7.2.4"),
+        ({"redis_version": "8.0.2"}, "ok", "Redis 8.0.2"),
+        ({"redis_version": "7.2.4", "valkey_version": "8.1.1"}, "ok", "Valkey 8.1.1"),
+    ],
+)
+def test_one_that_lacks_a_command_is_refused(
+    info: dict[str, str], verdict: str, found: str
+) -> None:
+    result = redis_server.check_version(info)
+    assert (result.verdict, result.found) == (verdict, found)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.parent.name)
+def test_the_guide_names_the_oldest(page: Path) -> None:
+    oldest = ".".join(map(str, redis_server.OLDEST))
+    assert f"| Redis {oldest} " in page.read_text("utf-8")
+
+
+REDIS = SecretStr("redis://127.0.0.1:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("apps", "error"),
+    [
+        ({}, "no DingTalk application is configured"),
+        ({"default": AppSettings(app_key=SecretStr("k"))}, "DINGTALK_APP_SECRET is required"),
+        ({"hr": AppSettings(app_secret=SecretStr("s"))}, "DINGTALK_APP_KEY_HR is required"),
+    ],
+)
+def test_a_worker_in_production_names_what_is_missing(
+    apps: dict[str, AppSettings], error: str
+) -> None:
+    settings = Settings(env="production", redis_url=REDIS, apps=apps)
+    with pytest.raises(SettingsError, match=error):
+        preflight.check_apps(settings)
+    preflight.check_apps(settings.model_copy(update={"env": "sandbox"}))
+
+
+def test_a_worker_with_all_of_it_starts() -> None:
+    app = AppSettings(app_key=SecretStr("k"), app_secret=SecretStr("s"))
+    preflight.check_apps(Settings(env="production", redis_url=REDIS, apps={"default": app}))

@@ -1,12 +1,24 @@
-"""What a Celery message is taken for before anything is written down."""
+"""What a Celery message is taken for, what Celery publishes of it, and the turn that its job keeps."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
+from celery import Celery, Task
+from kombu import Message
 
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.celery_worker.job_request import JobRequest
+from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.limiter.slot import SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 KIND = KINDS["approval-create"]
@@ -49,3 +61,68 @@ def test_a_message_that_expires_is_a_job_that_does(header: object, expires: int 
     assert ReceivedWakeup.from_request(kind, request).draft().expires == expires
     job["expires_at"] = "1970-01-01T00:00:00Z"
     assert ReceivedWakeup.from_request(kind, request).draft().expires == 0
+
+
+def test_the_representation_of_a_job_holds_no_token() -> None:
+    job = {"path": "/x", "query": {"access_token": "stolen"}}
+    app = Celery("test", set_as_current=False)
+    app.finalize(auto=False)
+    app.register_task(type("Call", (Task,), {"name": "dingrelay.api-call", "run": print})())
+    headers: dict[str, Any] = {
+        "id": "j",
+        "task": "dingrelay.api-call",
+        "kwargsrepr": repr({"job": job}),
+    }
+    message = Message(body="", headers=headers, content_type="application/json")
+    request = JobRequest(
+        message,
+        app=app,
+        hostname="test",
+        headers=headers,
+        decoded=True,
+        body=([], {"job": job}, {}),
+        task=app.tasks["dingrelay.api-call"],
+    )
+    for text in (request.kwargsrepr, request.info(), request.info(safe=True)):
+        assert "stolen" not in repr(text)
+        assert "/x" in repr(text)
+
+
+@pytest.mark.parametrize("api", [apis.USER, apis.MESSAGE_SEND])
+async def test_calls_of_other_apis_leave_the_turn_to_the_one_that_it_is_for(api: Api) -> None:
+    turn = Turns("a", api.rule, "normal").coming
+    claim: Any = SimpleNamespace(
+        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", turn=turn, queue=""
+    )
+    acquired: list[tuple[str, str]] = []
+
+    async def acquire(request: SlotRequest) -> Any:
+        acquired.append((request.turns.api, request.woken))
+        return SimpleNamespace()
+
+    limiter: Any = SimpleNamespace(
+        acquire=acquire,
+        wanted=lambda *_: 0,
+        stale=lambda _: False,
+        report=AsyncMock(),
+    )
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None)
+    settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
+    quota: Any = SimpleNamespace(check=AsyncMock(), count=lambda _: None)
+    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext)
+    calls = JobCalls(
+        claim,
+        settings=settings,
+        limiter=limiter,
+        quota=quota,
+        tokens=AsyncMock(),
+        transport=AsyncMock(),
+        batches=nothing,
+        intents=intents,
+    )
+    for _ in range(2):
+        for each in (apis.USER, apis.MESSAGE_SEND):
+            await calls.send(Request(each))
+    woken = [(name, job) for name, job in acquired if job]
+    assert woken == [(api.rule, "j")]
+    assert acquired.index((api.rule, "j")) < 2
