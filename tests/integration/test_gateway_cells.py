@@ -125,6 +125,17 @@ def test_a_request_goes_to_the_cell_that_it_names(
     assert gateway.ask("GET", added.headers["Location"], key=key).json["apps"] == ["shop"]
 
 
+def test_a_gateway_of_one_cell_has_its_locations_without_it(
+    settings: Settings, keys: dict[str, str], cells: TwoCells
+) -> None:
+    own = cells.settings(cell="two")
+    key = stored_keys(own, [Grant(name="own", scopes=frozenset({"*"}))])["own"]
+    with gateway_thread(own, Services(own)) as gateway:
+        place = send(gateway, key, "shop").headers["Location"]
+        assert gateway.ask("GET", place, key=key).json["app"] == "shop"
+        assert send(gateway, key, "default").status == 422
+
+
 def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
     gateway: GatewayClient,
     keys: dict[str, str],

@@ -49,7 +49,8 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
 
 
 async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
-    if call.context.cells and call.caller is not None and not route.across_cells:
+    front = call.context
+    if front.settings.cells and call.caller is not None and not route.across_cells:
         call.context = _cell_of(route, call)
     if not route.idempotent:
         return await route.handler(call)
@@ -59,8 +60,8 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
             return await route.handler(call)
 
     response = await idempotency.once(route, call, handle)
-    if LOCATION in response.headers and (cell := call.context.settings.cell):
-        response.headers[LOCATION] += f"?{CELL}={cell}"
+    if call.context is not front and LOCATION in response.headers:
+        response.headers[LOCATION] += f"?{CELL}={call.context.settings.cell}"
     return response
 
 
@@ -72,17 +73,18 @@ def _cell_of(route: Route, call: HttpCall) -> GatewayContext:
         Problem: it names none, or one that does not exist.
     """
     context, key = call.context, call.key
-    wanted = {call.request.query[CELL]} if CELL in call.request.query else set[str]()
     apps = list(_apps(route, call))
-    if not wanted and not apps and ANY not in key.apps:
-        wanted = {context.settings.owner_of(app) for app in key.apps} - {""}
-    if len(wanted) == 1 and (chosen := context.cells.get(wanted.pop())):
+    named = call.request.query.get(CELL)
+    if context.cells and (named is not None or not apps):
+        owners = {context.settings.owner_of(app) for app in key.apps - {ANY}} - {""}
+        if named is None and ANY not in key.apps and len(owners) == 1:
+            (named,) = owners
+        chosen = context.cells.get(named or "")
+        if chosen is None:
+            detail = context.settings.which_cell
+            at = FieldError(pointer=f"?{CELL}", detail=detail)
+            raise Problem(problems.INVALID, detail, errors=[at])
         context = chosen
-    elif wanted or not apps:
-        detail = context.settings.which_cell
-        raise Problem(
-            problems.INVALID, detail, errors=[FieldError(pointer=f"?{CELL}", detail=detail)]
-        )
     for app in apps:
         context = context.of(app)
     return context
