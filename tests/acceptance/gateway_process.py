@@ -18,8 +18,7 @@ class GatewayProcess:
 
     def __init__(self, fleet: Fleet, folder: Path, *, stderr: Path | None = None) -> None:
         self._fleet = fleet
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.metrics_port = free_port()
         self.log = folder / f"gateway-{self.port}.log"
         self._stderr = stderr or self.log

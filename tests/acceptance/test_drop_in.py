@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -40,6 +39,7 @@ from drop_in import (
 )
 from gateways import GatewayClient, gateway_thread
 from sdk_scripts import run_script
+from servers import free_port
 
 RULES = """
 [rules."*"]
@@ -76,9 +76,7 @@ def running(
     """A worker and a gateway on a Valkey of their own, for all tests of this file."""
     folder = tmp_path_factory.mktemp("drop-in")
     (folder / "rules.toml").write_text(RULES)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    with ValkeyServer(port=port) as server:
+    with ValkeyServer(port=free_port()) as server:
         env = {
             "DINGRELAY_ENV": "sandbox",
             "DINGRELAY_REDIS_URL": f"redis://{server.host}:{server.port}/0",

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -42,8 +41,7 @@ class Flower:
     """A running Flower and a browser's way to it."""
 
     def __init__(self, env: dict[str, str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.process = processes.Popen(
             [*DINGRELAY, "flower", "--port", str(self.port)],
             env={**os.environ, **env},
@@ -93,9 +91,7 @@ class Flower:
 @pytest.fixture
 def broker() -> Iterator[str]:
     """The URL of a broker with a password, beside the records' Redis."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    with ValkeyServer(port=port) as server:
+    with ValkeyServer(port=free_port()) as server:
         with Redis(host=server.host, port=server.port) as redis:
             redis.config_set("requirepass", BROKER_PASSWORD)
         yield f"redis://:{BROKER_PASSWORD}@{server.host}:{server.port}/0"

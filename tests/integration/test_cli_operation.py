@@ -1,7 +1,6 @@
 """``dingrelay limits`` and ``dingrelay doctor`` against a real Valkey and the sandbox."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import SlotRequest
 from dingrelay_workers.limiter.turns import Turns
+from servers import free_port
 from tables import prepare
 
 
@@ -37,12 +37,6 @@ def verdicts(cli: Cli) -> Verdicts:
         return {result["check"]: result["verdict"] for result in cli.json("doctor", code=code)}
 
     return diagnose
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_nothing_in_use_is_reported(cli: Cli) -> None:
@@ -111,18 +105,18 @@ def test_a_rule_that_cannot_be_read_is_a_failure(verdicts: Verdicts, tmp_path: P
 
 
 def test_a_redis_that_is_away_is_reported_with_the_rest(verdicts: Verdicts) -> None:
-    found = verdicts(3, DINGRELAY_REDIS_URL=f"redis://127.0.0.1:{closed_port()}/0")
+    found = verdicts(3, DINGRELAY_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert found["redis"] == "unreachable"
     assert (found["database"], found["dingtalk default credentials"]) == ("ok", "ok")
 
 
 def test_a_broker_that_is_away_is_reported(verdicts: Verdicts) -> None:
-    found = verdicts(3, DINGRELAY_BROKER_URL=f"redis://127.0.0.1:{closed_port()}/0")
+    found = verdicts(3, DINGRELAY_BROKER_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert (found["redis version"], found["broker"]) == ("ok", "unreachable")
 
 
 def test_a_wrong_password_is_a_failure(verdicts: Verdicts) -> None:
-    with ValkeyServer(port=closed_port()) as server:
+    with ValkeyServer(port=free_port()) as server:
         with SyncRedis(host=server.host, port=server.port) as redis:
             redis.config_set("requirepass", "geheim")
         found = verdicts(1, DINGRELAY_REDIS_URL=f"redis://:falsch@127.0.0.1:{server.port}/0")
@@ -131,7 +125,7 @@ def test_a_wrong_password_is_a_failure(verdicts: Verdicts) -> None:
 
 def test_eviction_is_a_failure(verdicts: Verdicts) -> None:
     config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}
-    with ValkeyServer(port=closed_port(), config=config) as server:
+    with ValkeyServer(port=free_port(), config=config) as server:
         found = verdicts(1, DINGRELAY_REDIS_URL=f"redis://127.0.0.1:{server.port}/0")
     assert (found["redis eviction"], found["redis persistence"]) == ("failed", "ok")
 
@@ -177,7 +171,7 @@ def test_a_permission_that_is_missing_is_found(
 
 
 def test_a_dingtalk_that_is_away_is_reported(verdicts: Verdicts) -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     found = verdicts(3, DINGTALK_OAPI_URL=url, DINGTALK_API_URL=url)
     assert found["dingtalk default credentials"] == "unreachable"
 

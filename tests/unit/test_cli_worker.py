@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Cli, in_folder
-from dingrelay_workers.commands import worker
+from dingrelay_workers import commands as worker
 from dingrelay_workers.database.schema import newest_revision, revision
 
 

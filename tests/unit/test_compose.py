@@ -20,7 +20,7 @@ from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.tracing.export import ENDPOINTS, wanted
 from dingrelay_tasks.contract import Json
 from dingrelay_workers import metrics
-from dingrelay_workers.commands.worker import LANES
+from dingrelay_workers.commands import LANES
 from dingrelay_workers.http.connection import PORT
 from dingrelay_workers.http.metrics import GatewayMetrics
 from servers import program

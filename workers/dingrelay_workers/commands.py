@@ -1,4 +1,4 @@
-"""``dingrelay worker``: Celery's worker with our defaults."""
+"""The operator's commands: those of the nouns, and the two processes that put all of them together."""
 
 import os
 import uuid
@@ -8,9 +8,46 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.language import tr
+from dingrelay_workers.backlog import cli as backlog
+from dingrelay_workers.campaigns import cli as campaigns
+from dingrelay_workers.doctor.cli import doctor
+from dingrelay_workers.embedded.cli import up
+from dingrelay_workers.flower.cli import flower
+from dingrelay_workers.keys import cli as keys
+from dingrelay_workers.personal_data import cli as people
+from dingrelay_workers.webhooks import cli as webhooks
+
+PANEL = "Operation"
+CAMPAIGNS_PANEL = "Campaigns"
 
 LANES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 """Each has a queue of its own, ``dingrelay.<lane>``. A worker takes from the first that holds something."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(campaigns.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
+    for name, noun in (("person", people), ("key", keys), ("webhook", webhooks)):
+        app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
+    # What follows -- goes to Celery's worker.
+    extra = {"allow_extra_args": True}
+    app.command("worker", rich_help_panel=PANEL, context_settings=extra)(worker)
+    for command in (up, gateway, flower, doctor, backlog.queue, backlog.limits):
+        app.command(command.__name__, rich_help_panel=PANEL)(command)
+
+
+def gateway(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="0 takes a free one.", show_default="8610")
+    ] = None,
+) -> None:
+    """Serve jobs over HTTP, for programs with an API key."""
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.gateway.server import run
+    from dingrelay_workers.http.connection import PORT
+
+    run(Settings.load(), host, PORT if port is None else port)
 
 
 def worker(
