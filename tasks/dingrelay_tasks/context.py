@@ -78,6 +78,7 @@ class Messages(Protocol):
     @property
     def users_per_call(self) -> int:
         """How many users a call may have: what DingTalk takes, or what the app's limits allow."""
+        ...
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
         """Which of these users can be reached at all, as far as that is surely known.
@@ -85,6 +86,7 @@ class Messages(Protocol):
         Raises:
             Wait: look-ups remain for the next run.
         """
+        ...
 
     async def reserve(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
@@ -100,11 +102,13 @@ class Messages(Protocol):
         Raises:
             Wait: another job's call may just be leaving, or the day ends.
         """
+        ...
 
     async def reserve_departments(
         self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> list[int]:
         """As `reserve`, for departments; those that have not got the message today."""
+        ...
 
     async def reserve_everyone(
         self, message: Mapping[str, Any], *, step: str, anyway: bool
@@ -114,6 +118,7 @@ class Messages(Protocol):
         Raises:
             Refused: the day's sends to everyone are used up.
         """
+        ...
 
     async def send(
         self,
@@ -124,6 +129,7 @@ class Messages(Protocol):
         everyone: bool = False,
     ) -> SentCall:
         """One call: at most 100 users, or at most 20 departments, or everyone."""
+        ...
 
     async def delivery(self, task_id: int) -> DeliveryReport:
         """What became of an accepted call (at most 100 recipients).
@@ -131,9 +137,11 @@ class Messages(Protocol):
         Raises:
             CallForgotten: it is older than 24 hours.
         """
+        ...
 
     async def withdraw_message(self, task_id: int) -> bool:
         """Take back what a call brought; False: DingTalk refuses, as it does after 24 hours."""
+        ...
 
 
 ApprovalState = Literal["running", "approved", "refused", "terminated", "deleted"]
@@ -210,12 +218,14 @@ class ApprovalStates(Protocol):
     @property
     def follows(self) -> bool:
         """Whether any approval is followed."""
+        ...
 
     async def follow(self, instance: str, *, at: datetime) -> None:
         """Have an approval that this job created followed, by one job of its own. `at`: now."""
 
     async def open(self, instance: str, *, at: datetime) -> Followed | None:
         """The approval's row; made if it is not there yet. None if it is followed for another app."""
+        ...
 
     def charged_look(self) -> AbstractAsyncContextManager[None]:
         """Take one of the month's calls that are for looks; an error in the block gives it back.
@@ -223,6 +233,7 @@ class ApprovalStates(Protocol):
         Raises:
             Wait: their share of the month is used up.
         """
+        ...
 
     async def look_at_all(self, at: datetime) -> None:
         """Have DingTalk asked now for each approval that is followed: events may be lost."""
@@ -239,6 +250,7 @@ class ApprovalStates(Protocol):
             at: when; of a look, when it began.
             early: a job may still be creating the approval, of which nothing is known here yet.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +305,7 @@ class ApprovalInstances(Protocol):
         cc_position: str | None,
     ) -> str:
         """Create an instance; its id. `form` holds (name, value as DingTalk's string)."""
+        ...
 
     async def find(
         self,
@@ -307,6 +320,7 @@ class ApprovalInstances(Protocol):
         It is this job's for good. `since` is a moment of `Context.now`'s clock; the difference to
         DingTalk's is allowed for.
         """
+        ...
 
     async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:
         """How an instance stands; None if DingTalk knows none with this id.
@@ -314,6 +328,7 @@ class ApprovalInstances(Protocol):
         Raises:
             Wait: `patient`, and DingTalk can't be called now: that costs no attempt.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,12 +357,15 @@ class CalledChunks(Protocol):
 
     async def wants(self, campaign: str, number: int, job: str) -> bool:
         """Whether the campaign runs and this job is that of the chunk's release, which is not over."""
+        ...
 
     async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
         """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+        ...
 
     async def under_way(self, campaign: str, numbers: Sequence[int]) -> Collection[int]:
         """Those of these chunks that may still be called."""
+        ...
 
     async def note_recall(self, campaign: str, number: int, kept: Sequence[str]) -> None:
         """The chunk's message is taken back, but from the people of it who have it by a lost call."""
@@ -356,6 +374,7 @@ class CalledChunks(Protocol):
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
         """Of these chunks, the calls of the last 24 hours without a delivery report since then."""
+        ...
 
     async def note_delivery(
         self, campaign: str, call: CampaignCall, delivery: DeliveryReport
@@ -421,10 +440,12 @@ class Context(Protocol):
     @property
     def job_id(self) -> str:
         """The job's id."""
+        ...
 
     @property
     def intent(self) -> Intent | None:
         """A call of an earlier attempt whose outcome is unknown, if there is one."""
+        ...
 
     def rule_out(self) -> None:
         """The call of the intent is known to have done nothing."""
@@ -432,36 +453,45 @@ class Context(Protocol):
     @property
     def settle_delay(self) -> timedelta:
         """How long after a lost answer what can't be found is known not to exist."""
+        ...
 
     def now(self) -> datetime:
         """The time of Redis's clock, which all workers share, with its zone."""
+        ...
 
     def day(self, moment: datetime) -> str:
         """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
+        ...
 
     @property
     def messages(self) -> Messages:
         """Work notifications."""
+        ...
 
     @property
     def approvals(self) -> ApprovalInstances:
         """Approvals at DingTalk."""
+        ...
 
     @property
     def approval_states(self) -> ApprovalStates:
         """What became of approvals, in SQL."""
+        ...
 
     @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk."""
+        ...
 
     @property
     def directory(self) -> Directory:
         """Departments and users in SQL."""
+        ...
 
     @property
     def campaigns(self) -> CalledChunks:
         """The calls of campaigns in SQL."""
+        ...
 
     async def call(
         self,
@@ -481,6 +511,7 @@ class Context(Protocol):
             body: what is sent as JSON.
             changes: whether the call has an effect, so that a lost answer matters.
         """
+        ...
 
     async def upload(self, upload: str, *, content_type: str, query: Mapping[str, str]) -> Json:
         """DingTalk's answer to an upload.
@@ -493,6 +524,7 @@ class Context(Protocol):
         Raises:
             Refused: it does not wait any more.
         """
+        ...
 
     async def forget_upload(self, upload: str) -> None:
         """Delete an upload that is over: it waits in memory that others need."""
@@ -510,9 +542,11 @@ class Context(Protocol):
         Raises:
             Refused: its token is not known any more.
         """
+        ...
 
     async def missed_events(self) -> MissedPage:
         """The oldest events that DingTalk could not push; it forgets them with that."""
+        ...
 
     async def erase_person(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
@@ -525,6 +559,7 @@ class Context(Protocol):
             since: that moment. Jobs and data from later are not touched.
             tombstone: what stands where their userid stood.
         """
+        ...
 
     async def once(
         self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
@@ -535,9 +570,11 @@ class Context(Protocol):
         A call in `act` that changes something at DingTalk has its intent in the record before
         it leaves, under this step's name; the outcome replaces that.
         """
+        ...
 
     async def step_result(self, step: str) -> Json | None:
         """What `once` remembers of this job's step, if it was ever carried out."""
+        ...
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
@@ -553,6 +590,7 @@ class Context(Protocol):
 
         None: there is no such record; it was not enqueued yet, was discarded, or is long over.
         """
+        ...
 
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""

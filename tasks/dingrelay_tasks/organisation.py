@@ -42,12 +42,15 @@ class Contacts(Protocol):
 
     async def scope(self) -> ContactScope:
         """What the app may see."""
+        ...
 
     async def department(self, department: int) -> Department | None:
         """One department with all its fields."""
+        ...
 
     async def children(self, department: int) -> list[Department] | None:
         """The direct sub-departments."""
+        ...
 
     def members(self, department: int) -> AsyncIterator[list[Member]]:
         """The direct members, a page of at most 100 at a time.
@@ -55,12 +58,15 @@ class Contacts(Protocol):
         Raises:
             LookupError: the department does not exist.
         """
+        ...
 
     async def by_mobile(self, number: str) -> str | None:
         """The userid that has a Chinese mobile number."""
+        ...
 
     async def user(self, userid: str) -> Member | None:
         """One user with all fields."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,7 @@ class Directory(Protocol):
         Raises:
             Refused: there is no such run.
         """
+        ...
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
         """The department no longer exists: it is settled. Its members are unmet until they are read."""
@@ -147,18 +154,22 @@ class Directory(Protocol):
 
     async def pending(self, run: str) -> int:
         """How many departments are known and not settled yet."""
+        ...
 
     async def unread(self, run: str, *, most: int) -> list[int]:
         """Departments that are not settled yet."""
+        ...
 
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
+        ...
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
         """What is in the directory, a complete run did not meet, and was not asked for yet.
 
         Of a part of the organisation these are only the members of departments that are gone.
         """
+        ...
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
@@ -179,12 +190,14 @@ class Directory(Protocol):
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
         """Mark people who are gone as left; returns final counts. Closing again only returns them."""
+        ...
 
     async def find(self, kind: AddressKind, values: Collection[str]) -> dict[str, list[str]]:
         """The userids of those who have not left and have one of these addresses, by address.
 
         `values` are as `dingrelay_tasks.addresses` compares them.
         """
+        ...
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
         """Write one user as DingTalk returned them.
@@ -192,12 +205,16 @@ class Directory(Protocol):
         A run that is not open yet is this user's own, and at once closed. A known field that the
         answer left out stays until another person's answer shows that the app may see it.
         """
+        ...
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
         """Mark one user as left, in a run as `put_user`."""
+        ...
 
     async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
         """Those of the departments that the directory did not know before the run, or as gone."""
+        ...
 
     async def leaders(self, department: int) -> Sequence[str]:
         """The heads of a department, as far as they are known."""
+        ...
