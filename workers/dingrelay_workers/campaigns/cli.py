@@ -219,7 +219,7 @@ def _uploads(app: str) -> "Upload":
 
 
 def _campaigns(app: str | None = None) -> "CampaignService":
-    """The campaigns of the cell of an app, or of these settings."""
+    """The campaigns of an app, or of these settings."""
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.service import CampaignService
 

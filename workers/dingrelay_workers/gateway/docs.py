@@ -91,7 +91,7 @@ def _page(document: Mapping[str, Any], language: str) -> Iterator[str]:
                     yield f"<code>{escape(path)}</code> {say(operation['summary'])}</summary>"
                     yield f"<p>{say(operation.get('description', ''))}</p><table>"
                     for row in _rows(operation):
-                        yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+                        yield "<tr>" + "".join(f"<td>{each}</td>" for each in row) + "</tr>"
                     yield "</table></details>"
     yield f'<h2 id="problems">{say(PROBLEMS)}</h2><p>{say(REFUSAL)}</p><table>'
     for kind in problems.KINDS:
