@@ -200,7 +200,7 @@ def is_sentence(text: str) -> bool:
         or " | " in text  # a type
         or re.search("%[a-z]", text)  # a log's
         or text.startswith(("^", "API §", "local "))  # "local" begins Lua
-        or re.match("(BEGIN|CREATE|DELETE|INSERT|PRAGMA|SELECT|UPDATE) ", text)
+        or re.match("(BEGIN|CREATE|DELETE|GET|INSERT|POST|PRAGMA|SELECT|UPDATE) ", text)
     )
     return shown and " " in text.strip() and any(len(word) > 2 for word in words)
 

@@ -3,7 +3,7 @@
 `createApproval` is one of the routes that make jobs.
 """
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -24,8 +24,8 @@ from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.authentication import check_asked, may_see
 from dingrelay_workers.http.job_routes import accept, makes_job, waited
-from dingrelay_workers.http.problems import Problem, json_response
-from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import Body, Declare, HttpCall, Routes
 
 _Action = TypeVar("_Action", bound=Action)
 
@@ -46,8 +46,35 @@ class OneApproval(BaseModel, extra="forbid"):
     app: AppName = "default"
 
 
-async def list_approvals(call: HttpCall) -> web.StreamResponse:
-    """The approvals that the key may see, the latest first."""
+# No slash or backslash: in a path they are refused however they are spelled (`http/edge.py`).
+_INSTANCE = {"type": "string", "pattern": "^[\\x21-\\x2e\\x30-\\x5b\\x5d-\\x7e]{1,128}$"}
+
+ROUTES = Routes(tag="approvals")
+
+
+def _changes(verb: str, body: type[BaseModel], **fields: Any) -> Declare:
+    """Declares a route that makes a job of an action."""
+    return makes_job(
+        ROUTES,
+        f"POST /v1/approvals/{{instance}}/{verb}",
+        operation=f"{verb}Approval",
+        scope="approvals:write",
+        body=Body(model=body),
+        problems=frozenset({403, 404, 409, 422, 429, 503}),
+        path_parameters={"instance": _INSTANCE},
+        **fields,
+    )
+
+
+@ROUTES(
+    "GET /v1/approvals",
+    ApprovalPage,
+    scope="approvals:read",
+    query=ApprovalQuery,
+    problems=frozenset({403, 503}),
+)
+async def list_approvals(call: HttpCall) -> ApprovalPage:
+    """List approvals and their states."""
     asked: ApprovalPaging = call.query
     key, filters = call.key, asked.filters()
     if filters["app"] is not None and not key.permits_app(filters["app"]):
@@ -58,38 +85,49 @@ async def list_approvals(call: HttpCall) -> web.StreamResponse:
         sender=None if key.sender == ANY else key.sender,
         cursor=asked.cursor,
     )
-    page = await call.context.service(ApprovalService).list(chosen, limit=asked.limit)
-    return json_response(page.model_dump(mode="json"))
+    return await call.context.service(ApprovalService).list(chosen, limit=asked.limit)
 
 
-async def get_approval(call: HttpCall) -> web.StreamResponse:
-    """One approval."""
-    status = await _found(call, call.query.app)
-    return json_response(status.model_dump(mode="json"))
+@ROUTES(
+    "GET /v1/approvals/{instance}",
+    ApprovalStatus,
+    scope="approvals:read",
+    query=OneApproval,
+    problems=frozenset({404, 503}),
+    path_parameters={"instance": _INSTANCE},
+)
+async def get_approval(call: HttpCall) -> ApprovalStatus:
+    """Show an approval and its state."""
+    return await _found(call, call.query.app)
 
 
+@_changes("terminate", TerminationRequest)
 async def terminate(call: HttpCall) -> web.StreamResponse:
-    """Withdraw an approval that runs."""
+    """Withdraw a running approval."""
     asked, known = await _asked(call, TerminationRequest)
     known_since = known.known_since if known else None
     generation = call.context.settings.approval_api
     return await _do(call, asked.job(call.path("instance"), generation, known_since=known_since))
 
 
+@_changes("comment", CommentRequest)
 async def comment(call: HttpCall) -> web.StreamResponse:
-    """Say something to an approval."""
+    """Add a comment to an approval."""
     asked, _ = await _asked(call, CommentRequest)
     return await _do(call, asked.job(call.path("instance")))
 
 
-def deciding(decision: Decision) -> Handler:
-    """The handler that agrees, or that refuses."""
+def _deciding(decision: Decision, what: str) -> None:
+    """Declare the route that agrees, or that refuses."""
 
+    @_changes(decision, VerdictRequest, summary=what)
     async def handle(call: HttpCall) -> web.StreamResponse:
         asked, _ = await _asked(call, VerdictRequest)
         return await _do(call, asked.job(call.path("instance"), decision))
 
-    return handle
+
+_deciding("agree", "Agree to an approval")
+_deciding("refuse", "Refuse an approval")
 
 
 async def _asked(call: HttpCall, action: type[_Action]) -> tuple[_Action, ApprovalStatus | None]:
@@ -131,54 +169,3 @@ async def _seen(call: HttpCall, app: str) -> ApprovalStatus | None:
     if call.key.sender != ANY:
         return await _found(call, app)
     return await call.context.service(ApprovalService).get(app, call.path("instance"))
-
-
-# No slash or backslash: in a path they are refused however they are spelled (`http/edge.py`).
-_INSTANCE = {"type": "string", "pattern": "^[\\x21-\\x2e\\x30-\\x5b\\x5d-\\x7e]{1,128}$"}
-
-
-def _action(verb: str, handler: Handler, body: type[BaseModel], what: str) -> Route:
-    return makes_job(
-        path=f"/v1/approvals/{{instance}}/{verb}",
-        handler=handler,
-        operation=f"{verb}Approval",
-        summary=what,
-        tag="approvals",
-        scope="approvals:write",
-        body=Body(model=body),
-        problems=frozenset({403, 404, 409, 422, 429, 503}),
-        path_parameters={"instance": _INSTANCE},
-    )
-
-
-ROUTES = (
-    Route(
-        method="GET",
-        path="/v1/approvals",
-        handler=list_approvals,
-        operation="listApprovals",
-        summary="List approvals and their states",
-        tag="approvals",
-        scope="approvals:read",
-        query=ApprovalQuery,
-        answers={200: RouteAnswer(description="A page of approvals.", model=ApprovalPage)},
-        problems=frozenset({403, 503}),
-    ),
-    Route(
-        method="GET",
-        path="/v1/approvals/{instance}",
-        handler=get_approval,
-        operation="getApproval",
-        summary="Show an approval and its state",
-        tag="approvals",
-        scope="approvals:read",
-        query=OneApproval,
-        answers={200: RouteAnswer(description="The approval.", model=ApprovalStatus)},
-        problems=frozenset({404, 503}),
-        path_parameters={"instance": _INSTANCE},
-    ),
-    _action("terminate", terminate, TerminationRequest, "Withdraw a running approval"),
-    _action("agree", deciding("agree"), VerdictRequest, "Agree to an approval"),
-    _action("refuse", deciding("refuse"), VerdictRequest, "Refuse an approval"),
-    _action("comment", comment, CommentRequest, "Add a comment to an approval"),
-)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, BinaryIO
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
@@ -40,16 +40,29 @@ from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
-from dingrelay_workers.http.problems import FieldError, Problem, json_response
-from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer, links
+from dingrelay_workers.http.problems import FieldError, Problem
+from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 
 PATIENCE = 1.8
 """Seconds for the database; after that it counts as away."""
 COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
-
 NAMED_IDS = 100
 """Ids of accepted jobs in an answer."""
+
+ROUTES = Routes(tag="campaigns")
+_one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}})
+_read = partial(_one, scope="campaigns:read")
+_change = partial(_one, scope="campaigns:write", problems=frozenset({404, 409}))
+
+_UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None, reader=arrived)
+_FILES = """\
+The body is JSON, or a form (`multipart/form-data`) with the same JSON in the part `campaign` and \
+files of any length in the parts `recipients` and `without`: CSV with a column `userid` under a \
+header, or one JSON object a line, in UTF-8 or GB18030.
+
+Rows that name nobody are refused with their lines, and nothing is created, unless `malformed` is \
+`skip`."""
 
 
 def _after(cursor: str) -> tuple[datetime, str]:
@@ -64,16 +77,28 @@ class CampaignPaging(paging.Paging):
     """`next` of the page before."""
 
 
-CampaignQuery = paging.query_of(CampaignFilter, CampaignPaging)
-
-
-async def create_campaign(call: HttpCall) -> web.StreamResponse:
-    """Store a draft with its recipients."""
+@ROUTES(
+    "POST /v1/campaigns",
+    {
+        201: RouteAnswer(
+            description="The draft.",
+            model=CreatedCampaign,
+            headers={"Location": "Where the campaign can be looked at."},
+        )
+    },
+    scope="campaigns:write",
+    body=_UPLOAD,
+    description=f"Nothing is sent before it is started.\n\n{_FILES}",
+    links={201: links("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")},
+)
+async def create_campaign(call: HttpCall) -> CreatedCampaign:
+    """Make a draft of a campaign with its recipients."""
     created = await _made_before(call)
     if created is None:
         with _refusing(call) as plan:
             created = await call.context.service(CampaignWriter).create(plan, _id_of(call))
-    return _answer(created, status=201, headers={"Location": f"/v1/campaigns/{created.id}"})
+    call.headers["Location"] = f"/v1/campaigns/{created.id}"
+    return created
 
 
 def _id_of(call: HttpCall) -> str | None:
@@ -91,71 +116,108 @@ async def _made_before(call: HttpCall) -> CreatedCampaign | None:
     return None
 
 
-async def preview_plan(call: HttpCall) -> web.StreamResponse:
-    """What a campaign would take; nothing is stored."""
+@ROUTES(
+    "POST /v1/campaign-previews",
+    CampaignPreview,
+    scope="campaigns:write",
+    body=_UPLOAD,
+    description=f"Nothing is stored.\n\n{_FILES}",
+)
+async def preview_plan(call: HttpCall) -> CampaignPreview:
+    """What a campaign would take."""
     with _refusing(call) as plan:
-        found = await call.context.service(CampaignWriter).preview(plan)
-    return _answer(found)
+        return await call.context.service(CampaignWriter).preview(plan)
 
 
-async def list_campaigns(call: HttpCall) -> web.StreamResponse:
-    """The campaigns that the key may see, latest first."""
+@ROUTES(
+    "GET /v1/campaigns",
+    CampaignPage,
+    scope="campaigns:read",
+    query=paging.query_of(CampaignFilter, CampaignPaging),
+)
+async def list_campaigns(call: HttpCall) -> CampaignPage:
+    """List the campaigns, latest first."""
     asked: CampaignPaging = call.query
     chosen = CampaignFilter(
         apps=None if ANY in call.key.apps else call.key.apps,
         sender=None if call.key.sender == ANY else call.key.sender,
         **asked.filters(),
     )
-
+    after = _after(asked.cursor) if asked.cursor else None
     async with _asking(call.context) as campaigns:
-        found = await campaigns.list(
-            chosen,
-            after=_after(asked.cursor) if asked.cursor else None,
-            limit=asked.limit,
-        )
+        found = await campaigns.list(chosen, after=after, limit=asked.limit)
     last = found[-1] if len(found) == asked.limit else None
-    page = CampaignPage(
-        campaigns=list(found),
-        next=paging.encode(last.created_at, last.id) if last else None,
-    )
-    return _answer(page)
+    cursor = paging.encode(last.created_at, last.id) if last else None
+    return CampaignPage(campaigns=list(found), next=cursor)
 
 
-async def get_campaign(call: HttpCall) -> web.StreamResponse:
+@_read("GET /v1/campaigns/{id}", CampaignStatus)
+async def get_campaign(call: HttpCall) -> CampaignStatus:
     """How a campaign stands."""
-    return _answer(await _found(call))
+    async with _found(call) as (_, campaign):
+        return campaign
 
 
-async def preview_campaign(call: HttpCall) -> web.StreamResponse:
-    """What a stored campaign will take."""
-    status = await _found(call)
-    async with _asking(call.context) as campaigns:
-        return _answer(await campaigns.preview(status.id))
+@_read("GET /v1/campaigns/{id}/preview", CampaignPreview)
+async def preview_campaign(call: HttpCall) -> CampaignPreview:
+    """What a stored campaign will take as a whole."""
+    async with _found(call) as (campaigns, campaign):
+        return await campaigns.preview(campaign.id)
 
 
-async def report_campaign(call: HttpCall) -> web.StreamResponse:
-    """What became of its people."""
-    status = await _found(call)
-    async with _asking(call.context, within=COUNTING) as campaigns:
-        return _answer(await campaigns.report(status.id))
+@_read("GET /v1/campaigns/{id}/report", CampaignReport)
+async def report_campaign(call: HttpCall) -> CampaignReport:
+    """What became of a campaign's people."""
+    async with _found(call, within=COUNTING) as (campaigns, campaign):
+        return await campaigns.report(campaign.id)
 
 
-async def delete_campaign(call: HttpCall) -> web.StreamResponse:
-    """Delete one that has ended; the fleet deletes its rows."""
-    status = await _found(call)
-    _check_lane(call.key)
-    async with _asking(call.context) as campaigns:
-        await campaigns.delete(status.id, wait=False)
-    return web.Response(status=204)
+def _moving(verb: str, move: Callable[[CampaignService, str], Awaitable[None]], what: str) -> None:
+    """Declare the route that moves a campaign to another state."""
+
+    async def handle(call: HttpCall) -> CampaignStatus:
+        async with _found(call, changed=True) as (campaigns, campaign):
+            await move(campaigns, campaign.id)
+            return await campaigns.status(campaign.id)
+
+    _change(
+        f"POST /v1/campaigns/{{id}}/{verb}",
+        CampaignStatus,
+        operation=f"{verb}Campaign",
+        summary=what,
+        description="Asking for the state that it is in changes nothing.",
+    )(handle)
 
 
-async def test_campaign(call: HttpCall) -> web.StreamResponse:
-    """Send its message to testers."""
+_moving("start", CampaignService.start, "Let a draft run")
+_moving("pause", CampaignService.pause, "Hold a campaign")
+_moving("resume", CampaignService.resume, "Let a paused campaign run on")
+_moving("cancel", CampaignService.cancel, "End a campaign for good")
+
+
+@_change("DELETE /v1/campaigns/{id}", {204: RouteAnswer(description="The campaign is deleted.")})
+async def delete_campaign(call: HttpCall) -> None:
+    """Delete a campaign that has ended.
+
+    Nobody sees it any more; the workers delete its people, page by page.
+    """
+    async with _found(call, changed=True) as (campaigns, campaign):
+        await campaigns.delete(campaign.id, wait=False)
+
+
+@_change(
+    "POST /v1/campaigns/{id}/test",
+    {202: RouteAnswer(description="The job that sends it.", model=JobStatus)},
+    body=Body(model=TestRequest),
+)
+async def test_campaign(call: HttpCall) -> web.Response:
+    """Send a campaign's message to testers, now.
+
+    A tester who is a recipient, too, is left out of the campaign that day.
+    """
     asked = TestRequest.parse(call.body, strict=True)
-    status = await _found(call)
-    _check_lane(call.key)
-    async with _asking(call.context) as campaigns:
-        job = await campaigns.test(status.id, asked.users, asked.fields)
+    async with _found(call, changed=True) as (campaigns, campaign):
+        job = await campaigns.test(campaign.id, asked.users, asked.fields)
     lane = next(lane for lane in LANES if call.key.permits_lane(lane))
     job = _signed(call, job.model_copy(update={"lane": lane}))
     draft = record.draft(job, key=call.once)
@@ -166,52 +228,87 @@ async def test_campaign(call: HttpCall) -> web.StreamResponse:
     return job_response(found, code=202)
 
 
-async def recall_campaign(call: HttpCall) -> web.StreamResponse:
-    """Take back what was sent in the last 24 hours."""
-    status = await _found(call)
-    _check_lane(call.key)
-    async with _asking(call.context, within=COUNTING) as campaigns:
-        plan = await campaigns.recall(status.id)
+@_change(
+    "POST /v1/campaigns/{id}/recall",
+    {202: RouteAnswer(description="The jobs that do it.", model=JobsDocument)},
+)
+async def recall_campaign(call: HttpCall) -> JobsDocument:
+    """Take back what a campaign sent in the last 24 hours.
+
+    One call for each of its calls. It must not run.
+    """
+    async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
+        plan = await campaigns.recall(campaign.id)
     return await _enqueued(call, plan.jobs)
 
 
-async def confirm_campaign(call: HttpCall) -> web.StreamResponse:
-    """Ask DingTalk which people it reached."""
+@_change(
+    "POST /v1/campaigns/{id}/confirm",
+    {202: RouteAnswer(description="The jobs that ask.", model=JobsDocument)},
+    body=Body(model=ConfirmRequest, required=False),
+)
+async def confirm_campaign(call: HttpCall) -> JobsDocument:
+    """Ask DingTalk which people a campaign reached.
+
+    Two calls for each that is asked about. The report tells it then.
+    """
     asked = ConfirmRequest.parse(call.body, strict=True)
-    status = await _found(call)
-    _check_lane(call.key)
-    async with _asking(call.context, within=COUNTING) as campaigns:
-        plan = await campaigns.confirm(status.id, sample=asked.sample)
+    async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
+        plan = await campaigns.confirm(campaign.id, sample=asked.sample)
     return await _enqueued(call, plan.jobs)
 
 
-def moving(
-    move: Callable[[CampaignService, str], Awaitable[None]],
-) -> Callable[..., Awaitable[web.Response]]:
-    """A handler that moves a campaign to another state."""
+@asynccontextmanager
+async def _asking(
+    context: GatewayContext, *, within: float = PATIENCE
+) -> AsyncGenerator[CampaignService]:
+    """The campaigns, for so many seconds.
 
-    async def handle(call: HttpCall) -> web.Response:
-        status = await _found(call)
-        _check_lane(call.key)
-        async with _asking(call.context) as campaigns:
-            await move(campaigns, status.id)
-        return _answer(await _found(call))
+    Raises:
+        ServiceUnavailable: the database or Redis does not answer in time.
+    """
+    try:
+        async with asyncio.timeout(within), context.service(CampaignWriter).places:
+            yield context.service(CampaignService)
+    except TimeoutError:
+        raise ServiceUnavailable("the database or Redis does not answer") from None
 
-    return handle
 
-
-async def _found(call: HttpCall) -> CampaignStatus:
-    """The campaign that the path names.
+@asynccontextmanager
+async def _found(
+    call: HttpCall, *, within: float | None = None, changed: bool = False
+) -> AsyncGenerator[tuple[CampaignService, CampaignStatus]]:
+    """The campaigns, for so many seconds, and the one that the path names.
 
     Raises:
         CampaignNotFound: there is none, or the key may not see it; the answer does not reveal which.
+        Problem: it is to be changed, and the key is not for campaigns.
+        ServiceUnavailable: as `_asking`.
     """
-    campaign = call.path("id")
-    async with _asking(call.context) as campaigns:
-        status = await campaigns.status(campaign)
-    if not may_see(call.key, sender=status.sender, app=status.app):
-        raise CampaignNotFound(campaign)
-    return status
+    async with _asking(call.context, within=within or PATIENCE) as campaigns:
+        found = await campaigns.status(call.path("id"))
+        if not may_see(call.key, sender=found.sender, app=found.app):
+            raise CampaignNotFound(found.id)
+        if changed:
+            _check_lane(call.key)
+        yield campaigns, found
+
+
+async def _enqueued(call: HttpCall, jobs: Sequence[Contract]) -> JobsDocument:
+    drafts = [record.draft(_signed(call, job)) for job in jobs]
+    if drafts:
+        await call.context.records.enqueue(drafts)
+    return JobsDocument(jobs=len(drafts), ids=[draft.id for draft in drafts[:NAMED_IDS]])
+
+
+def _signed(call: HttpCall, job: Contract) -> Contract:
+    """The job with a sender, and in a lane that the key may take: bulk at least."""
+    return job.model_copy(
+        update={
+            "sender": job.sender or call.context.sender_of(call.key),
+            "lane": job.lane if call.key.permits_lane(job.lane) else "bulk",
+        }
+    )
 
 
 @contextmanager
@@ -292,193 +389,3 @@ def _part(name: str) -> str:
 def _text(problem: str) -> str:
     # A row may quote what can't be written as UTF-8; the answer must be.
     return problem.encode("utf-8", "backslashreplace").decode()
-
-
-def _signed(call: HttpCall, job: Contract) -> Contract:
-    """The job with a sender, and in a lane that the key may take: bulk at least."""
-    return job.model_copy(
-        update={
-            "sender": job.sender or call.context.sender_of(call.key),
-            "lane": job.lane if call.key.permits_lane(job.lane) else "bulk",
-        }
-    )
-
-
-async def _enqueued(call: HttpCall, jobs: Sequence[Contract]) -> web.Response:
-    drafts = [record.draft(_signed(call, job)) for job in jobs]
-    if drafts:
-        await call.context.records.enqueue(drafts)
-    document = JobsDocument(jobs=len(drafts), ids=[draft.id for draft in drafts[:NAMED_IDS]])
-    return _answer(document, status=202)
-
-
-@asynccontextmanager
-async def _asking(
-    context: GatewayContext, *, within: float = PATIENCE
-) -> AsyncGenerator[CampaignService]:
-    """The campaigns, for so many seconds.
-
-    Raises:
-        ServiceUnavailable: the database or Redis does not answer in time.
-    """
-    try:
-        async with asyncio.timeout(within), context.service(CampaignWriter).places:
-            yield context.service(CampaignService)
-    except TimeoutError:
-        raise ServiceUnavailable("the database or Redis does not answer") from None
-
-
-def _answer(
-    document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    return json_response(document.model_dump(mode="json"), status=status, headers=headers)
-
-
-_UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None, reader=arrived)
-
-_FILES = """\
-The body is JSON, or a form (`multipart/form-data`) with the same JSON in the part `campaign` and \
-files of any length in the parts `recipients` and `without`: CSV with a column `userid` under a \
-header, or one JSON object a line, in UTF-8 or GB18030.
-
-Rows that name nobody are refused with their lines, and nothing is created, unless `malformed` is \
-`skip`."""
-
-_ID = {"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}}
-_LINKS = links("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")
-
-_route = partial(Route, tag="campaigns")
-_of_one = partial(_route, path_parameters=_ID)
-_change = partial(_of_one, scope="campaigns:write", problems=frozenset({404, 409}))
-
-
-def _moving(verb: str, handler: Handler, summary: str) -> Route:
-    return _change(
-        method="POST",
-        path=f"/v1/campaigns/{{id}}/{verb}",
-        handler=handler,
-        operation=f"{verb}Campaign",
-        summary=summary,
-        description="Asking for the state that it is in changes nothing.",
-        answers={200: RouteAnswer(description="How it stands now.", model=CampaignStatus)},
-    )
-
-
-ROUTES = (
-    _route(
-        method="POST",
-        path="/v1/campaigns",
-        handler=create_campaign,
-        operation="createCampaign",
-        summary="Make a draft of a campaign with its recipients",
-        description=f"Nothing is sent before it is started.\n\n{_FILES}",
-        scope="campaigns:write",
-        body=_UPLOAD,
-        answers={
-            201: RouteAnswer(
-                description="The draft.",
-                model=CreatedCampaign,
-                headers={"Location": "Where the campaign can be looked at."},
-            )
-        },
-        links={201: _LINKS},
-    ),
-    _route(
-        method="POST",
-        path="/v1/campaign-previews",
-        handler=preview_plan,
-        operation="previewPlan",
-        summary="What a campaign would take",
-        description=f"Nothing is stored.\n\n{_FILES}",
-        scope="campaigns:write",
-        body=_UPLOAD,
-        answers={200: RouteAnswer(description="What it would take.", model=CampaignPreview)},
-    ),
-    _route(
-        method="GET",
-        path="/v1/campaigns",
-        handler=list_campaigns,
-        operation="listCampaigns",
-        summary="List the campaigns, latest first",
-        scope="campaigns:read",
-        query=CampaignQuery,
-        answers={200: RouteAnswer(description="Some of them.", model=CampaignPage)},
-    ),
-    _of_one(
-        method="GET",
-        path="/v1/campaigns/{id}",
-        handler=get_campaign,
-        operation="getCampaign",
-        summary="How a campaign stands",
-        scope="campaigns:read",
-        answers={200: RouteAnswer(description="The campaign.", model=CampaignStatus)},
-    ),
-    _of_one(
-        method="GET",
-        path="/v1/campaigns/{id}/preview",
-        handler=preview_campaign,
-        operation="previewCampaign",
-        summary="What a stored campaign will take as a whole",
-        scope="campaigns:read",
-        answers={200: RouteAnswer(description="What it will take.", model=CampaignPreview)},
-    ),
-    _of_one(
-        method="GET",
-        path="/v1/campaigns/{id}/report",
-        handler=report_campaign,
-        operation="reportCampaign",
-        summary="What became of a campaign's people",
-        scope="campaigns:read",
-        answers={200: RouteAnswer(description="The report.", model=CampaignReport)},
-    ),
-    _moving("start", moving(CampaignService.start), "Let a draft run"),
-    _moving("pause", moving(CampaignService.pause), "Hold a campaign"),
-    _moving(
-        "resume",
-        moving(CampaignService.resume),
-        "Let a paused campaign run on",
-    ),
-    _moving(
-        "cancel",
-        moving(CampaignService.cancel),
-        "End a campaign for good",
-    ),
-    _change(
-        method="DELETE",
-        path="/v1/campaigns/{id}",
-        handler=delete_campaign,
-        operation="deleteCampaign",
-        summary="Delete a campaign that has ended",
-        description="Nobody sees it any more; the workers delete its people, page by page.",
-        answers={204: RouteAnswer(description="The campaign is deleted.")},
-    ),
-    _change(
-        method="POST",
-        path="/v1/campaigns/{id}/test",
-        handler=test_campaign,
-        operation="testCampaign",
-        summary="Send a campaign's message to testers, now",
-        description="A tester who is a recipient, too, is left out of the campaign that day.",
-        body=Body(model=TestRequest),
-        answers={202: RouteAnswer(description="The job that sends it.", model=JobStatus)},
-    ),
-    _change(
-        method="POST",
-        path="/v1/campaigns/{id}/recall",
-        handler=recall_campaign,
-        operation="recallCampaign",
-        summary="Take back what a campaign sent in the last 24 hours",
-        description="One call for each of its calls. It must not run.",
-        answers={202: RouteAnswer(description="The jobs that do it.", model=JobsDocument)},
-    ),
-    _change(
-        method="POST",
-        path="/v1/campaigns/{id}/confirm",
-        handler=confirm_campaign,
-        operation="confirmCampaign",
-        summary="Ask DingTalk which people a campaign reached",
-        description="Two calls for each that is asked about. The report tells it then.",
-        body=Body(model=ConfirmRequest, required=False),
-        answers={202: RouteAnswer(description="The jobs that ask.", model=JobsDocument)},
-    ),
-)

@@ -1,16 +1,14 @@
 """``/v1/directory``: people and departments, as of the last user-sync and the events since."""
 
-from functools import partial
 from typing import Annotated
 
-from aiohttp import web
 from pydantic import BaseModel, Field
 
 from dingrelay_tasks.contract import AppName
 from dingrelay_workers.directory.pages import DepartmentDocument, DirectoryPages, PersonDocument
 from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.problems import Problem, json_response
-from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import HttpCall, Routes
 
 _LARGEST_ID = 2**63 - 1
 
@@ -67,8 +65,12 @@ class DepartmentFilter(paging.Paging):
     """`next` of the page before."""
 
 
-async def list_users(call: HttpCall) -> web.StreamResponse:
-    """People, by userid."""
+ROUTES = Routes(tag="directory", scope="directory:read")
+
+
+@ROUTES("GET /v1/directory/users", PersonPage, query=UserFilter)
+async def list_users(call: HttpCall) -> PersonPage:
+    """List the people of the directory."""
     asked: UserFilter = call.query
     _check_app(call, asked.app)
     found = await call.context.service(DirectoryPages).users(
@@ -78,15 +80,15 @@ async def list_users(call: HttpCall) -> web.StreamResponse:
         after=_after_user(asked.cursor) if asked.cursor else None,
         limit=asked.limit,
     )
-    page = PersonPage(
+    return PersonPage(
         users=list(found),
         next=paging.encode(found[-1].userid) if len(found) == asked.limit else None,
     )
-    return json_response(page.model_dump(mode="json"))
 
 
-async def list_departments(call: HttpCall) -> web.StreamResponse:
-    """Departments, by id."""
+@ROUTES("GET /v1/directory/departments", DepartmentPage, query=DepartmentFilter)
+async def list_departments(call: HttpCall) -> DepartmentPage:
+    """List the departments of the directory."""
     asked: DepartmentFilter = call.query
     _check_app(call, asked.app)
     found = await call.context.service(DirectoryPages).departments(
@@ -95,35 +97,12 @@ async def list_departments(call: HttpCall) -> web.StreamResponse:
         after=_after_department(asked.cursor) if asked.cursor else None,
         limit=asked.limit,
     )
-    page = DepartmentPage(
+    return DepartmentPage(
         departments=list(found),
         next=paging.encode(found[-1].id) if len(found) == asked.limit else None,
     )
-    return json_response(page.model_dump(mode="json"))
 
 
 def _check_app(call: HttpCall, app: str) -> None:
     if not call.key.permits_app(app):
         raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
-
-
-_list = partial(Route, method="GET", tag="directory", scope="directory:read")
-
-ROUTES = (
-    _list(
-        path="/v1/directory/users",
-        handler=list_users,
-        operation="listUsers",
-        summary="List the people of the directory",
-        query=UserFilter,
-        answers={200: RouteAnswer(description="Some of them.", model=PersonPage)},
-    ),
-    _list(
-        path="/v1/directory/departments",
-        handler=list_departments,
-        operation="listDepartments",
-        summary="List the departments of the directory",
-        query=DepartmentFilter,
-        answers={200: RouteAnswer(description="Some of them.", model=DepartmentPage)},
-    ),
-)

@@ -19,7 +19,7 @@ from dingrelay_workers.http import problems
 from dingrelay_workers.http.body_reader import parse_json, read_bytes
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.records import GatewayRecords
-from dingrelay_workers.http.routes import CALLER, Body, HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.routes import CALLER, Body, HttpCall, RouteAnswer, Routes
 
 SLOT_SECONDS = 30
 """Gateways that come back at about the same time have the list read once."""
@@ -86,8 +86,42 @@ WITHIN_SECONDS = 2.0
 BODY_SECONDS = 2.0
 
 
-async def receive(call: HttpCall) -> web.StreamResponse:
-    """Take a push. All refusals are the same answer, which does not say what was wrong."""
+ROUTES = Routes(tag="operation")
+
+
+@ROUTES(
+    "POST /callbacks/dingtalk/{app}",
+    {
+        200: RouteAnswer(
+            description="The event is a job, or there was none to take.",
+            model={
+                "type": "object",
+                "properties": {
+                    name: {"type": "string"}
+                    for name in ("msg_signature", "timeStamp", "nonce", "encrypt")
+                },
+                "required": ["msg_signature", "timeStamp", "nonce", "encrypt"],
+            },
+        )
+    },
+    description=(
+        "For DingTalk only: signed and encrypted with the callback's token and AES key. An event "
+        "is answered once it is a job. Every refused request gets the same 403, without a reason."
+    ),
+    body=Body(
+        model={
+            "type": "object",
+            "properties": {"encrypt": {"type": "string"}},
+            "required": ["encrypt"],
+        },
+        limit=None,
+    ),
+    problems=frozenset({403, 503}),
+    # DingTalk's clients name types that they do not mean.
+    negotiates=False,
+)
+async def receive_event(call: HttpCall) -> web.StreamResponse:
+    """Take an event that DingTalk pushes."""
     app = call.path("app")
     with suppress(ContractError):  # the receiver refuses an unknown app
         call.context = call.context.of(app)
@@ -140,43 +174,3 @@ async def _accept(call: HttpCall, event: Event) -> None:
 
 def _refusal() -> Problem:
     return Problem(problems.CALLBACK, "it is not what DingTalk sends to this callback")
-
-
-ROUTES = (
-    Route(
-        method="POST",
-        path=PATH,
-        handler=receive,
-        operation="receiveEvent",
-        summary="Take an event that DingTalk pushes",
-        description=(
-            "For DingTalk only: signed and encrypted with the callback's token and AES key. An event "
-            "is answered once it is a job. Every refused request gets the same 403, without a reason."
-        ),
-        tag="operation",
-        body=Body(
-            model={
-                "type": "object",
-                "properties": {"encrypt": {"type": "string"}},
-                "required": ["encrypt"],
-            },
-            limit=None,
-        ),
-        answers={
-            200: RouteAnswer(
-                description="The event is a job, or there was none to take.",
-                model={
-                    "type": "object",
-                    "properties": {
-                        name: {"type": "string"}
-                        for name in ("msg_signature", "timeStamp", "nonce", "encrypt")
-                    },
-                    "required": ["msg_signature", "timeStamp", "nonce", "encrypt"],
-                },
-            )
-        },
-        problems=frozenset({403, 503}),
-        # DingTalk's clients name types that they do not mean.
-        negotiates=False,
-    ),
-)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from dingrelay_producers.language import CHINESE, ENGLISH, accepted, translated
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.routes import HttpCall, RouteAnswer, Routes
 
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping[str, Any])
 
@@ -51,11 +51,23 @@ class Language(BaseModel, extra="forbid"):
     """As the browser prefers, if not given."""
 
 
-async def show_document(call: HttpCall) -> web.StreamResponse:
-    """The OpenAPI document of this gateway."""
+ROUTES = Routes(tag="operation")
+
+
+@ROUTES(
+    "GET /openapi.json",
+    {200: RouteAnswer(description="OpenAPI 3.1.", model={"type": "object"})},
+)
+async def get_open_api(call: HttpCall) -> web.StreamResponse:
+    """The OpenAPI document."""
     return web.json_response(call.request.app[DOCUMENT])
 
 
+@ROUTES(
+    "GET /docs",
+    {200: RouteAnswer(description="The page.", model={"type": "string"}, media_type="text/html")},
+    query=Language,
+)
 async def show_docs(call: HttpCall) -> web.StreamResponse:
     """The document as a page."""
     preferred = accepted(call.request.headers.get("Accept-Language", ""))
@@ -131,30 +143,3 @@ def _type(schema: Mapping[str, Any]) -> str:
     if values := schema.get("enum"):
         return ", ".join(f"<code>{escape(str(value))}</code>" for value in values)
     return escape(str(schema.get("format", schema.get("type", ""))))
-
-
-ROUTES = (
-    Route(
-        method="GET",
-        path="/openapi.json",
-        handler=show_document,
-        operation="getOpenApi",
-        summary="The OpenAPI document",
-        tag="operation",
-        answers={200: RouteAnswer(description="OpenAPI 3.1.", model={"type": "object"})},
-    ),
-    Route(
-        method="GET",
-        path="/docs",
-        handler=show_docs,
-        operation="showDocs",
-        summary="The document as a page",
-        tag="operation",
-        query=Language,
-        answers={
-            200: RouteAnswer(
-                description="The page.", model={"type": "string"}, media_type="text/html"
-            )
-        },
-    ),
-)

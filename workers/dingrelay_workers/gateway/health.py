@@ -14,7 +14,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
-from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.routes import HttpCall, RouteAnswer, Routes
 from dingrelay_workers.keys.service import KeyService
 
 CHECK_SECONDS = 1.8
@@ -93,13 +93,29 @@ class Readiness(Health):
     """Away: only keys that were used lately are let in; absent while it is there."""
 
 
-async def healthz(call: HttpCall) -> web.StreamResponse:
-    """Whether the process answers; it asks no other."""
+ROUTES = Routes(tag="operation")
+
+
+@ROUTES(
+    "GET /healthz",
+    {200: RouteAnswer(description="It does.", model=Health)},
+)
+async def get_health(call: HttpCall) -> web.StreamResponse:
+    """Whether the process answers."""
     return web.json_response(Health().model_dump())
 
 
-async def readyz(call: HttpCall) -> web.StreamResponse:
-    """Whether jobs would be accepted now."""
+@ROUTES(
+    "GET /readyz",
+    {200: RouteAnswer(description="They do.", model=Readiness)},
+    description=(
+        "Without its database a gateway is ready as long as it "
+        "knows keys; one that is stopping is not."
+    ),
+    problems=frozenset({503}),
+)
+async def get_readiness(call: HttpCall) -> web.StreamResponse:
+    """Whether Redis and the database answer."""
     context = call.context
     if context.stopping.is_set():
         raise problems.unavailable("this gateway is stopping")
@@ -123,30 +139,3 @@ async def _away(context: GatewayContext) -> list[FieldError]:
         for name, detail in zip(checks, answers, strict=True)
         if detail
     ]
-
-
-ROUTES = (
-    Route(
-        method="GET",
-        path="/healthz",
-        handler=healthz,
-        operation="getHealth",
-        summary="Whether the process answers",
-        tag="operation",
-        answers={200: RouteAnswer(description="It does.", model=Health)},
-    ),
-    Route(
-        method="GET",
-        path="/readyz",
-        handler=readyz,
-        operation="getReadiness",
-        summary="Whether Redis and the database answer",
-        description=(
-            "Without its database a gateway is ready as long as it "
-            "knows keys; one that is stopping is not."
-        ),
-        tag="operation",
-        answers={200: RouteAnswer(description="They do.", model=Readiness)},
-        problems=frozenset({503}),
-    ),
-)

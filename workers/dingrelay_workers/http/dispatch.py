@@ -53,16 +53,29 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
     if front.settings.cells and call.caller is not None and not route.across_cells:
         call.context = _cell_of(route, call)
     if not route.idempotent:
-        return await route.handler(call)
+        return _response(route, call, await route.handler(call))
 
     async def handle() -> web.StreamResponse:
         with _as_problems(call):
-            return await route.handler(call)
+            return _response(route, call, await route.handler(call))
 
     response = await idempotency.once(route, call, handle)
     if call.context is not front and LOCATION in response.headers:
         response.headers[LOCATION] += f"?{CELL}={call.context.settings.cell}"
     return response
+
+
+def _response(
+    route: Route, call: HttpCall, given: web.StreamResponse | BaseModel | None
+) -> web.StreamResponse:
+    """What a handler gives, as a response."""
+    if isinstance(given, web.StreamResponse):
+        return given
+    status = call.status or next(iter(route.answers))
+    if given is None:
+        return web.Response(status=status, headers=call.headers)
+    document = given.model_dump(mode="json")
+    return problems.json_response(document, status=status, headers=call.headers)
 
 
 def _cell_of(route: Route, call: HttpCall) -> GatewayContext:

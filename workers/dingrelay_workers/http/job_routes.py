@@ -1,8 +1,7 @@
 """``POST /v1/messages`` and its kin: one job a request."""
 
 from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -16,7 +15,7 @@ from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.authentication import may_see, permitted
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer, links
+from dingrelay_workers.http.routes import Body, Declare, HttpCall, RouteAnswer, Routes, links
 
 _LOCATION = {"Location": "The URL of the job."}
 
@@ -113,46 +112,47 @@ def used_before() -> Problem:
     )
 
 
-def _sending(contract: type[Contract]) -> Handler:
-    async def handle(call: HttpCall) -> web.StreamResponse:
-        status = await send(call, contract)
-        return await waited(call, status, pending=202)
-
-    return handle
-
-
 JOB_LINKS = links("getJob", "cancelJob", "requeueJob", "discardJob")
 
-makes_job = partial(
-    Route,
-    method="POST",
-    query=WaitQuery,
-    answers={
-        202: RouteAnswer(description="The job is accepted.", model=JobStatus, headers=_LOCATION),
-        200: RouteAnswer(
-            description="The job has ended within `wait`, however it ended.",
-            model=JobStatus,
-            headers=_LOCATION,
-        ),
-    },
-    links={202: JOB_LINKS, 200: JOB_LINKS},
-)
-"""A route that makes one job."""
 
-
-def _route(kind: Kind) -> Route:
-    """The route of a public kind; its summary is the first sentence of the contract."""
-    words = kind.name.split("-")
-    return makes_job(
-        path=kind.path or f"/v1/{kind.name}s",
-        handler=_sending(kind.contract),
-        operation=kind.operation or "create" + "".join(map(str.capitalize, words)),
-        summary=(kind.contract.__doc__ or kind.name).partition("\n")[0].removesuffix("."),
-        tag="jobs",
-        scope=kind.scope,
-        body=Body(model=kind.contract),
-        problems=frozenset({403, 409, 422, 429, 503}),
+def makes_job(routes: Routes, target: str, **fields: Any) -> Declare:
+    """Declares a route that makes one job."""
+    ended = "The job has ended within `wait`, however it ended."
+    return routes(
+        target,
+        {
+            202: RouteAnswer(
+                description="The job is accepted.", model=JobStatus, headers=_LOCATION
+            ),
+            200: RouteAnswer(description=ended, model=JobStatus, headers=_LOCATION),
+        },
+        query=WaitQuery,
+        links={202: JOB_LINKS, 200: JOB_LINKS},
+        **fields,
     )
 
 
-ROUTES = tuple(_route(kind) for kind in KINDS.values() if kind.is_public)
+ROUTES = Routes(tag="jobs")
+
+
+def _declare(kind: Kind) -> None:
+    """Declare the route of a public kind; its summary is the first sentence of the contract."""
+
+    async def handle(call: HttpCall) -> web.StreamResponse:
+        status = await send(call, kind.contract)
+        return await waited(call, status, pending=202)
+
+    makes_job(
+        ROUTES,
+        f"POST {kind.path or f'/v1/{kind.name}s'}",
+        operation=kind.operation or "create" + "".join(map(str.capitalize, kind.name.split("-"))),
+        summary=(kind.contract.__doc__ or kind.name).partition("\n")[0].removesuffix("."),
+        scope=kind.scope,
+        body=Body(model=kind.contract),
+        problems=frozenset({403, 409, 422, 429, 503}),
+    )(handle)
+
+
+for _kind in KINDS.values():
+    if _kind.is_public:
+        _declare(_kind)

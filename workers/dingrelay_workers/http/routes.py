@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from aiohttp import web
@@ -58,6 +59,8 @@ class HttpCall:
         caller: the key, where the route needs one; see `key`.
         once: a random name from which follow the ids of what this request makes, as long as its
             ``Idempotency-Key`` lives; None without one.
+        status: of the answer, if it is not the first that the route declares.
+        headers: of the answer.
     """
 
     request: web.Request
@@ -67,6 +70,8 @@ class HttpCall:
     upload: Upload | None = None
     caller: ApiKey | None = None
     once: str | None = None
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def key(self) -> ApiKey:
@@ -79,7 +84,10 @@ class HttpCall:
         return self.request.match_info[name]
 
 
-Handler = Callable[[HttpCall], Awaitable[web.StreamResponse]]
+Handler = Callable[[HttpCall], Awaitable[web.StreamResponse | BaseModel | None]]
+"""Answers a request: by a document of the model that its route declares, by nothing, or by a response of its own."""
+Declare = Callable[[Handler], Handler]
+"""Declares the route that a handler answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,3 +202,53 @@ class Route:
     def shows_secret(self) -> bool:
         """Whether one of its answers shows a secret."""
         return any(answer.secret for answer in self.answers.values())
+
+
+class Routes(list[Route]):
+    """The routes of a noun, each declared at its handler.
+
+    Args:
+        fields: what all of them have in common.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def __call__(
+        self,
+        target: str,
+        answers: type[BaseModel] | RouteAnswer | Mapping[int, RouteAnswer],
+        **fields: Any,
+    ) -> Declare:
+        """Declares a route.
+
+        The handler's name is that of the operation, and its docstring the summary and the description, unless
+        they are given.
+
+        Args:
+            target: method and path, such as ``GET /v1/jobs/{id}``.
+            answers: the document of a 200, or its answers by their statuses, the usual one first.
+            fields: others of `Route`.
+        """
+        method, path = target.split(" ")
+        if isinstance(answers, type):
+            answers = RouteAnswer(description=_first_line(answers), model=answers)
+        given = {200: answers} if isinstance(answers, RouteAnswer) else answers
+
+        def declare(handler: Handler) -> Handler:
+            first, *others = handler.__name__.split("_")
+            own: dict[str, Any] = {
+                "operation": first + "".join(map(str.capitalize, others)),
+                "summary": _first_line(handler).removesuffix("."),
+                "description": "\n".join(cleandoc(handler.__doc__ or "").splitlines()[2:]),
+            }
+            every = own | self._fields | fields
+            self.append(Route(method=method, path=path, handler=handler, answers=given, **every))  # type: ignore[arg-type]
+            return handler
+
+        return declare
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").partition("\n")[0]

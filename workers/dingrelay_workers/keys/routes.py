@@ -1,8 +1,8 @@
 """``/v1/keys``: API keys over HTTP. A key gives no more than it holds, and sees none above it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from dingrelay_producers.errors import KeyNotFound
 from dingrelay_workers.http import authentication, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant, IssuedKey
 from dingrelay_workers.http.problems import Problem, json_response
-from dingrelay_workers.http.routes import Body, HttpCall, Route, RouteAnswer, links
+from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.keys.documents import (
     IssuedKeyDocument,
     KeyDocument,
@@ -20,43 +20,65 @@ from dingrelay_workers.keys.documents import (
 )
 from dingrelay_workers.keys.service import KeyService
 
+ROUTES = Routes(tag="keys", scope="keys:write", across_cells=True)
+_one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}})
+_SECRET = RouteAnswer(description="The key, with its secret.", model=IssuedKeyDocument, secret=True)
 
-async def create_key(call: HttpCall) -> web.StreamResponse:
-    """Make a key."""
+
+@ROUTES(
+    "POST /v1/keys",
+    {201: replace(_SECRET, headers={"Location": "Where the key can be looked at."})},
+    body=Body(model=KeyRequest),
+    links={201: links("getKey", "rotateKey", "revokeKey")},
+)
+async def create_key(call: HttpCall) -> web.Response:
+    """Make an API key.
+
+    It may do no more than the key that asks for it. Its text is shown once.
+    """
     grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
     _refuse_excess(call.key, grant)
     made = await call.context.service(KeyService).create(grant, seed=authentication.seed_of(call))
-    headers = {"Location": f"/v1/keys/{made.key.id}"}
-    return json_response(_issued(made), status=201, headers=headers)
+    return _issued(made, 201, {"Location": f"/v1/keys/{made.key.id}"})
 
 
-async def list_keys(call: HttpCall) -> web.StreamResponse:
-    """All keys that the caller could have given."""
+@ROUTES("GET /v1/keys", KeyList)
+async def list_keys(call: HttpCall) -> KeyList:
+    """List the API keys.
+
+    Those that may do no more than the key that asks.
+    """
     found = await call.context.service(KeyService).list()
-    ours = KeyList(keys=[each for each in found if call.key.covers(each.key)])
-    return json_response(ours.model_dump(mode="json"))
+    return KeyList(keys=[each for each in found if call.key.covers(each.key)])
 
 
-async def get_key(call: HttpCall) -> web.StreamResponse:
-    """One key."""
-    return json_response((await _found(call)).model_dump(mode="json"))
+@_one("GET /v1/keys/{id}", KeyDocument, problems=frozenset({404}))
+async def get_key(call: HttpCall) -> KeyDocument:
+    """How an API key stands."""
+    return await _found(call)
 
 
-async def rotate_key(call: HttpCall) -> web.StreamResponse:
-    """Give a key a new secret."""
+@_one(
+    "POST /v1/keys/{id}/rotate",
+    _SECRET,
+    body=Body(model=RotationRequest, required=False),
+    problems=frozenset({404, 409}),
+)
+async def rotate_key(call: HttpCall) -> web.Response:
+    """Give an API key a new secret."""
     overlap = RotationRequest.parse(call.body, strict=True).length()
     found = await _found(call)
     # The caller gets the secret and so the key: the same checks as for a new key.
     _refuse_excess(call.key, found.key)
     seed = authentication.seed_of(call)
     made = await call.context.service(KeyService).rotate(found.id, overlap=overlap, seed=seed)
-    return json_response(_issued(made))
+    return _issued(made, 200)
 
 
-async def revoke_key(call: HttpCall) -> web.StreamResponse:
-    """Refuse a key from now on."""
-    revoked = await call.context.service(KeyService).revoke((await _found(call)).id)
-    return json_response(revoked.model_dump(mode="json"))
+@_one("POST /v1/keys/{id}/revoke", KeyDocument, problems=frozenset({404}))
+async def revoke_key(call: HttpCall) -> KeyDocument:
+    """Refuse an API key from now on."""
+    return await call.context.service(KeyService).revoke((await _found(call)).id)
 
 
 async def _found(call: HttpCall) -> KeyDocument:
@@ -73,8 +95,9 @@ async def _found(call: HttpCall) -> KeyDocument:
     return found
 
 
-def _issued(made: IssuedKey) -> dict[str, Any]:
-    return IssuedKeyDocument.of(made).model_dump(mode="json", exclude_none=True)
+def _issued(made: IssuedKey, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
+    document = IssuedKeyDocument.of(made).model_dump(mode="json", exclude_none=True)
+    return json_response(document, status=status, headers=headers)
 
 
 def _with_sender(grant: Grant, giver: ApiKey) -> Grant:
@@ -93,69 +116,3 @@ def _refuse_excess(giver: ApiKey, wanted: Grant) -> None:
     if excess := giver.excess(wanted):
         field, problem = excess
         raise Problem.at(problems.FORBIDDEN, f"/{field}", problem)
-
-
-_ID = {"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}}
-
-
-_KEY = {200: RouteAnswer(description="The key.", model=KeyDocument)}
-_route = partial(Route, tag="keys", scope="keys:write", across_cells=True)
-_of_one = partial(_route, path_parameters=_ID)
-
-ROUTES = (
-    _route(
-        method="POST",
-        path="/v1/keys",
-        handler=create_key,
-        operation="createKey",
-        summary="Make an API key",
-        description="It may do no more than the key that asks for it. Its text is shown once.",
-        body=Body(model=KeyRequest),
-        answers={
-            201: RouteAnswer(
-                description="The key, with its secret.",
-                model=IssuedKeyDocument,
-                secret=True,
-                headers={"Location": "Where the key can be looked at."},
-            )
-        },
-        links={201: links("getKey", "rotateKey", "revokeKey")},
-    ),
-    _route(
-        method="GET",
-        path="/v1/keys",
-        handler=list_keys,
-        operation="listKeys",
-        summary="List the API keys",
-        description="Those that may do no more than the key that asks.",
-        answers={200: RouteAnswer(description="The keys.", model=KeyList)},
-    ),
-    _of_one(
-        method="GET",
-        path="/v1/keys/{id}",
-        handler=get_key,
-        operation="getKey",
-        summary="How an API key stands",
-        answers=_KEY,
-        problems=frozenset({404}),
-    ),
-    _of_one(
-        method="POST",
-        path="/v1/keys/{id}/rotate",
-        handler=rotate_key,
-        operation="rotateKey",
-        summary="Give an API key a new secret",
-        body=Body(model=RotationRequest, required=False),
-        answers={200: RouteAnswer(description="The key.", model=IssuedKeyDocument, secret=True)},
-        problems=frozenset({404, 409}),
-    ),
-    _of_one(
-        method="POST",
-        path="/v1/keys/{id}/revoke",
-        handler=revoke_key,
-        operation="revokeKey",
-        summary="Refuse an API key from now on",
-        answers=_KEY,
-        problems=frozenset({404}),
-    ),
-)

@@ -1,9 +1,11 @@
 """``POST /v1/jobs/{id}/cancel`` and its kin: what people do to jobs."""
 
+from collections.abc import Mapping
+from functools import wraps
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.states import State
@@ -12,7 +14,7 @@ from dingrelay_tasks.contract import Document, Part
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.job_routes import JOB_LINKS, found, job_response
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import Body, Handler, HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.routes import Body, Declare, Handler, HttpCall, RouteAnswer, Routes
 
 REQUEUEABLE = frozenset({State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED})
 
@@ -32,8 +34,28 @@ class JobResolution(Document):
     """Whether the message was sent; if not, it is requeued."""
 
 
-async def cancel(call: HttpCall) -> web.StreamResponse:
-    """Cancel a job that waits; one that runs is not tried again."""
+ROUTES = Routes(tag="jobs", scope="jobs:write", problems=frozenset({409, 422}))
+_JOB = RouteAnswer(description="The job as it stands now.", model=JobStatus)
+
+
+def _bare(target: str, answers: RouteAnswer | Mapping[int, RouteAnswer], **fields: Any) -> Declare:
+    """Declares a route whose body says nothing."""
+
+    def declare(handler: Handler) -> Handler:
+        @wraps(handler)
+        async def handle(call: HttpCall) -> web.StreamResponse | BaseModel | None:
+            if call.body:
+                raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
+            return await handler(call)
+
+        return ROUTES(target, answers, body=Body(model=Nothing, required=False), **fields)(handle)
+
+    return declare
+
+
+@_bare("POST /v1/jobs/{id}/cancel", _JOB, links={200: JOB_LINKS})
+async def cancel_job(call: HttpCall) -> web.Response:
+    """Cancel a job that does not run."""
     job = await found(call, call.path("id"))
     state = await call.context.records.cancel(job.id)
     if state.ended and state not in {State.CANCELLED, State.UNKNOWN}:
@@ -41,7 +63,8 @@ async def cancel(call: HttpCall) -> web.StreamResponse:
     return await _now(call, job.id)
 
 
-async def requeue(call: HttpCall) -> web.StreamResponse:
+@_bare("POST /v1/jobs/{id}/requeue", _JOB, links={200: JOB_LINKS})
+async def requeue_job(call: HttpCall) -> web.Response:
     """Give an ended job another life."""
     job = await found(call, call.path("id"))
     before = await call.context.records.requeue(job.id)
@@ -50,15 +73,16 @@ async def requeue(call: HttpCall) -> web.StreamResponse:
     return await _now(call, job.id)
 
 
-async def discard(call: HttpCall) -> web.StreamResponse:
+@_bare("POST /v1/jobs/{id}/discard", {204: RouteAnswer(description="It is forgotten.")})
+async def discard_job(call: HttpCall) -> None:
     """Forget a dead or unknown job for good."""
     job = await found(call, call.path("id"))
     if not await call.context.records.discard(job.id):
         raise _conflict(f"the job is {job.state}; a dead or unknown one can be discarded")
-    return web.Response(status=204)
 
 
-async def resolve(call: HttpCall) -> web.StreamResponse:
+@ROUTES("POST /v1/jobs/{id}/resolve", _JOB, body=Body(model=JobResolution), links={200: JOB_LINKS})
+async def resolve_job(call: HttpCall) -> web.Response:
     """Say what became of an unknown job."""
     document = JobResolution.parse(call.body, strict=True)
     job = await found(call, call.path("id"))
@@ -83,49 +107,3 @@ async def _now(call: HttpCall, job_id: str) -> web.Response:
 
 def _conflict(detail: str) -> Problem:
     return Problem(problems.CONFLICT, detail)
-
-
-def _checked(handler: Handler) -> Handler:
-    """A handler of a route whose body says nothing."""
-
-    async def handle(call: HttpCall) -> web.StreamResponse:
-        if call.body:
-            raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
-        return await handler(call)
-
-    return handle
-
-
-def _route(
-    verb: str, handler: Handler, what: str, done: RouteAnswer, body: Any, status: int
-) -> Route:
-    return Route(
-        method="POST",
-        path=f"/v1/jobs/{{id}}/{verb}",
-        handler=handler if body is JobResolution else _checked(handler),
-        operation=f"{verb}Job",
-        summary=what,
-        tag="jobs",
-        scope="jobs:write",
-        body=Body(model=body, required=body is JobResolution),
-        answers={status: done},
-        problems=frozenset({409, 422}),
-        links={status: JOB_LINKS} if status == 200 else {},
-    )
-
-
-_JOB = RouteAnswer(description="The job as it stands now.", model=JobStatus)
-
-ROUTES = (
-    _route("cancel", cancel, "Cancel a job that does not run", _JOB, Nothing, 200),
-    _route("requeue", requeue, "Give an ended job another life", _JOB, Nothing, 200),
-    _route(
-        "discard",
-        discard,
-        "Forget a dead or unknown job for good",
-        RouteAnswer(description="It is forgotten."),
-        Nothing,
-        204,
-    ),
-    _route("resolve", resolve, "Say what became of an unknown job", _JOB, JobResolution, 200),
-)

@@ -24,7 +24,7 @@ from dingrelay_workers.http.body_reader import Line, batches, parse_json, requir
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import used_before
 from dingrelay_workers.http.problems import Problem, wanted_language
-from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Body, HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Body, HttpCall, RouteAnswer, Routes
 
 MEMORY = 1_000_000
 """Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
@@ -45,8 +45,44 @@ class _Prepared:
     written: list[Written]
 
 
-async def take_jobs(call: HttpCall) -> web.StreamResponse:
-    """Enqueue each line's job, and answer its id or its problem."""
+ROUTES = Routes(tag="jobs")
+
+
+@ROUTES(
+    "POST /v1/jobs",
+    {
+        200: RouteAnswer(
+            description=(
+                "A JSON object a line: `line` and `id`, or `line` and `error`, which has the"
+                " members of a problem. An `error` without `line` ends the answer: the request"
+                " could not be read any further."
+            ),
+            model={"type": "string"},
+            media_type=NDJSON,
+        )
+    },
+    description=(
+        "Each line is a job with its `kind` (`message-send` if it has none), and is answered by"
+        " a line with its number and the job's id, or what is wrong with it. What has no answer"
+        " was not accepted. The key needs the scope of each job's kind: "
+        + ", ".join(
+            f"`{scope}`"
+            for scope in sorted(kind.scope for kind in KINDS.values() if kind.is_public)
+        )
+        + ". An `Idempotency-Key` makes it safe to send the same lines again, and an"
+        " `idempotency_key` in a line to send that line again."
+    ),
+    scope="",
+    across_cells=True,
+    body=Body(
+        model={"type": "string", "description": "JSON lines."},
+        media_types=(NDJSON, "application/jsonl"),
+        limit=None,
+    ),
+    problems=frozenset({503}),
+)
+async def send_jobs(call: HttpCall) -> web.StreamResponse:
+    """Any number of jobs, a JSON object a line."""
     require_type(call.request, NDJSON, "application/jsonl")
     answers, language = _Answers(call.request), wanted_language(call.request)
     within = routes.BODY_SECONDS
@@ -243,45 +279,3 @@ class _Answers:
                     await self._response.write(piece)
         await self._response.write_eof()
         return self._response
-
-
-ROUTES = (
-    Route(
-        method="POST",
-        path="/v1/jobs",
-        handler=take_jobs,
-        operation="sendJobs",
-        summary="Any number of jobs, a JSON object a line",
-        description=(
-            "Each line is a job with its `kind` (`message-send` if it has none), and is answered by"
-            " a line with its number and the job's id, or what is wrong with it. What has no answer"
-            " was not accepted. The key needs the scope of each job's kind: "
-            + ", ".join(
-                f"`{scope}`"
-                for scope in sorted(kind.scope for kind in KINDS.values() if kind.is_public)
-            )
-            + ". An `Idempotency-Key` makes it safe to send the same lines again, and an"
-            " `idempotency_key` in a line to send that line again."
-        ),
-        tag="jobs",
-        scope="",
-        across_cells=True,
-        body=Body(
-            model={"type": "string", "description": "JSON lines."},
-            media_types=(NDJSON, "application/jsonl"),
-            limit=None,
-        ),
-        answers={
-            200: RouteAnswer(
-                description=(
-                    "A JSON object a line: `line` and `id`, or `line` and `error`, which has the"
-                    " members of a problem. An `error` without `line` ends the answer: the request"
-                    " could not be read any further."
-                ),
-                model={"type": "string"},
-                media_type=NDJSON,
-            )
-        },
-        problems=frozenset({503}),
-    ),
-)

@@ -14,7 +14,7 @@ from dingrelay_workers.http import paging
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, found, waited
 from dingrelay_workers.http.problems import json_response
-from dingrelay_workers.http.routes import HttpCall, Route, RouteAnswer
+from dingrelay_workers.http.routes import HttpCall, Routes
 
 
 class JobPaging(paging.Paging):
@@ -43,18 +43,39 @@ class JobPage(BaseModel):
     """Cursor of the next page; null where this is the last."""
 
 
+ROUTES = Routes(tag="jobs", scope="jobs:read")
+
+
+@ROUTES("GET /v1/jobs/{id}", JobStatus, query=WaitQuery, links={200: JOB_LINKS})
 async def get_job(call: HttpCall) -> web.StreamResponse:
-    """How a job stands."""
+    """How a job stands.
+
+    With `wait` the answer comes once the job has ended, or when that is over.
+    """
     return await waited(call, await found(call, call.path("id")), pending=200)
 
 
+@ROUTES(
+    "GET /v1/jobs",
+    JobPage,
+    query=JobQuery,
+    description=(
+        f"Those that the key may see: of the newest {keys.RECENT_JOBS:,}, and behind them of those "
+        "that ended, as long as the history is kept. What only the history knows has DingTalk's "
+        "ids as its result, and of its error the class and the code."
+    ),
+)
 async def list_jobs(call: HttpCall) -> web.StreamResponse:
-    """Jobs that the key may see, the newest first."""
+    """Jobs, newest first."""
     return await _page(call, keys.RECENT, JobFilter(**call.query.filters()), history=True)
 
 
+@ROUTES("GET /v1/dead", JobPage, query=DeadQuery)
 async def list_dead(call: HttpCall) -> web.StreamResponse:
-    """Dead and unknown jobs that the key may see, latest first."""
+    """Jobs that ended dead or unknown.
+
+    Those that the key may see, latest first.
+    """
     return await _page(call, keys.DEAD, JobFilter(**call.query.filters()))
 
 
@@ -72,48 +93,3 @@ async def _page(
     )
     jobs = [job.to_json() for job in page.jobs]
     return json_response({"jobs": jobs, "next": page.next.cursor() if page.next else None})
-
-
-ROUTES = (
-    Route(
-        method="GET",
-        path="/v1/jobs/{id}",
-        handler=get_job,
-        operation="getJob",
-        summary="How a job stands",
-        description="With `wait` the answer comes once the job has ended, or when that is over.",
-        tag="jobs",
-        scope="jobs:read",
-        query=WaitQuery,
-        answers={200: RouteAnswer(description="The job.", model=JobStatus)},
-        links={200: JOB_LINKS},
-    ),
-    Route(
-        method="GET",
-        path="/v1/jobs",
-        handler=list_jobs,
-        operation="listJobs",
-        summary="Jobs, newest first",
-        description=(
-            f"Those that the key may see: of the newest {keys.RECENT_JOBS:,}, and behind them of those "
-            "that ended, as long as the history is kept. What only the history knows has DingTalk's "
-            "ids as its result, and of its error the class and the code."
-        ),
-        tag="jobs",
-        scope="jobs:read",
-        query=JobQuery,
-        answers={200: RouteAnswer(description="A page of jobs.", model=JobPage)},
-    ),
-    Route(
-        method="GET",
-        path="/v1/dead",
-        handler=list_dead,
-        operation="listDead",
-        summary="Jobs that ended dead or unknown",
-        description="Those that the key may see, latest first.",
-        tag="jobs",
-        scope="jobs:read",
-        query=DeadQuery,
-        answers={200: RouteAnswer(description="A page of jobs.", model=JobPage)},
-    ),
-)
