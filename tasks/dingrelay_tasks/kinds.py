@@ -140,6 +140,20 @@ def public_kind(name: object) -> Kind:
     return found
 
 
+def declared_rules() -> dict[str, Mapping[str, str]]:
+    """The limits of all kinds: API or path → unit → limit.
+
+    Raises:
+        ValueError: two kinds limit one API differently.
+    """
+    rules: dict[str, Mapping[str, str]] = {}
+    for each in KINDS.values():
+        for api, limits in each.rules.items():
+            if rules.setdefault(api, limits) != limits:
+                raise ValueError(f"{each.name}: another kind has other rules for {api}")
+    return rules
+
+
 def _outcomes(paths: Sequence[str], job: Json, steps: Steps) -> dict[str, str]:
     """What became of the users in these fields, of a job that makes one call for all of them."""
     users = (user for path in paths for user in _texts(job, path))

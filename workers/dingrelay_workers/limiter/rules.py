@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from dingrelay_producers.store.keys import bucket
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.kinds import declared_rules
 from dingrelay_workers.dingtalk.apis import API_NAMES
 
 Unit = Literal["calls", "recipients"]
@@ -24,7 +24,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
     EGRESS: {"calls": "10000/20s"},
     # The token API has no published limit; what it answers still pauses it.
     "token": {"calls": ""},
-    **{api: limits for kind in KINDS.values() for api, limits in kind.rules.items()},
+    **declared_rules(),
 }
 """API → unit → limit; ``*`` is every API, ``egress`` the address that calls come from."""
 
