@@ -15,7 +15,7 @@ from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavaila
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http import last_known
 from dingrelay_workers.http.api_keys import KEY_ID, Grant, Rate
-from dingrelay_workers.keys import secret, service
+from dingrelay_workers.keys import service
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
 
@@ -136,7 +136,7 @@ async def test_both_secrets_are_taken_while_a_rotation_overlaps(
 
     async with database.write("test") as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
-        old = {secret.digest(*first.text.split(".")): past.isoformat()}
+        old = {service.digest_of(*first.text.split(".")): past.isoformat()}
         await connection.execute(update(ApiKeyRow).values(old_secrets=old))
     other_gateway = KeyService(database, patience=PATIENCE)
     assert await other_gateway.verify(first.text) is None

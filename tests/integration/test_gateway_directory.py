@@ -8,7 +8,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.pages import DirectoryPages
+from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.http import paging
 from gateways import GatewayClient, MemoryBackend, gateway_thread
@@ -39,12 +39,12 @@ async def fill(store: DirectoryStore, app: str = "default") -> None:
 
 
 @pytest.fixture
-async def filled(store: DirectoryStore) -> DirectoryPages:
+async def filled(store: DirectoryStore) -> DirectoryService:
     await fill(store)
-    return DirectoryPages(store.database)
+    return DirectoryService(store.database)
 
 
-async def test_people_come_in_pages_with_their_departments(filled: DirectoryPages) -> None:
+async def test_people_come_in_pages_with_their_departments(filled: DirectoryService) -> None:
     first = await filled.users("default", department=None, left=False, after=None, limit=4)
     assert [person.userid for person in first] == PEOPLE[:4]
     assert [list(person.departments) for person in first] == [[2], [2], [2], [2, 3]]
@@ -54,7 +54,7 @@ async def test_people_come_in_pages_with_their_departments(filled: DirectoryPage
     assert await filled.users("other", department=None, left=False, after=None, limit=4) == []
 
 
-async def test_people_of_a_department_are_those_in_and_below_it(filled: DirectoryPages) -> None:
+async def test_people_of_a_department_are_those_in_and_below_it(filled: DirectoryService) -> None:
     async def inside(department: int, *, after: str | None = None) -> list[str]:
         found = await filled.users(
             "default", department=department, left=False, after=after, limit=50
@@ -67,12 +67,12 @@ async def test_people_of_a_department_are_those_in_and_below_it(filled: Director
     assert await inside(9) == []
 
 
-async def test_people_who_left_are_listed_apart(filled: DirectoryPages) -> None:
+async def test_people_who_left_are_listed_apart(filled: DirectoryService) -> None:
     (gone,) = await filled.users("default", department=None, left=True, after=None, limit=50)
     assert (gone.userid, list(gone.departments), gone.left_at is None) == ("u06", [], False)
 
 
-async def test_departments_come_in_pages(filled: DirectoryPages) -> None:
+async def test_departments_come_in_pages(filled: DirectoryService) -> None:
     every = await filled.departments("default", parent=None, after=None, limit=2)
     assert [(entry.id, entry.name, entry.parent) for entry in every] == [
         (1, "all", None),
@@ -87,7 +87,7 @@ async def test_departments_come_in_pages(filled: DirectoryPages) -> None:
 async def test_a_directory_that_is_away_is_reported() -> None:
     database = Database("postgresql://stranger@127.0.0.1:1/nowhere")
     with pytest.raises(ServiceUnavailable):
-        await DirectoryPages(database).departments("default", parent=None, after=None, limit=1)
+        await DirectoryService(database).departments("default", parent=None, after=None, limit=1)
     await database.dispose()
 
 
@@ -101,7 +101,7 @@ def gateway(valkey_url: str, sqlite_url: str) -> Iterator[GatewayClient]:
 
     database = Database(sqlite_url)
     backend = Backend()
-    backend.directory = DirectoryPages(database)
+    backend.directory = DirectoryService(database)
     with gateway_thread(settings, backend) as client:
         yield GatewayClient(client.url, backend)
 

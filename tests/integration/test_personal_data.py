@@ -42,7 +42,7 @@ from dingrelay_workers.directory.models import (
 )
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.personal_data.passes import Passes, PassResult
+from dingrelay_workers.personal_data.service import Passes, PassResult
 from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, replaced
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue

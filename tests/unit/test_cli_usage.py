@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers.cli import group
-from dingrelay_producers.cli.exits import explain
+from dingrelay_producers.cli.output import explain
 
 ROOT = Path(__file__).parents[2]
 SANDBOX = {"DINGRELAY_ENV": "sandbox", "COLUMNS": "200"}

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.calls import CampaignCalls
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.directory.store import DirectoryStore
-    from dingrelay_workers.personal_data.passes import Passes
+    from dingrelay_workers.personal_data.service import Passes
     from dingrelay_workers.recipients.known_people import KnownPeople
 
 BULK_QUEUE = "dingrelay.bulk"
@@ -246,7 +246,7 @@ class Resources:
     @cached_property
     def personal_data(self) -> "Passes":
         """Everything that is kept of people, in SQL and in Redis."""
-        from dingrelay_workers.personal_data.passes import Passes  # noqa: PLC0415 - as `directory`
+        from dingrelay_workers.personal_data.service import Passes  # noqa: PLC0415 - as `directory`
 
         return Passes(self.directory.jobs, self.redis, self.settings)
 

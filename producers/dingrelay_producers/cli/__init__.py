@@ -30,8 +30,8 @@ import typer
 
 from dingrelay_producers import running
 from dingrelay_producers.cli import approval, job, media, output, send
-from dingrelay_producers.cli.exits import INTERRUPTED
 from dingrelay_producers.cli.group import OWN_SYSTEM, SERVICES, Commands
+from dingrelay_producers.cli.output import INTERRUPTED
 from dingrelay_producers.tracing import export, spans
 
 JOBS_PANEL = "Jobs"

@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
 from dingrelay_producers.cli.options import read_json, read_moment, read_pair, split
 from dingrelay_producers.cli.output import (
+    DONE,
+    OTHERWISE,
     Column,
+    exit_code_of,
     grid_of_fields,
     print_job,
     print_result,
@@ -172,7 +174,7 @@ def show(
             looked = wait_for(ref.look(), LOOK_SECONDS if timeout is None else timeout)
             if looked.state != State.DONE:
                 print_job(looked)
-                raise typer.Exit(of_state(looked.state))
+                raise typer.Exit(exit_code_of(looked.state))
         if wait:
             _follow(ref, A_DAY if timeout is None else timeout)
         status = ref.status()
@@ -239,32 +241,24 @@ def terminate(
     _act(instance, app, lambda ref: ref.terminate(reason, user=user), what, wait, timeout)
 
 
-@app.command()
-def agree(
-    instance: Instance,
-    user: User,
-    remark: Remark = "",
-    app: options.App = "default",
-    wait: options.Wait = False,
-    timeout: options.Timeout = 60,
-) -> None:
-    """Agree to an approval in the name of an approver."""
-    what = tr("agree {instance}", instance=instance)
-    _act(instance, app, lambda ref: ref.agree(user, remark), what, wait, timeout)
+def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
+    def decide(
+        instance: Instance,
+        user: User,
+        remark: Remark = "",
+        app: options.App = "default",
+        wait: options.Wait = False,
+        timeout: options.Timeout = 60,
+    ) -> None:
+        agreed = tr("agree {instance}", instance=instance)
+        what = agreed if verb == "agree" else tr("refuse {instance}", instance=instance)
+        _act(instance, app, lambda ref: getattr(ref, verb)(user, remark), what, wait, timeout)
+
+    return decide
 
 
-@app.command()
-def refuse(
-    instance: Instance,
-    user: User,
-    remark: Remark = "",
-    app: options.App = "default",
-    wait: options.Wait = False,
-    timeout: options.Timeout = 60,
-) -> None:
-    """Refuse an approval in the name of an approver."""
-    what = tr("refuse {instance}", instance=instance)
-    _act(instance, app, lambda ref: ref.refuse(user, remark), what, wait, timeout)
+app.command("agree", help="Agree to an approval in the name of an approver.")(_deciding("agree"))
+app.command("refuse", help="Refuse an approval in the name of an approver.")(_deciding("refuse"))
 
 
 @app.command()

@@ -8,8 +8,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from dingrelay_producers.cli.exits import explain
-from dingrelay_producers.cli.output import as_json, note
+from dingrelay_producers.cli.output import as_json, explain, note
 from dingrelay_producers.cli.reader_language import (
     allow_between_characters,
     speak,

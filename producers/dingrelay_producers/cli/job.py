@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
 from dingrelay_producers.cli.output import (
+    DONE,
+    OTHERWISE,
     Column,
     console,
+    exit_code_of,
     print_details,
     print_job,
     print_result,
@@ -51,7 +53,7 @@ def show(job_id: JobId, wait: options.Wait = False, timeout: options.Timeout = 6
         details = client.details(job_id)
     print_details(details)
     if wait:
-        raise typer.Exit(of_state(details.status.state))
+        raise typer.Exit(exit_code_of(details.status.state))
 
 
 @app.command("list")

@@ -10,9 +10,8 @@ from typing import BinaryIO, cast
 
 import typer
 
-from dingrelay_producers.cli.exits import DONE, NOT_ENDED, OTHERWISE
 from dingrelay_producers.cli.media import Uploads, parsed
-from dingrelay_producers.cli.output import as_json, console, print_json
+from dingrelay_producers.cli.output import DONE, NOT_ENDED, OTHERWISE, as_json, console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.job_ref import JobRef

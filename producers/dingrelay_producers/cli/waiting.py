@@ -10,8 +10,15 @@ import typer
 from rich.markup import escape
 from rich.status import Status
 
-from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED, of_state
-from dingrelay_producers.cli.output import as_json, console, note, print_job
+from dingrelay_producers.cli.output import (
+    INTERRUPTED,
+    NOT_ENDED,
+    as_json,
+    console,
+    exit_code_of,
+    note,
+    print_job,
+)
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
@@ -48,7 +55,7 @@ def show_accepted(ref: "JobRef", what: str, *, wait: bool, timeout: float) -> No
         console(stderr=True).print(tr("accepted {id}", id=ref.id), style="dim")
         status = wait_for(ref, timeout)
         print_job(status)
-        raise typer.Exit(of_state(status.state))
+        raise typer.Exit(exit_code_of(status.state))
     if as_json.get():
         print_job(ref.status())
     else:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.exits import OTHERWISE
 from dingrelay_producers.cli.options import read_message, read_moment, split
-from dingrelay_producers.cli.output import as_json, console, note, print_result
+from dingrelay_producers.cli.output import OTHERWISE, as_json, console, note, print_result
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.language import tr

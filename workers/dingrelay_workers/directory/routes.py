@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from dingrelay_tasks.contract import AppName
-from dingrelay_workers.directory.pages import DepartmentDocument, DirectoryPages, PersonDocument
+from dingrelay_workers.directory.service import DepartmentDocument, DirectoryService, PersonDocument
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import HttpCall, Routes
@@ -73,7 +73,7 @@ async def list_users(call: HttpCall) -> PersonPage:
     """List the people of the directory."""
     asked: UserFilter = call.query
     _check_app(call, asked.app)
-    found = await call.context.service(DirectoryPages).users(
+    found = await call.context.service(DirectoryService).users(
         asked.app,
         department=asked.department,
         left=asked.left,
@@ -91,7 +91,7 @@ async def list_departments(call: HttpCall) -> DepartmentPage:
     """List the departments of the directory."""
     asked: DepartmentFilter = call.query
     _check_app(call, asked.app)
-    found = await call.context.service(DirectoryPages).departments(
+    found = await call.context.service(DirectoryService).departments(
         asked.app,
         parent=asked.parent,
         after=_after_department(asked.cursor) if asked.cursor else None,

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dingrelay_producers import running
-from dingrelay_producers.cli.exits import DONE, OTHERWISE
+from dingrelay_producers.cli.output import DONE, OTHERWISE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.embedded.child import StartFailed

@@ -16,7 +16,7 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.database.schema import migrate
-from dingrelay_workers.directory.pages import DirectoryPages
+from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import PATIENCE, KeyService
@@ -50,7 +50,7 @@ class Services:
             settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
         )
         self.approvals = ApprovalService(settings, self._database)
-        self.directory = DirectoryPages(self._database)
+        self.directory = DirectoryService(self._database)
         self.history = HistoryService(settings, self._database)
         self.webhooks = WebhookService(self._database, self._redis, settings)
 
@@ -59,7 +59,7 @@ class Services:
         return {
             Services: self,
             ApprovalService: self.approvals,
-            DirectoryPages: self.directory,
+            DirectoryService: self.directory,
             CampaignService: self.campaigns,
             HistoryService: self.history,
             KeyService: self.keys,

@@ -22,7 +22,7 @@ from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
-from dingrelay_workers.directory.search import departments_of
+from dingrelay_workers.directory.service import departments_of
 from dingrelay_workers.history.models import JobRow, RecipientRow
 
 _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})

@@ -44,7 +44,8 @@ def _sender(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
+def printable(text: str) -> str:
+    """A name for people."""
     if not text.isprintable() or text != text.strip():
         raise ValueError("must be printable, without blanks around it")
     return text
@@ -89,7 +90,7 @@ class KeyRequest(Document):
         expires: after how long it is refused, such as ``90d``; none for never.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
+    name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(printable)]
     scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=len(SCOPES) + 1)]
     apps: Annotated[
         list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])

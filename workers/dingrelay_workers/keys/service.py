@@ -1,6 +1,15 @@
-"""The API keys: made, found, rotated and revoked."""
+"""The API keys: made, found, rotated and revoked.
+
+A key's text is ``drk_<id>.<secret>``. The secret is 256 random bits, so there is nothing to guess that a
+slow hash would protect: SHA-256 is what fits, and each request can afford it. A password hash is for what
+people choose.
+"""
 
 import asyncio
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +26,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import (
     ANY,
+    KEY_ID,
     MOST_OLD_SECRETS,
     SENDER,
     ApiKey,
@@ -25,7 +35,6 @@ from dingrelay_workers.http.api_keys import (
     Rate,
 )
 from dingrelay_workers.http.last_known import LastKnown
-from dingrelay_workers.keys import secret
 from dingrelay_workers.keys.documents import KeyDocument
 from dingrelay_workers.keys.models import ApiKeyRow
 
@@ -40,6 +49,11 @@ thousand. Unknown ids are read each time: a client may make up any number.
 """
 WRITE_USES_EVERY = 60.0
 """Seconds between two times that a gateway writes down what was used since."""
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""
+_ID_LENGTH = 12
+_SECRET_BYTES = 32
 
 log = get_logger("dingrelay.api_keys")
 
@@ -99,7 +113,7 @@ class StoredKey:
     def takes(self, given: str, now: datetime) -> bool:
         """Whether this is the digest of its secret, or of one before that is taken still."""
         # All are compared, so that the time taken does not depend on which one matches.
-        matching = [secret.matches(each, given) for each in (self.digest, *self.old(now))]
+        matching = [matches(each, given) for each in (self.digest, *self.old(now))]
         return any(matching)
 
     def old(self, now: datetime) -> Mapping[str, datetime]:
@@ -207,17 +221,17 @@ class KeyService:
 
     async def verify(self, presented: str) -> ApiKey | None:
         """The live key with this text; None if it is wrong, expired or revoked."""
-        parts = secret.split(presented)
+        parts = split_key(presented)
         return await self._verify(*parts) if parts else None
 
     async def verify_pair(self, key_id: str, given: str) -> ApiKey | None:
         """The same for id and secret apart; the secret may be the whole text of the key."""
-        parts = secret.split(f"{key_id}.{given.removeprefix(f'{key_id}.')}")
+        parts = split_key(f"{key_id}.{given.removeprefix(f'{key_id}.')}")
         return await self._verify(*parts) if parts else None
 
     def digest(self, key_id: str, given: str) -> str:
         """The stored digest of a secret."""
-        return secret.digest(key_id, given)
+        return digest_of(key_id, given)
 
     async def find(self, key_id: str, digest: str) -> ApiKey | None:
         """The live key with this id, if it takes the secret of this digest."""
@@ -229,12 +243,12 @@ class KeyService:
 
     async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
         """Make a key; a grant without a sender gets one. Of each seed there is one key."""
-        key_id, text = secret.new_id(seed), secret.new_secret(seed)
+        key_id, text = new_id(seed), new_secret(seed)
         grant = replace(grant, sender=grant.sender or _sender(grant, key_id))
         row = {
             **_columns(grant),
             "id": key_id,
-            "digest": secret.digest(key_id, text),
+            "digest": digest_of(key_id, text),
             "old_secrets": {},
             "created_at": datetime.now(UTC),
         }
@@ -265,8 +279,8 @@ class KeyService:
 
         So a rotation that is repeated ends no secret that clients use; with the same seed it changes nothing.
         """
-        text, now = secret.new_secret(seed), datetime.now(UTC)
-        digest, until = secret.digest(key_id, text), now + overlap
+        text, now = new_secret(seed), datetime.now(UTC)
+        digest, until = digest_of(key_id, text), now + overlap
         async with self._writing() as connection:
             stored = await _stored(connection, key_id)
             if end := stored.end(now):
@@ -302,7 +316,7 @@ class KeyService:
 
     async def _verify(self, key_id: str, given: str) -> ApiKey | None:
         # The digest is made first, so that an unknown id is no faster for it.
-        return await self.find(key_id, secret.digest(key_id, given))
+        return await self.find(key_id, digest_of(key_id, given))
 
     async def _live(self, key_id: str) -> StoredKey | None:
         stored = await self._known.ask(key_id, lambda: self._read(key_id))
@@ -361,3 +375,37 @@ def _columns(grant: Grant) -> dict[str, Any]:
         "rate": str(grant.rate) if grant.rate else None,
         "expires_at": grant.expires_at,
     }
+
+
+def new_id(seed: bytes | None = None) -> str:
+    """The public half: ``drk_`` and twelve characters. A seed always gives the same one."""
+    letters = _random(seed, b"id")[:_ID_LENGTH]
+    return "drk_" + "".join(_ALPHABET[each % len(_ALPHABET)] for each in letters)
+
+
+def new_secret(seed: bytes | None = None) -> str:
+    """The secret half: 43 characters that a URL, a header and a shell take as they are."""
+    return urlsafe_b64encode(_random(seed, b"secret")).decode().rstrip("=")
+
+
+def _random(seed: bytes | None, purpose: bytes) -> bytes:
+    if seed is None:
+        return secrets.token_bytes(_SECRET_BYTES)
+    return hmac.digest(seed, purpose, hashlib.sha256)
+
+
+def split_key(presented: str) -> tuple[str, str] | None:
+    """Id and secret of a key's text; None if it is no key's."""
+    key_id, dot, secret = presented.partition(".")
+    return (key_id, secret) if dot and KEY_ID.fullmatch(key_id) else None
+
+
+def digest_of(key_id: str, secret: str) -> str:
+    """The stored digest of a secret and its id: one key's digest is no use in another's row."""
+    # A secret that is no Unicode belongs to no key; it must not fail either.
+    return hashlib.sha256(f"{key_id}.{secret}".encode(errors="surrogatepass")).hexdigest()
+
+
+def matches(expected: str, given: str) -> bool:
+    """Whether two digests are equal, in a time that does not tell how far they are."""
+    return hmac.compare_digest(expected, given)

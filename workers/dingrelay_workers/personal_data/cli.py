@@ -86,15 +86,15 @@ async def _find(text: str, app: str | None, limit: int) -> "list[dict[str, Any]]
     """
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.errors import reading, refuse_missing
-    from dingrelay_workers.directory import search
     from dingrelay_workers.directory.models import UserRow
+    from dingrelay_workers.directory.service import find_people
 
     settings = Settings.load().of_app(app)
     refuse_missing(settings.database)
     async with reading(settings, UserRow) as connection:
         if connection is None:
             return []
-        return await search.find(connection, text, app=app, limit=limit)
+        return await find_people(connection, text, app=app, limit=limit)
 
 
 @app.command()

@@ -10,9 +10,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.cli import exits
 from dingrelay_producers.cli.options import errors_of_options, read_moment, split
 from dingrelay_producers.cli.output import (
+    DONE,
+    OTHERWISE,
+    UNREACHABLE,
     Column,
     as_json,
     console,
@@ -118,9 +120,9 @@ def probe(endpoint: EndpointArgument) -> None:
             seconds=ANSWER,
         )
         console(stderr=True).print(problem, style="red", markup=False)
-        raise typer.Exit(exits.UNREACHABLE)
+        raise typer.Exit(UNREACHABLE)
     print_result(answer, lambda: translated(answer["reason"]))
-    raise typer.Exit(exits.DONE if answer["verdict"] == "taken" else exits.OTHERWISE)
+    raise typer.Exit(DONE if answer["verdict"] == "taken" else OTHERWISE)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
 from dingrelay_workers.http.api_keys import SENDER
-from dingrelay_workers.keys.documents import RotationRequest
+from dingrelay_workers.keys.documents import RotationRequest, printable
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.endpoints import Endpoint, EndpointState, IssuedEndpoint
 
@@ -112,12 +112,6 @@ def _kind(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not text.isprintable() or text != text.strip():
-        raise ValueError("must be printable, without blanks around it")
-    return text
-
-
 Type = Annotated[
     str,
     AfterValidator(_type),
@@ -153,7 +147,7 @@ class EndpointRequest(Document):
         kinds: kinds of jobs whose ends it receives; all if none is named.
     """
 
-    name: Annotated[str, Field(max_length=64), AfterValidator(_name)] = ""
+    name: Annotated[str, Field(max_length=64), AfterValidator(printable)] = ""
     url: Annotated[
         str,
         AfterValidator(_url),
