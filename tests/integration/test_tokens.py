@@ -157,7 +157,7 @@ async def test_the_lease_of_a_dead_fetcher_is_taken_over(
 ) -> None:
     tokens = worker()
     lease_ms = 300
-    dead = module._TAKE.call(entry(tokens), ["dead-worker", 600_000, lease_ms, 0])
+    dead = module._TOKEN.call(entry(tokens), ["take", "dead-worker", 600_000, lease_ms, 0])
     assert (await run_async(redis, dead))[0] == b"fetch"
     waiting = asyncio.create_task(value(tokens))
     await asyncio.wait([waiting], timeout=lease_ms / 3000)
@@ -171,7 +171,7 @@ async def test_a_fetcher_that_lost_its_lease_does_not_overwrite_the_newer_token(
     worker: Worker, redis: Redis
 ) -> None:
     slow, quick = worker(), worker()
-    take = module._TAKE.call(entry(slow), [slow._worker, 600_000, 1, 0])
+    take = module._TOKEN.call(entry(slow), ["take", slow._worker, 600_000, 1, 0])
     assert (await run_async(redis, take))[0] == b"fetch"
     good = await quick.token(APP)
     assert await slow._put(entry(slow), "an older token", 7200) == 0
@@ -182,7 +182,7 @@ async def test_a_token_kept_twice_after_a_lost_answer_is_one_generation(
     worker: Worker, redis: Redis
 ) -> None:
     tokens = worker()
-    take = module._TAKE.call(entry(tokens), [tokens._worker, 600_000, 20_000, 0])
+    take = module._TOKEN.call(entry(tokens), ["take", tokens._worker, 600_000, 20_000, 0])
     assert (await run_async(redis, take))[0] == b"fetch"
     first = await tokens._put(entry(tokens), "a token", 7200)
     assert await tokens._put(entry(tokens), "a token", 7200) == first > 0
@@ -191,9 +191,9 @@ async def test_a_token_kept_twice_after_a_lost_answer_is_one_generation(
 async def test_a_failure_that_is_over_at_once_is_kept_all_the_same(redis: Redis) -> None:
     """The pause that is left of an outage may be some microseconds."""
     names = [keys.token("default"), keys.token_failure("default", "c")]
-    take = module._TAKE.call(names, ["w", 1000, 1000, 0])
+    take = module._TOKEN.call(names, ["take", "w", 1000, 1000, 0])
     assert (await run_async(redis, take))[0] == b"fetch"
-    assert await run_async(redis, module._PUT.call(names, ["w", "", 0, "[]"])) == 0
+    assert await run_async(redis, module._TOKEN.call(names, ["put", "w", "", 0, "[]"])) == 0
     assert (await run_async(redis, take))[0] in {b"failed", b"fetch"}
 
 

@@ -36,8 +36,7 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import TOKEN_FETCHES
 
-_TAKE = Script.load("dingrelay_workers.calls", "token_take")
-_PUT = Script.load("dingrelay_workers.calls", "token_put")
+_TOKEN = Script.load("dingrelay_workers.calls", "token")
 
 _LASTING = (Credentials, Held, Permanent, Permission, QuotaExhausted)
 
@@ -138,9 +137,8 @@ class Tokens:
         distrusted = distrust.generation if distrust else 0
         while True:
             # The keys each time: the app's secret may be renewed while another worker fetches.
-            call = _TAKE.call(
-                _keys(app, self._apps.app(app)), [self._worker, margin, lease, distrusted]
-            )
+            entry = _keys(app, self._apps.app(app))
+            call = _TOKEN.call(entry, ["take", self._worker, margin, lease, distrusted])
             what, value, generation, milliseconds = await run_async(self._redis, call)
             left = milliseconds / 1000
             if what == b"fetch":
@@ -227,7 +225,7 @@ class Tokens:
             failure_json = json.dumps(
                 [failure.name, failure.code, failure.message, failure.hint, failure.outage]
             )
-        call = _PUT.call(entry, [self._worker, value, int(seconds * 1000), failure_json])
+        call = _TOKEN.call(entry, ["put", self._worker, value, int(seconds * 1000), failure_json])
         return int(await run_async(self._redis, call))
 
     @property
