@@ -12,8 +12,7 @@ from kombu.utils.json import dumps, loads
 
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.store.plain_json import plain_json
-from dingrelay_workers.store.wakeup import ReceivedWakeup
+from dingrelay_workers.store.wakeup import ReceivedWakeup, plain_json
 
 MOMENT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 ID = uuid.UUID(int=7)

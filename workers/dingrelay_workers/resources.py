@@ -175,24 +175,20 @@ class Resources:
         )
         if self._queues:
             self.presence.start()
-            for work in (
-                self.leases.keep,
-                self.scheduler.run,
-                self._serve,
-                self._end_outages,
-                self._publish_rules,
-            ):
-                self._background.append(asyncio.create_task(_for_ever(work)))
+            self._start(self.leases.keep, self.scheduler.run)
+            self._start(self._serve, self._end_outages, self._publish_rules)
         if self.apps.has_files:
-            self._background.append(asyncio.create_task(_for_ever(self.apps.watch)))
+            self._start(self.apps.watch)
         if self.settings.metrics_port:
-            self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
-            self._background.append(asyncio.create_task(_for_ever(self._show_backlog)))
+            self._start(self._show_limits, self._show_backlog)
         if {BULK_QUEUE, DIRECTORY_QUEUE} & {*self._queues}:
-            self._background.append(asyncio.create_task(_for_ever(self.leader.run)))
+            self._start(self.leader.run)
         if WEBHOOKS_QUEUE in self._queues:
-            self._background.append(asyncio.create_task(_for_ever(self.webhook_leader.run)))
+            self._start(self.webhook_leader.run)
         return self
+
+    def _start(self, *works: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._background += [asyncio.create_task(_for_ever(work)) for work in works]
 
     async def __aexit__(self, *_: object) -> None:
         self.drain()
@@ -341,7 +337,7 @@ class Resources:
             await asyncio.sleep(RULES_EVERY)
 
     async def _serve(self) -> None:
-        """Tell which queues have a worker, and whether it has had time to start what waits in them."""
+        """Show which queues have a worker, and whether it has had time to start what waits in them."""
         grace = self.settings.lease
         born = time.monotonic()
         while True:

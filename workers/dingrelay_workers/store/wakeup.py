@@ -1,16 +1,18 @@
-"""A wake-up as it reaches the worker, checked."""
+"""A wake-up as it reaches the worker, checked, and what a message of Celery carries as plain JSON."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, WOKEN_HEADER
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import record
-from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.record import Draft, canonical_json
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import TRACEPARENT, TRACESTATE
 from dingrelay_tasks.contract import (
@@ -22,7 +24,6 @@ from dingrelay_tasks.contract import (
     check_size,
 )
 from dingrelay_tasks.kinds import Kind
-from dingrelay_workers.store.plain_json import plain_json
 
 LONGEST_ID = 255
 LATEST = 2**53
@@ -199,3 +200,64 @@ def _envelope_problem(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Contrac
     if not isinstance(kwargs.get("job"), dict):
         return ContractError("job", "must be an object with the fields of the contract")
     return None
+
+
+_TEXTS: Mapping[type, Callable[[Any], str]] = {
+    date: lambda value: value.isoformat(),  # and datetime, which is one
+    time: lambda value: value.isoformat(),
+    Decimal: str,
+    UUID: str,
+    bytes: bytes.decode,
+}
+TOO_DEEP = {"": "nested too deeply"}
+"""Stands for a job that can't be read to its end."""
+
+
+def plain_json(job: Any) -> tuple[Any, ContractError | None]:
+    """A job with texts for values that only Celery can carry, and the error of the first other one.
+
+    A value that can't be carried is replaced by the name of its type; the error names its field.
+    """
+    try:
+        canonical_json(job)
+    except (TypeError, ValueError):
+        pass
+    except RecursionError:
+        return TOO_DEEP, ContractError("job", "nested too deeply")
+    else:
+        return job, None
+    problems: list[ContractError] = []
+    try:
+        return _plain(job, "", problems), problems[0] if problems else None
+    except RecursionError:
+        return TOO_DEEP, ContractError("job", "nested too deeply")
+
+
+def _plain(value: Any, path: str, problems: list[ContractError]) -> Any:
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case dict():
+            return {
+                str(name): _plain(inner, f"{path}.{name}" if path else str(name), problems)
+                for name, inner in value.items()
+            }
+        case list() | tuple():
+            return [
+                _plain(inner, f"{path}.{index}" if path else str(index), problems)
+                for index, inner in enumerate(value)
+            ]
+        case _:
+            return _text(value, path or "job", problems)
+
+
+def _text(value: Any, path: str, problems: list[ContractError]) -> str:
+    for known, text in _TEXTS.items():
+        if isinstance(value, known):
+            try:
+                return text(value)
+            except ValueError:  # bytes that are no UTF-8
+                break
+    name = type(value).__name__
+    problems.append(ContractError(path, f"a value of type {name} can't be written as JSON"))
+    return f"<{name}>"
