@@ -37,7 +37,6 @@ SILENT = (
     "workers/dingrelay_workers/database/database.py",
     "workers/dingrelay_workers/dingtalk/contact",
     "workers/dingrelay_workers/directory/sync_schedule.py",
-    "workers/dingrelay_workers/dingtalk/lenient.py",
     "workers/dingrelay_workers/flower/server.py",
     "workers/dingrelay_workers/gateway/docs.py",
     "workers/dingrelay_workers/gateway/openapi.py",

@@ -25,9 +25,9 @@ from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import Found
-from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.errors import Transient
+from dingrelay_workers.dingtalk.lenient import MALFORMED
 from one_worker import OneWorker, one_worker
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"

@@ -18,7 +18,6 @@ from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_workers.dingtalk import apis
-from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import (
     Credentials,
@@ -30,6 +29,7 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
+from dingrelay_workers.dingtalk.lenient import MALFORMED
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.limiter.limiter import Limiter

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from dingrelay_workers.dingtalk.answer import Answer
 from dingrelay_workers.dingtalk.apis import APP_SCOPES
+from dingrelay_workers.dingtalk.lenient import Answer
 from dingrelay_workers.dingtalk.request import Calls, Request
 
 ROOT_DEPARTMENT = 1

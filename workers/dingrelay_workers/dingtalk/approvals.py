@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from dingrelay_tasks.context import ApprovalChange
 from dingrelay_tasks.outcomes import Refused
-from dingrelay_workers.dingtalk.answer import Answer, AnswerPages
 from dingrelay_workers.dingtalk.apis import (
     APPROVAL_CREATE,
     APPROVAL_CREATE_TOPAPI,
@@ -19,6 +18,7 @@ from dingrelay_workers.dingtalk.apis import (
 from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, compare
 from dingrelay_workers.dingtalk.approval_state import moment, state_of, tasks_of
 from dingrelay_workers.dingtalk.errors import NotFound
+from dingrelay_workers.dingtalk.lenient import Answer, AnswerPages
 from dingrelay_workers.dingtalk.messages import agent
 from dingrelay_workers.dingtalk.request import Calls, Request
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from dingrelay_tasks.organisation import Department, Member
-from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.lenient import (
+    MALFORMED,
     Unreadable,
     boolean,
     integer,

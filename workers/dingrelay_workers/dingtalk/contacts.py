@@ -7,7 +7,6 @@ from dingrelay_tasks.organisation import ContactScope, Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk import lenient
-from dingrelay_workers.dingtalk.answer import AnswerPages
 from dingrelay_workers.dingtalk.apis import (
     AUTH_SCOPES,
     DEPARTMENT,
@@ -17,6 +16,7 @@ from dingrelay_workers.dingtalk.apis import (
     USER_BY_MOBILE,
 )
 from dingrelay_workers.dingtalk.errors import NotFound, Permission
+from dingrelay_workers.dingtalk.lenient import AnswerPages
 from dingrelay_workers.dingtalk.request import Calls, Request
 
 PAGE_SIZE = 100

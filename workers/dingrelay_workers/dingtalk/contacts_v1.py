@@ -6,10 +6,10 @@ from typing import Any
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk import lenient
-from dingrelay_workers.dingtalk.answer import AnswerPages
 from dingrelay_workers.dingtalk.apis import DEPARTMENT_CHILDREN_V1, MEMBERS_V1
 from dingrelay_workers.dingtalk.contacts import PAGE_SIZE, ContactsV2
 from dingrelay_workers.dingtalk.errors import NotFound
+from dingrelay_workers.dingtalk.lenient import AnswerPages
 from dingrelay_workers.dingtalk.request import Request
 
 USER_NAMES: Mapping[str, str] = {

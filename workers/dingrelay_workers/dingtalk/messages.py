@@ -5,7 +5,6 @@ from typing import Any
 
 from dingrelay_tasks.context import DeliveryReport, SentCall
 from dingrelay_tasks.outcomes import CallForgotten
-from dingrelay_workers.dingtalk.answer import Answer
 from dingrelay_workers.dingtalk.apis import (
     MESSAGE_PROGRESS,
     MESSAGE_RECALL,
@@ -13,6 +12,7 @@ from dingrelay_workers.dingtalk.apis import (
     MESSAGE_SEND,
 )
 from dingrelay_workers.dingtalk.errors import Permanent
+from dingrelay_workers.dingtalk.lenient import Answer
 from dingrelay_workers.dingtalk.request import Calls, Request
 
 _FINISHED = 2

@@ -13,9 +13,9 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_workers.calls.intent_log import Cancelled
-from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.app_scope import VisibleRange, visible_range
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final, Throttled
+from dingrelay_workers.dingtalk.lenient import MALFORMED
 from dingrelay_workers.dingtalk.request import Calls
 from dingrelay_workers.limiter.slot import Draining, Parked
 from dingrelay_workers.store.claim import RedisTime
