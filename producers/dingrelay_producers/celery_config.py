@@ -126,9 +126,9 @@ def _broker_tls(settings: Settings) -> dict[str, Any] | bool:
     if urlsplit(settings.broker).scheme != "amqps":
         return False
     # As for Sentinels.
-    from dingrelay_producers import amqps_transport  # noqa: PLC0415
+    from dingrelay_producers import rabbitmq  # noqa: PLC0415
 
-    amqps_transport.install()
+    rabbitmq.install()
     files = settings.tls_files
     chosen = {"ca_certs": files.ca, "certfile": files.cert, "keyfile": files.key}
     return {

@@ -12,7 +12,6 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import celery_config
-from dingrelay_producers.confirms import AWAY, BrokerSilent, Confirms
 from dingrelay_producers.envelopes import (
     FORMAT_HEADER,
     WAKEUP_FORMAT,
@@ -21,6 +20,7 @@ from dingrelay_producers.envelopes import (
     Envelopes,
     send,
 )
+from dingrelay_producers.rabbitmq import AWAY, BrokerSilent, Confirms
 from dingrelay_producers.redis_address import PRODUCER_TIMEOUT
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_sync

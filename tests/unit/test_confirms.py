@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.confirms import BrokerSilent, Confirms
+from dingrelay_producers.rabbitmq import BrokerSilent, Confirms
 
 
 class Channel:

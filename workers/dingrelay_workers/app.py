@@ -32,7 +32,7 @@ with preflight.refusing():
     supported.check()
 
 from dingrelay_workers import logs, metrics
-from dingrelay_workers.celery_worker import remote_control, transport, worker_options
+from dingrelay_workers.celery_worker import controls, transport
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
 from dingrelay_workers.celery_worker.watchdog import Watchdog
@@ -101,12 +101,12 @@ app.register_task(
 )
 
 
-remote_control.install(runtime)
+controls.install(runtime)
 
 
 def _check_options(options: Any, **_: Any) -> None:
     with preflight.refusing():
-        worker_options.check(options)
+        controls.check_options(options)
         preflight.check_apps(settings)
 
 

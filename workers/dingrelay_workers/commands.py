@@ -69,10 +69,10 @@ def worker(
     chosen = _lanes(lanes)
     from dingrelay_producers.settings import Settings
     from dingrelay_workers import preflight
-    from dingrelay_workers.celery_worker import supported, worker_options
+    from dingrelay_workers.celery_worker import controls, supported
 
     supported.check()
-    worker_options.check_pool(context.args)
+    controls.check_pool(context.args)
     settings = Settings.load()
     preflight.check(settings)
     preflight.check_cell(settings)

@@ -1,12 +1,14 @@
-"""Waits until RabbitMQ has taken what was published: all of a batch at once, and not for ever.
-
-py-amqp can wait for each message by itself, which is a round trip and a write to disk for each. And a
-RabbitMQ with a memory or disk alarm takes nothing and says nothing, as long as that lasts.
-"""
+"""RabbitMQ: confirms of what was published, and certificates that are compared with each broker's own name."""
 
 import time
 from typing import Any
 
+from kombu.transport import TRANSPORT_ALIASES, pyamqp
+
+from dingrelay_producers.redis_address import TLS_OPTION
+
+AMQPS = "amqps"
+_KOMBUS = "kombu.transport.pyamqp:SSLTransport"
 AWAY = "RabbitMQ confirms nothing: see its log, it may be short of memory or disk"
 
 
@@ -15,7 +17,10 @@ class BrokerSilent(TimeoutError):
 
 
 class Confirms:
-    """The confirms of one channel, while it is used by one thread.
+    """The confirms of one channel, while it is used by one thread: all of a batch at once, and not for ever.
+
+    py-amqp can wait for each message by itself, which is a round trip and a write to disk for each. And a
+    RabbitMQ with a memory or disk alarm takes nothing and says nothing, as long as that lasts.
 
     Args:
         channel: py-amqp's. What is published over it from now on is confirmed.
@@ -78,3 +83,30 @@ class Confirms:
     def _refuse(self, tag: int, multiple: bool) -> None:
         self._refused = True
         self._acknowledge(tag, multiple)
+
+
+class AmqpsTransport(pyamqp.SSLTransport):
+    """RabbitMQ over TLS.
+
+    kombu keeps one name for all brokers of a URL, and takes ``localhost`` for an address.
+    """
+
+    def establish_connection(self: Any) -> Any:
+        """A connection to the broker whose turn it is."""
+        client = self.client
+        name, ssl, options = client.hostname, client.ssl, client.transport_options
+        # They are all passed on to py-amqp, which does not know it.
+        client.transport_options = {key: options[key] for key in options if key != TLS_OPTION}
+        if isinstance(ssl, dict) and "server_hostname" in ssl:
+            client.ssl = {**ssl, "server_hostname": name}
+        try:
+            return super().establish_connection()  # type: ignore[no-untyped-call]
+        finally:
+            # kombu has put an address in the place of ``localhost``, for the next time as well.
+            client.hostname, client.ssl, client.transport_options = name, ssl, options
+
+
+def install() -> None:
+    """Let kombu find it by its scheme."""
+    if TRANSPORT_ALIASES[AMQPS] == _KOMBUS:
+        TRANSPORT_ALIASES[AMQPS] = f"{__name__}:AmqpsTransport"

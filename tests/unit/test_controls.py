@@ -8,7 +8,7 @@ from celery import Celery
 from celery.bin.worker import worker as celery_worker
 
 from dingrelay_producers.settings import SettingsError
-from dingrelay_workers.celery_worker import worker_options
+from dingrelay_workers.celery_worker import controls
 from dingrelay_workers.celery_worker.pool import JobPool
 
 REFUSED = [
@@ -73,14 +73,14 @@ def test_options_without_their_effect_are_refused(
     app: Celery, arguments: list[str], error: str
 ) -> None:
     with pytest.raises(SettingsError) as raised:
-        worker_options.check(parsed(app, arguments))
+        controls.check_options(parsed(app, arguments))
     assert error in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("arguments", WORKS, ids=str)
 def test_the_others_are_taken(app: Celery, arguments: list[str]) -> None:
-    worker_options.check(parsed(app, arguments))
+    controls.check_options(parsed(app, arguments))
 
 
 def test_no_option_is_forgotten() -> None:
@@ -98,9 +98,9 @@ def test_no_option_is_forgotten() -> None:
 )
 def test_another_pool_is_refused_before_celery_loads_it(arguments: list[str]) -> None:
     with pytest.raises(SettingsError, match="pool of their own"):
-        worker_options.check_pool(arguments)
+        controls.check_pool(arguments)
 
 
 @pytest.mark.parametrize("arguments", [[], ["-P", "prefork"], ["--pool=prefork"], ["-l", "INFO"]])
 def test_celerys_word_for_the_default_pool_is_taken(arguments: list[str]) -> None:
-    worker_options.check_pool(arguments)
+    controls.check_pool(arguments)
