@@ -327,6 +327,7 @@ class _OnLoop:
 
     hub: Any = None
     channels: list[Any]
+    _turns = 0
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Take messages from now on."""
@@ -341,6 +342,9 @@ class _OnLoop:
         super().close_connection(connection)  # type: ignore[misc]
 
     def _fill(self) -> None:
+        self._turns += 1
+        if self._turns == 1:
+            return  # kombu subscribes to control commands in this turn: they are not to wait, nor to be missed
         for channel in list(self.channels):
             channel.fill()
 
