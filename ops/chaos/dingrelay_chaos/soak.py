@@ -8,19 +8,16 @@ import csv
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from statistics import median
-from types import TracebackType
-from typing import Self
+from typing import NamedTuple
 
 import psutil
 from redis.exceptions import RedisError
 
 from dingrelay_chaos import run as running
-from dingrelay_chaos.process import Process
 from dingrelay_chaos.schedule import KILLED, soak
 from dingrelay_chaos.system import System
 from dingrelay_workers.database.database import CONNECTIONS as DATABASE_CONNECTIONS
@@ -50,23 +47,17 @@ def run(seed: int, seconds: float) -> int:
     """Run it; 1 if an invariant does not hold, or something has grown."""
     schedule = soak(seed, seconds)
     print(f"seed {seed}, {seconds / 3_600:g} h, {len(schedule.steps)} steps", flush=True)
-    samplers: list[Sampler] = []
-
-    def watch(system: System) -> Sampler:
-        samplers.append(Sampler(system))
-        return samplers[0]
-
-    verdict = running.run(schedule, keep=True, watch=watch)
-    samples = samplers[0].samples
-    write(samples, verdict.folder / "samples.csv")
+    samples: list[Sample] = []
+    verdict = running.run(schedule, keep=True, watch=partial(_sampling, samples))
+    with (verdict.folder / "samples.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([Sample._fields, *samples])
     growing = grown(samples)
     print("\n".join([verdict.text, table(samples), *(f"  {line}" for line in growing)]))
     print(f"samples: {verdict.folder}; {'something' if growing else 'nothing'} has grown")
     return 1 if verdict.violations or growing else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One figure of one moment.
 
     Attributes:
@@ -82,66 +73,54 @@ class Sample:
     value: float
 
 
-class Sampler:
-    """Takes samples of a system's programs in a thread while the block lasts; not of the one that is killed."""
+@contextmanager
+def _sampling(samples: list[Sample], system: System) -> Generator[None]:
+    """Take samples in a thread while the block lasts."""
+    over = threading.Event()
 
-    def __init__(self, system: System) -> None:
-        self.samples: list[Sample] = []
-        self._system = system
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="sampler", daemon=True)
+    def sample() -> None:
+        while not over.wait(EVERY_SECONDS):
+            now = system.now()
+            samples.extend(Sample(now, *each) for each in _figures(system))
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    thread = threading.Thread(target=sample, name="sampler", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
-    def _sample(self) -> None:
-        while not self._over.wait(EVERY_SECONDS):
-            now = self._system.now()
-            self.samples += [Sample(now, *each) for each in self._figures()]
-
-    def _figures(self) -> Iterator[tuple[str, str, float]]:
-        for process in self._processes():
-            with suppress(psutil.Error):
-                running = psutil.Process(process.pid)
-                yield process.name, "mb", running.memory_info().rss / MEGA
-                yield from self._descriptors(process.name, running)
-                yield process.name, "threads", running.num_threads()
-        with suppress(RedisError), self._system.valkey.connect() as redis:
-            yield "redis", "mb", redis.info("memory")["used_memory"] / MEGA
-            yield "redis", "keys", redis.dbsize()
-        with suppress(sqlite3.OperationalError):
-            database = self._system.database
-            size = "select page_count * page_size from pragma_page_count(), pragma_page_size()"
-            yield "sql", "mb", database.value(size) / MEGA
-            yield "sql", "jobs", database.value("select count(*) from job_history")
-
-    def _descriptors(self, name: str, running: psutil.Process) -> Iterator[tuple[str, str, float]]:
-        """Those of pools by themselves, since each pool has its bound."""
-        database, redis = str(self._system.database.path), self._system.valkey.port
-        pools = {
-            "database files": sum(f.path.startswith(database) for f in running.open_files()),
-            "redis sockets": sum(
-                each.raddr != () and each.raddr.port == redis
-                for each in running.net_connections("tcp")
-            ),
-        }
-        yield from ((name, what, count) for what, count in pools.items())
-        yield name, "descriptors", running.num_fds() - sum(pools.values())
-
-    def _processes(self) -> Iterator[Process]:
-        for number, service in enumerate(self._system.services):
+def _figures(system: System) -> Iterator[tuple[str, str, float]]:
+    """Of every program but the one that is killed, of Redis and of SQL."""
+    for number, service in enumerate(system.services):
+        with suppress(psutil.Error):
             if number != KILLED and service.alive:
-                yield service
+                yield from ((service.name, *each) for each in _of(service.pid, system))
+    with suppress(RedisError), system.valkey.connect() as redis:
+        yield "redis", "mb", redis.info("memory")["used_memory"] / MEGA
+        yield "redis", "keys", redis.dbsize()
+    with suppress(sqlite3.OperationalError):
+        size = "select page_count * page_size from pragma_page_count(), pragma_page_size()"
+        yield "sql", "mb", system.database.value(size) / MEGA
+        yield "sql", "jobs", system.database.value("select count(*) from job_history")
+
+
+def _of(pid: int, system: System) -> Iterator[tuple[str, float]]:
+    """What a process holds. Descriptors of pools come by themselves, since each pool has its bound."""
+    process = psutil.Process(pid)
+    files, sockets = process.open_files(), process.net_connections("tcp")
+    pools = {
+        "database files": sum(each.path.startswith(str(system.database.path)) for each in files),
+        "redis sockets": sum(
+            each.raddr != () and each.raddr.port == system.valkey.port for each in sockets
+        ),
+    }
+    yield "mb", process.memory_info().rss / MEGA
+    yield from pools.items()
+    yield "descriptors", process.num_fds() - sum(pools.values())
+    yield "threads", process.num_threads()
 
 
 def grown(samples: Sequence[Sample]) -> list[str]:
@@ -177,14 +156,6 @@ def _stretches(
         key: (values[2 * fifths[key] : 3 * fifths[key]] or values, values[-fifths[key] :])
         for key, values in series.items()
     }
-
-
-def write(samples: Sequence[Sample], file: Path) -> None:
-    """All samples as CSV."""
-    with file.open("w", newline="", encoding="utf-8") as out:
-        rows = csv.writer(out)
-        rows.writerow(["seconds", "of", "what", "value"])
-        rows.writerows([each.seconds, each.of, each.what, each.value] for each in samples)
 
 
 def table(samples: Sequence[Sample]) -> str:

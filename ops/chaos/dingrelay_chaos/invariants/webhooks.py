@@ -11,6 +11,7 @@ from typing import Any
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.invariants import changes
 from dingrelay_chaos.invariants.approvals import task_states, true_state
+from dingrelay_chaos.snapshot import Row
 from dingrelay_chaos.subscribers import ALL, Subscriber
 from dingrelay_chaos.system import System
 
@@ -133,12 +134,18 @@ def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
 
 
-def _jobs(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
+def _reported(documents: list[Row], prefix: str) -> Iterator[tuple[str, Row]]:
+    """What the notices of a kind report, and their data."""
+    for each in documents:
+        if each["type"].startswith(prefix):
+            yield each["type"].removeprefix(prefix), each["data"]
+
+
+def _jobs(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
     """Every end of a job is reported; an end that it does not have was one before it was revived."""
     ends: dict[str, list[str]] = {}
-    for each in documents:
-        if each["type"].startswith("job."):
-            ends.setdefault(each["data"]["id"], []).append(each["type"].removeprefix("job."))
+    for end, data in _reported(documents, "job."):
+        ends.setdefault(data["id"], []).append(end)
     for job, kind in evidence.requests.jobs().items():
         status = evidence.statuses.get(job)
         if status is None or not status.state.ended:
@@ -152,17 +159,14 @@ def _jobs(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Findi
             yield f"the {kind} {job} is reported to have ended as {reported}", job
 
 
-def _approvals(
-    evidence: Evidence, documents: list[dict[str, Any]], system: System
-) -> Iterator[Finding]:
+def _approvals(evidence: Evidence, documents: list[Row], system: System) -> Iterator[Finding]:
     """How approvals ended is reported, and is true."""
     instances = {each["id"]: each for each in evidence.snapshot.approvals}
     reported: set[tuple[str, str]] = set()
-    for each in documents:
-        what = each["type"].removeprefix("approval.")
-        if each["type"] in {what, "approval.task"}:
+    for what, data in _reported(documents, "approval."):
+        if what == "task":
             continue
-        instance = each["data"]["instance"]
+        instance = data["instance"]
         reported.add((instance, what))
         true = true_state(instances[instance]) if instance in instances else "deleted"
         if what != true and instance not in system.deleted:
@@ -172,14 +176,13 @@ def _approvals(
             yield f"it was not reported that {instance} is {row['state']}", instance
 
 
-def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
+def _tasks(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
     """Who is asked, and what they decided, is reported and true."""
-    reported: dict[str, set[tuple[str, str, str]]] = {}
-    for each in documents:
-        if each["type"] == "approval.task":
-            task = each["data"]["task"]
-            one = (task["id"], task["user"], task["state"])
-            reported.setdefault(each["data"]["instance"], set()).add(one)
+    reported: dict[str, set[tuple[str, ...]]] = {}
+    for what, data in _reported(documents, "approval."):
+        if what == "task":
+            one = tuple(data["task"][name] for name in ("id", "user", "state"))
+            reported.setdefault(data["instance"], set()).add(one)
     for instance, rows in evidence.system_state.tasks.items():
         for row in rows:
             one = (row["task"], row["user"], row["state"])
@@ -194,43 +197,30 @@ def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Find
                 yield text, true["id"]
 
 
-def _people(evidence: Evidence, documents: list[dict[str, Any]], skew: float) -> Iterator[Finding]:
+def _people(evidence: Evidence, documents: list[Row], skew: float) -> Iterator[Finding]:
     """What the directory found out is reported, once each, and nothing else."""
     yield from changes.violations(evidence.system_state.changes, documents, skew)
-    reported = {
-        (each["data"]["userid"], each["type"].removeprefix(changes.PREFIX))
-        for each in documents
-        if each["type"].startswith(changes.PREFIX)
-    }
-    for user, what in reported:
+    for user, what in {(d["userid"], what) for what, d in _reported(documents, changes.PREFIX)}:
         if what in {"added", "left"} and not evidence.requests.was_absent(user):
             yield f"{user} is reported to be {what}, and was there all the time", user
 
 
-def _campaigns(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
-    reported = {
-        (str(each["data"].get("id")), each["type"].removeprefix("campaign."))
-        for each in documents
-        if each["type"].startswith("campaign.")
-    }
+def _campaigns(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
+    reported = {(str(data.get("id")), what) for what, data in _reported(documents, "campaign.")}
     for number, campaign in evidence.campaigns.items():
         end = {"done": "completed", "cancelled": "cancelled"}.get(campaign.row["state"])
         if end and (str(number), end) not in reported:
             yield f"it was not reported that campaign {number} was {end}", number
 
 
-def _events(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Finding]:
+def _events(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
     """DingTalk's events are passed on, once each."""
-    reported = Counter(
-        each["data"]["event_id"] for each in documents if each["type"].startswith("dingtalk.")
-    )
+    reported = Counter(data["event_id"] for _, data in _reported(documents, "dingtalk."))
     known = {event["id"] for event in evidence.system_state.events}
     for event in evidence.system_state.events:
         pushed = any(each["state"] == "delivered" for each in event["deliveries"])
         if pushed and event["id"] not in evidence.lost_events and reported[event["id"]] != 1:
-            text = (
-                f"the event {event['type']} {event['id']} is reported {reported[event['id']]} times"
-            )
-            yield text, event["id"]
+            times = f"is reported {reported[event['id']]} times"
+            yield f"the event {event['type']} {event['id']} {times}", event["id"]
     for event in reported.keys() - known - {""}:
         yield f"an event is reported that never was: {event}", ""
