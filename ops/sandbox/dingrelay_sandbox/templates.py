@@ -58,103 +58,70 @@ class Template(BaseModel, extra="forbid", frozen=True):
     revocable: bool = True
 
 
-class _Named:
-    """The controls that the templates of a new sandbox share."""
-
-    reason = Control(label="事由", type="TextareaField")
-    start = Control(label="开始日期", type="DDDateField")
-    end = Control(label="结束日期", type="DDDateField")
-    days = Control(label="天数", type="NumberField")
-    note = Control(label="备注", type="TextareaField")
-    items = Control(
-        label="明细",
-        type=TABLE,
-        columns=(Control(label="项目"), Control(label="金额", type="MoneyField")),
+def _made(process_code: str, name: str, *fields: tuple[str, str] | Control) -> Template:
+    """A template of labels with their types, or of whole controls."""
+    controls = tuple(
+        each if isinstance(each, Control) else Control(label=each[0], type=each[1])
+        for each in fields
     )
+    return Template(process_code=process_code, name=name, fields=controls)
 
 
-LEAVE = Template(
-    process_code="PROC-LEAVE",
-    name="请假",
-    fields=(
-        _Named.reason,
-        Control(
-            label="请假类型",
-            type="DDSelectField",
-            options=("年假", "事假", "病假", "调休", "其他"),
-        ),
-        _Named.start,
-        _Named.end,
-        _Named.days,
-        _Named.items,
-        _Named.note,
-    ),
+_REASON, _NOTE = ("事由", "TextareaField"), ("备注", "TextareaField")
+_START, _END, _DAYS = (
+    ("开始日期", "DDDateField"),
+    ("结束日期", "DDDateField"),
+    ("天数", "NumberField"),
 )
-EXPENSE = Template(
-    process_code="PROC-EXPENSE",
-    name="报销",
-    fields=(
-        _Named.reason,
-        Control(label="金额", type="MoneyField"),
-        _Named.items,
-        Control(label="日期", type="DDDateField"),
-        _Named.note,
-    ),
+_ITEMS = Control(
+    label="明细",
+    type=TABLE,
+    columns=(Control(label="项目"), Control(label="金额", type="MoneyField")),
 )
-TRAVEL = Template(
-    process_code="PROC-TRAVEL",
-    name="出差",
-    fields=(
-        _Named.reason,
-        Control(label="目的地"),
-        _Named.start,
-        _Named.end,
-        _Named.days,
-        _Named.items,
-        _Named.note,
-    ),
+_KINDS_OF_LEAVE = Control(
+    label="请假类型", type="DDSelectField", options=("年假", "事假", "病假", "调休", "其他")
 )
-PURCHASE = Template(
-    process_code="PROC-PURCHASE",
-    name="采购",
-    fields=(
-        Control(label="采购事由", type="TextareaField", required=True),
-        Control(
-            label="采购类型",
-            type="DDSelectField",
-            required=True,
-            options=("办公用品", "设备", "服务"),
-        ),
-        Control(label="标签", type="DDMultiSelectField", options=("加急", "年度预算", "无")),
-        Control(label="期望日期", type="DDDateField"),
-        Control(label='["开始时间","结束时间"]', type="DDDateRangeField"),
-        Control(label="负责人", type="InnerContactField"),
-        Control(label="使用部门", type="DepartmentField"),
-        Control(label="总价", type="MoneyField"),
-        Control(label="联系电话", type="PhoneField"),
-        Control(label="收货地址", type="AddressField"),
+_PURCHASED = Control(
+    label="采购明细",
+    type=TABLE,
+    columns=(
+        Control(label="名称", required=True),
+        Control(label="规格", type="DDSelectField", options=("大", "中", "小")),
+        Control(label="数量", type="NumberField", required=True),
+        Control(label="经办人", type="InnerContactField"),
         Control(label="图片", type="DDPhotoField"),
-        Control(label="附件", type="DDAttachment"),
-        Control(label="相关审批", type="RelateField"),
-        Control(
-            label="采购明细",
-            type=TABLE,
-            columns=(
-                Control(label="名称", required=True),
-                Control(label="规格", type="DDSelectField", options=("大", "中", "小")),
-                Control(label="数量", type="NumberField", required=True),
-                Control(label="经办人", type="InnerContactField"),
-                Control(label="图片", type="DDPhotoField"),
-            ),
-        ),
-        _Named.note,
     ),
 )
-DEFAULT_TEMPLATES = (
-    LEAVE,
-    EXPENSE,
-    TRAVEL,
-    PURCHASE,
-    Template(process_code="PROC-ANY", name="通用"),
+LEAVE = _made("PROC-LEAVE", "请假", _REASON, _KINDS_OF_LEAVE, _START, _END, _DAYS, _ITEMS, _NOTE)
+EXPENSE = _made(
+    "PROC-EXPENSE", "报销", _REASON, ("金额", "MoneyField"), _ITEMS, ("日期", "DDDateField"), _NOTE
 )
+TRAVEL = _made(
+    "PROC-TRAVEL", "出差", _REASON, ("目的地", "TextField"), _START, _END, _DAYS, _ITEMS, _NOTE
+)
+PURCHASE = _made(
+    "PROC-PURCHASE",
+    "采购",
+    Control(label="采购事由", type="TextareaField", required=True),
+    Control(
+        label="采购类型",
+        type="DDSelectField",
+        required=True,
+        options=("办公用品", "设备", "服务"),
+    ),
+    Control(label="标签", type="DDMultiSelectField", options=("加急", "年度预算", "无")),
+    ("期望日期", "DDDateField"),
+    ('["开始时间","结束时间"]', "DDDateRangeField"),
+    ("负责人", "InnerContactField"),
+    ("使用部门", "DepartmentField"),
+    ("总价", "MoneyField"),
+    ("联系电话", "PhoneField"),
+    ("收货地址", "AddressField"),
+    ("图片", "DDPhotoField"),
+    ("附件", "DDAttachment"),
+    ("相关审批", "RelateField"),
+    _PURCHASED,
+    _NOTE,
+)
+DEFAULT_TEMPLATES = (LEAVE, EXPENSE, TRAVEL, PURCHASE, _made("PROC-ANY", "通用"))
 """Those of a new sandbox: PURCHASE has a control of each kind, ANY takes any form."""

@@ -12,7 +12,7 @@ from dingrelay_sandbox.state import SandboxState
 LARGEST_PAGE = 100
 
 LISTED_FIELDS = frozenset(
-    {
+    [
         "userid",
         "unionid",
         "name",
@@ -34,7 +34,7 @@ LISTED_FIELDS = frozenset(
         "admin",
         "boss",
         "exclusive_account",
-    }
+    ]
 )
 """What a list has of a person; `user/get` has more."""
 
@@ -197,6 +197,14 @@ def member_fields(
     return fields
 
 
+def check_page(cursor: int, size: int) -> None:
+    """A page must be one."""
+    if cursor < 0:
+        raise OapiRefusal(40_068, "不合法的偏移量")
+    if not 1 <= size <= LARGEST_PAGE:
+        raise OapiRefusal(40_069, "不合法的分页大小")
+
+
 def leads(organisation: Organisation, person: Person, place: int) -> bool:
     """Whether a person heads a department: its first member does."""
     return organisation.members(place)[0] == person.userid
@@ -214,10 +222,7 @@ def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], Mappi
     parameters = call.parameters
     parent = visible_department(state, call, parameters.whole("dept_id"))
     cursor, size = parameters.whole("cursor"), parameters.whole("size")
-    if cursor < 0:
-        raise OapiRefusal(40_068, "不合法的偏移量")
-    if not 1 <= size <= LARGEST_PAGE:
-        raise OapiRefusal(40_069, "不合法的分页大小")
+    check_page(cursor, size)
     everybody = state.organisation.members(parent.id)
     page = everybody[cursor : cursor + size]
     if cursor + size < len(everybody):

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_sandbox.answers import OapiRefusal
 from dingrelay_sandbox.apis.api import Fields, api
-from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, visible_department, visible_person
+from dingrelay_sandbox.apis.contacts import check_page, leads, visible_department, visible_person
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
 from dingrelay_sandbox.state import SandboxState
@@ -135,10 +134,7 @@ def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], bool]
     if call.path != "/user/listbypage" and not parameters.has("size"):
         return parent, everybody, False
     offset, size = parameters.whole("offset"), parameters.whole("size")
-    if offset < 0:
-        raise OapiRefusal(40_068, "不合法的偏移量")
-    if not 1 <= size <= LARGEST_PAGE:
-        raise OapiRefusal(40_069, "不合法的分页大小")
+    check_page(offset, size)
     return parent, everybody[offset : offset + size], offset + size < len(everybody)
 
 

@@ -5,12 +5,14 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
 from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal, json_answer
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.robots import Robot
+from dingrelay_sandbox.robots import GroupPost, Robot
 from dingrelay_sandbox.sends import DELIVERED, Send
 from dingrelay_sandbox.state import SandboxState
 
@@ -22,17 +24,11 @@ DAY_SECONDS = 86_400
 QUERY_KEY = "query"
 WEBHOOK_KINDS = frozenset({"text", "link", "markdown", "actionCard", "feedCard"})
 MESSAGE_KINDS = frozenset(
-    {
-        "sampleText",
-        "sampleMarkdown",
-        "sampleLink",
-        "sampleImageMsg",
-        "sampleAudio",
-        "sampleVideo",
-        "sampleFile",
-        "sampleActionCard",
-        *(f"sampleActionCard{number}" for number in range(2, 7)),
-    }
+    f"sample{kind}"
+    for kind in (
+        *("Text", "Markdown", "Link", "ImageMsg", "Audio", "Video", "File", "ActionCard"),
+        *(f"ActionCard{number}" for number in range(2, 7)),
+    )
 )
 
 
@@ -94,12 +90,7 @@ def recall(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/robot/otoMessages/batchRecall``: within 24 hours."""
     parameters = call.parameters
     check_robot(call, parameters)
-    keys = read_keys(parameters)
-    found = {key: sent for key in keys if (sent := _find(state, call, key))}
-    for sent in found.values():
-        sent.recalled = True
-    failed = {key: "消息不存在" for key in keys if key not in found}
-    return {"successResult": list(found), "failedResult": failed}
+    return _recalled(parameters, lambda key: _find(state, call, key))
 
 
 def check_robot(call: Call, parameters: Parameters) -> None:
@@ -121,12 +112,18 @@ def read_message(parameters: Parameters) -> dict[str, str]:
     return {"msgKey": kind, "msgParam": text}
 
 
-def read_keys(parameters: Parameters) -> list[str]:
-    """What is to be recalled."""
+def _recalled(
+    parameters: Parameters, find: Callable[[str], Send | GroupPost | None]
+) -> dict[str, Any]:
+    """Recall what the call names."""
     keys = parameters.texts("processQueryKeys")
     if not 1 <= len(keys) <= MOST_KEYS:
         raise parameters.invalid("processQueryKeys")
-    return keys
+    found = {key: sent for key in keys if (sent := find(key))}
+    for sent in found.values():
+        sent.recalled = True
+    failed = {key: "消息不存在" for key in keys if key not in found}
+    return {"successResult": list(found), "failedResult": failed}
 
 
 @api("POST", "/robot/send", access="own")
@@ -197,9 +194,7 @@ LARGEST_PAGE = 200
 @api("POST", "/v1.0/robot/groupMessages/send", counted=True)
 def group_send(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/robot/groupMessages/send``."""
-    parameters = call.parameters
-    check_robot(call, parameters)
-    group = _group(state, parameters)
+    parameters, group = call.parameters, _group(state, call)
     message = read_message(parameters)
     if len(message["msgParam"].encode(errors="replace")) > LARGEST_PARAM_BYTES:
         raise RestRefusal("invalidParameter.msgParam.invalid", "msgParam过长")
@@ -213,13 +208,11 @@ def group_send(state: SandboxState, call: Call) -> Fields:
 @api("POST", "/v1.0/robot/groupMessages/query", counted=True)
 def group_query(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/robot/groupMessages/query``: no message is read in the sandbox."""
-    parameters = call.parameters
-    check_robot(call, parameters)
-    group = _group(state, parameters)
+    parameters, group = call.parameters, _group(state, call)
     if not 1 <= parameters.whole_or("maxResults", LARGEST_PAGE) <= LARGEST_PAGE:
         raise parameters.invalid("maxResults")
-    post = state.robots.group_posts.get(parameters.text("processQueryKey"))
-    if post is None or post.app_key != call.caller.app_key or post.group != group:
+    post = _posted(state, call, group, parameters.text("processQueryKey"))
+    if post is None:
         raise parameters.invalid("processQueryKey")
     status = "RECALLED" if post.recalled else "SUCCESS"
     return {"sendStatus": status, "readUserIds": [], "hasMore": False}
@@ -228,23 +221,21 @@ def group_query(state: SandboxState, call: Call) -> Fields:
 @api("POST", "/v1.0/robot/groupMessages/recall", counted=True)
 def group_recall(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/robot/groupMessages/recall``."""
-    parameters = call.parameters
-    check_robot(call, parameters)
-    group = _group(state, parameters)
-    done: list[str] = []
-    failed: dict[str, str] = {}
-    for key in read_keys(parameters):
-        post = state.robots.group_posts.get(key)
-        if post is None or post.app_key != call.caller.app_key or post.group != group:
-            failed[key] = "消息不存在"
-        else:
-            post.recalled = True
-            done.append(key)
-    return {"successResult": done, "failedResult": failed}
+    parameters, group = call.parameters, _group(state, call)
+    return _recalled(parameters, lambda key: _posted(state, call, group, key))
 
 
-def _group(state: SandboxState, parameters: Parameters) -> str:
-    group = parameters.text("openConversationId")
+def _group(state: SandboxState, call: Call) -> str:
+    """The group that a call of the caller's robot is about."""
+    check_robot(call, call.parameters)
+    group = call.parameters.text("openConversationId")
     if group not in state.robots.groups:
         raise RestRefusal("invalidParameter.openConversationId.invalid", "群不存在")
     return group
+
+
+def _posted(state: SandboxState, call: Call, group: str, key: str) -> GroupPost | None:
+    """The caller's own post in a group."""
+    post = state.robots.group_posts.get(key)
+    own = post is not None and (post.app_key, post.group) == (call.caller.app_key, group)
+    return post if own else None
