@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from dingrelay_producers.cli import app
+from dingrelay_producers.cli import app, group
 from fundamentals.documents import DOCUMENTS, text
 
 _BLOCK = re.compile(r"^ *```(?:console|bash)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -64,6 +65,15 @@ def wrong(line: str) -> str:
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if each != CHANGELOG])
 def test_every_command_and_option_exists(document: str) -> None:
     assert [problem for line in lines(document) if (problem := wrong(line))] == []
+
+
+def test_commands_that_have_moved_name_commands_that_exist() -> None:
+    for old, new in group.MOVED.items():
+        assert wrong(old).endswith("no such command")
+        assert wrong(new) == ""
+        refused = CliRunner().invoke(app, [*old.split(), "--json"])
+        assert refused.exit_code == 2
+        assert new.split()[-1] in refused.stderr
 
 
 def test_commands_that_do_not_exist_are_found() -> None:

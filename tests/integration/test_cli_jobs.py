@@ -213,6 +213,21 @@ def test_a_dead_job_says_why_and_what_to_do(cli: Cli, records: Redis) -> None:
     assert "60011 [no] permission" in cli("job", "list", "--state", "dead").stdout
 
 
+def test_a_dead_job_is_listed_after_any_number_of_others(cli: Cli, records: Redis) -> None:
+    job_id = cli.json("send", "--to", "u1", "--text", "a")["id"]
+    end(records, job_id, State.DEAD)
+    records.delete(keys.RECENT)
+    assert cli.json("job", "list") == []
+    assert [job["id"] for job in cli.json("job", "list", "--state", "dead")] == [job_id]
+    assert cli.json("job", "list", "--state", "unknown") == []
+
+
+def test_json_may_be_asked_for_anywhere(cli: Cli) -> None:
+    for command in (("--json", "job", "list"), ("job", "list", "--json")):
+        assert cli(*command).stdout == "[]\n"
+    assert cli("job", "list").stdout == ""
+
+
 def test_lists_can_be_narrowed(cli: Cli, records: Redis) -> None:
     done = cli.json("send", "--to", "u1", "--text", "a")["id"]
     end(records, done, State.DONE)
