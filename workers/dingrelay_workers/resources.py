@@ -65,7 +65,7 @@ HAND_OVER = 0.2
 CANCEL_AGAIN = 0.1
 """Seconds after which a task that did not heed its cancellation is cancelled again."""
 FAREWELL = 2.0
-"""Seconds in which a worker that stops may tell Redis so: its leases run out without that too."""
+"""Seconds in which a worker that stops may write that to Redis: its leases run out without that too."""
 LIMITS_EVERY = 5.0
 """Seconds between two looks at the buckets for the metrics."""
 LIMITS_WITHIN = 10.0

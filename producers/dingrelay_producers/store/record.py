@@ -30,7 +30,7 @@ overlooked need no new number. Whatever the number, these mean what they do here
 any release wakes all jobs by them: state, due, woken, lease, queue, kind, app, lane, summary, owner.
 """
 BATCH_KEY_DIGITS = 32
-"""Of the content's digest: 128 bits tell texts apart, and a key that Redis holds twice a job is short."""
+"""Of the content's digest: 128 bits keep texts apart, and a key that Redis holds twice a job is short."""
 NEWER = b"newer"
 """What scripts answer that leave a record alone since a newer release wrote it."""
 

@@ -329,18 +329,18 @@ class Classifier:
         body_error = _error_in(answer, status) if answer is not None else None
         if answer is not None and body_error is not None:
             error = self._error(api, status, body_error, now or datetime.now(UTC))
-            if api.verbatim and len(body) <= LONGEST_VERBATIM and tellable(answer):
+            if api.verbatim and len(body) <= LONGEST_VERBATIM and writable(answer):
                 error.verbatim = Verbatim(status, redacted(answer))
             raise error
         if (
             answer is not None
             and 200 <= status < 300
             and succeeded(answer, api)
-            and (not api.verbatim or tellable(answer))
+            and (not api.verbatim or writable(answer))
         ):
             return answer
         if api.verbatim and api.dialect == "rest" and 200 <= status < 300 and not body.strip():
-            return {}  # what an API without anything to tell answers
+            return {}  # what an API without a result answers
         if api.verbatim and answer is None and 200 <= status < 300 and is_a_file(body):
             message = f"the answer is a file or a list, and no JSON object: {len(body):,} bytes"
             raise Permanent(NO_OBJECT, message, hint=_FETCH_IT)
@@ -475,8 +475,8 @@ def parse(body: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
 
 
-def tellable(answer: Mapping[str, Any]) -> bool:
-    """Whether a job can tell it as its result: it is not nested more deeply than JSON is written."""
+def writable(answer: Mapping[str, Any]) -> bool:
+    """Whether a job can have it as its result: it is not nested more deeply than JSON is written."""
     try:
         to_json(answer)
     except ValueError:

@@ -122,7 +122,7 @@ def items(value: Any) -> list[Any]:
 
 
 MALFORMED = "malformed_answer"
-"""Our code for a success that lacks what it should tell."""
+"""Our code for a success that lacks what it should hold."""
 
 _T = TypeVar("_T")
 

@@ -56,7 +56,7 @@ LOOK_LATER = timedelta(minutes=10)
 LOOK_BACK_MS = 60_000
 """An instance is looked up from this long before its call left, beside what the clocks differ."""
 LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
-"""The same where DingTalk's answers don't tell how much they differ."""
+"""The same where DingTalk's answers don't show how much they differ."""
 
 
 class JobContext:

@@ -101,7 +101,7 @@ MAX_THROTTLES = 200
 MAX_CRASHES = 3
 """Workers that a job may take down before it is dead as poison: two may be by chance."""
 LOSSES_OF_A_CRASH = 3
-"""Workers that vanish while a job has no call under way tell as much as one during its call: most
+"""Workers that vanish while a job has no call under way show as much as one during its call: most
 of the jobs that a worker holds only wait for their limit when another one takes it down."""
 
 

@@ -47,7 +47,7 @@ SLICE = 50
 QUIET = 0.3
 """Beats without any answer after which the fleet slows down; an answer takes 0.05 to 0.2 s."""
 
-Symptom = Literal["way", "cut", "answer", "held", "forgone"]
+Symptom = Literal["way", "cut", "answer", "held", "unused"]
 """The symptom of a failed call (`lua/sick.lua`)."""
 
 log = get_logger("dingrelay.limiter")
@@ -274,7 +274,7 @@ class Breakers:
     async def probe_unused(self, circuit: Circuit) -> None:
         """A probe does not leave: another one is needed. If Redis is away, its time runs out there."""
         try:
-            await self.sick(circuit, "forgone", trial=True)
+            await self.sick(circuit, "unused", trial=True)
         except (RedisError, OSError) as error:
             log.warning("limit_update_failed", of="a probe", reason=type(error).__name__)
 

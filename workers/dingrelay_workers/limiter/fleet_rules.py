@@ -77,7 +77,7 @@ class FleetRules:
 
 
 async def publish(redis: Redis, worker: str, rules: Rules) -> None:
-    """Tell which rules a worker keeps, for a minute."""
+    """Publish which rules a worker keeps, for a minute."""
     text = canonical_json({"limits": _plain(rules), "address": rules.address})
     await redis.set(keys.rules(worker), text, px=keys.RULES_TTL_MS)
 

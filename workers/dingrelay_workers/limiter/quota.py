@@ -96,7 +96,7 @@ class Quota:
         return int(count or 0) + self._pending[organisation, month]
 
     async def close(self) -> None:
-        """Tell the fleet what is still counted here only.
+        """Report to the fleet what is still counted here only.
 
         Raises:
             RedisError: it can't be reported.

@@ -19,7 +19,7 @@ from dingrelay_workers.limiter.rules import Rule, Rules
 
 _PARKED = transition("dingrelay_workers.limiter", "parked")
 MOST_SENDERS, MOST_JOBS = 200, 2_000
-"""Of a lane that are looked at to tell what is parked there: some milliseconds of Redis's time."""
+"""Of a lane that are looked at to count what is parked there: some milliseconds of Redis's time."""
 
 _WAKE = transition("dingrelay_workers.limiter", "rules", "turns", "wake_parked")
 

@@ -188,7 +188,7 @@ class WaitQueue:
             )
         finally:
             self._leave(waiter)
-            self._forgo(waiter)
+            self._release_unused(waiter)
 
     def revoke_slots(self) -> None:
         """Take back every slot that has not come: a penalty voids them."""
@@ -197,7 +197,7 @@ class WaitQueue:
         revoked = sorted(self._held, key=lambda waiter: waiter.starts)
         for waiter in revoked:
             self._unhold(waiter)
-            self._forgo(waiter)
+            self._release_unused(waiter)
             if not waiter.future.done():
                 self._enter(waiter)
         self._ask()
@@ -257,7 +257,7 @@ class WaitQueue:
             waiter.timer = None
         self._held.pop(waiter, None)
 
-    def _forgo(self, waiter: Waiter) -> None:
+    def _release_unused(self, waiter: Waiter) -> None:
         """Have it reported that a probe does not leave: the fleet would wait for its answer."""
         if waiter.trial and self._breakers and self._circuit:
             report = self._breakers.probe_unused(self._circuit)
@@ -328,7 +328,7 @@ class WaitQueue:
         self._remove(waiter)
         waiter.trial = reply.trial
         if waiter.future.done():  # it gave up during the request
-            self._forgo(waiter)
+            self._release_unused(waiter)
             return
         self._turn = max(self._turn, waiter.turn)
         now = self._clock()
@@ -381,7 +381,7 @@ class WaitQueue:
             waiter.future.set_result(True)
 
     def _dismiss(self, next_slot: float) -> None:
-        """Tell those that will get no slot in time."""
+        """End the waiting of those that will get no slot in time."""
         for waiter in list(self._waiters):
             if next_slot > waiter.deadline:
                 if not waiter.future.done():

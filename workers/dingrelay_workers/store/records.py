@@ -77,7 +77,7 @@ class Records:
         redis: where they are.
         settings: how long they live, and a lease.
         worker: the process that claims jobs, by which others find them should it vanish. Without a
-            name only their leases tell.
+            name only their leases show it.
         on_made: called with the id of a job that came as a message, once it has a record.
     """
 

@@ -27,7 +27,7 @@ from dingrelay_tasks.kinds import Kind
 
 LONGEST_ID = 255
 LATEST = 2**53
-"""Lua can't tell later milliseconds apart."""
+"""Later milliseconds are alike in Lua."""
 BAD_ID_NAMESPACE = uuid.UUID("0f0b7b3a-98d5-4f39-8f8c-6b1c1c1d5a10")
 
 

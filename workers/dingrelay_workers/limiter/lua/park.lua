@@ -1,4 +1,4 @@
--- Tell a job that can't wait in its process about when its turn comes, and what its sender has had.
+-- Estimate when the turn of a job comes that can't wait in its process, and read what its sender has had.
 --
 -- KEYS: one bucket per rule, then the turns of the lane, its jobs that were woken for theirs, the sender's
 --       parked jobs, and recipients of parked jobs by lane and sender that share calls with this one

@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 who is called with this content now (user -> job), 2 departments that get this content today
 --       (department -> job), 3 jobs that send to everyone today (job -> content), 4 the job's record
--- ARGV: 1 whom the call is to: users, departments or everyone, 2 job, 3 owner, 4 fence, 5 step, 6 its content,
+-- ARGV: 1 what the call is to: users, departments or everyone, 2 job, 3 owner, 4 fence, 5 step, 6 its content,
 --       7 most a day: notifications of a user, or sends to everyone, 8 milliseconds the keys live, 9 start of the
 --       day (ms), by the server's clock and with what DingTalk's is known to be ahead of it, 10 the time (ms),
 --       empty for the server's clock, 11 1: send whatever they have had, 12 the beginning of the day's keys, whose

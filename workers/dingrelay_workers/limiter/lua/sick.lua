@@ -1,10 +1,10 @@
--- Tell the fleet of a call that failed and why: breakers may open, or wait longer for a probe.
+-- Report a call that failed, and why: breakers may open, or wait longer for a probe.
 --
 -- KEYS: breaker of the API, breaker of the host, hold of the app, open breakers
 -- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 beat (us): until the first probe of an outage, 3 us between two tries of a held app
 --       4 us for which the answer of a probe is waited for
---       5 what happened: way, cut (no connection), answer, held, or forgone (the call did not leave)
+--       5 what happened: way, cut (no connection), answer, held, or unused (the call did not leave)
 --       6 API, 7 1 if the call was a probe
 --       8 sick answers in a row that open the breaker of the API, 9 the same for the host
 --       10 APIs of the host that must have given them
@@ -88,7 +88,7 @@ end
 
 if what == 'held' then
   refuse()
-elseif what == 'forgone' then
+elseif what == 'unused' then
   for _, breaker in ipairs({own, host, hold}) do
     if breaker.opened and breaker.probed then redis.call('HDEL', breaker.key, 'probe') end
   end

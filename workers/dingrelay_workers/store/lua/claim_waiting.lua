@@ -11,7 +11,7 @@ local waiting, bucket = KEYS[1], KEYS[2]
 local owner, lease, why = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local answer = {'', now}
 
--- Their owners tell those that a call takes along from others: see `claim.lua`.
+-- An owner of a job that a call takes along is spelt in another way than others: see `claim.lua`.
 local function claim(id, separator)
   local known, fields = read(JOB .. id)
   local claimed = run(JOB .. id, id, known, fields, owner .. separator .. #answer, lease, false)
