@@ -22,6 +22,8 @@ A job that is not what its contract says raises `dingrelay_tasks.ContractError`,
 
 from typing import TYPE_CHECKING
 
+from dingrelay_tasks.sentence import en, joined
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,7 +44,9 @@ class CellUnavailable(ServiceUnavailable):
     """
 
     def __init__(self, cells: "Mapping[str, str]") -> None:
-        super().__init__("; ".join(f"cell {name} is away: {why}" for name, why in cells.items()))
+        super().__init__(
+            joined("; ", (en("cell {} is away: {}", name, why) for name, why in cells.items()))
+        )
         self.cells = dict(cells)
 
 
@@ -56,7 +60,9 @@ class InvalidArgument(DingrelayError, ValueError):
     """
 
     def __init__(self, name: str, wanted: str, given: object) -> None:
-        super().__init__(f"{name}: must be {wanted}, not {type(given).__name__} {given!r:.60}")
+        super().__init__(
+            en("{}: must be {}, not {} {!r:.60}", name, wanted, type(given).__name__, given)
+        )
         self.name = name
 
 
@@ -69,8 +75,11 @@ class IdempotencyConflict(DingrelayError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            f"idempotency_key: already used by job {job_id} with another payload; "
-            "use another key, or send the same payload again"
+            en(
+                "idempotency_key: already used by job {} with another payload; use another "
+                "key, or send the same payload again",
+                job_id,
+            )
         )
         self.job_id = job_id
 
@@ -79,7 +88,7 @@ class JobNotFound(DingrelayError):
     """There is no record of this job: a wrong id, or its record has expired."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job {job_id}: a wrong id, or its record has expired")
+        super().__init__(en("no job {}: a wrong id, or its record has expired", job_id))
         self.job_id = job_id
 
 
@@ -95,7 +104,12 @@ class UnreadableRecord(DingrelayError):
 
     def __init__(self, job_id: str, field: str, problem: str) -> None:
         super().__init__(
-            f"job {job_id}: {field} in its record {problem}; was it written by a newer release?"
+            en(
+                "job {}: {} in its record {}; was it written by a newer release?",
+                job_id,
+                field,
+                problem,
+            )
         )
         self.job_id = job_id
         self.field = field
@@ -110,7 +124,7 @@ class CannotResolve(DingrelayError):
     """
 
     def __init__(self, job_id: str, problem: str) -> None:
-        super().__init__(f"job {job_id} {problem}")
+        super().__init__(en("job {} {}", job_id, problem))
         self.job_id = job_id
         self.problem = problem
 
@@ -124,7 +138,7 @@ class UploadFailed(DingrelayError):
     """
 
     def __init__(self, job_id: str, problem: str) -> None:
-        super().__init__(f"the file was not uploaded: job {job_id} is {problem}")
+        super().__init__(en("the file was not uploaded: job {} is {}", job_id, problem))
         self.job_id = job_id
         self.problem = problem
 
@@ -137,7 +151,7 @@ class ApprovalNotFound(DingrelayError):
     """No approval with this id is followed."""
 
     def __init__(self, instance: str) -> None:
-        super().__init__(f"no approval {instance} is followed")
+        super().__init__(en("no approval {} is followed", instance))
         self.instance = instance
 
 
@@ -145,7 +159,7 @@ class CampaignNotFound(DingrelayError):
     """There is no campaign with this id."""
 
     def __init__(self, campaign: str) -> None:
-        super().__init__(f"no campaign {campaign}")
+        super().__init__(en("no campaign {}", campaign))
         self.campaign = campaign
 
 
@@ -158,7 +172,7 @@ class CampaignConflict(DingrelayError):
     """
 
     def __init__(self, campaign: str, problem: str) -> None:
-        super().__init__(f"campaign {campaign} {problem}")
+        super().__init__(en("campaign {} {}", campaign, problem))
         self.campaign = campaign
 
 
@@ -166,7 +180,7 @@ class KeyNotFound(DingrelayError):
     """There is no API key with this id."""
 
     def __init__(self, key_id: str) -> None:
-        super().__init__(f"no API key {key_id:.40}")
+        super().__init__(en("no API key {:.40}", key_id))
         self.key_id = key_id
 
 
@@ -179,7 +193,7 @@ class KeyConflict(DingrelayError):
     """
 
     def __init__(self, key_id: str, problem: str) -> None:
-        super().__init__(f"API key {key_id} {problem}")
+        super().__init__(en("API key {} {}", key_id, problem))
         self.key_id = key_id
 
 
@@ -187,7 +201,7 @@ class EndpointNotFound(DingrelayError):
     """There is no webhook endpoint with this id."""
 
     def __init__(self, endpoint: str) -> None:
-        super().__init__(f"no webhook endpoint {endpoint:.40}")
+        super().__init__(en("no webhook endpoint {:.40}", endpoint))
         self.endpoint = endpoint
 
 
@@ -200,7 +214,7 @@ class EndpointConflict(DingrelayError):
     """
 
     def __init__(self, endpoint: str, problem: str) -> None:
-        super().__init__(f"webhook endpoint {endpoint} {problem}")
+        super().__init__(en("webhook endpoint {} {}", endpoint, problem))
         self.endpoint = endpoint
 
 
@@ -208,5 +222,5 @@ class NotInstalled(DingrelayError):
     """A part of dingrelay that is needed for this is not installed."""
 
     def __init__(self, extra: str) -> None:
-        super().__init__(f"this needs more packages: pip install 'dingrelay[{extra}]'")
+        super().__init__(en("this needs more packages: pip install 'dingrelay[{}]'", extra))
         self.extra = extra

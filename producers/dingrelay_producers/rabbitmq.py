@@ -6,10 +6,11 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 
 from dingrelay_producers.redis_address import TLS_OPTION
+from dingrelay_tasks.sentence import en
 
 AMQPS = "amqps"
 _KOMBUS = "kombu.transport.pyamqp:SSLTransport"
-AWAY = "RabbitMQ confirms nothing: see its log, it may be short of memory or disk"
+AWAY = en("RabbitMQ confirms nothing: see its log, it may be short of memory or disk")
 
 
 class BrokerSilent(TimeoutError):

@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from dingrelay_tasks.sentence import en
+
 SOCKET_TIMEOUT = 5
 """Seconds. Without it a worker hangs for ever on a connection that is silent but not closed."""
 PRODUCER_TIMEOUT = 2
@@ -54,7 +56,7 @@ TLS_OPTIONS = frozenset(
 
 _OPTION = re.compile("[a-z]+(_[a-z]+)+|encoding|password|protocol|timeout|username")
 """What redis-py's options look like."""
-_NO_URL = "is no URL: quote what is special in user and password"
+_NO_URL = en("is no URL: quote what is special in user and password")
 
 _OURS = ("master", "sentinel_username", "sentinel_password", "db")
 
@@ -117,7 +119,7 @@ class RedisAddress:
         scheme = url.partition("://")[0].lower()
         if scheme not in SCHEMES:
             raise ValueError(
-                f"must begin with one of {', '.join(f'{each}://' for each in SCHEMES)}"
+                en("must begin with one of {}", ", ".join(f"{each}://" for each in SCHEMES))
             )
         try:
             parts = urlsplit(url)
@@ -224,7 +226,7 @@ def _host(text: str, default: int) -> tuple[str, int]:
     if not port:
         return unquote(host), default
     if not (port.isascii() and port.isdecimal()) or not 0 < int(port) <= HIGHEST_PORT:
-        raise ValueError(f"the port is no number from 1 to {HIGHEST_PORT}")
+        raise ValueError(en("the port is no number from 1 to {}", HIGHEST_PORT))
     return unquote(host), int(port)
 
 
@@ -266,7 +268,7 @@ def _check_options(given: Mapping[str, str], allowed: frozenset[str]) -> None:
         if not value or not _OPTION.fullmatch(name):
             # It may be the rest of a password that has "?" or "&" in it.
             raise ValueError(_NO_URL)
-        raise ValueError(f"{name} in its query is none of: {', '.join(sorted(allowed))}")
+        raise ValueError(en("{} in its query is none of: {}", name, ", ".join(sorted(allowed))))
 
 
 def _options(rest: Mapping[str, str]) -> dict[str, Any]:

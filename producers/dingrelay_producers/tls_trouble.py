@@ -3,11 +3,13 @@
 import ssl
 from collections.abc import Iterator
 
+from dingrelay_tasks.sentence import en
+
 ASKED = "CERTIFICATE_REQUIRED"
 """The end of OpenSSL's error for a server that requires a client certificate."""
 
 
-ENDED = (
+ENDED = en(
     "TLS fails: it ends the connection, and may ask for a certificate of ours, or for another one"
 )
 NO_REASONS = {"", "unknown error"}
@@ -26,7 +28,7 @@ def tls_trouble(error: BaseException, *, unshown: bool = False) -> str | None:
     """
     for each in _chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
-            return f"its certificate is refused: {each.verify_message}"
+            return en("its certificate is refused: {}", each.verify_message)
         if isinstance(each, ssl.SSLError):
             return _reason_of(each.reason or "")
     if unshown and any(word in str(each) for each in _chain(error) for word in CLOSED):
@@ -36,10 +38,10 @@ def tls_trouble(error: BaseException, *, unshown: bool = False) -> str | None:
 
 def _reason_of(reason: str) -> str:
     if reason.endswith(ASKED):
-        return "TLS fails: it asks for a certificate of ours"
+        return en("TLS fails: it asks for a certificate of ours")
     if reason in NO_REASONS:
         return ENDED
-    return f"TLS fails: {reason.lower().replace('_', ' ')}"
+    return en("TLS fails: {}", reason.lower().replace("_", " "))
 
 
 def cause(error: BaseException, *, unshown: bool = False) -> str:

@@ -5,6 +5,7 @@ from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dingrelay_producers.reader_settings import asked
+from dingrelay_tasks.sentence import en
 
 DEFAULT_ZONE = "Asia/Shanghai"
 VARIABLE = "DINGRELAY_TIMEZONE"
@@ -37,7 +38,7 @@ def named(name: str) -> tzinfo:
             return CHINA
         from dingrelay_producers.settings import SettingsError  # noqa: PLC0415  # as above
 
-        raise SettingsError(f"{VARIABLE}: there is no zone of this name") from None
+        raise SettingsError(en("{}: there is no zone of this name", VARIABLE)) from None
 
 
 def local(moment: datetime) -> str:

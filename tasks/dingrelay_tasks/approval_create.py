@@ -13,6 +13,7 @@ from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Deliverable, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown, Wait
+from dingrelay_tasks.sentence import en
 
 VALUE_LIMIT = 65_535
 MOST_FIELDS = 150
@@ -69,7 +70,7 @@ def _fields(form: Any) -> Any:
 
 def _root_or_department(department: int) -> int:
     if department == 0:
-        raise ValueError(f"must be a department, or {ROOT} for the whole organisation")
+        raise ValueError(en("must be a department, or {} for the whole organisation", ROOT))
     return department
 
 

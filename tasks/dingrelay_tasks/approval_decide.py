@@ -11,6 +11,7 @@ from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, TaskS
 from dingrelay_tasks.contract import Deliverable, Json, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.sentence import en
 
 Decision = Literal["agree", "refuse"]
 
@@ -71,7 +72,7 @@ async def run(job: ApprovalDecide, ctx: Context) -> Json:
             if task.state != STATES[job.decision]:
                 raise Refused(
                     "decided_otherwise",
-                    f"the task was {task.state} before this decision took effect",
+                    en("the task was {} before this decision took effect", task.state),
                     "`dingrelay approval show ID --look` shows how the approval stands.",
                 )
             decided = {"task": task.id}

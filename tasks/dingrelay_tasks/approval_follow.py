@@ -15,6 +15,7 @@ from dingrelay_tasks.context import ApprovalChange, Context, Followed
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.sentence import en
 
 DENIED_AGAIN_AFTER = timedelta(minutes=1)
 """After which DingTalk is queried again for an approval that it does not know: a new one may not be
@@ -60,7 +61,11 @@ async def run(job: ApprovalFollow, ctx: Context) -> Json:
         return {"state": "", "looks": 0}
     if row.look_at is not None:
         wait = max(row.look_at - ctx.now(), timedelta(seconds=1))
-        open_ = "it is not known how each approver decided" if row.ended else "it is not decided"
+        open_ = (
+            en("it is not known how each approver decided")
+            if row.ended
+            else en("it is not decided")
+        )
         raise Wait(wait, open_)
     return {"state": row.state, "looks": row.looks}
 

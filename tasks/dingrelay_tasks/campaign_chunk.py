@@ -17,6 +17,7 @@ from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_result import SentMessage
 from dingrelay_tasks.message_send import USERS_PER_CALL, reachable
 from dingrelay_tasks.outcomes import Refused, Unknown, Withdrawn
+from dingrelay_tasks.sentence import en
 
 STEP = "call"
 TOO_LARGE = "chunk_too_large"
@@ -141,7 +142,9 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
 
 def _refuse(users: int, most: int, *, lost: bool) -> NoReturn:
     """DingTalk would drop what is above the limit of recipients, without a word (API §2.1)."""
-    reason = f"{users} people are more than the {most} that a call may have under the app's limit"
+    reason = en(
+        "{} people are more than the {} that a call may have under the app's limit", users, most
+    )
     if lost:
-        raise Unknown(f"a call's answer was lost, and for a repeat {reason}")
+        raise Unknown(en("a call's answer was lost, and for a repeat {}", reason))
     raise Refused(TOO_LARGE, reason, "It is split into smaller calls by itself.")

@@ -10,6 +10,7 @@ from dingrelay_tasks.context import CampaignCall, Context
 from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Wait
+from dingrelay_tasks.sentence import en
 
 UNDER_WAY_PAUSE = timedelta(seconds=2)
 """Until a chunk that was released before the campaign was paused has been called or withdrawn."""
@@ -69,7 +70,7 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
         result["recalled" if outcome["recalled"] else "refused"].append(call.number)
         result["kept"].extend(kept)
     if waits := len(under_way) + delivering:
-        raise Wait(UNDER_WAY_PAUSE, f"{waits} calls are under way")
+        raise Wait(UNDER_WAY_PAUSE, en("{} calls are under way", waits))
     return result
 
 

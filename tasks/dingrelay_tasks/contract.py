@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from dingrelay_tasks.sentence import Sentence, en
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -105,7 +107,7 @@ class ContractError(ValueError):
     """
 
     def __init__(self, field: str, problem: str, code: str = "value_error") -> None:
-        super().__init__(f"{field}: {problem}")
+        super().__init__(en("{}: {}", field, problem))
         self.field = field
         self.problem = problem
         self.code = code
@@ -141,7 +143,9 @@ class Document(Part):
         def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
             if unnamed:
                 name = type(self).__name__
-                raise ContractError("job", f"give its fields by name, or a dict to {name}.parse")
+                raise ContractError(
+                    "job", en("give its fields by name, or a dict to {}.parse", name)
+                )
             try:
                 super().__init__(**fields)
             except ValidationError as error:
@@ -249,7 +253,7 @@ class Deliverable(Contract):
     @model_validator(mode="after")
     def _expires_after_it_is_sent(self) -> Self:
         if self.send_at and self.expires_at and self.expires_at <= self.send_at:
-            raise ValueError("expires_at: must be later than send_at")
+            raise ContractError("expires_at", "must be later than send_at")
         return self
 
 
@@ -268,7 +272,7 @@ def check_size(job: object, text: str) -> None:
         return
     fields = cast("Mapping[str, Any]", job) if isinstance(job, Mapping) else {}
     largest = max(fields, key=lambda name: len(json.dumps(fields[name])), default="job")
-    problem = f"the job is {size / 1e6:.1f} MB as JSON, most of it here; it may be 1 MB"
+    problem = en("the job is {:.1f} MB as JSON, most of it here; it may be 1 MB", size / 1000000.0)
     raise ContractError(largest, problem)
 
 
@@ -283,31 +287,31 @@ def _is_text(name: object) -> bool:
     return True
 
 
-MOMENT = "must be a date and time such as 2026-01-31T09:00:00+08:00"
-NUMBER = "must be a number"
-WHOLE = "must be a whole number"
-BOOLEAN = "must be true or false"
-TEXT = "must be a text"
-LIST = "must be a list"
-OBJECT = "must be an object"
+MOMENT = en("must be a date and time such as 2026-01-31T09:00:00+08:00")
+NUMBER = en("must be a number")
+WHOLE = en("must be a whole number")
+BOOLEAN = en("must be true or false")
+TEXT = en("must be a text")
+LIST = en("must be a list")
+OBJECT = en("must be an object")
 
 _SENTENCES: Mapping[str, str] = {
-    "missing": "is required",
-    "extra_forbidden": "there is no such field",
+    "missing": en("is required"),
+    "extra_forbidden": en("there is no such field"),
     "string_type": TEXT,
-    "string_unicode": "must be Unicode text",
-    "string_too_long": "may have {max_length:,} characters at most",
-    "string_too_short": "must have {min_length:,} characters or more",
-    "string_pattern_mismatch": "is not spelled as it must be: {pattern}",
-    "literal_error": "must be {expected}",
-    "enum": "must be {expected}",
+    "string_unicode": en("must be Unicode text"),
+    "string_too_long": en("may have {:,} characters at most"),
+    "string_too_short": en("must have {:,} characters or more"),
+    "string_pattern_mismatch": en("is not spelled as it must be: {}"),
+    "literal_error": en("must be {}"),
+    "enum": en("must be {}"),
     "int_type": WHOLE,
     "int_parsing": WHOLE,
-    "int_parsing_size": "is too large",
+    "int_parsing_size": en("is too large"),
     "int_from_float": WHOLE,
     "float_type": NUMBER,
     "float_parsing": NUMBER,
-    "finite_number": "must be a finite number",
+    "finite_number": en("must be a finite number"),
     "bool_type": BOOLEAN,
     "bool_parsing": BOOLEAN,
     "list_type": LIST,
@@ -316,22 +320,23 @@ _SENTENCES: Mapping[str, str] = {
     "mapping_type": OBJECT,
     "model_type": OBJECT,
     "model_attributes_type": OBJECT,
-    "too_long": "may have {max_length:,} entries at most",
-    "too_short": "must have {min_length:,} entries or more",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be {ge} or more",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be {le} or less",
+    "too_long": en("may have {:,} entries at most"),
+    "too_short": en("must have {:,} entries or more"),
+    "greater_than": en("must be above {}"),
+    "greater_than_equal": en("must be {} or more"),
+    "less_than": en("must be below {}"),
+    "less_than_equal": en("must be {} or less"),
     "datetime_type": MOMENT,
     "datetime_parsing": MOMENT,
     "datetime_from_date_parsing": MOMENT,
     "datetime_object_invalid": MOMENT,
-    "timezone_aware": "needs its time zone, as in 2026-01-31T09:00:00+08:00",
-    "date_type": "must be a date such as 2026-01-31",
-    "date_parsing": "must be a date such as 2026-01-31",
-    "date_from_datetime_parsing": "must be a date such as 2026-01-31",
+    "timezone_aware": en("needs its time zone, as in 2026-01-31T09:00:00+08:00"),
+    "date_type": en("must be a date such as 2026-01-31"),
+    "date_parsing": en("must be a date such as 2026-01-31"),
+    "date_from_datetime_parsing": en("must be a date such as 2026-01-31"),
 }
 """Type of pydantic's error → the sentence, with the bound from its context."""
+_BOUNDS = ("max_length", "min_length", "pattern", "expected", "gt", "ge", "lt", "le")
 
 
 def sentence(found: "ErrorDetails") -> str:
@@ -341,11 +346,15 @@ def sentence(found: "ErrorDetails") -> str:
     """
     context: Mapping[str, Any] = found.get("ctx", {})
     if found["type"] == "string_too_short" and context.get("min_length") == 1:
-        return "must not be empty"
-    template = _SENTENCES.get(found["type"])
-    if template is None:
-        return found["msg"].removeprefix("Value error, ")
-    return template.format(**context)
+        return en("must not be empty")
+    if template := _SENTENCES.get(found["type"]):
+        bounds = [context[name] for name in _BOUNDS if name in context]
+        if "expected" in context:
+            *some, last = context["expected"].split(" or ")
+            bounds = [en("{} or {}", " or ".join(some), last)] if some else [last]
+        return Sentence(template, *bounds)
+    error = context.get("error")
+    return found["msg"] if error is None else str(getattr(error, "problem", error))
 
 
 def contract_error(found: "ErrorDetails", job: Mapping[str, Any]) -> ContractError:
@@ -356,12 +365,13 @@ def contract_error(found: "ErrorDetails", job: Mapping[str, Any]) -> ContractErr
     if found["type"].startswith("union_tag_"):
         path = [*path, context["discriminator"].strip("'")]
         message = (
-            f"must be one of {context['expected_tags']}" if "tag" in context else "is required"
+            en("must be one of {}", context["expected_tags"])
+            if "tag" in context
+            else en("is required")
         )
-    # A validator over several fields has no path of its own; it names the field in its message.
-    head, colon, tail = message.partition(": ")
-    if found["type"] == "value_error" and colon and " " not in head:
-        path, message = [*path, head], tail
+    # A validator over several fields has no path of its own; its error names the field.
+    if isinstance(error := context.get("error"), ContractError):
+        path.append(error.field)
     code = "missing" if message == "is required" else found["type"]
     return ContractError(".".join(path) or "job", message, code)
 

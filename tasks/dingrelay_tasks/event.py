@@ -20,6 +20,7 @@ from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Json,
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.organisation import Department
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
+from dingrelay_tasks.sentence import en
 from dingrelay_tasks.user_sync import (
     ASKED_AT_ONCE,
     ask_for_unmet,
@@ -157,7 +158,7 @@ async def _read_users(users: Sequence[str], ctx: Context, *, step: str) -> dict[
         name = f"{step}:{user}"
         if await ctx.step_result(name) is None:
             if asked == ASKED_AT_ONCE:
-                raise Wait(timedelta(0), f"{len(users) - len(found)} people are left to read")
+                raise Wait(timedelta(0), en("{} people are left to read", len(users) - len(found)))
             asked += 1
         found[user] = await ctx.once(name, partial(_read_user, user, ctx))
     return found
@@ -270,7 +271,7 @@ async def _vanish(number: int, ctx: Context) -> Json:
 
 async def _let_dingtalk_settle(ctx: Context) -> None:
     """Wait once: what DingTalk says contradicts its event, and may be what was before it."""
-    await _wait_once(ctx, "DingTalk's answer contradicts the event")
+    await _wait_once(ctx, en("DingTalk's answer contradicts the event"))
 
 
 async def _wait_once(ctx: Context, reason: str) -> None:
@@ -303,7 +304,7 @@ def _ids(job: Event, name: str, adapter: TypeAdapter[Any]) -> list[Any]:
     if not found:
         raise Refused(
             "event_unreadable",
-            f"data.{name}: the event {job.event_type} holds no ids there",
+            en("data.{}: the event {} holds no ids there", name, job.event_type),
             "run `dingrelay sync`, which finds the change",
         )
     return list(dict.fromkeys(found))
@@ -359,13 +360,13 @@ async def _record_approval(job: Event, ctx: Context) -> EventResult:
     if change is None:
         raise Refused(
             "event_unreadable",
-            f"data: the event {job.event_type} names no approval",
+            en("data: the event {} names no approval", job.event_type),
             "nothing: approvals that are followed are looked up again",
         )
     followed = await ctx.approval_states.record(change, at=ctx.now(), early=True)
     if followed is None and ctx.approval_states.follows:
         # DingTalk may send an event of an approval before it answers the job that creates it.
-        await _wait_once(ctx, "the approval may be one that is just being created")
+        await _wait_once(ctx, en("the approval may be one that is just being created"))
         followed = await ctx.approval_states.record(change, at=ctx.now())
     return EventResult(follows="approval" if followed else "nothing")
 

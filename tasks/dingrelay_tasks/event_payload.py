@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import LONGEST_EVENT_ID, Event, value
+from dingrelay_tasks.sentence import en
 
 COMMON = ("EventType", "EventTime", "CorpId", "eventId")
 """Fields of every push, which an `Event` has by other names."""
@@ -37,7 +38,7 @@ def decode(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ContractError("event", "is no JSON object")
     if text.count("[") + text.count("{") > DEEPEST and _depth(found) > DEEPEST:
-        raise ContractError("event", f"has more than {DEEPEST} levels")
+        raise ContractError("event", en("has more than {} levels", DEEPEST))
     decoded: dict[str, Any] = _whole(found) if _SURROGATE.search(text) else found
     return decoded
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract, ContractError, Json, Part
+from dingrelay_tasks.sentence import en
 
 TASK_PREFIX = "dingrelay."
 """A kind's Celery task is called ``dingrelay.<kind>``."""
@@ -95,7 +96,7 @@ class Kind:
             ValueError: another kind has its name.
         """
         if self.name in _DECLARED:
-            raise ValueError(f"the kind {self.name} is declared twice")
+            raise ValueError(en("the kind {} is declared twice", self.name))
         self.contract.kind, self.contract.own_queue = self.name, self.queue
         self.contract.summary_format = self.summary
         outcomes = self.outcomes or (partial(_outcomes, self.users) if self.users else None)
@@ -136,7 +137,7 @@ def public_kind(name: object) -> Kind:
     found = KINDS.get(name) if isinstance(name, str) else None
     if found is None or not found.is_public:
         known = ", ".join(sorted(each.name for each in KINDS.values() if each.is_public))
-        raise ContractError("kind", f"must be one of {known}")
+        raise ContractError("kind", en("must be one of {}", known))
     return found
 
 
@@ -150,7 +151,7 @@ def declared_rules() -> dict[str, Mapping[str, str]]:
     for each in KINDS.values():
         for api, limits in each.rules.items():
             if rules.setdefault(api, limits) != limits:
-                raise ValueError(f"{each.name}: another kind has other rules for {api}")
+                raise ValueError(en("{}: another kind has other rules for {}", each.name, api))
     return rules
 
 

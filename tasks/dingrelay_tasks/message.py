@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from dingrelay_tasks.contract import TYPE_FIELD, Part
+from dingrelay_tasks.contract import TYPE_FIELD, ContractError, Part
+from dingrelay_tasks.sentence import en
 
 BODY_LIMIT = 5_000
 BUTTONS_LIMIT = 1_000
@@ -106,17 +107,19 @@ class ActionCard(Part):
     def _either_one_link_or_buttons(self) -> Self:
         if self.btn_json_list is None:
             if self.btn_orientation is not None:
-                raise ValueError("btn_orientation: is for cards with btn_json_list")
+                raise ContractError("btn_orientation", "is for cards with btn_json_list")
             for name in ("single_title", "single_url"):
                 if getattr(self, name) is None:
-                    raise ValueError(f"{name}: is required, unless there is btn_json_list")
+                    raise ContractError(name, "is required, unless there is btn_json_list")
             return self
         for name in ("single_title", "single_url"):
             if getattr(self, name) is not None:
-                raise ValueError(f"{name}: can't be combined with btn_json_list")
+                raise ContractError(name, "can't be combined with btn_json_list")
         buttons = [button.model_dump() for button in self.btn_json_list]
         if len(json.dumps(buttons, ensure_ascii=False, separators=(",", ":"))) > BUTTONS_LIMIT:
-            raise ValueError(f"btn_json_list: more than {BUTTONS_LIMIT} characters as JSON")
+            raise ContractError(
+                "btn_json_list", en("more than {} characters as JSON", BUTTONS_LIMIT)
+            )
         return self
 
 

@@ -11,6 +11,7 @@ from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Refused, Wait
+from dingrelay_tasks.sentence import en
 
 MOST_CALLS = 1_000
 STEP = "recall:"
@@ -101,15 +102,15 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
     result = _result(outcomes, job.unknown)
     if not result.recalled:
         reasons = (
-            (len(result.refused), "too old"),
-            (len(result.shared), "shared with others"),
-            (len(result.kept), "people have it by a call whose answer was lost"),
-            (result.unknown, "people are in calls whose outcome is unknown"),
+            (len(result.refused), en("too old")),
+            (len(result.shared), en("shared with others")),
+            (len(result.kept), en("people have it by a call whose answer was lost")),
+            (result.unknown, en("people are in calls whose outcome is unknown")),
         )
         named = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
         raise Refused(
             "nothing_recalled",
-            f"DingTalk took back none of {len(job.calls)} calls: {named}",
+            en("DingTalk took back none of {} calls: {}", len(job.calls), named),
             "Messages can be recalled for 24 hours, and only with all that their call carried.",
         )
     return result.model_dump()

@@ -11,6 +11,7 @@ from pydantic import Field
 from dingrelay_tasks.context import SAME_CONTENT_CODE, Context, DeliveryReport
 from dingrelay_tasks.contract import Json, Part
 from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.sentence import en
 
 STEP = "call:"
 """What the steps that call begin with."""
@@ -139,14 +140,14 @@ def refuse_unreachable(result: MessageSendResult) -> None:
     """
     have_it = result.duplicate or result.daily_cap or result.duplicate_departments
     counts = (
-        (len(result.unknown_user), "unknown to DingTalk"),
-        (len(result.out_of_scope), "outside the app's visible range"),
+        (len(result.unknown_user), en("unknown to DingTalk")),
+        (len(result.out_of_scope), en("outside the app's visible range")),
     )
     if not have_it and any(count for count, _ in counts):
         named = ", ".join(f"{count} {what}" for count, what in counts if count)
         raise Refused(
             NOBODY_REACHABLE,
-            f"nobody can be reached: {named}",
+            en("nobody can be reached: {}", named),
             "Correct the userids (`unknown_user` in the result), or add the people to the app's visible"
             " range in DingTalk's console (`out_of_scope`).",
         )
@@ -206,7 +207,7 @@ def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> Mess
         return result
     raise Refused(
         "nobody_reached",
-        f"DingTalk delivered it to none of {result.accepted} people: {named}",
+        en("DingTalk delivered it to none of {} people: {}", result.accepted, named),
         "`invalid` in the result: no such person, or outside the app's visible range."
         " `forbidden` gives DingTalk's code of each.",
     )

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from dingrelay_tasks.addresses import CHINA, PARSERS, AddressKind, Email, JobNumber, Mobile, Reason
 from dingrelay_tasks.context import Context, DailyVerdict, RecipientVerdict
-from dingrelay_tasks.contract import Deliverable, DepartmentId, Json, Part, UserId
+from dingrelay_tasks.contract import ContractError, Deliverable, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
 from dingrelay_tasks.message_result import (
@@ -28,6 +28,7 @@ from dingrelay_tasks.message_result import (
     with_delivery,
 )
 from dingrelay_tasks.outcomes import Duplicate, OutOfScope, Refused, Unknown
+from dingrelay_tasks.sentence import en
 
 ADDRESSES = "addresses"
 """The step that remembers the users behind the addresses."""
@@ -62,7 +63,7 @@ class Recipients(Part):
     def _somebody(self) -> Self:
         people = self.users or self.addresses
         if self.everyone and (people or self.departments):
-            raise ValueError("everyone: leaves no room for users or departments")
+            raise ContractError("everyone", "leaves no room for users or departments")
         if not (self.everyone or people or self.departments):
             raise ValueError("name at least one user or department, or everyone")
         return self
@@ -109,7 +110,8 @@ class MessageSend(Deliverable):
         if _has_status_bar(self.message):
             others = self.to.everyone or self.to.departments
             if others or self.recipients > STATUS_BAR_USERS:
-                raise ValueError(f"message.oa.status_bar: is for at most {STATUS_BAR_USERS} users")
+                problem = en("is for at most {} users", STATUS_BAR_USERS)
+                raise ContractError("message.oa.status_bar", problem)
         return self
 
     @property
@@ -301,7 +303,7 @@ async def _resolved(job: MessageSend, ctx: Context) -> Json:
     if not (found["users"] or job.users or job.to.departments):
         raise Refused(
             "nobody_found",
-            f"none of {len(found['unresolved'])} addresses belongs to one person",
+            en("none of {} addresses belongs to one person", len(found["unresolved"])),
             "`unresolved` in the result gives each with its reason: correct them, or run a user-sync.",
         )
     return found

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from dingrelay_tasks.sentence import en
+
 
 class Interruption(Exception):
     """Base of what a body raises to say how its job goes on or ends."""
@@ -18,7 +20,7 @@ class Wait(Interruption):
     """
 
     def __init__(self, delay: timedelta, reason: str) -> None:
-        super().__init__(f"waits {delay.total_seconds():g} s: {reason}")
+        super().__init__(en("waits {:g} s: {}", delay.total_seconds(), reason))
         self.delay = delay
         self.reason = reason
 
@@ -60,8 +62,8 @@ class OutOfScope(Refused):
     def __init__(self, what: str) -> None:
         super().__init__(
             "out_of_scope",
-            f"{what} is outside the app's contacts scope",
-            "Widen the contacts scope of the app in DingTalk's developer console.",
+            en("{} is outside the app's contacts scope", what),
+            en("Widen the contacts scope of the app in DingTalk's developer console."),
         )
 
 
@@ -71,8 +73,8 @@ class CallForgotten(Refused):
     def __init__(self) -> None:
         super().__init__(
             "call_forgotten",
-            "DingTalk tells nothing of the call: it is older than 24 hours, or unknown",
-            "Deliveries can be asked about for 24 hours.",
+            en("DingTalk tells nothing of the call: it is older than 24 hours, or unknown"),
+            en("Deliveries can be asked about for 24 hours."),
         )
 
 
@@ -82,8 +84,8 @@ class CampaignDeleted(Refused):
     def __init__(self) -> None:
         super().__init__(
             "campaign_deleted",
-            "the campaign was deleted meanwhile",
-            "Recall or confirm a campaign before you delete it.",
+            en("the campaign was deleted meanwhile"),
+            en("Recall or confirm a campaign before you delete it."),
         )
 
 
@@ -99,5 +101,5 @@ class Duplicate(Interruption):
     """
 
     def __init__(self, result: dict[str, Any]) -> None:
-        super().__init__("every recipient has this content, or the day's messages, already")
+        super().__init__(en("every recipient has this content, or the day's messages, already"))
         self.result = result

@@ -15,10 +15,11 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import model_validator
 
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import Contract, DepartmentId, Json, Lane, Part, UserId
+from dingrelay_tasks.contract import Contract, ContractError, DepartmentId, Json, Lane, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
+from dingrelay_tasks.sentence import en
 
 ROOT_DEPARTMENT = 1
 """The department that is the whole organisation (API §3.1)."""
@@ -34,7 +35,7 @@ LOOKED_AT = 500
 ASKED_AT_ONCE = 100
 """People or departments that one run of a parent asks for: some 5 s at 20 calls a second."""
 
-READ_TOO_EARLY = "a department that the answer names was deleted after it was read"
+READ_TOO_EARLY = en("a department that the answer names was deleted after it was read")
 
 OPEN = frozenset({"queued", "running", "snoozed", "retrying"})
 """States of a job that will still do something."""
@@ -68,9 +69,9 @@ class UserSync(Contract):
     def _scope_has_its_target(self) -> Self:
         for name, value in (("department", self.department), ("user", self.user)):
             if _NEEDS[self.scope] == name and value is None:
-                raise ValueError(f"{name}: needed for scope {self.scope}")
+                raise ContractError(name, en("needed for scope {}", self.scope))
             if _NEEDS[self.scope] != name and value is not None:
-                raise ValueError(f"{name}: has no meaning for scope {self.scope}")
+                raise ContractError(name, en("has no meaning for scope {}", self.scope))
         return self
 
 
@@ -166,12 +167,12 @@ async def wait_for_walks(job: Contract, ctx: Context) -> None:
     """
     await _carry_on_unread(job, ctx)
     if pending := await ctx.directory.pending(ctx.job_id):
-        raise Wait(LOOK_AGAIN, f"{pending} departments pending")
+        raise Wait(LOOK_AGAIN, en("{} departments pending", pending))
     progress = await ctx.directory.progress(ctx.job_id)
     if progress.failed:
         raise Refused(
             "departments_failed",
-            f"{len(progress.failed)} departments were not read: {_some(progress.failed)}",
+            en("{} departments were not read: {}", len(progress.failed), _some(progress.failed)),
             "no person was marked as left; see why their jobs of kind user-sync-department ended "
             "(dead or cancelled), then enqueue the user-sync again",
         )

@@ -2,18 +2,23 @@
 
 import gettext
 import io
+import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Formatter
+from threading import Barrier
 
 import pytest
-from hypothesis import given as examples
-from hypothesis import strategies as st
 
 import catalogue
 import compiled
 from dingrelay_producers import language
-from dingrelay_producers.language import CHINESE, ENGLISH, SENTENCE
+from dingrelay_producers.cli.jobs_file import LineError
+from dingrelay_producers.cli.output import span
+from dingrelay_producers.language import CHINESE, ENGLISH
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import en
 
 STORED = [message for message in catalogue.stored() if message.id]
 BY_KEY = {(message.context, message.id): message for message in STORED}
@@ -31,11 +36,13 @@ CHINESE_CHARACTER = re.compile("[\u4e00-\u9fff，。、：（]")
 
 
 def values(text: str) -> list[str]:
-    """The values of a text, each as it is written, in any order."""
+    """The values of a text, each as it is written, in any order; those without a name are counted."""
     if '{"' in text:  # JSON, and no values
         return []
-    parts = Formatter().parse(text)
-    return sorted(f"{name}!{how}:{spec}" for _, name, spec, how in parts if name is not None)
+    parts = [part for part in Formatter().parse(text) if part[1] is not None]
+    return sorted(
+        f"{name or number}!{how}:{spec}" for number, (_, name, spec, how) in enumerate(parts)
+    )
 
 
 def markup(text: str) -> list[str]:
@@ -83,26 +90,6 @@ def test_a_translation_has_the_same_values_and_is_chinese() -> None:
         if not right:
             wrong.append(english)
     assert wrong == []
-
-
-def test_a_sentence_is_found_again_whatever_its_values_are() -> None:
-    wrong: dict[str, str] = {}
-    for message in STORED:
-        if message.context != SENTENCE:
-            continue
-        english, chinese = str(message.id), str(message.string)
-        names = {value.partition("!")[0] for value in values(english)}
-        if names:
-            given = {name: f"<{number}>" for number, name in enumerate(sorted(names))}
-            english, chinese = _made(english, given), _made(chinese, given)
-        found = language.translated(english, CHINESE)
-        if found != chinese:
-            wrong[english] = found
-    assert wrong == {}
-
-
-def _made(text: str, given: dict[str, str]) -> str:
-    return re.sub(r"\{(\w+)[^{}]*\}", r"{\1}", text).format(**given)
 
 
 @pytest.mark.parametrize(
@@ -180,17 +167,32 @@ def test_unknown_sentences_are_not_translated() -> None:
         assert language.translated(text, CHINESE) == text
 
 
-def test_a_field_keeps_its_name_before_what_is_wrong_with_it() -> None:
-    assert language.translated("to.users.3: is required", CHINESE) == "to.users.3：必填"
-    assert language.translated("a token, good for 1 h 30 min", CHINESE) == (
-        "获得 token，有效期 1 小时 30 分钟"
-    )
-    assert language.translated("line 7: to: must be a list", CHINESE) == "第 7 行：to：必须是列表"
+def test_a_sentence_is_translated_with_the_sentences_among_its_values() -> None:
+    required = ContractError("to.users.3", "is required")
+    assert str(required) == "to.users.3: is required"
+    assert language.translated(str(required), CHINESE) == "to.users.3：必填"
+    nested = LineError(7, "to", "must be a list")
+    assert str(nested) == "line 7: to: must be a list"
+    assert language.translated(str(nested), CHINESE) == "第 7 行：to：必须是列表"
+    token = en("a token, good for {}", span(5_400))
+    assert token == "a token, good for 1 h 30 min"
+    assert language.translated(token, CHINESE) == "获得 token，有效期 1 小时 30 分钟"
+    assert pickle.loads(pickle.dumps(token)).values == token.values
 
 
-@examples(st.text(max_size=200), st.sampled_from([str(message.id) for message in STORED]))
-def test_any_text_is_translated_in_bounded_time(text: str, message: str) -> None:
-    assert isinstance(language.translated(text + message * 20 + text, CHINESE), str)
+def test_two_readers_in_one_process_read_their_own_languages() -> None:
+    both_speak = Barrier(2)
+
+    def read(chosen: str) -> tuple[str, str]:
+        with language.spoken(chosen):
+            both_speak.wait()
+            return language.tr("{count} jobs accepted", count=3), language.translated("is required")
+
+    with ThreadPoolExecutor(2) as readers:
+        assert list(readers.map(read, (CHINESE, ENGLISH))) == [
+            ("已接收 3 个任务", "必填"),
+            ("3 jobs accepted", "is required"),
+        ]
 
 
 def test_outside_a_command_everything_is_english() -> None:

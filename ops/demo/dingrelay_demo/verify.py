@@ -100,25 +100,25 @@ class Verdict:
         for title in self.columns:
             table.add_column(tr(title), justify="right")
         for name, measure in (
-            ("asked for", "asked"),
-            ("accepted, say our records", "accepted"),
-            ("delivered, says the sandbox", "delivered"),
-            ("lost", "lost"),
-            ("duplicated", "duplicated"),
+            (tr("asked for"), "asked"),
+            (tr("accepted, say our records"), "accepted"),
+            (tr("delivered, says the sandbox"), "delivered"),
+            (tr("lost"), "lost"),
+            (tr("duplicated"), "duplicated"),
         ):
             table.add_row(
-                tr(name), *(f"{getattr(column, measure):,}" for column in self.columns.values())
+                name, *(f"{getattr(column, measure):,}" for column in self.columns.values())
             )
         table.add_section()
         for name, number in (
-            ("jobs", self.jobs),
-            ("throttling answers", self.throttled),
-            ("attempts beyond the first", self.retried),
-            ("jobs taken over from the killed worker", self.taken_over),
-            ("their repeats that DingTalk dropped", self.dropped),
-            ("token fetches", self.token_fetches),
+            (tr("jobs"), self.jobs),
+            (tr("throttling answers"), self.throttled),
+            (tr("attempts beyond the first"), self.retried),
+            (tr("jobs taken over from the killed worker"), self.taken_over),
+            (tr("their repeats that DingTalk dropped"), self.dropped),
+            (tr("token fetches"), self.token_fetches),
         ):
-            table.add_row(tr(name), f"{number:,}")
+            table.add_row(name, f"{number:,}")
         return table
 
 

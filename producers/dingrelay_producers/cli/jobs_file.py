@@ -29,6 +29,7 @@ from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
 from dingrelay_tasks.kinds import DEFAULT_KIND, public_kind
+from dingrelay_tasks.sentence import en
 
 AHEAD = 1_000
 """Lines in memory that are read and not handed out."""
@@ -64,7 +65,9 @@ class LineError(ContractError):
     """
 
     def __init__(self, number: int, field: str, problem: str) -> None:
-        super().__init__(f"line {number}: {field}" if field else f"line {number}", problem)
+        super().__init__(
+            en("line {}: {}", number, field) if field else en("line {}", number), problem
+        )
         self.number = number
 
 
@@ -174,8 +177,12 @@ def _send(
         raise LineError(
             number,
             "idempotency_key",
-            f"already used by job {error.job_id} with another payload; the lines after it, up to "
-            f"{max(jobs)}, are accepted, but for any whose key is taken as well",
+            en(
+                "already used by job {} with another payload; the lines after it, up to {}, "
+                "are accepted, but for any whose key is taken as well",
+                error.job_id,
+                max(jobs),
+            ),
         ) from None
     except ServiceUnavailable as error:
         progress.unsure = max(jobs)
@@ -192,7 +199,7 @@ def _job(line: JobLine, defaults: Mapping[str, object], uploads: Uploads) -> Con
     try:
         fields = json.loads(line.text)
     except ValueError as error:
-        raise LineError(line.number, "", f"is not JSON: {error}") from None
+        raise LineError(line.number, "", en("is not JSON: {}", error)) from None
     if not isinstance(fields, dict):
         raise LineError(line.number, "", "must be a JSON object")
     job = cast("dict[str, object]", fields)
@@ -202,7 +209,7 @@ def _job(line: JobLine, defaults: Mapping[str, object], uploads: Uploads) -> Con
         raise LineError(line.number, error.field, error.problem) from None
     for field, value in defaults.items():
         if field not in kind.contract.model_fields:
-            problem = f"{kind.name} has no such field, so {OPTIONS[field]} can't give it"
+            problem = en("{} has no such field, so {} can't give it", kind.name, OPTIONS[field])
             raise LineError(line.number, field, problem)
         if job.get(field) is None:
             job[field] = value
@@ -260,7 +267,7 @@ def _numbered(lines: BinaryIO, first: int) -> Iterator[JobLine]:
         if not line:
             return
         if len(line) == LONGEST:
-            raise LineError(number, "", f"is longer than {LONGEST:,} bytes")
+            raise LineError(number, "", en("is longer than {:,} bytes", LONGEST))
         if number >= first:
             yield JobLine(number, _text(number, line))
 

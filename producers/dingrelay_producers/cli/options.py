@@ -16,6 +16,7 @@ import typer
 from dingrelay_producers.client.filters import LaneName, ListFilter, askable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local, zone
+from dingrelay_tasks.sentence import en
 
 App = Annotated[str, typer.Option(help="The DingTalk application, by its name in the settings.")]
 Lane = Annotated[LaneName, typer.Option(help="Who goes first when a limit is reached.")]
@@ -93,7 +94,10 @@ def read_json(text: str, option: str) -> Any:
             text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text("utf-8")
         return json.loads(text)
     except OSError as error:
-        raise typer.BadParameter(f"{error.filename}: {error.strerror}", param_hint=option) from None
+        raise typer.BadParameter(
+            translated(en("{}: {}", error.filename, error.strerror)),
+            param_hint=option,
+        ) from None
     except ValueError as error:
         raise typer.BadParameter(
             tr("is not JSON: {error}", error=error), param_hint=option

@@ -22,6 +22,7 @@ from rich.text import Text
 from dingrelay_producers.language import ENGLISH, now_spoken, tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import Sentence, en, joined
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.history_documents import JobDetails
@@ -51,7 +52,7 @@ _EXTRA_OF["uvloop"] = "worker"
 PIPED_COLUMNS = 200
 """Width of tables that no terminal shows: wide enough to cut nothing that matters."""
 
-UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+UNITS = ((en("{} d"), 86_400), (en("{} h"), 3_600), (en("{} min"), 60), (en("{} s"), 1))
 """Units of time and their seconds, the largest first."""
 
 COLOURS = {
@@ -129,7 +130,10 @@ def output_file(
         try:
             yield
         except OSError as error:
-            raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None
+            raise typer.BadParameter(
+                translated(en("{}: {}", name, error.strerror)),
+                param_hint=option,
+            ) from None
 
     def write(lines: Iterable[str]) -> None:
         with explained():
@@ -212,18 +216,23 @@ def state_text(state: State) -> Text:
 
 
 def length(seconds: float) -> str:
+    """A length of time in the language that is spoken."""
+    return translated(span(seconds))
+
+
+def span(seconds: float) -> Sentence:
     """A length of time, in the two largest units that it has: ``45 s``, ``3 h 20 min``, ``2 d 4 h``."""
     left = max(0, round(seconds))
     if left < UNITS[-2][1]:
-        return tr("{seconds} s", seconds=left)
+        return Sentence(UNITS[-1][0], left)
     parts: list[tuple[int, str]] = []
-    for name, size in UNITS:
+    for unit, size in UNITS:
         count, left = divmod(left, size)
         if count or parts:
-            parts.append((count, name))
+            parts.append((count, unit))
         if len(parts) == 2:
             break
-    return " ".join(f"{count} {tr(name)}" for count, name in parts if count)
+    return joined(" ", (Sentence(unit, count) for count, unit in parts if count))
 
 
 def grid_of_fields() -> Table:

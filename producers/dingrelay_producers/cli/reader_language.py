@@ -2,9 +2,10 @@
 
 import re
 import sys
-from gettext import gettext
+from functools import cache
 from typing import Any
 
+import typer
 from rich import _wrap
 
 from dingrelay_producers.language import tr, translated
@@ -25,6 +26,60 @@ _RICH = {
     "RICH_HELP": "Try [blue]'{command_path} {help_option}'[/] for help.",
 }
 """What typer asks gettext for when it is imported, and no more."""
+OF_TYPER = (
+    *_RICH.values(),
+    "(dynamic)",
+    "Aborted!",
+    "default: {default}",
+    "env var: {var}",
+    "required",
+    "Missing command.",
+    "Install completion for the current shell.",
+    "Show completion for the current shell, to copy it or customize the installation.",
+)
+"""Words of typer's own that it looks up itself, or that stand in the help of its options."""
+USAGE_ERRORS = (
+    "Missing option {hint}. {message}",
+    "Missing option {hint}.",
+    "Missing argument {hint}. {message}",
+    "Missing argument {hint}.",
+    "Missing parameter: {name}",
+    "Missing command.",
+    "Invalid value for {hint}: {message}",
+    "Invalid value: {message}",
+    "No such option: {name} (Possible options: {options})",
+    "No such option: {name} Did you mean {options}?",
+    "No such option: {name}",
+    "No such command {name}. Did you mean {names}?",
+    "No such command {name}.",
+    "Got unexpected extra argument ({arguments})",
+    "Got unexpected extra arguments ({arguments})",
+    "Got unexpected extra argument(s) ({arguments})",
+    "Option {name} requires an argument.",
+    "Option {name} requires {number} arguments.",
+    "Option {name} does not take a value.",
+    "Argument {name} takes {number} values.",
+    "Could not open file {name}: {message}",
+    "{value} is not a valid integer.",
+    "{value} is not a valid float.",
+    "{value} is not a valid boolean.",
+    "{value} is not one of {choices}.",
+    "{value} is not in the range {range}.",
+    "Directory {name} is a file.",
+    "File {name} does not exist.",
+    "Directory {name} does not exist.",
+    "Choose from: {choices}",
+    "Input should be a valid integer, unable to parse string as an integer",
+    "Input should be a valid number, unable to parse string as a number",
+    "Input should be a valid boolean, unable to interpret input",
+    "Input should be greater than or equal to {bound}",
+    "Input should be less than or equal to {bound}",
+    "Input should be greater than {bound}",
+    "Input should be less than {bound}",
+    "Input should be {choices} or {last}",
+    "Input should be {choice}",
+)
+"""Errors that typer hands over as finished text only; of two that fit, the first counts."""
 
 _USAGE = "Usage: "
 
@@ -49,7 +104,8 @@ def speak_headings() -> None:
     """Name the parts of a help page in the language that is spoken."""
     page = sys.modules.get("typer.rich_utils")
     if page is not None:  # else it asks gettext itself once it is needed
-        vars(page).update({name: gettext(text) for name, text in _RICH.items()})
+        vars(page).update({name: tr(text) for name, text in _RICH.items()})
+    vars(typer.core)["_"] = tr  # gettext would go by the environment of the process
 
 
 _OF_PYDANTIC = "Value error, "
@@ -58,8 +114,23 @@ _OF_PYDANTIC = "Value error, "
 
 def speak_error(error: Any) -> None:
     """Translate the message of a usage error."""
-    message = translated(error.format_message().replace(_OF_PYDANTIC, ""))
+    message = _of_library(error.format_message().replace(_OF_PYDANTIC, ""))
     vars(error)["format_message"] = lambda: message
+
+
+def _of_library(message: str) -> str:
+    for template in USAGE_ERRORS:
+        if found := _pattern(template).fullmatch(message):
+            values = found.groupdict()
+            if "message" in values:
+                values["message"] = _of_library(values["message"])
+            return tr(template).format(**values)
+    return translated(message)
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(template)), re.DOTALL)
 
 
 def _help_option_of(kind: Any, command: Any) -> Any:

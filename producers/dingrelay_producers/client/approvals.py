@@ -17,6 +17,7 @@ from dingrelay_tasks.approval_actions import CommentRequest, TerminationRequest,
 from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.approval_follow import ApprovalLook
 from dingrelay_tasks.context import ApprovalState, TaskState
+from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.client import Client
@@ -108,7 +109,9 @@ class ApprovalPatience:
             raise ApprovalNotFound(self._instance)
         if waited > self._timeout:
             state = status.state if status else "unknown"
-            raise WaitTimeout(f"approval {self._instance} is {state} after {self._timeout:g} s")
+            raise WaitTimeout(
+                en("approval {} is {} after {:g} s", self._instance, state, self._timeout)
+            )
 
 
 class ApprovalRef:
@@ -124,7 +127,7 @@ class ApprovalRef:
     def __init__(self, client: "Client", instance: str, app: str, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self.id = checked_id(instance, "instance", "an approval instance")
+        self.id = checked_id(instance, "instance", en("an approval instance"))
         self.app = app
 
     def status(self) -> ApprovalStatus:

@@ -12,6 +12,7 @@ from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.errors import InvalidArgument
 from dingrelay_tasks.api_call import Effect
 from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.sentence import en
 
 
 class CallFields(TypedDict, total=False):
@@ -50,14 +51,14 @@ def checked_jobs(jobs: Any) -> Iterable[Contract]:
     return map(checked_job, jobs)
 
 
-def checked_id(given: Any, name: str = "job_id", of: str = "a job") -> str:
+def checked_id(given: Any, name: str = "job_id", of: str = en("a job")) -> str:
     """The id of a job or of something else.
 
     Raises:
         InvalidArgument: it can't be one.
     """
     if not isinstance(given, str) or not given or not given.isprintable():
-        raise InvalidArgument(name, f"the id of {of}, a text", given)
+        raise InvalidArgument(name, en("the id of {}, a text", of), given)
     return given
 
 
@@ -102,7 +103,7 @@ def checked_plan(given: Mapping[str, Any]) -> Plan:
     known = [field.name for field in fields(Plan)]
     for name, value in given.items():
         if name not in known:
-            raise InvalidArgument(name, f"one of {', '.join(known)}", value)
+            raise InvalidArgument(name, en("one of {}", ", ".join(known)), value)
     for field in fields(Plan):
         if field.default is MISSING and field.name not in given:
             raise InvalidArgument(field.name, "given", None)
@@ -119,7 +120,7 @@ def checked_plan(given: Mapping[str, Any]) -> Plan:
 
 def _check_source(given: Any, name: str) -> None:
     """A file or an iterable of recipients, if it is given."""
-    wanted = "a path, a file opened with 'rb', or an iterable of recipients"
+    wanted = en("a path, a file opened with 'rb', or an iterable of recipients")
     if given is None or (isinstance(given, (str, os.PathLike)) and os.fspath(given)):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         return
     one = isinstance(given, (str, bytes, Mapping, io.TextIOBase))

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import en, joined
 
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 """A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
@@ -27,7 +28,7 @@ class Malformed(NamedTuple):
     problem: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.problem}" if self.line else self.problem
+        return en("line {}: {}", self.line, self.problem) if self.line else self.problem
 
 
 class MalformedRecipients(ContractError):
@@ -41,9 +42,9 @@ class MalformedRecipients(ContractError):
     def __init__(self, what: str, count: int, first: Sequence[Malformed]) -> None:
         lines = [str(malformed) for malformed in first]
         if count > len(first):
-            lines.append(f"and {count - len(first)} more")
-        rows = "1 row is" if count == 1 else f"{count} rows are"
-        super().__init__(what, f"{rows} malformed:\n" + "\n".join(lines))
+            lines.append(en("and {} more", count - len(first)))
+        rows = en("1 row is") if count == 1 else en("{} rows are", count)
+        super().__init__(what, en("{} malformed:\n", rows) + joined("\n", lines))
         self.count = count
         self.first = tuple(first)
 

@@ -24,6 +24,7 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as, run
 from dingrelay_producers.errors import InvalidArgument, WaitTimeout
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -234,11 +235,13 @@ def _file(
         try:
             return Path(source).open("rb")
         except (OSError, ValueError) as error:
-            why = (isinstance(error, OSError) and error.strerror) or "no path"
-            raise InvalidArgument(name, f"a file that can be read ({why})", source) from None
+            why = (isinstance(error, OSError) and error.strerror) or en("no path")
+            raise InvalidArgument(name, en("a file that can be read ({})", why), source) from None
     return nullcontext(source)
 
 
 def _late(status: CampaignStatus, timeout: float) -> WaitTimeout:
     why = f" ({status.reason})" if status.reason else ""
-    return WaitTimeout(f"campaign {status.id} is {status.state}{why} after {timeout:g} s")
+    return WaitTimeout(
+        en("campaign {} is {}{} after {:g} s", status.id, status.state, why, timeout)
+    )

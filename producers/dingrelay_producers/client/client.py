@@ -57,6 +57,7 @@ from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.media_upload import MediaType
+from dingrelay_tasks.sentence import en
 
 
 class Client:
@@ -271,7 +272,7 @@ class Client:
         Raises:
             NotInstalled: as `campaign`.
         """
-        checked_id(campaign_id, "campaign_id", "a campaign")
+        checked_id(campaign_id, "campaign_id", en("a campaign"))
         campaigns = service("campaigns", self.settings.of_app(app))
         return CampaignRef(campaigns, campaign_id, self.send_many)
 
@@ -426,7 +427,7 @@ class Client:
         if sent is not None:
             checked_flag(sent, "sent")
         if instance is not None:
-            checked_id(instance, "instance", "an approval instance")
+            checked_id(instance, "instance", en("an approval instance"))
         job = self.status(job_id, app=app)
         cell = self._cells.of(app)
         resolution = Resolution.of(
@@ -437,7 +438,9 @@ class Client:
             raise JobNotFound(job_id)
         state, *holder = (text.decode() for text in answer)
         if holder:
-            raise CannotResolve(job_id, f"can't have {instance}: it is the one of job {holder[0]}")
+            raise CannotResolve(
+                job_id, en("can't have {}: it is the one of job {}", instance, holder[0])
+            )
         if state_of(job_id, state.encode()) != State.UNKNOWN:
             return False
         if not resolution.happened:

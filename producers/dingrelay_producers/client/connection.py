@@ -32,6 +32,7 @@ from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_producers.tls_trouble import cause
+from dingrelay_tasks.sentence import en
 
 TIMEOUT = 5
 """Seconds for a connection or an answer."""
@@ -60,7 +61,7 @@ class ClientConnection:
                 self._breaker.check()
             except RedisConnectionError as error:
                 where = self.settings.redis_address.where
-                raise self._away(f"Redis at {where} cannot be reached ({error})") from None
+                raise self._away(en("Redis at {} cannot be reached ({})", where, error)) from None
         try:
             answer = use(self._opened()[0])
         except (RedisConnectionError, RedisTimeoutError) as error:
@@ -70,7 +71,7 @@ class ClientConnection:
                 self._breaker.failed()
             where, unshown = self.settings.redis_address.where, self.settings.redis_address.unshown
             raise self._away(
-                f"Redis at {where} cannot be reached ({cause(error, unshown=unshown)})"
+                en("Redis at {} cannot be reached ({})", where, cause(error, unshown=unshown))
             ) from None
         except RedisError as error:
             if self._breaker is not None:

@@ -19,6 +19,7 @@ from typing import (
 
 from dingrelay_producers.errors import InvalidArgument
 from dingrelay_producers.store.states import CampaignState, State
+from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_producers.store.status import JobStatus
@@ -169,7 +170,7 @@ def checked_filter(model: type[Filter], given: Mapping[str, Any]) -> Filter:
     known = askable(model)
     for name, value in given.items():
         if name not in known:
-            raise InvalidArgument(name, f"one of {', '.join(known)}", value)
+            raise InvalidArgument(name, en("one of {}", ", ".join(known)), value)
         if value is None:
             continue
         kind = get_args(known[name][0])[0]
@@ -182,5 +183,5 @@ def checked_filter(model: type[Filter], given: Mapping[str, Any]) -> Filter:
         elif not isinstance(value, str):
             raise InvalidArgument(name, "a text", value)
         elif values and value not in values:
-            raise InvalidArgument(name, f"one of {', '.join(values)}", value)
+            raise InvalidArgument(name, en("one of {}", ", ".join(values)), value)
     return model(**given)

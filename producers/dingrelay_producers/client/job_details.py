@@ -15,6 +15,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.message_recall import MessageRecall
 from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
+from dingrelay_tasks.sentence import en
 
 SHORTEST = 4
 """Characters of an id that are taken for its beginning."""
@@ -60,7 +61,7 @@ def whole_id(use: Callable[[Callable[[Redis], Any]], Any], history: Any, text: s
 def several(found: Sequence[str], beginning: str) -> InvalidArgument:
     """The error of a beginning that several ids have; some are named."""
     some = ", ".join(found[:NAMED])
-    return InvalidArgument("job_id", f"the beginning of one id; there are {some}", beginning)
+    return InvalidArgument("job_id", en("the beginning of one id; there are {}", some), beginning)
 
 
 def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: str) -> JobDetails:
@@ -91,9 +92,11 @@ def recall_of(details: JobDetails) -> MessageRecall:
     """
     status = details.status
     if status.kind != MessageSend.kind:
-        raise ContractError("job", f"is of kind {status.kind}, and no message")
+        raise ContractError("job", en("is of kind {}, and no message", status.kind))
     if not status.state.ended:
-        raise ContractError("job", f"is {status.state}: cancel it, or recall it once it has ended")
+        raise ContractError(
+            "job", en("is {}: cancel it, or recall it once it has ended", status.state)
+        )
     made: list[dict[str, Any]] = (status.result or {}).get("calls", [])
     if not made:
         raise ContractError("job", "has made no call that is known, so nothing can be recalled")

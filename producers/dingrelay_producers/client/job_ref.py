@@ -9,6 +9,7 @@ from dingrelay_producers.client.arguments import checked_id, checked_timeout
 from dingrelay_producers.client.in_threads import InThreads, in_threads
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.client import Client
@@ -43,7 +44,7 @@ class JobRef:
             if status.state.ended:
                 return status
             if time.monotonic() + pause > deadline:
-                raise WaitTimeout(f"job {self.id} is {status.state} after {timeout:g} s")
+                raise WaitTimeout(en("job {} is {} after {:g} s", self.id, status.state, timeout))
             time.sleep(pause)
         raise AssertionError  # pragma: no cover - the pauses never end
 
@@ -92,5 +93,5 @@ class AsyncJobRef(InThreads[JobRef]):
                         return status
                     await asyncio.sleep(pause)
         except TimeoutError:
-            raise WaitTimeout(f"job {self.id} has not ended after {timeout:g} s") from None
+            raise WaitTimeout(en("job {} has not ended after {:g} s", self.id, timeout)) from None
         raise AssertionError  # pragma: no cover - the pauses never end

@@ -17,6 +17,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.media_upload import ENDINGS, LARGEST_FILE, MediaType, MediaUpload
+from dingrelay_tasks.sentence import en
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def read(file: Any, name: Any, media_type: Any) -> LocalFile:
                 content = opened.read(LARGEST_FILE + 1)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise InvalidArgument("file", f"a file that can be read ({why})", str(path)) from None
+            raise InvalidArgument(
+                "file", en("a file that can be read ({})", why), str(path)
+            ) from None
     else:
         raise InvalidArgument("file", "a path, or bytes with a name", file)
     if not isinstance(name, str) or not name.isprintable() or not name or "/" in name:
@@ -79,14 +82,16 @@ def read(file: Any, name: Any, media_type: Any) -> LocalFile:
     if media_type is None:
         media_type = ENDINGS.get(name.rpartition(".")[2].lower())
         if media_type is None:
-            wanted = f"a name that ends with one of {', '.join(ENDINGS)}, unless the type is given"
+            wanted = en(
+                "a name that ends with one of {}, unless the type is given", ", ".join(ENDINGS)
+            )
             raise InvalidArgument("name", wanted, name)
     if media_type not in get_args(MediaType):
         raise InvalidArgument("media_type", "image, voice, video or file", media_type)
     if not content:
         raise InvalidArgument("file", "a file with something in it", name)
     if len(content) > LARGEST_FILE:
-        raise InvalidArgument("file", f"a file of at most {LARGEST_FILE:,} bytes", name)
+        raise InvalidArgument("file", en("a file of at most {:,} bytes", LARGEST_FILE), name)
     return LocalFile(name, media_type, content)
 
 
@@ -120,7 +125,7 @@ def uploaded(status: JobStatus) -> str:
     if status.state != State.DONE:
         error = status.error
         why = f"{error.prefix} {error.message}".strip() if error else ""
-        raise UploadFailed(status.id, f"{status.state}: {why}" if why else str(status.state))
+        raise UploadFailed(status.id, en("{}: {}", status.state, why) if why else str(status.state))
     media_id = (status.result or {}).get("answer", {}).get("media_id")
     if not isinstance(media_id, str) or not media_id:
         raise UploadFailed(status.id, "done, and DingTalk's answer has no media_id")

@@ -15,6 +15,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import connections
 from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.tls_trouble import cause
+from dingrelay_tasks.sentence import en
 
 SOCKET_TIMEOUT = 0.8
 """Seconds for a connection or an answer. With one repetition they stay within `DEADLINE`."""
@@ -67,5 +68,5 @@ def unavailable(error: Exception) -> ServiceUnavailable:
     if isinstance(error, ResponseError):
         # Such as "OOM command not allowed"; its first word holds no part of an argument.
         word = str(error).partition(" ")[0][:30]
-        return ServiceUnavailable(f"Redis refuses: {word}")
-    return ServiceUnavailable(f"Redis cannot be reached ({cause(error)})")
+        return ServiceUnavailable(en("Redis refuses: {}", word))
+    return ServiceUnavailable(en("Redis cannot be reached ({})", cause(error)))

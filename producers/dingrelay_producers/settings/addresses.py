@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
+from dingrelay_tasks.sentence import en
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
@@ -28,9 +29,9 @@ def check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
     """A URL of DingTalk's: https, or http to loopback outside production."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{variable}: must be an http or https URL")
+        raise ValueError(en("{}: must be an http or https URL", variable))
     if parts.scheme == "http" and not (sandbox and parts.hostname in LOOPBACK):
-        raise ValueError(f"{variable}: plain http is for loopback in the sandbox only")
+        raise ValueError(en("{}: plain http is for loopback in the sandbox only", variable))
 
 
 def check_management_api(variable: str, url: str) -> None:
@@ -45,7 +46,7 @@ def check_management_api(variable: str, url: str) -> None:
         # Python's own message quotes the URL, which may hold a password.
         sound = False
     if not sound:
-        raise ValueError(f"{variable}: must be like https://user:password@host:15671/api/")
+        raise ValueError(en("{}: must be like https://user:password@host:15671/api/", variable))
 
 
 def scheme(url: str) -> str:
@@ -58,26 +59,30 @@ def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
     allowed = (*SCHEMES, *others)
     if scheme(url) not in allowed:
         raise ValueError(
-            f"{variable}: must begin with one of {', '.join(f'{each}://' for each in allowed)}"
+            en(
+                "{}: must begin with one of {}",
+                variable,
+                ", ".join(f"{each}://" for each in allowed),
+            )
         )
     if scheme(url) in SCHEMES:
         try:
             RedisAddress.parse(url)
         except ValueError as error:
-            raise ValueError(f"{variable}: {error}") from None
+            raise ValueError(en("{}: {}", variable, error)) from None
         return
     if len({scheme(each) == "amqps" for each in url.split(";")}) > 1:
-        raise ValueError(f"{variable}: of several brokers all speak TLS, or none")
+        raise ValueError(en("{}: of several brokers all speak TLS, or none", variable))
     for alternative in url.split(";"):
         if scheme(alternative) not in others:
-            raise ValueError(f"{variable}: each of several brokers must be a whole URL")
+            raise ValueError(en("{}: each of several brokers must be a whole URL", variable))
         try:
             port = urlsplit(alternative).port
         except ValueError:
             # Python's own message quotes the URL, which may hold a password.
             port = 0
         if port == 0:
-            raise ValueError(f"{variable}: the port is no number from 1 to {HIGHEST_PORT}")
+            raise ValueError(en("{}: the port is no number from 1 to {}", variable, HIGHEST_PORT))
 
 
 def check_servers(given: Servers, variable: str) -> None:
@@ -90,7 +95,7 @@ def check_servers(given: Servers, variable: str) -> None:
     # It may be left to us.
     if not database.startswith(("sqlite:", "postgresql:")) and (database or capitals):
         called = "DATABASE_URL" if capitals else "database_url"
-        raise ValueError(f"{variable.format(called)}: must begin with sqlite: or postgresql:")
+        raise ValueError(en("{}: must begin with sqlite: or postgresql:", variable.format(called)))
 
 
 def check_tls_files(files: TlsFiles) -> None:
@@ -101,7 +106,7 @@ def check_tls_files(files: TlsFiles) -> None:
         ("DINGRELAY_TLS_KEY", files.key),
     ):
         if path and not os.access(path, os.R_OK):
-            raise ValueError(f"{variable}: no file that can be read")
+            raise ValueError(en("{}: no file that can be read", variable))
     if bool(files.cert) != bool(files.key):
         missing = "KEY" if files.cert else "CERT"
-        raise ValueError(f"DINGRELAY_TLS_{missing}: required with the other of the two")
+        raise ValueError(en("DINGRELAY_TLS_{}: required with the other of the two", missing))

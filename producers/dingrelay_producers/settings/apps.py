@@ -10,6 +10,8 @@ from pathlib import Path
 from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr
 
+from dingrelay_tasks.sentence import en
+
 DEFAULT_APP = "default"
 APP_SECRETS = ("app_secret", "callback_token", "callback_aes_key")
 """Fields of an app that come from the environment only."""
@@ -35,9 +37,9 @@ def read_secret(variable: str, path: str) -> str:
     try:
         return Path(path).read_text("utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{variable}: {error.strerror}") from None
+        raise SettingsError(en("{}: {}", variable, error.strerror)) from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{variable}: must be text in UTF-8") from None
+        raise SettingsError(en("{}: must be text in UTF-8", variable)) from None
 
 
 class AppSettings(BaseModel, extra="forbid", frozen=True):
@@ -79,12 +81,12 @@ def complete_app(apps: Mapping[str, AppSettings], name: str) -> AppSettings:
     """
     found = apps.get(name)
     if found is None:
-        raise SettingsError(f"apps.{name}: no such app is configured")
+        raise SettingsError(en("apps.{}: no such app is configured", name))
     suffix = _suffix(name)
     for variable, value in (("KEY", found.app_key), ("SECRET", found.app_secret)):
         if not value.get_secret_value():
             # Not with a colon: what follows the name of a secret like that is hidden in logs.
-            raise SettingsError(f"DINGTALK_APP_{variable}{suffix} is required")
+            raise SettingsError(en("DINGTALK_APP_{}{} is required", variable, suffix))
     return found
 
 
@@ -105,7 +107,9 @@ def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
     for name, app in sorted(apps.items()):
         key = app.app_key.get_secret_value()
         if key and key in names:
-            raise ValueError(f"apps.{name}.app_key: is that of apps.{names[key]}; name an app once")
+            raise ValueError(
+                en("apps.{}.app_key: is that of apps.{}; name an app once", name, names[key])
+            )
         names[key] = name
 
 
@@ -114,14 +118,18 @@ def _check_callback(name: str, app: AppSettings) -> None:
     token, aes_key = app.callback_token.get_secret_value(), app.callback_aes_key.get_secret_value()
     suffix = _suffix(name)
     if token and not CALLBACK_TOKEN.fullmatch(token):
-        raise ValueError(f"DINGTALK_CALLBACK_TOKEN{suffix}: must be 3 to 32 letters and digits")
+        raise ValueError(
+            en("DINGTALK_CALLBACK_TOKEN{}: must be 3 to 32 letters and digits", suffix)
+        )
     if aes_key and not CALLBACK_AES_KEY.fullmatch(aes_key):
-        raise ValueError(f"DINGTALK_CALLBACK_AES_KEY{suffix}: must be 43 letters and digits")
+        raise ValueError(en("DINGTALK_CALLBACK_AES_KEY{}: must be 43 letters and digits", suffix))
     if bool(token) != bool(aes_key):
         missing = "AES_KEY" if token else "TOKEN"
-        raise ValueError(f"DINGTALK_CALLBACK_{missing}{suffix}: required with the other of the two")
+        raise ValueError(
+            en("DINGTALK_CALLBACK_{}{}: required with the other of the two", missing, suffix)
+        )
     if token and not app.app_key.get_secret_value():
-        raise ValueError(f"DINGTALK_APP_KEY{suffix}: required for callbacks")
+        raise ValueError(en("DINGTALK_APP_KEY{}: required for callbacks", suffix))
 
 
 def app_variables() -> dict[tuple[str, str], tuple[str, str]]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress
 from dingrelay_producers.settings.apps import SettingsError, read_secret
 from dingrelay_tasks.contract import AppName
+from dingrelay_tasks.sentence import en
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 """Of a cell: its variables end with it, in capital letters."""
@@ -60,10 +61,12 @@ def owners(cells: Mapping[str, CellSettings]) -> tuple[dict[str, str], str]:
     for name, cell in cells.items():
         for app in cell.apps:
             if app in owner:
-                raise ValueError(f"cells.{name}.apps: {app} is in cells.{owner[app]} already")
+                raise ValueError(
+                    en("cells.{}.apps: {} is in cells.{} already", name, app, owner[app])
+                )
             owner[app] = name
         if cell.default and others:
-            raise ValueError(f"cells.{name}.default: cells.{others} is the default already")
+            raise ValueError(en("cells.{}.default: cells.{} is the default already", name, others))
         others = name if cell.default else others
     return owner, others
 
@@ -79,13 +82,17 @@ def check_cells(cells: Mapping[str, CellSettings]) -> None:
     for name, cell in cells.items():
         if not NAME.fullmatch(name) or f"_{name}".endswith(FILE) or name == HOME:
             raise ValueError(
-                f"cells.{name:.40}: the name of a cell is up to 32 of a-z 0-9 _, begins with a letter, "
-                f"does not end with file, and is not {HOME}"
+                en(
+                    "cells.{:.40}: the name of a cell is up to 32 of a-z 0-9 _, begins with a "
+                    "letter, does not end with file, and is not {}",
+                    name,
+                    HOME,
+                )
             )
         if not cell.redis_url.get_secret_value():
-            raise ValueError(f"cells.{name}.redis_url: required")
+            raise ValueError(en("cells.{}.redis_url: required", name))
         if not cell.apps and not cell.default:
-            raise ValueError(f"cells.{name}.apps: name some, or say default = true")
+            raise ValueError(en("cells.{}.apps: name some, or say default = true", name))
     owners(cells)
     for field in SERVERS:
         _check_apart(cells, field)
@@ -102,7 +109,7 @@ def _check_apart(cells: Mapping[str, CellSettings], field: str) -> None:
         }
         where = _where(getattr(cell, field).get_secret_value() or defaults[field])
         if where in owner:
-            raise ValueError(f"cells.{name}.{field}: is that of cells.{owner[where]}")
+            raise ValueError(en("cells.{}.{}: is that of cells.{}", name, field, owner[where]))
         owner[where] = name
 
 
@@ -145,7 +152,12 @@ def read_urls(cells: Mapping[str, Any]) -> dict[str, Any]:
             variable = f"DINGRELAY_{field.upper()}_{name.upper()}"
             if _has_password(cell.get(field)):
                 raise SettingsError(
-                    f"cells.{name}.{field}: a password comes from the environment only, in {variable}"
+                    en(
+                        "cells.{}.{}: a password comes from the environment only, in {}",
+                        name,
+                        field,
+                        variable,
+                    )
                 )
             if path := variables.get(f"{variable}_FILE"):
                 cell[field] = read_secret(f"{variable}_FILE", path)

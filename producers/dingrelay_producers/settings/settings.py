@@ -40,6 +40,7 @@ from dingrelay_producers.settings.sources import (
 )
 from dingrelay_tasks.contract import ContractError, SenderName, sentence
 from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_tasks.sentence import en
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
@@ -185,7 +186,7 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False, include_input=False)[0]
             message = sentence(first)
             # The checks over several fields name the variable in their message.
-            named = message if not first["loc"] else f"{_variable(first['loc'])}: {message}"
+            named = message if not first["loc"] else en("{}: {}", _variable(first["loc"]), message)
             raise SettingsError(named) from None
         return found._with_apps_of(found.cell) if found.cell else found
 
@@ -238,7 +239,7 @@ class Settings(BaseSettings):
         keys = _listed(self.webhook_key.get_secret_value())
         if any(len(key) < SHORTEST_WEBHOOK_KEY for key in keys):
             raise ValueError(
-                f"DINGRELAY_WEBHOOK_KEY: must be {SHORTEST_WEBHOOK_KEY} characters or more"
+                en("DINGRELAY_WEBHOOK_KEY: must be {} characters or more", SHORTEST_WEBHOOK_KEY)
             )
         for network in _listed(self.webhook_networks):
             try:
@@ -260,8 +261,14 @@ class Settings(BaseSettings):
             other = where.setdefault(app.organisation, cell)
             if other != cell:
                 raise ValueError(
-                    f"apps.{name}.organisation: {app.organisation} has apps in cells.{other} and "
-                    f"cells.{cell}; with [quota] they must be in one cell"
+                    en(
+                        "apps.{}.organisation: {} has apps in cells.{} and cells.{}; with "
+                        "[quota] they must be in one cell",
+                        name,
+                        app.organisation,
+                        other,
+                        cell,
+                    )
                 )
 
     @property
@@ -296,9 +303,11 @@ class Settings(BaseSettings):
             return self.cell
         owner = self.owner_of(app)
         if not owner:
-            raise ContractError("app", f"{app} is in no cell")
+            raise ContractError("app", en("{} is in no cell", app))
         if self.cell and owner != self.cell:
-            raise ContractError("app", f"{app} is in the cell {owner}, and this is {self.cell}")
+            raise ContractError(
+                "app", en("{} is in the cell {}, and this is {}", app, owner, self.cell)
+            )
         return owner
 
     def serves(self, app: str) -> bool:
@@ -347,7 +356,7 @@ class Settings(BaseSettings):
         """What is said where one has to be named."""
         known = list(self.cells)
         some = ", ".join(known[:NAMED]) + (" …" if len(known) > NAMED else "")
-        return f"name one of the cells: {some}" if known else "there are no cells"
+        return en("name one of the cells: {}", some) if known else en("there are no cells")
 
     def _with(self, **changed: Any) -> "Settings":
         made = self.model_copy(update=changed)

@@ -15,16 +15,21 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from dingrelay_producers.settings.apps import APP_SECRETS, SettingsError, app_variables, read_secret
 from dingrelay_producers.settings.cells import read_urls
+from dingrelay_tasks.sentence import en
 
 GONE = {
-    "dead_ttl": "dead jobs are kept for 30 days, or as long as DINGRELAY_RECORD_TTL says if that is longer",
-    "max_attempts": "DINGRELAY_RETRY_FOR says for how long a job that keeps failing is tried",
-    "max_deliveries": "a job that has taken down three workers is dead",
-    "max_throttles": "a job is dead after 200 throttled answers",
-    "presence_timeout": "a worker that gives no sign of life for 6 s counts as gone",
-    "refresh_margin": "a token is refreshed 600 s before its expiry",
-    "removal_share": "to mark more than 10 % of the people as left takes `sync --confirm-removals`",
-    "wake_grace": "it is DINGRELAY_LEASE, too",
+    "dead_ttl": en(
+        "dead jobs are kept for 30 days, or as long as DINGRELAY_RECORD_TTL says if that is longer"
+    ),
+    "max_attempts": en("DINGRELAY_RETRY_FOR says for how long a job that keeps failing is tried"),
+    "max_deliveries": en("a job that has taken down three workers is dead"),
+    "max_throttles": en("a job is dead after 200 throttled answers"),
+    "presence_timeout": en("a worker that gives no sign of life for 6 s counts as gone"),
+    "refresh_margin": en("a token is refreshed 600 s before its expiry"),
+    "removal_share": en(
+        "to mark more than 10 % of the people as left takes `sync --confirm-removals`"
+    ),
+    "wake_grace": en("it is DINGRELAY_LEASE, too"),
 }
 """Settings of 0.2.0 that are no more → what holds instead."""
 
@@ -82,7 +87,9 @@ def _refuse_secrets(apps: Mapping[str, Any]) -> None:
     for name, app in apps.items():
         for secret in APP_SECRETS:
             if secret in app:
-                raise SettingsError(f"apps.{name}.{secret}: secrets come from the environment only")
+                raise SettingsError(
+                    en("apps.{}.{}: secrets come from the environment only", name, secret)
+                )
 
 
 class TomlSource(_Source):
@@ -102,7 +109,7 @@ class TomlSource(_Source):
         content = {name: value for name, value in content.items() if name not in GONE}
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
-            raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")
+            raise SettingsError(en("{}: no such setting (in DINGRELAY_CONFIG)", unknown[0]))
         if isinstance(cells := content.get("cells"), Mapping):
             content["cells"] = read_urls(cells)
         return content

@@ -11,6 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dingrelay_tasks.sentence import en
+
 PAUSE = 1.0
 """Seconds without a try after a connection failed; one caller then finds out for all. They double with each
 failure, since that caller may wait for a time-out."""
@@ -54,7 +56,7 @@ class Breaker:
             return
         now = self._clock()
         if now < self._try_at:
-            raise RedisConnectionError("it was away a moment ago")
+            raise RedisConnectionError(en("it was away a moment ago"))
         self._try_at, self._trying = now + TRIAL, True
 
     def failed(self) -> None:

@@ -19,6 +19,7 @@ from dingrelay_producers.store.scripts import Call, Script, Value
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract, Deliverable, check_size
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.sentence import en
 
 _PACKAGE = "dingrelay_producers.store"
 
@@ -365,8 +366,8 @@ def unpublished(wakeups: Iterable[Wakeup]) -> list[Call]:
 CANCELLED_TOO_LATE = {
     "class": "unknown",
     "code": "cancelled",
-    "message": "cancelled after a call whose answer was lost; it may have been carried out",
-    "hint": "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`.",
+    "message": en("cancelled after a call whose answer was lost; it may have been carried out"),
+    "hint": en("Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`."),
 }
 """The error of a job that was to be cancelled and is unknown."""
 

@@ -13,6 +13,7 @@ from dingrelay_producers.store.scripts import Call, Value
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.sentence import en
 
 _RESOLVE = record.transition("dingrelay_producers.store", "resolve", preludes=record.ENDING)
 
@@ -45,7 +46,9 @@ class Resolution:
             raise CannotResolve(job_id, "needs one of instance, not_created and sent")
         needed = KINDS[kind].resolved_by if kind in KINDS else "nothing"
         if needed != ("sent" if sent is not None else "instance or not_created"):
-            raise CannotResolve(job_id, f"is a job of kind {kind}, which is resolved by {needed}")
+            raise CannotResolve(
+                job_id, en("is a job of kind {}, which is resolved by {}", kind, needed)
+            )
         if instance is not None and not (
             0 < len(instance) <= LONGEST_INSTANCE and instance.isprintable() and " " not in instance
         ):

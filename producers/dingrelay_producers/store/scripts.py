@@ -21,6 +21,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dingrelay_tasks.sentence import en
+
 Value = str | bytes | int | float
 
 _PACKAGE = "dingrelay_producers.store"
@@ -230,7 +232,7 @@ async def _exchange(
                 except ResponseError as error:
                     answers.append(error)
     except TimeoutError:
-        raise RedisTimeoutError("Redis did not answer in time") from None
+        raise RedisTimeoutError(en("Redis did not answer in time")) from None
     return answers
 
 

@@ -11,6 +11,7 @@ from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.sentence import en
 
 STEP = "step:"
 """What the fields of a record that hold outcomes of steps begin with."""
@@ -179,8 +180,8 @@ class _Fields:
             return parse(self._text[name])
         except (ValueError, OverflowError, OSError):
             # Only of the state, since other fields may hold what only their reader may see.
-            shown = f"is {self._text[name]!r:.60}, which " if name == "state" else ""
-            raise UnreadableRecord(self.job_id, name, f"{shown}can't be read") from None
+            shown = en("is {!r:.60}, which ", self._text[name]) if name == "state" else ""
+            raise UnreadableRecord(self.job_id, name, en("{}can't be read", shown)) from None
 
 
 def state_of(job_id: str, text: bytes) -> State:
@@ -191,7 +192,7 @@ def state_of(job_id: str, text: bytes) -> State:
     """
     if text == NEWER:
         raise UnreadableRecord(
-            job_id, "v", f"is more than {RECORD_FORMAT}, the last that this release knows"
+            job_id, "v", en("is more than {}, the last that this release knows", RECORD_FORMAT)
         )
     return _Fields(job_id, {b"state": text}).needed("state", State)
 

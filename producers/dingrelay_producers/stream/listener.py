@@ -14,6 +14,7 @@ from dingrelay_producers.stream.frames import Frame, Worth
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.stream.taker import Taker
 from dingrelay_producers.stream.ticket import CredentialsRefused, NoTicket, open_ticket
+from dingrelay_tasks.sentence import en
 
 log = get_logger("dingrelay.events")
 
@@ -125,4 +126,6 @@ class Listener:
         return min(doubled, self._times.longest_pause) * random.uniform(0.5, 1)
 
 
-HINT = "check the app's key and secret, and that it is published with event subscription in stream mode"
+HINT = en(
+    "check the app's key and secret, and that it is published with event subscription in stream mode"
+)

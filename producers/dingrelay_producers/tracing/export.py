@@ -9,6 +9,8 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from dingrelay_tasks.sentence import en
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -45,14 +47,16 @@ def problem() -> str:
         return ""
     unknown = [name for name in exporters() if name not in KNOWN]
     if unknown:
-        return f"{EXPORTERS}: there are {', '.join(KNOWN)} and none"
+        return en("{}: there are {} and none", EXPORTERS, ", ".join(KNOWN))
     chosen = next((name for name in PROTOCOLS if os.environ.get(name, "").strip()), "")
     if chosen and os.environ[chosen].strip() != PROTOCOL and "otlp" in exporters():
-        return f"{chosen} names another protocol than {PROTOCOL}"
+        return en("{} names another protocol than {}", chosen, PROTOCOL)
     try:
         import_module("dingrelay_producers.tracing.provider")  # it loads the SDK
     except ModuleNotFoundError:
-        return f"{asked} is set, and the extra otel is not installed: pip install 'dingrelay[otel]'"
+        return en(
+            "{} is set, and the extra otel is not installed: pip install 'dingrelay[otel]'", asked
+        )
     return ""
 
 

@@ -232,8 +232,15 @@ def _limits_page(found: "FleetLimits") -> Lines:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(tr("scope"), no_wrap=True)
     table.add_column(tr("api"), no_wrap=True)
-    for title in ("limit", "rate/s", "ceiling", "free", "throttled", "level"):
-        table.add_column(tr(title), justify="right", no_wrap=True)
+    for title in (
+        tr("limit"),
+        tr("rate/s"),
+        tr("ceiling"),
+        tr("free"),
+        tr("throttled"),
+        tr("level"),
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column(tr("now"))
     for bucket in found.buckets:
         limit = f"{bucket.limit}/{bucket.window:g}s" if bucket.limit else tr("none")

@@ -13,6 +13,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.message_send import USERS_PER_CALL
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.call_span import SharedCall
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
@@ -41,7 +42,9 @@ class BatchSplit(Exception):
     """DingTalk refused a call for several jobs, perhaps for one of them: each goes alone now."""
 
     def __init__(self, refusal: DingTalkError) -> None:
-        super().__init__(f"a call for several jobs was refused ({refusal}): each is tried alone")
+        super().__init__(
+            en("a call for several jobs was refused ({}): each is tried alone", refusal)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from opentelemetry import trace
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Json, Lane
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchRegistry, Member
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.tokens import Token, Tokens
@@ -35,11 +36,13 @@ from dingrelay_workers.store.claim import Claim
 
 MOST_INTENTS = 4
 """How often the intent of a delayed call is written again before the call is given up."""
-REFUSED_NEW = "A token that was just fetched is refused: check that key, secret and organisation belong together."
-REFUSED_HERE = (
+REFUSED_NEW = en(
+    "A token that was just fetched is refused: check that key, secret and organisation belong together."
+)
+REFUSED_HERE = en(
     "A token that was just fetched is refused: this API may want another's, such as a person's."
 )
-REFUSED_OWN = "The token in the call is none that DingTalk knows."
+REFUSED_OWN = en("The token in the call is none that DingTalk knows.")
 MEMBERS_READY_WITHIN = 1.0
 """Seconds that a call whose slot has come waits at most for those who share it."""
 

@@ -17,6 +17,7 @@ from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import (
@@ -57,7 +58,7 @@ LONGEST_VALIDITY = 86_400.0
 _VALUE = re.compile(r"[\x21-\x7e]{1,2048}")
 """Texts that a header and a URL can carry."""
 
-CREDENTIALS_HINT = (
+CREDENTIALS_HINT = en(
     "Correct DINGTALK_APP_KEY and DINGTALK_APP_SECRET; the app's jobs go on once they are right."
 )
 
@@ -281,5 +282,5 @@ def _read(answer: dict[str, Any], name: str, validity: str) -> tuple[str, float]
         seconds = 0.0
     if isinstance(value, str) and _VALUE.fullmatch(value) and 0 < seconds < math.inf:
         return value, min(seconds, LONGEST_VALIDITY)
-    lacks = f"{name} or {validity} is missing in the token answer, or of a wrong type"
+    lacks = en("{} or {} is missing in the token answer, or of a wrong type", name, validity)
     raise Transient(MALFORMED, lacks, sick="way")

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal
 from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.recipients import (
     USERID,
     FileColumn,
@@ -184,7 +185,7 @@ class _Gatherer:
     async def _below(self, what: str, department: int) -> AsyncIterator[list[str]]:
         if not await directory.is_known(self._database, self._app, department):
             raise ContractError(
-                what, f"{department} is not in the directory of the app {self._app}"
+                what, en("{} is not in the directory of the app {}", department, self._app)
             )
         async for userids in directory.below(self._database, self._app, department):
             yield userids
@@ -211,7 +212,7 @@ class _Gatherer:
         # The directory stores userids as DingTalk returns them. One that no call can carry would
         # fail the whole call.
         if problem := problem_of(row.userid):
-            return Malformed(row.line, f"{row.userid!a}: {problem}")
+            return Malformed(row.line, en("{!a}: {}", row.userid, problem))
         if not self._template.fields:
             return Person(row.userid)
         values: list[str] = []
@@ -220,12 +221,12 @@ class _Gatherer:
             if value is None:
                 value = known.get(row.userid, {}).get(name, "")
             if not value.strip():
-                return Malformed(row.line, f"{row.userid} has no value for {{{name}}}")
+                return Malformed(row.line, en("{} has no value for {{{}}}", row.userid, name))
             values.append(value)
         try:
             result = self._template.fill(tuple(values))
         except ContractError as error:
-            return Malformed(row.line, f"{row.userid}: {error}")
+            return Malformed(row.line, en("{}: {}", row.userid, error))
         return Person(row.userid, result)
 
     async def _resolved(
@@ -281,10 +282,10 @@ class _Gatherer:
             return  # any object may have any field
         for name in self._template.fields:
             if name not in columns | DIRECTORY_FIELDS | {USERID}:
-                places = f"the directory ({', '.join(sorted(DIRECTORY_FIELDS))})"
+                places = en("the directory ({})", ", ".join(sorted(DIRECTORY_FIELDS)))
                 if rows is not None:
-                    places = f"the file ({', '.join(sorted(columns))}) or {places}"
-                raise ContractError("message", f"{{{name}}} is no field of {places}")
+                    places = en("the file ({}) or {}", ", ".join(sorted(columns)), places)
+                raise ContractError("message", en("{{{}}} is no field of {}", name, places))
 
 
 def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
@@ -295,10 +296,12 @@ def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
         case [userid]:
             return Recipient(row.line, userid, row.fields)
         case []:
-            return Malformed(row.line, f"{kind} {value} is nobody's in the directory")
+            return Malformed(row.line, en("{} {} is nobody's in the directory", kind, value))
         case _:
             several = ", ".join(userids)
-            return Malformed(row.line, f"{kind} {value} is that of several people: {several}")
+            return Malformed(
+                row.line, en("{} {} is that of several people: {}", kind, value, several)
+            )
 
 
 def _batches(rows: Iterable[Recipient | Malformed]) -> Iterator[list[Recipient | Malformed]]:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import SAME_CONTENT_CODE, CampaignCall, DeliveryReport
 from dingrelay_tasks.outcomes import CampaignDeleted
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.chunks import Release, storable
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -26,10 +27,10 @@ KEPT = timedelta(hours=24)
 """How long DingTalk can recall a call and report its delivery (API §2.3, §2.4)."""
 
 _FORBIDDEN = {
-    "143103": "the app had sent too many messages that minute",
-    "143104": "the organisation had sent too many messages that minute",
-    "143105": "had had the day's messages",
-    SAME_CONTENT_CODE: "had this content already that day",
+    "143103": en("the app had sent too many messages that minute"),
+    "143104": en("the organisation had sent too many messages that minute"),
+    "143105": en("had had the day's messages"),
+    SAME_CONTENT_CODE: en("had this content already that day"),
 }
 
 
@@ -103,7 +104,7 @@ class CampaignCalls:
                     "userid": user,
                     "chunk": number,
                     "outcome": OutcomeKind.KEPT,
-                    "reason": "has it by a call whose answer was lost, which can't be recalled",
+                    "reason": en("has it by a call whose answer was lost, which can't be recalled"),
                 }
                 for user in dict.fromkeys(kept)
                 if user in users
@@ -131,7 +132,7 @@ class CampaignCalls:
             had_it = delivery.had_it
         outcomes = [
             *(
-                (user, OutcomeKind.INVALID, "DingTalk doesn't know them")
+                (user, OutcomeKind.INVALID, en("DingTalk doesn't know them"))
                 for user in delivery.invalid
             ),
             *(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import JSON, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -25,7 +26,7 @@ from dingrelay_workers.metrics import OpenCampaigns
 CANCELLED = {
     "class": "cancelled",
     "code": "cancelled",
-    "message": "the campaign was cancelled before this call",
+    "message": en("the campaign was cancelled before this call"),
     "hint": "",
 }
 """The error of a chunk that its campaign no longer sends."""
@@ -274,11 +275,11 @@ async def settle(
 
 def _outcomes(campaign: str, endings: Sequence[ChunkEnding]) -> list[dict[str, Any]]:
     reasons = {
-        OutcomeKind.DUPLICATE: "had this content already that day",
-        OutcomeKind.DAILY_CAP: "had had the day's messages",
-        OutcomeKind.UNKNOWN_USER: "DingTalk knows nobody with this userid",
-        OutcomeKind.OUT_OF_SCOPE: "outside the app's visible range",
-        OutcomeKind.UNVERIFIED: "not in the directory, and DingTalk could not be asked",
+        OutcomeKind.DUPLICATE: en("had this content already that day"),
+        OutcomeKind.DAILY_CAP: en("had had the day's messages"),
+        OutcomeKind.UNKNOWN_USER: en("DingTalk knows nobody with this userid"),
+        OutcomeKind.OUT_OF_SCOPE: en("outside the app's visible range"),
+        OutcomeKind.UNVERIFIED: en("not in the directory, and DingTalk could not be asked"),
     }
     return [
         {

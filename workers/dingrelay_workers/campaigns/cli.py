@@ -15,8 +15,9 @@ from dingrelay_producers.cli.options import read_message, read_moment, split
 from dingrelay_producers.cli.output import OTHERWISE, as_json, console, note, print_result
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_producers.language import tr
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import cli_pages as pages
 from dingrelay_workers.campaigns.cli_watch import watch
 
@@ -258,7 +259,10 @@ def _open(files: ExitStack, name: str | None, option: str) -> BinaryIO | None:
     try:
         return files.enter_context(Path(name).open("rb"))
     except OSError as error:
-        raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None
+        raise typer.BadParameter(
+            translated(en("{}: {}", name, error.strerror)),
+            param_hint=option,
+        ) from None
 
 
 @app.command("list")

@@ -25,6 +25,7 @@ from dingrelay_producers.cli.output import (
 )
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import (
@@ -53,7 +54,7 @@ def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
         Column("state", lambda row: row.state),
         Column("id", lambda row: row.id),
         Column("app", lambda row: row.app, rank=4),
-        Column("created", lambda row: local(row.created_at), rank=3),
+        Column(tr("created"), lambda row: local(row.created_at), rank=3),
         Column("people", lambda row: f"{row.recipients:,}", rank=1, right=True),
         Column("calls", lambda row: f"{row.ended:,}/{row.planned:,}", rank=5, right=True),
         Column("name", lambda row: row.name, rank=2, cut=True),
@@ -106,13 +107,13 @@ def campaign_page(row: "CampaignStatus") -> Table:
     )
     grid.add_row(tr("pauses at"), tr("{error_share:.0%} failed", error_share=row.error_share))
     for title, moment in (
-        ("created", row.created_at),
-        ("not before", row.start_at),
-        ("started", row.started_at),
-        ("ended", row.ended_at),
+        (tr("created"), row.created_at),
+        (tr("not before"), row.start_at),
+        (tr("started"), row.started_at),
+        (tr("ended"), row.ended_at),
     ):
         if moment is not None:
-            grid.add_row(tr(title), local(moment))
+            grid.add_row(title, local(moment))
     return grid
 
 
@@ -149,12 +150,12 @@ def cost_page(found: "CampaignPreview") -> Table:
     grid = grid_of_fields()
     grid.add_row(tr("people"), f"{found.recipients:,}")
     for name, people in (
-        ("duplicates", found.duplicates),
-        ("excluded", found.excluded),
-        ("malformed", found.malformed),
+        (tr("duplicates"), found.duplicates),
+        (tr("excluded"), found.excluded),
+        (tr("malformed"), found.malformed),
     ):
         if people:
-            grid.add_row(tr(name), f"{people:,}")
+            grid.add_row(name, f"{people:,}")
     if found.not_in_directory:
         grid.add_row(
             tr("not in the directory"),
@@ -256,9 +257,9 @@ def report_page(summary: "CampaignReport") -> Table:
     grid.add_row(tr("calls"), f"{summary.calls:,}")
     for title, value in _special(summary):
         grid.add_row(title, value)
-    for title, moment in (("started", summary.started_at), ("ended", summary.ended_at)):
+    for title, moment in ((tr("started"), summary.started_at), (tr("ended"), summary.ended_at)):
         if moment is not None:
-            grid.add_row(tr(title), local(moment))
+            grid.add_row(title, local(moment))
     if summary.seconds is not None:
         grid.add_row(
             tr("took") if summary.ended_at else tr("runs for"),
@@ -356,7 +357,7 @@ def malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None]
                 Path(name).open("w", encoding=spreadsheet_encoding(), newline="")
             )
         except OSError as error:
-            reason = f"{name}: {error.strerror}"
+            reason = translated(en("{}: {}", name, error.strerror))
             raise typer.BadParameter(reason, param_hint="--malformed-file") from None
         table = csv.writer(file)
         table.writerow((tr("line"), tr("problem")))

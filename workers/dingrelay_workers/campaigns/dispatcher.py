@@ -40,6 +40,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks import beijing
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, notices, pace, removal
 from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
@@ -129,7 +130,9 @@ class CampaignTick:
             case JobState.DEAD if found.stops:
                 # One that repeats a lost call waits for the campaign to go on, like one that was withdrawn.
                 (self.revived if found.touched else self.back).append(release)
-                self.stop = f"{STOPPING[found.error['class']]}: {found.error.get('message', '')}"
+                self.stop = en(
+                    "{}: {}", STOPPING[found.error["class"]], found.error.get("message", "")
+                )
             case _:
                 self.endings.append(found.ending())
 

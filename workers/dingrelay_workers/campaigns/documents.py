@@ -9,7 +9,15 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Plan
-from dingrelay_tasks.contract import AppName, DepartmentId, Document, Moment, SenderName, UserId
+from dingrelay_tasks.contract import (
+    AppName,
+    ContractError,
+    DepartmentId,
+    Document,
+    Moment,
+    SenderName,
+    UserId,
+)
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.campaigns.pace import QuietHours
@@ -75,7 +83,7 @@ class CampaignSpec(Document):
         try:
             QuietHours.parse(self.quiet)
         except ValueError as error:
-            raise ValueError(f"quiet: {error}") from None
+            raise ContractError("quiet", str(error)) from None
         self.template  # noqa: B018 - its error names the field by itself
         return self
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from dingrelay_producers.client.campaign_documents import CampaignPreview, Malformed, SkippedRow
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
+from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers import preflight
 from dingrelay_workers.campaigns.audience import BATCH, Audience, OnMalformed, gather
 from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
@@ -22,6 +23,8 @@ from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.limiter.quota import SHARES, Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.store.connections import impatient_redis
+
+RULES = {"calls": en("{} calls in {:g} s"), "recipients": en("{} recipients in {:g} s")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,9 @@ def pace(
     """
     spans = [(0.0, ""), *_spans(size, rules, app)]
     if rate is not None:
-        spans.append((size.recipients / rate * 60, f"{rate} recipients a minute, its own rate"))
+        spans.append(
+            (size.recipients / rate * 60, en("{} recipients a minute, its own rate", rate))
+        )
     seconds, limit = max(spans)
     work = timedelta(seconds=seconds)
     return CampaignPace(
@@ -121,13 +126,13 @@ def _spans(size: Size, rules: Rules, app: str) -> Sequence[tuple[float, str]]:
     """Seconds that each rule makes it take, and the rule."""
     amounts = {"calls": size.calls, "recipients": size.recipients}
     spans = [
-        (amounts[rule.unit] / rule.rate, f"{rule.limit} {rule.unit} in {rule.window:g} s")
+        (amounts[rule.unit] / rule.rate, Sentence(RULES[rule.unit], rule.limit, rule.window))
         for rule in rules.of(app, MESSAGE_SEND.name)
         if rule.limit is not None
     ]
     look_ups = size.not_in_directory or 0
     return spans + [
-        (look_ups / rule.rate, f"{rule.limit} look-ups in {rule.window:g} s")
+        (look_ups / rule.rate, en("{} look-ups in {:g} s", rule.limit, rule.window))
         for rule in rules.of(app, USER.rule)
         if rule.limit is not None
     ]

@@ -17,6 +17,7 @@ from dingrelay_tasks.campaign_confirm import CALLS_PER_CHUNK, CampaignConfirm
 from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.message_send import MessageSend
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, State
 from dingrelay_workers.campaigns.store import CampaignStore
@@ -141,7 +142,7 @@ class FollowUp:
         known = template.fields if template else ()
         for name in fields or ():
             if name not in known:
-                raise ContractError("fields", f"the message has no field {{{name}}}")
+                raise ContractError("fields", en("the message has no field {{{}}}", name))
         if template is None or not fields:
             message = first or row.message
         else:
@@ -198,5 +199,5 @@ def _parts(fresh: Mapping[int, int]) -> Sequence[list[int]]:
 def _filled(template: Template, fields: Mapping[str, str]) -> object:
     missing = [name for name in template.fields if name not in fields]
     if missing:
-        raise ContractError("fields", f"{{{missing[0]}}} has no value")
+        raise ContractError("fields", en("{{{}}} has no value", missing[0]))
     return json.loads(template.fill(tuple(fields[name] for name in template.fields)).json)

@@ -8,6 +8,7 @@ from math import ceil
 from typing import ClassVar, NamedTuple, Self
 
 from dingrelay_tasks.beijing import BEIJING
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.chunks import Campaign, Counts
 
 _SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
@@ -213,7 +214,7 @@ class Latest(NamedTuple):
         )
 
     def __str__(self) -> str:
-        return f"{self.failed:.0f} of the latest {self.people:.0f} people failed"
+        return en("{:.0f} of the latest {:.0f} people failed", self.failed, self.people)
 
 
 def may_send(campaign: Campaign, now: datetime) -> bool:

@@ -19,6 +19,7 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, ChunkEnding, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.store.records import Records
@@ -27,9 +28,9 @@ _LOOK = Script.load("dingrelay_workers.campaigns", "look")
 _FORGET = transition("dingrelay_workers.campaigns", "forget_chunks", preludes=["reservations"])
 
 STOPPING = {
-    "quota": "the organisation's calls are used up",
-    "settings": "the app is not configured",
-    "outage": "DingTalk has been out of order, or the app been held, for too long",
+    "quota": en("the organisation's calls are used up"),
+    "settings": en("the app is not configured"),
+    "outage": en("DingTalk has been out of order, or the app been held, for too long"),
 }
 """Classes of errors that every chunk would meet: they pause the campaign, which loses no chunk."""
 
@@ -65,7 +66,7 @@ class Found:
     def last(self) -> ChunkEnding:
         """How the chunk ended if its campaign was cancelled."""
         if self.state == State.CANCELLED and self.touched:
-            error = unknown("cancelled after a call whose answer was lost")
+            error = unknown(en("cancelled after a call whose answer was lost"))
             return ChunkEnding(self.release, error=error)
         if self.state is None:
             return self.lost()
@@ -75,7 +76,7 @@ class Found:
 
     def lost(self) -> ChunkEnding:
         """How the chunk ended if its call, perhaps made, can't be repeated any more."""
-        return ChunkEnding(self.release, error=unknown("its job was lost"), lost=True)
+        return ChunkEnding(self.release, error=unknown(en("its job was lost")), lost=True)
 
     def ending(self) -> ChunkEnding:
         """How the chunk of a job that ended for good ended."""
@@ -83,7 +84,7 @@ class Found:
             try:
                 result = CampaignChunkResult.model_validate(self.result)
             except ValidationError:
-                return ChunkEnding(self.release, error=unknown("its result can't be read"))
+                return ChunkEnding(self.release, error=unknown(en("its result can't be read")))
             return _ending(self.release, result)
         if self.state == State.DEAD and self.touched:
             return ChunkEnding(self.release, error=unknown(str(self.error.get("message", ""))))
@@ -96,7 +97,7 @@ def unknown(message: str) -> dict[str, str]:
         "class": "unknown",
         "code": "unknown",
         "message": message,
-        "hint": "Look in DingTalk whether these people have the message.",
+        "hint": en("Look in DingTalk whether these people have the message."),
     }
 
 

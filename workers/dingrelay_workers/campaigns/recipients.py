@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.addresses import PARSERS, AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
+from dingrelay_tasks.sentence import en
 
 BLOCK = 1 << 17
 """Bytes read at once."""
@@ -58,11 +59,15 @@ class TextReader:
     @property
     def problem(self) -> str:
         """The problem of a row that can't be decoded."""
-        problem = f"holds bytes that are no {self._encoding.upper()}"
+        problem = en("holds bytes that are no {}", self._encoding.upper())
         if self._named:
             return problem
         other = "GB18030" if self._encoding == "utf-8" else "UTF-8"
-        return f"{problem}, as which the file begins; if its encoding is another, such as {other}, name it"
+        return en(
+            "{}, as which the file begins; if its encoding is another, such as {}, name it",
+            problem,
+            other,
+        )
 
     def __iter__(self) -> Iterator[str]:
         """The lines.
@@ -78,13 +83,15 @@ class TextReader:
             yield from self._split(data[:end])
             rest = data[end:]
             if len(rest) > LONGEST:
-                raise ContractError(f"line {self.number + 1}", f"is longer than {LONGEST} bytes")
+                raise ContractError(
+                    en("line {}", self.number + 1), en("is longer than {} bytes", LONGEST)
+                )
         yield from self._split(rest)
 
     def _split(self, data: bytes) -> Iterator[str]:
         if self.number == 0:
             if data.startswith(_UTF_16):
-                raise ContractError("line 1", "the file is UTF-16; save it as UTF-8")
+                raise ContractError(en("line {}", 1), "the file is UTF-16; save it as UTF-8")
             data = data.removeprefix(_BOM)
         # Other ways to split take more characters for ends than CSV and JSON do.
         for line in io.StringIO(self._decode(data), newline=""):
@@ -238,12 +245,12 @@ def problem_of(userid: object) -> str | None:
         _check_userid(userid)
     except ValidationError:
         if not isinstance(userid, str):
-            return "userid: must be text"
+            return en("userid: must be text")
         if not userid:
-            return "userid: is missing"
+            return en("userid: is missing")
         if len(userid) > 64:
-            return "userid: has more than 64 characters"
-        return "userid: holds a comma, a blank or a control character"
+            return en("userid: has more than 64 characters")
+        return en("userid: holds a comma, a blank or a control character")
     return None
 
 
@@ -254,7 +261,7 @@ def _of_csv(
     wanted: Collection[str],
     column: FileColumn | None,
 ) -> Rows:
-    line = f"line {max(lines.number, 1)}"
+    line = en("line {}", max(lines.number, 1))
     try:
         header = [_visible(name) for name in next(csv.reader(chain([first], ahead), strict=True))]
     except (csv.Error, StopIteration):
@@ -262,15 +269,17 @@ def _of_csv(
     kinds: list[AddressKind] = [kind for kind in PARSERS if kind in header]
     if column is not None and column.name not in header:
         raise ContractError(
-            line, f'the header has no column "{column.name}"; it has {_quoted(header)}'
+            line, en('the header has no column "{}"; it has {}', column.name, _quoted(header))
         )
     if column is None and USERID not in header and len(kinds) != 1:
-        wanted_columns = f'no column "{USERID}", nor one of {_quoted(PARSERS)}'
+        wanted_columns = en('no column "{}", nor one of {}', USERID, _quoted(PARSERS))
         if kinds:
-            wanted_columns = f'no column "{USERID}", and more than one of {_quoted(PARSERS)}'
-        raise ContractError(line, f"the header has {wanted_columns}; it has {_quoted(header)}")
+            wanted_columns = en('no column "{}", and more than one of {}', USERID, _quoted(PARSERS))
+        raise ContractError(
+            line, en("the header has {}; it has {}", wanted_columns, _quoted(header))
+        )
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise ContractError(line, f"the header has two columns {_quoted(twice)}")
+        raise ContractError(line, en("the header has two columns {}", _quoted(twice)))
     columns = {name: header.index(name) for name in wanted if name in header}
     kind = None if USERID in header else kinds[0] if kinds else None
     place = header.index(column.name if column else kind or USERID)
@@ -296,7 +305,7 @@ def _of_table(
             return
         except csv.Error as error:
             swallowed = lines.number > line
-            problem = _runaway(lines.number) if swallowed else f"is not CSV: {error}"
+            problem = _runaway(lines.number) if swallowed else en("is not CSV: {}", error)
             yield Malformed(line, problem)
             continue
         if not row:
@@ -306,7 +315,7 @@ def _of_table(
         elif lines.broken and not _is_text("".join(row)):
             yield Malformed(line, lines.problem)
         elif len(row) != width:
-            yield Malformed(line, f"columns: {len(row)} instead of {width}")
+            yield Malformed(line, en("columns: {} instead of {}", len(row), width))
         else:
             fields = {name: _unquoted(row[at]) for name, at in columns.items()} or NO_FIELDS
             named = _plain(row[place])
@@ -328,15 +337,15 @@ def _addressed(
         value = PARSERS[kind](_visible(text))
         value.encode()  # half of a character, which JSON can carry, is in no address
     except UnicodeEncodeError:
-        return Malformed(line, f"{kind}: must be Unicode text")
+        return Malformed(line, en("{}: must be Unicode text", kind))
     except ValueError as error:
-        return Malformed(line, f"{kind}: {error}")
+        return Malformed(line, en("{}: {}", kind, error))
     problem = _nul_in(fields) if fields else None
     return Malformed(line, problem) if problem else Recipient(line, "", fields, (kind, value))
 
 
 def _runaway(last: int) -> str:
-    return f"a quote that opens here holds all up to line {last}"
+    return en("a quote that opens here holds all up to line {}", last)
 
 
 def _swallows_rows(row: Sequence[str], width: int, place: int) -> bool:
@@ -374,7 +383,9 @@ def _visible(name: str) -> str:
 
 def _nul_in(fields: Mapping[str, str]) -> str | None:
     """Which field holds what no message and no database can; None if none does."""
-    return next((f"{name}: holds a NUL character" for name in fields if "\0" in fields[name]), None)
+    return next(
+        (en("{}: holds a NUL character", name) for name in fields if "\0" in fields[name]), None
+    )
 
 
 def _of_json(
@@ -389,7 +400,9 @@ def _of_json(
         try:
             value = json.loads(text, parse_constant=_refuse)
         except json.JSONDecodeError as error:
-            yield Malformed(lines.number, f"is not JSON: {error.msg} at column {error.colno}")
+            yield Malformed(
+                lines.number, en("is not JSON: {} at column {}", error.msg, error.colno)
+            )
         except (ValueError, RecursionError):
             yield Malformed(lines.number, "is not JSON: a number or a depth out of bounds")
         else:
@@ -421,7 +434,7 @@ def _of_mapping(
     if isinstance(userid, str):
         userid = _visible(userid)
     if len(kinds) > 1:
-        return Malformed(line, f"has no userid, and more than one of {_quoted(kinds)}")
+        return Malformed(line, en("has no userid, and more than one of {}", _quoted(kinds)))
     if not kinds and (problem := problem_of(userid)):
         return Malformed(line, problem)
     fields: dict[str, str] = {}
@@ -429,7 +442,7 @@ def _of_mapping(
         if name in row:
             value = row[name]
             if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-                return Malformed(line, f"{name}: must be text or a number")
+                return Malformed(line, en("{}: must be text or a number", name))
             fields[name] = "" if value is None else str(value)
     if nul := _nul_in(fields):
         return Malformed(line, nul)

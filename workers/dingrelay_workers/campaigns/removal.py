@@ -15,6 +15,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -142,7 +143,7 @@ async def _look(connection: AsyncConnection, campaign: str) -> Deletable:
         raise CampaignNotFound(campaign)
     state = State(row.state)
     if state != State.CREATING and not state.ended:
-        raise CampaignConflict(campaign, f"is {state}: cancel it first, or wait for its end")
+        raise CampaignConflict(campaign, en("is {}: cancel it first, or wait for its end", state))
     under_way = select(ChunkRow.number).where(
         ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
     )

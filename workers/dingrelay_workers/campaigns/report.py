@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.models import (
     LEFT_OUT,
     CampaignRow,
@@ -33,7 +34,7 @@ PENDING = "pending"
 OUTCOMES: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
 """Everything that can have become of a person, each in one of them."""
 
-SAME_CONTENT = "settled by DingTalk's same-content rule"
+SAME_CONTENT = en("settled by DingTalk's same-content rule")
 """Why a person has the message once although its call was made twice."""
 
 PAGE = 100
@@ -197,7 +198,7 @@ class Report:
             yield [result for chunk in page for result in _results(chunk, special)]
 
 
-UNDELIVERED = (OutcomeKind.FAILED, "DingTalk could not deliver it")
+UNDELIVERED = (OutcomeKind.FAILED, en("DingTalk could not deliver it"))
 """Outcome and reason of a person that a call, though taken, could not be delivered to."""
 
 

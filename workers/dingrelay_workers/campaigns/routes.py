@@ -23,6 +23,7 @@ from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.store import record
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, Contract, ContractError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import upload
 from dingrelay_workers.campaigns.documents import (
     UPLOAD_SCHEMA,
@@ -362,12 +363,14 @@ def _check_lane(key: ApiKey) -> None:
 def _malformed(error: MalformedRecipients) -> Problem:
     """The rows that name no person, with their lines, as the command line shows them."""
     rows = [
-        FieldError(pointer=_part(error.field), detail=_text(row.problem), line=row.line or None)
+        FieldError(pointer=_part(error.field), detail=row.problem, line=row.line or None)
         for row in error.first
     ]
-    problem = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
+    problem = en("1 row is malformed")
+    if error.count > 1:
+        problem = en("{} rows are malformed", error.count)
     if error.count > len(rows):
-        problem += f", of which the first {len(rows)} are listed"
+        problem += en(", of which the first {} are listed", len(rows))
     return Problem(problems.INVALID, problem, errors=rows)
 
 
@@ -375,17 +378,12 @@ def _invalid(error: ContractError, fields: object) -> Problem:
     """A refusal of the campaign, or of a file as a whole."""
     line = error.field.removeprefix("line ")
     if line != error.field and line.isdecimal():
-        place = FieldError(pointer=_part("recipients"), detail=_text(error.problem), line=int(line))
-        return Problem(problems.INVALID, f"{error.field}: {_text(error.problem)}", errors=[place])
+        place = FieldError(pointer=_part("recipients"), detail=error.problem, line=int(line))
+        return Problem(problems.INVALID, en("{}: {}", error.field, error.problem), errors=[place])
     if error.field == "exclusions":
-        return Problem.at(problems.INVALID, _part(error.field), _text(error.problem))
+        return Problem.at(problems.INVALID, _part(error.field), error.problem)
     return problems.invalid(error, fields)
 
 
 def _part(name: str) -> str:
     return {"exclusions": f"/{upload.WITHOUT}"}.get(name, f"/{name}")
-
-
-def _text(problem: str) -> str:
-    # A row may quote what can't be written as UTF-8; the answer must be.
-    return problem.encode("utf-8", "backslashreplace").decode()

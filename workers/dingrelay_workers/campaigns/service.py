@@ -23,6 +23,7 @@ from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, estimate, notices, removal
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.documents import CampaignSpec
@@ -242,7 +243,7 @@ async def opened_store(
         raise unusable(error) from None
     except sqlite3.Error as error:
         # The directory's own errors are SQLAlchemy's: this is the staging of recipients.
-        raise ServiceUnavailable(f"temporary files ($TMPDIR): {error}") from None
+        raise ServiceUnavailable(en("temporary files ($TMPDIR): {}", error)) from None
     finally:
         await store.close()
 
@@ -263,7 +264,7 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
         if found in {None, State.CREATING}:
             raise CampaignNotFound(campaign)
         if found != to and found not in sources:
-            raise CampaignConflict(campaign, f"is {found}, so it can't become {to}")
+            raise CampaignConflict(campaign, en("is {}, so it can't become {}", found, to))
         if found != to:
             values: dict[str, Any] = {"state": to, "reason": ""}
             match verb:
@@ -272,9 +273,9 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
                 case "resume":
                     values |= {"recent_people": 0.0, "recent_failed": 0.0}
                 case "pause":
-                    values["reason"] = "asked for"
+                    values["reason"] = en("asked for")
                 case "cancel":
-                    values |= {"reason": "asked for", "ended_at": now}
+                    values |= {"reason": en("asked for"), "ended_at": now}
             await connection.execute(
                 update(CampaignRow).where(CampaignRow.id == campaign).values(values)
             )

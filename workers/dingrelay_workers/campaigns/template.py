@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dingrelay_tasks.contract import TYPE_FIELD, ContractError, contract_error
 from dingrelay_tasks.message import Message, payload
+from dingrelay_tasks.sentence import en
 
 ROOT = "message"
 
@@ -141,7 +142,7 @@ def _parse(text: str, path: str, names: dict[str, int]) -> _Text:
         if brace in {"{{", "}}"}:
             parts.append(brace[0])
         elif name is None:
-            raise ContractError(path, f'a single "{brace}" must be written "{brace * 2}"')
+            raise ContractError(path, en('a single "{}" must be written "{}"', brace, brace * 2))
         elif not name.strip():
             raise ContractError(path, "a field has no name: write {name}, or {{}} for the braces")
         else:

@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from dingrelay_producers.client.campaign_documents import CampaignPreview, CreatedCampaign, Plan
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.body_reader import parse_json, read_json
@@ -64,7 +65,7 @@ async def arrived(request: web.Request, within: float) -> AsyncGenerator[Upload]
     if media_type != FORM:
         if media_type != "application/json":
             accepted = {"Accept": f"application/json, {FORM}"}
-            detail = f"the body must be application/json or {FORM}"
+            detail = en("the body must be application/json or {}", FORM)
             raise Problem(problems.UNSUPPORTED, detail, headers=accepted)
         yield Upload(await read_json(request, limit=BODY_LIMIT, within=within))
         return
@@ -116,10 +117,10 @@ class _Form:
             elif name in {RECIPIENTS, WITHOUT}:
                 self._arrived[name], self._digests[name] = await self._file(part)
             else:
-                detail = f"the parts are {CAMPAIGN}, {RECIPIENTS} and {WITHOUT}"
+                detail = en("the parts are {}, {} and {}", CAMPAIGN, RECIPIENTS, WITHOUT)
                 raise Problem.at(problems.INVALID, "", detail)
         if self._fields is None:
-            detail = "is required: a part with what the campaign is to be, as JSON"
+            detail = en("is required: a part with what the campaign is to be, as JSON")
             raise Problem.at(problems.INVALID, f"/{CAMPAIGN}", detail)
         return Upload(parse_json(self._fields), self._arrived, self._digests)
 
@@ -135,7 +136,7 @@ class _Form:
             raise Problem(problems.MALFORMED, "a part of the form is a form itself")
         for header in ("Content-Encoding", "Content-Transfer-Encoding"):
             if part and part.headers.get(header, "binary").lower() not in _PLAIN:
-                raise Problem(problems.MALFORMED, f"a part of the form has a {header}")
+                raise Problem(problems.MALFORMED, en("a part of the form has a {}", header))
         return part
 
     async def _small(self, part: BodyPartReader) -> bytes:
@@ -143,7 +144,9 @@ class _Form:
         while not part.at_eof():
             content += await self._block(part)
             if len(content) > BODY_LIMIT:
-                raise Problem(problems.TOO_LARGE, f"{CAMPAIGN}: may have {BODY_LIMIT:,} bytes")
+                raise Problem(
+                    problems.TOO_LARGE, en("{}: may have {:,} bytes", CAMPAIGN, BODY_LIMIT)
+                )
         return content
 
     async def _file(self, part: BodyPartReader) -> tuple[BinaryIO, str]:
@@ -160,7 +163,7 @@ class _Form:
                 await asyncio.to_thread(write, await self._block(part))
             file.seek(0)
         except OSError as error:
-            raise ServiceUnavailable(f"temporary files ($TMPDIR): {error.strerror}") from None
+            raise ServiceUnavailable(en("temporary files ($TMPDIR): {}", error.strerror)) from None
         return file, digest.hexdigest()
 
     async def _block(self, part: BodyPartReader) -> bytes:
@@ -187,14 +190,14 @@ def _badly_framed() -> Problem:
 
 
 def _late(seconds: float) -> Problem:
-    detail = f"nothing of the body arrived for {seconds:g} s"
+    detail = en("nothing of the body arrived for {:g} s", seconds)
     if seconds == LONGEST_UPLOAD:
-        detail = f"the body did not arrive within {seconds:g} s"
+        detail = en("the body did not arrive within {:g} s", seconds)
     return Problem(problems.TIMEOUT, detail, headers={"Connection": "close"})
 
 
 def _too_large() -> Problem:
-    return Problem(problems.TOO_LARGE, f"the body may have {LARGEST_UPLOAD:,} bytes")
+    return Problem(problems.TOO_LARGE, en("the body may have {:,} bytes", LARGEST_UPLOAD))
 
 
 AT_ONCE = 2

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import Database, async_url
 
@@ -24,14 +25,14 @@ def refuse_missing(url: str) -> None:
     path = Path(parsed.database or "").absolute()
     if parsed.get_backend_name() == "sqlite" and not path.exists():
         raise ServiceUnavailable(
-            f"DINGRELAY_DATABASE_URL: there is no database at {path}; the workers create it"
+            en("DINGRELAY_DATABASE_URL: there is no database at {}; the workers create it", path)
         )
 
 
 def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
     """The text for the database's error, without its own, which may hold URL and password."""
     return ServiceUnavailable(
-        f"DINGRELAY_DATABASE_URL: the database can't be used ({type(error).__name__})"
+        en("DINGRELAY_DATABASE_URL: the database can't be used ({})", type(error).__name__)
     )
 
 

@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import (
     ISOLATION,
@@ -142,8 +143,12 @@ def _check_readers(connection: Connection, found: str) -> None:
     oldest = connection.scalar(select(func.max(SchemaReaders.oldest)))
     if oldest is None or oldest > ours:
         raise SettingsError(
-            f"DINGRELAY_DATABASE_URL: its tables are of a newer release (revision {found}, "
-            f"this one knows {ours}): upgrade dingrelay here"
+            en(
+                "DINGRELAY_DATABASE_URL: its tables are of a newer release (revision {}, this "
+                "one knows {}): upgrade dingrelay here",
+                found,
+                ours,
+            )
         )
 
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, cast
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.approval_values import (
     as_json,
     as_list,
@@ -39,7 +40,7 @@ class Comparison(StrEnum):
 
     EQUAL = "equal"
     DIFFERENT = "different"
-    UNCLEAR = "cannot tell"
+    UNCLEAR = en("cannot tell")
 
 
 EQUAL, DIFFERENT, UNCLEAR = Comparison.EQUAL, Comparison.DIFFERENT, Comparison.UNCLEAR

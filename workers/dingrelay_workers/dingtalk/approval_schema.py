@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.approval_form import Form, rows_of
 from dingrelay_workers.dingtalk.approval_values import as_json, as_list, as_text, is_empty, squeezed
 
@@ -109,7 +110,7 @@ class Schema:
             return
         for name, _ in form:
             if self._find(name) is None:
-                yield SchemaProblem(name, f"is no field of the template{self._nearest(name)}")
+                yield SchemaProblem(name, en("is no field of the template{}", self._nearest(name)))
 
     def _missing(self, form: Form) -> Iterator[SchemaProblem]:
         filled = {_key(name) for name, value in form if not is_empty(value)}
@@ -143,7 +144,11 @@ class Schema:
     def _nearest(self, name: str) -> str:
         labels = [field.label for field in self.fields if field.kind not in _NOT_FILLED]
         near = difflib.get_close_matches(name, labels, n=1, cutoff=ALIKE)
-        return f"; did you mean {near[0]}?" if near else f", which has {', '.join(labels[:20])}"
+        return (
+            en("; did you mean {}?", near[0])
+            if near
+            else en(", which has {}", ", ".join(labels[:20]))
+        )
 
 
 def items(answer: Mapping[str, Any]) -> list[Any] | None:
@@ -232,19 +237,19 @@ def _wrong(field: Field, value: str) -> str:
         known = frozenset[str]().union(*field.options)
         wrong = [str(each) for each in chosen if squeezed(str(each)) not in known]
         if wrong:
-            return f"{wrong[0]!r} is none of the options {_labels(field.options)}"
+            return en("{!r} is none of the options {}", wrong[0], _labels(field.options))
     if field.kind in _NUMBERS and not _is_number(value):
-        return f"must be a number, not {value[:40]!r}"
+        return en("must be a number, not {!r}", value[:40])
     if field.kind == "DDDateField" and not re.search(r"\d{4}", value):
-        return f"must be a date such as 2025-05-27, not {value[:40]!r}"
+        return en("must be a date such as 2025-05-27, not {!r}", value[:40])
     if field.kind == "TableField":
         if entries is None:
-            return "must be a list of rows"
+            return en("must be a list of rows")
         if len(entries) > MOST_ROWS:
-            return f"has {len(entries)} rows, at most {MOST_ROWS} are allowed"
+            return en("has {} rows, at most {} are allowed", len(entries), MOST_ROWS)
     most = field.kind in {"DDPhotoField", "RelateField"} and MOST_LINKS
     if most and entries is not None and len(entries) > most:
-        return f"has {len(entries)} entries, at most {most} are allowed"
+        return en("has {} entries, at most {} are allowed", len(entries), most)
     return ""
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 from pydantic_core import to_json
 
 from dingrelay_tasks.beijing import BEIJING
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import (
@@ -52,7 +53,9 @@ LONGEST_VERBATIM = 16_384
 
 NO_OBJECT = "not_json"
 """Our code for a success that is no JSON object."""
-_FETCH_IT = "A job carries JSON only: fetch files from DingTalk itself, with a token of the app."
+_FETCH_IT = en(
+    "A job carries JSON only: fetch files from DingTalk itself, with a token of the app."
+)
 
 IP_BANNED = "ip_banned"
 """Our code for DingTalk's refusal of a whole address, which has no code of its own (API §6)."""
@@ -109,23 +112,25 @@ class Row:
 
 
 HINTS: dict[type[DingTalkError], str] = {
-    Throttled: "Nothing: the fleet pauses this API by itself.",
-    TokenInvalid: "Nothing: the token is fetched anew by itself.",
-    Transient: "Nothing: it is tried again by itself.",
-    Ambiguous: "Nothing: the worker settles what became of the call by itself.",
-    Permanent: "Correct the job, then enqueue it again.",
-    Held: "Mend it in DingTalk's console; the app's jobs go on by themselves then.",
-    Credentials: "Check the app key and the app secret in DingTalk's console and in the settings;"
-    " the app's jobs go on by themselves then.",
-    Permission: "Grant the app this permission in DingTalk's console, then requeue the job.",
-    NotFound: "Check the ids in the job; run a user-sync if they come from the directory.",
-    QuotaExhausted: "Requeue the job when the quota has been renewed, or buy more calls.",
+    Throttled: en("Nothing: the fleet pauses this API by itself."),
+    TokenInvalid: en("Nothing: the token is fetched anew by itself."),
+    Transient: en("Nothing: it is tried again by itself."),
+    Ambiguous: en("Nothing: the worker settles what became of the call by itself."),
+    Permanent: en("Correct the job, then enqueue it again."),
+    Held: en("Mend it in DingTalk's console; the app's jobs go on by themselves then."),
+    Credentials: en(
+        "Check the app key and the app secret in DingTalk's console and in the settings;"
+        " the app's jobs go on by themselves then."
+    ),
+    Permission: en("Grant the app this permission in DingTalk's console, then requeue the job."),
+    NotFound: en("Check the ids in the job; run a user-sync if they come from the directory."),
+    QuotaExhausted: en("Requeue the job when the quota has been renewed, or buy more calls."),
 }
 
-_CONFIGURATION = "Check the app's agent id and app key in the settings."
-_BUG = "The request itself is malformed: report this with the code."
-_TEMPLATE = "Compare process_code, form names and form values with the approval's template."
-_SCOPE = "Add the person or department to the app's visible scope in DingTalk's console."
+_CONFIGURATION = en("Check the app's agent id and app key in the settings.")
+_BUG = en("The request itself is malformed: report this with the code.")
+_TEMPLATE = en("Compare process_code, form names and form values with the approval's template.")
+_SCOPE = en("Add the person or department to the app's visible scope in DingTalk's console.")
 
 ROWS: tuple[Row, ...] = (
     # Limits of calls
@@ -147,7 +152,7 @@ ROWS: tuple[Row, ...] = (
         Throttled,
         IP_BANNED,
         "API §6, KB:0012, KB:1433",
-        "Spread the workers over more egress addresses, or lower the address's limit.",
+        en("Spread the workers over more egress addresses, or lower the address's limit."),
         pause=IP_BAN,
         everything=True,
     ),
@@ -177,25 +182,25 @@ ROWS: tuple[Row, ...] = (
         QuotaExhausted,
         "41045",
         "API §5.3: until tomorrow; a pause that long would hold every message of the app",
-        "The day's three messages to everyone are used up: requeue the job tomorrow.",
+        en("The day's three messages to everyone are used up: requeue the job tomorrow."),
     ),
     Row(
         QuotaExhausted,
         "integrated.qps.exceed",
         "API §5.3",
-        "The day's calls of this API are used up: requeue the job tomorrow.",
+        en("The day's calls of this API are used up: requeue the job tomorrow."),
     ),
     Row(
         Permanent,
         "143105 143205",
         "API §2.3, KB:0773",
-        "The person has had the day's messages of this app: requeue the job tomorrow.",
+        en("The person has had the day's messages of this app: requeue the job tomorrow."),
     ),
     Row(
         Permanent,
         "143106 143206",
         "API §2.3, KB:0773",
-        "The person already has this content today.",
+        en("The person already has this content today."),
     ),
     # Tokens and credentials
     Row(
@@ -231,15 +236,15 @@ ROWS: tuple[Row, ...] = (
         Held,
         "60020 Forbidden.AccessDenied.IpNotInWhiteList",
         "API §5.3",
-        "Add the workers' egress address to the app's IP allow-list in DingTalk's console.",
+        en("Add the workers' egress address to the app's IP allow-list in DingTalk's console."),
     ),
     Row(Permission, "50002 50004", "API §3.1, §5.3", _SCOPE),
-    Row(Held, "50003 50005", "API §5.3", "Enable the app in DingTalk's console."),
+    Row(Held, "50003 50005", "API §5.3", en("Enable the app in DingTalk's console.")),
     Row(
         Permission,
         "41028 41044",
         "API §5.3",
-        "The app may not send to these recipients; check its rights in DingTalk's console.",
+        en("The app may not send to these recipients; check its rights in DingTalk's console."),
     ),
     # What does not exist
     Row(NotFound, "33012 40003 60121 60111 46004 60003 40009", "API §3.1, §5.3"),
@@ -257,9 +262,9 @@ ROWS: tuple[Row, ...] = (
         Permanent,
         "34016 45002 45003 45004 45005 45006 45007 45008 40008 41049 60022 40048 1430002",
         "API §5.3",
-        "Shorten or change the content, then enqueue it again.",
+        en("Shorten or change the content, then enqueue it again."),
     ),
-    Row(Permanent, "41029 41052", "API §2.1, §2.3", "Name fewer recipients in one job."),
+    Row(Permanent, "41029 41052", "API §2.1, §2.3", en("Name fewer recipients in one job.")),
     Row(Permanent, "40056 70003 70004 invalidAgentId 90017", "API §5.3", _CONFIGURATION),
     Row(
         Permanent,
@@ -342,7 +347,9 @@ class Classifier:
         if api.verbatim and api.dialect == "rest" and 200 <= status < 300 and not body.strip():
             return {}  # what an API without a result answers
         if api.verbatim and answer is None and 200 <= status < 300 and is_a_file(body):
-            message = f"the answer is a file or a list, and no JSON object: {len(body):,} bytes"
+            message = en(
+                "the answer is a file or a list, and no JSON object: {:,} bytes", len(body)
+            )
             raise Permanent(NO_OBJECT, message, hint=_FETCH_IT)
         body_error = _unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
@@ -379,7 +386,9 @@ class Classifier:
 
 def _override(code: str, name: str) -> Row:
     if name not in _CLASSES:
-        raise ValueError(f"codes.{code}: {name!r} is none of {', '.join(sorted(_CLASSES))}")
+        raise ValueError(
+            en("codes.{}: {!r} is none of {}", code, name, ", ".join(sorted(_CLASSES)))
+        )
     known = _TABLE.get(code)
     if known is not None and known.error is _CLASSES[name]:
         return known
@@ -533,9 +542,9 @@ def _unreadable(status: int, body: bytes) -> ErrorBody:
     A page instead of JSON may be DingTalk's refusal of our address (API §6): then it says so.
     """
     if body.lstrip()[:1] == b"<" and status < 500 and _BAN_PAGE.search(body):
-        message = f"HTTP {status} with a page instead of JSON"
+        message = en("HTTP {} with a page instead of JSON", status)
         return ErrorBody(IP_BANNED, (IP_BANNED,), message)
-    return ErrorBody(UNREADABLE, message=f"HTTP {status} without a readable answer")
+    return ErrorBody(UNREADABLE, message=en("HTTP {} without a readable answer", status))
 
 
 def is_a_file(body: bytes) -> bool:

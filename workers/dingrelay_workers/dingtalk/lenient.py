@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Transient
 
@@ -197,7 +198,9 @@ class Answer:
 
     def _malformed(self, name: str) -> DingTalkError:
         error = Ambiguous if self._api.changes else Transient
-        return error(MALFORMED, f"{name} is missing in a successful answer, or of a wrong type")
+        return error(
+            MALFORMED, en("{} is missing in a successful answer, or of a wrong type", name)
+        )
 
 
 MOST_BARREN = 20

@@ -12,6 +12,7 @@ from aiohttp.connector import Connection
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall, calling
 from dingrelay_workers.dingtalk.classify import Classifier, request_id_of
@@ -205,7 +206,7 @@ class Transport:
         except _BEFORE_SENDING as error:
             raise Transient(
                 UNREACHABLE,
-                f"no connection to DingTalk ({type(error).__name__})",
+                en("no connection to DingTalk ({})", type(error).__name__),
                 hint="Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.",
                 sick="way",
             ) from None
@@ -227,11 +228,11 @@ async def _content(api: Api, stream: aiohttp.StreamReader) -> bytes:
     async for piece in stream.iter_any():
         content += piece
         if len(content) > LARGEST_ANSWER:
-            message = f"the answer is larger than {LARGEST_ANSWER // 2**20} MB"
+            message = en("the answer is larger than {} MB", LARGEST_ANSWER // 2**20)
             if api.name == "token":  # no job has a part in it
                 raise Transient(TOO_LARGE, message, sick="way")
             meaning = Ambiguous if api.changes else Permanent
-            hint = "Ask for less at a time: a smaller page, or fewer fields."
+            hint = en("Ask for less at a time: a smaller page, or fewer fields.")
             raise meaning(TOO_LARGE, message, hint=hint)
     return bytes(content)
 
@@ -240,6 +241,6 @@ def _no_answer(api: Api, error: BaseException) -> DingTalkError:
     """The request left, or may have; whether that matters depends on what it changes."""
     timeout = isinstance(error, asyncio.TimeoutError)
     code = "timeout" if timeout else "connection_lost"
-    message = f"DingTalk's answer did not arrive ({type(error).__name__})"
+    message = en("DingTalk's answer did not arrive ({})", type(error).__name__)
     meaning = Ambiguous if api.changes else Transient
     return meaning(code, message, sick="way")

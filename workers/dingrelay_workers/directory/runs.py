@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.organisation import Progress
 from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import insert_missing, upsert
 from dingrelay_workers.directory.models import (
     ChangeEvent,
@@ -61,7 +62,7 @@ async def find(connection: AsyncConnection, app: str, run: str, *, read_at: int)
     if row is None:
         raise Refused(
             "no_such_run",
-            f"the directory knows no run {run}",
+            en("the directory knows no run {}", run),
             "the database was replaced while the user-sync ran; enqueue a new one",
         )
     return Run(row.number, app, row.scope, closed=row.closed_at is not None, read_at=read_at)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import (
     addresses,
@@ -276,8 +277,13 @@ class AppDirectory:
         if len(gone) > self._removal_share * known and not confirmed:
             raise Refused(
                 "removal_share",
-                f"at least {len(gone)} of {known} people would be marked as left, more than the share of "
-                f"{self._removal_share:g} that needs no confirmation",
+                en(
+                    "at least {} of {} people would be marked as left, more than the share of "
+                    "{:g} that needs no confirmation",
+                    len(gone),
+                    known,
+                    self._removal_share,
+                ),
                 "check that the app may still see the whole organisation; if they did leave, "
                 "enqueue the user-sync with confirm_removals",
             )
@@ -317,7 +323,7 @@ def _refuse_incomplete(progress: Progress) -> None:
     if progress.pending or progress.failed:
         raise Refused(
             "run_incomplete",
-            f"departments: {progress.pending} pending, {len(progress.failed)} failed",
+            en("departments: {} pending, {} failed", progress.pending, len(progress.failed)),
             "enqueue the user-sync again",
         )
 

@@ -15,6 +15,7 @@ from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import ENDING, transition
 from dingrelay_producers.store.scripts import run
 from dingrelay_producers.store.states import State
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.doctor.check_result import CheckResult
@@ -50,7 +51,7 @@ def check_backups(settings: Settings, *, settle: bool = False) -> CheckResult:
                 found = CheckResult(CHECK, "ok", "not compared: there is no history")
             return found if found.verdict != "ok" else _compare_chunks(redis, engine) or found
     except (SQLAlchemyError, RedisError, OSError, ValueError) as error:
-        return CheckResult(CHECK, "unreachable", f"not compared ({type(error).__name__})")
+        return CheckResult(CHECK, "unreachable", en("not compared ({})", type(error).__name__))
     finally:
         engine.dispose()
 
@@ -68,8 +69,12 @@ def _compare(redis: Redis, engine: Engine, settings: Settings, *, settle: bool) 
         return CheckResult(
             CHECK,
             "failed",
-            f"the database is older than Redis: jobs ended until {_moment(written)}, in its history until "
-            f"{_moment(kept)}; campaigns go on where they stood then, and send again",
+            en(
+                "the database is older than Redis: jobs ended until {}, in its history until "
+                "{}; campaigns go on where they stood then, and send again",
+                _moment(written),
+                _moment(kept),
+            ),
             "before workers start, see the runbook backup-restored",
         )
     return CheckResult(CHECK, "ok", "Redis and the database are of the same time")
@@ -85,14 +90,23 @@ def _redis_is_older(
         ended = []
     if not ended:
         return _older(
-            f"Redis is older than the database: jobs ended in it until {_moment(in_redis)}, "
-            f"in the history until {_moment(kept)}"
+            en(
+                "Redis is older than the database: jobs ended in it until {}, in the history "
+                "until {}",
+                _moment(in_redis),
+                _moment(kept),
+            )
         )
     return CheckResult(
         CHECK,
         "failed",
-        f"Redis is older than the database: jobs ended in it until {_moment(in_redis)}, in the history "
-        f"until {_moment(kept)}; open jobs that have ended since, and would run again: {len(ended)}",
+        en(
+            "Redis is older than the database: jobs ended in it until {}, in the history until "
+            "{}; open jobs that have ended since, and would run again: {}",
+            _moment(in_redis),
+            _moment(kept),
+            len(ended),
+        ),
         "before workers start, run dingrelay doctor --settle-ended",
     )
 
@@ -116,8 +130,12 @@ def _compare_chunks(redis: Redis, engine: Engine) -> CheckResult | None:
     if called - settled <= MARGIN_MS:
         return None
     return _older(
-        f"Redis is older than the database: chunks of campaigns were settled until {_moment(settled)}, "
-        f"in the database until {_moment(called)}"
+        en(
+            "Redis is older than the database: chunks of campaigns were settled until {}, in "
+            "the database until {}",
+            _moment(settled),
+            _moment(called),
+        )
     )
 
 

@@ -11,10 +11,13 @@ from redis.exceptions import RedisError
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tls_trouble import tls_trouble
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult
 
 TIMEOUT = 3
-QUEUES_ADVICE = "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while nobody uses them"
+QUEUES_ADVICE = en(
+    "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while nobody uses them"
+)
 ANSWER_SECONDS = (1.0, 3.0)
 """How long workers have to tell what they serve; the second time where a lane is missing: busy ones are slow."""
 
@@ -37,7 +40,7 @@ def check_broker(settings: Settings) -> CheckResult:
                     queue(connection.default_channel).declare()
     except PreconditionFailed as error:
         # Such as "inequivalent arg 'x-queue-type' for queue 'dingrelay.normal'".
-        found = f"its queues are of another type: {error.reply_text}"
+        found = en("its queues are of another type: {}", error.reply_text)
         return CheckResult("broker", "failed", found[:200], QUEUES_ADVICE)
     except (KombuError, OSError, ValueError, KeyError) as error:
         tls = config["broker_use_ssl"]
@@ -47,7 +50,7 @@ def check_broker(settings: Settings) -> CheckResult:
         return CheckResult(
             "broker",
             "unreachable",
-            f"no connection ({type(error).__name__})",
+            en("no connection ({})", type(error).__name__),
             "start it, or correct DINGRELAY_BROKER_URL",
         )
     return CheckResult("broker", "ok", address)
@@ -61,18 +64,18 @@ def check_workers(settings: Settings) -> CheckResult:
         with celery:
             answers = _answers(celery)
     except (KombuError, RedisError, OSError) as error:
-        found = f"can't be asked: the broker refuses ({type(error).__name__})"
+        found = en("can't be asked: the broker refuses ({})", type(error).__name__)
         return CheckResult("workers", "failed", found, "see what is wrong with Redis or the broker")
     missing = [name.removeprefix("dingrelay.") for name in _missing(answers)]
-    found = f"{len(answers)} running"
+    found = en("{} running", len(answers))
     if not missing:
-        return CheckResult("workers", "ok", f"{found}, every lane is served")
+        return CheckResult("workers", "ok", en("{}, every lane is served", found))
     lanes = ",".join(missing)
     return CheckResult(
         "workers",
         "warning",
-        f"{found}, none serves {lanes}",
-        f"start one: dingrelay worker --lanes {lanes}",
+        en("{}, none serves {}", found, lanes),
+        en("start one: dingrelay worker --lanes {}", lanes),
     )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dingrelay_tasks.sentence import en
+
 Verdict = Literal["ok", "warning", "failed", "unreachable"]
 
 
@@ -23,6 +25,6 @@ class CheckResult:
     advice: str = ""
 
 
-TLS_ADVICE = (
+TLS_ADVICE = en(
     "check DINGRELAY_TLS_CA, DINGRELAY_TLS_CERT, and that the URL names the host as its certificate"
 )

@@ -2,9 +2,10 @@
 
 from redis.exceptions import RedisError
 
-from dingrelay_producers.cli.output import length
+from dingrelay_producers.cli.output import span
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA, DEPARTMENT, MESSAGE_PROGRESS
 from dingrelay_workers.dingtalk.classify import Classifier
@@ -33,12 +34,12 @@ RIGHTS = (
     (
         "contacts",
         Request(DEPARTMENT, body={"dept_id": 1}),
-        "user-sync, addressing by mobile number, and events of people need them",
+        en("user-sync, addressing by mobile number, and events of people need them"),
     ),
     (
         "approvals",
         Request(APPROVAL_SCHEMA, query={"processCode": "PROC-DOES-NOT-EXIST"}),
-        "approval-create and the states of approvals need them",
+        en("approval-create and the states of approvals need them"),
     ),
 )
 """Permission, a read that needs it and changes nothing, and what does not work without it. DingTalk has
@@ -53,7 +54,7 @@ async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[Chec
     These are asked about with the fleet's token, and so only where Redis keeps one.
     """
     if not settings.apps:
-        advice = "set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and DINGTALK_AGENT_ID"
+        advice = en("set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and DINGTALK_AGENT_ID")
         return [CheckResult("dingtalk", "failed", "no app is configured", advice)]
     redis = open_redis(settings)
     results: list[CheckResult] = []
@@ -75,7 +76,7 @@ async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[Chec
                     check = f"dingtalk {app} {name}"
                     results.append(await _right(check, app, request, purpose, tokens, transport))
             except (RedisError, OSError) as error:
-                found = f"not asked: Redis failed meanwhile ({type(error).__name__})"
+                found = en("not asked: Redis failed meanwhile ({})", type(error).__name__)
                 results.append(CheckResult(f"dingtalk {app}", "unreachable", found, "run it again"))
         await tokens.close()
     await redis.aclose()
@@ -92,7 +93,7 @@ async def _credentials(app: str, settings: Settings, tokens: Tokens) -> CheckRes
         return CheckResult(check, "failed", str(error), "set it")
     except DingTalkError as error:
         return _trouble(check, error)
-    return CheckResult(check, "ok", f"a token, good for {length(validity)}")
+    return CheckResult(check, "ok", en("a token, good for {}", span(validity)))
 
 
 async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transport) -> CheckResult:
@@ -101,15 +102,15 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
     suffix = "" if app == "default" else f"_{app.upper()}"
     variable = f"DINGTALK_AGENT_ID{suffix}"
     if not agent:
-        found = f"{variable} is not set: messages can't be sent"
+        found = en("{} is not set: messages can't be sent", variable)
         return CheckResult(check, "failed", found, "set it")
     request = Request(MESSAGE_PROGRESS, body={"agent_id": agent, "task_id": NO_TASK})
     try:
         await _ask(app, request, tokens, transport)
     except (Permanent, NotFound) as error:
         if error.code in BAD_AGENT:
-            found = f"DingTalk does not take it: {error.code} {error.message}"
-            return CheckResult(check, "failed", found, f"correct {variable}")
+            found = en("DingTalk does not take it: {} {}", error.code, error.message)
+            return CheckResult(check, "failed", found, en("correct {}", variable))
     except DingTalkError as error:
         return _trouble(check, error)
     return CheckResult(check, "ok", agent)
@@ -122,8 +123,10 @@ async def _right(
     try:
         await _ask(app, request, tokens, transport)
     except Permission as error:
-        found = f"not permitted: {error.code} {error.message}"
-        return CheckResult(check, "warning", found, f"allow it in DingTalk's console: {purpose}")
+        found = en("not permitted: {} {}", error.code, error.message)
+        return CheckResult(
+            check, "warning", found, en("allow it in DingTalk's console: {}", purpose)
+        )
     except (Permanent, NotFound):
         pass  # it is allowed to ask, and there is no such thing
     except DingTalkError as error:
@@ -142,14 +145,14 @@ async def _ask(app: str, request: Request, tokens: Tokens, transport: Transport)
 
 def _trouble(check: str, error: DingTalkError) -> CheckResult:
     """The text for a failed call."""
-    found = f"{error.code}: {error.message}"
+    found = en("{}: {}", error.code, error.message)
     match error:
         case Credentials():
             return CheckResult(
                 check, "failed", found, "correct DINGTALK_APP_KEY / DINGTALK_APP_SECRET"
             )
         case Transient() | Ambiguous():
-            return CheckResult(check, "unreachable", found, error.hint or "check the network")
+            return CheckResult(check, "unreachable", found, error.hint or en("check the network"))
         case _:
             verdict: Verdict = "warning" if isinstance(error, Throttled | Permission) else "failed"
             return CheckResult(check, verdict, found, error.hint)

@@ -21,6 +21,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.tls_trouble import tls_trouble
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult, Verdict
 
 TIMEOUT = 3.0
@@ -28,7 +29,7 @@ OLDEST = (7, 2)
 """The oldest version that the scripts were tried on; 6.2 does not know what some of them ask of PEXPIRE."""
 TRIAL_MS = 10_000
 """Milliseconds for which what is written to try it stays."""
-ACL_ADVICE = "give the user the rights that the operating guide names"
+ACL_ADVICE = en("give the user the rights that the operating guide names")
 SKEW = 2.0
 """Seconds between our clock and the server's that are no worry."""
 
@@ -51,9 +52,9 @@ def check_redis(settings: Settings) -> list[CheckResult]:
             # The last one shows whether it takes writes.
             return _look(redis, strict=settings.env == "production")
         except AuthenticationError:
-            return [_refused("it refuses the password")]
+            return [_refused(en("it refuses the password"))]
         except BusyLoadingError:
-            advice = "wait: it answers once that is done"
+            advice = en("wait: it answers once that is done")
             return [CheckResult("redis", "unreachable", "it is still loading its data", advice)]
         except ResponseError as error:
             return [_refused(str(error))]
@@ -64,7 +65,7 @@ def check_redis(settings: Settings) -> list[CheckResult]:
                 CheckResult(
                     "redis",
                     "unreachable",
-                    f"no answer within {TIMEOUT:g} s ({type(error).__name__})",
+                    en("no answer within {:g} s ({})", TIMEOUT, type(error).__name__),
                     "start it, or correct DINGRELAY_REDIS_URL",
                 )
             ]
@@ -90,23 +91,25 @@ def _look(redis: Redis, *, strict: bool) -> list[CheckResult]:
 
 def _writes(redis: Redis, info: Info) -> CheckResult:
     """Whether it takes what every job needs written."""
-    check = "redis writes"
+    check = en("redis writes")
     try:
         redis.set(keys.DOCTOR, 1, px=TRIAL_MS)
     except ReadOnlyError:
         where = info.get("master_host", "")
-        found = f"refused: it is a replica of {where}" if where else "refused: it is a replica"
+        found = (
+            en("refused: it is a replica of {}", where) if where else en("refused: it is a replica")
+        )
         return CheckResult(
             check, "failed", found, "name the primary, or the Sentinels, in DINGRELAY_REDIS_URL"
         )
     except OutOfMemoryError:
         used, most = info.get("used_memory_human", "?"), info.get("maxmemory_human", "?")
-        found = f"refused: memory is full ({used} of {most})"
+        found = en("refused: memory is full ({} of {})", used, most)
         return CheckResult(check, "failed", found, "raise maxmemory, or free what else is in it")
     except NoPermissionError as error:
-        return CheckResult(check, "failed", f"refused: {error}", ACL_ADVICE)
+        return CheckResult(check, "failed", en("refused: {}", error), ACL_ADVICE)
     except ResponseError as error:
-        return CheckResult(check, "failed", f"refused: {error}", "look at its log")
+        return CheckResult(check, "failed", en("refused: {}", error), "look at its log")
     return CheckResult(check, "ok", "accepted")
 
 
@@ -118,7 +121,9 @@ def check_version(info: Info) -> CheckResult:
     compatible = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if compatible < OLDEST:
         wanted = ".".join(map(str, OLDEST))
-        return CheckResult("redis version", "failed", f"{name} {version}", f"use {wanted} or newer")
+        return CheckResult(
+            "redis version", "failed", f"{name} {version}", en("use {} or newer", wanted)
+        )
     return CheckResult("redis version", "ok", f"{name} {version}")
 
 
@@ -128,7 +133,7 @@ def _eviction(info: Info) -> CheckResult:
         return CheckResult(
             "redis eviction",
             "failed",
-            f"maxmemory-policy is {policy}: jobs vanish when memory is short",
+            en("maxmemory-policy is {}: jobs vanish when memory is short", policy),
             "set maxmemory-policy noeviction",
         )
     return CheckResult("redis eviction", "ok", "noeviction")
@@ -144,18 +149,18 @@ def _snapshots(redis: Redis) -> str | None:
 
 
 def _persistence(info: Info, snapshots: str | None, *, strict: bool) -> CheckResult:
-    check = "redis persistence"
+    check = en("redis persistence")
     if info.get("aof_enabled"):
         if info.get("aof_last_write_status", "ok") != "ok":
             return CheckResult(
                 check, "failed", "the last write of the AOF failed", "look at its disk"
             )
         return CheckResult(check, "ok", "append-only file")
-    advice = "set appendonly yes"
+    advice = en("set appendonly yes")
     if snapshots is None:
         return CheckResult(check, "warning", "no append-only file; snapshots: may not ask", advice)
     if snapshots:
-        found = f"snapshots only (save {snapshots}): a crash loses the jobs since the last one"
+        found = en("snapshots only (save {}): a crash loses the jobs since the last one", snapshots)
         return CheckResult(check, "warning", found, advice)
     verdict: Verdict = "failed" if strict else "warning"
     return CheckResult(check, verdict, "none: a restart loses every job", advice)
@@ -165,6 +170,6 @@ def _clock(server: float, began: float, ended: float) -> CheckResult:
     """Compare with the middle of the question, give or take half its duration."""
     skew = max(0.0, abs(server - (began + ended) / 2) - (ended - began) / 2)
     if skew > SKEW:
-        found = f"{skew:.1f} s apart from this machine's"
+        found = en("{:.1f} s apart from this machine's", skew)
         return CheckResult("redis clock", "warning", found, "run NTP on both machines")
-    return CheckResult("redis clock", "ok", f"within {SKEW:g} s of this machine's")
+    return CheckResult("redis clock", "ok", en("within {:g} s of this machine's", SKEW))

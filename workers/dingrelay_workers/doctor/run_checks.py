@@ -6,6 +6,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.tracing import export
+from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
 from dingrelay_workers.database.schema import newest_revision, revision
 from dingrelay_workers.doctor.backups import check_backups
@@ -87,10 +88,10 @@ def check_traces() -> CheckResult | None:
     try:
         taken = provider.takes_spans(TRACES_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a variable of theirs
-        found = f"OTEL_* can't be used ({type(error).__name__})"
+        found = en("OTEL_* can't be used ({})", type(error).__name__)
         return CheckResult("traces", "warning", found, "correct it")
     if not taken:
-        found = "the collector does not take them: they are lost, and jobs go on"
+        found = en("the collector does not take them: they are lost, and jobs go on")
         return CheckResult("traces", "warning", found, "start it, or correct OTEL_EXPORTER_OTLP_*")
     return CheckResult("traces", "ok", "the collector takes them")
 
@@ -100,21 +101,21 @@ def check_database(settings: Settings) -> CheckResult:
     try:
         current = revision(settings.database)
     except ModuleNotFoundError as error:
-        advice = "pip install 'dingrelay[postgres]'"
-        return CheckResult("database", "failed", f"{error.name} is not installed", advice)
+        advice = en("pip install 'dingrelay[postgres]'")
+        return CheckResult("database", "failed", en("{} is not installed", error.name), advice)
     except (SQLAlchemyError, OSError) as error:
         return CheckResult(
             "database",
             "unreachable",
-            f"no connection ({type(error).__name__})",
+            en("no connection ({})", type(error).__name__),
             "start it, or correct DINGRELAY_DATABASE_URL",
         )
     kind = settings.database.partition(":")[0]
     newest = newest_revision()
     if current is not None and current > newest:
-        found = f"{kind}, revision {current}: a newer release's, this one knows {newest}"
+        found = en("{}, revision {}: a newer release's, this one knows {}", kind, current, newest)
         return CheckResult("database", "warning", found, "upgrade dingrelay here, too")
     if current != newest:
-        found = f"{kind}, revision {current or 'none'} instead of {newest}"
+        found = en("{}, revision {} instead of {}", kind, current or "none", newest)
         return CheckResult("database", "warning", found, "start a worker: it migrates the tables")
-    return CheckResult("database", "ok", f"{kind}, revision {current}")
+    return CheckResult("database", "ok", en("{}, revision {}", kind, current))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.embedded.screen import Screen
 
 START_SECONDS = 60.0
@@ -68,12 +69,12 @@ class Child:
                 while not await self._is_ready():
                     if self._process.returncode is not None:
                         raise StartFailed(
-                            f"{self.program.name} ended with {self._process.returncode}"
+                            en("{} ended with {}", self.program.name, self._process.returncode)
                         )
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
             raise StartFailed(
-                f"{self.program.name} was not ready within {START_SECONDS:g} s"
+                en("{} was not ready within {:g} s", self.program.name, START_SECONDS)
             ) from None
 
     async def _spawn(self) -> Process:
@@ -89,7 +90,9 @@ class Child:
                 preexec_fn=_end_with_parent(self.program.orphaned),
             )
         except OSError as error:
-            raise StartFailed(f"{self.program.name} cannot be started: {error.strerror}") from None
+            raise StartFailed(
+                en("{} cannot be started: {}", self.program.name, error.strerror)
+            ) from None
 
     async def wait(self) -> int:
         """Its exit code, once it has ended; negative for a signal."""
@@ -108,7 +111,7 @@ class Child:
             try:
                 await asyncio.wait_for(process.wait(), self.program.patience)
             except TimeoutError:
-                self._screen.say(f"{self.program.name} does not end by itself; killing it")
+                self._screen.say(en("{} does not end by itself; killing it", self.program.name))
         self.kill()
         await process.wait()
         if self._output:

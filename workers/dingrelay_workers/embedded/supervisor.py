@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dingrelay_producers.language import tr
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.embedded.child import Child, Program, StartFailed
 from dingrelay_workers.embedded.screen import Screen
 
@@ -83,7 +84,7 @@ class Supervisor:
             code = await child.wait()
             ends.append(time.monotonic())
             if len(ends) == MOST_ENDS and ends[-1] - ends[0] < ENDS_WITHIN:
-                self._fail(f"{name} ended {MOST_ENDS} times, at last with {code}")
+                self._fail(en("{} ended {} times, at last with {}", name, MOST_ENDS, code))
                 return
             self._screen.say(
                 tr("{name} ended with {code}; starting it again", name=name, code=code)

@@ -16,6 +16,7 @@ from dingrelay_producers import running
 from dingrelay_producers.cli.output import DONE, OTHERWISE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.embedded.child import StartFailed
 from dingrelay_workers.embedded.screen import Screen
 from dingrelay_workers.embedded.supervisor import Supervisor
@@ -46,7 +47,7 @@ def _only_one(folder: Path) -> Generator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SettingsError(f"--data: another dingrelay up runs in {folder}") from None
+            raise SettingsError(en("--data: another dingrelay up runs in {}", folder)) from None
         yield
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.context import GatewayContext
@@ -35,7 +36,7 @@ async def problem_of(check: Awaitable[None]) -> str:
     except ServiceUnavailable as error:
         return str(error)
     except TimeoutError:
-        return "does not answer"
+        return en("does not answer")
     return ""
 
 
@@ -126,7 +127,7 @@ async def get_readiness(call: HttpCall) -> web.StreamResponse:
         return web.json_response({**dict(Health()), "database": "away"})
     if away:
         names = " and ".join(error.pointer[1:] for error in away)
-        refusal = problems.unavailable(f"away: {names}")
+        refusal = problems.unavailable(en("away: {}", names))
         raise Problem(problems.UNAVAILABLE, refusal.detail, errors=away, headers=refusal.headers)
     return web.json_response(dict(Health()))
 

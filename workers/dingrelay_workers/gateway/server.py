@@ -13,6 +13,7 @@ from aiohttp import web
 from dingrelay_producers import logs, metrics_server
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.tracing import export
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.app import create_app
 from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.services import Services
@@ -131,7 +132,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
         await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     except OSError as error:
         raise SettingsError(
-            f"--host, --port: {host}:{port} can't be listened on ({error.strerror})"
+            en("--host, --port: {}:{} can't be listened on ({})", host, port, error.strerror)
         ) from None
 
 

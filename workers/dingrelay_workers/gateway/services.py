@@ -11,6 +11,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.enqueuing.connections import asking, open_redis
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
@@ -43,7 +44,7 @@ class Services:
         self._migration: asyncio.Task[None] | None = None
         # Of its own: a database that is silent must not take the threads of others.
         self._migrating = ThreadPoolExecutor(1, thread_name_prefix="migration")
-        self._refusal = "DINGRELAY_DATABASE_URL: the database has no tables yet"
+        self._refusal: str = en("DINGRELAY_DATABASE_URL: the database has no tables yet")
         self.keys = KeyService(self._database)
         self.rates = KeyRates(self._redis)
         self.campaigns = CampaignService(

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.sentence import en
 
 SCOPES = (
     *dict.fromkeys(kind.scope for kind in KINDS.values() if kind.is_public),
@@ -126,10 +127,10 @@ class Grant:
         if beyond := self._beyond(wanted):
             return beyond
         if self.rate and (wanted.rate is None or wanted.rate.per_second > self.rate.per_second):
-            return "rate", f"this key's rate is {self.rate}, so it can't give more"
+            return "rate", en("this key's rate is {}, so it can't give more", self.rate)
         if self.expires_at and (wanted.expires_at is None or wanted.expires_at > self.expires_at):
             until = self.expires_at.isoformat(timespec="seconds")
-            return "expires", f"this key expires at {until}, so it can't give longer"
+            return "expires", en("this key expires at {}, so it can't give longer", until)
         return None
 
     def covers(self, other: "Grant") -> bool:
@@ -144,9 +145,9 @@ class Grant:
         ):
             missing: Iterable[str] = () if ANY in held else asked - held
             if beyond := ", ".join(sorted(missing)):
-                return name, f"this key does not hold {beyond}, so it can't give it"
+                return name, en("this key does not hold {}, so it can't give it", beyond)
         if self.sender not in {ANY, wanted.sender} and ANY not in self.scopes:
-            return "sender", f"this key's sender is {self.sender}, so it can't give another"
+            return "sender", en("this key's sender is {}, so it can't give another", self.sender)
         return None
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import GatewayContext
@@ -30,7 +31,7 @@ def presented(request: web.Request) -> str:
     """
     match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
     if match is None:
-        detail = "present an API key: Authorization: Bearer drk_…"
+        detail = en("present an API key: Authorization: Bearer drk_…")
         raise Problem(problems.UNAUTHORIZED, detail, headers=CHALLENGE)
     return match[1]
 
@@ -45,7 +46,7 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
     key = await context.verify(presented(request))
     if key is None:
         # One sentence for a wrong, an expired and a revoked key: which it is, is no stranger's.
-        detail = "the API key is wrong, has expired or is revoked"
+        detail = en("the API key is wrong, has expired or is revoked")
         headers = {"WWW-Authenticate": f'{CHALLENGE["WWW-Authenticate"]}, error="invalid_token"'}
         raise Problem(problems.UNAUTHORIZED, detail, headers=headers)
     return key
@@ -84,7 +85,7 @@ def permitted(
     job = contract.parse(fields, strict=True)
     scope = KINDS[job.kind].scope
     if not key.permits(scope):
-        detail = f"this needs the scope {scope}"
+        detail = en("this needs the scope {}", scope)
         raise Problem(problems.FORBIDDEN, detail)
     check_asked(job, key, default_sender)
     return job
@@ -99,7 +100,9 @@ def check_asked(job: Contract, key: ApiKey, default_sender: str) -> None:
     if not key.permits_app(job.app):
         raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
     if not key.permits_lane(job.lane):
-        raise Problem.at(problems.FORBIDDEN, "/lane", f"the key is not for the lane {job.lane}")
+        raise Problem.at(
+            problems.FORBIDDEN, "/lane", en("the key is not for the lane {}", job.lane)
+        )
     if job.sender != default_sender and not key.permits_sender(job.sender):
         raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
 

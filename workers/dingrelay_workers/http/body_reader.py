@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 
 from aiohttp import web
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
 
@@ -55,7 +56,7 @@ def require_type(request: web.Request, *types: str) -> str:
     media_type = media_type.strip().lower()
     if media_type not in types:
         wanted = " or ".join(types)
-        raise Problem(problems.UNSUPPORTED, f"the body must be {wanted}", headers=accepted)
+        raise Problem(problems.UNSUPPORTED, en("the body must be {}", wanted), headers=accepted)
     if parameters.strip() and not _CHARSET.fullmatch(parameters.strip()):
         raise Problem(problems.UNSUPPORTED, "the body must be UTF-8", headers=accepted)
     return media_type
@@ -86,14 +87,14 @@ async def read_bytes(request: web.Request, *, limit: int, within: float) -> byte
 
 def too_large(limit: int) -> Problem:
     """A body of more than `limit` bytes."""
-    return Problem(problems.TOO_LARGE, f"the body may have {limit:,} bytes")
+    return Problem(problems.TOO_LARGE, en("the body may have {:,} bytes", limit))
 
 
 def late(within: float) -> Problem:
     """A body that took too long."""
     return Problem(
         problems.TIMEOUT,
-        f"the body did not arrive within {within:g} s",
+        en("the body did not arrive within {:g} s", within),
         headers={"Connection": "close"},
     )
 
@@ -115,9 +116,9 @@ def parse_json(content: bytes) -> Any:
     try:
         values = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise _malformed(f"is not JSON: {error.msg} at character {error.pos}") from None
+        raise _malformed(en("is not JSON: {} at character {}", error.msg, error.pos)) from None
     except RecursionError:
-        raise _malformed(f"has more than {DEEPEST} levels") from None
+        raise _malformed(en("has more than {} levels", DEEPEST)) from None
     except ValueError:
         # Python refuses integers of thousands of digits.
         raise _malformed("holds a number that is out of range") from None
@@ -127,7 +128,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def _malformed(what: str) -> Problem:
-    return Problem.at(problems.MALFORMED, "", f"the body {what}")
+    return Problem.at(problems.MALFORMED, "", en("the body {}", what))
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def _finite(digits: str) -> float:
 
 
 def _constant(name: str) -> NoReturn:
-    raise _malformed(f"is not JSON: {name} is no JSON number")
+    raise _malformed(en("is not JSON: {} is no JSON number", name))
 
 
 _DECODER = json.JSONDecoder(
@@ -160,7 +161,7 @@ def _check_depth(content: bytes) -> None:
     for byte in _OUTSIDE_STRINGS.sub(b"", content).translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1
         if depth > DEEPEST:
-            raise _malformed(f"has more than {DEEPEST} levels")
+            raise _malformed(en("has more than {} levels", DEEPEST))
 
 
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))

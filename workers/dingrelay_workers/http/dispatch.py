@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from dingrelay_producers import errors
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import ContractError, sentence
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
@@ -132,13 +133,13 @@ async def _admit(route: Route, call: HttpCall) -> None:
     """Require a key with permission for the route, and enforce its rate limit."""
     if route.negotiates and not _acceptable(route, call.request.headers.get("Accept", "")):
         given = sorted({answer.media_type for answer in route.answers.values() if answer.model})
-        raise Problem(problems.NOT_ACCEPTABLE, f"there is only {' and '.join(given)}")
+        raise Problem(problems.NOT_ACCEPTABLE, en("there is only {}", " and ".join(given)))
     if route.scope is None:
         return
     key = call.caller = await authentication.caller(call.request, call.context)
     call.request[CALLER] = f"{key.id} {key.name}"
     if route.scope and not key.permits(route.scope):
-        raise Problem(problems.FORBIDDEN, f"this needs the scope {route.scope}")
+        raise Problem(problems.FORBIDDEN, en("this needs the scope {}", route.scope))
     if (wait := await call.context.throttle(key)) is not None:
         raise authentication.too_many(wait)
 
@@ -172,19 +173,16 @@ def _query(model: type[BaseModel], request: web.Request, context: GatewayContext
         if name == CELL and context.cells:
             continue
         if name not in model.model_fields:
-            detail = "no such parameter"
-            raise Problem(problems.INVALID, detail, errors=[_at(name, detail)])
+            raise _at(name, en("no such parameter"))
         if name in given:
-            detail = "is given twice"
-            raise Problem(problems.INVALID, detail, errors=[_at(name, detail)])
+            raise _at(name, en("is given twice"))
         given[name] = value
     try:
         return model.model_validate_strings(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
-        detail = sentence(first)
-        raise Problem(problems.INVALID, detail, errors=[_at(name, detail)]) from None
+        raise _at(name, sentence(first)) from None
 
 
 @cache
@@ -196,8 +194,9 @@ def _defaults(model: type[BaseModel]) -> BaseModel | None:
         return None
 
 
-def _at(name: str, detail: str) -> FieldError:
-    return FieldError(pointer=f"?{name:.60}".encode("ascii", "replace").decode(), detail=detail)
+def _at(name: str, detail: str) -> Problem:
+    pointer = f"?{name:.60}".encode("ascii", "replace").decode()
+    return Problem.at(problems.INVALID, pointer, detail)
 
 
 async def _body(body: Body, request: web.Request, within: float) -> Any:
@@ -233,4 +232,4 @@ def problem_of(error: errors.DingrelayError) -> Problem:
         case errors.ServiceUnavailable() | errors.NotInstalled() | errors.UnreadableRecord():
             return problems.unavailable(str(error))
         case _:
-            return Problem(problems.INTERNAL, f"{type(error).__name__}, which is a bug")
+            return Problem(problems.INTERNAL, en("{}, which is a bug", type(error).__name__))

@@ -11,6 +11,7 @@ from opentelemetry.trace import Span
 
 from dingrelay_producers import logs
 from dingrelay_producers.tracing import spans
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import access_log, problems
 from dingrelay_workers.http.context import CONTEXT
 from dingrelay_workers.http.problems import Problem, wanted_language
@@ -142,7 +143,7 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         # The class and the place: an exception's text may hold what the caller sent.
         name, at = type(error).__name__, logs.places(error)
         access_log.log.error("failed", request_id=request_id, error=name, at=at)
-        detail = "the gateway failed; its log tells more under this request id"
+        detail = en("the gateway failed; its log tells more under this request id")
         return Problem(problems.INTERNAL, detail).response(request_id, wanted_language(request))
 
 
@@ -174,7 +175,7 @@ def check_headers(request: web.Request) -> None:
     """
     for name in ONCE_ONLY:
         if len(request.headers.getall(name, ())) > 1:
-            raise Problem(problems.MALFORMED, f"{name}: is given more than once")
+            raise Problem(problems.MALFORMED, en("{}: is given more than once", name))
     if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
         raise Problem(problems.MALFORMED, "Content-Length: contradicts Transfer-Encoding")
 
@@ -182,9 +183,9 @@ def check_headers(request: web.Request) -> None:
 def _from_aiohttp(error: web.HTTPException, path: str) -> Problem:
     kind = _KIND_OF_STATUS.get(error.status, problems.INTERNAL)
     headers = {name: value for name, value in error.headers.items() if name == "Allow"}
-    detail = "no such path" if kind is problems.NOT_FOUND else kind.title.lower()
+    detail = en("no such path") if kind is problems.NOT_FOUND else kind.title.lower()
     if path == "/metrics":
-        detail = "metrics are on DINGRELAY_METRICS_PORT, not on this port"
+        detail = en("metrics are on DINGRELAY_METRICS_PORT, not on this port")
     return Problem(kind, detail, headers=headers)
 
 

@@ -26,6 +26,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import keys, scripts
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, problems
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import HttpCall, Route
@@ -61,7 +62,7 @@ def key_of(request: web.Request) -> str | None:
         return match[1] or match[2]
     raise Problem(
         problems.MALFORMED,
-        f"{HEADER}: must be 1 to 255 of A-Z a-z 0-9 . _ : / + = @ -, without blanks",
+        en("{}: must be 1 to 255 of A-Z a-z 0-9 . _ : / + = @ -, without blanks", HEADER),
     )
 
 
@@ -91,7 +92,7 @@ async def once(
                 headers={"Retry-After": "1"},
             )
         case _:
-            raise Problem(problems.KEY_REUSED, f"{HEADER}: was used for another request")
+            raise Problem(problems.KEY_REUSED, en("{}: was used for another request", HEADER))
 
 
 def _digest(route: Route, call: HttpCall) -> str:
@@ -183,7 +184,9 @@ class _Attempt:
         try:
             return self._cipher().decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], None)
         except InvalidTag:
-            detail = "this was done; its answer shows a secret, to the API key's secret that asked for it only"
+            detail = en(
+                "this was done; its answer shows a secret, to the API key's secret that asked for it only"
+            )
             raise Problem(problems.CONFLICT, detail) from None
 
     def _cipher(self) -> AESGCM:

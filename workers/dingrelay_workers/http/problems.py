@@ -3,16 +3,23 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WrapValidator
 
 from dingrelay_producers.language import ENGLISH, accepted, translated
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import Sentence
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:dingrelay:problem:"
+
+
+Kept = Annotated[
+    str, WrapValidator(lambda given, read: given if isinstance(given, Sentence) else read(given))
+]
+"""A text that stays a `Sentence` if it is one; pydantic would make it a plain `str`."""
 
 
 class FieldError(BaseModel):
@@ -20,7 +27,7 @@ class FieldError(BaseModel):
 
     pointer: str
     """JSON pointer (RFC 6901) into the body; ``?name`` for a parameter of the query."""
-    detail: str
+    detail: Kept
     line: int | None = None
     """Of the file that `pointer` names, from 1; none for a place that is in no file."""
 
@@ -127,11 +134,11 @@ class Problem(Exception):
             "type": URN + self.kind.name,
             "title": translated(self.kind.title, language),
             "status": self.kind.status,
-            "detail": translated(self.detail, language),
+            "detail": _writable(translated(self.detail, language)),
         }
         if self.errors:
             found["errors"] = [
-                each.model_copy(update={"detail": translated(each.detail, language)})
+                each.model_copy(update={"detail": _writable(translated(each.detail, language))})
                 for each in self.errors
             ]
         return found
@@ -147,6 +154,11 @@ class Problem(Exception):
         )
 
 
+def _writable(text: str) -> str:
+    """A text that may quote a value which can't be written as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def wanted_language(request: web.Request) -> str:
     """The language of problems for this caller."""
     return accepted(request.headers.get("Accept-Language", ""))
@@ -160,9 +172,7 @@ def unavailable(detail: str) -> Problem:
 def invalid(error: ContractError, body: Any) -> Problem:
     """A contract's refusal of a body."""
     where = pointer(error.field, body)
-    # A contract may quote a value that can't be written as UTF-8; the answer must be.
-    detail = error.problem.encode("utf-8", "backslashreplace").decode()
-    return Problem.at(INVALID, where, detail)
+    return Problem.at(INVALID, where, error.problem)
 
 
 def pointer(field: str, body: Any) -> str:

@@ -17,6 +17,7 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
 
@@ -210,7 +211,7 @@ class QueueDepths:
         if self._limit and await self._count(queue) >= self._limit:
             raise Problem(
                 problems.QUEUE_FULL,
-                f"{self._limit:,} jobs wait in {queue} already",
+                en("{:,} jobs wait in {} already", self._limit, queue),
                 headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
 

@@ -27,6 +27,7 @@ from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.organisation import Contacts, Directory
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.robot_post import FORGOTTEN
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import missed_events, robots
 from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND, of_path
@@ -169,7 +170,7 @@ class JobContext:
         """DingTalk's answer to a message; the robot's token is apart from the record."""
         token: Any = await self._resources.redis.get(keys.robot(robot))
         if not token:
-            reason = "the robot's token is not known any more"
+            reason = en("the robot's token is not known any more")
             raise Refused(FORGOTTEN, reason, "Post the message again.")
         return await robots.post(self._calls, robot, token.decode(), query=query, body=body)
 
@@ -429,7 +430,7 @@ class JobApprovals:
         except (Outage, Transient) as error:
             if not patient:
                 raise
-            raise Wait(LOOK_LATER, f"DingTalk can't be asked ({error})") from None
+            raise Wait(LOOK_LATER, en("DingTalk can't be asked ({})", error)) from None
 
     async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
         """The ids of the instances that were made from `since` (ms of Redis's clock) on."""

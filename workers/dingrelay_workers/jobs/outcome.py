@@ -12,6 +12,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store.states import OwnershipLost, State
 from dingrelay_tasks.contract import ContractError, Json
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.batch import BatchSplit
 from dingrelay_workers.calls.intent_log import Cancelled, Expired
 from dingrelay_workers.dingtalk.errors import (
@@ -44,8 +45,8 @@ RETRY_CAP = 600.0
 """Seconds before any attempt at most."""
 RETRY_MEAN = 0.75
 """Share of the longest pause; the rest is random, so that jobs that failed together come apart."""
-OUTAGE_HINT = "Requeue it once DingTalk answers again."
-GIVEN_UP_HINT = "Requeue it once the cause has passed."
+OUTAGE_HINT = en("Requeue it once DingTalk answers again.")
+GIVEN_UP_HINT = en("Requeue it once the cause has passed.")
 
 log = get_logger("dingrelay.jobs")
 
@@ -112,9 +113,9 @@ def is_poison(claim: Claim) -> bool:
 
 def poison(claim: Claim, *, open_call: bool) -> Outcome:
     """The job is not given to one more worker; its last call may have been carried out."""
-    reason = f"took down {claim.crashes + claim.losses} workers"
+    reason = en("took down {} workers", claim.crashes + claim.losses)
     if open_call:
-        return _unknown("crashed", f"{reason}; its last call may have been carried out")
+        return _unknown("crashed", en("{}; its last call may have been carried out", reason))
     return _dead("poison", "crashed", reason, "See the workers' logs before you requeue it.")
 
 
@@ -150,7 +151,7 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
 def _ended_by_body(error: Exception) -> Outcome | None:
     match error:
         case ContractError():
-            hint = "Correct the job and enqueue it again."
+            hint = en("Correct the job and enqueue it again.")
             return _dead("contract", error.field, str(error), hint)
         case Wait():
             return Outcome(State.SNOOZED, reason=error.reason, delay=error.delay.total_seconds())
@@ -190,10 +191,10 @@ def _ended_by_machinery(error: Exception, claim: Claim, settings: Settings) -> O
             return Outcome(State.RUNNING, reason="another worker owns the job")
         case RedisError():
             # Ours to bear, not the job's: it does not count.
-            reason = f"Redis was away ({type(error).__name__})"
+            reason = en("Redis was away ({})", type(error).__name__)
             return Outcome(State.RETRYING, reason=reason, delay=REDIS_PAUSE)
         case _ if _is_database_away(error):
-            reason = f"the database was away ({type(error).__name__})"
+            reason = en("the database was away ({})", type(error).__name__)
             return Outcome(State.RETRYING, reason=reason, delay=DATABASE_PAUSE)
         case SettingsError():
             return _dead("settings", "settings", str(error), "Configure it, then requeue the job.")
@@ -241,7 +242,7 @@ def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcom
         case DingTalkError():
             return _given_up(error)
         case TimeoutError():
-            late = Transient("job_timeout", f"ran longer than {settings.job_timeout:g} s")
+            late = Transient("job_timeout", en("ran longer than {:g} s", settings.job_timeout))
             return _tried(late, claim, settings)
         case _:
             log.error("job_error", error=type(error).__name__, exc_info=error)
@@ -252,7 +253,7 @@ def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcom
 def _throttled(error: Throttled) -> Outcome:
     return Outcome(
         State.SNOOZED,
-        reason=f"throttled by DingTalk: {error.code}",
+        reason=en("throttled by DingTalk: {}", error.code),
         delay=error.pause,
         throttles=1,
         error=_error(error),
@@ -264,7 +265,7 @@ def _tried(error: DingTalkError, claim: Claim, settings: Settings) -> Outcome:
     """The job is tried again, unless that has gone on for too long."""
     left = settings.retry_for - claim.retried
     if left <= 0:
-        reason = f"failed for {claim.retried / 3600:.3g} h: {error.message}"
+        reason = en("failed for {:.3g} h: {}", claim.retried / 3600, error.message)
         given_up = {**_error(error), "message": reason, "hint": GIVEN_UP_HINT}
         return Outcome(State.DEAD, reason=reason, attempts=1, error=given_up)
     return Outcome(
@@ -289,7 +290,7 @@ def backoff(retried: float) -> float:
 def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) -> Outcome:
     """The job waits for the end of an outage, after which its failures count from nothing."""
     if claim.age >= settings.max_age:
-        waited = f"waited {claim.age / 3600:.3g} h in vain: {error.message}"
+        waited = en("waited {:.3g} h in vain: {}", claim.age / 3600, error.message)
         return _dead("outage", error.code, waited, error.hint or OUTAGE_HINT)
     return Outcome(
         State.SNOOZED,
@@ -324,7 +325,9 @@ def _unknown(
         "class": "unknown",
         "code": code,
         "message": message,
-        "hint": "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`.",
+        "hint": en(
+            "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`."
+        ),
     }
     if candidates:
         error["candidates"] = list(candidates)

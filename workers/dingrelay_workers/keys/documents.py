@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 
 from dingrelay_producers.settings.sections import duration
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import ANY, SCOPES, SENDER, ApiKey, Grant, IssuedKey, Rate
 
 DEFAULT_OVERLAP = "24h"
@@ -28,8 +29,10 @@ def _scope(text: str) -> str:
     if text == ANY or text in SCOPES:
         return text
     near = difflib.get_close_matches(text, SCOPES, 1, cutoff=0.5)
-    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(SCOPES)} and *"
-    raise ValueError(f"there is no such scope; {hint}")
+    hint = (
+        en('did you mean "{}"?', near[0]) if near else en("there are {} and *", ", ".join(SCOPES))
+    )
+    raise ValueError(en("there is no such scope; {}", hint))
 
 
 def _app(text: str) -> str:

@@ -22,6 +22,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound
 from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import (
@@ -105,9 +106,9 @@ class StoredKey:
     def end(self, now: datetime) -> str:
         """Why it is refused: ``is revoked`` or ``has expired``; "" while it is live."""
         if self.revoked_at is not None:
-            return "is revoked"
+            return en("is revoked")
         if self.key.expires_at is not None and self.key.expires_at <= now:
-            return "has expired"
+            return en("has expired")
         return ""
 
     def takes(self, given: str, now: datetime) -> bool:
@@ -284,13 +285,13 @@ class KeyService:
         async with self._writing() as connection:
             stored = await _stored(connection, key_id)
             if end := stored.end(now):
-                raise KeyConflict(key_id, f"{end}; create another")
+                raise KeyConflict(key_id, en("{}; create another", end))
             if digest in {stored.digest, *stored.old_secrets}:
                 ends = stored.document(now).old_secret_until
                 return IssuedKey(stored.key, f"{key_id}.{text}", old_secret_until=ends)
             old = {**stored.old(now), stored.digest: until} if overlap else {}
             if len(old) > MOST_OLD_SECRETS:
-                problem = f"has {MOST_OLD_SECRETS} old secrets; an overlap of 0s ends them"
+                problem = en("has {} old secrets; an overlap of 0s ends them", MOST_OLD_SECRETS)
                 raise KeyConflict(key_id, problem)
             await _change(
                 connection,

@@ -27,6 +27,7 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.sentence import en
 
 RESERVE = transition(
     "dingrelay_workers.limiter", "reserve_daily", preludes=["reservations"], together=True
@@ -177,7 +178,7 @@ class DailyLimits:
         if verdict == NO_PLACE_LEFT:
             raise Refused(
                 "everyone_cap",
-                f"app {app} has sent to everyone {DAILY_TO_EVERYONE} times today",
+                en("app {} has sent to everyone {} times today", app, DAILY_TO_EVERYONE),
                 "send it tomorrow, or to departments",
             )
         return verdict == ADMITTED, day.until

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
@@ -248,7 +249,7 @@ class Limiter:
         if reply.outage:
             raise Outage(circuit.name, reply.outage, reply.reason, reply.wait)
         if not reply.starts:
-            raise Parked(max(SOONEST, reply.wait), f"{api} is paused: {reply.reason}")
+            raise Parked(max(SOONEST, reply.wait), en("{} is paused: {}", api, reply.reason))
         return Slot(
             request, at=self._clock(), probing=reply.probing, sick=reply.sick, trial=reply.trial
         )
@@ -324,6 +325,10 @@ class Limiter:
             recipients=request.recipients,
         )
         micros, pause, had = await run_async(self._redis, call)
-        limit = f"{turns.api} is paused: {pause.decode()}" if pause else f"the limit of {turns.api}"
+        limit = (
+            en("{} is paused: {}", turns.api, pause.decode())
+            if pause
+            else en("the limit of {}", turns.api)
+        )
         turn = Turn(turns, had.decode(), request.recipients)
         return Parked(max(SOONEST, micros / MICRO), limit, turn)

@@ -16,6 +16,7 @@ from dingrelay_producers.store.keys import QUOTA_TTL_MS
 from dingrelay_producers.store.keys import quota as quota_key
 from dingrelay_tasks import beijing
 from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.errors import QuotaExhausted
 
 SHARES: Mapping[Lane, float] = {"bulk": 0.90, "normal": 0.98, "urgent": 1.0}
@@ -78,9 +79,14 @@ class Quota:
         if used >= self._monthly * SHARES[lane]:
             raise QuotaExhausted(
                 "quota",
-                f"{used} of {self._monthly} calls of this month are used;"
-                f" {lane} jobs stop at {SHARES[lane]:.0%}",
-                hint="wait for the next month or raise [quota] edition, then requeue the job",
+                en(
+                    "{} of {} calls of this month are used; {} jobs stop at {:.0%}",
+                    used,
+                    self._monthly,
+                    lane,
+                    SHARES[lane],
+                ),
+                hint=en("wait for the next month or raise [quota] edition, then requeue the job"),
             )
 
     def count(self, organisation: str) -> None:

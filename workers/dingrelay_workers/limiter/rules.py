@@ -9,6 +9,7 @@ from typing import Literal
 
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.kinds import declared_rules
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import API_NAMES
 
 Unit = Literal["calls", "recipients"]
@@ -214,8 +215,10 @@ def _check_name(api: str) -> None:
     if api in known or PATH.fullmatch(api):
         return
     near = difflib.get_close_matches(api, known, 1, cutoff=0.4)
-    names = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(known))}"
-    raise ValueError(f'rules."{api}": no such API; {names}')
+    names = (
+        en('did you mean "{}"?', near[0]) if near else en("there are {}", ", ".join(sorted(known)))
+    )
+    raise ValueError(en('rules."{}": no such API; {}', api, names))
 
 
 def parse(api: str, unit: str, text: str) -> tuple[int, float] | None:
@@ -228,11 +231,13 @@ def parse(api: str, unit: str, text: str) -> tuple[int, float] | None:
         return None
     match = LIMIT.fullmatch(text)
     if match is None:
-        raise ValueError(f'rules."{api}".{unit}: "{text}" is not like 20/1s, 5000/60s or 20/1m')
+        raise ValueError(
+            en('rules."{}".{}: "{}" is not like 20/1s, 5000/60s or 20/1m', api, unit, text)
+        )
     limit, length, scale = match.groups()
     window = float(length or 1) * SECONDS[scale]
     if window <= 0:
-        raise ValueError(f'rules."{api}".{unit}: "{text}" has a window of no length')
+        raise ValueError(en('rules."{}".{}: "{}" has a window of no length', api, unit, text))
     return int(limit), window
 
 
@@ -244,4 +249,4 @@ def _unit(api: str, name: str) -> Unit:
     for unit in UNITS:
         if unit == name:
             return unit
-    raise ValueError(f'rules."{api}".{name}: a rule counts calls or recipients')
+    raise ValueError(en('rules."{}".{}: a rule counts calls or recipients', api, name))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.limiter.turns import Turns
 
 
@@ -89,7 +90,7 @@ class Parked(Exception):
     """
 
     def __init__(self, due_in: float, reason: str, turn: Turn | None = None) -> None:
-        super().__init__(f"parked for {due_in:.3g} s: {reason}")
+        super().__init__(en("parked for {:.3g} s: {}", due_in, reason))
         self.due_in = due_in
         self.reason = reason
         self.turn = turn
@@ -109,10 +110,10 @@ class Outage(Exception):
 
     def __init__(self, name: str, kind: str, reason: str, wait: float) -> None:
         app, api, host = name.split(" ")
-        what = {"api": f"{api} is out", "host": f"DingTalk ({host}) is out"}
+        what = {"api": en("{} is out", api), "host": en("DingTalk ({}) is out", host)}
         self.name = name
         self.kind = kind
-        self.reason = f"{what.get(kind, f'app {app} is held')}: {reason}"
+        self.reason = en("{}: {}", what.get(kind, en("app {} is held", app)), reason)
         self.wait = wait
         super().__init__(self.reason)
 
@@ -121,4 +122,4 @@ class Draining(Exception):
     """The worker stops: nothing more leaves from here."""
 
     def __init__(self) -> None:
-        super().__init__("the worker is stopping")
+        super().__init__(en("the worker is stopping"))

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks import notice_types
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import chunks, insert_missing
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, Subject, Subscription
@@ -42,7 +43,7 @@ async def write(
     """
     for notice in notices:
         if not notice_types.is_type(notice.type):
-            raise ValueError(f"no type of notices: {notice.type[:64]!r}")
+            raise ValueError(en("no type of notices: {!r}", notice.type[:64]))
     if not notices:
         return
     rows = await connection.execute(select(EndpointRow.id, *_CHOICE))

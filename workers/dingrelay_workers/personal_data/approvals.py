@@ -6,6 +6,7 @@ from sqlalchemy import Select, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.merge import is_ended
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.approvals.store import writer_of
@@ -44,7 +45,7 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
         rows = (await connection.execute(query)).mappings().all()
     for row in rows:
         if not is_ended(row["state"]) or row["look_at"] is not None:
-            reason = "the approval, or the task of an approver, has not ended"
+            reason = en("the approval, or the task of an approver, has not ended")
             left = Remaining(place="approvals", id=row["instance"], reason=reason, until=None)
             erased.left.append(left)
             continue

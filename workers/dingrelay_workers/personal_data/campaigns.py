@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import people_index, removal
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -28,7 +29,7 @@ from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erased,
 ERASED = {
     "class": "cancelled",
     "code": "cancelled",
-    "message": "the person's data was erased before this call",
+    "message": en("the person's data was erased before this call"),
     "hint": "",
 }
 """The error of a chunk whose person is not sent to any more."""
@@ -70,7 +71,7 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
     erased = Erased()
     async with database.read() as connection:
         for campaign in await removal.hidden(connection):
-            reason = "a deleted campaign, which may have them, is not gone yet"
+            reason = en("a deleted campaign, which may have them, is not gone yet")
             left = Remaining(place="campaigns", id=campaign, reason=reason, until=None)
             erased.left.append(left)
         campaigns = await _campaigns(connection, erasing, until=erasing.since)
@@ -141,7 +142,7 @@ async def _erase_sender(
     if ended.rowcount:
         erased.changed += 1
     else:
-        reason = "they asked for the campaign, which has not ended"
+        reason = en("they asked for the campaign, which has not ended")
         left = Remaining(place="campaigns", id=campaign.id, reason=reason, until=None)
         erased.left.append(left)
 
@@ -150,13 +151,13 @@ async def _erase_from(
     connection: AsyncConnection, campaign: Any, chunk: Any, erasing: Erasing, erased: Erased
 ) -> None:
     if chunk.state == ChunkState.QUEUED:
-        reason = "a call of the campaign with them is under way"
+        reason = en("a call of the campaign with them is under way")
     elif chunk.state == ChunkState.PENDING:
         await _take_out(connection, campaign.id, chunk, erasing)
         erased.changed += 1
         return
     elif chunk.called_at is not None and chunk.called_at + NEEDED > erasing.now:
-        reason = "they were sent it lately: the limits of the day and a recall go by it"
+        reason = en("they were sent it lately: the limits of the day and a recall go by it")
     else:
         await _rename(connection, campaign, chunk, erasing)
         erased.changed += 1

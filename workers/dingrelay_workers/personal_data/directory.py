@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import (
     ChangeRow,
@@ -147,7 +148,7 @@ async def _erase_changes(
         RunRow.opened_at <= erasing.since,
     )
     for run in await connection.scalars(select(RunRow.run).where(*under_way)):
-        reason = "a user-sync is under way, which may have read of them before"
+        reason = en("a user-sync is under way, which may have read of them before")
         erased.left.append(Remaining(place="directory", id=run, reason=reason, until=None))
     running = select(RunRow.number).where(*under_way).scalar_subquery()
     found = await connection.execute(

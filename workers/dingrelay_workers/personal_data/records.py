@@ -26,6 +26,7 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_erase import PersonErase
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.limiter.daily_limits import place
 from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erased, Erasing
 
@@ -82,12 +83,12 @@ async def erase(redis: Redis, erasing: Erasing, *, answers_kept: timedelta) -> E
             await _erase_record(redis, job, fields, erasing, erased)
     async for what, app, day, _, until in _limits(redis, erasing):
         if day <= beijing.day(erasing.since):
-            reason = f"what keeps DingTalk's limits of {day}"
+            reason = en("what keeps DingTalk's limits of {}", day)
             left = Remaining(place="daily_limits", id=f"{app} {what}", reason=reason, until=until)
             erased.left.append(left)
     async for name, _, until in _answers(redis, erasing):
         if until is None or until - answers_kept <= erasing.since:
-            reason = "an answer that is given again to who repeats the request"
+            reason = en("an answer that is given again to who repeats the request")
             erased.left.append(Remaining(place="answers", id=name, reason=reason, until=until))
     return erased
 
@@ -98,16 +99,16 @@ async def _erase_record(
     state, settled = _text(fields, b"state"), _moment(fields, b"settled")
     if settled is None or not State(state).ended:
         due = _moment(fields, b"due") if state in {State.SNOOZED, State.RETRYING} else None
-        reason = f"the job is {state}"
+        reason = en("the job is {}", state)
         erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=due))
         return
     kind = KINDS.get(_text(fields, b"kind"))
     if kind is not None and kind.ephemeral:
-        reason = "whoever made the job has not read yet how it ended"
+        reason = en("whoever made the job has not read yet how it ended")
         erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=None))
         return
     if settled + NEEDED > erasing.now:
-        reason = "the job ended lately: the limits of the day and a recall go by its record"
+        reason = en("the job ended lately: the limits of the day and a recall go by its record")
         until = settled + NEEDED
         erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=until))
         return
@@ -118,7 +119,7 @@ async def _erase_record(
     if await run_async(redis, call):
         erased.changed += 1
     else:
-        reason = "the job has just had another life"
+        reason = en("the job has just had another life")
         erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=None))
 
 

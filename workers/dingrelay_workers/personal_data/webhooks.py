@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
@@ -55,7 +56,7 @@ async def _erase_one(
     connection: AsyncConnection, row: Any, erasing: Erasing, erased: Erased, kept: timedelta
 ) -> None:
     if await _is_awaited(connection, row["number"]):
-        reason = "an endpoint is still to be told of it"
+        reason = en("an endpoint is still to be told of it")
         until = row["recorded_at"] + kept
         left = Remaining(place="webhooks", id=row["id"], reason=reason, until=until)
         erased.left.append(left)

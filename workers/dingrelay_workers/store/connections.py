@@ -15,6 +15,7 @@ from dingrelay_producers.redis_address import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.tls_trouble import cause
+from dingrelay_tasks.sentence import en
 
 CONNECTIONS = 32
 """Of one process at most; a command holds one for a round trip, however many jobs run."""
@@ -53,10 +54,10 @@ async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
         address = settings.redis_address
         where, name = address.where, cause(error, unshown=address.unshown)
         if settings.cell:
-            problem = f"Redis at {where} cannot be reached ({name})"
+            problem = en("Redis at {} cannot be reached ({})", where, name)
             raise CellUnavailable({settings.cell: problem}) from None
         raise ServiceUnavailable(
-            f"DINGRELAY_REDIS_URL: Redis at {where} cannot be reached ({name})"
+            en("DINGRELAY_REDIS_URL: Redis at {} cannot be reached ({})", where, name)
         ) from None
     finally:
         await redis.aclose()

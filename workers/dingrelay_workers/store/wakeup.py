@@ -24,6 +24,7 @@ from dingrelay_tasks.contract import (
     check_size,
 )
 from dingrelay_tasks.kinds import Kind
+from dingrelay_tasks.sentence import en
 
 LONGEST_ID = 255
 LATEST = 2**53
@@ -209,7 +210,7 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
     UUID: str,
     bytes: bytes.decode,
 }
-TOO_DEEP = {"": "nested too deeply"}
+TOO_DEEP = {"": en("nested too deeply")}
 """Stands for a job that can't be read to its end."""
 
 
@@ -259,5 +260,5 @@ def _text(value: Any, path: str, problems: list[ContractError]) -> str:
             except ValueError:  # bytes that are no UTF-8
                 break
     name = type(value).__name__
-    problems.append(ContractError(path, f"a value of type {name} can't be written as JSON"))
+    problems.append(ContractError(path, en("a value of type {} can't be written as JSON", name)))
     return f"<{name}>"

@@ -289,25 +289,25 @@ def _page(found: "EndpointStatus") -> Table:
     endpoint, health = found.endpoint, found.health
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in (
-        ("id", endpoint.id),
-        ("name", endpoint.name),
-        ("url", endpoint.url),
-        ("types", " ".join(endpoint.types)),
-        ("only", _only(endpoint)),
-        ("state", f"{endpoint.state} {translated(endpoint.reason)}"),
+        (tr("id"), endpoint.id),
+        (tr("name"), endpoint.name),
+        (tr("url"), endpoint.url),
+        (tr("types"), " ".join(endpoint.types)),
+        (tr("only"), _only(endpoint)),
+        (tr("state"), f"{endpoint.state} {translated(endpoint.reason)}"),
         (
-            "waiting",
+            tr("waiting"),
             tr(
                 "{backlog} notices, {under_way} under way",
                 backlog=health.backlog,
                 under_way=health.under_way,
             ),
         ),
-        ("last accepted", moment(health.taken_at)),
-        ("failing since", f"{moment(health.failing_since)} {translated(health.last_failure)}"),
-        ("next try at", moment(health.retry_at)),
-        ("old secret until", moment(endpoint.old_secret_until)),
+        (tr("last accepted"), moment(health.taken_at)),
+        (tr("failing since"), f"{moment(health.failing_since)} {translated(health.last_failure)}"),
+        (tr("next try at"), moment(health.retry_at)),
+        (tr("old secret until"), moment(endpoint.old_secret_until)),
     ):
         if value.strip():
-            table.add_row(tr(name), Text(value))
+            table.add_row(name, Text(value))
     return table

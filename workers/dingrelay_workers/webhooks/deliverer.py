@@ -18,6 +18,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.metrics import WEBHOOK_SECONDS, WEBHOOKS, webhook_code
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import secret
@@ -144,7 +145,7 @@ class Deliverer:
                 receipt = await self._request(work)
         except Exception as error:
             log.exception("webhook_failed", endpoint=work.endpoint.id, notice=work.notice.id)
-            receipt = Receipt("failed", "error", f"it can't be sent ({type(error).__name__})")
+            receipt = Receipt("failed", "error", en("it can't be sent ({})", type(error).__name__))
         finally:
             self.outcomes.append(DeliveryOutcome(work.delivery, receipt))
             if receipt is None or receipt.verdict == "failed":
@@ -194,7 +195,7 @@ class Deliverer:
                 headers=headers,
             )
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
-            reason = f"the broker did not take the task ({type(error).__name__})"
+            reason = en("the broker did not take the task ({})", type(error).__name__)
             return Receipt("failed", "broker", reason)
         return Receipt("taken", "published", "the broker took the task")
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import SENDER
 from dingrelay_workers.keys.documents import RotationRequest, printable
 from dingrelay_workers.outbox.notice import Subscription
@@ -44,7 +45,7 @@ def celery_target(url: str) -> tuple[str, str] | None:
 
 def _url(text: str) -> str:
     if len(text) > LONGEST_URL:
-        raise ValueError(f"must have {LONGEST_URL} characters at most")
+        raise ValueError(en("must have {} characters at most", LONGEST_URL))
     if not re.fullmatch(URL_PATTERN, text, re.ASCII):
         raise ValueError(
             "must be https://… or celery://QUEUE/TASK, in ASCII (xn--… for other domains), without blanks"
@@ -90,8 +91,8 @@ def _type(text: str) -> str:
     if text == "dingtalk.*":
         return text
     near = difflib.get_close_matches(text, notice_types.TYPES, 1, cutoff=0.5)
-    hint = f'did you mean "{near[0]}"?' if near else "the guide lists the types"
-    raise ValueError(f"there is no such type of notice; {hint}")
+    hint = en('did you mean "{}"?', near[0]) if near else en("the guide lists the types")
+    raise ValueError(en("there is no such type of notice; {}", hint))
 
 
 def _app(text: str) -> str:
@@ -108,7 +109,7 @@ def _sender(text: str) -> str:
 
 def _kind(text: str) -> str:
     if text not in KIND_NAMES:
-        raise ValueError(f"must be one of {', '.join(KIND_NAMES)}")
+        raise ValueError(en("must be one of {}", ", ".join(KIND_NAMES)))
     return text
 
 

@@ -13,6 +13,7 @@ from dingrelay_producers.store.status import JobStatus, json_object
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.outbox.endings import EndedRecord, Ending, read_records
 from dingrelay_workers.outbox.notice import Notice, Subject, id_of
 
@@ -107,7 +108,7 @@ def _event(record: EndedRecord) -> Notice | None:
         log.warning(
             "event_notice_skipped",
             id=ending.id,
-            reason="its type is no name, or its record is gone",
+            reason=en("its type is no name, or its record is gone"),
         )
         return None
     return Notice(

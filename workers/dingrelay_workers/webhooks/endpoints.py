@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, cast
 from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.outbox.models import EndpointRow
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks import secret
@@ -186,10 +187,10 @@ class StoredEndpoint:
         if not self.enabled or receipt.verdict == "taken":
             return ""
         if receipt.code == GONE:
-            return "it answered 410, gone"
+            return en("it answered 410, gone")
         if self.failing_since and self.failing_for(self.failing_since, now) >= give_up:
-            since = f"it has accepted nothing since {self.failing_since:%Y-%m-%d %H:%M} UTC"
-            return f"{since}: {receipt.code}"
+            since = en("it has accepted nothing since {:%Y-%m-%d %H:%M} UTC", self.failing_since)
+            return en("{}: {}", since, receipt.code)
         return ""
 
 

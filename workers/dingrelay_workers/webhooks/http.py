@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable
 
 READ = 16_384
@@ -53,18 +54,18 @@ class Receipt:
 
 
 _CODES: tuple[tuple[type[Exception], str, str], ...] = (
-    (AddressRefused, "address", "its address is not public, and the settings do not allow it"),
-    (TimeoutError, "timeout", "it did not answer in time"),
-    (aiohttp.ClientConnectorDNSError, "dns", "its host has no address"),
-    (aiohttp.ClientConnectorCertificateError, "tls", "its certificate is not valid"),
-    (aiohttp.ClientConnectorSSLError, "tls", "no TLS connection could be made"),
-    (aiohttp.ClientConnectorError, "no_connection", "it could not be connected to"),
-    (aiohttp.ServerDisconnectedError, "cut", "it closed the connection without an answer"),
-    (aiohttp.ClientOSError, "cut", "the connection broke"),
-    (aiohttp.InvalidURL, "no_http", "it can't be asked by HTTP"),
-    (aiohttp.ClientError, "no_http", "it answered something that is not HTTP"),
-    (OSError, "no_connection", "it could not be connected to"),
-    (ValueError, "no_http", "it can't be asked by HTTP"),
+    (AddressRefused, "address", en("its address is not public, and the settings do not allow it")),
+    (TimeoutError, "timeout", en("it did not answer in time")),
+    (aiohttp.ClientConnectorDNSError, "dns", en("its host has no address")),
+    (aiohttp.ClientConnectorCertificateError, "tls", en("its certificate is not valid")),
+    (aiohttp.ClientConnectorSSLError, "tls", en("no TLS connection could be made")),
+    (aiohttp.ClientConnectorError, "no_connection", en("it could not be connected to")),
+    (aiohttp.ServerDisconnectedError, "cut", en("it closed the connection without an answer")),
+    (aiohttp.ClientOSError, "cut", en("the connection broke")),
+    (aiohttp.InvalidURL, "no_http", en("it can't be asked by HTTP")),
+    (aiohttp.ClientError, "no_http", en("it answered something that is not HTTP")),
+    (OSError, "no_connection", en("it could not be connected to")),
+    (ValueError, "no_http", en("it can't be asked by HTTP")),
 )
 """What a failure is called; the first row that fits. The text holds nothing that came from outside."""
 
@@ -161,9 +162,9 @@ def _receipt(response: aiohttp.ClientResponse) -> Receipt:
     status = response.status
     if 200 <= status < 300:
         return Receipt("taken", "taken", "it accepted the notice", status)
-    reason = f"it answered {status}"
+    reason = en("it answered {}", status)
     if 300 <= status < 400:
-        reason += ": redirects are not followed"
+        reason += en(": redirects are not followed")
     rest = _retry_after(response.headers.get("Retry-After", ""))
     return Receipt("failed", f"http_{status}", reason, status, rest)
 

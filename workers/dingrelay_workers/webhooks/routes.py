@@ -11,6 +11,7 @@ from aiohttp import web
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks import notice_types
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import Problem, json_response
@@ -219,17 +220,17 @@ def _may_see(key: ApiKey, endpoint: Subscription) -> bool:
 
 def _excess(wanted: Subscription, key: ApiKey) -> tuple[str, str] | None:
     if wanted.url.startswith("celery:") and ANY not in key.scopes:
-        return "url", "only a key with the scope * may have tasks published"
+        return "url", en("only a key with the scope * may have tasks published")
     for pattern in wanted.types:
         families = list(NEEDS.values()) if pattern == ANY else [NEEDS[pattern.partition(".")[0]]]
         for scope in chain.from_iterable(families):
             if not key.permits(scope):
-                return "types", f"{pattern} needs the scope {scope}"
+                return "types", en("{} needs the scope {}", pattern, scope)
         of_all = pattern == ANY or pattern.startswith(notice_types.DINGTALK)
         if key.sender != ANY and of_all and not pattern.startswith(OF_THE_DIRECTORY):
-            return "types", f"{pattern} needs a key whose sender is *"
+            return "types", en("{} needs a key whose sender is *", pattern)
     if ANY not in key.apps and not (wanted.apps and wanted.apps <= key.apps):
-        return "apps", "the key is not for these apps"
+        return "apps", en("the key is not for these apps")
     if key.sender != ANY and wanted.senders != frozenset({key.sender}):
-        return "senders", "the key has a sender of its own"
+        return "senders", en("the key has a sender of its own")
     return None

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dingrelay_producers.settings import SettingsError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.outbox.notice import Notice
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -77,8 +78,11 @@ def derive(keys: Sequence[str], endpoint: str, generation: Generation) -> bytes:
             text = f"dingrelay webhook secret\n{endpoint}\n{generation.number}"
             return hmac.digest(key.encode(), text.encode(), hashlib.sha256)
     raise SettingsError(
-        f"DINGRELAY_WEBHOOK_KEY: the secret of {endpoint} was made from a key that is not there any "
-        "more; add it behind the new one, or rotate the endpoint's secret"
+        en(
+            "DINGRELAY_WEBHOOK_KEY: the secret of {} was made from a key that is not there any "
+            "more; add it behind the new one, or rotate the endpoint's secret",
+            endpoint,
+        )
     )
 
 

@@ -17,6 +17,7 @@ from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import MOST_OLD_SECRETS
@@ -70,7 +71,7 @@ class WebhookService:
                 if stored.id == endpoint_id:
                     return self._issued(stored, stored.generations[0])
             if len(known) >= MOST:
-                raise ContractError("url", f"there are {MOST} endpoints already; remove some")
+                raise ContractError("url", en("there are {} endpoints already; remove some", MOST))
             row = {
                 "name": wanted.name,
                 "url": wanted.url,
@@ -117,9 +118,9 @@ class WebhookService:
         async with self._writing() as connection:
             stored = await _found(connection, endpoint)
             if stored.endpoint.state == "disabled":
-                raise EndpointConflict(endpoint, f"is disabled: {stored.endpoint.reason}")
+                raise EndpointConflict(endpoint, en("is disabled: {}", stored.endpoint.reason))
             if stored.enabled:
-                stored = await self._moved(connection, endpoint, "paused", "asked for")
+                stored = await self._moved(connection, endpoint, "paused", en("asked for"))
         return stored.endpoint
 
     async def resume(self, endpoint: str, *, skip: bool = False) -> Endpoint:
@@ -154,7 +155,7 @@ class WebhookService:
                 if overlap and each.until and each.until > now
             ]
             if len(old) > MOST_OLD_SECRETS:
-                problem = f"has {MOST_OLD_SECRETS} old secrets; an overlap of 0s ends them"
+                problem = en("has {} old secrets; an overlap of 0s ends them", MOST_OLD_SECRETS)
                 raise EndpointConflict(endpoint, problem)
             generations = [each.wire for each in (generation, *old)]
             await endpoints.change(
@@ -173,7 +174,9 @@ class WebhookService:
                 if not stored.enabled:
                     raise EndpointConflict(
                         endpoint,
-                        f"is {stored.endpoint.state}; it gets these notices once it is resumed",
+                        en(
+                            "is {}; it gets these notices once it is resumed", stored.endpoint.state
+                        ),
                     )
                 some, behind = await deliveries.replay(connection, stored.endpoint, since, behind)
             count += some

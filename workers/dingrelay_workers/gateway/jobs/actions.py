@@ -11,6 +11,7 @@ from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Document, Part
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.job_routes import JOB_LINKS, found, job_response
 from dingrelay_workers.http.problems import Problem
@@ -59,7 +60,7 @@ async def cancel_job(call: HttpCall) -> web.Response:
     job = await found(call, call.path("id"))
     state = await call.context.records.cancel(job.id)
     if state.ended and state not in {State.CANCELLED, State.UNKNOWN}:
-        raise _conflict(f"the job has ended: it is {state}")
+        raise _conflict(en("the job has ended: it is {}", state))
     return await _now(call, job.id)
 
 
@@ -69,7 +70,9 @@ async def requeue_job(call: HttpCall) -> web.Response:
     job = await found(call, call.path("id"))
     before = await call.context.records.requeue(job.id)
     if before not in REQUEUEABLE:
-        raise _conflict(f"the job is {before}; a dead, unknown, cancelled or expired one can be")
+        raise _conflict(
+            en("the job is {}; a dead, unknown, cancelled or expired one can be", before)
+        )
     return await _now(call, job.id)
 
 
@@ -78,7 +81,7 @@ async def discard_job(call: HttpCall) -> None:
     """Forget a dead or unknown job for good."""
     job = await found(call, call.path("id"))
     if not await call.context.records.discard(job.id):
-        raise _conflict(f"the job is {job.state}; a dead or unknown one can be discarded")
+        raise _conflict(en("the job is {}; a dead or unknown one can be discarded", job.state))
 
 
 @ROUTES("POST /v1/jobs/{id}/resolve", _JOB, body=Body(model=JobResolution), links={200: JOB_LINKS})
@@ -95,7 +98,7 @@ async def resolve_job(call: HttpCall) -> web.Response:
     )
     before = await call.context.records.resolve(resolution, by=call.key.name)
     if before != State.UNKNOWN:
-        raise _conflict(f"the job is {before}, and not unknown")
+        raise _conflict(en("the job is {}, and not unknown", before))
     if follower := resolution.follower(job, call.context.settings):
         await call.context.records.enqueue([follower])
     return await _now(call, job.id)

@@ -17,6 +17,7 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.authentication import permitted
@@ -223,7 +224,7 @@ def _drafted(
 
 def _job(line: Line, key: ApiKey, sender: str, settings: Settings) -> Contract:
     if line.content is None:
-        raise Problem(problems.TOO_LARGE, f"a line may have {BODY_LIMIT:,} bytes")
+        raise Problem(problems.TOO_LARGE, en("a line may have {:,} bytes", BODY_LIMIT))
     fields = parse_json(line.content)
     if not isinstance(fields, dict):
         raise Problem.at(problems.INVALID, "", "a line must be a JSON object")
