@@ -17,7 +17,7 @@ from dingrelay_producers.cli.output import (
     OTHERWISE,
     Column,
     exit_code_of,
-    grid_of_fields,
+    page_of,
     print_job,
     print_result,
     print_table,
@@ -31,7 +31,11 @@ from dingrelay_producers.zone import local
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus
+    from dingrelay_producers.client.approvals import (
+        ApprovalRef,
+        ApprovalStatus,
+        ApprovalTaskStatus,
+    )
     from dingrelay_producers.client.job_ref import JobRef
 
 LOOK_SECONDS = 60.0
@@ -312,26 +316,23 @@ def _line(status: "ApprovalStatus") -> str:
 
 
 def _page(status: "ApprovalStatus") -> Table:
-    grid = grid_of_fields()
-    grid.add_row(tr("state"), _state(status))
-    grid.add_row(tr("updated by"), f"{tr(status.source)}, {local(status.changed_at)}")
-    grid.add_row(tr("title"), Text(status.title))
-    grid.add_row("id", status.instance)
-    grid.add_row(tr("template"), status.template)
-    grid.add_row(tr("originator"), status.originator)
-    if status.job:
-        grid.add_row(tr("job"), status.job)
-    if status.created_at:
-        grid.add_row(tr("created"), local(status.created_at))
-    if status.finished_at:
-        grid.add_row(tr("finished"), local(status.finished_at))
-    for task in status.tasks:
-        since = (
-            tr(" since {moment}", moment=local(task.since))
-            if task.since and task.state == "running"
-            else ""
-        )
-        grid.add_row(tr("task"), f"{task.user} {task.state}{since}")
-    if status.link:
-        grid.add_row(tr("link"), Text(status.link))
-    return grid
+    return page_of(
+        (tr("state"), _state(status)),
+        (tr("updated by"), f"{tr(status.source)}, {local(status.changed_at)}"),
+        (tr("title"), status.title),
+        (tr("id"), status.instance),
+        (tr("template"), status.template),
+        (tr("originator"), status.originator),
+        (tr("job"), status.job),
+        (tr("created"), status.created_at),
+        (tr("finished"), status.finished_at),
+        *((tr("task"), _task(task)) for task in status.tasks),
+        (tr("link"), status.link),
+    )
+
+
+def _task(task: "ApprovalTaskStatus") -> str:
+    shown = f"{task.user} {task.state}"
+    if task.since and task.state == "running":
+        shown += tr(" since {moment}", moment=local(task.since))
+    return shown

@@ -189,7 +189,7 @@ def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> G
     """Turns errors about fields of what is asked into errors about options.
 
     Args:
-        options: field → the option that gives it.
+        options: field → the option that gives it, where that has another name.
         asked: field → what it is; of a list the value that is wrong is named.
 
     Raises:
@@ -204,7 +204,7 @@ def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> G
         values = asked.get(field)
         named = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
         problem = f"{named}{translated(error.problem)}"
-        raise typer.BadParameter(problem, param_hint=options.get(field, field)) from None
+        raise typer.BadParameter(problem, param_hint=options.get(field, f"--{field}")) from None
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -26,7 +26,7 @@ from dingrelay_tasks.sentence import Sentence, en, joined
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.history_documents import JobDetails
-    from dingrelay_producers.store.status import JobStatus
+    from dingrelay_producers.store.status import JobError, JobStatus
 
 DONE = 0
 OTHERWISE = 1
@@ -243,58 +243,65 @@ def grid_of_fields() -> Table:
     return grid
 
 
-def _job(status: "JobStatus") -> Table:
+def page_of(*fields: tuple[str, str | Text | datetime | None]) -> Table:
+    """A page for one thing: a title and a value in each row; rows without a value are left out."""
     grid = grid_of_fields()
-    grid.add_row(tr("state"), state_text(status.state))
-    grid.add_row("id", status.id)
-    grid.add_row(tr("job"), f"{status.kind} app={status.app} lane={status.lane}")
-    if status.sender:
-        grid.add_row(tr("sender"), status.sender)
-    grid.add_row(
-        tr("attempts"),
-        tr(
-            "{attempts}, throttled {throttles} times",
-            attempts=status.attempts,
-            throttles=status.throttles,
-        ),
-    )
-    grid.add_row(tr("created"), local(status.created_at))
+    for title, value in fields:
+        if value:
+            shown = local(value) if isinstance(value, datetime) else value
+            grid.add_row(title, Text(shown) if isinstance(shown, str) else shown)
+    return grid
+
+
+def _job(status: "JobStatus") -> Table:
+    settled = due = result = resolved = None
+    error = status.error
     if status.due_at and not status.state.ended:
-        grid.add_row(tr("due"), f"{local(status.due_at)}{_from_now(status.due_at)}")
+        due = f"{local(status.due_at)}{_from_now(status.due_at)}"
     if status.settled_at:
         took = (status.settled_at - status.created_at).total_seconds()
-        grid.add_row(
-            tr("settled"),
-            tr("{moment}, after {took:.2f} s", moment=local(status.settled_at), took=took),
-        )
+        settled = tr("{moment}, after {took:.2f} s", moment=local(status.settled_at), took=took)
     if status.result is not None:
         # A message's result has a list for each reason why users were not reached; most are empty.
         shown = {name: value for name, value in status.result.items() if value != []}
-        grid.add_row(tr("result"), Text(json.dumps(shown, ensure_ascii=False)))
+        result = json.dumps(shown, ensure_ascii=False)
     if status.resolved:
-        verdict = tr("it happened") if status.resolved.happened else tr("it did not happen")
-        by = tr(" by {by}", by=status.resolved.by) if status.resolved.by else ""
-        grid.add_row(
-            tr("resolved"),
-            tr(
-                "{verdict}, said{who} at {moment}",
-                verdict=verdict,
-                who=by,
-                moment=local(status.resolved.at),
-            ),
+        resolved = tr(
+            "{verdict}, said{who} at {moment}",
+            verdict=tr("it happened") if status.resolved.happened else tr("it did not happen"),
+            who=tr(" by {by}", by=status.resolved.by) if status.resolved.by else "",
+            moment=local(status.resolved.at),
         )
-    if status.error:
-        error = status.error
-        name = f"{error.error_class} {error.prefix}".rstrip()
-        text = f"{name}: {translated(error.message)}"
-        grid.add_row(tr("error"), Text(text, style="red"))
-        for found in status.error.candidates:
-            grid.add_row(
-                tr("may be"), Text(f"{found.id} {found.title} {found.created}\n{found.link}")
-            )
-        if status.error.hint:
-            grid.add_row(tr("hint"), Text(translated(status.error.hint), style="bold"))
-    return grid
+    return page_of(
+        (tr("state"), state_text(status.state)),
+        (tr("id"), status.id),
+        (tr("job"), f"{status.kind} app={status.app} lane={status.lane}"),
+        (tr("sender"), status.sender),
+        (
+            tr("attempts"),
+            tr(
+                "{attempts}, throttled {throttles} times",
+                attempts=status.attempts,
+                throttles=status.throttles,
+            ),
+        ),
+        (tr("created"), status.created_at),
+        (tr("due"), due),
+        (tr("settled"), settled),
+        (tr("result"), result),
+        (tr("resolved"), resolved),
+        (tr("error"), _error(error) if error else None),
+        *(
+            (tr("may be"), f"{found.id} {found.title} {found.created}\n{found.link}")
+            for found in (error.candidates if error else ())
+        ),
+        (tr("hint"), Text(translated(error.hint), style="bold") if error else None),
+    )
+
+
+def _error(error: "JobError") -> Text:
+    name = f"{error.error_class} {error.prefix}".rstrip()
+    return Text(f"{name}: {translated(error.message)}", style="red")
 
 
 def _from_now(moment: datetime) -> str:

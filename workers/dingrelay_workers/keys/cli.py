@@ -38,11 +38,8 @@ _OPTIONS = {
     "scopes": "--scope",
     "apps": "--app",
     "lanes": "--lane",
-    "sender": "--sender",
-    "rate": "--rate",
-    "expires": "--expires",
-    "overlap": "--overlap",
 }
+"""Fields that options of another name give."""
 
 app = typer.Typer(help="Give programs keys to the HTTP gateway.", no_args_is_help=True)
 

@@ -3,14 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from dingrelay_producers.cli.options import errors_of_options, read_moment, split
+from dingrelay_producers.cli.options import errors_of_options, read_past, split
 from dingrelay_producers.cli.output import (
     DONE,
     OTHERWISE,
@@ -18,12 +16,12 @@ from dingrelay_producers.cli.output import (
     Column,
     as_json,
     console,
+    page_of,
     print_json,
     print_result,
     print_table,
 )
 from dingrelay_producers.language import tr, translated
-from dingrelay_producers.settings.sections import duration
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
@@ -42,14 +40,13 @@ ANSWER = 30.0
 """Seconds for the answer to a test: the time-out of a request, and a worker that is busy."""
 
 _OPTIONS = {
-    "name": "--name",
     "url": "URL",
     "types": "--type",
     "apps": "--app",
     "senders": "--sender",
     "kinds": "--kind",
-    "overlap": "--overlap",
 }
+"""Fields that options of another name give."""
 
 app = typer.Typer(
     help="Notify your programs of what happens: manage their endpoints.", no_args_is_help=True
@@ -146,7 +143,7 @@ def resume(
     ] = None,
 ) -> None:
     """Resume deliveries to an endpoint that was paused or disabled; --since repeats some."""
-    moment = _since(since) if since is not None else None
+    moment = read_past(since, "--since")
 
     async def act(webhooks: "WebhookService") -> "tuple[Endpoint, int | None]":
         resumed = await webhooks.resume(endpoint, skip=skip)
@@ -217,21 +214,6 @@ async def _opened(settings: "Settings") -> "AsyncGenerator[WebhookService]":
         await database.dispose()
 
 
-def _since(text: str) -> datetime:
-    """A moment, or so long ago.
-
-    Raises:
-        BadParameter: it is neither.
-    """
-    try:
-        return datetime.now(UTC) - duration(text)
-    except (ValueError, OverflowError):
-        moment = read_moment(None if text.startswith("+") else text, "--since", past=True)
-    if moment is None:
-        raise typer.BadParameter(tr("must be over already"), param_hint="--since")
-    return datetime.fromisoformat(moment)
-
-
 def _document(found: "Endpoint") -> dict[str, Any]:
     from dingrelay_workers.webhooks.documents import EndpointDocument
 
@@ -283,18 +265,15 @@ def _only(endpoint: "Endpoint") -> str:
 
 
 def _page(found: "EndpointStatus") -> Table:
-    def moment(at: datetime | None) -> str:
-        return local(at) if at else ""
-
     endpoint, health = found.endpoint, found.health
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in (
+    failing = local(health.failing_since) if health.failing_since else ""
+    return page_of(
         (tr("id"), endpoint.id),
         (tr("name"), endpoint.name),
         (tr("url"), endpoint.url),
         (tr("types"), " ".join(endpoint.types)),
         (tr("only"), _only(endpoint)),
-        (tr("state"), f"{endpoint.state} {translated(endpoint.reason)}"),
+        (tr("state"), f"{endpoint.state} {translated(endpoint.reason)}".rstrip()),
         (
             tr("waiting"),
             tr(
@@ -303,11 +282,8 @@ def _page(found: "EndpointStatus") -> Table:
                 under_way=health.under_way,
             ),
         ),
-        (tr("last accepted"), moment(health.taken_at)),
-        (tr("failing since"), f"{moment(health.failing_since)} {translated(health.last_failure)}"),
-        (tr("next try at"), moment(health.retry_at)),
-        (tr("old secret until"), moment(endpoint.old_secret_until)),
-    ):
-        if value.strip():
-            table.add_row(name, Text(value))
-    return table
+        (tr("last accepted"), health.taken_at),
+        (tr("failing since"), f"{failing} {translated(health.last_failure)}".strip()),
+        (tr("next try at"), health.retry_at),
+        (tr("old secret until"), endpoint.old_secret_until),
+    )
