@@ -6,11 +6,9 @@ import pytest
 
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_workers.gateway.drop_in import words
-from dingrelay_workers.gateway.drop_in.incoming import Incoming
-from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
-from dingrelay_workers.gateway.drop_in.leniency import message_send
-from dingrelay_workers.gateway.drop_in.messages import Task, reaches_nobody
-from dingrelay_workers.gateway.drop_in.top_gateway import passage
+from dingrelay_workers.gateway.drop_in.incoming import Incoming, passage_of
+from dingrelay_workers.gateway.drop_in.job_call import refusal_of, verbatim
+from dingrelay_workers.gateway.drop_in.messages import Task, message_send, reaches_nobody
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 
 
@@ -81,7 +79,7 @@ def incoming(**fields: Any) -> Incoming:
 
 
 def test_the_oldest_way_is_the_newer_one_in_an_envelope() -> None:
-    way = passage(
+    way = passage_of(
         incoming(
             method="dingtalk.oapi.v2.user.get", session="t", v="2.0", format="json", userid="u"
         )
@@ -101,7 +99,7 @@ def test_the_oldest_way_is_the_newer_one_in_an_envelope() -> None:
 @pytest.mark.parametrize("method", [None, 3, "", "../../etc", "a b", "x/../y"])
 def test_a_method_that_is_none(method: object) -> None:
     with pytest.raises(Refusal):
-        passage(incoming(method=method))
+        passage_of(incoming(method=method))
 
 
 def test_fields_that_dingtalk_accepts_are_accepted() -> None:

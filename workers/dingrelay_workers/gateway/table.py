@@ -4,9 +4,8 @@ from dingrelay_workers.approvals import routes as approval_routes
 from dingrelay_workers.campaigns import routes as campaign_routes
 from dingrelay_workers.directory import routes as directory
 from dingrelay_workers.gateway import callbacks, docs, health, limits
-from dingrelay_workers.gateway.jobs import actions as job_actions
 from dingrelay_workers.gateway.jobs import bulk
-from dingrelay_workers.gateway.jobs import views as job_views
+from dingrelay_workers.gateway.jobs import routes as job_routes
 from dingrelay_workers.http import job_routes as jobs
 from dingrelay_workers.http.routes import Route
 from dingrelay_workers.keys import routes as keys
@@ -15,8 +14,7 @@ from dingrelay_workers.webhooks import routes as webhook_routes
 ROUTES: tuple[Route, ...] = (
     *jobs.ROUTES,
     *bulk.ROUTES,
-    *job_views.ROUTES,
-    *job_actions.ROUTES,
+    *job_routes.ROUTES,
     *approval_routes.ROUTES,
     *limits.ROUTES,
     *campaign_routes.ROUTES,

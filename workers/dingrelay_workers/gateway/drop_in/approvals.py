@@ -10,8 +10,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
-from dingrelay_workers.gateway.drop_in.job_answer import refusal_of, verbatim
-from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
+from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_change, verbatim
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.authentication import may_see

@@ -10,32 +10,40 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from dingrelay_producers.errors import DingrelayError
-from dingrelay_tasks.api_call import ROBOT
+from dingrelay_tasks.api_call import ROBOT, ApiCall
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.gateway.drop_in import (
     approvals,
     media,
     messages,
-    passthrough,
     robots,
     tokens,
-    top_gateway,
     words,
 )
 from dingrelay_workers.gateway.drop_in.incoming import (
     TOKEN_PARAMETER,
+    TOP_GATEWAY,
     UPLOAD,
     Incoming,
     head_of,
+    passage_of,
     whole,
 )
-from dingrelay_workers.gateway.drop_in.job_call import ChangingCall, caller_of
+from dingrelay_workers.gateway.drop_in.job_call import (
+    Caller,
+    ChangingCall,
+    caller_of,
+    run_change,
+    run_read,
+    verbatim,
+)
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
@@ -43,6 +51,58 @@ from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.edge import check_headers
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, ROUTE
+
+_REPEATABLE = re.compile(r"(?:batch)?(?:update|delete|remove|recall)(?![a-z])", re.IGNORECASE)
+"""How the last part of a path begins whose call makes things what it says, once or twice."""
+
+
+async def pass_through(context: GatewayContext, caller: Caller, asked: Incoming) -> DoorAnswer:
+    """Make the call.
+
+    Raises:
+        Refusal: no job can make it, or its end is not known yet.
+    """
+    app = context.settings.apps.get(caller.app)
+    if app is not None:
+        asked = _addressed(asked, caller.id, app.app_key.get_secret_value())
+    try:
+        job = ApiCall.parse(
+            {
+                "method": asked.method,
+                "path": asked.path,
+                "query": dict(asked.query),
+                "body": asked.body,
+            }
+        )
+    except ContractError as error:
+        if error.field in {"path", "method"}:
+            raise Refusal(words.no_such_api(asked.path)) from None
+        raise Refusal(words.invalid(error.field, error.problem)) from None
+    if job.effect == "none":
+        return verbatim(await run_read(context, caller, job), asked.path)
+    repeatable = is_repeatable(asked.method, asked.path)
+    status = await run_change(context, caller, job, asked, repeatable=repeatable)
+    return verbatim(status, asked.path)
+
+
+def is_repeatable(method: str, path: str) -> bool:
+    """Whether a change may be made twice, as HTTP says of its method or the path of itself."""
+    last = path.rpartition("/")[2]
+    return method in {"PUT", "DELETE"} or _REPEATABLE.match(last) is not None
+
+
+def _addressed(asked: Incoming, key: str, own: str) -> Incoming:
+    """The call with the app's key wherever a value is the door's: a robot is often called by its app's key."""
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: put(each) for name, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(value, list):
+            return [put(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        return own if value == key else value
+
+    return replace(asked, query=put(dict(asked.query)), body=put(asked.body))
+
 
 DROP_IN = "drop-in"
 """What the log and the metrics call all of its paths together: those hold ids."""
@@ -137,9 +197,9 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
 
 async def _answer(request: web.Request, context: GatewayContext, head: Incoming) -> DoorAnswer:
     within = routes.BODY_SECONDS
-    if head.path == top_gateway.TOP_GATEWAY and head.method == "POST":
+    if head.path == TOP_GATEWAY and head.method == "POST":
         limit = BODY_LIMIT if "session" in head.query else STRANGERS_LIMIT
-        passage = top_gateway.passage(await whole(request, head, within=within, limit=limit))
+        passage = passage_of(await whole(request, head, within=within, limit=limit))
         try:
             key = await _caller(request, context, passage.call)
             return passage.envelope(await _dispatch(context, key, passage.call))
@@ -192,7 +252,7 @@ async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Doo
             return await approvals.create(own, caller, call)
         if call.path == approvals.GET_TOPAPI:
             await approvals.check_visible(own, key, caller.app, call)
-        return await passthrough.call(own, caller, call)
+        return await pass_through(own, caller, call)
     except messages.Answered as ended:
         return ended.answer
 

@@ -15,6 +15,7 @@ from dingrelay_workers.http.routes import BODY_LIMIT
 
 if TYPE_CHECKING:
     from dingrelay_workers.gateway.drop_in.job_call import ChangingCall
+from dingrelay_workers.gateway.drop_in.words import DoorAnswer
 
 TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
 TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name
@@ -140,3 +141,72 @@ def structured(value: Any) -> Any:
         return parse_json(value.encode())
     except (Problem, ValueError):
         return value
+
+
+_CURRENT = "dingtalk.oapi."
+"""How methods begin whose APIs also have a path of their own."""
+_FORMER: Mapping[str, str] = {
+    "dingtalk.corp.message.corpconversation.getsendprogress": (
+        "/topapi/message/corpconversation/getsendprogress"
+    ),
+    "dingtalk.corp.message.corpconversation.getsendresult": (
+        "/topapi/message/corpconversation/getsendresult"
+    ),
+    "dingtalk.smartwork.bpms.processinstance.get": "/topapi/processinstance/get",
+}
+"""Methods from before, which wrap their result once more, and where they are today."""
+_OWN = frozenset(
+    {"method", "session", "timestamp", "format", "v", "simplify", "partner_id", "sign"}
+)
+"""Parameters of this way itself."""
+_GATEWAY_CODES = frozenset({15, 22, 88})
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A call that came this way.
+
+    Attributes:
+        method: the API, as it names it.
+        call: the same as it would have been made today.
+    """
+
+    method: str
+    call: Incoming
+
+    def envelope(self, answer: DoorAnswer) -> DoorAnswer:
+        """An answer as this way hands it out."""
+        content = dict(answer.content)
+        errcode = content.get("errcode")
+        if errcode in _GATEWAY_CODES:
+            named = ("sub_code", "sub_msg", "request_id")
+            error = {"code": errcode, "msg": content.get("errmsg", "")}
+            error |= {name: content[name] for name in named if name in content}
+            return DoorAnswer({"error_response": error})
+        if self.method in _FORMER:
+            request_id = content.pop("request_id", "")
+            ended: dict[str, Any] = {
+                "ding_open_errcode": content.pop("errcode", 0),
+                "error_msg": content.pop("errmsg", ""),
+                "success": errcode == 0,
+            }
+            content = {"result": {**ended, **content}, "request_id": request_id}
+        return DoorAnswer({f"{self.method.replace('.', '_')}_response": content})
+
+
+def passage_of(call: Incoming) -> Passage:
+    """What a call to ``/router/rest`` is about; its parameters are in the query or the form.
+
+    Raises:
+        Refusal: it names no API.
+    """
+    given = {**call.query, **call.fields}
+    method, session = given.get("method"), given.get("session", "")
+    if not isinstance(method, str) or not method.replace(".", "").replace("_", "").isalnum():
+        raise Refusal(words.missing("method"))
+    path = _FORMER.get(method)
+    if path is None:
+        path = f"/topapi/{method.removeprefix(_CURRENT).replace('.', '/')}"
+    rest = {name: value for name, value in given.items() if name not in _OWN}
+    token = session if isinstance(session, str) else ""
+    return Passage(method, Incoming("POST", path, {}, rest, token, call.changes))

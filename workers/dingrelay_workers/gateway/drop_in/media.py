@@ -18,8 +18,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.media_upload import LARGEST, MediaUpload
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import UPLOAD, Incoming
-from dingrelay_workers.gateway.drop_in.job_answer import verbatim
-from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
+from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, verbatim
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.body_reader import read_bytes
 from dingrelay_workers.http.context import GatewayContext

@@ -21,8 +21,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
-from dingrelay_workers.gateway.drop_in.job_answer import verbatim
-from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change
+from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, verbatim
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import routes
 from dingrelay_workers.http.context import GatewayContext
