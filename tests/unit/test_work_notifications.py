@@ -32,9 +32,9 @@ async def test_the_body_of_a_send(
     to: dict[str, Any], fields: dict[str, Any], recipients: int
 ) -> None:
     calls = FakeCalls(lambda _: TAKEN)
-    assert await WorkNotifications(calls).send(TEXT, **to, recipients=recipients) == SentCall(
-        7, "r"
-    )
+    assert await WorkNotifications(calls).send_message(
+        TEXT, **to, recipients=recipients
+    ) == SentCall(7, "r")
     (request,) = calls.requests
     assert request.api is apis.MESSAGE_SEND
     assert request.body == {"agent_id": 4242, "msg": TEXT, **fields}
@@ -43,7 +43,7 @@ async def test_the_body_of_a_send(
 
 async def test_numbers_may_come_as_strings() -> None:
     calls = FakeCalls(lambda _: {"errcode": 0, "task_id": "7"}, agent_id="agent")
-    sent = await WorkNotifications(calls).send(TEXT, users=["a"], recipients=1)
+    sent = await WorkNotifications(calls).send_message(TEXT, users=["a"], recipients=1)
     assert sent == SentCall(7, "")
     assert calls.requests[0].body["agent_id"] == "agent"
 
@@ -52,7 +52,7 @@ async def test_numbers_may_come_as_strings() -> None:
 async def test_an_answer_without_a_task_leaves_the_send_ambiguous(task_id: object) -> None:
     calls = FakeCalls(lambda _: {"errcode": 0, "task_id": task_id})
     with pytest.raises(Ambiguous, match="task_id"):
-        await WorkNotifications(calls).send(TEXT, users=["a"], recipients=1)
+        await WorkNotifications(calls).send_message(TEXT, users=["a"], recipients=1)
 
 
 @pytest.mark.parametrize("status", [0, 1, "1"])

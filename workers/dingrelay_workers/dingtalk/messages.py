@@ -32,7 +32,7 @@ class WorkNotifications:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def send(
+    async def send_message(
         self,
         message: Mapping[str, Any],
         *,

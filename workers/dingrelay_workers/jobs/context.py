@@ -316,7 +316,7 @@ class JobMessages:
         """One call: at most 100 users, or at most 20 departments, or everyone."""
         whole = [ROOT_DEPARTMENT] if everyone else departments
         people = len(users) + sum([await self._size(department) for department in whole])
-        return await self._notifications.send(
+        return await self._notifications.send_message(
             message,
             users=users,
             departments=departments,

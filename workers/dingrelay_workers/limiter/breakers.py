@@ -339,15 +339,15 @@ async def read_breakers(redis: Redis) -> list[BreakerState]:
                 scope=scope.removeprefix("breaker:"),
                 name=name,
                 reason=(reason or b"").decode(),
-                opened_at=_moment(opened),
-                next_probe=_moment(next_),
+                opened_at=_time_of(opened),
+                next_probe=_time_of(next_),
                 probes=int(level or 0),
             )
         )
     return found
 
 
-def _moment(micros: bytes) -> datetime:
+def _time_of(micros: bytes) -> datetime:
     return datetime.fromtimestamp(float(micros) / MICRO, UTC)
 
 
