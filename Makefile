@@ -15,7 +15,7 @@ FIND_PYTHON = for name in $(PYTHONS); do \
 	then echo $$name; exit; fi; done; \
 	echo "no Python 3.11 or newer with venv was found; set PYTHON=/path/to/python" >&2; exit 1
 
-# Each of the many processes would compile all modules anew where the environment forbids to keep it.
+# Each of the many processes would compile all modules again where the environment forbids to keep it.
 unexport PYTHONDONTWRITEBYTECODE
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -41,7 +41,7 @@ help: ## show the targets
 
 setup: $(INSTALLED) ## create .venv with everything that the tests and checks need
 
-# Tells how far pip is. A pipe has the exit code of its last command, so the failure is a line of its own.
+# Prints how far pip is. A pipe has the exit code of its last command, so the failure is a line of its own.
 INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-hashes \
 	$(addprefix -r ,$(1)) || echo failed; } | { number=0; while read -r word rest; do case $$word in \
 	Collecting|Ignoring|Requirement) number=$$((number + 1)); \
@@ -116,7 +116,7 @@ dashboards: $(RUNNABLE) ## write Grafana's dashboards as JSON into ops/grafana/d
 translations: setup ## bring the catalogue up to date with the code, and name what is not translated
 	@$(BIN)/python ops/translations/catalogue.py
 
-check: setup ## lint, format, types, layers; tags of images that nobody looked at for long are told
+check: setup ## lint, format, types, layers; tags of images that were not checked for long are named
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -28,7 +28,7 @@ SECONDS = {
     "integration/test_outages_in_redis.py": 40,
     "acceptance/test_boundaries.py": 35,
     "acceptance/test_shutdown.py": 35,
-    "acceptance/test_black_hole.py": 30,
+    "acceptance/test_stalls.py": 60,
     "acceptance/test_redis_moods.py": 30,
     "acceptance/test_gateway_kill.py": 30,
     "integration/test_cli_languages.py": 30,

@@ -1,17 +1,22 @@
-"""A worker and jobs of a release to come: it leaves them, and carries on with its own."""
+"""A worker with jobs or tables of a newer release: it leaves the jobs alone, and refuses the tables."""
 
 import json
+import subprocess
 
+import pytest
 from redis import Redis
+from sqlalchemy import create_engine, text
 
+import processes
 from acceptance import traffic
-from acceptance.fleet import Fleet, settings_of, wait_for_ends
+from acceptance.fleet import APP, PYTHON, Fleet, settings_of, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, Publisher
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import RECORD_FORMAT, Wakeup
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 
 QUEUE = "dingrelay.normal"
 
@@ -49,3 +54,35 @@ def test_they_wait_for_a_worker_that_knows_them(
     valkey.hset(keys.job(of_newer_kind), "kind", "message-send")
     traffic.assert_done(wait_for_ends(client, [newer, of_newer_kind], timeout=60))
     traffic.assert_each_arrived_once(sandbox, range(6))
+
+
+@pytest.fixture
+def newer(fleet: Fleet) -> Fleet:
+    engine = create_engine(fleet.env["DINGRELAY_DATABASE_URL"])
+    with engine.begin() as connection:
+        connection.execute(text("update schema_version set version_num = '9999'"))
+        connection.execute(text("update schema_readers set oldest = '9000'"))
+    engine.dispose()
+    return fleet
+
+
+def test_our_command_ends_with_one_line(newer: Fleet) -> None:
+    done = processes.run(
+        [*PYTHON, "dingrelay_producers.cli", "worker", "--lanes", "directory"],
+        env=newer.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "its tables are of a newer release" in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_celerys_command_ends_as_well(newer: Fleet) -> None:
+    (worker,) = newer.spawn(app=APP, queues=[DIRECTORY_QUEUE], wait=False)
+    assert worker.process.wait(60) == 2
+    log = worker.log.read_text()
+    assert log.count("its tables are of a newer release") == 1
+    assert "Traceback" not in log

@@ -1,4 +1,4 @@
-"""What DingTalk answered stands, whatever Redis does while it is published to the fleet."""
+"""What DingTalk answered stands: while Redis refuses writes, and when a later call of the job is refused."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -8,9 +8,12 @@ import pytest
 from redis.asyncio import Redis
 
 from daily_story import SEND, Story, a_story
-from dingrelay_producers.store.states import State
+from dingrelay_producers import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_tasks import ApprovalCreate, MessageSend
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
+from dingrelay_workers.limiter.slot import Slot
+from one_worker import OneWorker
 from tables import prepare
 
 MESSAGE = {
@@ -20,83 +23,109 @@ MESSAGE = {
 }
 
 
-def refuse_during(
-    story: Story, redis: Redis, monkeypatch: pytest.MonkeyPatch, name: str
-) -> list[str]:
-    """Let Redis refuse every script while the limiter notes the end of a probe's call."""
-    met: list[str] = []
+def refuse_scripts_at_reports(
+    story: Story, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> set[str]:
+    """Let Redis refuse every script while the end of a probe's call is reported; APIs of such calls."""
+    refused: set[str] = set()
 
-    def refusing(report: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def refused(grant: Any, *rest: Any, **how: Any) -> Any:
+    def refusing(report: Callable[..., Awaitable[float]]) -> Callable[..., Awaitable[float]]:
+        async def report_refused(slot: Slot, error: BaseException | None = None) -> float:
             await redis.execute_command("ACL", "SETUSER", "default", "-@scripting")
             try:
-                met.append(name)
-                probe = replace(grant, probing=True, sick=True, trial=True)
-                return await report(probe, *rest, **how)
+                refused.add(slot.request.turns.api)
+                return await report(replace(slot, probing=True, sick=True, trial=True), error)
             finally:
                 await redis.execute_command("ACL", "SETUSER", "default", "+@all")
 
-        return refused
+        return report_refused
 
     for executor in story.wakeups.executors:
-        limiter: Limiter = executor.resources.limiter
-        monkeypatch.setattr(limiter, name, refusing(getattr(limiter, name)))
-    return met
+        limiter = executor.resources.limiter
+        monkeypatch.setattr(limiter, "report", refusing(limiter.report))
+    return refused
 
 
-async def test_a_message_that_was_taken_is_done(
+@pytest.mark.parametrize(
+    ("fault", "code", "state", "delivered"),
+    [
+        ("", "", State.DONE, 1),
+        ("error", "60011", State.DEAD, 0),
+        ("reset_after", "", State.UNKNOWN, 1),
+    ],
+    ids=["taken", "refused", "lost"],
+)
+async def test_an_answer_stands_though_redis_refuses_its_report(
     redis: Redis,
     sandbox: SandboxAdmin,
     valkey_url: str,
     sqlite_url: str,
     monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    code: str,
+    state: State,
+    delivered: int,
 ) -> None:
     prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
-        met = refuse_during(story, redis, monkeypatch, "answered")
+        if fault:
+            sandbox.add_fault(fault, api=SEND, count=1, **({"code": code} if code else {}))
+        refused = refuse_scripts_at_reports(story, redis, monkeypatch)
         await story.enqueue(MESSAGE)
         await story.ended()
         (status,) = [await story.status(job) for job in story.jobs]
-    assert met
-    assert (status.state, status.attempts) == (State.DONE, 1)
-    assert sandbox.audit()["delivered"] == 1
+    assert MESSAGE_SEND.name in refused
+    assert (status.state, status.attempts) == (state, 1)
+    assert code in ("", status.error and status.error.code)
+    assert sandbox.audit()["delivered"] == delivered
     assert sandbox.audit()["dropped"] == {}
 
 
-async def test_a_refusal_stays_a_refusal(
-    redis: Redis,
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    sqlite_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    prepare(sqlite_url)
-    async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
-        sandbox.add_fault("error", api=SEND, count=1, code="60011")
-        met = refuse_during(story, redis, monkeypatch, "failed")
-        await story.enqueue(MESSAGE)
-        await story.ended()
-        (status,) = [await story.status(job) for job in story.jobs]
-    assert met
-    assert status.state == State.DEAD
-    assert status.error is not None
-    assert status.error.code == "60011"
+CREATE = "/v1.0/workflow/processInstances"
 
 
-async def test_an_answer_that_was_lost_is_never_dead(
-    redis: Redis,
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    sqlite_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def worker_settings(sandbox: SandboxAdmin) -> dict[str, float]:
+    sandbox.add_template("PROC", ["事由"])
+    return {"call_timeout": 1, "settle_delay": 0.1}
+
+
+def message(**fields: Any) -> MessageSend:
+    text = {"msgtype": "text", "text": {"content": "你好"}}
+    return MessageSend.parse({"to": {"users": ["u1"]}, "message": text, **fields})
+
+
+def approval(**fields: Any) -> ApprovalCreate:
+    form = {"事由": "出差"}
+    return ApprovalCreate.parse(
+        {"process_code": "PROC", "originator": "u1", "form": form, **fields}
+    )
+
+
+async def test_a_refusal_shows_nothing_of_the_call_before(
+    worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
-    prepare(sqlite_url)
-    async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
-        sandbox.add_fault("reset_after", api=SEND, count=1)
-        met = refuse_during(story, redis, monkeypatch, "failed")
-        await story.enqueue(MESSAGE)
-        await story.ended()
-        (status,) = [await story.status(job) for job in story.jobs]
-    assert met
-    assert status.state == State.UNKNOWN
-    assert sandbox.audit()["delivered"] == 1
+    sandbox.add_fault("html", api=SEND, count=1, effect=True)
+    job = await worker.send(message(to={"everyone": True}))
+    assert await worker.run(job) == State.RETRYING
+    sandbox.add_fault("error", api=SEND, count=1, code="400002", message="no")
+    assert await worker.run(job) == State.UNKNOWN
+    # A throttle in between changes nothing of it.
+    sandbox.clear_faults()
+    sandbox.add_fault("html", api=SEND, count=1, effect=True)
+    other = await worker.send(message(idempotency_key="2"))
+    assert await worker.run(other) == State.RETRYING
+    sandbox.add_fault("throttle", api=SEND, count=1)
+    assert await worker.run(other) == State.SNOOZED
+    assert not await worker.cancel(other)
+    assert (await worker.status(other)).state == State.UNKNOWN
+
+
+async def test_an_approval_that_is_refused_after_a_look_up_is_dead(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("html", api=CREATE, count=1, effect=False)
+    job = await worker.send(approval())
+    assert await worker.run(job) == State.RETRYING
+    sandbox.add_fault("error", api=CREATE, count=1, code="invalidParameter")
+    assert await worker.finish(job) == State.DEAD
