@@ -12,7 +12,7 @@ from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, dispatcher, endpoints
-from dingrelay_workers.webhooks.endpoints import IssuedEndpoint
+from dingrelay_workers.webhooks.documents import IssuedEndpoint
 from dingrelay_workers.webhooks.service import WebhookService
 from outages import Fleet, eventually
 from receivers import Receiver

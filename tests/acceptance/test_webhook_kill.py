@@ -18,7 +18,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.notice import Subscription
-from dingrelay_workers.webhooks.endpoints import IssuedEndpoint
+from dingrelay_workers.webhooks.documents import IssuedEndpoint
 from dingrelay_workers.webhooks.service import WebhookService
 from receivers import Receiver, receiver_thread, verified
 from thorough import either

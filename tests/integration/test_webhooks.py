@@ -196,7 +196,7 @@ async def test_a_redirect_is_a_failure_and_not_followed(
 
     await eventually(tried)
     assert {request.path for request in receiver.requests} == {"/hook"}
-    assert (await at.store.get(issued.endpoint.id)).health.last_failure == f"http_{status}"
+    assert (await at.store.get(issued.id)).health.last_failure == f"http_{status}"
 
 
 async def test_410_disables_at_once_and_nothing_is_lost(
@@ -208,16 +208,16 @@ async def test_410_disables_at_once_and_nothing_is_lost(
     ids = await at.people_left(people(20))
 
     async def disabled() -> bool:
-        return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
+        return (await at.store.get(issued.id)).state == "disabled"
 
     await eventually(disabled)
     assert len(receiver.requests) <= PLACES
     ids += await at.people_left(["later"])
-    assert "410" in (await at.store.get(issued.endpoint.id)).endpoint.reason
+    assert "410" in (await at.store.get(issued.id)).reason
     with pytest.raises(EndpointConflict, match="410"):
-        await at.store.pause(issued.endpoint.id)
+        await at.store.pause(issued.id)
     receiver.behaves = None
-    await at.store.resume(issued.endpoint.id)
+    await at.store.resume(issued.id)
     await at.arrived(receiver, ids)
 
 
@@ -232,12 +232,12 @@ async def test_an_endpoint_that_fails_for_days_is_disabled_and_loses_nothing(
     ids = await at.people_left(people(20))
 
     async def disabled() -> bool:
-        return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
+        return (await at.store.get(issued.id)).state == "disabled"
 
     await eventually(disabled)
-    assert "accepted nothing since" in (await at.store.get(issued.endpoint.id)).endpoint.reason
+    assert "accepted nothing since" in (await at.store.get(issued.id)).reason
     receiver.behaves = None
-    await at.store.resume(issued.endpoint.id)
+    await at.store.resume(issued.id)
     await at.arrived(receiver, ids)
 
 
@@ -257,7 +257,7 @@ async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
 
     await eventually(tried)
     if paused:
-        await at.store.pause(issued.endpoint.id)
+        await at.store.pause(issued.id)
     await asyncio.sleep(1.5)
     failed = set[str]()
 
@@ -268,7 +268,7 @@ async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
         return web.Response(status=status)
 
     receiver.behaves = once
-    await at.store.resume(issued.endpoint.id)
+    await at.store.resume(issued.id)
     ids_later = await at.people_left(["later"])
     await at.arrived(receiver, [*ids, *ids_later])
 
@@ -294,9 +294,9 @@ async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
             )
 
     await eventually(given_up)
-    assert (await at.store.get(issued.endpoint.id)).endpoint.state == "enabled"
+    assert (await at.store.get(issued.id)).state == "enabled"
     receiver.behaves = None
-    await at.store.replay(issued.endpoint.id, since=datetime.now(UTC) - timedelta(minutes=5))
+    await at.store.replay(issued.id, since=datetime.now(UTC) - timedelta(minutes=5))
     await at.arrived(receiver, [bad])
 
 
@@ -309,10 +309,10 @@ async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
     await at.people_left(people(9))
 
     async def tried() -> bool:
-        return (await at.store.get(issued.endpoint.id)).health.retry_at is not None
+        return (await at.store.get(issued.id)).health.retry_at is not None
 
     await eventually(tried)
-    retry_at = (await at.store.get(issued.endpoint.id)).health.retry_at
+    retry_at = (await at.store.get(issued.id)).health.retry_at
     assert retry_at
     assert timedelta(minutes=59) < retry_at - datetime.now(UTC) <= timedelta(hours=1)
     assert len(receiver.requests) <= PLACES
@@ -374,7 +374,7 @@ async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
         await at.people_left(["ann"])
 
         async def failed() -> bool:
-            health = (await at.store.get(issued.endpoint.id)).health
+            health = (await at.store.get(issued.id)).health
             return health.last_failure in {"no_http", "cut"}
 
         await eventually(failed)
@@ -385,7 +385,7 @@ async def test_a_paused_endpoint_gets_notices_later_or_not_at_all(
 ) -> None:
     at = await office()
     issued = await at.add(receiver.url)
-    endpoint = issued.endpoint.id
+    endpoint = issued.id
     assert (await at.store.pause(endpoint)).state == "paused"
 
     async def recorded() -> bool:
@@ -432,23 +432,23 @@ async def test_a_replay_sends_the_same_ids_once_more(
     after = await at.people_left(people(3))
     await at.arrived(receiver, after)
     for round_ in (2, 3):
-        assert await at.store.replay(issued.endpoint.id, since=since) == 3
+        assert await at.store.replay(issued.id, since=since) == 3
 
         async def again(times: int = round_) -> bool:
             return all(receiver.ids[notice] == times for notice in after)
 
         await eventually(again)
     assert all(receiver.ids[notice] == 1 for notice in before)
-    assert await at.store.replay(issued.endpoint.id, since=datetime.now(UTC)) == 0
-    await at.store.pause(issued.endpoint.id)
+    assert await at.store.replay(issued.id, since=datetime.now(UTC)) == 0
+    await at.store.pause(issued.id)
     with pytest.raises(EndpointConflict, match="paused"):
-        await at.store.replay(issued.endpoint.id, since=since)
+        await at.store.replay(issued.id, since=since)
 
 
 async def test_while_a_secret_is_rotated_both_sign(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     first = await at.add(receiver.url)
-    endpoint = first.endpoint.id
+    endpoint = first.id
     second = await at.store.rotate(endpoint, overlap=timedelta(hours=1))
     assert second.secret != first.secret
     await at.arrived(receiver, await at.people_left(["a"]))
@@ -473,7 +473,7 @@ async def test_no_secret_is_in_the_database(office: OpenOffice, receiver: Receiv
     path = at.resources.settings.database.removeprefix("sqlite:///")
     files = [Path(path), Path(f"{path}-wal")]
     content = b"".join([await asyncio.to_thread(file.read_bytes) for file in files])
-    assert issued.endpoint.id.encode() in content
+    assert issued.id.encode() in content
     assert issued.secret.removeprefix("whsec_").rstrip("=").encode() not in content
     assert issued.secret not in repr(issued)
 
@@ -488,10 +488,10 @@ async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver
         return len(receiver.requests) >= 4
 
     await eventually(tried)
-    await at.store.remove(issued.endpoint.id)
+    await at.store.remove(issued.id)
     for ask in (at.store.get, at.store.pause, at.store.resume, at.store.remove):
         with pytest.raises(EndpointNotFound):
-            await ask(issued.endpoint.id)
+            await ask(issued.id)
     assert await at.under_way() == 0
     receiver.behaves = None
     await at.add(f"{receiver.url}/other")
@@ -504,7 +504,7 @@ async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver
 async def test_a_test_reports_its_result_at_once(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     issued = await at.add(receiver.url, "job.dead")
-    endpoint = issued.endpoint.id
+    endpoint = issued.id
     result = await at.store.test(endpoint, within=20)
     assert result is not None
     assert (result["verdict"], result["status"]) == ("taken", 204)
@@ -534,7 +534,7 @@ async def test_a_celery_application_needs_no_http(office: OpenOffice, redis: Red
     assert named["webhook_id"] == notice
     assert named["document"]["type"] == "directory.user.left"
     assert named["document"]["data"]["userid"] == "ann"
-    assert (await at.store.get(issued.endpoint.id)).health.last_failure == ""
+    assert (await at.store.get(issued.id)).health.last_failure == ""
     # A worker that consumes whatever its application knows must not take this queue for its own.
     assert "crm" not in at.fleet.wakeups._celery.amqp.queues
 
@@ -547,7 +547,7 @@ async def test_there_are_so_many_endpoints_at_most(
     issued = [await at.add(f"https://crm.example.com/{number}") for number in range(2)]
     with pytest.raises(ContractError, match="2 endpoints already"):
         await at.add("https://crm.example.com/")
-    await at.store.remove(issued[0].endpoint.id)
+    await at.store.remove(issued[0].id)
     await at.add("https://crm.example.com/")
 
 
@@ -576,7 +576,7 @@ async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
     issued = await at.add(receiver.url)
     early = await at.people_left(people(3))
     await at.arrived(receiver, early)
-    await at.store.pause(issued.endpoint.id)
+    await at.store.pause(issued.id)
     await at.people_left(people(4))
 
     async def count(expected: int) -> bool:
@@ -590,7 +590,7 @@ async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
             update(NoticeRow).values(recorded_at=datetime.now(UTC) - timedelta(days=8))
         )
     await eventually(lambda: count(0))
-    await at.store.resume(issued.endpoint.id)
+    await at.store.resume(issued.id)
     later = await at.people_left(["later"])
     await at.arrived(receiver, later)
     assert set(receiver.ids) == {*early, *later}
@@ -598,7 +598,7 @@ async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
 
 async def test_what_was_skipped_can_be_replayed(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
-    endpoint = (await at.add(receiver.url)).endpoint.id
+    endpoint = (await at.add(receiver.url)).id
     await at.store.pause(endpoint)
     skipped = await at.people_left(people(5))
     await at.store.resume(endpoint, skip=True)
@@ -608,7 +608,7 @@ async def test_what_was_skipped_can_be_replayed(office: OpenOffice, receiver: Re
     assert await at.store.replay(endpoint, since=since) == 6
     await at.arrived(receiver, skipped)
     # An endpoint that is newer gets what others were to get.
-    newer = (await at.add(f"{receiver.url}/newer")).endpoint.id
+    newer = (await at.add(f"{receiver.url}/newer")).id
     assert await at.store.replay(newer, since=since) == 6
     await at.arrived(receiver, [])
     assert sum(request.path == "/hook/newer" for request in receiver.taken) == 6
@@ -689,7 +689,7 @@ async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
 
     monkeypatch.setattr(secret, "derive", without_the_key)
     ids = await at.people_left(people(3))
-    result = await at.store.test(issued.endpoint.id, within=20)
+    result = await at.store.test(issued.id, within=20)
     assert result is not None
     assert (result["verdict"], result["code"]) == ("failed", "settings")
     assert receiver.requests == []

@@ -220,7 +220,7 @@ class Subscribers:
         url = f"celery://{QUEUE}/{TASK}" if name == "celery" else http
         wanted = Subscription(name=name, url=url, types=types)
         issued = _ask(lambda store: store.add(wanted))
-        made.id = issued.endpoint.id
+        made.id = issued.id
         made.secrets.append((time.monotonic(), issued.secret))
         made.born = self._sql.value("select coalesce(max(number), 0) from notices")
         made.surely = True

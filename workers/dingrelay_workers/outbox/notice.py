@@ -4,8 +4,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
+from pydantic import BaseModel, PlainSerializer
 from sqlalchemy import RowMapping
 
 from dingrelay_producers.tracing import spans
@@ -38,25 +39,24 @@ class Subject(NamedTuple):
     kind: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subscription:
-    """Which notices go where.
+Names = Annotated[frozenset[str], PlainSerializer(sorted, return_type=list[str])]
 
-    Attributes:
-        name: for people and logs.
-        url: ``https://…`` or ``celery://QUEUE/TASK``.
-        types: types of notices; ``job.*`` for all that begin with ``job.``, ``*`` for all.
-        apps: apps whose notices it receives; empty for all.
-        senders: senders whose jobs, campaigns and approvals it receives; empty for all.
-        kinds: kinds of jobs whose ends it receives; empty for all.
-    """
+
+class Subscription(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
+    """Which notices go where."""
 
     name: str
+    """For people and logs."""
     url: str
+    """`https://…` or `celery://QUEUE/TASK`."""
     types: tuple[str, ...]
-    apps: frozenset[str] = frozenset()
-    senders: frozenset[str] = frozenset()
-    kinds: frozenset[str] = frozenset()
+    """Types of notices; `job.*` for all that begin with `job.`, `*` for all."""
+    apps: Names = frozenset()
+    """Apps whose notices it receives; empty for all."""
+    senders: Names = frozenset()
+    """Senders whose jobs, campaigns and approvals it receives; empty for all."""
+    kinds: Names = frozenset()
+    """Kinds of jobs whose ends it receives; empty for all."""
 
     def takes(self, subject: Subject) -> bool:
         """Whether it receives such a notice.

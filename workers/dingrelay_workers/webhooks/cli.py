@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.table import Table
@@ -26,8 +26,8 @@ from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.webhooks.documents import EndpointStatus
-    from dingrelay_workers.webhooks.endpoints import Endpoint, IssuedEndpoint
+    from dingrelay_workers.webhooks.documents import EndpointStatus, IssuedEndpoint
+    from dingrelay_workers.webhooks.endpoints import Endpoint
     from dingrelay_workers.webhooks.service import WebhookService
 
 Found = TypeVar("Found")
@@ -97,7 +97,7 @@ def create(
 def list_() -> None:
     """List the endpoints, the newest first."""
     found = asyncio.run(_ask(lambda webhooks: webhooks.list()))
-    print_result([_document(each) for each in found], lambda: _print_table(found))
+    print_result([each.model_dump(mode="json") for each in found], lambda: _print_table(found))
 
 
 @app.command()
@@ -154,7 +154,7 @@ def resume(
         _show_state(found)
         return
     print_result(
-        _document(found) | {"notices": count},
+        found.model_dump(mode="json") | {"notices": count},
         lambda: tr("{count} notices are delivered again", count=count),
     )
 
@@ -214,27 +214,21 @@ async def _opened(settings: "Settings") -> "AsyncGenerator[WebhookService]":
         await database.dispose()
 
 
-def _document(found: "Endpoint") -> dict[str, Any]:
-    from dingrelay_workers.webhooks.documents import EndpointDocument
-
-    return EndpointDocument.model_validate(found).model_dump(mode="json")
-
-
 def _show_once(made: "IssuedEndpoint") -> None:
-    from dingrelay_workers.webhooks.documents import IssuedEndpointDocument
-
     if as_json.get():
-        print_json(IssuedEndpointDocument.of(made).model_dump(mode="json"))
+        print_json(made.model_dump(mode="json"))
         return
-    typer.echo(f"{made.endpoint.id} {made.secret}")
+    typer.echo(f"{made.id} {made.secret}")
     advice = tr("The receiver verifies signatures with this secret. It is never shown again.")
-    if until := made.endpoint.old_secret_until:
+    if until := made.old_secret_until:
         advice += tr(" The old secret signs as well until {moment}.", moment=local(until))
     console(stderr=True).print(advice, style="dim")
 
 
 def _show_state(found: "Endpoint") -> None:
-    print_result(_document(found), lambda: tr("{id} is {state}", id=found.id, state=found.state))
+    print_result(
+        found.model_dump(mode="json"), lambda: tr("{id} is {state}", id=found.id, state=found.state)
+    )
 
 
 def _print_table(found: "Sequence[Endpoint]") -> None:
@@ -265,7 +259,7 @@ def _only(endpoint: "Endpoint") -> str:
 
 
 def _page(found: "EndpointStatus") -> Table:
-    endpoint, health = found.endpoint, found.health
+    endpoint, health = found, found.health
     failing = local(health.failing_since) if health.failing_since else ""
     return page_of(
         (tr("id"), endpoint.id),

@@ -2,12 +2,11 @@
 
 import difflib
 import re
-from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
@@ -16,7 +15,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import SENDER
 from dingrelay_workers.keys.documents import RotationRequest, printable
 from dingrelay_workers.outbox.notice import Subscription
-from dingrelay_workers.webhooks.endpoints import Endpoint, EndpointState, IssuedEndpoint
+from dingrelay_workers.webhooks.endpoints import Endpoint
 
 LONGEST_URL = 2_000
 MOST = 100
@@ -207,32 +206,6 @@ class ReplayRequest(Document):
     since: Moment
 
 
-Names = Annotated[list[str], BeforeValidator(sorted)]
-
-
-class EndpointDocument(BaseModel, from_attributes=True):
-    """An endpoint of webhooks, without its secret."""
-
-    id: str
-    name: str
-    url: str
-    types: list[str]
-    """Types of notices that it receives."""
-    apps: Names
-    """Apps whose notices it receives; empty for all."""
-    senders: Names
-    """Senders whose jobs, campaigns and approvals it receives; empty for all."""
-    kinds: Names
-    """Kinds of jobs whose ends it receives; empty for all."""
-    state: EndpointState
-    reason: str
-    """Why it is paused or disabled."""
-    created_at: datetime
-    changed_at: datetime
-    old_secret_until: datetime | None
-    """Until when the secret before the last rotation signs as well."""
-
-
 class EndpointHealth(BaseModel):
     """The health of an endpoint."""
 
@@ -250,46 +223,26 @@ class EndpointHealth(BaseModel):
     """Time of the next try, while deliveries are held back."""
 
 
-class EndpointStatus(EndpointDocument):
+class EndpointStatus(Endpoint, frozen=True):
     """An endpoint of webhooks, and its health."""
 
     health: EndpointHealth
-
-    _endpoint: Endpoint = PrivateAttr()
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """With its subscription."""
-        return self._endpoint
-
-    @classmethod
-    def of(cls, endpoint: Endpoint, health: EndpointHealth) -> Self:
-        """The document of an endpoint with this health."""
-        found = cls.model_validate({**asdict(endpoint), "health": health})
-        found._endpoint = endpoint  # noqa: SLF001 - its own
-        return found
 
 
 class EndpointList(BaseModel):
     """Endpoints, the newest first."""
 
-    webhooks: list[EndpointDocument]
+    webhooks: list[Endpoint]
 
 
-class IssuedEndpointDocument(BaseModel):
+class IssuedEndpoint(BaseModel, frozen=True):
     """An endpoint with its secret, which is never shown again."""
 
     id: str
-    secret: str
+    secret: Annotated[str, Field(repr=False)]
     """What the receiver verifies signatures with, `whsec_…`."""
     old_secret_until: datetime | None
     """Until when the secret before this one signs as well."""
-
-    @classmethod
-    def of(cls, made: IssuedEndpoint) -> Self:
-        """The document of an endpoint that was made or rotated just now."""
-        until = made.endpoint.old_secret_until
-        return cls(id=made.endpoint.id, secret=made.secret, old_secret_until=until)
 
 
 class TestDocument(BaseModel):

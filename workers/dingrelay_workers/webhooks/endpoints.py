@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, cast
 
@@ -38,34 +38,17 @@ _HEALTH = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint(Subscription):
-    """An endpoint without its secrets.
-
-    Attributes:
-        id: ``drw_…``.
-        reason: why it is paused or disabled.
-        old_secret_until: until when the secret before the last rotation signs as well.
-    """
+class Endpoint(Subscription, frozen=True):
+    """An endpoint of webhooks, without its secret."""
 
     id: str
     state: EndpointState
     reason: str
+    """Why it is paused or disabled."""
     created_at: datetime
     changed_at: datetime
     old_secret_until: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedEndpoint:
-    """An endpoint with its secret, which is never shown again.
-
-    Attributes:
-        secret: ``whsec_…``; no repr shows it.
-    """
-
-    endpoint: Endpoint
-    secret: str = field(repr=False)
+    """Until when the secret before the last rotation signs as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

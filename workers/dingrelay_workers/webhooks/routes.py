@@ -18,11 +18,10 @@ from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import (
-    EndpointDocument,
     EndpointList,
     EndpointRequest,
     EndpointStatus,
-    IssuedEndpointDocument,
+    IssuedEndpoint,
     ReplayDocument,
     ReplayRequest,
     ResumeRequest,
@@ -30,6 +29,7 @@ from dingrelay_workers.webhooks.documents import (
     TestDocument,
     TestWait,
 )
+from dingrelay_workers.webhooks.endpoints import Endpoint
 from dingrelay_workers.webhooks.service import WebhookService
 
 PENDING: dict[str, Any] = {
@@ -62,7 +62,7 @@ _one = partial(
 _change = partial(_one, scope="webhooks:write")
 _CONFLICTS = frozenset({404, 409})
 _SECRET = RouteAnswer(
-    description="The endpoint, with its secret.", model=IssuedEndpointDocument, secret=True
+    description="The endpoint, with its secret.", model=IssuedEndpoint, secret=True
 )
 
 
@@ -82,7 +82,7 @@ _SECRET = RouteAnswer(
         )
     },
 )
-async def add_webhook(call: HttpCall) -> IssuedEndpointDocument:
+async def add_webhook(call: HttpCall) -> IssuedEndpoint:
     """Add an endpoint that receives notices.
 
     It receives no more than the key may read itself. The secret is shown once.
@@ -93,8 +93,8 @@ async def add_webhook(call: HttpCall) -> IssuedEndpointDocument:
         made = await _service(call).add(narrowed, once=call.once)
     except SettingsError as error:
         raise problems.unavailable(str(error)) from None
-    call.headers["Location"] = f"/v1/webhooks/{made.endpoint.id}"
-    return IssuedEndpointDocument.of(made)
+    call.headers["Location"] = f"/v1/webhooks/{made.id}"
+    return made
 
 
 @ROUTES("GET /v1/webhooks", EndpointList, scope="webhooks:read")
@@ -104,8 +104,7 @@ async def list_webhooks(call: HttpCall) -> EndpointList:
     Only endpoints that receive no more than the key may read.
     """
     found = await _service(call).list()
-    ours = [each for each in found if _may_see(call.key, each)]
-    return EndpointList.model_validate({"webhooks": ours})
+    return EndpointList(webhooks=[each for each in found if _may_see(call.key, each)])
 
 
 @_one("GET /v1/webhooks/{id}", EndpointStatus, scope="webhooks:read")
@@ -120,27 +119,25 @@ async def remove_webhook(call: HttpCall) -> None:
     await _service(call).remove((await _found(call)).id)
 
 
-@_change("POST /v1/webhooks/{id}/pause", EndpointDocument, problems=_CONFLICTS)
-async def pause_webhook(call: HttpCall) -> EndpointDocument:
+@_change("POST /v1/webhooks/{id}/pause", Endpoint, problems=_CONFLICTS)
+async def pause_webhook(call: HttpCall) -> Endpoint:
     """Stop deliveries to an endpoint for now."""
-    paused = await _service(call).pause((await _found(call)).id)
-    return EndpointDocument.model_validate(paused)
+    return await _service(call).pause((await _found(call)).id)
 
 
 @_change(
     "POST /v1/webhooks/{id}/resume",
-    EndpointDocument,
+    Endpoint,
     body=Body(model=ResumeRequest, required=False),
 )
-async def resume_webhook(call: HttpCall) -> EndpointDocument:
+async def resume_webhook(call: HttpCall) -> Endpoint:
     """Resume deliveries to an endpoint, including the notices of the meantime."""
     skip = ResumeRequest.parse(call.body, strict=True).skip
-    resumed = await _service(call).resume((await _found(call)).id, skip=skip)
-    return EndpointDocument.model_validate(resumed)
+    return await _service(call).resume((await _found(call)).id, skip=skip)
 
 
 @_change("POST /v1/webhooks/{id}/rotate", _SECRET, body=Body(model=SecretRotation, required=False))
-async def rotate_webhook(call: HttpCall) -> IssuedEndpointDocument:
+async def rotate_webhook(call: HttpCall) -> IssuedEndpoint:
     """Give an endpoint a new secret."""
     overlap = SecretRotation.parse(call.body, strict=True).length()
     endpoint = await _found(call)
@@ -148,7 +145,7 @@ async def rotate_webhook(call: HttpCall) -> IssuedEndpointDocument:
         made = await _service(call).rotate(endpoint.id, overlap=overlap)
     except SettingsError as error:
         raise problems.unavailable(str(error)) from None
-    return IssuedEndpointDocument.of(made)
+    return made
 
 
 @_change(
@@ -192,7 +189,7 @@ async def _found(call: HttpCall) -> EndpointStatus:
     """
     endpoint = call.path("id")
     found = await _service(call).get(endpoint)
-    if not _may_see(call.key, found.endpoint):
+    if not _may_see(call.key, found):
         raise EndpointNotFound(endpoint)
     return found
 
@@ -204,9 +201,9 @@ def _narrowed(wanted: Subscription, key: ApiKey) -> Subscription:
         Problem: it asks for more than it holds (403); the field is named.
     """
     if not wanted.apps and ANY not in key.apps:
-        wanted = replace(wanted, apps=key.apps)
+        wanted = wanted.model_copy(update={"apps": key.apps})
     if not wanted.senders and key.sender != ANY:
-        wanted = replace(wanted, senders=frozenset({key.sender}))
+        wanted = wanted.model_copy(update={"senders": frozenset({key.sender})})
     if excess := _excess(wanted, key):
         field, problem = excess
         raise Problem.at(problems.FORBIDDEN, f"/{field}", problem)

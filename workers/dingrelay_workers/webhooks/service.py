@@ -27,8 +27,8 @@ from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable, literal
-from dingrelay_workers.webhooks.documents import EndpointHealth, EndpointStatus
-from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, IssuedEndpoint, StoredEndpoint
+from dingrelay_workers.webhooks.documents import EndpointHealth, EndpointStatus, IssuedEndpoint
+from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
 
 PATIENCE = 1.5
@@ -111,7 +111,7 @@ class WebhookService:
             last_failure=stored.last_failure,
             retry_at=stored.retry_at if stored.retry_at and stored.retry_at > now else None,
         )
-        return EndpointStatus.of(stored.endpoint, health)
+        return EndpointStatus(**dict(stored.endpoint), health=health)
 
     async def pause(self, endpoint: str) -> Endpoint:
         """Tell it nothing for now."""
@@ -244,7 +244,8 @@ class WebhookService:
 
     def _issued(self, stored: StoredEndpoint, generation: Generation) -> IssuedEndpoint:
         made = secret.derive(self._settings.webhook_keys, stored.id, generation)
-        return IssuedEndpoint(stored.endpoint, secret.spelled(made))
+        until = stored.endpoint.old_secret_until
+        return IssuedEndpoint(id=stored.id, secret=secret.spelled(made), old_secret_until=until)
 
     async def _moved(
         self, connection: AsyncConnection, endpoint: str, state: str, reason: str
