@@ -5,7 +5,9 @@ import asyncio
 import io
 import itertools
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -197,6 +199,20 @@ def test_every_help_page_is_whole_on_every_terminal(cli: Cli) -> None:
         ):
             wrong.append(f"{path}: English is left: {printed.out}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_process_of_its_own_has_chinese_headings() -> None:
+    for arguments, heading in ((["job", "list", "--help"], "选项"), (["job", "shw"], "错误")):
+        ended = subprocess.run(
+            [sys.executable, "-m", "dingrelay_producers.cli", *arguments],
+            env={**os.environ, "DINGRELAY_LANGUAGE": "zh", "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        printed = ended.stdout + ended.stderr
+        assert f"─ {heading} ─" in printed, printed
+        assert not re.search(r"\b(Options|Error|Try)\b", printed), printed
 
 
 MISTAKES = [

@@ -1,6 +1,7 @@
 """The group of all commands: ours, those of other installed parts, and one way to fail."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -91,7 +92,11 @@ class Commands(TyperGroup):
         """Run a command; what it raises becomes one line and an exit code."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort):
+        except typer.Abort:
+            import_module("typer.rich_utils")  # it would be loaded behind our back
+            speak_headings()
+            raise
+        except typer.Exit:
             raise
         except Exception as error:
             explained = explain(error, command=ctx.invoked_subcommand or "")

@@ -101,9 +101,12 @@ def speak(command: Any, *, below: bool = True) -> None:
 
 
 def speak_headings() -> None:
-    """Name the parts of a help page in the language that is spoken."""
+    """Name the parts of a help page in the language that is spoken.
+
+    What has them is loaded by typer when it is first needed, which is before it asks for a usage line.
+    """
     page = sys.modules.get("typer.rich_utils")
-    if page is not None:  # else it asks gettext itself once it is needed
+    if page is not None:
         vars(page).update({name: tr(text) for name, text in _RICH.items()})
     vars(typer.core)["_"] = tr  # gettext would go by the environment of the process
 
@@ -145,6 +148,7 @@ def _help_option_of(kind: Any, command: Any) -> Any:
 
 def _usage_of(kind: Any, command: Any) -> Any:
     def get_usage(context: Any) -> str:
+        speak_headings()
         usage: str = kind.get_usage(command, context)
         return usage.replace(_USAGE, tr("Usage: "), 1)
 
