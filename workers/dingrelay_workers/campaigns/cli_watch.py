@@ -14,14 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli.output import as_json, console, print_json
-from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.campaigns.store import CampaignStore
     from dingrelay_workers.limiter.buckets import BucketState
 
 LOOK_SECONDS = 1.0
@@ -80,7 +79,7 @@ async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str
     rate, before, at = 0.0, None, time.monotonic()
     async with opened_store(settings) as store, impatient_redis(settings) as redis:
         while True:
-            look = await _look(store.database, redis, settings, campaign)
+            look = await _look(store, redis, settings, campaign)
             known, now = _known(look), time.monotonic()
             if before is not None and now > at:
                 latest = (known - before) / (now - at)
@@ -102,31 +101,22 @@ def _known(look: dict[str, Any]) -> int:
 
 
 async def _look(
-    database: "Database", redis: "Redis", settings: "Settings", campaign: str
+    store: "CampaignStore", redis: "Redis", settings: "Settings", campaign: str
 ) -> dict[str, Any]:
-    from sqlalchemy import select
-
-    from dingrelay_workers.campaigns.models import CampaignRow, State
     from dingrelay_workers.limiter import buckets, fleet_rules
     from dingrelay_workers.limiter.rules import Rules
 
-    names = ("state", "reason", "app", "recipients", "accepted", "left_out", "failed", "calls")
-    async with database.read() as connection:
-        columns = [getattr(CampaignRow, name) for name in names]
-        found = await connection.execute(select(*columns).where(CampaignRow.id == campaign))
-        row = found.one_or_none()
-    if row is None or row.state == State.CREATING:
-        raise CampaignNotFound(campaign)
-    own = Rules.from_settings(settings.rules, settings.egress)
-    rules = await fleet_rules.read(redis, own)
+    row = await store.get(campaign)
+    rules = await fleet_rules.read(redis, Rules.from_settings(settings.rules, settings.egress))
     states = [
         state
         for state in await buckets.read_buckets(redis, rules)
         if state.scope == f"app:{row.app}" and state.api == API
     ]
+    names = ("state", "reason", "app", "recipients", "accepted", "left_out", "failed", "calls")
     return {
         "id": campaign,
-        **dict(zip(names, row, strict=True)),
+        **{name: getattr(row, name) for name in names},
         "throttles": sum(state.throttles for state in states),
         "limits": [_limit(state) for state in states],
     }
