@@ -54,7 +54,6 @@ class Evidence:
     Attributes:
         statuses: by id of every job that was asked for; None where there is no record.
         discarded: jobs that were discarded.
-        unacked: ids of the Celery messages that a worker took and never acknowledged.
         lost: when Valkey forgot what was written, in seconds from the start.
         left_too_early: people who are there and were marked as left before the last walk.
         by_events: the directory before the last walks.
@@ -72,7 +71,6 @@ class Evidence:
     journal: Journal
     statuses: dict[str, JobStatus | None]
     discarded: set[str]
-    unacked: set[str]
     lost: list[Lost]
     left_too_early: list[str]
     by_events: Directory

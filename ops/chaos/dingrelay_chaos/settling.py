@@ -1,6 +1,5 @@
 """After the faults: wait until nothing is under way, bring the directory up to date, read the evidence."""
 
-import json
 import sqlite3
 import time
 from collections import Counter
@@ -70,7 +69,6 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         journal=journal,
         statuses=evidence.statuses(system.client, [*requests.jobs(), *walks]),
         discarded={each.job for each in requests.commands if each.verb == "discard"},
-        unacked=_unacked(system),
         lost=[
             Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)
             for lost in system.valkey.lost
@@ -150,6 +148,14 @@ def _undelivered_events(system: System) -> str:
     return ""
 
 
+def _taken(system: System) -> str:
+    """Messages of bare clients whose worker was killed go back to their queue after a while."""
+    with system.valkey.connect() as redis:
+        lists = cast("list[bytes]", redis.zrange(keys.TAKEN, 0, -1))
+        taken = sum(cast("int", redis.llen(each)) for each in lists)
+        return f"{taken} messages are taken" if taken else ""
+
+
 def _queued(system: System) -> str:
     with system.valkey.connect() as redis:
         places = [keys.SCHEDULE, keys.RUNNING, *redis.scan_iter("dingrelay:woken:*")]
@@ -188,7 +194,7 @@ def _undelivered_notices(system: System) -> str:
 
 
 _LOOKS: tuple[Callable[[System], str], ...] = (
-    *(_open_jobs, _undelivered_events, _queued, _open_campaigns, _undelivered_notices),
+    *(_taken, _open_jobs, _undelivered_events, _queued, _open_campaigns, _undelivered_notices),
 )
 """Each says what is under way."""
 
@@ -259,13 +265,3 @@ def _walks(system: System, last: list[str]) -> list[str]:
 
 def _ended(job: JobRef) -> bool:
     return job.status().state.ended
-
-
-def _unacked(system: System) -> set[str]:
-    """The ids of the messages that a worker has taken, perhaps one that was killed just now."""
-    found: set[str] = set()
-    with suppress(RedisError), system.valkey.connect() as redis:
-        for taken in cast("list[bytes]", redis.zrange(keys.TAKEN, 0, -1)):
-            for raw in cast("list[bytes]", redis.lrange(taken, 0, -1)):
-                found.add(str(json.loads(raw)["headers"].get("id", "")))
-    return found

@@ -36,7 +36,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
 
 
 def _may_be_gone(evidence: Evidence, job: str) -> bool:
-    if job in evidence.discarded or job in evidence.unacked:
+    if job in evidence.discarded:
         return True
     return any(
         evidence.forgotten(each) for each in evidence.requests.everything() if each.job == job

@@ -43,7 +43,7 @@ def _keys(redis: Redis) -> Iterator[Finding]:
     for raw in redis.scan_iter("dingrelay:*"):
         key = raw.decode()
         # What the broker keeps of messages lives as long as these.
-        if redis.ttl(key) == -1 and key != keys.TAKEN:
+        if redis.ttl(key) == -1 and not key.startswith(keys.TAKEN):
             yield f"{key} has no TTL", ""
         count = SIZES.get(cast("bytes", redis.type(key)))
         size = count(redis, key) if count else 0
