@@ -235,17 +235,11 @@ def span(seconds: float) -> Sentence:
     return joined(" ", (Sentence(unit, count) for count, unit in parts if count))
 
 
-def grid_of_fields() -> Table:
-    """A grid for the fields of one thing: a name and a value in each row, of which no value is cut."""
+def page_of(*fields: tuple[str, str | Text | datetime | None]) -> Table:
+    """A page for one thing: a title and a value, which is not cut, in each row; those without one are left out."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    return grid
-
-
-def page_of(*fields: tuple[str, str | Text | datetime | None]) -> Table:
-    """A page for one thing: a title and a value in each row; rows without a value are left out."""
-    grid = grid_of_fields()
     for title, value in fields:
         if value:
             shown = local(value) if isinstance(value, datetime) else value

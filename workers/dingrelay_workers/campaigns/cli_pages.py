@@ -17,9 +17,9 @@ from rich.text import Text
 from dingrelay_producers.cli.output import (
     Column,
     console,
-    grid_of_fields,
     length,
     output_file,
+    page_of,
     print_table,
     spreadsheet_encoding,
 )
@@ -63,58 +63,55 @@ def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
 
 def campaign_page(row: "CampaignStatus") -> Table:
     """One campaign: what it sends, how, and how far it has come."""
-    grid = grid_of_fields()
-    grid.add_row(tr("state"), Text(f"{row.state} {translated(row.reason)}".strip()))
-    grid.add_row("id", row.id)
-    grid.add_row(tr("name"), Text(row.name))
-    grid.add_row(tr("app"), row.app)
-    grid.add_row(tr("message"), Text(json.dumps(row.message, ensure_ascii=False)))
-    grid.add_row(tr("people"), f"{row.recipients:,}")
-    grid.add_row(
-        tr("left out"),
-        tr(
-            "{duplicates:,} duplicates, {malformed:,} malformed rows",
-            duplicates=row.duplicates,
-            malformed=row.malformed,
-        ),
-    )
-    grid.add_row(
-        tr("calls"),
-        tr(
-            "{ended:,} of {planned:,} have ended, {calls:,} were taken",
-            ended=row.ended,
-            planned=row.planned,
-            calls=row.calls,
-        ),
-    )
-    grid.add_row(
-        tr("so far"),
-        tr(
-            "{accepted:,} accepted, {left_out:,} left out, {failed:,} failed",
-            accepted=row.accepted,
-            left_out=row.left_out,
-            failed=row.failed,
-        ),
-    )
     rate = (
         tr("{rate:,} recipients a minute at most", rate=row.rate)
         if row.rate
         else tr("at DingTalk's limits")
     )
     quiet = tr(", quiet {quiet} in Beijing", quiet=row.quiet) if row.quiet else ""
-    grid.add_row(
-        tr("pace"), tr("{rate}{quiet}, weight {weight}", rate=rate, quiet=quiet, weight=row.weight)
-    )
-    grid.add_row(tr("pauses at"), tr("{error_share:.0%} failed", error_share=row.error_share))
-    for title, moment in (
+    return page_of(
+        (tr("state"), f"{row.state} {translated(row.reason)}".strip()),
+        (tr("id"), row.id),
+        (tr("name"), row.name),
+        (tr("app"), row.app),
+        (tr("message"), json.dumps(row.message, ensure_ascii=False)),
+        (tr("people"), f"{row.recipients:,}"),
+        (
+            tr("left out"),
+            tr(
+                "{duplicates:,} duplicates, {malformed:,} malformed rows",
+                duplicates=row.duplicates,
+                malformed=row.malformed,
+            ),
+        ),
+        (
+            tr("calls"),
+            tr(
+                "{ended:,} of {planned:,} have ended, {calls:,} were taken",
+                ended=row.ended,
+                planned=row.planned,
+                calls=row.calls,
+            ),
+        ),
+        (
+            tr("so far"),
+            tr(
+                "{accepted:,} accepted, {left_out:,} left out, {failed:,} failed",
+                accepted=row.accepted,
+                left_out=row.left_out,
+                failed=row.failed,
+            ),
+        ),
+        (
+            tr("pace"),
+            tr("{rate}{quiet}, weight {weight}", rate=rate, quiet=quiet, weight=row.weight),
+        ),
+        (tr("pauses at"), tr("{error_share:.0%} failed", error_share=row.error_share)),
         (tr("created"), row.created_at),
         (tr("not before"), row.start_at),
         (tr("started"), row.started_at),
         (tr("ended"), row.ended_at),
-    ):
-        if moment is not None:
-            grid.add_row(title, local(moment))
-    return grid
+    )
 
 
 def print_created(created: "CreatedCampaign", absent: int | None) -> None:
@@ -147,36 +144,38 @@ def print_created(created: "CreatedCampaign", absent: int | None) -> None:
 
 def cost_page(found: "CampaignPreview") -> Table:
     """The cost of a campaign, for people."""
-    grid = grid_of_fields()
-    grid.add_row(tr("people"), f"{found.recipients:,}")
-    for name, people in (
-        (tr("duplicates"), found.duplicates),
-        (tr("excluded"), found.excluded),
-        (tr("malformed"), found.malformed),
-    ):
-        if people:
-            grid.add_row(name, f"{people:,}")
+    absent = ""
     if found.not_in_directory:
-        grid.add_row(
-            tr("not in the directory"),
-            tr("{people:,}, who are looked up before their calls", people=found.not_in_directory),
+        absent = tr(
+            "{people:,}, who are looked up before their calls", people=found.not_in_directory
         )
     calls = f"{found.calls:,}"
     if found.calls != found.plain_calls:
         calls += tr(", for the fields: without them {plain_calls:,}", plain_calls=found.plain_calls)
-    grid.add_row(tr("calls"), calls)
     limit = tr(", at {limit}", limit=translated(found.limit)) if found.limit else ""
-    grid.add_row(
-        tr("time"),
-        tr("{length} of sending{limit}", length=length(found.minutes * 60), limit=limit),
-    )
     starts, ends = local(found.starts_at), local(found.ends_at)
-    grid.add_row("", tr("{start} to {end}, if nothing else is sent", start=starts, end=ends))
-    month = month_text(found.quota_used, found.quota_limit, found.quota_share, fits=found.fits)
-    grid.add_row(tr("month"), month)
-    for row in found.skipped:
-        grid.add_row(tr("line {line}", line=row.line), translated(row.problem))
-    return grid
+    return page_of(
+        (tr("people"), f"{found.recipients:,}"),
+        (tr("duplicates"), _count(found.duplicates)),
+        (tr("excluded"), _count(found.excluded)),
+        (tr("malformed"), _count(found.malformed)),
+        (tr("not in the directory"), absent),
+        (tr("calls"), calls),
+        (
+            tr("time"),
+            tr("{length} of sending{limit}", length=length(found.minutes * 60), limit=limit),
+        ),
+        ("", tr("{start} to {end}, if nothing else is sent", start=starts, end=ends)),
+        (
+            tr("month"),
+            month_text(found.quota_used, found.quota_limit, found.quota_share, fits=found.fits),
+        ),
+        *((tr("line {line}", line=row.line), translated(row.problem)) for row in found.skipped),
+    )
+
+
+def _count(people: int | None) -> str:
+    return f"{people:,}" if people else ""
 
 
 def month_text(used: int, limit: int | None, share: float | None, *, fits: bool) -> str:
@@ -248,27 +247,24 @@ def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
 
 def report_page(summary: "CampaignReport") -> Table:
     """What became of a campaign's people, in figures."""
-    grid = grid_of_fields()
-    grid.add_row(tr("campaign"), Text(f"{summary.name} ({summary.state})"))
-    grid.add_row(tr("people"), f"{summary.recipients:,}")
-    for outcome, people in summary.outcomes.items():
-        if people:
-            grid.add_row(outcome, f"{people:,}")
-    grid.add_row(tr("calls"), f"{summary.calls:,}")
-    for title, value in _special(summary):
-        grid.add_row(title, value)
-    for title, moment in ((tr("started"), summary.started_at), (tr("ended"), summary.ended_at)):
-        if moment is not None:
-            grid.add_row(title, local(moment))
-    if summary.seconds is not None:
-        grid.add_row(
+    seconds = summary.seconds
+    return page_of(
+        (tr("campaign"), f"{summary.name} ({summary.state})"),
+        (tr("people"), f"{summary.recipients:,}"),
+        *((outcome, _count(people)) for outcome, people in summary.outcomes.items()),
+        (tr("calls"), f"{summary.calls:,}"),
+        *_special(summary),
+        (tr("started"), summary.started_at),
+        (tr("ended"), summary.ended_at),
+        (
             tr("took") if summary.ended_at else tr("runs for"),
-            tr("{seconds:,.1f} s", seconds=summary.seconds),
-        )
-    for reason in summary.reasons:
-        words = f"{reason.people:,} {reason.outcome}: {translated(reason.reason)}"
-        grid.add_row(tr("reason"), Text(words))
-    return grid
+            None if seconds is None else tr("{seconds:,.1f} s", seconds=seconds),
+        ),
+        *(
+            (tr("reason"), f"{each.people:,} {each.outcome}: {translated(each.reason)}")
+            for each in summary.reasons
+        ),
+    )
 
 
 def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
