@@ -20,7 +20,7 @@ from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TooLate
 from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.breakers import Breakers, Circuit
-from dingrelay_workers.limiter.buckets import Ask, ask
+from dingrelay_workers.limiter.buckets import Ask, acquire, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Draining, Outage, Slot, SlotRequest
@@ -46,7 +46,7 @@ class Fleet:
         """A probe whose slot is most of a second away."""
         rules = self.rules.of(APP, API)
         costs = tuple(int(rule.unit == "calls") for rule in rules)
-        while (await ask(self.redis, rules, "urgent", [Ask(costs)])).starts < (0.3,):
+        while (await ask(self.redis, acquire(rules, "urgent", [Ask(costs)]))).starts < (0.3,):
             pass
         probe = self.acquire()
         await wait_until_async(self.waits_for_an_answer, what="the probe has its slot")

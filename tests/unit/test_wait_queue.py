@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import wait_until_async
+from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.buckets import Reply
 from dingrelay_workers.limiter.rules import Rules
@@ -40,11 +41,11 @@ class Buckets:
         self.rng = random.Random(seed)
         self.queue = WaitQueue(self, RULES, LANE, max_wait=60)  # type: ignore[arg-type]
 
-    async def answer(self, asks: Sequence[Any]) -> Reply:
+    async def answer(self, waiters: int) -> Reply:
         await asyncio.sleep(self.rng.choice((0, 0, 0.005, 0.03, 0.15)))
-        granted = self.rng.randint(0, min(3, len(asks)))
+        granted = self.rng.randint(0, min(3, waiters))
         starts = sorted(self.rng.choice((0, 0, 0.02, 0.12, 0.2)) for _ in range(granted))
-        wait = self.rng.choice((0.001, 0.02, 0.1)) if granted < len(asks) else 0
+        wait = self.rng.choice((0.001, 0.02, 0.1)) if granted < waiters else 0
         return reply(starts, wait=wait, paused=self.rng.random() < 0.2)
 
     async def revoke(self) -> None:
@@ -65,9 +66,11 @@ class Buckets:
         return None
 
 
-async def _ask(redis: Any, rules: Any, lane: Any, asks: Sequence[Any], **_: Any) -> Reply:
+async def _ask(redis: Any, call: Call) -> Reply:
     buckets: Buckets = redis
-    return await buckets.answer(asks)
+    waiters = call.arguments[3]
+    assert isinstance(waiters, int)
+    return await buckets.answer(waiters)
 
 
 async def test_everyone_leaves_whatever_the_buckets_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,29 +284,8 @@ def costs(rules: Sequence[Rule], recipients: int) -> tuple[int, ...]:
     return tuple(recipients if rule.unit == "recipients" else 1 for rule in rules)
 
 
-async def ask(
-    redis: Redis,
-    rules: Sequence[Rule],
-    lane: Lane,
-    asks: Sequence[Ask],
-    *,
-    circuit: Sequence[str] = NO_CIRCUIT,
-    pace: Pace = USUAL,
-    unreported: tuple[int, int] = ALL_REPORTED,
-    max_wait: float = FOR_EVER,
-    turns: Turns = NO_TURNS,
-) -> Reply:
-    """One round trip to the buckets; see `acquire` for the arguments."""
-    call = acquire(
-        rules,
-        lane,
-        asks,
-        circuit=circuit,
-        pace=pace,
-        unreported=unreported,
-        max_wait=max_wait,
-        turns=turns,
-    )
+async def ask(redis: Redis, call: Call) -> Reply:
+    """One round trip to the buckets, with a call of `acquire`."""
     return Reply.read(await run_async(redis, call))
 
 

@@ -237,15 +237,15 @@ class Limiter:
         """
         request = SlotRequest(Turns(app, api, "urgent"), host=host)
         rules, circuit = self._rules.of(app, api), self._circuit(request)
-        reply = await buckets.ask(
-            self._redis,
+        call = buckets.acquire(
             rules,
             "urgent",
-            [buckets.Ask(tuple(int(rule.unit == "calls") for rule in rules))],
+            [buckets.Ask(buckets.costs(rules, 0))],
             circuit=circuit.keys,
             pace=self.breakers.pace,
             unreported=self._unreported[app, api].take(),
         )
+        reply = await buckets.ask(self._redis, call)
         if reply.outage:
             raise Outage(circuit.name, reply.outage, reply.reason, reply.wait)
         if not reply.starts:

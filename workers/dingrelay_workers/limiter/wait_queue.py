@@ -21,6 +21,7 @@ from dingrelay_workers.limiter.buckets import (
     Ask,
     Reply,
     UnreportedAnswers,
+    acquire,
     ask,
     costs,
 )
@@ -293,8 +294,7 @@ class WaitQueue:
             for waiter in first
         ]
         self._wake.clear()
-        reply = await ask(
-            self._redis,
+        call = acquire(
             self.rules,
             self._taking_turns.lane,
             asks,
@@ -304,6 +304,7 @@ class WaitQueue:
             max_wait=self._max_wait,
             turns=self._taking_turns,
         )
+        reply = await ask(self._redis, call)
         if reply.outage and self._circuit:
             self._await_end(Outage(self._circuit.name, reply.outage, reply.reason, reply.wait))
             return
