@@ -81,11 +81,14 @@ def wait_until(
 
 
 async def wait_until_async(
-    predicate: Callable[[], Awaitable[object]], *, timeout: float = 30, what: str = ""
+    predicate: Callable[[], object], *, timeout: float = 30, what: str = ""
 ) -> None:
-    """`wait_until` for a predicate that is awaited."""
+    """`wait_until` on a loop: what the predicate returns is awaited where it can be."""
     began = time.monotonic()
-    while not await predicate():
+    while True:
+        found = predicate()
+        if await found if isinstance(found, Awaitable) else found:
+            return
         waited = time.monotonic() - began
         if waited > timeout:
             pytest.fail(f"not within {timeout:g} s: {what or predicate}")

@@ -4,7 +4,6 @@ A beat is a tenth of a second here, so an outage of four seconds is one of forty
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from conftest import next_look
+from conftest import wait_until_async
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import AppSettings, Settings
@@ -221,11 +220,8 @@ async def has_ended(fleet: Fleet, draft: Draft) -> bool:
     return all(state.ended for state in await fleet.states([draft]))
 
 
-async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float = 40) -> None:
-    began = time.monotonic()
-    async with asyncio.timeout(within):
-        while not await predicate():  # noqa: ASYNC110
-            await asyncio.sleep(next_look(time.monotonic() - began))
+async def eventually(predicate: Callable[[], object], *, within: float = 40) -> None:
+    await wait_until_async(predicate, timeout=within)
 
 
 async def more_calls(sandbox: SandboxAdmin, than: int) -> bool:

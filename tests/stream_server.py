@@ -54,10 +54,10 @@ class Client:
     async def answer(self, message_id: str) -> dict[str, Any]:
         """What was said to a message, once something was."""
 
-        async def is_there() -> bool:
-            return any(each["headers"]["messageId"] == message_id for each in self.answers)
-
-        await wait_until_async(is_there, what="an answer")
+        await wait_until_async(
+            lambda: any(each["headers"]["messageId"] == message_id for each in self.answers),
+            what="an answer",
+        )
         [found] = [each for each in self.answers if each["headers"]["messageId"] == message_id]
         return found
 
@@ -99,10 +99,7 @@ class StreamServer:
     async def client(self, number: int) -> Client:
         """The connection of this number, from 1 on, once it is there."""
 
-        async def is_there() -> bool:
-            return len(self.clients) >= number
-
-        await wait_until_async(is_there, what=f"connection {number}")
+        await wait_until_async(lambda: len(self.clients) >= number, what=f"connection {number}")
         return self.clients[number - 1]
 
     async def _ticket(self, request: web.Request) -> web.Response:

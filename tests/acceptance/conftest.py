@@ -1,12 +1,14 @@
 """A fleet of real workers on a real Valkey and the sandbox, searched for secrets after each test."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from acceptance.fleet import Fleet, records_text, settings_of
+from acceptance.gateway_process import GatewayProcess
 from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -31,6 +33,13 @@ def fleet(sandbox_env: dict[str, str], sandbox: SandboxAdmin, tmp_path: Path) ->
     traces = fleet.logs() + records_text(sandbox_env["DINGRELAY_REDIS_URL"])
     secrets = [*sandbox.tokens(), sandbox_env["DINGTALK_APP_SECRET"]]
     assert not [secret for secret in secrets if secret in traces]
+
+
+@pytest.fixture
+def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway, which a test may kill and replace."""
+    with closing(GatewayProcess(fleet, tmp_path)) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -48,13 +48,6 @@ def fleet(sandbox_env: dict[str, str], tmp_path: Path) -> Iterator[Fleet]:
     fleet.stop()
 
 
-@pytest.fixture
-def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(fleet, tmp_path)
-    yield gateway
-    gateway.close()
-
-
 def table(fleet: Fleet) -> dict[str, dict[str, Any]]:
     """The rows of approvals by their ids."""
     file = fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
@@ -113,10 +106,11 @@ def test_states_are_right_though_events_are_lost(
     decided = states_at_dingtalk(sandbox)
     assert set(decided.values()) == {"approved", "refused", "terminated"}
 
-    def right() -> bool:
-        return {instance: row["state"] for instance, row in table(fleet).items()} == decided
-
-    wait_until(right, timeout=90, what="the table says what DingTalk says")
+    wait_until(
+        lambda: {instance: row["state"] for instance, row in table(fleet).items()} == decided,
+        timeout=90,
+        what="the table says what DingTalk says",
+    )
     rows, delivered = table(fleet), ends_delivered(sandbox)
     assert 0 < len(delivered) < APPROVALS, "some events were lost, and not all"
     assert {row["source"] for row in rows.values()} == {"event", "look"}

@@ -59,13 +59,6 @@ def fleet(
     fleet.stop()
 
 
-@pytest.fixture
-def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(fleet, tmp_path)
-    yield gateway
-    gateway.close()
-
-
 def added(fleet: Fleet) -> Counter[str]:
     """How often each person was added to the directory."""
     file = fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")

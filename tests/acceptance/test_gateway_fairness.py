@@ -2,9 +2,8 @@
 
 import http.client
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,13 +25,6 @@ SIZES = [FEW + round(490 * (number / (KEYS - 1)) ** 20) for number in range(KEYS
 LIMIT = 60
 RULES = f'{{"message.send": {{"calls": "{LIMIT}/1s", "recipients": ""}}}}'
 CONCURRENCY = 64
-
-
-@pytest.fixture
-def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(fleet, tmp_path)
-    yield gateway
-    gateway.close()
 
 
 def posted(gateway: GatewayProcess, key: str, path: str, body: bytes, media_type: str) -> bytes:

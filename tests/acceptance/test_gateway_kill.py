@@ -5,9 +5,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,13 +27,6 @@ CLIENTS = 8
 def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
     # A gateway may die between a job's record and its wake-up, which is missed only after this time.
     return sandbox_env | {"DINGRELAY_LEASE": "2"}
-
-
-@pytest.fixture
-def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(fleet, tmp_path)
-    yield gateway
-    gateway.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A real database for each test: SQLite in a file, or a PostgreSQL that the tests start."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
+from gateways import GatewayClient, gateway_thread, stored_keys
 from one_worker import OneWorker, one_worker
 from outages import OpenFleet, opened_fleets
 from tables import prepare
@@ -30,6 +33,25 @@ def sqlite_url(tmp_path: Path) -> str:
 def settings(valkey_url: str, sqlite_url: str) -> Settings:
     """Of what runs in a test: Redis, and a SQLite database that does not exist yet."""
     return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+
+
+@pytest.fixture
+def grants() -> Sequence[Grant]:
+    """Of `keys`; a module may have its own."""
+    return [Grant(name="all", scopes=frozenset({"*"}))]
+
+
+@pytest.fixture
+def keys(settings: Settings, grants: Sequence[Grant]) -> dict[str, str]:
+    """Name → text of the keys in the database."""
+    return stored_keys(settings, grants)
+
+
+@pytest.fixture
+def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
+    """A gateway on the database with `keys`."""
+    with gateway_thread(settings, Services(settings)) as client:
+        yield client
 
 
 @pytest.fixture

@@ -211,11 +211,8 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
         apps={"default": {"app_key": "k", "agent_id": "1"}},
     )
 
-    async def shown() -> bool:
-        return bool(BACKLOG.shown.lanes)
-
     async with Resources(settings, Publisher(settings)) as one:
-        await wait_until_async(shown)
+        await wait_until_async(lambda: BACKLOG.shown.lanes)
         labels = {"app": "default", "lane": "bulk"}
         value = REGISTRY.get_sample_value
         assert value("dingrelay_backlog_jobs", {**labels, "state": "ready"}) == 3

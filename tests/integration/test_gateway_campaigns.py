@@ -2,7 +2,7 @@
 
 import asyncio
 import http.client
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -17,10 +17,9 @@ from dingrelay_workers.campaigns import upload as campaign_upload
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from forms import CONTENT_TYPE, form
-from gateways import GatewayClient, Reply, gateway_thread, stored_keys
+from gateways import GatewayClient, Reply
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 GIFT = {"msgtype": "text", "text": {"content": "your {gift}"}}
@@ -40,14 +39,8 @@ GRANTS = (
 
 
 @pytest.fixture
-def keys(settings: Settings) -> dict[str, str]:
-    return stored_keys(settings, GRANTS)
-
-
-@pytest.fixture
-def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, Services(settings)) as client:
-        yield client
+def grants() -> Sequence[Grant]:
+    return GRANTS
 
 
 def upload(

@@ -1,25 +1,23 @@
 """``Idempotency-Key`` on every route that changes something, also where gateways die and requests meet."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import scripts
 from dingrelay_producers.store.scripts import Script
 from dingrelay_workers.campaigns.service import CampaignService
-from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.webhooks.service import WebhookService
 from forms import BOUNDARY, form
-from gateways import GatewayClient, Reply, gateway_thread, stored_keys
+from gateways import GatewayClient, Reply
 
 ENTRY = "dingrelay:idempotency:drk_crm000000000:x"
 ONCE = Script.load("dingrelay_producers.store", "once")
@@ -38,18 +36,11 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def keys(settings: Settings) -> dict[str, str]:
-    grants = [
+def grants() -> Sequence[Grant]:
+    return [
         Grant(name="all", scopes=frozenset({"*"})),
         Grant(name="crm", scopes=frozenset({"*"}), sender="crm"),
     ]
-    return stored_keys(settings, grants)
-
-
-@pytest.fixture
-def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, Services(settings)) as client:
-        yield client
 
 
 def begin(redis: Redis, digest: str, attempt: str) -> list[bytes]:

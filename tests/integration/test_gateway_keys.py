@@ -1,14 +1,13 @@
 """``/v1/keys``: keys that give keys, and never more than they have."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import pytest
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant, Rate
-from gateways import GatewayClient, gateway_thread, stored_keys
+from gateways import GatewayClient
 
 TEAM = Grant(
     name="team",
@@ -21,20 +20,8 @@ TEAM = Grant(
 
 
 @pytest.fixture
-def settings(valkey_url: str, sqlite_url: str) -> Settings:
-    return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
-
-
-@pytest.fixture
-def keys(settings: Settings) -> dict[str, str]:
-    """Name → text of a key that may all, and of a team's."""
-    return stored_keys(settings, [Grant(name="all", scopes=frozenset({"*"})), TEAM])
-
-
-@pytest.fixture
-def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, Services(settings)) as client:
-        yield client
+def grants() -> Sequence[Grant]:
+    return [Grant(name="all", scopes=frozenset({"*"})), TEAM]
 
 
 def test_a_key_is_made_used_rotated_and_revoked(

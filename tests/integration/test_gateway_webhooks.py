@@ -1,7 +1,7 @@
 """``/v1/webhooks``: endpoints that get no more than the key that asks for them may read."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,19 +27,8 @@ GRANTS = [
 
 
 @pytest.fixture
-def settings(valkey_url: str, sqlite_url: str) -> Settings:
-    return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
-
-
-@pytest.fixture
-def keys(settings: Settings) -> dict[str, str]:
-    return stored_keys(settings, GRANTS)
-
-
-@pytest.fixture
-def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
-    with gateway_thread(settings, Services(settings)) as client:
-        yield client
+def grants() -> Sequence[Grant]:
+    return GRANTS
 
 
 def add(gateway: GatewayClient, key: str, **fields: Any) -> Reply:

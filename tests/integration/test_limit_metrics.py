@@ -73,10 +73,9 @@ async def test_a_worker_shows_whether_redis_answers(
         raise RedisAway
 
     async def shown(value: float) -> None:
-        async def is_shown() -> bool:
-            return REGISTRY.get_sample_value("dingrelay_redis_reachable") == value
-
-        await wait_until_async(is_shown)
+        await wait_until_async(
+            lambda: REGISTRY.get_sample_value("dingrelay_redis_reachable") == value
+        )
 
     settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=9464)
     async with Resources(settings, Publisher(settings)) as resources:

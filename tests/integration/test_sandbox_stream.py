@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.request import Request, urlopen
 
 import aiohttp
@@ -25,15 +24,6 @@ async def client(sandbox: SandboxAdmin) -> AsyncIterator[StreamClient]:
     sandbox.reset()
 
 
-async def until(true: Any) -> None:
-    """Wait for a plain predicate."""
-
-    async def holds() -> object:
-        return true()
-
-    await wait_until_async(holds)
-
-
 async def delivered(sandbox: SandboxAdmin, event_id: str) -> list[AttemptReport]:
     """The tries of an event, once it is delivered."""
     return await ended(sandbox, event_id, "delivered")
@@ -43,14 +33,14 @@ async def ended(sandbox: SandboxAdmin, event_id: str, state: str) -> list[Attemp
     def tried() -> EventReport:
         return sandbox.event(event_id)
 
-    await until(lambda: tried()["deliveries"][0]["state"] != "waiting")
+    await wait_until_async(lambda: tried()["deliveries"][0]["state"] != "waiting")
     (delivery,) = tried()["deliveries"]
     assert (delivery["way"], delivery["state"]) == ("stream", state)
     return delivery["attempts"]
 
 
 async def registered(connection: Connection) -> Connection:
-    await until(lambda: connection.of("SYSTEM", "REGISTERED"))
+    await wait_until_async(lambda: connection.of("SYSTEM", "REGISTERED"))
     return connection
 
 
@@ -95,7 +85,7 @@ async def test_a_ticket_is_good_once_and_not_for_long(
 async def test_an_event_is_a_frame(sandbox: SandboxAdmin, client: StreamClient) -> None:
     connection = await registered(await client.open())
     sandbox.put_user("newcomer", dept_id_list=[2])
-    await until(lambda: connection.events)
+    await wait_until_async(lambda: connection.events)
     (frame,) = connection.of("EVENT", "*")
     (event,) = sandbox.events()
     data = json.loads(frame["data"])
@@ -122,7 +112,7 @@ async def test_only_those_who_ask_for_events_get_them(
         sandbox.put_callback(receiver.url, token=TOKEN, aes_key=AES_KEY)
         connection = await registered(await client.open())
         sandbox.fire("user_add_org")
-        await until(lambda: receiver.events)
+        await wait_until_async(lambda: receiver.events)
     # An app has one way: as long as it has a callback, events go there.
     assert connection.events == []
 
@@ -141,7 +131,7 @@ async def test_events_that_are_not_taken_come_again(
     connection = await registered(await client.open())
     connection.worth = worth
     event_id = sandbox.fire("user_add_org")
-    await until(lambda: len(connection.events) == 2)
+    await wait_until_async(lambda: len(connection.events) == 2)
     # The event's own data with 200 is how the Python client says yes.
     connection.worth = (200, '{"userId": ["u1"]}')
     attempts = await delivered(sandbox, event_id)
@@ -176,7 +166,7 @@ async def test_nonsense_is_no_answer(sandbox: SandboxAdmin, client: StreamClient
 async def test_connections_share_the_load(sandbox: SandboxAdmin, client: StreamClient) -> None:
     connections = [await registered(await client.open()) for _ in range(3)]
     sandbox.fire_many([{"type": "user_add_org"}] * 150)
-    await until(lambda: sandbox.events_summary()["delivered"] == 150)
+    await wait_until_async(lambda: sandbox.events_summary()["delivered"] == 150)
     shares = [len(connection.events) for connection in connections]
     assert sum(shares) == 150
     assert min(shares) > 20
@@ -187,7 +177,7 @@ async def test_connections_share_the_load(sandbox: SandboxAdmin, client: StreamC
 async def test_events_wait_for_a_connection(sandbox: SandboxAdmin, client: StreamClient) -> None:
     await client.ask()
     event_id = sandbox.fire("user_add_org")
-    await until(lambda: sandbox.event(event_id)["deliveries"][0]["attempts"])
+    await wait_until_async(lambda: sandbox.event(event_id)["deliveries"][0]["attempts"])
     connection = await client.open()
     attempts = await delivered(sandbox, event_id)
     assert attempts[0]["outcome"] == "no connection"
@@ -196,8 +186,8 @@ async def test_events_wait_for_a_connection(sandbox: SandboxAdmin, client: Strea
 
 async def test_pings_are_answered(sandbox: SandboxAdmin, client: StreamClient) -> None:
     connection = await client.open()
-    await until(lambda: connection.of("SYSTEM", "ping"))
-    await until(lambda: sandbox.streams()[0]["pongs"] >= 1)
+    await wait_until_async(lambda: connection.of("SYSTEM", "ping"))
+    await wait_until_async(lambda: sandbox.streams()[0]["pongs"] >= 1)
     # And those of the client's own.
     await connection.socket.ping()
 
@@ -208,13 +198,13 @@ async def test_after_disconnect_nothing_comes_and_tcp_lives_on(
     first = await registered(await client.open())
     sandbox.set_delivery(scale=0.05)
     assert sandbox.act_on_streams("disconnect") == 1
-    await until(lambda: first.of("SYSTEM", "disconnect"))
+    await wait_until_async(lambda: first.of("SYSTEM", "disconnect"))
     assert "reason" in json.loads(first.of("SYSTEM", "disconnect")[0]["data"])
     second = await registered(await client.open())
     sandbox.fire_many([{"type": "user_add_org"}] * 20)
-    await until(lambda: sandbox.events_summary()["delivered"] == 20)
+    await wait_until_async(lambda: sandbox.events_summary()["delivered"] == 20)
     assert (first.events, len(second.events)) == ([], 20)
-    await until(first.closed.is_set)
+    await wait_until_async(first.closed.is_set)
     assert [each["state"] for each in sandbox.streams()] == ["closed", "open"]
 
 
@@ -225,11 +215,11 @@ async def test_events_on_their_way_when_connections_drop_come_again(
     for connection in connections:
         connection.worth = None
     ids = sandbox.fire_many([{"type": "user_add_org"}] * 10)
-    await until(lambda: sum(len(each.events) for each in connections) == 10)
+    await wait_until_async(lambda: sum(len(each.events) for each in connections) == 10)
     assert sandbox.act_on_streams("drop") == 2
-    await until(lambda: all(each.closed.is_set() for each in connections))
+    await wait_until_async(lambda: all(each.closed.is_set() for each in connections))
     last = await client.open()
-    await until(lambda: sandbox.events_summary()["delivered"] == 10)
+    await wait_until_async(lambda: sandbox.events_summary()["delivered"] == 10)
     assert set(last.events) == set(ids)
     (attempt, *_) = sandbox.event(ids[0])["deliveries"][0]["attempts"]
     assert attempt["outcome"] == "connection lost"
@@ -239,14 +229,14 @@ async def test_a_dead_connection_is_fed(sandbox: SandboxAdmin, client: StreamCli
     first = await registered(await client.open())
     sandbox.set_delivery(redeliveries=50)
     assert sandbox.act_on_streams("die") == 1
-    await until(first.closed.is_set)
+    await wait_until_async(first.closed.is_set)
     event_id = sandbox.fire("user_add_org")
-    await until(lambda: sandbox.event(event_id)["deliveries"][0]["attempts"])
+    await wait_until_async(lambda: sandbox.event(event_id)["deliveries"][0]["attempts"])
     second = await client.open()
     attempts = await delivered(sandbox, event_id)
     assert attempts[0]["outcome"] == "fed to a dead connection"
     assert (first.events, second.events) == ([], [event_id])
-    await until(lambda: sandbox.streams()[0]["state"] == "closed")
+    await wait_until_async(lambda: sandbox.streams()[0]["state"] == "closed")
 
 
 async def test_events_on_a_dead_connection_may_be_lost(
@@ -277,13 +267,13 @@ async def test_a_deaf_connection_has_pings_and_no_events(
     number = sandbox.add_event_fault("deaf")
     deaf = await registered(await client.open())
     event_id = sandbox.fire("user_add_org")
-    await until(lambda: sandbox.event(event_id)["deliveries"][0]["attempts"])
-    await until(lambda: deaf.of("SYSTEM", "ping"))
+    await wait_until_async(lambda: sandbox.event(event_id)["deliveries"][0]["attempts"])
+    await wait_until_async(lambda: deaf.of("SYSTEM", "ping"))
     sandbox.delete_event_fault(number)
     # The next may take as long for its answer as a busy machine does.
     sandbox.set_delivery(acknowledgement=3)
     good = await client.open()
-    await until(lambda: sandbox.event(event_id)["deliveries"][0]["state"] == "delivered")
+    await wait_until_async(lambda: sandbox.event(event_id)["deliveries"][0]["state"] == "delivered")
     assert (deaf.events, good.events) == ([], [event_id])
 
 
@@ -313,7 +303,7 @@ async def test_an_event_comes_twice_or_not_at_all(
     sandbox.add_event_fault("duplicate", way="stream", types=["twice"], max_ms=10)
     sandbox.add_event_fault("swallow", way="stream", types=["never"])
     twice, _ = sandbox.fire("twice"), sandbox.fire("never")
-    await until(lambda: len(connection.events) == 2)
+    await wait_until_async(lambda: len(connection.events) == 2)
     assert connection.events == [twice, twice]
     summary = sandbox.events_summary()
     assert (summary["delivered"], summary["swallowed"]) == (2, 1)
@@ -327,7 +317,7 @@ async def test_streams_of_one_app_are_not_anothers(
     second = await registered(await client.open(clientId="few", clientSecret="x"))
     sandbox.put_user("outside", dept_id_list=[3])
     sandbox.put_user("inside", dept_id_list=[2])
-    await until(lambda: sandbox.events_summary()["delivered"] == 3)
+    await wait_until_async(lambda: sandbox.events_summary()["delivered"] == 3)
     assert (len(first.events), len(second.events)) == (2, 1)
     with pytest.raises(SandboxError, match="action"):
         sandbox.act_on_streams("explode")  # type: ignore[arg-type]
@@ -336,5 +326,5 @@ async def test_streams_of_one_app_are_not_anothers(
 async def test_a_reset_ends_streams(sandbox: SandboxAdmin, client: StreamClient) -> None:
     connection = await registered(await client.open())
     sandbox.reset()
-    await until(connection.closed.is_set)
+    await wait_until_async(connection.closed.is_set)
     assert sandbox.streams() == []

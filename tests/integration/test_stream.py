@@ -211,10 +211,7 @@ async def test_an_old_connection_that_dingtalk_does_not_end_is_left(
     await first.system("disconnect", {})
     await server.client(2)
 
-    async def left() -> bool:
-        return first.closed_with is not None
-
-    await wait_until_async(left, what="the old connection is left")
+    await wait_until_async(lambda: first.closed_with is not None, what="the old connection is left")
     assert len(server.open) == 1
 
 
@@ -228,11 +225,8 @@ async def test_a_connection_that_is_silent_is_dead(server: StreamServer, listen:
     server.deaf = False
     third = await server.client(len(server.clients))
 
-    async def lives() -> bool:
-        return server.clients[-1].pinged >= 3
-
     # One that answers is not, however little it says.
-    await wait_until_async(lives)
+    await wait_until_async(lambda: server.clients[-1].pinged >= 3)
     assert await server.clients[-1].status(await server.clients[-1].event("e")) == "SUCCESS"
     assert third
 
@@ -247,10 +241,7 @@ async def test_dropped_connections_are_opened_again_and_again(
         client.transport.abort()
     await server.client(4)
 
-    async def one() -> bool:
-        return listening.count("dingrelay_stream_connections") == 1
-
-    await wait_until_async(one)
+    await wait_until_async(lambda: listening.count("dingrelay_stream_connections") == 1)
     assert server.refused_tickets == 0
 
 
@@ -258,10 +249,7 @@ async def test_a_server_that_is_ill_is_not_stormed(server: StreamServer, listen:
     server.refuses = (503, "<html>")
     listening = await listen(Times(first_pause=0.05, longest_pause=0.4, lasting=5))
 
-    async def tried() -> bool:
-        return len(server.opened) == 5
-
-    await wait_until_async(tried)
+    await wait_until_async(lambda: len(server.opened) == 5)
     # 0.05, 0.1, 0.2 and 0.4 s, or half of each.
     assert server.opened_at[-1] - server.opened_at[0] > 0.37
     assert listening.count("dingrelay_stream_connects_total", outcome="failed") >= 4
@@ -287,10 +275,9 @@ async def test_refused_credentials_are_logged_and_tried_slowly(
     with capture_logs() as lines:
         listening = await listen()
 
-        async def refused_twice() -> bool:
-            return listening.count("dingrelay_stream_connects_total", outcome="refused") == 2
-
-        await wait_until_async(refused_twice)
+        await wait_until_async(
+            lambda: listening.count("dingrelay_stream_connects_total", outcome="refused") == 2
+        )
         server.refuses = None
         await server.client(1)
     refusals = [line for line in lines if line["event"] == "stream_refused"]
@@ -309,10 +296,9 @@ async def test_an_answer_without_a_ticket_is_a_failure(
     server.refuses = (200, body)
     listening = await listen()
 
-    async def failed() -> bool:
-        return listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
-
-    await wait_until_async(failed)
+    await wait_until_async(
+        lambda: listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
+    )
     server.refuses = None
     await server.client(1)
 
@@ -324,10 +310,9 @@ async def test_an_endpoint_that_is_no_address_is_asked_for_again(
     server.endpoint = endpoint
     listening = await listen()
 
-    async def failed() -> bool:
-        return listening.count("dingrelay_stream_connects_total", outcome="failed") >= 2
-
-    await wait_until_async(failed)
+    await wait_until_async(
+        lambda: listening.count("dingrelay_stream_connects_total", outcome="failed") >= 2
+    )
     server.endpoint = ""
     await server.client(1)
 
@@ -337,10 +322,9 @@ async def test_a_ticket_never_travels_in_the_clear(server: StreamServer, listen:
     with capture_logs() as lines:
         listening = await listen()
 
-        async def failed() -> bool:
-            return listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
-
-        await wait_until_async(failed)
+        await wait_until_async(
+            lambda: listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
+        )
     assert "not encrypted" in next(
         each["reason"] for each in lines if each["event"] == "stream_failed"
     )
@@ -386,10 +370,7 @@ async def test_taken_events_are_answered_before_it_stops(
         await listening.stop()
     answered = {each["headers"]["messageId"] for each in client.answers}
 
-    async def closed() -> bool:
-        return client.closed_with is not None
-
-    await wait_until_async(closed)
+    await wait_until_async(lambda: client.closed_with is not None)
     assert client.closed_with == 1000
     async with Redis.from_url(valkey_url) as redis:
         assert await redis.llen("dingrelay.events") == len(answered & set(messages))
@@ -451,11 +432,9 @@ async def test_the_secret_is_another(sandbox: SandboxAdmin, valkey_url: str) -> 
     )
     with capture_logs() as lines:
         async with opened(settings) as listening:
-
-            async def refused() -> bool:
-                return listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
-
-            await wait_until_async(refused)
+            await wait_until_async(
+                lambda: listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
+            )
     assert any(line["event"] == "stream_refused" for line in lines)
 
 
@@ -470,14 +449,9 @@ async def test_a_new_secret_in_its_file_is_tried_at_once(
         sandbox.base_url, valkey_url, apps={"default": {**APP, "app_secret": "old"}}
     )
     async with opened(settings, replace(QUICK, refused=600)) as listening:
-
-        async def refused() -> bool:
-            return listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
-
-        await wait_until_async(refused)
+        await wait_until_async(
+            lambda: listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
+        )
         secret.write_text("sandbox-secret")
 
-        async def connected() -> bool:
-            return listening.count("dingrelay_stream_connections") == 1
-
-        await wait_until_async(connected)
+        await wait_until_async(lambda: listening.count("dingrelay_stream_connections") == 1)

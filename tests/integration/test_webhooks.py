@@ -66,10 +66,7 @@ async def test_a_job_that_ends_is_a_signed_notice(office: OpenOffice, receiver: 
     issued = await at.add(receiver.url, "job.*")
     (draft,) = await at.fleet.enqueue(message(1))
 
-    async def arrived() -> bool:
-        return bool(receiver.taken)
-
-    await eventually(arrived)
+    await eventually(lambda: receiver.taken)
     document = verified(receiver.taken[0], issued.secret)
     assert document["type"] == "job.done"
     assert document["data"] == (await at.fleet.status(draft)).to_json()
@@ -149,10 +146,7 @@ async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
     receiver.behaves = hanging
     ids = await at.people_left(people(10))
 
-    async def tried() -> bool:
-        return len(receiver.requests) >= 6
-
-    await eventually(tried)
+    await eventually(lambda: len(receiver.requests) >= 6)
     assert receiver.most <= PLACES
     receiver.behaves = None
     await at.arrived(receiver, ids)
@@ -191,10 +185,7 @@ async def test_a_redirect_is_a_failure_and_not_followed(
     receiver.behaves = answering(status, headers={"Location": elsewhere})
     await at.people_left(["ann"])
 
-    async def tried() -> bool:
-        return len(receiver.requests) >= 3
-
-    await eventually(tried)
+    await eventually(lambda: len(receiver.requests) >= 3)
     assert {request.path for request in receiver.requests} == {"/hook"}
     assert (await at.store.get(issued.id)).health.last_failure == f"http_{status}"
 
@@ -252,10 +243,7 @@ async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
     receiver.behaves = answering(500)
     ids = await at.people_left(people(4))
 
-    async def tried() -> bool:
-        return len({request.id for request in receiver.requests}) == 4
-
-    await eventually(tried)
+    await eventually(lambda: len({request.id for request in receiver.requests}) == 4)
     if paused:
         await at.store.pause(issued.id)
     await asyncio.sleep(1.5)
@@ -484,10 +472,7 @@ async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver
     receiver.behaves = answering(500)
     await at.people_left(people(20))
 
-    async def tried() -> bool:
-        return len(receiver.requests) >= 4
-
-    await eventually(tried)
+    await eventually(lambda: len(receiver.requests) >= 4)
     await at.store.remove(issued.id)
     for ask in (at.store.get, at.store.pause, at.store.resume, at.store.remove):
         with pytest.raises(EndpointNotFound):
@@ -634,10 +619,7 @@ async def test_an_empty_redis_costs_no_delivery(
     receiver.behaves = answering(500)
     ids = await at.people_left(people(30))
 
-    async def begun() -> bool:
-        return bool(receiver.requests)
-
-    await eventually(begun)
+    await eventually(lambda: receiver.requests)
     async for key in redis.scan_iter("dingrelay:*"):
         await redis.delete(key)
     receiver.behaves = None
@@ -666,10 +648,7 @@ async def test_endpoints_that_hang_delay_no_other(office: OpenOffice, receiver: 
         await at.add(sound.url)
         ids = await at.people_left(people(20))
 
-        async def arrived() -> bool:
-            return set(ids) <= set(sound.ids)
-
-        await eventually(arrived)
+        await eventually(lambda: set(ids) <= set(sound.ids))
     assert await stuck()
     assert max(Counter(request.path for request in receiver.requests).values()) == PLACES
     free.set()

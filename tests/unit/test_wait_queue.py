@@ -98,12 +98,9 @@ async def test_a_far_slot_that_was_revoked_may_come_at_once(
     monkeypatch.setattr(wait_queue, "ask", answer)
     queue = WaitQueue(None, RULES, LANE, max_wait=60)  # type: ignore[arg-type]
 
-    async def holds() -> bool:
-        return bool(queue._held)
-
     leaving = asyncio.create_task(queue.slot(SlotRequest(LANE)))
     async with asyncio.timeout(20):
-        await wait_until_async(holds, what="it has its slot")
+        await wait_until_async(lambda: queue._held, what="it has its slot")
         queue.revoke_slots()
         assert await leaving is not None
     await queue.stop()
