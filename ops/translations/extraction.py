@@ -22,7 +22,7 @@ FOLDERS = ("tasks", "producers", "workers", "ops/demo")
 OWN_WORDS = {"tr", "Column"}
 """Calls whose first argument is a command's own words."""
 SAYING = re.compile(
-    "en|at|AddressRefused|Ambiguous|BrokerSilent|CampaignConflict|CannotResolve|CheckResult|ContractError"
+    "at|AddressRefused|Ambiguous|BrokerSilent|CampaignConflict|CannotResolve|CheckResult|ContractError"
     "|EndpointConflict|ErrorBody|FieldError|InvalidArgument|KeyConflict|LineError|Malformed|Outcome|Problem"
     "|ProblemKind|QuotaExhausted|Receipt|Refused|SchemaProblem|ServiceUnavailable|SettingsError"
     "|StartFailed|Transient|Unknown|UnreadableRecord|UploadFailed|ValueError|Wait|Withdrawn|unavailable"
@@ -39,20 +39,18 @@ VALUES = re.findall(
 )
 """Values that are shown as a word: what the doctor checks, columns of a CSV, what `dingrelay up` runs, units,
 where an approval's state is known from, what became of a message."""
-OF_SYSTEM = tuple(
-    map(
-        os.strerror,
-        (
-            errno.ENOENT,
-            errno.EISDIR,
-            errno.ENOTDIR,
-            errno.EACCES,
-            errno.EADDRINUSE,
-            errno.EADDRNOTAVAIL,
-        ),
-    )
+OF_LIBRARIES = (
+    *(os.strerror(each) for each in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES)),
+    *(os.strerror(each) for each in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENOSPC)),
+    "Expecting value",
+    "Extra data",
+    "Expecting property name enclosed in double quotes",
+    "Expecting ',' delimiter",
+    "Expecting ':' delimiter",
+    "Unterminated string starting at",
+    "Invalid control character at",
 )
-"""What the system says of files and addresses."""
+"""What the system says of files and addresses, and Python of JSON."""
 
 
 class Text(NamedTuple):
@@ -70,7 +68,7 @@ def texts() -> Iterator[Text]:
     """Every text that a translation is needed for; some come more than once."""
     for message in (*OF_TYPER, *USAGE_ERRORS, *VALUES):
         yield Text(message)
-    for message in OF_SYSTEM:
+    for message in OF_LIBRARIES:
         yield Text(message, SENTENCE)
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -88,10 +86,12 @@ def of_file(path: Path) -> Iterator[Text]:
         name = called(node)
         if name in OWN_WORDS and node.args and (name == "tr" or "cli" in place):
             yield from map(Text, literals(node.args[0]))
-        elif name == "en" or (SAYING.fullmatch(name) and not any(each in place for each in SILENT)):
+        elif name == "en":
+            yield from (Text(message, SENTENCE) for message in literals(node.args[0]))
+        elif SAYING.fullmatch(name) and not any(each in place for each in SILENT):
             for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
                 for message in literals(argument):
-                    if name == "en" or (re.search("[a-z]{2}", message) and " " in message):
+                    if re.search("[a-z]{2}", message) and " " in message:
                         yield Text(message, SENTENCE)
 
 

@@ -11,7 +11,7 @@ from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Refused, Wait
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en, joined
 
 MOST_CALLS = 1_000
 STEP = "recall:"
@@ -102,12 +102,12 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
     result = _result(outcomes, job.unknown)
     if not result.recalled:
         reasons = (
-            (len(result.refused), en("too old")),
-            (len(result.shared), en("shared with others")),
-            (len(result.kept), en("people have it by a call whose answer was lost")),
-            (result.unknown, en("people are in calls whose outcome is unknown")),
+            (len(result.refused), en("{} too old")),
+            (len(result.shared), en("{} shared with others")),
+            (len(result.kept), en("{} people have it by a call whose answer was lost")),
+            (result.unknown, en("{} people are in calls whose outcome is unknown")),
         )
-        named = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
+        named = joined(", ", (Sentence(reason, count) for count, reason in reasons if count))
         raise Refused(
             "nothing_recalled",
             en("DingTalk took back none of {} calls: {}", len(job.calls), named),

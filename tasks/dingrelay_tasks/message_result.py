@@ -11,7 +11,7 @@ from pydantic import Field
 from dingrelay_tasks.context import SAME_CONTENT_CODE, Context, DeliveryReport
 from dingrelay_tasks.contract import Json, Part
 from dingrelay_tasks.outcomes import Refused, Wait
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en, joined
 
 STEP = "call:"
 """What the steps that call begin with."""
@@ -140,11 +140,11 @@ def refuse_unreachable(result: MessageSendResult) -> None:
     """
     have_it = result.duplicate or result.daily_cap or result.duplicate_departments
     counts = (
-        (len(result.unknown_user), en("unknown to DingTalk")),
-        (len(result.out_of_scope), en("outside the app's visible range")),
+        (len(result.unknown_user), en("{} unknown to DingTalk")),
+        (len(result.out_of_scope), en("{} outside the app's visible range")),
     )
     if not have_it and any(count for count, _ in counts):
-        named = ", ".join(f"{count} {what}" for count, what in counts if count)
+        named = joined(", ", (Sentence(what, count) for count, what in counts if count))
         raise Refused(
             NOBODY_REACHABLE,
             en("nobody can be reached: {}", named),
@@ -248,4 +248,11 @@ def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> s
     # A user may be in two of the lists.
     if len(set[str]().union(*people.values())) < result.accepted:
         return ""
-    return ", ".join(f"{len(those)} {what}" for what, those in people.items() if those)
+    words = {
+        "invalid": en("{} invalid"),
+        "forbidden": en("{} forbidden"),
+        "failed": en("{} failed"),
+    }
+    return joined(
+        ", ", (Sentence(words[what], len(those)) for what, those in people.items() if those)
+    )

@@ -1,7 +1,10 @@
 """English text for people that can still be translated: a template and the values that are put into it."""
 
-from collections.abc import Iterable
-from typing import Any, Self
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Self, cast
+
+from pydantic import WrapValidator
 
 
 class Sentence(str):  # noqa: SLOT000  a str has no room for slots
@@ -47,3 +50,81 @@ def joined(separator: str, parts: Iterable[str]) -> Sentence:
     """Sentences in a row, each of which is translated for itself."""
     found = list(parts)
     return Sentence(separator.join(["{}"] * len(found)), *found)
+
+
+def writable(text: str) -> str:
+    """A text as UTF-8 can carry it: it may quote half of a character."""
+    if isinstance(text, Sentence) and text.values:
+        return Sentence(
+            text.template,
+            *(writable(each) if isinstance(each, str) else each for each in text.values),
+        )
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+Kept = Annotated[
+    str, WrapValidator(lambda given, read: given if isinstance(given, Sentence) else read(given))
+]
+"""A text of a document that stays a `Sentence` if it is one; pydantic would make it a plain `str`."""
+
+MADE_OF = "made_of"
+"""The key beside the texts of an error, in a record, for what they were made of. No document shows it."""
+_SEPARATOR = "\x1f"
+"""Between a stored text and what it was made of."""
+
+
+def with_parts(error: Mapping[str, Any]) -> dict[str, Any]:
+    """An error as JSON values that keeps what its sentences were made of."""
+    made_of = {name: found for name, text in error.items() if (found := _parts(text))}
+    return {**error, MADE_OF: made_of} if made_of else dict(error)
+
+
+def from_parts(error: Mapping[str, Any]) -> dict[str, Any]:
+    """An error as `with_parts` made it, with its sentences."""
+    found = dict(error)
+    made_of = found.pop(MADE_OF, None)
+    if isinstance(made_of, Mapping):
+        for name, parts in cast("Mapping[str, Any]", made_of).items():
+            found[name] = _sentence(parts, found.get(name))
+    return found
+
+
+def to_text(text: str) -> str:
+    """A text as it is stored in one column: English first."""
+    parts = _parts(text)
+    return f"{text}{_SEPARATOR}{json.dumps(parts, ensure_ascii=False)}" if parts else text
+
+
+def from_text(stored: str) -> str:
+    """A text as `to_text` made it, or plain."""
+    text, _, parts = stored.partition(_SEPARATOR)
+    try:
+        return str(_sentence(json.loads(parts), text)) if parts else text
+    except ValueError:
+        return text
+
+
+def _parts(text: object) -> list[Any] | None:
+    """The template and the values of a sentence, as JSON values; None of a text without values."""
+    if not isinstance(text, Sentence) or not text.values:
+        return None
+    return [
+        text.template,
+        *(
+            _parts(each) or each if isinstance(each, str | int | float | None) else str(each)
+            for each in text.values
+        ),
+    ]
+
+
+def _sentence(parts: Any, text: Any) -> Any:
+    """The sentence of these parts, if it is this text; one of both may have been changed."""
+    try:
+        template, *values = parts
+        made = Sentence(
+            template,
+            *(_sentence(each, None) if isinstance(each, list) else each for each in values),
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return text
+    return made if text is None or made == text else text

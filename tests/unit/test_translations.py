@@ -1,24 +1,39 @@
 """The catalogue has every text of the code, and says each as the code gives it."""
 
+import ast
 import gettext
 import io
+import json
 import pickle
 import re
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from string import Formatter
 from threading import Barrier
+from typing import cast
 
 import pytest
+from hypothesis import given as examples
+from hypothesis import strategies as st
 
 import catalogue
 import compiled
+import extraction
 from dingrelay_producers import language
-from dingrelay_producers.cli.jobs_file import LineError
+from dingrelay_producers.cli.jobs_file import LineError, send_jobs
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.language import CHINESE, ENGLISH
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.status import JobError
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.message_result import MessageSendResult, refuse_unreachable
+from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.sentence import en, from_text, to_text, with_parts
+from dingrelay_tasks.user_sync import UserSync
+from dingrelay_workers.campaigns import recipients
+from dingrelay_workers.dingtalk.approval_schema import Schema
 
 STORED = [message for message in catalogue.stored() if message.id]
 BY_KEY = {(message.context, message.id): message for message in STORED}
@@ -213,3 +228,112 @@ def test_a_terminal_without_chinese_characters_is_spoken_to_in_english(
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     with language.spoken():
         assert language.now_spoken() == expected
+
+
+@contextmanager
+def _variables(**variables: str) -> Generator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in variables.items():
+            patched.setenv(name, value)
+        yield
+
+
+def _settings(**variables: str) -> None:
+    with _variables(**variables):
+        Settings.load()
+
+
+def _form() -> None:
+    props = {"id": "TextField-1", "label": "采购事由", "required": True}
+    problem = cast("Schema", Schema.of([{"componentName": "TextField", "props": props}])).problem(
+        []
+    )
+    raise ContractError(problem.field, problem.text) if problem else AssertionError
+
+
+def _job_line(text: str) -> None:
+    with _variables(DINGRELAY_ENV="sandbox"):
+        send_jobs(io.BytesIO(text.encode()), first=1, defaults={}, wait=False, timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "chinese"),
+    [
+        (
+            lambda: recipients.read(io.BytesIO(b"name\nx\n")),
+            '第 1 行：表头没有“userid”列，也没有 "mobile", "email", "job_number" 之一；实际为 "name"',
+        ),
+        (
+            lambda: _settings(DINGRELAY_ENV="no"),
+            "DINGRELAY_ENV：必须是 'sandbox', 'test' 或 'production'",
+        ),
+        (lambda: _settings(DINGRELAY_CONFIG="/no.toml"), "DINGRELAY_CONFIG：没有这个文件或目录"),
+        (
+            lambda: _job_line('{"a'),
+            "第 1 行：不是合法的 JSON：字符串没有结束（第 1 行第 2 列，第 1 个字符）",
+        ),
+        (_form, "form.采购事由：模板要求必填"),
+        (
+            lambda: refuse_unreachable(MessageSendResult(unknown_user=["u1"])),
+            "没有可以发送的人：1 人在钉钉中没有",
+        ),
+        (lambda: UserSync(scope="user"), "user：scope 为 user 时必填"),
+    ],
+)
+def test_an_error_is_said_in_chinese_as_a_whole(
+    mistake: Callable[[], object], chinese: str
+) -> None:
+    with pytest.raises((ValueError, Refused)) as raised:
+        mistake()
+    assert language.translated(str(raised.value), CHINESE) == chinese
+
+
+def test_a_stored_error_keeps_what_it_was_made_of() -> None:
+    message = en("nobody can be reached: {}", en("{} unknown to DingTalk", 1))
+    error = {"class": "refused", "code": "x", "message": message, "hint": en("set it")}
+    text = json.dumps(with_parts(error))
+    read = JobError.from_record(text)
+    assert language.translated(read.message, CHINESE) == "没有可以发送的人：1 人在钉钉中没有"
+    assert read.model_dump(exclude={"error_class"}) == {
+        "code": "x",
+        "message": message,
+        "hint": "set it",
+    }
+    # Erasing a person's data may change the text alone.
+    changed = JobError.from_record(text.replace("reached: 1", "reached: 2"))
+    assert (
+        language.translated(changed.message, CHINESE)
+        == "nobody can be reached: 2 unknown to DingTalk"
+    )
+    assert (
+        JobError.from_record(json.dumps({**error, "made_of": {"message": [1]}})).message == message
+    )
+
+
+@examples(st.text(), st.one_of(st.text(), st.integers(), st.none()))
+def test_a_text_column_gives_back_what_was_written(text: str, value: object) -> None:
+    assert from_text(to_text(text.replace("\x1f", ""))) == text.replace("\x1f", "")
+    sentence = en("the job is {}", value)
+    assert from_text(to_text(sentence)) == sentence
+    assert str(sentence).startswith("the job is ")
+
+
+def test_no_error_is_raised_with_a_text_that_was_put_together_before() -> None:
+    wrong: list[str] = []
+    for path in (
+        each
+        for folder in extraction.FOLDERS[:3]
+        for each in (extraction.ROOT / folder).rglob("*.py")
+    ):
+        if any(each in path.as_posix() for each in extraction.SILENT):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and extraction.SAYING.fullmatch(extraction.called(node)):
+                given = (*node.args, *(each.value for each in node.keywords))
+                put_together = (
+                    ast.unparse(each) for each in given if isinstance(each, ast.JoinedStr)
+                )
+                wrong += [
+                    f"{path}: {text}" for text in put_together if re.search("[a-z]{2} |: ", text)
+                ]
+    assert wrong == []

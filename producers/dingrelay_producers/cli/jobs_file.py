@@ -195,11 +195,18 @@ def _send(
         raise wrong
 
 
+def _not_json(error: ValueError) -> str:
+    if not isinstance(error, json.JSONDecodeError):
+        return en("is not JSON: {}", error)
+    where = error.lineno, error.colno, error.pos
+    return en("is not JSON: {}: line {} column {} (char {})", error.msg, *where)
+
+
 def _job(line: JobLine, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
     try:
         fields = json.loads(line.text)
     except ValueError as error:
-        raise LineError(line.number, "", en("is not JSON: {}", error)) from None
+        raise LineError(line.number, "", _not_json(error)) from None
     if not isinstance(fields, dict):
         raise LineError(line.number, "", "must be a JSON object")
     job = cast("dict[str, object]", fields)

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.sentence import en, joined
+from dingrelay_tasks.sentence import Kept, en, joined, writable
 
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 """A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
@@ -125,12 +125,12 @@ class SkippedRow(BaseModel, frozen=True):
     """A row that names no person, and was skipped."""
 
     line: int
-    problem: str
+    problem: Kept
 
     @classmethod
     def of(cls, row: Malformed) -> Self:
         """The row as JSON can spell it: what it quotes may be no Unicode."""
-        return cls(line=row.line, problem=row.problem.encode("utf-8", "backslashreplace").decode())
+        return cls(line=row.line, problem=writable(row.problem))
 
     def __str__(self) -> str:
         return str(Malformed(self.line, self.problem))
@@ -183,7 +183,7 @@ class CampaignStatus(
     app: str
     sender: str = ""
     state: CampaignState
-    reason: str
+    reason: Kept
     """Why it is paused, in one sentence."""
     message: dict[str, Any]
     """DingTalk's own `msg` object; its texts may hold `{name}` fields."""

@@ -206,4 +206,4 @@ class ClientConnection:
     def _away(self, problem: str) -> ServiceUnavailable:
         if self.settings.cell:
             return CellUnavailable({self.settings.cell: problem})
-        return ServiceUnavailable(f"DINGRELAY_REDIS_URL: {problem}")
+        return ServiceUnavailable(en("{}: {}", "DINGRELAY_REDIS_URL", problem))

@@ -222,7 +222,7 @@ class Settings(BaseSettings):
         check_cells(self.cells)
         self._check_organisations()
         if self.cell and self.cell not in self.cells:
-            raise ValueError(f"DINGRELAY_CELL: {self.which_cell}")
+            raise ValueError(en("{}: {}", "DINGRELAY_CELL", self.which_cell))
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
@@ -299,7 +299,7 @@ class Settings(BaseSettings):
             return self.cell
         if app is None:
             if not self.cell:
-                raise SettingsError(f"DINGRELAY_CELL: {self.which_cell}")
+                raise SettingsError(en("{}: {}", "DINGRELAY_CELL", self.which_cell))
             return self.cell
         owner = self.owner_of(app)
         if not owner:

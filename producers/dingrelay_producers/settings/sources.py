@@ -101,8 +101,12 @@ class TomlSource(_Source):
             return {}
         try:
             content = tomllib.loads(Path(path).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"DINGRELAY_CONFIG: {type(error).__name__}: {error}") from None
+        except OSError as error:
+            raise SettingsError(en("{}: {}", "DINGRELAY_CONFIG", error.strerror)) from None
+        except UnicodeDecodeError:
+            raise SettingsError(en("{}: must be text in UTF-8", "DINGRELAY_CONFIG")) from None
+        except ValueError as error:
+            raise SettingsError(en("DINGRELAY_CONFIG: is not TOML: {}", error)) from None
         _refuse_secrets(content.get("apps", {}))
         for name in content.keys() & GONE.keys():
             warn_of_gone(name, "DINGRELAY_CONFIG")

@@ -11,7 +11,7 @@ from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Kept, en, from_parts
 
 STEP = "step:"
 """What the fields of a record that hold outcomes of steps begin with."""
@@ -47,8 +47,8 @@ class JobError(BaseModel, frozen=True, populate_by_name=True):
     """The class of the error, such as ``permission``."""
     code: str
     """DingTalk's code, or a word of ours."""
-    message: str
-    hint: str = ""
+    message: Kept
+    hint: Kept = ""
     """What to do about it."""
     candidates: list[Candidate] = Field(
         default_factory=list[Candidate], exclude_if=lambda found: not found
@@ -56,6 +56,11 @@ class JobError(BaseModel, frozen=True, populate_by_name=True):
     """What may be the effect of a call whose answer was lost."""
     answer: ErrorAnswer | None = Field(default=None, exclude_if=lambda answer: answer is None)
     """DingTalk's own words, of an api-call."""
+
+    @classmethod
+    def from_record(cls, text: str) -> Self:
+        """The error in a record."""
+        return cls.model_validate(from_parts(_object(text)))
 
     @property
     def prefix(self) -> str:
@@ -123,7 +128,7 @@ class JobStatus(BaseModel, frozen=True):
             settled_at=fields.read("settled", _moment),
             due_at=fields.read("due", _moment) if waits else None,
             result=_result(fields, state),
-            error=fields.read("error", JobError.model_validate_json),
+            error=fields.read("error", JobError.from_record),
             resolved=fields.read("resolved", Resolved.model_validate_json),
         )
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import JSON, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en, with_parts
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -262,7 +262,7 @@ async def settle(
                 "at": ending.called_at,
                 "people": ending.accepted,
                 "repeated": ending.ambiguous,
-                "problem": storable(ending.error),
+                "problem": ending.error and with_parts(storable(ending.error)),
             }
             for ending in fresh
         ],
@@ -404,6 +404,8 @@ async def lost(
 
 def storable(value: Any) -> Any:
     """A JSON value, or a text, as every database takes it: no NUL, no half of a character."""
+    if isinstance(value, Sentence) and value.values:
+        return Sentence(storable(value.template), *map(storable, value.values))
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):

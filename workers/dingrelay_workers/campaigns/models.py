@@ -12,7 +12,7 @@ from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.store.states import CampaignState
-from dingrelay_workers.database.base import Base, Utc
+from dingrelay_workers.database.base import Base, Said, Utc
 
 State = CampaignState
 
@@ -88,7 +88,7 @@ class CampaignRow(Base):
     app: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Said)
     message: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(Utc)
     start_at: Mapped[datetime | None] = mapped_column(Utc)
@@ -175,7 +175,7 @@ class OutcomeRow(Base):
     userid: Mapped[str] = mapped_column(String(64), primary_key=True)
     chunk: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Said)
 
 
 class IndexRow(Base):

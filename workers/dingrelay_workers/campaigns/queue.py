@@ -19,7 +19,7 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, from_parts
 from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, ChunkEnding, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.store.records import Records
@@ -148,7 +148,7 @@ class ChunkQueue:
                         some[index - 1],
                         State(state.decode()) if state else None,
                         json.loads(result or b"{}"),
-                        json.loads(error or b"{}"),
+                        from_parts(json.loads(error or b"{}")),
                         bool(touched),
                     )
                 )

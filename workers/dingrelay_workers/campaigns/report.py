@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Kept, en, from_parts, joined
 from dingrelay_workers.campaigns.models import (
     LEFT_OUT,
     CampaignRow,
@@ -61,7 +61,7 @@ class Reason(BaseModel):
     """Why so many people did not get it."""
 
     outcome: str
-    reason: str
+    reason: Kept
     people: int
 
 
@@ -214,9 +214,9 @@ def outcome_of(error: Mapping[str, Any]) -> OutcomeKind:
 
 
 def _reason_of(error: Mapping[str, Any]) -> str:
-    code, message = str(error.get("code") or ""), str(error.get("message") or "")
+    code, message = str(error.get("code") or ""), str(from_parts(error).get("message") or "")
     own = code in {"", str(error.get("class"))} or message.startswith(f"{code}:")
-    return message if own else f"{code} {message}".strip()
+    return message if own else joined(" ", filter(None, (code, message)))
 
 
 async def result_of(

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.threads import ConnectionThreads
 
@@ -82,7 +83,7 @@ def async_url(url: str) -> URL:
     if driver is None:
         raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
     if parsed.query.get(PREPARED, "auto") not in {"auto", "off"}:
-        raise ValueError(f"DINGRELAY_DATABASE_URL: {PREPARED} must be auto or off")
+        raise ValueError(en("DINGRELAY_DATABASE_URL: {} must be auto or off", PREPARED))
     return parsed.set(drivername=driver).difference_update_query([PREPARED])
 
 

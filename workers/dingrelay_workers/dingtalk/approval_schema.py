@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, joined
 from dingrelay_workers.dingtalk.approval_form import Form, rows_of
 from dingrelay_workers.dingtalk.approval_values import as_json, as_list, as_text, is_empty, squeezed
 
@@ -102,8 +102,8 @@ class Schema:
         if not problems:
             return None
         first, *others = problems
-        also = "".join(f"; {other.field}: {other.text}" for other in others[: MOST_NAMED - 1])
-        return SchemaProblem(f"form.{first.field}", first.text + also)
+        also = (en("{}: {}", other.field, other.text) for other in others[: MOST_NAMED - 1])
+        return SchemaProblem(f"form.{first.field}", joined("; ", (first.text, *also)))
 
     def _names(self, form: Form) -> Iterator[SchemaProblem]:
         if not self.complete:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.lenient import (
     MALFORMED,
@@ -26,7 +27,7 @@ Fields = Mapping[str, Parser]
 
 def malformed(what: str) -> Transient:
     """The error for an answer of another shape than documented: the next one may be whole."""
-    return Transient(MALFORMED, f"DingTalk's answer is not as documented: {what}")
+    return Transient(MALFORMED, en("DingTalk's answer is not as documented: {}", what))
 
 
 def extension(value: Any) -> str:

@@ -77,7 +77,8 @@ async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[Chec
                     results.append(await _right(check, app, request, purpose, tokens, transport))
             except (RedisError, OSError) as error:
                 found = en("not asked: Redis failed meanwhile ({})", type(error).__name__)
-                results.append(CheckResult(f"dingtalk {app}", "unreachable", found, "run it again"))
+                check = f"dingtalk {app}"
+                results.append(CheckResult(check, "unreachable", found, "run it again"))
         await tokens.close()
     await redis.aclose()
     return results

@@ -46,7 +46,9 @@ def check_redis(settings: Settings) -> list[CheckResult]:
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError as error:
-        return [CheckResult("redis", "failed", f"DINGRELAY_REDIS_URL: {error}", "correct it")]
+        return [
+            CheckResult("redis", "failed", en("{}: {}", "DINGRELAY_REDIS_URL", error), "correct it")
+        ]
     with redis:
         try:
             # The last one shows whether it takes writes.

@@ -3,23 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 from aiohttp import web
-from pydantic import BaseModel, Field, WrapValidator
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.language import ENGLISH, accepted, translated
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.sentence import Sentence
+from dingrelay_tasks.sentence import Kept, writable
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:dingrelay:problem:"
-
-
-Kept = Annotated[
-    str, WrapValidator(lambda given, read: given if isinstance(given, Sentence) else read(given))
-]
-"""A text that stays a `Sentence` if it is one; pydantic would make it a plain `str`."""
 
 
 class FieldError(BaseModel):
@@ -134,11 +128,11 @@ class Problem(Exception):
             "type": URN + self.kind.name,
             "title": translated(self.kind.title, language),
             "status": self.kind.status,
-            "detail": _writable(translated(self.detail, language)),
+            "detail": writable(translated(self.detail, language)),
         }
         if self.errors:
             found["errors"] = [
-                each.model_copy(update={"detail": _writable(translated(each.detail, language))})
+                each.model_copy(update={"detail": writable(translated(each.detail, language))})
                 for each in self.errors
             ]
         return found
@@ -152,11 +146,6 @@ class Problem(Exception):
             body=document.model_dump_json(exclude_none=True).encode(),
             headers={**self.headers, **spoken, "Content-Type": MEDIA_TYPE},
         )
-
-
-def _writable(text: str) -> str:
-    """A text that may quote a value which can't be written as UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def wanted_language(request: web.Request) -> str:

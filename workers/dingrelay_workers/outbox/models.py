@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_workers.database.base import Base, Number, Utc
+from dingrelay_workers.database.base import Base, Number, Said, Utc
 
 
 class EndpointRow(Base):
@@ -36,7 +36,7 @@ class EndpointRow(Base):
     senders: Mapped[list[str]] = mapped_column(JSON)
     kinds: Mapped[list[str]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Said)
     secrets: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(Utc)
     changed_at: Mapped[datetime] = mapped_column(Utc)
@@ -121,5 +121,5 @@ class DeliveryRow(Base):
     attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     failed_at: Mapped[datetime | None] = mapped_column(Utc)
     code: Mapped[str] = mapped_column(String(64), server_default=text("''"))
-    reason: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    reason: Mapped[str] = mapped_column(Said, server_default=text("''"))
     status: Mapped[int] = mapped_column(Integer, server_default=text("0"))

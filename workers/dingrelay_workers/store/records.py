@@ -17,6 +17,7 @@ from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import LANES, Json
+from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turn
 from dingrelay_workers.limiter.turns import Turns
@@ -237,7 +238,7 @@ class Records:
                     int(delay * 1000),
                     usage.attempts,
                     usage.throttles,
-                    record.canonical_json(error) if error else "",
+                    record.canonical_json(with_parts(error)) if error else "",
                     int(usage.answered),
                     waiting,
                     int(self._settings.record_ttl * 1000),
@@ -290,7 +291,7 @@ class Records:
                     usage.attempts,
                     usage.throttles,
                     answer_json,
-                    record.canonical_json(error) if error else "",
+                    record.canonical_json(with_parts(error)) if error else "",
                     int(usage.answered),
                     int(record_ttl * 1000),
                     int(self._settings.dead_ttl * 1000),

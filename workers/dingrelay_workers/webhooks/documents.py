@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Kept, en
 from dingrelay_workers.http.api_keys import SENDER
 from dingrelay_workers.keys.documents import RotationRequest, printable
 from dingrelay_workers.outbox.notice import Subscription
@@ -251,7 +251,7 @@ class TestDocument(BaseModel):
     verdict: Literal["taken", "failed", "void", "pending"]
     code: str
     """A short word such as `taken` or `http_503`."""
-    reason: str
+    reason: Kept
     status: int
     """The HTTP status; 0 if there was none."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, cast
 from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Kept, en
 from dingrelay_workers.outbox.models import EndpointRow
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks import secret
@@ -43,7 +43,7 @@ class Endpoint(Subscription, frozen=True):
 
     id: str
     state: EndpointState
-    reason: str
+    reason: Kept
     """Why it is paused or disabled."""
     created_at: datetime
     changed_at: datetime
@@ -172,7 +172,9 @@ class StoredEndpoint:
         if receipt.code == GONE:
             return en("it answered 410, gone")
         if self.failing_since and self.failing_for(self.failing_since, now) >= give_up:
-            since = en("it has accepted nothing since {:%Y-%m-%d %H:%M} UTC", self.failing_since)
+            since = en(
+                "it has accepted nothing since {} UTC", f"{self.failing_since:%Y-%m-%d %H:%M}"
+            )
             return en("{}: {}", since, receipt.code)
         return ""
 
