@@ -70,16 +70,16 @@ class JobList:
 
     def _failed(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
         """Dead or unknown jobs. Redis has an index of them, which goes further back than the newest jobs."""
-        ids = [job for places in self._places(keys.DEAD) for _, job in places]
-        if self._history is not None:
+        found: dict[str, JobStatus] = {}
+        for places in self._places(keys.DEAD):
+            found |= {each.id: each for each in self._among([job for _, job in places], chosen)}
+            if len(found) >= limit:
+                break
+        if self._history is not None and len(found) < limit:
             kept = run(self._history.list(chosen, before=None, limit=limit))
-            ids = list(dict.fromkeys([*ids, *(status.id for status in kept)]))
-        found = [
-            status
-            for start in range(0, len(ids), CHUNK)
-            for status in self._among(ids[start : start + CHUNK], chosen)
-        ]
-        return sorted(found, key=attrgetter("created_at", "id"), reverse=True)[:limit]
+            older = [each.id for each in kept if each.id not in found]
+            found |= {each.id: each for each in self._among(older, chosen)}
+        return sorted(found.values(), key=attrgetter("created_at", "id"), reverse=True)[:limit]
 
     def _places(self, index: str) -> Iterator[list[Place]]:
         """The places of an index, some at a time, the newest first."""
