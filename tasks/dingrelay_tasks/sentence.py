@@ -96,12 +96,13 @@ def to_text(text: str) -> str:
 
 
 def from_text(stored: str) -> str:
-    """A text as `to_text` made it, or plain."""
-    text, _, parts = stored.partition(_SEPARATOR)
+    """A text as `to_text` made it; any other as it is."""
+    text, _, parts = stored.rpartition(_SEPARATOR)
     try:
-        return str(_sentence(json.loads(parts), text)) if parts else text
+        made = _sentence(json.loads(parts), text) if text else stored
     except ValueError:
-        return text
+        return stored
+    return made if isinstance(made, Sentence) else stored
 
 
 def _parts(text: object) -> list[Any] | None:
@@ -125,6 +126,6 @@ def _sentence(parts: Any, text: Any) -> Any:
             template,
             *(_sentence(each, None) if isinstance(each, list) else each for each in values),
         )
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return text
     return made if text is None or made == text else text

@@ -312,7 +312,7 @@ def test_a_stored_error_keeps_what_it_was_made_of() -> None:
 
 @examples(st.text(), st.one_of(st.text(), st.integers(), st.none()))
 def test_a_text_column_gives_back_what_was_written(text: str, value: object) -> None:
-    assert from_text(to_text(text.replace("\x1f", ""))) == text.replace("\x1f", "")
+    assert from_text(to_text(text)) == text
     sentence = en("the job is {}", value)
     assert from_text(to_text(sentence)) == sentence
     assert str(sentence).startswith("the job is ")
