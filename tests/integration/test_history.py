@@ -14,7 +14,9 @@ from sqlalchemy.exc import OperationalError
 
 from cli_runner import in_folder
 from dingrelay_producers import Client, State
+from dingrelay_producers.client import job_list
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -25,8 +27,6 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
-from dingrelay_workers.gateway.jobs import listing as listing_module
-from dingrelay_workers.gateway.jobs.listing import Listing, Position
 from dingrelay_workers.history import writer
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.service import HistoryService
@@ -498,38 +498,41 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
     await redis.zremrangebyrank(keys.RECENT, 0, -5)  # of the nine it knows four,
     await redis.delete(keys.job(jobs[2]))  # and of these not one record
     reader = HistoryService(archive.settings, archive.database)
-    listing = Listing(redis, keys.RECENT, reader)
+    unseen: set[str] = set()
+    listing = JobList(
+        lambda ask: ask(redis), reader, patience=5, visible=lambda job: job.sender not in unseen
+    )
 
     def flat(found: list[list[str]]) -> list[str]:
         return [job for page in found for job in page]
 
-    async def pages(limit: int, chosen: JobFilter, *unseen: str) -> list[list[str]]:
+    async def pages(limit: int, chosen: JobFilter) -> list[list[str]]:
         found: list[list[str]] = []
         after = None
         while True:
-            page = await listing.page(
-                chosen, limit, after, visible=lambda job: job.sender not in unseen
-            )
-            found.append([job.id for job in page.jobs])
-            after = page.next and Position.of(page.next.cursor())
+            page, after = await listing.page(chosen, limit, after)
+            found.append([job.id for job in page])
             if after is None:
                 return found
 
     assert await pages(3, JobFilter()) == [jobs[:3], jobs[3:6], jobs[6:], []]
-    monkeypatch.setattr(listing_module, "CHUNK", 2)
+    monkeypatch.setattr(job_list, "CHUNK", 2)
     assert flat(await pages(4, JobFilter())) == jobs
     dead = [job for number, job in enumerate(reversed(jobs)) if number % 2][::-1]
     assert flat(await pages(3, JobFilter(state=State.DEAD))) == dead
-    unseen = flat(await pages(3, JobFilter(), "s8", "s1"))
-    assert unseen == [job for job in jobs if job not in {jobs[0], jobs[7]}]
+    unseen.update({"s8", "s1"})
+    assert flat(await pages(3, JobFilter())) == [
+        job for job in jobs if job not in {jobs[0], jobs[7]}
+    ]
 
     async def away(*_: Any, **__: Any) -> Any:
         raise ServiceUnavailable("the database is away")
 
+    unseen.clear()
     monkeypatch.setattr(reader, "list", away)
     monkeypatch.setattr(reader, "find", away)
-    page = await listing.page(JobFilter(), 50, None, visible=lambda _: True)
+    page = await listing.page(JobFilter(), 50, None)
     assert [job.id for job in page.jobs] == [jobs[0], jobs[1], jobs[3]]
     assert page.next is not None
     with pytest.raises(ServiceUnavailable):
-        await listing.page(JobFilter(), 50, page.next, visible=lambda _: True)
+        await listing.page(JobFilter(), 50, page.next)

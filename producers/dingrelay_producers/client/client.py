@@ -453,7 +453,7 @@ class Client:
 
     def recent(self, limit: int = 50) -> list[JobStatus]:
         """The newest jobs, newest first."""
-        return self._cells.of(None).statuses(keys.RECENT, checked_limit(limit))
+        return self._newest(keys.RECENT, limit)
 
     def jobs(
         self,
@@ -482,7 +482,9 @@ class Client:
         asked, most = checked_filter(JobFilter, chosen), checked_limit(limit)
         cell = self._cells.of(asked.app)
         reads = cell.history if history else None
-        return JobList(cell.redis_call, reads, on_unreadable).find(asked, most)
+        unreadable = on_unreadable or (lambda _: None)
+        listed = JobList(cell.redis_call, reads, on_unreadable=unreadable)
+        return run(listed.find(asked, most))
 
     def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
         """What a person was sent, by messages and by campaigns, and how the directories know them.
@@ -554,7 +556,7 @@ class Client:
 
     def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first."""
-        return self._cells.of(None).statuses(keys.DEAD, checked_limit(limit))
+        return self._newest(keys.DEAD, limit)
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""
@@ -571,6 +573,19 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _newest(self, index: str, limit: int) -> list[JobStatus]:
+        """The last jobs of an index, latest first.
+
+        Raises:
+            UnreadableRecord: one is of another release.
+        """
+        use, unreadable = self._cells.of(None).redis_call, list[UnreadableRecord]()
+        listed = JobList(use, index=index, on_unreadable=unreadable.append)
+        found = run(listed.page(JobFilter(), checked_limit(limit), None)).jobs
+        if unreadable:
+            raise unreadable[0]
+        return found
 
     def _draft(self, job: Contract) -> Draft:
         return record.draft(checked_job(job), sender=self.settings.sender)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -140,24 +140,6 @@ class ClientConnection:
         if state is None:
             raise JobNotFound(job_id)
         return state_of(job_id, state)
-
-    def statuses(self, index: str, limit: int) -> list[JobStatus]:
-        """The last jobs of an index, latest first."""
-
-        def read(redis: Redis) -> list[JobStatus]:
-            found = cast("list[bytes]", redis.zrange(index, 0, limit - 1, desc=True))
-            pipe = redis.pipeline(transaction=False)
-            for job_id in found:
-                pipe.hgetall(keys.job(job_id.decode()))
-            records = pipe.execute() if found else []
-            return [
-                JobStatus.from_record(job_id.decode(), fields)
-                for job_id, fields in zip(found, records, strict=True)
-                if fields
-            ]
-
-        statuses: list[JobStatus] = self.redis_call(read)
-        return statuses
 
     @property
     def history(self) -> Any:

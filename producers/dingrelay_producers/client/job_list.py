@@ -1,125 +1,220 @@
-"""Lists of jobs: the newest, from their records in Redis, and those that ended, from the history."""
+"""Lists of jobs: the newest, from their records in Redis, and those that ended, from the history.
 
+An index in Redis says which jobs there are; where it ends the history goes on, which has jobs that ended.
+"""
+
+import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from operator import attrgetter
-from typing import Any, cast
+from inspect import isawaitable
+from operator import attrgetter, methodcaller
+from typing import Any, NamedTuple, TypeVar
 
 from redis import Redis
 
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.client.in_threads import run
-from dingrelay_producers.errors import UnreadableRecord
+from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import milliseconds
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
 
-CHUNK = 500
-"""Records that are read in one round trip."""
+CHUNK = 200
+"""Records read in one round trip."""
+MOST_LOOKED_AT = 2_000
+"""Records that one page may cost; a filter that finds few gives short pages."""
 
-Place = tuple[int, str]
-"""When a job was accepted (ms) and its id."""
+_T = TypeVar("_T")
+
+
+class Position(NamedTuple):
+    """A place in a list: everything after it has not been shown."""
+
+    at: int
+    """Milliseconds since the epoch."""
+    job_id: str
+
+
+class ListedJobs(NamedTuple):
+    """Some jobs, and from where on there are more; None for no more."""
+
+    jobs: list[JobStatus]
+    next: Position | None
 
 
 class JobList:
-    """Jobs that fit a filter, the latest accepted first.
+    """Jobs that fit a filter, the latest first.
 
     Redis has the newest `keys.RECENT_JOBS` jobs, whatever their state. The history has all ended
     jobs that were requested from outside. A job that has waited since more than that many were accepted
     after it is in neither list until it ends.
 
     Args:
-        use: asks Redis.
-        history: the history; None where it is not installed.
+        use: asks Redis, whose client may be for asyncio.
+        history: what goes on behind the end of the index, and knows jobs whose records are gone; None
+            for nothing.
+        index: a sorted set of job ids by a time in ms, read from its end.
+        patience: seconds for an answer of the history, without which Redis's jobs are listed nevertheless;
+            None: as long as it takes, and none are.
+        visible: whether the caller may see a job.
         on_unreadable: called for each record of another release, which is left out.
     """
 
     def __init__(
         self,
-        use: Callable[[Callable[[Redis], Any]], Any],
-        history: Any,
-        on_unreadable: Callable[[UnreadableRecord], object] | None = None,
+        use: Callable[[Callable[[Any], Any]], Any],
+        history: Any = None,
+        *,
+        index: str = keys.RECENT,
+        patience: float | None = None,
+        visible: Callable[[JobStatus], bool] = lambda _: True,
+        on_unreadable: Callable[[UnreadableRecord], object] = lambda _: None,
     ) -> None:
         self._use = use
         self._history = history
+        self._index = index
+        self._patience = patience
+        self._visible = visible
         self._on_unreadable = on_unreadable
 
-    def find(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
-        """Up to so many of them.
+    async def find(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
+        """Up to so many of them, the latest accepted first.
 
         Raises:
             ServiceUnavailable: Redis or the database can't be used.
         """
         if chosen.state in {State.DEAD, State.UNKNOWN}:
-            return self._failed(chosen, limit)
-        found: list[JobStatus] = []
-        last: Place | None = None
-        since = chosen.since.timestamp() * 1000 if chosen.since else 0
-        for places in self._places(keys.RECENT):
-            ids = [job for at, job in places if at >= since]
-            found += self._among(ids, chosen)
-            last = places[-1]
-            if len(found) >= limit or len(ids) < len(places):
-                return found[:limit]
-        if self._history is not None and len(found) < limit:
-            before = (datetime.fromtimestamp(last[0] / 1000, UTC), last[1]) if last else None
-            found += run(self._history.list(chosen, before=before, limit=limit - len(found)))
+            return await self._failed(chosen, limit)
+        found, after = await self.page(chosen, limit, None)
+        while after is not None and len(found) < limit:
+            more, after = await self.page(chosen, limit - len(found), after)
+            found += more
         return found
 
-    def _failed(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
+    async def page(self, chosen: JobFilter, limit: int, after: Position | None) -> ListedJobs:
+        """The next jobs after a place.
+
+        Raises:
+            ServiceUnavailable: Redis is away; or the database is, and Redis has nothing more.
+        """
+        found: list[JobStatus] = []
+        looked_at = 0
+        last = after
+        since = chosen.since.timestamp() * 1000 if chosen.since else 0
+        async for places in self._places(self._index, after):
+            fit = await self._among([place.job_id for place in places], chosen)
+            for place in places:
+                if place.at < since:
+                    return ListedJobs(found, None)
+                last = place
+                looked_at += 1
+                if place.job_id in fit:
+                    found.append(fit[place.job_id])
+                if len(found) == limit or looked_at == MOST_LOOKED_AT:
+                    return ListedJobs(found, last)
+        if self._history is None:
+            return ListedJobs(found, None)
+        try:
+            return await self._older(chosen, limit, last, found)
+        except ServiceUnavailable:
+            # Answer with what Redis has; the request for the next page then fails.
+            if found and last:
+                return ListedJobs(found, last)
+            raise
+
+    async def _older(
+        self, chosen: JobFilter, limit: int, last: Position | None, found: list[JobStatus]
+    ) -> ListedJobs:
+        """A page that the history fills up."""
+        most = max(CHUNK, limit)
+        for _ in range(MOST_LOOKED_AT // CHUNK):
+            before = (datetime.fromtimestamp(last.at / 1000, UTC), last.job_id) if last else None
+            rows: Sequence[JobStatus] = await self._answered(
+                self._history.list(chosen, before=before, limit=most)
+            )
+            for job in rows:
+                last = Position(milliseconds(job.created_at) or 0, job.id)
+                if self._visible(job):
+                    found.append(job)
+                if len(found) == limit:
+                    return ListedJobs(found, last)
+            if len(rows) < most:
+                return ListedJobs(found, None)
+        return ListedJobs(found, last)
+
+    async def _failed(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
         """Dead or unknown jobs. Redis has an index of them, which goes further back than the newest jobs."""
         found: dict[str, JobStatus] = {}
-        for places in self._places(keys.DEAD):
-            found |= {each.id: each for each in self._among([job for _, job in places], chosen)}
+        async for places in self._places(keys.DEAD, None):
+            found |= await self._among([place.job_id for place in places], chosen)
             if len(found) >= limit:
                 break
         if self._history is not None and len(found) < limit:
-            kept = run(self._history.list(chosen, before=None, limit=limit))
-            older = [each.id for each in kept if each.id not in found]
-            found |= {each.id: each for each in self._among(older, chosen)}
+            # A job of theirs may have another life by now.
+            rows = await self._answered(self._history.list(chosen, before=None, limit=limit))
+            found |= await self._among([row.id for row in rows if row.id not in found], chosen)
         return sorted(found.values(), key=attrgetter("created_at", "id"), reverse=True)[:limit]
 
-    def _places(self, index: str) -> Iterator[list[Place]]:
-        """The places of an index, some at a time, the newest first."""
-        ids = cast(
-            "list[tuple[bytes, float]]",
-            self._use(lambda redis: redis.zrange(index, 0, -1, desc=True, withscores=True)),
-        )
-        for start in range(0, len(ids), CHUNK):
-            yield [(int(at), job.decode()) for job, at in ids[start : start + CHUNK]]
+    async def _places(self, index: str, after: Position | None) -> AsyncGenerator[list[Position]]:
+        """The index after a place, newest first; ids of one moment in reverse order of the alphabet."""
+        start = "+inf" if after is None else str(after.at)
+        offset, full = 0, True
+        while full:
+            asked = {"offset": offset, "num": CHUNK, "desc": True, "byscore": True}
+            raw = await self._ask(
+                methodcaller("zrange", index, start, "-inf", **asked, withscores=True)
+            )
+            places = [Position(int(at), job.decode(errors="replace")) for job, at in raw]
+            if fresh := [place for place in places if after is None or place < after]:
+                yield fresh
+                after = fresh[-1]
+            offset += CHUNK
+            full = len(raw) == CHUNK
 
-    def _among(self, ids: Sequence[str], chosen: JobFilter) -> list[JobStatus]:
+    async def _among(self, ids: Sequence[str], chosen: JobFilter) -> dict[str, JobStatus]:
         """Those of these jobs that fit, in their order."""
-        known = self._read(ids)
+        known = await self._read(ids)
         gone = [job for job in ids if job not in known]
         if gone and self._history is not None:
-            known |= run(self._history.find(gone))
-        fit = {job: known[job] for job in ids if job in known and chosen.takes(known[job])}
-        if not chosen.reads_jobs:
-            return list(fit.values())
-        wanted = self._that_ask_for(list(fit), chosen)
-        return [status for job, status in fit.items() if job in wanted]
+            try:
+                known |= await self._answered(self._history.find(gone))
+            except ServiceUnavailable:
+                if self._patience is None:
+                    raise
+        fit = {
+            job: known[job]
+            for job in ids
+            if job in known and self._visible(known[job]) and chosen.takes(known[job])
+        }
+        if not chosen.reads_jobs or not fit:
+            return fit
+        wanted = await self._that_ask_for(list(fit), chosen)
+        return {job: status for job, status in fit.items() if job in wanted}
 
-    def _read(self, ids: Sequence[str]) -> dict[str, JobStatus]:
-        answers = self._use(
-            lambda redis: scripts.run_many(redis, [record.read(job) for job in ids])
-        )
+    async def _read(self, ids: Sequence[str]) -> dict[str, JobStatus]:
+        calls = [record.read(job) for job in ids]
+        answers = await self._ask(lambda redis: _run_many(redis, calls))
         found: dict[str, JobStatus] = {}
         for job, answer in zip(ids, answers, strict=True):
-            fields = record.fields(answer)
-            if fields:
+            if fields := record.fields(answer):
                 try:
                     found[job] = JobStatus.from_record(job, fields)
                 except UnreadableRecord as error:
-                    if self._on_unreadable:
-                        self._on_unreadable(error)
+                    self._on_unreadable(error)
         return found
 
-    def _that_ask_for(self, ids: Sequence[str], chosen: JobFilter) -> set[str]:
+    async def _that_ask_for(self, ids: Sequence[str], chosen: JobFilter) -> set[str]:
         """Those of the jobs that are for a person, or have a text, by what their records hold."""
-        raw: list[list[bytes | None]] = self._use(lambda redis: _payloads(redis, ids))
+
+        def payloads(redis: Any) -> Any:
+            pipe = redis.pipeline(transaction=False)
+            for job in ids:
+                pipe.hmget(keys.job(job), ["kind", "payload", "step:addresses"])
+            return pipe.execute()
+
+        raw: list[list[bytes | None]] = await self._ask(payloads)
         found: set[str] = set()
         gone: list[str] = []
         for job, (kind, payload, addresses) in zip(ids, raw, strict=True):
@@ -128,15 +223,35 @@ class JobList:
             elif _asks_for(kind or b"", payload, addresses, chosen):
                 found.add(job)
         if gone and chosen.to is not None and chosen.text is None and self._history is not None:
-            found |= run(self._history.to(gone, chosen.to))
+            found |= await self._answered(self._history.to(gone, chosen.to))
         return found
 
+    async def _ask(self, work: Callable[[Any], Any]) -> Any:
+        """What Redis answers."""
+        answer = self._use(work)
+        return await answer if isawaitable(answer) else answer
 
-def _payloads(redis: Redis, ids: Sequence[str]) -> Any:
-    pipe = redis.pipeline(transaction=False)
-    for job in ids:
-        pipe.hmget(keys.job(job), ["kind", "payload", "step:addresses"])
-    return pipe.execute() if ids else []
+    async def _answered(self, asked: Coroutine[Any, Any, _T]) -> _T:
+        """What the history answers."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asked
+        except TimeoutError:
+            raise ServiceUnavailable(
+                "DINGRELAY_DATABASE_URL: the database does not answer"
+            ) from None
+
+
+def _run_many(redis: Any, calls: Sequence[scripts.Call]) -> Any:
+    return scripts.run_many(redis, calls) if isinstance(redis, Redis) else _in_turn(redis, calls)
+
+
+async def _in_turn(redis: Any, calls: Sequence[scripts.Call]) -> list[Any]:
+    answers = await scripts.run_many_async(redis, calls)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 def _asks_for(kind: bytes, payload: bytes, addresses: bytes | None, chosen: JobFilter) -> bool:

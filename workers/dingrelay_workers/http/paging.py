@@ -1,7 +1,6 @@
 """Which part of a list: how many, and behind what. A cursor is opaque to clients."""
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,28 +24,10 @@ def unknown_cursor() -> ValueError:
     return ValueError("is no cursor of an earlier answer")
 
 
-def pack(content: bytes) -> str:
-    """A cursor that `unpack` opens."""
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")
-
-
-def unpack(cursor: str) -> bytes:
-    """What a cursor holds.
-
-    Raises:
-        ValueError: it is none of ours.
-    """
-    padded = cursor + "=" * (-len(cursor) % 4)
-    try:
-        return base64.b64decode(padded.encode("ascii"), b"-_", validate=True)
-    except (UnicodeError, binascii.Error):
-        raise unknown_cursor() from None
-
-
 def encode(*parts: str | int | datetime) -> str:
     """A cursor that `decode` takes apart."""
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat)
-    return pack(text.encode())
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def decode(cursor: str, *types: type) -> Sequence[Any]:
@@ -55,10 +36,11 @@ def decode(cursor: str, *types: type) -> Sequence[Any]:
     Raises:
         ValueError: it is none of ours.
     """
+    padded = cursor + "=" * (-len(cursor) % 4)
     try:
-        parts = json.loads(unpack(cursor))
+        parts = json.loads(base64.b64decode(padded.encode("ascii"), b"-_", validate=True))
         json.dumps(parts, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # such as of base64 or of Unicode
         raise unknown_cursor() from None
     spelled = [str if each is datetime else each for each in types]
     if not isinstance(parts, list) or [type(part) for part in parts] != spelled:

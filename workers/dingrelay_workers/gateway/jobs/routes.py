@@ -1,20 +1,22 @@
 """Jobs over HTTP: shown, listed, and what people do to them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, Field
+from redis.asyncio import Redis
 
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.job_list import JobList, Position
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Document, Part
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.gateway.jobs.listing import Listing, Position
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.authentication import may_see
@@ -22,13 +24,24 @@ from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, found, job_r
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Body, Declare, Handler, HttpCall, RouteAnswer, Routes
 
+PATIENCE = 2.0
+"""Seconds for an answer of the database."""
+_LARGEST_MOMENT = 10**14
+
+
+def _place(cursor: str) -> Position:
+    place = Position(*paging.decode(cursor, int, str))
+    if not 0 <= place.at < _LARGEST_MOMENT:
+        raise paging.unknown_cursor()
+    return place
+
 
 class JobPaging(paging.Paging):
     """Which part of a list of jobs."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs at most."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(Position.of)] | None = None
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_place)] | None = None
     """`next` of the page before."""
 
 
@@ -91,16 +104,20 @@ async def _page(
     call: HttpCall, index: str, wanted: JobFilter, *, history: bool = False
 ) -> web.Response:
     asked: JobPaging = call.query
-    after = Position.of(asked.cursor) if asked.cursor else None
-    older = call.context.service(HistoryService) if history else None
-    page = await Listing(call.context.redis, index, older).page(
-        wanted,
-        asked.limit,
-        after,
+
+    async def use(work: Callable[[Redis], Awaitable[Any]]) -> Any:
+        async with asking():
+            return await work(call.context.redis)
+
+    jobs, after = await JobList(
+        use,
+        call.context.service(HistoryService) if history else None,
+        index=index,
+        patience=PATIENCE,
         visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
-    )
-    jobs = [job.to_json() for job in page.jobs]
-    return json_response({"jobs": jobs, "next": page.next.cursor() if page.next else None})
+    ).page(wanted, asked.limit, _place(asked.cursor) if asked.cursor else None)
+    shown = [job.to_json() for job in jobs]
+    return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 
 
 REQUEUEABLE = frozenset({State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED})
