@@ -514,7 +514,7 @@ def _limit(request: web.Request, most: str) -> int:
     return int(request.query.get("limit", most))
 
 
-for _name, _report in {
+_REPORTS: dict[str, Callable[[SandboxState, web.Request], object]] = {
     "approvals": lambda state, _: reports.approvals(state),
     "audit": lambda state, _: reports.audit(state),
     "calls": lambda state, request: state.audit.calls(
@@ -529,5 +529,6 @@ for _name, _report in {
     "media": lambda state, _: reports.media(state),
     "organisation": lambda state, _: reports.organisation(state),
     "robots": lambda state, _: state.robots.posts,
-}.items():
+}
+for _name, _report in _REPORTS.items():
     route("GET", _name)(_report)

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import typer
+import typer.core
 from rich import _wrap
 
 from dingrelay_producers.language import tr, translated
@@ -108,7 +109,8 @@ def speak_headings() -> None:
     page = sys.modules.get("typer.rich_utils")
     if page is not None:
         vars(page).update({name: tr(text) for name, text in _RICH.items()})
-    vars(typer.core)["_"] = tr  # gettext would go by the environment of the process
+    core: Any = typer.core
+    vars(core)["_"] = tr  # gettext would go by the environment of the process
 
 
 _OF_PYDANTIC = "Value error, "

@@ -44,8 +44,8 @@ OLD_MESSAGES = 300.0
 WAKEUP = f'"{WOKEN_HEADER}"'.encode()
 """What each wake-up has in it, and no other message: in a text the quotes would be escaped."""
 
-_TAKE = scripts.Script.load(__package__, "take_messages")
-_KEEP = scripts.Script.load(__package__, "keep_taken")
+_TAKE = scripts.Script.load("dingrelay_workers.celery_worker", "take_messages")
+_KEEP = scripts.Script.load("dingrelay_workers.celery_worker", "keep_taken")
 
 log = get_logger("dingrelay.worker")
 
@@ -143,9 +143,9 @@ class _Taking:
         super().__init__(*args, **options)
 
     @property
-    def active_queues(self) -> Sequence[str]:
+    def active_queues(self) -> list[str]:
         """The queues from which kombu is to take messages."""
-        return () if self._hub else self.queues
+        return [] if self._hub else list(self.queues)
 
     @property
     def queues(self) -> Sequence[str]:
@@ -230,7 +230,7 @@ class _Taking:
         for each in unmark:
             each.marked = False
         for index, text in zip(found[::2], found[1::2], strict=True):
-            self._deliver(Taken(queues[index - 1], text, WAKEUP not in text))
+            self._deliver(Taken(queues[int(index) - 1], text, WAKEUP not in text))
         return len(found) == 2 * room
 
     def _deliver(self, taken: Taken) -> None:
@@ -240,7 +240,7 @@ class _Taking:
             self.connection.on_message_ready(self, loads(taken.text.decode()), taken.queue)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("message_refused", reason=f"no message: {type(error).__name__}")  # noqa: TRY400
-        if self.qos.arriving is not None:
+        if self.qos.arriving is taken:
             self.qos.arriving = None
             self.forget(taken)
 
@@ -349,7 +349,7 @@ class _OnLoop:
             channel.fill()
 
 
-class TakingChannel(_Taking, redis.Channel):
+class TakingChannel(_Taking, redis.Channel):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A channel to Redis."""
 
 
@@ -359,7 +359,7 @@ class TakingTransport(_OnLoop, redis.Transport):
     Channel = TakingChannel
 
 
-class SentinelTakingChannel(_Taking, sentinel_transport.SentinelChannel):
+class SentinelTakingChannel(_Taking, sentinel_transport.SentinelChannel):  # pyright: ignore[reportIncompatibleMethodOverride]
     """The same behind Sentinel."""
 
 
