@@ -42,8 +42,9 @@ class Sentence(str):  # noqa: SLOT000  a str has no room for slots
         return self.template, *self.values
 
 
-en = Sentence
-"""Marks a sentence for the catalogue: ``en("no job {}", job_id)``. The template is a literal."""
+def en(template: str, /, *values: Any) -> Sentence:
+    """A sentence, marked for the catalogue: ``en("no job {}", job_id)``. The template is a literal."""
+    return Sentence(template, *values)
 
 
 def joined(separator: str, parts: Iterable[str]) -> Sentence:
