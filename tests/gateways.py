@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -232,15 +231,6 @@ def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
         return made
 
     return asyncio.run(make())
-
-
-def gateway_environment(valkey_url: str, folder: Path) -> dict[str, str]:
-    """The settings of a gateway in a process of its own, with its keys in this folder."""
-    return {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": valkey_url,
-        "DINGRELAY_DATABASE_URL": f"sqlite:///{folder / 'keys.db'}",
-    }
 
 
 @contextmanager

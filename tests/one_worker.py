@@ -2,8 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ class OneWorker:
                 return state
             await asyncio.sleep(0.1)
         raise AssertionError(f"{job_id} has not ended after {runs} runs")
+
+
+OpenWorker = Callable[..., AbstractAsyncContextManager[OneWorker]]
+"""`one_worker` on what a test has; settings are its arguments."""
 
 
 @asynccontextmanager

@@ -1,12 +1,14 @@
 """A real database for each test: SQLite in a file, or a PostgreSQL that the tests start."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from cli_runner import Cli, in_folder
 from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -16,7 +18,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
 from gateways import GatewayClient, gateway_thread, stored_keys
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker, OpenWorker, one_worker
 from outages import OpenFleet, opened_fleets
 from tables import prepare
 
@@ -33,6 +35,18 @@ def sqlite_url(tmp_path: Path) -> str:
 def settings(valkey_url: str, sqlite_url: str) -> Settings:
     """Of what runs in a test: Redis, and a SQLite database that does not exist yet."""
     return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+
+
+@pytest.fixture
+def variables(valkey_url: str) -> dict[str, str]:
+    """The environment of `cli`; a module may have its own."""
+    return {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
+
+
+@pytest.fixture
+def cli(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """The command line in a folder of its own."""
+    return in_folder(monkeypatch, tmp_path, variables)
 
 
 @pytest.fixture
@@ -67,15 +81,17 @@ def worker_settings() -> dict[str, Any]:
 
 
 @pytest.fixture
+def open_worker(sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path) -> OpenWorker:
+    """Start a worker in this process on the sandbox, with settings that a test chooses."""
+    return partial(one_worker, sandbox, valkey_url, redis, tmp_path)
+
+
+@pytest.fixture
 async def worker(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    tmp_path: Path,
-    worker_settings: dict[str, Any],
+    open_worker: OpenWorker, worker_settings: dict[str, Any]
 ) -> AsyncIterator[OneWorker]:
     """A worker in this process on the sandbox, which runs a job when a test says so."""
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **worker_settings) as worker:
+    async with open_worker(**worker_settings) as worker:
         yield worker
 
 

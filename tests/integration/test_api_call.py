@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker, OpenWorker
 
 BY_MOBILE = "/topapi/v2/user/getbymobile"
 PERSON = "/topapi/v2/user/get"
@@ -31,12 +30,10 @@ async def server() -> AsyncIterator[Answering]:
 
 
 @pytest.fixture
-async def elsewhere(
-    server: Answering, sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
+async def elsewhere(server: Answering, open_worker: OpenWorker) -> AsyncIterator[OneWorker]:
     """A worker whose DingTalk is the server that answers anything."""
     urls = {"DINGTALK_OAPI_URL": server.url, "DINGTALK_API_URL": server.url}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **urls) as worker:
+    async with open_worker(**urls) as worker:
         yield worker
 
 

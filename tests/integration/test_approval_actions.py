@@ -5,11 +5,9 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from conftest import wait_until_async
 from dingrelay_producers import ApprovalNotFound, AsyncClient, InvalidArgument
@@ -19,7 +17,7 @@ from dingrelay_tasks import ApprovalCreate, approval_actions
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.jobs.context import JobContext
 from gateways import GatewayClient, MemoryBackend, gateway_thread
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker
 
 KINDS = {b"approval-follow", b"approval-look", b"approval-decide", b"api-call", b"approval-create"}
 
@@ -49,16 +47,12 @@ async def working(worker: OneWorker) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def worker(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[OneWorker]:
     # DingTalk refuses to withdraw what was just made: 15 seconds are too long for a test.
     sandbox.set_limits(terminate_after_seconds=0)
     monkeypatch.setattr(approval_actions, "WITHDRAWN_AFTER", 0)
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker, working(worker):
+    async with working(worker):
         yield worker
 
 

@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker, OpenWorker
 from subscriptions import subscribe
 
 READ = "/v1.0/workflow/processInstances"
@@ -38,11 +37,9 @@ AT_ONCE: Any = {"approvals": {"looks": [0.001]}}
 
 
 @pytest.fixture
-async def asking(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> AsyncIterator[OneWorker]:
+async def asking(open_worker: OpenWorker) -> AsyncIterator[OneWorker]:
     """A worker that asks DingTalk at each look at an approval."""
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **AT_ONCE) as worker:
+    async with open_worker(**AT_ONCE) as worker:
         yield worker
 
 
@@ -92,14 +89,10 @@ async def test_nothing_is_asked_before_the_first_look_is_due(
 
 @pytest.mark.parametrize("generation", ["v1.0", "topapi"])
 async def test_a_decision_without_an_event_is_found_by_looking(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    tmp_path: Path,
-    generation: str,
+    open_worker: OpenWorker, sandbox: SandboxAdmin, generation: str
 ) -> None:
     api = {"DINGTALK_APPROVAL_API": generation, **AT_ONCE}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **api) as worker:
+    async with open_worker(**api) as worker:
         instance = await created(worker)
         assert await worker.run(follower(instance)) == State.SNOOZED
         assert (await row_of(worker, instance))["state"] == "running"
@@ -118,15 +111,10 @@ async def test_a_decision_without_an_event_is_found_by_looking(
 
 @pytest.mark.parametrize("dialect", ["v1.0", "topapi"])
 async def test_a_deleted_approval_is_reported_so(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    dialect: str,
+    open_worker: OpenWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, dialect: str
 ) -> None:
     settings = {**AT_ONCE, "DINGTALK_APPROVAL_API": dialect}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **settings) as asking:
+    async with open_worker(**settings) as asking:
         instance = await created(asking)
         await asyncio.to_thread(sandbox.delete_approval, instance)
         # It may only not be readable yet, or be denied by mistake.
@@ -195,13 +183,13 @@ async def test_failing_looks_spend_no_attempt(asking: OneWorker, sandbox: Sandbo
 
 
 async def test_looks_keep_to_their_share_of_the_month(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+    open_worker: OpenWorker, sandbox: SandboxAdmin
 ) -> None:
     limits: dict[str, Any] = {
         "quota": {"edition": "100"},
         "approvals": {"look_share": 0.02, "looks": [0.001]},
     }
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **limits) as worker:
+    async with open_worker(**limits) as worker:
         instance = await created(worker)
         # What DingTalk does not answer is not charged.
         sandbox.add_fault("http", api=READ, status=503, count=3)
@@ -309,15 +297,10 @@ async def test_an_event_that_comes_long_before_the_answer_of_the_creation_leads_
     [("own", False), ("none", False), ("all", True), (["PROC-ANY"], True), (["PROC-X"], False)],
 )
 async def test_a_setting_chooses_the_approvals_that_are_followed(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    tmp_path: Path,
-    follow: Any,
-    followed: bool,
+    open_worker: OpenWorker, redis: Redis, follow: Any, followed: bool
 ) -> None:
     settings = {"approvals": {"follow": follow}}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **settings) as worker:
+    async with open_worker(**settings) as worker:
         assert await instance_event(worker, "somebodys", type="start") == followed
         assert await redis.exists(keys.job(follower("somebodys"))) == followed
         instance = await created(worker)
@@ -373,9 +356,9 @@ async def notices_of(database: Database, *types: str) -> list[Notice]:
 
 
 async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+    open_worker: OpenWorker, redis: Redis
 ) -> None:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **ALL) as worker:
+    async with open_worker(**ALL) as worker:
         resources = worker.executor.resources
         database = resources.directory.database
         await subscribe(database)
@@ -408,9 +391,9 @@ async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name
 
 
 async def test_an_approval_of_two_apps_is_reported_once(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+    open_worker: OpenWorker, redis: Redis
 ) -> None:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **ALL) as worker:
+    async with open_worker(**ALL) as worker:
         resources = worker.executor.resources
         database = resources.directory.database
         await subscribe(database)
@@ -536,9 +519,9 @@ async def test_an_approval_that_somebody_waits_for_is_read_at_once(
 
 @pytest.mark.parametrize("fault", ["reset_before", "reset_after", "lost_answer"])
 async def test_a_decision_whose_answer_was_lost_is_taken_once(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, fault: str
+    open_worker: OpenWorker, sandbox: SandboxAdmin, fault: str
 ) -> None:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, settle_delay=0.2) as worker:
+    async with open_worker(settle_delay=0.2) as worker:
         instance = await created(worker)
         await worker.run(follower(instance))
         sandbox.add_fault(fault, api=EXECUTE, count=1)
@@ -555,10 +538,10 @@ async def test_a_decision_whose_answer_was_lost_is_taken_once(
     ("action", "state"), [("agree", "done"), ("refuse", "dead"), ("terminate", "dead")]
 )
 async def test_a_decision_that_was_lost_is_not_taken_for_what_others_did_meanwhile(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, action: str, state: str
+    open_worker: OpenWorker, sandbox: SandboxAdmin, action: str, state: str
 ) -> None:
     sandbox.set_limits(calls="", terminate_after_seconds=0)
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, settle_delay=0.2) as worker:
+    async with open_worker(settle_delay=0.2) as worker:
         instance = await created(worker)
         await worker.run(follower(instance))
         sandbox.add_fault("reset_before", api=EXECUTE, count=1)
@@ -578,12 +561,7 @@ async def test_a_decision_that_was_lost_is_not_taken_for_what_others_did_meanwhi
 
 @pytest.mark.parametrize(("generation", "state"), [("v1.0", "done"), ("topapi", "dead")])
 async def test_the_originator_chooses_who_decides_where_the_template_asks_for_it(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    tmp_path: Path,
-    generation: str,
-    state: str,
+    open_worker: OpenWorker, sandbox: SandboxAdmin, generation: str, state: str
 ) -> None:
     sandbox.add_template("PROC-CHOSEN", approvers=["u2"], target_select=["manual_1"])
     job = ApprovalCreate.parse(
@@ -595,7 +573,7 @@ async def test_the_originator_chooses_who_decides_where_the_template_asks_for_it
         }
     )
     api = {"DINGTALK_APPROVAL_API": generation}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, **api) as worker:
+    async with open_worker(**api) as worker:
         assert await worker.finish(await worker.send(job)) == state
     users = [task["user"] for made in sandbox.approvals() for task in made["tasks"]]
     assert users == (["u7"] if state == "done" else [])

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from conftest import wait_until_async
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.publisher import Publisher
@@ -171,12 +171,6 @@ async def test_a_record_that_cannot_be_read_counts_for_nothing(
     await redis.zadd(keys.SCHEDULE, {"stranger": 1})
     await redis.pexpire(keys.SCHEDULE, 60_000)
     assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
-
-
-@pytest.fixture
-def cli(valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
-    return in_folder(monkeypatch, tmp_path, variables)
 
 
 def test_the_command_shows_lanes_kinds_and_senders(cli: Cli, client: Client) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from dingrelay_producers.store.keys import QUOTA_TTL_MS, quota
 from dingrelay_tasks import beijing
 from dingrelay_tasks.organisation import Department, Member
@@ -22,10 +22,10 @@ PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in ra
 
 
 @pytest.fixture
-def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def variables(sandbox_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
     (tmp_path / "people.csv").write_text(PEOPLE)
     (tmp_path / "bad.csv").write_text("userid,name\nu1,a\nu 2,b\nu1,c\nu3\n")
-    return in_folder(monkeypatch, tmp_path, sandbox_env)
+    return sandbox_env
 
 
 def test_a_draft_is_created_listed_and_shown(cli: Cli) -> None:

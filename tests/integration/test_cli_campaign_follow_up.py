@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 
 import campaigns
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -42,9 +42,9 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def variables(sandbox_env: dict[str, str]) -> dict[str, str]:
     prepare(sandbox_env["DINGRELAY_DATABASE_URL"])
-    return in_folder(monkeypatch, tmp_path, sandbox_env)
+    return sandbox_env
 
 
 def in_database(cli: Cli, act: Callable[[Database], Awaitable[Any]]) -> Any:

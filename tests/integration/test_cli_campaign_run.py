@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from redis import Redis
 
 import campaigns
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from dingrelay_producers.store import keys
 from dingrelay_workers.campaigns import cli_watch as watch
 from dingrelay_workers.campaigns.models import State
@@ -22,14 +21,9 @@ from tables import prepare
 
 
 @pytest.fixture
-def cli(valkey_url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def variables(variables: dict[str, str], sqlite_url: str) -> dict[str, str]:
     prepare(sqlite_url)
-    variables = {
-        "DINGRELAY_ENV": "test",
-        "DINGRELAY_REDIS_URL": valkey_url,
-        "DINGRELAY_DATABASE_URL": sqlite_url,
-    }
-    return in_folder(monkeypatch, tmp_path, variables)
+    return {**variables, "DINGRELAY_DATABASE_URL": sqlite_url}
 
 
 def a_campaign(url: str, **fields: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from dingrelay_producers import JobRef, JobStatus, State
 from dingrelay_producers.cli import jobs_file, output
 from dingrelay_producers.store import keys
@@ -24,12 +24,6 @@ JOB_FIELDS = {
     *("created_at", "started_at", "settled_at", "due_at", "result", "error"),
 }
 ERROR = {"class": "permission", "code": "60011", "message": "[no] permission", "hint": "Ask."}
-
-
-@pytest.fixture
-def cli(valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
-    return in_folder(monkeypatch, tmp_path, variables)
 
 
 @pytest.fixture

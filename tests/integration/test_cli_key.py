@@ -1,17 +1,15 @@
 """``dingrelay key``: a key from its making to its end."""
 
 import logging
-from pathlib import Path
 
 import pytest
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    variables = {"DINGRELAY_ENV": "sandbox", "DINGTALK_APP_KEY": "k", "DINGTALK_APP_SECRET": "s"}
-    return in_folder(monkeypatch, tmp_path, variables)
+def variables() -> dict[str, str]:
+    return {"DINGRELAY_ENV": "sandbox", "DINGTALK_APP_KEY": "k", "DINGTALK_APP_SECRET": "s"}
 
 
 def test_a_key_is_made_listed_rotated_and_revoked(

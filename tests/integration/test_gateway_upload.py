@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from forms import CONTENT_TYPE, form
-from gateways import gateway_environment, gateway_process
+from gateways import gateway_process
 
 PEOPLE = 60_000
 PADDING = b"x" * 1_500
@@ -19,19 +19,14 @@ ROOM = 40_000
 
 
 @pytest.fixture
-def environment(valkey_url: str, tmp_path: Path) -> dict[str, str]:
-    return gateway_environment(valkey_url, tmp_path)
+def variables(variables: dict[str, str], sqlite_url: str) -> dict[str, str]:
+    return {**variables, "DINGRELAY_DATABASE_URL": sqlite_url}
 
 
 @pytest.fixture
-def cli(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    return in_folder(monkeypatch, tmp_path, environment)
-
-
-@pytest.fixture
-def gateway(environment: dict[str, str]) -> Iterator[tuple[int, int]]:
+def gateway(variables: dict[str, str]) -> Iterator[tuple[int, int]]:
     """Process id and port of a gateway in a process of its own."""
-    with gateway_process(environment) as (process, port):
+    with gateway_process(variables) as (process, port):
         yield process.pid, port
 
 

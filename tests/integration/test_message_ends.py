@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, beijing
 from dingrelay_workers.limiter import daily_limits
-from one_worker import one_worker
+from one_worker import OpenWorker
 from tables import prepare
 
 USERS = [f"u{number}" for number in range(1, 151)]
@@ -105,10 +104,10 @@ async def test_of_two_equal_messages_at_the_same_moment_one_is_sent(
 
 
 async def test_a_message_that_waits_for_its_slot_until_it_expires_does_not_leave(
-    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path
+    open_worker: OpenWorker, sandbox: SandboxAdmin
 ) -> None:
     rules = {"*": {"calls": ""}, "message.send": {"calls": "1/3s"}}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
+    async with open_worker(rules=rules) as worker:
 
         async def send(text: str, user: str, **fields: Any) -> str:
             message = {"msgtype": "text", "text": {"content": text}}
@@ -126,14 +125,12 @@ async def test_a_message_that_waits_for_its_slot_until_it_expires_does_not_leave
 
 @pytest.mark.parametrize("to", [{"users": ["u1"]}, {"departments": [2]}, {"everyone": True}])
 async def test_a_slot_that_comes_after_midnight_is_not_used_for_the_day_before(
-    redis: Redis,
+    open_worker: OpenWorker,
     sandbox: SandboxAdmin,
-    valkey_url: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     to: dict[str, Any],
 ) -> None:
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+    async with open_worker() as worker:
         message = {"msgtype": "text", "text": {"content": "late"}}
         job = await worker.send(MessageSend.parse({"to": to, "message": message}))
         with monkeypatch.context() as patched:
@@ -145,11 +142,11 @@ async def test_a_slot_that_comes_after_midnight_is_not_used_for_the_day_before(
 
 
 async def test_the_day_of_a_message_is_that_of_dingtalks_clock(
-    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path
+    open_worker: OpenWorker, redis: Redis, sandbox: SandboxAdmin
 ) -> None:
     noon = datetime.now(beijing.BEIJING).replace(hour=12) + timedelta(days=2)
     sandbox.set_clock((noon - datetime.now(UTC)).total_seconds())
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+    async with open_worker() as worker:
         for user in ("u1", "u2"):  # the answer to the first shows what time it is there
             job = {
                 "to": {"users": [user]},

@@ -46,7 +46,7 @@ from dingrelay_workers.personal_data.service import Passes, PassResult
 from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, replaced
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue
-from one_worker import one_worker
+from one_worker import OpenWorker
 from tables import prepare
 
 SUBJECT = "zhang-san"
@@ -537,11 +537,11 @@ async def test_a_message_made_for_one_person_goes_with_them(office: Office) -> N
 
 
 async def test_nobody_gets_a_message_twice_because_of_an_erasure(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+    open_worker: OpenWorker, sandbox: SandboxAdmin, redis: Redis
 ) -> None:
     """And a job that is running ends as it would have; the erasure comes back for its record."""
     sandbox.put_user(user := "u1", name="u1", dept_id_list=[1])
-    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+    async with open_worker() as worker:
         message = MessageSend.parse({"to": {"users": [user]}, "message": TEXT})
         first = await worker.send(message)
         assert await worker.run(first) == State.DONE

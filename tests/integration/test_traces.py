@@ -4,13 +4,11 @@ import asyncio
 import json
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 from redis import Redis as SyncRedis
-from redis.asyncio import Redis
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
@@ -34,7 +32,7 @@ from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 from gateways import gateway_thread
 from offices import Office, hurry
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker, OpenWorker
 from outages import OpenFleet, eventually
 from receivers import Receiver, a_receiver
 from traces import PARENT, SPAN, TRACE, Spans, kept, one, place, words
@@ -133,10 +131,10 @@ async def test_a_message_of_several_calls_is_one_trace(worker: OneWorker, spans:
 
 
 async def test_a_call_that_jobs_share_links_all_their_traces(
-    spans: Spans, sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+    spans: Spans, open_worker: OpenWorker
 ) -> None:
     rules = {"*": {"calls": "2/4s"}, "message.send": {"recipients": ""}}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
+    async with open_worker(rules=rules) as worker:
         jobs = [await worker.send(message(f"u{number}")) for number in range(1, 6)]
         # It takes the slot, for which the others then wait together.
         await worker.run(await worker.send(message("u9", text="先行")))
