@@ -104,20 +104,22 @@ def valkey_server() -> Iterator[ValkeyServer]:
         yield server
 
 
+def lasting(redis: Redis) -> list[bytes]:
+    """Keys without a TTL, but for what holds messages of other clients, as their queues do."""
+    found = [key for key in redis.scan_iter("dingrelay:*") if redis.ttl(key) == -1]
+    return [key for key in found if not key.startswith(keys.TAKEN.encode())]
+
+
 @pytest.fixture
 def valkey_url(valkey_server: ValkeyServer) -> Iterator[str]:
-    """The URL of an empty Valkey; no key without a TTL may be left behind, but for messages of other clients."""
+    """The URL of an empty Valkey; no key without a TTL may be left behind."""
     url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
     with Redis.from_url(url) as redis:
         redis.flushall()
         yield url
-        lasting = [
-            key
-            for key in redis.scan_iter("dingrelay:*")
-            if redis.ttl(key) == -1 and not key.startswith(keys.TAKEN.encode())
-        ]
+        left = lasting(redis)
         redis.flushall()
-    assert lasting == [], f"keys without a TTL: {lasting}"
+    assert left == [], f"keys without a TTL: {left}"
 
 
 @pytest.fixture

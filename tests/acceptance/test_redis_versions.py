@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 import servers
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
-from conftest import wait_until
+from conftest import lasting, wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
@@ -37,7 +37,7 @@ def valkey_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
         wait_until(answers, what="the server answers")
         yield f"redis://127.0.0.1:{port}/0"
-        assert [key for key in redis.scan_iter("dingrelay:*") if redis.ttl(key) == -1] == []
+        assert lasting(redis) == []
 
 
 def equal(number: int) -> MessageSend:
