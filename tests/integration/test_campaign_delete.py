@@ -137,8 +137,8 @@ async def test_a_deletion_that_was_broken_off_is_finished(
     # What is left of it may name a person.
     now = datetime.now(UTC)
     erasing = Erasing("u7", None, since=now + timedelta(hours=1), tombstone="x", now=now)
-    erased = await erasures.erase(database, erasing)
-    assert [left.id for left in erased.left] == [campaign]
+    await erasures.erase(database, erasing)
+    assert [left.id for left in erasing.left] == [campaign]
     if again:
         await removal.hide(database, campaign)
         await removal.remove(database, campaign)

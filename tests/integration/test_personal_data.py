@@ -42,8 +42,8 @@ from dingrelay_workers.directory.models import (
 )
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.personal_data.service import Passes, PassResult
-from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, replaced
+from dingrelay_workers.personal_data.service import Passes
+from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing, replaced
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue
 from one_worker import OpenWorker
@@ -90,7 +90,7 @@ class Office:
         await self.redis.hset(keys.job(draft.id), "settled", str(settled))
         return draft.id
 
-    async def erase(self, *, app: str | None = None, since: datetime | None = None) -> PassResult:
+    async def erase(self, *, app: str | None = None, since: datetime | None = None) -> Erasing:
         since = since or await self.passes.now()
         return await self.passes.erase_now(SUBJECT, app=app, since=since, tombstone=self.tombstone)
 
@@ -271,7 +271,7 @@ async def test_everything_of_a_person_is_handed_out_and_then_nowhere(office: Off
     # The rows of others that name them go, too, but for who asked for it.
     found = await office.erase()
     assert found.left == []
-    assert not found.returns
+    assert not found.returned
     # The end of the job names its sender, until the readers of ends have passed it.
     assert await office.places() == {"endings"}
     again = await office.erase()
@@ -392,7 +392,7 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     assert until[lately] is not None
     assert timedelta(hours=34) < until[lately] - now < timedelta(hours=35, minutes=1)
     # A person who belongs to the organisation is added again.
-    assert found.returns
+    assert found.returned
     assert await office.rows(UserRow) == []
 
     # Once it is over, nothing is left.
@@ -443,7 +443,7 @@ async def test_data_newer_than_the_request_is_not_touched(office: Office) -> Non
     await office.ended(to={"users": [SUBJECT]})
     before = await office.places()
     found = await office.erase(since=since)
-    assert (found.changed.total(), found.left, found.returns) == (0, [], True)
+    assert (found.changed.total(), found.left, bool(found.returned)) == (0, [], True)
     assert await office.places() == before
 
 

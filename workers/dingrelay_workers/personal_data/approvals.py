@@ -5,13 +5,12 @@ from typing import Any
 from sqlalchemy import Select, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.merge import is_ended
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.approvals.store import writer_of
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
+from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
 
 async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
@@ -37,22 +36,22 @@ async def instances_of(
     return frozenset(await connection.scalars(subject.among(query, ApprovalRow.app)))
 
 
-async def erase(database: Database, erasing: Erasing) -> Erased:
+async def erase(database: Database, erasing: Erasing) -> None:
     """Take the person out of approvals that have ended; who decides is needed until then."""
-    erased = Erased()
     async with database.read() as connection:
         query = _theirs(erasing).where(ApprovalRow.known_at <= erasing.since)
         rows = (await connection.execute(query)).mappings().all()
     for row in rows:
         if not is_ended(row["state"]) or row["look_at"] is not None:
-            reason = en("the approval, or the task of an approver, has not ended")
-            left = Remaining(place="approvals", id=row["instance"], reason=reason, until=None)
-            erased.left.append(left)
+            erasing.leave(
+                "approvals",
+                row["instance"],
+                en("the approval, or the task of an approver, has not ended"),
+            )
             continue
         async with database.write(writer_of(row["app"])) as connection:
             await _erase_one(connection, row, erasing)
-        erased.changed += 1
-    return erased
+        erasing.changed["approvals"] += 1
 
 
 async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import people_index, removal
 from dingrelay_workers.campaigns.models import (
@@ -24,7 +23,7 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.campaigns.report import result_of
 from dingrelay_workers.database.database import Database, chunks
-from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erased, Erasing
+from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing
 
 ERASED = {
     "class": "cancelled",
@@ -66,14 +65,15 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
     return found
 
 
-async def erase(database: Database, erasing: Erasing) -> Erased:
+async def erase(database: Database, erasing: Erasing) -> None:
     """Take the person out of campaigns that were made before."""
-    erased = Erased()
     async with database.read() as connection:
         for campaign in await removal.hidden(connection):
-            reason = en("a deleted campaign, which may have them, is not gone yet")
-            left = Remaining(place="campaigns", id=campaign, reason=reason, until=None)
-            erased.left.append(left)
+            erasing.leave(
+                "campaigns",
+                campaign,
+                en("a deleted campaign, which may have them, is not gone yet"),
+            )
         campaigns = await _campaigns(connection, erasing, until=erasing.since)
         concerned = [
             campaign
@@ -85,11 +85,10 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
         # The lock of the dispatcher, which releases and settles chunks: neither sees half of the
         # other.
         async with database.write(f"campaign {campaign.id}") as connection:
-            await _erase_sender(connection, campaign, erasing, erased)
+            await _erase_sender(connection, campaign, erasing)
             chunk = await _chunk(connection, campaign.id, erasing.user)
             if chunk is not None:
-                await _erase_from(connection, campaign, chunk, erasing, erased)
-    return erased
+                await _erase_from(connection, campaign, chunk, erasing)
 
 
 async def _campaigns(
@@ -126,9 +125,7 @@ async def _chunk(connection: AsyncConnection, campaign: str, user: str) -> Any:
     return next((row for row in rows.all() if user in row.users.split(",")), None)
 
 
-async def _erase_sender(
-    connection: AsyncConnection, campaign: Any, erasing: Erasing, erased: Erased
-) -> None:
+async def _erase_sender(connection: AsyncConnection, campaign: Any, erasing: Erasing) -> None:
     if campaign.sender != erasing.user:
         return
     ended = await connection.execute(
@@ -140,31 +137,30 @@ async def _erase_sender(
         .values(sender=erasing.tombstone)
     )
     if ended.rowcount:
-        erased.changed += 1
+        erasing.changed["campaigns"] += 1
     else:
-        reason = en("they asked for the campaign, which has not ended")
-        left = Remaining(place="campaigns", id=campaign.id, reason=reason, until=None)
-        erased.left.append(left)
+        erasing.leave(
+            "campaigns", campaign.id, en("they asked for the campaign, which has not ended")
+        )
 
 
 async def _erase_from(
-    connection: AsyncConnection, campaign: Any, chunk: Any, erasing: Erasing, erased: Erased
+    connection: AsyncConnection, campaign: Any, chunk: Any, erasing: Erasing
 ) -> None:
     if chunk.state == ChunkState.QUEUED:
         reason = en("a call of the campaign with them is under way")
     elif chunk.state == ChunkState.PENDING:
         await _take_out(connection, campaign.id, chunk, erasing)
-        erased.changed += 1
+        erasing.changed["campaigns"] += 1
         return
     elif chunk.called_at is not None and chunk.called_at + NEEDED > erasing.now:
         reason = en("they were sent it lately: the limits of the day and a recall go by it")
     else:
         await _rename(connection, campaign, chunk, erasing)
-        erased.changed += 1
+        erasing.changed["campaigns"] += 1
         return
     until = chunk.called_at + NEEDED if chunk.state == ChunkState.SETTLED else None
-    left = Remaining(place="campaigns", id=campaign.id, reason=reason, until=until)
-    erased.left.append(left)
+    erasing.leave("campaigns", campaign.id, reason, until)
 
 
 async def _take_out(

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import (
@@ -20,7 +19,7 @@ from dingrelay_workers.directory.models import (
     RunRow,
     UserRow,
 )
-from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
+from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
 LONGEST_RUN = timedelta(days=1)
 """A run that was opened earlier and is not closed belongs to a job that ended without closing it."""
@@ -63,18 +62,17 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
     return found
 
 
-async def erase(database: Database, erasing: Erasing) -> Erased:
+async def erase(database: Database, erasing: Erasing) -> None:
     """Take the person out; who belongs to the organisation comes back with the next walk or event."""
-    erased = Erased()
     async with database.read() as connection:
         apps = await _apps(connection, erasing)
     for app in apps:
         async with database.write(app) as connection:
-            erased.returns |= await _erase_row(connection, app, erasing, erased)
-            await _erase_changes(connection, app, erasing, erased)
+            if await _erase_row(connection, app, erasing):
+                erasing.returned.add(app)
+            await _erase_changes(connection, app, erasing)
             for table, key in ((DepartmentRow, DepartmentRow.id), (UserRow, UserRow.userid)):
-                await _erase_names(connection, table, key, app, erasing, erased)
-    return erased
+                await _erase_names(connection, table, key, app, erasing)
 
 
 async def _apps(connection: AsyncConnection, subject: DataSubject) -> list[str]:
@@ -119,9 +117,7 @@ async def _named_by(
     }
 
 
-async def _erase_row(
-    connection: AsyncConnection, app: str, erasing: Erasing, erased: Erased
-) -> bool:
+async def _erase_row(connection: AsyncConnection, app: str, erasing: Erasing) -> bool:
     """Delete the row and with it the memberships; whether it comes back, or has by now."""
     row = await _row(connection, app, erasing.user)
     if row is None:
@@ -132,13 +128,11 @@ async def _erase_row(
         await connection.execute(
             delete(table).where(table.app == app, table.userid == erasing.user)
         )
-    erased.changed += 1
+    erasing.changed["directory"] += 1
     return row["left_at"] is None
 
 
-async def _erase_changes(
-    connection: AsyncConnection, app: str, erasing: Erasing, erased: Erased
-) -> None:
+async def _erase_changes(connection: AsyncConnection, app: str, erasing: Erasing) -> None:
     """Keep the changes that runs found, without the person; a run under way needs their userid."""
     ours = (ChangeRow.app == app, ChangeRow.userid == erasing.user, ChangeRow.at <= erasing.since)
     under_way = (
@@ -148,15 +142,16 @@ async def _erase_changes(
         RunRow.opened_at <= erasing.since,
     )
     for run in await connection.scalars(select(RunRow.run).where(*under_way)):
-        reason = en("a user-sync is under way, which may have read of them before")
-        erased.left.append(Remaining(place="directory", id=run, reason=reason, until=None))
+        erasing.leave(
+            "directory", run, en("a user-sync is under way, which may have read of them before")
+        )
     running = select(RunRow.number).where(*under_way).scalar_subquery()
     found = await connection.execute(
         update(ChangeRow)
         .where(*ours, ChangeRow.number.not_in(running))
         .values(userid=erasing.tombstone)
     )
-    erased.changed += found.rowcount
+    erasing.changed["directory"] += found.rowcount
 
 
 async def _erase_names(
@@ -165,7 +160,6 @@ async def _erase_names(
     key: Any,
     app: str,
     erasing: Erasing,
-    erased: Erased,
 ) -> None:
     """Take them out of what others' fields tell, as far as that was read before."""
     read_before = table.read_at <= erasing.since.timestamp() * 1000
@@ -180,4 +174,4 @@ async def _erase_names(
             await connection.execute(
                 update(table).where(table.app == app, key == row.key).values(fields=fields)
             )
-            erased.changed += 1
+            erasing.changed["directory"] += 1

@@ -10,7 +10,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import CHUNK, Database, chunks
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.writer import WRITER
-from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
+from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
 
 async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
@@ -36,9 +36,8 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
     ]
 
 
-async def erase(database: Database, erasing: Erasing) -> Erased:
+async def erase(database: Database, erasing: Erasing) -> None:
     """Take the person out of jobs that were accepted before; how many there were stays as it is."""
-    erased = Erased()
     for_them = erasing.among(
         select(JobRow.job)
         .join(RecipientRow, RecipientRow.job == JobRow.job)
@@ -55,15 +54,14 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
                 .where(RecipientRow.job.in_(jobs), RecipientRow.user == erasing.user)
                 .values(user=erasing.tombstone)
             )
-        erased.changed += len(jobs)
+        erasing.changed["history"] += len(jobs)
         if len(jobs) < CHUNK:
             break
     async with database.read() as connection:
         named = list(await connection.scalars(_named(erasing)))
     for some in chunks(named):
         async with database.write(WRITER) as connection:
-            erased.changed += await _erase_jobs(connection, some, erasing)
-    return erased
+            erasing.changed["history"] += await _erase_jobs(connection, some, erasing)
 
 
 def _may_name(subject: DataSubject) -> ColumnElement[bool]:

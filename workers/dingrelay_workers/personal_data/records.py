@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script, run_async
@@ -28,7 +27,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.limiter.daily_limits import place
-from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erased, Erasing
+from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing
 
 SCANNED = 1_000
 """Keys that one step of a scan looks at."""
@@ -68,7 +67,7 @@ async def export(redis: Redis, subject: DataSubject) -> dict[str, list[dict[str,
     return {"jobs": jobs, "daily_limits": limits, "answers": answers}
 
 
-async def erase(redis: Redis, erasing: Erasing, *, answers_kept: timedelta) -> Erased:
+async def erase(redis: Redis, erasing: Erasing, *, answers_kept: timedelta) -> None:
     """Take the person out of records that are needed no more, and tell which ones still are.
 
     Args:
@@ -76,51 +75,56 @@ async def erase(redis: Redis, erasing: Erasing, *, answers_kept: timedelta) -> E
         erasing: who it is.
         answers_kept: how long the gateway keeps an answer.
     """
-    erased = Erased()
     async for job, fields in _records(redis, erasing):
         accepted = _moment(fields, b"created")
         if accepted is not None and accepted <= erasing.since:
-            await _erase_record(redis, job, fields, erasing, erased)
+            await _erase_record(redis, job, fields, erasing)
     async for what, app, day, _, until in _limits(redis, erasing):
         if day <= beijing.day(erasing.since):
-            reason = en("what keeps DingTalk's limits of {}", day)
-            left = Remaining(place="daily_limits", id=f"{app} {what}", reason=reason, until=until)
-            erased.left.append(left)
+            erasing.leave(
+                "daily_limits",
+                f"{app} {what}",
+                en("what keeps DingTalk's limits of {}", day),
+                until,
+            )
     async for name, _, until in _answers(redis, erasing):
         if until is None or until - answers_kept <= erasing.since:
-            reason = en("an answer that is given again to who repeats the request")
-            erased.left.append(Remaining(place="answers", id=name, reason=reason, until=until))
-    return erased
+            erasing.leave(
+                "answers",
+                name,
+                en("an answer that is given again to who repeats the request"),
+                until,
+            )
 
 
 async def _erase_record(
-    redis: Redis, job: str, fields: Mapping[bytes, bytes], erasing: Erasing, erased: Erased
+    redis: Redis, job: str, fields: Mapping[bytes, bytes], erasing: Erasing
 ) -> None:
     state, settled = _text(fields, b"state"), _moment(fields, b"settled")
     if settled is None or not State(state).ended:
         due = _moment(fields, b"due") if state in {State.SNOOZED, State.RETRYING} else None
-        reason = en("the job is {}", state)
-        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=due))
+        erasing.leave("jobs", job, en("the job is {}", state), due)
         return
     kind = KINDS.get(_text(fields, b"kind"))
     if kind is not None and kind.ephemeral:
-        reason = en("whoever made the job has not read yet how it ended")
-        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=None))
+        erasing.leave("jobs", job, en("whoever made the job has not read yet how it ended"))
         return
     if settled + NEEDED > erasing.now:
-        reason = en("the job ended lately: the limits of the day and a recall go by its record")
-        until = settled + NEEDED
-        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=until))
+        erasing.leave(
+            "jobs",
+            job,
+            en("the job ended lately: the limits of the day and a recall go by its record"),
+            settled + NEEDED,
+        )
         return
     call = _ERASE.call(
         [keys.job(job)],
         [state, fields[b"settled"], *_values(fields, erasing)],
     )
     if await run_async(redis, call):
-        erased.changed += 1
+        erasing.changed["jobs"] += 1
     else:
-        reason = en("the job has just had another life")
-        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=None))
+        erasing.leave("jobs", job, en("the job has just had another life"))
 
 
 def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str]:

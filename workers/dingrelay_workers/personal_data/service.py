@@ -1,15 +1,14 @@
 """What is kept of people: exported and erased, in one pass over every place where something is."""
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.client.personal_data import Erasure, Remaining
+from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.context import ErasurePass
 from dingrelay_workers.campaigns.service import opened_store
@@ -24,30 +23,9 @@ from dingrelay_workers.personal_data import (
     records,
     webhooks,
 )
-from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
+from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 from dingrelay_workers.store.connections import impatient_redis
 from dingrelay_workers.webhooks.dispatcher import RETENTION
-
-
-@dataclass(slots=True)
-class PassResult:
-    """The result of a pass.
-
-    Attributes:
-        changed: place → rows and records that the person was taken out of.
-        left: what had to stay for now.
-        returns: they belong to the organisation, so the directory has them again, or will.
-    """
-
-    changed: Counter[str] = field(default_factory=Counter[str])
-    left: list[Remaining] = field(default_factory=list[Remaining])
-    returns: bool = False
-
-    def add(self, place: str, erased: Erased) -> None:
-        """Add the result of one place."""
-        self.changed[place] += erased.changed
-        self.left += erased.left
-        self.returns |= erased.returns
 
 
 class Passes:
@@ -90,32 +68,30 @@ class Passes:
     ) -> ErasurePass:
         """Take a person out of whatever was kept of them at a moment, and is needed no more."""
         found = await self.erase_now(user, app=app, since=since, tombstone=tombstone)
-        return ErasurePass(found.changed.total(), len(found.left), _first(found.left))
+        first = min((each.until for each in found.left if each.until is not None), default=None)
+        return ErasurePass(found.changed.total(), len(found.left), first)
 
     async def erase_now(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
-    ) -> PassResult:
+    ) -> Erasing:
         """The same, with what came of each place.
 
         Records come before the history, which is written from them; so what ended before the first
         is in neither after the last.
         """
         erasing = Erasing(user, app, since=since, tombstone=tombstone, now=await self.now())
-        result = PassResult()
         async with self._database.read() as connection:
             own = await approvals.instances_of(connection, erasing, tombstone)
         with_approvals = replace(erasing, instances=own)
         answers_kept = timedelta(seconds=LIFE)
-        result.add(
-            "jobs", await records.erase(self._redis, with_approvals, answers_kept=answers_kept)
-        )
-        result.add("history", await history.erase(self._database, erasing))
-        result.add("campaigns", await campaigns.erase(self._database, erasing))
-        result.add("approvals", await approvals.erase(self._database, erasing))
-        result.add("webhooks", await webhooks.erase(self._database, with_approvals, kept=RETENTION))
+        await records.erase(self._redis, with_approvals, answers_kept=answers_kept)
+        await history.erase(self._database, erasing)
+        await campaigns.erase(self._database, erasing)
+        await approvals.erase(self._database, erasing)
+        await webhooks.erase(self._database, with_approvals, kept=RETENTION)
         # Events and approvals may still refer to people here, so it goes last.
-        result.add("directory", await directory.erase(self._database, erasing))
-        return result
+        await directory.erase(self._database, erasing)
+        return erasing
 
 
 class PersonalDataService:
@@ -150,7 +126,7 @@ class PersonalDataService:
             tombstone=tombstone,
             erased=dict(found.changed),
             remaining=found.left,
-            returns=found.returns,
+            returns=bool(found.returned),
         )
 
     @asynccontextmanager
@@ -163,8 +139,3 @@ class PersonalDataService:
         refuse_missing(self._settings.database)
         async with opened_store(self._settings) as store, impatient_redis(self._settings) as redis:
             yield Passes(store.database, redis, self._settings)
-
-
-def _first(left: Sequence[Remaining]) -> datetime | None:
-    """When the first of these can go, where that is known."""
-    return min((each.until for each in left if each.until is not None), default=None)

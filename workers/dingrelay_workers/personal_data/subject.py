@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +18,9 @@ NEEDED = timedelta(hours=36)
 """How long a sent message keeps the names of its people: the Beijing day in which DingTalk drops a
 repeat of the same content, and the 24 hours in which it takes a message back or reports its
 delivery (API §2.3, §2.4), with a margin for jobs that do so."""
+
+PLACES = ("jobs", "history", "campaigns", "approvals", "webhooks", "directory")
+"""Where a person is taken out, in this order."""
 
 MOST_LIKE = 500
 """Conditions of one statement that look for a text; SQLite takes up to a thousand."""
@@ -72,11 +76,21 @@ class Erasing(DataSubject):
         since: what was asked for or read later stays.
         tombstone: what stands where their userid stood.
         now: the time by Redis's clock.
+        changed: place → rows and records that the person was taken out of.
+        left: what had to stay for now.
+        returned: the apps whose directories have them again, or will: they belong to the organisation.
     """
 
     since: datetime = field(kw_only=True)
     tombstone: str = field(kw_only=True)
     now: datetime = field(kw_only=True)
+    changed: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(PLACES, 0)))
+    left: list[Remaining] = field(default_factory=list[Remaining])
+    returned: set[str] = field(default_factory=set[str])
+
+    def leave(self, place: str, name: object, reason: str, until: datetime | None = None) -> None:
+        """Note that something of the person can't be erased yet, as `Remaining` names it."""
+        self.left.append(Remaining(place=place, id=str(name), reason=reason, until=until))
 
     def without(self, value: Any) -> Any:
         """A JSON value with the tombstone in place of the person."""
@@ -94,21 +108,6 @@ class Erasing(DataSubject):
             f"sender={self.tombstone}" if word == sender else self.without(word)
             for word in summary.split(" ")
         )
-
-
-@dataclass(slots=True)
-class Erased:
-    """The result of one pass over one place.
-
-    Attributes:
-        changed: rows or records that the person was taken out of.
-        left: what had to stay for now.
-        returns: they are there again, or will be, since they belong to the organisation.
-    """
-
-    changed: int = 0
-    left: list[Remaining] = field(default_factory=list[Remaining])
-    returns: bool = False
 
 
 def replaced(value: Any, user: str, by: str) -> Any:

@@ -7,11 +7,10 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.personal_data import Remaining
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.personal_data.subject import DataSubject, Erased, Erasing
+from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 from dingrelay_workers.webhooks.endpoints import WRITER
 
 _NAMES = {"userid": "name", "originator": "title"}
@@ -27,7 +26,7 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
     return [dict(row) for row in rows.mappings() if _names(row, subject)]
 
 
-async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Erased:
+async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> None:
     """Take the person out of notices that every endpoint has got.
 
     Args:
@@ -35,7 +34,6 @@ async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Era
         erasing: who it is.
         kept: how long a notice is kept at most: an endpoint that is paused or fails gets it until then.
     """
-    erased = Erased()
     async with database.read() as connection:
         query = select(NoticeRow.number, NoticeRow.sender, NoticeRow.data).where(
             NoticeRow.at <= erasing.since,
@@ -48,18 +46,19 @@ async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Era
         async with database.write(WRITER) as connection:
             query = select(NoticeRow.__table__).where(NoticeRow.number.in_(some))
             for row in (await connection.execute(query)).mappings().all():
-                await _erase_one(connection, row, erasing, erased, kept)
-    return erased
+                await _erase_one(connection, row, erasing, kept)
 
 
 async def _erase_one(
-    connection: AsyncConnection, row: Any, erasing: Erasing, erased: Erased, kept: timedelta
+    connection: AsyncConnection, row: Any, erasing: Erasing, kept: timedelta
 ) -> None:
     if await _is_awaited(connection, row["number"]):
-        reason = en("an endpoint is still to be told of it")
-        until = row["recorded_at"] + kept
-        left = Remaining(place="webhooks", id=row["id"], reason=reason, until=until)
-        erased.left.append(left)
+        erasing.leave(
+            "webhooks",
+            row["id"],
+            en("an endpoint is still to be told of it"),
+            row["recorded_at"] + kept,
+        )
         return
     sender = erasing.tombstone if row["sender"] == erasing.user else row["sender"]
     await connection.execute(
@@ -67,7 +66,7 @@ async def _erase_one(
         .where(NoticeRow.number == row["number"])
         .values(data=_without(row["data"], erasing), sender=sender)
     )
-    erased.changed += 1
+    erasing.changed["webhooks"] += 1
 
 
 def _names(row: Any, subject: DataSubject) -> bool:
