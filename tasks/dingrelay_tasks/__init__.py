@@ -9,6 +9,7 @@ from dingrelay_tasks.contract import Contract, ContractError, Lane
 from dingrelay_tasks.message import Message
 from dingrelay_tasks.message_result import MessageSendResult
 from dingrelay_tasks.message_send import MessageSend, Recipients
+from dingrelay_tasks.robot_message import RobotMessage, RobotMessageResult, RobotTarget
 from dingrelay_tasks.user_sync import UserSync, UserSyncResult
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "MessageSend",
     "MessageSendResult",
     "Recipients",
+    "RobotMessage",
+    "RobotMessageResult",
+    "RobotTarget",
     "UserSync",
     "UserSyncResult",
 ]

@@ -434,6 +434,64 @@ class Intent:
     requeued: bool = False
 
 
+class RobotTo(Protocol):
+    """The target of a robot's message: `robot_message.RobotTarget`."""
+
+    @property
+    def robot(self) -> str | None:
+        """A robot of the settings."""
+        ...
+
+    @property
+    def group(self) -> str | None:
+        """A group of the settings."""
+        ...
+
+
+class Robots(Protocol):
+    """The robots of the settings.
+
+    Each method raises `Refused` where the settings know no such robot or group.
+    """
+
+    def kind(self, to: RobotTo) -> Literal["webhook", "enterprise"]:
+        """Which of DingTalk's ways the target is reached by."""
+        ...
+
+    async def choose(self, to: RobotTo) -> str:
+        """The robot of the target that may post soonest."""
+        ...
+
+    async def post(
+        self, robot: str, to: RobotTo, message: Json, *, users: Sequence[str], key: str
+    ) -> Json:
+        """Post a message; what DingTalk answered, as ``robot, query_key, users, invalid, flow_controlled``.
+
+        Args:
+            robot: that posts.
+            to: the group, unless there are users.
+            message: as a webhook spells it.
+            users: one to one; at most 20.
+            key: a webhook's message is posted once for each.
+        """
+        ...
+
+    async def post_by_token(
+        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
+    ) -> Json:
+        """DingTalk's answer to a message, whole.
+
+        Args:
+            robot: digest of the token of a robot that is in no settings.
+            query: timestamp and signature, where the robot asks for them.
+            body: DingTalk's message.
+
+        Raises:
+            Refused: its token is not known any more.
+        """
+        ...
+
+
 class Context(Protocol):
     """One job's view of the machinery."""
 
@@ -466,6 +524,11 @@ class Context(Protocol):
     @property
     def messages(self) -> Messages:
         """Work notifications."""
+        ...
+
+    @property
+    def robots(self) -> Robots:
+        """Robots of groups, and of apps."""
         ...
 
     @property
@@ -528,21 +591,6 @@ class Context(Protocol):
 
     async def forget_upload(self, upload: str) -> None:
         """Delete an upload that is over: it waits in memory that others need."""
-
-    async def post_to_robot(
-        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
-    ) -> Json:
-        """DingTalk's answer to a message.
-
-        Args:
-            robot: digest of the robot's token.
-            query: timestamp and signature, where the robot asks for them.
-            body: DingTalk's message.
-
-        Raises:
-            Refused: its token is not known any more.
-        """
-        ...
 
     async def missed_events(self) -> MissedPage:
         """The oldest events that DingTalk could not push; it forgets them with that."""

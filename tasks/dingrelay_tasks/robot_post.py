@@ -54,4 +54,4 @@ async def run(job: RobotPost, ctx: Context) -> Json:
 
 async def _post(job: RobotPost, ctx: Context) -> Json:
     body = {"msgUuid": ctx.job_id, **job.body}
-    return {"answer": await ctx.post_to_robot(job.robot, query=job.query, body=body)}
+    return {"answer": await ctx.robots.post_by_token(job.robot, query=job.query, body=body)}

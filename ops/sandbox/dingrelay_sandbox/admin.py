@@ -124,9 +124,12 @@ class SandboxAdmin:
         """
         self.call("POST", "templates", {"process_code": process_code, "fields": fields, **template})
 
-    def add_robot(self, token: str, secret: str = "", keywords: Sequence[str] = ()) -> None:
-        """Add or replace a webhook robot; with keywords its messages must hold one."""
-        self.call("POST", "robots", {"token": token, "secret": secret, "keywords": keywords})
+    def add_robot(
+        self, token: str, secret: str = "", keywords: Sequence[str] = (), **more: str
+    ) -> None:
+        """Add or replace a webhook robot; with keywords its messages must hold one, `group` is where it posts."""
+        robot = {"token": token, "secret": secret, "keywords": keywords, **more}
+        self.call("POST", "robots", robot)
 
     def add_group(self, open_conversation_id: str) -> None:
         """Add a group in which the robots of apps may post."""

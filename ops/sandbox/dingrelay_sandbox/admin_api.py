@@ -77,6 +77,8 @@ def _answered(state: SandboxState, takes: TypeAdapter[Any] | None, act: Act) -> 
             content, status = {"error": str(error)}, 404
         except (TypeError, ValueError) as error:
             content, status = {"error": str(error)}, 400
+        if isinstance(content, web.Response):
+            return content
         text = "{}" if content is None else json.dumps(content)
         return web.Response(status=status, text=text, content_type="application/json")
 
@@ -162,6 +164,16 @@ def _put_robot(state: SandboxState, request: web.Request, robot: Robot) -> None:
 @route("PUT", "groups/{id}")
 def _put_group(state: SandboxState, request: web.Request) -> None:
     state.robots.groups.add(_id(request))
+
+
+@route("GET", "groups/{id}")
+def _group_page(state: SandboxState, request: web.Request) -> web.Response:
+    return web.Response(text=state.robots.page(_id(request)), content_type="text/html")
+
+
+@route("PUT", "robots/flow-controlled", list[str])
+def _flow_controlled(state: SandboxState, request: web.Request, users: list[str]) -> None:
+    state.robots.flow_controlled = set(users)
 
 
 @route("PUT", "users/{id}", dict[str, Any])

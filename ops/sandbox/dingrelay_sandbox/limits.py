@@ -52,6 +52,10 @@ class Limits(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=Tru
     robot: MaybeRate = Rate(20, 60)
     """Messages per webhook robot."""
     robot_penalty_seconds: float = 600
+    robot_refusal: Literal["130101", "660026", "410100", "redirect", "punish"] = "410100"
+    """How a call too many, and the ones of the penalty, are answered (API §12.3)."""
+    robot_text_code: bool = False
+    """Whether a webhook answers its errcode as a text."""
     token_seconds: Annotated[int, Field(ge=1)] = 7_200
     listing_lag_seconds: float = 0
     """How long a new approval is missing from the lists."""

@@ -1,5 +1,8 @@
 """Robots: custom ones with a webhook, those of apps, and what they posted in groups (API §2.8, §11.4)."""
 
+import html
+import json
+import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,11 +18,13 @@ class Robot(BaseModel, extra="forbid", frozen=True):
     Attributes:
         secret: with one its calls must be signed.
         keywords: with any a message must hold one of them.
+        group: the group that it posts to.
     """
 
     token: str = "sandbox-robot"
     secret: str = Field(default="", repr=False)
     keywords: Annotated[tuple[str, ...], Field(max_length=10)] = ()
+    group: str = FIRST_GROUP
 
 
 @dataclass(slots=True)
@@ -41,6 +46,8 @@ class Robots:
         self.groups = {FIRST_GROUP}
         self.group_posts: dict[str, GroupPost] = {}
         self.posts: list[dict[str, Any]] = []
+        self.flow_controlled: set[str] = set()
+        """People to whom robots may send nothing for now."""
         self._seen: set[tuple[str, str]] = set()
 
     def post(self, robot: Robot, message: dict[str, Any], *, at: float, call_id: int) -> None:
@@ -50,7 +57,8 @@ class Robots:
             if (robot.token, key) in self._seen:
                 return
             self._seen.add((robot.token, key))
-        self.posts.append({"at": at, "call_id": call_id, "robot": robot.token, "message": message})
+        post = {"at": at, "call_id": call_id, "robot": robot.token, "group": robot.group}
+        self.posts.append({**post, "message": message})
 
     def post_in_group(
         self,
@@ -68,3 +76,30 @@ class Robots:
         post = {"at": at, "call_id": call_id, "robot": robot, "group": group, "message": message}
         self.posts.append(post)
         return key
+
+    def page(self, group: str) -> str:
+        """What stands in a group, as a page for people."""
+        posts = [post for post in self.posts if post["group"] == group]
+        rows = "".join(
+            f"<article><small>{time.strftime('%H:%M:%S', time.localtime(post['at']))}</small>"
+            f"<pre>{html.escape(_shown(post['message']))}</pre></article>"
+            for post in reversed(posts[-PAGE_POSTS:])
+        )
+        name = html.escape(group)
+        return (
+            f"<!DOCTYPE html><meta charset=utf-8><title>{name}</title><style>"
+            "body{font:15px sans-serif;max-width:40em;margin:2em auto}"
+            "article{border:1px solid #ccc;border-radius:6px;padding:.5em 1em;margin:.5em 0}"
+            f"pre{{white-space:pre-wrap}}</style><h1>{name}: {len(posts)}</h1>{rows}"
+        )
+
+
+PAGE_POSTS = 200
+
+
+def _shown(message: dict[str, Any]) -> str:
+    """A message as text: its parts line by line."""
+    part = message.get(str(message.get("msgtype")), message)
+    lines = [part] if isinstance(part, str) else [str(value) for value in part.values()]
+    mentions = message.get("at")
+    return "\n".join([*lines, *([json.dumps(mentions, ensure_ascii=False)] if mentions else [])])

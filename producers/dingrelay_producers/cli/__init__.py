@@ -29,7 +29,7 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers import running
-from dingrelay_producers.cli import approval, job, media, output, send
+from dingrelay_producers.cli import approval, job, media, output, robot, send
 from dingrelay_producers.cli.group import OWN_SYSTEM, SERVICES, Commands
 from dingrelay_producers.cli.output import INTERRUPTED
 from dingrelay_producers.tracing import export, spans
@@ -54,7 +54,7 @@ app = typer.Typer(
 )
 for command in (send.send, send.sync, send.call):
     app.command(rich_help_panel=JOBS_PANEL)(command)
-for name, noun in (("job", job), ("approval", approval), ("media", media)):
+for name, noun in (("job", job), ("approval", approval), ("media", media), ("robot", robot)):
     app.add_typer(noun.app, name=name, rich_help_panel=JOBS_PANEL)
 
 

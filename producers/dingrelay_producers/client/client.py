@@ -588,7 +588,8 @@ class Client:
         return found
 
     def _draft(self, job: Contract) -> Draft:
-        return record.draft(checked_job(job), sender=self.settings.sender)
+        self.settings.check_target(checked_job(job))
+        return record.draft(job, sender=self.settings.sender)
 
 
 def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:

@@ -10,6 +10,7 @@ from dingrelay_producers.settings.apps import (
     complete_app,
     read_secret,
 )
+from dingrelay_producers.settings.robots import GroupSettings, RobotSettings
 from dingrelay_producers.settings.sections import LOOKS, QuotaSettings, RecipientSettings
 from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY, Settings
 
@@ -19,8 +20,10 @@ __all__ = [
     "LOOPBACK",
     "SANDBOX_WEBHOOK_KEY",
     "AppSettings",
+    "GroupSettings",
     "QuotaSettings",
     "RecipientSettings",
+    "RobotSettings",
     "Settings",
     "SettingsError",
     "app_secret_files",

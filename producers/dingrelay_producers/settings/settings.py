@@ -25,6 +25,12 @@ from dingrelay_producers.settings.cells import (
     database,
     owners,
 )
+from dingrelay_producers.settings.robots import (
+    GroupSettings,
+    RobotSettings,
+    check_robot_message,
+    check_robots,
+)
 from dingrelay_producers.settings.sections import (
     ApprovalSettings,
     HistorySettings,
@@ -38,8 +44,9 @@ from dingrelay_producers.settings.sources import (
     SecretFilesSource,
     TomlSource,
 )
-from dingrelay_tasks.contract import ContractError, SenderName, sentence
+from dingrelay_tasks.contract import Contract, ContractError, SenderName, sentence
 from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
@@ -105,6 +112,10 @@ class Settings(BaseSettings):
     """The one cell that this process works for, as each worker must; empty: whichever has the app."""
     rules: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Overrides of the limits: api or ``*`` → unit → ``limit/window``; an empty string lifts one."""
+    robots: dict[str, RobotSettings] = Field(default_factory=dict)
+    """Robots by name; webhooks and secrets come from DINGTALK_ROBOT_<NAME>_WEBHOOK and its kin."""
+    groups: dict[str, GroupSettings] = Field(default_factory=dict)
+    """Groups by name: the robots that post to them."""
     quota: QuotaSettings = QuotaSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     history: HistorySettings = HistorySettings()
@@ -232,6 +243,7 @@ class Settings(BaseSettings):
             "DINGRELAY_FLOWER_BROKER_API", self.flower_broker_api.get_secret_value()
         )
         check_apps(self.apps)
+        check_robots(self.robots, self.groups, self.oapi_url)
         self._check_webhooks()
         return self
 
@@ -426,6 +438,15 @@ class Settings(BaseSettings):
         raise SettingsError(
             "DINGRELAY_WEBHOOK_KEY: required for webhooks; make one with `openssl rand -hex 32`"
         )
+
+    def check_target(self, job: Contract) -> None:
+        """Refuse a message that the robot or group which it names can't have, where these settings know any.
+
+        Raises:
+            ContractError: names the field.
+        """
+        if isinstance(job, RobotMessage) and self.robots:
+            check_robot_message(job, self.robots, self.groups)
 
     def app(self, name: str) -> AppSettings:
         """The app of that name.

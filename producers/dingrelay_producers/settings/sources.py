@@ -15,6 +15,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from dingrelay_producers.settings.apps import APP_SECRETS, SettingsError, app_variables, read_secret
 from dingrelay_producers.settings.cells import read_urls
+from dingrelay_producers.settings.robots import refuse_robot_secrets, robot_variables
 from dingrelay_tasks.sentence import en
 
 GONE = {
@@ -61,14 +62,15 @@ class GoneSource(_Source):
 
 
 class AppsSource(_Source):
-    """The apps' keys, secrets and agent ids from ``DINGTALK_*`` in the environment or `.env`."""
+    """The apps' keys, secrets and agent ids, and robots' webhooks, from ``DINGTALK_*`` variables or `.env`."""
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         apps: dict[str, dict[str, str]] = {}
         for (name, part), (variable, value) in app_variables().items():
             text = read_secret(variable, value) if variable.endswith("_FILE") else value
             apps.setdefault(name, {})[part] = text
-        return {"apps": apps} if apps else {}
+        found: dict[str, Any] = {"apps": apps, "robots": robot_variables()}
+        return {name: value for name, value in found.items() if value}
 
 
 class SecretFilesSource(_Source):
@@ -108,6 +110,7 @@ class TomlSource(_Source):
         except ValueError as error:
             raise SettingsError(en("DINGRELAY_CONFIG: is not TOML: {}", error)) from None
         _refuse_secrets(content.get("apps", {}))
+        refuse_robot_secrets(content.get("robots", {}))
         for name in content.keys() & GONE.keys():
             warn_of_gone(name, "DINGRELAY_CONFIG")
         content = {name: value for name, value in content.items() if name not in GONE}

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 
 from opentelemetry import trace
 
@@ -100,6 +101,12 @@ class JobCalls:
         # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
         self._waited = max(0.0, (claim.time.at - claim.waiting) / 1000) if claim.waiting else 0.0
 
+    def for_app(self, app: str) -> "JobCalls":
+        """The same job's calls, as another app."""
+        calls = copy(self)
+        calls.app = app
+        return calls
+
     @property
     def agent_id(self) -> str:
         """The app's agent id.
@@ -141,7 +148,7 @@ class JobCalls:
     async def _join(self, request: Request) -> Member:
         """The job's part of a call: kept for it, of one of its content that waits, or of a new one."""
         api, claim = request.api, self._claim
-        turns = Turns(self.app, api.rule, self._lane)
+        turns = Turns(api.owner or self.app, api.rule, self._lane)
         slot = SlotRequest(
             turns,
             request.recipients,

@@ -25,6 +25,7 @@ class Api:
         access: what its calls carry: the app's token, or what they name themselves.
         part: what of it DingTalk counts by itself, such as one robot; empty for the whole.
         verbatim: whether the caller gets a refusal in DingTalk's own words, whole.
+        owner: the app whose limits it falls under, where that is not the job's.
         form: pattern of a path outside the table, whose breaker is its own; else empty.
     """
 
@@ -37,6 +38,7 @@ class Api:
     access: Literal["token", "own"] = "token"
     part: str = ""
     verbatim: bool = False
+    owner: str = ""
     form: str = ""
 
     @property
@@ -73,6 +75,11 @@ DEPARTMENT_CHILDREN_V1 = Api(
     "contacts.departments", "oapi", "GET", "/department/list", counted=False
 )
 MEMBERS_V1 = Api("contacts.members", "oapi", "GET", "/user/listbypage", counted=False)
+
+ROBOT_WEBHOOK = "robot.webhook"
+"""Each webhook is an API of its own; see `robots.webhook_api`."""
+ROBOT_USERS = Api("robot.users", "rest", "POST", "/v1.0/robot/oToMessages/batchSend", changes=True)
+ROBOT_GROUP = Api("robot.group", "rest", "POST", "/v1.0/robot/groupMessages/send", changes=True)
 
 MEDIA_UPLOAD = Api("media.upload", "oapi", "POST", "/media/upload", verbatim=True)
 

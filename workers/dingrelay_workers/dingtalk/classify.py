@@ -1,7 +1,8 @@
 """The one table from DingTalk's codes to the worker's reaction (API §5.3).
 
 A row names its codes as DingTalk does, in either dialect; a trailing ``*`` stands for any rest, and
-``88/…`` is a code that means something else inside that wrapper. `BY_STATUS` holds what an HTTP
+``88/…`` is a code that means something else inside that wrapper, and ``robot.webhook:…`` one that does at
+that API. `BY_STATUS` holds what an HTTP
 status means where the code is unknown or missing. Errors are parsed in all of their shapes (API §5.2).
 """
 
@@ -99,6 +100,7 @@ class Row:
         everything: throttled: all APIs are meant.
         alone: throttled: only calls like this one are meant.
         ambiguous: transient for a reading call; a changing one may have been carried out.
+        words: the row is meant only where DingTalk's message has one of these, separated by blanks.
     """
 
     error: type[DingTalkError]
@@ -109,6 +111,7 @@ class Row:
     everything: bool = False
     alone: bool = False
     ambiguous: bool = False
+    words: str = ""
 
 
 HINTS: dict[type[DingTalkError], str] = {
@@ -131,6 +134,10 @@ _CONFIGURATION = en("Check the app's agent id and app key in the settings.")
 _BUG = en("The request itself is malformed: report this with the code.")
 _TEMPLATE = en("Compare process_code, form names and form values with the approval's template.")
 _SCOPE = en("Add the person or department to the app's visible scope in DingTalk's console.")
+
+_SIGN = en("Check the robot's secret in the settings, and the worker's clock.")
+_ROBOT_IP = en("Add the workers' egress address to the robot's addresses in DingTalk.")
+_ROBOT_GONE = en("Check that the robot is still in its group, and its webhook in the settings.")
 
 ROWS: tuple[Row, ...] = (
     # Limits of calls
@@ -174,7 +181,13 @@ ROWS: tuple[Row, ...] = (
         alone=True,
     ),
     Row(Throttled, "41047 41048 143103 143104 143203 143204", "API §5.3", pause=MINUTE),
-    Row(Throttled, "410100 130101 660026", "API §2.8, KB:0717", pause=LONG),
+    Row(
+        Throttled,
+        "410100 130101 robot.webhook:660026 robot.webhook:ip_banned robot.webhook:unreadable",
+        "API §12.3: one robot is blocked, whatever the answer looks like",
+        en("Nothing: the fleet leaves this robot alone for ten minutes."),
+        pause=LONG,
+    ),
     # Quotas
     Row(QuotaExhausted, "90020 Forbidden.AccessDenied.ApiCountLimitForOrg", "API §5.3, KB:1433"),
     Row(QuotaExhausted, "90030", "API §2.8"),
@@ -246,6 +259,64 @@ ROWS: tuple[Row, ...] = (
         "API §5.3",
         en("The app may not send to these recipients; check its rights in DingTalk's console."),
     ),
+    # Robots
+    *(
+        Row(error, "310000", "API §12.2, three generations of words", hint, words=words)
+        for error, hint, words in (
+            (
+                Transient,
+                en("Nothing: it is signed again by DingTalk's clock."),
+                "签名过期 timestamp",
+            ),
+            (Permission, _SIGN, "签名不匹配 sign"),
+            (Permission, _ROBOT_IP, "白名单 whitelist"),
+            (Permanent, en("Put one of the robot's keywords into the message."), "关键词 keywords"),
+        )
+    ),
+    Row(
+        NotFound,
+        "300001",
+        "API §12.1, §12.5: the code has three meanings",
+        _ROBOT_GONE,
+        words="exist 不存在",
+    ),
+    Row(NotFound, "300005 400101 400106 400013", "API §12.1", _ROBOT_GONE),
+    Row(Permission, "400102 bot.stopped", "API §12.1, §12.7", en("Enable the robot in DingTalk.")),
+    Row(
+        Permanent,
+        "300001 400105 400201 400202 400301 400302 400303 400304 400401 400402 400403 400501 400503"
+        " 400601 400602 401104",
+        "API §12.1",
+    ),
+    Row(
+        Permanent,
+        "430101 430102 430103 430104 460101 101002 contain.*",
+        "API §12.1, §12.7",
+        en("Shorten or change the content, then enqueue it again."),
+    ),
+    Row(Transient, "500100 system.error", "API §12.1, §12.7", ambiguous=True),
+    Row(
+        NotFound,
+        "invalidParameter.robotCode.notExsit staffId.notExisted session.notExisted session.expired group.disbanded"
+        " miss.openConversationId invalid.openConversationId conversation.org.notMatch"
+        " resource.not.found",
+        "API §12.7",
+        en("Check the robot, the group and the users in the job and in the settings."),
+    ),
+    Row(
+        Permission,
+        "invalidParameter.robotCode.auth send.forbidden bot.forbidden.sendMessage"
+        " chatbotId.notAllow.sendOTO robot.oto.notExist only.groupAdmin.canAtAll",
+        "API §12.7",
+        en("Let the robot do this in DingTalk's console, then requeue the job."),
+    ),
+    Row(Held, "ip.not.match", "API §12.7", _ROBOT_IP),
+    Row(
+        Permanent,
+        "Missing* Invalidbody invalidParameter.* miss.param.* receivers.exceed illegal.receivers"
+        " keywords.not.match sign.not.match",
+        "API §12.7",
+    ),
     # What does not exist
     Row(NotFound, "33012 40003 60121 60111 46004 60003 40009", "API §3.1, §5.3"),
     # 820006 is how the old dialect says that an instance is not there (or not in a state to be changed).
@@ -290,7 +361,8 @@ BY_STATUS: dict[int, Row] = {
 }
 
 
-_TABLE: dict[str, Row] = {code: row for row in ROWS for code in row.codes.split()}
+_TABLE: dict[str, Row] = {code: row for row in ROWS for code in row.codes.split() if not row.words}
+_WORDED = [row for row in ROWS if row.words]
 _PREFIXES: dict[str, Row] = {code[:-1]: row for code, row in _TABLE.items() if code.endswith("*")}
 _CLASSES: dict[str, type[DingTalkError]] = {error.name: error for error in HINTS}
 
@@ -353,11 +425,12 @@ class Classifier:
             raise Permanent(NO_OBJECT, message, hint=_FETCH_IT)
         body_error = _unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
-        row = _TABLE.get(body_error.code) or _of_unreadable(status, begins)
+        own = _TABLE.get(f"{api.name}:{body_error.code}") if status < 500 else None
+        row = own or _TABLE.get(body_error.code) or _of_unreadable(status, begins)
         raise _raised_as(row, api, body_error, sick="way")
 
     def _error(self, api: Api, status: int, found: ErrorBody, now: datetime) -> DingTalkError:
-        row = self._find(found.keys)
+        row = self._find(api, found)
         if row is None:
             row = _of_unknown(status, found.code)
             self._report(found)
@@ -368,9 +441,13 @@ class Classifier:
             error.pause = min(max(left, SHORTEST_PAUSE), longest)
         return error
 
-    def _find(self, keys: tuple[str, ...]) -> Row | None:
-        for key in keys:
-            if row := self._overrides.get(key) or _TABLE.get(key):
+    def _find(self, api: Api, found: ErrorBody) -> Row | None:
+        for key in found.keys:
+            if row := self._overrides.get(key) or _TABLE.get(f"{api.name}:{key}"):
+                return row
+            if row := next((row for row in _WORDED if _says(row, key, found.message)), None):
+                return row
+            if row := _TABLE.get(key):
                 return row
             for prefix, row in _PREFIXES.items():
                 if key.startswith(prefix):
@@ -393,6 +470,10 @@ def _override(code: str, name: str) -> Row:
     if known is not None and known.error is _CLASSES[name]:
         return known
     return Row(_CLASSES[name], code, "settings")
+
+
+def _says(row: Row, key: str, message: str) -> bool:
+    return key in row.codes.split() and any(word in message for word in row.words.split())
 
 
 def _of_unknown(status: int, code: str) -> Row:

@@ -1,33 +1,32 @@
-"""Posting to groups through their robots' webhooks (API §2.8)."""
+"""Posting to groups by webhooks, and by the robots of apps (API §2.8, §12)."""
 
-from collections.abc import Mapping
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dingrelay_tasks.api_call import ROBOT
 from dingrelay_tasks.contract import Json
-from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_tasks.robot_message import enterprise
+from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_workers.dingtalk.apis import ROBOT_GROUP, ROBOT_USERS, ROBOT_WEBHOOK, Api
 from dingrelay_workers.dingtalk.request import Calls, Request
 
 DISTINCT = 12
 """Digits of a digest that tell one robot's limit from another's."""
 
 
-async def post(
-    calls: Calls, robot: str, token: str, *, query: Mapping[str, str], body: Mapping[str, Any]
-) -> Json:
-    """DingTalk's answer to a message; raises what `Calls.send` raises.
+def robot_digest(token: str) -> str:
+    """What stands for a robot wherever its token must not be."""
+    return hashlib.sha256(token.encode()).hexdigest()[:32]
 
-    Each robot has a limit of its own, and no part in an app's.
 
-    Args:
-        calls: makes the call.
-        robot: digest of the token.
-        token: of the robot.
-        query: timestamp and signature.
-        body: the message.
-    """
-    api = Api(
-        "robot.webhook",
+def webhook_api(robot: str, *, verbatim: bool = False) -> Api:
+    """The API of one webhook, whose limit is its own and no app's. `robot`: digest of its token."""
+    return Api(
+        ROBOT_WEBHOOK,
         "oapi",
         "POST",
         ROBOT,
@@ -35,6 +34,64 @@ async def post(
         changes=True,
         access="own",
         part=robot[:DISTINCT],
-        verbatim=True,
+        owner=ROBOTS,
+        verbatim=verbatim,
     )
+
+
+def signature(secret: str, at: int) -> dict[str, str]:
+    """Timestamp and sign of a call that leaves at `at` (ms), as DingTalk checks them (API §2.8)."""
+    digest = hmac.new(secret.encode(), f"{at}\n{secret}".encode(), hashlib.sha256).digest()
+    return {"timestamp": str(at), "sign": base64.b64encode(digest).decode()}
+
+
+async def post(
+    calls: Calls,
+    token: str,
+    *,
+    query: Mapping[str, str],
+    body: Mapping[str, Any],
+    verbatim: bool = False,
+) -> Json:
+    """DingTalk's answer to a message; raises what `Calls.send` raises.
+
+    Args:
+        calls: makes the call.
+        token: of the robot.
+        query: timestamp and signature.
+        body: the message.
+        verbatim: whether the caller gets a refusal in DingTalk's own words.
+    """
+    api = webhook_api(robot_digest(token), verbatim=verbatim)
     return await calls.send(Request(api, query={**query, "access_token": token}, body=body))
+
+
+async def send(
+    calls: Calls, code: str, message: Json, *, users: Sequence[str], conversation: str
+) -> Json:
+    """What an enterprise robot's message led to, as ``query_key, invalid, flow_controlled``.
+
+    Args:
+        calls: makes the call, for the robot's app.
+        code: of the robot.
+        message: as a webhook spells it.
+        users: one to one.
+        conversation: the group, if there are no users.
+    """
+    key, parameters = enterprise(message)
+    body: Json = {
+        "robotCode": code,
+        "msgKey": key,
+        "msgParam": json.dumps(parameters, ensure_ascii=False),
+        **({"userIds": list(users)} if users else {"openConversationId": conversation}),
+    }
+    answer = await calls.send(Request(ROBOT_USERS if users else ROBOT_GROUP, body=body))
+    return {
+        "query_key": str(answer.get("processQueryKey", "")),
+        "invalid": _listed(answer.get("invalidStaffIdList")),
+        "flow_controlled": _listed(answer.get("flowControlledStaffIdList")),
+    }
+
+
+def _listed(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []

@@ -89,6 +89,7 @@ async def accept(call: HttpCall, job: Contract, *, once: str | None) -> JobStatu
     `once` is the idempotency key of a job that names none.
     """
     context = call.context
+    context.settings.check_target(job)
     await context.depths.check(job.queue)
     named = getattr(job, "idempotency_key", None)
     draft = record.draft(job, key=None if named else once)

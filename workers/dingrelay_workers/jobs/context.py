@@ -20,16 +20,16 @@ from dingrelay_tasks.context import (
     Messages,
     MissedPage,
     RecipientVerdict,
+    Robots,
     SentCall,
     SimilarApproval,
 )
 from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.organisation import Contacts, Directory
 from dingrelay_tasks.outcomes import Refused, Wait
-from dingrelay_tasks.robot_post import FORGOTTEN
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
-from dingrelay_workers.dingtalk import missed_events, robots
+from dingrelay_workers.dingtalk import missed_events
 from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND, of_path
 from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT
 from dingrelay_workers.dingtalk.approval_form import Form
@@ -39,6 +39,7 @@ from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Throttled, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.dingtalk.request import FileForm, Request
+from dingrelay_workers.jobs.robots import JobRobots
 from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import EVENTS_MISSED
 from dingrelay_workers.resources import Resources
@@ -108,6 +109,11 @@ class JobContext:
         return JobMessages(self._claim, self._calls, self._resources, self.contacts)
 
     @property
+    def robots(self) -> Robots:
+        """Robots of groups, and of apps."""
+        return JobRobots(self._claim, self._calls, self._resources)
+
+    @property
     def approvals(self) -> ApprovalInstances:
         """ApprovalInstances, each instance belonging to one job."""
         return JobApprovals(self._claim, self._calls, self._resources)
@@ -163,16 +169,6 @@ class JobContext:
     async def forget_upload(self, upload: str) -> None:
         """Delete an upload."""
         await self._resources.redis.delete(keys.upload(upload))
-
-    async def post_to_robot(
-        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
-    ) -> Json:
-        """DingTalk's answer to a message; the robot's token is apart from the record."""
-        token: Any = await self._resources.redis.get(keys.robot(robot))
-        if not token:
-            reason = en("the robot's token is not known any more")
-            raise Refused(FORGOTTEN, reason, "Post the message again.")
-        return await robots.post(self._calls, robot, token.decode(), query=query, body=body)
 
     async def missed_events(self) -> MissedPage:
         """The oldest events that DingTalk could not push."""

@@ -316,6 +316,23 @@ async def read_buckets(redis: Redis, rules: Rules | FleetRules) -> list[BucketSt
     return list(by_name.values())
 
 
+async def read_waits(redis: Redis, rules: Sequence[Rule]) -> list[float]:
+    """Seconds until a call could leave under each of these rules, as its bucket stands."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        for rule in rules:
+            pipe.hmget(rule.key, "balance", "at", "paused")
+        (seconds, micros), *fields = await pipe.execute()
+    now = seconds * MICRO + micros
+    found: list[float] = []
+    for rule, (balance, at, paused) in zip(rules, fields, strict=True):
+        elapsed = max(0.0, now - float(at or now)) / MICRO
+        tokens = min(float(rule.burst), float(balance or rule.burst) + elapsed * rule.rate)
+        wait = max(0.0, 1 - tokens) / rule.rate if rule.rate else 0.0
+        found.append(max(wait, (float(paused or 0) - now) / MICRO))
+    return found
+
+
 def _waited_for(
     calls: BucketState, recipients: BucketState | None, jobs: ParkedTotal, now: int
 ) -> BucketState:

@@ -5,9 +5,10 @@ this process whose turn is earlier (senders take turns), and those of other proc
 their slots. What would wait longer is parked until its sender's turn (`turns.py`).
 """
 
+import math
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -269,6 +270,18 @@ class Limiter:
         if not request.recipients:
             return None
         return self.recipients_rule(request.turns.app, request.turns.api)
+
+    async def waits(self, app: str, apis: Sequence[str]) -> list[float]:
+        """Seconds until a call of each of these APIs could leave, about; those that wait here are before it."""
+        rules = [self._rules.of(app, api)[0] for api in apis]
+        known = await buckets.read_waits(self._redis, rules)
+        waiting = Counter[str]()
+        for wait_queue in self._wait_queues.values():
+            waiting[wait_queue.rules[0].key] += len(wait_queue)
+        return [
+            wait + waiting[rule.key] / (rule.rate or math.inf)
+            for wait, rule in zip(known, rules, strict=True)
+        ]
 
     async def states(self) -> list[BucketState]:
         """Every bucket of the fleet as it stands."""

@@ -10,7 +10,7 @@ from typing import Literal
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.kinds import declared_rules
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.dingtalk.apis import API_NAMES
+from dingrelay_workers.dingtalk.apis import API_NAMES, ROBOT_WEBHOOK
 
 Unit = Literal["calls", "recipients"]
 UNITS: tuple[Unit, ...] = ("calls", "recipients")
@@ -34,6 +34,9 @@ JITTER = 0.5
 
 DingTalk counts a call when it arrives, so calls may come closer together than they left.
 """
+
+EVEN = frozenset({ROBOT_WEBHOOK})
+"""APIs whose calls leave one by one: a call too many is refused, and the next ones for ten minutes (API §12.3)."""
 
 PATH = re.compile(r"(?:/(?:\*|[A-Za-z0-9._-]+))+")
 """A rule for the calls of a path; ``*`` stands for any one segment of it."""
@@ -82,17 +85,22 @@ class Rule:
     def adaptive(self) -> bool:
         """Whether the rate may grow until DingTalk refuses: only calls of one app get a refusal.
 
-        Recipients beyond the limit are dropped silently, and too many calls from one address are
-        answered with a ban of minutes (API §2.1, §6).
+        Recipients beyond the limit are dropped silently, and too many calls from one address, or to one robot, are
+        answered with a ban of minutes (API §2.1, §6, §12.3).
         """
-        return self.unit == "calls" and self.scope.startswith("app:")
+        return self.unit == "calls" and self.scope.startswith("app:") and not self.even
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether its calls leave one by one, at equal distances: no window can hold one too many."""
+        return self.api.partition("@")[0] in EVEN
 
     @cached_property
     def rate(self) -> float:
         """Units a second at which no window, wherever it starts, holds more than the limit."""
         if self.limit is None:
             return 0.0
-        if self.limit <= self.burst:
+        if self.limit <= self.burst or self.even:
             return self.limit / (self.window + JITTER)
         margin = 0.0 if self.adaptive else JITTER
         return (self.limit - self.burst) / (self.window + margin)

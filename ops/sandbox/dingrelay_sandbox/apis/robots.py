@@ -22,7 +22,6 @@ SIGNATURE_SECONDS = 3_600
 MOST_KEYS = 20
 DAY_SECONDS = 86_400
 QUERY_KEY = "query"
-WEBHOOK_KINDS = frozenset({"text", "link", "markdown", "actionCard", "feedCard"})
 MESSAGE_KINDS = frozenset(
     f"sample{kind}"
     for kind in (
@@ -50,7 +49,7 @@ def batch_send(state: SandboxState, call: Call) -> Fields:
         "robot",
         call.caller.app_key,
         json.dumps(content, ensure_ascii=False, sort_keys=True),
-        known,
+        [u for u in known if u not in state.robots.flow_controlled],
         reachable=lambda _: DELIVERED,
         call_id=call.id,
         at=call.at,
@@ -58,7 +57,7 @@ def batch_send(state: SandboxState, call: Call) -> Fields:
     return {
         "processQueryKey": f"{QUERY_KEY}{sent.task_id}",
         "invalidStaffIdList": [u for u in users if u not in known],
-        "flowControlledStaffIdList": [],
+        "flowControlledStaffIdList": [u for u in known if u in state.robots.flow_controlled],
         "filteredStaffIdList": [],
     }
 
@@ -132,40 +131,98 @@ def webhook(state: SandboxState, call: Call) -> Answer:
     token = call.query.get("access_token", "")
     if not token:
         raise OapiRefusal(40_035, "缺少参数 access_token")
+    if not state.limiter.robot(token, call.at):  # before it is known whether there is such a robot
+        raise _Blocked(state.limiter.limits.robot_refusal)
     robot = state.robots.robots.get(token)
     if robot is None:
         raise OapiRefusal(300_005, "token is not exist", verdict="token")
-    if not _signed(robot, call):
-        raise OapiRefusal(310_000, "sign not match")
-    if not state.limiter.robot(robot.token, call.at):
-        raise OapiRefusal(410_100, "发送速度太快而限流", verdict="throttled")
+    message = call.payload
+    if not isinstance(message, dict):
+        raise OapiRefusal(40_035, "缺少参数 json")
+    _check_parts(message)
     if call.size > LARGEST_BODY:
-        raise OapiRefusal(460_101, "message too long, exceed 20000 bytes")
-    parameters = call.parameters
-    kind = parameters.text("msgtype")
-    if kind not in WEBHOOK_KINDS:
-        raise OapiRefusal(400_105, "description:不支持的消息类型")
-    parameters.part(kind)
-    assert call.payload is not None, "the type was read from it"
-    body_text = json.dumps(call.payload, ensure_ascii=False)
-    if robot.keywords and not any(word in body_text for word in robot.keywords):
-        raise OapiRefusal(310_000, "keywords not in content")
-    state.robots.post(robot, call.payload, at=call.at, call_id=call.id)
-    return json_answer({"errcode": 0, "errmsg": "ok"})
+        raise OapiRefusal(
+            460_101, "description: body 大小不合法;solution:请保持大小在 20000bytes 以内;"
+        )
+    _check_security(robot, call, json.dumps(message, ensure_ascii=False))
+    state.robots.post(robot, message, at=call.at, call_id=call.id)
+    return json_answer(
+        {"errcode": "0" if state.limiter.limits.robot_text_code else 0, "errmsg": "ok"}
+    )
 
 
-def _signed(robot: Robot, call: Call) -> bool:
-    """Whether the call carries the signature that the robot's secret asks for."""
-    if not robot.secret:
-        return True
-    timestamp = call.query.get("timestamp", "")
-    if not timestamp.isdecimal() or abs(int(timestamp[:18]) / 1000 - call.at) > SIGNATURE_SECONDS:
-        return False
-    digest = hmac.new(
-        robot.secret.encode(), f"{timestamp}\n{robot.secret}".encode(), hashlib.sha256
-    ).digest()
-    given = unquote(call.query.get("sign", ""))
-    return hmac.compare_digest(base64.b64encode(digest), given.encode())
+class _Blocked(OapiRefusal):
+    """The answer to a call too many, and to all that follow for ten minutes (API §12.3)."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code, _TOO_FAST.get(code, ""), wrapped=False, verdict="throttled")
+
+    def answer(self, request_id: str) -> Answer:
+        """A code, a redirect, or a refusal without one."""
+        if self.code == "redirect":
+            return Answer(302, b"", headers=(("Location", "/punish"),))
+        if self.code == "punish":
+            content = {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": "1"}
+            return json_answer(content)
+        return super().answer(request_id)
+
+
+_TOO_FAST = {
+    "130101": "send too fast, exceed 20 times per minute",
+    "660026": "sending too many messages per minute",
+    "410100": "发送速度太快而限流",
+}
+_PARTS = {
+    "text": (400_201, {"content": 400_202}),
+    "link": (400_301, {"text": 400_302, "title": 400_303, "messageUrl": 400_304}),
+    "markdown": (400_401, {"title": 400_402, "text": 400_403}),
+    "actionCard": (400_501, {"text": 400_503}),
+    "feedCard": (400_601, {"links": 400_602}),
+}
+"""Type → the codes for what is missing of it (API §12.1)."""
+
+
+def _check_parts(message: dict[str, Any]) -> None:
+    """Refuse a message of no type, or without a part that its type needs."""
+    kind = message.get("msgtype")
+    if not isinstance(kind, str) or kind not in _PARTS:
+        raise OapiRefusal(
+            400_105, f"错误描述: 不支持类型 msgType:{kind} ;解决方案:请使用支持的类型;"
+        )
+    missing, fields = _PARTS[kind]
+    part = message.get(kind)
+    if not isinstance(part, dict):
+        raise OapiRefusal(missing, f"miss param : {kind}")
+    for name, code in fields.items():
+        if not part.get(name):
+            raise OapiRefusal(
+                code, f"description:参数 {kind} --》 {name} 缺失，或者参数格式不正确;"
+            )
+
+
+def _check_security(robot: Robot, call: Call, text: str) -> None:
+    """Signature, keywords and addresses of the robot (API §12.2)."""
+    if robot.secret:
+        timestamp = call.query.get("timestamp", "")
+        if (
+            not timestamp.isdecimal()
+            or abs(int(timestamp[:18]) / 1000 - call.at) > SIGNATURE_SECONDS
+        ):
+            raise OapiRefusal(
+                310_000,
+                "description:机器人发送签名过期;solution:签名生成时间和发送时间请保持在 timestampms 以内;",
+            )
+        secret = robot.secret.encode()
+        digest = hmac.new(secret, f"{timestamp}\n{robot.secret}".encode(), hashlib.sha256).digest()
+        given = unquote(call.query.get("sign", ""))
+        if not hmac.compare_digest(base64.b64encode(digest), given.encode()):
+            raise OapiRefusal(
+                310_000, "description:机器人发送签名不匹配;solution:请确认机器人的密钥填写正确;"
+            )
+    if robot.keywords and not any(word in text for word in robot.keywords):
+        raise OapiRefusal(
+            310_000, "description:关键词不匹配;solution:请在发送的信息中包含此关键词;"
+        )
 
 
 def _find(state: SandboxState, call: Call, key: str) -> Send | None:

@@ -1,0 +1,152 @@
+"""Robots and the groups that they post to; their webhooks and secrets come from the environment (API §2.8, §12)."""
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, Field, SecretStr
+
+from dingrelay_producers.settings.apps import SettingsError, read_secret
+from dingrelay_tasks.contract import APP_NAME, ContractError
+from dingrelay_tasks.robot_message import RobotMessage, TargetKind
+from dingrelay_tasks.sentence import en
+
+ROBOT_VARIABLE = re.compile(r"DINGTALK_ROBOT_([A-Z0-9_]+)_(WEBHOOK|SECRET)")
+ROBOT_SECRETS = ("webhook", "secret")
+"""Fields of a robot that come from the environment only."""
+WEBHOOK_PATH = "/robot/send"
+DINGTALK_HOST = re.compile(r"(?:[a-z0-9-]+\.)*dingtalk\.com", re.IGNORECASE)
+
+
+class RobotSettings(BaseModel, extra="forbid", frozen=True):
+    """One robot: a custom one with a webhook, or the robot of an app.
+
+    Attributes:
+        webhook: the URL that DingTalk gave it, from ``DINGTALK_ROBOT_<NAME>_WEBHOOK``; it holds the token.
+        secret: signs its calls, from ``DINGTALK_ROBOT_<NAME>_SECRET``.
+        app: the app of an enterprise robot.
+        code: its robotCode.
+    """
+
+    webhook: SecretStr = SecretStr("")
+    secret: SecretStr = SecretStr("")
+    app: str = ""
+    code: str = ""
+
+    @cached_property
+    def token(self) -> str:
+        """The token in its webhook; empty for an enterprise robot."""
+        found = parse_qs(urlsplit(self.webhook.get_secret_value()).query).get("access_token", [""])
+        return found[0]
+
+    @property
+    def kind(self) -> TargetKind:
+        """Which of DingTalk's ways it is posted by."""
+        return "enterprise" if self.code else "webhook"
+
+
+class GroupSettings(BaseModel, extra="forbid", frozen=True):
+    """One group.
+
+    Attributes:
+        robots: that are in it; webhooks share its messages, of an enterprise robot there is one.
+        conversation: its openConversationId, which an enterprise robot posts to.
+    """
+
+    robots: Annotated[tuple[str, ...], Field(min_length=1, max_length=50)]
+    conversation: str = ""
+
+
+def robot_variables() -> dict[str, dict[str, str]]:
+    """Robot → ``webhook`` and ``secret``, from the environment, `.env` and the files that they name."""
+    robots: dict[str, dict[str, str]] = {}
+    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
+        match = ROBOT_VARIABLE.fullmatch(variable.removesuffix("_FILE"))
+        if match and value:
+            name, part = match.groups()
+            text = read_secret(variable, value) if variable.endswith("_FILE") else value
+            robots.setdefault(name.lower(), {})[part.lower()] = text
+    return robots
+
+
+def refuse_robot_secrets(robots: Mapping[str, Any]) -> None:
+    """Refuse secrets of robots in a file of settings.
+
+    Raises:
+        SettingsError: names the setting.
+    """
+    for name, robot in robots.items():
+        for secret in ROBOT_SECRETS:
+            if secret in robot:
+                raise SettingsError(
+                    en("robots.{}.{}: secrets come from the environment only", name, secret)
+                )
+
+
+def check_robots(
+    robots: Mapping[str, RobotSettings], groups: Mapping[str, GroupSettings], oapi_url: str
+) -> None:
+    """Whether robots and groups make sense together.
+
+    Raises:
+        ValueError: names the setting that is wrong, and never a webhook.
+    """
+    for name, robot in robots.items():
+        if not APP_NAME.fullmatch(name):
+            raise ValueError(en("robots.{}: must be letters, digits, - and _", name))
+        if bool(robot.app) != bool(robot.code):
+            raise ValueError(en("robots.{}: app and code are given together", name))
+        if robot.code and robot.webhook.get_secret_value():
+            raise ValueError(en("robots.{}: has either a webhook, or app and code", name))
+        if not robot.code:
+            _check_webhook(f"DINGTALK_ROBOT_{name.upper()}_WEBHOOK", robot, oapi_url)
+    for name, group in groups.items():
+        missing = [robot for robot in group.robots if robot not in robots]
+        if missing:
+            raise ValueError(en("groups.{}.robots: there is no robot {}", name, missing[0]))
+        enterprise = [robot for robot in group.robots if robots[robot].code]
+        if group.conversation and (len(group.robots), len(enterprise)) != (1, 1):
+            raise ValueError(en("groups.{}: a conversation has one enterprise robot", name))
+        if not group.conversation and enterprise:
+            raise ValueError(en("groups.{}: {} needs the conversation's id", name, enterprise[0]))
+
+
+def _check_webhook(variable: str, robot: RobotSettings, oapi_url: str) -> None:
+    try:
+        url = urlsplit(robot.webhook.get_secret_value())
+        host, own = url.hostname or "", urlsplit(oapi_url).hostname
+    except ValueError:
+        raise ValueError(en("{}: must be a URL", variable)) from None
+    if not robot.webhook.get_secret_value():
+        raise ValueError(en("{} is required", variable))
+    if url.path != WEBHOOK_PATH or not robot.token:
+        raise ValueError(en("{}: must be the URL that DingTalk shows for the robot", variable))
+    if host != own and not DINGTALK_HOST.fullmatch(host):
+        raise ValueError(en("{}: must be at DingTalk's host", variable))
+
+
+def check_robot_message(
+    job: RobotMessage, robots: Mapping[str, RobotSettings], groups: Mapping[str, GroupSettings]
+) -> None:
+    """Refuse a message that its target can't have.
+
+    Raises:
+        ContractError: names the field.
+    """
+    to = job.to
+    if to.group is not None and to.group not in groups:
+        raise ContractError("to.group", en("there is no group {}", to.group))
+    names = groups[to.group].robots if to.group is not None else [to.robot or ""]
+    for name in names:
+        if name not in robots:
+            raise ContractError("to.robot", en("there is no robot {}", name))
+        kind = robots[name].kind
+        if to.users is not None and kind == "webhook":
+            raise ContractError("to.robot", "a webhook can't reach single people")
+        if to.group is None and to.users is None and kind == "enterprise":
+            raise ContractError("to.robot", "an enterprise robot needs users or a group")
+        job.check_for(kind)

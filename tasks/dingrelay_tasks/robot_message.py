@@ -1,0 +1,491 @@
+"""robot-message: a message to a group through its robots, or to people by the robot of an app (API §12).
+
+Messages are spelled as for a webhook; what an enterprise robot takes is made of the same (API §12.4, §12.6).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import (
+    APP_NAME,
+    TYPE_FIELD,
+    ContractError,
+    Deliverable,
+    Json,
+    Part,
+    UserId,
+)
+from dingrelay_tasks.kinds import Steps, kind
+from dingrelay_tasks.message import Url
+from dingrelay_tasks.outcomes import Unknown
+from dingrelay_tasks.robot_post import LARGEST
+from dingrelay_tasks.sentence import en
+
+STEP = "post-"
+"""What the steps that call begin with."""
+USERS_PER_CALL = 20
+"""One to one (API §12.6)."""
+LARGEST_PARAM = 15_000
+"""Bytes of a message of an enterprise robot (API §12.6)."""
+ROOM = 500
+"""Bytes of a message that are left for what stands around its text."""
+
+TargetKind = Literal["webhook", "enterprise"]
+TYPES: dict[TargetKind, frozenset[str]] = {
+    "webhook": frozenset({"text", "link", "markdown", "actionCard", "feedCard"}),
+    "enterprise": frozenset(
+        {"text", "link", "markdown", "actionCard", "image", "audio", "file", "video"}
+    ),
+}
+"""The types that a target takes (API §12.4, §12.6)."""
+
+RobotName = Annotated[str, Field(pattern=APP_NAME.pattern)]
+Line = Annotated[str, Field(min_length=1, max_length=1_000)]
+LongText = Annotated[str, Field(min_length=1, max_length=200_000)]
+Address = Annotated[str, Field(min_length=1, max_length=2_048)]
+"""A URL, or a media_id where DingTalk takes one for it."""
+
+
+class RobotTarget(Part):
+    """Where a message goes: a robot's group, a group by name, or people.
+
+    Attributes:
+        robot: a robot of the settings; with `users` the enterprise robot that writes to them.
+        group: a group of the settings; the robot that is free first posts.
+        users: each gets it one to one.
+    """
+
+    robot: RobotName | None = None
+    group: RobotName | None = None
+    users: Annotated[list[UserId], Field(min_length=1, max_length=1_000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.group is not None and (self.robot is not None or self.users is not None):
+            raise ContractError("group", "stands alone")
+        if self.group is None and self.robot is None:
+            raise ContractError("robot", "is required, unless there is group")
+        return self
+
+
+class Mentions(Part):
+    """The people whom a message mentions. Their @ must stand in the text too (API §12.4)."""
+
+    atMobiles: Annotated[list[Line], Field(max_length=100)] = Field(default_factory=list)  # noqa: N815
+    atUserIds: Annotated[list[UserId], Field(max_length=100)] = Field(default_factory=list)  # noqa: N815
+    isAtAll: bool = False  # noqa: N815 - DingTalk's spelling, here and below
+
+
+class RobotText(Part):
+    """Plain text."""
+
+    content: LongText
+
+
+class RobotLink(Part):
+    """A link with a picture."""
+
+    title: Line
+    text: LongText
+    messageUrl: Url  # noqa: N815
+    picUrl: Address | None = None  # noqa: N815
+
+
+class RobotMarkdown(Part):
+    """Markdown. `title` is what the list of chats shows."""
+
+    title: Line
+    text: LongText
+
+
+class CardButton(Part):
+    """A button of an action card."""
+
+    title: Line
+    actionURL: Url  # noqa: N815
+
+
+class RobotCard(Part):
+    """An action card: one link for the whole card, or several buttons."""
+
+    title: Line
+    text: LongText
+    singleTitle: Line | None = None  # noqa: N815
+    singleURL: Url | None = None  # noqa: N815
+    btnOrientation: Literal["0", "1"] | None = None  # noqa: N815
+    hideAvatar: Literal["0", "1"] | None = None  # noqa: N815
+    btns: Annotated[list[CardButton], Field(min_length=1, max_length=20)] | None = None
+
+    @model_validator(mode="after")
+    def _either_one_link_or_buttons(self) -> Self:
+        if self.btns is not None and (self.singleTitle or self.singleURL):
+            raise ContractError("btns", "can't be combined with singleTitle and singleURL")
+        if self.btns is None and not (self.singleTitle and self.singleURL):
+            raise ContractError("btns", "is required, unless there are singleTitle and singleURL")
+        return self
+
+
+class FeedLink(Part):
+    """One line of a feed card."""
+
+    title: Line
+    messageURL: Url  # noqa: N815
+    picURL: Address  # noqa: N815
+
+
+class FeedCard(Part):
+    """Several links, each with its picture."""
+
+    links: Annotated[list[FeedLink], Field(min_length=1, max_length=50)]
+
+
+class RobotImage(Part):
+    """A picture by its address."""
+
+    photoURL: Address  # noqa: N815
+
+
+class RobotAudio(Part):
+    """A recording. `duration`: milliseconds."""
+
+    mediaId: Line  # noqa: N815
+    duration: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+
+
+class RobotFile(Part):
+    """An uploaded file."""
+
+    mediaId: Line  # noqa: N815
+    fileName: Line  # noqa: N815
+    fileType: Line  # noqa: N815
+
+
+class RobotVideo(Part):
+    """An uploaded video. `duration`: seconds."""
+
+    duration: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+    videoMediaId: Line  # noqa: N815
+    videoType: Line  # noqa: N815
+    picMediaId: Line  # noqa: N815
+
+
+class RobotTextMessage(Part):
+    """Plain text."""
+
+    msgtype: Literal["text"]
+    text: RobotText
+    at: Mentions | None = None
+
+
+class RobotLinkMessage(Part):
+    """A link; it can't mention anybody."""
+
+    msgtype: Literal["link"]
+    link: RobotLink
+
+
+class RobotMarkdownMessage(Part):
+    """Markdown."""
+
+    msgtype: Literal["markdown"]
+    markdown: RobotMarkdown
+    at: Mentions | None = None
+
+
+class RobotCardMessage(Part):
+    """An action card."""
+
+    msgtype: Literal["actionCard"]
+    actionCard: RobotCard  # noqa: N815
+    at: Mentions | None = None
+
+
+class FeedCardMessage(Part):
+    """A feed card; it can't mention anybody."""
+
+    msgtype: Literal["feedCard"]
+    feedCard: FeedCard  # noqa: N815
+
+
+class RobotImageMessage(Part):
+    """A picture, by an enterprise robot."""
+
+    msgtype: Literal["image"]
+    image: RobotImage
+
+
+class RobotAudioMessage(Part):
+    """A recording, by an enterprise robot."""
+
+    msgtype: Literal["audio"]
+    audio: RobotAudio
+
+
+class RobotFileMessage(Part):
+    """A file, by an enterprise robot."""
+
+    msgtype: Literal["file"]
+    file: RobotFile
+
+
+class RobotVideoMessage(Part):
+    """A video, by an enterprise robot."""
+
+    msgtype: Literal["video"]
+    video: RobotVideo
+
+
+RobotContent = Annotated[
+    RobotTextMessage
+    | RobotLinkMessage
+    | RobotMarkdownMessage
+    | RobotCardMessage
+    | FeedCardMessage
+    | RobotImageMessage
+    | RobotAudioMessage
+    | RobotFileMessage
+    | RobotVideoMessage,
+    Field(discriminator=TYPE_FIELD),
+]
+
+
+class RobotMessage(Deliverable):
+    """Post to a group through its robots, or write to people as a robot.
+
+    Attributes:
+        app: none; the settings say which app's robot it is.
+    """
+
+    app: Literal["robots"] = "robots"
+    to: RobotTarget
+    message: RobotContent
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.to.users is not None:
+            self.check_for("enterprise")
+        for piece in split(self.body, LARGEST):
+            if _size(piece) > LARGEST:
+                raise ContractError("message", en("may have {:,} bytes at most", LARGEST))
+        return self
+
+    @property
+    def body(self) -> Json:
+        """The message as DingTalk spells it for a webhook."""
+        return self.message.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def recipients(self) -> int:
+        """How many people it names."""
+        return len(self.to.users or ())
+
+    def check_for(self, target: TargetKind) -> None:
+        """Refuse a message that such a target can't have.
+
+        Raises:
+            ContractError: names the field.
+        """
+        msgtype = self.message.msgtype
+        if msgtype not in TYPES[target]:
+            what = "a webhook" if target == "webhook" else "an enterprise robot"
+            raise ContractError(
+                "message.msgtype", en("{} has no messages of type {}", what, msgtype)
+            )
+        if target == "webhook":
+            return
+        if getattr(self.message, "at", None) is not None:
+            raise ContractError("message.at", "an enterprise robot can't mention people")
+        for piece in split(self.body, LARGEST_PARAM):
+            if _size(piece) > LARGEST_PARAM:
+                raise ContractError("message", en("may have {:,} bytes at most", LARGEST_PARAM))
+        buttons = self.message.actionCard.btns if msgtype == "actionCard" else None  # type: ignore[union-attr]
+        if buttons is not None and len(buttons) > MOST_BUTTONS:
+            raise ContractError(
+                "message.actionCard.btns", en("may have {:,} entries at most", MOST_BUTTONS)
+            )
+
+
+class RobotPosted(Part):
+    """One call that DingTalk took.
+
+    Attributes:
+        robot: that posted.
+        query_key: by which an enterprise robot's message is asked about and recalled.
+        users: that it was for.
+    """
+
+    robot: str
+    query_key: str = ""
+    users: list[str] = Field(default_factory=list[str])
+
+
+class RobotMessageResult(Part):
+    """What became of a message.
+
+    Attributes:
+        posts: the calls that DingTalk took.
+        invalid: users that DingTalk does not know, or that the robot can't reach.
+        flow_controlled: users that DingTalk lets the robot send nothing more to for now.
+    """
+
+    posts: list[RobotPosted] = Field(default_factory=list[RobotPosted])
+    invalid: list[str] = Field(default_factory=list[str])
+    flow_controlled: list[str] = Field(default_factory=list[str])
+
+
+def split(message: Json, limit: int) -> list[Json]:
+    """A message in pieces of at most so many bytes, cut between lines; whole where it can't be cut."""
+    msgtype = message[TYPE_FIELD]
+    name = {"text": "content", "markdown": "text"}.get(msgtype)
+    if name is None or _size(message) <= limit:
+        return [message]
+    part = message[msgtype]
+    room = limit - _size({**message, msgtype: {**part, name: ""}}) - ROOM
+    return [
+        {**message, msgtype: {**part, name: piece}} for piece in _lines(part[name], max(room, ROOM))
+    ]
+
+
+def _lines(text: str, room: int) -> Iterator[str]:
+    """The text in pieces of so many bytes as JSON; a longer line is a piece of its own."""
+    piece, size = "", 0
+    for line in text.splitlines(keepends=True):
+        cost = len(json.dumps(line, ensure_ascii=False).encode()) - 2
+        if piece and size + cost > room:
+            yield piece
+            piece, size = "", 0
+        piece, size = piece + line, size + cost
+    yield piece
+
+
+def _size(message: Json) -> int:
+    return len(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+MOST_BUTTONS = 5
+
+
+def enterprise(message: Json) -> tuple[str, Json]:
+    """The ``msgKey`` of an enterprise robot, and its parameters (API §12.6)."""
+    msgtype = message[TYPE_FIELD]
+    part: Json = message[msgtype]
+    if msgtype != "actionCard":
+        return f"sample{_KEYS[msgtype]}", {"picUrl": "", **part} if msgtype == "link" else part
+    base = {"title": part["title"], "text": part["text"]}
+    buttons: Sequence[Json] = part.get("btns", ())
+    if len(buttons) < 2:
+        one = buttons[0] if buttons else {}
+        return "sampleActionCard", {
+            **base,
+            "singleTitle": one.get("title") or part["singleTitle"],
+            "singleURL": one.get("actionURL") or part["singleURL"],
+        }
+    side_by_side = len(buttons) == 2 and part.get("btnOrientation") == "1"
+    title, url = ("buttonTitle", "buttonUrl") if side_by_side else ("actionTitle", "actionURL")
+    for number, button in enumerate(buttons, 1):
+        base |= {f"{title}{number}": button["title"], f"{url}{number}": button["actionURL"]}
+    return f"sampleActionCard{6 if side_by_side else len(buttons)}", base
+
+
+_KEYS = {
+    "text": "Text",
+    "markdown": "Markdown",
+    "link": "Link",
+    "image": "ImageMsg",
+    "audio": "Audio",
+    "file": "File",
+    "video": "Video",
+}
+
+
+def result_of(steps: Steps) -> Json:
+    """The result of a job, by its steps."""
+    posts = [posted for step, posted in sorted(steps.items()) if step.startswith(STEP)]
+    return RobotMessageResult(
+        posts=[
+            RobotPosted(robot=each["robot"], query_key=each["query_key"], users=each["users"])
+            for each in posts
+        ],
+        invalid=[user for each in posts for user in each["invalid"]],
+        flow_controlled=[user for each in posts for user in each["flow_controlled"]],
+    ).model_dump()
+
+
+def outcomes(job: Json, steps: Steps) -> dict[str, str]:
+    """What became of each user."""
+    users: list[str] = job["to"].get("users") or []
+    found = dict.fromkeys(users, "not_sent")
+    result = result_of(steps)
+    for post in result["posts"]:
+        found |= dict.fromkeys(post["users"], "accepted")
+    found |= dict.fromkeys(result["invalid"], "invalid")
+    return found | dict.fromkeys(result["flow_controlled"], "flow_controlled")
+
+
+def forget(record: Any, steps: Steps, tombstone: str) -> None:
+    """Drop the mentions: mobiles describe a person beyond their userid."""
+    message = record.get("payload", {}).get("message", {})
+    message.pop("at", None)
+
+
+@kind(
+    "robot-message",
+    RobotMessage,
+    result=RobotMessageResult,
+    scope="robots:write",
+    api="robot.webhook",
+    rules={"robot.webhook": {"calls": "20/60s"}},
+    users=("to.users",),
+    outcomes=outcomes,
+    so_far=result_of,
+    forget=forget,
+    resolved_by="sent",
+)
+async def run(job: RobotMessage, ctx: Context) -> Json:
+    """Post the message, in pieces where it is too long.
+
+    Returns:
+        A `RobotMessageResult` as JSON values.
+
+    Raises:
+        Unknown: an enterprise robot's call left without an answer, and it must not be repeated.
+    """
+    target = ctx.robots.kind(job.to)
+    users = job.to.users or []
+    done: dict[str, Json] = {}
+    for first in range(0, len(users) or 1, USERS_PER_CALL):
+        for piece in split(job.body, LARGEST if target == "webhook" else LARGEST_PARAM):
+            step = f"{STEP}{len(done):03}"
+            named = users[first : first + USERS_PER_CALL]
+            known = await ctx.step_result(step)
+            done[step] = known or await _post(job, ctx, step, piece, named, target)
+    return result_of(done)
+
+
+async def _post(
+    job: RobotMessage,
+    ctx: Context,
+    step: str,
+    piece: Json,
+    users: Sequence[str],
+    target: TargetKind,
+) -> Json:
+    lost = ctx.intent is not None and ctx.intent.step == step and not ctx.intent.requeued
+    if lost and target == "enterprise":
+        raise Unknown("the call left and its answer did not come; it may have been carried out")
+    # DingTalk posts a webhook's message once for its `msgUuid`, if it is by the same robot (API §2.8).
+    chosen = await ctx.step_result(f"robot-{step}") if lost else None
+    if chosen is None:
+        chosen = await ctx.once(f"robot-{step}", partial(_choose, job, ctx), again=True)
+    key = f"{ctx.job_id}-{step}"
+    call = partial(ctx.robots.post, chosen["robot"], job.to, piece, users=users, key=key)
+    return await ctx.once(step, call)
+
+
+async def _choose(job: RobotMessage, ctx: Context) -> Json:
+    return {"robot": await ctx.robots.choose(job.to)}

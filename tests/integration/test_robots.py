@@ -1,0 +1,159 @@
+"""Robots: one worker, a real Valkey and the sandbox's robots and groups."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers import State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import RobotMessage
+from one_worker import OneWorker, one_worker
+
+A, B = "token-of-robot-a", "token-of-robot-b"
+SECRET = "SEC-of-robot-b"
+GROUP = "cidSandboxGroup=="
+PATH = "/robot/send"
+
+
+def robot(sandbox: SandboxAdmin, token: str, secret: str = "") -> dict[str, str]:
+    sandbox.add_robot(token, secret)
+    return {"webhook": f"{sandbox.base_url}{PATH}?access_token={token}", "secret": secret}
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    settings: dict[str, Any] = {
+        "robots": {
+            "a": robot(sandbox, A),
+            "b": robot(sandbox, B, SECRET),
+            "bot": {"app": "default", "code": "sandbox-key"},
+        },
+        "groups": {
+            "pool": {"robots": ["a", "b"]},
+            "hr": {"robots": ["bot"], "conversation": GROUP},
+        },
+    }
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **settings) as worker:
+        yield worker
+
+
+def message(text: str = "disk full", **to: Any) -> RobotMessage:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return RobotMessage.parse({"to": to, "message": content})
+
+
+def post_elsewhere(sandbox: SandboxAdmin) -> None:
+    """What another program posts by the same webhook."""
+    request = Request(
+        f"{sandbox.base_url}{PATH}?access_token={A}",
+        b'{"msgtype": "text", "text": {"content": "x"}}',
+        {"Content-Type": "application/json"},
+    )
+    with urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["errcode"] == 0
+
+
+async def result(worker: OneWorker, job: str) -> dict[str, Any]:
+    found = (await worker.status(job)).result
+    assert found is not None
+    return found
+
+
+async def test_a_signed_webhook_is_posted_to(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    job = await worker.send(message(robot="b"))
+    assert await worker.finish(job) == State.DONE
+    [post] = sandbox.robot_posts()
+    assert (post["robot"], post["message"]["text"]) == (B, {"content": "disk full"})
+    assert (await result(worker, job))["posts"][0]["robot"] == "b"
+
+
+async def test_a_pool_shares_its_messages(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    jobs = [await worker.send(message(f"{number}", group="pool")) for number in range(2)]
+    for job in jobs:
+        assert await worker.finish(job) == State.DONE
+    assert {post["robot"] for post in sandbox.robot_posts()} == {A, B}
+
+
+@pytest.mark.parametrize("refusal", ["130101", "660026", "410100", "redirect", "punish"])
+async def test_a_block_is_left_alone_and_the_pool_takes_over(
+    worker: OneWorker, sandbox: SandboxAdmin, refusal: str
+) -> None:
+    sandbox.set_limits(robot_refusal=refusal, robot="3/60s")
+    for _ in range(3):
+        await asyncio.to_thread(post_elsewhere, sandbox)
+    first = await worker.send(message("first", robot="a"))
+    assert await worker.run(first) == State.SNOOZED
+    called = len(sandbox.calls(api=PATH))
+    for number in range(2):
+        job = await worker.send(message(f"{number}", group="pool"))
+        assert await worker.finish(job) == State.DONE
+    assert [post["robot"] for post in sandbox.robot_posts()] == [A, A, A, B, B]
+    assert await worker.run(first) == State.SNOOZED
+    assert len(sandbox.calls(api=PATH)) == called + 2
+
+
+async def test_a_robot_of_an_app_writes_to_people(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    sandbox.call("PUT", "robots/flow-controlled", ["u2"])  # type: ignore[arg-type]
+    users = [f"u{number}" for number in range(1, 23)]
+    job = await worker.send(message(robot="bot", users=[*users, "nobody"]))
+    assert await worker.finish(job) == State.DONE
+    found = await result(worker, job)
+    assert [len(post["users"]) for post in found["posts"]] == [20, 3]
+    assert (found["invalid"], found["flow_controlled"]) == (["nobody"], ["u2"])
+    group = await worker.send(message(group="hr"))
+    assert await worker.finish(group) == State.DONE
+    assert sandbox.robot_posts()[-1]["group"] == GROUP
+
+
+@pytest.mark.parametrize("lost", ["lost_answer", "reset_after", "reset_before", "html"])
+async def test_a_lost_answer_of_a_webhook_is_repeated_once(
+    worker: OneWorker, sandbox: SandboxAdmin, lost: str
+) -> None:
+    more = {"effect": True, "status": 502} if lost == "html" else {}
+    sandbox.add_fault(lost, api=PATH, count=1, **more)
+    job = await worker.send(message(group="pool"))
+    assert await worker.finish(job) == State.DONE
+    assert len(sandbox.robot_posts()) == 1
+
+
+async def test_a_lost_answer_of_an_apps_robot_is_unknown(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("lost_answer", api="/v1.0/robot/oToMessages/batchSend", count=1)
+    job = await worker.send(message(robot="bot", users=["u1"]))
+    assert await worker.finish(job) == State.UNKNOWN
+    assert len(sandbox.inbox("u1")["delivered"]) == 1
+
+
+async def test_a_token_is_in_no_record_and_no_log(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.call("POST", "robots", {"token": B, "secret": "another"})
+    for to in ({"robot": "a"}, {"robot": "b"}):
+        await worker.finish(await worker.send(message(**to)))
+    kept = []
+    async for key in redis.scan_iter():
+        if await redis.type(key) == b"hash":
+            kept.append(await redis.hgetall(key))
+        kept.append(key)
+    written = json.dumps([str(each) for each in kept]) + caplog.text
+    assert not any(secret in written for secret in (A, B, SECRET))
+
+
+async def test_a_long_message_is_posted_in_pieces(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    lines = "\n".join(f"line {number} {'x' * 90}" for number in range(250))
+    job = await worker.send(message(lines, robot="a"))
+    assert await worker.finish(job) == State.DONE
+    pieces = [post["message"]["text"]["content"] for post in sandbox.robot_posts()]
+    assert len(pieces) == 2
+    assert "".join(pieces) == lines
+    page = await asyncio.to_thread(sandbox._exchange, "GET", f"/_sandbox/groups/{GROUP}", None)
+    assert b"line 249" in page[1]

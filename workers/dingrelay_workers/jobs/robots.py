@@ -1,0 +1,124 @@
+"""The robots of the settings, for one job: `dingrelay_tasks.context.Robots`."""
+
+import random
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+from dingrelay_producers.settings import GroupSettings, RobotSettings
+from dingrelay_producers.store import keys
+from dingrelay_tasks.context import RobotTo
+from dingrelay_tasks.contract import Json
+from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.robot_post import FORGOTTEN, ROBOTS
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.dingtalk import robots
+from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.errors import Throttled
+from dingrelay_workers.limiter.slot import Parked
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.claim import Claim
+
+LONGEST_WAIT = 15.0
+"""Seconds after which a job that waits for a pool looks again which robot is free first."""
+
+
+class JobRobots:
+    """The robots of the settings, bound to the calls of one job."""
+
+    def __init__(self, claim: Claim, calls: JobCalls, resources: Resources) -> None:
+        self._claim = claim
+        self._calls = calls
+        self._resources = resources
+        self._settings = resources.settings
+
+    def kind(self, to: RobotTo) -> Literal["webhook", "enterprise"]:
+        """Which of DingTalk's ways the target is reached by."""
+        return self._robot(self._names(to)[0]).kind
+
+    async def choose(self, to: RobotTo) -> str:
+        """The robot of the target that may post soonest."""
+        names = self._names(to)
+        if len(names) == 1:
+            return names[0]
+        waits = await self._resources.limiter.waits(
+            ROBOTS, [self._api(self._robot(name)).rule for name in names]
+        )
+        return min(zip(waits, [random.random() for _ in names], names, strict=True))[2]
+
+    async def post(
+        self, robot: str, to: RobotTo, message: Json, *, users: Sequence[str], key: str
+    ) -> Json:
+        """Post a message as the robot.
+
+        Raises:
+            Wait: the robots of a pool have no slot soon, or this one is refused and another may not be.
+        """
+        own, pool = self._robot(robot), len(self._names(to)) > 1
+        answer: Json = {"query_key": "", "invalid": [], "flow_controlled": []}
+        try:
+            if own.kind == "webhook":
+                query = self._signature(own)
+                body = {**message, "msgUuid": key}
+                await robots.post(self._calls, own.token, query=query, body=body)
+            else:
+                conversation = self._group(to).conversation if to.group else ""
+                answer = await robots.send(
+                    self._calls.for_app(own.app),
+                    own.code,
+                    message,
+                    users=users,
+                    conversation=conversation,
+                )
+        except Parked as parked:
+            if not pool:
+                raise
+            seconds = min(parked.due_in, LONGEST_WAIT) * random.uniform(0.7, 1)
+            raise Wait(timedelta(seconds=seconds), parked.reason) from None
+        except Throttled as error:
+            if not pool or error.unsent:
+                raise
+            raise Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code)) from None
+        return {"robot": robot, "users": list(users), **answer}
+
+    async def post_by_token(
+        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
+    ) -> Json:
+        """DingTalk's answer to a message; the robot's token is apart from the record."""
+        token: Any = await self._resources.redis.get(keys.robot(robot))
+        if not token:
+            reason = en("the robot's token is not known any more")
+            raise Refused(FORGOTTEN, reason, "Post the message again.")
+        return await robots.post(self._calls, token.decode(), query=query, body=body, verbatim=True)
+
+    def _signature(self, robot: RobotSettings) -> dict[str, str]:
+        """Made for each attempt, by DingTalk's clock where that is known."""
+        secret = robot.secret.get_secret_value()
+        if not secret:
+            return {}
+        shown = self._resources.transport.clock.now()
+        return robots.signature(secret, self._claim.time.now() if shown is None else shown)
+
+    def _names(self, to: RobotTo) -> Sequence[str]:
+        return self._group(to).robots if to.group is not None else [to.robot or ""]
+
+    def _group(self, to: RobotTo) -> GroupSettings:
+        found = self._settings.groups.get(to.group or "")
+        if found is None:
+            raise _unknown("groups", to.group or "")
+        return found
+
+    def _robot(self, name: str) -> RobotSettings:
+        found = self._settings.robots.get(name)
+        if found is None:
+            raise _unknown("robots", name)
+        return found
+
+    def _api(self, robot: RobotSettings) -> Api:
+        return robots.webhook_api(robots.robot_digest(robot.token))
+
+
+def _unknown(section: str, name: str) -> Refused:
+    reason = en("{}.{}: the worker's settings know none", section, name)
+    return Refused("robot_unknown", reason, "Configure it, then requeue the job.")
