@@ -12,12 +12,15 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.records import Claim, Records
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
-TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+
+def message(*users: str, text: str = "你好", **fields: Any) -> MessageSend:
+    """A message of this text to these people; to u1 if none is given."""
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": users or ["u1"]}, "message": content} | fields)
 
 
 def a_draft(**fields: Any) -> Draft:
-    job = {"to": {"users": ["u1"]}, "message": TEXT, **fields}
-    return record.draft(MessageSend.parse(job))
+    return record.draft(message(**fields))
 
 
 def a_wakeup(draft: Draft, *, woken: int = 1, nonce: str = "") -> ReceivedWakeup:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+import jobs
 from conftest import wait_until_async
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.publisher import Publisher
@@ -181,8 +182,7 @@ async def opened_fleets(
 
 
 def message(number: int, lane: Lane = "normal") -> MessageSend:
-    text = {"msgtype": "text", "text": {"content": f"第{number}条"}}
-    return MessageSend.parse({"to": {"users": [f"u{number}"]}, "message": text, "lane": lane})
+    return jobs.message(f"u{number}", text=f"第{number}条", lane=lane)
 
 
 def approval(number: int) -> ApprovalCreate:

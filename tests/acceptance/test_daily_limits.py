@@ -2,45 +2,33 @@
 
 import json
 from collections import Counter
-from typing import Any
 
+from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
+from jobs import message
 
 NO_RULES = json.dumps({"*": {"calls": ""}, "message.send": {"recipients": ""}})
 A_DAY = 500
 EVERYONE_A_DAY = 3
 
 
-def message(content: str, **to: Any) -> MessageSend:
-    text = {"msgtype": "text", "text": {"content": content}}
-    return MessageSend.parse({"to": to, "message": text})
-
-
 def test_nothing_is_dropped_in_silence(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     sandbox.set_limits(calls="", recipients="")
     fleet.spawn(2, concurrency=8, DINGRELAY_RULES=NO_RULES)
-    everyone, many, twice = list[str](), list[str](), list[str]()
-    client.send_many(
-        (message(f"通知{number}", everyone=True) for number in range(EVERYONE_A_DAY + 1)),
-        on_sent=lambda ref: everyone.append(ref.id),
-    )
+    notices = [f"通知{number}" for number in range(EVERYONE_A_DAY + 1)]
+    to_everyone = [message(text=notice, to={"everyone": True}) for notice in notices]
+    everyone = traffic.send_all(client, to_everyone)
     ended = wait_for_ends(client, everyone, timeout=20)
     assert Counter(status.state for status in ended) == {State.DONE: EVERYONE_A_DAY, State.DEAD: 1}
     assert [status.error.code for status in ended if status.error] == ["everyone_cap"]
 
     # What went to everyone is part of each person's day.
     left = A_DAY - EVERYONE_A_DAY
-    client.send_many(
-        (message(f"第{number}条", users=["u1"]) for number in range(left + 5)),
-        on_sent=lambda ref: many.append(ref.id),
-    )
-    client.send_many(
-        (message("同样", users=["u2"]) for _ in range(10)),
-        on_sent=lambda ref: twice.append(ref.id),
-    )
+    to_one = (message("u1", text=f"第{number}条") for number in range(left + 5))
+    many = traffic.send_all(client, to_one)
+    twice = traffic.send_all(client, (message("u2", text="同样") for _ in range(10)))
     ended = wait_for_ends(client, many, timeout=60)
     assert Counter(status.state for status in ended) == {State.DONE: left, State.DUPLICATE: 5}
     left_out = [status.result or {} for status in ended if status.state == State.DUPLICATE]

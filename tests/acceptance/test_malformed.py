@@ -18,7 +18,7 @@ from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
+from jobs import message
 from thorough import either
 
 AMOUNT = either(300, 1_000)
@@ -223,7 +223,6 @@ def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
             assert names(error.code, raw.wrong), (ascii(raw), error)
             assert error.message.startswith(error.code)
 
-    text = {"msgtype": "text", "text": {"content": "你好"}}
-    good = client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": text}))
+    good = client.send(message())
     assert wait_for_ends(client, [good.id], timeout=20)[0].state == State.DONE
     assert worker.alive

@@ -8,7 +8,7 @@ from acceptance.fleet import Fleet
 from conftest import wait_until
 from dingrelay_producers import Client, JobRef, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
+from jobs import message
 
 NO_RECIPIENTS_RULE = json.dumps({"message.send": {"recipients": ""}})
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -16,8 +16,7 @@ USERS = [f"u{number}" for number in range(1, 251)]
 
 
 def send(client: Client, content: str, users: list[str], **fields: Any) -> JobRef:
-    text = {"msgtype": "text", "text": {"content": content}}
-    return client.send(MessageSend.parse({"to": {"users": users}, "message": text, **fields}))
+    return client.send(message(*users, text=content, **fields))
 
 
 def second_call_of(users: list[str]) -> dict[str, str]:

@@ -7,11 +7,12 @@ import json
 
 import pytest
 
+from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_sandbox.report_types import CallReport
-from dingrelay_tasks import MessageSend
+from jobs import message
 
 PEOPLE = 360
 A_WINDOW = 300
@@ -27,18 +28,8 @@ def test_no_window_holds_more_recipients_than_dingtalk_delivers_to(
 ) -> None:
     sandbox.seed(users=PEOPLE, departments=10)
     sandbox.set_limits(calls="", recipients=RECIPIENTS)
-    ids: list[str] = []
-    client.send_many(
-        (
-            MessageSend.parse(
-                {
-                    "to": {"users": [f"u{number}"]},
-                    "message": {"msgtype": "text", "text": {"content": f"第{number}条"}},
-                }
-            )
-            for number in range(1, PEOPLE + 1)
-        ),
-        on_sent=lambda ref: ids.append(ref.id),
+    ids = traffic.send_all(
+        client, (message(f"u{number}", text=f"第{number}条") for number in range(1, PEOPLE + 1))
     )
     fleet.spawn(2, concurrency=16, DINGRELAY_RULES=RULES)
     ended = wait_for_ends(client, ids, timeout=120)

@@ -17,6 +17,7 @@ from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_workers.doctor.redis_server import check_redis
+from jobs import message
 
 PROGRAMS = ["valkey-server", "redis-server", *filter(None, os.environ.get("REDIS", "").split(","))]
 """Beside the Valkey that all other tests have: Debian's, and those whose paths REDIS names."""
@@ -42,8 +43,7 @@ def valkey_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def equal(number: int) -> MessageSend:
     """One of many messages of the same text, each to another person."""
-    text = {"msgtype": "text", "text": {"content": "大家好"}}
-    return MessageSend.parse({"to": {"users": [f"u{100 + number}"]}, "message": text})
+    return message(f"u{100 + number}", text="大家好")
 
 
 @pytest.mark.timeout(120)

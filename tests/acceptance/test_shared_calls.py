@@ -10,10 +10,7 @@ from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
-
-TEXT = {"msgtype": "text", "text": {"content": "全员通知"}}
-
+from jobs import message
 
 SOON = 3
 """Seconds after which a worker counts as gone, and a wake-up as lost."""
@@ -31,11 +28,8 @@ def test_a_worker_dies_with_the_jobs_of_its_call(
 ) -> None:
     sandbox.set_latency(200, 400)
     fleet.env |= {"DINGRELAY_LEASE": str(SOON)}
-    jobs = [
-        MessageSend.parse({"to": {"users": [f"u{number + 1}"]}, "message": TEXT})
-        for number in range(traffic.PEOPLE)
-    ]
-    ids = [impatient.send(job).id for job in jobs]
+    everyone = [f"u{number + 1}" for number in range(traffic.PEOPLE)]
+    ids = [impatient.send(message(user)).id for user in everyone]
     rules = '{"message.send": {"calls": "4/1s", "recipients": ""}}'
     first, _ = fleet.spawn(2, DINGRELAY_RULES=rules)
     # Not before: a worker that dies while it fetches the token keeps the other one waiting.

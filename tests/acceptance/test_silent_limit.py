@@ -5,12 +5,12 @@ import time
 import pytest
 from redis import Redis
 
+from acceptance import traffic
 from acceptance.fleet import Fleet, states, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.store.keys import bucket
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
 
 MESSAGES = 200
 LOWERED = 10
@@ -26,19 +26,7 @@ def test_a_limit_that_is_lowered_in_silence_is_found_within_seconds(
 ) -> None:
     sandbox.set_latency(5, 30)
     fleet.spawn(2, concurrency=16)
-    ids: list[str] = []
-    client.send_many(
-        (
-            MessageSend.parse(
-                {
-                    "to": {"users": ["u1"]},
-                    "message": {"msgtype": "text", "text": {"content": f"第{number}条"}},
-                }
-            )
-            for number in range(MESSAGES)
-        ),
-        on_sent=lambda ref: ids.append(ref.id),
-    )
+    ids = traffic.send_all(client, map(traffic.message, range(MESSAGES)))
     # The sandbox is asked: on a busy machine a look at all jobs takes as long as many of them.
     wait_until(lambda: sandbox.audit()["delivered"] >= 30, what="the messages flow")
     lowered = time.time()

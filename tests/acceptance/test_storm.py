@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from jobs import message
 
 STORM_SECONDS = 10
 MOST_CALLS = 10
@@ -33,9 +35,8 @@ STORMS = (
 
 def jobs(number: int) -> tuple[MessageSend, UserSync, ApprovalCreate]:
     """One job for each storm."""
-    text = {"msgtype": "text", "text": {"content": f"第{number}条"}}
     return (
-        MessageSend.parse({"to": {"users": [f"u{number}"]}, "message": text}),
+        message(f"u{number}", text=f"第{number}条"),
         UserSync(scope="user", user=f"u{number}"),
         ApprovalCreate.parse(
             {"process_code": "PROC-LEAVE", "originator": "u1", "form": {"天数": number}}
@@ -50,10 +51,7 @@ def test_a_fleet_outlasts_storms_in_both_dialects(
     ids: list[str] = []
 
     def send(numbers: Iterable[int]) -> None:
-        client.send_many(
-            (job for number in numbers for job in jobs(number)),
-            on_sent=lambda ref: ids.append(ref.id),
-        )
+        ids.extend(traffic.send_all(client, (job for number in numbers for job in jobs(number))))
 
     send(range(1, 21))
     wait_until(lambda: sandbox.audit()["accepted"] >= 20, what="the jobs are on their way")

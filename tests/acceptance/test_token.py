@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from acceptance import traffic
 from acceptance.fleet import Fleet, records_text, states, statuses, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
@@ -14,6 +15,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
+from jobs import message
 
 TOKEN_PATHS = {"oapi": "/gettoken", "v1.0": "/v1.0/oauth2/accessToken"}
 
@@ -25,13 +27,10 @@ def send(client: Client) -> Callable[[int], list[str]]:
 
     def jobs(amount: int) -> Iterator[MessageSend]:
         for _ in range(amount):
-            text = {"msgtype": "text", "text": {"content": f"第{next(numbers)}条"}}
-            yield MessageSend.parse({"to": {"users": ["u1"]}, "message": text})
+            yield message(text=f"第{next(numbers)}条")
 
     def send(amount: int) -> list[str]:
-        ids: list[str] = []
-        client.send_many(jobs(amount), on_sent=lambda ref: ids.append(ref.id))
-        return ids
+        return traffic.send_all(client, jobs(amount))
 
     return send
 

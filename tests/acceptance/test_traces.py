@@ -15,7 +15,7 @@ from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
+from jobs import message
 from traces import PARENT, TRACE, Collector, EndedSpan, collecting, kept, one, words
 
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
@@ -34,11 +34,6 @@ def exporting(collector: Collector) -> dict[str, str]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
-
-
-def message(user: str, text: str = "同文") -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": [user]}, "message": content})
 
 
 def send(fleet: Fleet, *options: str, **env: str) -> str:
@@ -132,7 +127,7 @@ def test_a_collector_that_is_away_costs_no_job_and_no_time_at_the_end(
     if behaves == "gone":
         env["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
     (worker,) = fleet.spawn(DINGRELAY_SOFT_SHUTDOWN="10", **env)
-    jobs = [client.send(message(f"u{number}", f"第{number}条")).id for number in range(1, 9)]
+    jobs = [client.send(message(f"u{number}", text=f"第{number}条")).id for number in range(1, 9)]
     assert {status.state for status in wait_for_ends(client, jobs, timeout=40)} == {State.DONE}
     if behaves != "gone":
         wait_until(lambda: collector.requests, what="the collector was asked")

@@ -1,18 +1,18 @@
 """The walk of a job through real processes."""
 
+import jobs
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from dingrelay_tasks import ApprovalCreate, UserSync
 
 
 def test_each_kind_of_job_is_carried_out(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin
 ) -> None:
     fleet.spawn(queues=QUEUES)
-    text = {"msgtype": "text", "text": {"content": "你好"}}
-    message = client.send(MessageSend.parse({"to": {"users": ["u1", "u2"]}, "message": text}))
+    message = client.send(jobs.message("u1", "u2", text="你好"))
     approval = client.send(
         ApprovalCreate.parse(
             {
@@ -27,6 +27,7 @@ def test_each_kind_of_job_is_carried_out(
     assert [status.state for status in ended] == [State.DONE] * 3, ended
     sent, created, synced = (status.result or {} for status in ended)
     assert sent["accepted"] == 2
-    assert [entry["message"] for entry in sandbox.inbox("u1")["delivered"]] == [text]
+    (entry,) = sandbox.inbox("u1")["delivered"]
+    assert entry["message"] == {"msgtype": "text", "text": {"content": "你好"}}
     assert [made["id"] for made in sandbox.approvals()] == [created["instance_id"]]
     assert (synced["departments"], synced["users"]) == (10, 200)

@@ -9,17 +9,19 @@ import pytest
 from aiohttp import web
 from redis import Redis
 
+from acceptance import traffic
 from acceptance.fleet import Fleet, settings_of, states
 from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend, UserSync
+from dingrelay_tasks import UserSync
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import IssuedEndpoint
 from dingrelay_workers.webhooks.service import WebhookService
+from jobs import message
 from receivers import Receiver, receiver_thread, verified
 from thorough import either
 
@@ -75,21 +77,15 @@ def test_workers_die_and_every_endpoint_gets_everything(
     sandbox.seed(users=PEOPLE, departments=5)
     issued = [add(fleet, receiver.url) for receiver in receivers]
     fleet.spawn(2, queues=QUEUES)
-    sent: list[str] = []
-    client.send_many(
-        [
-            MessageSend.parse(
-                {
-                    "to": {"users": [f"u{number % PEOPLE + 1}"]},
-                    "message": {"msgtype": "text", "text": {"content": f"news {number}"}},
-                    "lane": random.choice(["urgent", "normal", "bulk"]),
-                }
-            )
-            for number in range(MESSAGES)
-        ],
-        on_sent=lambda job: sent.append(job.id),
-    )
-    ids = list(dict.fromkeys(sent))
+    jobs = [
+        message(
+            f"u{number % PEOPLE + 1}",
+            text=f"news {number}",
+            lane=random.choice(["urgent", "normal", "bulk"]),
+        )
+        for number in range(MESSAGES)
+    ]
+    ids = list(dict.fromkeys(traffic.send_all(client, jobs)))
     walk = client.send(UserSync()).id
     for kill in range(KILLS):
         wait_until(

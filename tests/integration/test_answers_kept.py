@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 from daily_story import SEND, Story, a_story
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import ApprovalCreate, MessageSend
+from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.limiter.slot import Slot
+from jobs import message
 from one_worker import OneWorker
 from tables import prepare
 
@@ -88,11 +89,6 @@ CREATE = "/v1.0/workflow/processInstances"
 def worker_settings(sandbox: SandboxAdmin) -> dict[str, float]:
     sandbox.add_template("PROC", ["事由"])
     return {"call_timeout": 1, "settle_delay": 0.1}
-
-
-def message(**fields: Any) -> MessageSend:
-    text = {"msgtype": "text", "text": {"content": "你好"}}
-    return MessageSend.parse({"to": {"users": ["u1"]}, "message": text, **fields})
 
 
 def approval(**fields: Any) -> ApprovalCreate:

@@ -24,7 +24,7 @@ from dingrelay_producers import (
     WaitTimeout,
 )
 from dingrelay_producers.store import keys
-from dingrelay_tasks import MessageSend
+from jobs import message
 
 PAIRS = [
     (Client, AsyncClient),
@@ -32,11 +32,6 @@ PAIRS = [
     (CampaignPlan, AsyncCampaignPlan),
     (CampaignRef, AsyncCampaignRef),
 ]
-
-
-def message(text: str = "你好", **fields: object) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content} | fields)
 
 
 @pytest.fixture
@@ -52,7 +47,7 @@ def ended_dead(valkey_url: str) -> str:
         Client(Settings.load(env="test", redis_url=valkey_url)) as client,
         Redis.from_url(valkey_url) as redis,
     ):
-        job = client.send(message("dead"))
+        job = client.send(message(text="dead"))
         redis.hset(keys.job(job.id), "state", State.DEAD)
         redis.zadd(keys.DEAD, {job.id: 1})
         redis.expire(keys.DEAD, 60)
@@ -106,20 +101,20 @@ async def test_a_dead_job_is_listed_requeued_and_discarded(
 
 async def test_on_sent_is_called_on_the_loop_for_each_accepted_job(client: AsyncClient) -> None:
     calls: list[tuple[AsyncJobRef, int]] = []
-    jobs = (message(f"text {number}") for number in range(300))
+    jobs = (message(text=f"text {number}") for number in range(300))
     sent = await client.send_many(
         jobs, on_sent=lambda ref: calls.append((ref, threading.get_ident()))
     )
     assert sent == len(calls) == len({ref for ref, _ in calls}) == 300
     assert {thread for _, thread in calls} == {threading.get_ident()}
-    assert await client.send_many([message("quietly")]) == 1
+    assert await client.send_many([message(text="quietly")]) == 1
 
 
 async def test_an_error_of_on_sent_ends_the_sending(client: AsyncClient) -> None:
     def refuse(ref: AsyncJobRef) -> None:
         raise LookupError(ref.id)
 
-    jobs = (message(f"text {number}") for number in itertools.count())
+    jobs = (message(text=f"text {number}") for number in itertools.count())
     with pytest.raises(LookupError):
         await client.send_many(jobs, on_sent=refuse)
     assert await client.recent()

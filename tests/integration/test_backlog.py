@@ -15,8 +15,6 @@ from conftest import wait_until_async
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys
-from dingrelay_tasks import MessageSend
-from dingrelay_tasks.contract import Contract
 from dingrelay_workers.backlog import estimate, tally
 from dingrelay_workers.backlog.estimate import Backlog
 from dingrelay_workers.backlog.shown import SENDERS, Shown
@@ -28,6 +26,7 @@ from dingrelay_workers.limiter.slot import SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED, Waiting
 from dingrelay_workers.resources import Resources
+from jobs import message
 
 RULES = Rules.from_settings({}, "default")
 QUEUES = ("dingrelay.urgent", "dingrelay.normal", "dingrelay.bulk")
@@ -52,12 +51,6 @@ async def served(redis: Redis) -> None:
         await redis.set(keys.alive(queue), 1, px=60_000)
 
 
-def message(text: str = "hi", *users: str, **fields: Any) -> Contract:
-    content = {"msgtype": "text", "text": {"content": text}}
-    to = {"users": list(users) or ["u1"]}
-    return MessageSend.parse({"to": to, "message": content, **fields})
-
-
 async def lanes(redis: Redis) -> dict[tuple[str, str], Backlog]:
     _, found = await estimate.read(redis, RULES)
     return {(each.jobs.app, each.jobs.lane): each for each in found}
@@ -69,10 +62,10 @@ async def change(redis: Redis, job_id: str, **fields: Any) -> None:
 
 @pytest.mark.usefixtures("served")
 async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Redis) -> None:
-    jobs = [client.send(message(f"text {number}")).id for number in range(6)]
+    jobs = [client.send(message(text=f"text {number}")).id for number in range(6)]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    client.send(message("later", send_at=tomorrow))
-    client.send(message("now", lane="urgent", sender="shop"))
+    client.send(message(text="later", send_at=tomorrow))
+    client.send(message(text="now", lane="urgent", sender="shop"))
     for job_id, fields in zip(
         jobs,
         (
@@ -105,8 +98,8 @@ async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Red
 async def test_the_time_is_that_of_the_limits_behind_what_goes_first(
     client: Client, redis: Redis
 ) -> None:
-    client.send_many(message(f"bulk {number}", lane="bulk") for number in range(400))
-    client.send_many(message(f"urgent {number}", lane="urgent") for number in range(100))
+    client.send_many(message(text=f"bulk {number}", lane="bulk") for number in range(400))
+    client.send_many(message(text=f"urgent {number}", lane="urgent") for number in range(100))
     found = await lanes(redis)
     assert found["default", "urgent"].drain_seconds == pytest.approx(100 / 20)
     assert found["default", "bulk"].drain_seconds == pytest.approx(500 / 20)
@@ -114,9 +107,9 @@ async def test_the_time_is_that_of_the_limits_behind_what_goes_first(
 
 @pytest.mark.usefixtures("served")
 async def test_jobs_that_share_calls_count_as_these(client: Client, redis: Redis) -> None:
-    client.send_many(message("same", f"u{number}") for number in range(1_000))
+    client.send_many(message(f"u{number}", text="same") for number in range(1_000))
     many = [f"p{number}" for number in range(250)]
-    client.send(message("one", *many, lane="urgent", confirm=True))
+    client.send(message(*many, text="one", lane="urgent", confirm=True))
     found = await lanes(redis)
     assert found["default", "normal"].jobs.calls == 10
     assert found["default", "urgent"].jobs.calls == 3
@@ -152,7 +145,7 @@ async def test_of_very_many_a_sample_is_projected(
 ) -> None:
     monkeypatch.setattr(tally, "SLICE", 10)
     client.send_many(
-        message(f"{number}", lane="bulk" if number % 4 else "normal") for number in range(400)
+        message(text=f"{number}", lane="bulk" if number % 4 else "normal") for number in range(400)
     )
     counted = await tally.tally(redis, most=100)
     sizes = {each.lane: each.ready for each in counted.groups}
@@ -167,7 +160,7 @@ async def test_a_record_that_cannot_be_read_counts_for_nothing(
 ) -> None:
     job_id = client.send(message()).id
     await redis.hdel(keys.job(job_id), "app")
-    client.send(message("other"))
+    client.send(message(text="other"))
     await redis.zadd(keys.SCHEDULE, {"stranger": 1})
     await redis.pexpire(keys.SCHEDULE, 60_000)
     assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
@@ -175,7 +168,9 @@ async def test_a_record_that_cannot_be_read_counts_for_nothing(
 
 def test_the_command_shows_lanes_kinds_and_senders(cli: Cli, client: Client) -> None:
     assert "none" in cli("queue").stderr
-    client.send_many(message(f"{number}", lane="bulk", sender="crm") for number in range(1_200))
+    client.send_many(
+        message(text=f"{number}", lane="bulk", sender="crm") for number in range(1_200)
+    )
     client.send(message(app="hr"))
     answer = cli.json("queue")
     assert answer["exact"]
@@ -196,7 +191,7 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
     client: Client, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dingrelay_workers.resources.BACKLOG_EVERY", 0.01)
-    client.send_many(message(f"{number}", lane="bulk") for number in range(3))
+    client.send_many(message(text=f"{number}", lane="bulk") for number in range(3))
     settings = Settings.load(
         env="sandbox",
         redis_url=valkey_url,
@@ -229,10 +224,10 @@ async def test_the_metrics_name_no_app_that_nobody_has_set_and_few_senders(
     """A producer may write anything there."""
     client.send_many(
         [
-            message("mine", sender="crm"),
-            message("mine too"),
-            *(message("x", app=f"app{number}", sender="spam") for number in range(60)),
-            *(message(f"{number}", sender=f"s{number}") for number in range(30)),
+            message(text="mine", sender="crm"),
+            message(text="mine too"),
+            *(message(text="x", app=f"app{number}", sender="spam") for number in range(60)),
+            *(message(text=f"{number}", sender=f"s{number}") for number in range(30)),
         ]
     )
     settings = Settings.load(env="sandbox")

@@ -19,13 +19,13 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_sandbox.report_types import CallReport
-from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Claim
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from jobs import message
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
@@ -69,9 +69,7 @@ class Office:
 
     async def enqueue(self, *users: str, text: str = "同文", **fields: Any) -> Draft:
         """A job in the queue, whose wake-up no worker has taken yet."""
-        message = {"msgtype": "text", "text": {"content": text}}
-        job = {"to": {"users": list(users)}, "message": message, **fields}
-        draft = record.draft(MessageSend.parse(job))
+        draft = record.draft(message(*users, text=text, **fields))
         await scripts.run_async(self.redis, record.enqueue(draft))
         return draft
 

@@ -24,13 +24,9 @@ from dingrelay_producers import (
 from dingrelay_producers.redis_address import OPTIONS
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, ContractError, MessageSend, UserSync
+from jobs import message
 
 QUEUE = "dingrelay.normal"
-
-
-def message(text: str = "你好", **fields: object) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content} | fields)
 
 
 @pytest.fixture
@@ -97,7 +93,7 @@ def test_the_same_key_gives_the_same_job_and_publishes_nothing(
     assert first == again
     assert broker.llen(QUEUE) == 1
     with pytest.raises(IdempotencyConflict, match="idempotency_key"):
-        client.send(message("another text", idempotency_key="order-1"))
+        client.send(message(text="another text", idempotency_key="order-1"))
 
 
 def test_a_job_for_later_is_on_the_schedule_only(client: Client, broker: Redis) -> None:
@@ -117,7 +113,7 @@ def test_many_jobs_are_streamed(client: Client, broker: Redis) -> None:
             made.append(number)
             # At most two batches are ahead of what is accepted: memory stays constant.
             assert number - broker.zcard(keys.woken(QUEUE)) <= 1_000
-            yield message(f"text {number}")
+            yield message(text=f"text {number}")
 
     refs: list[JobRef] = []
     assert client.send_many(jobs(), on_sent=refs.append) == 1_201
@@ -129,13 +125,13 @@ def test_scripts_that_redis_forgets_are_taught_again(client: Client, broker: Red
     client.send(message())
     broker.script_flush()
     # More than one call of the script carries.
-    assert client.send_many(message(f"text {number}") for number in range(120)) == 120
+    assert client.send_many(message(text=f"text {number}") for number in range(120)) == 120
     assert broker.llen(QUEUE) == 121
 
 
 def test_equal_messages_of_a_batch_are_one_job(client: Client, broker: Redis) -> None:
     jobs = [message(to={"users": [f"u{number}"]}) for number in range(250)]
-    jobs.insert(120, message("another text"))
+    jobs.insert(120, message(text="another text"))
     refs: list[JobRef] = []
     assert client.send_many(jobs, on_sent=refs.append) == 251
     ids = [ref.id for ref in refs]
@@ -149,8 +145,8 @@ def test_equal_messages_of_a_batch_are_one_job(client: Client, broker: Redis) ->
 def test_a_conflict_among_many_names_the_job_and_keeps_the_others(
     client: Client, broker: Redis
 ) -> None:
-    client.send(message("first", idempotency_key="k"))
-    jobs = [message("a"), message("other", idempotency_key="k"), message("b")]
+    client.send(message(text="first", idempotency_key="k"))
+    jobs = [message(text="a"), message(text="other", idempotency_key="k"), message(text="b")]
     with pytest.raises(IdempotencyConflict):
         client.send_many(jobs)
     assert broker.llen(QUEUE) == 3
@@ -189,7 +185,7 @@ def test_waiting_ends_in_time(client: Client) -> None:
 
 
 def test_the_newest_jobs_come_first(client: Client) -> None:
-    refs = [client.send(message(f"text {number}")) for number in range(3)]
+    refs = [client.send(message(text=f"text {number}")) for number in range(3)]
     listed = [status.id for status in client.recent(2)]
     assert len(listed) == 2
     assert set(listed) <= {ref.id for ref in refs}
@@ -214,10 +210,10 @@ def test_a_broker_that_is_silent_costs_its_time_out_once(valkey_url: str) -> Non
         silent.setblocking(False)
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         with Client(Settings.load(env="test", redis_url=valkey_url, broker_url=url)) as client:
-            assert client.send(message("first")).status().state == State.QUEUED
+            assert client.send(message(text="first")).status().state == State.QUEUED
             connections = accepted(silent)
             assert connections > 0
-            assert client.send(message("second")).status().state == State.QUEUED
+            assert client.send(message(text="second")).status().state == State.QUEUED
             assert accepted(silent) == 0, "it was asked again"
 
 
@@ -246,17 +242,17 @@ def test_threads_share_a_client(client: Client, broker: Redis) -> None:
 
 
 def _send_in_child(client: Client) -> None:
-    client.send(message("from the child"))
+    client.send(message(text="from the child"))
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_client_can_be_used_after_a_fork(client: Client, broker: Redis) -> None:
-    client.send(message("from the parent"))
+    client.send(message(text="from the parent"))
     child = multiprocessing.get_context("fork").Process(target=_send_in_child, args=(client,))
     child.start()
     child.join(30)
     assert child.exitcode == 0
-    client.send(message("from the parent again"))
+    client.send(message(text="from the parent again"))
     assert broker.llen(QUEUE) == 3
 
 
@@ -266,12 +262,12 @@ def test_a_job_that_is_too_large_is_not_accepted(client: Client, broker: Redis) 
     with pytest.raises(ContractError, match=r"form: the job is 1\.4 MB"):
         client.send(job)
     with pytest.raises(ContractError):
-        client.send_many([message("fits"), job])
+        client.send_many([message(text="fits"), job])
     assert broker.keys("dingrelay:job:*") == []
 
 
 def test_a_message_carries_no_payload(client: Client, broker: Redis) -> None:
-    client.send(message("x" * 4000))
+    client.send(message(text="x" * 4000))
     (raw,) = broker.lrange(QUEUE, 0, -1)
     assert len(raw) < 3000
     args, kwargs, _ = json.loads(json.loads(raw)["body"])

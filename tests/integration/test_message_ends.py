@@ -14,8 +14,9 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend, beijing
+from dingrelay_tasks import beijing
 from dingrelay_workers.limiter import daily_limits
+from jobs import message
 from one_worker import OpenWorker
 from tables import prepare
 
@@ -110,9 +111,7 @@ async def test_a_message_that_waits_for_its_slot_until_it_expires_does_not_leave
     async with open_worker(rules=rules) as worker:
 
         async def send(text: str, user: str, **fields: Any) -> str:
-            message = {"msgtype": "text", "text": {"content": text}}
-            job = {"to": {"users": [user]}, "message": message, **fields}
-            return await worker.send(MessageSend.parse(job))
+            return await worker.send(message(user, text=text, **fields))
 
         assert await worker.finish(await send("first", "u1")) == State.DONE
         soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
@@ -131,8 +130,7 @@ async def test_a_slot_that_comes_after_midnight_is_not_used_for_the_day_before(
     to: dict[str, Any],
 ) -> None:
     async with open_worker() as worker:
-        message = {"msgtype": "text", "text": {"content": "late"}}
-        job = await worker.send(MessageSend.parse({"to": to, "message": message}))
+        job = await worker.send(message(text="late", to=to))
         with monkeypatch.context() as patched:
             # The day for which it is admitted is over by the time at which its call would leave.
             patched.setattr(daily_limits, "STILL_MS", daily_limits.DAY_MS)
@@ -148,9 +146,5 @@ async def test_the_day_of_a_message_is_that_of_dingtalks_clock(
     sandbox.set_clock((noon - datetime.now(UTC)).total_seconds())
     async with open_worker() as worker:
         for user in ("u1", "u2"):  # the answer to the first shows what time it is there
-            job = {
-                "to": {"users": [user]},
-                "message": {"msgtype": "text", "text": {"content": user}},
-            }
-            assert await worker.finish(await worker.send(MessageSend.parse(job))) == State.DONE
+            assert await worker.finish(await worker.send(message(user, text=user))) == State.DONE
         assert await days.received(redis, "default", beijing.day(noon)) == {"u2": 1}

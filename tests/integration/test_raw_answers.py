@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
-from dingrelay_tasks import ApiCall, ApprovalCreate, MessageSend, UserSync, user_sync
+from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync, user_sync
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, TOKEN_V1, USER, Api, of_path
 from dingrelay_workers.dingtalk.apis import TOKEN as TOKEN_API
 from dingrelay_workers.dingtalk.classify import Classifier
@@ -25,6 +25,7 @@ from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Permanen
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TOO_LARGE, Transport
 from dingrelay_workers.jobs import outcome
+from jobs import message
 from outages import OpenFleet, eventually, has_ended
 from raw_dingtalk import (
     ANOTHERS,
@@ -162,11 +163,6 @@ async def test_only_dingtalk_tells_its_time(
     assert transport.clock.now() is None
 
 
-def message(number: int) -> MessageSend:
-    text = {"msgtype": "text", "text": {"content": f"第{number}条"}}
-    return MessageSend.parse({"to": {"users": ["u1", f"v{number}"]}, "message": text})
-
-
 def approval(number: int) -> ApprovalCreate:
     form = {"事由": f"出差{number}"}
     return ApprovalCreate.parse({"process_code": "PROC", "originator": "u1", "form": form})
@@ -220,7 +216,9 @@ async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
     methods = ["GET", "PUT", "DELETE", "POST"]
     with capture_logs() as lines:
         fleet = await opened(call_timeout=1, settle_delay=0.2, token_circuit=0.5, **urls)
-        messages = await fleet.enqueue(*map(message, range(10)))
+        messages = await fleet.enqueue(
+            *(message("u1", f"v{number}", text=f"第{number}条") for number in range(10))
+        )
         approvals = await fleet.enqueue(*map(approval, range(6)))
         changes = await fleet.enqueue(*(change(n, method) for n, method in enumerate(methods)))
         for draft in (drafts := [*messages, *approvals, *changes]):

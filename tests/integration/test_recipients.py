@@ -28,6 +28,7 @@ from dingrelay_workers.campaigns.queue import Found
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.lenient import MALFORMED
+from jobs import message
 from one_worker import OneWorker, one_worker
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -63,11 +64,6 @@ async def fill(worker: OneWorker, users: Sequence[str]) -> None:
 def released(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every chunk is one that SQL has released."""
     monkeypatch.setattr(CampaignCalls, "wants", AsyncMock(return_value=True))
-
-
-def message(*users: str, text: str = "hello", **fields: Any) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": list(users)}, "message": content, **fields})
 
 
 async def sent(worker: OneWorker, job: MessageSend) -> JobStatus:

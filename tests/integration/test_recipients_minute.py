@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+import jobs
 from daily_story import SEND, a_story
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
 from dingrelay_workers.limiter.slot import Slot, SlotRequest
 from one_worker import one_worker
 from tables import prepare
@@ -111,9 +111,8 @@ async def test_sizes_of_departments_are_kept_for_an_hour_and_so_many_only(
     async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
 
         async def sent_to(department: int) -> None:
-            message = {"msgtype": "text", "text": {"content": f"to {department}"}}
-            job = {"to": {"departments": [department]}, "message": message}
-            assert await worker.finish(await worker.send(MessageSend.parse(job))) == State.DONE
+            job = jobs.message(text=f"to {department}", to={"departments": [department]})
+            assert await worker.finish(await worker.send(job)) == State.DONE
 
         await sent_to(2)
         assert await redis.pttl(counts) > 3_590_000

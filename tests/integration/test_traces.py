@@ -1,6 +1,7 @@
 """One trace from the caller of a job to DingTalk's request id: a real Valkey and the sandbox."""
 
 import asyncio
+import functools
 import json
 import uuid
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from redis import Redis as SyncRedis
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+import jobs
 from dingrelay_producers import AsyncClient, CampaignStatus, State
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.settings import Settings
@@ -20,7 +22,7 @@ from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.tracing import spans as making
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend, UserSync
+from dingrelay_tasks import UserSync
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.audience import Audience
@@ -41,16 +43,12 @@ from wakeups import Published
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
 RUN, PUBLISH = "process dingrelay.message-send", "send dingrelay.message-send"
 TEXT = "机密内容"
+message = functools.partial(jobs.message, text=TEXT)
 
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     return kept(monkeypatch)
-
-
-def message(*users: str, text: str = TEXT, **fields: Any) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": users or ["u1"]}, "message": content, **fields})
 
 
 async def test_one_trace_leads_from_the_caller_to_dingtalks_request(

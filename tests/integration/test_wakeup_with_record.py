@@ -16,14 +16,9 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
 from dingrelay_producers.store.states import State
-from dingrelay_tasks import MessageSend
+from jobs import message
 
 QUEUE = "dingrelay.normal"
-
-
-def message(text: str = "你好", **fields: Any) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content, **fields})
 
 
 @pytest.fixture
@@ -46,7 +41,7 @@ def accepted(settings: Settings, redis: Redis, drafts: Sequence[Draft]) -> list[
 def test_it_is_the_message_and_the_event_that_the_publisher_writes(
     settings: Settings, redis: Redis
 ) -> None:
-    drafts = [record.draft(message(f'a "b" % {number}', sender="hr")) for number in range(120)]
+    drafts = [record.draft(message(text=f'a "b" % {number}', sender="hr")) for number in range(120)]
     with redis.pubsub() as events:
         events.psubscribe("*")
         events.get_message(timeout=5)
@@ -102,7 +97,7 @@ def test_a_job_that_is_enqueued_twice_is_woken_once(settings: Settings, redis: R
         keyed = (message(idempotency_key="other") for _ in range(3))
         assert client.send_many(keyed) == 3
         with pytest.raises(IdempotencyConflict):
-            client.send_many([message("new"), message("changed", idempotency_key="k")])
+            client.send_many([message(text="new"), message(text="changed", idempotency_key="k")])
     assert redis.llen(QUEUE) == 3
 
 
@@ -110,8 +105,8 @@ def test_a_job_is_one_round_trip(settings: Settings, redis: Redis) -> None:
     with Client(settings) as client:
         client.send(message())
         redis.config_resetstat()
-        client.send(message("again"))
-        client.send_many(message(f"text {number}") for number in range(100))
+        client.send(message(text="again"))
+        client.send_many(message(text=f"text {number}") for number in range(100))
     stats = redis.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 3
     assert "cmdstat_ping" not in stats
@@ -131,7 +126,7 @@ def test_another_broker_gets_its_message_from_the_publisher(
     assert answer.wakeup.at == int(redis.hget(keys.job(draft.id), "woken") or 0)
     assert redis.llen(QUEUE) == 0
     with Client(settings) as client, Redis.from_url(broker) as other:
-        client.send(message("next"))
+        client.send(message(text="next"))
         assert other.llen(QUEUE) == 1
 
 
@@ -141,7 +136,7 @@ def test_a_refusal_of_redis_is_one_error_and_leaves_nothing(
     settings: Settings, redis: Redis, trouble: str, jobs: int
 ) -> None:
     with Client(settings) as client:
-        client.send(message("known"))
+        client.send(message(text="known"))
         before = sorted(redis.keys())
         try:
             if trouble == "full":
@@ -149,7 +144,7 @@ def test_a_refusal_of_redis_is_one_error_and_leaves_nothing(
             else:
                 redis.replicaof("127.0.0.1", 1)
             with pytest.raises(ServiceUnavailable, match=r"OutOfMemory|ReadOnly"):
-                client.send_many(message(f"text {number}") for number in range(jobs))
+                client.send_many(message(text=f"text {number}") for number in range(jobs))
         finally:
             redis.config_set("maxmemory", 0)
             redis.replicaof("NO", "ONE")
@@ -181,7 +176,7 @@ def test_a_user_who_may_not_write_to_the_queue_has_the_job_accepted(
 
 
 def test_without_the_lease_none_of_them_is_accepted(redis: Redis) -> None:
-    drafts = [record.draft(message(f"text {number}")) for number in range(3)]
+    drafts = [record.draft(message(text=f"text {number}")) for number in range(3)]
     redis.set("dingrelay:lease-of-a-test", "another", px=60_000)
     lease = ("dingrelay:lease-of-a-test", "me")
     calls = [record.enqueue(draft, fence=lease) for draft in drafts]
@@ -194,7 +189,7 @@ def test_large_jobs_share_no_call_that_would_hold_up_redis(
 ) -> None:
     sizes = [10] * 60 + [40_000] * 5 + [300_000, 10, 10]
     drafts = [
-        record.draft(message(str(number)))._replace(job={"text": "x" * size})
+        record.draft(message(text=str(number)))._replace(job={"text": "x" * size})
         for number, size in enumerate(sizes)
     ]
     calls = record.enqueue_all([record.written(draft) for draft in drafts])

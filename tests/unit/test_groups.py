@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dingrelay_producers.client.groups import grouped
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.contract import Contract
+from jobs import message
 
 OWN: list[dict[str, Any]] = [
     {"idempotency_key": "k"},
@@ -19,11 +20,6 @@ OWN: list[dict[str, Any]] = [
     {"allow_duplicate": True},
     {"on_unknown": "stop"},
 ]
-
-
-def message(*users: str, text: str = "同文", **fields: Any) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": list(users)}, "message": content, **fields})
 
 
 def jobs_of(jobs: list[Contract]) -> list[Contract]:

@@ -18,13 +18,9 @@ from dingrelay_producers.testing import Outcome, RecordingAsyncClient, Recording
 from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_recall import MessageRecall
+from jobs import message
 
 REFUSED = JobError.model_validate({"class": "permission", "code": "60011", "message": "no"})
-
-
-def message(*users: str, text: str = "订单已付款", **fields: Any) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": list(users)}, "message": content, **fields})
 
 
 def place_order(client: Client, user: str) -> State:
@@ -38,7 +34,7 @@ def test_sent_messages_are_recorded_and_done() -> None:
     client.call("POST", "/topapi/v2/user/get", body={"userid": "u1"}, effect="none")
     assert [job.kind for job in client.sent] == ["message-send", "api-call"]
     (recorded,) = client.messages_to("u1")
-    assert recorded.message.model_dump()["text"]["content"] == "订单已付款"
+    assert recorded.message.model_dump()["text"]["content"] == "你好"
     assert client.messages_to("u2") == []
 
 
