@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from redis import Redis
 
@@ -119,7 +120,7 @@ def running(redis: Redis, ids: Sequence[str]) -> dict[str, str]:
 
 def taken(broker: Redis) -> int:
     """How many messages of other clients workers have taken and not acknowledged."""
-    return sum(broker.llen(each) for each in broker.zrange(keys.TAKEN, 0, -1))
+    return sum(broker.llen(each) for each in cast("list[bytes]", broker.zrange(keys.TAKEN, 0, -1)))
 
 
 def wait_for_done(redis: Redis, ids: Sequence[str], count: int, *, timeout: float = 60) -> None:

