@@ -64,7 +64,9 @@ def test_unreachable_people_are_reported_as_by_dingtalk() -> None:
     status = ended("dead", code="nobody_reachable", **{"class": "refused"})
     assert reaches_nobody(status)
     assert not reaches_nobody(ended("dead", code="nobody_found"))
-    task = Task(frozenset({"u1", "u2"}), [], status.model_copy(update={"result": result}))
+    caller: Any = None
+    left_out = status.model_copy(update={"result": result})
+    task = Task(caller, incoming(), "task_id", frozenset({"u1", "u2"}), [], left_out)
     assert (task.invalid, task.left_out) == (["u1", "u2"], [])
 
 

@@ -14,7 +14,6 @@ from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_c
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.authentication import may_see
-from dingrelay_workers.http.context import GatewayContext
 
 CREATE = "/v1.0/workflow/processInstances"
 CREATE_TOPAPI = "/topapi/processinstance/create"
@@ -47,7 +46,7 @@ _AGENTS = {"agent_id", "microappAgentId"}
 _PEOPLE = "approvers_v2"
 
 
-async def create(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
+async def create(caller: Caller, call: Incoming) -> DoorAnswer:
     """Create an instance.
 
     A form with parts that a job has no words for, such as ``ext_value``, is passed on as it came: then
@@ -60,13 +59,13 @@ async def create(context: GatewayContext, caller: Caller, call: Incoming) -> Doo
     plain = _plain(fields, call)
     if plain is None:
         job = ApiCall.parse({"method": "POST", "path": call.path, "body": fields, "effect": "once"})
-        status = await run_change(context, caller, job, call)
+        status = await run_change(caller, job, call)
         return verbatim(status, call.path)
     try:
         approval = ApprovalCreate.parse(plain)
     except ContractError as error:
         raise Refusal(_refusal(error, call)) from None
-    status = await run_change(context, caller, approval, call)
+    status = await run_change(caller, approval, call)
     if status.state != State.DONE or status.result is None:
         raise Refusal(refusal_of(status))
     instance = status.result["instance_id"]
@@ -75,7 +74,7 @@ async def create(context: GatewayContext, caller: Caller, call: Incoming) -> Doo
     return words.ok(process_instance_id=instance)
 
 
-async def check_visible(context: GatewayContext, key: ApiKey, app: str, call: Incoming) -> None:
+async def check_visible(caller: Caller, key: ApiKey, call: Incoming) -> None:
     """Let a key read an approval at DingTalk only if it may read it over HTTP.
 
     Raises:
@@ -85,8 +84,8 @@ async def check_visible(context: GatewayContext, key: ApiKey, app: str, call: In
     if key.sender == ANY:
         return
     instance = str(call.fields.get("process_instance_id", ""))
-    status = await context.service(ApprovalService).get(app, instance)
-    if status is None or not may_see(key, sender=status.sender, app=app):
+    status = await caller.context.service(ApprovalService).get(caller.app, instance)
+    if status is None or not may_see(key, sender=status.sender, app=caller.app):
         raise Refusal(words.FORBIDDEN)
 
 

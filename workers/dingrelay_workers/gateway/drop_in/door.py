@@ -40,6 +40,7 @@ from dingrelay_workers.gateway.drop_in.job_call import (
     Caller,
     ChangingCall,
     caller_of,
+    context_of,
     run_change,
     run_read,
     verbatim,
@@ -56,13 +57,13 @@ _REPEATABLE = re.compile(r"(?:batch)?(?:update|delete|remove|recall)(?![a-z])", 
 """How the last part of a path begins whose call makes things what it says, once or twice."""
 
 
-async def pass_through(context: GatewayContext, caller: Caller, asked: Incoming) -> DoorAnswer:
+async def pass_through(caller: Caller, asked: Incoming) -> DoorAnswer:
     """Make the call.
 
     Raises:
         Refusal: no job can make it, or its end is not known yet.
     """
-    app = context.settings.apps.get(caller.app)
+    app = caller.context.settings.apps.get(caller.app)
     if app is not None:
         asked = _addressed(asked, caller.id, app.app_key.get_secret_value())
     try:
@@ -79,9 +80,9 @@ async def pass_through(context: GatewayContext, caller: Caller, asked: Incoming)
             raise Refusal(words.no_such_api(asked.path)) from None
         raise Refusal(words.invalid(error.field, error.problem)) from None
     if job.effect == "none":
-        return verbatim(await run_read(context, caller, job), asked.path)
+        return verbatim(await run_read(caller, job), asked.path)
     repeatable = is_repeatable(asked.method, asked.path)
-    status = await run_change(context, caller, job, asked, repeatable=repeatable)
+    status = await run_change(caller, job, asked, repeatable=repeatable)
     return verbatim(status, asked.path)
 
 
@@ -117,11 +118,14 @@ _ALONE = frozenset({"gettoken", "get_jsapi_ticket"})
 """Paths of one segment that DingTalk has; other ones carry a token."""
 _CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
 
-_NAMING_AGENTS = {*messages.PATHS, approvals.CREATE, approvals.CREATE_TOPAPI}
-"""Paths of calls whose agent id may choose the app."""
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, DoorAnswer]]]
+
+_JOBS: Mapping[str, tuple[str, Callable[[Caller, Incoming], Awaitable[DoorAnswer]]]] = {
+    **dict.fromkeys(messages.PATHS, ("messages:write", messages.answer)),
+    **dict.fromkeys(approvals.PATHS, ("approvals:write", approvals.create)),
+}
+"""Path → what a key must hold, and what answers a POST there, whose agent id may choose the app."""
 
 _TOKENS: dict[tuple[str, str], TokenHandler] = {
     ("GET", "/gettoken"): tokens.gettoken,
@@ -209,7 +213,7 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
         request[CALLER] = "robot"
         if head.method != "POST":
             raise Refusal(words.POST_ONLY)
-        return await robots.post(_of(context, ROBOTS), head, request, STRANGERS_LIMIT)
+        return await robots.post(context_of(context, ROBOTS), head, request, STRANGERS_LIMIT)
     if head.path == STREAM:
         raise Refusal(words.STREAM)
     fetch = _TOKENS.get((head.method, head.path))
@@ -222,8 +226,7 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
         return answer
     key = await _caller(request, context, head)
     if head.path == UPLOAD and head.method == "POST":
-        caller = caller_of(context, key)
-        return await media.upload(_of(context, caller.app), caller, head, request)
+        return await media.upload(caller_of(context, key), head, request)
     return await _dispatch(context, key, await whole(request, head, within=within))
 
 
@@ -242,35 +245,20 @@ async def _caller(request: web.Request, context: GatewayContext, call: Incoming)
 
 async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> DoorAnswer:
     agent = call.fields.get("agent_id") or call.fields.get("microappAgentId")
+    _, answer = _JOBS.get(call.path, ("", None)) if call.method == "POST" else ("", None)
     try:
-        named = call.method == "POST" and call.path in _NAMING_AGENTS
-        caller = caller_of(context, key, agent if named else None)
-        own = _of(context, caller.app)
-        if call.method == "POST" and call.path in messages.PATHS:
-            return await messages.answer(own, caller, call)
-        if named:
-            return await approvals.create(own, caller, call)
+        caller = caller_of(context, key, agent if answer else None)
+        if answer:
+            return await answer(caller, call)
         if call.path == approvals.GET_TOPAPI:
-            await approvals.check_visible(own, key, caller.app, call)
-        return await pass_through(own, caller, call)
+            await approvals.check_visible(caller, key, call)
+        return await pass_through(caller, call)
     except messages.Answered as ended:
         return ended.answer
 
 
-def _of(context: GatewayContext, app: str) -> GatewayContext:
-    """The context that has an app."""
-    try:
-        return context.of(app)
-    except ContractError:
-        raise Refusal(words.FORBIDDEN) from None
-
-
 def scope_of(call: Incoming) -> str:
     """What a key must hold for a call."""
-    if call.path in messages.PATHS:
-        return "messages:write"
-    if call.path in approvals.PATHS:
-        return "approvals:write"
     if call.path == approvals.GET_TOPAPI:
         return "approvals:read"
-    return "calls:write"
+    return _JOBS.get(call.path, ("calls:write",))[0]

@@ -122,10 +122,12 @@ class Caller:
     """The caller, and its part of jobs.
 
     Attributes:
+        context: the one that has its app.
         id: separates its requests from those of others.
         sender: of its jobs.
     """
 
+    context: GatewayContext
     id: str
     app: str
     lane: Lane
@@ -153,7 +155,15 @@ def caller_of(context: GatewayContext, key: ApiKey, agent: object = None) -> Cal
     app = _app(context.settings, key, "" if agent is None else str(agent))
     if not lanes:
         raise Refusal(words.FORBIDDEN)
-    return Caller(key.id, app, lanes[0], context.sender_of(key))
+    return Caller(context_of(context, app), key.id, app, lanes[0], context.sender_of(key))
+
+
+def context_of(context: GatewayContext, app: str) -> GatewayContext:
+    """The context that has an app."""
+    try:
+        return context.of(app)
+    except ContractError:
+        raise Refusal(words.FORBIDDEN) from None
 
 
 def _app(settings: Settings, key: ApiKey, agent: str) -> str:
@@ -171,7 +181,7 @@ def _app(settings: Settings, key: ApiKey, agent: str) -> str:
     raise Refusal(words.FORBIDDEN)
 
 
-async def run_read(context: GatewayContext, caller: Caller, job: Contract) -> JobStatus:
+async def run_read(caller: Caller, job: Contract) -> JobStatus:
     """Enqueue a call that reads, and wait for its end. Nothing of it stays in Redis.
 
     Raises:
@@ -180,17 +190,16 @@ async def run_read(context: GatewayContext, caller: Caller, job: Contract) -> Jo
         ServiceUnavailable: Redis is away.
     """
     draft = record.draft(job.model_copy(update=caller.names))
-    status = await _run(context, job, draft)
+    status = await _run(caller.context, job, draft)
     if not status.state.ended:
-        await context.records.cancel(draft.id)
-    await context.records.forget(draft.id)
+        await caller.context.records.cancel(draft.id)
+    await caller.context.records.forget(draft.id)
     if not status.state.ended:
         raise Refusal(words.BUSY)
     return status
 
 
 async def run_change(
-    context: GatewayContext,
     caller: Caller,
     job: Contract,
     call: Incoming,
@@ -202,7 +211,6 @@ async def run_change(
     """Enqueue a call that changes something, or meet the job of an equal one, and wait for its end.
 
     Args:
-        context: everything that the gateway holds.
         caller: whose call it is.
         job: what the call is, without its names.
         call: as it came; it collects what its answer answers.
@@ -217,10 +225,10 @@ async def run_change(
     """
     content = content or [call.method, call.path, dict(call.query), call.body]
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
-    change = ChangingCall(context, caller, job, digest, grace)
+    change = ChangingCall(caller, job, digest, grace)
     status = await change.run(repeatable=repeatable)
     if not status.state.ended:
-        await change.keep(context.settings.max_age)
+        await change.keep(caller.context.settings.max_age)
     elif status.state in _KEPT:
         await change.keep(_KEPT_FOR.total_seconds())
     elif status.state in _ANSWERED:
@@ -253,10 +261,8 @@ async def _run(context: GatewayContext, job: Contract, draft: record.Draft) -> J
 class ChangingCall:
     """A request that changes something; a random name that it shares with equal ones makes them one job."""
 
-    def __init__(
-        self, context: GatewayContext, caller: Caller, job: Contract, digest: str, grace: float
-    ) -> None:
-        self._context = context
+    def __init__(self, caller: Caller, job: Contract, digest: str, grace: float) -> None:
+        self._context = caller.context
         self._job = job.model_copy(update=caller.names)
         self._digest = digest
         self._grace_ms = int(grace * 1000)

@@ -21,7 +21,6 @@ from dingrelay_workers.gateway.drop_in.incoming import UPLOAD, Incoming
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, verbatim
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.body_reader import read_bytes
-from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
 
 WITHIN = 60.0
@@ -36,9 +35,7 @@ _STORE = Script.load(
 )
 
 
-async def upload(
-    context: GatewayContext, caller: Caller, call: Incoming, request: web.Request
-) -> DoorAnswer:
+async def upload(caller: Caller, call: Incoming, request: web.Request) -> DoorAnswer:
     """Upload a file. One too many is answered with DingTalk's -1 and a 503.
 
     Raises:
@@ -57,19 +54,19 @@ async def upload(
         wrong_type = error.field == "content_type"
         meant = words.NO_MULTIPART if wrong_type else words.invalid(error.field, error.problem)
         raise Refusal(meant) from None
-    digest = await _received(context, caller, request)
+    digest = await _received(caller, request)
     if digest is None:
         return DoorAnswer(words.refused(words.BUSY, UPLOAD).content, HTTPStatus.SERVICE_UNAVAILABLE)
     job = job.model_copy(update={"upload": digest})
     equal = ["POST", UPLOAD, digest, dict(call.query)]
-    status = await run_change(context, caller, job, call, equal)
+    status = await run_change(caller, job, call, equal)
     if status.state != State.UNKNOWN:
         async with asking():
-            await context.redis.delete(keys.upload(digest))
+            await caller.context.redis.delete(keys.upload(digest))
     return verbatim(status, UPLOAD)
 
 
-async def _received(context: GatewayContext, caller: Caller, request: web.Request) -> str | None:
+async def _received(caller: Caller, request: web.Request) -> str | None:
     """The digest of a file, once it waits in Redis; None if this process or Redis has no room for it.
 
     Raises:
@@ -78,19 +75,19 @@ async def _received(context: GatewayContext, caller: Caller, request: web.Reques
         ServiceUnavailable: Redis is away.
     """
     try:
-        await asyncio.wait_for(context.upload_places.acquire(), PATIENCE)
+        await asyncio.wait_for(caller.context.upload_places.acquire(), PATIENCE)
     except TimeoutError:
         await _discard(request)
         return None
     try:
         content = await read_bytes(request, limit=LARGEST, within=WITHIN)
-        return await _stored(context, caller, content)
+        return await _stored(caller, content)
     except Problem as problem:
         if problem.kind is not TOO_LARGE:
             raise
         raise Refusal(words.FILE_TOO_LARGE) from None
     finally:
-        context.upload_places.release()
+        caller.context.upload_places.release()
 
 
 async def _discard(request: web.Request) -> None:
@@ -101,18 +98,18 @@ async def _discard(request: web.Request) -> None:
                 pass
 
 
-async def _stored(context: GatewayContext, caller: Caller, content: bytes) -> str | None:
+async def _stored(caller: Caller, content: bytes) -> str | None:
     # Another's equal form must not go when this one is uploaded.
     hashed = hashlib.sha256(f"{caller.id} ".encode())
     hashed.update(content)
     digest, size = hashed.hexdigest(), max(len(content), SMALLEST)
     call = _STORE.call(
         [keys.UPLOADS, keys.upload(digest)],
-        [digest, content, size, context.settings.gateway_uploads, keys.UPLOAD_TTL_MS],
+        [digest, content, size, caller.context.settings.gateway_uploads, keys.UPLOAD_TTL_MS],
     )
     async with asking():
         # In a round trip of its own: others need not wait for megabytes.
-        (stored,) = await scripts.run_many_async(context.redis, [call])
+        (stored,) = await scripts.run_many_async(caller.context.redis, [call])
     if isinstance(stored, Exception):
         raise stored
     return digest if stored else None

@@ -7,7 +7,7 @@ carry other jobs' recipients as well (API §2.1 to §2.4).
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -31,7 +31,6 @@ from dingrelay_workers.gateway.drop_in.job_call import (
     verbatim,
 )
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal, Words
-from dingrelay_workers.http.context import GatewayContext
 
 MOST_REPAIRS = 50
 MESSAGE = "message"
@@ -107,7 +106,6 @@ PROGRESS = f"{CONVERSATION}/getsendprogress"
 RESULT = f"{CONVERSATION}/getsendresult"
 RECALL = f"{CONVERSATION}/recall"
 STATUS_BAR = f"{CONVERSATION}/status_bar/update"
-PATHS = frozenset({SEND, PROGRESS, RESULT, RECALL, STATUS_BAR})
 
 MOST_USERS = 100
 MOST_DEPARTMENTS = 20
@@ -133,11 +131,15 @@ class Task:
     """What a task id stands for.
 
     Attributes:
+        parameter: of the call, which named it.
         users: the people that the message named; None if it named departments or everyone.
         calls: DingTalk's task ids.
         status: of the job.
     """
 
+    caller: Caller
+    call: Incoming
+    parameter: str
     users: frozenset[str] | None
     calls: Sequence[int]
     status: JobStatus
@@ -162,34 +164,27 @@ class Task:
         return [user for name in ("unknown_user", "out_of_scope") for user in result.get(name, [])]
 
 
-async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
+async def answer(caller: Caller, call: Incoming) -> DoorAnswer:
     """One of the five calls.
 
     Raises:
         Refusal: DingTalk refuses it, or would.
     """
-    match call.path:
-        case _ if call.path == SEND:
-            return await _send(context, caller, call)
-        case _ if call.path == RECALL:
-            return await _recall(context, caller, call)
-        case _ if call.path == PROGRESS:
-            return await _progress(context, caller, call)
-        case _ if call.path == STATUS_BAR:
-            return await _status_bar(context, caller, call)
-        case _:
-            return await _result(context, caller, call)
+    if call.path == SEND:
+        return await _send(caller, call)
+    parameter, of_task = _OF_TASKS[call.path]
+    return await of_task(await _find(caller, call, parameter))
 
 
-async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
+async def _send(caller: Caller, call: Incoming) -> DoorAnswer:
     job = _message(call.fields)
-    status = await run_change(context, caller, job, call)
+    status = await run_change(caller, job, call)
     if status.state not in {State.DONE, State.DUPLICATE} and not reaches_nobody(status):
         raise Refusal(refusal_of(status))
     made: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
     request_id = next((str(each["request_id"]) for each in made if each.get("request_id")), "")
     named = job.to.users if not (job.to.departments or job.to.everyone) else None
-    task_id = await _note(context, caller, status.id, named)
+    task_id = await _note(caller, status.id, named)
     return words.ok(task_id=task_id, request_id=request_id)
 
 
@@ -221,22 +216,20 @@ def _message(fields: Mapping[str, Any]) -> MessageSend:
     return message_send(to, message)
 
 
-async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
-    task = await _find(context, caller, call, "task_id")
+async def _progress(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         return words.ok(progress=WAITING)
     worst: Mapping[str, Any] = FINISHED
-    for answer in await _ask(context, caller, call, PROGRESS, task):
+    for answer in await _ask(task, PROGRESS):
         progress: Mapping[str, Any] = answer.get("progress") or WAITING
         worst = min(worst, progress, key=lambda each: int(each.get("status", 0)))
     return words.ok(progress=dict(worst))
 
 
-async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
-    task = await _find(context, caller, call, "task_id")
+async def _result(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         raise Refusal(UNFINISHED)
-    answers = await _ask(context, caller, call, RESULT, task)
+    answers = await _ask(task, RESULT)
     results = [answer.get("send_result") or {} for answer in answers]
     result: dict[str, Any] = {
         name: [user for each in results for user in each.get(name) or [] if _own(task, user)]
@@ -257,31 +250,30 @@ async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> Do
     return words.ok(send_result=result)
 
 
-async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
-    task = await _find(context, caller, call, "msg_task_id")
+async def _recall(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         # It has not left: cancel it, as there is nothing to recall.
-        if await context.records.cancel(task.status.id) == State.CANCELLED:
+        if await task.caller.context.records.cancel(task.status.id) == State.CANCELLED:
             return words.ok()
         raise Refusal(words.BUSY)
-    await _check_own(context, caller, call, task, "msg_task_id")
-    kept = await _kept(context, caller, call, task)
-    await _ask(context, caller, call, RECALL, task, parameter="msg_task_id")
+    await _check_own(task)
+    kept = await _kept(task)
+    await _ask(task, RECALL)
     if kept:
         problem = (
             f"{', '.join(kept)} keep the message: they have it by a call whose answer was lost"
         )
-        raise Refusal(words.invalid("msg_task_id", problem))
+        raise Refusal(words.invalid(task.parameter, problem))
     return words.ok()
 
 
-async def _kept(context: GatewayContext, caller: Caller, call: Incoming, task: Task) -> list[str]:
+async def _kept(task: Task) -> list[str]:
     """People reached by a call whose answer was lost: only its repeat can be recalled."""
     made: list[Mapping[str, Any]] = (task.status.result or {}).get("calls", [])
     repeats = [bool(each.get("repeated")) for each in made]
     if not any(repeats):
         return []
-    answers = await _ask(context, caller, call, RESULT, task)
+    answers = await _ask(task, RESULT)
     return [
         entry["userid"]
         for repeated, answer in zip(repeats, answers, strict=True)
@@ -291,64 +283,60 @@ async def _kept(context: GatewayContext, caller: Caller, call: Incoming, task: T
     ]
 
 
-async def _status_bar(context: GatewayContext, caller: Caller, call: Incoming) -> DoorAnswer:
-    task = await _find(context, caller, call, "task_id")
+async def _status_bar(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         raise Refusal(UNFINISHED)
-    await _check_own(context, caller, call, task, "task_id")
-    given = {name: value for name, value in call.fields.items() if name.startswith("status_")}
-    await _ask(context, caller, call, STATUS_BAR, task, given=given)
+    await _check_own(task)
+    given = {name: value for name, value in task.call.fields.items() if name.startswith("status_")}
+    await _ask(task, STATUS_BAR, given)
     return words.ok()
 
 
-async def _check_own(
-    context: GatewayContext, caller: Caller, call: Incoming, task: Task, parameter: str
-) -> None:
+async def _check_own(task: Task) -> None:
     """Refuse to change what others have sent in the same call: DingTalk changes all of it."""
     if task.users is None:
         return
-    for answer in await _ask(context, caller, call, RESULT, task):
+    for answer in await _ask(task, RESULT):
         result = answer.get("send_result") or {}
         reached = {user for name in _LISTS for user in result.get(name) or []}
         if not all(_own(task, user) for user in reached):
             problem = "the message shared its call with others, and can't be changed alone"
-            raise Refusal(words.invalid(parameter, problem))
+            raise Refusal(words.invalid(task.parameter, problem))
 
 
 async def _ask(
-    context: GatewayContext,
-    caller: Caller,
-    call: Incoming,
-    path: str,
-    task: Task,
-    *,
-    parameter: str = "task_id",
-    given: Mapping[str, Any] | None = None,
+    task: Task, path: str, given: Mapping[str, Any] | None = None
 ) -> list[Mapping[str, Any]]:
     """What DingTalk says of each of the task's calls.
 
     Raises:
         Refusal: it refuses one of them.
     """
+    name, _ = _OF_TASKS[path]
     answers: list[Mapping[str, Any]] = []
     for number in task.calls:
-        body = {"agent_id": call.fields.get("agent_id"), parameter: number, **(given or {})}
+        body = {"agent_id": task.call.fields.get("agent_id"), name: number, **(given or {})}
         job = ApiCall.parse({"method": "POST", "path": path, "body": body})
         if job.effect == "none":
-            status = await run_read(context, caller, job)
+            status = await run_read(task.caller, job)
         else:
-            status = await run_change(
-                context,
-                caller,
-                job.model_copy(update={"effect": "repeatable"}),
-                call,
-                ["POST", path, body],
-                repeatable=True,
-            )
+            job = job.model_copy(update={"effect": "repeatable"})
+            equal = ["POST", path, body]
+            status = await run_change(task.caller, job, task.call, equal, repeatable=True)
         if status.state != State.DONE:
             raise Answered(verbatim(status, path))
         answers.append(verbatim(status, path).content)
     return answers
+
+
+_OF_TASKS: Mapping[str, tuple[str, Callable[[Task], Awaitable[DoorAnswer]]]] = {
+    PROGRESS: ("task_id", _progress),
+    RESULT: ("task_id", _result),
+    RECALL: ("msg_task_id", _recall),
+    STATUS_BAR: ("task_id", _status_bar),
+}
+"""Path → the parameter that names the task, and what answers."""
+PATHS = frozenset({SEND, *_OF_TASKS})
 
 
 class Answered(Exception):
@@ -363,37 +351,36 @@ def _own(task: Task, user: object) -> bool:
     return task.users is None or user in task.users
 
 
-async def _note(
-    context: GatewayContext, caller: Caller, job_id: str, users: Sequence[str] | None
-) -> int:
+async def _note(caller: Caller, job_id: str, users: Sequence[str] | None) -> int:
     """The task id of a job, the same at each call."""
     task_id = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:6], "big") or 1
     value = json.dumps({"job": job_id, "users": users})
     async with asking():
-        await context.redis.set(
+        await caller.context.redis.set(
             keys.door_task(caller.id, str(task_id)), value, px=keys.DOOR_TASK_TTL_MS
         )
     return task_id
 
 
-async def _find(context: GatewayContext, caller: Caller, call: Incoming, name: str) -> Task:
+async def _find(caller: Caller, call: Incoming, name: str) -> Task:
     if not _text(call.fields, "agent_id"):
         raise Refusal(words.missing("agent_id"))
     if call.fields.get(name) in (None, ""):
         raise Refusal(words.missing(name))
     task_id = _whole(call.fields[name], name)
     async with asking():
-        found = await context.redis.get(keys.door_task(caller.id, str(task_id)))
+        found = await caller.context.redis.get(keys.door_task(caller.id, str(task_id)))
     if found is None:
         raise Refusal(words.invalid(name))
     noted = json.loads(found)
     try:
-        status = await context.records.status(noted["job"])
+        status = await caller.context.records.status(noted["job"])
     except JobNotFound:
         raise Refusal(words.invalid(name)) from None
     calls = [int(each["task_id"]) for each in (status.result or {}).get("calls", [])]
     users = noted["users"]
-    return Task(None if users is None else frozenset(users), calls, status)
+    named = None if users is None else frozenset(users)
+    return Task(caller, call, name, named, calls, status)
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:

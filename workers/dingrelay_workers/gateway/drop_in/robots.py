@@ -66,10 +66,10 @@ async def post(
     except ContractError as error:
         raise Refusal(words.invalid(error.field, error.problem)) from None
     await _remember(context, robot, token)
-    caller = Caller(f"robot:{robot}", ROBOTS, "normal", robot[:12])
+    caller = Caller(context, f"robot:{robot}", ROBOTS, "normal", robot[:12])
     equal = ["POST", "robot", robot, call.body]
     # An alert that comes three times is three: no SDK repeats one that was answered.
-    status = await run_change(context, caller, job, call, equal, grace=0)
+    status = await run_change(caller, job, call, equal, grace=0)
     if is_unknown(status):
         await _refuse_from_now_on(context, robot, status.id)
     return verbatim(status, call.path)
