@@ -103,11 +103,11 @@ async def test_a_block_is_left_alone_and_the_pool_takes_over(
 async def test_a_robot_of_an_app_writes_to_people(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.call("PUT", "robots/flow-controlled", ["u2"])  # type: ignore[arg-type]
     users = [f"u{number}" for number in range(1, 23)]
-    job = await worker.send(message(robot="bot", users=[*users, "nobody"]))
+    job = await worker.send(message(robot="bot", users=[*users, "stranger"]))
     assert await worker.finish(job) == State.DONE
     found = await result(worker, job)
     assert [len(post["users"]) for post in found["posts"]] == [20, 3]
-    assert (found["invalid"], found["flow_controlled"]) == (["nobody"], ["u2"])
+    assert (found["invalid"], found["flow_controlled"]) == (["stranger"], ["u2"])
     group = await worker.send(message(group="hr"))
     assert await worker.finish(group) == State.DONE
     assert sandbox.robot_posts()[-1]["group"] == GROUP

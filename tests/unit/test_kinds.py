@@ -11,7 +11,7 @@ from dingrelay_tasks.kinds import KINDS, Kind, declared_rules, kind
 
 
 class Ping(Contract):
-    """Ping somebody."""
+    """Ping a person."""
 
     word: str = "x"
 

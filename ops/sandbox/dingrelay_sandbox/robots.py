@@ -47,7 +47,7 @@ class Robots:
         self.group_posts: dict[str, GroupPost] = {}
         self.posts: list[dict[str, Any]] = []
         self.flow_controlled: set[str] = set()
-        """People to whom robots may send nothing for now."""
+        """People who receive nothing from robots for now."""
         self._seen: set[tuple[str, str]] = set()
 
     def post(self, robot: Robot, message: dict[str, Any], *, at: float, call_id: int) -> None:
