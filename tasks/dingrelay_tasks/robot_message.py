@@ -72,6 +72,11 @@ class RobotTarget(Part):
             raise ContractError("robot", "is required, unless there is group")
         return self
 
+    @property
+    def name(self) -> str:
+        """The group or the robot, such as ``group:oncall``."""
+        return f"robot:{self.robot}" if self.group is None else f"group:{self.group}"
+
 
 class Mentions(Part):
     """The people whom a message mentions. Their @ must stand in the text too (API §12.4)."""
@@ -93,7 +98,7 @@ class RobotLink(Part):
     title: Line
     text: LongText
     messageUrl: Url  # noqa: N815
-    picUrl: Address | None = None  # noqa: N815
+    picUrl: Annotated[str, Field(max_length=2_048)] | None = None  # noqa: N815
 
 
 class RobotMarkdown(Part):
@@ -436,6 +441,7 @@ def forget(record: Any, steps: Steps, tombstone: str) -> None:
 @kind(
     "robot-message",
     RobotMessage,
+    summary="to={0.to.name}",
     result=RobotMessageResult,
     scope="robots:write",
     api="robot.webhook",

@@ -52,7 +52,8 @@ calls = "20/1s"
 SANDBOX = ("sandbox-key", "sandbox-secret")
 CHARSET = "multipart/form-data; charset=utf-8"
 MULTIPART = "multipart/form-data; boundary=b"
-SECRETS: set[str] = {"SECsandbox", ROBOT}
+NAMED = "token-of-the-named-robot"
+SECRETS: set[str] = {"SECsandbox", ROBOT, NAMED}
 """What no log and no record may hold: tokens that were given out, and those of robots."""
 
 
@@ -87,6 +88,7 @@ def running(
             "DINGTALK_APP_KEY": "sandbox-key",
             "DINGTALK_APP_SECRET": "sandbox-secret",
             "DINGTALK_AGENT_ID": AGENT,
+            "DINGTALK_ROBOT_NAMED_WEBHOOK": f"{sandbox_server}/robot/send?access_token={NAMED}",
         }
         fleet = Fleet(env, folder)
         fleet.spawn()
@@ -457,6 +459,31 @@ def test_a_program_that_would_stream_is_sent_to_dingtalk(system: System) -> None
     status, answer = ask("POST", "/v1.0/gateway/connections/open", body=body)
     assert (status, answer["code"]) == (400, "unsupportedOperation")
     assert "https://api.dingtalk.com" in answer["message"]
+
+
+def test_a_robot_of_the_settings_is_posted_to_by_its_name_and_a_key(system: System) -> None:
+    ask = asking(system.gateway.url)
+    system.sandbox.add_robot(NAMED, "")
+    key = ".".join(system.key("alerts", "robots:write", apps=frozenset({"robot:named"})))
+    # As Alertmanager's templates and DingtalkChatbot spell it.
+    post = {
+        "msgtype": "markdown",
+        "markdown": {"title": "alert", "text": "disk"},
+        "at": {"atMobiles": [], "atDingtalkIds": [], "isAtAll": False},
+    }
+    assert ask("POST", "/robot/send", token=f"named@{key}", body=post)[1]["errcode"] == 0
+    [posted] = system.sandbox.robot_posts()
+    assert posted["message"]["markdown"] == post["markdown"]
+    feed = {**post, "msgtype": "feedCard"}
+    for token, body in ((f"other@{key}", post), (f"named@{key}x", post), (f"named@{key}", feed)):
+        assert ask("POST", "/robot/send", token=token, body=body)[1]["errcode"] != 0
+    job = {"message": {"msgtype": "text", "text": {"content": "x"}}}
+    for to, status in (({"robot": "named"}, 200), ({"robot": "other"}, 403)):
+        answer = system.gateway.ask(
+            "POST", "/v1/robot-messages?wait=20", {**job, "to": to}, key=key
+        )
+        assert answer.status == status, answer
+    assert len(system.sandbox.robot_posts()) == 2
 
 
 def test_a_robot_that_is_posted_to_too_fast(system: System) -> None:

@@ -12,8 +12,10 @@ from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_message import enterprise
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.apis import ROBOT_GROUP, ROBOT_USERS, ROBOT_WEBHOOK, Api
+from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Calls, Request
 
+STALE_SIGN = "310000"
 DISTINCT = 12
 """Digits of a digest that tell one robot's limit from another's."""
 
@@ -63,7 +65,15 @@ async def post(
         verbatim: whether the caller gets a refusal in DingTalk's own words.
     """
     api = webhook_api(robot_digest(token), verbatim=verbatim)
-    return await calls.send(Request(api, query={**query, "access_token": token}, body=body))
+    try:
+        return await calls.send(Request(api, query={**query, "access_token": token}, body=body))
+    except Transient as error:
+        if not verbatim or error.code != STALE_SIGN:
+            raise
+        # The caller has signed it, so it can't be signed again.
+        stale = Permanent(error.code, error.message)
+        stale.verbatim = error.verbatim
+        raise stale from None
 
 
 async def send(

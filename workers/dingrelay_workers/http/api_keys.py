@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
 
 SCOPES = (
@@ -27,6 +28,9 @@ SCOPES = (
 
 ANY = "*"
 """In a key's scopes, apps or sender: all there are, also those that come later."""
+
+TARGET = re.compile(r"^(?:robot|group):")
+"""In front of a name in a key's apps: one robot, or one group."""
 
 KEY_ID = re.compile(r"drk_[a-z0-9]{12}", re.ASCII)
 """The public part of a key, which logs and lists show."""
@@ -102,8 +106,13 @@ class Grant:
         return not self.scopes.isdisjoint({scope, ANY})
 
     def permits_app(self, app: str) -> bool:
-        """Whether it may act for this DingTalk application."""
-        return not self.apps.isdisjoint({app, ANY})
+        """Whether it may act for this DingTalk application; of robots, for any."""
+        some = app == ROBOTS and any(TARGET.match(each) for each in self.apps)
+        return some or not self.apps.isdisjoint({app, ANY})
+
+    def permits_target(self, target: str) -> bool:
+        """Whether its messages may go to this robot or group, such as ``group:oncall``."""
+        return not self.apps.isdisjoint({target, ROBOTS, ANY})
 
     def permits_lane(self, lane: Lane) -> bool:
         """Whether its jobs may take this lane."""
@@ -144,6 +153,8 @@ class Grant:
             ("lanes", self.lanes, wanted.lanes),
         ):
             missing: Iterable[str] = () if ANY in held else asked - held
+            if ROBOTS in held:
+                missing = [each for each in missing if not TARGET.match(each)]
             if beyond := ", ".join(sorted(missing)):
                 return name, en("this key does not hold {}, so it can't give it", beyond)
         if self.sender not in {ANY, wanted.sender} and ANY not in self.scopes:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ApiKey
@@ -99,6 +100,8 @@ def check_asked(job: Contract, key: ApiKey, default_sender: str) -> None:
     """
     if not key.permits_app(job.app):
         raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    if isinstance(job, RobotMessage) and not key.permits_target(job.to.name):
+        raise Problem.at(problems.FORBIDDEN, "/to", "the key is not for this robot or group")
     if not key.permits_lane(job.lane):
         raise Problem.at(
             problems.FORBIDDEN, "/lane", en("the key is not for the lane {}", job.lane)

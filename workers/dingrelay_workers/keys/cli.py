@@ -145,10 +145,12 @@ async def _opened() -> "AsyncGenerator[KeyService]":
 def _warn_of_unknown_apps(names: list[str]) -> None:
     """A slip in a name makes a key that may do nothing; but apps may be configured elsewhere."""
     from dingrelay_producers.settings import Settings
+    from dingrelay_tasks.robot_post import ROBOTS
+    from dingrelay_workers.http.api_keys import TARGET
 
     known = Settings.load().apps
     for name in names:
-        if known and name not in known and name != "*":
+        if known and name not in {*known, "*", ROBOTS} and not TARGET.match(name):
             warning = tr(
                 "note: no app {name} in the settings here; there are {names}",
                 name=name,

@@ -10,7 +10,16 @@ from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 from dingrelay_producers.settings.sections import duration
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.http.api_keys import ANY, SCOPES, SENDER, ApiKey, Grant, IssuedKey, Rate
+from dingrelay_workers.http.api_keys import (
+    ANY,
+    SCOPES,
+    SENDER,
+    TARGET,
+    ApiKey,
+    Grant,
+    IssuedKey,
+    Rate,
+)
 
 DEFAULT_OVERLAP = "24h"
 """For which both secrets are taken after a rotation: time to bring the new one to every machine."""
@@ -36,7 +45,7 @@ def _scope(text: str) -> str:
 
 
 def _app(text: str) -> str:
-    if text != ANY and not APP_NAME.fullmatch(text):
+    if text != ANY and not APP_NAME.fullmatch(TARGET.sub("", text)):
         raise ValueError("must be the name of an app in the settings, or *")
     return text
 
@@ -76,7 +85,9 @@ ScopeName = Annotated[
     str, AfterValidator(_scope), Field(json_schema_extra={"enum": [*SCOPES, ANY]})
 ]
 AppChoice = Annotated[
-    str, AfterValidator(_app), Field(json_schema_extra={"pattern": r"^(?:[A-Za-z0-9_-]{1,64}|\*)$"})
+    str,
+    AfterValidator(_app),
+    Field(json_schema_extra={"pattern": r"^(?:(?:(?:robot|group):)?[A-Za-z0-9_-]{1,64}|\*)$"}),
 ]
 
 
@@ -86,7 +97,8 @@ class KeyRequest(Document):
     Attributes:
         name: for people and logs; it need not be unique.
         scopes: what it may do; ``*`` for everything.
-        apps: DingTalk applications that it may act for; ``*`` for all.
+        apps: DingTalk applications that it may act for; ``*`` for all. ``robots`` for all robots, or
+            ``robot:NAME`` and ``group:NAME`` for some.
         lanes: lanes that its jobs may take.
         sender: who its jobs come from. Empty: the key's own name. ``*``: each job says.
         rate: requests over all gateways, such as ``50/1s``; none for no limit.

@@ -204,10 +204,8 @@ def _check_security(robot: Robot, call: Call, text: str) -> None:
     """Signature, keywords and addresses of the robot (API §12.2)."""
     if robot.secret:
         timestamp = call.query.get("timestamp", "")
-        if (
-            not timestamp.isdecimal()
-            or abs(int(timestamp[:18]) / 1000 - call.at) > SIGNATURE_SECONDS
-        ):
+        age = abs(int(timestamp[:18]) / 1000 - call.at) if timestamp.isdecimal() else 0
+        if age > SIGNATURE_SECONDS:
             raise OapiRefusal(
                 310_000,
                 "description:机器人发送签名过期;solution:签名生成时间和发送时间请保持在 timestampms 以内;",

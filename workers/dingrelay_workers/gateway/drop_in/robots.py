@@ -1,14 +1,17 @@
 """``/robot/send`` at the door: the webhook of a group's robot (API §2.8).
 
 The token in its URL is the robot's own: its holder may post to that group, through DingTalk or
-through here, so no API key is required. Jobs hold a digest of it.
+through here, so no API key is required. Jobs hold a digest of it. ``NAME@KEY`` in its place is a robot or a group of the
+settings, for the holder of an API key.
 
 A token that DingTalk has once refused as unknown is refused without a job, and an address may try only a
 few tokens that were never seen before.
 """
 
 import hashlib
+import re
 from ipaddress import ip_network
+from typing import cast
 
 from aiohttp import web
 
@@ -17,15 +20,18 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import LANES, ContractError, Json, Lane
+from dingrelay_tasks.robot_message import Mentions, RobotMessage
 from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
-from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, verbatim
+from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_change, verbatim
+from dingrelay_workers.gateway.drop_in.tokens import count
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import routes
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
+from dingrelay_workers.keys.service import KeyService
 
 LONGEST_TOKEN = 256
 MOST_A_MINUTE = 60
@@ -33,6 +39,9 @@ MOST_A_MINUTE = 60
 MOST_STRANGERS = 20
 """Tokens never seen before that are taken from one address in a minute: each may cost a call."""
 SIGNATURE = ("timestamp", "sign")
+_NAMED = re.compile(r"([A-Za-z0-9_-]{1,64})@(drk_[a-z0-9]{12}\.[A-Za-z0-9_-]+)")
+"""In place of a token: the name of a robot or group, and an API key."""
+LANES_BY_DEFAULT: tuple[Lane, ...] = ("normal", *LANES)
 
 
 async def post(
@@ -53,6 +62,8 @@ async def post(
     token = call.token
     if not token:
         raise Refusal(words.missing("access_token"))
+    if named := _NAMED.fullmatch(token):
+        return await _post_by_name(context, call, request, limit, named)
     if not context.settings.gateway_robots or len(token) > LONGEST_TOKEN:
         raise Refusal(words.ROBOT_UNKNOWN)
     if not token.isascii() or not token.isprintable():
@@ -73,6 +84,43 @@ async def post(
     if is_unknown(status):
         await _refuse_from_now_on(context, robot, status.id)
     return verbatim(status, call.path)
+
+
+async def _post_by_name(
+    context: GatewayContext, call: Incoming, request: web.Request, limit: int, named: re.Match[str]
+) -> DoorAnswer:
+    """Post to a robot or a group of the settings, for the holder of an API key.
+
+    Raises:
+        Refusal: the key is none or not for this, or the message can't be.
+        Problem: as `post`.
+    """
+    name, presented = named.groups()
+    key = await context.service(KeyService).verify(presented)
+    if key is None:
+        raise Refusal(words.CREDENTIALS)
+    await count(context, key)
+    call = await _message(call, request, limit, routes.BODY_SECONDS)
+    to = "group" if name in context.settings.groups else "robot"
+    given = cast("Json", call.body)  # as `_message` has checked
+    known = {"msgtype", "at", str(given.get("msgtype"))}
+    body = {field: value for field, value in given.items() if field in known}
+    if isinstance(at := body.get("at"), dict):
+        body["at"] = {field: at[field] for field in Mentions.model_fields if field in at}
+    try:
+        job = RobotMessage.parse({"to": {to: name}, "message": body})
+        context.settings.check_target(job)
+    except ContractError as error:
+        raise Refusal(words.invalid(error.field, error.problem)) from None
+    if not key.permits("robots:write") or not key.permits_target(job.to.name):
+        raise Refusal(words.FORBIDDEN)
+    lanes = [lane for lane in LANES_BY_DEFAULT if key.permits_lane(lane)]
+    caller = Caller(context, key.id, ROBOTS, lanes[0], context.sender_of(key))
+    equal = ["POST", "robot", name, call.body]
+    status = await run_change(caller, job, call, equal, grace=0)
+    if status.state != State.DONE:
+        return words.refused(refusal_of(status), call.path)
+    return DoorAnswer({"errcode": 0, "errmsg": "ok"})
 
 
 def is_unknown(status: JobStatus) -> bool:
