@@ -101,20 +101,13 @@ WRONG: list[tuple[dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "pointer"), WRONG)
-def test_errors_are_named(
-    gateway: GatewayClient, keys: dict[str, str], fields: dict[str, object], pointer: str
-) -> None:
-    refused = add(gateway, keys["all"], **fields)
-    assert refused.status == 422, refused.content
-    (error,) = refused.json["errors"]
-    assert error["pointer"] == pointer
-    assert "secret" not in error["detail"].replace("/secret", "")
-
-
-def test_a_slip_in_a_type_is_answered_with_the_next_one(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_errors_are_named(gateway: GatewayClient, keys: dict[str, str]) -> None:
+    for fields, pointer in WRONG:
+        refused = add(gateway, keys["all"], **fields)
+        assert refused.status == 422, (fields, refused.content)
+        (error,) = refused.json["errors"]
+        assert error["pointer"] == pointer, fields
+        assert "secret" not in error["detail"].replace("/secret", ""), fields
     refused = add(gateway, keys["all"], types=["job.died"])
     assert 'did you mean "job.dead"?' in refused.json["errors"][0]["detail"]
 
@@ -139,17 +132,13 @@ TOO_MUCH: list[tuple[str, dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fields", "pointer"), TOO_MUCH)
 def test_a_key_adds_no_endpoint_for_what_it_may_not_read(
-    gateway: GatewayClient,
-    keys: dict[str, str],
-    name: str,
-    fields: dict[str, object],
-    pointer: str,
+    gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
-    refused = add(gateway, keys[name], **fields)
-    assert refused.status == 403, refused.content
-    assert [error["pointer"] for error in refused.json["errors"]] == [pointer]
+    for name, fields, pointer in TOO_MUCH:
+        refused = add(gateway, keys[name], **fields)
+        assert refused.status == 403, (name, fields, refused.content)
+        assert [error["pointer"] for error in refused.json["errors"]] == [pointer], (name, fields)
 
 
 def test_an_endpoint_is_narrowed_to_the_app_and_sender_of_its_key(
