@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
+from dingrelay_workers.campaigns import chunks as campaign_chunks
+from dingrelay_workers.campaigns.chunks import ChunkEnding, Counts
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -16,6 +18,7 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.database.database import Database
 
+NOW = datetime.now(UTC)
 ZEROS = ("duplicates", "malformed", "settled", "accepted", "left_out", "failed", "calls")
 
 
@@ -58,6 +61,25 @@ async def put(
         await connection.execute(insert(CampaignRow), row)
         await connection.execute(insert(ChunkRow), rows)
     return campaign
+
+
+async def release(database: Database, campaign: str, most: int) -> list[int]:
+    """Release so many of its chunks; their numbers."""
+    async with database.write("tests") as connection:
+        released = await campaign_chunks.release(connection, campaign, most, NOW)
+    return [chunk.release.number for chunk in released]
+
+
+async def settle(database: Database, campaign: str, *endings: ChunkEnding) -> Counts:
+    """Settle chunks that are released."""
+    async with database.write("tests") as connection:
+        return await campaign_chunks.settle(connection, campaign, endings)
+
+
+async def end(database: Database, campaign: str, *endings: ChunkEnding) -> None:
+    """Release a chunk for each of these, and settle them."""
+    await release(database, campaign, len(endings))
+    await settle(database, campaign, *endings)
 
 
 async def read(database: Database, campaign: str) -> Any:

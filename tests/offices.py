@@ -62,6 +62,14 @@ class Office:
         """End what runs, as a worker does before it closes its connections."""
         await self.fleet.wakeups.end()
 
+    async def disabled(self, endpoint: str) -> None:
+        """Return once the endpoint is disabled."""
+
+        async def is_disabled() -> bool:
+            return (await self.store.get(endpoint)).state == "disabled"
+
+        await eventually(is_disabled)
+
     async def under_way(self) -> int:
         """Deliveries that have not ended."""
         async with self.database.read() as connection:

@@ -1,36 +1,23 @@
 """Releasing and settling chunks, on SQLite and PostgreSQL."""
 
-from datetime import UTC, datetime
-
 from sqlalchemy import func, select
 
 import campaigns
+from campaigns import NOW
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import CANCELLED, ChunkEnding, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.database.database import Database
 
-NOW = datetime.now(UTC)
 ERROR = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
-
-
-async def release(database: Database, campaign: str, most: int) -> list[int]:
-    async with database.write("x") as connection:
-        released = await chunks.release(connection, campaign, most, NOW)
-    return [chunk.release.number for chunk in released]
-
-
-async def settle(database: Database, campaign: str, *endings: ChunkEnding) -> chunks.Counts:
-    async with database.write("x") as connection:
-        return await chunks.settle(connection, campaign, endings)
 
 
 async def test_chunks_are_released_in_order_and_once(database: Database) -> None:
     campaign = await campaigns.put(database, people=5)
-    assert await release(database, campaign, 2) == [0, 1]
-    assert await release(database, campaign, 2) == [2]
-    assert await release(database, campaign, 2) == []
+    assert await campaigns.release(database, campaign, 2) == [0, 1]
+    assert await campaigns.release(database, campaign, 2) == [2]
+    assert await campaigns.release(database, campaign, 2) == []
     async with database.read() as connection:
         assert await chunks.queued(connection, campaign) == {
             Release(number, 1): NOW for number in range(3)
@@ -39,7 +26,7 @@ async def test_chunks_are_released_in_order_and_once(database: Database) -> None
 
 async def test_an_end_counts_once(database: Database) -> None:
     campaign = await campaigns.put(database, people=8)
-    await release(database, campaign, 3)
+    await campaigns.release(database, campaign, 3)
     endings = (
         ChunkEnding(
             Release(0, 1),
@@ -52,9 +39,9 @@ async def test_an_end_counts_once(database: Database) -> None:
         ChunkEnding(Release(2, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
         ChunkEnding(Release(3, 1), task_id=9, called_at=NOW, accepted=2),
     )
-    counts = await settle(database, campaign, *endings)
+    counts = await campaigns.settle(database, campaign, *endings)
     assert counts == chunks.Counts(3, 3, 1, 2, 0, 2)
-    assert (await settle(database, campaign, *endings)).settled == 0
+    assert (await campaigns.settle(database, campaign, *endings)).settled == 0
     row = await campaigns.read(database, campaign)
     assert (row.settled, row.accepted, row.left_out, row.failed, row.calls) == (3, 3, 1, 2, 2)
     assert await campaigns.outcomes(database, campaign) == {"u2": "duplicate"}
@@ -70,22 +57,24 @@ async def test_an_end_counts_once(database: Database) -> None:
 
 async def test_chunks_that_are_given_back_are_released_again(database: Database) -> None:
     campaign = await campaigns.put(database)
-    await release(database, campaign, 2)
-    await settle(database, campaign, ChunkEnding(Release(0, 1), accepted=2))
+    await campaigns.release(database, campaign, 2)
+    await campaigns.settle(database, campaign, ChunkEnding(Release(0, 1), accepted=2))
     async with database.write("x") as connection:
         await chunks.give_back(connection, campaign, [Release(0, 1), Release(1, 1)])
-    assert await release(database, campaign, 9) == [1]
+    assert await campaigns.release(database, campaign, 9) == [1]
     async with database.read() as connection:
         assert list(await chunks.queued(connection, campaign)) == [Release(1, 2)]
 
 
 async def test_the_outcome_of_a_release_is_not_that_of_the_next(database: Database) -> None:
     campaign = await campaigns.put(database)
-    await release(database, campaign, 1)
+    await campaigns.release(database, campaign, 1)
     async with database.write("x") as connection:
         await chunks.give_back(connection, campaign, [Release(0, 1)])
-    await release(database, campaign, 1)
-    assert (await settle(database, campaign, ChunkEnding(Release(0, 1), accepted=2))).settled == 0
+    await campaigns.release(database, campaign, 1)
+    assert (
+        await campaigns.settle(database, campaign, ChunkEnding(Release(0, 1), accepted=2))
+    ).settled == 0
     async with database.write("x") as connection:
         await chunks.give_back(connection, campaign, [Release(0, 1)])
         assert await chunks.lost(connection, campaign, [Release(0, 1)]) == []
@@ -96,7 +85,7 @@ async def test_the_outcome_of_a_release_is_not_that_of_the_next(database: Databa
 
 async def test_cancelling_ends_what_has_no_job(database: Database) -> None:
     campaign = await campaigns.put(database, people=6)
-    await release(database, campaign, 1)
+    await campaigns.release(database, campaign, 1)
     async with database.write("x") as connection:
         assert await chunks.cancel_pending(connection, campaign) == 4
     rows = await campaigns.chunks(database, campaign)
@@ -111,7 +100,7 @@ async def test_active_are_those_that_run_or_have_jobs(database: Database) -> Non
     for state in (State.DRAFT, State.DONE, State.PAUSED):
         await campaigns.put(database, state=state)
     for campaign in halted:
-        await release(database, campaign, 1)
+        await campaigns.release(database, campaign, 1)
     async with database.read() as connection:
         found = await chunks.active(connection)
     assert [campaign.id for campaign in found] == [running, *halted]

@@ -1,13 +1,14 @@
 """What became of a campaign's people, on each database."""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
+from campaigns import NOW
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.context import DeliveryReport
 from dingrelay_workers.campaigns import chunks
@@ -19,7 +20,6 @@ from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, Result
 from dingrelay_workers.database.database import Database
 
-NOW = datetime.now(UTC)
 BROKEN = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
 
 
@@ -40,9 +40,7 @@ async def ended(database: Database, **fields: Any) -> str:
         ChunkEnding(Release(4, 1), left_out={OutcomeKind.DAILY_CAP: ["u9", "u10"]}),
         ChunkEnding(Release(5, 1), error=chunks.CANCELLED),
     )
-    async with database.write("x") as connection:
-        await chunks.release(connection, campaign, 6, NOW)
-        await chunks.settle(connection, campaign, endings)
+    await campaigns.end(database, campaign, *endings)
     return campaign
 
 
@@ -104,14 +102,12 @@ async def test_a_report_is_of_one_moment(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(database, people=2)
-    async with database.write("x") as connection:
-        await chunks.release(connection, campaign, 1, NOW)
+    await campaigns.release(database, campaign, 1)
     read = reports._sums
 
     async def settled_meanwhile(connection: AsyncConnection, name: str) -> dict[str, Any]:
         sums = await read(connection, name)
-        async with database.write("x") as writer:
-            await chunks.settle(writer, campaign, [ChunkEnding(Release(0, 1), error=BROKEN)])
+        await campaigns.settle(database, campaign, ChunkEnding(Release(0, 1), error=BROKEN))
         return sums
 
     monkeypatch.setattr(reports, "_sums", settled_meanwhile)
@@ -125,9 +121,7 @@ async def test_a_report_is_of_one_moment(
 async def test_only_people_of_the_call_count(database: Database, stranger: str) -> None:
     campaign = await campaigns.put(database, people=2)
     ending = ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
-    async with database.write("x") as connection:
-        await chunks.release(connection, campaign, 1, NOW)
-        await chunks.settle(connection, campaign, [ending])
+    await campaigns.end(database, campaign, ending)
     calls = CampaignCalls(database)
     [call] = await calls.confirmable(campaign, [0], since=NOW)
     report = DeliveryReport(True, unread=["u2"], invalid=["u1", stranger], failed=[stranger])
@@ -149,9 +143,7 @@ async def test_unreachable_people_are_named(database: Database) -> None:
         ),
         ChunkEnding(Release(1, 1), left_out={OutcomeKind.OUT_OF_SCOPE: ["u3", "u4"]}),
     )
-    async with database.write("x") as connection:
-        await chunks.release(connection, campaign, 2, NOW)
-        await chunks.settle(connection, campaign, endings)
+    await campaigns.end(database, campaign, *endings)
     assert await results(database, campaign) == [
         ("u1", "accepted", 7, ""),
         ("u2", "unknown_user", None, "DingTalk knows nobody with this userid"),
@@ -167,9 +159,7 @@ async def test_unverified_people_are_not_accepted_until_dingtalk_confirms_them(
     ending = ChunkEnding(
         Release(0, 1), task_id=7, called_at=NOW, accepted=3, unverified=["u1", "u2", "u3"]
     )
-    async with database.write("x") as connection:
-        await chunks.release(connection, campaign, 1, NOW)
-        await chunks.settle(connection, campaign, [ending])
+    await campaigns.end(database, campaign, ending)
     outcomes = (await Report(database).summary(campaign)).outcomes
     assert (outcomes["accepted"], outcomes["unverified"]) == (0, 3)
     assert {each[1:3] for each in await results(database, campaign)} == {("unverified", 7)}
@@ -233,9 +223,7 @@ async def test_any_answer_of_dingtalk_is_stored(database: Database) -> None:
     await calls.note_delivery(campaign, call, report)
     assert await campaigns.outcomes(database, campaign) == {"u1": "forbidden", "u2": "failed"}
     broken = {**BROKEN, "message": "no\0 \udfff"}
-    async with database.write("x") as connection:
-        await chunks.release(connection, campaign, 1, NOW)
-        await chunks.settle(connection, campaign, [ChunkEnding(Release(1, 1), error=broken)])
+    await campaigns.end(database, campaign, ChunkEnding(Release(1, 1), error=broken))
     reasons = [reason.reason for reason in (await Report(database).summary(campaign)).reasons]
     assert any(reason.endswith("no\ufffd ?") for reason in reasons)
 
@@ -243,12 +231,10 @@ async def test_any_answer_of_dingtalk_is_stored(database: Database) -> None:
 async def called(database: Database) -> tuple[str, CampaignCalls]:
     """A campaign whose first of two chunks was called."""
     campaign = await campaigns.put(database)
-    async with database.write("x") as connection:
-        await chunks.release(connection, campaign, 1, NOW)
+    await campaigns.release(database, campaign, 1)
     calls = CampaignCalls(database, now=lambda: NOW)
     assert await calls.under_way(campaign) == {0: 2}
-    async with database.write("x") as connection:
-        ending = ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
-        await chunks.settle(connection, campaign, [ending])
+    ending = ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
+    await campaigns.settle(database, campaign, ending)
     assert await calls.under_way(campaign, [0, 1]) == {}
     return campaign, calls

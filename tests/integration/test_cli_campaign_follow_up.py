@@ -70,9 +70,7 @@ def a_campaign(cli: Cli, **fields: Any) -> str:
             ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=1, left_out=left_out),
             ChunkEnding(Release(1, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
         )
-        async with database.write("x") as connection:
-            await chunks.release(connection, campaign, 2, NOW)
-            await chunks.settle(connection, campaign, endings)
+        await campaigns.end(database, campaign, *endings)
         return campaign
 
     campaign: str = in_database(cli, put)
@@ -163,8 +161,7 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
             )
             for number, users in enumerate(parts)
         ]
-        async with database.write("x") as connection:
-            await chunks.release(connection, campaign, 2, NOW)
+        await campaigns.release(database, campaign, 2)
         endings = [
             ChunkEnding(
                 Release(number, 1),
@@ -246,11 +243,7 @@ def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> N
 
 def test_a_recall_says_who_may_keep_the_message(cli: Cli) -> None:
     async def lose(database: Database) -> None:
-        async with database.write("x") as connection:
-            await chunks.release(connection, campaign, 1, NOW)
-            await chunks.settle(
-                connection, campaign, [ChunkEnding(Release(2, 1), error=unknown("lost"))]
-            )
+        await campaigns.end(database, campaign, ChunkEnding(Release(2, 1), error=unknown("lost")))
 
     campaign = a_campaign(cli)
     in_database(cli, lose)
@@ -325,8 +318,8 @@ def test_chunks_under_way_at_a_pause_are_recalled_too(cli: Cli, sandbox: Sandbox
     campaign = a_campaign(cli, state=State.RUNNING)
 
     async def pause_with_a_call_under_way(database: Database) -> None:
+        await campaigns.release(database, campaign, 1)
         async with database.write("x") as connection:
-            await chunks.release(connection, campaign, 1, NOW)
             await connection.execute(update(CampaignRow).values(state=State.PAUSED))
 
     in_database(cli, pause_with_a_call_under_way)

@@ -57,12 +57,17 @@ async def office(opened: OpenFleet) -> AsyncIterator[OpenOffice]:
         await each.close()
 
 
+@pytest.fixture
+async def at(office: OpenOffice) -> Office:
+    """One with the settings that most tests have."""
+    return await office()
+
+
 def people(count: int) -> list[str]:
     return [f"u{number}" for number in range(count)]
 
 
-async def test_a_job_that_ends_is_a_signed_notice(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_a_job_that_ends_is_a_signed_notice(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url, "job.*")
     (draft,) = await at.fleet.enqueue(message(1))
 
@@ -73,8 +78,7 @@ async def test_a_job_that_ends_is_a_signed_notice(office: OpenOffice, receiver: 
     assert receiver.taken[0].headers["Content-Type"] == "application/json"
 
 
-async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_a_notice_is_sent_as_the_spec_says(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url, "directory.*")
     (notice,) = await at.people_left(["ann"])
     await at.arrived(receiver, [notice])
@@ -92,8 +96,7 @@ async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: R
         verified(request, (await at.add(receiver.url)).secret)
 
 
-async def test_an_endpoint_gets_what_it_chose_only(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_an_endpoint_gets_what_it_chose_only(at: Office, receiver: Receiver) -> None:
     await at.add(f"{receiver.url}/hr", "directory.*", apps=frozenset({"hr"}))
     await at.add(f"{receiver.url}/crm", "job.*", "directory.*", senders=frozenset({"crm"}))
     await at.add(f"{receiver.url}/syncs", "job.done", kinds=frozenset({"user-sync"}))
@@ -120,9 +123,8 @@ async def test_an_endpoint_gets_what_it_chose_only(office: OpenOffice, receiver:
 
 
 async def test_a_receiver_that_is_down_for_an_hour_gets_everything(
-    office: OpenOffice, monkeypatch: pytest.MonkeyPatch
+    at: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = await office()
     async with a_receiver() as gone:
         port = int(gone.url.split(":")[2].partition("/")[0])
     await at.add(f"http://127.0.0.1:{port}/hook")
@@ -153,9 +155,8 @@ async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
 
 
 async def test_a_flapping_receiver_gets_everything_under_the_same_ids(
-    office: OpenOffice, receiver: Receiver
+    at: Office, receiver: Receiver
 ) -> None:
-    at = await office()
     issued = await at.add(receiver.url)
     dice = random.Random(3)
 
@@ -177,9 +178,8 @@ async def test_a_flapping_receiver_gets_everything_under_the_same_ids(
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_a_failure_and_not_followed(
-    office: OpenOffice, receiver: Receiver, status: int
+    at: Office, receiver: Receiver, status: int
 ) -> None:
-    at = await office()
     issued = await at.add(receiver.url)
     elsewhere = receiver.url.replace("/hook", "/elsewhere")
     receiver.behaves = answering(status, headers={"Location": elsewhere})
@@ -190,18 +190,12 @@ async def test_a_redirect_is_a_failure_and_not_followed(
     assert (await at.store.get(issued.id)).health.last_failure == f"http_{status}"
 
 
-async def test_410_disables_at_once_and_nothing_is_lost(
-    office: OpenOffice, receiver: Receiver
-) -> None:
-    at = await office()
+async def test_410_disables_at_once_and_nothing_is_lost(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url)
     receiver.behaves = answering(410)
     ids = await at.people_left(people(20))
 
-    async def disabled() -> bool:
-        return (await at.store.get(issued.id)).state == "disabled"
-
-    await eventually(disabled)
+    await at.disabled(issued.id)
     assert len(receiver.requests) <= PLACES
     ids += await at.people_left(["later"])
     assert "410" in (await at.store.get(issued.id)).reason
@@ -222,10 +216,7 @@ async def test_an_endpoint_that_fails_for_days_is_disabled_and_loses_nothing(
     receiver.behaves = answering(500)
     ids = await at.people_left(people(20))
 
-    async def disabled() -> bool:
-        return (await at.store.get(issued.id)).state == "disabled"
-
-    await eventually(disabled)
+    await at.disabled(issued.id)
     assert "accepted nothing since" in (await at.store.get(issued.id)).reason
     receiver.behaves = None
     await at.store.resume(issued.id)
@@ -289,9 +280,8 @@ async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
 
 
 async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
-    office: OpenOffice, receiver: Receiver
+    at: Office, receiver: Receiver
 ) -> None:
-    at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(429, headers={"Retry-After": "3600"})
     await at.people_left(people(9))
@@ -369,9 +359,8 @@ async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
 
 
 async def test_a_paused_endpoint_gets_notices_later_or_not_at_all(
-    office: OpenOffice, receiver: Receiver
+    at: Office, receiver: Receiver
 ) -> None:
-    at = await office()
     issued = await at.add(receiver.url)
     endpoint = issued.id
     assert (await at.store.pause(endpoint)).state == "paused"
@@ -394,10 +383,7 @@ async def test_a_paused_endpoint_gets_notices_later_or_not_at_all(
     assert not set(skipped) & set(receiver.ids)
 
 
-async def test_a_new_endpoint_gets_nothing_from_before(
-    office: OpenOffice, receiver: Receiver
-) -> None:
-    at = await office()
+async def test_a_new_endpoint_gets_nothing_from_before(at: Office, receiver: Receiver) -> None:
     await at.add(receiver.url)
     past = await at.people_left(people(3))
     await at.arrived(receiver, past)
@@ -408,10 +394,7 @@ async def test_a_new_endpoint_gets_nothing_from_before(
         assert set(other.ids) == set(ids)
 
 
-async def test_a_replay_sends_the_same_ids_once_more(
-    office: OpenOffice, receiver: Receiver
-) -> None:
-    at = await office()
+async def test_a_replay_sends_the_same_ids_once_more(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url)
     before = await at.people_left(people(2))
     await at.arrived(receiver, before)
@@ -433,8 +416,7 @@ async def test_a_replay_sends_the_same_ids_once_more(
         await at.store.replay(issued.id, since=since)
 
 
-async def test_while_a_secret_is_rotated_both_sign(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_while_a_secret_is_rotated_both_sign(at: Office, receiver: Receiver) -> None:
     first = await at.add(receiver.url)
     endpoint = first.id
     second = await at.store.rotate(endpoint, overlap=timedelta(hours=1))
@@ -455,8 +437,7 @@ async def test_while_a_secret_is_rotated_both_sign(office: OpenOffice, receiver:
             verified(receiver.requests[-1], issued.secret)
 
 
-async def test_no_secret_is_in_the_database(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_no_secret_is_in_the_database(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url)
     path = at.resources.settings.database.removeprefix("sqlite:///")
     files = [Path(path), Path(f"{path}-wal")]
@@ -466,8 +447,7 @@ async def test_no_secret_is_in_the_database(office: OpenOffice, receiver: Receiv
     assert issued.secret not in repr(issued)
 
 
-async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_a_removed_endpoint_gets_nothing_more(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
     await at.people_left(people(20))
@@ -486,8 +466,7 @@ async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver
     assert len(receiver.requests) <= known + PLACES + 1
 
 
-async def test_a_test_reports_its_result_at_once(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_a_test_reports_its_result_at_once(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url, "job.dead")
     endpoint = issued.id
     result = await at.store.test(endpoint, within=20)
@@ -502,8 +481,7 @@ async def test_a_test_reports_its_result_at_once(office: OpenOffice, receiver: R
     assert len(receiver.requests) == 2
 
 
-async def test_a_celery_application_needs_no_http(office: OpenOffice, redis: Redis) -> None:
-    at = await office()
+async def test_a_celery_application_needs_no_http(at: Office, redis: Redis) -> None:
     issued = await at.add("celery://crm/crm.tasks.on_notice")
     (notice,) = await at.people_left(["ann"])
 
@@ -545,10 +523,7 @@ async def test_there_are_so_many_endpoints_at_most(
         "http://[fd00::1]:8080/",
     ],
 )
-async def test_private_addresses_are_refused_when_they_are_named(
-    office: OpenOffice, url: str
-) -> None:
-    at = await office()
+async def test_private_addresses_are_refused_when_they_are_named(at: Office, url: str) -> None:
     with pytest.raises(ContractError, match="not public"):
         await at.add(url)
 
@@ -581,8 +556,7 @@ async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
     assert set(receiver.ids) == {*early, *later}
 
 
-async def test_what_was_skipped_can_be_replayed(office: OpenOffice, receiver: Receiver) -> None:
-    at = await office()
+async def test_what_was_skipped_can_be_replayed(at: Office, receiver: Receiver) -> None:
     endpoint = (await at.add(receiver.url)).id
     await at.store.pause(endpoint)
     skipped = await at.people_left(people(5))
@@ -600,9 +574,8 @@ async def test_what_was_skipped_can_be_replayed(office: OpenOffice, receiver: Re
 
 
 async def test_an_endpoint_gets_what_is_committed_right_after_it_was_added(
-    office: OpenOffice, receiver: Receiver
+    at: Office, receiver: Receiver
 ) -> None:
-    at = await office()
     ids: list[str] = []
     for number in range(30):
         app = f"app{number}"
@@ -612,9 +585,8 @@ async def test_an_endpoint_gets_what_is_committed_right_after_it_was_added(
 
 
 async def test_an_empty_redis_costs_no_delivery(
-    office: OpenOffice, receiver: Receiver, redis: Redis
+    at: Office, receiver: Receiver, redis: Redis
 ) -> None:
-    at = await office()
     await at.add(receiver.url)
     receiver.behaves = answering(500)
     ids = await at.people_left(people(30))
@@ -676,8 +648,7 @@ async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
     await at.arrived(receiver, ids)
 
 
-async def test_without_endpoints_nothing_is_kept(office: OpenOffice, redis: Redis) -> None:
-    at = await office()
+async def test_without_endpoints_nothing_is_kept(at: Office, redis: Redis) -> None:
     await at.people_left(people(3))
     await at.fleet.done(await at.fleet.enqueue(*map(message, range(5))))
 
