@@ -19,6 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
+from dingrelay_tasks.sentence import from_text, to_text
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.limiter.rules import MOST_KNOWN, Rules
 
@@ -161,7 +162,7 @@ def sick(
     """Report a call that failed. Answer: `Verdict`."""
     arguments: list[Value] = ["" if now is None else now, *pace.micros, symptom, circuit.api]
     refusers = 1 if circuit.api == TOKEN.name else REFUSERS
-    arguments += [int(trial), needed, NEEDED, SIBLINGS, code, refusers, reason]
+    arguments += [int(trial), needed, NEEDED, SIBLINGS, code, refusers, to_text(reason)]
     arguments += [keys.SICK_TTL_MS, keys.BREAKER_TTL_MS]
     return SICK.call([*circuit.keys, keys.BREAKERS], arguments)
 
@@ -338,7 +339,7 @@ async def read_breakers(redis: Redis) -> list[BreakerState]:
             BreakerState(
                 scope=scope.removeprefix("breaker:"),
                 name=name,
-                reason=(reason or b"").decode(),
+                reason=from_text((reason or b"").decode()),
                 opened_at=_time_of(opened),
                 next_probe=_time_of(next_),
                 probes=int(level or 0),

@@ -22,6 +22,7 @@ from dingrelay_producers.store.keys import (
 )
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.sentence import from_text
 from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.rules import Rule, Rules
@@ -127,7 +128,7 @@ class Reply:
             paused=bool(paused),
             parked=parked,
             slot=slot / MICRO,
-            reason=reason.decode(),
+            reason=from_text(reason.decode()),
             sick=bool(sick),
             trial=bool(trial),
             outage=outage.decode(),

@@ -217,13 +217,14 @@ class Limiter:
         held = isinstance(error, Held)
         # A call made directly by a user may be refused for its content. A token has no content.
         alone = error.verbatim is None if held else slot.request.turns.api == TOKEN.name
+        message = error.message if len(error.message) <= REASON else error.message[:REASON]
         verdict = await self.breakers.sick(
             circuit,
             "held" if held else "cut" if error.code == UNREACHABLE else error.sick or "answer",
             trial=slot.trial,
             needed=1 if alone else NEEDED,
             code=error.code if held else "",
-            reason=f"{error.code}: {error.message}"[:REASON],
+            reason=en("{}: {}", error.code, message),
         )
         if verdict.outage:
             error.outage = circuit.name
