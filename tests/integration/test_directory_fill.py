@@ -236,7 +236,7 @@ async def test_departments_that_meet_the_same_people_at_once_add_them_once(
 
 PROCESS = """
 import asyncio, sys
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.directory.store import DirectoryStore
 
 async def main():

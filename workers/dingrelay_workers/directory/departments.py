@@ -37,13 +37,13 @@ def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> DepartmentCha
     return DepartmentChange("changed", changed) if changed else None
 
 
-async def put(connection: AsyncConnection, run: Run, departments: Iterable[Department]) -> None:
+async def put(run: Run, departments: Iterable[Department]) -> None:
     """Write the given fields of the departments; other fields stay as they are.
 
     One that was found to be gone since it was read stays so.
     """
     given = {department.id: department for department in departments}
-    known = await _known(connection, run.app, given)
+    known = await _known(run.connection, run.app, given)
     rows: list[dict[str, Any]] = []
     changes: dict[int, DepartmentChange] = {}
     for number, department in given.items():
@@ -69,22 +69,20 @@ async def put(connection: AsyncConnection, run: Run, departments: Iterable[Depar
                 "detailed_at": now.detailed_at,
             }
         )
-    await upsert(connection, DepartmentRow, rows)
-    await notices.write_departments(connection, run.app, changes, datetime.now(UTC))
+    await upsert(run.connection, DepartmentRow, rows)
+    await notices.write_departments(run.connection, run.app, changes, datetime.now(UTC))
 
 
-async def mention(connection: AsyncConnection, run: Run, departments: Collection[int]) -> None:
+async def mention(run: Run, departments: Collection[int]) -> None:
     """Note departments that appear in a membership, without any other field."""
     rows = [
         {"app": run.app, "id": number, "fields": {}, "met_in": run.number} for number in departments
     ]
-    await insert_missing(connection, DepartmentRow, rows)
-    await keep(connection, run, departments)
+    await insert_missing(run.connection, DepartmentRow, rows)
+    await keep(run, departments)
 
 
-async def put_children(
-    connection: AsyncConnection, run: Run, department: Department, children: Iterable[Department]
-) -> None:
+async def put_children(run: Run, department: Department, children: Iterable[Department]) -> None:
     """Write a department and all that are directly below it.
 
     One that was below it and is missing now is cut off: if it moved, its new parent lists it.
@@ -92,23 +90,21 @@ async def put_children(
     below = [
         Department(child.id, {**child.fields, "parent_id": department.id}) for child in children
     ]
-    await put(connection, run, [department, *below])
-    known = await connection.scalars(
+    await put(run, [department, *below])
+    known = await run.connection.scalars(
         select(DepartmentRow.id)
         .where(DepartmentRow.app == run.app, DepartmentRow.parent == department.id)
         .where(is_not_newer(DepartmentRow.read_at, run))
     )
     for some in chunks(set(known) - {child.id for child in below}):
-        await connection.execute(
+        await run.connection.execute(
             update(DepartmentRow)
             .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
             .values(parent=None)
         )
 
 
-async def remove(
-    connection: AsyncConnection, run: Run, departments: Collection[int], at: datetime
-) -> None:
+async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
     """The departments no longer exist. Where their members are now is to be asked: they stay until then.
 
     Of one that was not known a row is made, too: what was read before this may still be to be written.
@@ -125,23 +121,23 @@ async def remove(
             }
             for number in some
         ]
-        await insert_missing(connection, DepartmentRow, rows)
+        await insert_missing(run.connection, DepartmentRow, rows)
         here = (
             DepartmentRow.app == run.app,
             DepartmentRow.id.in_(some),
             is_not_newer(DepartmentRow.read_at, run),
         )
-        found = await connection.scalars(
+        found = await run.connection.scalars(
             select(DepartmentRow.id).where(*here, DepartmentRow.left_at.is_(None))
         )
         removed = {number: DepartmentChange("removed") for number in found}
-        await connection.execute(update(DepartmentRow).where(*here).values(read_at=run.read_at))
-        await connection.execute(
+        await run.connection.execute(update(DepartmentRow).where(*here).values(read_at=run.read_at))
+        await run.connection.execute(
             update(DepartmentRow)
             .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(list(removed)))
             .values(left_at=at)
         )
-        await notices.write_departments(connection, run.app, removed, at)
+        await notices.write_departments(run.connection, run.app, removed, at)
 
 
 async def strangers(
@@ -168,9 +164,9 @@ async def strangers(
     )
 
 
-async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[int]:
+async def not_met(run: Run, most: int) -> list[int]:
     """Departments that neither the run nor a newer one met."""
-    found = await connection.scalars(
+    found = await run.connection.scalars(
         select(DepartmentRow.id)
         .where(
             DepartmentRow.app == run.app,
@@ -183,10 +179,10 @@ async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[int]
     return list(found)
 
 
-async def keep(connection: AsyncConnection, run: Run, departments: Collection[int]) -> None:
+async def keep(run: Run, departments: Collection[int]) -> None:
     """Count the departments as met, without new fields."""
     for some in chunks(departments):
-        await connection.execute(
+        await run.connection.execute(
             update(DepartmentRow)
             .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
             .where(DepartmentRow.met_in < run.number)

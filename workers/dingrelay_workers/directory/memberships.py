@@ -67,30 +67,26 @@ def of_user(member: Member) -> list[Membership] | None:
     ]
 
 
-async def replace_department(
-    connection: AsyncConnection, run: Run, department: int, given: Sequence[Membership]
-) -> Changes:
+async def replace_department(run: Run, department: int, given: Sequence[Membership]) -> Changes:
     """Make these the only people in the department; returns changes within it."""
-    elsewhere = await _elsewhere(connection, run, given)
+    elsewhere = await _elsewhere(run, given)
     here = MembershipRow.department == department
-    return await _replace(connection, run, here, given, without=elsewhere)
+    return await _replace(run, here, given, without=elsewhere)
 
 
-async def replace_user(
-    connection: AsyncConnection, run: Run, userid: str, given: Sequence[Membership]
-) -> Changes:
+async def replace_user(run: Run, userid: str, given: Sequence[Membership]) -> Changes:
     """The person is in these departments and in no other; whether they changed within one."""
     person = UserRow.app == run.app, UserRow.userid == userid
     row = (
-        await connection.execute(select(UserRow.placed_at, UserRow.left_at).where(*person))
+        await run.connection.execute(select(UserRow.placed_at, UserRow.left_at).where(*person))
     ).one()
     if row.left_at is not None or is_newer(row.placed_at, run):
         return {}
-    await connection.execute(update(UserRow).where(*person).values(placed_at=run.read_at))
-    return await _replace(connection, run, MembershipRow.userid == userid, given, without=())
+    await run.connection.execute(update(UserRow).where(*person).values(placed_at=run.read_at))
+    return await _replace(run, MembershipRow.userid == userid, given, without=())
 
 
-async def stranded(connection: AsyncConnection, run: Run, most: int) -> Sequence[str]:
+async def stranded(run: Run, most: int) -> Sequence[str]:
     """Members of departments that were found not to exist after this was read of them, in order.
 
     DingTalk puts them elsewhere, and need not tell of each. A walk of everything looks at all
@@ -107,24 +103,24 @@ async def stranded(connection: AsyncConnection, run: Run, most: int) -> Sequence
     if run.scope != "everything":
         read = select(RunDepartmentRow.department).where(RunDepartmentRow.number == run.number)
         query = query.where(MembershipRow.department.in_(read))
-    return list(await connection.scalars(query))
+    return list(await run.connection.scalars(query))
 
 
-async def leave_removed(connection: AsyncConnection, run: Run, userids: Collection[str]) -> None:
+async def leave_removed(run: Run, userids: Collection[str]) -> None:
     """Delete these people's memberships in removed departments; the others stay."""
     for some in chunks(userids):
-        await connection.execute(
+        await run.connection.execute(
             delete(MembershipRow).where(
                 MembershipRow.app == run.app, MembershipRow.userid.in_(some), _IN_REMOVED
             )
         )
 
 
-async def is_outdated(connection: AsyncConnection, run: Run, member: Member) -> bool:
+async def is_outdated(run: Run, member: Member) -> bool:
     """Whether a department that a person's answer names was found not to exist after it was read."""
     departments = [membership.department for membership in of_user(member) or ()]
     for some in chunks(departments):
-        rows = await connection.execute(
+        rows = await run.connection.execute(
             select(DepartmentRow.read_at)
             .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
             .where(DepartmentRow.left_at.is_not(None))
@@ -144,14 +140,12 @@ async def leaders(connection: AsyncConnection, app: str, department: int) -> Seq
     return list(found)
 
 
-async def _elsewhere(
-    connection: AsyncConnection, run: Run, given: Sequence[Membership]
-) -> Collection[Key]:
+async def _elsewhere(run: Run, given: Sequence[Membership]) -> Collection[Key]:
     """People who were found in other departments, or to have left, after the list was read."""
     departments = {membership.userid: membership.department for membership in given}
     found: set[Key] = set()
     for some in chunks(departments):
-        rows = await connection.execute(
+        rows = await run.connection.execute(
             select(UserRow.userid, UserRow.placed_at, UserRow.left_at).where(
                 UserRow.app == run.app, UserRow.userid.in_(some)
             )
@@ -163,7 +157,6 @@ async def _elsewhere(
 
 
 async def _replace(
-    connection: AsyncConnection,
     run: Run,
     which: ColumnElement[bool],
     given: Sequence[Membership],
@@ -174,7 +167,7 @@ async def _replace(
 
     `without`: not to be added, since they were found gone after this was read.
     """
-    found = await connection.execute(
+    found = await run.connection.execute(
         select(
             MembershipRow.department,
             MembershipRow.userid,
@@ -204,11 +197,10 @@ async def _replace(
             change = changes.setdefault(membership.userid, Change(ChangeEvent.CHANGED))
             change.fields |= changed
         rows[key] = row
-    await upsert(connection, MembershipRow, list(rows.values()))
+    await upsert(run.connection, MembershipRow, list(rows.values()))
     here = {(membership.department, membership.userid) for membership in given}
     await _delete(
-        connection,
-        run.app,
+        run,
         [
             key
             for key, row in known.items()
@@ -229,15 +221,15 @@ def _merge(row: dict[str, Any], before: RowMapping) -> set[str]:
     return changed
 
 
-async def _delete(connection: AsyncConnection, app: str, keys: Sequence[Key]) -> None:
+async def _delete(run: Run, keys: Sequence[Key]) -> None:
     if not keys:
         return
     statement = delete(MembershipRow).where(
-        MembershipRow.app == app,
+        MembershipRow.app == run.app,
         MembershipRow.department == bindparam("gone_department"),
         MembershipRow.userid == bindparam("gone_userid"),
     )
-    await connection.execute(
+    await run.connection.execute(
         statement,
         [{"gone_department": department, "gone_userid": userid} for department, userid in keys],
     )

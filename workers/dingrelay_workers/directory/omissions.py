@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import bindparam, delete, exists, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.directory.models import OmittedFieldRow, UserRow
@@ -22,9 +21,7 @@ Names = Mapping[str, Collection[str]]
 """Names of fields by userid."""
 
 
-async def note(
-    connection: AsyncConnection, run: Run, given: Names, left_out: Names, *, listed: bool
-) -> dict[str, set[str]]:
+async def note(run: Run, given: Names, left_out: Names, *, listed: bool) -> dict[str, set[str]]:
     """Write the fields that these answers left out, and forget those that they have again.
 
     Args:
@@ -40,7 +37,7 @@ async def note(
     fresh = {userid: set(names) for userid, names in left_out.items()}
     again: list[dict[str, str]] = []
     for some in chunks(given):
-        known = await connection.execute(
+        known = await run.connection.execute(
             select(OmittedFieldRow.userid, OmittedFieldRow.field).where(
                 OmittedFieldRow.app == run.app, OmittedFieldRow.userid.in_(some)
             )
@@ -49,24 +46,22 @@ async def note(
             fresh.get(userid, set()).discard(name)
             if name in given[userid]:
                 again.append({"of_user": userid, "of_field": name})
-    await _forget(connection, run, again)
+    await _forget(run, again)
     common: dict[str, Any] = {"app": run.app, "listed": listed, "read_at": run.read_at}
     rows = [
         {"userid": userid, "field": name, **common}
         for userid, names in left_out.items()
         for name in names
     ]
-    await upsert(connection, OmittedFieldRow, rows)
+    await upsert(run.connection, OmittedFieldRow, rows)
     return {userid: names for userid, names in fresh.items() if names}
 
 
-async def take_cleared(
-    connection: AsyncConnection, run: Run, shown: Collection[str], *, listed: bool
-) -> dict[str, set[str]]:
+async def take_cleared(run: Run, shown: Collection[str], *, listed: bool) -> dict[str, set[str]]:
     """The fields that were cleared, by userid, now that answers of the run show them for others."""
     cleared: dict[str, set[str]] = defaultdict(set)
     for some in chunks(shown):
-        rows = await connection.execute(
+        rows = await run.connection.execute(
             select(OmittedFieldRow.userid, OmittedFieldRow.field).where(
                 OmittedFieldRow.app == run.app,
                 OmittedFieldRow.field.in_(some),
@@ -77,13 +72,11 @@ async def take_cleared(
         for userid, name in rows:
             cleared[userid].add(name)
     keys = [{"of_user": userid, "of_field": name} for userid in cleared for name in cleared[userid]]
-    await _forget(connection, run, keys)
+    await _forget(run, keys)
     return cleared
 
 
-async def witnesses(
-    connection: AsyncConnection, app: str, userid: str, names: Collection[str]
-) -> list[str]:
+async def witnesses(run: Run, userid: str, names: Collection[str]) -> list[str]:
     """People whose answers show whether the app may see these fields: known to have them, lately, too."""
     found: dict[str, Mapping[str, object]] = {}
     for name in sorted(names):
@@ -95,21 +88,21 @@ async def witnesses(
             OmittedFieldRow.field == name,
         )
         query = select(UserRow.userid, UserRow.fields).where(
-            UserRow.app == app,
+            UserRow.app == run.app,
             UserRow.userid != userid,
             UserRow.left_at.is_(None),
             UserRow.fields[name].as_string() != "",
             ~left_out,
         )
-        found |= {row.userid: row.fields for row in await connection.execute(query.limit(1))}
+        found |= {row.userid: row.fields for row in await run.connection.execute(query.limit(1))}
     return list(found)
 
 
-async def _forget(connection: AsyncConnection, run: Run, keys: list[dict[str, str]]) -> None:
+async def _forget(run: Run, keys: list[dict[str, str]]) -> None:
     if keys:
         statement = delete(OmittedFieldRow).where(
             OmittedFieldRow.app == run.app,
             OmittedFieldRow.userid == bindparam("of_user"),
             OmittedFieldRow.field == bindparam("of_field"),
         )
-        await connection.execute(statement, keys)
+        await run.connection.execute(statement, keys)

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import chunks, insert_missing, upsert
@@ -56,7 +55,7 @@ def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
 
 
 async def meet(
-    connection: AsyncConnection, run: Run, members: Sequence[Member], at: datetime, *, listed: bool
+    run: Run, members: Sequence[Member], at: datetime, *, listed: bool
 ) -> tuple[Changes, dict[str, set[str]]]:
     """Write the given fields of these people.
 
@@ -77,10 +76,10 @@ async def meet(
     changes: Changes = {}
     fresh: dict[str, set[str]] = {}
     for some in chunks(given):
-        outdated = await _identify(connection, run, {each: given[each] for each in some}, at)
+        outdated = await _identify(run, {each: given[each] for each in some}, at)
         known = {
             row.userid: row
-            for row in await connection.execute(
+            for row in await run.connection.execute(
                 select(UserRow.__table__).where(UserRow.app == run.app, UserRow.userid.in_(some))
             )
         }
@@ -100,20 +99,18 @@ async def meet(
             left_out[userid] = before.left_out(given[userid], run, DETAILS, listed=listed)
             met_in = max(run.number, row.met_in if row else 0)
             rows.append(_row(run.app, userid, before.after(taken, run, DETAILS), met_in))
-        await upsert(connection, UserRow, rows)
+        await upsert(run.connection, UserRow, rows)
         present = {userid: given[userid].keys() for userid in left_out}
-        fresh |= await omissions.note(connection, run, present, left_out, listed=listed)
+        fresh |= await omissions.note(run, present, left_out, listed=listed)
     shown = {name for fields in given.values() for name, value in fields.items() if value}
-    cleared = await omissions.take_cleared(connection, run, shown, listed=listed)
-    await _clear(connection, run.app, cleared)
+    cleared = await omissions.take_cleared(run, shown, listed=listed)
+    await _clear(run, cleared)
     for userid, names in cleared.items():
         changes.setdefault(userid, Change(ChangeEvent.CHANGED)).fields |= names
     return changes, fresh
 
 
-async def _identify(
-    connection: AsyncConnection, run: Run, given: Mapping[str, Mapping[str, Any]], at: datetime
-) -> set[str]:
+async def _identify(run: Run, given: Mapping[str, Mapping[str, Any]], at: datetime) -> set[str]:
     """End what stands under a userid or a unionid that belongs to another by now.
 
     DingTalk may give a person who is hired again a new userid, and the old one to another person; the
@@ -130,7 +127,7 @@ async def _identify(
         UserRow.app == run.app,
         or_(UserRow.userid.in_(unionids), UserRow.unionid.in_(set(unionids.values()))),
     )
-    rows: dict[str, Any] = {row.userid: row for row in await connection.execute(query)}
+    rows: dict[str, Any] = {row.userid: row for row in await run.connection.execute(query)}
     outdated: set[str] = set()
     ended: set[str] = set()
     for userid, unionid in unionids.items():
@@ -146,7 +143,7 @@ async def _identify(
             continue
         if row.fields.get(UNIONID) != unionid:
             # A worker of 0.2.0 wrote another person's fields there.
-            await connection.execute(
+            await run.connection.execute(
                 update(UserRow)
                 .where(UserRow.app == run.app, UserRow.userid == userid)
                 .values(unionid=None)
@@ -162,36 +159,36 @@ async def _identify(
     }
     others = ended | over | successors.keys()
     if others:
-        left = await remove(connection, run, others, at, are_others=True)
-        await record(connection, run, left, at)
-        await _forget(connection, run.app, others)
+        left = await remove(run, others, at, are_others=True)
+        await record(run, left, at)
+        await _forget(run, others)
     for old, new in successors.items():
-        await _pass_on(connection, run.app, old, new)
+        await _pass_on(run, old, new)
         if rows[old].left_at is not None:
-            await connection.execute(
+            await run.connection.execute(
                 delete(UserRow).where(UserRow.app == run.app, UserRow.userid == old)
             )
     return outdated | over
 
 
-async def _pass_on(connection: AsyncConnection, app: str, old: str, new: str) -> None:
+async def _pass_on(run: Run, old: str, new: str) -> None:
     """What happened to a person under the old userid happened to them under the new one.
 
     That DingTalk does not know the old one says nothing of the new one.
     """
-    own = ChangeRow.app == app, ChangeRow.userid == old
-    of_both = select(ChangeRow.number).where(ChangeRow.app == app, ChangeRow.userid == new)
+    own = ChangeRow.app == run.app, ChangeRow.userid == old
+    of_both = select(ChangeRow.number).where(ChangeRow.app == run.app, ChangeRow.userid == new)
     needless = ChangeRow.number.in_(of_both) | (ChangeRow.event == ChangeEvent.GONE)
-    await connection.execute(delete(ChangeRow).where(*own, needless))
-    await connection.execute(update(ChangeRow).where(*own).values(userid=new))
+    await run.connection.execute(delete(ChangeRow).where(*own, needless))
+    await run.connection.execute(update(ChangeRow).where(*own).values(userid=new))
 
 
-async def _clear(connection: AsyncConnection, app: str, cleared: omissions.Names) -> None:
+async def _clear(run: Run, cleared: omissions.Names) -> None:
     """Take these fields out of people's rows. A text is empty: an older read must not bring it back."""
     for some in chunks(cleared):
-        rows = await connection.execute(
+        rows = await run.connection.execute(
             select(UserRow.userid, UserRow.fields).where(
-                UserRow.app == app, UserRow.userid.in_(some)
+                UserRow.app == run.app, UserRow.userid.in_(some)
             )
         )
         for row in rows.all():
@@ -199,15 +196,14 @@ async def _clear(connection: AsyncConnection, app: str, cleared: omissions.Names
             kept = {name: value for name, value in row.fields.items() if name not in names}
             texts = {name: "" for name in names if isinstance(row.fields.get(name), str)}
             fields = kept | texts
-            await connection.execute(
+            await run.connection.execute(
                 update(UserRow)
-                .where(UserRow.app == app, UserRow.userid == row.userid)
+                .where(UserRow.app == run.app, UserRow.userid == row.userid)
                 .values(fields=fields, **addresses.columns(fields))
             )
 
 
 async def remove(
-    connection: AsyncConnection,
     run: Run,
     userids: Collection[str],
     at: datetime,
@@ -223,38 +219,38 @@ async def remove(
     for some in chunks(userids):
         gone = HeldAnswer({}, read_at=run.read_at)
         rows = [{**_row(run.app, userid, gone, run.number), "left_at": at} for userid in some]
-        await insert_missing(connection, UserRow, rows)
+        await insert_missing(run.connection, UserRow, rows)
         here = UserRow.app == run.app, UserRow.userid.in_(some), is_not_newer(UserRow.read_at, run)
-        found = await connection.scalars(
+        found = await run.connection.scalars(
             select(UserRow.userid).where(*here, UserRow.left_at.is_(None))
         )
         leave = list(found)
         changes |= {userid: Change(ChangeEvent.LEFT) for userid in leave}
         if not are_others:
-            await connection.execute(update(UserRow).where(*here).values(read_at=run.read_at))
+            await run.connection.execute(update(UserRow).where(*here).values(read_at=run.read_at))
         leaving = UserRow.app == run.app, UserRow.userid.in_(leave)
-        await connection.execute(update(UserRow).where(*leaving).values(left_at=at))
+        await run.connection.execute(update(UserRow).where(*leaving).values(left_at=at))
         for table in (MembershipRow, OmittedFieldRow):
-            await connection.execute(
+            await run.connection.execute(
                 delete(table).where(table.app == run.app, table.userid.in_(leave))
             )
     return changes
 
 
-async def _forget(connection: AsyncConnection, app: str, userids: Collection[str]) -> None:
+async def _forget(run: Run, userids: Collection[str]) -> None:
     """Keep nothing of what was known of these people, who have left."""
     nothing: dict[str, Any] = {"unionid": None, "name": None, "fields": {}, "detailed_at": 0}
     for some in chunks(userids):
-        await connection.execute(
+        await run.connection.execute(
             update(UserRow)
-            .where(UserRow.app == app, UserRow.userid.in_(some), UserRow.left_at.is_not(None))
+            .where(UserRow.app == run.app, UserRow.userid.in_(some), UserRow.left_at.is_not(None))
             .values(**nothing, **addresses.columns({}))
         )
 
 
-async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[str]:
+async def not_met(run: Run, most: int) -> list[str]:
     """People that neither the run nor a newer one met, and that are not known to be gone."""
-    found = await connection.scalars(
+    found = await run.connection.scalars(
         select(UserRow.userid)
         .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in < run.number)
         .where(UserRow.userid.not_in(gone_users(run)))
@@ -264,9 +260,9 @@ async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[str]
     return list(found)
 
 
-async def gone(connection: AsyncConnection, run: Run) -> list[str]:
+async def gone(run: Run) -> list[str]:
     """People unknown to DingTalk when the run read them."""
-    found = await connection.scalars(
+    found = await run.connection.scalars(
         gone_users(run)
         .join(UserRow, (UserRow.app == ChangeRow.app) & (UserRow.userid == ChangeRow.userid))
         .where(UserRow.left_at.is_(None), UserRow.met_in < run.number)
@@ -274,24 +270,24 @@ async def gone(connection: AsyncConnection, run: Run) -> list[str]:
     return list(found)
 
 
-async def keep(connection: AsyncConnection, run: Run, userids: Collection[str]) -> None:
+async def keep(run: Run, userids: Collection[str]) -> None:
     """Count these people as met, without new fields."""
     for some in chunks(userids):
-        await connection.execute(
+        await run.connection.execute(
             update(UserRow)
             .where(UserRow.app == run.app, UserRow.userid.in_(some), UserRow.met_in < run.number)
             .values(met_in=run.number)
         )
 
 
-async def count_known_before(connection: AsyncConnection, run: Run) -> int:
+async def count_known_before(run: Run) -> int:
     """How many people were there before the run."""
-    here = await connection.scalar(
+    here = await run.connection.scalar(
         select(func.count())
         .select_from(UserRow)
         .where(UserRow.app == run.app, UserRow.left_at.is_(None))
     )
-    added = await connection.scalar(
+    added = await run.connection.scalar(
         select(func.count())
         .select_from(ChangeRow)
         .where(ChangeRow.number == run.number, ChangeRow.event == ChangeEvent.ADDED)
@@ -299,16 +295,16 @@ async def count_known_before(connection: AsyncConnection, run: Run) -> int:
     return (here or 0) - (added or 0)
 
 
-async def record(connection: AsyncConnection, run: Run, changes: Changes, at: datetime) -> None:
+async def record(run: Run, changes: Changes, at: datetime) -> None:
     """Note the changes, and tell of them; with what the run found out before, one a person.
 
     Someone who was added by the run stays added, whatever else it finds out.
     """
-    await notices.write_people(connection, run.app, changes, at)
+    await notices.write_people(run.connection, run.app, changes, at)
     for some in chunks(changes):
         before = {
             row.userid: row
-            for row in await connection.execute(
+            for row in await run.connection.execute(
                 select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).where(
                     ChangeRow.number == run.number, ChangeRow.userid.in_(some)
                 )
@@ -331,7 +327,7 @@ async def record(connection: AsyncConnection, run: Run, changes: Changes, at: da
                     "at": at,
                 }
             )
-        await upsert(connection, ChangeRow, rows)
+        await upsert(run.connection, ChangeRow, rows)
 
 
 def _personal(member: Member) -> dict[str, Any]:

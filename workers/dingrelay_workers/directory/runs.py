@@ -32,6 +32,7 @@ class Run:
     """An opened run.
 
     Attributes:
+        connection: which writes it, or reads it.
         number: its place among the runs; a newer run has a higher one.
         app: the app whose directory it fills.
         scope: what it walks, as `UserSync.scope`.
@@ -39,6 +40,7 @@ class Run:
         read_at: a moment before all was read that is written now, in ms of Redis's clock.
     """
 
+    connection: AsyncConnection
     number: int
     app: str
     scope: str
@@ -65,7 +67,8 @@ async def find(connection: AsyncConnection, app: str, run: str, *, read_at: int)
             en("the directory knows no run {}", run),
             "the database was replaced while the user-sync ran; enqueue a new one",
         )
-    return Run(row.number, app, row.scope, closed=row.closed_at is not None, read_at=read_at)
+    closed = row.closed_at is not None
+    return Run(connection, row.number, app, row.scope, closed=closed, read_at=read_at)
 
 
 async def open_(
@@ -90,23 +93,23 @@ def gone_users(run: Run) -> Select[str]:
     )
 
 
-async def drop_if_nothing_new(connection: AsyncConnection, run: Run) -> None:
+async def drop_if_nothing_new(run: Run) -> None:
     """Forget a run that found nothing new: events tell of people by the thousand.
 
     Its number is not given to another.
     """
     changes = select(ChangeRow.number).where(ChangeRow.number == run.number).limit(1)
-    if await connection.scalar(changes) is None:
-        await connection.execute(delete(RunRow).where(RunRow.number == run.number))
+    if await run.connection.scalar(changes) is None:
+        await run.connection.execute(delete(RunRow).where(RunRow.number == run.number))
 
 
-async def close(connection: AsyncConnection, run: Run, *, users: int) -> None:
+async def close(run: Run, *, users: int) -> None:
     """The run is finished. Some of the app's runs that are too old are deleted with it."""
     now = datetime.now(UTC)
-    await connection.execute(
+    await run.connection.execute(
         update(RunRow).where(RunRow.number == run.number).values(closed_at=now, users=users)
     )
-    await _forget_before(connection, run.app, now - KEPT)
+    await _forget_before(run.connection, run.app, now - KEPT)
 
 
 async def _forget_before(connection: AsyncConnection, app: str, moment: datetime) -> None:
@@ -132,9 +135,7 @@ async def _forget_before(connection: AsyncConnection, app: str, moment: datetime
     await connection.execute(delete(RunRow).where(RunRow.number.in_(old), ~left))
 
 
-async def note(
-    connection: AsyncConnection, run: Run, departments: Sequence[int], *, parent: int | None
-) -> None:
+async def note(run: Run, departments: Sequence[int], *, parent: int | None) -> None:
     """The run has to read these departments, too. One that is noted already stays as it is."""
     rows = [
         {
@@ -146,12 +147,12 @@ async def note(
         }
         for department in departments
     ]
-    await insert_missing(connection, RunDepartmentRow, rows)
+    await insert_missing(run.connection, RunDepartmentRow, rows)
 
 
-async def state(connection: AsyncConnection, run: Run, department: int) -> DepartmentState | None:
+async def state(run: Run, department: int) -> DepartmentState | None:
     """The department's state; None: it is not in the run."""
-    found = await connection.scalar(
+    found = await run.connection.scalar(
         select(RunDepartmentRow.state).where(
             RunDepartmentRow.number == run.number, RunDepartmentRow.department == department
         )
@@ -159,9 +160,7 @@ async def state(connection: AsyncConnection, run: Run, department: int) -> Depar
     return None if found is None else DepartmentState(found)
 
 
-async def settle(
-    connection: AsyncConnection, run: Run, department: int, outcome: DepartmentState, *, calls: int
-) -> None:
+async def settle(run: Run, department: int, outcome: DepartmentState, *, calls: int) -> None:
     """The department was read, or is known not to exist."""
     row = {
         "number": run.number,
@@ -169,12 +168,12 @@ async def settle(
         "state": outcome,
         "calls": calls,
     }
-    await upsert(connection, RunDepartmentRow, [row])
+    await upsert(run.connection, RunDepartmentRow, [row])
 
 
-async def fail(connection: AsyncConnection, run: Run, department: int) -> None:
+async def fail(run: Run, department: int) -> None:
     """Mark the department as failed, and those of its children that are still pending."""
-    await connection.execute(
+    await run.connection.execute(
         update(RunDepartmentRow)
         .where(RunDepartmentRow.number == run.number)
         .where(
@@ -185,9 +184,9 @@ async def fail(connection: AsyncConnection, run: Run, department: int) -> None:
     )
 
 
-async def children(connection: AsyncConnection, run: Run, department: int) -> list[int]:
+async def children(run: Run, department: int) -> list[int]:
     """The departments that this one listed first."""
-    found = await connection.scalars(
+    found = await run.connection.scalars(
         select(RunDepartmentRow.department)
         .where(RunDepartmentRow.number == run.number, RunDepartmentRow.parent == department)
         .order_by(RunDepartmentRow.department)
@@ -195,9 +194,9 @@ async def children(connection: AsyncConnection, run: Run, department: int) -> li
     return list(found)
 
 
-async def unread(connection: AsyncConnection, run: Run, most: int) -> list[int]:
+async def unread(run: Run, most: int) -> list[int]:
     """Departments that are noted and not settled."""
-    found = await connection.scalars(
+    found = await run.connection.scalars(
         select(RunDepartmentRow.department)
         .where(
             RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.PENDING
@@ -208,16 +207,16 @@ async def unread(connection: AsyncConnection, run: Run, most: int) -> list[int]:
     return list(found)
 
 
-async def add_calls(connection: AsyncConnection, run: Run, calls: int) -> None:
+async def add_calls(run: Run, calls: int) -> None:
     """The run made calls that belong to no department of it."""
-    await connection.execute(
+    await run.connection.execute(
         update(RunRow).where(RunRow.number == run.number).values(calls=RunRow.calls + calls)
     )
 
 
-async def pending(connection: AsyncConnection, run: Run) -> int:
+async def pending(run: Run) -> int:
     """How many departments are noted and not settled."""
-    found = await connection.scalar(
+    found = await run.connection.scalar(
         select(func.count())
         .select_from(RunDepartmentRow)
         .where(
@@ -227,11 +226,11 @@ async def pending(connection: AsyncConnection, run: Run) -> int:
     return found or 0
 
 
-async def progress(connection: AsyncConnection, run: Run) -> Progress:
+async def progress(run: Run) -> Progress:
     """Counts of the run so far."""
     states = {
         row.state: (row.departments, row.calls)
-        for row in await connection.execute(
+        for row in await run.connection.execute(
             select(
                 RunDepartmentRow.state,
                 func.count().label("departments"),
@@ -243,22 +242,22 @@ async def progress(connection: AsyncConnection, run: Run) -> Progress:
     }
     events = {
         row.event: row.people
-        for row in await connection.execute(
+        for row in await run.connection.execute(
             select(ChangeRow.event, func.count().label("people"))
             .where(ChangeRow.number == run.number)
             .group_by(ChangeRow.event)
         )
     }
     own = (
-        await connection.execute(
+        await run.connection.execute(
             select(RunRow.calls, RunRow.users).where(RunRow.number == run.number)
         )
     ).one()
     return Progress(
         pending=states.get(DepartmentState.PENDING, (0, 0))[0],
-        failed=await _failed(connection, run),
+        failed=await _failed(run),
         departments=states.get(DepartmentState.DONE, (0, 0))[0],
-        users=await count_users(connection, run) if own.users is None else own.users,
+        users=await count_users(run) if own.users is None else own.users,
         added=events.get(ChangeEvent.ADDED, 0),
         changed=events.get(ChangeEvent.CHANGED, 0),
         left=events.get(ChangeEvent.LEFT, 0),
@@ -266,9 +265,9 @@ async def progress(connection: AsyncConnection, run: Run) -> Progress:
     )
 
 
-async def count_users(connection: AsyncConnection, run: Run) -> int:
+async def count_users(run: Run) -> int:
     """How many people the run, or a newer one, has met."""
-    found = await connection.scalar(
+    found = await run.connection.scalar(
         select(func.count())
         .select_from(UserRow)
         .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in >= run.number)
@@ -276,8 +275,8 @@ async def count_users(connection: AsyncConnection, run: Run) -> int:
     return found or 0
 
 
-async def _failed(connection: AsyncConnection, run: Run) -> list[int]:
-    found = await connection.scalars(
+async def _failed(run: Run) -> list[int]:
+    found = await run.connection.scalars(
         select(RunDepartmentRow.department)
         .where(
             RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.FAILED

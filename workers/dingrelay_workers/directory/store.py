@@ -1,10 +1,9 @@
 """The directory: what user-sync writes and what audiences are read from."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
@@ -92,12 +91,11 @@ class AppDirectory:
         self, run: str, *, scope: str, roots: Sequence[Department], calls: int
     ) -> None:
         """Start the run with its root departments pending; a second call changes nothing."""
-        async with self._database.write(self._app) as connection:
-            opened = await self._opened(connection, run, scope, calls)
+        async with self._opened(run, scope, calls) as opened:
             for root in roots:
-                if await runs.state(connection, opened, root.id) is None:
-                    await departments.put(connection, opened, [root])
-                    await runs.note(connection, opened, [root.id], parent=None)
+                if await runs.state(opened, root.id) is None:
+                    await departments.put(opened, [root])
+                    await runs.note(opened, [root.id], parent=None)
 
     async def fill(
         self,
@@ -109,115 +107,103 @@ class AppDirectory:
         calls: int,
     ) -> list[int]:
         """Write one department and note its children as pending; the children's ids."""
-        async with self._database.write(self._app) as connection:
-            found = await self._found(connection, run)
-            if await runs.state(connection, found, department.id) != DepartmentState.DONE:
-                await departments.put_children(connection, found, department, children)
+        async with self._writing(run) as found:
+            if await runs.state(found, department.id) != DepartmentState.DONE:
+                await departments.put_children(found, department, children)
                 now = _now()
                 places = memberships.in_department(department.id, members)
-                changes, _ = await people.meet(connection, found, members, now, listed=True)
-                await people.record(connection, found, changes, now)
-                moved = await memberships.replace_department(
-                    connection, found, department.id, places
-                )
-                await people.record(connection, found, moved, now)
+                changes, _ = await people.meet(found, members, now, listed=True)
+                await people.record(found, changes, now)
+                moved = await memberships.replace_department(found, department.id, places)
+                await people.record(found, moved, now)
                 below = [child.id for child in children]
-                await runs.note(connection, found, below, parent=department.id)
-                await runs.settle(
-                    connection, found, department.id, DepartmentState.DONE, calls=calls
-                )
-            return await runs.children(connection, found, department.id)
+                await runs.note(found, below, parent=department.id)
+                await runs.settle(found, department.id, DepartmentState.DONE, calls=calls)
+            return await runs.children(found, department.id)
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
         """The department no longer exists: it is settled."""
-        async with self._database.write(self._app) as connection:
-            found = await self._found(connection, run)
-            await departments.remove(connection, found, [department], _now())
-            await runs.settle(connection, found, department, DepartmentState.VANISHED, calls=calls)
+        async with self._writing(run) as found:
+            await departments.remove(found, [department], _now())
+            await runs.settle(found, department, DepartmentState.VANISHED, calls=calls)
 
     async def fail(self, run: str, department: int) -> None:
         """The department could not be read; the run can't remove anybody."""
-        async with self._database.write(self._app) as connection:
-            found = await self._found(connection, run)
-            await runs.fail(connection, found, department)
+        async with self._writing(run) as found:
+            await runs.fail(found, department)
 
     async def pending(self, run: str) -> int:
         """How many departments are known and not settled yet."""
-        async with self._database.read() as connection:
-            return await runs.pending(connection, await self._found(connection, run))
+        async with self._reading(run) as found:
+            return await runs.pending(found)
 
     async def unread(self, run: str, *, most: int) -> list[int]:
         """Departments that are not settled yet."""
-        async with self._database.read() as connection:
-            found = await self._found(connection, run)
-            return await runs.unread(connection, found, most)
+        async with self._reading(run) as found:
+            return await runs.unread(found, most)
 
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
-        async with self._database.read() as connection:
-            return await runs.progress(connection, await self._found(connection, run))
+        async with self._reading(run) as found:
+            return await runs.progress(found)
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
         """What is in the directory, a complete run did not meet, and was not asked for yet.
 
         Of a part of the organisation these are only the members of departments that are gone.
         """
-        async with self._database.read() as connection:
-            found = await self._found(connection, run)
+        async with self._reading(run) as found:
             if found.closed:
                 return Unmet([], [])
-            _refuse_incomplete(await runs.progress(connection, found))
-            if stranded := await memberships.stranded(connection, found, most):
+            _refuse_incomplete(await runs.progress(found))
+            if stranded := await memberships.stranded(found, most):
                 return Unmet(list(stranded), [])
             if found.scope != "everything":
                 return Unmet([], [])
-            await self._gone(connection, found, confirmed=confirm_removals)
-            users = await people.not_met(connection, found, most)
+            await self._gone(found, confirmed=confirm_removals)
+            users = await people.not_met(found, most)
             if users:
                 return Unmet(users, [])
-            return Unmet([], await departments.not_met(connection, found, most))
+            return Unmet([], await departments.not_met(found, most))
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
     ) -> None:
         """Write DingTalk's answers to a request for each of these people."""
-        async with self._database.write(self._app) as connection:
-            found = await self._found(connection, run)
+        async with self._writing(run) as found:
             for member in met:
-                await _put_user(connection, found, member)
-            await people.keep(connection, found, hidden)
+                await _put_user(found, member)
+            await people.keep(found, hidden)
             unplaced = [member.userid for member in met if memberships.of_user(member) is None]
-            await memberships.leave_removed(connection, found, [*hidden, *unplaced])
+            await memberships.leave_removed(found, [*hidden, *unplaced])
             changes = {userid: Change(ChangeEvent.GONE) for userid in gone}
-            await people.record(connection, found, changes, _now())
-            await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
+            await people.record(found, changes, _now())
+            await runs.add_calls(found, len(met) + len(hidden) + len(gone))
 
     async def note_departments(
         self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
     ) -> None:
         """The same for departments; those that are gone are so at once."""
-        async with self._database.write(self._app) as connection:
-            found = await self._found(connection, run)
-            await departments.put(connection, found, met)
-            await departments.keep(connection, found, hidden)
-            await departments.remove(connection, found, gone, _now())
+        async with self._writing(run) as found:
+            await departments.put(found, met)
+            await departments.keep(found, hidden)
+            await departments.remove(found, gone, _now())
             for number in gone:
-                await runs.settle(connection, found, number, DepartmentState.VANISHED, calls=0)
-            await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
+                await runs.settle(found, number, DepartmentState.VANISHED, calls=0)
+            await runs.add_calls(found, len(met) + len(hidden) + len(gone))
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
         """Mark people who are gone as left; returns final counts, also when closed again."""
-        async with self._database.write(self._app) as connection:
-            found = await self._found(connection, run)
+        async with self._writing(run) as found:
             if not found.closed:
-                _refuse_incomplete(await runs.progress(connection, found))
-                gone = await self._gone(connection, found, confirmed=confirm_removals)
+                _refuse_incomplete(await runs.progress(found))
+                gone = await self._gone(found, confirmed=confirm_removals)
                 now = _now()
-                left = await people.remove(connection, found, gone, now)
-                await people.record(connection, found, left, now)
-                users = await runs.count_users(connection, found)
-                await runs.close(connection, found, users=users)
-            progress = await runs.progress(connection, found)
+                left = await people.remove(found, gone, now)
+                await people.record(found, left, now)
+                users = await runs.count_users(found)
+                await runs.close(found, users=users)
+            progress = await runs.progress(found)
         if found.scope == "everything" and self._on_complete is not None:
             await self._on_complete(self._app)
         return progress
@@ -228,21 +214,19 @@ class AppDirectory:
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
         """Write DingTalk's answer for one user, in an open run or one of its own, closed at once."""
-        async with self._database.write(self._app) as connection:
-            opened = await self._opened(connection, run, "user", calls)
-            left_out = await _put_user(connection, opened, member)
-            outdated = await memberships.is_outdated(connection, opened, member)
-            asked = await omissions.witnesses(connection, self._app, member.userid, left_out)
-            written = await _closed(connection, opened, users=1)
+        async with self._opened(run, "user", calls) as opened:
+            left_out = await _put_user(opened, member)
+            outdated = await memberships.is_outdated(opened, member)
+            asked = await omissions.witnesses(opened, member.userid, left_out)
+            written = await _closed(opened, users=1)
             return replace(written, outdated=outdated, witnesses=asked)
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
         """Mark one user as left, in a run as `put_user`."""
-        async with self._database.write(self._app) as connection:
-            opened = await self._opened(connection, run, "user", calls)
-            changes = await people.remove(connection, opened, [userid], _now())
-            await people.record(connection, opened, changes, _now())
-            return await _closed(connection, opened, users=0)
+        async with self._opened(run, "user", calls) as opened:
+            changes = await people.remove(opened, [userid], _now())
+            await people.record(opened, changes, _now())
+            return await _closed(opened, users=0)
 
     async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
         """Those of the departments that the directory did not know before the run."""
@@ -258,22 +242,32 @@ class AppDirectory:
         """All who have not left, in pages."""
         return audience.everyone(self._database, self._app)
 
-    async def _opened(self, connection: AsyncConnection, run: str, scope: str, calls: int) -> Run:
-        return await runs.open_(
-            connection, self._app, run, scope, calls=calls, read_at=self._read_at
-        )
+    @asynccontextmanager
+    async def _opened(self, run: str, scope: str, calls: int) -> AsyncGenerator[Run]:
+        """The run of that id, for a transaction; a new one if there is none."""
+        async with self._database.write(self._app) as connection:
+            yield await runs.open_(
+                connection, self._app, run, scope, calls=calls, read_at=self._read_at
+            )
 
-    async def _found(self, connection: AsyncConnection, run: str) -> Run:
-        return await runs.find(connection, self._app, run, read_at=self._read_at)
+    @asynccontextmanager
+    async def _writing(self, run: str) -> AsyncGenerator[Run]:
+        async with self._database.write(self._app) as connection:
+            yield await runs.find(connection, self._app, run, read_at=self._read_at)
 
-    async def _gone(self, connection: AsyncConnection, run: Run, *, confirmed: bool) -> list[str]:
+    @asynccontextmanager
+    async def _reading(self, run: str) -> AsyncGenerator[Run]:
+        async with self._database.read() as connection:
+            yield await runs.find(connection, self._app, run, read_at=self._read_at)
+
+    async def _gone(self, run: Run, *, confirmed: bool) -> list[str]:
         """The people that leave with this run, if they are not too many.
 
         Raises:
             Refused: they are more than the safety share, and it was not confirmed.
         """
-        gone = await people.gone(connection, run)
-        known = await people.count_known_before(connection, run)
+        gone = await people.gone(run)
+        known = await people.count_known_before(run)
         if len(gone) > self._removal_share * known and not confirmed:
             raise Refused(
                 "removal_share",
@@ -290,31 +284,31 @@ class AppDirectory:
         return gone
 
 
-async def _put_user(connection: AsyncConnection, run: Run, member: Member) -> set[str]:
+async def _put_user(run: Run, member: Member) -> set[str]:
     """Write all fields in the answer for one user, and their memberships.
 
     Returns:
         The known fields that no answer had left out before.
     """
     now = _now()
-    changes, left_out = await people.meet(connection, run, [member], now, listed=False)
-    await people.record(connection, run, changes, now)
+    changes, left_out = await people.meet(run, [member], now, listed=False)
+    await people.record(run, changes, now)
     places = memberships.of_user(member)
     if places is not None:
         here = [membership.department for membership in places]
-        await departments.mention(connection, run, here)
-        moved = await memberships.replace_user(connection, run, member.userid, places)
-        await people.record(connection, run, moved, now)
+        await departments.mention(run, here)
+        moved = await memberships.replace_user(run, member.userid, places)
+        await people.record(run, moved, now)
     return left_out.get(member.userid, set())
 
 
-async def _closed(connection: AsyncConnection, run: Run, *, users: int) -> Progress:
+async def _closed(run: Run, *, users: int) -> Progress:
     """The counts of a run; one about single people ends with them."""
     if run.scope == "user":
-        await runs.close(connection, run, users=users)
-    progress = await runs.progress(connection, run)
+        await runs.close(run, users=users)
+    progress = await runs.progress(run)
     if run.scope == "user":
-        await runs.drop_if_nothing_new(connection, run)
+        await runs.drop_if_nothing_new(run)
     return progress
 
 
