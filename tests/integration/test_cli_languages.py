@@ -347,6 +347,8 @@ class Story:
             "webhook rotate {endpoint}",
             "webhook resume {endpoint} --since 2h",
             "webhook delete {endpoint}",
+            "robot list",
+            "robot send --group oncall --text 磁盘",
             "person export u1",
             "person erase stranger --yes",
             "person erase u1 --yes",
