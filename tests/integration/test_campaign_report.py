@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import campaigns
 from campaigns import NOW
 from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_producers.language import CHINESE, translated
 from dingrelay_tasks.context import DeliveryReport
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns import report as reports
 from dingrelay_workers.campaigns.calls import CampaignCalls
@@ -222,10 +224,12 @@ async def test_any_answer_of_dingtalk_is_stored(database: Database) -> None:
     )
     await calls.note_delivery(campaign, call, report)
     assert await campaigns.outcomes(database, campaign) == {"u1": "forbidden", "u2": "failed"}
-    broken = {**BROKEN, "message": "no\0 \udfff"}
+    broken = {**BROKEN, "message": en("took down {} workers", "no\0 \udfff")}
     await campaigns.end(database, campaign, ChunkEnding(Release(1, 1), error=broken))
     reasons = [reason.reason for reason in (await Report(database).summary(campaign)).reasons]
-    assert any(reason.endswith("no\ufffd ?") for reason in reasons)
+    (reason,) = (each for each in reasons if "took down" in each)
+    assert reason.endswith("took down no\ufffd ? workers")
+    assert "no\ufffd ? 个 worker" in translated(reason, CHINESE)
 
 
 async def called(database: Database) -> tuple[str, CampaignCalls]:

@@ -14,6 +14,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.sentence import Sentence
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.jobs import outcome
@@ -230,6 +231,7 @@ async def test_a_path_that_is_out_is_out_alone(
     await fleet.done(await fleet.enqueue(*(any_call(MEMBERS, n) for n in range(6))))
     (state,) = await fleet.resources.limiter.breakers.states()
     assert state.name == LISTED
+    assert isinstance(state.reason, Sentence), "it can be shown in the reader's language"
     sandbox.delete_fault(fault)
     await fleet.done(stuck, first=False)
 

@@ -4,6 +4,7 @@
 command line prints it and a Python API returns it.
 """
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
-from dingrelay_tasks.sentence import Kept, en, from_parts, joined
+from dingrelay_tasks.sentence import MADE_OF, Kept, en, from_parts, joined
 from dingrelay_workers.campaigns.models import (
     LEFT_OUT,
     CampaignRow,
@@ -287,20 +288,23 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
     """Why whole chunks got no call."""
     names = ("class", "code", "message")
     # PostgreSQL groups by columns only, and takes each parameter for another expression.
+    columns = [ChunkRow.error[name].as_string().label(name) for name in names]
+    columns.append(ChunkRow.error[MADE_OF, "message"].as_string().label(MADE_OF))
     errors = (
-        select(*(ChunkRow.error[name].as_string().label(name) for name in names), ChunkRow.size)
+        select(*columns, ChunkRow.size)
         .where(ChunkRow.campaign == campaign, ChunkRow.error.is_not(None))
         .subquery()
     )
-    fields = [errors.c[name] for name in names]
+    fields = [errors.c[name] for name in (*names, MADE_OF)]
     rows = await connection.execute(
         select(*fields, func.sum(errors.c.size))
         .where(errors.c["class"].is_not(None))
         .group_by(*fields)
     )
     found: list[Reason] = []
-    for *values, people in rows:
+    for *values, parts, people in rows:
         error: dict[str, Any] = dict(zip(names, values, strict=True))
+        error[MADE_OF] = {"message": json.loads(parts)} if parts else None
         found.append(Reason(outcome=outcome_of(error), reason=_reason_of(error), people=people))
     return found
 
