@@ -42,7 +42,9 @@ class KnownPerson:
     """
 
     app: str
+    userid: str
     name: str
+    job_number: str
     left_at: datetime | None
     departments: Sequence[str]
 

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.client.history_documents import KnownPerson
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory import addresses
@@ -66,18 +67,9 @@ class DirectoryService:
                     MembershipRow.department.in_(await tree(connection, app, department)),
                 )
                 query = query.where(UserRow.userid.in_(inside))
-            rows = (await connection.execute(query)).all()
-            of = await _departments(connection, app, [row.userid for row in rows])
-        return [
-            PersonDocument(
-                userid=row.userid,
-                name=row.name,
-                departments=of[row.userid],
-                fields=row.fields,
-                left_at=row.left_at,
-            )
-            for row in rows
-        ]
+            rows = (await connection.execute(query)).mappings().all()
+            of = await _departments(connection, app, [row["userid"] for row in rows])
+        return [PersonDocument(**row, departments=of[row["userid"]]) for row in rows]
 
     async def departments(
         self, app: str, *, parent: int | None, after: int | None, limit: int
@@ -92,10 +84,7 @@ class DirectoryService:
             query = query.where(DepartmentRow.id > after)
         async with self._reading() as connection:
             rows = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
-            return [
-                DepartmentDocument(id=row.id, name=row.name, parent=row.parent, fields=row.fields)
-                for row in rows
-            ]
+            return [DepartmentDocument(**row) for row in rows.mappings()]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection]:
@@ -121,38 +110,55 @@ async def _departments(
     return found
 
 
-async def find_people(
-    connection: AsyncConnection, text: str, *, app: str | None, limit: int
-) -> list[dict[str, Any]]:
-    """People, those who are there first, each with the names of their departments.
-
-    Args:
-        connection: to the directory.
-        text: part of a name, a userid, or an address.
-        app: of this app's directory only; None for all.
-        limit: how many at most.
-    """
+def named(text: str) -> ColumnElement[bool]:
+    """Who has this as a part of their name, or as their userid or address."""
     addressed = addresses.columns(
         {"mobile": text, "email": text, "org_email": text, "job_number": text}
     )
     same = [getattr(UserRow, name) == value for name, value in addressed.items() if value]
+    return or_(UserRow.name.contains(text, autoescape=True), UserRow.userid == text, *same)
+
+
+async def find_people(
+    connection: AsyncConnection,
+    which: ColumnElement[bool],
+    *,
+    app: str | None,
+    limit: int | None = None,
+    departments: int | None = None,
+) -> list[KnownPerson]:
+    """People, those who are there first, each with the names of their departments.
+
+    Args:
+        connection: to the directory.
+        which: of them.
+        app: of this app's directory only; None for all.
+        limit: how many at most; None for all.
+        departments: how many of each one's departments at most; None for all.
+    """
     query = (
         select(UserRow.app, UserRow.userid, UserRow.name, UserRow.job_number, UserRow.left_at)
-        .where(or_(UserRow.name.contains(text, autoescape=True), UserRow.userid == text, *same))
+        .where(which)
         .order_by(UserRow.left_at.is_not(None), UserRow.name, UserRow.app, UserRow.userid)
         .limit(limit)
     )
     if app is not None:
         query = query.where(UserRow.app == app)
-    people = [dict(row) for row in (await connection.execute(query)).mappings()]
-    for each in people:
-        each["departments"] = await departments_of(connection, each["app"], each["userid"])
-        each["name"], each["job_number"] = each["name"] or "", each["job_number"] or ""
-    return people
+    return [
+        KnownPerson(
+            app=row.app,
+            userid=row.userid,
+            name=row.name or "",
+            job_number=row.job_number or "",
+            left_at=row.left_at,
+            departments=await _names_of(connection, row.app, row.userid, most=departments),
+        )
+        for row in (await connection.execute(query)).all()
+    ]
 
 
-async def departments_of(
-    connection: AsyncConnection, app: str, userid: str, *, most: int | None = None
+async def _names_of(
+    connection: AsyncConnection, app: str, userid: str, *, most: int | None
 ) -> list[str]:
     """The names of the departments that a person is in, in the order of their ids; `most` of them."""
     names = (

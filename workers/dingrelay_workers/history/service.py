@@ -22,7 +22,7 @@ from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
-from dingrelay_workers.directory.service import departments_of
+from dingrelay_workers.directory.service import find_people, named
 from dingrelay_workers.history.models import JobRow, RecipientRow
 
 _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
@@ -124,9 +124,23 @@ class HistoryService:
                 return PersonHistory(user, [], [])
             single = await _single(connection, user, app, limit)
             campaigns = await _campaigns(connection, user, app, limit)
-            known_as = await _known_as(connection, user, app)
+            known_as = await find_people(
+                connection, UserRow.userid == user, app=app, departments=MOST_DEPARTMENTS
+            )
         messages = sorted([*single, *campaigns], key=lambda each: each.at, reverse=True)
         return PersonHistory(user, messages[:limit], known_as)
+
+    async def people(self, text: str, *, app: str | None, limit: int) -> Sequence[KnownPerson]:
+        """People in the directory by a part of their name, a userid or an address.
+
+        Raises:
+            ServiceUnavailable: the database is away, or not there.
+        """
+        refuse_missing(self._settings.database)
+        async with reading(self._settings, UserRow, self._database) as connection:
+            if connection is None:
+                return []
+            return await find_people(connection, named(text), app=app, limit=limit)
 
     def _reading(self) -> AbstractAsyncContextManager[AsyncConnection | None]:
         return reading(self._settings, JobRow, self._database)
@@ -213,24 +227,6 @@ async def _campaigns(
         )
         for found in await campaigns_of(connection, user, app=app, most=limit)
     ]
-
-
-async def _known_as(connection: AsyncConnection, user: str, app: str | None) -> list[KnownPerson]:
-    people = select(UserRow.app, UserRow.name, UserRow.left_at).where(UserRow.userid == user)
-    if app is not None:
-        people = people.where(UserRow.app == app)
-    known: list[KnownPerson] = []
-    for row in (await connection.execute(people)).mappings().all():
-        departments = await departments_of(connection, row["app"], user, most=MOST_DEPARTMENTS)
-        known.append(
-            KnownPerson(
-                app=row["app"],
-                name=row["name"] or "",
-                left_at=row["left_at"],
-                departments=departments,
-            )
-        )
-    return known
 
 
 def _status(row: RowMapping) -> JobStatus:

@@ -27,7 +27,7 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.history_documents import PersonHistory
+    from dingrelay_producers.client.history_documents import KnownPerson, PersonHistory
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 
@@ -56,45 +56,28 @@ def find(
     ] = 20,
 ) -> None:
     """Find people by name, or by an address; those who left come last."""
-    found = asyncio.run(_find(text, app, limit))
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.history.service import HistoryService
+
+    history = HistoryService(Settings.load().of_app(app))
+    found = asyncio.run(history.people(text, app=app, limit=limit))
     print_result(_json_values(found), lambda: _print(found))
 
 
-def _print(found: "Sequence[dict[str, Any]]") -> None:
-    def departments(person: dict[str, Any]) -> str:
-        return ", ".join(person["departments"]) or tr("no department")
-
-    def left(person: dict[str, Any]) -> str:
-        return local(person["left_at"]) if person["left_at"] else ""
-
+def _print(found: "Sequence[KnownPerson]") -> None:
     print_table(
         found,
-        Column("userid", lambda each: each["userid"]),
-        Column("name", lambda each: each["name"]),
-        Column("app", lambda each: each["app"], rank=2),
-        Column("job number", lambda each: each["job_number"], rank=3),
-        Column("departments", departments, rank=1, cut=True),
-        Column("left", left, rank=1),
+        Column("userid", lambda each: each.userid),
+        Column("name", lambda each: each.name),
+        Column("app", lambda each: each.app, rank=2),
+        Column("job number", lambda each: each.job_number, rank=3),
+        Column("departments", _departments, rank=1, cut=True),
+        Column("left", lambda each: local(each.left_at) if each.left_at else "", rank=1),
     )
 
 
-async def _find(text: str, app: str | None, limit: int) -> "list[dict[str, Any]]":
-    """The people, as JSON values but for moments.
-
-    Raises:
-        ServiceUnavailable: the database can't be used.
-    """
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.errors import reading, refuse_missing
-    from dingrelay_workers.directory.models import UserRow
-    from dingrelay_workers.directory.service import find_people
-
-    settings = Settings.load().of_app(app)
-    refuse_missing(settings.database)
-    async with reading(settings, UserRow) as connection:
-        if connection is None:
-            return []
-        return await find_people(connection, text, app=app, limit=limit)
+def _departments(person: "KnownPerson") -> str:
+    return ", ".join(filter(None, person.departments)) or tr("no department")
 
 
 @app.command()
@@ -115,8 +98,7 @@ def _print_history(found: "PersonHistory") -> None:
     out = console()
     for known in found.known_as:
         left = tr(", left {moment}", moment=local(known.left_at)) if known.left_at else ""
-        departments = ", ".join(filter(None, known.departments)) or tr("no department")
-        out.print(Text(f"{known.app}: {known.name}{left}, {departments}"))
+        out.print(Text(f"{known.app}: {known.name}{left}, {_departments(known)}"))
     if not found.known_as:
         out.print(tr("not in the directory"), style="dim")
     print_table(
