@@ -5,6 +5,7 @@ from typing import Any
 
 from dingrelay_tasks.organisation import ContactScope, Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import (
@@ -54,7 +55,7 @@ class ContactsV2:
         except NotFound:
             return None
         except Permission as error:
-            raise _hidden(error, f"department {department}") from None
+            raise _hidden(error, en("department {}", department)) from None
         return fields.department(answer.get("result"), number=department)
 
     async def children(self, department: int) -> list[Department] | None:
@@ -97,7 +98,7 @@ class ContactsV2:
             return None
         except Permission:
             # Also where the app lacks the scope for numbers: then it can look up no number at all.
-            raise OutOfScope("the user") from None
+            raise OutOfScope(en("the user")) from None
         return fields.member(answer.get("result")).userid
 
     async def user(self, userid: str) -> Member | None:
@@ -111,7 +112,7 @@ class ContactsV2:
         except NotFound:
             return None
         except Permission as error:
-            raise _hidden(error, "the user") from None
+            raise _hidden(error, en("the user")) from None
         return fields.member(answer.get("result"), userid=userid)
 
     async def _page(self, department: int, cursor: int) -> tuple[list[Member], int | None]:
