@@ -30,6 +30,10 @@ from dingrelay_producers.store import keys, scripts
 
 SEVERAL = 20
 """Messages that are taken in one round trip at most."""
+ENOUGH = 6
+"""Free places for which messages are taken at once; for fewer, others may become free within `PAUSE`."""
+PAUSE = 0.003
+"""Seconds between two round trips for fewer messages: a busy worker would ask for every message alone."""
 WAIT = 1
 """Seconds that Redis waits for a message at most."""
 RENEW = 5.0
@@ -139,7 +143,8 @@ class _Taking:
         self._unmark: list[Taken] = []
         # Whether messages may wait: unknown at first.
         self._more = True
-        self._renew_at = self._wait_at = self._old_at = 0.0
+        self._pausing = False
+        self._renew_at = self._take_at = self._wait_at = self._old_at = 0.0
         super().__init__(*args, **options)
 
     @property
@@ -162,7 +167,11 @@ class _Taking:
         if now >= self._renew_at:
             self._renew(queues, now)
         while self._more and (room := self._room()):
+            if room < ENOUGH and now < self._take_at:
+                self._pause()
+                return
             self._more = self._take(queues, room)
+            self._take_at = monotonic() + PAUSE
         if self._room() and now >= self._wait_at:
             for queue in queues:
                 self._wait_for(queue)
@@ -232,6 +241,17 @@ class _Taking:
         for index, text in zip(found[::2], found[1::2], strict=True):
             self._deliver(Taken(queues[int(index) - 1], text, WAKEUP not in text))
         return len(found) == 2 * room
+
+    def _pause(self) -> None:
+        """Have `fill` called again when more places may be free."""
+
+        def end() -> None:
+            self._pausing = False
+            self._take_at = 0.0
+
+        if not self._pausing:
+            self._pausing = True
+            self._hub.call_later(PAUSE, end)
 
     def _deliver(self, taken: Taken) -> None:
         """Hand a message out. What is no message of kombu's is refused, and gone."""
