@@ -1,16 +1,16 @@
 """The people who see an app: read daily for the fleet, and again before recipients are left out."""
 
 import asyncio
-import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.app_scope import VisibleRange, visible_range
@@ -33,7 +33,7 @@ MOST_READINGS = 24
 """Readings of an app's range a day: of a month of 5,000 calls no more than a seventh goes there, whatever
 the range or its answers are. After that people are sent to, unless that saves a call."""
 LARGEST = 512 * 1024
-"""Characters of a range that is cached; a larger one leaves no recipient out."""
+"""Bytes of a range that is cached; a larger one leaves no recipient out."""
 
 MINE = (Cancelled, Draining, OwnershipLost, Parked, RedisError, Throttled)
 """What ends the run of the job that asks: it is ours, as is the wait for a limit. The job survives other errors."""
@@ -53,28 +53,9 @@ class RangeReading:
     range: VisibleRange | None
     read: int
 
-    def as_text(self) -> str:
-        """This reading as Redis keeps it."""
-        visible = self.range and {
-            "departments": sorted(self.range.departments),
-            "users": sorted(self.range.users),
-            "roles": sorted(self.range.roles),
-            "admins_only": self.range.admins_only,
-        }
-        return record.canonical_json({"range": visible, "read": self.read})
 
-    @classmethod
-    def of(cls, text: str | bytes) -> "RangeReading":
-        """Parses the text of `as_text`."""
-        kept = json.loads(text)
-        visible = kept["range"]
-        found = visible and VisibleRange(
-            frozenset(visible["departments"]),
-            frozenset(visible["users"]),
-            frozenset(visible["roles"]),
-            visible["admins_only"],
-        )
-        return cls(found, kept["read"])
+_READING = TypeAdapter(RangeReading)
+"""As Redis keeps it, in JSON."""
 
 
 class VisibleRanges:
@@ -143,8 +124,8 @@ class VisibleRanges:
         if text is None:
             return None
         try:
-            return self._keep(app, RangeReading.of(text))
-        except (ValueError, KeyError, TypeError):
+            return self._keep(app, _READING.validate_json(text))
+        except ValueError:
             return None  # as another version wrote it
 
     async def _count_reading(self, app: str, by: int = 1) -> int:
@@ -170,10 +151,10 @@ class VisibleRanges:
             )
             ttl_ms = REFUSED_FOR_MS if refused else FAILED_FOR_MS
         reading = RangeReading(found, now.now())
-        text = reading.as_text()
+        text = _READING.dump_json(reading)
         if len(text) > LARGEST:
             reading = RangeReading(None, reading.read)
-            text = reading.as_text()
+            text = _READING.dump_json(reading)
         await self._redis.set(keys.visible_range(calls.app), text, px=ttl_ms)
         return self._keep(calls.app, reading)
 
