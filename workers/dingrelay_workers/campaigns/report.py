@@ -302,9 +302,9 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
         .group_by(*fields)
     )
     found: list[Reason] = []
-    for *values, parts, people in rows:
-        error: dict[str, Any] = dict(zip(names, values, strict=True))
-        error[MADE_OF] = {"message": json.loads(parts)} if parts else None
+    for *values, people in rows:
+        error: dict[str, Any] = dict(zip((*names, MADE_OF), values, strict=True))
+        error[MADE_OF] = {"message": json.loads(error[MADE_OF] or "null")}
         found.append(Reason(outcome=outcome_of(error), reason=_reason_of(error), people=people))
     return found
 
