@@ -6,7 +6,6 @@ An index in Redis says which jobs there are; where it ends the history goes on, 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from datetime import UTC, datetime
 from inspect import isawaitable
 from operator import attrgetter, methodcaller
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +15,7 @@ from redis import Redis
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts
-from dingrelay_producers.store.record import milliseconds
+from dingrelay_producers.store.record import milliseconds, moment_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
@@ -130,7 +129,7 @@ class JobList:
         """A page that the history fills up."""
         most = max(CHUNK, limit)
         for _ in range(MOST_LOOKED_AT // CHUNK):
-            before = (datetime.fromtimestamp(last.at / 1000, UTC), last.job_id) if last else None
+            before = (moment_of(last.at), last.job_id) if last else None
             rows: Sequence[JobStatus] = await self._answered(
                 self._history.list(chosen, before=before, limit=most)
             )

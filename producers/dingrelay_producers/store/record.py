@@ -9,7 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
@@ -233,6 +233,11 @@ def batch_key(contract: Contract) -> str:
     """The key under which a job waits for a call that carries several; empty if it goes alone."""
     content = contract.batch_digest
     return keys.waiting(contract.app, content[:BATCH_KEY_DIGITS]) if content else ""
+
+
+def moment_of(milliseconds: str | int) -> datetime:
+    """The moment so many milliseconds after the epoch."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 
 
 def milliseconds(moment: datetime | None) -> int | None:

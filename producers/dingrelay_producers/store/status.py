@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel, Field
 
 from dingrelay_producers.errors import UnreadableRecord
-from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft
+from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft, moment_of
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import Kept, en, from_parts
@@ -123,10 +123,10 @@ class JobStatus(BaseModel, frozen=True):
             state=state,
             attempts=fields.read("attempts", int) or 0,
             throttles=fields.read("throttles", int) or 0,
-            created_at=fields.needed("created", _moment),
-            started_at=fields.read("started", _moment),
-            settled_at=fields.read("settled", _moment),
-            due_at=fields.read("due", _moment) if waits else None,
+            created_at=fields.needed("created", moment_of),
+            started_at=fields.read("started", moment_of),
+            settled_at=fields.read("settled", moment_of),
+            due_at=fields.read("due", moment_of) if waits else None,
             result=_result(fields, state),
             error=fields.read("error", JobError.from_record),
             resolved=fields.read("resolved", Resolved.model_validate_json),
@@ -143,7 +143,7 @@ class JobStatus(BaseModel, frozen=True):
             sender=draft.sender,
             state=State.QUEUED,
             created_at=created,
-            due_at=max(created, _moment(draft.due)),
+            due_at=max(created, moment_of(draft.due)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -218,10 +218,6 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError  # noqa: TRY004 - it is read, and its value is wrong
     return cast("dict[str, Any]", found)
-
-
-def _moment(milliseconds: str | int) -> datetime:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 
 
 def json_object(text: bytes) -> dict[str, Any]:

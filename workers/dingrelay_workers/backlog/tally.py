@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import transition
+from dingrelay_producers.store.record import moment_of, transition
 from dingrelay_producers.store.scripts import run_async
 
 _TALLY = transition("dingrelay_workers.backlog", "tally")
@@ -133,5 +133,5 @@ def _group(counted: Sequence[Any]) -> BacklogGroup:
     group = BacklogGroup(app, lane, kind, sender, queue)
     for name, count in zip(COUNTS, counted[5:-1], strict=True):
         setattr(group, name, int(count))
-    group.since = datetime.fromtimestamp(counted[-1] / 1000, UTC) if counted[-1] else None
+    group.since = moment_of(counted[-1]) if counted[-1] else None
     return group

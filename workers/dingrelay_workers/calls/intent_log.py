@@ -3,8 +3,9 @@
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
+from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks.context import Intent
 from dingrelay_tasks.contract import Json
@@ -86,7 +87,7 @@ class IntentLog:
         # was set back, and not DingTalk's forward.
         at = at + moved if at > self._claim.time.now() else max(at, at + moved)
         return Intent(
-            self._open_step, _moment(at), _moment(self._begin()), requeued=self._claim.requeued
+            self._open_step, moment_of(at), moment_of(self._begin()), requeued=self._claim.requeued
         )
 
     @property
@@ -207,7 +208,3 @@ class IntentLog:
     def _offset_now(self) -> int | None:
         """DingTalk's clock less Redis's, in ms; None before any answer of DingTalk's."""
         return self._clock.less(self._claim.time.now())
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,7 +1,7 @@
 """Whether Redis and the database are of the same time: one restored from a backup is older."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from redis import Redis
@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.store.record import ENDING, transition
+from dingrelay_producers.store.record import ENDING, moment_of, transition
 from dingrelay_producers.store.scripts import run
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.sentence import en
@@ -114,7 +114,7 @@ def _redis_is_older(
 def _compare_chunks(redis: Redis, engine: Engine) -> CheckResult | None:
     """Whether SQL has settled chunks since this state of Redis. Their jobs end without a call."""
     now, settled = _milliseconds(redis.time()), int(_text(redis.get(keys.CAMPAIGNS_SETTLED)) or 0)
-    since = datetime.fromtimestamp((now - keys.ENDINGS_TTL_MS) / 1000, UTC)
+    since = moment_of(now - keys.ENDINGS_TTL_MS)
     with engine.connect() as connection:
         if not settled or not inspect(connection).has_table(ChunkRow.__tablename__):
             return None
@@ -178,7 +178,7 @@ _OPEN = {str(state) for state in State if not state.ended}
 
 
 def _ended(engine: Engine, moment: int) -> Iterator[Sequence[_EndedJob]]:
-    since, last = datetime.fromtimestamp(moment / 1000, UTC), ""
+    since, last = moment_of(moment), ""
     with engine.connect() as connection:
         while True:
             found = connection.execute(
@@ -234,5 +234,5 @@ def _milliseconds(clock: Any) -> int:
 
 
 def _moment(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    moment = moment_of(milliseconds)
     return moment.strftime("%Y-%m-%d %H:%M:%SZ") if milliseconds else "never"

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
@@ -19,6 +19,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import Database, chunks, upsert
@@ -104,7 +105,7 @@ def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:
     read = _Reader(record.fields)
     error = read.json("error")
     job = read.json("payload")
-    ended = _moment(ending.at)
+    ended = moment_of(ending.at)
     row: dict[str, Any] = {
         "job": ending.id,
         "kind": ending.kind,
@@ -167,7 +168,7 @@ class _Reader:
 
     def moment(self, name: str) -> datetime | None:
         milliseconds = self.number(name)
-        return _moment(milliseconds) if milliseconds else None
+        return moment_of(milliseconds) if milliseconds else None
 
     def json(self, name: str) -> dict[str, Any]:
         return json_object(self._fields.get(name.encode(), b""))
@@ -175,10 +176,6 @@ class _Reader:
 
 def _text(value: object, longest: int) -> str:
     return lenient.text(value)[:longest] if isinstance(value, str) else ""
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 READER = "history"

@@ -1,6 +1,5 @@
 """``POST /v1/messages`` and its kin: one job a request."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -8,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.store import record
-from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.record import Draft, Enqueued, moment_of
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
@@ -67,7 +66,7 @@ def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
     """A job that was written just now; None if its record must be read for that."""
     if not answer.created:
         return None
-    return JobStatus.of_draft(draft, created=datetime.fromtimestamp(answer.at / 1000, UTC))
+    return JobStatus.of_draft(draft, created=moment_of(answer.at))
 
 
 async def send(call: HttpCall, contract: type[Contract]) -> JobStatus:

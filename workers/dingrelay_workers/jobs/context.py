@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.record import moment_of
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import (
     ApprovalChange,
@@ -97,7 +98,7 @@ class JobContext:
 
     def now(self) -> datetime:
         """The time of Redis's clock, which all workers share, with its zone."""
-        return datetime.fromtimestamp(self._claim.time.now() / 1000, UTC)
+        return moment_of(self._claim.time.now())
 
     def day(self, moment: datetime) -> str:
         """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""

@@ -14,13 +14,13 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import transition
+from dingrelay_producers.store.record import moment_of, transition
 from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost
 from dingrelay_tasks import beijing
@@ -215,7 +215,7 @@ class DailyLimits:
                 case b"lost":
                     raise OwnershipLost
                 case b"another day":
-                    day = _Day.of(datetime.fromtimestamp(answer[0] / 1000, UTC), ahead)
+                    day = _Day.of(moment_of(answer[0]), ahead)
                 case b"wait":
                     raise Wait(timedelta(milliseconds=answer[0]), "the day changes in Beijing")
                 case b"busy":

@@ -17,7 +17,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.record import canonical_json, moment_of
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import STEP, json_object
@@ -263,7 +263,7 @@ def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:
 
 def _moment(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None:
     text = _text(fields, name)
-    return datetime.fromtimestamp(int(text) / 1000, UTC) if text.isdecimal() and int(text) else None
+    return moment_of(text) if text.isdecimal() and int(text) else None
 
 
 def _json(text: bytes | str) -> Any:

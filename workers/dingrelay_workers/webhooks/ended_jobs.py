@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import UnreadableRecord
+from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import JobStatus, json_object
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks import notice_types
@@ -63,7 +64,7 @@ def _may_be_wanted(ending: Ending, wanted: Wanted) -> bool:
 
 def _job(record: EndedRecord) -> Notice:
     ending = record.ending
-    at = datetime.fromtimestamp(ending.at / 1000, UTC)
+    at = moment_of(ending.at)
     return Notice(
         id=id_of("job", ending.id, ending.state, str(ending.at)),
         type=f"job.{ending.state}",
@@ -136,4 +137,4 @@ def _trace(record: EndedRecord) -> str:
 def _born(sent_at: object, ended: int) -> datetime:
     """When an event happened; when its job ended, if DingTalk did not say."""
     moment = sent_at if isinstance(sent_at, int) and 0 < sent_at < 2**43 else ended
-    return datetime.fromtimestamp(moment / 1000, UTC)
+    return moment_of(moment)
