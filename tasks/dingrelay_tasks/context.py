@@ -448,6 +448,35 @@ class RobotTo(Protocol):
         ...
 
 
+class Digests(Protocol):
+    """Messages to a robot or group that are merged. `target` is what they are for, such as ``group:oncall 300``."""
+
+    async def join(self, target: str, message: Json) -> tuple[str, Json | None]:
+        """The digest that carries this job's message, and its result once it is over."""
+        ...
+
+    async def close(self, target: str, digest: str, every: float) -> float:
+        """Close a digest: nothing joins it any more. Seconds to wait where its time has not come; 0: it is closed.
+
+        Args:
+            target: of the digest.
+            digest: its name.
+            every: seconds between two digests of the target.
+        """
+        ...
+
+    async def result(self, digest: str) -> Json | None:
+        """What became of a digest; None if it is not over."""
+        ...
+
+    async def messages(self, digest: str) -> list[Json]:
+        """The messages of a digest that is closed, as they came, each with its ``job``."""
+        ...
+
+    async def finish(self, target: str, digest: str, result: Json) -> None:
+        """Store what became of a digest; the next one may follow."""
+
+
 class Robots(Protocol):
     """The robots of the settings.
 
@@ -460,6 +489,15 @@ class Robots(Protocol):
 
     async def choose(self, to: RobotTo) -> str:
         """The robot of the target that may post soonest."""
+        ...
+
+    async def wait(self, to: RobotTo) -> float:
+        """Seconds until a robot of the target may post, about."""
+        ...
+
+    @property
+    def digests(self) -> Digests:
+        """Messages that are merged."""
         ...
 
     async def post(

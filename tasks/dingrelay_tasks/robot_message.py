@@ -5,15 +5,17 @@ Messages are spelled as for a webhook; what an enterprise robot takes is made of
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import (
     APP_NAME,
     TYPE_FIELD,
+    Contract,
     ContractError,
     Deliverable,
     Json,
@@ -22,7 +24,8 @@ from dingrelay_tasks.contract import (
 )
 from dingrelay_tasks.kinds import Steps, kind
 from dingrelay_tasks.message import Url
-from dingrelay_tasks.outcomes import Unknown
+from dingrelay_tasks.outcomes import Refused, Unknown, Wait
+from dingrelay_tasks.robot_digest import merged
 from dingrelay_tasks.robot_post import LARGEST
 from dingrelay_tasks.sentence import en
 
@@ -30,6 +33,13 @@ STEP = "post-"
 """What the steps that call begin with."""
 USERS_PER_CALL = 20
 """One to one (API §12.6)."""
+MERGEABLE = frozenset({"text", "markdown"})
+LOOK_AGAIN = timedelta(seconds=15)
+"""After which a message looks whether its digest is over, where the wake-up for that was lost."""
+FREE = 0.05
+"""Seconds until its next call within which a robot counts as free."""
+LONGEST_SLOT = 15.0
+"""Seconds after which a digest looks again which robot is free first."""
 LARGEST_PARAM = 15_000
 """Bytes of a message of an enterprise robot (API §12.6)."""
 ROOM = 500
@@ -259,21 +269,49 @@ RobotContent = Annotated[
 ]
 
 
+class Digest(Part):
+    """How messages are merged.
+
+    Attributes:
+        every: time between two messages to the robot or group, such as ``30s``, ``5m`` or ``1h``.
+        key: messages of one key stay in their order and stand together.
+    """
+
+    every: Annotated[str, Field(pattern=r"^(?:[1-9][0-9]{0,2}[sm]|[1-9]h|1[0-9]h|2[0-4]h)$")]
+    key: Annotated[str, Field(max_length=256)] = ""
+
+    @property
+    def seconds(self) -> float:
+        """The time between two messages."""
+        return int(self.every[:-1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[self.every[-1]]
+
+
+def _by_itself(given: Any) -> Any:
+    return {"every": given} if isinstance(given, str) else given
+
+
 class RobotMessage(Deliverable):
     """Post to a group through its robots, or write to people as a robot.
 
     Attributes:
         app: none; the settings say which app's robot it is.
+        digest: how often messages to its robot or group are posted at most; those that wait until then are
+            merged. Urgent ones are posted at once, alone.
     """
 
     app: Literal["robots"] = "robots"
     to: RobotTarget
     message: RobotContent
+    digest: Annotated[Digest, BeforeValidator(_by_itself)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.to.users is not None:
             self.check_for("enterprise")
+        if self.digest is not None and self.to.users is not None:
+            raise ContractError("digest", "is for groups")
+        if self.digest is not None and self.message.msgtype not in MERGEABLE:
+            raise ContractError("digest", "is for messages of type text and markdown")
         for piece in split(self.body, LARGEST):
             if _size(piece) > LARGEST:
                 raise ContractError("message", en("may have {:,} bytes at most", LARGEST))
@@ -336,11 +374,13 @@ class RobotMessageResult(Part):
         posts: the calls that DingTalk took.
         invalid: users that DingTalk does not know, or that the robot can't reach.
         flow_controlled: users that DingTalk lets the robot send nothing more to for now.
+        digest: the job that posted it with others.
     """
 
     posts: list[RobotPosted] = Field(default_factory=list[RobotPosted])
     invalid: list[str] = Field(default_factory=list[str])
     flow_controlled: list[str] = Field(default_factory=list[str])
+    digest: str = ""
 
 
 def split(message: Json, limit: int) -> list[Json]:
@@ -461,37 +501,125 @@ async def run(job: RobotMessage, ctx: Context) -> Json:
     Raises:
         Unknown: an enterprise robot's call left without an answer, and it must not be repeated.
     """
-    target = ctx.robots.kind(job.to)
-    users = job.to.users or []
+    if job.digest is not None and job.lane != "urgent":
+        return await _merged(job, job.digest, ctx)
+    limit = LARGEST if ctx.robots.kind(job.to) == "webhook" else LARGEST_PARAM
+    return await deliver(job.to, split(job.body, limit), ctx)
+
+
+async def _merged(job: RobotMessage, digest: Digest, ctx: Context) -> Json:
+    """The result of the digest that carries the message.
+
+    Raises:
+        Wait: it is not over yet.
+        Refused: it could not be posted.
+        Unknown: it may have been posted.
+    """
+    entry = {"key": digest.key, "message": job.body}
+    name, result = await ctx.robots.digests.join(f"{job.to.name} {digest.seconds:g}", entry)
+    if result is None:
+        # The same one for all of its messages: whichever of their workers is killed.
+        await ctx.enqueue([RobotDigest(to=job.to, every=digest.seconds, digest=name)])
+        raise Wait(LOOK_AGAIN, "the digest")
+    if failure := result.get("failed"):
+        if failure == "unknown":
+            raise Unknown("the digest left and its answer did not come; it may have been posted")
+        raise Refused("digest_failed", en("digest {} was not posted", name), "Requeue its job.")
+    return result
+
+
+async def deliver(to: RobotTarget, pieces: Sequence[Json], ctx: Context) -> Json:
+    """Post these messages one by one, to at most `USERS_PER_CALL` people a call; the result."""
+    users = to.users or []
     done: dict[str, Json] = {}
     for first in range(0, len(users) or 1, USERS_PER_CALL):
-        for piece in split(job.body, LARGEST if target == "webhook" else LARGEST_PARAM):
+        for piece in pieces:
             step = f"{STEP}{len(done):03}"
             named = users[first : first + USERS_PER_CALL]
             known = await ctx.step_result(step)
-            done[step] = known or await _post(job, ctx, step, piece, named, target)
+            done[step] = known or await _post(to, ctx, step, piece, named)
     return result_of(done)
 
 
 async def _post(
-    job: RobotMessage,
-    ctx: Context,
-    step: str,
-    piece: Json,
-    users: Sequence[str],
-    target: TargetKind,
+    to: RobotTarget, ctx: Context, step: str, piece: Json, users: Sequence[str]
 ) -> Json:
     lost = ctx.intent is not None and ctx.intent.step == step and not ctx.intent.requeued
-    if lost and target == "enterprise":
+    if lost and ctx.robots.kind(to) == "enterprise":
         raise Unknown("the call left and its answer did not come; it may have been carried out")
     # DingTalk posts a webhook's message once for its `msgUuid`, if it is by the same robot (API §2.8).
     chosen = await ctx.step_result(f"robot-{step}") if lost else None
     if chosen is None:
-        chosen = await ctx.once(f"robot-{step}", partial(_choose, job, ctx), again=True)
+        chosen = await ctx.once(f"robot-{step}", partial(_choose, to, ctx), again=True)
     key = f"{ctx.job_id}-{step}"
-    call = partial(ctx.robots.post, chosen["robot"], job.to, piece, users=users, key=key)
+    call = partial(ctx.robots.post, chosen["robot"], to, piece, users=users, key=key)
     return await ctx.once(step, call)
 
 
-async def _choose(job: RobotMessage, ctx: Context) -> Json:
-    return {"robot": await ctx.robots.choose(job.to)}
+async def _choose(to: RobotTarget, ctx: Context) -> Json:
+    return {"robot": await ctx.robots.choose(to)}
+
+
+class RobotDigest(Contract):
+    """Post the messages of one digest.
+
+    Attributes:
+        to: their robot or group.
+        every: seconds between two digests.
+        digest: its name.
+    """
+
+    app: Literal["robots"] = "robots"
+    to: RobotTarget
+    every: float
+    digest: str
+
+    @property
+    def identity(self) -> str:
+        """One job a digest."""
+        return self.digest
+
+    @property
+    def target(self) -> str:
+        """What its messages are for."""
+        return f"{self.to.name} {self.every:g}"
+
+
+async def abandon(job: RobotDigest, ctx: Context) -> None:
+    """The digest is not posted: its messages are not either."""
+    await _finish(job, ctx, {"failed": "dead"}, await ctx.robots.digests.messages(job.digest))
+
+
+@kind("robot-digest", RobotDigest, summary="to={0.to.name}", abandon=abandon)
+async def run_digest(job: RobotDigest, ctx: Context) -> Json:
+    """Post a digest as soon as its robot or group has a free slot; its messages end with it.
+
+    Returns:
+        A `RobotMessageResult` as JSON values.
+
+    Raises:
+        Wait: its time has not come, or no robot is free.
+    """
+    digests = ctx.robots.digests
+    if known := await digests.result(job.digest):
+        return known
+    if (soonest := await ctx.robots.wait(job.to)) > FREE:
+        raise Wait(timedelta(seconds=min(soonest, LONGEST_SLOT)), "a free robot")
+    if wait := await digests.close(job.target, job.digest, job.every):
+        raise Wait(timedelta(seconds=wait), "the digest before it")
+    messages = await digests.messages(job.digest)
+    limit = LARGEST if ctx.robots.kind(job.to) == "webhook" else LARGEST_PARAM
+    try:
+        result = await deliver(job.to, merged(messages, limit), ctx)
+    except Unknown:
+        await _finish(job, ctx, {"failed": "unknown"}, messages)
+        raise
+    result = {**result, "digest": ctx.job_id}
+    await _finish(job, ctx, result, messages)
+    return result
+
+
+async def _finish(job: RobotDigest, ctx: Context, result: Json, messages: Sequence[Json]) -> None:
+    await ctx.robots.digests.finish(job.target, job.digest, result)
+    for message in messages:
+        await ctx.wake(message["job"])

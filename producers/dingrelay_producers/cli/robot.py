@@ -35,6 +35,10 @@ def send(
         str | None,
         typer.Option(metavar="JSON|@FILE|@-", help="A message as DingTalk's webhooks take it."),
     ] = None,
+    digest: Annotated[
+        str | None,
+        typer.Option(metavar="5m", help="Merge what would come sooner after the last message."),
+    ] = None,
     lane: options.Lane = "normal",
     key: options.Key = None,
     at: options.At = None,
@@ -54,6 +58,7 @@ def send(
         {
             "to": {"group": group, "robot": name, "users": split(to) or None},
             "message": read_message(text, markdown, message),
+            "digest": digest,
             "lane": lane,
             "sender": sender,
             "idempotency_key": key,

@@ -56,6 +56,8 @@ UPLOAD_TTL_MS = 900_000
 MEDIA_TTL_MS = 30 * 86_400_000
 """How long an uploaded file is not uploaded again. No expiry of DingTalk's ids is stated (API §11.5), so this
 bounds what a wrong guess of that costs."""
+DIGEST_TTL_MS = 3 * 86_400_000
+"""Robots may be out for as long as jobs wait for the end of an outage, a day."""
 ROBOT_POSTS_TTL_MS = 60_000
 """The window of a robot's limit (API §2.8)."""
 ENDINGS_TTL_MS = 7 * 86_400_000
@@ -453,3 +455,26 @@ UPLOADS = f"{PREFIX}uploads"
 def upload(digest: str) -> str:
     """String: a form with a file that is to be uploaded. TTL: UPLOAD_TTL_MS, or until it is."""
     return f"{PREFIX}upload:{digest}"
+
+
+def digests(target: str) -> str:
+    """Hash: of a robot or group the digest that is open, that is being posted and since when, and when the last one was.
+
+    TTL: DIGEST_TTL_MS.
+    """
+    return f"{PREFIX}digests:{target}"
+
+
+def digest(name: str) -> str:
+    """List: the messages of a digest, as JSON. TTL: DIGEST_TTL_MS."""
+    return f"{PREFIX}digest:{name}"
+
+
+def digest_of(job: str) -> str:
+    """String: the digest that carries a job's message. TTL: DIGEST_TTL_MS."""
+    return f"{PREFIX}digest-of:{job}"
+
+
+def digest_result(name: str) -> str:
+    """String: what became of a digest, as JSON. TTL: DIGEST_TTL_MS."""
+    return f"{PREFIX}digest-result:{name}"

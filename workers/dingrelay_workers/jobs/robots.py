@@ -16,6 +16,7 @@ from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import robots
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Throttled
+from dingrelay_workers.jobs.digests import JobDigests
 from dingrelay_workers.limiter.slot import Parked
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim
@@ -37,15 +38,26 @@ class JobRobots:
         """Which of DingTalk's ways the target is reached by."""
         return self._robot(self._names(to)[0]).kind
 
+    @property
+    def digests(self) -> JobDigests:
+        """Messages that are merged."""
+        return JobDigests(self._resources.redis, self._claim.id)
+
     async def choose(self, to: RobotTo) -> str:
         """The robot of the target that may post soonest."""
         names = self._names(to)
         if len(names) == 1:
             return names[0]
-        waits = await self._resources.limiter.waits(
-            ROBOTS, [self._api(self._robot(name)).rule for name in names]
-        )
+        waits = await self._waits(to)
         return min(zip(waits, [random.random() for _ in names], names, strict=True))[2]
+
+    async def wait(self, to: RobotTo) -> float:
+        """Seconds until a robot of the target may post, about."""
+        return min(await self._waits(to)) if self.kind(to) == "webhook" else 0.0
+
+    async def _waits(self, to: RobotTo) -> list[float]:
+        apis = [self._api(self._robot(name)).rule for name in self._names(to)]
+        return await self._resources.limiter.waits(ROBOTS, apis)
 
     async def post(
         self, robot: str, to: RobotTo, message: Json, *, users: Sequence[str], key: str

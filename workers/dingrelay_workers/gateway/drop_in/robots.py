@@ -16,7 +16,7 @@ from typing import cast
 from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
@@ -108,7 +108,9 @@ async def _post_by_name(
     if isinstance(at := body.get("at"), dict):
         body["at"] = {field: at[field] for field in Mentions.model_fields if field in at}
     try:
-        job = RobotMessage.parse({"to": {to: name}, "message": body})
+        job = RobotMessage.parse(
+            {"to": {to: name}, "message": body, "digest": call.query.get("digest")}
+        )
         context.settings.check_target(job)
     except ContractError as error:
         raise Refusal(words.invalid(error.field, error.problem)) from None
@@ -116,6 +118,10 @@ async def _post_by_name(
         raise Refusal(words.FORBIDDEN)
     lanes = [lane for lane in LANES_BY_DEFAULT if key.permits_lane(lane)]
     caller = Caller(context, key.id, ROBOTS, lanes[0], context.sender_of(key))
+    if job.digest is not None:  # it waits for others, and its program need not
+        await context.depths.check(job.queue)
+        await context.records.enqueue([record.draft(job.model_copy(update=caller.names))])
+        return DoorAnswer({"errcode": 0, "errmsg": "ok"})
     equal = ["POST", "robot", name, call.body]
     status = await run_change(caller, job, call, equal, grace=0)
     if status.state != State.DONE:
