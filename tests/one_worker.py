@@ -16,6 +16,7 @@ from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
@@ -29,6 +30,10 @@ class OneWorker:
         self.executor = executor
         self.client = client
         self.redis = redis
+
+    @property
+    def database(self) -> Database:
+        return self.executor.resources.directory.database
 
     async def send(self, job: Contract) -> str:
         """Enqueue a job; its id."""

@@ -14,6 +14,16 @@ import processes
 import supervised
 from conftest import wait_until
 
+PROGRAMS = (
+    "valkey-server",
+    "sandbox",
+    "urgent,normal",
+    "events,bulk,directory,webhooks",
+    "flower",
+    "gateway",
+    "cli events",
+)
+"""A word in the command of each program that `up --sandbox` starts."""
 DINGRELAY = [sys.executable, "-m", "dingrelay_producers.cli"]
 
 
@@ -111,13 +121,4 @@ def _word(process: psutil.Process) -> str:
         command = " ".join(process.cmdline()).strip()
     except psutil.Error:
         return "gone"
-    words = (
-        "valkey-server",
-        "sandbox",
-        "urgent,normal",
-        "events,bulk,directory,webhooks",
-        "flower",
-        "gateway",
-        "cli events",
-    )
-    return next((word for word in words if word in command), command)
+    return next((word for word in PROGRAMS if word in command), command)

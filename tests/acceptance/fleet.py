@@ -118,6 +118,12 @@ class Fleet:
                 assert worker.alive, worker.log.read_text()
         return started
 
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """`dingrelay` in a process of its own, with the environment of the workers."""
+        command = [*PYTHON, "dingrelay_producers.cli", *arguments]
+        environment = self.environment(**env)
+        return processes.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
     def environment(self, **env: str) -> dict[str, str]:
         """That of a worker process."""
         ours = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONFAULTHANDLER": "1"}

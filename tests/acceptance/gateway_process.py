@@ -64,9 +64,7 @@ class GatewayProcess:
 
 def made_key(fleet: Fleet, name: str, *options: str, scopes: Sequence[str] = ("*",)) -> str:
     """The text of a new key."""
-    command = [*PYTHON, "dingrelay_producers.cli", "key", "create", name, "--json", *options]
-    for scope in scopes:
-        command += ["--scope", scope]
-    made = processes.run(command, env=fleet.environment(), capture_output=True, check=True)
+    made = fleet.run("key", "create", name, "--json", *options, "--scope", ",".join(scopes))
+    assert made.returncode == 0, made.stderr
     text: str = json.loads(made.stdout)["key"]
     return text

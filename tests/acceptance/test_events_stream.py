@@ -67,13 +67,6 @@ def test_no_event_is_lost_with_the_process_that_had_it(
 
 def test_without_an_app_to_listen_for_it_says_so(fleet: Fleet) -> None:
     callback = {"DINGTALK_CALLBACK_TOKEN": "T0ken", "DINGTALK_CALLBACK_AES_KEY": "a" * 43}
-    ran = subprocess.run(
-        [*PYTHON, "dingrelay_producers.cli", "events"],
-        env=fleet.environment(**callback),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ran = fleet.run("events", **callback)
     assert ran.returncode == 2
     assert "none to listen for" in ran.stderr

@@ -9,7 +9,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -251,15 +251,14 @@ def test_nobody_gets_in_without_the_password(flower: Flower) -> None:
         assert flower.status(path, "ops:密码") == 500, path
 
 
+def run_flower(env: Mapping[str, str], port: int) -> subprocess.CompletedProcess[str]:
+    command = [*DINGRELAY, "flower", "--port", str(port)]
+    environment = {**os.environ, **env}
+    return processes.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
 def test_a_port_that_is_taken_is_named(flower: Flower, env: dict[str, str]) -> None:
-    second = processes.run(
-        [*DINGRELAY, "flower", "--port", str(flower.port)],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    second = run_flower(env, flower.port)
     assert second.returncode == 2
     assert "Address already in use" in second.stderr
 
@@ -270,13 +269,6 @@ def test_it_does_not_start_without_a_password_outside_the_sandbox(env: dict[str,
         "DINGTALK_OAPI_URL": "https://oapi.dingtalk.com",
         "DINGTALK_API_URL": "https://api.dingtalk.com",
     }
-    refused = processes.run(
-        [*DINGRELAY, "flower", "--port", "0"],
-        env={**os.environ, **outside},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    refused = run_flower(outside, 0)
     assert refused.returncode == 2
     assert refused.stderr.startswith("DINGRELAY_FLOWER_PASSWORD: required")

