@@ -5,7 +5,11 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from dingrelay_producers.store.scripts import run
 from dingrelay_sandbox.windows import WindowKind
+from dingrelay_workers.limiter import buckets
+from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
+from dingrelay_workers.limiter.rules import Rules
 from limiter_sim import FAR, NEAR, Simulation
 
 SEEDS = (1, 2)
@@ -47,3 +51,18 @@ def test_the_rate_follows_a_limit_that_falls_and_rises(redis: Redis, window: Win
     assert simulation.used(13, 24, 10) >= 0.9
     assert simulation.refused(13, 24) <= 0.08
     assert simulation.used(49, 52) >= 0.94
+
+
+def test_a_robot_is_used_to_its_limit_and_never_beyond(redis: Redis) -> None:
+    """Ten minutes: 95 % of 20 a minute or more, and never a 21st call within a minute."""
+    redis.flushall()
+    rules = Rules.from_settings({}, "office").of("robots", "robot.webhook@abc")
+    began = 1_800_000_000 * MICRO
+    now, starts = began, list[float]()
+    while now < began + 600 * MICRO:
+        call = buckets.acquire(rules, "normal", [Ask((1, 1))], now)
+        reply = Reply.read(run(redis, call))
+        starts += [(now - began) / MICRO + start for start in reply.starts]
+        now += max(1_000, round(reply.wait * MICRO))
+    assert sum(at < 600 for at in starts) >= 190
+    assert max(sum(at <= other < at + 60 for other in starts) for at in starts) <= 20
