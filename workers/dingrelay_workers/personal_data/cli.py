@@ -2,9 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from datetime import datetime
-from enum import Enum
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -244,17 +241,7 @@ def _named(place: str) -> str:
 
 
 def _json_values(value: Any) -> Any:
-    """A value, such as a dataclass: moments as ISO 8601, sets as sorted lists, enums by their values."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _json_values(asdict(value))
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {_json_values(name): _json_values(each) for name, each in value.items()}
-    if isinstance(value, frozenset):
-        return sorted(value)
-    if isinstance(value, (list, tuple)):
-        return [_json_values(each) for each in value]
-    return value
+    """A value, such as a dataclass, as JSON spells it."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
