@@ -76,14 +76,16 @@ class JobFilter(ListFilter):
         """Whether what a job asks for decides, and not only how it stands."""
         return self.to is not None or self.text is not None
 
+    @property
+    def equal(self) -> dict[str, Any]:
+        """What a status has to have, by its field."""
+        names = ("state", "kind", "app", "sender", "lane")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def takes(self, job: "JobStatus") -> bool:
         """Whether a job fits, as far as its status shows."""
         return (
-            self.state in {None, job.state}
-            and self.kind in {None, job.kind}
-            and self.app in {None, job.app}
-            and self.sender in {None, job.sender}
-            and self.lane in {None, job.lane}
+            all(getattr(job, name) == value for name, value in self.equal.items())
             and (self.since is None or job.created_at >= self.since)
             and (self.until is None or job.created_at < self.until)
         )

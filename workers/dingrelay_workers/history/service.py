@@ -162,15 +162,8 @@ def _as_uuid(text: str) -> str:
 
 def _chosen(chosen: JobFilter) -> Select[Any]:
     query = select(JobRow.__table__)
-    for column, value in (
-        (JobRow.state, chosen.state),
-        (JobRow.kind, chosen.kind),
-        (JobRow.app, chosen.app),
-        (JobRow.sender, chosen.sender),
-        (JobRow.lane, chosen.lane),
-    ):
-        if value is not None:
-            query = query.where(column == value)
+    for name, value in chosen.equal.items():
+        query = query.where(getattr(JobRow, name) == value)
     if chosen.since:
         query = query.where(JobRow.created_at >= chosen.since)
     if chosen.until:
