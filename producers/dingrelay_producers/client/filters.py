@@ -8,6 +8,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    ClassVar,
     Literal,
     NamedTuple,
     TypedDict,
@@ -45,6 +46,13 @@ class ListFilter:
     """What a list is narrowed to; None for any."""
 
     __slots__ = ()
+    SAME: ClassVar[tuple[str, ...]] = ()
+    """Fields that what is listed has to have the same."""
+
+    @property
+    def equal(self) -> dict[str, Any]:
+        """What is listed has to have this, by its field."""
+        return {name: value for name in self.SAME if (value := getattr(self, name)) is not None}
 
     @property
     def given(self) -> dict[str, Any]:
@@ -56,6 +64,8 @@ class ListFilter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter(ListFilter):
     """Which jobs a list holds."""
+
+    SAME = ("state", "kind", "app", "sender", "lane")
 
     state: Annotated[State | None, Asked("Only jobs in this state.")] = None
     kind: Annotated[str | None, Asked("Only jobs of this kind.")] = None
@@ -75,12 +85,6 @@ class JobFilter(ListFilter):
     def reads_jobs(self) -> bool:
         """Whether what a job asks for decides, and not only how it stands."""
         return self.to is not None or self.text is not None
-
-    @property
-    def equal(self) -> dict[str, Any]:
-        """What a status has to have, by its field."""
-        names = ("state", "kind", "app", "sender", "lane")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def takes(self, job: "JobStatus") -> bool:
         """Whether a job fits, as far as its status shows."""
@@ -106,22 +110,33 @@ class JobFields(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalFilter(ListFilter):
+class SeenFilter(ListFilter):
+    """What a list is narrowed to that not every reader may see in whole.
+
+    Attributes:
+        apps: only what is of these apps; None for any.
+        sender: only what this sender asked for; None for any.
+    """
+
+    apps: Collection[str] | None = None
+    sender: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalFilter(SeenFilter):
     """Which approvals a list holds.
 
     Attributes:
-        apps: approvals of these apps, which the reader may see; None for any.
-        sender: approvals whose jobs have this sender; None for any.
         cursor: `next` of the page before.
     """
+
+    SAME = ("app", "state", "template", "originator", "sender")
 
     state: Annotated[ApprovalStateName | None, Asked("Only approvals in this state.")] = None
     template: Annotated[str | None, Asked("Only approvals of this process code.")] = None
     originator: Annotated[str | None, Asked("Only approvals that this user requested.")] = None
     waits_for: Annotated[str | None, Asked("Only approvals that this user has to decide.")] = None
     app: Annotated[str | None, Asked("Only approvals of this application.")] = None
-    apps: Collection[str] | None = None
-    sender: str | None = None
     cursor: str | None = None
 
 
@@ -136,18 +151,13 @@ class ApprovalFields(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CampaignFilter(ListFilter):
-    """Which campaigns a list holds.
+class CampaignFilter(SeenFilter):
+    """Which campaigns a list holds."""
 
-    Attributes:
-        apps: campaigns of these apps, which the reader may see; None for any.
-        sender: campaigns of this sender; None for any.
-    """
+    SAME = ("app", "state", "sender")
 
     state: Annotated[CampaignState | None, Asked("Only campaigns in this state.")] = None
     app: Annotated[str | None, Asked("Only campaigns of this application.")] = None
-    apps: Collection[str] | None = None
-    sender: str | None = None
 
 
 Filter = TypeVar("Filter", bound=ListFilter)

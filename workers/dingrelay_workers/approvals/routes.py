@@ -81,8 +81,7 @@ async def list_approvals(call: HttpCall) -> ApprovalPage:
         raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
     chosen = ApprovalFilter(
         **filters,
-        apps=None if ANY in key.apps else key.apps,
-        sender=None if key.sender == ANY else key.sender,
+        **key.sees,
         cursor=asked.cursor,
     )
     return await call.context.service(ApprovalService).list(chosen, limit=asked.limit)

@@ -11,7 +11,7 @@ from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus, A
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, narrowed
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.http import paging
 
@@ -77,18 +77,7 @@ def position(cursor: str) -> tuple[datetime, str, str]:
 
 
 def _chosen(chosen: ApprovalFilter) -> Select[Any]:
-    query = select(ApprovalRow.__table__)
-    for column, value in (
-        (ApprovalRow.app, chosen.app),
-        (ApprovalRow.state, chosen.state),
-        (ApprovalRow.template, chosen.template),
-        (ApprovalRow.originator, chosen.originator),
-        (ApprovalRow.sender, chosen.sender),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if chosen.apps is not None:
-        query = query.where(ApprovalRow.app.in_(chosen.apps))
+    query = narrowed(select(ApprovalRow.__table__), ApprovalRow, chosen)
     if chosen.waits_for is not None:
         query = query.where(
             ApprovalRow.state == "running",

@@ -37,7 +37,7 @@ from dingrelay_workers.campaigns.report import CampaignReport
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, CampaignWriter, arrived
 from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
@@ -139,11 +139,7 @@ async def preview_plan(call: HttpCall) -> CampaignPreview:
 async def list_campaigns(call: HttpCall) -> CampaignPage:
     """List the campaigns, latest first."""
     asked: CampaignPaging = call.query
-    chosen = CampaignFilter(
-        apps=None if ANY in call.key.apps else call.key.apps,
-        sender=None if call.key.sender == ANY else call.key.sender,
-        **asked.filters(),
-    )
+    chosen = CampaignFilter(**call.key.sees, **asked.filters())
     after = _after(asked.cursor) if asked.cursor else None
     async with _asking(call.context) as campaigns:
         found = await campaigns.list(chosen, after=after, limit=asked.limit)

@@ -30,7 +30,7 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.database.base import Base
-from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
+from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database, narrowed
 
 ALL = CampaignFilter()
 PAGE = 500
@@ -141,16 +141,7 @@ class CampaignStore:
     ) -> Sequence[CampaignRow]:
         """The latest campaigns, latest first: at most `limit`, after one with this moment of creation and this id."""
         row = CampaignRow
-        query = select(row).where(row.state != State.CREATING)
-        for column, value in (
-            (row.app, chosen.app),
-            (row.sender, chosen.sender),
-            (row.state, chosen.state),
-        ):
-            if value is not None:
-                query = query.where(column == value)
-        if chosen.apps is not None:
-            query = query.where(row.app.in_(chosen.apps))
+        query = narrowed(select(row).where(row.state != State.CREATING), row, chosen)
         if after is not None:
             at, last = after
             query = query.where((row.created_at < at) | ((row.created_at == at) & (row.id > last)))

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from zlib import crc32
 
-from sqlalchemy import URL, Insert, event, func, make_url, select, text
+from sqlalchemy import URL, Insert, Select, event, func, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from dingrelay_producers.client.filters import ListFilter, SeenFilter
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.threads import ConnectionThreads
@@ -309,6 +310,15 @@ async def insert_missing(
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     await connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def narrowed(query: Select[Any], table: Any, chosen: ListFilter) -> Select[Any]:
+    """The query, of those rows only that have what a filter asks for in their columns of the same names."""
+    for name, value in chosen.equal.items():
+        query = query.where(getattr(table, name) == value)
+    if isinstance(chosen, SeenFilter) and chosen.apps is not None:
+        query = query.where(table.app.in_(chosen.apps))
+    return query
 
 
 def chunks(values: Collection[Value], most: int = CHUNK) -> Iterator[list[Value]]:

@@ -19,7 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_workers.campaigns.report import campaigns_of
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, chunks, narrowed
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import find_people, named
@@ -161,9 +161,7 @@ def _as_uuid(text: str) -> str:
 
 
 def _chosen(chosen: JobFilter) -> Select[Any]:
-    query = select(JobRow.__table__)
-    for name, value in chosen.equal.items():
-        query = query.where(getattr(JobRow, name) == value)
+    query = narrowed(select(JobRow.__table__), JobRow, chosen)
     if chosen.since:
         query = query.where(JobRow.created_at >= chosen.since)
     if chosen.until:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
@@ -104,6 +104,14 @@ class Grant:
     def permits(self, scope: str) -> bool:
         """Whether it may use the routes of this scope."""
         return not self.scopes.isdisjoint({scope, ANY})
+
+    @property
+    def sees(self) -> dict[str, Any]:
+        """The fields of a `SeenFilter` for what it may see."""
+        return {
+            "apps": None if ANY in self.apps else self.apps,
+            "sender": None if self.sender == ANY else self.sender,
+        }
 
     def permits_app(self, app: str) -> bool:
         """Whether it may act for this DingTalk application; of robots, for any."""
