@@ -116,12 +116,13 @@ dashboards: $(RUNNABLE) ## write Grafana's dashboards as JSON into ops/grafana/d
 translations: setup ## bring the catalogue up to date with the code, and name what is not translated
 	@$(BIN)/python ops/translations/catalogue.py
 
-check: setup ## lint, format, types, layers; tags of images that were not checked for long are named
+check: setup ## lint, format, types, layers, words; tags of images that were not checked for long are named
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python ops/words/glossary.py
 	$(BIN)/python ops/images/image_tags.py
 
 wheel: setup ## build the wheel into dist/; .ci/try-wheel tries it outside the checkout

@@ -239,7 +239,7 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
         raise Wait(wait, "an approval whose answer was lost may still appear")
     if found.candidates:
         raise Unknown(
-            "the answer was lost, and what was made can't be told from other approvals",
+            "the answer was lost, and what was made can't be distinguished from other approvals",
             candidates=[asdict(candidate) for candidate in found.candidates],
         )
     ctx.rule_out()

@@ -147,7 +147,7 @@ def refuse_unreachable(result: MessageSendResult) -> None:
         named = joined(", ", (Sentence(what, count) for count, what in counts if count))
         raise Refused(
             NOBODY_REACHABLE,
-            en("nobody can be reached: {}", named),
+            en("no recipient can be reached: {}", named),
             "Correct the userids (`unknown_user` in the result), or add the people to the app's visible"
             " range in DingTalk's console (`out_of_scope`).",
         )

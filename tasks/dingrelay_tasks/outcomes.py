@@ -73,7 +73,7 @@ class CallForgotten(Refused):
     def __init__(self) -> None:
         super().__init__(
             "call_forgotten",
-            en("DingTalk tells nothing of the call: it is older than 24 hours, or unknown"),
+            en("DingTalk says nothing about the call: it is older than 24 hours, or unknown"),
             en("Deliveries can be asked about for 24 hours."),
         )
 
@@ -84,7 +84,7 @@ class CampaignDeleted(Refused):
     def __init__(self) -> None:
         super().__init__(
             "campaign_deleted",
-            en("the campaign was deleted meanwhile"),
+            en("the campaign has been deleted"),
             en("Recall or confirm a campaign before you delete it."),
         )
 

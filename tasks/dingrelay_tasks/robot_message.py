@@ -89,7 +89,7 @@ class RobotTarget(Part):
 
 
 class Mentions(Part):
-    """The people whom a message mentions. Their @ must stand in the text too (API §12.4)."""
+    """The people that a message mentions. Their @ must stand in the text too (API §12.4)."""
 
     atMobiles: Annotated[list[Line], Field(max_length=100)] = Field(default_factory=list)  # noqa: N815
     atUserIds: Annotated[list[UserId], Field(max_length=100)] = Field(default_factory=list)  # noqa: N815

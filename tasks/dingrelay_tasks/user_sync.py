@@ -224,7 +224,7 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
     if not departments and not people:
         raise Refused(
             "nothing_visible",
-            "the app sees no department and nobody",
+            "the app sees no department and no person",
             "give the app a contacts scope in DingTalk's developer console",
         )
     return departments, people, 2 + len(scope.departments)

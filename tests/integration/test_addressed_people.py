@@ -198,7 +198,7 @@ async def test_rows_that_name_nobody_or_several_are_named_with_their_lines(
         await campaigns.create(spec(), Audience(rows=rows))
     assert list(caught.value.first) == [
         Malformed(3, "job_number shared is that of several people: u2, u3"),
-        Malformed(4, "job_number none is nobody's in the directory"),
+        Malformed(4, "job_number none belongs to no person in the directory"),
     ]
 
 

@@ -206,7 +206,7 @@ async def test_who_no_call_can_name_is_malformed(
         ("{name}", "userid,name\nu1,x\nu2, \n", "line 3: u2 has no value for {name}"),
         ("{name}", '{"userid": "u1"}', "line 1: u1 has no value for {name}"),
         ("{n}", "userid,n\nu1," + "x" * 5_001, "line 2: u1: message.text.content: "),
-        ("x", "userid\n", "recipients: nobody is left to send to"),
+        ("x", "userid\n", "recipients: no recipient is left"),
     ],
 )
 async def test_fields_missing_in_a_template_are_named(
@@ -271,7 +271,7 @@ async def test_fields_come_from_the_file_and_else_from_the_directory(
     [
         ("x", Audience(departments=[9]), "departments: 9 is not in the directory"),
         ("x", Audience(users=["a", "b c"]), "users.1: userid: holds a comma, a blank"),
-        ("x", Audience(users=["a"], without_users=["a"]), "nobody is left"),
+        ("x", Audience(users=["a"], without_users=["a"]), "no recipient is left"),
         ("x", Audience(users=["a"], without_rows=["", "b"]), "exclusions: 1 row is malformed:"),
         ("x", Audience(users=["a"], without_departments=[9]), "without_departments: 9"),
         ("{admin}", Audience(everyone=True), "message: {admin} is no field of the directory"),

@@ -148,7 +148,7 @@ async def test_unreachable_people_are_named(database: Database) -> None:
     await campaigns.end(database, campaign, *endings)
     assert await results(database, campaign) == [
         ("u1", "accepted", 7, ""),
-        ("u2", "unknown_user", None, "DingTalk knows nobody with this userid"),
+        ("u2", "unknown_user", None, "DingTalk knows no person with this userid"),
         ("u3", "out_of_scope", None, "outside the app's visible range"),
         ("u4", "out_of_scope", None, "outside the app's visible range"),
     ]

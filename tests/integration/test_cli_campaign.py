@@ -162,7 +162,7 @@ def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli, text: str) -> Non
         (["create", "n", "--text", "{", "--to", "u1"], "message.text.content: a single"),
         (["create", "n", "--text", "{x}", "--to", "u1"], "{x} is no field of the directory"),
         (["create", "n", "--text", "x", "--department", "9"], "9 is not in the directory"),
-        (["create", "n", "--text", "x", "--everyone"], "nobody is left to send to"),
+        (["create", "n", "--text", "x", "--everyone"], "no recipient is left"),
         (["start", "some", "--dry-run"], "no campaign some"),
         (["show", "some"], "no campaign some"),
     ],

@@ -289,7 +289,7 @@ def test_an_error_is_said_in_chinese_as_a_whole(
 
 
 def test_a_stored_error_keeps_what_it_was_made_of() -> None:
-    message = en("nobody can be reached: {}", en("{} unknown to DingTalk", 1))
+    message = en("no recipient can be reached: {}", en("{} unknown to DingTalk", 1))
     error = {"class": "refused", "code": "x", "message": message, "hint": en("set it")}
     text = json.dumps(with_parts(error))
     read = JobError.from_record(text)
@@ -303,7 +303,7 @@ def test_a_stored_error_keeps_what_it_was_made_of() -> None:
     changed = JobError.from_record(text.replace("reached: 1", "reached: 2"))
     assert (
         language.translated(changed.message, CHINESE)
-        == "nobody can be reached: 2 unknown to DingTalk"
+        == "no recipient can be reached: 2 unknown to DingTalk"
     )
     assert (
         JobError.from_record(json.dumps({**error, "made_of": {"message": [1]}})).message == message

@@ -270,7 +270,7 @@ class BacklogCollector(Collector):
             senders.add_metric([app, sender], count)
         dead = GaugeMetricFamily(
             "dingrelay_dead_jobs",
-            "Jobs that ended dead or unknown, and that nobody has requeued, discarded or resolved.",
+            "Jobs that ended dead or unknown, and that were not requeued, discarded or resolved.",
         )
         if shown.dead is not None:
             dead.add_metric([], shown.dead)
@@ -307,7 +307,7 @@ def _lanes(lanes: Sequence[WaitingJobs]) -> Iterator[GaugeMetricFamily]:
     )
     drain = GaugeMetricFamily(
         "dingrelay_backlog_drain_seconds",
-        "Until what waits is through at the present rate; absent where that can't be told.",
+        "Until what waits is through at the present rate; absent where that is not known.",
         labels=["app", "lane"],
     )
     for lane in lanes:
@@ -371,7 +371,7 @@ REGISTRY.register(LIMITS)
 
 
 WORKER_LANE = Gauge(
-    "dingrelay_worker_lane", "1: this process serves the lane. Absent: nobody does.", ["lane"]
+    "dingrelay_worker_lane", "1: this process serves the lane. Absent: no process does.", ["lane"]
 )
 
 WORKER_APP = Gauge("dingrelay_worker_app", "1: this process has the app in its settings.", ["app"])

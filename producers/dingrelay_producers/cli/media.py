@@ -45,7 +45,7 @@ def upload(
     ] = None,
     media_type: Annotated[
         Literal["image", "voice", "video", "file"] | None,
-        typer.Option("--type", help="What it is; the name's ending tells otherwise."),
+        typer.Option("--type", help="What it is; by the name's ending if not given."),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Upload it even if it has been uploaded before.")

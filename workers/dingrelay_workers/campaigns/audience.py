@@ -123,7 +123,7 @@ async def gather(
             raise MalformedRecipients("recipients", gathered.malformed, gathered.first_malformed)
         await gatherer.exclude(gathered, audience)
         if not gathered.recipients:
-            raise ContractError("recipients", "nobody is left to send to")
+            raise ContractError("recipients", "no recipient is left")
         yield gathered
 
 
@@ -296,7 +296,9 @@ def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
         case [userid]:
             return Recipient(row.line, userid, row.fields)
         case []:
-            return Malformed(row.line, en("{} {} is nobody's in the directory", kind, value))
+            return Malformed(
+                row.line, en("{} {} belongs to no person in the directory", kind, value)
+            )
         case _:
             several = ", ".join(userids)
             return Malformed(

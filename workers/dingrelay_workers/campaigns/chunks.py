@@ -277,7 +277,7 @@ def _outcomes(campaign: str, endings: Sequence[ChunkEnding]) -> list[dict[str, A
     reasons = {
         OutcomeKind.DUPLICATE: en("had this content already that day"),
         OutcomeKind.DAILY_CAP: en("had had the day's messages"),
-        OutcomeKind.UNKNOWN_USER: en("DingTalk knows nobody with this userid"),
+        OutcomeKind.UNKNOWN_USER: en("DingTalk knows no person with this userid"),
         OutcomeKind.OUT_OF_SCOPE: en("outside the app's visible range"),
         OutcomeKind.UNVERIFIED: en("not in the directory, and DingTalk could not be asked"),
     }

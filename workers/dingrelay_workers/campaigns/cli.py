@@ -76,7 +76,8 @@ Department = Annotated[
 Everyone = Annotated[bool, typer.Option("--everyone", help="Everyone in the directory.")]
 Without = Annotated[list[str] | None, typer.Option("--except", help="Not these users; as --to.")]
 WithoutDepartment = Annotated[
-    list[int] | None, typer.Option("--except-department", help="Nobody in or below it; repeatable.")
+    list[int] | None,
+    typer.Option("--except-department", help="No person in or below it; repeatable."),
 ]
 WithoutFile = Annotated[
     str | None,
@@ -94,7 +95,9 @@ Encoding = Annotated[
 Rate = Annotated[int | None, typer.Option(help="Recipients a minute at most.")]
 OnMalformed = Annotated[
     Literal["refuse", "skip"],
-    typer.Option(help="What rows that name nobody mean: nothing is created, or they are left out."),
+    typer.Option(
+        help="What rows that name no person mean: nothing is created, or they are left out."
+    ),
 ]
 
 
@@ -331,7 +334,7 @@ def resume(campaign: Id) -> None:
 
 @app.command()
 def cancel(campaign: Id) -> None:
-    """End a campaign for good: whoever has not been called will not be."""
+    """End a campaign for good: people who have not got it yet will not."""
     _move(campaign, "cancel", "cancelled")
 
 
@@ -359,7 +362,7 @@ def report(
         bool,
         typer.Option(
             "--refresh",
-            help="First ask DingTalk whom it reached and who read it, of the last 24 hours; two "
+            help="First ask DingTalk who got it and who read it, of the last 24 hours; two "
             "calls for each of its calls.",
         ),
     ] = False,

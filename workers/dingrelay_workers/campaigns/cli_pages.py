@@ -226,7 +226,7 @@ def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
     if plan.repeated:
         lines.append(
             tr(
-                "{repeated:,} people are in calls that repeat a lost one: those whom it reached keep the "
+                "{repeated:,} people are in calls that repeat a lost one: people who got that one keep the "
                 "message, and the report names them",
                 repeated=plan.repeated,
             )

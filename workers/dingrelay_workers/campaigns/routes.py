@@ -62,7 +62,7 @@ The body is JSON, or a form (`multipart/form-data`) with the same JSON in the pa
 files of any length in the parts `recipients` and `without`: CSV with a column `userid` under a \
 header, or one JSON object a line, in UTF-8 or GB18030.
 
-Rows that name nobody are refused with their lines, and nothing is created, unless `malformed` is \
+Rows that name no person are refused with their lines, and nothing is created, unless `malformed` is \
 `skip`."""
 
 
@@ -196,7 +196,7 @@ _moving("cancel", CampaignService.cancel, "End a campaign for good")
 async def delete_campaign(call: HttpCall) -> None:
     """Delete a campaign that has ended.
 
-    Nobody sees it any more; the workers delete its people, page by page.
+    It is gone at once; the workers delete its people, page by page.
     """
     async with _found(call, changed=True) as (campaigns, campaign):
         await campaigns.delete(campaign.id, wait=False)
@@ -247,7 +247,7 @@ async def recall_campaign(call: HttpCall) -> JobsDocument:
 async def confirm_campaign(call: HttpCall) -> JobsDocument:
     """Ask DingTalk which people a campaign reached.
 
-    Two calls for each that is asked about. The report tells it then.
+    Two calls for each that is asked about. The report shows the answer.
     """
     asked = ConfirmRequest.parse(call.body, strict=True)
     async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
@@ -333,7 +333,7 @@ def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:
     if recipients and asked.recipients:
         raise ContractError("recipients", "come as a file, or as a field: not both")
     if not recipients and not asked.names_people:
-        raise ContractError("recipients", "name somebody: in a file, or in a field")
+        raise ContractError("recipients", "name recipients: in a file, or in a field")
 
 
 def _permitted(call: HttpCall, asked: CampaignRequest) -> str:

@@ -116,7 +116,7 @@ class Row:
 
 HINTS: dict[type[DingTalkError], str] = {
     Throttled: en("Nothing: the fleet pauses this API by itself."),
-    TokenInvalid: en("Nothing: the token is fetched anew by itself."),
+    TokenInvalid: en("Nothing: a new token is fetched by itself."),
     Transient: en("Nothing: it is tried again by itself."),
     Ambiguous: en("Nothing: the worker settles what became of the call by itself."),
     Permanent: en("Correct the job, then enqueue it again."),
@@ -228,7 +228,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         Transient,
         "15 isp.*",
-        "API §5.2, KB:0552: bad input is told so too; §11.2",
+        "API §5.2, KB:0552: bad input has this code, too; §11.2",
         ambiguous=True,
     ),
     Row(

@@ -16,7 +16,7 @@ from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult
 
 TIMEOUT = 3
 QUEUES_ADVICE = en(
-    "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while nobody uses them"
+    "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while they are not in use"
 )
 ANSWER_SECONDS = (1.0, 3.0)
 """How long workers have to tell what they serve; the second time where a lane is missing: busy ones are slow."""

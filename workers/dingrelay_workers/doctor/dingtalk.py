@@ -76,7 +76,7 @@ async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[Chec
                     check = f"dingtalk {app} {name}"
                     results.append(await _right(check, app, request, purpose, tokens, transport))
             except (RedisError, OSError) as error:
-                found = en("not asked: Redis failed meanwhile ({})", type(error).__name__)
+                found = en("not asked: Redis has failed ({})", type(error).__name__)
                 check = f"dingtalk {app}"
                 results.append(CheckResult(check, "unreachable", found, "run it again"))
         await tokens.close()

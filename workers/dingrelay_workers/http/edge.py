@@ -143,7 +143,7 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         # The class and the place: an exception's text may hold what the caller sent.
         name, at = type(error).__name__, logs.places(error)
         access_log.log.error("failed", request_id=request_id, error=name, at=at)
-        detail = en("the gateway failed; its log tells more under this request id")
+        detail = en("the gateway failed; its log has more under this request id")
         return Problem(problems.INTERNAL, detail).response(request_id, wanted_language(request))
 
 

@@ -166,7 +166,7 @@ def _show_once(made: "IssuedKey") -> None:
         print_json(IssuedKeyDocument.of(made).model_dump(mode="json", exclude_none=True))
         return
     typer.echo(made.text)
-    advice = tr("Keep it: it is shown this once only, and nobody can find it out again.")
+    advice = tr("Keep it: it is shown this once only and can't be found out again.")
     if made.old_secret_until:
         advice += tr(
             " The one before is taken until {moment}.", moment=local(made.old_secret_until)

@@ -204,7 +204,7 @@ def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
         _print_remaining(erasure)
     out.print(
         tr(
-            "A worker finishes it: `dingrelay job show {job}` tells when it has. Its record names "
+            "A worker finishes it: `dingrelay job show {job}` shows when it has. Its record names "
             "the person until it goes, {days:g} days later.",
             job=erasure.job,
             days=settings.record_ttl / 86_400,

@@ -107,7 +107,9 @@ async def _erase_record(
         return
     kind = KINDS.get(_text(fields, b"kind"))
     if kind is not None and kind.ephemeral:
-        erasing.leave("jobs", job, en("whoever made the job has not read yet how it ended"))
+        erasing.leave(
+            "jobs", job, en("the program that made the job has not read yet how it ended")
+        )
         return
     if settled + NEEDED > erasing.now:
         erasing.leave(

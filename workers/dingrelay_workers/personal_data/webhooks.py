@@ -56,7 +56,7 @@ async def _erase_one(
         erasing.leave(
             "webhooks",
             row["id"],
-            en("an endpoint is still to be told of it"),
+            en("an endpoint is still to get it"),
             row["recorded_at"] + kept,
         )
         return
