@@ -61,9 +61,14 @@ def text(document: str) -> str:
     return (ROOT / document).read_text("utf-8")
 
 
+def code_blocks(document: str) -> list[tuple[str, str]]:
+    """The language and the code of every block that begins a line, as it stands."""
+    return _BLOCK.findall(text(document))
+
+
 def snippets(document: str) -> list[Snippet]:
     """What the document says to run, in order."""
-    blocks = (Snippet(language, code) for language, code in _BLOCK.findall(text(document)))
+    blocks = (Snippet(language, code) for language, code in code_blocks(document))
     return [snippet for snippet in blocks if snippet.language in RUN]
 
 

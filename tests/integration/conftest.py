@@ -21,6 +21,7 @@ from gateways import GatewayClient, gateway_thread, stored_keys
 from one_worker import OneWorker, OpenWorker, one_worker
 from outages import OpenFleet, opened_fleets
 from tables import prepare
+from two_cells import TwoCells, two_cells
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
@@ -66,6 +67,14 @@ def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]
     """A gateway on the database with `keys`."""
     with gateway_thread(settings, Services(settings)) as client:
         yield client
+
+
+@pytest.fixture
+def cells(valkey_url: str, tmp_path: Path) -> Iterator[TwoCells]:
+    """Two cells on Valkeys of their own, with their tables."""
+    with two_cells(valkey_url, tmp_path) as cells:
+        cells.prepare()
+        yield cells
 
 
 @pytest.fixture

