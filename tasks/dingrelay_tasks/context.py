@@ -447,6 +447,11 @@ class RobotTo(Protocol):
         """A group of the settings."""
         ...
 
+    @property
+    def session(self) -> str | None:
+        """A message to a robot, which is replied to."""
+        ...
+
 
 class Digests(Protocol):
     """Messages to a robot or group that are merged. `target` is what they are for, such as ``group:oncall 300``."""

@@ -4,6 +4,7 @@ Names of fields are read in any letters, since DingTalk spells them differently 
 next (API §7.3). What is not understood is kept in `Event.data`; nothing here is DingTalk's secret.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,11 @@ from dingrelay_tasks.sentence import en
 
 COMMON = ("EventType", "EventTime", "CorpId", "eventId")
 """Fields of every push, which an `Event` has by other names."""
+
+ROBOT_MESSAGES = "/v1.0/im/bot/messages/get"
+"""Topic of the messages that people write to a robot (API §12.14)."""
+ROBOT_MESSAGE = "robot.message"
+SESSION = "sessionWebhook"
 
 FAILED_DATA = ("bpmsCallBackData", "callbackData", "roleLabelChange")
 """Under one of these a failed event has its fields, if not at once (API §11.7)."""
@@ -74,6 +80,45 @@ def of_frame(app: str, headers: Mapping[str, Any], data: Mapping[str, Any]) -> E
         born_at=value(headers, "eventBornTime"),
         data=dict(data),
     )
+
+
+def of_robot(app: str, headers: Mapping[str, Any], data: Mapping[str, Any]) -> Event:
+    """A message that a person has written to a robot, with the target of a reply instead of its address.
+
+    Raises:
+        ContractError: names the field that is wrong.
+    """
+    message = _whole(data)
+    content = {name: each for name, each in message.items() if not name.startswith(SESSION)}
+    return _event(
+        app,
+        event_type=ROBOT_MESSAGE,
+        event_id=value(message, "msgId"),
+        corp_id=value(message, "chatbotCorpId"),
+        born_at=value(message, "createAt"),
+        data={**content, "reply": {"session": _session_name(app, message)}},
+    )
+
+
+def session_of(app: str, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name of a message's session, and where a reply goes: by its address, later by conversation or user."""
+    kept = {name: data.get(name) for name in SESSION_FIELDS}
+    return _session_name(app, _whole(data)), {"app": app, **kept}
+
+
+SESSION_FIELDS = (
+    SESSION,
+    "sessionWebhookExpiredTime",
+    "robotCode",
+    "conversationType",
+    "conversationId",
+    "senderStaffId",
+)
+
+
+def _session_name(app: str, message: Mapping[str, Any]) -> str:
+    content = json.dumps([app, message.get("msgId"), message.get(SESSION)])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def of_failed(app: str, entry: Mapping[str, Any]) -> Event:

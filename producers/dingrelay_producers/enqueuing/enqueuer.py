@@ -1,7 +1,7 @@
 """Accepts jobs: requests that come at the same time share a round trip, and so do their wake-ups."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from dingrelay_producers.enqueuing.connections import asking, open_broker, unavailable
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import record, scripts
+from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Wakeup, Written
 from dingrelay_producers.store.send_span import sending
 
@@ -52,6 +52,19 @@ class Enqueuer:
         self._publishing: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
+
+    async def keep_session(self, name: str, session: Mapping[str, Any]) -> None:
+        """Keep where a message to a robot can be replied to, which no record holds.
+
+        Raises:
+            ServiceUnavailable: Redis is away.
+        """
+        async with asking():
+            await self._redis.set(
+                keys.robot_session(name),
+                record.canonical_json(session),
+                px=keys.ROBOT_SESSION_TTL_MS,
+            )
 
     @property
     def unpublished(self) -> int:

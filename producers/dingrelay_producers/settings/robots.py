@@ -138,6 +138,8 @@ def check_robot_message(
         ContractError: names the field.
     """
     to = job.to
+    if to.session is not None:
+        return
     if to.group is not None and to.group not in groups:
         raise ContractError("to.group", en("there is no group {}", to.group))
     names = groups[to.group].robots if to.group is not None else [to.robot or ""]

@@ -56,6 +56,8 @@ UPLOAD_TTL_MS = 900_000
 MEDIA_TTL_MS = 30 * 86_400_000
 """How long an uploaded file is not uploaded again. No expiry of DingTalk's ids is stated (API §11.5), so this
 bounds what a wrong guess of that costs."""
+ROBOT_SESSION_TTL_MS = 30 * 86_400_000
+"""Its address is good for 90 minutes; a later reply goes to the conversation."""
 DIGEST_TTL_MS = 3 * 86_400_000
 """Robots may be out for as long as jobs wait for the end of an outage, a day."""
 ROBOT_POSTS_TTL_MS = 60_000
@@ -478,3 +480,8 @@ def digest_of(job: str) -> str:
 def digest_result(name: str) -> str:
     """String: what became of a digest, as JSON. TTL: DIGEST_TTL_MS."""
     return f"{PREFIX}digest-result:{name}"
+
+
+def robot_session(name: str) -> str:
+    """String: where a message to a robot can be replied to, as JSON. TTL: ROBOT_SESSION_TTL_MS."""
+    return f"{PREFIX}robot-session:{name}"

@@ -13,6 +13,7 @@ from yarl import URL
 from dingrelay_producers.stream import frames
 from dingrelay_producers.stream.frames import Frame, Worth
 from dingrelay_producers.stream.ticket import Ticket
+from dingrelay_tasks.event_payload import ROBOT_MESSAGES
 
 LARGEST_FRAME = 4 << 20
 """Bytes. An event holds ids and a few names."""
@@ -165,7 +166,7 @@ class StreamConnection:
         frame = frames.read(text)
         if frame is None:
             log.warning("frame_unreadable", app=self._app)
-        elif frame.type == frames.EVENT:
+        elif frame.type == frames.EVENT or frame.topic == ROBOT_MESSAGES:
             await self._room.acquire()
             task = asyncio.create_task(self._answer(frame))
             self._taking.add(task)
@@ -179,6 +180,8 @@ class StreamConnection:
 
     async def _answer(self, frame: Frame) -> None:
         worth = await self._take(frame)
+        if worth == "LATER" and frame.type != frames.EVENT:
+            return  # what is not answered comes again (API §12.14)
         try:
             await self._socket.send_str(frames.acknowledgement(frame, worth))
         except (aiohttp.ClientError, OSError):

@@ -79,7 +79,8 @@ class Listener:
         credentials = self._apps.credentials(self.app)
         try:
             app = self._apps.app(self.app)
-            ticket = await open_ticket(self._session, self._settings, app)
+            robot = any(each.app == self.app for each in self._settings.robots.values())
+            ticket = await open_ticket(self._session, self._settings, app, robot=robot)
             connection = await StreamConnection.open(
                 self._session, ticket, self._take, self._times, self.app
             )

@@ -41,10 +41,15 @@ class Taker:
         try:
             # An event without data is valid: its type is enough.
             data = event_payload.decode(frame.data) if frame.data.strip() not in _NOTHING else {}
-            event = event_payload.of_frame(app, frame.headers, data)
+            robot = frame.topic == event_payload.ROBOT_MESSAGES
+            session = event_payload.session_of(app, data) if robot else None
+            of = event_payload.of_robot if robot else event_payload.of_frame
+            event = of(app, frame.headers, data)
             draft = record.draft(event)
             async with asyncio.timeout(WITHIN_SECONDS):
                 await self._enqueuer.room()
+                if session is not None:
+                    await self._enqueuer.keep_session(*session)
                 (enqueued,) = await self._enqueuer.enqueue([draft])
         except ContractError as error:
             log.error("event_unreadable", app=app, field=error.field, problem=error.problem)  # noqa: TRY400

@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from dingrelay_producers.settings import LOOPBACK, AppSettings, Settings
+from dingrelay_tasks.event_payload import ROBOT_MESSAGES
 
 PATH = "/v1.0/gateway/connections/open"
 SUBSCRIPTIONS = ({"type": "EVENT", "topic": "*"},)
 """All events; which ones there are is chosen in DingTalk's console."""
+ROBOT_SUBSCRIPTION = {"type": "CALLBACK", "topic": ROBOT_MESSAGES}
+"""Messages to the app's robot. Each goes to one connection, so they are asked for only where the settings name the robot."""
 ANSWER_SECONDS = 10.0
 LARGEST_ANSWER = 100_000
 """Bytes of an answer; a right one has some 200."""
@@ -38,9 +41,9 @@ class Ticket:
 
 
 async def open_ticket(
-    session: aiohttp.ClientSession, settings: Settings, app: AppSettings
+    session: aiohttp.ClientSession, settings: Settings, app: AppSettings, *, robot: bool = False
 ) -> Ticket:
-    """A new ticket of an app, with its key and secret.
+    """A new ticket of an app, with its key and secret; of its robot's messages too if it has a `robot`.
 
     Raises:
         CredentialsRefused: DingTalk refuses the app.
@@ -49,7 +52,7 @@ async def open_ticket(
     asked = {
         "clientId": app.app_key.get_secret_value(),
         "clientSecret": app.app_secret.get_secret_value(),
-        "subscriptions": SUBSCRIPTIONS,
+        "subscriptions": [*SUBSCRIPTIONS, *([ROBOT_SUBSCRIPTION] if robot else [])],
         "ua": f"dingrelay/{version('dingrelay')}",
         "localIp": "",
     }

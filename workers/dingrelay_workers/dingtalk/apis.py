@@ -80,6 +80,15 @@ ROBOT_WEBHOOK = "robot.webhook"
 """Each webhook is an API of its own; see `robots.webhook_api`."""
 ROBOT_USERS = Api("robot.users", "rest", "POST", "/v1.0/robot/oToMessages/batchSend", changes=True)
 ROBOT_GROUP = Api("robot.group", "rest", "POST", "/v1.0/robot/groupMessages/send", changes=True)
+ROBOT_SESSION = Api(
+    "robot.session",
+    "oapi",
+    "POST",
+    "/robot/sendBySession",
+    counted=False,
+    changes=True,
+    access="own",
+)
 
 MEDIA_UPLOAD = Api("media.upload", "oapi", "POST", "/media/upload", verbatim=True)
 

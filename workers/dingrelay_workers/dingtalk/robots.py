@@ -11,7 +11,13 @@ from dingrelay_tasks.api_call import ROBOT
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_message import enterprise
 from dingrelay_tasks.robot_post import ROBOTS
-from dingrelay_workers.dingtalk.apis import ROBOT_GROUP, ROBOT_USERS, ROBOT_WEBHOOK, Api
+from dingrelay_workers.dingtalk.apis import (
+    ROBOT_GROUP,
+    ROBOT_SESSION,
+    ROBOT_USERS,
+    ROBOT_WEBHOOK,
+    Api,
+)
 from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Calls, Request
 
@@ -74,6 +80,11 @@ async def post(
         stale = Permanent(error.code, error.message)
         stale.verbatim = error.verbatim
         raise stale from None
+
+
+async def reply(calls: Calls, session: str, message: Json) -> None:
+    """Reply to a message within its 90 minutes; raises what `Calls.send` raises, `NotFound` if they are over."""
+    await calls.send(Request(ROBOT_SESSION, query={"session": session}, body=message))
 
 
 async def send(

@@ -1,9 +1,12 @@
 """The robots of the settings, for one job: `dingrelay_tasks.context.Robots`."""
 
+import json
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from dingrelay_producers.settings import GroupSettings, RobotSettings
 from dingrelay_producers.store import keys
@@ -15,12 +18,13 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import robots
 from dingrelay_workers.dingtalk.apis import Api
-from dingrelay_workers.dingtalk.errors import Throttled
+from dingrelay_workers.dingtalk.errors import NotFound, Throttled
 from dingrelay_workers.jobs.digests import JobDigests
 from dingrelay_workers.limiter.slot import Parked
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim
 
+_NOTHING: Json = {"query_key": "", "invalid": [], "flow_controlled": []}
 LONGEST_WAIT = 15.0
 """Seconds after which a job that waits for a pool looks again which robot is free first."""
 
@@ -36,6 +40,8 @@ class JobRobots:
 
     def kind(self, to: RobotTo) -> Literal["webhook", "enterprise"]:
         """Which of DingTalk's ways the target is reached by."""
+        if to.session is not None:
+            return "enterprise"  # a reply has no key by which it would be posted once
         return self._robot(self._names(to)[0]).kind
 
     @property
@@ -45,6 +51,8 @@ class JobRobots:
 
     async def choose(self, to: RobotTo) -> str:
         """The robot of the target that may post soonest."""
+        if to.session is not None:
+            return ""
         names = self._names(to)
         if len(names) == 1:
             return names[0]
@@ -67,8 +75,10 @@ class JobRobots:
         Raises:
             Wait: the robots of a pool have no slot soon, or this one is refused and another may not be.
         """
+        if to.session is not None:
+            return await self._reply(to.session, message)
         own, pool = self._robot(robot), len(self._names(to)) > 1
-        answer: Json = {"query_key": "", "invalid": [], "flow_controlled": []}
+        answer = _NOTHING
         try:
             if own.kind == "webhook":
                 query = self._signature(own)
@@ -93,6 +103,30 @@ class JobRobots:
                 raise
             raise Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code)) from None
         return {"robot": robot, "users": list(users), **answer}
+
+    async def _reply(self, name: str, message: Json) -> Json:
+        """Reply by the session; when that is over, by the conversation or to the user."""
+        kept: Any = await self._resources.redis.get(keys.robot_session(name))
+        if not kept:
+            reason = en("the message that is replied to is not known any more")
+            raise Refused("session_forgotten", reason, "Send it to the group or the user.")
+        session = json.loads(kept)
+        robot, answer = str(session["robotCode"] or ""), _NOTHING
+        url = urlsplit(str(session["sessionWebhook"] or ""))
+        [key] = parse_qs(url.query).get("session", [""])
+        ends = session["sessionWebhookExpiredTime"]
+        if key and self._claim.time.now() < int(ends or 0):
+            with suppress(NotFound):
+                await robots.reply(self._calls.for_app(session["app"]), key, message)
+                return {"robot": robot, "users": [], **answer}
+        if message["msgtype"] == "feedCard":
+            reason = en("an enterprise robot has no messages of type {}", "feedCard")
+            raise Refused("session_over", reason, "Send it to the group or the user.")
+        group = str(session["conversationType"]) == "2"
+        users = [] if group else [str(session["senderStaffId"])]
+        calls, conversation = self._calls.for_app(session["app"]), str(session["conversationId"])
+        answer = await robots.send(calls, robot, message, users=users, conversation=conversation)
+        return {"robot": robot, "users": users, **answer}
 
     async def post_by_token(
         self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]

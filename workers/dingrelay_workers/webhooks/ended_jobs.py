@@ -104,7 +104,8 @@ def _event(record: EndedRecord) -> Notice | None:
         log.warning("event_too_large", id=ending.id)
         return None
     job = json_object(record.fields.get(b"payload", b""))
-    name = notice_types.DINGTALK + str(job.get("event_type", ""))
+    event_type = str(job.get("event_type", ""))
+    name = event_type if event_type in notice_types.ROBOT else notice_types.DINGTALK + event_type
     if not notice_types.is_type(name):
         log.warning(
             "event_notice_skipped",

@@ -151,6 +151,21 @@ def webhook(state: SandboxState, call: Call) -> Answer:
     )
 
 
+@api("POST", "/robot/sendBySession", access="own")
+def reply(state: SandboxState, call: Call) -> Answer:
+    """``POST /robot/sendBySession``: the session names the conversation, for 90 minutes."""
+    place, until = state.robots.sessions.get(call.query.get("session", ""), ("", 0.0))
+    if call.at >= until:
+        raise OapiRefusal(300_001, "session 不存在")
+    message = call.payload
+    if not isinstance(message, dict):
+        raise OapiRefusal(40_035, "缺少参数 json")
+    _check_parts(message)
+    post = {"at": call.at, "call_id": call.id, "robot": "session", "group": place}
+    state.robots.posts.append({**post, "message": message})
+    return json_answer({"errcode": 0, "errmsg": "ok"})
+
+
 class _Blocked(OapiRefusal):
     """The answer to a call too many, and to all that follow for ten minutes (API §12.3)."""
 

@@ -43,6 +43,11 @@ class Event:
     departments: frozenset[int] | None = None
 
     @property
+    def is_callback(self) -> bool:
+        """Whether it is a message to a robot, say, which goes to those who subscribed to its topic."""
+        return self.type.startswith("/")
+
+    @property
     def born_ms(self) -> int:
         """When it happened, in milliseconds."""
         return int(self.born * 1_000)

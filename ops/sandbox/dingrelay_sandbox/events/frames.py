@@ -30,6 +30,8 @@ def event_frame(event: Event, app: App, *, message_id: str, connection: str, at:
         "eventBornTime": str(event.born_ms),
         "eventUnifiedAppId": unified_app_id(app.app_key),
     }
+    if event.is_callback:
+        return _frame(CALLBACK, message_id, at, {"topic": event.type}, dict(event.fields))
     return _frame(EVENTS, message_id, at, headers, dict(event.fields))
 
 

@@ -67,10 +67,12 @@ class StreamConnection:
         self._opaque = ""
         self._sent = self._acknowledged = self._pings = self._pongs = 0
 
-    @property
-    def fed(self) -> bool:
-        """Whether events are sent this way."""
-        wanted = any(each.type == EVENTS for each in self._ticket.subscriptions)
+    def fed(self, event: Event) -> bool:
+        """Whether an event is sent this way."""
+        wanted = any(
+            each.topic == event.type if event.is_callback else each.type == EVENTS
+            for each in self._ticket.subscriptions
+        )
         return wanted and self.state in {"open", "dead"}
 
     async def run(self) -> None:

@@ -81,7 +81,7 @@ class StreamGateway:
         state = self._state
         for _ in range(1 + state.delivery_times.redeliveries):
             at, began = state.clock(), time.monotonic()
-            connection = self._pick(delivery.app_key)
+            connection = self._pick(delivery)
             app = state.apps.get(delivery.app_key)
             outcome = "no connection"
             if connection is not None and app is not None:
@@ -137,9 +137,13 @@ class StreamGateway:
         living = [each for each in self._connections if each.state in {"open", "closing"}]
         await asyncio.gather(*(each.close() for each in living), return_exceptions=True)
 
-    def _pick(self, app_key: str) -> StreamConnection | None:
-        """Any one of an app's connections."""
-        fed = [each for each in self._connections if each.fed and each.app_key == app_key]
+    def _pick(self, delivery: Delivery) -> StreamConnection | None:
+        """Any one of an app's connections that takes the event."""
+        fed = [
+            each
+            for each in self._connections
+            if each.app_key == delivery.app_key and each.fed(delivery.event)
+        ]
         return random.choice(fed) if fed else None
 
     def _forget(self) -> None:
