@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_tasks.organisation import Department
 from dingrelay_workers.database.database import chunks, insert_missing, upsert
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS
-from dingrelay_workers.directory import notices
+from dingrelay_workers.directory import notices, runs
 from dingrelay_workers.directory.models import (
     DepartmentRow,
     RunDepartmentRow,
@@ -79,7 +79,7 @@ async def mention(run: Run, departments: Collection[int]) -> None:
         {"app": run.app, "id": number, "fields": {}, "met_in": run.number} for number in departments
     ]
     await insert_missing(run.connection, DepartmentRow, rows)
-    await keep(run, departments)
+    await runs.keep(run, DepartmentRow.id, departments)
 
 
 async def put_children(run: Run, department: Department, children: Iterable[Department]) -> None:
@@ -162,32 +162,6 @@ async def strangers(
         or row.left_at is not None
         or not row.fields
     )
-
-
-async def not_met(run: Run, most: int) -> list[int]:
-    """Departments that neither the run nor a newer one met."""
-    found = await run.connection.scalars(
-        select(DepartmentRow.id)
-        .where(
-            DepartmentRow.app == run.app,
-            DepartmentRow.left_at.is_(None),
-            DepartmentRow.met_in < run.number,
-        )
-        .order_by(DepartmentRow.id)
-        .limit(most)
-    )
-    return list(found)
-
-
-async def keep(run: Run, departments: Collection[int]) -> None:
-    """Count the departments as met, without new fields."""
-    for some in chunks(departments):
-        await run.connection.execute(
-            update(DepartmentRow)
-            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
-            .where(DepartmentRow.met_in < run.number)
-            .values(met_in=run.number)
-        )
 
 
 async def tree(connection: AsyncConnection, app: str, department: int) -> list[int]:

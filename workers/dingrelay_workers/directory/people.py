@@ -248,18 +248,6 @@ async def _forget(run: Run, userids: Collection[str]) -> None:
         )
 
 
-async def not_met(run: Run, most: int) -> list[str]:
-    """People that neither the run nor a newer one met, and that are not known to be gone."""
-    found = await run.connection.scalars(
-        select(UserRow.userid)
-        .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in < run.number)
-        .where(UserRow.userid.not_in(gone_users(run)))
-        .order_by(UserRow.userid)
-        .limit(most)
-    )
-    return list(found)
-
-
 async def gone(run: Run) -> list[str]:
     """People unknown to DingTalk when the run read them."""
     found = await run.connection.scalars(
@@ -268,16 +256,6 @@ async def gone(run: Run) -> list[str]:
         .where(UserRow.left_at.is_(None), UserRow.met_in < run.number)
     )
     return list(found)
-
-
-async def keep(run: Run, userids: Collection[str]) -> None:
-    """Count these people as met, without new fields."""
-    for some in chunks(userids):
-        await run.connection.execute(
-            update(UserRow)
-            .where(UserRow.app == run.app, UserRow.userid.in_(some), UserRow.met_in < run.number)
-            .values(met_in=run.number)
-        )
 
 
 async def count_known_before(run: Run) -> int:

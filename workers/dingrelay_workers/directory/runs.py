@@ -1,16 +1,18 @@
 """Runs: which departments a user-sync has to read, and how far it is."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_tasks.organisation import Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.database.database import insert_missing, upsert
+from dingrelay_workers.database.database import chunks, insert_missing, upsert
 from dingrelay_workers.directory.models import (
     ChangeEvent,
     ChangeRow,
@@ -19,6 +21,8 @@ from dingrelay_workers.directory.models import (
     RunRow,
     UserRow,
 )
+
+_Id = TypeVar("_Id", int, str)
 
 KEPT = timedelta(days=90)
 """How long runs are kept, and the changes that they found."""
@@ -91,6 +95,28 @@ def gone_users(run: Run) -> Select[str]:
     return select(ChangeRow.userid).where(
         ChangeRow.number == run.number, ChangeRow.event == ChangeEvent.GONE
     )
+
+
+async def not_met(run: Run, key: InstrumentedAttribute[_Id], most: int) -> list[_Id]:
+    """People or departments that neither the run nor a newer one met, and that are not known to be gone."""
+    table = key.class_
+    query = select(key).where(
+        table.app == run.app, table.left_at.is_(None), table.met_in < run.number
+    )
+    if table is UserRow:
+        query = query.where(key.not_in(gone_users(run)))
+    return list(await run.connection.scalars(query.order_by(key).limit(most)))
+
+
+async def keep(run: Run, key: InstrumentedAttribute[_Id], ids: Collection[_Id]) -> None:
+    """Count these people or departments as met, without new fields."""
+    table = key.class_
+    for some in chunks(ids):
+        await run.connection.execute(
+            update(table)
+            .where(table.app == run.app, key.in_(some), table.met_in < run.number)
+            .values(met_in=run.number)
+        )
 
 
 async def drop_if_nothing_new(run: Run) -> None:

@@ -19,7 +19,13 @@ from dingrelay_workers.directory import (
     people,
     runs,
 )
-from dingrelay_workers.directory.models import Change, ChangeEvent, DepartmentState
+from dingrelay_workers.directory.models import (
+    Change,
+    ChangeEvent,
+    DepartmentRow,
+    DepartmentState,
+    UserRow,
+)
 from dingrelay_workers.directory.runs import Run
 
 REMOVAL_SHARE = 0.1
@@ -161,10 +167,10 @@ class AppDirectory:
             if found.scope != "everything":
                 return Unmet([], [])
             await self._gone(found, confirmed=confirm_removals)
-            users = await people.not_met(found, most)
+            users = await runs.not_met(found, UserRow.userid, most)
             if users:
                 return Unmet(users, [])
-            return Unmet([], await departments.not_met(found, most))
+            return Unmet([], await runs.not_met(found, DepartmentRow.id, most))
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
@@ -173,7 +179,7 @@ class AppDirectory:
         async with self._writing(run) as found:
             for member in met:
                 await _put_user(found, member)
-            await people.keep(found, hidden)
+            await runs.keep(found, UserRow.userid, hidden)
             unplaced = [member.userid for member in met if memberships.of_user(member) is None]
             await memberships.leave_removed(found, [*hidden, *unplaced])
             changes = {userid: Change(ChangeEvent.GONE) for userid in gone}
@@ -186,7 +192,7 @@ class AppDirectory:
         """The same for departments; those that are gone are so at once."""
         async with self._writing(run) as found:
             await departments.put(found, met)
-            await departments.keep(found, hidden)
+            await runs.keep(found, DepartmentRow.id, hidden)
             await departments.remove(found, gone, _now())
             for number in gone:
                 await runs.settle(found, number, DepartmentState.VANISHED, calls=0)
