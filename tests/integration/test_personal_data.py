@@ -62,7 +62,7 @@ class Office:
         self.redis = redis
         self.database = database
         self.settings = settings
-        self.passes = Passes(database, redis, settings)
+        self.passes = Passes(database, redis)
         self.records = Records(redis, settings)
         self.tombstone = new_tombstone()
 

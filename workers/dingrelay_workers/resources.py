@@ -244,7 +244,7 @@ class Resources:
         """Everything that is kept of people, in SQL and in Redis."""
         from dingrelay_workers.personal_data.service import Passes  # noqa: PLC0415 - as `directory`
 
-        return Passes(self.directory.jobs, self.redis, self.settings)
+        return Passes(self.directory.jobs, self.redis)
 
     def approval_states(self, app: str, *, job_id: str, sender: str) -> "JobApprovalStates":
         """The states of approvals, in SQL, for one job."""

@@ -254,9 +254,13 @@ async def _keys(redis: Redis, prefix: str, end: str = "") -> AsyncIterator[Seque
 async def _until(redis: Redis, key: str) -> datetime | None:
     """When a key goes by itself."""
     left = await redis.pttl(key)
+    return await now(redis) + timedelta(milliseconds=left) if left > 0 else None
+
+
+async def now(redis: Redis) -> datetime:
+    """Redis's time."""
     seconds, micros = await redis.time()
-    now = datetime.fromtimestamp(seconds + micros / 1e6, UTC)
-    return now + timedelta(milliseconds=left) if left > 0 else None
+    return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
 
 
 def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:

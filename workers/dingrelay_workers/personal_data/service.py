@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
@@ -34,18 +34,15 @@ class Passes:
     Args:
         database: with its tables.
         redis: with the records.
-        settings: how long what is kept.
     """
 
-    def __init__(self, database: Database, redis: Redis, settings: Settings) -> None:
+    def __init__(self, database: Database, redis: Redis) -> None:
         self._database = database
         self._redis = redis
-        self._settings = settings
 
     async def now(self) -> datetime:
         """Redis's time, by which jobs are accepted and end."""
-        seconds, micros = await self._redis.time()
-        return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
+        return await records.now(self._redis)
 
     async def export(self, subject: DataSubject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
@@ -138,4 +135,4 @@ class PersonalDataService:
         """
         refuse_missing(self._settings.database)
         async with opened_store(self._settings) as store, impatient_redis(self._settings) as redis:
-            yield Passes(store.database, redis, self._settings)
+            yield Passes(store.database, redis)
