@@ -519,6 +519,20 @@ class Robots(Protocol):
         """
         ...
 
+    async def read_state(self, robot: str, query_key: str) -> Json:
+        """Who has got a message of an enterprise robot and read it, as ``finished, delivered, read``."""
+        ...
+
+    async def recall(self, robot: str, query_keys: Sequence[str], *, group: str) -> list[str]:
+        """Take messages of an enterprise robot back; the keys of those that DingTalk took back.
+
+        Args:
+            robot: that posted them.
+            query_keys: at most 20.
+            group: where; empty for messages to people.
+        """
+        ...
+
     async def post_by_token(
         self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
     ) -> Json:

@@ -5,7 +5,7 @@ Messages are spelled as for a webhook; what an enterprise robot takes is made of
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
@@ -31,6 +31,9 @@ from dingrelay_tasks.sentence import en
 
 STEP = "post-"
 """What the steps that call begin with."""
+CONFIRMED = "confirmed"
+DELIVERS, LONGEST_DELIVERY = timedelta(seconds=5), timedelta(minutes=10)
+"""Between two questions who has got a message, and for how long they are asked."""
 USERS_PER_CALL = 20
 """One to one (API §12.6)."""
 MERGEABLE = frozenset({"text", "markdown"})
@@ -305,12 +308,14 @@ class RobotMessage(Deliverable):
         app: none; the settings say which app's robot it is.
         digest: how often messages to its robot or group are posted at most; those that wait until then are
             merged. Urgent ones are posted at once, alone.
+        confirm: ask DingTalk which users have got and read it; for messages to users.
     """
 
     app: Literal["robots"] = "robots"
     to: RobotTarget
     message: RobotContent
     digest: Annotated[Digest, BeforeValidator(_by_itself)] | None = None
+    confirm: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -318,6 +323,8 @@ class RobotMessage(Deliverable):
             self.check_for("enterprise")
         if self.to.session is not None:
             self.check_for("webhook")
+        if self.confirm and self.to.users is None:
+            raise ContractError("confirm", "is for messages to users")
         if self.digest is not None and (self.to.users is not None or self.to.session is not None):
             raise ContractError("digest", "is for groups")
         if self.digest is not None and self.message.msgtype not in MERGEABLE:
@@ -370,11 +377,13 @@ class RobotPosted(Part):
         robot: that posted.
         query_key: by which an enterprise robot's message is asked about and recalled.
         users: that it was for.
+        group: that it was posted to by name.
     """
 
     robot: str
     query_key: str = ""
     users: list[str] = Field(default_factory=list[str])
+    group: str = ""
 
 
 class RobotMessageResult(Part):
@@ -385,12 +394,16 @@ class RobotMessageResult(Part):
         invalid: users that DingTalk does not know, or that the robot can't reach.
         flow_controlled: users that DingTalk lets the robot send nothing more to for now.
         digest: the job that posted it with others.
+        delivered: users that have got it; with `confirm` only.
+        read: those of them that have read it; with `confirm` only.
     """
 
     posts: list[RobotPosted] = Field(default_factory=list[RobotPosted])
     invalid: list[str] = Field(default_factory=list[str])
     flow_controlled: list[str] = Field(default_factory=list[str])
     digest: str = ""
+    delivered: list[str] = Field(default_factory=list[str])
+    read: list[str] = Field(default_factory=list[str])
 
 
 def split(message: Json, limit: int) -> list[Json]:
@@ -463,11 +476,18 @@ def result_of(steps: Steps) -> Json:
     posts = [posted for step, posted in sorted(steps.items()) if step.startswith(STEP)]
     return RobotMessageResult(
         posts=[
-            RobotPosted(robot=each["robot"], query_key=each["query_key"], users=each["users"])
+            RobotPosted(
+                robot=each["robot"],
+                query_key=each["query_key"],
+                users=each["users"],
+                group=each.get("group", ""),
+            )
             for each in posts
         ],
         invalid=[user for each in posts for user in each["invalid"]],
         flow_controlled=[user for each in posts for user in each["flow_controlled"]],
+        delivered=steps.get(CONFIRMED, {}).get("delivered", []),
+        read=steps.get(CONFIRMED, {}).get("read", []),
     ).model_dump()
 
 
@@ -478,6 +498,7 @@ def outcomes(job: Json, steps: Steps) -> dict[str, str]:
     result = result_of(steps)
     for post in result["posts"]:
         found |= dict.fromkeys(post["users"], "accepted")
+    found |= dict.fromkeys(result["delivered"], "delivered") | dict.fromkeys(result["read"], "read")
     found |= dict.fromkeys(result["invalid"], "invalid")
     return found | dict.fromkeys(result["flow_controlled"], "flow_controlled")
 
@@ -514,7 +535,34 @@ async def run(job: RobotMessage, ctx: Context) -> Json:
     if job.digest is not None and job.lane != "urgent":
         return await _merged(job, job.digest, ctx)
     limit = LARGEST if ctx.robots.kind(job.to) == "webhook" else LARGEST_PARAM
-    return await deliver(job.to, split(job.body, limit), ctx)
+    result = await deliver(job.to, split(job.body, limit), ctx)
+    if not job.confirm:
+        return result
+    seen = await ctx.step_result(CONFIRMED) or await _confirmed(result, ctx)
+    return {**result, **await ctx.once(CONFIRMED, partial(_kept, seen))}
+
+
+async def _confirmed(result: Json, ctx: Context) -> Json:
+    """Who has got the message, by DingTalk's read state, once all of it is delivered.
+
+    Raises:
+        Wait: DingTalk still delivers it.
+    """
+    began = await ctx.once("confirming", partial(_kept, {"at": ctx.now().isoformat()}))
+    states = [
+        await ctx.robots.read_state(post["robot"], post["query_key"]) for post in result["posts"]
+    ]
+    waited = ctx.now() - datetime.fromisoformat(began["at"])
+    if not all(state["finished"] for state in states) and waited < LONGEST_DELIVERY:
+        raise Wait(DELIVERS, "DingTalk still delivers")
+    return {
+        name: list(dict.fromkeys(user for state in states for user in state[name]))
+        for name in ("delivered", "read")
+    }
+
+
+async def _kept(found: Json) -> Json:
+    return found
 
 
 async def _merged(job: RobotMessage, digest: Digest, ctx: Context) -> Json:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import RobotMessage
+from dingrelay_tasks import ContractError, RobotMessage
 from one_worker import OneWorker, one_worker
 
 A, B = "token-of-robot-a", "token-of-robot-b"
@@ -111,6 +111,30 @@ async def test_a_robot_of_an_app_writes_to_people(worker: OneWorker, sandbox: Sa
     group = await worker.send(message(group="hr"))
     assert await worker.finish(group) == State.DONE
     assert sandbox.robot_posts()[-1]["group"] == GROUP
+
+
+async def test_who_got_a_message_is_asked_and_it_is_taken_back(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    job = RobotMessage.parse(
+        {**message(robot="bot", users=["u1", "nobody"]).wire(), "confirm": True}
+    )
+    sent = await worker.send(job)
+    assert await worker.finish(sent) == State.DONE
+    found = await result(worker, sent)
+    assert (found["delivered"], found["read"], found["invalid"]) == (["u1"], [], ["nobody"])
+    details = await asyncio.to_thread(worker.client.details, sent)
+    assert details.recipients == {"u1": "delivered", "nobody": "invalid"}
+    group = await worker.send(message(group="hr"))
+    assert await worker.finish(group) == State.DONE
+    for each in (sent, group):
+        recall = await asyncio.to_thread(worker.client.recall, each)
+        assert await worker.finish(recall.id) == State.DONE
+        assert len((await result(worker, recall.id))["recalled"]) == 1
+    webhook = await worker.send(message(robot="a"))
+    await worker.finish(webhook)
+    with pytest.raises(ContractError):
+        await asyncio.to_thread(worker.client.recall, webhook)
 
 
 @pytest.mark.parametrize("lost", ["lost_answer", "reset_after", "reset_before", "html"])

@@ -11,10 +11,12 @@ from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.status import JobStatus, json_object, recipients
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.message_recall import MessageRecall
 from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
+from dingrelay_tasks.robot_message import RobotMessage
+from dingrelay_tasks.robot_recall import RobotRecall
 from dingrelay_tasks.sentence import en
 
 SHORTEST = 4
@@ -84,13 +86,15 @@ def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: 
     return kept
 
 
-def recall_of(details: JobDetails) -> MessageRecall:
+def recall_of(details: JobDetails) -> Contract:
     """The job that takes back a message.
 
     Raises:
         ContractError: it has made no call that could be.
     """
     status = details.status
+    if status.kind == RobotMessage.kind:
+        return _robot_recall(status)
     if status.kind != MessageSend.kind:
         raise ContractError("job", en("is of kind {}, and no message", status.kind))
     if not status.state.ended:
@@ -112,6 +116,16 @@ def recall_of(details: JobDetails) -> MessageRecall:
     unknown = sum(outcome == "unknown" for outcome in details.recipients.values())
     more = {"app": status.app, "lane": status.lane, "unknown": unknown}
     return MessageRecall.parse({**fields, **more})
+
+
+def _robot_recall(status: JobStatus) -> RobotRecall:
+    result = status.result or {}
+    posts = [post for post in result.get("posts", []) if post["query_key"]]
+    if result.get("digest"):
+        raise ContractError("job", "is in one message with others, which stays")
+    if not posts:
+        raise ContractError("job", "has posted nothing that can be recalled")
+    return RobotRecall(message=status.id, posts=posts, lane=status.lane)
 
 
 def _goes_alone(result: Mapping[str, Any]) -> bool:

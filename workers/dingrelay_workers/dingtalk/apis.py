@@ -80,6 +80,13 @@ ROBOT_WEBHOOK = "robot.webhook"
 """Each webhook is an API of its own; see `robots.webhook_api`."""
 ROBOT_USERS = Api("robot.users", "rest", "POST", "/v1.0/robot/oToMessages/batchSend", changes=True)
 ROBOT_GROUP = Api("robot.group", "rest", "POST", "/v1.0/robot/groupMessages/send", changes=True)
+ROBOT_READ = Api("robot.read", "rest", "GET", "/v1.0/robot/oToMessages/readStatus")
+ROBOT_USERS_RECALL = Api(
+    "robot.recall", "rest", "POST", "/v1.0/robot/otoMessages/batchRecall", changes=True
+)
+ROBOT_GROUP_RECALL = Api(
+    "robot.recall", "rest", "POST", "/v1.0/robot/groupMessages/recall", changes=True
+)
 ROBOT_SESSION = Api(
     "robot.session",
     "oapi",

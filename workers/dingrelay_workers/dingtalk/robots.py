@@ -13,8 +13,11 @@ from dingrelay_tasks.robot_message import enterprise
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.apis import (
     ROBOT_GROUP,
+    ROBOT_GROUP_RECALL,
+    ROBOT_READ,
     ROBOT_SESSION,
     ROBOT_USERS,
+    ROBOT_USERS_RECALL,
     ROBOT_WEBHOOK,
     Api,
 )
@@ -112,6 +115,34 @@ async def send(
         "invalid": _listed(answer.get("invalidStaffIdList")),
         "flow_controlled": _listed(answer.get("flowControlledStaffIdList")),
     }
+
+
+async def read_state(calls: Calls, code: str, query_key: str) -> Json:
+    """Who has got a message and read it, as ``finished, delivered, read`` (API §12.8)."""
+    query = {"robotCode": code, "processQueryKey": query_key}
+    try:
+        answer = await calls.send(Request(ROBOT_READ, query=query))
+    except Permanent as error:
+        if "expireTime" not in f"{error.code} {error.message}":
+            raise
+        return {"finished": False, "delivered": [], "read": []}  # there is none yet
+    people = [each for each in answer.get("messageReadInfoList") or () if isinstance(each, dict)]
+    return {
+        "finished": answer.get("sendStatus") != "PROCESSING",
+        "delivered": [str(each.get("userId")) for each in people],
+        "read": [str(each.get("userId")) for each in people if each.get("readStatus") == "READ"],
+    }
+
+
+async def recall(
+    calls: Calls, code: str, query_keys: Sequence[str], conversation: str
+) -> list[str]:
+    """Take messages of a robot back; the keys of those that DingTalk took back (API §12.8)."""
+    body: Json = {"robotCode": code, "processQueryKeys": list(query_keys)}
+    if conversation:
+        body["openConversationId"] = conversation
+    api = ROBOT_GROUP_RECALL if conversation else ROBOT_USERS_RECALL
+    return _listed((await calls.send(Request(api, body=body))).get("successResult"))
 
 
 def _listed(value: object) -> list[str]:

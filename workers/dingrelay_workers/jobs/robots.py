@@ -102,7 +102,7 @@ class JobRobots:
             if not pool or error.unsent:
                 raise
             raise Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code)) from None
-        return {"robot": robot, "users": list(users), **answer}
+        return {"robot": robot, "users": list(users), "group": to.group or "", **answer}
 
     async def _reply(self, name: str, message: Json) -> Json:
         """Reply by the session; when that is over, by the conversation or to the user."""
@@ -127,6 +127,20 @@ class JobRobots:
         calls, conversation = self._calls.for_app(session["app"]), str(session["conversationId"])
         answer = await robots.send(calls, robot, message, users=users, conversation=conversation)
         return {"robot": robot, "users": users, **answer}
+
+    async def read_state(self, robot: str, query_key: str) -> Json:
+        """Who has got a message, and who has read it."""
+        own = self._robot(robot)
+        return await robots.read_state(self._calls.for_app(own.app), own.code, query_key)
+
+    async def recall(self, robot: str, query_keys: Sequence[str], *, group: str) -> list[str]:
+        """Take messages back; the keys of those that DingTalk took back."""
+        own, found = self._robot(robot), self._settings.groups.get(group)
+        if group and found is None:
+            raise _unknown("groups", group)
+        conversation = found.conversation if found else ""
+        calls = self._calls.for_app(own.app)
+        return await robots.recall(calls, own.code, query_keys, conversation)
 
     async def post_by_token(
         self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
