@@ -44,6 +44,8 @@ APPROVERS = ("u2", "u3")
 """Who is asked, one after the other."""
 ROBOTS = ("robot-1", "robot-2", "robot-3", "robot-4")
 """Robots of groups. DingTalk takes 20 messages of each in a minute."""
+POOL, POOLED = "pool", ("pooled-1", "pooled-2", "pooled-3")
+"""A group, and the tokens of its robots."""
 MADE_UP = "robot-made-up"
 """A robot that DingTalk does not know."""
 
@@ -94,7 +96,7 @@ class DingTalk(Process):
         self.admin.set_limits(recipients=self._recipients)
         self.admin.set_clock(self._skew)
         self.admin.add_template(TEMPLATE, CONTROLS, approvers=APPROVERS)
-        for robot in ROBOTS:
+        for robot in (*ROBOTS, *POOLED):
             self.admin.add_robot(robot)
 
     def addresses(self) -> dict[str, dict[str, str]]:

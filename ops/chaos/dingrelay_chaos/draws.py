@@ -27,6 +27,7 @@ from dingrelay_chaos.operations import (
     JobCommand,
     Operation,
     Organise,
+    Post,
     Reorganise,
     Rows,
     Send,
@@ -292,6 +293,16 @@ def _alert(of: Drawing) -> Alert:
     return Alert(robot, f"告警 {of.step}", of.rng.choice((1, 1, 2)))
 
 
+MERGED_ONLY = 5
+"""Messages at once from which they are always merged: a pool of three takes one a second."""
+
+
+def _post(of: Drawing) -> Post:
+    texts = tuple(f"群消息 {of.step}-{number}" for number in range(of.rng.choice((1, 1, 2, 12))))
+    digest = of.rng.choice(("", "3s", "8s")) if len(texts) < MERGED_ONLY else "3s"
+    return Post(texts, digest, of.rng.choice(("normal", "normal", "urgent")))
+
+
 OPERATIONS: Mapping[str, tuple[float, Draw]] = {
     "send": (20, _send),
     "send_many": (4, _send_many),
@@ -324,6 +335,7 @@ OPERATIONS: Mapping[str, tuple[float, Draw]] = {
     "approval_action": (8, _act),
     "subscriber": (3, _subscribe),
     "alert": (5, _alert),
+    "post": (4, _post),
     "files": (2, lambda of: UploadFiles(f"文件 {of.step}", of.rng.randint(1, 8))),
 }
 """Operation → weight and draw. A seed leaves some of them out, so that others come more often."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from redis.exceptions import RedisError
 
-from dingrelay_chaos.dingtalk import MADE_UP, STAYING
+from dingrelay_chaos.dingtalk import MADE_UP, POOL, STAYING
 from dingrelay_chaos.fleet import UPLOADS
 from dingrelay_chaos.requests import (
     Absence,
@@ -25,6 +25,7 @@ from dingrelay_chaos.requests import (
     Command,
     JobRequest,
     MessageRequest,
+    RobotRequest,
     SyncRequest,
 )
 from dingrelay_chaos.snapshot import holds, text_of
@@ -34,7 +35,7 @@ from dingrelay_producers import State
 from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, ServiceUnavailable
 from dingrelay_sandbox.admin import SandboxError
 from dingrelay_sandbox.report_types import ApprovalReport
-from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from dingrelay_tasks import ApprovalCreate, MessageSend, RobotMessage, UserSync
 from dingrelay_tasks.contract import Contract, ContractError
 
 PLURALS = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
@@ -509,6 +510,24 @@ class Alert:
             request.answered += code == 0
             if code not in {None, LOST, UNKNOWN_ROBOT if self.robot == MADE_UP else 0}:
                 raise AssertionError(f"an alert to {self.robot} was refused: {code}")
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Messages to a pool of robots, one by one or merged."""
+
+    texts: tuple[str, ...]
+    digest: str = ""
+    lane: str = "normal"
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue them."""
+        for text in self.texts:
+            request = RobotRequest(step, system.now(), text=text)
+            system.requests.posts.append(request)
+            content = {"msgtype": "text", "text": {"content": text}}
+            job = {"to": {"group": POOL}, "message": content, "lane": self.lane}
+            _enqueue(system, request, RobotMessage.parse({**job, "digest": self.digest or None}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,13 @@ class AlertRequest:
 
 
 @dataclass(slots=True)
+class RobotRequest(JobRequest):
+    """A message to a group of robots; its text is nowhere else."""
+
+    text: str
+
+
+@dataclass(slots=True)
 class Absence:
     """When a person was not there, in seconds from the start."""
 
@@ -132,12 +139,13 @@ class Requests:
     syncs: list[SyncRequest] = field(default_factory=list[SyncRequest])
     actions: list[ActionRequest] = field(default_factory=list[ActionRequest])
     alerts: list[AlertRequest] = field(default_factory=list[AlertRequest])
+    posts: list[RobotRequest] = field(default_factory=list[RobotRequest])
     commands: list[Command] = field(default_factory=list[Command])
     absences: list[Absence] = field(default_factory=list[Absence])
 
     def everything(self) -> list[JobRequest]:
         """All jobs that were asked for."""
-        return [*self.messages, *self.approvals, *self.syncs, *self.actions]
+        return [*self.messages, *self.approvals, *self.syncs, *self.actions, *self.posts]
 
     def job_of(self, step: int) -> str:
         """The id of the job that a step asked for, or empty."""

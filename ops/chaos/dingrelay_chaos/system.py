@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 
 from dingrelay_chaos.database import Database
-from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, JOINING, DingTalk
+from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, JOINING, POOL, POOLED, DingTalk
 from dingrelay_chaos.fleet import AES_KEY, TOKEN, Gateway, Listener, Worker
 from dingrelay_chaos.process import Service
 from dingrelay_chaos.requests import Absence, Requests
@@ -220,6 +220,13 @@ class System:
             "DINGTALK_APPROVAL_API": setting.approval_api,
             "DINGTALK_CONTACTS_API": setting.contacts_api,
             "DINGTALK_TOKEN_API": setting.token_api,
+            **{
+                f"DINGTALK_ROBOT_P{number}_WEBHOOK": f"{self.dingtalk.url}/robot/send?access_token={token}"
+                for number, token in enumerate(POOLED)
+            },
+            "DINGRELAY_GROUPS": json.dumps(
+                {POOL: {"robots": [f"p{number}" for number in range(len(POOLED))]}}
+            ),
         }
 
 

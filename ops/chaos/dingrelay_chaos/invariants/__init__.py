@@ -20,6 +20,7 @@ INVARIANTS: tuple[tuple[int, Callable[[Evidence, System], Iterator[Finding]]], .
     (1, jobs.violations),
     (2, messages.violations),
     (2, messages.violations_of_alerts),
+    (2, messages.violations_of_posts),
     (3, approvals.violations),
     (4, directory.violations),
     (5, campaigns.violations),

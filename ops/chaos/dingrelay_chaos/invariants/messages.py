@@ -1,10 +1,12 @@
 """2: a message that is done is in each named person's inbox, once; or they are named truly."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any, cast
 
-from dingrelay_chaos.dingtalk import MADE_UP, STAYING
+from dingrelay_chaos.dingtalk import MADE_UP, POOLED, STAYING
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.requests import AlertRequest, MessageRequest
 from dingrelay_chaos.snapshot import USER_DAY, Snapshot
@@ -216,7 +218,9 @@ def _perhaps_sent(evidence: Evidence, request: MessageRequest, user: str) -> boo
 def violations_of_alerts(evidence: Evidence, system: System) -> Iterator[Finding]:
     """Alerts that are missing, or there too often."""
     posts = Counter(
-        (post["robot"], post["message"]["text"]["content"]) for post in system.sandbox.robot_posts()
+        (post["robot"], post["message"]["text"]["content"])
+        for post in system.sandbox.robot_posts()
+        if post["message"]["msgtype"] == "text"
     )
     for request in evidence.requests.alerts:
         found = posts[request.robot, request.text]
@@ -231,6 +235,24 @@ def violations_of_alerts(evidence: Evidence, system: System) -> Iterator[Finding
         if not least <= found <= request.asked:
             said = f"asked for {request.asked} times, answered {request.answered} times"
             yield f"{request.text!r} is {found} times in its group: {said}", request.text
+
+
+def violations_of_posts(evidence: Evidence, system: System) -> Iterator[Finding]:
+    """Messages to a pool that are done and not there, or there twice, alone or in digests."""
+    shown = [
+        text
+        for post in system.sandbox.robot_posts()
+        if post["robot"] in POOLED
+        for text in [json.dumps(post["message"], ensure_ascii=False)]
+    ]
+    # What a failover lost may be of the digests.
+    for request in () if evidence.lost else evidence.requests.posts:
+        status = evidence.statuses.get(request.job)
+        # The end of a text is the end of a line, or of the message.
+        ends = re.compile(re.escape(request.text) + r"(?!\d)")
+        found = sum(bool(ends.search(text)) for text in shown)
+        if found > 1 or (found == 0 and status is not None and status.state == State.DONE):
+            yield f"{request.text!r} is {found} times in its group", request.job
 
 
 def _gateway_ended(evidence: Evidence, request: AlertRequest) -> bool:
