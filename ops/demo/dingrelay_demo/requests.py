@@ -10,9 +10,29 @@ from urllib.request import Request, urlopen
 
 from dingrelay_producers import CampaignRef, JobRef, JobStatus
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_tasks import MessageSend
+from dingrelay_tasks import MessageSend, RobotMessage
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.message import payload
+
+
+def alerts(count: int, group: str) -> list[RobotMessage]:
+    """So many alerts of twenty hosts, merged where they would come too fast."""
+    return [
+        RobotMessage.parse(
+            {
+                "to": {"group": group},
+                "message": {
+                    "msgtype": "markdown",
+                    "markdown": {
+                        "title": f"磁盘 host-{number % 20}",
+                        "text": f"已用 {80 + number % 20} %",
+                    },
+                },
+                "digest": {"every": "5s", "key": f"host-{number % 20}"},
+            }
+        )
+        for number in range(count)
+    ]
 
 
 class GuideScript:

@@ -11,7 +11,7 @@ from redis import Redis
 
 from dingrelay_demo import requests as messages
 from dingrelay_demo.context import SEND_API, DemoContext
-from dingrelay_demo.system import receiving
+from dingrelay_demo.system import GROUP, receiving
 from dingrelay_producers import CampaignStatus, JobRef, JobStatus
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import keys
@@ -23,6 +23,7 @@ STORM_BURST, STORM_SECONDS = 100, 4
 CAMPAIGN_RATE = 15_000
 """Recipients a minute: slow enough to be watched."""
 PAUSED_SECONDS = 2.0
+ALERTS = 200
 KILL_BURST, KILL_AFTER = 120, 30
 
 NEWCOMER, NEWCOMERS_MOBILE = "newcomer", "13900001111"
@@ -328,6 +329,22 @@ async def storm(context: DemoContext) -> None:
     )
 
 
+async def alerts(context: DemoContext) -> None:
+    """A storm of alerts to the two robots of a group, which take 20 messages a minute each."""
+    context.screen.act(tr("{count} alerts to a group within a second", count=ALERTS))
+    refs = await context.send_many(messages.alerts(ALERTS, GROUP))
+    with context.screen.bar(ALERTS, tr("messages")) as bar:
+        await context.finish(refs, lambda ended: bar.show(ended, []))
+    posts = [each for each in context.system.sandbox.robot_posts() if each["group"] == GROUP]
+    context.screen.note(
+        tr(
+            "the first was posted at once, the others were merged: {count} messages; {url}",
+            count=len(posts),
+            url=f"{context.system.sandbox.base_url}/_sandbox/groups/{GROUP}",
+        )
+    )
+
+
 async def crash(context: DemoContext) -> None:
     """A worker dies without a word, with jobs in its hands."""
     context.screen.act(
@@ -386,5 +403,6 @@ ALL: tuple[Callable[[DemoContext], Awaitable[None]], ...] = (
     burst,
     campaign,
     storm,
+    alerts,
     crash,
 )

@@ -66,6 +66,9 @@ CONCURRENCY = 32
 RECIPIENTS = "60000/60s"
 """DingTalk takes 5,000 a minute (API §2.1); twelve times as many fit a campaign into a demo."""
 
+GROUP, ROBOTS = "oncall", ("alerts1", "alerts2")
+"""A group, and the robots in it."""
+
 
 class System:
     """Valkey, a DingTalk of 2,000 people in 60 departments, two workers, a gateway and Flower.
@@ -110,12 +113,19 @@ class System:
         )
         log = Console(file=self.log_of(self._folder).open("w", encoding="utf-8"), width=200)
         rules = json.dumps({"message.send": {"recipients": RECIPIENTS}})
+        webhook = f"{planned.variables['DINGTALK_OAPI_URL']}/robot/send?access_token="
         os.environ.update(planned.variables | {"DINGRELAY_RULES": rules})
+        os.environ.update(
+            {f"DINGTALK_ROBOT_{name.upper()}_WEBHOOK": webhook + name for name in ROBOTS}
+        )
+        os.environ["DINGRELAY_GROUPS"] = json.dumps({GROUP: {"robots": ROBOTS}})
         self._supervisor = Supervisor(planned.stages, os.environ, screen.Screen(log, planned.names))
         await self._supervisor.start()
         self.client = Client()
         self.sandbox = SandboxAdmin(planned.variables["DINGTALK_OAPI_URL"])
         self.sandbox.set_limits(recipients=RECIPIENTS)
+        for name in ROBOTS:
+            self.sandbox.add_robot(name, group=GROUP)
         self.flower = planned.facts["Flower"]
         self.database = planned.variables["DINGRELAY_DATABASE_URL"]
         self.gateway = f"http://127.0.0.1:{planned.variables['DINGRELAY_GATEWAY_PORT']}"
