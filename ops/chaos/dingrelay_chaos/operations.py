@@ -562,10 +562,18 @@ class UploadFiles:
         return system.gateway.upload(seed * (FILE_BYTES // len(seed)))
 
 
+_SUM = """
+local sum = 0
+for _, key in ipairs(redis.call('KEYS', ARGV[1])) do sum = sum + redis.call('STRLEN', key) end
+return sum
+"""
+"""At one moment: one file may go and another come between two commands."""
+
+
 def _waiting(system: System) -> int:
     """Bytes of files in Redis; 0 while it is away."""
     with suppress(RedisError, OSError), system.valkey.connect() as redis:
-        return sum(redis.strlen(key) for key in redis.scan_iter("dingrelay:upload:*"))
+        return int(redis.eval(_SUM, 0, "dingrelay:upload:*"))
     return 0
 
 
