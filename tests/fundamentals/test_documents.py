@@ -32,6 +32,8 @@ from fundamentals.system import System
 
 LINK = re.compile(r"\]\(([^)#\s]+)?(?:#([^)\s]+))?\)")
 VARIABLE = re.compile(r"\bDINGRELAY_[A-Z_]+|\bDINGTALK_[A-Z_]+")
+ROBOT = "DINGTALK_ROBOT_"
+"""Begins the variables of a robot, whose name follows."""
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 MESSAGES: Mapping[str, Mapping[str, int]] = {
     "README.md": {"u1": 2, "u2": 2},
@@ -150,10 +152,23 @@ def test_every_page_of_the_guide_is_translated_and_in_its_index() -> None:
 def _named(document: str) -> set[str]:
     """The variables that a document names; of a secret also the one of its file."""
     found = set(VARIABLE.findall(text(document)))
+    found = {ROBOT if name.startswith(ROBOT) else name for name in found}
     return {name if name in _variables() else name.removesuffix("_FILE") for name in found}
 
 
-TABLES = ("apps", "approvals", "cells", "history", "recipients", "rules", "sync", "quota", "codes")
+TABLES = (
+    "apps",
+    "approvals",
+    "cells",
+    "groups",
+    "history",
+    "robots",
+    "recipients",
+    "rules",
+    "sync",
+    "quota",
+    "codes",
+)
 """Settings that only the file has."""
 
 
@@ -166,7 +181,7 @@ def _variables() -> set[str]:
     parts = ("APP_KEY", "APP_SECRET", "AGENT_ID", "CORP_ID", "CALLBACK_TOKEN", "CALLBACK_AES_KEY")
     apps = {f"DINGTALK_{part}" for part in parts}
     hr = {"DINGTALK_APP_KEY_HR", "DINGTALK_APP_SECRET_HR", "DINGTALK_APP_SECRET_HR_FILE"}
-    return settings | apps | hr | {"DINGRELAY_CONFIG"}
+    return settings | apps | hr | {"DINGRELAY_CONFIG", ROBOT}
 
 
 @pytest.mark.parametrize("page", GUIDE["settings.md"])

@@ -18,6 +18,7 @@ from conftest import wait_until
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks.event import Event
+from dingrelay_workers.dingtalk.robots import signature
 from gateways import GatewayClient, Reply, gateway_thread
 
 ANSWERS_WITHIN = 2.5
@@ -52,6 +53,41 @@ def jobs(store: Redis, kind: str = "event") -> list[dict[str, Any]]:
     found = [store.hgetall(key) for key in store.scan_iter(keys.job("*"))]
     of_kind = [each for each in found if each["kind"] == kind]
     return [json.loads(each["payload"]) for each in sorted(of_kind, key=lambda e: e["created"])]
+
+
+def test_a_message_to_a_robot_is_an_event(valkey_url: str, store: Redis) -> None:
+    apps = {"default": {"app_key": APP_KEY, "app_secret": "robot-secret"}}
+    robots = {"bot": {"app": "default", "code": "ding1"}}
+    loaded = Settings.load(env="sandbox", redis_url=valkey_url, apps=apps, robots=robots)
+    address = "https://oapi.dingtalk.com/robot/sendBySession?session=secret-session"
+    message = {
+        "msgId": "m1",
+        "senderStaffId": "u1",
+        "sessionWebhook": address,
+        "text": {"content": "x"},
+    }
+    now = int(time.time() * 1000)
+    with gateway_thread(loaded) as gateway:
+
+        def say(secret: str, at: int, app: str = "default") -> Reply:
+            path = f"/callbacks/dingtalk/{app}/robot"
+            return gateway.ask("POST", path, message, **signature(secret, at))
+
+        for refused in (
+            say("another", now),
+            say("robot-secret", now - 7_200_000),
+            say("robot-secret", now, "quiet"),
+        ):
+            assert refused.status == 403
+        for _ in range(2):
+            answer = say("robot-secret", now)
+            assert (answer.status, answer.json) == (200, {"msgtype": "empty"})
+    [event] = jobs(store)
+    assert event["event_type"] == "robot.message"
+    assert event["data"]["text"] == {"content": "x"}
+    assert "secret-session" not in json.dumps(event)
+    kept = store.get(keys.robot_session(event["data"]["reply"]["session"]))
+    assert "secret-session" in str(kept)
 
 
 def test_an_event_is_a_job_before_dingtalk_gets_success(

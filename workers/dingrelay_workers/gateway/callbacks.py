@@ -1,20 +1,25 @@
 """``POST /callbacks/dingtalk/{app}``: a push becomes a job, and then DingTalk gets its `success`."""
 
 import asyncio
-from collections.abc import Iterable
+import hmac
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 from redis.asyncio import Redis
 
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.events.receiver import Push, PushRefused, Receiver
+from dingrelay_producers.events.receiver import OLDEST_SECONDS, Push, PushRefused, Receiver
 from dingrelay_producers.store import record
+from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.missed_events import MissedEvents
+from dingrelay_workers.dingtalk.robots import signature
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.body_reader import parse_json, read_bytes
 from dingrelay_workers.http.problems import Problem
@@ -84,6 +89,8 @@ BODY_LIMIT = 400_000
 WITHIN_SECONDS = 2.0
 """For an event to be in Redis: DingTalk waits 2.5 s for the answer (API §7.1)."""
 BODY_SECONDS = 2.0
+LONGEST_TIMESTAMP = 15
+"""Digits of a time in milliseconds."""
 
 
 ROUTES = Routes(tag="operation")
@@ -138,6 +145,59 @@ async def receive_event(call: HttpCall) -> web.StreamResponse:
     return problems.json_response(push.success())
 
 
+@ROUTES(
+    "POST /callbacks/dingtalk/{app}/robot",
+    {
+        200: RouteAnswer(
+            description="The message is a job; nothing is said in answer.",
+            model={
+                "type": "object",
+                "properties": {"msgtype": {"const": "empty"}},
+                "required": ["msgtype"],
+            },
+        )
+    },
+    description=(
+        "For DingTalk only: a message to the robot of an app, signed with the app's secret. "
+        "Every refused request gets the same 403, without a reason."
+    ),
+    body=Body(model={"type": "object"}, limit=None),
+    problems=frozenset({403, 503}),
+    negotiates=False,
+)
+async def receive_robot_message(call: HttpCall) -> web.StreamResponse:
+    """Take a message to a robot that DingTalk pushes."""
+    app = call.path("app")
+    with suppress(ContractError):
+        call.context = call.context.of(app)
+    settings = call.context.settings
+    found = settings.apps.get(app)
+    if found is None or not any(robot.app == app for robot in settings.robots.values()):
+        raise _refusal()
+    if not _signed(call.request.headers, found.app_secret.get_secret_value()):
+        raise _refusal()
+    call.request[CALLER] = f"callback {app}"
+    content = await read_bytes(call.request, limit=BODY_LIMIT, within=BODY_SECONDS)
+    try:
+        data = event_payload.decode(content.decode("utf-8", "replace"))
+        event = event_payload.of_robot(app, {}, data)
+    except ContractError:
+        raise _refusal() from None
+    await _accept(call, event, event_payload.session_of(app, data))
+    return problems.json_response({"msgtype": "empty"})
+
+
+def _signed(headers: Mapping[str, str], secret: str) -> bool:
+    """Whether a push to a robot is DingTalk's, and of this hour (API §12.14)."""
+    timestamp, given = headers.get("timestamp", ""), headers.get("sign", "")
+    if not secret or not timestamp.isdecimal() or len(timestamp) > LONGEST_TIMESTAMP:
+        return False
+    if abs(int(timestamp) / 1000 - time.time()) > OLDEST_SECONDS:
+        return False
+    expected = signature(secret, int(timestamp))["sign"]
+    return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
+
+
 async def _push(call: HttpCall, app: str) -> Push:
     """The push in a request.
 
@@ -152,8 +212,10 @@ async def _push(call: HttpCall, app: str) -> Push:
     return call.context.service(Receiver).open(app, list(call.request.query.items()), body)
 
 
-async def _accept(call: HttpCall, event: Event) -> None:
-    """Make the event a job; one that is known already is one.
+async def _accept(
+    call: HttpCall, event: Event, session: tuple[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Make the event a job; one that is known already is one. `session`: where it can be replied to.
 
     Raises:
         Problem: Redis is away, and DingTalk is to push it again.
@@ -161,6 +223,8 @@ async def _accept(call: HttpCall, event: Event) -> None:
     context = call.context
     try:
         async with asyncio.timeout(WITHIN_SECONDS):
+            if session is not None:
+                await context.records.enqueuer.keep_session(*session)
             (enqueued,) = await context.records.enqueue([record.draft(event)])
     except ContractError:
         context.metrics.events.unreadable(event.app)
