@@ -9,7 +9,8 @@ import pytest
 from dingrelay_producers import Settings
 from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks import ContractError, RobotMessage
-from dingrelay_tasks.robot_message import enterprise, forget, outcomes, split
+from dingrelay_tasks.robot_content import enterprise
+from dingrelay_tasks.robot_message import forget, outcomes, split
 from dingrelay_workers.dingtalk.robots import signature
 from dingrelay_workers.limiter.rules import Rules
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dingrelay_tasks.api_call import ROBOT
 from dingrelay_tasks.contract import Json
-from dingrelay_tasks.robot_message import enterprise
+from dingrelay_tasks.robot_content import enterprise
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.apis import (
     ROBOT_GROUP,

@@ -21,7 +21,8 @@ from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, ContractError, Json, Lane
-from dingrelay_tasks.robot_message import Mentions, RobotMessage
+from dingrelay_tasks.robot_content import Mentions
+from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
