@@ -76,3 +76,17 @@ def test_no_more_files_are_received_at_once_than_the_setting_allows(
     monkeypatch.setattr(media, "PATIENCE", 30)
     slow.close()
     assert upload() == 200
+
+
+def test_a_redis_that_takes_no_file_is_an_outage(
+    gateway: GatewayClient, path: str, valkey_url: str
+) -> None:
+    """Such as a primary that has just become a replica, or one that is full."""
+    with Redis.from_url(valkey_url) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            refused = gateway.ask("POST", path, b"a file", Content_Type=FORM)
+        finally:
+            redis.config_set("maxmemory", 0)
+        assert (refused.status, refused.json["errcode"]) == (503, -1)
+        assert gateway.ask("POST", path, b"a file", Content_Type=FORM).status == 200

@@ -110,8 +110,8 @@ async def _stored(caller: Caller, content: bytes) -> str | None:
     async with asking():
         # In a round trip of its own: others need not wait for megabytes.
         (stored,) = await scripts.run_many_async(caller.context.redis, [call])
-    if isinstance(stored, Exception):
-        raise stored
+        if isinstance(stored, Exception):
+            raise stored
     return digest if stored else None
 
 
