@@ -126,7 +126,7 @@ class RobotMessage(Deliverable):
         confirm: ask DingTalk which users have got and read it; for messages to users.
     """
 
-    app: Literal["robots"] = "robots"
+    app: Literal["robots"] = "robots"  # pyright: ignore[reportIncompatibleVariableOverride]
     to: RobotTarget
     message: RobotContent
     digest: Annotated[Digest, BeforeValidator(_by_itself)] | None = None
@@ -406,7 +406,7 @@ class RobotDigest(Contract):
         digest: its name.
     """
 
-    app: Literal["robots"] = "robots"
+    app: Literal["robots"] = "robots"  # pyright: ignore[reportIncompatibleVariableOverride]
     to: RobotTarget
     every: float
     digest: str

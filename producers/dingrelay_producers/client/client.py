@@ -482,8 +482,7 @@ class Client:
         asked, most = checked_filter(JobFilter, chosen), checked_limit(limit)
         cell = self._cells.of(asked.app)
         reads = cell.history if history else None
-        unreadable = on_unreadable or (lambda _: None)
-        listed = JobList(cell.redis_call, reads, on_unreadable=unreadable)
+        listed = JobList(cell.redis_call, reads, on_unreadable=on_unreadable or _left_out)
         return run(listed.find(asked, most))
 
     def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
@@ -596,3 +595,7 @@ def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _left_out(_: UnreadableRecord) -> None:
+    """A list goes on without a record that can't be read."""

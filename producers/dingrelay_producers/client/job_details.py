@@ -125,7 +125,7 @@ def _robot_recall(status: JobStatus) -> RobotRecall:
         raise ContractError("job", "is in one message with others, which stays")
     if not posts:
         raise ContractError("job", "has posted nothing that can be recalled")
-    return RobotRecall(message=status.id, posts=posts, lane=status.lane)
+    return RobotRecall.parse({"message": status.id, "posts": posts, "lane": status.lane})
 
 
 def _goes_alone(result: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -99,7 +99,7 @@ def gone_users(run: Run) -> Select[str]:
 
 async def not_met(run: Run, key: InstrumentedAttribute[_Id], most: int) -> list[_Id]:
     """People or departments that neither the run nor a newer one met, and that are not known to be gone."""
-    table = key.class_
+    table: Any = key.class_
     query = select(key).where(
         table.app == run.app, table.left_at.is_(None), table.met_in < run.number
     )
@@ -110,7 +110,7 @@ async def not_met(run: Run, key: InstrumentedAttribute[_Id], most: int) -> list[
 
 async def keep(run: Run, key: InstrumentedAttribute[_Id], ids: Collection[_Id]) -> None:
     """Count these people or departments as met, without new fields."""
-    table = key.class_
+    table: Any = key.class_
     for some in chunks(ids):
         await run.connection.execute(
             update(table)

@@ -117,7 +117,7 @@ async def _post_by_name(
         raise Refusal(words.invalid(error.field, error.problem)) from None
     if not key.permits("robots:write") or not key.permits_target(job.to.name):
         raise Refusal(words.FORBIDDEN)
-    lanes = [lane for lane in LANES_BY_DEFAULT if key.permits_lane(lane)]
+    lanes: list[Lane] = [lane for lane in LANES_BY_DEFAULT if key.permits_lane(lane)]
     caller = Caller(context, key.id, ROBOTS, lanes[0], context.sender_of(key))
     if job.digest is not None:  # it waits for others, and its program need not
         await context.depths.check(job.queue)
