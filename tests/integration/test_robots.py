@@ -117,14 +117,14 @@ async def test_who_got_a_message_is_asked_and_it_is_taken_back(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     job = RobotMessage.parse(
-        {**message(robot="bot", users=["u1", "nobody"]).wire(), "confirm": True}
+        {**message(robot="bot", users=["u1", "no-one"]).wire(), "confirm": True}
     )
     sent = await worker.send(job)
     assert await worker.finish(sent) == State.DONE
     found = await result(worker, sent)
-    assert (found["delivered"], found["read"], found["invalid"]) == (["u1"], [], ["nobody"])
+    assert (found["delivered"], found["read"], found["invalid"]) == (["u1"], [], ["no-one"])
     details = await asyncio.to_thread(worker.client.details, sent)
-    assert details.recipients == {"u1": "delivered", "nobody": "invalid"}
+    assert details.recipients == {"u1": "delivered", "no-one": "invalid"}
     group = await worker.send(message(group="hr"))
     assert await worker.finish(group) == State.DONE
     for each in (sent, group):
