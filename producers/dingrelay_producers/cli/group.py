@@ -74,11 +74,14 @@ class Commands(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Be the command line, in the reader's language."""
         allow_between_characters()
-        as_json.set(False)
-        with spoken():
-            speak(self, below=False)  # `get_command` speaks for those
-            speak_headings()
-            return super().main(*args, **kwargs)
+        before = as_json.set(False)
+        try:
+            with spoken():
+                speak(self, below=False)  # `get_command` speaks for those
+                speak_headings()
+                return super().main(*args, **kwargs)
+        finally:
+            as_json.reset(before)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read our own options."""
