@@ -16,6 +16,7 @@ from dingrelay_chaos import evidence
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING
 from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.requests import Journal
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.snapshot import Snapshot, SystemState
@@ -34,7 +35,8 @@ LOOK_SECONDS = 90
 """An approval that can't be found is looked for again a minute later before it counts as deleted."""
 PATIENT_SECONDS = 30
 """A shorter run does not wait a minute until a stream that was refused or is half dead is opened again:
-its listener is restarted."""
+its listener is restarted. So it is where a stream may be deaf: its pings come, so no client can notice, and
+DingTalk sends each event 80 times before it lists it as failed, which takes longer than `SETTLE_SECONDS`."""
 RESUME_SECONDS = 30
 """Between two times that an operator resumes endpoints that are being left alone."""
 LAG_SECONDS = 0.5
@@ -48,7 +50,11 @@ WAITING = (b"snoozed", b"queued")
 def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     """The evidence, once everything is settled or the time for it is over."""
     system.mend()
-    if schedule.seconds < PATIENT_SECONDS:
+    deaf = any(
+        isinstance(step.what, Fault) and step.what.values.get("how") == "deaf"
+        for step in schedule.steps
+    )
+    if schedule.seconds < PATIENT_SECONDS or deaf:
         system.listener.kill()
         system.listener.start()
     began = time.monotonic()
