@@ -17,7 +17,8 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 30_000)
 """Below those that Linux and macOS give to connections that go out."""
 _PR_SET_PDEATHSIG = 1
-_reserved: list[socket.socket] = []
+_reserved: list[int] = []
+"""File descriptors, which stay open until the process ends."""
 
 
 def reserve() -> int:
@@ -34,7 +35,7 @@ def reserve() -> int:
         except OSError:
             note.close()
             continue
-        _reserved.append(note)
+        _reserved.append(note.detach())
         return port
     raise OSError("no port is free")
 

@@ -7,7 +7,7 @@ keeps a trace as one text: the ``traceparent`` (W3C Trace Context, level 2) and,
 
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Literal
@@ -91,7 +91,7 @@ def span(
     """
     around = trace.get_current_span() if parent is None else NonRecordingSpan(_context(parent))
     if not active():
-        return _during(around, end=False)
+        return nullcontext(around) if parent is None else _during(around, end=False)
     try:
         own = _tracer(trace.get_tracer_provider()).start_span(
             name,
