@@ -242,15 +242,9 @@ class JobList:
 
 
 def _run_many(redis: Any, calls: Sequence[scripts.Call]) -> Any:
-    return scripts.run_many(redis, calls) if isinstance(redis, Redis) else _in_turn(redis, calls)
-
-
-async def _in_turn(redis: Any, calls: Sequence[scripts.Call]) -> list[Any]:
-    answers = await scripts.run_many_async(redis, calls)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
+    if isinstance(redis, Redis):
+        return scripts.run_many(redis, calls)
+    return scripts.run_all_async(redis, calls)
 
 
 def _asks_for(kind: bytes, payload: bytes, addresses: bytes | None, chosen: JobFilter) -> bool:

@@ -172,6 +172,19 @@ async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     return answers
 
 
+async def run_all_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
+    """Run calls in one round trip; the answers in order.
+
+    Raises:
+        RedisError: as `run_many`.
+    """
+    answers = await run_many_async(redis, calls)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
 def _together(calls: Sequence[Call]) -> list[list[int]]:
     """Which of the calls, by their places, leave as one."""
     groups: list[list[int]] = []

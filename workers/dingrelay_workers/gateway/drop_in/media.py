@@ -109,9 +109,7 @@ async def _stored(caller: Caller, content: bytes) -> str | None:
     )
     async with asking():
         # In a round trip of its own: others need not wait for megabytes.
-        (stored,) = await scripts.run_many_async(caller.context.redis, [call])
-        if isinstance(stored, Exception):
-            raise stored
+        (stored,) = await scripts.run_all_async(caller.context.redis, [call])
     return digest if stored else None
 
 
