@@ -121,7 +121,8 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_means_default(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or None not in data.values():
+        # Most are a dict, and asking an abstract class costs more than all else here.
+        if not (type(data) is dict or isinstance(data, Mapping)) or None not in data.values():
             return data
         known = cls.model_fields
         # An unknown field is refused whatever it holds.
@@ -232,10 +233,9 @@ class Contract(Document):
 
     def summary(self) -> str:
         """One short line for Flower and logs, free of the job's text."""
-        sender = f"sender={self.sender}" if self.sender else ""
-        more = self.summary_format.format(self)
-        line = (self.kind, f"app={self.app}", f"lane={self.lane}", sender, more)
-        return " ".join(filter(None, line))
+        sender = f" sender={self.sender}" if self.sender else ""
+        more = f" {self.summary_format.format(self)}" if self.summary_format else ""
+        return f"{self.kind} app={self.app} lane={self.lane}{sender}{more}"
 
 
 class Deliverable(Contract):

@@ -83,6 +83,11 @@ class Recipients(Part):
         """The users, each once, in the order they were named."""
         return list(dict.fromkeys(self.users))
 
+    @cached_property
+    def count(self) -> int:
+        """How many people are named, at most: two addresses may be one person's."""
+        return len(self.each) + sum(map(len, self.addresses.values()))
+
 
 class MessageSend(Deliverable):
     """Send a work notification.
@@ -122,7 +127,7 @@ class MessageSend(Deliverable):
     @property
     def recipients(self) -> int:
         """How many people are named, at most: two addresses may be one person's."""
-        return len(self.users) + sum(map(len, self.to.addresses.values()))
+        return self.to.count
 
     @property
     def batch_digest(self) -> str | None:
@@ -148,8 +153,8 @@ class MessageSend(Deliverable):
     def _addressees(self) -> str:
         if self.to.everyone:
             return "everyone"
-        named = ((self.recipients, "user"), (len(self.to.departments), "department"))
-        return ", ".join(f"{count} {noun}{'s' * (count > 1)}" for count, noun in named if count)
+        named = [(self.recipients, "user"), (len(self.to.departments), "department")]
+        return ", ".join([f"{count} {noun}{'s' * (count > 1)}" for count, noun in named if count])
 
 
 def _has_status_bar(message: Message) -> bool:

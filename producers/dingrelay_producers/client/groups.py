@@ -1,11 +1,12 @@
 """Messages that are the same but for their users, made into one job before they are enqueued."""
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
 
-_ALIKE = tuple(MessageSend.model_fields.keys() - {"to", "message"})
+_alike = attrgetter(*(MessageSend.model_fields.keys() - {"to", "message"}))
 """In what jobs of one content must be the same as well."""
 
 
@@ -50,7 +51,7 @@ def grouped(jobs: Iterable[Contract]) -> Iterator[Group]:
         if not isinstance(job, MessageSend) or (content := _content(job)) is None:
             yield Group(job)
             continue
-        same = content, *(getattr(job, name) for name in _ALIKE)
+        same = content, _alike(job)
         group = growing.get(same)
         if group is None or not group.takes(job):
             group = growing[same] = Group(job)
