@@ -139,6 +139,19 @@ async def test_each_notice_is_delivered_to_each_endpoint_once(
     assert set(fleet.got.values()) == {1}
 
 
+async def test_one_turn_begins_the_deliveries_of_as_many_endpoints_as_it_may(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatchers, "AT_ONCE", 20)
+    await fleet.subscribe(*(f"drw_{number:012}" for number in range(20)))
+    await fleet.write(1)
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
+    assert await fleet.count(DeliveryRow, DeliveryRow.locked_until.is_not(None)) == 20
+    await fleet.finish(dispatcher)
+    assert len(fleet.got) == 20
+
+
 async def test_jobs_of_an_application_are_notices_however_enqueued(redis: Redis) -> None:
     kinds = ("message-send", "approval-decide", "approval-look", "approval-follow")
     endings = [

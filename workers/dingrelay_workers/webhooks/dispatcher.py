@@ -156,18 +156,20 @@ class WebhookDispatcher(Work):
         return IDLE if has_readers or self._deliverer.busy else None
 
     def _room(self, due: Mapping[str, bool]) -> dict[str, int]:
-        """How many deliveries each endpoint may begin now."""
-        room: dict[str, int] = {}
-        left, now = AT_ONCE, time.monotonic()
-        for endpoint, probing in random.sample(list(due.items()), len(due)):
-            if left <= 0:
-                break
-            if self._unsigned.get(endpoint, 0.0) <= now:
-                free = self._deliverer.room(endpoint, probing=probing)
-                if free:
-                    room[endpoint] = free
-                    left -= free
-        return room
+        """How many deliveries each endpoint may begin now: an equal share of a turn at most.
+
+        How many are due is not known, and mostly one is: places of one endpoint that stay free would keep
+        others out of the turn.
+        """
+        now = time.monotonic()
+        share = max(1, AT_ONCE // max(1, len(due)))
+        some = random.sample(list(due.items()), min(len(due), AT_ONCE))
+        free = {
+            endpoint: min(share, self._deliverer.room(endpoint, probing=probing))
+            for endpoint, probing in some
+            if self._unsigned.get(endpoint, 0.0) <= now
+        }
+        return {endpoint: most for endpoint, most in free.items() if most}
 
     async def _turn(
         self, notices: Sequence[Notice], room: Mapping[str, int], tests: Sequence[Delivery]
