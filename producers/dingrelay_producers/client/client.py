@@ -138,8 +138,6 @@ class Client:
                 accepted += 1
                 if on_sent and not conflict:
                     on_sent(self.job(draft.id, app=draft.app))
-            for cell, own in self._by_cell(answers, drafts).items():
-                self._cells.named(cell).wake(answers[group] for group in own)
             if conflict:
                 raise IdempotencyConflict(conflict)
         if away:
@@ -151,27 +149,27 @@ class Client:
     ) -> dict[Group, Enqueued]:
         """Enqueue the job of each group in its cell; cells that are away are added to `away`."""
         answers: dict[Group, Enqueued] = {}
+        accepted: list[tuple[ClientConnection, list[Enqueued]]] = []
+        by_cell: dict[str, list[Group]] = {}
+        for group, draft in drafts.items():
+            by_cell.setdefault(self.settings.cell_of(draft.app), []).append(group)
         with sending(drafts.values()):
             asked = [
                 (self._cells.named(name), groups, [drafts[group] for group in groups])
-                for name, groups in self._by_cell(drafts, drafts).items()
+                for name, groups in by_cell.items()
             ]
             # All are checked before the first one is accepted.
             written = [cell.written(own) for cell, _, own in asked]
             for (cell, groups, own), jobs in zip(asked, written, strict=True):
                 try:
-                    answers |= zip(groups, cell.enqueue(own, jobs), strict=True)
+                    accepted.append((cell, cell.enqueue(own, jobs)))
                 except CellUnavailable as error:
                     away |= error.cells
+                else:
+                    answers |= zip(groups, accepted[-1][1], strict=True)
+        for cell, found in accepted:
+            cell.wake(found)
         return answers
-
-    def _by_cell(
-        self, groups: Iterable[Group], drafts: Mapping[Group, Draft]
-    ) -> dict[str, list[Group]]:
-        found: dict[str, list[Group]] = {}
-        for group in groups:
-            found.setdefault(self.settings.cell_of(drafts[group].app), []).append(group)
-        return found
 
     def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> JobRef:
         """Enqueue one call of any API of DingTalk's; see `ApiCall`.
