@@ -1,4 +1,4 @@
-"""The applications as the files with their keys and secrets now define them: they are rotated while we run.
+"""Applications and robots as the files with their keys and secrets now define them: they are rotated while we run.
 
 A file is read, not only asked whether it has changed: Kubernetes exchanges a link to its folder, editors
 exchange the file, and others write into it twice within the resolution of its time.
@@ -6,20 +6,25 @@ exchange the file, and others write into it twice within the resolution of its t
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import SecretStr
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import (
     AppSettings,
+    RobotSettings,
     Settings,
     SettingsError,
-    app_secret_files,
     check_apps,
+    check_robots,
     complete_app,
     read_secret,
+    secret_files,
 )
 
+Place = tuple[str, str, str]
+"""``apps`` or ``robots``, name and field."""
 LOOK_EVERY = 2.0
 """Seconds between two looks. What two of them have found alike is taken: no file is half written then,
 and of a key and its secret not only one."""
@@ -28,18 +33,22 @@ log = get_logger("dingrelay.secrets")
 
 
 class CurrentApps:
-    """The apps of the settings, with what their secret files hold by now.
+    """The apps and robots of the settings, with what their secret files hold by now.
 
     What stands in a variable itself, and an agent id, stay as they were when the process started.
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._apps: Mapping[str, AppSettings] = settings.apps
+        self.robots: Mapping[str, RobotSettings] = settings.robots
         self._files = {
-            part: found for part, found in app_secret_files().items() if settings.serves(part[0])
+            place: found
+            for place, found in secret_files().items()
+            if place[0] != "apps" or settings.serves(place[1])
         }
-        self._seen: dict[tuple[str, str], str] = {}
-        self._refused: dict[tuple[str, str], str] | None = None
+        self._seen: dict[Place, str] = {}
+        self._refused: dict[Place, str] | None = None
         self._unreadable: set[str] = set()
         self._renewed = asyncio.Event()
 
@@ -88,28 +97,35 @@ class CurrentApps:
         settled, self._seen = found == self._seen, found
         if not settled or found == self._refused:
             return
-        apps, renewed = dict(self._apps), dict[str, list[str]]()
-        for (name, part), text in found.items():
-            app = apps.get(name, AppSettings())
-            if getattr(app, part).get_secret_value() != text:
+        apps, robots = dict(self._apps), dict(self.robots)
+        sections: dict[str, tuple[dict[str, Any], type[AppSettings | RobotSettings]]] = {
+            "apps": (apps, AppSettings),
+            "robots": (robots, RobotSettings),
+        }
+        renewed = dict[tuple[str, str], list[str]]()
+        for (section, name, part), text in found.items():
+            known, model = sections[section]
+            each = known.get(name, model())
+            if getattr(each, part).get_secret_value() != text:
                 # Not a copy: that would keep the digest of the old pair.
-                fields = {field: getattr(app, field) for field in AppSettings.model_fields}
-                apps[name] = AppSettings.model_validate({**fields, part: SecretStr(text)})
-                renewed.setdefault(name, []).append(part)
+                fields = {field: getattr(each, field) for field in model.model_fields}
+                known[name] = model.model_validate({**fields, part: SecretStr(text)})
+                renewed.setdefault((section.removesuffix("s"), name), []).append(part)
         try:
             check_apps(apps)
+            check_robots(robots, self._settings.groups, self._settings.oapi_url)
         except ValueError as error:
             self._refused = found
             log.error("secrets_refused", reason=str(error))  # noqa: TRY400 - its traceback may have secrets
             return
-        self._apps, self._refused = apps, None
-        for name, parts in renewed.items():
-            log.info("secrets_renewed", app=name, settings=sorted(parts))
+        self._apps, self.robots, self._refused = apps, robots, None
+        for (what, name), parts in renewed.items():
+            log.info("secrets_renewed", settings=sorted(parts), **{what: name})
 
-    def _read(self) -> dict[tuple[str, str], str]:
+    def _read(self) -> dict[Place, str]:
         """What the files hold. One that is gone, or empty, is being exchanged: what it held stays."""
-        found: dict[tuple[str, str], str] = {}
-        for part, (variable, path) in self._files.items():
+        found: dict[Place, str] = {}
+        for place, (variable, path) in self._files.items():
             try:
                 text = read_secret(variable, path)
             except SettingsError as error:
@@ -119,5 +135,5 @@ class CurrentApps:
                 continue
             self._unreadable.discard(variable)
             if text:
-                found[part] = text
+                found[place] = text
         return found

@@ -62,6 +62,32 @@ def test_a_key_and_its_secret_are_taken_together(apps: CurrentApps) -> None:
     assert pair(apps) == ("key-2", "secret-2")
 
 
+def test_a_robots_webhook_and_secret_are_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    webhook = "https://oapi.dingtalk.com/robot/send?access_token="
+    for part, text in (("WEBHOOK", webhook + "one"), ("SECRET", "SEC-one")):
+        (tmp_path / part).write_text(text)
+        monkeypatch.setenv(f"DINGTALK_ROBOT_OPS_{part}_FILE", str(tmp_path / part))
+    apps = CurrentApps(Settings.load(env="test"))
+    (tmp_path / "WEBHOOK").write_text("https://elsewhere/robot/send?access_token=two")
+    with capture_logs() as lines:
+        for _ in range(3):
+            apps.look()
+        assert apps.robots["ops"].token == "one"
+        (tmp_path / "WEBHOOK").write_text(webhook + "two")
+        (tmp_path / "SECRET").write_text("SEC-two")
+        for _ in range(2):
+            apps.look()
+    assert (apps.robots["ops"].token, apps.robots["ops"].secret.get_secret_value()) == (
+        "two",
+        "SEC-two",
+    )
+    assert [line["event"] for line in lines] == ["secrets_refused", "secrets_renewed"]
+    assert (lines[1]["robot"], lines[1]["settings"]) == ("ops", ["secret", "webhook"])
+    assert "two" not in str(lines)
+
+
 def test_a_link_that_is_exchanged_is_followed(apps: CurrentApps) -> None:
     Path("new").write_text("secret-2")
     Path("link").symlink_to("new")

@@ -65,6 +65,7 @@ class Drawing:
         left: seconds until the end of the run.
         changed: people who were moved, the latest last.
         endpoints: those that were added.
+        alone: messages to the pool of robots that are not merged.
     """
 
     rng: random.Random
@@ -76,6 +77,7 @@ class Drawing:
     syncs: list[int] = field(default_factory=list[int])
     changed: list[str] = field(default_factory=list[str])
     endpoints: list[str] = field(default_factory=list[str])
+    alone: int = 0
 
     def draw(self, name: str, step: int, left: float) -> Operation | None:
         """A random operation of a name in the table; None if there is nothing that it could be about."""
@@ -295,12 +297,17 @@ def _alert(of: Drawing) -> Alert:
 
 MERGED_ONLY = 5
 """Messages at once from which they are always merged: a pool of three takes one a second."""
+MOST_ALONE = 100
+"""Messages of a run that leave one by one: with digests, twice what the pool takes in a minute, and urgent ones are not merged."""
 
 
 def _post(of: Drawing) -> Post:
     texts = tuple(f"群消息 {of.step}-{number}" for number in range(of.rng.choice((1, 1, 2, 12))))
-    digest = of.rng.choice(("", "3s", "8s")) if len(texts) < MERGED_ONLY else "3s"
-    return Post(texts, digest, of.rng.choice(("normal", "normal", "urgent")))
+    digest, lane = of.rng.choice(("", "3s", "8s")), of.rng.choice(("normal", "normal", "urgent"))
+    if len(texts) >= MERGED_ONLY or of.alone >= MOST_ALONE:
+        digest, lane = digest or "3s", "normal"
+    of.alone += len(texts) if not digest or lane == "urgent" else 0
+    return Post(texts, digest, lane)
 
 
 OPERATIONS: Mapping[str, tuple[float, Draw]] = {

@@ -5,12 +5,16 @@ from dingrelay_producers.settings.apps import (
     DEFAULT_APP,
     AppSettings,
     SettingsError,
-    app_secret_files,
     check_apps,
     complete_app,
     read_secret,
 )
-from dingrelay_producers.settings.robots import GroupSettings, RobotSettings
+from dingrelay_producers.settings.robots import (
+    GroupSettings,
+    RobotSettings,
+    check_robots,
+    secret_files,
+)
 from dingrelay_producers.settings.sections import LOOKS, QuotaSettings, RecipientSettings
 from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY, Settings
 
@@ -26,8 +30,9 @@ __all__ = [
     "RobotSettings",
     "Settings",
     "SettingsError",
-    "app_secret_files",
     "check_apps",
+    "check_robots",
     "complete_app",
     "read_secret",
+    "secret_files",
 ]

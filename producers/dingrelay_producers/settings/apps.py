@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -134,22 +134,18 @@ def _check_callback(name: str, app: AppSettings) -> None:
 
 def app_variables() -> dict[tuple[str, str], tuple[str, str]]:
     """App and field → the variable that counts for it, and its value."""
-    found: dict[tuple[str, str], tuple[str, str]] = {}
-    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
-        match = APP_VARIABLE.fullmatch(variable.removesuffix("_FILE"))
-        if match and value:
-            part, name = match.groups()
-            found[(name or DEFAULT_APP).lower(), part.lower()] = variable, value
-    return found
-
-
-def app_secret_files() -> dict[tuple[str, str], tuple[str, str]]:
-    """App and field → variable and file, for the keys and secrets of apps that are in files."""
     return {
-        (name, part): (variable, path)
-        for (name, part), (variable, path) in app_variables().items()
-        if variable.endswith("_FILE") and part in {"app_key", *APP_SECRETS}
+        ((name or DEFAULT_APP).lower(), part.lower()): found
+        for (part, name), found in variables(APP_VARIABLE)
     }
+
+
+def variables(pattern: re.Pattern[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, str]]]:
+    """The groups of each variable of this pattern, or with ``_FILE`` behind it, and the variable with its value."""
+    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
+        match = pattern.fullmatch(variable.removesuffix("_FILE"))
+        if match and value:
+            yield match.groups(), (variable, value)
 
 
 def _suffix(app: str) -> str:

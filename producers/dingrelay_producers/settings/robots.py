@@ -1,23 +1,21 @@
 """Robots and the groups that they post to; their webhooks and secrets come from the environment (API §2.8, §12)."""
 
-import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, Field, SecretStr
 
-from dingrelay_producers.settings.apps import SettingsError, read_secret
+from dingrelay_producers.settings.apps import APP_SECRETS, SettingsError, app_variables, variables
 from dingrelay_tasks.contract import APP_NAME, ContractError
 from dingrelay_tasks.robot_message import RobotMessage, TargetKind
 from dingrelay_tasks.sentence import en
 
 ROBOT_VARIABLE = re.compile(r"DINGTALK_ROBOT_([A-Z0-9_]+)_(WEBHOOK|SECRET)")
-ROBOT_SECRETS = ("webhook", "secret")
-"""Fields of a robot that come from the environment only."""
+SECRETS = {"apps": APP_SECRETS, "robots": ("webhook", "secret")}
+"""Fields of an app and of a robot that come from the environment only."""
 WEBHOOK_PATH = "/robot/send"
 DINGTALK_HOST = re.compile(r"(?:[a-z0-9-]+\.)*dingtalk\.com", re.IGNORECASE)
 
@@ -61,30 +59,35 @@ class GroupSettings(BaseModel, extra="forbid", frozen=True):
     conversation: str = ""
 
 
-def robot_variables() -> dict[str, dict[str, str]]:
-    """Robot → ``webhook`` and ``secret``, from the environment, `.env` and the files that they name."""
-    robots: dict[str, dict[str, str]] = {}
-    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
-        match = ROBOT_VARIABLE.fullmatch(variable.removesuffix("_FILE"))
-        if match and value:
-            name, part = match.groups()
-            text = read_secret(variable, value) if variable.endswith("_FILE") else value
-            robots.setdefault(name.lower(), {})[part.lower()] = text
-    return robots
+def dingtalk_variables() -> dict[tuple[str, str, str], tuple[str, str]]:
+    """``apps`` or ``robots``, name and field → the variable that counts for it, and its value."""
+    found = {("apps", *place): each for place, each in app_variables().items()}
+    for (name, part), each in variables(ROBOT_VARIABLE):
+        found["robots", name.lower(), part.lower()] = each
+    return found
 
 
-def refuse_robot_secrets(robots: Mapping[str, Any]) -> None:
-    """Refuse secrets of robots in a file of settings.
+def secret_files() -> dict[tuple[str, str, str], tuple[str, str]]:
+    """The same for the keys and secrets that are in files."""
+    return {
+        (section, name, part): (variable, path)
+        for (section, name, part), (variable, path) in dingtalk_variables().items()
+        if variable.endswith("_FILE") and part in {"app_key", *SECRETS[section]}
+    }
+
+
+def refuse_secrets(content: Mapping[str, Any]) -> None:
+    """Refuse secrets of apps and robots in a file of settings.
 
     Raises:
         SettingsError: names the setting.
     """
-    for name, robot in robots.items():
-        for secret in ROBOT_SECRETS:
-            if secret in robot:
-                raise SettingsError(
-                    en("robots.{}.{}: secrets come from the environment only", name, secret)
-                )
+    for section, secrets in SECRETS.items():
+        for name, each in content.get(section, {}).items():
+            for secret in secrets:
+                if secret in each:
+                    setting = f"{section}.{name}.{secret}"
+                    raise SettingsError(en("{}: secrets come from the environment only", setting))
 
 
 def check_robots(

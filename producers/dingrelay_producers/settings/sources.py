@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
-from dingrelay_producers.settings.apps import APP_SECRETS, SettingsError, app_variables, read_secret
+from dingrelay_producers.settings.apps import SettingsError, read_secret
 from dingrelay_producers.settings.cells import read_urls
-from dingrelay_producers.settings.robots import refuse_robot_secrets, robot_variables
+from dingrelay_producers.settings.robots import dingtalk_variables, refuse_secrets
 from dingrelay_tasks.sentence import en
 
 GONE = {
@@ -65,12 +65,11 @@ class AppsSource(_Source):
     """The apps' keys, secrets and agent ids, and robots' webhooks, from ``DINGTALK_*`` variables or `.env`."""
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
-        apps: dict[str, dict[str, str]] = {}
-        for (name, part), (variable, value) in app_variables().items():
+        found: dict[str, Any] = {}
+        for (section, name, part), (variable, value) in dingtalk_variables().items():
             text = read_secret(variable, value) if variable.endswith("_FILE") else value
-            apps.setdefault(name, {})[part] = text
-        found: dict[str, Any] = {"apps": apps, "robots": robot_variables()}
-        return {name: value for name, value in found.items() if value}
+            found.setdefault(section, {}).setdefault(name, {})[part] = text
+        return found
 
 
 class SecretFilesSource(_Source):
@@ -83,15 +82,6 @@ class SecretFilesSource(_Source):
             if field.annotation is SecretStr and (path := os.environ.get(variable)):
                 found[name] = read_secret(variable, path)
         return found
-
-
-def _refuse_secrets(apps: Mapping[str, Any]) -> None:
-    for name, app in apps.items():
-        for secret in APP_SECRETS:
-            if secret in app:
-                raise SettingsError(
-                    en("apps.{}.{}: secrets come from the environment only", name, secret)
-                )
 
 
 class TomlSource(_Source):
@@ -109,8 +99,7 @@ class TomlSource(_Source):
             raise SettingsError(en("{}: must be text in UTF-8", "DINGRELAY_CONFIG")) from None
         except ValueError as error:
             raise SettingsError(en("DINGRELAY_CONFIG: is not TOML: {}", error)) from None
-        _refuse_secrets(content.get("apps", {}))
-        refuse_robot_secrets(content.get("robots", {}))
+        refuse_secrets(content)
         for name in content.keys() & GONE.keys():
             warn_of_gone(name, "DINGRELAY_CONFIG")
         content = {name: value for name, value in content.items() if name not in GONE}

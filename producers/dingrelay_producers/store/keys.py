@@ -468,7 +468,7 @@ def digests(target: str) -> str:
 
 
 def digest(name: str) -> str:
-    """List: the messages of a digest, as JSON. TTL: DIGEST_TTL_MS."""
+    """List: the messages of a digest, as JSON, until it is over. TTL: DIGEST_TTL_MS."""
     return f"{PREFIX}digest:{name}"
 
 

@@ -170,7 +170,7 @@ class JobRobots:
         return found
 
     def _robot(self, name: str) -> RobotSettings:
-        found = self._settings.robots.get(name)
+        found = self._resources.apps.robots.get(name)
         if found is None:
             raise _unknown("robots", name)
         return found
