@@ -205,9 +205,7 @@ management.ssl.keyfile = {key}
 
 
 @pytest.mark.timeout(240)
-def test_queues_of_rabbitmq_are_asked_of_its_management_api_over_tls(
-    fleet: Fleet, tmp_path: Path
-) -> None:
+def test_rabbitmq_queues_are_read_from_its_management_api(fleet: Fleet, tmp_path: Path) -> None:
     port, trust = free_port(), Authority(tmp_path / "authority")
     theirs, ours = trust.issue("management"), trust.issue("client")
     more = MANAGEMENT.format(

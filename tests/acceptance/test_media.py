@@ -24,9 +24,7 @@ def cli(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     return cli
 
 
-def test_a_file_is_uploaded_once_and_shown_by_messages_of_any_command(
-    cli: Cli, sandbox: SandboxAdmin, valkey: Redis
-) -> None:
+def test_media_is_uploaded_once_and_shown(cli: Cli, sandbox: SandboxAdmin, valkey: Redis) -> None:
     first = cli("media", "upload", "菜单.png")
     assert first.exit_code == 0, first.output
     (medium,) = sandbox.media()

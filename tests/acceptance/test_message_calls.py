@@ -29,9 +29,7 @@ def accepted(sandbox: SandboxAdmin) -> list[int]:
     return [call["recipients"] for call in sandbox.calls(api=SEND) if call["verdict"] == "ok"]
 
 
-def test_a_job_that_waits_between_its_calls_repeats_none(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
-) -> None:
+def test_a_waiting_job_repeats_no_call(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     sandbox.seed(users=250, departments=5)
     sandbox.add_fault("throttle", api=SEND, code=90018, count=2, match=second_call_of(USERS))
     sandbox.set_limits(recipients="")
@@ -52,9 +50,7 @@ def test_a_job_that_waits_between_its_calls_repeats_none(
     assert (audit["delivered"], audit["dropped"]) == (500, {"143106": 100})
 
 
-def test_a_killed_worker_leaves_finished_calls_finished(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
-) -> None:
+def test_finished_calls_survive_a_kill(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     sandbox.seed(users=250, departments=5)
     sandbox.add_fault("hang", api=SEND, count=1, match=second_call_of(USERS))
     (doomed,) = fleet.spawn(1, concurrency=4, DINGRELAY_LEASE="2")
@@ -68,9 +64,7 @@ def test_a_killed_worker_leaves_finished_calls_finished(
     assert sandbox.audit()["delivered"] == 250
 
 
-def test_a_job_reports_what_is_unknown_and_what_was_not_delivered(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
-) -> None:
+def test_unknown_and_dropped_are_named(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     fleet.spawn(1, concurrency=4)
     sandbox.add_fault("lost_answer", api=SEND, count=1)
     stopped = send(client, "只此一次", ["u1"], on_unknown="stop").wait(20)

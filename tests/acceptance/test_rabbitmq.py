@@ -93,9 +93,7 @@ def test_jobs_go_through_quorum_queues_and_an_alarm(
     assert worker.stop() == 0
 
 
-def test_a_lane_that_is_new_to_a_connection_is_not_waited_for_for_ever(
-    client: Client, broker: RabbitMq, sandbox: SandboxAdmin
-) -> None:
+def test_a_new_lane_is_consumed(client: Client, broker: RabbitMq, sandbox: SandboxAdmin) -> None:
     client.send(traffic.message(1))  # over the connection, which has made this lane's queue only
     urgent = traffic.message(2).model_copy(update={"lane": "urgent"})
     sending = threading.Thread(target=client.send, args=[urgent], daemon=True)

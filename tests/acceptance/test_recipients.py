@@ -23,9 +23,7 @@ RULES = json.dumps({"*": {"calls": ""}, "message.send": {"recipients": RECIPIENT
 
 
 @pytest.mark.timeout(180)
-def test_no_window_holds_more_recipients_than_dingtalk_delivers_to(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
-) -> None:
+def test_no_window_exceeds_its_limit(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     sandbox.seed(users=PEOPLE, departments=10)
     sandbox.set_limits(calls="", recipients=RECIPIENTS)
     ids = traffic.send_all(

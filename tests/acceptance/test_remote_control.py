@@ -112,9 +112,7 @@ def test_a_worker_runs_with_the_options_that_are_taken(
     [(["--autoscale", "8,2"], "30", "--autoscale: "), ([], "soon", "DINGRELAY_LEASE")],
     ids=["option", "setting"],
 )
-def test_a_worker_that_must_not_start_says_why_in_one_line(
-    fleet: Fleet, options: list[str], lease: str, reason: str
-) -> None:
+def test_a_refused_start_is_said(fleet: Fleet, options: list[str], lease: str, reason: str) -> None:
     (worker,) = fleet.spawn(app=APP, options=options, wait=False, DINGRELAY_LEASE=lease)
     assert worker.process.wait(90) == 2
     lines = [line for line in worker.log.read_text().splitlines() if line.strip()]

@@ -66,9 +66,7 @@ def test_a_busy_worker_stops_in_time_and_another_goes_on(
     assert calls[traffic.CREATE]["ok"] == APPROVALS
 
 
-def test_a_call_that_hangs_does_not_keep_a_worker(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
-) -> None:
+def test_a_hanging_call_is_abandoned(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     fault = sandbox.add_fault("hang", api=traffic.SEND)
     soft_shutdown = 10
     stopping = fleet.spawn(

@@ -44,9 +44,7 @@ def jobs(number: int) -> tuple[MessageSend, UserSync, ApprovalCreate]:
     )
 
 
-def test_a_fleet_outlasts_storms_in_both_dialects(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
-) -> None:
+def test_a_fleet_outlasts_storms(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     fleet.spawn(2, concurrency=16, queues=QUEUES)
     ids: list[str] = []
 

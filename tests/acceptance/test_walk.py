@@ -8,9 +8,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, UserSync
 
 
-def test_each_kind_of_job_is_carried_out(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
-) -> None:
+def test_each_kind_is_carried_out(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:
     fleet.spawn(queues=QUEUES)
     message = client.send(jobs.message("u1", "u2", text="你好"))
     approval = client.send(

@@ -53,9 +53,7 @@ def reached(sandbox: SandboxAdmin, *userids: str) -> list[int]:
     return [len(sandbox.inbox(userid)["delivered"]) for userid in userids]
 
 
-async def test_people_are_found_in_the_directory_and_named_once(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_people_are_found_and_named_once(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     job = message(
         users=["u3"],
         mobiles=["+86 138-0000-0001", "+852-51234567"],
@@ -97,9 +95,7 @@ async def test_nobody_is_guessed(worker: OneWorker, sandbox: SandboxAdmin) -> No
     assert len(sandbox.calls(api=BY_MOBILE)) == 3
 
 
-async def test_a_message_that_finds_nobody_says_so(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_message_without_people_is_dead(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     job_id = await worker.send(message(job_numbers=["shared", "none"]))
     assert await worker.run(job_id) == State.DEAD
     status = await worker.status(job_id)
@@ -110,9 +106,7 @@ async def test_a_message_that_finds_nobody_says_so(
     assert sandbox.calls(api=SEND) == []
 
 
-async def test_a_rerun_sends_to_the_people_who_were_found_first(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_rerun_keeps_the_first_recipients(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("error", api=SEND, code="-1", count=1)
     job_id = await worker.send(message(mobiles=["13800000001"]))
     assert not (await worker.run(job_id)).ended
@@ -190,7 +184,7 @@ async def test_a_file_names_people_by_one_kind_of_address(campaigns: CampaignSto
     assert await people(campaigns, made.campaign.id) == {"u1"}
 
 
-async def test_rows_that_name_nobody_or_several_are_named_with_their_lines(
+async def test_ambiguous_or_empty_rows_name_their_lines(
     campaigns: CampaignStore,
 ) -> None:
     rows = csv("job_number,name", "0001,Ann", "shared,Bob", "none,Eve")

@@ -98,9 +98,7 @@ def approval(**fields: Any) -> ApprovalCreate:
     )
 
 
-async def test_a_refusal_shows_nothing_of_the_call_before(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_refusal_hides_the_call_before(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("html", api=SEND, count=1, effect=True)
     job = await worker.send(message(to={"everyone": True}))
     assert await worker.run(job) == State.RETRYING
@@ -117,9 +115,7 @@ async def test_a_refusal_shows_nothing_of_the_call_before(
     assert (await worker.status(other)).state == State.UNKNOWN
 
 
-async def test_an_approval_that_is_refused_after_a_look_up_is_dead(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_refusal_after_a_lookup_is_final(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("html", api=CREATE, count=1, effect=False)
     job = await worker.send(approval())
     assert await worker.run(job) == State.RETRYING

@@ -57,7 +57,7 @@ async def test_any_api_is_called_with_our_token(worker: OneWorker, sandbox: Sand
     assert result["answer"]["errcode"] == 0
 
 
-async def test_a_message_of_another_kind_leaves_the_job_of_its_id_what_it_is(
+async def test_a_message_of_another_kind_does_not_change_the_job(
     worker: OneWorker,
 ) -> None:
     """A client without our package has called two tasks by its order's number."""
@@ -93,9 +93,7 @@ async def test_a_refusal_is_classified_and_kept_in_dingtalks_own_words(worker: O
     assert (error.answer.status, error.answer.body["code"]) == (404, "InvalidAction.NotFound")
 
 
-async def test_a_throttle_and_a_token_that_expired_cost_nothing(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_throttles_and_old_tokens_are_free(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("throttle", api=BY_MOBILE, code="90018", count=1)
     job = await worker.send(call(body={"mobile": "1"}))
     assert await worker.run(job) == State.SNOOZED
@@ -120,9 +118,7 @@ async def test_a_lost_answer(
     assert sum(sandbox.audit()["calls"][PERSON].values()) == calls
 
 
-async def test_a_person_settles_a_call_whose_answer_was_lost(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_person_settles_a_lost_answer(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("reset_after", api=BY_MOBILE, count=2)
     jobs = [await worker.send(call(body={"mobile": "1"}, effect="once")) for _ in range(2)]
     assert [await worker.finish(job) for job in jobs] == [State.UNKNOWN] * 2
@@ -209,9 +205,7 @@ async def test_a_file_or_a_list_is_refused_at_once(
     assert "fetch files from DingTalk itself" in error.hint
 
 
-async def test_an_empty_answer_of_the_new_host_is_a_success(
-    elsewhere: OneWorker, server: Answering
-) -> None:
+async def test_an_empty_answer_is_a_success(elsewhere: OneWorker, server: Answering) -> None:
     server.status, server.pieces = 204, []
     job = await elsewhere.send(call("DELETE", TODO, effect="repeatable"))
     assert await elsewhere.run(job) == State.DONE
@@ -283,9 +277,7 @@ ODD_ANSWERS: dict[str, tuple[bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", ODD_ANSWERS)
-async def test_the_job_can_be_read_after_any_answer(
-    elsewhere: OneWorker, server: Answering, name: str
-) -> None:
+async def test_any_answer_is_readable(elsewhere: OneWorker, server: Answering, name: str) -> None:
     content, server.headers = ODD_ANSWERS[name]
     server.pieces = [content[start : start + 65_536] for start in range(0, len(content), 65_536)]
     job = await elsewhere.send(call("GET", "/topapi/report"))

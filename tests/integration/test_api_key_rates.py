@@ -74,7 +74,7 @@ async def test_no_second_holds_more_than_four_percent_beyond_the_rate(redis: Red
     assert sum(1 <= start < 4 for start in starts) in range(148, 153)
 
 
-async def test_few_wait_for_their_turn_and_many_get_a_time_to_come_again(
+async def test_few_requests_wait_and_many_get_a_retry_time(
     redis: Redis,
 ) -> None:
     rates, limited = KeyRates(redis), key(Rate(50, 1))
@@ -114,7 +114,7 @@ def test_a_window_may_take_up_to_an_hour() -> None:
             Rate.parse(wrong)
 
 
-async def test_all_may_go_on_while_redis_is_away_and_it_is_used_at_once_when_it_is_back(
+async def test_redis_away_admits_all_until_it_is_back(
     durable_server: ValkeyServer,
 ) -> None:
     url = f"redis://{durable_server.host}:{durable_server.port}/0"

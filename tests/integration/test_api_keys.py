@@ -83,9 +83,7 @@ async def test_keys_of_another_form_are_refused(keys: KeyService) -> None:
     assert await keys.verify_pair(other.key.id, issued.text) is None
 
 
-async def test_no_secret_is_in_the_database_nor_in_a_repr(
-    keys: KeyService, database: Database
-) -> None:
+async def test_no_secret_is_stored_or_shown(keys: KeyService, database: Database) -> None:
     issued = await keys.create(CRM)
     rotated = await keys.rotate(issued.key.id, overlap=timedelta(hours=1))
     async with database.read() as connection:
@@ -107,9 +105,7 @@ async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> N
     assert every.key.permits_sender("anyone")
 
 
-async def test_an_expired_key_is_refused_without_being_read_again(
-    keys: KeyService, database: Database
-) -> None:
+async def test_an_expired_key_is_not_read_again(keys: KeyService, database: Database) -> None:
     soon = datetime.now(UTC) + timedelta(milliseconds=300)
     issued = await keys.create(replace(CRM, expires_at=soon))
     # It may have expired by now on a busy machine, which the rest does not depend on.
@@ -124,9 +120,7 @@ async def test_an_expired_key_is_refused_without_being_read_again(
         await keys.rotate(issued.key.id, overlap=timedelta())
 
 
-async def test_both_secrets_are_taken_while_a_rotation_overlaps(
-    keys: KeyService, database: Database
-) -> None:
+async def test_both_secrets_work_during_a_rotation(keys: KeyService, database: Database) -> None:
     first = await keys.create(CRM)
     second = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
     assert second.old_secret_until is not None
@@ -170,9 +164,7 @@ async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: KeyService) 
     assert (await keys.get(first.key.id)).old_secret_until == ends[1]
 
 
-async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
-    keys: KeyService, database: Database
-) -> None:
+async def test_a_revoked_key_is_refused(keys: KeyService, database: Database) -> None:
     issued = await keys.create(CRM)
     other_gateway = KeyService(database, patience=PATIENCE)
     now = 100.0

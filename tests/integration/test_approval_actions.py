@@ -100,9 +100,7 @@ async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxA
     await client.aclose()
 
 
-async def test_a_decision_whose_end_a_failover_lost_is_found_and_not_made_again(
-    worker: OneWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_decision_is_repeated(worker: OneWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     # No answer is under way any more: the look need not wait for it.
     monkeypatch.setattr(JobContext, "settle_delay", timedelta())
     client = AsyncClient(worker.client.settings)

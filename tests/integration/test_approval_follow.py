@@ -76,9 +76,7 @@ def reads(sandbox: SandboxAdmin) -> int:
     return sum(call["api"] == READ for call in sandbox.calls()) - 1
 
 
-async def test_nothing_is_asked_before_the_first_look_is_due(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_nothing_is_asked_before_it_is_due(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     instance = await created(worker)
     assert await worker.run(follower(instance)) == State.SNOOZED
     row = await row_of(worker, instance)
@@ -146,9 +144,7 @@ async def test_one_denial_does_not_delete_an_approval_and_its_end_revives_a_dele
     assert (await row_of(asking, instance))["state"] == "approved"
 
 
-async def test_an_end_that_the_look_up_contradicts_is_looked_up_a_few_times(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_contradicted_end_is_looked_up(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     instance = await created(worker)
     assert await worker.run(follower(instance)) == State.SNOOZED
     (waiting,) = sandbox.approvals()[-1]["tasks"]
@@ -182,9 +178,7 @@ async def test_failing_looks_spend_no_attempt(asking: OneWorker, sandbox: Sandbo
     assert (await row_of(asking, instance))["state"] == "refused"
 
 
-async def test_looks_keep_to_their_share_of_the_month(
-    open_worker: OpenWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_looks_keep_to_their_share(open_worker: OpenWorker, sandbox: SandboxAdmin) -> None:
     limits: dict[str, Any] = {
         "quota": {"edition": "100"},
         "approvals": {"look_share": 0.02, "looks": [0.001]},
@@ -222,9 +216,7 @@ async def send_event(event_type: str, worker: OneWorker, instance: str, **fields
     return bool(result["follows"] == "approval")
 
 
-async def test_an_event_ends_the_waiting_and_costs_no_call(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_an_event_replaces_the_look(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     instance = await created(worker)
     # It comes before the job that follows the approval has made its row.
     assert await instance_event(worker, instance, type="start", title="Trip")
@@ -240,9 +232,7 @@ async def test_an_event_ends_the_waiting_and_costs_no_call(
     assert (row["state"], row["source"], reads(sandbox)) == ("approved", "event", 0)
 
 
-async def test_a_decision_without_a_known_decider_is_looked_up_once(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_an_unknown_decider_is_looked_up(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     instance = await created(worker)
     assert await worker.run(follower(instance)) == State.SNOOZED
     (waiting,) = sandbox.approvals()[-1]["tasks"]
@@ -264,9 +254,7 @@ async def test_a_decision_without_a_known_decider_is_looked_up_once(
     assert (task["state"], reads(sandbox)) == ("agreed", 1)
 
 
-async def test_an_event_that_comes_before_the_answer_of_the_creation_waits_for_it(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_an_early_event_waits_for_the_job(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     instance = await created(worker)
     owner = await worker.redis.getdel(keys.approval_owner(instance))
     data = {"processInstanceId": instance, "type": "finish", "result": "agree"}
@@ -279,9 +267,7 @@ async def test_an_event_that_comes_before_the_answer_of_the_creation_waits_for_i
     assert ((await row_of(worker, instance))["state"], reads(sandbox)) == ("approved", 0)
 
 
-async def test_an_event_that_comes_long_before_the_answer_of_the_creation_leads_to_a_look(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_much_earlier_event_causes_a_look(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     instance = await created(worker)
     # As if the answer to the creation were still to come.
     owner = await worker.redis.getdel(keys.approval_owner(instance))
@@ -307,7 +293,7 @@ async def test_a_setting_chooses_the_approvals_that_are_followed(
         assert await redis.exists(keys.job(follower(instance))) == (follow != "none")
 
 
-async def test_an_event_has_an_approval_of_a_job_followed_that_nothing_follows(
+async def test_an_event_makes_an_unfollowed_approval_followed(
     worker: OneWorker,
 ) -> None:
     """Such as one that a person named, where the client died before it enqueued the job."""
@@ -331,7 +317,7 @@ def states_of_hr(worker: OneWorker, store: Callable[[], ApprovalStore]) -> JobAp
     return JobApprovalStates("hr", job_id="event-of-hr", sender="", store=store, **chosen)
 
 
-async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_too(
+async def test_another_apps_approval_is_not_followed(
     worker: OneWorker,
 ) -> None:
     instance = await created(worker)
@@ -352,9 +338,7 @@ async def notices_of(database: Database, *types: str) -> list[Notice]:
         return [Notice.of(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name(
-    open_worker: OpenWorker, redis: Redis
-) -> None:
+async def test_a_late_job_names_its_approval(open_worker: OpenWorker, redis: Redis) -> None:
     async with open_worker(**ALL) as worker:
         resources = worker.executor.resources
         database = resources.directory.database
@@ -387,9 +371,7 @@ async def test_a_job_that_learns_its_approval_after_the_events_gives_it_its_name
             assert set(takers) == {"drw_test", "drw_crm"}
 
 
-async def test_an_approval_of_two_apps_is_reported_once(
-    open_worker: OpenWorker, redis: Redis
-) -> None:
+async def test_two_apps_report_an_approval_once(open_worker: OpenWorker, redis: Redis) -> None:
     async with open_worker(**ALL) as worker:
         resources = worker.executor.resources
         database = resources.directory.database
@@ -418,7 +400,7 @@ async def test_an_approval_of_two_apps_is_reported_once(
         assert len(await notices_of(database, "approval.refused")) == 1
 
 
-async def test_the_approval_that_a_person_names_has_template_and_originator(
+async def test_a_named_approval_has_template_and_originator(
     worker: OneWorker,
 ) -> None:
     instance = await created(worker)
@@ -433,7 +415,7 @@ async def test_the_approval_that_a_person_names_has_template_and_originator(
     assert (row["job"], row["template"], row["originator"]) == (job, "PROC-ANY", "u1")
 
 
-async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_was_away(
+async def test_an_event_before_its_row_causes_a_look(
     worker: OneWorker,
 ) -> None:
     store, away = ApprovalStore(worker.database, "hr"), list[str]()
@@ -457,9 +439,7 @@ async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_wa
     assert not await worker.redis.exists(keys.approval_missed("hr", "i"))
 
 
-async def test_each_move_of_an_approval_is_one_notice(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_each_change_is_one_notice(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     database = worker.database
     await subscribe(database)
     instance = await created(worker)

@@ -433,7 +433,7 @@ async def test_resolving_on_the_command_line(
     assert cli("job", "resolve", job, "--not-created").exit_code == 1
 
 
-def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
+def test_answers_narrow_down_dingtalks_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1_000.0
@@ -458,9 +458,7 @@ def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
     assert clock.less(4 * 3_600_000) == 3_600_000
 
 
-async def test_the_time_of_a_proxy_is_not_taken_for_dingtalks(
-    sandbox: SandboxAdmin, valkey_url: str
-) -> None:
+async def test_a_proxys_date_is_not_dingtalks(sandbox: SandboxAdmin, valkey_url: str) -> None:
     yesterday = {"Date": "Wed, 25 Nov 2026 01:00:00 GMT"}
     answers = [
         web.Response(status=502, text="<html>bad gateway</html>", headers=yesterday),

@@ -41,9 +41,7 @@ STORY: Sequence[ApprovalChange] = [
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_events_in_any_order_and_twice_lead_to_the_same(
-    database: Database, seed: int
-) -> None:
+async def test_the_order_of_events_does_not_matter(database: Database, seed: int) -> None:
     store = ApprovalStore(database, "default")
     await opened(store)
     events = [*STORY, *STORY]

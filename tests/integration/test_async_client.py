@@ -86,9 +86,7 @@ async def test_a_job_is_sent_found_and_cancelled(client: AsyncClient) -> None:
     assert await client.cancel(job.id)
 
 
-async def test_a_dead_job_is_listed_requeued_and_discarded(
-    client: AsyncClient, ended_dead: str
-) -> None:
+async def test_dead_jobs_are_listed_and_requeued(client: AsyncClient, ended_dead: str) -> None:
     assert [each.id for each in await client.dead()] == [ended_dead]
     assert not await client.resolve(ended_dead, sent=True)
     with pytest.raises(CannotResolve):

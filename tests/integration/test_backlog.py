@@ -95,9 +95,7 @@ async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Red
 
 
 @pytest.mark.usefixtures("served")
-async def test_the_time_is_that_of_the_limits_behind_what_goes_first(
-    client: Client, redis: Redis
-) -> None:
+async def test_the_time_follows_the_limits_of_what_goes_first(client: Client, redis: Redis) -> None:
     client.send_many(message(text=f"bulk {number}", lane="bulk") for number in range(400))
     client.send_many(message(text=f"urgent {number}", lane="urgent") for number in range(100))
     found = await lanes(redis)
@@ -155,9 +153,7 @@ async def test_of_very_many_a_sample_is_projected(
 
 
 @pytest.mark.usefixtures("served")
-async def test_a_record_that_cannot_be_read_counts_for_nothing(
-    client: Client, redis: Redis
-) -> None:
+async def test_an_unreadable_record_is_not_counted(client: Client, redis: Redis) -> None:
     job_id = client.send(message()).id
     await redis.hdel(keys.job(job_id), "app")
     client.send(message(text="other"))
@@ -218,9 +214,7 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
         assert not counts
 
 
-async def test_the_metrics_name_no_app_that_nobody_has_set_and_few_senders(
-    client: Client, redis: Redis
-) -> None:
+async def test_metrics_name_configured_apps_and_few_senders(client: Client, redis: Redis) -> None:
     """A producer may write anything there."""
     client.send_many(
         [
@@ -245,9 +239,7 @@ async def test_the_metrics_name_no_app_that_nobody_has_set_and_few_senders(
     assert (waiting.dead, waiting.workers) == (0, 0)
 
 
-async def test_the_metrics_count_dead_jobs_and_senders_without_a_name(
-    client: Client, redis: Redis
-) -> None:
+async def test_metrics_count_dead_jobs_and_nameless_senders(client: Client, redis: Redis) -> None:
     client.send(message())
     await redis.zadd(keys.DEAD, {"a": 1, "b": 2})
     await redis.pexpire(keys.DEAD, 60_000)

@@ -164,9 +164,7 @@ def task_ids(statuses: Sequence[JobStatus]) -> set[int]:
     return {call["task_id"] for status in statuses for call in (status.result or {})["calls"]}
 
 
-async def test_a_job_that_did_not_wait_pays_nothing_for_sharing(
-    office: Office, redis: Redis
-) -> None:
+async def test_a_job_that_did_not_wait_pays_nothing(office: Office, redis: Redis) -> None:
     async def scripts_of(draft: Draft) -> int:
         await asyncio.sleep(0.7)  # the slot is there again
         before = await scripts_run(redis)
@@ -250,9 +248,7 @@ async def test_the_wakeup_of_a_job_that_a_batch_claimed_is_not_wasted(office: Of
     assert len(office.calls()) == 2
 
 
-async def test_a_job_that_cannot_go_leaves_the_others_untouched(
-    office: Office, redis: Redis
-) -> None:
+async def test_an_ineligible_job_does_not_affect_others(office: Office, redis: Redis) -> None:
     had = await office.enqueue("u9")
     await office.wake(had)
     good = [await office.enqueue(f"u{number}") for number in range(1, 5)]
@@ -347,7 +343,7 @@ async def test_a_call_that_gets_no_slot_in_time_is_parked_as_one(opened: OpenOff
     assert horizon < datetime.now(UTC) + timedelta(seconds=1200), "one call's place, not thirty"
 
 
-async def test_a_call_does_not_sit_in_a_worker_for_a_slot_that_is_far_away(
+async def test_a_call_with_a_distant_slot_leaves_the_worker(
     opened: OpenOffice,
 ) -> None:
     office = await opened(NEVER)
@@ -376,9 +372,7 @@ async def test_a_worker_that_stops_gives_all_of_them_back(opened: OpenOffice) ->
     assert len(office.calls()) == 1
 
 
-async def test_the_limit_on_recipients_holds_for_claimed_members(
-    opened: OpenOffice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_recipients_are_limited(opened: OpenOffice, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a machine that stands still for a moment the slot would be too old, and paid for again.
     monkeypatch.setattr("dingrelay_workers.limiter.limiter.JITTER", 60)
     monkeypatch.setattr("dingrelay_workers.calls.job_calls.JITTER", 60)

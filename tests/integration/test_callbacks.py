@@ -90,9 +90,7 @@ def test_a_message_to_a_robot_is_an_event(valkey_url: str, store: Redis) -> None
     assert "secret-session" in str(kept)
 
 
-def test_an_event_is_a_job_before_dingtalk_gets_success(
-    gateway: GatewayClient, store: Redis
-) -> None:
+def test_an_event_is_stored_before_it_is_confirmed(gateway: GatewayClient, store: Redis) -> None:
     dingtalk = DingTalk()
     content = dingtalk.content("user_add_org", userId=["张三"], timeStamp="1")
     reply = push(gateway, dingtalk.push(content))

@@ -169,9 +169,7 @@ async def test_half_a_character_is_nobodys_address(campaigns: CampaignStore) -> 
     assert made.campaign.recipients == 1
 
 
-async def test_who_no_call_can_name_is_malformed(
-    campaigns: CampaignStore, store: DirectoryStore
-) -> None:
+async def test_unusable_ids_are_refused(campaigns: CampaignStore, store: DirectoryStore) -> None:
     """The call of a hundred people would fail for one of them, or go to others."""
     directory = store.of("default")
     people = [
@@ -246,7 +244,7 @@ async def test_an_audience_comes_from_the_directory(
 
 
 @pytest.mark.usefixtures("organisation")
-async def test_fields_come_from_the_file_and_else_from_the_directory(
+async def test_fields_come_from_the_file_then_the_directory(
     campaigns: CampaignStore,
 ) -> None:
     created = await campaigns.create(
@@ -367,9 +365,7 @@ async def test_a_draft_whose_commit_was_not_answered_is_none(
     assert await rows_in_all(campaigns) == [0, 0, 0]
 
 
-async def test_other_writers_have_their_turn_while_a_campaign_is_made(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(sqlite_url)
     monkeypatch.setattr(removal, "HELD", 0.0)
     monkeypatch.setattr(stores, "PAGE", 20)

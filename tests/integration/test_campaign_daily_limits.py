@@ -56,9 +56,7 @@ def fleet(redis: Redis) -> Fleet:
     return Fleet(redis)
 
 
-async def test_what_was_sent_is_kept_as_small_integers_for_the_day(
-    fleet: Fleet, redis: Redis
-) -> None:
+async def test_sent_messages_are_kept_as_integers_for_a_day(fleet: Fleet, redis: Redis) -> None:
     claim = await fleet.run()
     assert await fleet.reserve(claim, *PEOPLE) == DailyVerdict(PEOPLE)
     await fleet.end(claim, State.DONE)
@@ -93,9 +91,7 @@ async def test_a_server_with_other_thresholds_answers_the_same(fleet: Fleet, red
 
 
 @pytest.mark.parametrize("end", [State.DEAD, State.CANCELLED, State.DUPLICATE])
-async def test_people_of_a_job_that_made_no_call_are_free_and_not_counted(
-    fleet: Fleet, end: State
-) -> None:
+async def test_people_of_a_job_without_a_call_are_free(fleet: Fleet, end: State) -> None:
     claim = await fleet.run()
     await fleet.reserve(claim, "u1")
     await fleet.end(claim, end)

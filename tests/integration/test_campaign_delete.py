@@ -180,9 +180,7 @@ async def test_a_slow_dispatcher_does_not_mind(
     assert await counts(database) == [0, 0, 0, 0]
 
 
-async def test_other_writers_have_their_turn(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(sqlite_url)
     monkeypatch.setattr(removal, "PAGE", 20)
     monkeypatch.setattr(removal, "HELD", 0.0)

@@ -160,9 +160,7 @@ async def test_every_chunk_is_called_once_and_nothing_is_left_in_redis(fleet: Fl
     assert await (await fleet.dispatcher()).tick() is None
 
 
-async def test_a_crash_between_commit_and_enqueue_loses_no_chunk(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_crash_before_enqueue(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = await campaigns.put(fleet.database)
     dying = await fleet.dispatcher()
     breaks(monkeypatch, dying._queue, "enqueue", RedisAway())
@@ -188,9 +186,7 @@ async def test_a_crash_between_enqueue_and_publish_makes_no_second_job(fleet: Fl
     assert (await fleet.run_to_end(await fleet.dispatcher(), campaign)).calls == 2
 
 
-async def test_the_database_away_when_jobs_have_ended_costs_nothing_but_time(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_database_away_after_the_jobs(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = await campaigns.put(fleet.database)
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
@@ -205,9 +201,7 @@ async def test_the_database_away_when_jobs_have_ended_costs_nothing_but_time(
     assert (row.accepted, row.calls, len(fleet.payloads)) == (4, 2, 2)
 
 
-async def test_a_crash_between_commit_and_deletion_counts_once_and_leaves_no_record(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_crash_before_deletion(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = await campaigns.put(fleet.database, people=30)
     dying = await fleet.dispatcher()
     await dying.tick()
@@ -232,9 +226,7 @@ async def test_a_late_wakeup_of_a_settled_chunk_is_no_new_job(fleet: Fleet) -> N
     assert await fleet.jobs() == 0
 
 
-async def test_redis_emptied_repeats_on_the_same_day_and_says_so(
-    fleet: Fleet, redis: Redis
-) -> None:
+async def test_an_emptied_redis_repeats_the_day_and_says_so(fleet: Fleet, redis: Redis) -> None:
     campaign = await campaigns.put(fleet.database)
     await (await fleet.dispatcher()).tick()
     await fleet.run()
@@ -249,9 +241,7 @@ async def test_redis_emptied_repeats_on_the_same_day_and_says_so(
 
 
 @pytest.mark.parametrize("held_up_by", ["pause", "quota"])
-async def test_what_a_lost_job_may_have_called_is_not_released_anew(
-    fleet: Fleet, redis: Redis, held_up_by: str
-) -> None:
+async def test_lost_jobs_are_not_released(fleet: Fleet, redis: Redis, held_up_by: str) -> None:
     """On another day it would arrive a second time, and no report would say so; on this one it waits."""
     campaign = await campaigns.put(fleet.database, people=2, error_share=1.0)
     dispatcher = await fleet.dispatcher()
@@ -288,9 +278,7 @@ async def test_a_record_lost_on_an_earlier_day_ends_unknown(fleet: Fleet, redis:
     assert {chunk.error["class"] for chunk in lost} == {"unknown"}
 
 
-async def test_an_older_dispatcher_that_was_only_slow_can_neither_enqueue_nor_delete(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_old_dispatcher_is_fenced(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = await campaigns.put(fleet.database)
     older = await fleet.dispatcher()
     enqueue, forget = older._queue.enqueue, older._queue.forget
@@ -595,9 +583,7 @@ async def test_chunks_given_back_to_a_cancelled_campaign_are_cancelled(fleet: Fl
     assert {chunk.error["class"] for chunk in chunks} == {"cancelled"}
 
 
-async def test_a_commit_whose_answer_is_lost_does_no_harm(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_commit_answer(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = await campaigns.put(fleet.database, people=60)
     dispatcher = await fleet.dispatcher()
     real, count = fleet.database.write, iter(range(1_000))
@@ -620,9 +606,7 @@ async def test_a_commit_whose_answer_is_lost_does_no_harm(
     assert not any(chunk.ambiguous for chunk in await campaigns.chunks(fleet.database, campaign))
 
 
-async def test_a_campaign_that_can_not_be_written_does_not_hold_up_the_others(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_failing_campaign(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = [await campaigns.put(fleet.database) for _ in range(2)]
     good = await campaigns.put(fleet.database)
     real = fleet.database.write

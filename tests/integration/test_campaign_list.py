@@ -26,9 +26,7 @@ from tables import prepare
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-async def test_a_list_holds_what_was_chosen_and_each_campaign_once(
-    database: Database, database_url: str
-) -> None:
+async def test_filters_and_pages_hold_each_once(database: Database, database_url: str) -> None:
     ids = [
         await campaigns.put(
             database,

@@ -100,9 +100,7 @@ async def test_everybody_is_named_once(database: Database, monkeypatch: pytest.M
     assert found[13] == ("u14", "pending", None, "")
 
 
-async def test_a_report_is_of_one_moment(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_report_is_consistent(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = await campaigns.put(database, people=2)
     await campaigns.release(database, campaign, 1)
     read = reports._sums
@@ -154,7 +152,7 @@ async def test_unreachable_people_are_named(database: Database) -> None:
     ]
 
 
-async def test_unverified_people_are_not_accepted_until_dingtalk_confirms_them(
+async def test_unverified_people_count_once_dingtalk_confirms(
     database: Database,
 ) -> None:
     campaign = await campaigns.put(database, people=3, size=3)

@@ -93,9 +93,7 @@ async def fleet(
 
 
 @pytest.mark.parametrize("since", ["done", "deleted", "paused", "cancelled", "released again"])
-async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
-    fleet: Fleet, sandbox: SandboxAdmin, since: str
-) -> None:
+async def test_sql_decides_after_a_restore(fleet: Fleet, sandbox: SandboxAdmin, since: str) -> None:
     campaign = await campaigns.put(fleet.database)
     await fleet.tick()
     saved, old = await fleet.save(), list(fleet.wakeups)
@@ -135,9 +133,7 @@ async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
         assert (audit["delivered"], audit["dropped"]) == (4, {})
 
 
-async def test_a_chunk_whose_answer_is_lost_outlasts_the_quota(
-    fleet: Fleet, sandbox: SandboxAdmin
-) -> None:
+async def test_a_lost_answer_outlasts_the_quota(fleet: Fleet, sandbox: SandboxAdmin) -> None:
     campaign = await campaigns.put(fleet.database, people=2)
     await fleet.tick()
     (wakeup,) = fleet.wakeups

@@ -65,9 +65,7 @@ def records(cells: TwoCells) -> dict[str, int]:
     return found
 
 
-def test_each_job_and_its_wake_up_go_to_the_cell_of_its_app(
-    client: Client, cells: TwoCells
-) -> None:
+def test_jobs_and_wakeups_go_to_the_cell_of_their_app(client: Client, cells: TwoCells) -> None:
     client.send(message("default"))
     shop = client.send(message("shop"))
     client.send(message("any"))
@@ -94,9 +92,7 @@ def test_many_jobs_are_sent_to_their_cells_in_batches(client: Client, cells: Two
         assert (one.llen("dingrelay.normal"), two.llen("dingrelay.normal")) == (733, 367)
 
 
-def test_a_lost_cell_fails_fast_and_by_its_name_and_the_other_goes_on(
-    client: Client, cells: TwoCells
-) -> None:
+def test_a_lost_cell_fails_fast_and_others_go_on(client: Client, cells: TwoCells) -> None:
     kept = client.send(message("default"))
     cells.lose()
     with pytest.raises(CellUnavailable, match=r"^cell two is away: Redis at 127") as caught:

@@ -254,9 +254,7 @@ def test_a_recall_says_who_may_keep_the_message(cli: Cli) -> None:
     assert "2 people are in calls whose outcome is unknown" in shown
 
 
-def test_a_recall_of_a_repeat_names_the_people_who_keep_the_message(
-    cli: Cli, sandbox: SandboxAdmin
-) -> None:
+def test_recalling_a_repeat_names_who_keeps_it(cli: Cli, sandbox: SandboxAdmin) -> None:
     campaign = sent(cli)
 
     async def repeat(database: Database) -> None:

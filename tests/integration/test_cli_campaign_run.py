@@ -37,9 +37,7 @@ def a_campaign(url: str, **fields: Any) -> str:
     return asyncio.run(put())
 
 
-def test_a_campaign_is_started_paused_resumed_and_cancelled(
-    cli: Cli, sqlite_url: str, valkey_url: str
-) -> None:
+def test_a_campaign_is_run_and_cancelled(cli: Cli, sqlite_url: str, valkey_url: str) -> None:
     campaign = a_campaign(sqlite_url, state=State.DRAFT)
     signals: set[bytes | None] = set()
     for command, state in {

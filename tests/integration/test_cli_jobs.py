@@ -151,9 +151,7 @@ def test_sync_and_approve_are_what_the_options_say(cli: Cli, records: Redis) -> 
 @pytest.mark.parametrize(
     ("state", "code"), [(State.DONE, 0), (State.DEAD, 1), (State.UNKNOWN, 1), (State.CANCELLED, 1)]
 )
-def test_the_exit_code_shows_how_a_job_ended(
-    cli: Cli, records: Redis, state: State, code: int
-) -> None:
+def test_the_exit_code_is_the_state(cli: Cli, records: Redis, state: State, code: int) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "a", "--key", "k")["id"]
     end(records, job_id, state)
     again = cli("send", "--to", "u1", "--text", "a", "--key", "k", "--wait", "--json")
@@ -360,9 +358,7 @@ def test_options_hold_for_lines_that_do_not_say_otherwise(cli: Cli, records: Red
         (["--lane", "urgent", "--app", "no app"], "line 1: app: "),
     ],
 )
-def test_options_that_lines_cannot_take_are_refused(
-    cli: Cli, options: list[str], error: str
-) -> None:
+def test_options_unfit_for_lines_are_refused(cli: Cli, options: list[str], error: str) -> None:
     line = '{"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "a"}}}\n'
     refused = cli("send", "--jobs", "-", *options, stdin=line + '{"kind": "user-sync"}\n')
     assert refused.exit_code == 2
@@ -381,9 +377,7 @@ def test_a_key_of_another_job_shows_which_lines_are_accepted(cli: Cli) -> None:
     assert error.startswith("line 2: idempotency_key: already used by job")
 
 
-def test_ids_that_nobody_reads_are_accepted_all_the_same(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unread_ids_do_not_stop_the_stream(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(value: object) -> None:
         raise BrokenPipeError(errno.EPIPE, "gone")
 

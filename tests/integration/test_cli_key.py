@@ -12,9 +12,7 @@ def variables() -> dict[str, str]:
     return {"DINGRELAY_ENV": "sandbox", "DINGTALK_APP_KEY": "k", "DINGTALK_APP_SECRET": "s"}
 
 
-def test_a_key_is_made_listed_rotated_and_revoked(
-    cli: Cli, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_key_is_made_rotated_and_revoked(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     options = ("--scope", "messages:write,jobs:read", "--app", "default", "--lane", "normal,bulk")
     made = cli.json("key", "create", "crm", *options, "--rate", "50/1s", "--expires", "90d")

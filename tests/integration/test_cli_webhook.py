@@ -10,9 +10,7 @@ from dingrelay_workers.webhooks import cli as webhook
 URL = "https://crm.example.com/dingrelay"
 
 
-def test_an_endpoint_is_added_shown_moved_and_removed(
-    cli: Cli, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_endpoint_is_added_and_removed(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     options = ("--type", "job.dead,job.unknown", "--type", "directory.*", "--sender", "crm")
     made = cli.json("webhook", "create", URL, *options, "--name", "crm", "--kind", "message-send")
@@ -55,9 +53,7 @@ def test_a_secret_is_shown_with_its_id_on_standard_output(cli: Cli) -> None:
     assert endpoint in cli("webhook", "list").stdout
 
 
-def test_where_nobody_serves_webhooks_a_test_says_so(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_test_without_a_worker_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "ANSWER", 0.3)
     endpoint = cli("webhook", "create", URL, "--type", "*").stdout.split()[0]
     result = cli("webhook", "test", endpoint)

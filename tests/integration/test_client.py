@@ -85,9 +85,7 @@ def test_a_bad_job_is_refused_where_it_is_made(client: Client, broker: Redis) ->
     assert broker.dbsize() == 0
 
 
-def test_the_same_key_gives_the_same_job_and_publishes_nothing(
-    client: Client, broker: Redis
-) -> None:
+def test_the_same_key_is_the_same_job(client: Client, broker: Redis) -> None:
     first = client.send(message(idempotency_key="order-1"))
     again = client.send(message(idempotency_key="order-1", sender="shop"))
     assert first == again
@@ -142,9 +140,7 @@ def test_equal_messages_of_a_batch_are_one_job(client: Client, broker: Redis) ->
     assert refs[249].status().state == State.QUEUED
 
 
-def test_a_conflict_among_many_names_the_job_and_keeps_the_others(
-    client: Client, broker: Redis
-) -> None:
+def test_a_conflict_names_its_job_and_keeps_the_others(client: Client, broker: Redis) -> None:
     client.send(message(text="first", idempotency_key="k"))
     jobs = [message(text="a"), message(text="other", idempotency_key="k"), message(text="b")]
     with pytest.raises(IdempotencyConflict):
@@ -152,9 +148,7 @@ def test_a_conflict_among_many_names_the_job_and_keeps_the_others(
     assert broker.llen(QUEUE) == 3
 
 
-def test_a_job_that_does_not_say_who_asks_gets_the_settings_sender(
-    settings: Settings, broker: Redis
-) -> None:
+def test_the_settings_name_the_default_sender(settings: Settings, broker: Redis) -> None:
     with Client(settings.model_copy(update={"sender": "hr"})) as client:
         refs = [client.send(message()), client.send(message(sender="payroll"))]
         client.send_many([message()], on_sent=refs.append)

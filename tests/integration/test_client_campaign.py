@@ -25,9 +25,7 @@ TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 PLAIN = {"msgtype": "text", "text": {"content": "hello"}}
 
 
-def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_each_verb_moves_the_campaign(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "guests.csv"
     file.write_text("userid,name\n" + "".join(f"u{at},n{at % 2}\n" for at in range(150)))
     with Client(settings) as client:

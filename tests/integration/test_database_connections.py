@@ -118,9 +118,7 @@ def test_the_guide_says_how_many(page: str) -> None:
     assert re.search(rf"(at most {OF_GATEWAY}:|最多 {OF_GATEWAY} 个)", text)
 
 
-async def test_jobs_wait_for_their_turn_as_long_as_others_have_theirs(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_jobs_share_connections(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large department was read before it is written: to give up costs all its calls."""
     for name, seconds in (("JOB_WAIT", 0.05), ("JOB_QUEUE", 1.5), ("JOB_USE", 1.5)):
         monkeypatch.setattr(database_module, name, seconds)
@@ -151,9 +149,7 @@ def pooled_url(postgres_url: str, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("parameter", ["", "?prepared_statements=off"])
-async def test_nothing_is_prepared_on_a_server_that_another_may_have_next(
-    pooled_url: str, parameter: str
-) -> None:
+async def test_nothing_is_prepared_behind_a_pooler(pooled_url: str, parameter: str) -> None:
     database = Database(pooled_url + parameter)
 
     async def ask(number: int) -> None:

@@ -23,9 +23,7 @@ from tables import prepare
 
 
 @pytest.mark.parametrize("isolation", ["repeatable\\ read", "serializable"])
-async def test_a_writer_that_waited_reads_what_was_committed(
-    postgres_url: str, redis: Redis, isolation: str
-) -> None:
+async def test_a_waiting_writer_reads_anew(postgres_url: str, redis: Redis, isolation: str) -> None:
     prepare(postgres_url)
     options = {"options": f"-c default_transaction_isolation={isolation}"}
     url = make_url(postgres_url).update_query_dict(options).render_as_string(hide_password=False)
@@ -92,9 +90,7 @@ async def test_a_cancelled_writer_gives_its_lock_back(tmp_path: Path, statement:
     await database.dispose()
 
 
-async def test_a_job_that_can_not_write_spends_no_attempt(
-    postgres_url: str, valkey_url: str, redis: Redis
-) -> None:
+async def test_failed_writes_cost_nothing(postgres_url: str, valkey_url: str, redis: Redis) -> None:
     prepare(postgres_url)
     url = make_url(postgres_url).update_query_dict(
         {"options": "-c default_transaction_read_only=on"}

@@ -196,7 +196,7 @@ async def test_a_move_takes_the_person_out_of_the_old_department(store: Director
     assert (await changes(store))[1:] == [("ann", "changed", ["dept_id_list"])]
 
 
-async def test_departments_and_circles_of_them_move_with_their_people(
+async def test_departments_move_with_their_people(
     store: DirectoryStore,
 ) -> None:
     directory = store.of("default")
@@ -210,7 +210,7 @@ async def test_departments_and_circles_of_them_move_with_their_people(
     assert await users_below(directory, 4) == ["ann", "bob", "boss", "cho"]
 
 
-async def test_departments_that_meet_the_same_people_at_once_add_them_once(
+async def test_departments_of_the_same_people_add_them_once(
     store: DirectoryStore,
 ) -> None:
     directory = store.of("default")

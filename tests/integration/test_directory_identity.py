@@ -102,9 +102,7 @@ CASES: dict[str, tuple[list[Write], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_person_has_one_row_in_whatever_order_it_is_written(
-    database_url: str, case: str
-) -> None:
+async def test_a_person_has_one_row_in_any_order(database_url: str, case: str) -> None:
     prepare(database_url)
     store = DirectoryStore(database_url)
     writes, expected = CASES[case]
@@ -174,7 +172,7 @@ async def test_a_field_that_an_answer_leaves_out_is_cleared_once_others_show_it(
     assert not (cleared and (await here(store, "default"))["ann"]["email"])
 
 
-async def test_an_answer_that_leaves_something_out_asks_for_a_witness_once(
+async def test_an_incomplete_answer_is_verified_once(
     store: DirectoryStore,
 ) -> None:
     people = [answered("ann", "A", **ADDRESSES), answered("bob", "B", email="bob@x.cn")]

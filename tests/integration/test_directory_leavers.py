@@ -174,7 +174,7 @@ async def test_who_is_told_without_departments_is_asked_for_once(store: Director
     assert "ann" in await all_users(late)
 
 
-async def test_an_answer_from_before_the_end_of_a_department_is_outdated(
+async def test_an_answer_older_than_the_removal_is_ignored(
     store: DirectoryStore,
 ) -> None:
     early, late = store.of("default", read_at=100), store.of("default", read_at=200)
@@ -206,7 +206,7 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
     assert len(await users_below(directory, 1)) == 10
 
 
-async def test_a_person_that_another_run_met_meanwhile_does_not_leave(
+async def test_a_person_met_by_another_run_stays(
     store: DirectoryStore,
 ) -> None:
     directory = store.of("default", read_at=1)

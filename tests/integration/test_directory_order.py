@@ -102,9 +102,7 @@ async def state(store: DirectoryStore, app: str) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_in_whatever_order_it_is_written_the_same_comes_out(
-    sqlite_url: str, case: str
-) -> None:
+async def test_the_order_of_writes_does_not_matter(sqlite_url: str, case: str) -> None:
     prepare(sqlite_url)
     store = DirectoryStore(sqlite_url)
     writes = CASES[case]

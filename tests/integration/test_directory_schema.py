@@ -26,9 +26,7 @@ from tables import prepare
 
 
 @pytest.mark.parametrize("make", [upgrade, prepare])
-def test_the_migrations_make_the_tables_of_the_models(
-    database_url: str, make: Callable[[str], None]
-) -> None:
+def test_migrations_make_the_models_tables(database_url: str, make: Callable[[str], None]) -> None:
     make(database_url)
     upgrade(database_url)
     make(database_url)
@@ -47,9 +45,7 @@ def test_the_migrations_make_the_tables_of_the_models(
     engine.dispose()
 
 
-def test_a_migration_that_a_worker_is_in_the_way_of_begins_again(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_blocked_migration_restarts(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each holds what the other wants, and PostgreSQL gives up the one that has waited for longer."""
     newest = command.upgrade
     monkeypatch.setattr(command, "upgrade", lambda config, _: newest(config, "0004"))
@@ -81,9 +77,7 @@ def test_a_migration_that_a_worker_is_in_the_way_of_begins_again(
 
 
 @pytest.mark.parametrize(("oldest", "works"), [("0005", True), ("9000", False)])
-def test_the_tables_of_a_newer_release_are_used_or_refused_in_one_line(
-    database_url: str, oldest: str, works: bool
-) -> None:
+def test_a_newer_schema_is_used_or_refused(database_url: str, oldest: str, works: bool) -> None:
     prepare(database_url)
     engine = schema.sync_engine(database_url)
     with engine.begin() as connection:

@@ -131,9 +131,7 @@ def door(served: GatewayClient, redis: Redis) -> Iterator[Door]:
     ],
     ids=["A, B, A", "create, delete, create", "PUT 1, 2, 1", "the same within seconds"],
 )
-def test_an_equal_change_is_one_call_until_something_else_was_changed(
-    door: Door, calls: list[tuple[str, str, Any]], jobs: int
-) -> None:
+def test_equal_changes_are_one(door: Door, calls: list[tuple[str, str, Any]], jobs: int) -> None:
     made = [door.answered(*call) for call in calls]
     assert len(set(filter(None, made))) == jobs
 
@@ -167,9 +165,7 @@ def test_three_equal_alerts_are_three(door: Door, redis: Redis) -> None:
 @pytest.mark.parametrize(
     ("path", "headers"), [(CHANGE, {}), (TODO, {"x-acs-dingtalk-access-token": ""}), (ROBOT, {})]
 )
-def test_a_program_that_left_before_the_answer_meets_its_call_again(
-    door: Door, path: str, headers: dict[str, str]
-) -> None:
+def test_a_returning_program_meets_its_call(door: Door, path: str, headers: dict[str, str]) -> None:
     method = "PUT" if path == TODO else "POST"
     token = "robot" if path == ROBOT else door.token
     body = json.dumps(ALERT)
@@ -190,9 +186,7 @@ def left_clients(door: Door) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if "_total{" in line)
 
 
-def test_a_read_is_a_call_each_time_and_leaves_nothing(
-    door: Door, redis: Redis, impatient: Callable[[], None]
-) -> None:
+def test_reads_are_never_joined(door: Door, redis: Redis, impatient: Callable[[], None]) -> None:
     for user in ("u1", "u1"):
         assert door.answered("POST", READ, {"userid": user})
         assert door.jobs() == set()
@@ -254,9 +248,7 @@ def test_a_change_whose_answer_was_lost_is_made_again_where_that_does_no_harm(
         assert door.answered(method, path, BODY), "another day's"
 
 
-def test_a_robot_that_dingtalk_does_not_know_is_refused_without_a_job(
-    door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_robot_means_no_job(door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     redis.delete(*redis.keys("dingrelay:robot*"), "none")
     monkeypatch.setattr(robots, "MOST_STRANGERS", 2)
     first = door.call(ALERT, ROBOT, token="made-up")
@@ -309,9 +301,7 @@ def test_the_end_of_a_refused_job_is_not_that_of_the_next_one(door: Door, redis:
     assert redis.get(door.entry) == b"of-the-next"
 
 
-def test_a_job_that_goes_on_is_met_for_as_long_as_it_may(
-    door: Door, redis: Redis, impatient: Callable[[], None]
-) -> None:
+def test_a_running_job_is_rejoined(door: Door, redis: Redis, impatient: Callable[[], None]) -> None:
     """An outage lasts longer than ten minutes, and programs repeat what was not answered."""
     impatient()
     assert door.call().result().items() >= BUSY.items()

@@ -30,18 +30,14 @@ async def all_of(reader: Endings) -> list[Ending]:
 
 
 @pytest.mark.parametrize("state", [state for state in State if state.ended])
-async def test_a_settled_job_is_reported_with_its_sender(
-    redis: Redis, records: Records, state: State
-) -> None:
+async def test_an_ending_names_its_sender(redis: Redis, records: Records, state: State) -> None:
     job_id = await end(redis, records, state, sender="crm")
     (ending,) = await all_of(Endings(redis, "a"))
     settled = int(await redis.hget(keys.job(job_id), "settled") or 0)
     assert ending == Ending(job_id, "message-send", "default", "crm", state, settled)
 
 
-async def test_an_outcome_that_is_written_twice_is_one_ending(
-    redis: Redis, records: Records
-) -> None:
+async def test_an_outcome_written_twice_is_one_ending(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -50,9 +46,7 @@ async def test_an_outcome_that_is_written_twice_is_one_ending(
     assert len(await all_of(Endings(redis, "a"))) == 1
 
 
-async def test_each_way_to_end_a_job_is_an_ending(
-    redis: Redis, records: Records, settings: Settings
-) -> None:
+async def test_each_end_is_reported(redis: Redis, records: Records, settings: Settings) -> None:
     ttl = {"record_ttl_ms": 1000, "dead_ttl_ms": 1000}
     waiting = a_draft()
     await enqueue(redis, waiting)
@@ -83,9 +77,7 @@ async def test_a_job_that_goes_on_is_no_ending(redis: Redis, records: Records) -
     assert [ending.id for ending in await all_of(Endings(redis, "a"))] == [lost]
 
 
-async def test_chunks_of_campaigns_are_reported_to_their_dispatcher_only(
-    redis: Redis, records: Records
-) -> None:
+async def test_chunks_are_reported_to_their_dispatcher_only(redis: Redis, records: Records) -> None:
     chunk = Draft(
         id="c", kind="campaign-chunk", app="default", lane="bulk", queue="dingrelay.bulk",
         job={}, summary="",
@@ -105,9 +97,7 @@ async def test_endings_that_are_not_passed_come_again(redis: Redis, records: Rec
     assert [ending.id for ending in await all_of(reader)] == ids[2:]
 
 
-async def test_a_reader_that_was_overtaken_takes_nothing_back(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_late_reader_takes_nothing_back(redis: Redis, records: Records) -> None:
     for _ in range(4):
         await end(redis, records)
     old, new = Endings(redis, "a"), Endings(redis, "a")
@@ -117,9 +107,7 @@ async def test_a_reader_that_was_overtaken_takes_nothing_back(
     assert (await old.read(9)).last is None
 
 
-async def test_an_awaited_reader_that_comes_later_missed_nothing(
-    redis: Redis, records: Records
-) -> None:
+async def test_an_awaited_reader_misses_nothing(redis: Redis, records: Records) -> None:
     ids = [await end(redis, records) for _ in range(4)]
     first = Endings(redis, "a")
     assert await first.pass_(await first.read(2), awaited=["late"])
@@ -142,9 +130,7 @@ async def test_readers_do_not_hinder_each_other(redis: Redis, records: Records) 
     assert await redis.xlen(keys.ENDINGS) <= 1
 
 
-async def test_a_reader_that_has_passed_nothing_yet_misses_nothing(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_new_reader_misses_nothing(redis: Redis, records: Records) -> None:
     slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
     assert (await slow.read(9)).last is None
     ids = [await end(redis, records) for _ in range(5)]
@@ -153,9 +139,7 @@ async def test_a_reader_that_has_passed_nothing_yet_misses_nothing(
     assert 0 < await redis.pttl(keys.ENDINGS_READ) <= keys.ENDINGS_TTL_MS
 
 
-async def test_a_reader_of_a_stream_that_was_lost_misses_nothing_of_the_next(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_reader_of_a_lost_stream_misses_nothing(redis: Redis, records: Records) -> None:
     slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
     for reader in (slow, fast):
         assert (await reader.read(1)).last is None
@@ -170,9 +154,7 @@ async def test_a_reader_of_a_stream_that_was_lost_misses_nothing_of_the_next(
     assert await redis.xlen(keys.ENDINGS) <= 1
 
 
-async def test_readers_keep_what_others_pass_of_a_stream_after_one_that_was_lost(
-    redis: Redis, records: Records
-) -> None:
+async def test_readers_keep_a_stream_that_followed_a_loss(redis: Redis, records: Records) -> None:
     """They had not read equally much of that one."""
     ahead, behind = Endings(redis, "ahead"), Endings(redis, "behind")
     for reader in (ahead, behind):
@@ -187,9 +169,7 @@ async def test_readers_keep_what_others_pass_of_a_stream_after_one_that_was_lost
         assert [ending.id for ending in await all_of(reader)] == ids
 
 
-async def test_unread_endings_beyond_the_bound_are_counted_once(
-    redis: Redis, records: Records
-) -> None:
+async def test_unread_endings_beyond_the_bound_count_once(redis: Redis, records: Records) -> None:
     reader = Endings(redis, "a")
     await end(redis, records)
     assert len(await all_of(reader)) == 1
@@ -203,9 +183,7 @@ async def test_unread_endings_beyond_the_bound_are_counted_once(
     assert (page.missed, [ending.id for ending in page.endings]) == (0, ids[5:])
 
 
-async def test_a_stream_that_was_lost_is_read_from_its_beginning(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_lost_stream_is_read_from_its_start(redis: Redis, records: Records) -> None:
     reader = Endings(redis, "a")
     for _ in range(5):
         await end(redis, records)

@@ -19,9 +19,7 @@ def server(valkey_url: str) -> Iterator[Redis]:
 
 
 @pytest.mark.parametrize("due", ["", "soon", "1.5", "nan", "inf", 2**63])
-def test_a_due_that_is_no_time_leaves_no_job_of_its_call_half_accepted(
-    server: Redis, due: Any
-) -> None:
+def test_an_invalid_due_time_accepts_no_part_of_the_batch(server: Redis, due: Any) -> None:
     """No contract lets one in."""
     drafts = [a_draft() for _ in range(3)]
     drafts[2] = drafts[2]._replace(due=due)

@@ -39,9 +39,7 @@ async def happens(worker: OneWorker, event_type: str, event_id: str, **data: Any
     return status.result
 
 
-async def test_what_dingtalk_announces_is_read_and_written(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_announced_changes_are_written(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     directory = worker.executor.resources.directory.of("default")
     sandbox.put_department(2, name="Lab")
     found = await happens(worker, "org_dept_create", "d1", DeptId=["2"], CorpId="c")
@@ -61,9 +59,7 @@ async def test_what_dingtalk_announces_is_read_and_written(
     assert (await happens(worker, "label_user_change", "x1"))["follows"] == "nothing"
 
 
-async def test_an_event_that_comes_twice_is_one_job(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_repeated_event_is_one_job(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     event = Event(event_type="user_modify_org", event_id="same", data={"userId": ["u1"]})
     first = await worker.send(event)
     assert await worker.run(first) == State.DONE
@@ -100,9 +96,7 @@ async def failed_pushes(sandbox: SandboxAdmin, count: int) -> None:
     await wait_until_async(all_failed)
 
 
-async def test_events_that_could_not_be_pushed_are_read_in_pages(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_missed_events_are_read_in_pages(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.seed(users=250, departments=3)
     await failed_pushes(sandbox, 230)
     job_id = await worker.send(MissedEvents())
@@ -114,9 +108,7 @@ async def test_events_that_could_not_be_pushed_are_read_in_pages(
     assert await result(worker, again) == {**FOUND, "events": 0}
 
 
-async def test_an_event_that_names_nobody_has_the_organisation_walked(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_an_event_without_names_walks_all(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await failed_pushes(sandbox, 2)
     sandbox.set_delivery(failed_hollow=True)
     job_id = await worker.send(MissedEvents())
@@ -152,9 +144,7 @@ async def test_a_list_that_is_lost_has_everything_read_that_it_may_have_been_abo
     assert row["look_at"] <= datetime.now(UTC), "the first look was ten minutes away"
 
 
-async def test_an_app_that_may_not_have_the_list_has_nothing_missed(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_forbidden_list_is_not_an_error(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("error", api=LIST, code="60011")
     job_id = await worker.send(MissedEvents())
     assert await worker.run(job_id) == State.DONE

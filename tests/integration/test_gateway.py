@@ -56,9 +56,7 @@ def key(gateway: GatewayClient) -> str:
     return gateway.backend.keys.add("crm")
 
 
-def test_a_message_is_a_job_with_a_location(
-    gateway: GatewayClient, key: str, settings: Settings
-) -> None:
+def test_a_message_has_a_location(gateway: GatewayClient, key: str, settings: Settings) -> None:
     reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=key)
     assert reply.status == 202, reply.content
     job = reply.json
@@ -155,9 +153,7 @@ def test_a_key_does_no_more_than_it_was_made_for(gateway: GatewayClient) -> None
     assert gateway.ask("POST", "/v1/messages", fits, key=narrow).status == 202
 
 
-def test_the_same_request_with_the_same_key_is_one_job(
-    gateway: GatewayClient, key: str, valkey_url: str
-) -> None:
+def test_a_repeated_key_is_one_job(gateway: GatewayClient, key: str, valkey_url: str) -> None:
     first = gateway.ask("POST", "/v1/messages", MESSAGE, key=key, Idempotency_Key='"order-1"')
     again = gateway.ask("POST", "/v1/messages", MESSAGE, key=key, Idempotency_Key="order-1")
     assert (first.status, again.status) == (202, 202)
@@ -174,9 +170,7 @@ def test_the_same_request_with_the_same_key_is_one_job(
         assert len(redis.keys("dingrelay:job:*")) == 2
 
 
-def test_any_api_of_dingtalks_is_called_without_the_callers_token(
-    gateway: GatewayClient, key: str, valkey_url: str
-) -> None:
+def test_any_api_is_called(gateway: GatewayClient, key: str, valkey_url: str) -> None:
     call = {"method": "POST", "path": "/topapi/v2/user/get", "query": {"access_token": "stolen"}}
     reply = gateway.ask("POST", "/v1/calls", {**call, "body": {"userid": "u1"}}, key=key)
     assert (reply.status, reply.json["kind"]) == (202, "api-call"), reply.content
@@ -229,7 +223,7 @@ def test_limits_of_other_apps_are_not_shown(gateway: GatewayClient) -> None:
         assert [each["scope"] for each in shown] == [*seen]
 
 
-def test_an_approval_is_read_through_the_door_only_by_who_may_read_it(
+def test_an_approval_is_shown_to_authorised_keys_only(
     gateway: GatewayClient,
 ) -> None:
     ask, keys = asking(gateway.url), gateway.backend.keys
@@ -314,9 +308,7 @@ def test_jobs_are_changed_as_from_the_command_line(gateway: GatewayClient, key: 
     assert gateway.ask("POST", f"{path}/cancel", {"why": 1}, key=key).status == 422
 
 
-def test_an_approval_that_a_person_names_is_followed(
-    gateway: GatewayClient, key: str, valkey_url: str
-) -> None:
+def test_a_named_approval_is_followed(gateway: GatewayClient, key: str, valkey_url: str) -> None:
     body = {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}
     job_id = gateway.ask("POST", "/v1/approvals", body, key=key).json["id"]
     with Redis.from_url(valkey_url) as redis:
@@ -417,9 +409,7 @@ def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, settings: Setting
         assert client.status(answers[0]["id"]).sender == "bulk"
 
 
-def test_a_client_that_reads_nothing_before_it_has_sent_all_is_no_deadlock(
-    gateway: GatewayClient, key: str
-) -> None:
+def test_a_client_that_sends_before_it_reads(gateway: GatewayClient, key: str) -> None:
     count = 20_000
     body = b'{"x": 1}\n' * count
     reply = gateway.ask("POST", "/v1/jobs", body, key=key, Content_Type=NDJSON)
@@ -428,9 +418,7 @@ def test_a_client_that_reads_nothing_before_it_has_sent_all_is_no_deadlock(
     assert len(lines) == count
 
 
-def test_a_key_over_its_rate_and_a_full_lane_get_a_time_to_come_again(
-    gateway: GatewayClient, key: str, valkey_url: str
-) -> None:
+def test_full_lanes_answer_retry_after(gateway: GatewayClient, key: str, valkey_url: str) -> None:
     gateway.backend.rates.waits["crm"] = 2.5
     reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=key)
     assert (reply.status, reply.headers["Retry-After"]) == (429, "3")
@@ -483,7 +471,7 @@ def test_other_methods_paths_and_types_are_problems(gateway: GatewayClient, key:
             assert reply.headers["Allow"] == "POST"
 
 
-async def test_a_taken_port_is_an_error_and_a_taken_metrics_port_is_not(
+async def test_a_taken_port_is_an_error_but_not_for_metrics(
     valkey_url: str,
 ) -> None:
     free = free_port()

@@ -338,9 +338,7 @@ def check_answer(held: Held, operation: str, reply: Reply) -> None:
 
 @settings(max_examples=either(30, 600), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), grant=grants)
-def test_no_route_gives_more_than_the_grant(
-    deployment: Deployment, data: st.DataObject, grant: Grant
-) -> None:
+def test_routes_check_grants(deployment: Deployment, data: st.DataObject, grant: Grant) -> None:
     held = Held(grant)
     own = {name: getattr(grant, name) for name in Grant.__dataclass_fields__}
     deployment.keys.made_up = ApiKey(id="drk_aaaaaaaaaaaa", **own)

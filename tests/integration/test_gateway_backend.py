@@ -29,9 +29,7 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
     await found.close()
 
 
-async def test_limits_are_not_waited_for_longer_than_other_answers(
-    valkey_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_limits_time_out_as_others(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = services.Services(Settings.load(env="sandbox", redis_url=valkey_url))
 
     async def silent(*_: object) -> dict[str, Any]:
@@ -44,9 +42,7 @@ async def test_limits_are_not_waited_for_longer_than_other_answers(
         await found.limits()
 
 
-async def test_a_gateway_starts_without_its_database_and_finds_it_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_it_starts_without_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "START_PATIENCE", 0.05)
     monkeypatch.setattr(services, "TRY_AGAIN", 0.05)
     folder = tmp_path / "later"

@@ -50,9 +50,7 @@ def upload(
     return gateway.ask("POST", path, body, key=key, Content_Type=CONTENT_TYPE)
 
 
-def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_each_verb_moves_the_campaign(gateway: GatewayClient, keys: dict[str, str]) -> None:
     key = keys["crm"]
     fields = {"name": "Party", "message": TEXT, "quiet": "22:00-08:00", "users": ["u3"]}
     files = {"recipients": GUESTS, "without": b'{"userid": "u1"}\n'}
@@ -112,9 +110,7 @@ def test_the_encoding_of_a_file_may_be_named(gateway: GatewayClient, keys: dict[
     assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/encoding")
 
 
-def test_malformed_rows_are_named_with_their_lines_as_by_the_command(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_malformed_rows_name_their_lines(gateway: GatewayClient, keys: dict[str, str]) -> None:
     rows = b"userid,name\nu1,a\nu 2,b\nu1,c\nu3\n"
     fields = {"name": "n", "message": PLAIN}
     refused = upload(gateway, keys["crm"], fields, recipients=rows)
@@ -161,9 +157,7 @@ WRONG: list[tuple[object, dict[str, bytes], str]] = [
 """What is asked for, with which files, and the place that is wrong."""
 
 
-def test_errors_are_named_and_nothing_is_created(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_errors_create_nothing(gateway: GatewayClient, keys: dict[str, str]) -> None:
     for campaign, files, pointer in WRONG:
         refused = upload(gateway, keys["crm"], campaign, **files)
         assert refused.status == 422, (campaign, files, refused.content)
@@ -251,9 +245,7 @@ def test_json_alone_makes_a_campaign(gateway: GatewayClient, keys: dict[str, str
     assert later.json["start_at"].startswith("2999-01-01")
 
 
-def test_a_key_sees_and_moves_its_own_campaigns_only(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_a_key_sees_its_own_campaigns_only(gateway: GatewayClient, keys: dict[str, str]) -> None:
     made = {
         "crm": gateway.ask("POST", "/v1/campaigns", NEWS, key=keys["crm"]),
         "hr": gateway.ask("POST", "/v1/campaigns", {**NEWS, "app": "hr"}, key=keys["hr"]),

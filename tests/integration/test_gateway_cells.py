@@ -118,9 +118,7 @@ def test_a_request_goes_to_the_cell_that_it_names(
     assert gateway.ask("GET", added.headers["Location"], key=key).json["apps"] == ["shop"]
 
 
-def test_a_gateway_of_one_cell_has_its_locations_without_it(
-    settings: Settings, keys: dict[str, str], cells: TwoCells
-) -> None:
+def test_one_cell_is_not_named(settings: Settings, keys: dict[str, str], cells: TwoCells) -> None:
     own = cells.settings(cell="two")
     key = stored_keys(own, [Grant(name="own", scopes=frozenset({"*"}))])["own"]
     with gateway_thread(own, Services(own)) as gateway:

@@ -72,9 +72,7 @@ def head(path: str, length: int, *more: str) -> bytes:
         ("/v1.0/oauth2/accessToken", STRANGERS_LIMIT + 1, '"code":"invalidParameter.tooLarge"'),
     ],
 )
-def test_a_strangers_body_is_not_waited_for(
-    gateway: GatewayClient, path: str, length: int, code: str
-) -> None:
+def test_strangers_bodies_expire(gateway: GatewayClient, path: str, length: int, code: str) -> None:
     """Without a key no client fills the memory."""
     with connected(gateway) as client:
         client.sendall(head(path, length))

@@ -32,9 +32,7 @@ def path(gateway: GatewayClient) -> str:
     return f"/media/upload?type=file&access_token={token}"
 
 
-def test_no_more_files_wait_in_redis_than_the_setting_allows(
-    gateway: GatewayClient, path: str, valkey_url: str
-) -> None:
+def test_files_in_redis_are_bounded(gateway: GatewayClient, path: str, valkey_url: str) -> None:
     def upload(number: int) -> Reply:
         return gateway.ask("POST", path, bytes([number]) * SIZE, Content_Type=FORM)
 
@@ -78,9 +76,7 @@ def test_no_more_files_are_received_at_once_than_the_setting_allows(
     assert upload() == 200
 
 
-def test_a_redis_that_takes_no_file_is_an_outage(
-    gateway: GatewayClient, path: str, valkey_url: str
-) -> None:
+def test_redis_refusing_files(gateway: GatewayClient, path: str, valkey_url: str) -> None:
     """Such as a primary that has just become a replica, or one that is full."""
     with Redis.from_url(valkey_url) as redis:
         redis.config_set("maxmemory", 1)

@@ -169,9 +169,7 @@ def test_lines_are_enqueued_once_however_they_come(
     assert send(named, "k3") == send(named, "k4")
 
 
-def test_a_line_with_the_key_of_another_sender_is_refused(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_another_senders_key_is_refused(gateway: GatewayClient, keys: dict[str, str]) -> None:
     line = json.dumps({**MESSAGE, "idempotency_key": "order-1"}).encode()
     ours, theirs = (
         json.loads(

@@ -24,9 +24,7 @@ def grants() -> Sequence[Grant]:
     return [Grant(name="all", scopes=frozenset({"*"})), TEAM]
 
 
-def test_a_key_is_made_used_rotated_and_revoked(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_a_key_is_made_rotated_and_revoked(gateway: GatewayClient, keys: dict[str, str]) -> None:
     wanted = {"name": "crm", "scopes": ["messages:write", "keys:write"], "rate": "50/1s"}
     made = gateway.ask("POST", "/v1/keys", {**wanted, "expires": "90d"}, key=keys["all"])
     assert made.status == 201, made.content

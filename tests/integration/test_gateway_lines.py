@@ -52,9 +52,7 @@ def pieces() -> Iterator[bytes]:
 
 
 @pytest.mark.timeout(240)
-def test_a_long_stream_of_jobs_takes_no_memory(
-    gateway: tuple[psutil.Process, int], cli: Cli
-) -> None:
+def test_a_long_stream_takes_no_memory(gateway: tuple[psutil.Process, int], cli: Cli) -> None:
     process, port = gateway
     key = cli.json("key", "create", "crm", "--scope", "messages:write")["key"]
     with socket.create_connection(("127.0.0.1", port)) as connection:

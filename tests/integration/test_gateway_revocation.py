@@ -63,9 +63,7 @@ class Stream:
         self._socket.close()
 
 
-def test_a_stream_of_a_revoked_key_takes_no_more_lines(
-    gateway: GatewayClient, valkey_url: str
-) -> None:
+def test_a_revoked_stream_ends(gateway: GatewayClient, valkey_url: str) -> None:
     key = gateway.backend.keys.add("crm", "messages:write")
     stream = Stream(gateway, "/v1/jobs", key, NDJSON)
     line = json.dumps(MESSAGE).encode() + b"\n"
@@ -99,7 +97,7 @@ def settings(valkey_url: str, sqlite_url: str) -> Settings:
     return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
 
 
-def test_a_token_of_the_door_ends_with_the_secret_that_it_was_given_for(
+def test_a_token_ends_with_the_secret_behind_it(
     settings: Settings,
 ) -> None:
     grants = (Grant(name="all", scopes=frozenset({"*"})), Grant(name="crm", scopes=frozenset()))

@@ -114,9 +114,7 @@ def test_every_answer_about_keys_is_as_documented(
 
 
 @pytest.mark.timeout(3_000)
-def test_without_a_key_nothing_is_shown_and_nothing_done(
-    gateway: GatewayClient, tmp_path: Path, valkey_url: str
-) -> None:
+def test_strangers_learn_nothing(gateway: GatewayClient, tmp_path: Path, valkey_url: str) -> None:
     refused = "--exclude-checks=positive_data_acceptance"
     unknown = "--header=Authorization: Bearer drk_no.no"
     # No answer has what leads on to another request.

@@ -142,9 +142,7 @@ async def test_an_end_is_written_with_what_came_of_each_person(archive: Archive)
 @pytest.mark.parametrize(
     ("state", "outcome"), [(State.DEAD, "not_sent"), (State.UNKNOWN, "unknown")]
 )
-async def test_outcomes_of_people_in_no_answered_call(
-    archive: Archive, state: State, outcome: str
-) -> None:
+async def test_outcomes_without_an_answer(archive: Archive, state: State, outcome: str) -> None:
     users = [f"u{number}" for number in range(150)]
     error = {"class": "permission", "code": "60011", "message": "no", "hint": ""}
     job = await archive.end(state, steps={"call:1": call(1)}, error=error, to={"users": users})
@@ -162,9 +160,7 @@ async def test_texts_are_kept_only_where_that_is_asked_for(archive: Archive) -> 
     assert "你好" in (await archive.rows())[job]["content"]
 
 
-async def test_a_job_that_ends_again_is_kept_as_of_its_latest_end(
-    archive: Archive, redis: Redis
-) -> None:
+async def test_a_job_is_kept_as_of_its_latest_end(archive: Archive, redis: Redis) -> None:
     job = await archive.end(State.DEAD, idempotency_key="k")
     page = await archive.writer()._endings.read(10)
     with Client(archive.settings) as client:
@@ -180,9 +176,7 @@ async def test_a_job_that_ends_again_is_kept_as_of_its_latest_end(
     assert (await archive.rows())[job]["state"] == "done"
 
 
-async def test_nothing_is_lost_and_nothing_doubled_by_a_crash_anywhere(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_crashes_lose_nothing(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "AT_ONCE", 2)
     jobs = {await archive.end() for _ in range(5)}
     first = archive.writer()
@@ -198,9 +192,7 @@ async def test_nothing_is_lost_and_nothing_doubled_by_a_crash_anywhere(
     assert set(await archive.rows()) == jobs
 
 
-async def test_ends_of_what_nobody_asked_for_are_passed_and_not_written(
-    archive: Archive, redis: Redis
-) -> None:
+async def test_unwanted_ends_are_not_written(archive: Archive, redis: Redis) -> None:
     await redis.xadd(
         keys.ENDINGS, {"id": "x", "kind": "event", "app": "default", "state": "done", "at": 1}
     )
@@ -210,9 +202,7 @@ async def test_ends_of_what_nobody_asked_for_are_passed_and_not_written(
     assert (await archive.writer()._endings.read(10)).endings == []
 
 
-async def test_a_record_that_is_gone_or_unreadable_keeps_nobody_out(
-    archive: Archive, redis: Redis
-) -> None:
+async def test_an_unreadable_record_blocks_no_other(archive: Archive, redis: Redis) -> None:
     gone, broken, good = [await archive.end(idempotency_key=name) for name in "abc"]
     await redis.delete(keys.job(gone))
     await redis.hset(
@@ -234,9 +224,7 @@ async def test_a_record_that_is_gone_or_unreadable_keeps_nobody_out(
         ("numbers", {"to": {"users": [1, None, "u1"]}}),
     ],
 )
-async def test_a_malformed_job_keeps_nobody_out(
-    archive: Archive, name: str, job: dict[str, Any]
-) -> None:
+async def test_a_malformed_job_is_kept(archive: Archive, name: str, job: dict[str, Any]) -> None:
     """Any Celery client can send one, and choose its id."""
     asked = {"to": {"users": ["u1"]}, "message": TEXT, **job}
     await archive.end_malformed(name, asked, code="\ud800")
@@ -260,9 +248,7 @@ async def test_a_malformed_job_is_in_the_way_of_no_list(archive: Archive, job: A
     assert await asyncio.to_thread(find) == [good]
 
 
-async def test_old_history_is_deleted_in_slices(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_history_is_deleted(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SLICE", 2)
     for _ in range(5):
         await archive.end()
@@ -280,9 +266,7 @@ async def test_old_history_is_deleted_in_slices(
     assert left == 1
 
 
-async def test_lists_hold_what_redis_has_and_then_the_history(
-    archive: Archive, redis: Redis
-) -> None:
+async def test_lists_join_redis_and_history(archive: Archive, redis: Redis) -> None:
     old = [
         await archive.end(sender="crm", to={"users": ["u7"]}),
         await archive.end(State.DEAD, lane="bulk"),

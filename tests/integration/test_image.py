@@ -227,9 +227,7 @@ def answers(container: Container, *command: str) -> Callable[[], bool]:
     return ask
 
 
-def test_each_service_of_the_compose_file_works_as_it_stands(
-    composed: Json, servers: Production, started: Started
-) -> None:
+def test_each_compose_service_works(composed: Json, servers: Production, started: Started) -> None:
     ours = [
         name
         for name, each in composed["services"].items()
@@ -328,9 +326,7 @@ def probe(container: Container, name: str, probe: Json) -> Callable[[], bool]:
     return answers(container, "python", "-c", CONNECT, POD_ADDRESS, port)
 
 
-def test_each_kind_of_pod_works_as_process_1_with_its_probes(
-    servers: Production, started: Started, tmp_path: Path
-) -> None:
+def test_each_pod_works(servers: Production, started: Started, tmp_path: Path) -> None:
     kinds: dict[str, str] = {}
     for name in manifests.DEPLOYMENTS:
         kinds.setdefault(manifests.container(name)["args"][0], name)

@@ -64,9 +64,7 @@ async def test_the_metrics_are_kept_current_only_where_they_are_served(valkey_ur
         assert bool(LIMITS.states) == bool(port)
 
 
-async def test_a_worker_shows_whether_redis_answers(
-    valkey_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_redis_health_is_shown(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dingrelay_workers.resources.LIMITS_EVERY", 0.01)
 
     async def away() -> list[BucketState]:

@@ -210,9 +210,7 @@ async def test_messages_that_may_have_been_sent_stay_counted(office: Office) -> 
     ],
     ids=["discarded", "not sent"],
 )
-async def test_a_job_that_is_given_up_keeps_no_message_from_others(
-    office: Office, redis: Redis, forget: Call
-) -> None:
+async def test_a_given_up_job_frees_its_share(office: Office, redis: Redis, forget: Call) -> None:
     await office.job("job1", intent='{"step":"call:1"}')
     await office.reserve("job1", "u1")
     await office.job("job1", "retrying")
@@ -303,9 +301,7 @@ async def test_messages_to_everyone_count_for_each_users_500(office: Office, red
     assert await office.reserve("job3", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
 
 
-async def test_a_message_to_everyone_counts_as_received_by_each(
-    office: Office, redis: Redis
-) -> None:
+async def test_a_broadcast_counts_for_each_person(office: Office, redis: Redis) -> None:
     await office.job("job1")
     assert await everyone(office, "job1", "hi")
     with pytest.raises(Wait):

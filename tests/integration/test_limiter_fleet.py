@@ -134,9 +134,7 @@ async def test_waiters_leave_in_the_order_they_came(process: Process) -> None:
     assert order == list(range(100))
 
 
-async def test_an_answer_that_is_read_late_lets_nobody_overtake(
-    process: Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_late_answer_keeps_order(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     limiter, order, answers = process(), list[int](), count()
 
     async def read_late(*arguments: Any, **options: Any) -> Reply:
@@ -212,9 +210,7 @@ async def take_turns(limiter: Limiter) -> tuple[list[str], float]:
     return order, max(stall)
 
 
-async def test_a_job_that_comes_while_others_are_parked_waits_for_its_turn(
-    process: Process, redis: Redis
-) -> None:
+async def test_a_new_job_waits_behind_parked_ones(process: Process, redis: Redis) -> None:
     one, two = process(SLOW, local_waiters=1), process(SLOW, local_waiters=1)
     waiting = [
         asyncio.create_task(call(limiter, "bulk", returning=True))
@@ -315,9 +311,7 @@ async def test_a_reserved_slot_far_ahead_is_void_after_a_throttle_elsewhere(
     assert await later - began >= 3.9
 
 
-async def test_only_a_probe_costs_a_round_trip_when_it_is_answered(
-    process: Process, redis: Redis
-) -> None:
+async def test_only_a_probe_costs_a_round_trip(process: Process, redis: Redis) -> None:
     limiter = process()
     slot = await limiter.acquire(to_one())
     assert (slot.paid, slot.probing) == (1, False)
@@ -353,9 +347,7 @@ async def test_a_call_that_would_wait_too_long_is_parked(process: Process, redis
     assert all("limit" in outcome.reason for outcome in parked)
 
 
-async def test_beyond_its_local_waiters_a_process_parks_at_once(
-    process: Process, redis: Redis
-) -> None:
+async def test_too_many_local_waiters_park(process: Process, redis: Redis) -> None:
     limiter = process(SLOW, local_waiters=2)
     tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(50)]
     await eventually(lambda: sum(task.done() for task in tasks) >= 47)
@@ -448,7 +440,7 @@ async def test_nothing_of_a_bucket_outlives_its_use(process: Process, redis: Red
         assert 0 < await redis.pttl(name) <= 2 * 3_600_000
 
 
-async def test_a_call_that_comes_while_one_waits_need_not_wait_for_the_slowest_rule(
+async def test_a_call_is_not_delayed_by_the_slowest_rule(
     process: Process,
 ) -> None:
     # Of the recipients' tokens a hundred are there, and one more comes in a quarter of an hour.
@@ -465,9 +457,7 @@ async def test_a_call_that_comes_while_one_waits_need_not_wait_for_the_slowest_r
         await asyncio.gather(first, call(limiter))
 
 
-async def test_a_waiter_that_loses_a_far_slot_has_the_next_free_one(
-    process: Process, redis: Redis
-) -> None:
+async def test_a_lost_far_slot_becomes_the_next_free_one(process: Process, redis: Redis) -> None:
     limiter = process(SLOW)
     await call(limiter)
     waiting = asyncio.create_task(call(limiter))

@@ -79,9 +79,7 @@ async def test_lanes_stop_one_after_the_other(
         await quota.check("another", lane)
 
 
-async def test_calls_are_counted_for_the_fleet_in_few_round_trips(
-    redis: Redis, process: Callable[[str], Quota]
-) -> None:
+async def test_few_round_trips_count_calls(redis: Redis, process: Callable[[str], Quota]) -> None:
     one, two = process("standard"), process("standard")
     for _ in range(300):
         one.count("acme")
@@ -95,9 +93,7 @@ async def test_calls_are_counted_for_the_fleet_in_few_round_trips(
     assert await two.used("acme") == 301
 
 
-async def test_counts_reach_the_fleet_without_being_asked(
-    redis: Redis, process: Callable[[str], Quota]
-) -> None:
+async def test_counts_arrive_unasked(redis: Redis, process: Callable[[str], Quota]) -> None:
     quota = process("standard")
     quota.count("acme")
     assert quota._flusher is not None
@@ -138,7 +134,7 @@ async def test_the_month_turns_in_beijing(clock: Clock, process: Callable[[str],
     assert await quota.used("acme") == 0
 
 
-async def test_without_an_edition_calls_are_only_counted(
+async def test_calls_without_an_edition_are_only_counted(
     process: Callable[[str], Quota],
 ) -> None:
     quota = process("")

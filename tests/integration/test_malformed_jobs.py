@@ -10,9 +10,7 @@ from dingrelay_tasks import ContractError
 from dingrelay_tasks.kinds import KINDS
 
 
-async def test_a_malformed_job_is_refused_with_its_field_named(
-    valkey_url: str, redis: Redis
-) -> None:
+async def test_a_malformed_job_names_its_field(valkey_url: str, redis: Redis) -> None:
     with Client(Settings.load(env="test", redis_url=valkey_url)) as client:
 
         @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

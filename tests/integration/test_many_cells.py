@@ -29,7 +29,7 @@ def servers() -> Iterator[tuple[ValkeyServer, ValkeyServer]]:
         yield shared, lost
 
 
-def test_the_apps_of_ninety_nine_cells_are_not_disturbed_by_the_loss_of_one(
+def test_losing_one_cell_disturbs_no_other(
     servers: tuple[ValkeyServer, ValkeyServer],
 ) -> None:
     shared, lost = servers

@@ -49,9 +49,7 @@ async def reaches(story: Story, job: str, wanted: Callable[[State], bool]) -> No
 
 
 @pytest.mark.parametrize("end", [State.DEAD, State.CANCELLED, State.EXPIRED])
-async def test_the_sent_part_is_reported_at_any_end_and_the_rest_is_free(
-    story: Story, sandbox: SandboxAdmin, end: State
-) -> None:
+async def test_any_end_reports_what_left(story: Story, sandbox: SandboxAdmin, end: State) -> None:
     if end == State.DEAD:
         sandbox.add_fault("error", api=SEND, match=SECOND_CALL, code="60011")
     else:
@@ -78,9 +76,7 @@ async def test_the_sent_part_is_reported_at_any_end_and_the_rest_is_free(
     assert len(sandbox.inbox("u150")["delivered"]) == 1
 
 
-async def test_a_message_sent_in_time_is_confirmed_after_it_expired(
-    story: Story, sandbox: SandboxAdmin
-) -> None:
+async def test_expiry_does_not_undo_a_sent_message(story: Story, sandbox: SandboxAdmin) -> None:
     under_way = {"errcode": 0, "progress": {"progress_in_percent": 50, "status": 1}}
     sandbox.add_fault("http", api=PROGRESS, status=200, body=under_way)
     job = await send(story, "u1", confirm=True)
@@ -92,9 +88,7 @@ async def test_a_message_sent_in_time_is_confirmed_after_it_expired(
     assert (status.state, (status.result or {})["accepted"]) == (State.DONE, 1), status
 
 
-async def test_of_two_equal_messages_at_the_same_moment_one_is_sent(
-    story: Story, sandbox: SandboxAdmin
-) -> None:
+async def test_equal_messages_send_one(story: Story, sandbox: SandboxAdmin) -> None:
     for _ in range(6):
         await send(story, "u1")
     await story.ended()
@@ -104,9 +98,7 @@ async def test_of_two_equal_messages_at_the_same_moment_one_is_sent(
     assert (audit["delivered"], audit["dropped"]) == (1, {})
 
 
-async def test_a_message_that_waits_for_its_slot_until_it_expires_does_not_leave(
-    open_worker: OpenWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_job_expires_in_the_queue(open_worker: OpenWorker, sandbox: SandboxAdmin) -> None:
     rules = {"*": {"calls": ""}, "message.send": {"calls": "1/3s"}}
     async with open_worker(rules=rules) as worker:
 

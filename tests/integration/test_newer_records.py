@@ -57,9 +57,7 @@ async def test_a_record_of_an_older_release_is_run(redis: Redis, records: Record
     assert (await claimed(records, draft)).id == draft.id
 
 
-async def test_a_newer_job_is_offered_again_later_and_later(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_a_newer_job_backs_off(redis: Redis, records: Records, schedule: Schedule) -> None:
     draft = await written_by_the_next(redis, a_draft())
     pauses: list[float] = []
     for _ in range(9):
@@ -78,9 +76,7 @@ async def test_a_newer_job_is_offered_again_later_and_later(
     assert not await redis.hexists(keys.job(draft.id), "left")
 
 
-async def test_a_repeated_wakeup_of_a_newer_job_does_not_put_it_off(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_repeated_wakeup_does_not_delay_it(redis: Redis, records: Records) -> None:
     draft = await written_by_the_next(redis, a_draft())
     await records.claim(a_wakeup(draft))
     where = await places(redis, draft)
@@ -88,9 +84,7 @@ async def test_a_repeated_wakeup_of_a_newer_job_does_not_put_it_off(
     assert await places(redis, draft) == where
 
 
-async def test_a_newer_job_whose_worker_is_gone_is_offered_again(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_a_lost_newer_job_returns(redis: Redis, records: Records, schedule: Schedule) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     await claimed(records, draft)
@@ -125,9 +119,7 @@ async def test_no_batch_and_no_turn_takes_a_newer_job_along(redis: Redis, record
 
 
 @pytest.mark.parametrize("change", ["state", "summary"])
-async def test_unknown_entries_stay_on_the_schedule(
-    redis: Redis, schedule: Schedule, change: str
-) -> None:
+async def test_unknown_entries_stay(redis: Redis, schedule: Schedule, change: str) -> None:
     draft, damaged = await written_by_the_next(redis, a_draft()), a_draft()
     await enqueue(redis, damaged)
     for each in (draft, damaged):

@@ -90,9 +90,7 @@ async def test_an_outage_costs_few_calls_and_no_job(
     assert await fleet.resources.limiter.breakers.states() == []
 
 
-async def test_an_outage_of_one_api_leaves_the_others_at_full_rate(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_another_api_keeps_its_rate(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("http", status=503, api=SEND)
     stuck = await fleet.enqueue(*(message(n) for n in range(1, 31)))
@@ -106,9 +104,7 @@ async def test_an_outage_of_one_api_leaves_the_others_at_full_rate(
     await fleet.done(stuck)
 
 
-async def test_an_outage_of_a_host_is_found_with_two_of_its_apis_and_left_with_any(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_a_hosts_outage_needs_two_apis(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("http", status=503, api=[SEND, USER])
     drafts = await fleet.enqueue(
@@ -125,9 +121,7 @@ async def test_an_outage_of_a_host_is_found_with_two_of_its_apis_and_left_with_a
     assert await fleet.states(drafts) == {State.DONE: 40}
 
 
-async def test_the_urgent_go_first_when_it_is_over(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_the_urgent_go_first_afterwards(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(rules={"*": {"calls": "10/1s"}})
     fault = sandbox.add_fault("http", status=503, api=SEND)
     drafts = await fleet.enqueue(*(message(n, "bulk") for n in range(1, 31)))
@@ -237,9 +231,7 @@ async def test_a_path_that_is_out_is_out_alone(
 
 
 @pytest.mark.parametrize("code", ["40089", "60020", "40014"])
-async def test_the_refusal_of_one_call_ends_its_job_and_holds_nothing(
-    opened: OpenFleet, sandbox: SandboxAdmin, code: str
-) -> None:
+async def test_one_refusal_ends_one(opened: OpenFleet, sandbox: SandboxAdmin, code: str) -> None:
     fleet = await opened()
     sandbox.add_fault("error", code=code, api=LISTED)
     (refused,) = await fleet.enqueue(any_call(LISTED, 1))
@@ -252,9 +244,7 @@ async def test_the_refusal_of_one_call_ends_its_job_and_holds_nothing(
     await fleet.done(await fleet.enqueue(message(1), approval(1), any_call(MEMBERS, 1)))
 
 
-async def test_an_api_that_refuses_the_app_stops_alone(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_an_api_that_refuses_stops_alone(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(token_circuit=0.5)
     fault = sandbox.add_fault("error", code="60020", api=SEND)
     stuck = await fleet.enqueue(*(message(n) for n in range(1, 6)))
@@ -266,9 +256,7 @@ async def test_an_api_that_refuses_the_app_stops_alone(
     await fleet.done(stuck)
 
 
-async def test_refused_credentials_hold_the_app_until_they_are_right(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(token_circuit=1)
     fault = sandbox.add_fault("credentials_refused", api="/gettoken")
     drafts = await fleet.enqueue(
@@ -286,9 +274,7 @@ async def test_refused_credentials_hold_the_app_until_they_are_right(
     await fleet.done(drafts)
 
 
-async def test_tokens_that_are_refused_as_soon_as_they_are_fetched_cost_no_job(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_instantly_refused_tokens_are_free(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     fault = sandbox.add_fault("error", code="40014", api=SEND)
     drafts = await fleet.enqueue(*(message(n) for n in range(1, 41)))
@@ -323,9 +309,7 @@ async def test_a_campaign_waits_for_credentials_that_are_right(
     await database.dispose()
 
 
-async def test_a_hold_ends_where_the_worker_still_has_a_token_that_was_revoked(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_a_revoked_token_does_not_keep_it(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(token_circuit=0.5)
     await fleet.done(await fleet.enqueue(message(1)))
     fault = sandbox.add_fault("credentials_refused", api="/gettoken")
@@ -336,9 +320,7 @@ async def test_a_hold_ends_where_the_worker_still_has_a_token_that_was_revoked(
     await fleet.done(drafts)
 
 
-async def test_a_worker_with_other_credentials_need_not_wait(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_other_credentials_need_not_wait(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     wrong = await opened("wrong", token_circuit=60)
     drafts = await wrong.enqueue(*(message(n) for n in range(1, 11)))
     await eventually(lambda: all_snoozed(wrong, drafts))
@@ -349,9 +331,7 @@ async def test_a_worker_with_other_credentials_need_not_wait(
 
 
 @pytest.mark.parametrize("code", ["60020", "50003"])
-async def test_an_app_that_is_refused_as_a_whole_is_held(
-    opened: OpenFleet, sandbox: SandboxAdmin, code: str
-) -> None:
+async def test_a_refused_app_is_held(opened: OpenFleet, sandbox: SandboxAdmin, code: str) -> None:
     fleet = await opened(token_circuit=0.5)
     fault = sandbox.add_fault("error", code=code, api=["/topapi/", "/v1.0/workflow"], status=400)
     drafts = await fleet.enqueue(message(1), approval(1), message(2), user_sync(3))
@@ -361,9 +341,7 @@ async def test_an_app_that_is_refused_as_a_whole_is_held(
     await fleet.done(drafts)
 
 
-async def test_a_permission_for_one_api_is_the_jobs_own(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_a_missing_permission_ends_its_job(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("error", code="60011", api=SEND)
     (draft,) = await fleet.enqueue(message(1))
@@ -372,9 +350,7 @@ async def test_a_permission_for_one_api_is_the_jobs_own(
     assert await fleet.resources.limiter.breakers.states() == []
 
 
-async def test_a_job_that_waits_longer_than_max_age_is_dead(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_a_job_older_than_max_age_is_dead(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(max_age=1.5)
     sandbox.add_fault("http", status=503, api=SEND)
     drafts = await fleet.enqueue(*(message(n) for n in range(1, 7)))
@@ -391,9 +367,7 @@ async def test_a_job_that_waits_longer_than_max_age_is_dead(
     assert dead == {"outage"}
 
 
-async def test_jobs_that_wait_for_the_end_of_an_outage_cost_nothing_but_probes(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_waiting_jobs_cost_only_probes(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(rules={"*": {"calls": ""}})
     fault = sandbox.add_fault("http", status=503, api=SEND)
     drafts = await fleet.enqueue(*(message(n % 190 + 1) for n in range(6)))
@@ -441,9 +415,7 @@ async def test_a_probe_whose_worker_died_does_not_block_the_breaker(
     await fleet.done(drafts, first=False)
 
 
-async def test_a_service_that_comes_and_goes_costs_no_job(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_a_flapping_service_costs_no_job(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(rules={"*": {"calls": "10/1s"}})
     for number in range(4):
         sandbox.add_fault("http", status=503, starts_in=2 * number, seconds=1)
@@ -457,9 +429,7 @@ async def test_a_service_that_comes_and_goes_costs_no_job(
     assert sandbox.audit()["duplicates"]["approvals"] == 0
 
 
-async def test_a_walk_through_departments_outlives_an_outage(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_a_walk_outlives_an_outage(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("error", api="/topapi/v2/", starts_in=0.3, seconds=3)
     (walk,) = await fleet.enqueue(UserSync(scope="everything"))
@@ -469,9 +439,7 @@ async def test_a_walk_through_departments_outlives_an_outage(
     assert met(sandbox).total() <= 60
 
 
-async def test_workers_with_wrong_credentials_leave_the_jobs_to_the_others(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_wrong_credentials_leave_the_jobs(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     right = await opened(token_circuit=60)
     wrong = await opened("wrong", beside=right, token_circuit=60)
     with pytest.raises(Credentials):

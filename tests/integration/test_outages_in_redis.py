@@ -56,9 +56,7 @@ async def opened_durably(
 
 
 @pytest.mark.parametrize("out", [True, False], ids=["for a probe", "when it is over"])
-async def test_jobs_that_have_ended_hold_up_neither_redis_nor_who_still_waits(
-    redis: Redis, out: bool
-) -> None:
+async def test_ended_jobs_hold_up_no_others(redis: Redis, out: bool) -> None:
     names = keys.breaker("app:a", "x"), keys.breaker("egress:e", "oapi"), keys.hold("a", "")
     circuit, pace = Circuit("a", "x", "oapi", *names), Pace(1, 60, 15)
     now = await server_time(redis) * 1000
@@ -117,9 +115,7 @@ async def test_an_outage_outlives_a_restart_of_redis(
     assert [each["delivered"] for each in sandbox.inboxes()["contents"]] == [1] * len(drafts)
 
 
-async def test_thousands_of_jobs_that_wait_cost_their_records_only(
-    opened: OpenFleet, sandbox: SandboxAdmin
-) -> None:
+async def test_waiting_jobs_cost_their_records(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(rules={"*": {"calls": ""}})
     fault = sandbox.add_fault("http", status=503, api=SEND)
     first = await fleet.enqueue(*(message(n) for n in range(1, 11)))

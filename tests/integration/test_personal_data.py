@@ -338,9 +338,7 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
 @pytest.mark.parametrize(
     ("users", "left"), [(None, []), ([[SUBJECT], 7, OTHER], [OTHER]), (True, [])]
 )
-async def test_a_bare_job_to_an_address_is_erased_whatever_it_holds(
-    office: Office, users: Any, left: list[str]
-) -> None:
+async def test_a_bare_job_is_erased(office: Office, users: Any, left: list[str]) -> None:
     steps = {"addresses": {"users": [SUBJECT], "unresolved": []}}
     job = await office.ended(State.DEAD, steps=steps)
     asked = {"to": {"users": users, "mobiles": ["13800000000"]}, "message": TEXT}

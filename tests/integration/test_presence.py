@@ -30,9 +30,7 @@ def watcher(settings: Settings) -> Iterator[Presence]:
 
 
 @pytest.mark.usefixtures("watcher")
-async def test_the_jobs_of_a_worker_that_vanished_are_woken_at_once(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_a_vanished_workers_jobs_are_woken(redis: Redis, settings: Settings) -> None:
     vanished = Records(redis, settings, worker="host.2:1:b")
     lives = Records(redis, settings, worker="host.2:1:bb")
     taken, kept = a_draft(), a_draft()
@@ -56,9 +54,7 @@ async def test_the_jobs_of_a_worker_that_vanished_are_woken_at_once(
     assert await redis.hgetall(keys.PRESENCE) != {}
 
 
-async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_a_vanished_workers_wakeups_are_published(redis: Redis, settings: Settings) -> None:
     """It took them from the broker and claimed none: one of a new job, one of another's orphan."""
     drafts = [a_draft() for _ in range(HELD + 2)]
     schedule = Schedule(redis, settings)
@@ -83,9 +79,7 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
     assert (await schedule.take_due("w", lease=60, most=4 * HELD)).wakeups == []
 
 
-async def test_the_wakeups_of_a_vanished_worker_wait_for_no_clock_that_stepped_back(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_a_clock_step_does_not_delay_the_wakeups(redis: Redis, settings: Settings) -> None:
     """A machine whose clock was ahead starts over."""
     draft = a_draft()
     await enqueue(redis, draft)
@@ -128,9 +122,7 @@ async def test_a_record_that_was_damaged_keeps_no_other_lease_from_being_ended(
     assert (await claimed(heir, sound)).id == sound.id
 
 
-async def test_no_lease_is_passed_over_while_others_claim_what_was_freed(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_a_claim_hides_no_ended_lease(redis: Redis, settings: Settings) -> None:
     gone = Records(redis, settings, worker="host.2:1:b")
     heir = Records(redis, settings, worker="host.3:1:c")
     drafts = [a_draft() for _ in range(9)]
@@ -148,9 +140,7 @@ async def test_no_lease_is_passed_over_while_others_claim_what_was_freed(
     assert ended == len(drafts)
 
 
-async def test_a_lease_is_ended_behind_many_of_others_that_end_in_the_same_millisecond(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_leases_of_one_millisecond_all_end(redis: Redis, settings: Settings) -> None:
     gone = Records(redis, settings, worker="host.2:1:b")
     other = Records(redis, settings, worker="host.3:1:c")
     drafts = sorted((a_draft() for _ in range(6)), key=lambda draft: draft.id)
@@ -169,9 +159,7 @@ async def test_a_lease_is_ended_behind_many_of_others_that_end_in_the_same_milli
     assert ended == 1
 
 
-async def test_a_worker_that_was_only_asleep_keeps_what_nobody_took(
-    redis: Redis, settings: Settings, watcher: Presence
-) -> None:
+async def test_sleepers_keep_their_job(redis: Redis, settings: Settings, watcher: Presence) -> None:
     asleep = Records(redis, settings, worker="asleep:1:c")
     draft = a_draft()
     await enqueue(redis, draft)
@@ -189,9 +177,7 @@ async def test_a_worker_that_was_only_asleep_keeps_what_nobody_took(
     assert watcher
 
 
-async def test_a_sign_just_before_the_end_saves_the_worker(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_a_late_sign_saves_the_worker(redis: Redis, settings: Settings) -> None:
     records = Records(redis, settings, worker="late:1:d")
     draft = a_draft()
     await enqueue(redis, draft)
@@ -207,9 +193,7 @@ async def test_a_sign_just_before_the_end_saves_the_worker(
     assert verdict == "busy"
 
 
-async def test_a_wrong_entry_does_not_keep_workers_from_their_signs(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_a_wrong_entry_blocks_no_sign(redis: Redis, settings: Settings) -> None:
     await redis.hset(keys.PRESENCE, mapping={b"\xff": b"\xfe", "odd": "5 nan", "none": ""})
     await redis.pexpire(keys.PRESENCE, 60_000)
     presence = Presence(settings, timeout=TIMEOUT, worker="lives:1:g")
@@ -221,9 +205,7 @@ async def test_a_wrong_entry_does_not_keep_workers_from_their_signs(
     presence.stop()
 
 
-async def test_a_worker_that_stops_is_waited_for_by_nobody(
-    redis: Redis, settings: Settings
-) -> None:
+async def test_a_stopped_worker_is_not_awaited(redis: Redis, settings: Settings) -> None:
     presence = Presence(settings, timeout=TIMEOUT, worker="stops:1:f")
     presence.start()
 

@@ -173,9 +173,7 @@ def change(number: int, method: str) -> ApiCall:
     return ApiCall.parse({"method": method, "path": path, "effect": "once"})
 
 
-async def test_an_approval_that_can_not_be_followed_is_done_all_the_same(
-    dingtalk: RawDingTalk, opened: OpenFleet
-) -> None:
+async def test_an_unfollowable_approval_is_done(dingtalk: RawDingTalk, opened: OpenFleet) -> None:
     dingtalk.manner = lambda _: "with an odd id"
     fleet = await opened(DINGTALK_OAPI_URL=dingtalk.url, DINGTALK_API_URL=dingtalk.url)
     (draft,) = await fleet.enqueue(approval(1))
@@ -183,9 +181,7 @@ async def test_an_approval_that_can_not_be_followed_is_done_all_the_same(
     assert len(dingtalk.approvals) == 1
 
 
-async def test_a_token_s_answer_that_is_too_large_is_no_job_s_end(
-    dingtalk: RawDingTalk, transport: Transport
-) -> None:
+async def test_an_oversized_token_ends_no_job(dingtalk: RawDingTalk, transport: Transport) -> None:
     dingtalk.manner = lambda _: "too much"
     for api in (TOKEN_API, TOKEN_V1):
         with pytest.raises(Transient) as raised:

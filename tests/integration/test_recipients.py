@@ -78,17 +78,13 @@ def outcome(status: JobStatus) -> tuple[Any, ...]:
     return result["accepted"], result["unknown_user"], result["out_of_scope"]
 
 
-async def test_without_a_synced_directory_nobody_is_looked_up(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_no_directory_means_no_lookup(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     status = await sent(worker, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])
     assert sandbox.calls(api=USER) == sandbox.calls(api=RANGE) == []
 
 
-async def test_people_who_do_not_exist_are_named_and_the_others_get_it(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_unknown_people_are_named(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1", "u2")
     status = await sent(worker, message("u1", "stranger", "u2"))
     assert status.state == State.DONE
@@ -96,9 +92,7 @@ async def test_people_who_do_not_exist_are_named_and_the_others_get_it(
     assert [call["recipients"] for call in sandbox.calls(api=SEND)] == [2]
 
 
-async def test_people_who_joined_since_the_sync_are_looked_up_and_sent_to(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_newcomers_are_looked_up(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1")
     sandbox.put_user("new")
     assert outcome(await sent(worker, message("new"))) == (1, [], [])
@@ -107,9 +101,7 @@ async def test_people_who_joined_since_the_sync_are_looked_up_and_sent_to(
     assert len(sandbox.calls(api=RANGE)) == 1
 
 
-async def test_people_who_left_and_were_hired_again_are_sent_to(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_rehired_people_are_sent_to(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1", "u2")
     directory = worker.executor.resources.directory.of("default")
     await directory.drop_user("event", "u2", calls=1)
@@ -160,9 +152,7 @@ async def test_people_just_added_to_the_range_are_sent_to(
     assert len(sandbox.calls(api=RANGE)) == 2
 
 
-async def test_a_message_that_reaches_nobody_is_dead_and_names_the_people(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_nobody_reached_is_a_dead_job(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1")
     status = await sent(worker, message("stranger", "no-one", confirm=True))
     assert status.state == State.DEAD
@@ -198,9 +188,7 @@ async def test_a_throttled_look_up_is_repeated(worker: OneWorker, sandbox: Sandb
     assert outcome(await sent(worker, message("u1", "stranger"))) == (1, ["stranger"], [])
 
 
-async def test_without_a_visible_range_only_existence_counts(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_no_range_checks_existence_only(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1")
     sandbox.add_app(**APP, visible_users=["u1"])
     sandbox.put_user("u2")
@@ -283,9 +271,7 @@ async def test_the_limit_of_look_ups_leaves_nobody_unchecked(
     assert sum(len(result["unknown_user"]) for result in results) == 70
 
 
-async def test_jobs_that_share_a_call_leave_out_their_own(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_shared_calls_leave_out_their_own(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1", "u2")
     jobs = [
         await worker.send(message("u1", "stranger")),
@@ -314,9 +300,7 @@ async def test_a_thousand_known_people_cost_no_call(
     assert sandbox.calls(api=USER) == []
 
 
-async def test_a_message_is_recalled_by_how_its_id_begins(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_an_id_prefix_recalls(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sent_to = await worker.send(message("u1", "u2"))
     with pytest.raises(ContractError, match="job: is queued: cancel it, or recall it once it has"):
         await asyncio.to_thread(worker.client.recall, sent_to)
@@ -331,9 +315,7 @@ async def test_a_message_is_recalled_by_how_its_id_begins(
     assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [True]
 
 
-async def test_a_recall_names_the_people_that_a_lost_call_reached(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_recall_names_lost_calls(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     """DingTalk drops the repeat of a call whose answer was lost, and only the repeat has a task id."""
     for user in ("u1", "u2"):
         sandbox.put_user(user)
@@ -349,9 +331,7 @@ async def test_a_recall_names_the_people_that_a_lost_call_reached(
     assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [False]
 
 
-async def test_messages_of_others_in_the_same_call_are_not_recalled(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_others_of_a_call_are_not_recalled(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sent_to = await worker.send(message("u1"))
     assert await worker.run(sent_to) == State.DONE
     result = (await worker.status(sent_to)).result
@@ -372,9 +352,7 @@ async def test_messages_of_others_in_the_same_call_are_not_recalled(
     assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [False]
 
 
-async def test_people_who_are_reachable_by_now_get_a_requeued_message(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_requeued_message_reaches_them(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1")
     job_id = await worker.send(message("new", "stranger"))
     assert await worker.finish(job_id) == State.DEAD
@@ -386,9 +364,7 @@ async def test_people_who_are_reachable_by_now_get_a_requeued_message(
     assert len(sandbox.inbox("new")["delivered"]) == 1
 
 
-async def test_a_message_of_yesterday_is_not_recalled_and_says_why(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_an_old_message_is_not_recalled(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sent_to = await worker.send(message("u1"))
     assert await worker.run(sent_to) == State.DONE
     progress = "/topapi/message/corpconversation/getsendprogress"
@@ -464,9 +440,7 @@ async def test_a_range_of_another_shape_is_not_asked_for_each_minute(
     assert await redis.pttl(keys.visible_range("default")) > 60_000
 
 
-async def test_after_no_answer_the_others_are_not_asked_about(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_timeout_stops_lookups(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1")
     sandbox.add_fault("error", api=USER, code="60011")
     people = [f"p{number}" for number in range(50)]
@@ -490,9 +464,7 @@ async def test_people_are_outside_no_longer_than_the_range_is_fresh(
     await wait_until_async(reached)
 
 
-async def test_a_message_that_reached_nobody_is_sent_again_when_it_is_requeued(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_requeue_sends_to_all_again(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     job_id = await worker.send(message("late", confirm=True))
     assert await worker.finish(job_id) == State.DEAD
     error = (await worker.status(job_id)).error

@@ -26,7 +26,7 @@ from dingrelay_workers.store.records import BatchClaim, Claim, Records, Usage
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state
 
 
-async def test_an_accepted_job_has_its_place_before_anything_is_published(
+async def test_an_accepted_job_is_scheduled_before_it_is_published(
     redis: Redis,
 ) -> None:
     draft = a_draft()
@@ -47,9 +47,7 @@ async def test_a_job_for_later_is_not_woken_now(redis: Redis) -> None:
     assert await places(redis, draft) == {"schedule": int(later.timestamp() * 1000)}
 
 
-async def test_a_wakeup_from_before_the_clock_stepped_back_is_not_early(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_clock_step_back_does_not_delay_a_wakeup(redis: Redis, records: Records) -> None:
     """It is the only one of its job: nothing would look at that again until the clock has come back."""
     draft = a_draft()
     await enqueue(redis, draft)
@@ -74,9 +72,7 @@ async def test_the_same_key_is_one_job_and_another_payload_a_conflict(redis: Red
     assert (await enqueue(redis, other)).conflict
 
 
-async def test_a_claimed_job_is_busy_for_every_other_delivery(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_claimed_job_is_busy(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -93,9 +89,7 @@ async def test_the_same_delivery_may_claim_again(redis: Redis, records: Records)
     assert first[1] == again[1]
 
 
-async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
-    redis: Redis, records: Records
-) -> None:
+async def test_an_expired_lease_goes_to_the_next_worker(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     gone = await claimed(records, draft)
@@ -134,9 +128,7 @@ async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records:
     assert await records.settle(second, State.DONE, usage=Usage(), result={})
 
 
-async def test_a_lost_claim_is_not_taken_for_the_present_one_of_the_same_process(
-    redis: Redis, records: Records
-) -> None:
+async def test_leases_distinguish_claims_of_one_process(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     leases = Leases(records, lease=30)
@@ -157,9 +149,7 @@ async def test_a_lost_claim_is_not_taken_for_the_present_one_of_the_same_process
     await asyncio.wait([second])
 
 
-async def test_a_call_whose_time_to_leave_is_over_leaves_nothing_behind(
-    records: Records, redis: Redis
-) -> None:
+async def test_a_late_call_leaves_nothing_behind(records: Records, redis: Redis) -> None:
     """It was admitted for a day that is over, or its job has expired."""
     draft = a_draft()
     await enqueue(redis, draft)
@@ -171,9 +161,7 @@ async def test_a_call_whose_time_to_leave_is_over_leaves_nothing_behind(
     assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=ahead) == "written"
 
 
-async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_cancelled_job_makes_no_further_call(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -192,9 +180,7 @@ async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
     assert await redis.hget(keys.job(draft.id), "step:call:1") is not None
 
 
-async def test_a_job_whose_call_may_have_been_carried_out_is_unknown_when_it_is_cancelled(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_job_cancelled_after_its_call_is_unknown(redis: Redis, records: Records) -> None:
     waits, runs = a_draft(), a_draft()
     note = {"step": "call:1", "attempt": 1, "at": 5}
     for draft in (waits, runs):
@@ -221,9 +207,7 @@ async def test_a_job_whose_call_may_have_been_carried_out_is_unknown_when_it_is_
         assert (error["class"], error["code"]) == ("unknown", "cancelled")
 
 
-async def test_a_job_that_is_withdrawn_to_be_carried_on_is_cancelled_whatever_has_left(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_withdrawn_job_is_cancelled(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -235,9 +219,7 @@ async def test_a_job_that_is_withdrawn_to_be_carried_on_is_cancelled_whatever_ha
     assert parked == State.CANCELLED
 
 
-async def test_a_worker_that_vanishes_is_charged_to_the_call_that_was_under_way(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_lost_worker_is_charged_to_the_open_call(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     note = {"step": "call:1", "attempt": 1, "at": 5}
@@ -260,9 +242,7 @@ async def test_a_wakeup_of_ours_brings_back_nothing(redis: Redis, records: Recor
 
 
 @pytest.mark.parametrize("ended", [State.UNKNOWN, State.DONE])
-async def test_a_foreign_message_brings_back_nothing_that_is_over(
-    redis: Redis, valkey_url: str, ended: State
-) -> None:
+async def test_no_ended_foreign_job_is_revived(redis: Redis, valkey_url: str, ended: State) -> None:
     brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
     records = Records(redis, brief)
     draft = a_draft()
@@ -280,9 +260,7 @@ async def test_a_foreign_message_brings_back_nothing_that_is_over(
 
 
 @pytest.mark.parametrize("ended", [State.DONE, State.DEAD, State.UNKNOWN])
-async def test_a_foreign_job_whose_record_lives_long_needs_no_tombstone(
-    redis: Redis, records: Records, ended: State
-) -> None:
+async def test_long_records_have_no_tombstone(redis: Redis, records: Records, ended: State) -> None:
     draft = a_draft()
     _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
     assert claim
@@ -292,9 +270,7 @@ async def test_a_foreign_job_whose_record_lives_long_needs_no_tombstone(
     assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "ended"
 
 
-async def test_a_foreign_job_that_was_resolved_does_not_come_back(
-    redis: Redis, valkey_url: str
-) -> None:
+async def test_a_resolved_foreign_job_is_not_revived(redis: Redis, valkey_url: str) -> None:
     """As an unknown one its record lived long, as a resolved one it does not."""
     brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
     records = Records(redis, brief)
@@ -308,9 +284,7 @@ async def test_a_foreign_job_that_was_resolved_does_not_come_back(
     assert await state(redis, draft) == "none"
 
 
-async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(
-    redis: Redis, valkey_url: str
-) -> None:
+async def test_a_cancelled_foreign_job_has_a_tombstone(redis: Redis, valkey_url: str) -> None:
     records = Records(redis, Settings.load(env="test", redis_url=valkey_url, record_ttl=60))
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     waiting, running = a_draft(send_at=later), a_draft()
@@ -327,9 +301,7 @@ async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(
         assert await redis.exists(keys.tombstone(draft.id))
 
 
-async def test_a_key_can_be_used_again_once_its_job_was_discarded(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_discarded_jobs_key_is_free(redis: Redis, records: Records) -> None:
     draft = a_draft(idempotency_key="k")
     await enqueue(redis, draft)
     await records.settle(await claimed(records, draft), State.DEAD, usage=Usage())
@@ -338,9 +310,7 @@ async def test_a_key_can_be_used_again_once_its_job_was_discarded(
     assert not await redis.exists(keys.tombstone(draft.id))
 
 
-async def test_a_requeued_job_keeps_its_times_while_they_are_ahead(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_requeued_job_keeps_its_future_times(redis: Redis, records: Records) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     later = a_draft(
         send_at=tomorrow.isoformat(), expires_at=(tomorrow + timedelta(hours=1)).isoformat()
@@ -375,9 +345,7 @@ async def test_expiry_is_by_the_clock_of_redis(
     assert expired == [False, True, False]
 
 
-async def test_a_call_that_was_lost_is_known_to_be_accepted_by_whoever_requeued_it(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_requeue_accepts_a_lost_call(redis: Redis, records: Records) -> None:
     draft = a_draft(on_unknown="stop")
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -403,9 +371,7 @@ async def test_a_message_without_a_record_makes_one(redis: Redis, records: Recor
     assert await redis.zscore(keys.RECENT, draft.id) is not None
 
 
-async def test_a_message_that_has_the_id_of_another_job_is_told_and_a_repeated_one_is_not(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_taken_task_id_is_logged(redis: Redis, records: Records) -> None:
     draft = a_draft()
     other = a_draft(to={"users": ["u2"]})._replace(id=draft.id)
     claim = (await records.claim(a_wakeup(draft, woken=0))).claim
@@ -418,9 +384,7 @@ async def test_a_message_that_has_the_id_of_another_job_is_told_and_a_repeated_o
 
 
 @pytest.mark.parametrize("passed", [1_001, -3_600_000], ids=["a second", "an hour back"])
-async def test_the_newest_jobs_are_trimmed_however_the_clock_goes(
-    redis: Redis, passed: int
-) -> None:
+async def test_the_newest_jobs_are_trimmed(redis: Redis, passed: int) -> None:
     older = {f"old{number}": number for number in range(keys.RECENT_JOBS)}
     await redis.zadd(keys.RECENT, older)
     await redis.pexpire(keys.RECENT, keys.RECENT_TTL_MS - passed)
@@ -456,9 +420,7 @@ async def test_a_full_redis_lets_no_job_be_claimed(redis: Redis, records: Record
     assert await redis.zcard(claim.batch_key) == len(drafts)
 
 
-async def test_a_foreign_job_for_later_waits_on_the_schedule(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_foreign_job_may_wait_on_the_schedule(redis: Redis, records: Records) -> None:
     later = datetime.now(UTC) + timedelta(minutes=5)
     draft = a_draft(send_at=later.isoformat())
     assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "early"
@@ -466,9 +428,7 @@ async def test_a_foreign_job_for_later_waits_on_the_schedule(
     assert await places(redis, draft) == {"schedule": int(later.timestamp() * 1000)}
 
 
-async def test_a_settled_job_leaves_the_schedule_and_is_not_run_again(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_settled_job_is_not_run_again(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -496,9 +456,7 @@ async def test_a_parked_job_keeps_what_it_did_and_waits(redis: Redis, records: R
     assert back.steps == {"call:0": {"task_id": 7}}
 
 
-async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_parks(
-    redis: Redis, records: Records
-) -> None:
+async def test_cancelling_waiting_and_running_jobs(redis: Redis, records: Records) -> None:
     waiting, running = a_draft(), a_draft()
     await enqueue(redis, waiting)
     await enqueue(redis, running)
@@ -513,9 +471,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_park
     assert await places(redis, running) == {}
 
 
-async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_requeued_dead_job_keeps_its_intent(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -558,9 +514,7 @@ async def claim_batch(
     )
 
 
-async def test_a_job_waits_for_a_call_until_somebody_runs_it(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_job_waits_for_a_batch_until_claimed(redis: Redis, records: Records) -> None:
     later = datetime.now(UTC) + timedelta(hours=1)
     first, cancelled, scheduled = await enqueued(
         redis, to("u1"), to("u2"), to("u3", send_at=later.isoformat())
@@ -598,9 +552,7 @@ async def test_only_a_job_that_waits_for_a_limit_waits_for_a_call_again(
     assert await waiting(redis, draft) == [draft.id] * waits
 
 
-async def test_a_job_that_goes_alone_waits_for_no_call_ever_again(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_lone_job_never_waits_for_a_batch_again(redis: Redis, records: Records) -> None:
     (draft,) = await enqueued(redis, to("u1"))
     await records.park(
         await claimed(records, draft), State.QUEUED, delay=0, usage=Usage(), alone=True
@@ -628,9 +580,7 @@ async def test_a_claimed_member_is_not_blamed_for_a_crash(redis: Redis, records:
     assert (await claimed(records, second)).losses == 1, "it ran by itself"
 
 
-async def test_a_call_claims_the_oldest_that_there_is_room_for(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_batch_claims_the_oldest_that_fit(redis: Redis, records: Records) -> None:
     drafts = await enqueued(
         redis, to("u1"), to("u2", "u3", "u4"), to("u5", "u6"), to("u7", lane="bulk"), to("u8")
     )
@@ -659,9 +609,7 @@ async def test_the_next_caller_is_of_the_same_lane(redis: Redis, records: Record
     assert (await claim_batch(redis, records, drafts[0], room=5)).next is None
 
 
-async def test_a_call_takes_who_is_not_due_yet_but_nobody_it_may_not(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_batch_takes_only_eligible_jobs(redis: Redis, records: Records) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     parked, retrying, running, expired, gone = await enqueued(
         redis, *(to(f"u{n}") for n in range(3)), to("u3", expires_at=past.isoformat()), to("u4")
@@ -687,9 +635,7 @@ async def test_a_call_takes_who_is_not_due_yet_but_nobody_it_may_not(
     assert (await records.claim(a_wakeup(expired)))[0] == "claimed"
 
 
-async def test_no_more_recipients_are_claimed_than_there_are_tokens(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_batch_claims_within_the_bucket(redis: Redis, records: Records) -> None:
     rule = Rule("app:default", "message.send", "recipients", 101, 1000)
     drafts = await enqueued(redis, to("u1", "u2"), to("u3", "u4"), *(to(f"v{n}") for n in range(9)))
     now = int(datetime.now(UTC).timestamp() * 1_000_000)
@@ -741,9 +687,7 @@ async def test_an_approval_that_was_made_is_not_looked_for(redis: Redis, records
     assert (await claimed(records, draft)).intent is None
 
 
-async def test_jobs_of_one_moment_share_what_running_them_costs(
-    redis: Redis, records: Records
-) -> None:
+async def test_concurrent_jobs_share_commands(redis: Redis, records: Records) -> None:
     async def commands() -> int:
         return int((await redis.info("stats"))["total_commands_processed"])
 

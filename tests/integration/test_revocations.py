@@ -13,9 +13,7 @@ from dingrelay_workers.store.revocations import Revocations
 from jobs import a_draft, a_wakeup, state
 
 
-async def test_a_revoked_job_whose_call_was_lost_is_kept_as_long_as_the_settings_say(
-    redis: Redis, valkey_url: str
-) -> None:
+async def test_a_revoked_unknown_job_is_kept(redis: Redis, valkey_url: str) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
     waits: dict[Any, Any] = {
         "state": "snoozed",

@@ -113,9 +113,7 @@ async def test_a_robot_of_an_app_writes_to_people(worker: OneWorker, sandbox: Sa
     assert sandbox.robot_posts()[-1]["group"] == GROUP
 
 
-async def test_who_got_a_message_is_asked_and_it_is_taken_back(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_recipients_are_read_and_recalled(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     job = RobotMessage.parse(
         {**message(robot="bot", users=["u1", "no-one"]).wire(), "confirm": True}
     )
@@ -138,9 +136,7 @@ async def test_who_got_a_message_is_asked_and_it_is_taken_back(
 
 
 @pytest.mark.parametrize("lost", ["lost_answer", "reset_after", "reset_before", "html"])
-async def test_a_lost_answer_of_a_webhook_is_repeated_once(
-    worker: OneWorker, sandbox: SandboxAdmin, lost: str
-) -> None:
+async def test_a_lost_webhook_repeats(worker: OneWorker, sandbox: SandboxAdmin, lost: str) -> None:
     more = {"effect": True, "status": 502} if lost == "html" else {}
     sandbox.add_fault(lost, api=PATH, count=1, **more)
     job = await worker.send(message(group="pool"))
@@ -148,9 +144,7 @@ async def test_a_lost_answer_of_a_webhook_is_repeated_once(
     assert len(sandbox.robot_posts()) == 1
 
 
-async def test_a_lost_answer_of_an_apps_robot_is_unknown(
-    worker: OneWorker, sandbox: SandboxAdmin
-) -> None:
+async def test_a_lost_robot_answer_is_unknown(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("lost_answer", api="/v1.0/robot/oToMessages/batchSend", count=1)
     job = await worker.send(message(robot="bot", users=["u1"]))
     assert await worker.finish(job) == State.UNKNOWN

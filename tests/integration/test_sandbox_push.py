@@ -71,9 +71,7 @@ def test_a_change_is_pushed(sandbox: SandboxAdmin, receiver: Receiver) -> None:
     assert (states(report), outcomes(report)) == ({"delivered"}, ["success"])
 
 
-def test_both_names_of_the_parameters_and_both_spellings(
-    sandbox: SandboxAdmin, receiver: Receiver
-) -> None:
+def test_both_parameter_names_and_spellings(sandbox: SandboxAdmin, receiver: Receiver) -> None:
     sandbox.put_callback(
         receiver.url,
         token=TOKEN,
@@ -106,9 +104,7 @@ def test_an_app_gets_events_of_its_scope_only(sandbox: SandboxAdmin, receiver: R
         assert kinds == [("user_add_org", "inside"), ("user_modify_org", "inside")]
 
 
-def test_events_that_are_not_taken_are_pushed_again(
-    sandbox: SandboxAdmin, receiver: Receiver
-) -> None:
+def test_refused_events_are_pushed_again(sandbox: SandboxAdmin, receiver: Receiver) -> None:
     sandbox.set_delivery(scale=0.002)
     answers = iter([(500, b""), (200, b"success")])
     receiver.reply = lambda receiver, _: next(answers, receiver.success())
@@ -123,9 +119,7 @@ def test_events_that_are_not_taken_are_pushed_again(
     assert failed_list(sandbox)["failed_list"] == []
 
 
-def test_events_that_fail_three_times_are_in_the_list(
-    sandbox: SandboxAdmin, receiver: Receiver
-) -> None:
+def test_three_failures_are_listed(sandbox: SandboxAdmin, receiver: Receiver) -> None:
     sandbox.set_delivery(scale=0.001)
     receiver.reply = lambda receiver, _: receiver.success("another text")
     events = [{"type": "user_add_org", "fields": {"userId": [f"p{n}"]}} for n in range(205)]

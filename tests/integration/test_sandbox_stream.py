@@ -44,9 +44,7 @@ async def registered(connection: Connection) -> Connection:
     return connection
 
 
-async def test_a_ticket_is_for_those_who_know_the_secret(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_a_ticket_needs_the_secret(sandbox: SandboxAdmin, client: StreamClient) -> None:
     for wrong in ({"clientSecret": "wrong"}, {"clientId": "stranger"}):
         status, answer = await client.ask(**wrong)
         assert (status, answer["code"]) == (401, "authFailed")
@@ -68,9 +66,7 @@ def test_json_is_answered_only_where_it_is_accepted(sandbox: SandboxAdmin) -> No
         assert answer.read().startswith(b"<")
 
 
-async def test_a_ticket_is_good_once_and_not_for_long(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_a_ticket_works_once_and_briefly(sandbox: SandboxAdmin, client: StreamClient) -> None:
     _, answer = await client.ask()
     await registered(await client.use(answer["endpoint"], answer["ticket"]))
     for ticket in (answer["ticket"], "never"):
@@ -102,9 +98,7 @@ async def test_an_event_is_a_frame(sandbox: SandboxAdmin, client: StreamClient) 
     assert stream["subscriptions"] == ["EVENT *"]
 
 
-async def test_only_those_who_ask_for_events_get_them(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_only_subscribers_get_events(sandbox: SandboxAdmin, client: StreamClient) -> None:
     robot = [{"type": "CALLBACK", "topic": "/v1.0/im/bot/messages/get"}]
     await registered(await client.open(subscriptions=robot))
     assert sandbox.event(sandbox.fire("user_add_org"))["deliveries"] == []
@@ -142,9 +136,7 @@ async def test_events_that_are_not_taken_come_again(
     assert len({frame["headers"]["messageId"] for frame in frames}) == len(frames)
 
 
-async def test_unanswered_events_come_again_but_not_for_ever(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_unanswered_events_come_again(sandbox: SandboxAdmin, client: StreamClient) -> None:
     sandbox.set_delivery(acknowledgement=0.05, redeliveries=2)
     connection = await registered(await client.open())
     connection.worth = None
@@ -192,9 +184,7 @@ async def test_pings_are_answered(sandbox: SandboxAdmin, client: StreamClient) -
     await connection.socket.ping()
 
 
-async def test_after_disconnect_nothing_comes_and_tcp_lives_on(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_a_disconnect_keeps_tcp_open(sandbox: SandboxAdmin, client: StreamClient) -> None:
     first = await registered(await client.open())
     sandbox.set_delivery(scale=0.05)
     assert sandbox.act_on_streams("disconnect") == 1
@@ -208,9 +198,7 @@ async def test_after_disconnect_nothing_comes_and_tcp_lives_on(
     assert [each["state"] for each in sandbox.streams()] == ["closed", "open"]
 
 
-async def test_events_on_their_way_when_connections_drop_come_again(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_dropped_connections_redeliver(sandbox: SandboxAdmin, client: StreamClient) -> None:
     connections = [await registered(await client.open()) for _ in range(2)]
     for connection in connections:
         connection.worth = None
@@ -239,9 +227,7 @@ async def test_a_dead_connection_is_fed(sandbox: SandboxAdmin, client: StreamCli
     await wait_until_async(lambda: sandbox.streams()[0]["state"] == "closed")
 
 
-async def test_events_on_a_dead_connection_may_be_lost(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_a_dead_connection_loses_events(sandbox: SandboxAdmin, client: StreamClient) -> None:
     first = await registered(await client.open())
     sandbox.set_delivery(scale=1)
     sandbox.act_on_streams("die", connection=sandbox.streams()[0]["id"], lossy=True)
@@ -260,9 +246,7 @@ async def test_registered_never_comes(sandbox: SandboxAdmin, client: StreamClien
     await registered(await client.open())
 
 
-async def test_a_deaf_connection_has_pings_and_no_events(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_a_deaf_connection_has_pings(sandbox: SandboxAdmin, client: StreamClient) -> None:
     sandbox.set_delivery(acknowledgement=0.05)
     number = sandbox.add_event_fault("deaf")
     deaf = await registered(await client.open())
@@ -277,9 +261,7 @@ async def test_a_deaf_connection_has_pings_and_no_events(
     assert (deaf.events, good.events) == ([], [event_id])
 
 
-async def test_a_half_dead_connection_says_nothing(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_a_half_dead_connection_is_mute(sandbox: SandboxAdmin, client: StreamClient) -> None:
     sandbox.set_delivery(acknowledgement=0.05, redeliveries=1)
     connection = await registered(await client.open())
     assert sandbox.act_on_streams("silence", app="another") == 0
@@ -296,9 +278,7 @@ async def test_a_half_dead_connection_says_nothing(
     assert silent.frames == []
 
 
-async def test_an_event_comes_twice_or_not_at_all(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_an_event_is_doubled_or_lost(sandbox: SandboxAdmin, client: StreamClient) -> None:
     connection = await registered(await client.open())
     sandbox.add_event_fault("duplicate", way="stream", types=["twice"], max_ms=10)
     sandbox.add_event_fault("swallow", way="stream", types=["never"])
@@ -309,9 +289,7 @@ async def test_an_event_comes_twice_or_not_at_all(
     assert (summary["delivered"], summary["swallowed"]) == (2, 1)
 
 
-async def test_streams_of_one_app_are_not_anothers(
-    sandbox: SandboxAdmin, client: StreamClient
-) -> None:
+async def test_apps_have_their_own_streams(sandbox: SandboxAdmin, client: StreamClient) -> None:
     sandbox.add_app(app_key="few", app_secret="x", agent_id="2", departments=[2])
     first = await registered(await client.open())
     second = await registered(await client.open(clientId="few", clientSecret="x"))

@@ -71,17 +71,13 @@ async def test_one_worker_is_the_scheduler_at_a_time(schedule: Schedule) -> None
     assert (await schedule.take_due("b", lease=5, most=10)).mine
 
 
-async def test_a_scheduler_from_before_the_clock_stepped_back_is_not_waited_for(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_a_scheduler_from_before_a_clock_step(redis: Redis, schedule: Schedule) -> None:
     await redis.set(keys.SCHEDULER, "gone", px=3_600_000)
     assert (await schedule.take_due("w", lease=5, most=10)).mine
     assert 0 < await redis.pttl(keys.SCHEDULER) <= 5000
 
 
-async def test_who_waits_for_a_while_waits_no_longer_for_a_clock_that_stepped_back(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_a_clock_step_ends_waits(redis: Redis, records: Records, schedule: Schedule) -> None:
     hour = 3_600_000
     await schedule.take_due("w", lease=5, most=10)
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -108,9 +104,7 @@ async def test_who_waits_for_a_while_waits_no_longer_for_a_clock_that_stepped_ba
     assert (await places(redis, snoozed))["schedule"] == due, "once only"
 
 
-async def test_the_scheduler_wakes_what_is_due_once(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_due_jobs_are_woken_once(redis: Redis, records: Records, schedule: Schedule) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
@@ -122,9 +116,7 @@ async def test_the_scheduler_wakes_what_is_due_once(
     assert again.wakeups == []
 
 
-async def test_jobs_that_are_due_together_share_what_waking_them_costs(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_due_jobs_share_commands(redis: Redis, records: Records, schedule: Schedule) -> None:
     drafts = [a_draft() for _ in range(MOST)]
     for draft in drafts:
         await enqueue(redis, draft)
@@ -162,9 +154,7 @@ async def test_a_queue_is_known_again_once_it_was_empty(redis: Redis, schedule: 
     assert await redis.smembers(keys.QUEUES) == {other.queue.encode()}
 
 
-async def test_wakeups_that_were_not_published_are_taken_again(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_unpublished_wakeups(redis: Redis, records: Records, schedule: Schedule) -> None:
     settled, waits = a_draft(), a_draft()
     for draft in (settled, waits):
         await enqueue(redis, draft)
@@ -180,9 +170,7 @@ async def test_wakeups_that_were_not_published_are_taken_again(
     assert third.wakeups == []
 
 
-async def test_the_scheduler_wakes_a_job_whose_worker_is_gone(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_a_lost_workers_job_wakes(redis: Redis, records: Records, schedule: Schedule) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     await claimed(records, draft)
@@ -192,9 +180,7 @@ async def test_the_scheduler_wakes_a_job_whose_worker_is_gone(
     assert [wakeup.id for wakeup in batch.wakeups] == [draft.id]
 
 
-async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_an_overtaken_wakeup_is_lost(redis: Redis, schedule: Schedule) -> None:
     lost, later = a_draft(), a_draft()
     for draft in (lost, later):
         await enqueue(redis, draft)
@@ -205,9 +191,7 @@ async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
     assert await woken_now(schedule) == []
 
 
-async def test_a_wakeup_started_just_now_overtakes_no_other(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_a_recent_wakeup_overtakes_none(redis: Redis, schedule: Schedule) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     then = await woken_ago(redis, draft, 60_000)
@@ -227,9 +211,7 @@ async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Sche
     assert await places(redis, draft) == {"woken": then}
 
 
-async def test_a_clock_that_stepped_back_makes_no_wakeup_lost(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_a_clock_step_loses_no_wakeup(redis: Redis, schedule: Schedule) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     ahead = await server_time(redis) + 3_600_000
@@ -242,9 +224,7 @@ async def test_a_clock_that_stepped_back_makes_no_wakeup_lost(
     assert await woken_now(schedule) == []
 
 
-async def test_a_queue_that_starts_nothing_is_probed_though_the_clock_stepped_back(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_a_clock_step_does_not_stop_probes(redis: Redis, schedule: Schedule) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     await woken_ago(redis, draft, 60_000)
@@ -274,9 +254,7 @@ async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_u
     assert 0 < await redis.pttl(keys.progress(draft.queue)) <= keys.PROGRESS_TTL_MS
 
 
-async def test_hundreds_of_thousands_of_jobs_far_ahead_do_not_hide_a_lost_wakeup(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_distant_jobs_hide_no_lost_wakeup(redis: Redis, schedule: Schedule) -> None:
     far = await server_time(redis) + 86_400_000
     fill = "for n = ARGV[2], ARGV[2] + 9999 do redis.call('ZADD', KEYS[1], ARGV[1], n) end"
     for start in range(0, 300_000, 10_000):
@@ -307,9 +285,7 @@ async def test_a_queue_that_nobody_serves_is_left_alone(redis: Redis, schedule: 
     assert await woken_now(schedule) == []
 
 
-async def test_a_queue_that_only_new_workers_serve_is_left_alone_and_one_of_others_is_not(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_only_queues_of_old_workers_are_probed(redis: Redis, schedule: Schedule) -> None:
     first, *_ = await a_silent_queue(redis, 3, served=False)
     await schedule.serve([first.queue], ttl=60, new=True)
     assert await woken_now(schedule) == []
@@ -318,9 +294,7 @@ async def test_a_queue_that_only_new_workers_serve_is_left_alone_and_one_of_othe
     assert await woken_now(schedule) == [first.id]
 
 
-async def test_a_served_queue_that_starts_nothing_is_probed_and_does_not_grow(
-    redis: Redis, schedule: Schedule
-) -> None:
+async def test_a_stalled_queue_is_probed_and_bounded(redis: Redis, schedule: Schedule) -> None:
     first, *others = await a_silent_queue(redis, 30)
     assert await woken_now(schedule) == [first.id]
     woken = []
@@ -331,9 +305,7 @@ async def test_a_served_queue_that_starts_nothing_is_probed_and_does_not_grow(
     assert set(woken) <= {draft.id for draft in (first, *others)}
 
 
-async def test_lost_wakeups_of_a_queue_follow_its_probe(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_wakeups_follow_the_probe(redis: Redis, records: Records, schedule: Schedule) -> None:
     first, *others = await a_silent_queue(redis, 4)
     assert await woken_now(schedule) == [first.id]
     (woken,) = (await places(redis, first)).values()
@@ -379,9 +351,7 @@ async def due(redis: Redis, records: Records, count: int, **fields: Any) -> list
     return drafts
 
 
-async def test_one_look_takes_no_more_than_it_may(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_a_look_is_bounded(redis: Redis, records: Records, schedule: Schedule) -> None:
     drafts = await due(redis, records, 2 * MOST)
     woken: list[str] = []
     for _ in range(4):
@@ -392,9 +362,7 @@ async def test_one_look_takes_no_more_than_it_may(
     assert sorted(woken) == sorted(draft.id for draft in drafts)
 
 
-async def test_nothing_new_is_taken_while_a_batch_is_open(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_an_open_batch_goes_first(redis: Redis, records: Records, schedule: Schedule) -> None:
     await due(redis, records, 3 * MOST)
     first = await woken_now(schedule, published=False)
     assert len(first) == MOST
@@ -407,9 +375,7 @@ async def test_nothing_new_is_taken_while_a_batch_is_open(
     assert not {wakeup.id for wakeup in batch.wakeups} & set(first)
 
 
-async def test_leases_that_ran_out_do_not_wait_behind_what_is_due(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_leases_are_not_starved(redis: Redis, records: Records, schedule: Schedule) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     await claimed(records, draft)
@@ -418,9 +384,7 @@ async def test_leases_that_ran_out_do_not_wait_behind_what_is_due(
     assert draft.id in await woken_now(schedule)
 
 
-async def test_a_wakeup_carries_no_payload(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_no_payload_in_a_wakeup(redis: Redis, records: Records, schedule: Schedule) -> None:
     text = {"msgtype": "text", "text": {"content": "x" * 4000}}
     (draft,) = await due(redis, records, 1, message=text)
     batch = await schedule.take_due("w", lease=60, most=MOST)
@@ -430,9 +394,7 @@ async def test_a_wakeup_carries_no_payload(
     ]
 
 
-async def test_schedule_entries_of_an_older_version_find_their_place(
-    redis: Redis, records: Records, schedule: Schedule
-) -> None:
+async def test_old_entries_are_placed(redis: Redis, records: Records, schedule: Schedule) -> None:
     queued, running, ended = a_draft(), a_draft(), a_draft()
     for draft in (queued, running, ended):
         await enqueue(redis, draft)

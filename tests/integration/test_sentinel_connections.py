@@ -40,7 +40,7 @@ def failed_over(
 
 
 @pytest.mark.usefixtures("failed_over")
-async def test_a_write_refused_for_lack_of_replicas_goes_to_the_new_primary(
+async def test_a_refused_write_goes_to_the_new_primary(
     valkey_url: str,
 ) -> None:
     async with open_async(ADDRESS, retry=Retry(NoBackoff(), RETRIES)) as redis:

@@ -105,9 +105,7 @@ async def state(redis: Redis, event_id: str) -> bytes | None:
     return found
 
 
-async def test_an_event_is_a_job_before_it_is_acknowledged(
-    server: StreamServer, listen: Listen, redis: Redis
-) -> None:
+async def test_an_event_is_stored_first(server: StreamServer, listen: Listen, redis: Redis) -> None:
     listening = await listen()
     client = await server.client(1)
     message = await client.event("e1", "user_add_org", userId=["张三"])
@@ -147,9 +145,7 @@ async def test_a_ping_is_answered_with_what_it_sent(server: StreamServer, listen
     assert (answer["code"], json.loads(answer["data"])) == (200, {"opaque": "0A+/é"})
 
 
-async def test_an_unreadable_frame_costs_no_other(
-    server: StreamServer, listen: Listen, redis: Redis
-) -> None:
+async def test_an_unreadable_frame(server: StreamServer, listen: Listen, redis: Redis) -> None:
     await listen()
     client = await server.client(1)
     for text in ("", "{", "[]", "7", "{}", '{"headers": 5}', "[" * 5_000):
@@ -186,9 +182,7 @@ async def test_an_unreadable_frame_costs_no_other(
     assert len(server.open) == 1
 
 
-async def test_the_next_connection_is_open_before_one_that_ends_is_left(
-    server: StreamServer, listen: Listen, redis: Redis
-) -> None:
+async def test_connections_overlap(server: StreamServer, listen: Listen, redis: Redis) -> None:
     await listen()
     first = await server.client(1)
     await first.system("disconnect", {"reason": "persistent connection is timeout"})
@@ -205,9 +199,7 @@ async def test_the_next_connection_is_open_before_one_that_ends_is_left(
         assert await state(redis, event_id) == b"queued"
 
 
-async def test_an_old_connection_that_dingtalk_does_not_end_is_left(
-    server: StreamServer, listen: Listen
-) -> None:
+async def test_an_old_connection_is_left(server: StreamServer, listen: Listen) -> None:
     await listen(Times(silence=30, farewell=0.2, lasting=0))
     first = await server.client(1)
     await first.system("disconnect", {})
@@ -233,9 +225,7 @@ async def test_a_connection_that_is_silent_is_dead(server: StreamServer, listen:
     assert third
 
 
-async def test_dropped_connections_are_opened_again_and_again(
-    server: StreamServer, listen: Listen
-) -> None:
+async def test_dropped_connections_are_reopened(server: StreamServer, listen: Listen) -> None:
     listening = await listen()
     for number in (1, 2, 3):
         client = await server.client(number)
@@ -292,9 +282,7 @@ async def test_refused_credentials_are_logged_and_tried_slowly(
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"endpoint": "wss://x", "ticket": ""}', "x" * 200_000]
 )
-async def test_an_answer_without_a_ticket_is_a_failure(
-    server: StreamServer, listen: Listen, body: str
-) -> None:
+async def test_no_ticket_is_a_failure(server: StreamServer, listen: Listen, body: str) -> None:
     server.refuses = (200, body)
     listening = await listen()
 
@@ -306,9 +294,7 @@ async def test_an_answer_without_a_ticket_is_a_failure(
 
 
 @pytest.mark.parametrize("endpoint", ["wss://[", "wss://host:99999/x", "wss://host:x/", "wss://"])
-async def test_an_endpoint_that_is_no_address_is_asked_for_again(
-    server: StreamServer, listen: Listen, endpoint: str
-) -> None:
+async def test_a_bad_endpoint_retries(server: StreamServer, listen: Listen, endpoint: str) -> None:
     server.endpoint = endpoint
     listening = await listen()
 
@@ -332,9 +318,7 @@ async def test_a_ticket_never_travels_in_the_clear(server: StreamServer, listen:
     )
 
 
-async def test_several_processes_listen_side_by_side(
-    server: StreamServer, listen: Listen, redis: Redis
-) -> None:
+async def test_processes_listen_at_once(server: StreamServer, listen: Listen, redis: Redis) -> None:
     await listen()
     await listen()
     first, second = await server.client(1), await server.client(2)
@@ -343,9 +327,7 @@ async def test_several_processes_listen_side_by_side(
     assert await redis.llen("dingrelay.events") == 1
 
 
-async def test_while_redis_is_away_dingtalk_is_asked_to_send_again(
-    server: StreamServer, durable_server: ValkeyServer
-) -> None:
+async def test_redis_away_asks_again(server: StreamServer, durable_server: ValkeyServer) -> None:
     url = f"redis://{durable_server.host}:{durable_server.port}/0"
     async with opened(settings_for(server.url, url)) as listening:
         client = await server.client(1)
@@ -362,9 +344,7 @@ async def test_while_redis_is_away_dingtalk_is_asked_to_send_again(
         assert len(server.clients) == 1
 
 
-async def test_taken_events_are_answered_before_it_stops(
-    server: StreamServer, valkey_url: str
-) -> None:
+async def test_taken_events_are_answered(server: StreamServer, valkey_url: str) -> None:
     async with opened(settings_for(server.url, valkey_url)) as listening:
         client = await server.client(1)
         messages = [await client.event(f"e{number}") for number in range(50)]

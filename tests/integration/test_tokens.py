@@ -167,9 +167,7 @@ async def test_the_lease_of_a_dead_fetcher_is_taken_over(
     assert fetches() == 1
 
 
-async def test_a_fetcher_that_lost_its_lease_does_not_overwrite_the_newer_token(
-    worker: Worker, redis: Redis
-) -> None:
+async def test_a_late_fetcher_keeps_the_newer_token(worker: Worker, redis: Redis) -> None:
     slow, quick = worker(), worker()
     take = module._TOKEN.call(entry(slow), ["take", slow._worker, 600_000, 1, 0])
     assert (await run_async(redis, take))[0] == b"fetch"
@@ -178,9 +176,7 @@ async def test_a_fetcher_that_lost_its_lease_does_not_overwrite_the_newer_token(
     assert await value(slow) == good.value
 
 
-async def test_a_token_kept_twice_after_a_lost_answer_is_one_generation(
-    worker: Worker, redis: Redis
-) -> None:
+async def test_a_token_kept_twice_is_one_generation(worker: Worker, redis: Redis) -> None:
     tokens = worker()
     take = module._TOKEN.call(entry(tokens), ["take", tokens._worker, 600_000, 20_000, 0])
     assert (await run_async(redis, take))[0] == b"fetch"
@@ -218,9 +214,7 @@ async def test_a_bad_token_is_replaced_once_and_only_its_own_generation(
     assert fetches() == 2
 
 
-async def test_a_job_that_asks_without_distrust_does_not_answer_one_that_distrusts(
-    worker: Worker, sandbox: SandboxAdmin
-) -> None:
+async def test_trusting_jobs_answer_no_distrust(worker: Worker, sandbox: SandboxAdmin) -> None:
     tokens = worker()
     old = await tokens.token(APP)
     sandbox.revoke_tokens()
@@ -284,9 +278,7 @@ async def test_a_refusal_of_a_secret_that_is_over_by_then_holds_nobody(
     assert await redis.keys("dingrelay:token-failure:*") == []
 
 
-async def test_a_hold_of_other_credentials_ends_for_all_with_a_good_fetch(
-    worker: Worker, redis: Redis
-) -> None:
+async def test_a_good_fetch_ends_others_hold(worker: Worker, redis: Redis) -> None:
     wrong, right = worker(secret="wrong"), worker()
     with pytest.raises(Credentials):
         await value(wrong)
@@ -295,9 +287,7 @@ async def test_a_hold_of_other_credentials_ends_for_all_with_a_good_fetch(
     assert await circuits.read_breakers(redis) == []
 
 
-async def test_after_the_circuit_the_credentials_are_tried_again(
-    worker: Worker, fetches: Callable[[], int]
-) -> None:
+async def test_credentials_are_tried_again(worker: Worker, fetches: Callable[[], int]) -> None:
     tokens = worker(secret="wrong", token_circuit=0.2)
     for calls in (1, 2):
         with pytest.raises(Credentials):
@@ -398,9 +388,7 @@ async def test_neither_token_nor_secret_shows(worker: Worker, redis: Redis) -> N
     assert not any(b"wrong-secret" in part for part in stored)
 
 
-async def test_a_probe_that_is_broken_off_is_made_by_another(
-    worker: Worker, redis: Redis, sandbox: SandboxAdmin
-) -> None:
+async def test_a_broken_probe(worker: Worker, redis: Redis, sandbox: SandboxAdmin) -> None:
     stopping = worker()
     breakers = stopping._limiter.breakers
     circuit = breakers.circuit(APP, "token", "oapi")

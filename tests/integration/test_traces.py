@@ -128,9 +128,7 @@ async def test_a_message_of_several_calls_is_one_trace(worker: OneWorker, spans:
     assert [call.attributes["dingrelay.recipients"] for call in calls] == [100, 50]
 
 
-async def test_a_call_that_jobs_share_links_all_their_traces(
-    spans: Spans, open_worker: OpenWorker
-) -> None:
+async def test_shared_calls_link_all_traces(spans: Spans, open_worker: OpenWorker) -> None:
     rules = {"*": {"calls": "2/4s"}, "message.send": {"recipients": ""}}
     async with open_worker(rules=rules) as worker:
         jobs = [await worker.send(message(f"u{number}")) for number in range(1, 6)]
@@ -156,9 +154,7 @@ def bare(job: Any, **headers: Any) -> ReceivedWakeup:
     return ReceivedWakeup.from_request(KINDS["message-send"], request)
 
 
-async def test_a_bare_celery_clients_header_is_the_jobs_trace(
-    worker: OneWorker, spans: Spans
-) -> None:
+async def test_a_bare_clients_header_is_the_trace(worker: OneWorker, spans: Spans) -> None:
     job = message().model_dump(mode="json", exclude_unset=True)
     wakeup = bare(job, traceparent=PARENT, tracestate="vendor=1")
     assert await worker.executor.execute(wakeup)
@@ -211,9 +207,7 @@ async def test_the_departments_of_a_sync_are_children_of_its_run(
     assert [place(each.decode()) for each in traces if each] == [run.place]
 
 
-async def test_chunks_have_traces_of_their_own_that_link_the_campaigns(
-    worker: OneWorker, spans: Spans
-) -> None:
+async def test_chunk_traces_link_the_campaign(worker: OneWorker, spans: Spans) -> None:
     store = CampaignStore(worker.client.settings.database)
     audience = Audience(users=[f"u{number}" for number in range(1, 151)])
     content = {"msgtype": "text", "text": {"content": TEXT}}
@@ -292,9 +286,7 @@ def trace_of(valkey_url: str, job: str) -> str:
         return str(redis.hget(keys.job(job), "trace") or "")
 
 
-def test_a_request_goes_on_in_its_callers_trace(
-    settings: Settings, valkey_url: str, spans: Spans
-) -> None:
+def test_a_request_continues_its_trace(settings: Settings, valkey_url: str, spans: Spans) -> None:
     with gateway_thread(settings) as gateway:
         key = gateway.backend.keys.add("crm")
         reply = gateway.ask("POST", "/v1/messages", BODY, key=key, traceparent=PARENT)

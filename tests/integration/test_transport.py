@@ -123,9 +123,7 @@ def test_a_job_is_marked_until_it_is_acknowledged_and_a_wakeup_is_not(
 
 
 @KINDS
-def test_what_is_not_acknowledged_comes_first_again(
-    broker: Redis, valkey_url: str, headers: dict[str, Any]
-) -> None:
+def test_unacknowledged_comes_back(broker: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
     publish(valkey_url, "1", "2", "3", headers=headers)
     with working(valkey_url, room=2) as worker:
         assert [message.payload for message in worker.take(2)] == ["1", "2"]
@@ -139,9 +137,7 @@ def test_what_is_not_acknowledged_comes_first_again(
 
 
 @KINDS
-def test_a_rejected_message_is_gone_or_back(
-    broker: Redis, valkey_url: str, headers: dict[str, Any]
-) -> None:
+def test_rejected_is_gone_or_back(broker: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
     publish(valkey_url, "it", headers=headers)
     with working(valkey_url) as worker:
         worker.take(1)[0].requeue()
@@ -172,9 +168,7 @@ def test_an_urgent_message_is_first(valkey_url: str) -> None:
 
 
 @KINDS
-def test_no_more_is_taken_than_there_is_room_for(
-    broker: Redis, valkey_url: str, headers: dict[str, Any]
-) -> None:
+def test_only_what_fits_is_taken(broker: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
     with working(valkey_url, 1, (URGENT, NORMAL)) as worker:
         worker.until(lambda: waits(broker) == 2)
         publish(valkey_url, "1", headers=headers)
@@ -189,9 +183,7 @@ def test_no_more_is_taken_than_there_is_room_for(
 
 
 @pytest.mark.parametrize("garbage", [b"no JSON", b"\xff", b"7", b"null", b"{}", b'{"body": 1}'])
-def test_garbage_is_refused_and_what_is_around_it_is_not(
-    broker: Redis, valkey_url: str, garbage: bytes
-) -> None:
+def test_garbage_alone_is_refused(broker: Redis, valkey_url: str, garbage: bytes) -> None:
     publish(valkey_url, "before", headers=WAKEUP)
     broker.lpush("q", garbage, garbage)
     publish(valkey_url, "after", headers=WAKEUP)

@@ -136,7 +136,7 @@ def lanes(redis: Redis, valkey_url: str) -> Lanes:
     return Lanes(redis, Settings.load(env="test", redis_url=valkey_url))
 
 
-async def test_senders_take_turns_however_many_jobs_each_has_and_whoever_came_first(
+async def test_senders_take_turns_whatever_their_number_of_jobs(
     lanes: Lanes,
 ) -> None:
     for _ in range(60):
@@ -151,7 +151,7 @@ async def test_senders_take_turns_however_many_jobs_each_has_and_whoever_came_fi
     assert since == sorted(since)
 
 
-async def test_a_later_sender_is_next_and_owes_nothing_for_earlier_turns(
+async def test_a_later_sender_is_next_and_owes_nothing(
     lanes: Lanes,
 ) -> None:
     for _ in range(100):
@@ -253,7 +253,7 @@ async def test_however_many_were_cancelled_the_next_slot_is_used(lanes: Lanes) -
     assert await ParkedJobs(lanes.redis, lanes.rules).wake() == 1
 
 
-async def test_jobs_behind_in_the_queue_are_claimed_by_workers_with_time(
+async def test_idle_workers_claim_jobs_behind_in_the_queue(
     lanes: Lanes,
 ) -> None:
     for _ in range(10):
@@ -366,9 +366,7 @@ async def test_jobs_that_one_call_can_carry_have_one_turn(lanes: Lanes) -> None:
     assert not (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
 
 
-async def test_jobs_of_equal_content_have_a_turn_each_where_no_call_carries_several(
-    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unbatched_jobs_take_turns(lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for look-ups of their recipients."""
     monkeypatch.setattr(f"{__name__}.API", "contacts.user")
     for _ in range(100):
@@ -463,7 +461,7 @@ async def test_the_scheduler_wakes_parked_jobs_of_all_lanes(lanes: Lanes) -> Non
     assert len(woken.wakeups) == 2
 
 
-async def test_a_late_claim_takes_a_job_from_those_that_wait_for_a_shared_call(
+async def test_a_late_claim_takes_a_job_from_a_waiting_batch(
     lanes: Lanes,
 ) -> None:
     await lanes.park("one")

@@ -215,9 +215,7 @@ def check_limit_is_used(story: Story) -> None:
 
 @pytest.mark.parametrize("rough", [False, True], ids=["quiet", "rough"])
 @pytest.mark.parametrize("seed", range(either(1, 20)))
-def test_shares_limit_and_jobs_are_kept_whatever_happens(
-    redis: Redis, seed: int, rough: bool
-) -> None:
+def test_shares_and_limits_hold_under_faults(redis: Redis, seed: int, rough: bool) -> None:
     async def play() -> None:
         async with SimulatedFleet(redis, rules=RULES, processes=3, seed=seed) as fleet:
             story = Story(fleet, random.Random(seed))

@@ -71,9 +71,7 @@ async def test_a_department_whose_record_is_gone_is_read_by_another_job(
     assert await worker.finish(parent) == State.DONE
 
 
-async def test_a_complete_run_begins_the_check_of_recipients(
-    worker: OneWorker, redis: Redis
-) -> None:
+async def test_a_complete_run_starts_recipient_checks(worker: OneWorker, redis: Redis) -> None:
     parent = await worker.send(UserSync())
     await worker.run(parent)
     while pending := await departments(worker):

@@ -38,9 +38,7 @@ def accepted(settings: Settings, redis: Redis, drafts: Sequence[Draft]) -> list[
     return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
 
 
-def test_it_is_the_message_and_the_event_that_the_publisher_writes(
-    settings: Settings, redis: Redis
-) -> None:
+def test_it_equals_what_the_publisher_writes(settings: Settings, redis: Redis) -> None:
     drafts = [record.draft(message(text=f'a "b" % {number}', sender="hr")) for number in range(120)]
     with redis.pubsub() as events:
         events.psubscribe("*")
@@ -114,9 +112,7 @@ def test_a_job_is_one_round_trip(settings: Settings, redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("name", ["localhost", "other database"])
-def test_another_broker_gets_its_message_from_the_publisher(
-    valkey_url: str, redis: Redis, name: str
-) -> None:
+def test_another_broker_is_published_to(valkey_url: str, redis: Redis, name: str) -> None:
     url = valkey_url.removesuffix("/0")
     broker = f"{url}/3" if name == "other database" else url.replace("127.0.0.1", "localhost")
     settings = Settings.load(env="test", redis_url=valkey_url, broker_url=broker)
@@ -132,9 +128,7 @@ def test_another_broker_gets_its_message_from_the_publisher(
 
 @pytest.mark.parametrize("jobs", [1, 120])
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_a_refusal_of_redis_is_one_error_and_leaves_nothing(
-    settings: Settings, redis: Redis, trouble: str, jobs: int
-) -> None:
+def test_refusals_leave_nothing(settings: Settings, redis: Redis, trouble: str, jobs: int) -> None:
     with Client(settings) as client:
         client.send(message(text="known"))
         before = sorted(redis.keys())
@@ -184,9 +178,7 @@ def test_without_the_lease_none_of_them_is_accepted(redis: Redis) -> None:
     assert redis.keys("dingrelay:job:*") == []
 
 
-def test_large_jobs_share_no_call_that_would_hold_up_redis(
-    settings: Settings, redis: Redis
-) -> None:
+def test_large_jobs_do_not_share_a_call(settings: Settings, redis: Redis) -> None:
     sizes = [10] * 60 + [40_000] * 5 + [300_000, 10, 10]
     drafts = [
         record.draft(message(text=str(number)))._replace(job={"text": "x" * size})

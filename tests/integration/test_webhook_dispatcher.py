@@ -125,9 +125,7 @@ async def fleet(redis: Redis, valkey_url: str, database: Database) -> Any:
     await fleet.close()
 
 
-async def test_each_notice_is_delivered_to_each_endpoint_once(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_notices_are_delivered_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     page, count = either((50, 70), (500, 700))
     monkeypatch.setattr(dispatchers, "AT_ONCE", page)
     await fleet.subscribe()
@@ -139,9 +137,7 @@ async def test_each_notice_is_delivered_to_each_endpoint_once(
     assert set(fleet.got.values()) == {1}
 
 
-async def test_one_turn_begins_the_deliveries_of_as_many_endpoints_as_it_may(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_turn_is_bounded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatchers, "AT_ONCE", 20)
     await fleet.subscribe(*(f"drw_{number:012}" for number in range(20)))
     await fleet.write(1)
@@ -166,7 +162,7 @@ async def test_jobs_of_an_application_are_notices_however_enqueued(redis: Redis)
     ]
 
 
-async def test_what_a_leader_had_under_way_when_it_died_is_sent_again_once_its_claim_has_ended(
+async def test_a_dead_leaders_deliveries_are_sent_again(
     fleet: Fleet,
 ) -> None:
     await fleet.subscribe()
@@ -205,9 +201,7 @@ async def test_a_worker_that_stops_leaves_no_claim(fleet: Fleet) -> None:
     assert len(fleet.got) == 40
 
 
-async def test_before_the_first_migration_the_stream_is_passed(
-    redis: Redis, valkey_url: str, sqlite_url: str
-) -> None:
+async def test_without_tables_it_passes(redis: Redis, valkey_url: str, sqlite_url: str) -> None:
     database = Database(sqlite_url)
     fleet = Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
     await fleet.end_jobs(3)
@@ -217,9 +211,7 @@ async def test_before_the_first_migration_the_stream_is_passed(
     await database.dispose()
 
 
-async def test_what_ends_while_a_new_leader_has_no_database_is_delivered_later(
-    redis: Redis, valkey_url: str, tmp_path: Path
-) -> None:
+async def test_a_new_leader_without_sql(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     file = SQLiteFile(tmp_path)
     file.create()
     database = Database(file.url)
@@ -237,7 +229,7 @@ async def test_what_ends_while_a_new_leader_has_no_database_is_delivered_later(
     await database.dispose()
 
 
-async def test_jobs_that_end_before_a_worker_of_webhooks_first_looks_are_delivered(
+async def test_jobs_that_ended_before_the_first_look(
     fleet: Fleet,
 ) -> None:
     """On a new or emptied Redis, while another worker keeps the history."""

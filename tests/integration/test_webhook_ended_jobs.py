@@ -93,9 +93,7 @@ async def test_a_result_that_is_too_long_is_left_out_and_marked_so(records: Reco
 @pytest.mark.parametrize(
     "result", ['{"n": NaN}', '{"n": ' + "[" * 5_000 + "]" * 5_000 + "}", "[1]", "{", "\udcff"]
 )
-async def test_a_record_that_json_cannot_hold_keeps_no_other_waiting(
-    records: Records, result: str
-) -> None:
+async def test_an_unserialisable_record_blocks_no_other(records: Records, result: str) -> None:
     job = await end(records, result={})
     broken = result.encode("utf-8", "surrogateescape")
     await records.redis.hset(keys.job(job), "result", broken)
@@ -129,7 +127,7 @@ async def test_jobs_of_our_own_are_no_notices(redis: Redis, kind: str) -> None:
     assert await notices_of(redis, [ending], everything) == []
 
 
-async def test_the_notice_of_an_event_is_dingtalks_own_however_its_job_ended(
+async def test_an_events_notice_is_dingtalks_own(
     records: Records,
 ) -> None:
     event = Event(

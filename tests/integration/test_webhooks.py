@@ -122,9 +122,7 @@ async def test_an_endpoint_gets_what_it_chose_only(at: Office, receiver: Receive
     assert [data["id"] for data in of_jobs] == [drafts[1].id]
 
 
-async def test_a_receiver_that_is_down_for_an_hour_gets_everything(
-    at: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_hours_outage_loses_nothing(at: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_receiver() as gone:
         port = int(gone.url.split(":")[2].partition("/")[0])
     await at.add(f"http://127.0.0.1:{port}/hook")
@@ -140,9 +138,7 @@ async def test_a_receiver_that_is_down_for_an_hour_gets_everything(
         assert receiver.most <= PLACES
 
 
-async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
-    office: OpenOffice, receiver: Receiver
-) -> None:
+async def test_a_slow_receiver_gets_all_later(office: OpenOffice, receiver: Receiver) -> None:
     at = await office(call_timeout=0.3)
     await at.add(receiver.url)
     receiver.behaves = hanging
@@ -154,9 +150,7 @@ async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
     await at.arrived(receiver, ids)
 
 
-async def test_a_flapping_receiver_gets_everything_under_the_same_ids(
-    at: Office, receiver: Receiver
-) -> None:
+async def test_ids_are_stable_under_a_flapping_receiver(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url)
     dice = random.Random(3)
 
@@ -177,9 +171,7 @@ async def test_a_flapping_receiver_gets_everything_under_the_same_ids(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirect_is_a_failure_and_not_followed(
-    at: Office, receiver: Receiver, status: int
-) -> None:
+async def test_a_redirect_is_a_failure(at: Office, receiver: Receiver, status: int) -> None:
     issued = await at.add(receiver.url)
     elsewhere = receiver.url.replace("/hook", "/elsewhere")
     receiver.behaves = answering(status, headers={"Location": elsewhere})
@@ -279,9 +271,7 @@ async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
     await at.arrived(receiver, [bad])
 
 
-async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
-    at: Office, receiver: Receiver
-) -> None:
+async def test_retry_after_is_respected(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url)
     receiver.behaves = answering(429, headers={"Retry-After": "3600"})
     await at.people_left(people(9))
@@ -358,9 +348,7 @@ async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
         await eventually(failed)
 
 
-async def test_a_paused_endpoint_gets_notices_later_or_not_at_all(
-    at: Office, receiver: Receiver
-) -> None:
+async def test_a_paused_endpoint_skips_or_delays(at: Office, receiver: Receiver) -> None:
     issued = await at.add(receiver.url)
     endpoint = issued.id
     assert (await at.store.pause(endpoint)).state == "paused"
@@ -502,9 +490,7 @@ async def test_a_celery_application_needs_no_http(at: Office, redis: Redis) -> N
     assert "crm" not in at.fleet.wakeups._celery.amqp.queues
 
 
-async def test_there_are_so_many_endpoints_at_most(
-    office: OpenOffice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_endpoints_are_limited(office: OpenOffice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "MOST", 2)
     at = await office()
     issued = [await at.add(f"https://crm.example.com/{number}") for number in range(2)]
@@ -573,9 +559,7 @@ async def test_what_was_skipped_can_be_replayed(at: Office, receiver: Receiver) 
     assert sum(request.path == "/hook/newer" for request in receiver.taken) == 6
 
 
-async def test_an_endpoint_gets_what_is_committed_right_after_it_was_added(
-    at: Office, receiver: Receiver
-) -> None:
+async def test_a_new_endpoint_gets_the_next_commit(at: Office, receiver: Receiver) -> None:
     ids: list[str] = []
     for number in range(30):
         app = f"app{number}"
@@ -584,9 +568,7 @@ async def test_an_endpoint_gets_what_is_committed_right_after_it_was_added(
     await at.arrived(receiver, ids)
 
 
-async def test_an_empty_redis_costs_no_delivery(
-    at: Office, receiver: Receiver, redis: Redis
-) -> None:
+async def test_redis_may_be_emptied(at: Office, receiver: Receiver, redis: Redis) -> None:
     await at.add(receiver.url)
     receiver.behaves = answering(500)
     ids = await at.people_left(people(30))

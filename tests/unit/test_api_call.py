@@ -226,9 +226,7 @@ def test_a_known_path_is_limited_as_its_api() -> None:
         ("/v1.0/contact/users/me", "call.rest", False),
     ],
 )
-def test_other_paths_share_a_limit_and_contacts_are_not_counted(
-    path: str, name: str, *, counted: bool
-) -> None:
+def test_other_paths_share_a_limit(path: str, name: str, *, counted: bool) -> None:
     api = of_path("POST", path, ruled=no_rule, changes=True)
     assert (api.name, api.counted, api.changes) == (name, counted, True)
     assert of_path("POST", path, ruled=lambda _: "mine", changes=True).name == "mine"

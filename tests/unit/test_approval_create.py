@@ -198,7 +198,7 @@ async def test_a_form_is_checked_before_it_is_sent_and_not_after(ctx: FakeContex
     assert ctx.approvals.checks == 1
 
 
-async def test_indistinguishable_approvals_end_unknown_once_one_could_have_appeared(
+async def test_indistinguishable_approvals_end_unknown(
     ctx: FakeContext,
 ) -> None:
     ctx.approvals.lose = True

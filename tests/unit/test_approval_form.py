@@ -369,9 +369,7 @@ def rows_of(*values: str) -> dict[str, Any]:
         ([{"物品": "电脑"}], {**rows_of(), "value": "[[1]]"}, UNCLEAR),
     ],
 )
-def test_tables_are_compared_row_by_row(
-    form: Any, returned: dict[str, Any], result: Comparison
-) -> None:
+def test_tables_compare_by_row(form: Any, returned: dict[str, Any], result: Comparison) -> None:
     assert compared({"明细": form}, returned) is result
 
 

@@ -61,9 +61,7 @@ def test_the_state_does_not_depend_on_the_order_of_reports(data: st.DataObject) 
 
 
 @given(st.data(), st.sampled_from(ENDS), st.booleans())
-def test_what_happened_is_known_in_the_end_in_whatever_order_it_was_reported(
-    data: st.DataObject, end: str, denied: bool
-) -> None:
+def test_any_order_ends_the_same(data: st.DataObject, end: str, denied: bool) -> None:
     tasks = [(1, "agreed"), (2, "cancelled"), (3, "redirected")]
     story = [
         report("event", RUNNING),
@@ -89,7 +87,5 @@ def test_what_happened_is_known_in_the_end_in_whatever_order_it_was_reported(
         ([report("event", "approved"), report("event", "deleted")], "deleted"),
     ],
 )
-def test_an_end_outranks_a_denial_and_a_reported_deletion_outranks_an_end(
-    changes: Sequence[ApprovalChange], state: str
-) -> None:
+def test_ends_outrank_denials(changes: Sequence[ApprovalChange], state: str) -> None:
     assert merged(changes)[0]["state"] == state

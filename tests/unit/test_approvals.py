@@ -143,9 +143,7 @@ async def test_the_body_of_an_old_create() -> None:
     "answer",
     [{}, {"instanceId": None, "process_instance_id": ""}, {"instanceId": []}],
 )
-async def test_an_answer_without_an_instance_leaves_the_create_ambiguous(
-    generation: type[Approvals], answer: dict[str, Any]
-) -> None:
+async def test_a_create_may_be_unclear(generation: type[Approvals], answer: dict[str, Any]) -> None:
     with pytest.raises(Ambiguous, match="missing in a successful answer"):
         await generation(FakeCalls(lambda _: answer)).create(
             NewInstance(process_code="P", originator="u", department=-1, form=FORM)
@@ -174,9 +172,7 @@ async def test_a_list_that_leads_back_is_no_list(generation: type[Approvals]) ->
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("page", [[], ["i1"]])
-async def test_a_list_that_goes_on_and_tells_nothing_costs_few_calls(
-    generation: type[Approvals], page: list[str]
-) -> None:
+async def test_an_endless_list_costs_few(generation: type[Approvals], page: list[str]) -> None:
     def answer(_: FakeRequest) -> Reply:
         place = len(calls.requests)
         return {"result": {"list": page, "nextToken": place, "next_cursor": place}}
@@ -188,7 +184,7 @@ async def test_a_list_that_goes_on_and_tells_nothing_costs_few_calls(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_an_originator_in_other_letters_is_the_same_person(
+async def test_originators_ignore_case(
     generation: type[Approvals],
 ) -> None:
     calls = FakeCalls(FakeOrganisation(("i1", "U1", "", FORM)))
@@ -207,7 +203,7 @@ async def test_the_equal_form_is_found(generation: type[Approvals]) -> None:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_matches_come_by_time_and_only_those_of_the_originator(
+async def test_matches_are_the_originators_by_time(
     generation: type[Approvals],
 ) -> None:
     made: list[Made] = [
@@ -219,7 +215,7 @@ async def test_matches_come_by_time_and_only_those_of_the_originator(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_an_instance_that_is_listed_and_not_to_be_read_may_be_the_one(
+async def test_an_unreadable_instance_may_match(
     generation: type[Approvals],
 ) -> None:
     organisation = FakeOrganisation(("i1", "u1", "", FORM))
@@ -242,8 +238,6 @@ async def test_an_instance_has_a_link(generation: type[Approvals]) -> None:
 @pytest.mark.parametrize(
     "answer", [{}, {"result": []}, {"result": {"list": "i1"}}, {"result": {"list": [{}]}}]
 )
-async def test_an_unreadable_list_finds_nothing_out(
-    generation: type[Approvals], answer: dict[str, Any]
-) -> None:
+async def test_an_unreadable_list(generation: type[Approvals], answer: dict[str, Any]) -> None:
     with pytest.raises(Transient, match="missing in a successful answer"):
         await matches(generation(FakeCalls(lambda _: answer)))

@@ -216,9 +216,7 @@ steps = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps)
-def test_a_sane_dingtalk_is_called_again_soon_after_any_faults(
-    fleet: Fleet, story: list[tuple[str, float]]
-) -> None:
+def test_calls_resume_after_any_fault(fleet: Fleet, story: list[tuple[str, float]]) -> None:
     fleet.restart()
     trial = False
     for what, seconds in story:

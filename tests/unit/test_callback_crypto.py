@@ -102,9 +102,7 @@ def test_a_push_is_opened_and_answered_with_its_own_key(names: tuple[str, str], 
     assert dingtalk.opened(push.success()) == "success"
 
 
-def test_the_callback_of_a_file_is_taken_anew(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_changed_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DINGTALK_APP_KEY", APP_KEY)
     files = {"TOKEN": tmp_path / "token", "AES_KEY": tmp_path / "key"}
     for name, text in {"TOKEN": "old", "AES_KEY": "o" * 43}.items():

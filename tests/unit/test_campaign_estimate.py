@@ -21,9 +21,7 @@ def span(begin: int, end: int) -> str:
 
 
 @given(MINUTES, MINUTES, st.timedeltas(timedelta(0), timedelta(days=400)))
-def test_a_moment_is_in_the_quiet_hours_or_before_them(
-    begin: int, end: int, later: timedelta
-) -> None:
+def test_quiet_hours_hold_a_moment(begin: int, end: int, later: timedelta) -> None:
     moment = (NOON + later).astimezone(UTC)
     if begin == end:
         with pytest.raises(ValueError, match="begins when it ends"):
@@ -62,9 +60,7 @@ def test_quiet_hours_that_cannot_be_read_are_refused(text: str) -> None:
         ("12:00-13:00", NOON, 0, NOON.replace(hour=13)),
     ],
 )
-def test_work_rests_in_the_quiet_hours(
-    quiet: str, start: datetime, hours: int, wanted: datetime
-) -> None:
+def test_quiet_hours_pause_work(quiet: str, start: datetime, hours: int, wanted: datetime) -> None:
     assert QuietHours.parse(quiet).finish(start, timedelta(hours=hours)) == wanted
 
 

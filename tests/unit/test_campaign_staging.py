@@ -23,9 +23,7 @@ def chunks(people: list[Person], size: int) -> list[StagedChunk]:
 
 
 @given(st.lists(PEOPLE, max_size=3), st.integers(1, 9))
-def test_each_person_is_kept_once_and_in_order(
-    batches: list[list[tuple[str, int]]], size: int
-) -> None:
+def test_people_are_kept_once_in_order(batches: list[list[tuple[str, int]]], size: int) -> None:
     named = [userid for batch in batches for userid, _ in batch]
     with Staging() as staging:
         new = sum(staging.add([Person(userid) for userid, _ in batch]) for batch in batches)
@@ -38,9 +36,7 @@ def test_each_person_is_kept_once_and_in_order(
 
 
 @given(PEOPLE, st.integers(1, 9))
-def test_equal_results_share_chunks_in_the_order_in_which_they_come_up(
-    people: list[tuple[str, int]], size: int
-) -> None:
+def test_equal_results_share_chunks(people: list[tuple[str, int]], size: int) -> None:
     groups: dict[int, list[str]] = {kind: [] for _, kind in people}
     first: dict[str, int] = {}
     for userid, kind in people:

@@ -59,9 +59,7 @@ def test_a_later_campaign_gains_nothing_by_being_late() -> None:
 
 
 @given(st.integers(60, 6_000), st.integers(1, 100), st.lists(st.floats(0.01, 5), max_size=200))
-def test_no_minute_holds_more_than_the_rate_and_a_chunk(
-    rate: int, size: int, pauses: list[float]
-) -> None:
+def test_a_minute_holds_the_rate(rate: int, size: int, pauses: list[float]) -> None:
     began = datetime(2026, 11, 24, 4, tzinfo=UTC)
     now, allowance = 0.0, Allowance(0, began)
     sent: list[tuple[float, int]] = []

@@ -180,9 +180,7 @@ def test_a_cell_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) 
         Settings.load(env="test")
 
 
-def test_urls_with_passwords_come_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_has_the_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "cells.toml"
     monkeypatch.setenv("DINGRELAY_CONFIG", str(config))
     monkeypatch.setenv("DINGRELAY_ENV", "test")
@@ -216,7 +214,7 @@ def test_urls_with_passwords_come_from_the_environment(
         max_size=5,
     )
 )
-def test_settings_are_taken_only_if_each_app_and_each_server_is_one_cells(
+def test_one_cell_an_app_and_server(
     given_cells: list[tuple[int, list[str], bool]],
 ) -> None:
     cells = {

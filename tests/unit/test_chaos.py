@@ -157,9 +157,7 @@ ADDED, LEFT = notice("added", LAST), notice("left", LAST)
         (row("gone"), []),
     ],
 )
-def test_notices_that_match_what_a_run_found_pass(
-    found: dict[str, Any], notices: list[dict[str, Any]]
-) -> None:
+def test_true_notices_pass(found: dict[str, Any], notices: list[dict[str, Any]]) -> None:
     assert not list(violations([found], notices, 0))
 
 
@@ -178,16 +176,12 @@ def test_notices_that_match_what_a_run_found_pass(
         (row("gone"), [NAME, NAME]),
     ],
 )
-def test_notices_that_are_missing_or_repeated_are_found(
-    found: dict[str, Any], notices: list[dict[str, Any]]
-) -> None:
+def test_wrong_notices_are_found(found: dict[str, Any], notices: list[dict[str, Any]]) -> None:
     assert len(list(violations([found], notices, 0))) == 1
 
 
 @pytest.mark.parametrize(("more", "grows"), [(0, False), (MOST_RECENT, True)])
-def test_jobs_that_were_not_trimmed_yet_are_no_growth(
-    valkey_url: str, more: int, *, grows: bool
-) -> None:
+def test_untrimmed_jobs_are_no_growth(valkey_url: str, more: int, *, grows: bool) -> None:
     with Redis.from_url(valkey_url) as redis:
         older = {f"old{number}": number for number in range(keys.RECENT_JOBS)}
         redis.zadd(keys.RECENT, older)

@@ -305,9 +305,7 @@ def test_a_success_that_is_false_is_none_but_for_who_asked_for_dingtalks_words()
         (401, b'{"code":"', TokenInvalid),
     ],
 )
-def test_the_http_status_decides_where_the_body_says_nothing(
-    status: int, body: bytes, error: type[DingTalkError]
-) -> None:
+def test_an_http_status_may_decide(status: int, body: bytes, error: type[DingTalkError]) -> None:
     assert type(meaning(NEW_READ, status, body)) is error
 
 
@@ -429,9 +427,7 @@ def test_a_success_status_with_an_error_in_it_is_an_error() -> None:
     ("status", "body"),
     [(200, top(4711)), (200, top(60011)), (400, new("needAuth")), (404, b""), (403, b"")],
 )
-def test_whatever_else_a_token_is_refused_for_is_no_job_s_own(
-    api: Api, status: int, body: object
-) -> None:
+def test_refused_tokens_are_not_the_jobs_fault(api: Api, status: int, body: object) -> None:
     assert type(meaning(api, status, body)) is Held
 
 
@@ -446,9 +442,7 @@ def test_whatever_else_a_token_is_refused_for_is_no_job_s_own(
         (401, b""),
     ],
 )
-def test_a_refused_token_fetch_is_an_error_of_the_credentials(
-    api: Api, status: int, body: object
-) -> None:
+def test_a_refused_fetch_means_credentials(api: Api, status: int, body: object) -> None:
     failure = meaning(api, status, body)
     assert type(failure) is Credentials
     assert "secret" in failure.hint
@@ -578,9 +572,7 @@ def test_any_answer_has_exactly_one_meaning(api: Api, status: int, body: bytes) 
         (NEW_READ, 403, b"", ""),
     ],
 )
-def test_which_answers_are_signs_of_an_outage(
-    api: Api, status: int, body: object, sick: str
-) -> None:
+def test_which_answers_mean_an_outage(api: Api, status: int, body: object, sick: str) -> None:
     assert meaning(api, status, body).sick == sick
 
 
@@ -594,9 +586,7 @@ def test_a_limit_of_messages_to_everyone_pauses_no_other_message() -> None:
 
 
 @pytest.mark.parametrize(("code", "longest"), [("90018", 10), ("90005", 600), ("90001", 600)])
-def test_no_text_and_no_clock_makes_a_pause_longer_than_its_class(
-    code: str, longest: float
-) -> None:
+def test_a_pause_is_bounded_by_its_class(code: str, longest: float) -> None:
     text = {"sub_msg": "请求被暂时限制了, 限制将在 2036-01-01 00:00:00 结束."}
     failure = meaning(OLD_READ, 200, wrapped(code) | text)
     assert isinstance(failure, Throttled)
@@ -644,9 +634,7 @@ def test_a_blocked_robot_is_left_alone_for_ten_minutes(status: int, body: Any) -
         (Ambiguous, 500100, "description:系统异常，请稍后再试;"),
     ],
 )
-def test_a_webhooks_refusals_are_distinguished_by_their_words(
-    error: type[DingTalkError], code: int, message: str
-) -> None:
+def test_webhook_refusals_by_text(error: type[DingTalkError], code: int, message: str) -> None:
     with pytest.raises(DingTalkError) as found:
         Classifier().read(WEBHOOK, 200, json.dumps({"errcode": code, "errmsg": message}).encode())
     assert type(found.value) is error

@@ -32,7 +32,7 @@ def test_a_time_may_count_from_now(text: str, ahead: timedelta) -> None:
     assert before + ahead <= moment <= datetime.now(UTC) + ahead
 
 
-def test_a_time_keeps_its_moment_and_gets_the_zone_of_the_reader(
+def test_a_time_is_shown_in_the_readers_zone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert read_moment("2986-01-31T09:00+02:00", "--at") == "2986-01-31T15:00:00+08:00"
@@ -44,9 +44,7 @@ def test_a_time_keeps_its_moment_and_gets_the_zone_of_the_reader(
     assert local(datetime(2026, 1, 31, 9, tzinfo=CHINA)) == "2026-01-31 01:00:00+00:00"
 
 
-def test_the_zone_is_read_from_the_folder_and_china_needs_no_table(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_zone_comes_from_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     moment = datetime(2026, 1, 31, 9, tzinfo=UTC)
     assert local(moment) == "2026-01-31 17:00:00+08:00"
@@ -109,9 +107,7 @@ def test_lists_may_be_repeated_or_comma_separated() -> None:
     assert split(None) == []
 
 
-def test_a_table_of_moments_reads_the_file_with_the_zone_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_moments_read_the_zone_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DINGRELAY_TIMEZONE", raising=False)
     monkeypatch.chdir(tmp_path)
     file = tmp_path / ".env"

@@ -101,9 +101,7 @@ except Exception as error:
     ("rows", "said", "kept"),
     [(10, "", "row\n" * 10), (100_000, "report.csv: File too large", "old")],
 )
-def test_a_file_is_written_whole_or_left_as_it_was(
-    tmp_path: Path, rows: int, said: str, kept: str
-) -> None:
+def test_a_file_is_written_atomically(tmp_path: Path, rows: int, said: str, kept: str) -> None:
     (tmp_path / "report.csv").write_text("old")
     written = subprocess.run(
         [sys.executable, "-c", WRITE, str(rows)],

@@ -199,9 +199,7 @@ def test_a_module_of_nobody_is_a_bug() -> None:
     assert explain(KeyError("x"), command="send") is None
 
 
-def test_a_part_that_is_not_installed_still_has_its_command(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_part_keeps_its_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(EntryPoint):
         def load(self) -> object:
             raise ModuleNotFoundError("No module named 'aiohttp'", name="aiohttp")

@@ -39,9 +39,7 @@ def test_a_worker_serves_its_lanes_and_no_others(cli: Cli, executed: list[list[s
     assert command[-2] == "--loglevel=INFO"
 
 
-def test_the_tables_are_there_before_the_worker(
-    cli: Cli, executed: list[list[str]], tmp_path: Path
-) -> None:
+def test_tables_precede_the_worker(cli: Cli, executed: list[list[str]], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'directory.db'}"
     assert cli("worker", DINGRELAY_DATABASE_URL=url).exit_code == 0
     assert revision(url) == newest_revision()
@@ -53,9 +51,7 @@ def test_metrics_get_their_port(cli: Cli, executed: list[list[str]]) -> None:
     assert executed[0][-1] == "9301"
 
 
-def test_a_database_that_is_away_is_a_service_that_cannot_be_reached(
-    cli: Cli, executed: list[list[str]]
-) -> None:
+def test_a_database_away_is_unreachable(cli: Cli, executed: list[list[str]]) -> None:
     refused = cli("worker", DINGRELAY_DATABASE_URL="sqlite:////nowhere/at/all/directory.db")
     assert refused.exit_code == 3
     assert refused.stderr.startswith("DINGRELAY_DATABASE_URL: the database can't be used")

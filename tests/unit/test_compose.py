@@ -132,9 +132,7 @@ def test_every_variable_of_ours_is_a_setting(compose: Json) -> None:
             assert variable.removesuffix("_FILE") in {*fields, *apps, *ENDPOINTS}, variable
 
 
-def test_traces_are_made_where_somebody_says_where_to(
-    compose: Json, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_traces_need_an_endpoint(compose: Json, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in {*OURS} - {"flower"}:
         given = compose["services"][name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
         assert given == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"

@@ -73,24 +73,18 @@ def outcome(contract: type[Contract], job: object) -> ContractError | None:
 
 
 @given(CONTRACTS, ANYTHING)
-def test_anything_at_all_is_a_job_or_a_contract_error(
-    contract: type[Contract], job: object
-) -> None:
+def test_anything_parses_or_fails(contract: type[Contract], job: object) -> None:
     outcome(contract, job)
 
 
 @given(CONTRACTS, st.dictionaries(NAMES, ANYTHING))
-def test_the_right_names_with_anything_in_them(
-    contract: type[Contract], job: dict[str, Any]
-) -> None:
+def test_any_values_parse_or_fail(contract: type[Contract], job: dict[str, Any]) -> None:
     outcome(contract, job)
 
 
 @settings(max_examples=either(80, 2_000), suppress_health_check=[HealthCheck.too_slow])
 @given(CONTRACTS, st.data())
-def test_the_field_that_is_wrong_is_the_one_that_is_named(
-    contract: type[Contract], data: st.DataObject
-) -> None:
+def test_the_wrong_field_is_named(contract: type[Contract], data: st.DataObject) -> None:
     good = GOOD[contract]
     place = data.draw(st.sampled_from(places(good)))
     error = outcome(contract, changed(good, place, data.draw(ANYTHING)))

@@ -69,9 +69,7 @@ def parsed(app: Celery, arguments: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("arguments", "error"), REFUSED, ids=str)
-def test_options_without_their_effect_are_refused(
-    app: Celery, arguments: list[str], error: str
-) -> None:
+def test_useless_options_are_refused(app: Celery, arguments: list[str], error: str) -> None:
     with pytest.raises(SettingsError) as raised:
         controls.check_options(parsed(app, arguments))
     assert error in str(raised.value)

@@ -37,9 +37,7 @@ from dingrelay_workers.dingtalk.request import Request
         (Ambiguous("timeout", "no answer"), 0),
     ],
 )
-async def test_a_refused_call_counts_and_one_that_met_a_limit_or_was_lost_does_not(
-    answer: Any, counted: int
-) -> None:
+async def test_refused_calls_count_but_limited_or_lost_do_not(answer: Any, counted: int) -> None:
     assert await calls_of_the_month(apis.MESSAGE_SEND, answer) == counted
 
 

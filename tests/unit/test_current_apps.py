@@ -98,9 +98,7 @@ def test_a_link_that_is_exchanged_is_followed(apps: CurrentApps) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfesecret-2", "folder"])
-def test_a_file_without_a_secret_changes_nothing_and_is_logged_once(
-    apps: CurrentApps, content: bytes | str | None
-) -> None:
+def test_an_empty_file_changes_nothing(apps: CurrentApps, content: bytes | str | None) -> None:
     Path("APP_SECRET").unlink()
     if content == "folder":
         Path("APP_SECRET").mkdir()

@@ -28,7 +28,7 @@ LONG = text(
 """Half a second, and a busy machine takes it longer."""
 
 
-async def test_the_thread_of_a_question_that_was_cancelled_ends_before_the_loop(
+async def test_a_cancelled_questions_thread_ends_before_the_loop(
     tmp_path: Path,
 ) -> None:
     before = set(threading.enumerate())
@@ -50,7 +50,7 @@ async def test_the_thread_of_a_question_that_was_cancelled_ends_before_the_loop(
     assert not _others(before)
 
 
-async def test_the_thread_of_a_connection_that_nobody_waited_for_ends_before_the_loop(
+async def test_an_abandoned_connections_thread_ends(
     tmp_path: Path,
 ) -> None:
     before = set(threading.enumerate())
@@ -85,9 +85,7 @@ def silent() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("query", ["", "?connect_timeout=2"])
-def test_nobody_waits_for_it_as_long_as_its_driver_would(
-    silent: str, query: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_wait_is_bounded(silent: str, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
     monkeypatch.setattr(schema, "CONNECT_SECONDS", 600 if query else 2)
     refused: list[OperationalError] = []

@@ -18,7 +18,7 @@ JOB = MessageSend.parse(
 )
 
 
-async def test_a_send_while_redis_is_found_away_does_not_wait_as_long_again(
+async def test_redis_known_away_fails_sooner(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started, silent = asyncio.Event(), asyncio.Event()

@@ -36,9 +36,7 @@ async def test_the_management_api_is_not_guessed_where_the_broker_has_tls(
     assert named == ["DINGRELAY_FLOWER_BROKER_API"] * (not guessed)
 
 
-async def test_the_authorities_of_the_broker_hold_for_its_management_api(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_its_authorities_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     used: list[Any] = []
 
     async def fetch(_: Any, url: str, **options: Any) -> Any:

@@ -37,9 +37,7 @@ LINK = {"messageUrl": "https://a/", "title": "t", "text": "x"}
         ),
     ],
 )
-def test_a_file_stands_where_a_media_id_may(
-    message: dict[str, Any], filled: dict[str, Any]
-) -> None:
+def test_a_file_replaces_a_media_id(message: dict[str, Any], filled: dict[str, Any]) -> None:
     assert with_files(message, lambda path, kind: f"@{kind} {path}") == {**message, **filled}
 
 

@@ -67,9 +67,7 @@ REQUIRED = [
 
 
 @pytest.mark.parametrize(("msgtype", "body", "name"), REQUIRED)
-def test_a_required_field_is_named_when_it_is_missing(
-    msgtype: str, body: dict[str, Any], name: str
-) -> None:
+def test_a_missing_field_is_named(msgtype: str, body: dict[str, Any], name: str) -> None:
     assert refused(msgtype, without(body, name)).field == f"message.{msgtype}.{name}"
 
 
@@ -88,9 +86,7 @@ LONGEST = [
 
 
 @pytest.mark.parametrize(("msgtype", "body", "name", "limit"), LONGEST)
-def test_lengths_count_characters_and_nothing_is_cut(
-    msgtype: str, body: dict[str, Any], name: str, limit: int
-) -> None:
+def test_texts_are_counted_whole(msgtype: str, body: dict[str, Any], name: str, limit: int) -> None:
     job = send(msgtype, body | {name: "好" * limit})
     assert payload(job.message)[msgtype][name] == "好" * limit
     assert refused(msgtype, body | {name: "好" * (limit + 1)}).field == f"message.{msgtype}.{name}"
@@ -143,9 +139,7 @@ def test_lengths_count_characters_and_nothing_is_cut(
         ),
     ],
 )
-def test_what_dingtalk_would_refuse_is_refused_with_its_field(
-    msgtype: str, body: dict[str, Any], field: str
-) -> None:
+def test_refusable_messages_name_a_field(msgtype: str, body: dict[str, Any], field: str) -> None:
     assert refused(msgtype, body).field == f"message.{field}"
 
 
@@ -184,9 +178,7 @@ def test_dingtalks_own_links_are_urls() -> None:
         ("oa", OA | {"body": {"title": "题" * 51, "form": [{"key": "k", "value": "v"}] * 7}}),
     ],
 )
-def test_lengths_that_dingtalk_only_advises_are_not_checked(
-    msgtype: str, body: dict[str, Any]
-) -> None:
+def test_advised_lengths_are_not_checked(msgtype: str, body: dict[str, Any]) -> None:
     job = send(msgtype, body)
     assert payload(job.message)[msgtype] == body
     check_message(payload(job.message))

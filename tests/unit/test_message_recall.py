@@ -96,9 +96,7 @@ async def test_a_call_that_is_too_old_to_be_asked_about_is_named(ctx: FakeContex
         ((3, 0), 0, False),
     ],
 )
-def test_only_calls_that_others_may_share_are_asked_about(
-    calls: tuple[int, ...], left_out: int, named: bool
-) -> None:
+def test_only_shareable_calls_are_read(calls: tuple[int, ...], left_out: int, named: bool) -> None:
     """A limit of the app's can make calls small: then a job of several shares them all the same."""
     made = [{"task_id": number, "recipients": people} for number, people in enumerate(calls)]
     status = JobStatus(

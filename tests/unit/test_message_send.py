@@ -274,7 +274,7 @@ def test_other_content_is_shared_with_nobody_else() -> None:
     assert other.batch_digest != to("u1").batch_digest
 
 
-async def test_unreachable_people_are_left_out_before_the_call_and_named(
+async def test_unreachable_people_are_left_out_and_named(
     ctx: FakeContext,
 ) -> None:
     ctx.messages.unknown, ctx.messages.outside = {"u1"}, {"u120"}
@@ -371,9 +371,7 @@ async def test_a_finished_delivery_verifies_users(
         ),
     ],
 )
-async def test_a_confirmed_message_is_done_if_somebody_has_it(
-    ctx: FakeContext, report: DeliveryReport, ends: str
-) -> None:
+async def test_one_delivery_confirms(ctx: FakeContext, report: DeliveryReport, ends: str) -> None:
     ctx.messages.deliveries = {1001: [report]}
     job = to("u1", "u2", confirm=True)
     if ends == "done":

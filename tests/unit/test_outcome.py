@@ -196,9 +196,7 @@ def test_a_job_that_is_too_late_after_a_lost_answer_is_unknown() -> None:
     ("crashes", "losses", "poison"),
     [(2, 0, False), (3, 0, True), (2, 2, False), (2, 3, True), (0, 8, False), (0, 9, True)],
 )
-def test_a_worker_lost_while_no_call_was_under_way_is_a_third_of_a_crash(
-    crashes: int, losses: int, *, poison: bool
-) -> None:
+def test_an_idle_loss_is_a_third_of_a_crash(crashes: int, losses: int, *, poison: bool) -> None:
     claim = replace(CLAIM, crashes=crashes, losses=losses)
     assert outcome.is_poison(claim) == poison
     for open_call, state in ((False, State.DEAD), (True, State.UNKNOWN)):

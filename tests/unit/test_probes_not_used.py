@@ -75,9 +75,7 @@ async def fleet(redis: Redis) -> AsyncIterator[Fleet]:
     await limiter.close()
 
 
-async def test_its_job_is_cancelled_while_the_slot_is_asked_for(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_cancelled_for_its_slot(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     probes: list[bool] = []
 
     async def ask_and_cancel(*args: Any, **kwargs: Any) -> Any:

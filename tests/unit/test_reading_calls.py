@@ -124,7 +124,5 @@ def test_the_table_is_that_of_the_sdk() -> None:
         ("DELETE", "/v1.0/x/get", "once"),
     ],
 )
-def test_a_call_without_an_effect_is_repeated_only_if_it_reads(
-    method: str, path: str, effect: str
-) -> None:
+def test_only_reading_calls_are_repeated(method: str, path: str, effect: str) -> None:
     assert ApiCall.parse({"method": method, "path": path}).effect == effect

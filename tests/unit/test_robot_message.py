@@ -68,9 +68,7 @@ def card(**fields: Any) -> dict[str, Any]:
         ({"robot": "r"}, {"msgtype": "text", "text": {"content": "语" * 7_000}}, "message"),
     ],
 )
-def test_what_a_target_does_not_have_is_refused_with_its_field(
-    to: dict[str, Any], content: dict[str, Any], field: str
-) -> None:
+def test_unfit_fields_are_named(to: dict[str, Any], content: dict[str, Any], field: str) -> None:
     with pytest.raises(ContractError) as error:
         RobotMessage.parse({"to": to, "message": content})
     assert error.value.field == field
@@ -224,9 +222,7 @@ def test_a_webhook_elsewhere_is_refused_without_its_token(
         ('[groups.g]\nrobots = ["ops"]\nconversation = "c"', r"groups\.g"),
     ],
 )
-def test_robots_and_groups_that_make_no_sense_are_refused(
-    environment: Path, toml: str, named: str
-) -> None:
+def test_senseless_robots_are_refused(environment: Path, toml: str, named: str) -> None:
     environment.write_text(toml)
     with pytest.raises(SettingsError, match=named):
         Settings.load(env="test")

@@ -111,9 +111,7 @@ def test_a_rule_is_found_by_the_name_of_its_bucket() -> None:
     unit=st.sampled_from(["calls", "recipients"]),
     scope=st.sampled_from(["app:a", "egress:e"]),
 )
-def test_burst_and_rate_fit_the_window_together(
-    limit: int, window: float, unit: str, scope: str
-) -> None:
+def test_burst_and_rate_fit_the_window(limit: int, window: float, unit: str, scope: str) -> None:
     rule = Rule(scope, "api", "calls" if unit == "calls" else "recipients", limit, window)
     assert 0 < rule.rate <= rule.top
     assert rule.top == pytest.approx(limit / window) or rule.top == rule.rate
@@ -132,9 +130,7 @@ def test_only_an_apps_calls_may_try_for_more() -> None:
     ("api", "near"),
     [("message.sent", "message.send"), ("mesage.send", "message.send"), ("tokens", "token")],
 )
-def test_a_rule_for_an_api_that_nobody_calls_is_refused_with_the_nearest_name(
-    api: str, near: str
-) -> None:
+def test_an_unknown_api_suggests_the_nearest(api: str, near: str) -> None:
     with pytest.raises(ValueError, match=rf'rules\."{api}": no such API; did you mean "{near}"'):
         Rules.from_settings({api: {"calls": "1/1s"}}, "office")
 

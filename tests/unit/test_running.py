@@ -41,9 +41,7 @@ def test_a_command_joins_the_system(folder: Path) -> None:
     assert {name: os.environ.get(name) for name in SYSTEM} == SYSTEM
 
 
-def test_a_client_reaches_the_system_and_says_so(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_finds_the_system(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     running.write(folder, SYSTEM)
     for client in (Client(), AsyncClient()):
         assert client.settings.redis == SYSTEM["DINGRELAY_REDIS_URL"]
@@ -52,9 +50,7 @@ def test_a_client_reaches_the_system_and_says_so(
     assert not SYSTEM.keys() & os.environ.keys(), "the application's environment is its own"
 
 
-def test_a_client_reaches_no_sandbox_of_itself_in_production(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_production_has_no_sandbox_client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     running.write(folder, SYSTEM)
     monkeypatch.setenv("DINGRELAY_ENV", "production")
     with pytest.raises(SettingsError, match="DINGRELAY_REDIS_URL"):

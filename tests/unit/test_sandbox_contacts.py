@@ -158,9 +158,7 @@ def test_a_changed_name_does_not_move_anybody_in_the_pages(caller: Caller) -> No
 @pytest.mark.parametrize(
     ("number", "changes"), [(2, {"parent_id": 999}), (2, {"parent_id": 10}), (1, {"parent_id": 2})]
 )
-def test_a_department_stays_in_the_tree(
-    caller: Caller, number: int, changes: dict[str, Any]
-) -> None:
+def test_departments_form_a_tree(caller: Caller, number: int, changes: dict[str, Any]) -> None:
     with pytest.raises(LookupError):
         caller.state.organisation.put_department(number, changes)
     assert caller.state.organisation.below(ROOT) == frozenset(range(1, 31))

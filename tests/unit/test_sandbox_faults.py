@@ -86,9 +86,7 @@ SILENT = {"hang": "hang", "lost_answer": "close"}
 
 @pytest.mark.parametrize("effect", [True, False])
 @pytest.mark.parametrize("kind", [*ANSWERING, *SILENT])
-def test_any_fault_strikes_before_or_after_the_effect(
-    caller: Caller, kind: str, effect: bool
-) -> None:
+def test_faults_precede_or_follow_the_effect(caller: Caller, kind: str, effect: bool) -> None:
     script(caller, kind=kind, effect=effect)
     outcome = send(caller)
     assert outcome.ending == SILENT.get(kind, "answer")
@@ -112,9 +110,7 @@ def test_any_fault_strikes_before_or_after_the_effect(
         ("wrong_types", "answer", True),
     ],
 )
-def test_left_to_itself_a_fault_strikes_when_its_kind_does(
-    caller: Caller, kind: str, ending: str, effect: bool
-) -> None:
+def test_a_kind_has_its_own_moment(caller: Caller, kind: str, ending: str, effect: bool) -> None:
     script(caller, kind=kind)
     assert send(caller).ending == ending
     assert caller.reasons("u1") == ([""] if effect else [])

@@ -166,9 +166,7 @@ def test_throttled_calls_do_not_count_for_the_month(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("shape", ["html", "json"])
-def test_an_address_that_calls_too_much_is_banned_for_five_minutes(
-    caller: Caller, shape: str
-) -> None:
+def test_a_flooding_address_is_banned(caller: Caller, shape: str) -> None:
     caller.limit(calls="", egress="5/20s", egress_ban_answer=shape)
     banned = [caller.outcome("POST", LIST, remote="10.0.0.1").answer for _ in range(6)][-1]
     if shape == "html":

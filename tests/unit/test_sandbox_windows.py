@@ -47,9 +47,7 @@ def test_a_bucket_gives_one_window_and_then_the_steady_rate(rate: Rate, gaps: li
 
 
 @given(st.sampled_from(["calendar", "sliding", "bucket"]), RATES, GAPS)
-def test_a_full_window_says_when_it_has_room(
-    kind: WindowKind, rate: Rate, gaps: list[float]
-) -> None:
+def test_a_full_window_names_its_end(kind: WindowKind, rate: Rate, gaps: list[float]) -> None:
     window = new_window(kind, rate)
     at = 1_000.0
     for gap in gaps:

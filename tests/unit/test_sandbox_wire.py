@@ -52,9 +52,7 @@ def test_the_new_host_takes_no_form(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(("text", "deep"), [("true", 1), ("True", 1), ("1", 1), ("False", 0)])
-def test_booleans_in_a_query_come_as_clients_spell_them(
-    caller: Caller, text: str, deep: int
-) -> None:
+def test_query_booleans_have_spellings(caller: Caller, text: str, deep: int) -> None:
     children = caller.get("/department/list", id="1", fetch_child=text).body["department"]
     assert len(children) == 5
     caller.state.organisation.put_department(50, {"parent_id": 5})
@@ -238,9 +236,7 @@ def test_the_oldest_methods_wrap_their_result_once_more() -> None:
         ({"msgParam": {"content": "x"}}, "invalidParameter.msgParam.invalid"),
     ],
 )
-def test_a_wrong_robot_call_has_its_own_code(
-    caller: Caller, fields: dict[str, Any], code: str
-) -> None:
+def test_a_wrong_robot_call_has_a_code(caller: Caller, fields: dict[str, Any], code: str) -> None:
     reply = caller.post(BATCH, {**ROBOT_MESSAGE, "userIds": ["u1"], **fields})
     assert (reply.status, reply.code) == (400, code)
     assert caller.reasons("u1") == []

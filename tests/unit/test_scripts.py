@@ -56,9 +56,7 @@ async def test_calls_made_at_once_share_a_round_trip(valkey_url: str, trips: lis
     assert trips == [50]
 
 
-async def test_a_further_call_shares_a_round_trip_with_those_that_came_meanwhile(
-    valkey_url: str, trips: list[int]
-) -> None:
+async def test_later_calls_share_a_round_trip(valkey_url: str, trips: list[int]) -> None:
     echo = script_of(ECHO)
 
     async def ask(times: int) -> None:
@@ -114,9 +112,7 @@ async def evals(redis: AsyncRedis) -> int:
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
 
 
-async def test_calls_that_go_together_are_one_run_and_each_has_its_own_answer(
-    valkey_url: str, together: Script
-) -> None:
+async def test_joined_calls_have_their_own_answers(valkey_url: str, together: Script) -> None:
     async with AsyncRedis.from_url(valkey_url) as redis:
         await redis.config_resetstat()
         calls = [together.call(["other"] * (n % 3) + [f"n{n}"], range(1 + n)) for n in range(5)]
@@ -127,9 +123,7 @@ async def test_calls_that_go_together_are_one_run_and_each_has_its_own_answer(
         assert [await redis.get(f"n{n}") for n in range(5)] == [b"1"] * 5
 
 
-async def test_a_run_carries_a_few_calls_and_a_few_values(
-    valkey_url: str, together: Script
-) -> None:
+async def test_a_run_is_bounded(valkey_url: str, together: Script) -> None:
     async with AsyncRedis.from_url(valkey_url) as redis:
         await asyncio.gather(*(run_async(redis, together.call(["n"], [0])) for _ in range(2)))
         await run_async(redis, together.call(["n"], [0]))
@@ -140,9 +134,7 @@ async def test_a_run_carries_a_few_calls_and_a_few_values(
             assert await evals(redis) == runs
 
 
-async def test_a_call_that_fails_beside_others_fails_alone(
-    valkey_url: str, together: Script
-) -> None:
+async def test_a_failure_in_a_batch_is_one_calls(valkey_url: str, together: Script) -> None:
     async with AsyncRedis.from_url(valkey_url) as redis:
         words = ("a", "wrong", "b", "nonsense", "absent", "c")
         answers = await asyncio.gather(
@@ -156,9 +148,7 @@ async def test_a_call_that_fails_beside_others_fails_alone(
     assert answers == [[1, 1, 1, b"a"], [1, 2, 1, b"b"], None, [1, 3, 1, b"c"]]
 
 
-async def test_a_replica_refuses_the_run_and_not_its_calls(
-    valkey_url: str, together: Script
-) -> None:
+async def test_a_replica_refuses_the_run(valkey_url: str, together: Script) -> None:
     """By such an error a connection knows that it has to look for the new primary."""
     async with AsyncRedis.from_url(valkey_url) as redis:
         await redis.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]

@@ -105,9 +105,7 @@ def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert settings.redis == "redis://elsewhere:6379/1"
 
 
-def test_a_file_configures_several_apps_and_the_environment_their_secrets(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_file_has_apps_and_env_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = tmp_path / "dingrelay.toml"
     config.write_text(
         """
@@ -164,7 +162,7 @@ def test_a_wrong_file_is_refused_with_the_line_named(
     assert "s3cret" not in str(caught.value)
 
 
-def test_an_app_without_a_secret_names_the_missing_variable(
+def test_a_missing_secret_names_its_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given(monkeypatch, DINGRELAY_ENV="sandbox", DINGTALK_APP_KEY_HR="k", DINGTALK_AGENT_ID_HR="1")

@@ -125,7 +125,7 @@ async def test_a_slow_call_is_charged_again_however_it_ends(
     assert fleet.reports[-1] == "7 again"
 
 
-async def test_a_sane_answer_is_reported_after_a_sick_one_only(
+async def test_sane_answers_report_after_sick_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fleet = Fleet(monkeypatch)
@@ -136,7 +136,7 @@ async def test_a_sane_answer_is_reported_after_a_sick_one_only(
     assert fleet.reports == ["answer", "sane"]
 
 
-async def test_the_outcome_of_a_call_stands_where_redis_is_away(
+async def test_an_outcome_stands_without_redis(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fleet = Fleet(monkeypatch)

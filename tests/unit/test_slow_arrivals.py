@@ -94,9 +94,7 @@ def bunched(slow: int, fast: int) -> list[Sent]:
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_no_window_holds_more_than_its_limit_however_long_calls_take(
-    valkey_url: str, calls: Sequence[Sent]
-) -> None:
+def test_windows_hold_however_slow_the_calls(valkey_url: str, calls: Sequence[Sent]) -> None:
     with Redis.from_url(valkey_url) as redis:
         network = Network(redis, SLOW)
         for call in calls:

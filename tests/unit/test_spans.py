@@ -26,7 +26,7 @@ def test_a_process_that_makes_no_spans_passes_a_trace_on() -> None:
     assert spans.current() == ""
 
 
-def test_a_span_belongs_to_the_current_one_or_to_the_trace_that_is_named(
+def test_a_span_has_its_parent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorded = kept(monkeypatch)
@@ -51,7 +51,7 @@ def test_a_span_belongs_to_the_current_one_or_to_the_trace_that_is_named(
     assert (carried.trace, carried.parent) == (TRACE, SPAN)
 
 
-def test_an_exception_ends_a_span_as_failed_and_without_its_text(
+def test_an_exception_fails_its_span(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorded = kept(monkeypatch)

@@ -101,9 +101,7 @@ GUIDES = [
         ({"redis_version": "7.2.4", "valkey_version": "8.1.1"}, "ok", "Valkey 8.1.1"),
     ],
 )
-def test_one_that_lacks_a_command_is_refused(
-    info: dict[str, str], verdict: str, found: str
-) -> None:
+def test_a_missing_command_is_refused(info: dict[str, str], verdict: str, found: str) -> None:
     result = redis_server.check_version(info)
     assert (result.verdict, result.found) == (verdict, found)
 
@@ -125,9 +123,7 @@ REDIS = SecretStr("redis://127.0.0.1:6379/0")
         ({"hr": AppSettings(app_secret=SecretStr("s"))}, "DINGTALK_APP_KEY_HR is required"),
     ],
 )
-def test_a_worker_in_production_names_what_is_missing(
-    apps: dict[str, AppSettings], error: str
-) -> None:
+def test_production_names_what_is_missing(apps: dict[str, AppSettings], error: str) -> None:
     settings = Settings(env="production", redis_url=REDIS, apps=apps)
     with pytest.raises(SettingsError, match=error):
         preflight.check_apps(settings)

@@ -136,9 +136,7 @@ def export_a_run() -> None:
     export.stop()
 
 
-def test_remaining_spans_are_exported_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector
-) -> None:
+def test_the_last_spans_are_sent(monkeypatch: pytest.MonkeyPatch, collector: Collector) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     export_a_run()
     run = one(collector.ended)
@@ -146,17 +144,13 @@ def test_remaining_spans_are_exported_at_the_end(
     export.stop()
 
 
-def test_the_environment_names_the_service(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector
-) -> None:
+def test_the_environment_names_it(monkeypatch: pytest.MonkeyPatch, collector: Collector) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "notifications")
     export_a_run()
     assert one(collector.ended).service == "notifications"
 
 
-def test_a_collector_that_is_away_is_logged_once_and_when_it_is_back(
-    collector: Collector, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_lost_collector_is_logged(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     export.start("dingrelay-worker")
     collector.behaves = "refuses"

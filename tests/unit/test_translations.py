@@ -138,9 +138,7 @@ def test_the_environment_chooses_the_language(
     assert language.chosen() == expected
 
 
-def test_the_language_of_a_folder_is_in_its_dotenv(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_dotenv_has_the_language(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DINGRELAY_LANGUAGE")
     monkeypatch.setenv("LC_ALL", "C")
@@ -163,9 +161,7 @@ def test_the_language_of_a_folder_is_in_its_dotenv(
         (";;;,=,zh", CHINESE),
     ],
 )
-def test_a_header_is_answered_in_the_language_that_it_likes_best(
-    header: str, expected: str
-) -> None:
+def test_a_header_chooses_the_language(header: str, expected: str) -> None:
     assert language.accepted(header) == expected
 
 
@@ -280,9 +276,7 @@ def _job_line(text: str) -> None:
         (lambda: UserSync(scope="user"), "user：scope 为 user 时必填"),
     ],
 )
-def test_an_error_is_said_in_chinese_as_a_whole(
-    mistake: Callable[[], object], chinese: str
-) -> None:
+def test_errors_are_translated_whole(mistake: Callable[[], object], chinese: str) -> None:
     with pytest.raises((ValueError, Refused)) as raised:
         mistake()
     assert language.translated(str(raised.value), CHINESE) == chinese

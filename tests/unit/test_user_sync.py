@@ -287,9 +287,7 @@ async def test_a_department_without_children_spawns_nothing() -> None:
 
 
 @pytest.mark.parametrize(("pages", "calls"), [(None, 1), ([["ann"], ["gone"]], 3)])
-async def test_a_department_that_disappears_is_settled(
-    pages: list[list[str]] | None, calls: int
-) -> None:
+async def test_a_vanished_department_is_settled(pages: list[list[str]] | None, calls: int) -> None:
     ctx = FakeContext("r", FakeContacts({} if pages is None else {2: ([], pages)}))
     ctx.directory.open = {2}
     result = await run_department(DepartmentSync(run="r", department=2), ctx.child())

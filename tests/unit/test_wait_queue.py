@@ -87,7 +87,7 @@ async def test_everyone_leaves_whatever_the_buckets_answer(monkeypatch: pytest.M
         await buckets.queue.stop()
 
 
-async def test_a_far_slot_that_was_revoked_may_come_at_once(
+async def test_a_revoked_far_slot_comes_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replies = [reply([5.0]), reply([0.0])]

@@ -84,7 +84,7 @@ def test_a_receiver_makes_no_more_series_than_there_are_statuses(code: str, show
     assert metrics.webhook_code(code) == shown
 
 
-def test_a_taken_port_is_one_line_and_is_served_once_it_is_free(
+def test_a_taken_port_is_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(metrics_server, "AGAIN", 0.01)
