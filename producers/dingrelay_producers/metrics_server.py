@@ -1,19 +1,26 @@
-"""How a process shows its metrics to Prometheus, most of them on a port of all interfaces."""
+"""A process's port for Prometheus and for probes, on all interfaces: its metrics, and whether its loop runs."""
 
+import asyncio
+import socket
+import socketserver
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
+    make_wsgi_app,
 )
 from structlog.stdlib import get_logger
 
 AGAIN = 5.0
 """Seconds between two tries for a port that is taken, such as by a process that ends its last jobs."""
+LOOP_SECONDS = 3.0
+"""How long `/healthz` waits for the loop. Probes wait longer."""
 
 # When each series was made would nearly double what Prometheus reads and keeps.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has no types there
@@ -28,27 +35,76 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def serve(port: int, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
-    """Serve the metrics; 0 serves none.
+def serve(
+    port: int, loop: asyncio.AbstractEventLoop, registry: CollectorRegistry = REGISTRY
+) -> Callable[[], None]:
+    """Serve `/healthz`, and the metrics on all other paths; the port 0 serves nothing.
 
     Nothing stands still because a port is taken: that is one line in the log, and the metrics are
     served as soon as the port is free.
 
+    Args:
+        port: of all interfaces, IPv4 and IPv6.
+        loop: what `/healthz` asks.
+        registry: the metrics.
+
     Returns:
         A function that ends it, so that other metrics can be served afterwards.
     """
-    serving = _Serving(port, registry)
+    serving = _Serving(port, _app(loop, registry))
     if port:
         serving.begin()
     return serving.end
 
 
+def _app(loop: asyncio.AbstractEventLoop, registry: CollectorRegistry) -> Callable[..., Any]:
+    metrics = make_wsgi_app(registry)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/healthz":
+            return metrics(environ, start_response)  # type: ignore[no-any-return]
+        status = "200 OK" if _runs(loop) else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "text/plain")])
+        return [f"{status[4:]}\n".encode()]
+
+    return app
+
+
+def _runs(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop comes to a new callback; it does not in a call that blocks, or once it has ended."""
+    came = threading.Event()
+    try:
+        loop.call_soon_threadsafe(came.set)
+    except RuntimeError:  # it is closed
+        return False
+    return came.wait(LOOP_SECONDS)
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
+        """Log no requests."""
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    # The kernel may have been started without IPv6.
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Its base class would ask the DNS for the name of this machine.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", self.server_address[1]
+        self.setup_environ()
+
+
 class _Serving:
     """Serves metrics, or tries to."""
 
-    def __init__(self, port: int, registry: CollectorRegistry) -> None:
+    def __init__(self, port: int, app: Callable[..., Any]) -> None:
         self._port = port
-        self._registry = registry
+        self._app = app
         self._ended = threading.Event()
         self._close: Callable[[], None] | None = None
 
@@ -73,9 +129,12 @@ class _Serving:
     def _refused(self) -> OSError | None:
         """Why the port can't be had; None if it is served now."""
         try:
-            server, thread = start_http_server(self._port, registry=self._registry)
+            server = _Server(("", self._port), _Handler)
         except OSError as error:
             return error
+        server.set_app(self._app)
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
 
         def close() -> None:
             server.shutdown()

@@ -1,5 +1,6 @@
 """The gateway on a real socket, with a real Valkey."""
 
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -481,3 +482,12 @@ async def test_a_taken_port_is_an_error_but_not_for_metrics(
         with pytest.raises(SettingsError, match=f"--port: 127.0.0.1:{free} can't be"):
             async with listening(settings, MemoryBackend(), "127.0.0.1", free):
                 pass
+
+
+async def test_the_address_of_all_interfaces_is_that_of_both_families(valkey_url: str) -> None:
+    settings = Settings.load(env="sandbox", redis_url=valkey_url)
+    port = free_port()
+    async with listening(settings, MemoryBackend(), "::", port):
+        for host in ("127.0.0.1", "::1"):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()

@@ -1,7 +1,12 @@
 """What metrics show before anything has happened, and where they can't be served."""
 
+import asyncio
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -17,6 +22,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import metrics
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.limiter.breakers import BreakerState
+from servers import free_port
 
 
 def value(name: str, **labels: str) -> float | None:
@@ -84,16 +90,55 @@ def test_a_receiver_makes_no_more_series_than_there_are_statuses(code: str, show
     assert metrics.webhook_code(code) == shown
 
 
+@contextmanager
+def looping() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def status(url: str) -> int:
+    try:
+        with urlopen(url) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+
+
+def test_health_is_the_loop_s_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "LOOP_SECONDS", 0.2)
+    port, release = free_port(), threading.Event()
+    with looping() as loop:
+        end = metrics_server.serve(port, loop, CollectorRegistry())
+        # On an IPv6-only cluster the kubelet asks the pod's IPv6 address.
+        urls = [f"http://{host}:{port}" for host in ("127.0.0.1", "[::1]")]
+        assert [status(f"{url}/healthz") for url in urls] == [200, 200]
+        loop.call_soon_threadsafe(release.wait)
+        assert status(f"{urls[0]}/healthz") == 503
+        assert status(f"{urls[0]}/metrics") == 200
+        release.set()
+        wait_until(lambda: status(f"{urls[0]}/healthz") == 200, what="the loop runs again")
+    assert status(f"{urls[0]}/healthz") == 503
+    end()
+
+
 def test_a_taken_port_is_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(metrics_server, "AGAIN", 0.01)
     registry = CollectorRegistry()
     Gauge("here", "It is there.", registry=registry).set(1)
-    with capture_logs() as lines:
+    with capture_logs() as lines, looping() as loop:
         with socket.create_server(("0.0.0.0", 0)) as taken:
             port = taken.getsockname()[1]
-            metrics_server.serve(port, registry)
+            metrics_server.serve(port, loop, registry)
             assert [line["event"] for line in lines] == ["metrics_not_served"]
         wait_until(lambda: len(lines) == 2, what="the port is taken over")
     assert lines[1]["event"] == "metrics_served"

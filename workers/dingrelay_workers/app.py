@@ -128,7 +128,7 @@ def _start(**_: Any) -> None:
     _migrate()
     resources = runtime.start()
     metrics.begin(_Worker.queues, settings.apps)
-    metrics_server.serve(settings.metrics_port)
+    metrics_server.serve(settings.metrics_port, runtime.loop)
     _leave_out_of_collections()
     log.info("worker_ready", worker=resources.worker, queues=list(_Worker.queues))
 

@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def gateway(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; :: is all of IPv4 and IPv6.")
+    ] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="0 takes a free one.", show_default="8610")
     ] = None,

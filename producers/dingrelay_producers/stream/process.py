@@ -46,7 +46,7 @@ async def _run(settings: Settings, apps: Sequence[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     metrics = StreamMetrics()
-    metrics_server.serve(settings.metrics_port, metrics.registry)
+    metrics_server.serve(settings.metrics_port, loop, metrics.registry)
     log.info("events_ready", apps=list(apps))
     await listen(settings, apps, metrics, stopping)
 

@@ -85,6 +85,11 @@ class Runtime:
             wait([self.submit(ended)], timeout=timeout)
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, after `start`."""
+        return self._ready.result().loop
+
+    @property
     def running(self) -> int:
         """How many jobs run; from any thread."""
         if not self._ready.done() or self._ready.exception():

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def flower(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.")] = 5555,
-    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    address: Annotated[
+        str, typer.Option(help="Address to listen on; :: is all of IPv4 and IPv6.")
+    ] = "127.0.0.1",
 ) -> None:
     """Watch jobs and workers in a browser.
 

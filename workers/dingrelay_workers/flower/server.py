@@ -69,7 +69,8 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
         OSError: the port is taken.
     """
     options.basic_auth = flower_credentials(settings, address=address)
-    options.address, options.port = address, port
+    # Tornado would take "::" for IPv6 only.
+    options.address, options.port = "" if address == "::" else address, port
     options.tasks_columns = COLUMNS
     options.max_tasks = TASKS_KEPT
     options.purge_offline_workers = OFFLINE_SECONDS

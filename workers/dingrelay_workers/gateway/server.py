@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -107,7 +108,9 @@ async def listening(
             try:
                 await _listen(runner, host, port)
                 # The API comes first: metrics that have no port keep nothing from its work.
-                end_metrics = metrics_server.serve(settings.metrics_port, context.metrics.registry)
+                end_metrics = metrics_server.serve(
+                    settings.metrics_port, asyncio.get_running_loop(), context.metrics.registry
+                )
                 yield _url(runner)
                 await _drain(runner, context)
             finally:
@@ -129,7 +132,13 @@ async def _drain(runner: web.AppRunner, context: GatewayContext) -> None:
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        if host == "::":  # asyncio would listen on IPv6 only
+            both = socket.has_dualstack_ipv6()
+            family = socket.AF_INET6 if both else socket.AF_INET
+            bound = socket.create_server(("", port), family=family, dualstack_ipv6=both)
+            await web.SockSite(runner, bound, backlog=BACKLOG).start()
+        else:
+            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     except OSError as error:
         raise SettingsError(
             en("--host, --port: {}:{} can't be listened on ({})", host, port, error.strerror)
