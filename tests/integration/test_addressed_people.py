@@ -4,18 +4,16 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cli_runner import in_folder
 from dingrelay_producers import State
-from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients
+from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients, Plan
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.organisation import Department, Member
-from dingrelay_workers.campaigns.audience import Audience
-from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
 from one_worker import OneWorker
@@ -156,9 +154,9 @@ async def campaigns(database_url: str) -> AsyncIterator[CampaignStore]:
     await store.close()
 
 
-def spec() -> CampaignSpec:
+def plan(**audience: Any) -> Plan:
     content = {"msgtype": "text", "text": {"content": "hello {name}"}}
-    return CampaignSpec.parse({"name": "party", "message": content})
+    return cast("Plan", {"name": "party", "message": content, **audience})
 
 
 def csv(*lines: str) -> io.BytesIO:
@@ -176,12 +174,12 @@ async def people(store: CampaignStore, campaign: str) -> set[str]:
 
 async def test_a_file_names_people_by_one_kind_of_address(campaigns: CampaignStore) -> None:
     rows = csv("mobile,name", "138 0000 0001,Ann", "+852-51234567,Cho", "+86-13800000001,again")
-    made = await campaigns.create(spec(), Audience(rows=rows))
-    assert await people(campaigns, made.campaign.id) == {"u1", "u3"}
-    assert made.campaign.duplicates == 1
+    made = await campaigns.create(plan(recipients=rows))
+    assert await people(campaigns, made.id) == {"u1", "u3"}
+    assert made.duplicates == 1
     values = [{"email": "ann@example.com", "name": "Ann"}, {"job_number": "0001", "name": "Ann"}]
-    made = await campaigns.create(spec(), Audience(rows=values))
-    assert await people(campaigns, made.campaign.id) == {"u1"}
+    made = await campaigns.create(plan(recipients=values))
+    assert await people(campaigns, made.id) == {"u1"}
 
 
 async def test_ambiguous_or_empty_rows_name_their_lines(
@@ -189,7 +187,7 @@ async def test_ambiguous_or_empty_rows_name_their_lines(
 ) -> None:
     rows = csv("job_number,name", "0001,Ann", "shared,Bob", "none,Eve")
     with pytest.raises(MalformedRecipients) as caught:
-        await campaigns.create(spec(), Audience(rows=rows))
+        await campaigns.create(plan(recipients=rows))
     assert list(caught.value.first) == [
         Malformed(3, "job_number shared is that of several people: u2, u3"),
         Malformed(4, "job_number none belongs to no person in the directory"),
@@ -199,11 +197,11 @@ async def test_ambiguous_or_empty_rows_name_their_lines(
 async def test_exclusions_by_address_are_taken_out_or_refused(campaigns: CampaignStore) -> None:
     named = [{"userid": userid, "name": userid} for userid in ("u1", "u2", "u3")]
     without = csv("email", "ann@example.com")
-    made = await campaigns.create(spec(), Audience(rows=named, without_rows=without))
-    assert await people(campaigns, made.campaign.id) == {"u2", "u3"}
+    made = await campaigns.create(plan(recipients=named, without=without))
+    assert await people(campaigns, made.id) == {"u2", "u3"}
     # A recipient that can't be found would be sent to.
     with pytest.raises(MalformedRecipients, match="exclusions"):
-        await campaigns.create(spec(), Audience(rows=named, without_rows=csv("email", "a@b.c")))
+        await campaigns.create(plan(recipients=named, without=csv("email", "a@b.c")))
 
 
 async def test_people_are_found_by_name_and_by_address(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import func, select
@@ -15,15 +15,19 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import processes
-from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients
+from dingrelay_producers.client.campaign_documents import (
+    Malformed,
+    MalformedRecipients,
+    Plan,
+    SkippedRow,
+)
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns import store as stores
-from dingrelay_workers.campaigns.audience import Audience
-from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.audience import CreationProgress
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeRow, State
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.store import CampaignStore
@@ -65,13 +69,27 @@ def member(userid: str) -> Member:
     return Member(userid, {"name": userid.title(), "admin": True, **title})
 
 
-def spec(content: str = "hello", **fields: Any) -> CampaignSpec:
+def plan(content: str = "hello", **fields: Any) -> Plan:
     message = {"msgtype": "text", "text": {"content": content}}
-    return CampaignSpec.parse({"name": "party", "message": message, **fields})
+    return cast("Plan", {"name": "party", "message": message, **fields})
 
 
 def file(text: str) -> io.BytesIO:
     return io.BytesIO(text.encode())
+
+
+class Followed(CreationProgress):
+    """What a creation reports of its progress."""
+
+    def __init__(self) -> None:
+        self.rows: list[Malformed] = []
+        self.people: list[tuple[int, int]] = []
+
+    def malformed(self, row: Malformed) -> None:
+        self.rows.append(row)
+
+    def written(self, people: int, total: int) -> None:
+        self.people.append((people, total))
 
 
 async def contents(store: CampaignStore, campaign: str) -> list[Content]:
@@ -82,9 +100,9 @@ async def contents(store: CampaignStore, campaign: str) -> list[Content]:
     ]
 
 
-async def people(store: CampaignStore, audience: Audience) -> list[str]:
-    created = await store.create(spec(), audience)
-    found = await contents(store, created.campaign.id)
+async def people(store: CampaignStore, **audience: Any) -> list[str]:
+    created = await store.create(plan(**audience))
+    found = await contents(store, created.id)
     return [userid for users, _ in found for userid in users]
 
 
@@ -99,13 +117,13 @@ async def rows_in_all(store: CampaignStore) -> list[int]:
 async def test_a_draft_has_everybody_once_in_chunks_of_a_hundred(campaigns: CampaignStore) -> None:
     userids = [f"u{number}" for number in range(250)]
     table = "userid,name\n" + "".join(f"{userid},x\n" for userid in [*userids, "u3", "u249"])
-    written: list[tuple[int, int]] = []
+    progress = Followed()
+    start_at = "2026-12-01T09:00:00+08:00"
     created = await campaigns.create(
-        spec(quiet="22:00-08:00", rate=100, start_at="2026-12-01T09:00:00+08:00"),
-        Audience(rows=file(table)),
-        on_written=lambda done, of: written.append((done, of)),
+        plan(quiet="22:00-08:00", rate=100, start_at=start_at, recipients=file(table)),
+        progress=progress,
     )
-    row = await campaigns.get(created.campaign.id)
+    row = await campaigns.get(created.id)
     assert (row.state, row.recipients, row.duplicates, row.chunks) == (State.DRAFT, 250, 2, 3)
     assert (row.quiet, row.rate, row.weight, row.error_share) == ("22:00-08:00", 100, 1, 0.1)
     assert row.start_at is not None
@@ -113,36 +131,36 @@ async def test_a_draft_has_everybody_once_in_chunks_of_a_hundred(campaigns: Camp
     assert row.message == {"msgtype": "text", "text": {"content": "hello"}}
     found = await contents(campaigns, row.id)
     assert found == [(userids[at : at + 100], None) for at in (0, 100, 200)]
-    assert written == [(250, 250)]
+    assert progress.people == [(250, 250)]
 
 
 async def test_equal_results_share_a_call(campaigns: CampaignStore) -> None:
     rows = [{"userid": f"u{number}", "team": "ab"[number % 2]} for number in range(300)]
     created = await campaigns.create(
-        spec("go {team}!"), Audience(rows=[*rows, {"userid": "z", "team": "c"}])
+        plan("go {team}!", recipients=[*rows, {"userid": "z", "team": "c"}])
     )
-    found = await contents(campaigns, created.campaign.id)
+    found = await contents(campaigns, created.id)
     texts = [message["text"]["content"] for _, message in found if message]
     assert texts == ["go a!", "go a!", "go b!", "go b!", "go c!"]
     assert [len(users) for users, _ in found] == [100, 50, 100, 50, 1]
-    assert created.campaign.chunks == 5
-    assert created.campaign.message["text"]["content"] == "go {team}!"
+    assert created.planned == 5
+    assert created.message["text"]["content"] == "go {team}!"
 
 
 async def test_a_status_bar_goes_to_five_a_call(campaigns: CampaignStore) -> None:
     head = {"bgcolor": "FFBBBBBB", "text": "news"}
     bar = {"status_value": "open"}
     oa = {"message_url": "https://a.test", "head": head, "status_bar": bar, "body": {"title": "t"}}
-    card = CampaignSpec.parse({"name": "n", "message": {"msgtype": "oa", "oa": oa}})
-    created = await campaigns.create(card, Audience(users=[f"u{at}" for at in range(12)]))
-    found = await contents(campaigns, created.campaign.id)
+    card = plan(message={"msgtype": "oa", "oa": oa}, users=[f"u{at}" for at in range(12)])
+    created = await campaigns.create(card)
+    found = await contents(campaigns, created.id)
     assert [len(users) for users, _ in found] == [5, 5, 2]
 
 
 async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -> None:
     table = "userid\n" + "u 1\n" * 30 + "u2\n"
     with pytest.raises(MalformedRecipients) as raised:
-        await campaigns.create(spec(), Audience(rows=file(table)))
+        await campaigns.create(plan(recipients=file(table)))
     assert raised.value.count == 30
     lines = str(raised.value).splitlines()
     assert lines[0] == "recipients: 30 rows are malformed:"
@@ -150,23 +168,22 @@ async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -
     assert lines[-1] == "and 10 more"
     assert await rows_in_all(campaigns) == [0, 0, 0]
 
-    reported: list[Malformed] = []
-    created = await campaigns.create(
-        spec(), Audience(rows=file(table)), malformed="skip", on_malformed=reported.append
-    )
-    assert [row.line for row in reported] == list(range(2, 32))
-    assert (created.campaign.recipients, created.campaign.malformed) == (1, 30)
-    assert list(created.malformed) == reported[:20]
+    progress = Followed()
+    skipping = plan(recipients=file(table), malformed="skip")
+    created = await campaigns.create(skipping, progress=progress)
+    assert [row.line for row in progress.rows] == list(range(2, 32))
+    assert (created.recipients, created.malformed) == (1, 30)
+    assert created.skipped == [SkippedRow.of(row) for row in progress.rows[:20]]
 
 
 async def test_half_a_character_is_nobodys_address(campaigns: CampaignStore) -> None:
     people = [{"job_number": "\ud800"}, {"email": "a@\ud800"}, "ann"]
-    made = await campaigns.create(spec(), Audience(rows=people), malformed="skip")
-    assert made.malformed == (
-        Malformed(1, "job_number: must be Unicode text"),
-        Malformed(2, "email: must be Unicode text"),
-    )
-    assert made.campaign.recipients == 1
+    made = await campaigns.create(plan(recipients=people, malformed="skip"))
+    assert [str(row) for row in made.skipped] == [
+        "line 1: job_number: must be Unicode text",
+        "line 2: email: must be Unicode text",
+    ]
+    assert made.recipients == 1
 
 
 async def test_unusable_ids_are_refused(campaigns: CampaignStore, store: DirectoryStore) -> None:
@@ -180,21 +197,21 @@ async def test_unusable_ids_are_refused(campaigns: CampaignStore, store: Directo
     ]
     await directory.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
     await directory.fill("r1", Department(1, {}), children=[], members=people, calls=1)
-    audience = Audience(rows=[{"job_number": "7"}], everyone=True)
-    made = await campaigns.create(spec(), audience, malformed="skip")
-    assert await contents(campaigns, made.campaign.id) == [(["ann"], None)]
+    audience = plan(recipients=[{"job_number": "7"}], everyone=True)
+    made = await campaigns.create({**audience, "malformed": "skip"})
+    assert await contents(campaigns, made.id) == [(["ann"], None)]
     problem = "userid: holds a comma, a blank or a control character"
-    assert set(made.malformed) == {
-        Malformed(1, f"'dan d': {problem}"),
-        Malformed(0, f"'dan d': {problem}"),
-        Malformed(0, f"'bob,cho': {problem}"),
-        Malformed(0, f"'{'e' * 65}': userid: has more than 64 characters"),
+    assert {str(row) for row in made.skipped} == {
+        f"line 1: 'dan d': {problem}",
+        f"'dan d': {problem}",
+        f"'bob,cho': {problem}",
+        f"'{'e' * 65}': userid: has more than 64 characters",
     }
     with pytest.raises(MalformedRecipients):
-        await campaigns.create(spec(), audience)
-    without = Audience(everyone=True, without_rows=[{"job_number": "7"}])
-    made = await campaigns.create(spec(), without, malformed="skip")
-    assert made.campaign.recipients == 1
+        await campaigns.create(audience)
+    without = plan(everyone=True, without=[{"job_number": "7"}], malformed="skip")
+    made = await campaigns.create(without)
+    assert made.recipients == 1
 
 
 @pytest.mark.parametrize(
@@ -211,7 +228,7 @@ async def test_fields_missing_in_a_template_are_named(
     campaigns: CampaignStore, content: str, rows: str, error: str
 ) -> None:
     with pytest.raises(ContractError) as raised:
-        await campaigns.create(spec(content), Audience(rows=file(rows)))
+        await campaigns.create(plan(content, recipients=file(rows)))
     assert error in str(raised.value)
     assert await rows_in_all(campaigns) == [0, 0, 0]
 
@@ -220,27 +237,27 @@ async def test_fields_missing_in_a_template_are_named(
 @pytest.mark.parametrize(
     ("audience", "wanted"),
     [
-        (Audience(users=["x", "ann", "x"]), ["x", "ann"]),
-        (Audience(departments=[2]), ["ann", "bob", "cho"]),
-        (Audience(departments=[4, 3]), ["cho", "ann", "dan"]),
-        (Audience(everyone=True), ["ann", "bob", "boss", "cho", "dan"]),
-        (Audience(rows=["y"], users=["x"], departments=[4]), ["y", "x", "cho"]),
+        ({"users": ["x", "ann", "x"]}, ["x", "ann"]),
+        ({"departments": [2]}, ["ann", "bob", "cho"]),
+        ({"departments": [4, 3]}, ["cho", "ann", "dan"]),
+        ({"everyone": True}, ["ann", "bob", "boss", "cho", "dan"]),
+        ({"recipients": ["y"], "users": ["x"], "departments": [4]}, ["y", "x", "cho"]),
         (
-            Audience(
-                everyone=True,
-                without_users=["boss", "stranger"],
-                without_departments=[4],
-                without_rows=["ann"],
-            ),
+            {
+                "everyone": True,
+                "without_users": ["boss", "stranger"],
+                "without_departments": [4],
+                "without": ["ann"],
+            },
             ["bob", "dan"],
         ),
     ],
     ids=["users", "below", "departments", "everyone", "all together", "exclusions"],
 )
 async def test_an_audience_comes_from_the_directory(
-    campaigns: CampaignStore, audience: Audience, wanted: list[str]
+    campaigns: CampaignStore, audience: dict[str, Any], wanted: list[str]
 ) -> None:
-    assert await people(campaigns, audience) == wanted
+    assert await people(campaigns, **audience) == wanted
 
 
 @pytest.mark.usefixtures("organisation")
@@ -248,16 +265,19 @@ async def test_fields_come_from_the_file_then_the_directory(
     campaigns: CampaignStore,
 ) -> None:
     created = await campaigns.create(
-        spec("{userid} {name} {title}"),
-        Audience(rows=file("userid,name\nann,Anna\ndan,Dan\nstranger,S\n"), users=["boss"]),
-        malformed="skip",
+        plan(
+            "{userid} {name} {title}",
+            recipients=file("userid,name\nann,Anna\ndan,Dan\nstranger,S\n"),
+            users=["boss"],
+            malformed="skip",
+        )
     )
-    found = await contents(campaigns, created.campaign.id)
+    found = await contents(campaigns, created.id)
     assert [message["text"]["content"] for _, message in found if message] == [
         "ann Anna clerk",
         "boss Boss chief",
     ]
-    assert [str(row) for row in created.malformed] == [
+    assert [str(row) for row in created.skipped] == [
         "line 3: dan has no value for {title}",
         "line 4: stranger has no value for {title}",
     ]
@@ -267,19 +287,19 @@ async def test_fields_come_from_the_file_then_the_directory(
 @pytest.mark.parametrize(
     ("content", "audience", "error"),
     [
-        ("x", Audience(departments=[9]), "departments: 9 is not in the directory"),
-        ("x", Audience(users=["a", "b c"]), "users.1: userid: holds a comma, a blank"),
-        ("x", Audience(users=["a"], without_users=["a"]), "no recipient is left"),
-        ("x", Audience(users=["a"], without_rows=["", "b"]), "exclusions: 1 row is malformed:"),
-        ("x", Audience(users=["a"], without_departments=[9]), "without_departments: 9"),
-        ("{admin}", Audience(everyone=True), "message: {admin} is no field of the directory"),
+        ("x", {"departments": [9]}, "departments: 9 is not in the directory"),
+        ("x", {"users": ["a", "b c"]}, "users.1: userid: holds a comma, a blank"),
+        ("x", {"users": ["a"], "without_users": ["a"]}, "no recipient is left"),
+        ("x", {"users": ["a"], "without": ["", "b"]}, "exclusions: 1 row is malformed:"),
+        ("x", {"users": ["a"], "without_departments": [9]}, "without_departments: 9"),
+        ("{admin}", {"everyone": True}, "message: {admin} is no field of the directory"),
     ],
 )
 async def test_an_audience_that_is_wrong_is_named(
-    campaigns: CampaignStore, content: str, audience: Audience, error: str
+    campaigns: CampaignStore, content: str, audience: dict[str, Any], error: str
 ) -> None:
     with pytest.raises(ContractError) as raised:
-        await campaigns.create(spec(content), audience, malformed="skip")
+        await campaigns.create(plan(content, **audience, malformed="skip"))
     assert error in str(raised.value)
 
 
@@ -289,13 +309,14 @@ async def test_a_creation_that_was_stopped_leaves_nothing(
     monkeypatch.setattr(stores, "PAGE", 20)
     rows = [f"u{number}" for number in range(2_400)]
 
-    def stop(written: int, total: int) -> None:
-        assert 0 < written <= total
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
+    class Stopping(CreationProgress):
+        def written(self, people: int, total: int) -> None:
+            assert 0 < people <= total
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
 
-    creating = asyncio.ensure_future(campaigns.create(spec(), Audience(rows=rows), on_written=stop))
+    creating = asyncio.ensure_future(campaigns.create(plan(recipients=rows), progress=Stopping()))
     await asyncio.wait([creating])
     assert creating.cancelled()
     assert await rows_in_all(campaigns) == [0, 0, 0]
@@ -305,19 +326,23 @@ _KILLED = """
 import asyncio, os, signal, sys
 from dingrelay_workers.campaigns import removal, store
 from dingrelay_workers.database import database
-from dingrelay_workers.campaigns.audience import Audience
-from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.audience import CreationProgress
 
-def kill(written, total):
-    assert 0 < written <= total
-    if written == total:
-        os.kill(os.getpid(), signal.SIGKILL)
+class Killing(CreationProgress):
+    left = 2_400
+
+    def written(self, people, total):
+        assert people > 0 and total == 2_400
+        self.left -= people
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 removal.HELD = database.LET_IN = 0
 store.PAGE = 20
-spec = CampaignSpec(name="n", message={"msgtype": "text", "text": {"content": "x"}})
+message = {"msgtype": "text", "text": {"content": "x"}}
 rows = (f"u{number}" for number in range(2_400))
-creating = store.CampaignStore(sys.argv[1]).create(spec, Audience(rows=rows), on_written=kill)
+plan = {"name": "n", "message": message, "recipients": rows}
+creating = store.CampaignStore(sys.argv[1]).create(plan, progress=Killing())
 asyncio.run(creating)
 """
 
@@ -338,10 +363,10 @@ async def test_the_rest_of_a_crashed_creation_is_hidden_and_deleted(
     with pytest.raises(CampaignNotFound):
         await Report(campaigns.database).summary(left)
     # One that is being made just now is left alone.
-    assert await people(campaigns, Audience(users=["u1"])) == ["u1"]
+    assert await people(campaigns, users=["u1"]) == ["u1"]
     assert await rows_in_all(campaigns) == [2, 21, 0]
     monkeypatch.setattr(removal, "ABANDONED", timedelta(0))
-    assert await people(campaigns, Audience(users=["u1"])) == ["u1"]
+    assert await people(campaigns, users=["u1"]) == ["u1"]
     assert await rows_in_all(campaigns) == [2, 2, 0]
 
 
@@ -361,7 +386,7 @@ async def test_a_draft_whose_commit_was_not_answered_is_none(
 
     monkeypatch.setattr(campaigns.database, "write", write)
     with pytest.raises(OperationalError):
-        await campaigns.create(spec(), Audience(users=["u1"]))
+        await campaigns.create(plan(users=["u1"]))
     assert await rows_in_all(campaigns) == [0, 0, 0]
 
 
@@ -372,19 +397,19 @@ async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.Monk
     store, other = CampaignStore(sqlite_url), Database(sqlite_url)
     rows = (f"u{number}" for number in range(12_000))
     seen: set[int] = set()
-    creating = asyncio.create_task(store.create(spec(), Audience(rows=rows)))
+    creating = asyncio.create_task(store.create(plan(recipients=rows)))
     while not creating.done():
         async with other.write("another") as connection:
             seen.add(await connection.scalar(select(func.count()).select_from(ChunkRow)) or 0)
     assert len(seen - {0, 120}) >= 2
-    assert (await creating).campaign.state == State.DRAFT
+    assert (await creating).state == State.DRAFT
     await store.close()
     await other.dispose()
 
 
 async def test_lists_hold_the_latest_drafts_of_the_apps(campaigns: CampaignStore) -> None:
     drafts = [
-        (await campaigns.create(spec(app=app), Audience(users=["u1"]))).campaign.id
+        (await campaigns.create(plan(app=app, users=["u1"]))).id
         for app in ("default", "other", "default")
     ]
     assert [row.id for row in await campaigns.list(limit=2)] == drafts[:0:-1]

@@ -14,8 +14,6 @@ import campaigns
 import campaigns as rows
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_workers.campaigns import people_index
-from dingrelay_workers.campaigns.audience import Audience
-from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.report import campaigns_of
@@ -95,8 +93,7 @@ async def store(database_url: str) -> AsyncIterator[CampaignStore]:
 
 async def create(store: CampaignStore, users: Iterable[str]) -> str:
     message = {"msgtype": "text", "text": {"content": "hello"}}
-    spec = CampaignSpec.parse({"name": "party", "message": message})
-    return (await store.create(spec, Audience(rows=users))).campaign.id
+    return (await store.create({"name": "party", "message": message, "recipients": users})).id
 
 
 async def chunks_of(store: CampaignStore, users: list[str], campaign: str) -> set[int] | None:

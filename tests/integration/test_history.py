@@ -20,8 +20,6 @@ from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnav
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.campaigns.audience import Audience
-from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
@@ -371,9 +369,8 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
 
 async def _campaign(campaigns: CampaignStore, name: str, people: int) -> str:
     message = {"msgtype": "text", "text": {"content": name}}
-    spec = CampaignSpec.parse({"name": name, "message": message})
-    audience = Audience(rows=(f"u{number}" for number in range(people)))
-    return (await campaigns.create(spec, audience)).campaign.id
+    users = (f"u{number}" for number in range(people))
+    return (await campaigns.create({"name": name, "message": message, "recipients": users})).id
 
 
 async def test_looking_creates_no_database(

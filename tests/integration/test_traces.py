@@ -25,9 +25,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.http.routes import NDJSON
@@ -209,11 +207,11 @@ async def test_the_departments_of_a_sync_are_children_of_its_run(
 
 async def test_chunk_traces_link_the_campaign(worker: OneWorker, spans: Spans) -> None:
     store = CampaignStore(worker.client.settings.database)
-    audience = Audience(users=[f"u{number}" for number in range(1, 151)])
+    users = [f"u{number}" for number in range(1, 151)]
     content = {"msgtype": "text", "text": {"content": TEXT}}
     with making.span("POST /v1/campaigns", "SERVER", parent=PARENT):
-        spec = CampaignSpec.parse({"name": "news", "message": content})
-        made = (await store.create(spec, audience)).campaign
+        campaign = (await store.create({"name": "news", "message": content, "users": users})).id
+    made = await store.get(campaign)
     create = one(spans.named("create campaign"))
     assert create.trace == TRACE
     assert place(made.trace) == create.place

@@ -4,9 +4,8 @@ import io
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import MISSING, fields
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.errors import InvalidArgument
@@ -100,22 +99,21 @@ def checked_plan(given: Mapping[str, Any]) -> Plan:
     Raises:
         InvalidArgument: there is no such field, one is missing, or one is of a wrong type.
     """
-    known = [field.name for field in fields(Plan)]
+    known = Plan.__annotations__
     for name, value in given.items():
         if name not in known:
             raise InvalidArgument(name, en("one of {}", ", ".join(known)), value)
-    for field in fields(Plan):
-        if field.default is MISSING and field.name not in given:
-            raise InvalidArgument(field.name, "given", None)
-    plan = Plan(**given)
+    for name in ("name", "message"):
+        if name not in given:
+            raise InvalidArgument(name, "given", None)
     for name in ("recipients", "without"):
-        _check_source(getattr(plan, name), name)
+        _check_source(given.get(name), name)
     for name in ("users", "departments", "without_departments"):
-        checked_users(getattr(plan, name), name)
-    checked_flag(plan.everyone, "everyone")
-    if plan.malformed not in ("refuse", "skip"):
-        raise InvalidArgument("malformed", "'refuse' or 'skip'", plan.malformed)
-    return plan
+        checked_users(given.get(name, ()), name)
+    checked_flag(given.get("everyone", False), "everyone")
+    if (malformed := given.get("malformed", "refuse")) not in ("refuse", "skip"):
+        raise InvalidArgument("malformed", "'refuse' or 'skip'", malformed)
+    return cast("Plan", given)
 
 
 def _check_source(given: Any, name: str) -> None:

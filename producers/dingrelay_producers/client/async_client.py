@@ -7,7 +7,7 @@ from typing import Self, Unpack
 
 from dingrelay_producers.client.approvals import AsyncApprovalRef
 from dingrelay_producers.client.arguments import CallFields
-from dingrelay_producers.client.campaign_documents import PlanFields
+from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.client.campaigns import AsyncCampaignPlan, AsyncCampaignRef
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as
@@ -77,7 +77,7 @@ class AsyncClient(InThreads[Client]):
         """The reference of a job by its id; see `Client.job`."""
         return AsyncJobRef(self._blocking.job(job_id, app=app))
 
-    def campaign(self, **plan: Unpack[PlanFields]) -> AsyncCampaignPlan:
+    def campaign(self, **plan: Unpack[Plan]) -> AsyncCampaignPlan:
         """A campaign that is not stored yet; see `Client.campaign`."""
         return AsyncCampaignPlan(self._blocking.campaign(**plan))
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self, TypedDict
 
@@ -49,19 +48,20 @@ class MalformedRecipients(ContractError):
         self.first = tuple(first)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(TypedDict, total=False):
     """What a campaign is to be. Each person that the recipients, users and departments name gets it once.
 
     Attributes:
         name: for people; it need not be unique.
         message: DingTalk's own ``msg`` object; its texts may hold ``{name}`` fields.
         app: by which app it is sent.
+        sender: as for a job.
         recipients: a file or an iterable of any length; see `Recipients`.
         users: ids of users.
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
         without: people to leave out, as `recipients`.
+        without_users: people to leave out, by their ids.
         without_departments: leave out people in or below them.
         malformed: whether rows that name no person are refused, and nothing is created, or skipped.
         start_at: not before this moment, which has a zone.
@@ -69,36 +69,10 @@ class Plan:
         rate: recipients a minute at most; None for DingTalk's limits only.
         weight: its share beside other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
-        sender: as for a job.
-        without_users: people to leave out, by their ids.
         encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
         column: of the recipients, which names people: ``NAME`` if it holds userids, or ``KIND=NAME``, such as
             ``mobile=phone``; empty for the usual names.
     """
-
-    name: str
-    message: dict[str, Any]
-    app: str = "default"
-    recipients: Recipients | None = None
-    users: Sequence[str] = ()
-    departments: Sequence[int] = ()
-    everyone: bool = False
-    without: Recipients | None = None
-    without_departments: Sequence[int] = ()
-    malformed: Literal["refuse", "skip"] = "refuse"
-    start_at: datetime | None = None
-    quiet: str = ""
-    rate: int | None = None
-    weight: int = 1
-    error_share: float = 0.1
-    sender: str = ""
-    without_users: Sequence[str] = ()
-    encoding: str = ""
-    column: str = ""
-
-
-class PlanFields(TypedDict, total=False):
-    """The fields of a `Plan` as keyword arguments."""
 
     name: Required[str]
     message: Required[dict[str, Any]]

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -222,10 +221,10 @@ class AsyncCampaignPlan(InThreads[CampaignPlan]):
 def _opened(plan: Plan) -> "Generator[Plan]":
     """The plan with its paths opened, while the block runs."""
     with (
-        _file(plan.recipients, "recipients") as recipients,
-        _file(plan.without, "without") as without,
+        _file(plan.get("recipients"), "recipients") as recipients,
+        _file(plan.get("without"), "without") as without,
     ):
-        yield replace(plan, recipients=recipients, without=without)
+        yield {**plan, "recipients": recipients, "without": without}
 
 
 def _file(

@@ -20,7 +20,7 @@ from dingrelay_producers.client.arguments import (
     checked_limit,
     checked_plan,
 )
-from dingrelay_producers.client.campaign_documents import PlanFields
+from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.client.connection import ClientConnection
 from dingrelay_producers.client.filters import (
@@ -245,7 +245,7 @@ class Client:
         """
         return JobRef(self, job_id, app)
 
-    def campaign(self, **plan: Unpack[PlanFields]) -> CampaignPlan:
+    def campaign(self, **plan: Unpack[Plan]) -> CampaignPlan:
         """A campaign that is not stored yet: `preview` it, `create` it.
 
         Args:
@@ -257,7 +257,7 @@ class Client:
             NotInstalled: the packages that campaigns need are missing.
         """
         checked = checked_plan(plan)
-        campaigns = service("campaigns", self.settings.of_app(checked.app))
+        campaigns = service("campaigns", self.settings.of_app(checked.get("app", DEFAULT_APP)))
         return CampaignPlan(campaigns, checked, self.send_many)
 
     def campaign_ref(self, campaign_id: str, *, app: str | None = None) -> CampaignRef:

@@ -1,16 +1,21 @@
 """The people of a campaign: gathered from files, the directory, or both, each person once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import BinaryIO, Literal
+from typing import BinaryIO, cast
 
-from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients
+from dingrelay_producers.client.campaign_documents import (
+    Malformed,
+    MalformedRecipients,
+    Plan,
+    SkippedRow,
+)
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.recipients import (
     USERID,
     FileColumn,
@@ -20,7 +25,6 @@ from dingrelay_workers.campaigns.recipients import (
     read,
 )
 from dingrelay_workers.campaigns.staging import Person, Staging
-from dingrelay_workers.campaigns.template import Template
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS
 from dingrelay_workers.dingtalk.lenient import text
@@ -36,37 +40,34 @@ LISTED = 20
 DIRECTORY_FIELDS = frozenset(name for name, parser in USER_FIELDS.items() if parser is text)
 """Fields that the directory may have of a person and that are text."""
 
-OnMalformed = Literal["refuse", "skip"]
 Source = BinaryIO | Iterable[object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audience:
-    """The recipients of a campaign: all that are named, minus the exclusions.
+class CreationProgress:
+    """Follows how a campaign is made, which takes minutes for a large one."""
 
-    Attributes:
-        rows: a file or an iterable, as `recipients.read` takes it.
-        departments: these and all below them, as the directory has them.
-        everyone: all in the directory.
-        column: holds the recipient, if it has none of the usual names.
-        encoding: of the files; empty for what their bytes say.
-        without_rows: as `rows`, with the usual names; a malformed row in it is always refused.
-    """
+    def malformed(self, row: Malformed) -> None:
+        """A row names no person, or lacks a field."""
 
-    rows: Source | None = None
-    users: Sequence[str] = ()
-    departments: Sequence[int] = ()
-    everyone: bool = False
-    column: FileColumn | None = None
-    encoding: str = ""
-    without_rows: Source | None = None
-    without_users: Sequence[str] = ()
-    without_departments: Sequence[int] = ()
+    def read(self, rows: int) -> None:
+        """So many rows were looked at by now."""
+
+    def written(self, people: int, total: int) -> None:
+        """So many more people of the total are written."""
 
 
-@dataclass(slots=True)
+UNWATCHED = CreationProgress()
+
+
 class Gathered:
-    """The people of an audience.
+    """The people of a plan.
+
+    Args:
+        database: the directory's.
+        spec: whose app has the directory, and whose message each recipient is checked for.
+        plan: names the people.
+        progress: follows the reading.
+        staging: holds them.
 
     Attributes:
         rows: how many rows and members were looked at.
@@ -76,109 +77,76 @@ class Gathered:
         first_malformed: some of them.
     """
 
-    staging: Staging
-    rows: int = 0
-    duplicates: int = 0
-    excluded: int = 0
-    malformed: int = 0
-    first_malformed: list[Malformed] = field(default_factory=list[Malformed])
+    def __init__(
+        self,
+        database: Database,
+        spec: CampaignSpec,
+        plan: Plan,
+        progress: CreationProgress,
+        staging: Staging,
+    ) -> None:
+        self._database = database
+        self._app = spec.app
+        self._template = spec.template
+        self._plan = plan
+        self._progress = progress
+        self.staging = staging
+        self.rows = 0
+        self.duplicates = 0
+        self.excluded = 0
+        self.malformed = 0
+        self.first_malformed: list[Malformed] = []
 
     @property
     def recipients(self) -> int:
         """How many people are left."""
         return self.staging.count()
 
+    @property
+    def skipped(self) -> list[SkippedRow]:
+        """Some of the malformed rows, as documents show them."""
+        return [SkippedRow.of(row) for row in self.first_malformed]
 
-@asynccontextmanager
-async def gather(
-    database: Database,
-    app: str,
-    template: Template,
-    audience: Audience,
-    *,
-    malformed: OnMalformed = "refuse",
-    on_malformed: Callable[[Malformed], None] | None = None,
-    on_rows: Callable[[int], None] | None = None,
-) -> AsyncGenerator[Gathered, None]:
-    """The audience's people, while the block runs. Reading a file holds up the event loop.
-
-    Args:
-        database: the directory's.
-        app: whose directory it is.
-        template: each recipient is checked for the fields it needs.
-        audience: the recipients.
-        malformed: how to treat rows without a recipient or a needed field.
-        on_malformed: called with each of them.
-        on_rows: called from time to time with the number of rows read.
-
-    Raises:
-        MalformedRecipients: there are malformed rows, and they are refused.
-        ContractError: the audience or a file as a whole is invalid, or no recipient is left.
-    """
-    gatherer = _Gatherer(database, app, template, on_malformed, on_rows)
-    with Staging(varies=bool(template.fields)) as staging:
-        gathered = Gathered(staging)
-        await gatherer.add(gathered, audience)
-        if gathered.malformed and malformed == "refuse":
-            raise MalformedRecipients("recipients", gathered.malformed, gathered.first_malformed)
-        await gatherer.exclude(gathered, audience)
-        if not gathered.recipients:
-            raise ContractError("recipients", "no recipient is left")
-        yield gathered
-
-
-class _Gatherer:
-    """Walks the sources of one audience."""
-
-    def __init__(
-        self,
-        database: Database,
-        app: str,
-        template: Template,
-        on_malformed: Callable[[Malformed], None] | None,
-        on_rows: Callable[[int], None] | None,
-    ) -> None:
-        self._database = database
-        self._app = app
-        self._template = template
-        self._on_malformed = on_malformed
-        self._on_rows = on_rows
-
-    async def add(self, gathered: Gathered, audience: Audience) -> None:
+    async def add(self) -> None:
         """Put all recipients into the staging table."""
-        _check_userids("users", audience.users)
-        _check_userids("without_users", audience.without_users)
+        plan = self._plan
+        _check_userids("users", plan.get("users", ()))
+        _check_userids("without_users", plan.get("without_users", ()))
         rows = None
-        if audience.rows is not None:
-            rows = read(audience.rows, self._template.fields, audience.column, audience.encoding)
+        if (source := plan.get("recipients")) is not None:
+            column = FileColumn.of(plan["column"]) if plan.get("column") else None
+            encoding = plan.get("encoding", "")
+            rows = read(cast("Source", source), self._template.fields, column, encoding)
         self._refuse_unknown_fields(rows)
         if rows is not None:
             for batch in _batches(rows):
-                await self._stage(gathered, batch)
-        async for userids in self._named(audience):
-            await self._stage(gathered, [Recipient(0, userid) for userid in userids])
+                await self._stage(batch)
+        async for userids in self._named():
+            await self._stage([Recipient(0, userid) for userid in userids])
 
-    async def exclude(self, gathered: Gathered, audience: Audience) -> None:
+    async def exclude(self) -> None:
         """Take everybody out who is excluded."""
-        gathered.excluded += gathered.staging.remove(audience.without_users)
-        if audience.without_rows is not None:
-            for batch in _batches(_exclusions(audience.without_rows, audience.encoding)):
+        plan = self._plan
+        self.excluded += self.staging.remove(plan.get("without_users", ()))
+        if (source := plan.get("without")) is not None:
+            rows = _exclusions(cast("Source", source), plan.get("encoding", ""))
+            for batch in _batches(rows):
                 found = await self._resolved(batch)
                 if nobodys := [row for row in found if isinstance(row, Malformed)]:
                     raise MalformedRecipients("exclusions", len(nobodys), nobodys[:LISTED])
-                gathered.excluded += gathered.staging.remove(row.userid for row in _sound(found))
+                self.excluded += self.staging.remove(row.userid for row in _sound(found))
                 await asyncio.sleep(0)
-        for department in audience.without_departments:
+        for department in plan.get("without_departments", ()):
             async for userids in self._below("without_departments", department):
-                gathered.excluded += gathered.staging.remove(userids)
+                self.excluded += self.staging.remove(userids)
 
-    async def _named(self, audience: Audience) -> AsyncIterator[Sequence[str]]:
+    async def _named(self) -> AsyncIterator[Sequence[str]]:
         """The userids that no row names."""
-        yield audience.users
-        for department in audience.departments:
+        yield self._plan.get("users", ())
+        for department in self._plan.get("departments", ()):
             async for userids in self._below("departments", department):
                 yield userids
-        if audience.everyone:
+        if self._plan.get("everyone", False):
             async for userids in directory.everyone(self._database, self._app):
                 yield userids
 
@@ -190,7 +158,7 @@ class _Gatherer:
         async for userids in directory.below(self._database, self._app, department):
             yield userids
 
-    async def _stage(self, gathered: Gathered, rows: Sequence[Recipient | Malformed]) -> None:
+    async def _stage(self, rows: Sequence[Recipient | Malformed]) -> None:
         # Lets a pending cancellation through.
         await asyncio.sleep(0)
         people: list[Person] = []
@@ -199,13 +167,12 @@ class _Gatherer:
         for row in rows:
             found = row if isinstance(row, Malformed) else self._person(row, known)
             if isinstance(found, Malformed):
-                self._complain(gathered, found)
+                self._complain(found)
             else:
                 people.append(found)
-        gathered.duplicates += len(people) - gathered.staging.add(people)
-        gathered.rows += len(rows)
-        if self._on_rows is not None:
-            self._on_rows(gathered.rows)
+        self.duplicates += len(people) - self.staging.add(people)
+        self.rows += len(rows)
+        self._progress.read(self.rows)
 
     def _person(self, row: Recipient, known: dict[str, dict[str, str]]) -> Person | Malformed:
         """The recipient with what they get; or what is missing for it."""
@@ -264,12 +231,11 @@ class _Gatherer:
             for userid, fields in found.items()
         }
 
-    def _complain(self, gathered: Gathered, malformed: Malformed) -> None:
-        gathered.malformed += 1
-        if len(gathered.first_malformed) < LISTED:
-            gathered.first_malformed.append(malformed)
-        if self._on_malformed is not None:
-            self._on_malformed(malformed)
+    def _complain(self, malformed: Malformed) -> None:
+        self.malformed += 1
+        if len(self.first_malformed) < LISTED:
+            self.first_malformed.append(malformed)
+        self._progress.malformed(malformed)
 
     def _refuse_unknown_fields(self, rows: Rows | None) -> None:
         """Reject a field that no recipient can have.
@@ -286,6 +252,33 @@ class _Gatherer:
                 if rows is not None:
                     places = en("the file ({}) or {}", ", ".join(sorted(columns)), places)
                 raise ContractError("message", en("{{{}}} is no field of {}", name, places))
+
+
+@asynccontextmanager
+async def gather(
+    database: Database, spec: CampaignSpec, plan: Plan, progress: CreationProgress = UNWATCHED
+) -> AsyncGenerator[Gathered, None]:
+    """The people of a plan, while the block runs. Reading a file holds up the event loop.
+
+    Args:
+        database: the directory's.
+        spec: `plan`, checked.
+        plan: names the people.
+        progress: follows the reading.
+
+    Raises:
+        MalformedRecipients: there are malformed rows, and they are refused.
+        ContractError: the plan or a file as a whole is invalid, or no recipient is left.
+    """
+    with Staging(varies=bool(spec.template.fields)) as staging:
+        gathered = Gathered(database, spec, plan, progress, staging)
+        await gathered.add()
+        if gathered.malformed and plan.get("malformed", "refuse") == "refuse":
+            raise MalformedRecipients("recipients", gathered.malformed, gathered.first_malformed)
+        await gathered.exclude()
+        if not gathered.recipients:
+            raise ContractError("recipients", "no recipient is left")
+        yield gathered
 
 
 def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
 
 import typer
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import (
         CampaignPreview,
         CreatedCampaign,
-        Malformed,
         Plan,
     )
     from dingrelay_tasks.media_upload import MediaType
+    from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.estimate import DryRun, Month
     from dingrelay_workers.campaigns.follow_up import FollowUpPlan
     from dingrelay_workers.campaigns.report import CampaignReport
@@ -149,30 +150,29 @@ def create(
         "error_share": error_share,
     }
     _check_people(file, to, department, everyone, column, without_file)
-    stored = _stored(asked, dry_run=dry_run)
-    with ExitStack() as files, pages.malformed_writer(malformed_file) as on_malformed:
-        from dingrelay_producers.client.campaign_documents import Plan
-
-        plan = Plan(
-            **stored,
-            recipients=_open(files, file, "--file"),
-            column=column or "",
-            users=split(to),
-            departments=department or [],
-            everyone=everyone,
-            without=_open(files, without_file, "--except-file"),
-            without_users=split(without),
-            without_departments=without_department or [],
-            malformed=malformed,
-            encoding=encoding,
-        )
+    plan = _stored(asked, dry_run=dry_run)
+    plan |= {
+        "column": column or "",
+        "users": split(to),
+        "departments": department or [],
+        "everyone": everyone,
+        "without_users": split(without),
+        "without_departments": without_department or [],
+        "malformed": malformed,
+        "encoding": encoding,
+    }
+    page: Callable[[], Any]
+    with pages.creation_progress(malformed_file) as progress, ExitStack() as files:
+        plan["recipients"] = _open(files, file, "--file")
+        plan["without"] = _open(files, without_file, "--except-file")
         if dry_run:
-            found = asyncio.run(_preview(plan, on_malformed))
-            print_result(found.model_dump(mode="json"), lambda: pages.cost_page(found))
-            return
-        created, absent = asyncio.run(_create(plan, on_malformed))
-    document = {**created.model_dump(mode="json"), "not_in_directory": absent}
-    print_result(document, lambda: pages.print_created(created, absent))
+            found = asyncio.run(_campaigns(app).preview(plan, progress))
+            document, page = found.model_dump(mode="json"), partial(pages.cost_page, found)
+        else:
+            created, absent = asyncio.run(_create(plan, progress))
+            document = {**created.model_dump(mode="json"), "not_in_directory": absent}
+            page = partial(pages.print_created, created, absent)
+    print_result(document, page)
 
 
 def _check_people(
@@ -193,7 +193,7 @@ def _check_people(
         raise typer.BadParameter(tr("goes with --file"), param_hint="--column")
 
 
-def _stored(asked: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+def _stored(asked: dict[str, Any], *, dry_run: bool) -> "Plan":
     """What is stored of a campaign beside its people. Files that its message names are uploaded, but for a dry run.
 
     Raises:
@@ -205,7 +205,7 @@ def _stored(asked: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
 
     upload = unread if dry_run else _uploads(asked["app"])
     spec = parsed(asked, CampaignSpec.parse, upload)
-    return {name: getattr(spec, name) for name in CampaignSpec.model_fields}
+    return cast("Plan", {name: getattr(spec, name) for name in CampaignSpec.model_fields})
 
 
 def _uploads(app: str) -> "Upload":
@@ -230,27 +230,12 @@ def _campaigns(app: str | None = None) -> "CampaignService":
     return CampaignService(settings if app is None else settings.of_app(app))
 
 
-async def _preview(
-    plan: "Plan", on_malformed: "Callable[[Malformed], None] | None"
-) -> "CampaignPreview":
-    with pages.creation_progress() as progress:
-        return await _campaigns(plan.app).preview(
-            plan, on_malformed=on_malformed, on_rows=progress.read
-        )
-
-
 async def _create(
-    plan: "Plan", on_malformed: "Callable[[Malformed], None] | None"
+    plan: "Plan", progress: "CreationProgress"
 ) -> "tuple[CreatedCampaign, int | None]":
     """The draft, and how many of its people are not in the directory."""
-    campaigns = _campaigns(plan.app)
-    with pages.creation_progress() as progress:
-        created = await campaigns.create(
-            plan,
-            on_malformed=on_malformed,
-            on_rows=progress.read,
-            on_written=progress.written,
-        )
+    campaigns = _campaigns(plan.get("app"))
+    created = await campaigns.create(plan, progress=progress)
     return created, await campaigns.not_in_directory(created.id)
 
 

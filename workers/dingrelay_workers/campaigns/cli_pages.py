@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Group, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         CreatedCampaign,
         Malformed,
     )
+    from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.estimate import DryRun, Month
     from dingrelay_workers.campaigns.follow_up import FollowUpPlan
     from dingrelay_workers.campaigns.report import CampaignReport, Result
@@ -338,57 +339,45 @@ def _harmless(value: object) -> object:
 
 
 @contextmanager
-def malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None] | None]":
-    """Writes malformed rows into a file, if one is named.
+def creation_progress(malformed_file: str | None) -> "Generator[CreationProgress]":
+    """Shows how far a campaign is made, and writes malformed rows into a file, if one is named.
 
     Raises:
-        BadParameter: it can't be written.
+        BadParameter: the file can't be written.
     """
-    if name is None:
-        yield None
-        return
-    with ExitStack() as files:
-        try:
-            file = files.enter_context(
-                Path(name).open("w", encoding=spreadsheet_encoding(), newline="")
-            )
-        except OSError as error:
-            reason = translated(en("{}: {}", name, error.strerror))
-            raise typer.BadParameter(reason, param_hint="--malformed-file") from None
-        table = csv.writer(file)
-        table.writerow((tr("line"), tr("problem")))
+    from dingrelay_workers.campaigns.audience import CreationProgress
 
-        def write(row: "Malformed") -> None:
-            table.writerow((row.line, translated(row.problem)))
+    class Shown(CreationProgress):
+        """Two steps: how many rows there are shows only when the first is over."""
 
-        yield write
+        def malformed(self, row: "Malformed") -> None:
+            if table is not None:
+                table.writerow((row.line, translated(row.problem)))
 
+        def read(self, rows: int) -> None:
+            bars.update(reading, completed=rows)
 
-class CreationProgress:
-    """Two steps: how many rows there are shows only when the first is over."""
+        def written(self, people: int, total: int) -> None:
+            bars.stop_task(reading)
+            bars.start_task(writing)
+            bars.update(writing, visible=True, total=total, advance=people)
 
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._reading = bars.add_task(tr("rows read"), total=None)
-        self._writing: TaskID | None = None
-
-    def read(self, rows: int) -> None:
-        """So many rows were looked at by now."""
-        self._bars.update(self._reading, completed=rows)
-
-    def written(self, people: int, total: int) -> None:
-        """So many people of the total are written by now."""
-        if self._writing is None:
-            self._bars.stop_task(self._reading)
-            self._writing = self._bars.add_task(tr("people written"), total=total)
-        self._bars.update(self._writing, completed=people)
+    with ExitStack() as files, _bars() as bars:
+        table = None
+        if malformed_file is not None:
+            table = csv.writer(files.enter_context(_malformed_rows(malformed_file)))
+            table.writerow((tr("line"), tr("problem")))
+        reading = bars.add_task(tr("rows read"), total=None)
+        writing = bars.add_task(tr("people written"), total=None, start=False, visible=False)
+        yield Shown()
 
 
-@contextmanager
-def creation_progress() -> Generator[CreationProgress]:
-    """Shows it while the block runs; shows nothing where no terminal is."""
-    with _bars() as bars:
-        yield CreationProgress(bars)
+def _malformed_rows(name: str) -> TextIO:
+    try:
+        return Path(name).open("w", encoding=spreadsheet_encoding(), newline="")
+    except OSError as error:
+        reason = translated(en("{}: {}", name, error.strerror))
+        raise typer.BadParameter(reason, param_hint="--malformed-file") from None
 
 
 @contextmanager

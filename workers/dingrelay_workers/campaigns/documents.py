@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, BinaryIO, Literal, Self
+from typing import Annotated, Any, BinaryIO, Literal, Self, cast
 
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -76,7 +76,8 @@ class CampaignSpec(Document):
         Raises:
             ContractError: names the field that is wrong.
         """
-        return cls.parse({name: getattr(plan, name) for name in CampaignSpec.model_fields})
+        given = cast("dict[str, Any]", plan)
+        return cls.parse({name: given[name] for name in CampaignSpec.model_fields if name in given})
 
     @model_validator(mode="after")
     def _quiet_hours_and_template_can_be_read(self) -> Self:
@@ -138,7 +139,7 @@ class CampaignRequest(CampaignSpec):
         """The campaign, with the files that came with it."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
         fields |= {"sender": sender, "recipients": recipients or self.recipients or None}
-        return Plan(**fields, without=without)
+        return cast("Plan", {**fields, "without": without})
 
 
 UPLOAD_SCHEMA: dict[str, Any] = {

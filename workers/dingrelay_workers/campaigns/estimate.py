@@ -1,18 +1,18 @@
 """Estimates what a campaign will take, before anything is sent."""
 
-from collections.abc import AsyncIterable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, Malformed, SkippedRow
+from dingrelay_producers.client.campaign_documents import CampaignPreview, Plan
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers import preflight
-from dingrelay_workers.campaigns.audience import BATCH, Audience, OnMalformed, gather
+from dingrelay_workers.campaigns.audience import BATCH, UNWATCHED, CreationProgress, gather
 from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkState
 from dingrelay_workers.campaigns.pace import QuietHours
@@ -25,41 +25,6 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.store.connections import impatient_redis
 
 RULES = {"calls": en("{} calls in {:g} s"), "recipients": en("{} recipients in {:g} s")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How large a campaign is.
-
-    Attributes:
-        recipients: people, each once.
-        calls: one a chunk.
-        plain_calls: how many it would be if all got the same message.
-        not_in_directory: people who are looked up at DingTalk before their calls; None where there are
-            no look-ups, since the directory was never synced or `[recipients] check` is off.
-    """
-
-    recipients: int
-    calls: int
-    plain_calls: int
-    not_in_directory: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CampaignPace:
-    """How long a campaign of some size takes, with all limits to itself.
-
-    Attributes:
-        minutes: of sending.
-        limit: what makes it take that long, such as ``5000 recipients in 60 s``; "" for nothing.
-        starts_at: when it may send first.
-        ends_at: when it is through, after the quiet hours in between.
-    """
-
-    minutes: float
-    limit: str
-    starts_at: datetime
-    ends_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,62 +45,40 @@ class Month:
 
 
 def pace(
-    size: Size,
-    rules: Rules,
-    app: str,
-    *,
-    rate: int | None,
-    quiet: QuietHours,
-    start: datetime,
-) -> CampaignPace:
-    """How long it takes at the limits of the app, at the campaign's own rate and at rest.
+    rules: Rules, app: str, *, recipients: int, calls: int, look_ups: int, rate: int | None
+) -> tuple[float, str]:
+    """Seconds of sending at the app's limits and the campaign's own rate, and what makes it take that long.
 
     Args:
-        size: how large it is.
         rules: of the fleet.
         app: whose rules.
+        recipients: people, each once.
+        calls: one a chunk.
+        look_ups: people who are looked up at DingTalk before their calls.
         rate: the campaign's own, recipients a minute; None for none.
-        quiet: hours in which it rests.
-        start: when it may begin.
     """
-    spans = [(0.0, ""), *_spans(size, rules, app)]
+    amounts = {"calls": calls, "recipients": recipients}
+    spans = [(0.0, "")]
+    for rule in rules.of(app, MESSAGE_SEND.name):
+        if rule.limit is not None:
+            limit = Sentence(RULES[rule.unit], rule.limit, rule.window)
+            spans.append((amounts[rule.unit] / rule.rate, limit))
+    for rule in rules.of(app, USER.rule):
+        if rule.limit is not None:
+            limit = en("{} look-ups in {:g} s", rule.limit, rule.window)
+            spans.append((look_ups / rule.rate, limit))
     if rate is not None:
-        spans.append(
-            (size.recipients / rate * 60, en("{} recipients a minute, its own rate", rate))
-        )
-    seconds, limit = max(spans)
-    work = timedelta(seconds=seconds)
-    return CampaignPace(
-        minutes=seconds / 60,
-        limit=limit,
-        starts_at=quiet.ends(start) or start,
-        ends_at=quiet.finish(start, work),
-    )
+        spans.append((recipients / rate * 60, en("{} recipients a minute, its own rate", rate)))
+    return max(spans)
 
 
-def share_of_month(size: Size, *, used: int, limit: int | None) -> Month:
-    """What it takes of the organisation's calls, of which a broadcast may not use the last."""
+def share_of_month(calls: int, *, used: int, limit: int | None) -> Month:
+    """What calls take of the organisation's month, of which a broadcast may not use the last."""
     if limit is None:
         return Month(used=used, limit=None, share=None, fits=True)
-    share = size.calls / limit if limit else float("inf")
-    fits = used + size.calls <= limit * SHARES["bulk"]
+    share = calls / limit if limit else float("inf")
+    fits = used + calls <= limit * SHARES["bulk"]
     return Month(used=used, limit=limit, share=share, fits=fits)
-
-
-def _spans(size: Size, rules: Rules, app: str) -> Sequence[tuple[float, str]]:
-    """Seconds that each rule makes it take, and the rule."""
-    amounts = {"calls": size.calls, "recipients": size.recipients}
-    spans = [
-        (amounts[rule.unit] / rule.rate, Sentence(RULES[rule.unit], rule.limit, rule.window))
-        for rule in rules.of(app, MESSAGE_SEND.name)
-        if rule.limit is not None
-    ]
-    look_ups = size.not_in_directory or 0
-    return spans + [
-        (look_ups / rule.rate, en("{} look-ups in {:g} s", rule.limit, rule.window))
-        for rule in rules.of(app, USER.rule)
-        if rule.limit is not None
-    ]
 
 
 async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> CampaignPreview:
@@ -146,89 +89,91 @@ async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> C
         ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
         SettingsError: a rule in the settings can't be read.
     """
-    # Its message is no template any more where that had no fields: the braces are its text.
     row = await store.get(campaign)
-    size = Size(
+    absent = await count_look_ups(settings, store.database, row.app, store.people(campaign))
+    # Its message is no template any more where that had no fields: the braces are its text.
+    plain_calls = -(-row.recipients // users_per_call(row.message))
+    return await _preview(
+        settings,
+        row,
         recipients=row.recipients,
         calls=row.chunks,
-        plain_calls=-(-row.recipients // users_per_call(row.message)),
-        not_in_directory=await count_look_ups(
-            settings, store.database, row.app, store.people(campaign)
-        ),
+        plain_calls=plain_calls,
+        not_in_directory=absent,
+        duplicates=row.duplicates,
+        malformed=row.malformed,
     )
-    return await _preview(settings, row, size, duplicates=row.duplicates, malformed=row.malformed)
 
 
-async def of_audience(
-    settings: Settings,
-    database: Database,
-    spec: CampaignSpec,
-    audience: Audience,
-    *,
-    malformed: OnMalformed = "refuse",
-    on_malformed: Callable[[Malformed], None] | None = None,
-    on_rows: Callable[[int], None] | None = None,
+async def of_plan(
+    settings: Settings, database: Database, plan: Plan, progress: CreationProgress = UNWATCHED
 ) -> CampaignPreview:
-    """Of one that is not: its audience is gathered, counted and forgotten.
+    """Of one that is not: its people are gathered, counted and forgotten.
 
     Raises:
         ContractError: as `gather`.
         ServiceUnavailable: as `of_draft`, and so is SettingsError.
     """
-    async with gather(
-        database,
-        spec.app,
-        spec.template,
-        audience,
-        malformed=malformed,
-        on_malformed=on_malformed,
-        on_rows=on_rows,
-    ) as gathered:
-        people = gathered.recipients
-        size = Size(
-            recipients=people,
-            calls=gathered.staging.count_chunks(spec.users_per_call),
-            plain_calls=-(-people // spec.users_per_call),
-            not_in_directory=await count_look_ups(
-                settings, database, spec.app, gathered.staging.pages(BATCH)
-            ),
-        )
+    spec = CampaignSpec.of(plan)
+    async with gather(database, spec, plan, progress) as gathered:
+        people, staging = gathered.recipients, gathered.staging
+        calls = staging.count_chunks(spec.users_per_call)
+        absent = await count_look_ups(settings, database, spec.app, staging.pages(BATCH))
     return await _preview(
         settings,
         spec,
-        size,
+        recipients=people,
+        calls=calls,
+        plain_calls=-(-people // spec.users_per_call),
+        not_in_directory=absent,
         duplicates=gathered.duplicates,
         malformed=gathered.malformed,
         excluded=gathered.excluded,
-        skipped=[SkippedRow.of(row) for row in gathered.first_malformed],
+        skipped=gathered.skipped,
     )
 
 
 async def count_look_ups(
     settings: Settings, database: Database, app: str, pages: AsyncIterable[Sequence[str]]
 ) -> int | None:
-    """How many of these people are not in the directory, as `Size.not_in_directory`."""
+    """How many of these people are not in the directory; None where there are no look-ups.
+
+    There are none if the directory was never synced or `[recipients] check` is off.
+    """
     off = settings.recipients.check == "off"
     return None if off else await directory.count_absent(database, app, pages)
 
 
 async def _preview(
-    settings: Settings, campaign: CampaignSpec | CampaignRow, size: Size, **counts: Any
+    settings: Settings,
+    campaign: CampaignSpec | CampaignRow,
+    *,
+    recipients: int,
+    calls: int,
+    not_in_directory: int | None,
+    **counts: Any,
 ) -> CampaignPreview:
     preflight.check(settings)
-    now = datetime.now(UTC)
-    expected = pace(
-        size,
+    seconds, limit = pace(
         Rules.from_settings(settings.rules, settings.egress),
         campaign.app,
+        recipients=recipients,
+        calls=calls,
+        look_ups=not_in_directory or 0,
         rate=campaign.rate,
-        quiet=QuietHours.parse(campaign.quiet),
-        start=max(now, campaign.start_at or now),
     )
-    month = await month_of(settings, campaign.app, size)
+    now = datetime.now(UTC)
+    start = max(now, campaign.start_at or now)
+    quiet = QuietHours.parse(campaign.quiet)
+    month = await month_of(settings, campaign.app, calls)
     return CampaignPreview(
-        **asdict(size),
-        **asdict(expected),
+        recipients=recipients,
+        calls=calls,
+        not_in_directory=not_in_directory,
+        minutes=seconds / 60,
+        limit=limit,
+        starts_at=quiet.ends(start) or start,
+        ends_at=quiet.finish(start, timedelta(seconds=seconds)),
         quota_used=month.used,
         quota_limit=month.limit,
         quota_share=month.share,
@@ -237,20 +182,16 @@ async def _preview(
     )
 
 
-async def month_of(settings: Settings, app: str, size: Size) -> Month:
+async def month_of(settings: Settings, app: str, calls: int) -> Month:
     """What so many calls take of the month.
 
     Raises:
         ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
     """
-    used = await _used(settings, app)
-    return share_of_month(size, used=used, limit=settings.quota.monthly_calls)
-
-
-async def _used(settings: Settings, app: str) -> int:
     organisation = settings.apps[app].organisation if app in settings.apps else "default"
     async with impatient_redis(settings) as redis:
-        return await Quota(redis, settings).used(organisation)
+        used = await Quota(redis, settings).used(organisation)
+    return share_of_month(calls, used=used, limit=settings.quota.monthly_calls)
 
 
 SHOWN = 3

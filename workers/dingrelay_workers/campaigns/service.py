@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from redis.asyncio import Redis
 from sqlalchemy import select, update
@@ -15,9 +15,7 @@ from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
     CreatedCampaign,
-    Malformed,
     Plan,
-    SkippedRow,
 )
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
@@ -25,12 +23,10 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, estimate, notices, removal
-from dingrelay_workers.campaigns.audience import Audience, Source
-from dingrelay_workers.campaigns.documents import CampaignSpec
-from dingrelay_workers.campaigns.estimate import DryRun, Month, Size
+from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
+from dingrelay_workers.campaigns.estimate import DryRun, Month
 from dingrelay_workers.campaigns.follow_up import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.campaigns.recipients import FileColumn
 from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
@@ -73,50 +69,20 @@ class CampaignService:
         self._busy_timeout_ms = busy_timeout_ms
 
     async def create(
-        self,
-        plan: Plan,
-        campaign: str | None = None,
-        *,
-        on_malformed: Callable[[Malformed], None] | None = None,
-        on_rows: Callable[[int], None] | None = None,
-        on_written: Callable[[int, int], None] | None = None,
+        self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
     ) -> CreatedCampaign:
-        """Store a draft, with this id if one is given; `CampaignStore.create` has the callbacks."""
-        spec = CampaignSpec.of(plan)
+        """Store a draft, with this id if one is given."""
         async with self._opened() as store:
-            created = await store.create(
-                spec,
-                audience_of(plan),
-                campaign=campaign,
-                malformed=plan.malformed,
-                on_malformed=on_malformed,
-                on_rows=on_rows,
-                on_written=on_written,
-            )
-        status = CampaignStatus.model_validate(created.campaign)
-        skipped = [SkippedRow.of(row) for row in created.malformed]
-        return CreatedCampaign(**dict(status), excluded=created.excluded, skipped=skipped)
+            return await store.create(plan, campaign, progress)
 
     async def preview(
-        self,
-        plan: Plan | str,
-        *,
-        on_malformed: Callable[[Malformed], None] | None = None,
-        on_rows: Callable[[int], None] | None = None,
+        self, plan: Plan | str, progress: CreationProgress = UNWATCHED
     ) -> CampaignPreview:
         """The estimated cost of a plan, or of the campaign with this id."""
         async with self._opened() as store:
             if isinstance(plan, str):
                 return await estimate.of_draft(self._settings, store, plan)
-            return await estimate.of_audience(
-                self._settings,
-                store.database,
-                CampaignSpec.of(plan),
-                audience_of(plan),
-                malformed=plan.malformed,
-                on_malformed=on_malformed,
-                on_rows=on_rows,
-            )
+            return await estimate.of_plan(self._settings, store.database, plan, progress)
 
     async def not_in_directory(self, campaign: str) -> int | None:
         """How many people of a campaign are looked up before their calls, as `CampaignPreview` says."""
@@ -198,8 +164,7 @@ class CampaignService:
 
     async def month_of(self, plan: FollowUpPlan) -> Month:
         """What the jobs take of the month."""
-        size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
-        return await estimate.month_of(self._settings, plan.app, size)
+        return await estimate.month_of(self._settings, plan.app, plan.calls)
 
     async def test(
         self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
@@ -284,22 +249,3 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
         if found != to:
             await notices.write(connection, campaign, State(found), now)
     await WORK.announce(redis)
-
-
-def audience_of(plan: Plan) -> Audience:
-    """The people of a plan.
-
-    Raises:
-        ContractError: its column can't be read.
-    """
-    return Audience(
-        rows=cast("Source | None", plan.recipients),
-        users=plan.users,
-        departments=plan.departments,
-        everyone=plan.everyone,
-        column=FileColumn.of(plan.column) if plan.column else None,
-        encoding=plan.encoding,
-        without_rows=cast("Source | None", plan.without),
-        without_users=plan.without_users,
-        without_departments=plan.without_departments,
-    )

@@ -3,9 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -14,12 +13,12 @@ from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from dingrelay_producers.client.campaign_documents import Malformed
+from dingrelay_producers.client.campaign_documents import CampaignStatus, CreatedCampaign, Plan
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
 from dingrelay_workers.campaigns import removal
-from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
+from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress, Gathered, gather
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -41,35 +40,6 @@ Pages = Iterator[tuple[type[Base], list[dict[str, Any]]]]
 """Rows to insert, by their table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A new campaign.
-
-    Attributes:
-        excluded: people who were named and taken out.
-        malformed: some of the rows that were skipped.
-    """
-
-    campaign: CampaignRow
-    excluded: int
-    malformed: tuple[Malformed, ...]
-
-
-@dataclass(slots=True)
-class Written:
-    """How many people of how many are written, and the callback that reports it."""
-
-    people: int
-    listener: Callable[[int, int], None] | None
-    written: int = 0
-
-    def add(self, more: int) -> None:
-        """So many more are."""
-        self.written += more
-        if self.listener is not None:
-            self.listener(self.written, self.people)
-
-
 class CampaignStore:
     """Creates campaigns and reads them. The tables are made by `schema.upgrade`.
 
@@ -82,46 +52,31 @@ class CampaignStore:
         self.database = Database(url, busy_timeout_ms=busy_timeout_ms)
 
     async def create(
-        self,
-        spec: CampaignSpec,
-        audience: Audience,
-        *,
-        campaign: str | None = None,
-        malformed: OnMalformed = "refuse",
-        on_malformed: Callable[[Malformed], None] | None = None,
-        on_rows: Callable[[int], None] | None = None,
-        on_written: Callable[[int, int], None] | None = None,
-    ) -> Created:
+        self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
+    ) -> CreatedCampaign:
         """Make a draft with its recipients: all of it or, whatever happens, nothing.
 
         Args:
-            spec: what is sent, and how.
-            audience: its people.
+            plan: what is sent, and how, and to which people.
             campaign: its id; a new one by default.
-            malformed: as `audience.gather`, and so are the next two.
-            on_malformed: called with each malformed row.
-            on_rows: called with the number of rows read.
-            on_written: called with how many people of how many are written.
+            progress: follows the creation.
 
         Raises:
             MalformedRecipients: there are malformed rows, and they are refused.
-            ContractError: the audience is invalid, or no recipient is left of it.
+            ContractError: the plan is invalid, or no recipient is left of it.
             CampaignConflict: one with this id is being made.
         """
+        spec = CampaignSpec.of(plan)
         campaign = campaign or str(uuid.uuid4())
-        async with gather(
-            self.database,
-            spec.app,
-            spec.template,
-            audience,
-            malformed=malformed,
-            on_malformed=on_malformed,
-            on_rows=on_rows,
-        ) as gathered:
+        async with gather(self.database, spec, plan, progress) as gathered:
             with spans.span("create campaign", "INTERNAL") as span:
-                row = await self._write(campaign, spec, gathered, on_written)
+                row = await self._write(campaign, spec, gathered, progress)
                 span.set_attributes({"dingrelay.app": spec.app, "dingrelay.campaign": campaign})
-        return Created(row, gathered.excluded, tuple(gathered.first_malformed))
+            return CreatedCampaign(
+                **dict(CampaignStatus.model_validate(row)),
+                excluded=gathered.excluded,
+                skipped=gathered.skipped,
+            )
 
     async def get(self, campaign: str) -> CampaignRow:
         """The campaign with this id.
@@ -177,7 +132,7 @@ class CampaignStore:
         campaign: str,
         spec: CampaignSpec,
         gathered: Gathered,
-        on_written: Callable[[int, int], None] | None,
+        progress: CreationProgress,
     ) -> CampaignRow:
         """Write it in transactions that are short, and make it a draft in the last one."""
         await self._delete_leftovers()
@@ -214,8 +169,7 @@ class CampaignStore:
         except IntegrityError:
             raise CampaignConflict(campaign, "is being created") from None
         try:
-            written = Written(people, on_written)
-            while await self._write_some(campaign, pages, written):
+            while await self._write_some(campaign, pages, people, progress):
                 await self.database.let_others_write()
             async with self.database.write(f"campaign {campaign}") as connection:
                 await _publish(connection, campaign)
@@ -226,7 +180,9 @@ class CampaignStore:
                 await self._remove(campaign)
             raise
 
-    async def _write_some(self, campaign: str, pages: Pages, to: Written) -> bool:
+    async def _write_some(
+        self, campaign: str, pages: Pages, people: int, progress: CreationProgress
+    ) -> bool:
         """Write pages in one transaction for a while; whether there are more.
 
         A lock of its own: on PostgreSQL no writer waits for a campaign that is still being made.
@@ -236,7 +192,7 @@ class CampaignStore:
             for table, page in pages:
                 await connection.execute(insert(table), page)
                 if table is ChunkRow:
-                    to.add(sum(chunk["size"] for chunk in page))
+                    progress.written(sum(chunk["size"] for chunk in page), people)
                 _heed_cancellation()
                 if time.monotonic() - began > removal.HELD:
                     return True
