@@ -14,7 +14,6 @@ from dingrelay_tasks.context import (
     Intent,
     RecipientVerdict,
     SentCall,
-    SimilarApproval,
 )
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import CallForgotten
@@ -146,14 +145,10 @@ class FakeApprovals:
     lose: bool = False
     lookup_error: Exception | None = None
     hidden_until: datetime = START
-    candidates: Sequence[SimilarApproval] = ()
     checks: int = 0
-    wrong: Exception | None = None
 
     async def check(self, process_code: str, form: Sequence[tuple[str, str]]) -> None:
         self.checks += 1
-        if self.wrong:
-            raise self.wrong
 
     async def create(self, **fields: Any) -> str:
         self.ctx.leaves()
@@ -180,7 +175,7 @@ class FakeApprovals:
             visible = self.ctx.clock >= self.hidden_until
             if visible and at >= since and sorted(values) == sorted(form):
                 return ApprovalSearch(instance_id)
-        return ApprovalSearch(candidates=self.candidates)
+        return ApprovalSearch()
 
 
 @dataclass

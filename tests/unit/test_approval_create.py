@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from dingrelay_tasks import ApprovalCreate, ContractError
 from dingrelay_tasks.approval_create import encode, run
-from dingrelay_tasks.context import SimilarApproval
-from dingrelay_tasks.outcomes import Unknown, Wait
+from dingrelay_tasks.outcomes import Wait
 from unit.fake_context import START, AnswerLost, FakeContext
 
 JSON_VALUES = st.recursive(
@@ -127,21 +126,6 @@ async def test_an_instance_is_created(ctx: FakeContext) -> None:
     }
 
 
-async def test_a_rerun_after_the_answer_creates_nothing(ctx: FakeContext) -> None:
-    job = approval()
-    assert await run(job, ctx) == await run(job, ctx)
-    assert len(ctx.approvals.made) == 1
-
-
-async def test_an_instance_whose_answer_was_lost_is_found(ctx: FakeContext) -> None:
-    ctx.approvals.lose = True
-    job = approval()
-    with pytest.raises(AnswerLost):
-        await run(job, ctx)
-    assert await run(job, ctx) == {"instance_id": "i1"}
-    assert len(ctx.approvals.made) == 1
-
-
 async def test_an_instance_that_appears_late_is_waited_for(ctx: FakeContext) -> None:
     ctx.approvals.lose = True
     ctx.approvals.hidden_until = START + timedelta(seconds=9)
@@ -155,17 +139,6 @@ async def test_an_instance_that_appears_late_is_waited_for(ctx: FakeContext) -> 
     ctx.clock += caught.value.delay
     assert await run(job, ctx) == {"instance_id": "i1"}
     assert len(ctx.approvals.made) == 1
-
-
-async def test_an_approval_that_is_missing_after_the_delay_is_created(ctx: FakeContext) -> None:
-    ctx.approvals.lose = True
-    job = approval()
-    with pytest.raises(AnswerLost):
-        await run(job, ctx)
-    ctx.approvals.made.clear()
-    ctx.approvals.lose = False
-    ctx.clock += timedelta(seconds=10)
-    assert await run(job, ctx) == {"instance_id": "i1"}
 
 
 @pytest.mark.parametrize("later", [0, 3_600])
@@ -182,13 +155,6 @@ async def test_a_lookup_that_fails_creates_nothing(ctx: FakeContext, later: floa
     assert len(ctx.approvals.made) == 1
 
 
-async def test_a_form_that_is_none_of_the_template_s_is_not_sent(ctx: FakeContext) -> None:
-    ctx.approvals.wrong = ContractError("form.天", "is no field of the template")
-    with pytest.raises(ContractError, match=r"form\.天"):
-        await run(approval(), ctx)
-    assert ctx.approvals.made == []
-
-
 async def test_a_form_is_checked_before_it_is_sent_and_not_after(ctx: FakeContext) -> None:
     ctx.approvals.lose = True
     job = approval()
@@ -196,24 +162,6 @@ async def test_a_form_is_checked_before_it_is_sent_and_not_after(ctx: FakeContex
         await run(job, ctx)
     await run(job, ctx)
     assert ctx.approvals.checks == 1
-
-
-async def test_indistinguishable_approvals_end_unknown(
-    ctx: FakeContext,
-) -> None:
-    ctx.approvals.lose = True
-    job = approval()
-    with pytest.raises(AnswerLost):
-        await run(job, ctx)
-    ctx.approvals.made.clear()
-    ctx.approvals.candidates = [SimilarApproval("i7", link="https://x")]
-    with pytest.raises(Wait):
-        await run(job, ctx)
-    ctx.clock += timedelta(seconds=10)
-    with pytest.raises(Unknown) as caught:
-        await run(job, ctx)
-    assert [found["id"] for found in caught.value.candidates] == ["i7"]
-    assert ctx.approvals.made == []
 
 
 async def test_a_clock_that_was_set_back_makes_nobody_wait_longer(ctx: FakeContext) -> None:

@@ -94,17 +94,6 @@ def test_a_chunk_is_one_call() -> None:
         chunk()
 
 
-async def test_unreachable_people_are_left_out_of_a_chunk(ctx: FakeContext) -> None:
-    ctx.messages.unknown, ctx.messages.outside = {"u1"}, {"u3"}
-    result = await run(chunk("u1", "u2", "u3"), ctx)
-    assert (result["unknown_user"], result["out_of_scope"]) == (["u1"], ["u3"])
-    assert ctx.messages.sent[0].users == ["u2"]
-    ctx = FakeContext()
-    ctx.messages.unknown = {"u1"}
-    result = await run(chunk("u1"), ctx)
-    assert (result["call"], ctx.messages.calls) == (None, 0)
-
-
 async def test_a_call_that_sql_does_not_want_is_not_made(ctx: FakeContext) -> None:
     ctx.campaigns.wanted = False
     with pytest.raises(Withdrawn):

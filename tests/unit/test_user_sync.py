@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from dingrelay_tasks.contract import Contract, ContractError, Json
-from dingrelay_tasks.organisation import ContactScope, Department, Member, Progress, Unmet
-from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
+from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
+from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.user_sync import (
     DepartmentSync,
     UserSync,
@@ -27,18 +27,10 @@ class FakeContacts:
     tree: dict[int, tuple[list[int], list[list[str]]]]
     users: set[str] = field(default_factory=set)
     calls: int = 0
-    hidden: set[int | str] = field(default_factory=set)
-    seen: ContactScope = field(default_factory=lambda: ContactScope([], []))
     fails_at: str = ""
-
-    async def scope(self) -> ContactScope:
-        self.calls += 1
-        return self.seen
 
     async def department(self, department: int) -> Department | None:
         self.calls += 1
-        if department in self.hidden:
-            raise OutOfScope("department")
         return Department(department, {"name": "?"}) if department in self.tree else None
 
     async def children(self, department: int) -> list[Department] | None:
@@ -58,8 +50,6 @@ class FakeContacts:
         self.calls += 1
         if userid == self.fails_at:
             raise ConnectionError
-        if userid in self.hidden:
-            raise OutOfScope("user")
         return Member(userid, {}) if userid in self.users else None
 
 
@@ -72,7 +62,6 @@ class FakeDirectory:
     counts: Progress = NOTHING
     failing: bool = False
     unmet_users: list[str] = field(default_factory=list)
-    unmet_departments: list[int] = field(default_factory=list)
 
     async def open_run(
         self, run: str, *, scope: str, roots: Sequence[Department], calls: int
@@ -112,9 +101,7 @@ class FakeDirectory:
         return sorted(self.open)[:most]
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
-        if self.unmet_users:
-            return Unmet(self.unmet_users[:most], [])
-        return Unmet([], self.unmet_departments[:most])
+        return Unmet(self.unmet_users[:most], [])
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
@@ -124,28 +111,12 @@ class FakeDirectory:
         found = {*noted, *hidden, *gone}
         self.unmet_users = [userid for userid in self.unmet_users if userid not in found]
 
-    async def note_departments(
-        self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
-    ) -> None:
-        noted = [department.id for department in met]
-        self.writes.append(("departments", noted, list(hidden), list(gone)))
-        found = {*noted, *hidden, *gone}
-        self.unmet_departments = [each for each in self.unmet_departments if each not in found]
-
     async def progress(self, run: str) -> Progress:
         return self.counts
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
         self.writes.append(("close", confirm_removals))
         return self.counts
-
-    async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        self.writes.append(("put", run, member.userid))
-        return replace(NOTHING, users=1, calls=calls)
-
-    async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
-        self.writes.append(("drop", run, userid))
-        return replace(NOTHING, left=1, calls=calls)
 
     def _settle(self, department: int, calls: int, *, departments: int) -> None:
         self.open.discard(department)
@@ -218,30 +189,6 @@ async def run_children(ctx: FakeContext) -> None:
         await run_department(child, ctx.child())
 
 
-async def test_a_walk_reads_each_department_once_and_ends_when_the_last_is_done() -> None:
-    ctx = FakeContext("r", organisation())
-    job = UserSync(confirm_removals=True)
-    with pytest.raises(Wait):
-        await run(job, ctx)
-    assert ctx.directory.writes == [("open", "r", "everything", (1, {"name": "?"}))]
-    assert not ctx.woken
-    await run_children(ctx)
-    assert ctx.woken == ["r"]
-    result = await run(job, ctx)
-    assert result == {
-        "run": "r",
-        "departments": 4,
-        "users": 0,
-        "added": 0,
-        "changed": 0,
-        "left": 0,
-        "calls": 10,
-    }
-    assert ctx.directory.writes[-1] == ("close", True)
-    assert ctx.contacts.calls == result["calls"]
-    assert ("fill", 2, ["ann", "bob"], 3) in ctx.directory.writes
-
-
 async def test_children_stay_in_the_family_of_their_parent() -> None:
     ctx = FakeContext("r", organisation())
     with pytest.raises(Wait):
@@ -297,19 +244,6 @@ async def test_a_vanished_department_is_settled(pages: list[list[str]] | None, c
     assert ctx.woken == ["r"]
 
 
-async def test_a_dead_department_lets_nobody_be_marked_as_left() -> None:
-    ctx = FakeContext("r", organisation())
-    with pytest.raises(Wait):
-        await run(UserSync(), ctx)
-    await abandon_department(DepartmentSync(run="r", department=1), ctx.child())
-    assert ctx.woken == ["r"]
-    with pytest.raises(Refused) as refused:
-        await run(UserSync(confirm_removals=True), ctx)
-    assert refused.value.code == "departments_failed"
-    assert "1 departments were not read: 1" in str(refused.value)
-    assert ("close", True) not in ctx.directory.writes
-
-
 async def test_a_dead_department_does_not_wake_a_parent_that_waits_for_others() -> None:
     ctx = FakeContext("r", organisation())
     ctx.directory.open = {2, 3}
@@ -325,50 +259,6 @@ async def test_many_failures_are_named_in_part() -> None:
         Refused, match="39 departments were not read: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
     ):
         await run(UserSync(), ctx)
-
-
-async def test_a_department_can_be_the_root_of_a_walk() -> None:
-    ctx = FakeContext("r", organisation())
-    with pytest.raises(Wait):
-        await run(UserSync(scope="department", department=2), ctx)
-    await run_children(ctx)
-    await run(UserSync(scope="department", department=2), ctx)
-    assert ctx.spawned.keys() == {"2", "4"}
-    assert ctx.directory.writes[0] == ("open", "r", "department", (2, {"name": "?"}))
-
-
-async def test_a_removed_department_is_removed_from_the_directory() -> None:
-    ctx = FakeContext("r", FakeContacts({}))
-    result = await run(UserSync(scope="department", department=7), ctx)
-    assert ("vanish", 7, 0) in ctx.directory.writes
-    assert (result["departments"], result["calls"]) == (0, 1)
-    assert not ctx.spawned
-
-
-async def test_an_organisation_without_root_is_refused() -> None:
-    ctx = FakeContext("r", FakeContacts({}))
-    with pytest.raises(Refused) as refused:
-        await run(UserSync(), ctx)
-    assert refused.value.code == "nothing_visible"
-    assert not ctx.directory.writes
-
-
-async def test_an_app_that_sees_some_departments_walks_those() -> None:
-    contacts = organisation()
-    contacts.hidden, contacts.users = {1, 9, "shy"}, {"eve"}
-    contacts.seen = ContactScope([2, 3, 9], ["eve", "shy"])
-    ctx = FakeContext("r", contacts)
-    with pytest.raises(Wait):
-        await run(UserSync(), ctx)
-    root = {"name": "?"}
-    assert ctx.directory.writes == [
-        ("open", "r", "everything", (2, root), (3, root)),
-        ("users", ["eve"], [], []),
-    ]
-    await run_children(ctx)
-    await run(UserSync(), ctx)
-    assert ctx.spawned.keys() == {"2", "3", "4"}
-    assert ctx.directory.writes[-1] == ("close", False)
 
 
 @pytest.mark.parametrize("state", ["cancelled", "dead", "unknown", "expired"])
@@ -411,24 +301,6 @@ async def test_a_department_that_is_written_while_it_is_looked_for_has_not_faile
     assert not ctx.directory.counts.failed
 
 
-async def test_people_and_departments_missing_in_a_walk_are_read_before_removal() -> None:
-    ctx = FakeContext("r", organisation())
-    ctx.remembered["open"] = {}
-    ctx.contacts.users = {"moved"}
-    ctx.contacts.hidden = {"shy", 8}
-    ctx.directory.unmet_users = ["moved", "left", "shy"]
-    ctx.directory.unmet_departments = [3, 7, 8]
-    for _ in range(2):
-        with pytest.raises(Wait):
-            await run(UserSync(), ctx)
-    await run(UserSync(), ctx)
-    assert ctx.directory.writes == [
-        ("users", ["moved"], ["shy"], ["left"]),
-        ("departments", [3], [8], [7]),
-        ("close", False),
-    ]
-
-
 async def test_reports_from_before_a_failure_are_not_read_again() -> None:
     ctx = FakeContext("r", organisation())
     ctx.remembered["open"] = {}
@@ -437,15 +309,6 @@ async def test_reports_from_before_a_failure_are_not_read_again() -> None:
     with pytest.raises(ConnectionError):
         await run(UserSync(), ctx)
     assert ctx.directory.unmet_users == ["other"]
-
-
-async def test_one_user_is_put_or_dropped() -> None:
-    ctx = FakeContext("r", FakeContacts({}, users={"ann"}))
-    put = await run(UserSync(scope="user", user="ann"), ctx)
-    assert (put["run"], put["users"], put["calls"]) == ("r", 1, 1)
-    dropped = await run(UserSync(scope="user", user="bob"), ctx)
-    assert (dropped["users"], dropped["left"]) == (0, 1)
-    assert ctx.directory.writes == [("put", "r", "ann"), ("drop", "r", "bob")]
 
 
 @pytest.mark.parametrize(
