@@ -418,7 +418,6 @@ def test_the_limit_is_one_for_the_door_and_for_jobs(system: System) -> None:
         list(pool.map(through_the_door, range(20)))
         for job in jobs:
             error = job.wait(30).error
-            assert error is not None
             assert error.code == "60121"
     verdicts = system.sandbox.audit()["calls"][path]
     assert verdicts.get("error") == 40, verdicts

@@ -218,7 +218,6 @@ def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
     for raw in messages:
         if raw.wrong and raw.id in dead:
             error = dead[raw.id]
-            assert error is not None
             assert error.error_class == "contract"
             assert names(error.code, raw.wrong), (ascii(raw), error)
             assert error.message.startswith(error.code)

@@ -61,7 +61,6 @@ async def test_people_are_found_and_named_once(worker: OneWorker, sandbox: Sandb
     job_id = await worker.send(job)
     assert await worker.run(job_id) == State.DONE
     result = (await worker.status(job_id)).result
-    assert result is not None
     assert (result["accepted"], result["unresolved"]) == (3, [])
     assert reached(sandbox, "u1", "u2", "u3") == [1, 1, 1]
     assert sandbox.calls(api=BY_MOBILE) == []
@@ -80,7 +79,6 @@ async def test_nobody_is_guessed(worker: OneWorker, sandbox: SandboxAdmin) -> No
     job_id = await worker.send(job)
     assert await worker.run(job_id) == State.DONE
     result = (await worker.status(job_id)).result
-    assert result is not None
     assert result["accepted"] == 1
     assert result["unresolved"] == [
         {"mobile": "+86-13900000006", "reason": "hidden"},
@@ -182,9 +180,7 @@ async def test_a_file_names_people_by_one_kind_of_address(campaigns: CampaignSto
     assert await people(campaigns, made.id) == {"u1"}
 
 
-async def test_ambiguous_or_empty_rows_name_their_lines(
-    campaigns: CampaignStore,
-) -> None:
+async def test_ambiguous_or_empty_rows_name_their_lines(campaigns: CampaignStore) -> None:
     rows = csv("job_number,name", "0001,Ann", "shared,Bob", "none,Eve")
     with pytest.raises(MalformedRecipients) as caught:
         await campaigns.create(plan(recipients=rows))

@@ -45,21 +45,17 @@ async def test_any_api_is_called_with_our_token(worker: OneWorker, sandbox: Sand
     person = await worker.send(call(path=PERSON, body={"userid": "u7"}))
     assert await worker.run(person) == State.DONE
     result = (await worker.status(person)).result
-    assert result is not None
     user = result["answer"]["result"]
     job = await worker.send(
         call(body={"mobile": user["mobile"]}, query={"access_token": "stolen"}, effect="none")
     )
     assert await worker.run(job) == State.DONE
     result = (await worker.status(job)).result
-    assert result is not None
     assert result["answer"]["result"]["userid"] == "u7"
     assert result["answer"]["errcode"] == 0
 
 
-async def test_a_message_of_another_kind_does_not_change_the_job(
-    worker: OneWorker,
-) -> None:
+async def test_a_message_of_another_kind_does_not_change_the_job(worker: OneWorker) -> None:
     """A client without our package has called two tasks by its order's number."""
     person = await worker.send(call(path=PERSON, body={"userid": "u7"}))
     text = {"msgtype": "text", "text": {"content": "order 17"}}
@@ -79,17 +75,13 @@ async def test_a_refusal_is_classified_and_kept_in_dingtalks_own_words(worker: O
     unknown = await worker.send(call(path=PERSON, body={"userid": "stranger"}))
     assert await worker.run(unknown) == State.DEAD
     error = (await worker.status(unknown)).error
-    assert error is not None
     assert error.error_class == "not_found"
-    assert error.answer is not None
     assert error.answer.status == 200
     assert str(error.answer.body["errcode"]) == error.code
 
     nothing = await worker.send(call("GET", "/v1.0/no/such/api"))
     assert await worker.run(nothing) == State.DEAD
     error = (await worker.status(nothing)).error
-    assert error is not None
-    assert error.answer is not None
     assert (error.answer.status, error.answer.body["code"]) == (404, "InvalidAction.NotFound")
 
 
@@ -100,7 +92,6 @@ async def test_throttles_and_old_tokens_are_free(worker: OneWorker, sandbox: San
     sandbox.expire_tokens()
     assert await worker.finish(job) == State.DEAD
     status = await worker.status(job)
-    assert status.error is not None
     assert (status.throttles, status.attempts, status.error.error_class) == (1, 1, "not_found")
 
 
@@ -156,7 +147,6 @@ async def test_a_large_answer_is_kept_whole_and_for_an_hour(
     job = await elsewhere.send(call("GET", "/topapi/report"))
     assert await elsewhere.run(job) == State.DONE
     result = (await elsewhere.status(job)).result
-    assert result is not None
     assert len(result["answer"]["result"][0]) == 9_000_000
     assert 0 < await redis.pttl(keys.job(job)) <= 3_600_000
 
@@ -181,7 +171,6 @@ async def test_an_answer_that_is_no_json_object(
     job = await elsewhere.send(call("GET", "/topapi/report"))
     assert await elsewhere.run(job) == State.RETRYING
     error = (await elsewhere.status(job)).error
-    assert error is not None
     assert (error.code, error.message) == (
         "unreadable",
         f"HTTP {status} without a readable answer",
@@ -200,7 +189,6 @@ async def test_a_file_or_a_list_is_refused_at_once(
     job = await elsewhere.send(call("GET", "/media/downloadFile", query={"media_id": "@1"}))
     assert await elsewhere.run(job) == State.DEAD
     error = (await elsewhere.status(job)).error
-    assert error is not None
     assert (error.error_class, error.code) == ("permanent", "not_json")
     assert "fetch files from DingTalk itself" in error.hint
 

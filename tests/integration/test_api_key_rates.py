@@ -74,9 +74,7 @@ async def test_no_second_holds_more_than_four_percent_beyond_the_rate(redis: Red
     assert sum(1 <= start < 4 for start in starts) in range(148, 153)
 
 
-async def test_few_requests_wait_and_many_get_a_retry_time(
-    redis: Redis,
-) -> None:
+async def test_few_requests_wait_and_many_get_a_retry_time(redis: Redis) -> None:
     rates, limited = KeyRates(redis), key(Rate(50, 1))
     answers = await asyncio.gather(*(rates.take(limited) for _ in range(100)))
     let_in = answers.count(None)
@@ -114,9 +112,7 @@ def test_a_window_may_take_up_to_an_hour() -> None:
             Rate.parse(wrong)
 
 
-async def test_redis_away_admits_all_until_it_is_back(
-    durable_server: ValkeyServer,
-) -> None:
+async def test_redis_away_admits_all_until_it_is_back(durable_server: ValkeyServer) -> None:
     url = f"redis://{durable_server.host}:{durable_server.port}/0"
     redis = open_redis(Settings.load(env="sandbox", redis_url=url))
     rates, limited = KeyRates(redis), key(Rate(1, 60))

@@ -43,9 +43,7 @@ async def test_an_instance_has_one_job_and_a_job_one_instance(redis: Redis) -> N
     assert await a.free(["i1", "i2", "i3"]) == ["i1", "i3"]
 
 
-async def test_marks_outlive_every_job_that_may_look_and_expire_singly(
-    redis: Redis,
-) -> None:
+async def test_marks_outlive_every_job_that_may_look_and_expire_singly(redis: Redis) -> None:
     a, b = of(redis, "a"), of(redis, "b")
     assert await a.claim("i1", since=1) is None
     mark = keys.approval_owner("i1")

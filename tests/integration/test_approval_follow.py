@@ -56,7 +56,6 @@ async def created(worker: OneWorker) -> str:
     job_id = await worker.send(job)
     assert await worker.finish(job_id) == State.DONE
     result = (await worker.status(job_id)).result
-    assert result is not None
     return str(result["instance_id"])
 
 
@@ -212,7 +211,6 @@ async def send_event(event_type: str, worker: OneWorker, instance: str, **fields
     job_id = await worker.send(event)
     assert await worker.finish(job_id) == State.DONE
     result = (await worker.status(job_id)).result
-    assert result is not None
     return bool(result["follows"] == "approval")
 
 
@@ -293,15 +291,12 @@ async def test_a_setting_chooses_the_approvals_that_are_followed(
         assert await redis.exists(keys.job(follower(instance))) == (follow != "none")
 
 
-async def test_an_event_makes_an_unfollowed_approval_followed(
-    worker: OneWorker,
-) -> None:
+async def test_an_event_makes_an_unfollowed_approval_followed(worker: OneWorker) -> None:
     """Such as one that a person named, where the client died before it enqueued the job."""
     instance = await created(worker)
     await worker.redis.delete(keys.job(follower(instance)))
     assert await instance_event(worker, instance, type="start", title="Trip")
     owner = await worker.redis.get(keys.approval_owner(instance))
-    assert owner is not None
     assert (await row_of(worker, instance))["job"] == owner.decode().partition(" ")[2]
     assert await worker.run(follower(instance)) == State.SNOOZED
 
@@ -317,9 +312,7 @@ def states_of_hr(worker: OneWorker, store: Callable[[], ApprovalStore]) -> JobAp
     return JobApprovalStates("hr", job_id="event-of-hr", sender="", store=store, **chosen)
 
 
-async def test_another_apps_approval_is_not_followed(
-    worker: OneWorker,
-) -> None:
+async def test_another_apps_approval_is_not_followed(worker: OneWorker) -> None:
     instance = await created(worker)
     store = ApprovalStore(worker.database, "hr")
     states = states_of_hr(worker, lambda: store)
@@ -400,9 +393,7 @@ async def test_two_apps_report_an_approval_once(open_worker: OpenWorker, redis: 
         assert len(await notices_of(database, "approval.refused")) == 1
 
 
-async def test_a_named_approval_has_template_and_originator(
-    worker: OneWorker,
-) -> None:
+async def test_a_named_approval_has_template_and_originator(worker: OneWorker) -> None:
     instance = await created(worker)
     mark = await worker.redis.getdel(keys.approval_owner(instance))
     assert isinstance(mark, bytes)
@@ -415,9 +406,7 @@ async def test_a_named_approval_has_template_and_originator(
     assert (row["job"], row["template"], row["originator"]) == (job, "PROC-ANY", "u1")
 
 
-async def test_an_event_before_its_row_causes_a_look(
-    worker: OneWorker,
-) -> None:
+async def test_an_event_before_its_row_causes_a_look(worker: OneWorker) -> None:
     store, away = ApprovalStore(worker.database, "hr"), list[str]()
 
     def found() -> ApprovalStore:
@@ -434,7 +423,6 @@ async def test_an_event_before_its_row_causes_a_look(
         await states.open("i", at=now)
     await states.open("i", at=now)
     made = await store.find("i")
-    assert made is not None
     assert made["look_at"] <= now
     assert not await worker.redis.exists(keys.approval_missed("hr", "i"))
 

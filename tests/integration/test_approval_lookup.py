@@ -228,7 +228,6 @@ async def test_indistinguishable_approvals_are_left_to_a_person(
         relay.redis.delete(*relay.redis.keys(claims))
     assert await relay.end(resources, job) == State.UNKNOWN
     error = relay.client.status(job).error
-    assert error is not None
     (candidate,) = error.candidates
     assert candidate.id == sandbox.approvals()[0]["id"]
     assert candidate.link.startswith("https://aflow.dingtalk.com")
@@ -344,7 +343,6 @@ async def test_a_person_names_the_instance(
     status = relay.client.status(job)
     assert (status.state, status.error) == (State.DONE, None)
     assert status.result == {"instance_id": instance}
-    assert status.resolved is not None
     assert (status.resolved.by, status.resolved.happened) == ("li", True)
     follower = relay.client.status(record.keyed_id("default", "approval-follow", instance))
     assert follower.state == State.QUEUED
@@ -370,7 +368,6 @@ async def test_a_person_says_that_there_is_none(
     assert len(sandbox.calls(api=LIST)) == looks
     assert len(sandbox.approvals()) == 2  # as the person would have it
     resolved = relay.client.status(job).resolved
-    assert resolved is not None
     assert not resolved.happened
 
 
@@ -433,9 +430,7 @@ async def test_resolving_on_the_command_line(
     assert cli("job", "resolve", job, "--not-created").exit_code == 1
 
 
-def test_answers_narrow_down_dingtalks_clock(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_answers_narrow_down_dingtalks_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = DingTalkClock()
@@ -488,7 +483,6 @@ async def test_the_time_of_a_claim_is_redis(
         job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="n"
     )
     claim = (await resources.records.claim(wakeup)).claim
-    assert claim is not None
     now = claim.time.now()
     seconds, micros = await redis.time()
     assert 0 <= seconds * 1000 + micros // 1000 - now < 60_000

@@ -343,9 +343,7 @@ async def test_a_call_that_gets_no_slot_in_time_is_parked_as_one(opened: OpenOff
     assert horizon < datetime.now(UTC) + timedelta(seconds=1200), "one call's place, not thirty"
 
 
-async def test_a_call_with_a_distant_slot_leaves_the_worker(
-    opened: OpenOffice,
-) -> None:
+async def test_a_call_with_a_distant_slot_leaves_the_worker(opened: OpenOffice) -> None:
     office = await opened(NEVER)
     await office.take_the_slot()
     outcome = await office.wake(await office.enqueue("u1"))

@@ -126,7 +126,6 @@ async def test_a_draft_has_everybody_once_in_chunks_of_a_hundred(campaigns: Camp
     row = await campaigns.get(created.id)
     assert (row.state, row.recipients, row.duplicates, row.chunks) == (State.DRAFT, 250, 2, 3)
     assert (row.quiet, row.rate, row.weight, row.error_share) == ("22:00-08:00", 100, 1, 0.1)
-    assert row.start_at is not None
     assert row.start_at.isoformat() == "2026-12-01T01:00:00+00:00"
     assert row.message == {"msgtype": "text", "text": {"content": "hello"}}
     found = await contents(campaigns, row.id)
@@ -261,9 +260,7 @@ async def test_an_audience_comes_from_the_directory(
 
 
 @pytest.mark.usefixtures("organisation")
-async def test_fields_come_from_the_file_then_the_directory(
-    campaigns: CampaignStore,
-) -> None:
+async def test_fields_come_from_the_file_then_the_directory(campaigns: CampaignStore) -> None:
     created = await campaigns.create(
         plan(
             "{userid} {name} {title}",
@@ -313,7 +310,6 @@ async def test_a_creation_that_was_stopped_leaves_nothing(
         def written(self, people: int, total: int) -> None:
             assert 0 < people <= total
             task = asyncio.current_task()
-            assert task is not None
             task.cancel()
 
     creating = asyncio.ensure_future(campaigns.create(plan(recipients=rows), progress=Stopping()))

@@ -152,9 +152,7 @@ async def test_unreachable_people_are_named(database: Database) -> None:
     ]
 
 
-async def test_unverified_people_count_once_dingtalk_confirms(
-    database: Database,
-) -> None:
+async def test_unverified_people_count_once_dingtalk_confirms(database: Database) -> None:
     campaign = await campaigns.put(database, people=3, size=3)
     ending = ChunkEnding(
         Release(0, 1), task_id=7, called_at=NOW, accepted=3, unverified=["u1", "u2", "u3"]

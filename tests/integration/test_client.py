@@ -16,10 +16,8 @@ from dingrelay_producers import (
     IdempotencyConflict,
     JobNotFound,
     JobRef,
-    ServiceUnavailable,
     Settings,
     State,
-    WaitTimeout,
 )
 from dingrelay_producers.redis_address import OPTIONS
 from dingrelay_producers.store import keys
@@ -156,41 +154,11 @@ def test_the_settings_name_the_default_sender(settings: Settings, broker: Redis)
     assert [payload["sender"] for payload in payloads] == ["hr", "payroll", "hr"]
 
 
-def test_waiting_jobs_can_be_cancelled(client: Client) -> None:
-    job = client.send(message())
-    assert job.cancel()
-    assert job.status().state == State.CANCELLED
-    assert job.wait(1).state == State.CANCELLED
-    assert client.requeue(job.id)
-    assert job.status().state == State.QUEUED
-
-
 def test_a_job_that_is_not_there_is_reported_so(client: Client) -> None:
     for use in (client.status, client.cancel, client.requeue):
         with pytest.raises(JobNotFound, match="no-such-job"):
             use("no-such-job")
     assert not client.discard("no-such-job")
-
-
-def test_waiting_ends_in_time(client: Client) -> None:
-    job = client.send(message())
-    with pytest.raises(WaitTimeout, match="queued"):
-        job.wait(0.1)
-
-
-def test_the_newest_jobs_come_first(client: Client) -> None:
-    refs = [client.send(message(text=f"text {number}")) for number in range(3)]
-    listed = [status.id for status in client.recent(2)]
-    assert len(listed) == 2
-    assert set(listed) <= {ref.id for ref in refs}
-    assert client.dead() == []
-
-
-def test_redis_away_is_one_clear_error() -> None:
-    client = Client(Settings.load(env="test", redis_url="redis://:s3cret@127.0.0.1:1/0"))
-    with pytest.raises(ServiceUnavailable, match="DINGRELAY_REDIS_URL") as caught:
-        client.send(message())
-    assert "s3cret" not in str(caught.value)
 
 
 def test_a_job_is_accepted_even_if_it_can_not_be_published(valkey_url: str) -> None:
@@ -258,11 +226,3 @@ def test_a_job_that_is_too_large_is_not_accepted(client: Client, broker: Redis) 
     with pytest.raises(ContractError):
         client.send_many([message(text="fits"), job])
     assert broker.keys("dingrelay:job:*") == []
-
-
-def test_a_message_carries_no_payload(client: Client, broker: Redis) -> None:
-    client.send(message(text="x" * 4000))
-    (raw,) = broker.lrange(QUEUE, 0, -1)
-    assert len(raw) < 3000
-    args, kwargs, _ = json.loads(json.loads(raw)["body"])
-    assert (args, kwargs) == ([], {"job": {"app": "default", "lane": "normal"}})

@@ -196,9 +196,7 @@ async def test_a_move_takes_the_person_out_of_the_old_department(store: Director
     assert (await changes(store))[1:] == [("ann", "changed", ["dept_id_list"])]
 
 
-async def test_departments_move_with_their_people(
-    store: DirectoryStore,
-) -> None:
+async def test_departments_move_with_their_people(store: DirectoryStore) -> None:
     directory = store.of("default")
     await walk(directory, "r1", PEOPLE, {1: [2, 3], 2: [4]})
     await walk(directory, "r2", PEOPLE, {1: [2, 3], 3: [4]})
@@ -210,9 +208,7 @@ async def test_departments_move_with_their_people(
     assert await users_below(directory, 4) == ["ann", "bob", "boss", "cho"]
 
 
-async def test_departments_of_the_same_people_add_them_once(
-    store: DirectoryStore,
-) -> None:
+async def test_departments_of_the_same_people_add_them_once(store: DirectoryStore) -> None:
     directory = store.of("default")
     crowd = [person(f"u{number:03}") for number in range(150)]
     numbers = list(range(2, 22))

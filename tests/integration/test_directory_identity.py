@@ -172,9 +172,7 @@ async def test_a_field_that_an_answer_leaves_out_is_cleared_once_others_show_it(
     assert not (cleared and (await here(store, "default"))["ann"]["email"])
 
 
-async def test_an_incomplete_answer_is_verified_once(
-    store: DirectoryStore,
-) -> None:
+async def test_an_incomplete_answer_is_verified_once(store: DirectoryStore) -> None:
     people = [answered("ann", "A", **ADDRESSES), answered("bob", "B", email="bob@x.cn")]
     people += [answered("cho", "C", mobile="13900000001", job_number="J-2", title="Head")]
     asked: list[Any] = []

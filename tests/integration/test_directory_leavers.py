@@ -174,9 +174,7 @@ async def test_who_is_told_without_departments_is_asked_for_once(store: Director
     assert "ann" in await all_users(late)
 
 
-async def test_an_answer_older_than_the_removal_is_ignored(
-    store: DirectoryStore,
-) -> None:
+async def test_an_answer_older_than_the_removal_is_ignored(store: DirectoryStore) -> None:
     early, late = store.of("default", read_at=100), store.of("default", read_at=200)
     await late.open_run("r", scope="event", roots=[], calls=1)
     await late.vanish("r", 2, calls=1)
@@ -206,9 +204,7 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
     assert len(await users_below(directory, 1)) == 10
 
 
-async def test_a_person_met_by_another_run_stays(
-    store: DirectoryStore,
-) -> None:
+async def test_a_person_met_by_another_run_stays(store: DirectoryStore) -> None:
     directory = store.of("default", read_at=1)
     await walk(directory, "r1", crowd(20))
     await directory.open_run("slow", scope="everything", roots=[Department(1, {})], calls=1)

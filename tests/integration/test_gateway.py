@@ -224,9 +224,7 @@ def test_limits_of_other_apps_are_not_shown(gateway: GatewayClient) -> None:
         assert [each["scope"] for each in shown] == [*seen]
 
 
-def test_an_approval_is_shown_to_authorised_keys_only(
-    gateway: GatewayClient,
-) -> None:
+def test_an_approval_is_shown_to_authorised_keys_only(gateway: GatewayClient) -> None:
     ask, keys = asking(gateway.url), gateway.backend.keys
     keys.add("writer", "approvals:write", sender="*")
     keys.add("other", "approvals:read", sender="other")
@@ -472,9 +470,7 @@ def test_other_methods_paths_and_types_are_problems(gateway: GatewayClient, key:
             assert reply.headers["Allow"] == "POST"
 
 
-async def test_a_taken_port_is_an_error_but_not_for_metrics(
-    valkey_url: str,
-) -> None:
+async def test_a_taken_port_is_an_error_but_not_for_metrics(valkey_url: str) -> None:
     free = free_port()
     settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=free)
     async with listening(settings, MemoryBackend(), "127.0.0.1", free) as url:

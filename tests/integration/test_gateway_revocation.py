@@ -97,9 +97,7 @@ def settings(valkey_url: str, sqlite_url: str) -> Settings:
     return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
 
 
-def test_a_token_ends_with_the_secret_behind_it(
-    settings: Settings,
-) -> None:
+def test_a_token_ends_with_the_secret_behind_it(settings: Settings) -> None:
     grants = (Grant(name="all", scopes=frozenset({"*"})), Grant(name="crm", scopes=frozenset()))
     made = stored_keys(settings, grants)
     admin = made["all"]

@@ -224,7 +224,6 @@ async def test_a_new_job_waits_behind_parked_ones(process: Process, redis: Redis
     with pytest.raises(Parked) as parked:
         await two.acquire(to_one("bulk", sender="few"))
     turn = parked.value.turn
-    assert turn is not None
     assert (turn.turns.name, turn.recipients) == ("default message.send bulk", 1)
     assert 3 < float(turn.had) < 3.1, "behind the one that is next, and for no other"
     for task in waiting:
@@ -440,9 +439,7 @@ async def test_nothing_of_a_bucket_outlives_its_use(process: Process, redis: Red
         assert 0 < await redis.pttl(name) <= 2 * 3_600_000
 
 
-async def test_a_call_is_not_delayed_by_the_slowest_rule(
-    process: Process,
-) -> None:
+async def test_a_call_is_not_delayed_by_the_slowest_rule(process: Process) -> None:
     # Of the recipients' tokens a hundred are there, and one more comes in a quarter of an hour.
     rules = {"*": {"calls": "5/2s"}, API: {"recipients": "101/1000s"}}
     limiter = process(rules, max_wait=60)

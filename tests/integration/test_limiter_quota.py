@@ -134,9 +134,7 @@ async def test_the_month_turns_in_beijing(clock: Clock, process: Callable[[str],
     assert await quota.used("acme") == 0
 
 
-async def test_calls_without_an_edition_are_only_counted(
-    process: Callable[[str], Quota],
-) -> None:
+async def test_calls_without_an_edition_are_only_counted(process: Callable[[str], Quota]) -> None:
     quota = process("")
     for _ in range(10):
         await quota.check("acme", "bulk")

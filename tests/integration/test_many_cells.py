@@ -29,9 +29,7 @@ def servers() -> Iterator[tuple[ValkeyServer, ValkeyServer]]:
         yield shared, lost
 
 
-def test_losing_one_cell_disturbs_no_other(
-    servers: tuple[ValkeyServer, ValkeyServer],
-) -> None:
+def test_losing_one_cell_disturbs_no_other(servers: tuple[ValkeyServer, ValkeyServer]) -> None:
     shared, lost = servers
     urls = {f"c{n:03}": f"redis://127.0.0.1:{shared.port}/{n}" for n in range(CELLS)}
     urls[LOST] = f"redis://127.0.0.1:{lost.port}/0"

@@ -139,9 +139,7 @@ def is_fork(env: Mapping[str, str], **options: Any) -> bool:
         {"NO_COLOR": "1"},
     ],
 )
-def test_variables_read_before_the_fork_need_a_new_start(
-    variables: dict[str, str],
-) -> None:
+def test_variables_read_before_the_fork_need_a_new_start(variables: dict[str, str]) -> None:
     env = {name: value for name, value in os.environ.items() if name not in variables}
     assert is_fork(env)
     assert not is_fork(env | variables)

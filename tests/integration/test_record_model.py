@@ -285,7 +285,6 @@ class Lives(RuleBasedStateMachine):
         self.batch = due.batch if published else ""
         for wakeup in due.wakeups:
             state = self.state(wakeup.id)
-            assert state is not None
             assert not state.ended
 
     @rule()

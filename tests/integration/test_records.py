@@ -26,9 +26,7 @@ from dingrelay_workers.store.records import BatchClaim, Claim, Records, Usage
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state
 
 
-async def test_an_accepted_job_is_scheduled_before_it_is_published(
-    redis: Redis,
-) -> None:
+async def test_an_accepted_job_is_scheduled_before_it_is_published(redis: Redis) -> None:
     draft = a_draft()
     answer = await enqueue(redis, draft)
     assert answer.created
@@ -365,7 +363,6 @@ async def test_a_message_without_a_record_makes_one(redis: Redis, records: Recor
     draft = a_draft(lane="urgent")
     verdict, claim, _ = await records.claim(a_wakeup(draft, woken=0))
     assert verdict == "claimed"
-    assert claim is not None
     assert claim.lane == "urgent"
     assert claim.payload == draft.job
     assert await redis.zscore(keys.RECENT, draft.id) is not None

@@ -40,9 +40,7 @@ def failed_over(
 
 
 @pytest.mark.usefixtures("failed_over")
-async def test_a_refused_write_goes_to_the_new_primary(
-    valkey_url: str,
-) -> None:
+async def test_a_refused_write_goes_to_the_new_primary(valkey_url: str) -> None:
     async with open_async(ADDRESS, retry=Retry(NoBackoff(), RETRIES)) as redis:
         await run_async(redis, WRITE.call(["dingrelay:x"], ["async"]))
     with Redis.from_url(valkey_url, decode_responses=True) as new:

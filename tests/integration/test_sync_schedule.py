@@ -88,9 +88,7 @@ async def test_a_period_keeps_its_one_sync_though_the_record_is_gone(fleet: Flee
     assert await fleet.look() == []
 
 
-async def test_a_leader_that_died_before_its_note(
-    fleet: Fleet,
-) -> None:
+async def test_a_leader_that_died_before_its_note(fleet: Fleet) -> None:
     assert len(await fleet.look()) == 1
     await fleet.redis.delete(keys.scheduled_sync("default"))
     assert await fleet.look() == []
@@ -123,9 +121,7 @@ async def test_a_sync_that_takes_longer_than_a_period_is_waited_for(fleet: Fleet
     assert len(await fleet.look()) == 1
 
 
-async def test_another_period_brings_no_second_sync(
-    fleet: Fleet,
-) -> None:
+async def test_another_period_brings_no_second_sync(fleet: Fleet) -> None:
     (job,) = await fleet.look(every=DAY)
     await fleet.end(job)
     assert await fleet.look(every=7 * DAY) == []

@@ -136,9 +136,7 @@ def lanes(redis: Redis, valkey_url: str) -> Lanes:
     return Lanes(redis, Settings.load(env="test", redis_url=valkey_url))
 
 
-async def test_senders_take_turns_whatever_their_number_of_jobs(
-    lanes: Lanes,
-) -> None:
+async def test_senders_take_turns_whatever_their_number_of_jobs(lanes: Lanes) -> None:
     for _ in range(60):
         await lanes.park("many")
     for _ in range(10):
@@ -151,9 +149,7 @@ async def test_senders_take_turns_whatever_their_number_of_jobs(
     assert since == sorted(since)
 
 
-async def test_a_later_sender_is_next_and_owes_nothing(
-    lanes: Lanes,
-) -> None:
+async def test_a_later_sender_is_next_and_owes_nothing(lanes: Lanes) -> None:
     for _ in range(100):
         await lanes.park("early")
     assert len(await lanes.wake_for(2)) >= 40
@@ -253,9 +249,7 @@ async def test_however_many_were_cancelled_the_next_slot_is_used(lanes: Lanes) -
     assert await ParkedJobs(lanes.redis, lanes.rules).wake() == 1
 
 
-async def test_idle_workers_claim_jobs_behind_in_the_queue(
-    lanes: Lanes,
-) -> None:
+async def test_idle_workers_claim_jobs_behind_in_the_queue(lanes: Lanes) -> None:
     for _ in range(10):
         await lanes.park("one")
     rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
@@ -461,9 +455,7 @@ async def test_the_scheduler_wakes_parked_jobs_of_all_lanes(lanes: Lanes) -> Non
     assert len(woken.wakeups) == 2
 
 
-async def test_a_late_claim_takes_a_job_from_a_waiting_batch(
-    lanes: Lanes,
-) -> None:
+async def test_a_late_claim_takes_a_job_from_a_waiting_batch(lanes: Lanes) -> None:
     await lanes.park("one")
     (draft,) = lanes.drafts.values()
     waiting = keys.waiting("default", "content")

@@ -42,7 +42,6 @@ async def test_a_run_ends_whose_department_was_cancelled(worker: OneWorker) -> N
     assert await worker.run(other) == State.DONE
     assert await worker.run(parent) == State.DEAD
     error = (await worker.status(parent)).error
-    assert error is not None
     assert (error.error_class, error.code) == ("refused", "departments_failed")
     assert "1 departments were not read" in error.message
 

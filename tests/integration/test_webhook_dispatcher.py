@@ -162,9 +162,7 @@ async def test_jobs_of_an_application_are_notices_however_enqueued(redis: Redis)
     ]
 
 
-async def test_a_dead_leaders_deliveries_are_sent_again(
-    fleet: Fleet,
-) -> None:
+async def test_a_dead_leaders_deliveries_are_sent_again(fleet: Fleet) -> None:
     await fleet.subscribe()
     await fleet.write(2)
     dead = await fleet.dispatcher()
@@ -229,9 +227,7 @@ async def test_a_new_leader_without_sql(redis: Redis, valkey_url: str, tmp_path:
     await database.dispose()
 
 
-async def test_jobs_that_ended_before_the_first_look(
-    fleet: Fleet,
-) -> None:
+async def test_jobs_that_ended_before_the_first_look(fleet: Fleet) -> None:
     """On a new or emptied Redis, while another worker keeps the history."""
     await fleet.subscribe("drw_aaaaaaaaaaaa")
     await fleet.end_jobs(5)

@@ -127,9 +127,7 @@ async def test_jobs_of_our_own_are_no_notices(redis: Redis, kind: str) -> None:
     assert await notices_of(redis, [ending], everything) == []
 
 
-async def test_an_events_notice_is_dingtalks_own(
-    records: Records,
-) -> None:
+async def test_an_events_notice_is_dingtalks_own(records: Records) -> None:
     event = Event(
         event_type="user_add_org",
         event_id="e1",

@@ -137,7 +137,6 @@ def test_a_form_that_is_taken_is_not_called_wrong(sandbox: Caller, form: dict[st
 def test_a_refused_form_is_named(sandbox: Caller, form: dict[str, Any], field: str) -> None:
     job = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": form})
     problem = schema_of(sandbox).problem(job.form_values)
-    assert problem is not None
     assert problem.field == field
     values = [{"name": name, "value": value} for name, value in job.form_values]
     body = {"originatorUserId": "u1", "deptId": -1, "formComponentValues": values}

@@ -184,9 +184,7 @@ async def test_an_endless_list_costs_few(generation: type[Approvals], page: list
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_originators_ignore_case(
-    generation: type[Approvals],
-) -> None:
+async def test_originators_ignore_case(generation: type[Approvals]) -> None:
     calls = FakeCalls(FakeOrganisation(("i1", "U1", "", FORM)))
     assert await matches(generation(calls)) == (["i1"], [])
 
@@ -203,9 +201,7 @@ async def test_the_equal_form_is_found(generation: type[Approvals]) -> None:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_matches_are_the_originators_by_time(
-    generation: type[Approvals],
-) -> None:
+async def test_matches_are_the_originators_by_time(generation: type[Approvals]) -> None:
     made: list[Made] = [
         ("late", "u1", "2026-11-24T09:03Z", FORM),
         ("early", "u1", "2026-11-24T09:01Z", FORM),
@@ -215,9 +211,7 @@ async def test_matches_are_the_originators_by_time(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_an_unreadable_instance_may_match(
-    generation: type[Approvals],
-) -> None:
+async def test_an_unreadable_instance_may_match(generation: type[Approvals]) -> None:
     organisation = FakeOrganisation(("i1", "u1", "", FORM))
     organisation.gone.add("i1")
     assert await matches(generation(FakeCalls(organisation))) == ([], ["i1"])

@@ -214,9 +214,7 @@ def test_environment_has_the_passwords(tmp_path: Path, monkeypatch: pytest.Monke
         max_size=5,
     )
 )
-def test_one_cell_an_app_and_server(
-    given_cells: list[tuple[int, list[str], bool]],
-) -> None:
+def test_one_cell_an_app_and_server(given_cells: list[tuple[int, list[str], bool]]) -> None:
     cells = {
         f"c{number}": {"redis_url": f"redis://r{server}", "apps": apps, "default": default}
         for number, (server, apps, default) in enumerate(given_cells)

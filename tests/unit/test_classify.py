@@ -500,24 +500,10 @@ TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from(["0", "88"])
 )
-FIELDS = st.sampled_from(
-    [
-        "errcode",
-        "errmsg",
-        "sub_code",
-        "sub_msg",
-        "request_id",
-        "requestid",
-        "code",
-        "Code",
-        "message",
-        "Message",
-        "status",
-        "punish",
-        "result",
-        "success",
-    ]
-)
+FIELDS = st.sampled_from([
+    "errcode", "errmsg", "sub_code", "sub_msg", "request_id", "requestid", "code", "Code",
+    "message", "Message", "status", "punish", "result", "success",
+])  # fmt: skip
 OBJECTS = st.dictionaries(FIELDS | TEXT, st.recursive(SCALARS, st.lists, max_leaves=3), max_size=8)
 HOPEFUL = st.sampled_from(
     [json.dumps(body).encode() for body in (top(0), top(90018), wrapped(40014), new("needAuth"))]

@@ -32,9 +32,7 @@ def test_a_time_may_count_from_now(text: str, ahead: timedelta) -> None:
     assert before + ahead <= moment <= datetime.now(UTC) + ahead
 
 
-def test_a_time_is_shown_in_the_readers_zone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_time_is_shown_in_the_readers_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_moment("2986-01-31T09:00+02:00", "--at") == "2986-01-31T15:00:00+08:00"
     assert read_moment("2986-01-31T09:00", "--at") == "2986-01-31T09:00:00+08:00"
     monkeypatch.setenv("DINGRELAY_TIMEZONE", "Asia/Tokyo")

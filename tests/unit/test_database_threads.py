@@ -28,9 +28,7 @@ LONG = text(
 """Half a second, and a busy machine takes it longer."""
 
 
-async def test_a_cancelled_questions_thread_ends_before_the_loop(
-    tmp_path: Path,
-) -> None:
+async def test_a_cancelled_questions_thread_ends_before_the_loop(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     database = Database(f"sqlite:///{tmp_path / 'some.db'}")
     started = asyncio.Event()
@@ -50,9 +48,7 @@ async def test_a_cancelled_questions_thread_ends_before_the_loop(
     assert not _others(before)
 
 
-async def test_an_abandoned_connections_thread_ends(
-    tmp_path: Path,
-) -> None:
+async def test_an_abandoned_connections_thread_ends(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     database = Database(f"sqlite:///{tmp_path / 'some.db'}")
 

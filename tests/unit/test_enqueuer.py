@@ -18,9 +18,7 @@ JOB = MessageSend.parse(
 )
 
 
-async def test_redis_known_away_fails_sooner(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_redis_known_away_fails_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     started, silent = asyncio.Event(), asyncio.Event()
     calls: list[int] = []
 

@@ -68,7 +68,6 @@ async def test_people_that_a_lost_call_reached_keep_the_message(ctx: FakeContext
     assert error.value.code == "nothing_recalled"
     assert ctx.messages.recalled == [1]
     known = so_far(ctx.remembered)
-    assert known is not None
     assert {*known["kept"]} == {"u2"}
 
 

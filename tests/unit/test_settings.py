@@ -162,9 +162,7 @@ def test_a_wrong_file_is_refused_with_the_line_named(
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_missing_secret_names_its_variable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_missing_secret_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, DINGRELAY_ENV="sandbox", DINGTALK_APP_KEY_HR="k", DINGTALK_AGENT_ID_HR="1")
     with pytest.raises(SettingsError, match="DINGTALK_APP_SECRET_HR"):
         Settings.load().app("hr")

@@ -125,9 +125,7 @@ async def test_a_slow_call_is_charged_again_however_it_ends(
     assert fleet.reports[-1] == "7 again"
 
 
-async def test_sane_answers_report_after_sick_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_sane_answers_report_after_sick_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(monkeypatch)
     slot = Slot(REQUEST, at=NOW, sent=True)
     await fleet.limiter.report(slot, Transient("-1", "busy", sick="answer"))
@@ -136,9 +134,7 @@ async def test_sane_answers_report_after_sick_ones(
     assert fleet.reports == ["answer", "sane"]
 
 
-async def test_an_outcome_stands_without_redis(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_outcome_stands_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(monkeypatch)
 
     async def away(*_: Any) -> None:

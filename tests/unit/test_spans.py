@@ -26,9 +26,7 @@ def test_a_process_that_makes_no_spans_passes_a_trace_on() -> None:
     assert spans.current() == ""
 
 
-def test_a_span_has_its_parent(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_span_has_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = kept(monkeypatch)
     with trace.get_tracer_provider().get_tracer("app").start_as_current_span("request"):
         with spans.span("send", "PRODUCER"):
@@ -51,9 +49,7 @@ def test_a_span_has_its_parent(
     assert (carried.trace, carried.parent) == (TRACE, SPAN)
 
 
-def test_an_exception_fails_its_span(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_exception_fails_its_span(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = kept(monkeypatch)
     with pytest.raises(ValueError, match="secret"), spans.span("run", "CONSUMER", parent=""):
         raise ValueError("secret")

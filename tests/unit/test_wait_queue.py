@@ -87,9 +87,7 @@ async def test_everyone_leaves_whatever_the_buckets_answer(monkeypatch: pytest.M
         await buckets.queue.stop()
 
 
-async def test_a_revoked_far_slot_comes_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_revoked_far_slot_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     replies = [reply([5.0]), reply([0.0])]
 
     async def answer(*_: Any, **__: Any) -> Reply:

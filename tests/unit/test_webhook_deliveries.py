@@ -12,7 +12,7 @@ from dingrelay_workers.outbox.notice import Subject, Subscription
 from dingrelay_workers.webhooks import deliveries
 from dingrelay_workers.webhooks.deliveries import CAP, Delivery, Settled
 from dingrelay_workers.webhooks.endpoints import LONGEST_PAUSE, NEEDED, Endpoint, StoredEndpoint
-from dingrelay_workers.webhooks.http import GONE, Receipt
+from dingrelay_workers.webhooks.http import Receipt
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DAYS = timedelta(days=3)
@@ -90,18 +90,6 @@ def test_a_delivery_is_given_up_after_days_of_its_own_failures_only(
     )
     row, found = settled(failed(), endpoint, failed_at=ago(failed_days))
     assert (row["to_state"], bool(found.disabled)) == (state, disabled)
-
-
-def test_410_disables_the_endpoint_and_keeps_the_delivery() -> None:
-    row, found = settled(failed(GONE), an_endpoint())
-    assert (row["to_state"], row["to_due_at"]) == ("pending", None)
-    assert found.disabled == {"e": "it answered 410, gone"}
-
-
-def test_an_endpoint_is_left_alone_for_as_long_as_it_asks() -> None:
-    row, found = settled(failed(retry_after=timedelta(hours=2)), an_endpoint())
-    assert row["to_due_at"] >= NOW + timedelta(hours=2)
-    assert found.endpoints["e"].retry_at == NOW + timedelta(hours=2)
 
 
 def test_a_breaker_stands_open_no_longer_for_a_clock_that_stepped_back() -> None:

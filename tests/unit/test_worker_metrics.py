@@ -129,9 +129,7 @@ def test_health_is_the_loop_s_own_answer(monkeypatch: pytest.MonkeyPatch) -> Non
     end()
 
 
-def test_a_taken_port_is_retried(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_taken_port_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_server, "AGAIN", 0.01)
     registry = CollectorRegistry()
     Gauge("here", "It is there.", registry=registry).set(1)
