@@ -480,6 +480,10 @@ class Digests(Protocol):
 
     async def finish(self, target: str, digest: str, result: Json) -> None:
         """Store what became of a digest; the next one may follow."""
+        ...
+
+    async def forget(self, digest: str) -> None:
+        """Delete the messages of a digest that is over."""
 
 
 class Robots(Protocol):

@@ -3,6 +3,7 @@
 Messages are spelled as for a webhook; what an enterprise robot takes is made of the same (API §12.4, §12.6).
 """
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -37,12 +38,14 @@ DELIVERS, LONGEST_DELIVERY = timedelta(seconds=5), timedelta(minutes=10)
 USERS_PER_CALL = 20
 """One to one (API §12.6)."""
 MERGEABLE = frozenset({"text", "markdown"})
-LOOK_AGAIN = timedelta(seconds=15)
-"""After which a message looks whether its digest is over, where the wake-up for that was lost."""
+LOOK_AGAIN = 60.0
+"""Seconds, or half of the time between two digests, after which a message looks whether its own is over: Redis may
+have lost the wake-up for that."""
 FREE = 0.05
 """Seconds until its next call within which a robot counts as free."""
 LONGEST_SLOT = 15.0
-"""Seconds after which a digest looks again which robot is free first."""
+"""Seconds after which a digest looks again which robot is free first, and after which it waits for a slot like any
+other message, unless all robots are blocked."""
 LARGEST_PARAM = 15_000
 """Bytes of a message of an enterprise robot (API §12.6)."""
 ROOM = 500
@@ -357,7 +360,7 @@ async def _merged(job: RobotMessage, digest: Digest, ctx: Context) -> Json:
     if result is None:
         # The same one for all of its messages: whichever of their workers is killed.
         await ctx.enqueue([RobotDigest(to=job.to, every=digest.seconds, digest=name)])
-        raise Wait(LOOK_AGAIN, "the digest")
+        raise Wait(timedelta(seconds=max(LOOK_AGAIN, digest.seconds / 2)), "the digest")
     if failure := result.get("failed"):
         if failure == "unknown":
             raise Unknown("the digest left and its answer did not come; it may have been posted")
@@ -424,7 +427,7 @@ class RobotDigest(Contract):
 
 async def abandon(job: RobotDigest, ctx: Context) -> None:
     """The digest is not posted: its messages are not either."""
-    await _finish(job, ctx, {"failed": "dead"}, await ctx.robots.digests.messages(job.digest))
+    await _finish(job, ctx, {"failed": "dead"})
 
 
 @kind("robot-digest", RobotDigest, summary="to={0.to.name}", abandon=abandon)
@@ -439,9 +442,13 @@ async def run_digest(job: RobotDigest, ctx: Context) -> Json:
     """
     digests = ctx.robots.digests
     if known := await digests.result(job.digest):
+        await _wake(job, ctx)  # a worker that was killed may not have
         return known
     if (soonest := await ctx.robots.wait(job.to)) > FREE:
-        raise Wait(timedelta(seconds=min(soonest, LONGEST_SLOT)), "a free robot")
+        began = await ctx.once("waiting", partial(_kept, {"at": ctx.now().isoformat()}))
+        waited = (ctx.now() - datetime.fromisoformat(began["at"])).total_seconds()
+        if soonest > LONGEST_SLOT or waited < LONGEST_SLOT:
+            raise Wait(timedelta(seconds=min(soonest, LONGEST_SLOT)), "a free robot")
     if wait := await digests.close(job.target, job.digest, job.every):
         raise Wait(timedelta(seconds=wait), "the digest before it")
     messages = await digests.messages(job.digest)
@@ -449,14 +456,20 @@ async def run_digest(job: RobotDigest, ctx: Context) -> Json:
     try:
         result = await deliver(job.to, merged(messages, limit), ctx)
     except Unknown:
-        await _finish(job, ctx, {"failed": "unknown"}, messages)
+        await _finish(job, ctx, {"failed": "unknown"})
         raise
     result = {**result, "digest": ctx.job_id}
-    await _finish(job, ctx, result, messages)
+    await _finish(job, ctx, result)
     return result
 
 
-async def _finish(job: RobotDigest, ctx: Context, result: Json, messages: Sequence[Json]) -> None:
+async def _finish(job: RobotDigest, ctx: Context, result: Json) -> None:
     await ctx.robots.digests.finish(job.target, job.digest, result)
-    for message in messages:
-        await ctx.wake(message["job"])
+    await _wake(job, ctx)
+
+
+async def _wake(job: RobotDigest, ctx: Context) -> None:
+    """Wake the messages of a digest that is over, and forget their texts."""
+    digests = ctx.robots.digests
+    await asyncio.gather(*(ctx.wake(each["job"]) for each in await digests.messages(job.digest)))
+    await digests.forget(job.digest)

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers import State
+from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ContractError, RobotMessage
 from one_worker import OneWorker, one_worker
@@ -133,6 +134,24 @@ async def test_recipients_are_read_and_recalled(worker: OneWorker, sandbox: Sand
     await worker.finish(webhook)
     with pytest.raises(ContractError):
         await asyncio.to_thread(worker.client.recall, webhook)
+
+
+async def test_messages_of_a_digest_are_one_post_and_then_gone(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    jobs: list[str] = []
+    for text in ("cpu", "disk"):
+        given = {**message(text, robot="a").wire(), "digest": "1s"}
+        jobs.append(await worker.send(RobotMessage.parse(given)))
+        assert await worker.run(jobs[-1]) == State.SNOOZED
+    digest = await redis.hget(keys.digests("robot:a 1"), "open")
+    assert digest is not None
+    assert await worker.finish(record.keyed_id("robots", "robot-digest", digest.decode())) == "done"
+    assert not await redis.exists(keys.digest(digest.decode()))
+    for job in jobs:
+        assert await worker.finish(job) == State.DONE
+    [post] = sandbox.robot_posts()
+    assert post["message"]["markdown"]["title"] == "[2] disk"
 
 
 @pytest.mark.parametrize("lost", ["lost_answer", "reset_after", "reset_before", "html"])

@@ -23,6 +23,7 @@ from dingrelay_workers.limiter.slot import Slot, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 
 REQUEST = SlotRequest(Turns("default", "message.send", "normal"), recipients=7)
+TO_ROBOT = SlotRequest(Turns("robots", "robot.webhook@abc", "normal"))
 NOW = 100.0
 
 
@@ -117,12 +118,18 @@ async def test_a_call_that_did_not_leave_gives_only_its_probe_back(
 @pytest.mark.parametrize(
     "error", [None, Throttled("90018", "later"), Ambiguous("x", "y"), asyncio.CancelledError()]
 )
+@pytest.mark.parametrize(("request_", "charged"), [(REQUEST, "7 again"), (TO_ROBOT, "1 again")])
 async def test_a_slow_call_is_charged_again_however_it_ends(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException | None
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None,
+    request_: SlotRequest,
+    charged: str,
 ) -> None:
     fleet = Fleet(monkeypatch)
-    await fleet.limiter.report(Slot(REQUEST, at=NOW - 1, sent=True), error)
-    assert fleet.reports[-1] == "7 again"
+    slot = Slot(request_, at=NOW - 1, sent=True)
+    assert fleet.limiter.stale(slot), "before it leaves, it would take another slot"
+    await fleet.limiter.report(slot, error)
+    assert fleet.reports[-1] == charged
 
 
 async def test_sane_answers_report_after_sick_ones(monkeypatch: pytest.MonkeyPatch) -> None:

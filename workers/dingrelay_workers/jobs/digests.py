@@ -73,5 +73,7 @@ class JobDigests:
         if busy == digest.encode():
             await self._redis.hset(where, "last", since or 0)
             await self._redis.hdel(where, "busy")
-        # So its texts are here only as long as their jobs are under way, which an erasure waits for.
+
+    async def forget(self, digest: str) -> None:
+        """Delete the messages: they are kept as long as their jobs are under way, which an erasure waits for."""
         await self._redis.delete(keys.digest(digest))

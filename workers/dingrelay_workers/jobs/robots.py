@@ -25,7 +25,7 @@ from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim
 
 _NOTHING: Json = {"query_key": "", "invalid": [], "flow_controlled": []}
-LONGEST_WAIT = 15.0
+LONGEST_WAIT = 30.0
 """Seconds after which a job that waits for a pool looks again which robot is free first."""
 
 
@@ -73,7 +73,7 @@ class JobRobots:
         """Post a message as the robot.
 
         Raises:
-            Wait: the robots of a pool have no slot soon, or this one is refused and another may not be.
+            Wait: this robot of a pool is refused, and another may not be.
         """
         if to.session is not None:
             return await self._reply(to.session, message)
@@ -94,10 +94,13 @@ class JobRobots:
                     conversation=conversation,
                 )
         except Parked as parked:
-            if not pool:
-                raise
-            seconds = min(parked.due_in, LONGEST_WAIT) * random.uniform(0.7, 1)
-            raise Wait(timedelta(seconds=seconds), parked.reason) from None
+            if (
+                pool
+            ):  # it takes whichever is free then, and looks the less often the longer it waits
+                waited = (self._claim.time.now() - self._claim.started) / 1000
+                longest = min(max(parked.due_in, waited / 4), LONGEST_WAIT)
+                parked.due_in, parked.turn = longest * random.uniform(0.7, 1), None
+            raise
         except Throttled as error:
             if not pool or error.unsent:
                 raise

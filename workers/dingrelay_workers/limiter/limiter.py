@@ -188,9 +188,9 @@ class Limiter:
             case _:
                 pass
         sane = sane and (slot.sick or slot.trial or circuit in self._suspected)
-        # DingTalk counts recipients when a call arrives, at any time before its answer. Charged at both
-        # ends, a slow call is within every window that holds it.
-        charged = self._counted(slot) if slot.sent and self.stale(slot) else None
+        # DingTalk counts a call when it arrives, at any time before its answer. Charged at both ends, a slow
+        # call is within every window that holds it.
+        charged = self._punctual(slot) if slot.sent and self.stale(slot) else None
         if sane or probed or charged:
             call = buckets.ended(
                 self._rules.of(turns.app, turns.api),
@@ -198,7 +198,7 @@ class Limiter:
                 probed=probed,
                 sane=sane,
                 trial=slot.trial,
-                charged=(charged, slot.request.recipients) if charged else None,
+                charged=charged,
             )
             self.breakers.note_closed(circuit, await run_async(self._redis, call))
         if sane:
@@ -260,17 +260,20 @@ class Limiter:
         return self.breakers.circuit(*request.circuit)
 
     def stale(self, slot: Slot) -> bool:
-        """Whether the slot came too long ago for a call whose recipients are counted.
+        """Whether the slot came too long ago for a call that may not be late.
 
         A process that was stopped with it would call in a window that was given to others.
         """
-        return self._counted(slot) is not None and self._clock() - slot.at > JITTER
+        return self._clock() - slot.at > JITTER and self._punctual(slot) is not None
 
-    def _counted(self, slot: Slot) -> Rule | None:
+    def _punctual(self, slot: Slot) -> tuple[Rule, int] | None:
+        """The rule that is broken in silence or for minutes by a call that is late, and what the call takes of it."""
         request = slot.request
-        if not request.recipients:
-            return None
-        return self.recipients_rule(request.turns.app, request.turns.api)
+        calls = self._rules.of(request.turns.app, request.turns.api)[0]
+        if calls.even and calls.rate:
+            return calls, 1
+        recipients = self.recipients_rule(request.turns.app, request.turns.api)
+        return (recipients, request.recipients) if recipients and request.recipients else None
 
     async def waits(self, app: str, apis: Sequence[str]) -> list[float]:
         """Seconds until a call of each of these APIs could leave, about; those that wait here are before it."""
