@@ -74,7 +74,8 @@ def dispatcher(redis: Redis, database: Database) -> Dispatcher:
 async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None:
     gone, stays = await ended(database), await ended(database)
     progress: list[int] = []
-    assert await removal.look(database, gone) == ("news", 8)
+    found = await removal.look(database, gone)
+    assert (found.name, found.recipients) == ("news", 8)
     await removal.hide(database, gone)
     await removal.remove(database, gone, progress.append)
     assert await counts(database) == [1, 4, 8, 4]

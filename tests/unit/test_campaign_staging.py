@@ -26,7 +26,7 @@ def chunks(people: list[Person], size: int) -> list[StagedChunk]:
 def test_people_are_kept_once_in_order(batches: list[list[tuple[str, int]]], size: int) -> None:
     named = [userid for batch in batches for userid, _ in batch]
     with Staging() as staging:
-        new = sum(staging.add([Person(userid) for userid, _ in batch]) for batch in batches)
+        new = sum(staging.add([(userid, None) for userid, _ in batch]) for batch in batches)
         found = list(staging.chunks(size))
     once = list(dict.fromkeys(named))
     assert new == len(once)
@@ -44,8 +44,7 @@ def test_equal_results_share_chunks(people: list[tuple[str, int]], size: int) ->
     for userid, kind in first.items():
         groups[kind].append(userid)
     rows = [
-        Person(userid, FilledTemplate(f'{{"kind": {kind}}}', bytes([kind])))
-        for userid, kind in people
+        (userid, FilledTemplate(f'{{"kind": {kind}}}', bytes([kind]))) for userid, kind in people
     ]
     found = chunks(rows, size)
     together = [
@@ -64,7 +63,7 @@ def test_removed_people_are_gone(
     named = list(dict.fromkeys(userid for userid, _ in people))
     out = {userid for userid, _ in removed}
     with Staging() as staging:
-        staging.add([Person(userid) for userid in named])
+        staging.add([(userid, None) for userid in named])
         assert staging.remove(userid for userid, _ in removed) == len(out.intersection(named))
         left = [userid for chunk in staging.chunks(100) for userid in chunk.users]
     assert left == [userid for userid in named if userid not in out]
@@ -75,7 +74,7 @@ def test_memory_does_not_grow_with_the_people() -> None:
     try:
         with Staging() as staging:
             for start in range(0, 50_000, 1_000):
-                staging.add([Person(f"user{at % 40_000}") for at in range(start, start + 1_000)])
+                staging.add([(f"user{at % 40_000}", None) for at in range(start, start + 1_000)])
             assert sum(len(chunk.users) for chunk in staging.chunks(100)) == 40_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -95,7 +94,7 @@ def open_files() -> list[str]:
 def test_no_file_can_be_left_behind() -> None:
     with Staging() as staging:
         staging._connection.execute("PRAGMA cache_size = -64")
-        staging.add([Person(f"user{number}") for number in range(10_000)])
+        staging.add([(f"user{number}", None) for number in range(10_000)])
         spilled = [name for name in open_files() if "etilqs" in name]
         assert spilled
         assert all(name.endswith(" (deleted)") for name in spilled)

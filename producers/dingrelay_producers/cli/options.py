@@ -30,6 +30,17 @@ Sender = Annotated[
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end of the job.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")]
+Text = Annotated[str | None, typer.Option(help="A text message.")]
+Markdown = Annotated[
+    tuple[str, str] | None, typer.Option(metavar="TITLE TEXT", help="A Markdown message.")
+]
+Message = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON|@FILE|@-",
+        help='DingTalk\'s own msg object, of any type; a file in it as {"file": "menu.png"}.',
+    ),
+]
 Limit = Annotated[
     int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many of the newest.")
 ]

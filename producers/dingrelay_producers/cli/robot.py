@@ -27,10 +27,8 @@ def send(
         list[str] | None,
         typer.Option(metavar="USER", help="One to one: users, comma-separated; repeatable."),
     ] = None,
-    text: Annotated[str | None, typer.Option(help="A text message.")] = None,
-    markdown: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="TITLE TEXT", help="A Markdown message.")
-    ] = None,
+    text: options.Text = None,
+    markdown: options.Markdown = None,
     message: Annotated[
         str | None,
         typer.Option(metavar="JSON|@FILE|@-", help="A message as DingTalk's webhooks take it."),

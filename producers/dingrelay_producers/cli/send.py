@@ -31,18 +31,9 @@ def send(
     ] = None,
     department: Annotated[list[int] | None, typer.Option(help="A department; repeatable.")] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="The whole organisation.")] = False,
-    text: Annotated[str | None, typer.Option(help="A text message.")] = None,
-    markdown: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="TITLE TEXT", help="A Markdown message."),
-    ] = None,
-    message: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JSON|@FILE|@-",
-            help='DingTalk\'s own msg object, of any type; a file in it as {"file": "menu.png"}.',
-        ),
-    ] = None,
+    text: options.Text = None,
+    markdown: options.Markdown = None,
+    message: options.Message = None,
     lane: options.Lane = "normal",
     app: options.App = "default",
     key: options.Key = None,

@@ -1,28 +1,19 @@
 """Checks of the addresses of servers, and of the files that TLS needs."""
 
 import os
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
 from dingrelay_tasks.sentence import en
 
+if TYPE_CHECKING:
+    from dingrelay_producers.settings.cells import CellSettings
+    from dingrelay_producers.settings.settings import Settings
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 """Brokers that are no Redis; amqps speaks TLS."""
-
-
-class Servers(Protocol):
-    """Whatever names servers."""
-
-    @property
-    def redis_url(self) -> SecretStr: ...  # noqa: D102
-    @property
-    def broker_url(self) -> SecretStr: ...  # noqa: D102
-    @property
-    def database_url(self) -> SecretStr: ...  # noqa: D102
 
 
 def check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
@@ -85,7 +76,7 @@ def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
             raise ValueError(en("{}: the port is no number from 1 to {}", variable, HIGHEST_PORT))
 
 
-def check_servers(given: Servers, variable: str) -> None:
+def check_servers(given: "Settings | CellSettings", variable: str) -> None:
     """The three URLs of servers, where they are given; `variable` is how one is called."""
     capitals = variable.startswith("DINGRELAY")
     for name, others in (("redis_url", ()), ("broker_url", AMQP_SCHEMES)):

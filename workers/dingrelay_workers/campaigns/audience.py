@@ -181,7 +181,7 @@ class Gathered:
         if problem := problem_of(row.userid):
             return Malformed(row.line, en("{!a}: {}", row.userid, problem))
         if not self._template.fields:
-            return Person(row.userid)
+            return row.userid, None
         values: list[str] = []
         for name in self._template.fields:
             value = row.userid if name == USERID else row.fields.get(name)
@@ -194,7 +194,7 @@ class Gathered:
             result = self._template.fill(tuple(values))
         except ContractError as error:
             return Malformed(row.line, en("{}: {}", row.userid, error))
-        return Person(row.userid, result)
+        return row.userid, result
 
     async def _resolved(
         self, rows: Sequence[Recipient | Malformed]

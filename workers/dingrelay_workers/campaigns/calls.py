@@ -1,6 +1,6 @@
 """The calls of campaigns that DingTalk took: taken back, and asked what became of them."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -190,25 +190,20 @@ class CampaignCalls:
 
     async def taken(
         self, campaign: str, *, unrecalled: bool = False
-    ) -> AsyncIterator[Sequence[tuple[int, datetime, int, bool]]]:
-        """Number, time, people and `ambiguous` of every call that was taken, in pages of at most 5,000."""
-        query = select(
-            ChunkRow.number, ChunkRow.called_at, ChunkRow.accepted, ChunkRow.ambiguous
-        ).where(ChunkRow.campaign == campaign, ChunkRow.task_id.is_not(None))
+    ) -> tuple[dict[int, int], dict[int, int], int]:
+        """Number → people of the calls that DingTalk still knows of; of the repeated ones; how many are too old."""
+        taken = [ChunkRow.campaign == campaign, ChunkRow.task_id.is_not(None)]
         if unrecalled:
-            query = query.where(ChunkRow.recalled_at.is_(None))
-        query = query.order_by(ChunkRow.number).limit(5_000)
-        last = -1
-        while True:
-            async with self._database.read() as connection:
-                rows = (await connection.execute(query.where(ChunkRow.number > last))).all()
-            if not rows:
-                return
-            last = rows[-1].number
-            yield [
-                (row.number, row.called_at or self._now(), row.accepted, row.ambiguous)
-                for row in rows
-            ]
+            taken.append(ChunkRow.recalled_at.is_(None))
+        known = or_(ChunkRow.called_at.is_(None), ChunkRow.called_at > self.oldest())
+        query = select(ChunkRow.number, ChunkRow.accepted, ChunkRow.ambiguous).where(*taken, known)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(ChunkRow.number))).all()
+            every = await connection.scalar(
+                select(func.count()).select_from(ChunkRow).where(*taken)
+            )
+        repeated = {row.number: row.accepted for row in rows if row.ambiguous}
+        return {row.number: row.accepted for row in rows}, repeated, (every or 0) - len(rows)
 
     async def unknown(self, campaign: str) -> int:
         """How many people are in calls whose outcome is unknown."""

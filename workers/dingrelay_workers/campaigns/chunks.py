@@ -5,8 +5,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, and_, bindparam, exists, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_tasks.sentence import Sentence, en, with_parts
 from dingrelay_workers.campaigns.models import (
@@ -33,35 +44,6 @@ CANCELLED = {
 
 FRONTIER = 2 * database.CHUNK
 """Chunks behind the last released one whose records may have been left behind by a crash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """A campaign as the dispatcher sees it."""
-
-    id: str
-    app: str
-    sender: str
-    state: State
-    message: Mapping[str, Any]
-    start_at: datetime | None
-    quiet: str
-    rate: int | None
-    weight: int
-    error_share: float
-    recipients: int
-    chunks: int
-    settled: int
-    rate_credit: float
-    rate_at: datetime | None
-    recent_people: float
-    recent_failed: float
-    trace: str = ""
-
-    @property
-    def chunk_size(self) -> int:
-        """People in one of its chunks, about."""
-        return -(-self.recipients // max(1, self.chunks))
 
 
 class Release(NamedTuple):
@@ -128,18 +110,14 @@ class Counts:
     lost: int = 0
 
 
-async def active(connection: AsyncConnection) -> list[Campaign]:
+async def active(connection: AsyncConnection) -> list[CampaignRow]:
     """The campaigns that run, and those that are paused or cancelled with chunks still queued."""
     queued = exists().where(
         ChunkRow.campaign == CampaignRow.id, ChunkRow.state == ChunkState.QUEUED
     )
     halted = CampaignRow.state.in_([State.PAUSED, State.CANCELLED])
-    rows = await connection.execute(
-        _campaigns()
-        .where(or_(CampaignRow.state == State.RUNNING, and_(halted, queued)))
-        .order_by(CampaignRow.created_at, CampaignRow.id)
-    )
-    return [_campaign(row) for row in rows.mappings()]
+    wanted = or_(CampaignRow.state == State.RUNNING, and_(halted, queued))
+    return await _campaigns(connection, wanted)
 
 
 async def standing(connection: AsyncConnection) -> list[OpenCampaigns]:
@@ -154,27 +132,20 @@ async def standing(connection: AsyncConnection) -> list[OpenCampaigns]:
     return [OpenCampaigns(app, state, count, int(people)) for app, state, count, people in rows]
 
 
-async def lately_ended(connection: AsyncConnection, since: datetime) -> list[Campaign]:
+async def lately_ended(connection: AsyncConnection, since: datetime) -> list[CampaignRow]:
     """The campaigns that ended since then."""
-    rows = await connection.execute(_campaigns().where(CampaignRow.ended_at >= since))
-    return [_campaign(row) for row in rows.mappings()]
+    return await _campaigns(connection, CampaignRow.ended_at >= since)
 
 
-async def read(connection: AsyncConnection, campaign: str) -> Campaign | None:
+async def read(connection: AsyncConnection, campaign: str) -> CampaignRow | None:
     """The campaign as it is now: what a transaction that changes it must go by. None if it was deleted."""
-    rows = await connection.execute(_campaigns().where(CampaignRow.id == campaign))
-    found = rows.mappings().one_or_none()
-    return None if found is None else _campaign(found)
+    return next(iter(await _campaigns(connection, CampaignRow.id == campaign)), None)
 
 
-def _campaigns() -> Any:
-    columns: list[Any] = [getattr(CampaignRow, name) for name in Campaign.__slots__]
-    return select(*columns)
-
-
-def _campaign(row: Mapping[Any, Any]) -> Campaign:
-    fields: dict[str, Any] = {**row, "state": State(row["state"])}
-    return Campaign(**fields)
+async def _campaigns(connection: AsyncConnection, wanted: ColumnElement[bool]) -> list[CampaignRow]:
+    query = select(CampaignRow).where(wanted).order_by(CampaignRow.created_at, CampaignRow.id)
+    async with AsyncSession(connection) as session:
+        return list(await session.scalars(query))
 
 
 async def queued(connection: AsyncConnection, campaign: str) -> dict[Release, datetime]:

@@ -43,16 +43,6 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Text = Annotated[
     str | None, typer.Option(help="A text message; {name} is a field of each recipient.")
 ]
-Markdown = Annotated[
-    tuple[str, str] | None, typer.Option(metavar="TITLE TEXT", help="A Markdown message.")
-]
-Message = Annotated[
-    str | None,
-    typer.Option(
-        metavar="JSON|@FILE|@-",
-        help='DingTalk\'s own msg object, of any type; a file in it as {"file": "menu.png"}.',
-    ),
-]
 File = Annotated[
     str | None,
     typer.Option(
@@ -106,8 +96,8 @@ OnMalformed = Annotated[
 def create(
     name: Annotated[str, typer.Argument(help="A name for people; it need not be unique.")],
     text: Text = None,
-    markdown: Markdown = None,
-    message: Message = None,
+    markdown: common.Markdown = None,
+    message: common.Message = None,
     file: File = None,
     column: FileColumn = None,
     to: To = None,

@@ -42,14 +42,7 @@ from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks import beijing
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, notices, pace, removal
-from dingrelay_workers.campaigns.chunks import (
-    CANCELLED,
-    Campaign,
-    Chunk,
-    ChunkEnding,
-    Counts,
-    Release,
-)
+from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Counts, Release
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.pace import Latest, Share, Stride, Window
 from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
@@ -81,7 +74,7 @@ class CampaignTick:
         clock_stepped: the moment from which its rate is counted has not come yet.
     """
 
-    campaign: Campaign
+    campaign: CampaignRow
     queued: Mapping[Release, datetime]
     goes: bool
     endings: list[ChunkEnding] = field(default_factory=list[ChunkEnding])
@@ -246,7 +239,7 @@ class Dispatcher(Work):
                 for campaign in await chunks.active(connection)
             ]
 
-    async def _tidy(self, campaign: Campaign) -> None:
+    async def _tidy(self, campaign: CampaignRow) -> None:
         """Delete, once, the records that a dispatcher left behind which died after its commit."""
         if campaign.id in self._tidied:
             return
@@ -342,7 +335,7 @@ class Dispatcher(Work):
         await self._queue.revive(campaign, tick.revived)
 
     async def _goes_on(
-        self, connection: AsyncConnection, tick: CampaignTick, campaign: Campaign, counts: Counts
+        self, connection: AsyncConnection, tick: CampaignTick, campaign: CampaignRow, counts: Counts
     ) -> bool:
         """Whether the campaign runs on; it is paused or ended here if it is time to."""
         latest = Latest(campaign.recent_people, campaign.recent_failed).after(counts, campaign)
@@ -371,7 +364,7 @@ class Dispatcher(Work):
         return goes
 
     async def _release(
-        self, connection: AsyncConnection, tick: CampaignTick, campaign: Campaign
+        self, connection: AsyncConnection, tick: CampaignTick, campaign: CampaignRow
     ) -> list[Chunk]:
         again = await chunks.lost(connection, campaign.id, tick.lost)
         # Chunks that this dispatcher released and never enqueued have certainly made no call.
@@ -416,7 +409,7 @@ class Dispatcher(Work):
                 )
 
 
-def _report(campaign: Campaign, endings: list[ChunkEnding], counts: Counts) -> None:
+def _report(campaign: CampaignRow, endings: list[ChunkEnding], counts: Counts) -> None:
     for outcome in OUTCOMES:
         if people := getattr(counts, outcome):
             CAMPAIGN_RECIPIENTS.labels(campaign.app, outcome).inc(people)

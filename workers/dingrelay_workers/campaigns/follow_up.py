@@ -78,7 +78,7 @@ class FollowUp:
             raise CampaignConflict(campaign, "is running: pause or cancel it first")
         # Asked before the calls are read: a chunk that ends between them is among these.
         under_way = await self._calls.under_way(campaign)
-        taken, repeated, too_old = await self._taken(campaign, unrecalled=True)
+        taken, repeated, too_old = await self._calls.taken(campaign, unrecalled=True)
         fresh = under_way | taken
         jobs = [
             CampaignRecall(app=row.app, sender=row.sender, campaign=campaign, numbers=some)
@@ -101,7 +101,7 @@ class FollowUp:
             sample: how many calls to ask about, spread over all; None for all.
         """
         row = await self._store.get(campaign)
-        fresh, _, too_old = await self._taken(campaign)
+        fresh, _, too_old = await self._calls.taken(campaign)
         if sample is not None and sample < len(fresh):
             numbers = list(fresh)
             step = len(numbers) / sample
@@ -156,24 +156,6 @@ class FollowUp:
                 "message": message,
             }
         )
-
-    async def _taken(
-        self, campaign: str, *, unrecalled: bool = False
-    ) -> tuple[dict[int, int], dict[int, int], int]:
-        """Number → people of the calls that DingTalk still knows of; of the repeated ones; how many are too old."""
-        fresh: dict[int, int] = {}
-        repeated: dict[int, int] = {}
-        too_old = 0
-        oldest = self._calls.oldest()
-        async for page in self._calls.taken(campaign, unrecalled=unrecalled):
-            for number, at, people, ambiguous in page:
-                if at > oldest:
-                    fresh[number] = people
-                    if ambiguous:
-                        repeated[number] = people
-                else:
-                    too_old += 1
-        return fresh, repeated, too_old
 
 
 def _plan(

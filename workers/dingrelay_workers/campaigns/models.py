@@ -115,6 +115,11 @@ class CampaignRow(Base):
     index_bits: Mapped[int | None]
     trace: Mapped[str] = mapped_column(String(600), server_default=text("''"))
 
+    @property
+    def chunk_size(self) -> int:
+        """People in one of its chunks, about."""
+        return -(-self.recipients // max(1, self.chunks))
+
 
 class ChunkRow(Base):
     """Up to 100 recipients of one message: one call.

@@ -31,7 +31,7 @@ _SHOWN = (
 """Columns of a campaign that say what it is and how far it has come: counts of people, and of calls."""
 
 
-async def write(connection: AsyncConnection, campaign: str, before: State, at: datetime) -> None:
+async def write(connection: AsyncConnection, campaign: str, before: str, at: datetime) -> None:
     """Write the notice of a campaign whose row has its new state already."""
     columns = [getattr(CampaignRow, name) for name in _SHOWN]
     row = (

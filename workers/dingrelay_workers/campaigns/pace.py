@@ -9,7 +9,8 @@ from typing import ClassVar, NamedTuple, Self
 
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.chunks import Campaign, Counts
+from dingrelay_workers.campaigns.chunks import Counts
+from dingrelay_workers.campaigns.models import CampaignRow
 
 _SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _DAY = timedelta(days=1)
@@ -195,14 +196,14 @@ class Latest(NamedTuple):
     people: float
     failed: float
 
-    def after(self, counts: Counts, campaign: Campaign) -> "Latest":
+    def after(self, counts: Counts, campaign: CampaignRow) -> "Latest":
         """With what has just ended."""
         failed = self.failed + counts.failed - counts.lost
         people = self.people + counts.accepted + counts.left_out + counts.failed - counts.lost
         fade = min(1.0, REMEMBERED * campaign.chunk_size / max(1.0, people))
         return Latest(people * fade, failed * fade)
 
-    def too_many(self, campaign: Campaign) -> bool:
+    def too_many(self, campaign: CampaignRow) -> bool:
         """Whether so many of them failed that the campaign had better stop."""
         enough = min(ENOUGH, campaign.chunks) * campaign.chunk_size
         some = min(FAILED, campaign.chunks) * campaign.chunk_size
@@ -217,19 +218,19 @@ class Latest(NamedTuple):
         return en("{:.0f} of the latest {:.0f} people failed", self.failed, self.people)
 
 
-def may_send(campaign: Campaign, now: datetime) -> bool:
+def may_send(campaign: CampaignRow, now: datetime) -> bool:
     """Whether its time has come, outside of its quiet hours."""
     if campaign.start_at is not None and now < campaign.start_at:
         return False
     return QuietHours.parse(campaign.quiet).ends(now) is None
 
 
-def allowance(campaign: Campaign, now: datetime) -> Allowance:
+def allowance(campaign: CampaignRow, now: datetime) -> Allowance:
     """What its rate lets it send, a rate being there."""
     return Allowance(campaign.rate_credit, campaign.rate_at or now).later(campaign.rate or 0, now)
 
 
-def allowed(campaign: Campaign, now: datetime, most: int, under_way: int) -> int:
+def allowed(campaign: CampaignRow, now: datetime, most: int, under_way: int) -> int:
     """How many chunks its rate lets go, `most` at most."""
     if campaign.rate is None:
         return most

@@ -20,8 +20,8 @@ from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
 from dingrelay_tasks.sentence import en, from_parts
-from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, ChunkEnding, Release
-from dingrelay_workers.campaigns.models import OutcomeKind
+from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Release
+from dingrelay_workers.campaigns.models import CampaignRow, OutcomeKind
 from dingrelay_workers.store.records import Records
 
 _LOOK = Script.load("dingrelay_workers.campaigns", "look")
@@ -129,13 +129,13 @@ class ChunkQueue:
         self._publisher = publisher
         self.holder = ""
 
-    async def enqueue(self, campaign: Campaign, chunks: Sequence[Chunk]) -> None:
+    async def enqueue(self, campaign: CampaignRow, chunks: Sequence[Chunk]) -> None:
         """Make the jobs, unless they are there, and wake them."""
         drafts = [in_a_trace_of_its_own(_draft(campaign, each), campaign.trace) for each in chunks]
         wakeups = await self._records.enqueue(drafts, fence=(keys.DISPATCHER, self.holder))
         await self._records.publish(self._publisher, wakeups)
 
-    async def look(self, campaign: Campaign, releases: Collection[Release]) -> list[Found]:
+    async def look(self, campaign: CampaignRow, releases: Collection[Release]) -> list[Found]:
         """Which of the releases' jobs have ended or have no record."""
         ordered = list(releases)
         found: list[Found] = []
@@ -154,18 +154,18 @@ class ChunkQueue:
                 )
         return found
 
-    async def withdraw(self, campaign: Campaign, releases: Collection[Release]) -> None:
+    async def withdraw(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Cancel the jobs that do not run; those that do end before their next call."""
         ttl = keys.JOB_MARGIN_MS
         calls = [record.withdraw(job_id(campaign, each), record_ttl_ms=ttl) for each in releases]
         await asyncio.gather(*(run_async(self._redis, call) for call in calls))
 
-    async def revive(self, campaign: Campaign, releases: Collection[Release]) -> None:
+    async def revive(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Have jobs that were withdrawn after a call carried on, with what they remember."""
         calls = [record.requeue(job_id(campaign, release)) for release in releases]
         await asyncio.gather(*(run_async(self._redis, call) for call in calls))
 
-    async def forget(self, campaign: Campaign, releases: Collection[Release]) -> None:
+    async def forget(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Delete the records of chunks that SQL knows to be settled, or pending."""
         ids = [job_id(campaign, release) for release in releases]
         for start in range(0, len(ids), AT_ONCE):
@@ -178,7 +178,7 @@ class ChunkQueue:
             await run_async(self._redis, call)
 
 
-def job_id(campaign: Campaign, release: Release) -> str:
+def job_id(campaign: CampaignRow, release: Release) -> str:
     """The id of a release's job: the same each time, and no other release's."""
     return chunk_job(campaign.app, campaign.id, release)
 
@@ -191,7 +191,7 @@ def chunk_job(app: str, campaign: str, release: Release) -> str:
     return record.keyed_id(app, CampaignChunk.kind, key)
 
 
-def _draft(campaign: Campaign, chunk: Chunk) -> Draft:
+def _draft(campaign: CampaignRow, chunk: Chunk) -> Draft:
     job = {
         "app": campaign.app,
         "lane": "bulk",

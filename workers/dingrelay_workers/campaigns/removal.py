@@ -9,10 +9,9 @@ campaigns deletes the rest (`dispatcher.py`), and so does a repeated deletion.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_tasks.sentence import en
@@ -43,18 +42,7 @@ _PARTS = (
 identifies a row."""
 
 
-class Deletable(NamedTuple):
-    """A campaign that may be deleted.
-
-    Attributes:
-        recipients: how many people it is about.
-    """
-
-    name: str
-    recipients: int
-
-
-async def look(database: Database, campaign: str) -> Deletable:
+async def look(database: Database, campaign: str) -> CampaignRow:
     """What would be deleted.
 
     Raises:
@@ -134,11 +122,9 @@ async def remove_some(database: Database, campaign: str, *, seconds: float) -> i
         return None
 
 
-async def _look(connection: AsyncConnection, campaign: str) -> Deletable:
-    query = select(
-        CampaignRow.name, CampaignRow.recipients, CampaignRow.state, CampaignRow.ended_at
-    ).where(CampaignRow.id == campaign)
-    row = (await connection.execute(query)).one_or_none()
+async def _look(connection: AsyncConnection, campaign: str) -> CampaignRow:
+    async with AsyncSession(connection) as session:
+        row = await session.get(CampaignRow, campaign)
     if row is None or (row.state == State.CREATING and row.ended_at is None):
         raise CampaignNotFound(campaign)
     state = State(row.state)
@@ -149,7 +135,7 @@ async def _look(connection: AsyncConnection, campaign: str) -> Deletable:
     )
     if await connection.scalar(under_way.limit(1)) is not None:
         raise CampaignConflict(campaign, "has calls under way: delete it once they have ended")
-    return Deletable(row.name, row.recipients)
+    return row
 
 
 async def _remove_page(connection: AsyncConnection, campaign: str) -> int:

@@ -124,7 +124,7 @@ class CampaignService:
         """End it for good."""
         await self._move(campaign, "cancel")
 
-    async def check_deletable(self, campaign: str) -> removal.Deletable:
+    async def check_deletable(self, campaign: str) -> CampaignRow:
         """What `delete` would delete; raises as it does."""
         async with self._opened() as store:
             return await removal.look(store.database, campaign)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from dingrelay_workers.campaigns.template import FilledTemplate
 
@@ -42,22 +42,10 @@ _READ = "SELECT result, userid FROM people ORDER BY position"
 _READ_BY_RESULT = "SELECT result, userid FROM people ORDER BY result, position"
 
 
-class Person(NamedTuple):
-    """One row of a source.
-
-    Attributes:
-        result: the message that they get; None if all get the same.
-    """
-
-    userid: str
-    result: FilledTemplate | None = None
-
-
-class StagedChunk(NamedTuple):
-    """People for one call, and the ``msg`` object that they get; None if all get the same."""
-
-    users: list[str]
-    message: dict[str, Any] | None
+Person = tuple[str, FilledTemplate | None]
+"""The userid of one row of a source, and the message that they get; None if all get the same."""
+StagedChunk = tuple[list[str], dict[str, Any] | None]
+"""People for one call, and the ``msg`` object that they get; None if all get the same."""
 
 
 class Staging:
@@ -85,7 +73,7 @@ class Staging:
 
     def add(self, people: Sequence[Person]) -> int:
         """Put people behind those who are there; how many were new."""
-        results = {person.result.digest: person.result for person in people if person.result}
+        results = {filled.digest: filled for _, filled in people if filled}
         self._write(_ADD_RESULT, ((digest, one.json) for digest, one in results.items()))
         rows = ((userid, result and result.digest) for userid, result in people)
         return self._write(_ADD, rows)
@@ -122,7 +110,7 @@ class Staging:
         for result, same in groupby(rows, key=itemgetter(0)):
             message = None if result is None else self._message(result)
             while users := [userid for _, userid in islice(same, size)]:
-                yield StagedChunk(users, message)
+                yield users, message
 
     def _message(self, result: int) -> dict[str, Any]:
         (message,) = self._connection.execute(_RESULT, (result,)).fetchone()

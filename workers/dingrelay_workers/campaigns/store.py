@@ -265,17 +265,17 @@ def _chunk_rows(
     campaign: str, spec: CampaignSpec, gathered: Gathered, index: PeopleIndex
 ) -> Iterator[dict[str, Any]]:
     """The rows of the chunks; `message` is there only where the campaign's own is no message."""
-    for number, chunk in enumerate(gathered.staging.chunks(spec.users_per_call)):
+    for number, (users, message) in enumerate(gathered.staging.chunks(spec.users_per_call)):
         row: dict[str, Any] = {
             "campaign": campaign,
             "number": number,
             "state": ChunkState.PENDING,
-            "size": len(chunk.users),
-            "users": ",".join(chunk.users),
+            "size": len(users),
+            "users": ",".join(users),
             "accepted": 0,
             "ambiguous": False,
         }
-        if chunk.message is not None:
-            row["message"] = chunk.message
-        index.add(number, chunk.users)
+        if message is not None:
+            row["message"] = message
+        index.add(number, users)
         yield row
