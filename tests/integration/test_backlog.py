@@ -15,7 +15,7 @@ from conftest import wait_until_async
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys
-from dingrelay_workers.backlog import estimate, tally
+from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.estimate import Backlog
 from dingrelay_workers.backlog.shown import SENDERS, Shown
 from dingrelay_workers.limiter import overview as limits
@@ -87,7 +87,7 @@ async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Red
     assert normal.since is not None
     assert abs((datetime.now(UTC) - normal.since).total_seconds() - 7_200) < 60
     assert found["default", "urgent"].jobs.waiting == 1
-    groups = (await tally.tally(redis)).groups
+    groups = (await estimate.tally(redis)).groups
     assert {(each.lane, each.kind, each.sender) for each in groups} == {
         ("normal", "message-send", ""),
         ("urgent", "message-send", "shop"),
@@ -141,11 +141,11 @@ async def test_a_pause_counts(client: Client, redis: Redis) -> None:
 async def test_of_very_many_a_sample_is_projected(
     client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tally, "SLICE", 10)
+    monkeypatch.setattr(estimate, "SLICE", 10)
     client.send_many(
         message(text=f"{number}", lane="bulk" if number % 4 else "normal") for number in range(400)
     )
-    counted = await tally.tally(redis, most=100)
+    counted = await estimate.tally(redis, most=100)
     sizes = {each.lane: each.ready for each in counted.groups}
     assert not counted.exact
     assert sizes["bulk"] == pytest.approx(300, rel=0.1)

@@ -14,7 +14,7 @@ from redis import Redis
 import campaigns
 from cli_runner import Cli
 from dingrelay_producers.store import keys
-from dingrelay_workers.campaigns import cli_watch as watch
+from dingrelay_workers.campaigns import cli_pages as watch
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from tables import prepare
@@ -94,7 +94,7 @@ async def test_watch_prints_lines_where_no_terminal_is(
 ) -> None:
     """One for each change of state, and of progress one each ten seconds."""
     clock = count(0.0, 4.0)
-    monkeypatch.setattr("dingrelay_workers.campaigns.cli_watch.time.monotonic", clock.__next__)
+    monkeypatch.setattr("dingrelay_workers.campaigns.cli_pages.time.monotonic", clock.__next__)
     base = {"recipients": 9, "left_out": 0, "failed": 0, "calls": 1, "throttles": 0, "rate": 2.0}
 
     async def looks() -> AsyncGenerator[dict[str, Any], None]:

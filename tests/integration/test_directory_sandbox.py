@@ -21,8 +21,7 @@ from dingrelay_tasks.user_sync import (
 )
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.classify import Classifier
-from dingrelay_workers.dingtalk.contacts import ContactsV2
-from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.contacts import ContactsV1, ContactsV2
 from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport

@@ -7,9 +7,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
-from dingrelay_workers.store.patience import Patience
-from dingrelay_workers.store.records import Records, Usage
-from dingrelay_workers.store.revocations import Revocations
+from dingrelay_workers.store.connections import Patience
+from dingrelay_workers.store.records import Records, Revocations, Usage
 from jobs import a_draft, a_wakeup, state
 
 

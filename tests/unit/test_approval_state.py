@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dingrelay_tasks.context import ApprovalTask
-from dingrelay_workers.dingtalk.approval_state import moment, state_of, tasks_of
+from dingrelay_workers.dingtalk.approvals import moment, state_of, tasks_of
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 
 from dingrelay_tasks.organisation import ContactScope, Member
 from dingrelay_tasks.outcomes import OutOfScope
-from dingrelay_workers.dingtalk.app_scope import visible_range
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FIELDS
-from dingrelay_workers.dingtalk.contacts import ContactsV2
-from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.contacts import ContactsV1, ContactsV2, visible_range
 from dingrelay_workers.dingtalk.errors import NotFound, Permission, Transient
 from thorough import either
 from unit.fake_calls import FakeCalls, FakeRequest, Reply

@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 
 from dingrelay_workers.celery_worker.event_loop import Runtime
-from dingrelay_workers.celery_worker.pool import JobPool
-from dingrelay_workers.celery_worker.task import JobTask
+from dingrelay_workers.celery_worker.pool import JobPool, JobTask
 from dingrelay_workers.celery_worker.task_events import TaskEvents
 from dingrelay_workers.resources import Resources
 

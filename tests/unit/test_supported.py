@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from cli_runner import Cli, in_folder
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_workers import preflight
-from dingrelay_workers.celery_worker import consumer, pool, supported, task, transport
+from dingrelay_workers.celery_worker import consumer, pool, supported, transport
 from dingrelay_workers.doctor import redis_server
 
 
@@ -64,7 +64,7 @@ def test_overridden_names_are_in_the_table() -> None:
         transport.SentinelTakingChannel,
         consumer.Consumer,
         pool.JobPool,
-        task.JobRequest,
+        pool.JobRequest,
     ):
         mixed_in = [kind for kind in ours.__mro__ if kind.__module__.startswith("dingrelay")]
         base = next(kind for kind in ours.__mro__[1:] if kind not in mixed_in)

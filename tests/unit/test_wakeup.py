@@ -13,7 +13,7 @@ from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.calls.job_calls import JobCalls
-from dingrelay_workers.celery_worker.task import JobRequest
+from dingrelay_workers.celery_worker.pool import JobRequest
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request

@@ -34,7 +34,7 @@ with preflight.refusing():
 from dingrelay_workers import logs, metrics
 from dingrelay_workers.celery_worker import controls, transport
 from dingrelay_workers.celery_worker.event_loop import Runtime
-from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
+from dingrelay_workers.celery_worker.pool import JobTask, NewerKindTask
 from dingrelay_workers.celery_worker.watchdog import Watchdog
 from dingrelay_workers.resources import Resources
 

@@ -42,10 +42,8 @@ from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE, Waiting
 from dingrelay_workers.recipients.checks import RecipientChecks
-from dingrelay_workers.store.connections import open_redis
-from dingrelay_workers.store.patience import Patience
-from dingrelay_workers.store.records import Records
-from dingrelay_workers.store.revocations import Revocations
+from dingrelay_workers.store.connections import Patience, open_redis
+from dingrelay_workers.store.records import Records, Revocations
 
 if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.backlog.estimate import Backlog
-    from dingrelay_workers.backlog.tally import BacklogGroup, Tally
+    from dingrelay_workers.backlog.estimate import Backlog, BacklogGroup, Tally
     from dingrelay_workers.limiter.breakers import BreakerState
     from dingrelay_workers.limiter.buckets import BucketState
     from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
@@ -117,7 +116,7 @@ def _counts(jobs: "Callable[[Any], BacklogGroup]") -> list[Any]:
 
 def _merged(groups: "list[BacklogGroup]", by: By) -> "list[BacklogGroup]":
     """The groups of each lane that have one thing in common, the largest first."""
-    from dingrelay_workers.backlog.tally import BacklogGroup
+    from dingrelay_workers.backlog.estimate import BacklogGroup
 
     found: dict[tuple[str, str, str], BacklogGroup] = {}
     for group in groups:

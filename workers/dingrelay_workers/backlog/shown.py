@@ -10,8 +10,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.backlog.estimate import STATES, Backlog, read
-from dingrelay_workers.backlog.tally import Tally
+from dingrelay_workers.backlog.estimate import STATES, Backlog, Tally, read
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules

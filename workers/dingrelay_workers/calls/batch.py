@@ -14,7 +14,6 @@ from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.dingtalk.call_span import SharedCall
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
@@ -22,6 +21,7 @@ from dingrelay_workers.dingtalk.errors import (
     Permanent,
     Permission,
 )
+from dingrelay_workers.dingtalk.transport import SharedCall
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest
 from dingrelay_workers.limiter.turns import Turns

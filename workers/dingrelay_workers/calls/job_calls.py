@@ -15,7 +15,6 @@ from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchReg
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.tokens import Token, Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
-from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall
 from dingrelay_workers.dingtalk.classify import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     DingTalkError,
@@ -26,7 +25,7 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.dingtalk.request import Request
-from dingrelay_workers.dingtalk.transport import TooLate, Transport
+from dingrelay_workers.dingtalk.transport import REQUEST_ID, SharedCall, TooLate, Transport
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import JITTER

@@ -20,7 +20,7 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import cli_pages as pages
-from dingrelay_workers.campaigns.cli_watch import watch
+from dingrelay_workers.campaigns.cli_pages import watch
 
 if TYPE_CHECKING:
     from dingrelay_producers.cli.media import Upload

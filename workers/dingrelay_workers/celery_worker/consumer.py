@@ -10,7 +10,7 @@ from celery.worker import consumer
 from structlog.stdlib import get_logger
 
 from dingrelay_tasks.kinds import TASK_PREFIX
-from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
+from dingrelay_workers.celery_worker.pool import JobTask, NewerKindTask
 from dingrelay_workers.celery_worker.task_events import MOST_EVENTS
 from dingrelay_workers.store.wakeup import is_wakeup
 

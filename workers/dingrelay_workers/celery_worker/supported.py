@@ -46,7 +46,7 @@ NAMES: Mapping[str, Sequence[str]] = {
         "Consumer.on_connection_error_after_connected",
         "Consumer().strategies",
     ],
-    # pool.py, task.py
+    # pool.py
     "celery.concurrency.thread": [
         "TaskPool().limit",
         "TaskPool.on_apply",

@@ -14,8 +14,15 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from dingrelay_tasks.sentence import en, joined
-from dingrelay_workers.dingtalk.approval_form import Form, rows_of
-from dingrelay_workers.dingtalk.approval_values import as_json, as_list, as_text, is_empty, squeezed
+from dingrelay_workers.dingtalk.approval_form import (
+    Form,
+    as_json,
+    as_list,
+    as_text,
+    is_empty,
+    rows_of,
+    squeezed,
+)
 
 MOST_ROWS = 100
 """Rows of a table (API §4.4)."""

@@ -3,10 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from dingrelay_tasks.context import ApprovalChange
+from dingrelay_tasks.beijing import BEIJING
+from dingrelay_tasks.context import ApprovalChange, ApprovalState, ApprovalTask, TaskState
 from dingrelay_tasks.outcomes import Refused
+from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import (
     APPROVAL_CREATE,
     APPROVAL_CREATE_TOPAPI,
@@ -16,11 +19,90 @@ from dingrelay_workers.dingtalk.apis import (
     APPROVAL_READ_TOPAPI,
 )
 from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, compare
-from dingrelay_workers.dingtalk.approval_state import moment, state_of, tasks_of
 from dingrelay_workers.dingtalk.errors import NotFound
 from dingrelay_workers.dingtalk.lenient import Answer, AnswerPages
 from dingrelay_workers.dingtalk.messages import agent
 from dingrelay_workers.dingtalk.request import Calls, Request
+
+_ENDED: Mapping[str, ApprovalState] = {"agree": "approved", "refuse": "refused"}
+_RESULTS: Mapping[str, TaskState] = {
+    "AGREE": "agreed",
+    "REFUSE": "refused",
+    "REDIRECTED": "redirected",
+    "REDIRECT": "redirected",
+}
+
+
+def state_of(status: str, result: str) -> ApprovalState | None:
+    """The state behind DingTalk's two fields; None where they tell none.
+
+    Args:
+        status: ``NEW``, ``RUNNING``, ``TERMINATED``, ``CANCELED`` or ``COMPLETED``.
+        result: ``agree`` or ``refuse``, of one that is completed.
+    """
+    match status.upper():
+        case "NEW" | "RUNNING":
+            return "running"
+        case "TERMINATED" | "CANCELED" | "CANCELLED":
+            return "terminated"
+        case "COMPLETED":
+            return _ENDED.get(result.lower())
+        case _:
+            return None
+
+
+def tasks_of(entries: Sequence[Mapping[str, Any]]) -> list[ApprovalTask]:
+    """The tasks in an answer of either generation; one without a number or a person is left out."""
+    found: list[ApprovalTask] = []
+    for entry in entries:
+        number = _text(entry, "taskId", "taskid")
+        user = _text(entry, "userId", "userid")
+        if not number or not user:
+            continue
+        status = _text(entry, "status", "task_status").upper()
+        result = _text(entry, "result", "task_result").upper()
+        found.append(
+            ApprovalTask(
+                id=number,
+                user=user,
+                state=_task_state(status, result),
+                since=moment(_text(entry, "createTime", "create_time")),
+                ended=moment(_text(entry, "finishTime", "finish_time")),
+            )
+        )
+    return found
+
+
+def moment(text: str) -> datetime | None:
+    """A time as DingTalk spells it; None for none, and for one in a form of its own.
+
+    The new generation writes ``2022-08-31T11:52Z``, the old one ``2020-12-21 15:30:26`` in Beijing's
+    time.
+    """
+    try:
+        read = datetime.fromisoformat(text)
+        return (read if read.tzinfo else read.replace(tzinfo=BEIJING)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _task_state(status: str, result: str) -> TaskState:
+    if status in {"NEW", "RUNNING", "PAUSED"}:
+        return "running"
+    if status in {"CANCELED", "CANCELLED"}:
+        return "cancelled"
+    return _RESULTS.get(result, "cancelled")
+
+
+def _text(entry: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        try:
+            if entry.get(name) is not None:
+                return lenient.text(entry[name])
+        except lenient.Unreadable:
+            continue
+    return ""
+
 
 PAGE_SIZE = 20
 """Instance ids that one page of a list can hold."""

@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``: for load balancers and orchestrators."""
+"""``/healthz`` and ``/readyz``, for load balancers and orchestrators, and ``/v1/limits``."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,10 +13,12 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
+from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
 from dingrelay_workers.http.routes import HttpCall, RouteAnswer, Routes
 from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.limiter.overview import FleetLimits
 
 CHECK_SECONDS = 1.8
 """What takes so long to answer is away."""
@@ -140,3 +142,30 @@ async def _away(context: GatewayContext) -> list[FieldError]:
         for name, detail in zip(checks, answers, strict=True)
         if detail
     ]
+
+
+@ROUTES("GET /v1/limits", FleetLimits, scope="limits:read")
+async def get_limits(call: HttpCall) -> FleetLimits:
+    """How full the limits are.
+
+    Rates, pauses, outages, and the calls of the month, of the whole fleet, as far as they concern the key's apps.
+    """
+    found = await call.context.service(Services).limits()
+    apps = call.context.settings.apps
+    organisations = {app.organisation for name, app in apps.items() if call.key.permits_app(name)}
+    return FleetLimits(
+        rules=found.rules,
+        buckets=[each for each in found.buckets if _visible(call.key, each.scope)],
+        outages=[each for each in found.outages if _visible(call.key, each.scope)],
+        quota=[
+            each
+            for each in found.quota
+            if ANY in call.key.apps or each.organisation in organisations
+        ],
+    )
+
+
+def _visible(key: ApiKey, scope: str) -> bool:
+    """Whether a key sees what has this scope: ``app:NAME``, ``hold:NAME:…``, or what all apps share."""
+    kind, _, rest = scope.partition(":")
+    return kind not in {"app", "hold"} or key.permits_app(rest.partition(":")[0])

@@ -18,9 +18,9 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.app import create_app
 from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.services import Services
-from dingrelay_workers.http import access_log
 from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server
 from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.edge import Quiet, log
 
 if sys.platform == "win32":
     from asyncio import run as run_loop
@@ -62,7 +62,7 @@ async def _serve(settings: Settings, services: Services, host: str, port: int) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with listening(settings, services, host, port) as url:
-        access_log.log.info("gateway_ready", url=url)
+        log.info("gateway_ready", url=url)
         sys.stdout.write(f"gateway listening on {url}\n")
         sys.stdout.flush()
         _leave_out_of_collections()
@@ -99,7 +99,7 @@ async def listening(
                 lingering_time=LINGER_SECONDS,
                 shutdown_timeout=SHUTDOWN_SECONDS,
                 auto_decompress=False,
-                logger=access_log.Quiet(logging.getLogger("dingrelay.gateway.http")),
+                logger=Quiet(logging.getLogger("dingrelay.gateway.http")),
             )
             await runner.setup()
             assert runner.server is not None

@@ -11,8 +11,8 @@ from typing import cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from dingrelay_workers.http import access_log, problems
-from dingrelay_workers.http.edge import REQUEST_ID_HEADER
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.edge import ENDED, REQUEST_ID_HEADER, log
 from dingrelay_workers.http.problems import Problem
 
 PORT = 8610
@@ -46,8 +46,8 @@ class HttpConnection(RequestHandler):
     ) -> web.StreamResponse:
         """The answer, after which the connection is closed."""
         request_id = uuid.uuid4().hex
-        access_log.log.info(
-            access_log.ENDED,
+        log.info(
+            ENDED,
             key="",
             request_id=request_id,
             method="",

@@ -1,21 +1,44 @@
 """What every request meets first and every answer last: target, headers, id, problems, log line."""
 
+import logging
 import random
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from time import monotonic
+from typing import Any
 
+import structlog
 from aiohttp import web
 from opentelemetry.trace import Span
 
 from dingrelay_producers import logs
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.http import access_log, problems
+from dingrelay_workers.http import problems
 from dingrelay_workers.http.context import CONTEXT
 from dingrelay_workers.http.problems import Problem, wanted_language
 from dingrelay_workers.http.routes import CALLER, ROUTE
+
+ENDED = "request"
+
+log: Any = structlog.get_logger("dingrelay.gateway")
+"""One line a request: caller, route, outcome, duration. No bodies, no query, no paths."""
+
+
+class Quiet(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's own log: what it says of a request that it can't read quotes that request."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        """The same with only the class of the exception."""
+        error = kwargs.pop("exc_info", None)
+        name = type(error).__name__ if isinstance(error, BaseException) else "an error"
+        return f"a request can't be read: {name}", {**kwargs, "exc_info": None}
+
+    def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """As debug: such requests are the callers' doing, and any number of them can come."""
+        self.debug("%s", *args[:0], **kwargs)
+
 
 PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that are polled every few seconds and would only clutter traces."""
@@ -116,8 +139,8 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
             method = request.method if route else "any"
             metrics.ended(method, route or "none", status, seconds)
             served(span, method=method, route=route, status=status, request_id=request_id)
-            access_log.log.info(
-                access_log.ENDED,
+            log.info(
+                ENDED,
                 key=request.get(CALLER, ""),
                 request_id=request_id,
                 method=request.method if route else request.method[:16],
@@ -142,7 +165,7 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
     except Exception as error:  # noqa: BLE001 - the caller gets no details of any failure
         # The class and the place: an exception's text may hold what the caller sent.
         name, at = type(error).__name__, logs.places(error)
-        access_log.log.error("failed", request_id=request_id, error=name, at=at)
+        log.error("failed", request_id=request_id, error=name, at=at)  # noqa: TRY400
         detail = en("the gateway failed; its log has more under this request id")
         return Problem(problems.INTERNAL, detail).response(request_id, wanted_language(request))
 

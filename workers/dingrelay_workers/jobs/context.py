@@ -32,11 +32,9 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import missed_events
 from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND, of_path
-from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1, NewInstance
-from dingrelay_workers.dingtalk.contacts import ContactsV2
-from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.contacts import ROOT_DEPARTMENT, ContactsV1, ContactsV2
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Throttled, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.dingtalk.request import FileForm, Request

@@ -7,14 +7,17 @@ ARCHITECTURE.md.
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from opentelemetry.trace import Span
 from structlog.contextvars import bound_contextvars
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
+from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.calls.batch import BatchKey, ClaimedRun, Member
@@ -23,12 +26,58 @@ from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.context import JobContext
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.jobs.run_span import ended, running
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim, ClaimedJob
 from dingrelay_workers.store.records import Usage
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+
+FAILED = frozenset({State.DEAD, State.UNKNOWN})
+"""Ends that need attention. A run after which the job waits has not failed."""
+
+
+def run_span(kind: Kind, claim: Claim) -> AbstractContextManager[Span]:
+    """Span around a run. Its calls are part of the trace, and so are the jobs that it enqueues."""
+    return spans.span(
+        f"process {kind.task}",
+        "CONSUMER",
+        parent=claim.trace,
+        attributes=lambda: _of_job(kind, claim),
+    )
+
+
+def end_span(span: Span, outcome: Outcome, state: State | None) -> None:
+    """Record the result of the run: the job's state, or None if it is another worker's by now.
+
+    A reason is not recorded: it may be DingTalk's sentence about a person.
+    """
+    if not span.is_recording():
+        return
+    attributes: dict[str, str | int | float | bool] = {"dingrelay.state": str(state or "lost")}
+    error = outcome.error or {}
+    if error and state is not None:
+        attributes["dingrelay.error.code"] = str(error.get("code", ""))
+        attributes[spans.ERROR_TYPE] = str(error.get("class", ""))
+    if state is not None and not state.ended:
+        attributes["dingrelay.delay"] = round(outcome.delay, 3)
+    span.set_attributes(attributes)
+    if state in FAILED:
+        spans.fail(span, str(error.get("class") or state))
+
+
+def _of_job(kind: Kind, claim: Claim) -> Attributes:
+    return {
+        "messaging.system": "dingrelay",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": claim.queue,
+        "messaging.message.id": claim.id,
+        "dingrelay.kind": kind.name,
+        "dingrelay.app": claim.app,
+        "dingrelay.lane": claim.lane,
+        "dingrelay.attempt": claim.attempts + 1,
+    }
+
 
 LOOK_AGAIN = 0.1
 """Seconds after which a worker that stops looks whether jobs are still being claimed for batches."""
@@ -138,7 +187,7 @@ class Executor:
         names = {"id": claim.id, "kind": wakeup.kind.name, "app": claim.app, "lane": claim.lane}
         leases = self.resources.leases
         with (
-            running(wakeup.kind, claim) as span,
+            run_span(wakeup.kind, claim) as span,
             bound_contextvars(**names, attempt=claim.attempts + 1, **spans.ids()),
             leases.held(claim),
         ):
@@ -151,7 +200,7 @@ class Executor:
                 if member:
                     member.leave()
             state = await self._complete(run, led_to)
-            ended(span, led_to, state)
+            end_span(span, led_to, state)
             if state is None:
                 return None
             self._observer.ended(wakeup.kind, claim, led_to, state, time.monotonic() - began)

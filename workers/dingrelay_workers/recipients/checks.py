@@ -20,7 +20,7 @@ from dingrelay_producers.store import keys
 from dingrelay_tasks.context import RecipientVerdict
 from dingrelay_tasks.organisation import Contacts, Member
 from dingrelay_tasks.outcomes import OutOfScope, Wait
-from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT, VisibleRange
+from dingrelay_workers.dingtalk.contacts import ROOT_DEPARTMENT, VisibleRange
 from dingrelay_workers.dingtalk.errors import Permanent
 from dingrelay_workers.dingtalk.lenient import MALFORMED
 from dingrelay_workers.dingtalk.request import Calls

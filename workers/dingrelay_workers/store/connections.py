@@ -1,14 +1,24 @@
-"""The workers' connections to Redis."""
+"""The workers' connections to Redis, and how they outlast its absence."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from redis import asyncio as aio
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 from dingrelay_producers.redis_address import HEALTH_CHECK, SOCKET_TIMEOUT
@@ -61,3 +71,84 @@ async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
         ) from None
     finally:
         await redis.aclose()
+
+
+T = TypeVar("T")
+
+PAUSE = 0.5
+"""Seconds between two tries: short, so that a job is settled before its lease is found run out."""
+
+_PASSING = (
+    # Loading and a wrong password, which an operator corrects on either side, are among the first.
+    RedisConnectionError,
+    RedisTimeoutError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    # MASTERDOWN is one of these: a replica that lost its master.
+    ClusterDownError,
+    TryAgainError,
+    OSError,
+)
+_PASSING_CODES = ("MISCONF", "BUSY", "NOREPLICAS", "OOM", "READONLY")
+"""Answers that redis-py has no class for, or not where a script met them on an older server."""
+
+log = get_logger("dingrelay.worker")
+
+
+def passes(error: Exception) -> bool:
+    """Whether an error of Redis passes by itself or by an operator's repair: no caller's mistake."""
+    if isinstance(error, _PASSING):
+        return True
+    return isinstance(error, RedisError) and str(error).lstrip("-").startswith(_PASSING_CODES)
+
+
+class Patience:
+    """Repeats what Redis failed, until it works or the worker stops."""
+
+    def __init__(self) -> None:
+        self._end = math.inf
+        self._stopping = asyncio.Event()
+        self._troubled = False
+
+    def shorten(self, seconds: float) -> None:
+        """The worker stops: nothing new is begun, and what is finished has so many seconds."""
+        self._end = asyncio.get_running_loop().time() + seconds
+        self._stopping.set()
+
+    async def begin(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The work's answer, sooner or later. A worker that stops begins nothing.
+
+        Raises:
+            RedisError, OSError: it stops, or the trouble is not of the kind that passes.
+        """
+        return await self._insist(work, self._stopping.is_set)
+
+    async def finish(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The work's answer, sooner or later, also while the worker stops.
+
+        Raises:
+            RedisError, OSError: its time is over, or the trouble is not of the kind that passes.
+        """
+        now = asyncio.get_running_loop().time
+        return await self._insist(work, lambda: now() >= self._end)
+
+    async def _insist(self, work: Callable[[], Awaitable[T]], over: Callable[[], bool]) -> T:
+        while True:
+            try:
+                answer = await work()
+            except (RedisError, OSError) as error:
+                if not passes(error) or over():
+                    raise
+                self._log(error)
+                await asyncio.sleep(PAUSE)
+            else:
+                if self._troubled:
+                    self._troubled = False
+                    log.info("redis_usable")
+                return answer
+
+    def _log(self, error: Exception) -> None:
+        """One line for a trouble, however many jobs meet it."""
+        if not self._troubled:
+            self._troubled = True
+            log.warning("redis_unusable", reason=type(error).__name__, message=str(error)[:200])
