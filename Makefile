@@ -34,7 +34,7 @@ CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel \
 	image sbom \
-	bench outages cells bench-docs up lock translations dashboards
+	bench outages cells bench-docs up lock translations dashboards alerts
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -112,6 +112,10 @@ soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? 
 
 dashboards: $(RUNNABLE) ## write Grafana's dashboards as JSON into ops/grafana/dashboards
 	@$(BIN)/python ops/grafana/dashboards.py
+
+RULE := ops/kubernetes/examples/prometheusrule.yaml
+alerts: ## write the alerts as a PrometheusRule for Kubernetes
+	@{ sed '/^spec:/q' $(RULE); sed 's/^./  &/' ops/prometheus/alerts.yml; } > $(RULE).new && mv $(RULE).new $(RULE)
 
 translations: setup ## bring the catalogue up to date with the code, and name what is not translated
 	@$(BIN)/python ops/translations/catalogue.py

@@ -1,6 +1,6 @@
 """The manifests for Kubernetes, read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,29 @@ FOLDER = Path(__file__).parents[1] / "ops/kubernetes"
 SECRETS = "/run/secrets/"
 
 
-def documents() -> Iterator[Any]:
-    for name in yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))["resources"]:
+KUSTOMIZATION: Any = yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))
+
+
+def documents(names: Iterable[str]) -> Iterator[Any]:
+    for name in names:
         yield from yaml.safe_load_all((FOLDER / name).read_text("utf-8"))
 
 
-ALL = list(documents())
+def config_map(generator: Any) -> dict[str, str]:
+    """The data of a ConfigMap, as kustomize generates it."""
+    data = {name: (FOLDER / name).read_text("utf-8") for name in generator.get("files", ())}
+    for name in generator.get("envs", ()):
+        lines = (FOLDER / name).read_text("utf-8").splitlines()
+        data |= dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    return data
+
+
+ALL = list(documents(KUSTOMIZATION["resources"]))
+EXAMPLES: dict[str, Any] = {
+    path.stem: yaml.safe_load(path.read_text("utf-8")) for path in (FOLDER / "examples").iterdir()
+}
 DEPLOYMENTS = {each["metadata"]["name"]: each for each in ALL if each["kind"] == "Deployment"}
-CONFIGURED = {each["metadata"]["name"]: each["data"] for each in ALL if each["kind"] == "ConfigMap"}
+CONFIGURED = {each["name"]: config_map(each) for each in KUSTOMIZATION["configMapGenerator"]}
 
 
 def pod(name: str) -> Any:

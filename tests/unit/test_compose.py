@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 import image_tags
+import manifests
 from dingrelay_producers import Settings, cli
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.tracing.export import ENDPOINTS, wanted
@@ -30,6 +32,9 @@ WORKERS = ("worker-urgent-normal", "worker-events", "worker-bulk-directory", "wo
 OURS = (*WORKERS, "events", "gateway", "flower")
 SECRETS = "/run/secrets/"
 FOREIGN_VARIABLES = {
+    "prometheus": set(
+        re.findall(r"\$\{(\w+)\}", (ROOT / "ops/prometheus/prometheus.yml").read_text("utf-8"))
+    ),
     "postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD_FILE"},
     "grafana": {
         "GF_SECURITY_ADMIN_USER",
@@ -272,9 +277,40 @@ def test_every_alert_is_tested_to_be_raised_and_not_to_be() -> None:
     assert (tested[True], tested[False]) == (ALERTS.keys(), ALERTS.keys())
 
 
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_has_its_text_in_both_languages(alert: str) -> None:
+    text = ALERTS[alert]["annotations"]["summary"]
+    match = re.fullmatch(
+        r'{{ if eq \$externalLabels.language "zh-CN" }}(.*) {{- else }}(.*){{ end }}', text
+    )
+    assert match
+    chinese, english = match.groups()
+    assert re.search(r"[\u4e00-\u9fff]", chinese)
+    assert english.isascii()
+    values = [sorted(re.findall(r"\$\w+[.\w]*", each)) for each in match.groups()]
+    assert values[0] == values[1]
+
+
+def test_the_rule_for_prometheus_s_operator_is_made_of_the_alerts(tmp_path: Path) -> None:
+    for name in (
+        "Makefile",
+        "ops/prometheus/alerts.yml",
+        (rule := "ops/kubernetes/examples/prometheusrule.yaml"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run(["make", "alerts"], cwd=tmp_path, check=True)
+    assert (tmp_path / rule).read_text("utf-8") == (ROOT / rule).read_text("utf-8")
+    assert manifests.EXAMPLES["prometheusrule"]["spec"] == yaml.safe_load(
+        (ROOT / "ops/prometheus/alerts.yml").read_text("utf-8")
+    )
+
+
 def test_every_alert_has_its_runbook() -> None:
     for alert, rule in ALERTS.items():
-        runbook = ROOT / rule["annotations"]["runbook"]
+        base, name = rule["annotations"]["runbook_url"].rsplit("/", 1)
+        assert base == "{{ $externalLabels.runbooks }}"
+        runbook = ROOT / "ops/runbooks" / name
         for page in (runbook, runbook.parent / "zh-CN" / runbook.name):
             assert f"`{alert}`" in page.read_text("utf-8"), (alert, page)
 
@@ -288,7 +324,9 @@ def test_the_guide_leads_from_each_alert_to_its_runbook(page: str) -> None:
         re.MULTILINE,
     ):
         linked |= dict.fromkeys(re.findall(r"`(\w+)`", names), runbook.removeprefix("zh-CN/"))
-    runbooks = {name: Path(rule["annotations"]["runbook"]).name for name, rule in ALERTS.items()}
+    runbooks = {
+        name: Path(rule["annotations"]["runbook_url"]).name for name, rule in ALERTS.items()
+    }
     assert linked == runbooks
 
 
@@ -311,21 +349,23 @@ def test_prometheus_finds_the_pods() -> None:
     assert job["job_name"] == "dingrelay"
     kept = [each for each in job["relabel_configs"] if each.get("action") == "keep"]
     regexes = {tuple(each["source_labels"]): each["regex"] for each in kept}
-    pods = list(yaml.safe_load_all((ROOT / "ops/kubernetes/workers.yaml").read_text("utf-8")))
-    pods += yaml.safe_load_all((ROOT / "ops/kubernetes/gateway.yaml").read_text("utf-8"))
-    pods += yaml.safe_load_all((ROOT / "ops/kubernetes/events.yaml").read_text("utf-8"))
+    monitor = manifests.EXAMPLES["podmonitor"]["spec"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    pods = [each for name, each in manifests.DEPLOYMENTS.items() if "flower" not in name]
     label, port = (
         "__meta_kubernetes_pod_label_app_kubernetes_io_name",
         "__meta_kubernetes_pod_container_port_name",
     )
     assert regexes.keys() == {(label,), (port,)}
     for each in pods:
-        if each["kind"] == "Deployment":
-            template = each["spec"]["template"]
-            labels = template["metadata"]["labels"]
-            (container,) = template["spec"]["containers"]
-            assert re.fullmatch(regexes[label,], labels["app.kubernetes.io/name"])
-            (found,) = (
-                each for each in container["ports"] if re.fullmatch(regexes[port,], each["name"])
-            )
-            assert found["containerPort"] == 9464
+        template = each["spec"]["template"]
+        labels = template["metadata"]["labels"]
+        (container,) = template["spec"]["containers"]
+        assert re.fullmatch(regexes[label,], labels["app.kubernetes.io/name"])
+        assert monitor["selector"]["matchLabels"].items() <= labels.items()
+        assert labels[monitor["jobLabel"]] == job["job_name"]
+        (found,) = (
+            each for each in container["ports"] if re.fullmatch(regexes[port,], each["name"])
+        )
+        assert found["containerPort"] == 9464
+        assert found["name"] == endpoint["port"]

@@ -6,12 +6,27 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from dingrelay_producers import Settings, metrics_server
+from dingrelay_producers.settings import SettingsError
+from dingrelay_workers import preflight
 from dingrelay_workers.backlog.estimate import STATES
 from dingrelay_workers.http.connection import PORT
+from dingrelay_workers.http.job_routes import WaitQuery
 from dingrelay_workers.metrics import BacklogCollector, Waiting, WaitingJobs
-from manifests import ALL, CONFIGURED, DEPLOYMENTS, SECRETS, container, pod, secret, variables
+from manifests import (
+    ALL,
+    CONFIGURED,
+    DEPLOYMENTS,
+    EXAMPLES,
+    KUSTOMIZATION,
+    SECRETS,
+    container,
+    pod,
+    secret,
+    variables,
+)
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ("docs/guide/operating.md", "docs/guide/zh-CN/operating.md")
@@ -21,7 +36,7 @@ VERSIONS = ("1.32", "1.37")
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_takes_them(version: str) -> None:
-    for each in ALL:
+    for each in (*ALL, EXAMPLES["ingress"]):
         kubernetes_validate.validate(each, version, strict=True)
 
 
@@ -57,6 +72,11 @@ def test_its_variables_make_a_production_configuration(
             file.write_text(values.get(file.name, "w" * 32), "utf-8")
             value = str(file)  # noqa: PLW2901 - where the file is here
         monkeypatch.setenv(variable, value)
+    if "DINGTALK_AGENT_ID" in variables(name):
+        with pytest.raises(SettingsError, match="DINGTALK_AGENT_ID: is empty"):
+            preflight.check_apps(Settings.load())
+        monkeypatch.setenv("DINGTALK_AGENT_ID", "4242")
+        preflight.check_apps(Settings.load())
     settings = Settings.load()
     assert settings.env == "production"
     assert settings.redis == values["redis_url"]
@@ -113,10 +133,64 @@ def test_the_guide_makes_every_secret(page: str) -> None:
     assert set(re.findall(r"--from-file=(\w+)=", command)) == used
 
 
-@pytest.mark.parametrize("page", GUIDE)
-def test_the_guide_scales_by_a_metric_of_the_workers(page: str) -> None:
-    text = (ROOT / page).read_text("utf-8")
-    scaled = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```")[0])["spec"]
+def test_generated_config_maps_and_the_image_are_those_of_the_pods() -> None:
+    """By their plain names, which kustomize replaces."""
+    maps = {
+        each["configMapRef"]["name"] for name in DEPLOYMENTS for each in container(name)["envFrom"]
+    }
+    volumes = (volume for name in DEPLOYMENTS for volume in pod(name)["volumes"])
+    maps |= {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+    assert maps == CONFIGURED.keys()
+    (image,) = KUSTOMIZATION["images"]
+    tagged = f"{image['name']}:{image['newTag']}"
+    assert {container(name)["image"] for name in DEPLOYMENTS} == {tagged}
+    assert image["newName"]
+
+
+def test_pods_have_an_account_without_rights() -> None:
+    (account,) = (each for each in ALL if each["kind"] == "ServiceAccount")
+    (namespace,) = (each for each in ALL if each["kind"] == "Namespace")
+    assert not account["automountServiceAccountToken"]
+    assert {pod(name)["serviceAccountName"] for name in DEPLOYMENTS} == {
+        account["metadata"]["name"]
+    }
+    places = {each["metadata"]["namespace"] for each in (account, *EXAMPLES.values())}
+    assert places == {namespace["metadata"]["name"]} == {KUSTOMIZATION["namespace"]}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_network_policies_let_through_what_a_pod_needs(name: str) -> None:
+    labels = DEPLOYMENTS[name]["spec"]["template"]["metadata"]["labels"].items()
+    policies = [each["spec"] for each in ALL if each["kind"] == "NetworkPolicy"]
+    own = [each for each in policies if each["podSelector"]["matchLabels"].items() <= labels]
+    assert {kind for each in own for kind in each["policyTypes"]} == {"Ingress", "Egress"}
+    let_in = {
+        port["port"] for each in own for rule in each.get("ingress", ()) for port in rule["ports"]
+    }
+    # Flower is reached by port-forward.
+    refused = {each["name"] for each in container(name)["ports"]} - let_in
+    assert refused == ({"http"} if "flower" in name else set())
+    out = [rule for each in own for rule in each.get("egress", ())]
+    assert ({} in out) == ("webhooks" in name)
+    assert {port["port"] for rule in out for port in rule.get("ports", ())} >= {53, 443, 5432, 6379}
+
+
+def test_the_ingress_leads_to_the_gateway_over_tls() -> None:
+    ingress = EXAMPLES["ingress"]
+    (rule,), (tls,) = ingress["spec"]["rules"], ingress["spec"]["tls"]
+    assert tls["hosts"] == [rule["host"]]
+    (path,) = rule["http"]["paths"]
+    named = path["backend"]["service"]
+    services = {each["metadata"]["name"]: each for each in ALL if each["kind"] == "Service"}
+    ports = {each["name"] for each in services[named["name"]]["spec"]["ports"]}
+    assert named["port"]["name"] in ports
+    patience = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-read-timeout"]
+    with pytest.raises(ValidationError):
+        WaitQuery(wait=int(patience))
+
+
+def test_the_scaled_object_asks_for_a_metric_of_the_workers() -> None:
+    scaled = EXAMPLES["keda"]["spec"]
     args = container(scaled["scaleTargetRef"]["name"])["args"]
     (trigger,) = scaled["triggers"]
     query = re.fullmatch(
@@ -136,5 +210,8 @@ def test_the_guide_scales_by_a_metric_of_the_workers(page: str) -> None:
     seconds, wait, apps, calls = 1.6, 10, 6, 20
     assert int(trigger["metadata"]["threshold"]) == concurrency / seconds * wait
     assert scaled["maxReplicaCount"] == apps * calls * seconds / concurrency
-    for reckoned in (f"{concurrency} ÷ 1.6", "20 × 10", f"{apps} × {calls} × 1.6 ÷ {concurrency}"):
-        assert reckoned in text
+    pods = f"{apps} × {calls} × 1.6 ÷ {concurrency}"
+    for page in GUIDE:
+        text = (ROOT / page).read_text("utf-8")
+        for reckoned in (f"{concurrency} ÷ 1.6", "20 × 10", pods):
+            assert reckoned in text

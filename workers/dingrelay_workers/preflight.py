@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings.apps import refuse_empty_agent_ids
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.limiter.rules import Rules
@@ -33,7 +34,7 @@ def check_cell(settings: Settings) -> None:
 
 
 def check_apps(settings: Settings) -> None:
-    """Whether a worker in production has DingTalk applications, each with its key and secret.
+    """Whether a worker in production has DingTalk applications, each with its key, secret and agent id.
 
     Without them it would take jobs and hold each, unnoticed.
 
@@ -49,6 +50,7 @@ def check_apps(settings: Settings) -> None:
         )
     for name in sorted({*settings.apps, *settings.sync.apps, *settings.named_apps} - {ROBOTS}):
         settings.app(name)
+    refuse_empty_agent_ids()
 
 
 @contextmanager

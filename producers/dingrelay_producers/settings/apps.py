@@ -19,6 +19,7 @@ APP_VARIABLE = re.compile(
     r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID|CORP_ID|CALLBACK_TOKEN|CALLBACK_AES_KEY)"
     r"(?:_([A-Z0-9_]+))?"
 )
+AGENT_ID_VARIABLE = re.compile(r"DINGTALK_AGENT_ID(_[A-Z0-9_]+)?")
 CALLBACK_TOKEN = re.compile(r"[0-9A-Za-z]{3,32}")
 CALLBACK_AES_KEY = re.compile(r"[0-9A-Za-z+/]{43}")
 """As DingTalk's console makes them (API §7.1)."""
@@ -146,6 +147,19 @@ def variables(pattern: re.Pattern[str]) -> Iterator[tuple[tuple[str, ...], tuple
         match = pattern.fullmatch(variable.removesuffix("_FILE"))
         if match and value:
             yield match.groups(), (variable, value)
+
+
+def refuse_empty_agent_ids() -> None:
+    """An agent id that is not set may not be needed; one that is set to nothing was forgotten.
+
+    Raises:
+        SettingsError: names the variable.
+    """
+    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
+        if AGENT_ID_VARIABLE.fullmatch(variable) and not value:
+            raise SettingsError(
+                en("{}: is empty; DingTalk's developer console shows it with the app", variable)
+            )
 
 
 def _suffix(app: str) -> str:
