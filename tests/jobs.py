@@ -39,8 +39,27 @@ async def enqueue(redis: Redis, draft: Draft) -> record.Enqueued:
     return record.enqueued(draft, answer)
 
 
-async def claimed(records: Records, draft: Draft) -> Claim:
-    verdict, claim, _ = await records.claim(a_wakeup(draft))
+async def queued(redis: Redis, **fields: Any) -> Draft:
+    """A job that is accepted."""
+    draft = a_draft(**fields)
+    await enqueue(redis, draft)
+    return draft
+
+
+async def running(redis: Redis, records: Records, **fields: Any) -> tuple[Draft, Claim]:
+    """A job that a worker has claimed, and its claim."""
+    draft = await queued(redis, **fields)
+    return draft, await claimed(records, draft)
+
+
+async def cancel(redis: Redis, draft: Draft) -> bytes:
+    """Cancel a job: the state that it has then."""
+    call = record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+    return await scripts.run_async(redis, call)
+
+
+async def claimed(records: Records, draft: Draft, *, woken: int = 1) -> Claim:
+    verdict, claim, _ = await records.claim(a_wakeup(draft, woken=woken))
     assert claim is not None, verdict
     return claim
 

@@ -18,7 +18,7 @@ from dingrelay_tasks.context import DailyVerdict
 from dingrelay_workers.limiter.daily_limits import DailyLimits, place
 from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, claimed, enqueue
+from jobs import claimed, queued
 
 TEXT = {"msgtype": "text", "text": {"content": "hi"}}
 STEP = "call"
@@ -34,8 +34,7 @@ class Fleet:
         self.daily_limits = DailyLimits(redis)
 
     async def run(self) -> Claim:
-        draft = a_draft()
-        await enqueue(self.redis, draft)
+        draft = await queued(self.redis)
         return await claimed(self.records, draft)
 
     async def reserve(self, claim: Claim, *users: str) -> DailyVerdict:

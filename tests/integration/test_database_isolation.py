@@ -18,7 +18,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.store.records import Records
-from jobs import a_draft, claimed, enqueue
+from jobs import claimed, queued
 from tables import prepare
 
 
@@ -102,8 +102,7 @@ async def test_failed_writes_cost_nothing(postgres_url: str, valkey_url: str, re
     await database.dispose()
 
     settings = Settings.load(env="test", redis_url=valkey_url)
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     claim = await claimed(Records(redis, settings), draft)
     led_to = outcome.of(raised.value, claim, settings, open_call=False)
     assert (led_to.state, led_to.attempts) == (State.RETRYING, 0)

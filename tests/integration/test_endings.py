@@ -10,12 +10,11 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_workers.outbox.endings import Ending, Endings
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, claimed, enqueue
+from jobs import claimed, enqueue, queued, running
 
 
 async def end(redis: Redis, records: Records, state: State = State.DONE, **fields: object) -> str:
-    draft = a_draft(**fields)
-    await enqueue(redis, draft)
+    draft = await queued(redis, **fields)
     assert await records.settle(await claimed(records, draft), state, usage=Usage())
     return draft.id
 
@@ -38,9 +37,7 @@ async def test_an_ending_names_its_sender(redis: Redis, records: Records, state:
 
 
 async def test_an_outcome_written_twice_is_one_ending(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
+    _, claim = await running(redis, records)
     for _ in range(2):
         assert await records.settle(claim, State.DONE, usage=Usage())
     assert len(await all_of(Endings(redis, "a"))) == 1
@@ -48,13 +45,10 @@ async def test_an_outcome_written_twice_is_one_ending(redis: Redis, records: Rec
 
 async def test_each_end_is_reported(redis: Redis, records: Records, settings: Settings) -> None:
     ttl = {"record_ttl_ms": 1000, "dead_ttl_ms": 1000}
-    waiting = a_draft()
-    await enqueue(redis, waiting)
+    waiting = await queued(redis)
     await scripts.run_async(redis, record.cancel(waiting.id, **ttl))
-    running = a_draft()
-    await enqueue(redis, running)
-    claim = await claimed(records, running)
-    await scripts.run_async(redis, record.cancel(running.id, **ttl))
+    runs, claim = await running(redis, records)
+    await scripts.run_async(redis, record.cancel(runs.id, **ttl))
     assert await records.park(claim, State.SNOOZED, delay=1, usage=Usage()) == State.CANCELLED
     lost = await end(redis, records, State.UNKNOWN)
     resolution = Resolution.of(lost, "message-send", instance=None, not_created=False, sent=True)
@@ -62,15 +56,14 @@ async def test_each_end_is_reported(redis: Redis, records: Records, settings: Se
     ended = [(ending.id, ending.state) for ending in await all_of(Endings(redis, "a"))]
     assert ended == [
         (waiting.id, "cancelled"),
-        (running.id, "cancelled"),
+        (runs.id, "cancelled"),
         (lost, "unknown"),
         (lost, "done"),
     ]
 
 
 async def test_a_job_that_goes_on_is_no_ending(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await records.park(await claimed(records, draft), State.SNOOZED, delay=9, usage=Usage())
     lost = await end(redis, records, State.UNKNOWN)
     await scripts.run_async(redis, record.requeue(lost))

@@ -30,7 +30,7 @@ from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.store.wakeup import LONGEST_ID, ReceivedWakeup
-from jobs import a_draft, claimed, enqueue
+from jobs import a_draft, claimed, enqueue, queued
 
 TEXT = {"msgtype": "text", "text": {"content": "hi"}}
 ERROR = {"class": "permission", "code": "60011", "message": "no", "hint": ""}
@@ -64,8 +64,7 @@ class Archive:
         error: dict[str, Any] | None = None,
         **fields: Any,
     ) -> str:
-        draft = a_draft(**fields)
-        await enqueue(self.redis, draft)
+        draft = await queued(self.redis, **fields)
         for step, outcome in (steps or {}).items():
             await self.redis.hset(keys.job(draft.id), f"step:{step}", json.dumps(outcome))
         claim = await claimed(self.records, draft)
@@ -276,8 +275,7 @@ async def test_lists_join_redis_and_history(archive: Archive, redis: Redis) -> N
         keys.RECENT, old[0]
     )  # one left the index, of the other only the record is gone
     new = [await archive.end(sender="crm"), await archive.end()]
-    waiting = a_draft(to={"users": ["u7", "u8"]}, app="hr")
-    await enqueue(redis, waiting)
+    waiting = await queued(redis, to={"users": ["u7", "u8"]}, app="hr")
     everything = [waiting.id, new[1], new[0], old[1], old[0]]
 
     def ids(**chosen: Any) -> list[str]:
@@ -415,8 +413,7 @@ async def test_a_job_is_found_by_how_its_id_begins(archive: Archive) -> None:
         to={"users": ["u1", "u2"]},
     )
     await archive.write()
-    waiting = a_draft(to={"users": ["u3"]}, message=TEXT)
-    await enqueue(archive.redis, waiting)
+    waiting = await queued(archive.redis, to={"users": ["u3"]}, message=TEXT)
 
     def look(*words: str) -> tuple[str, Any]:
         with Client(archive.settings) as client:

@@ -16,7 +16,7 @@ from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state
+from jobs import a_draft, a_wakeup, claimed, enqueue, places, queued, run_out, server_time, state
 
 NEXT = RECORD_FORMAT + 1
 
@@ -45,14 +45,12 @@ async def woken(schedule: Schedule) -> list[str]:
 
 
 async def test_a_record_holds_its_format(redis: Redis) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     assert await redis.hget(keys.job(draft.id), "v") == str(RECORD_FORMAT).encode()
 
 
 async def test_a_record_of_an_older_release_is_run(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await redis.hdel(keys.job(draft.id), "v")
     assert (await claimed(records, draft)).id == draft.id
 
@@ -85,8 +83,7 @@ async def test_a_repeated_wakeup_does_not_delay_it(redis: Redis, records: Record
 
 
 async def test_a_lost_newer_job_returns(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await claimed(records, draft)
     await redis.hset(keys.job(draft.id), "v", NEXT)
     await run_out(redis, draft)
@@ -104,8 +101,7 @@ async def test_no_batch_and_no_turn_takes_a_newer_job_along(redis: Redis, record
     assert await redis.zscore(old.batch_key, new.id) is not None
 
     turns = Turns("default", "message.send", "normal")
-    kind_to_come = a_draft()
-    await enqueue(redis, kind_to_come)
+    kind_to_come = await queued(redis)
     for draft in (new, kind_to_come):
         fields = {"state": "snoozed", "turn": turns.coming}
         await redis.hset(keys.job(draft.id), mapping=fields)
@@ -165,8 +161,7 @@ def received(draft: Draft, **headers: object) -> ReceivedWakeup:
 
 
 async def test_a_newer_wakeup_says_which_job_to_look_at(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     newer = {FORMAT_HEADER: WAKEUP_FORMAT + 1, WOKEN_HEADER: {"ms": 1}}
     assert (await records.claim(received(draft, **newer))).verdict == "claimed"
     # One that outlives its record makes no job of what it carries.

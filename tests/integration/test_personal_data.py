@@ -42,7 +42,7 @@ from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.personal_data.service import Passes
 from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing, replaced
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, claimed, enqueue
+from jobs import a_draft, claimed, enqueue, queued
 from one_worker import OpenWorker
 from tables import prepare
 
@@ -78,8 +78,7 @@ class Office:
     ) -> str:
         """A job that ended some time ago, with what it remembers."""
         steps, result = fields.pop("steps", {}), fields.pop("result", None)
-        draft = a_draft(**fields)
-        await enqueue(self.redis, draft)
+        draft = await queued(self.redis, **fields)
         claim = await claimed(self.records, draft)
         usage = Usage(attempts=1, steps=steps)
         assert await self.records.settle(claim, state, usage=usage, result=result)
@@ -348,8 +347,7 @@ async def test_a_bare_job_is_erased(office: Office, users: Any, left: list[str])
 
 async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office) -> None:
     now = datetime.now(UTC)
-    draft = a_draft(to={"users": [SUBJECT]})
-    await enqueue(office.redis, draft)
+    draft = await queued(office.redis, to={"users": [SUBJECT]})
     lately = await office.ended(to={"users": [SUBJECT]}, ago=timedelta(hours=1))
     today = (now + timedelta(hours=8)).date().isoformat()
     await days.put_received(office.redis, "default", today, {SUBJECT: 3})

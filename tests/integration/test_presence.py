@@ -15,7 +15,7 @@ from dingrelay_workers.maintenance.presence import HELD, Presence, vanished
 from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time
+from jobs import a_draft, a_wakeup, claimed, enqueue, places, queued, run_out, running, server_time
 
 TIMEOUT = 0.6
 
@@ -81,8 +81,7 @@ async def test_a_vanished_workers_wakeups_are_published(redis: Redis, settings: 
 
 async def test_a_clock_step_does_not_delay_the_wakeups(redis: Redis, settings: Settings) -> None:
     """A machine whose clock was ahead starts over."""
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     ahead = await server_time(redis) + 3_600_000
     await redis.hset(keys.job(draft.id), mapping={"due": ahead, "woken": ahead})
     await redis.zadd(keys.woken(draft.queue), {draft.id: ahead})
@@ -161,9 +160,7 @@ async def test_leases_of_one_millisecond_all_end(redis: Redis, settings: Setting
 
 async def test_sleepers_keep_their_job(redis: Redis, settings: Settings, watcher: Presence) -> None:
     asleep = Records(redis, settings, worker="asleep:1:c")
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(asleep, draft)
+    draft, claim = await running(redis, asleep)
     await redis.hset(keys.PRESENCE, "asleep:1:c", f"5 {TIMEOUT}")
 
     async def let_go() -> bool:
@@ -179,8 +176,7 @@ async def test_sleepers_keep_their_job(redis: Redis, settings: Settings, watcher
 
 async def test_a_late_sign_saves_the_worker(redis: Redis, settings: Settings) -> None:
     records = Records(redis, settings, worker="late:1:d")
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await claimed(records, draft)
     await redis.hset(keys.PRESENCE, mapping={"late:1:d": "6 1"})
     await redis.pexpire(keys.PRESENCE, 60_000)

@@ -23,7 +23,22 @@ from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.maintenance.leases import Leases
 from dingrelay_workers.store.records import BatchClaim, Claim, Records, Usage
-from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state
+from jobs import (
+    a_draft,
+    a_wakeup,
+    cancel,
+    claimed,
+    enqueue,
+    places,
+    queued,
+    run_out,
+    running,
+    server_time,
+    state,
+)
+
+NOTE = {"step": "call:1", "attempt": 1, "at": 5}
+"""Of a call that leaves."""
 
 
 async def test_an_accepted_job_is_scheduled_before_it_is_published(redis: Redis) -> None:
@@ -47,8 +62,7 @@ async def test_a_job_for_later_is_not_woken_now(redis: Redis) -> None:
 
 async def test_a_clock_step_back_does_not_delay_a_wakeup(redis: Redis, records: Records) -> None:
     """It is the only one of its job: nothing would look at that again until the clock has come back."""
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     ahead = await server_time(redis) + 3_600_000
     await redis.hset(keys.job(draft.id), mapping={"due": ahead, "woken": ahead, "created": ahead})
     await redis.zadd(keys.woken(draft.queue), {draft.id: ahead})
@@ -71,34 +85,27 @@ async def test_the_same_key_is_one_job_and_another_payload_a_conflict(redis: Red
 
 
 async def test_a_claimed_job_is_busy(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
+    draft, claim = await running(redis, records)
     assert (claim.fence, claim.attempts, claim.crashes) == (1, 0, 0)
     assert claim.payload == draft.job
     assert (await records.claim(a_wakeup(draft)))[0] == "busy"
 
 
 async def test_the_same_delivery_may_claim_again(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     first = await records.claim(a_wakeup(draft, nonce="n"))
     again = await records.claim(a_wakeup(draft, nonce="n"))
     assert first[1] == again[1]
 
 
 async def test_an_expired_lease_goes_to_the_next_worker(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     gone = await claimed(records, draft)
-    assert (
-        await records.write_intent(gone, {"step": "call:0", "attempt": 1, "at": 5}, Usage())
-        == "written"
-    )
+    assert await records.write_intent(gone, NOTE, Usage()) == "written"
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.fence, heir.crashes) == (2, 1)
-    assert heir.intent == {"step": "call:0", "attempt": 1, "at": 5, "since": 5}
+    assert heir.intent == {"step": "call:1", "attempt": 1, "at": 5, "since": 5}
     # The first worker comes back from its pause: nothing that it says counts any more.
     assert await records.heartbeat([gone, heir]) == {gone.nonce}
     assert await records.write_intent(gone, {"step": "x", "attempt": 1, "at": 6}, Usage()) == "lost"
@@ -109,8 +116,7 @@ async def test_an_expired_lease_goes_to_the_next_worker(redis: Redis, records: R
 
 
 async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     replica = await redis.dump(keys.job(draft.id)) or b""
     first = await claimed(records, draft)
     # Redis fails over to a replica that has not heard of the claim.
@@ -127,8 +133,7 @@ async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records:
 
 
 async def test_leases_distinguish_claims_of_one_process(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     leases = Leases(records, lease=30)
 
     async def held(claim: Claim) -> None:
@@ -149,9 +154,7 @@ async def test_leases_distinguish_claims_of_one_process(redis: Redis, records: R
 
 async def test_a_late_call_leaves_nothing_behind(records: Records, redis: Redis) -> None:
     """It was admitted for a day that is over, or its job has expired."""
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
+    draft, claim = await running(redis, records)
     over = await server_time(redis)
     assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=over) == "late"
     assert await redis.hget(keys.job(draft.id), "intent") is None
@@ -160,18 +163,13 @@ async def test_a_late_call_leaves_nothing_behind(records: Records, redis: Redis)
 
 
 async def test_a_cancelled_job_makes_no_further_call(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
-    note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.write_intent(claim, note, Usage()) == "written"
-    await scripts.run_async(
-        redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-    )
+    draft, claim = await running(redis, records)
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
+    await cancel(redis, draft)
     # What became of the first call is not known: the way to find out stays open.
-    assert await records.write_intent(claim, note, Usage()) == "written"
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
     answered = Usage(answered=True, steps={"call:1": {"task_id": 7}})
-    following = {**note, "step": "call:2"}
+    following = {**NOTE, "step": "call:2"}
     assert await records.write_intent(claim, following, answered) == "cancelled"
     parked = await records.park(claim, State.SNOOZED, delay=0, usage=answered)
     assert parked == State.CANCELLED
@@ -180,22 +178,17 @@ async def test_a_cancelled_job_makes_no_further_call(redis: Redis, records: Reco
 
 async def test_a_job_cancelled_after_its_call_is_unknown(redis: Redis, records: Records) -> None:
     waits, runs = a_draft(), a_draft()
-    note = {"step": "call:1", "attempt": 1, "at": 5}
     for draft in (waits, runs):
         await enqueue(redis, draft)
     claim = await claimed(records, waits)
-    assert await records.write_intent(claim, note, Usage()) == "written"
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
     await records.park(claim, State.RETRYING, delay=60, usage=Usage())
-    answer = await scripts.run_async(
-        redis, record.cancel(waits.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-    )
+    answer = await cancel(redis, waits)
     assert answer == b"unknown"
 
     claim = await claimed(records, runs)
-    assert await records.write_intent(claim, note, Usage()) == "written"
-    answer = await scripts.run_async(
-        redis, record.cancel(runs.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-    )
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
+    answer = await cancel(redis, runs)
     assert answer == b"running"
     parked = await records.park(claim, State.RETRYING, delay=60, usage=Usage())
     assert parked == State.UNKNOWN
@@ -206,11 +199,8 @@ async def test_a_job_cancelled_after_its_call_is_unknown(redis: Redis, records: 
 
 
 async def test_a_withdrawn_job_is_cancelled(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
-    note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.write_intent(claim, note, Usage()) == "written"
+    draft, claim = await running(redis, records)
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
     withdrawn = record.withdraw(draft.id, record_ttl_ms=60_000)
     assert await scripts.run_async(redis, withdrawn) == b"running"
     parked = await records.park(claim, State.RETRYING, delay=60, usage=Usage())
@@ -218,10 +208,8 @@ async def test_a_withdrawn_job_is_cancelled(redis: Redis, records: Records) -> N
 
 
 async def test_a_lost_worker_is_charged_to_the_open_call(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.write_intent(await claimed(records, draft), note, Usage()) == "written"
+    draft = await queued(redis)
+    assert await records.write_intent(await claimed(records, draft), NOTE, Usage()) == "written"
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.crashes, heir.losses) == (1, 0)
@@ -244,8 +232,7 @@ async def test_no_ended_foreign_job_is_revived(redis: Redis, valkey_url: str, en
     brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
     records = Records(redis, brief)
     draft = a_draft()
-    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
-    assert claim
+    claim = await claimed(records, draft, woken=0)
     await records.settle(claim, ended, usage=Usage(attempts=1), error={"code": "x"})
     if ended is State.DONE:
         await redis.delete(keys.job(draft.id))  # its time is over
@@ -260,8 +247,7 @@ async def test_no_ended_foreign_job_is_revived(redis: Redis, valkey_url: str, en
 @pytest.mark.parametrize("ended", [State.DONE, State.DEAD, State.UNKNOWN])
 async def test_long_records_have_no_tombstone(redis: Redis, records: Records, ended: State) -> None:
     draft = a_draft()
-    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
-    assert claim
+    claim = await claimed(records, draft, woken=0)
     await records.settle(claim, ended, usage=Usage(attempts=1))
     assert not await redis.exists(keys.tombstone(draft.id))
     assert await redis.pttl(keys.job(draft.id)) > keys.TOMBSTONE_TTL_MS - 60_000
@@ -273,8 +259,7 @@ async def test_a_resolved_foreign_job_is_not_revived(redis: Redis, valkey_url: s
     brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
     records = Records(redis, brief)
     draft = a_draft()
-    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
-    assert claim
+    claim = await claimed(records, draft, woken=0)
     await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=1))
     await scripts.run_async(redis, Resolution(draft.id, happened=True).call(brief, by="me"))
     await redis.delete(keys.job(draft.id))  # its time is over
@@ -287,12 +272,9 @@ async def test_a_cancelled_foreign_job_has_a_tombstone(redis: Redis, valkey_url:
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     waiting, running = a_draft(send_at=later), a_draft()
     assert (await records.claim(a_wakeup(waiting, woken=0)))[0] == "early"
-    _, claim, _ = await records.claim(a_wakeup(running, woken=0))
-    assert claim
+    claim = await claimed(records, running, woken=0)
     for draft in (waiting, running):
-        await scripts.run_async(
-            redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-        )
+        await cancel(redis, draft)
     await records.park(claim, State.SNOOZED, delay=1, usage=Usage())
     for draft in (waiting, running):
         assert await state(redis, draft) == "cancelled"
@@ -300,8 +282,7 @@ async def test_a_cancelled_foreign_job_has_a_tombstone(redis: Redis, valkey_url:
 
 
 async def test_a_discarded_jobs_key_is_free(redis: Redis, records: Records) -> None:
-    draft = a_draft(idempotency_key="k")
-    await enqueue(redis, draft)
+    draft = await queued(redis, idempotency_key="k")
     await records.settle(await claimed(records, draft), State.DEAD, usage=Usage())
     assert await scripts.run_async(redis, record.discard(draft.id)) == 1
     assert (await enqueue(redis, draft)).created
@@ -316,9 +297,7 @@ async def test_a_requeued_job_keeps_its_future_times(redis: Redis, records: Reco
     over = a_draft(expires_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
     for draft in (later, over):
         await enqueue(redis, draft)
-        await scripts.run_async(
-            redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-        )
+        await cancel(redis, draft)
         assert await scripts.run_async(redis, record.requeue(draft.id)) == b"cancelled"
     assert (await records.claim(a_wakeup(later)))[0] == "early"
     assert await places(redis, later) == {"schedule": later.due}
@@ -344,17 +323,14 @@ async def test_expiry_is_by_the_clock_of_redis(
 
 
 async def test_a_requeue_accepts_a_lost_call(redis: Redis, records: Records) -> None:
-    draft = a_draft(on_unknown="stop")
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
-    note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.write_intent(claim, note, Usage()) == "written"
+    draft, claim = await running(redis, records, on_unknown="stop")
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
     assert await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=1))
     await scripts.run_async(redis, record.requeue(draft.id))
     claim = await claimed(records, draft)
     assert claim.requeued
     # The answer to the next call may get lost as well: that is for the next one to accept.
-    assert await records.write_intent(claim, note, Usage()) == "written"
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
     await run_out(redis, draft)
     assert not (await claimed(records, draft)).requeued
 
@@ -385,8 +361,7 @@ async def test_the_newest_jobs_are_trimmed(redis: Redis, passed: int) -> None:
     older = {f"old{number}": number for number in range(keys.RECENT_JOBS)}
     await redis.zadd(keys.RECENT, older)
     await redis.pexpire(keys.RECENT, keys.RECENT_TTL_MS - passed)
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     assert await redis.zcard(keys.RECENT) == keys.RECENT_JOBS
     assert await redis.zscore(keys.RECENT, draft.id) is not None
     assert await redis.pttl(keys.RECENT) <= keys.RECENT_TTL_MS
@@ -426,9 +401,7 @@ async def test_a_foreign_job_may_wait_on_the_schedule(redis: Redis, records: Rec
 
 
 async def test_a_settled_job_is_not_run_again(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
+    draft, claim = await running(redis, records)
     usage = Usage(attempts=1, answered=True, steps={"call:0": {"task_id": 7}})
     assert await records.settle(claim, State.DONE, usage=usage, result={"accepted": 1})
     assert await records.settle(claim, State.DONE, usage=usage, result={"accepted": 1})
@@ -440,9 +413,7 @@ async def test_a_settled_job_is_not_run_again(redis: Redis, records: Records) ->
 
 
 async def test_a_parked_job_keeps_what_it_did_and_waits(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
+    draft, claim = await running(redis, records)
     usage = Usage(throttles=1, steps={"call:0": {"task_id": 7}})
     parked = await records.park(claim, State.SNOOZED, delay=60, usage=usage, waiting=123)
     assert parked == State.SNOOZED
@@ -469,13 +440,8 @@ async def test_cancelling_waiting_and_running_jobs(redis: Redis, records: Record
 
 
 async def test_a_requeued_dead_job_keeps_its_intent(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
-    assert (
-        await records.write_intent(claim, {"step": "create", "attempt": 1, "at": 5}, Usage())
-        == "written"
-    )
+    draft, claim = await running(redis, records)
+    assert await records.write_intent(claim, NOTE, Usage()) == "written"
     assert await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=8), error={"code": "x"})
     assert await redis.zscore(keys.DEAD, draft.id) is not None
     assert await scripts.run_async(redis, record.requeue(draft.id)) == b"unknown"
@@ -516,14 +482,11 @@ async def test_a_job_waits_for_a_batch_until_claimed(redis: Redis, records: Reco
     first, cancelled, scheduled = await enqueued(
         redis, to("u1"), to("u2"), to("u3", send_at=later.isoformat())
     )
-    alone = a_draft(confirm=True)
-    await enqueue(redis, alone)
+    alone = await queued(redis, confirm=True)
     assert alone.batch_key == ""
     assert await waiting(redis, first) == [first.id, cancelled.id]
     assert 0 < await redis.pttl(first.batch_key) <= keys.WAITING_TTL_MS
-    await scripts.run_async(
-        redis, record.cancel(cancelled.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-    )
+    await cancel(redis, cancelled)
     assert await waiting(redis, first) == [first.id]
     claim = await claimed(records, first)
     assert (claim.batch_key, claim.recipients) == (first.batch_key, 1)
@@ -561,8 +524,7 @@ async def test_a_lone_job_never_waits_for_a_batch_again(redis: Redis, records: R
 
 async def test_a_foreign_clients_job_shares_calls_too(redis: Redis, records: Records) -> None:
     draft = a_draft()
-    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
-    assert claim
+    claim = await claimed(records, draft, woken=0)
     assert (claim.batch_key, claim.recipients) == (draft.batch_key, 1)
 
 

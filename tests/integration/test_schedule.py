@@ -18,7 +18,9 @@ from jobs import (
     claimed,
     enqueue,
     places,
+    queued,
     run_out,
+    running,
     server_time,
     state,
     woken_ago,
@@ -105,9 +107,7 @@ async def test_a_clock_step_ends_waits(redis: Redis, records: Records, schedule:
 
 
 async def test_due_jobs_are_woken_once(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
+    draft, claim = await running(redis, records)
     await records.park(claim, State.RETRYING, delay=0, usage=Usage())
     batch = await schedule.take_due("w", lease=5, most=10)
     assert [wakeup.id for wakeup in batch.wakeups] == [draft.id]
@@ -171,8 +171,7 @@ async def test_unpublished_wakeups(redis: Redis, records: Records, schedule: Sch
 
 
 async def test_a_lost_workers_job_wakes(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await claimed(records, draft)
     assert (await schedule.take_due("w", lease=5, most=10)).wakeups == []
     await run_out(redis, draft)
@@ -192,16 +191,14 @@ async def test_an_overtaken_wakeup_is_lost(redis: Redis, schedule: Schedule) -> 
 
 
 async def test_a_recent_wakeup_overtakes_none(redis: Redis, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     then = await woken_ago(redis, draft, 60_000)
     await progress(redis, draft, woken=then + 1, ago=20_000)
     assert await woken_now(schedule) == []
 
 
 async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     then = await woken_ago(redis, draft, 60_000)
     # What has started so far was all published before it.
     await progress(redis, draft, woken=then - 1, ago=40_000)
@@ -212,8 +209,7 @@ async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Sche
 
 
 async def test_a_clock_step_loses_no_wakeup(redis: Redis, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     ahead = await server_time(redis) + 3_600_000
     await redis.hset(keys.progress(draft.queue), mapping={"passed": ahead, "started": ahead})
     await redis.expire(keys.progress(draft.queue), 60)
@@ -225,8 +221,7 @@ async def test_a_clock_step_loses_no_wakeup(redis: Redis, schedule: Schedule) ->
 
 
 async def test_a_clock_step_does_not_stop_probes(redis: Redis, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await woken_ago(redis, draft, 60_000)
     ahead = await server_time(redis) + 3_600_000
     noted: dict[Any, Any] = {"started": ahead, "probed": ahead, "probes": 3}
@@ -260,8 +255,7 @@ async def test_distant_jobs_hide_no_lost_wakeup(redis: Redis, schedule: Schedule
     for start in range(0, 300_000, 10_000):
         await redis.eval(fill, 1, keys.SCHEDULE, far, start)
         await redis.expire(keys.SCHEDULE, 60)
-    draft = a_draft(lane="urgent")
-    await enqueue(redis, draft)
+    draft = await queued(redis, lane="urgent")
     then = await woken_ago(redis, draft, 60_000)
     assert await woken_now(schedule) == []
     await progress(redis, draft, woken=then + 1, ago=40_000)
@@ -319,8 +313,7 @@ async def test_wakeups_follow_the_probe(redis: Redis, records: Records, schedule
 
 async def test_a_job_that_nobody_serves_lives_on(redis: Redis, schedule: Schedule) -> None:
     (draft,) = await a_silent_queue(redis, 1, served=False)
-    gone = a_draft()
-    await enqueue(redis, gone)
+    gone = await queued(redis)
     for each in (draft, gone):
         await woken_ago(redis, each, keys.JOB_MARGIN_MS * 3 // 4)
     await redis.delete(keys.job(gone.id))
@@ -333,8 +326,7 @@ async def test_a_job_that_nobody_serves_lives_on(redis: Redis, schedule: Schedul
 
 async def test_a_job_a_year_ahead_lives_until_then(redis: Redis) -> None:
     later = datetime.now(UTC) + timedelta(days=365)
-    draft = a_draft(send_at=later.isoformat())
-    await enqueue(redis, draft)
+    draft = await queued(redis, send_at=later.isoformat())
     await enqueue(redis, a_draft(send_at=(later - timedelta(days=300)).isoformat()))
     year = 365 * 86_400_000
     for key in (keys.job(draft.id), keys.SCHEDULE):
@@ -376,8 +368,7 @@ async def test_an_open_batch_goes_first(redis: Redis, records: Records, schedule
 
 
 async def test_leases_are_not_starved(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await claimed(records, draft)
     await run_out(redis, draft)
     await due(redis, records, 2 * MOST)

@@ -21,7 +21,7 @@ from dingrelay_workers.limiter.slot import Turn
 from dingrelay_workers.limiter.turns import ParkedJobs, Turns, wake_parked
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
-from jobs import a_draft, a_wakeup, claimed, enqueue, places, server_time, state
+from jobs import a_wakeup, claimed, places, queued, server_time, state
 
 API = "message.send"
 TURNS = Turns("default", API, "bulk")
@@ -59,8 +59,9 @@ class Lanes:
         """One more job of a sender, which can't wait in its worker; the guess (s) when it may."""
         content = {"msgtype": "text", "text": {"content": text or uuid.uuid4().hex}}
         to = {"users": [f"{uuid.uuid4().hex[:8]}-{number}" for number in range(users)]}
-        draft = a_draft(app=app, lane=lane, sender=sender, message=content, to=to, confirm=alone)
-        await enqueue(self.redis, draft)
+        draft = await queued(
+            self.redis, app=app, lane=lane, sender=sender, message=content, to=to, confirm=alone
+        )
         self.drafts[draft.id] = draft
         return await self.leave(await claimed(self.records, draft), users)
 

@@ -33,7 +33,7 @@ from dingrelay_workers.webhooks.dispatcher import WebhookDispatcher
 from dingrelay_workers.webhooks.ended_jobs import notices_of
 from dingrelay_workers.webhooks.http import Receipt
 from dingrelay_workers.webhooks.secret import Generation
-from jobs import a_draft, claimed, enqueue
+from jobs import claimed, queued
 from subscriptions import subscribe
 from thorough import either
 
@@ -92,8 +92,7 @@ class Fleet:
 
     async def end_jobs(self, count: int) -> None:
         for _ in range(count):
-            draft = a_draft()
-            await enqueue(self.redis, draft)
+            draft = await queued(self.redis)
             await self.records.settle(await claimed(self.records, draft), State.DONE, usage=Usage())
 
     async def count(self, table: Any, *conditions: Any) -> int:

@@ -17,7 +17,7 @@ from dingrelay_workers.outbox.endings import Ending, Endings
 from dingrelay_workers.outbox.notice import Notice, Subject
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.ended_jobs import notices_of
-from jobs import a_draft, claimed, enqueue
+from jobs import a_draft, claimed, enqueue, queued
 
 
 @pytest.fixture
@@ -30,8 +30,7 @@ def everything(subject: Subject) -> bool:
 
 
 async def end(records: Records, state: State = State.DONE, **settled: Any) -> str:
-    draft = a_draft(sender="crm")
-    await enqueue(records.redis, draft)
+    draft = await queued(records.redis, sender="crm")
     await records.settle(await claimed(records, draft), state, usage=Usage(), **settled)
     return draft.id
 
