@@ -653,6 +653,10 @@ class Context(Protocol):
     async def forget_upload(self, upload: str) -> None:
         """Delete an upload that is over: it waits in memory that others need."""
 
+    def count_push(self) -> None:
+        """Count a Webhook & Stream message of the month that DingTalk has pushed."""
+        ...
+
     async def missed_events(self) -> MissedPage:
         """The oldest events that DingTalk could not push; it forgets them with that."""
         ...

@@ -53,6 +53,9 @@ _KEPT = frozenset(
 """Fields of events, in small letters, that hold ids, moments and verdicts (API §7.3). The others hold
 names, addresses and texts."""
 
+EXEMPT = ("user_", "org_", "label_")
+"""Begins the types of contact events, which are no part of the month's Webhook & Stream messages (API §6)."""
+
 _USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 _DEPARTMENT_ID: TypeAdapter[int] = TypeAdapter(DepartmentId)
 
@@ -124,6 +127,8 @@ async def run(job: Event, ctx: Context) -> Json:
     """Do what follows from the event; an `EventResult` as JSON."""
     follow = CONSEQUENCES.get(job.event_type)
     result = await follow(job, ctx) if follow else EventResult()
+    if not job.event_type.startswith(EXEMPT):
+        ctx.count_push()
     return result.model_dump()
 
 

@@ -27,7 +27,7 @@ from dingrelay_tasks.kinds import Steps, kind
 from dingrelay_tasks.outcomes import Refused, Unknown, Wait
 from dingrelay_tasks.robot_content import MOST_BUTTONS, RobotContent
 from dingrelay_tasks.robot_digest import merged
-from dingrelay_tasks.robot_post import LARGEST
+from dingrelay_tasks.robot_post import LARGEST, WEBHOOK
 from dingrelay_tasks.sentence import en
 
 STEP = "post-"
@@ -297,8 +297,7 @@ def forget(record: Any, steps: Steps, tombstone: str) -> None:
     summary="to={0.to.name}",
     result=RobotMessageResult,
     scope="robots:write",
-    api="robot.webhook",
-    rules={"robot.webhook": {"calls": "20/60s"}},
+    api=WEBHOOK,
     users=("to.users",),
     outcomes=outcomes,
     so_far=result_of,

@@ -1,5 +1,6 @@
 """robot-post: one message to a group, through its robot's webhook (API §2.8)."""
 
+import hashlib
 from functools import partial
 from typing import Annotated
 
@@ -15,8 +16,17 @@ ROBOTS = "robots"
 """What stands for the app of these jobs."""
 FORGOTTEN = "robot_forgotten"
 """Code of a job whose robot's token is not there any more."""
+WEBHOOK = "robot.webhook"
+"""The API of webhooks, each of which has limits of its own."""
+DISTINCT = 12
+"""Digits of a digest that tell one robot's limits from another's."""
 LARGEST = 20_000
 """Bytes of a message (API §2.8)."""
+
+
+def robot_digest(token: str) -> str:
+    """What stands for a robot wherever its token must not be."""
+    return hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
 class RobotPost(Deliverable):
@@ -39,7 +49,7 @@ class RobotPost(Deliverable):
     "robot-post",
     RobotPost,
     summary="robot={0.robot:.12}",
-    rules={"robot.webhook": {"calls": "20/60s"}},
+    rules={WEBHOOK: {"calls": "20/60s"}},
 )
 async def run(job: RobotPost, ctx: Context) -> Json:
     """Post the message; one that may have arrived is sent again.

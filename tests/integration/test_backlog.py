@@ -206,10 +206,12 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
         organisation = {"organisation": "default"}
         assert value("dingrelay_quota_used_calls", organisation) == 0
         assert value("dingrelay_quota_limit_calls", organisation) == 5_000
+        assert value("dingrelay_quota_used_pushes", organisation) == 0
+        assert value("dingrelay_quota_limit_pushes", organisation) == 3_000
         counts = []
         monkeypatch.setattr("dingrelay_workers.backlog.shown.read", counts.append)
         BACKLOG.shown = Waiting()
-        other = Shown(one.redis, one.rules, one.quota, ["default"], None, apps=["default"])
+        other = Shown(one.redis, one.rules, one.quota, apps=["default"])
         assert [lane.jobs["ready"] for lane in (await other.current()).lanes] == [3]
         assert not counts
 
@@ -225,7 +227,7 @@ async def test_metrics_name_configured_apps_and_few_senders(client: Client, redi
         ]
     )
     settings = Settings.load(env="sandbox")
-    shown = Shown(redis, RULES, Quota(redis, settings), ["default"], None, apps=["default"])
+    shown = Shown(redis, RULES, Quota(redis, settings), apps=["default"])
     waiting = await shown.current()
     assert sorted((lane.app, lane.lane, lane.jobs["ready"]) for lane in waiting.lanes) == [
         (OTHERS, "normal", 60),
@@ -244,9 +246,7 @@ async def test_metrics_count_dead_jobs_and_nameless_senders(client: Client, redi
     await redis.zadd(keys.DEAD, {"a": 1, "b": 2})
     await redis.pexpire(keys.DEAD, 60_000)
     settings = Settings.load(env="sandbox")
-    BACKLOG.shown = await Shown(
-        redis, RULES, Quota(redis, settings), [], None, apps=["default"]
-    ).current()
+    BACKLOG.shown = await Shown(redis, RULES, Quota(redis, settings), apps=["default"]).current()
     value = REGISTRY.get_sample_value
     assert value("dingrelay_dead_jobs") == 2
     labels = {"app": "default", "sender": UNNAMED}
@@ -258,8 +258,8 @@ async def test_counts_of_an_older_worker_can_be_read(redis: Redis) -> None:
     await redis.set(keys.BACKLOG, '{"lanes":[],"quotas":[["default",1,null]]}', px=60_000)
     await redis.set(keys.BACKLOG_READER, 1, px=60_000)
     settings = Settings.load(env="sandbox")
-    waiting = await Shown(redis, RULES, Quota(redis, settings), [], None, apps=[]).current()
-    assert waiting == Waiting(lanes=[], senders=[], quotas={"default": (1, None)})
+    waiting = await Shown(redis, RULES, Quota(redis, settings), apps=[]).current()
+    assert waiting == Waiting(lanes=[], senders=[], quotas=[])
 
 
 async def test_the_limits_are_those_of_the_workers(

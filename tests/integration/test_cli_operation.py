@@ -44,7 +44,10 @@ def test_nothing_in_use_is_reported(cli: Cli) -> None:
         "rules": {"workers": 0, "differences": []},
         "buckets": [],
         "outages": [],
-        "quota": [{"organisation": "default", "used": 0, "limit": None}],
+        "quota": [
+            {"organisation": "default", "counts": counts, "used": 0, "limit": None}
+            for counts in ("calls", "pushes")
+        ],
     }
     shown = cli("limits").stdout
     assert "no bucket is in use" in shown

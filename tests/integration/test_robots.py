@@ -136,6 +136,22 @@ async def test_recipients_are_read_and_recalled(worker: OneWorker, sandbox: Sand
         await asyncio.to_thread(worker.client.recall, webhook)
 
 
+async def test_a_robot_has_a_limit_and_a_month_of_its_own(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    robots = {"a": {**robot(sandbox, A), "calls": "600/60s", "month": 1}}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, robots=robots) as worker:
+        jobs = [await worker.send(message(text, robot="a")) for text in ("one", "two")]
+        assert [await worker.finish(job) for job in jobs] == [State.DONE, State.DEAD]
+        error = (await worker.status(jobs[1])).error
+        assert error is not None
+        assert (error.code, len(sandbox.robot_posts())) == ("quota", 1)
+        resources = worker.executor.resources
+        months = {each.counts: (each.used, each.limit) for each in await resources.quota.months()}
+        assert months == {"calls": (0, None), "pushes": (1, None), "robot:a": (1, 1)}
+        assert resources.rules.of("robots", resources.settings.robots["a"].rule)[0].limit == 600
+
+
 async def test_messages_of_a_digest_are_one_post_and_then_gone(
     worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
 ) -> None:

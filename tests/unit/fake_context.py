@@ -210,7 +210,11 @@ class FakeContext:
         self.contacts: Any = None
         self.directory: Any = None
         self.campaigns: Any = FakeCampaigns()
+        self.pushes = 0
         self._step = ""
+
+    def count_push(self) -> None:
+        self.pushes += 1
 
     def rule_out(self) -> None:
         self.intent = None

@@ -122,7 +122,7 @@ async def test_a_type_without_a_row_is_done_and_asks_nothing() -> None:
     ctx = Ctx()
     result = await run(event_of("chat_add_member", ChatId="x"), ctx)
     assert result["follows"] == "nothing"
-    assert ctx.organisation.reads == 0
+    assert (ctx.organisation.reads, ctx.pushes) == (0, 1)
 
 
 @pytest.mark.parametrize("event_type", ["user_add_org", "user_modify_org", "user_active_org"])
@@ -133,7 +133,7 @@ async def test_each_person_of_an_event_is_asked_for_once(event_type: str) -> Non
     assert (result["follows"], result["users"], result["gone"]) == ("directory", 2, 0)
     assert ctx.organisation.writes == [("put", "a"), ("put", "7")]
     await run(event_of(event_type, UserId=["a", 7, "a"]), ctx)
-    assert ctx.organisation.reads == 2
+    assert (ctx.organisation.reads, ctx.pushes) == (2, 0)
 
 
 async def test_an_answer_that_contradicts_the_event_is_asked_for_once_more() -> None:

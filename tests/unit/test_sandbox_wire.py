@@ -258,6 +258,21 @@ def test_a_robots_message_is_read_about_and_recalled(caller: Caller) -> None:
     )
 
 
+def test_a_read_state_comes_late(caller: Caller) -> None:
+    caller.limit(read_lag_seconds=10)
+    key = caller.post(BATCH, {**ROBOT_MESSAGE, "userIds": ["u1"]}).body["processQueryKey"]
+    answers: list[str] = []
+    for seconds in (0, 6, 5, 86_400):
+        caller.now += seconds
+        caller.log_in()
+        reply = caller.get(
+            "/v1.0/robot/oToMessages/readStatus", robotCode="sandbox-key", processQueryKey=key
+        )
+        answers.append(reply.body.get("sendStatus") or reply.code)
+    gone = "processQueryKey.expireTime"
+    assert answers == [gone, "PROCESSING", "SUCCESS", gone]
+
+
 def test_a_robot_posts_in_a_group(caller: Caller) -> None:
     message = {**ROBOT_MESSAGE, "openConversationId": FIRST_GROUP}
     assert caller.post(f"{GROUPS}/send", {**message, "openConversationId": "x"}).status == 400
@@ -282,12 +297,24 @@ def webhook(caller: Caller, token: str, message: dict[str, Any]) -> Any:
     return json.loads(outcome.answer.body)["errcode"]
 
 
+def test_the_months_messages_run_out(caller: Caller) -> None:
+    text = {"msgtype": "text", "text": {"content": "x"}}
+    caller.state.robots.robots["k"] = Robot(token="k", month=1)
+    assert [webhook(caller, "k", text) for _ in range(2)] == [0, 90_030]
+    caller.limit(pushes=2)
+    assert [webhook(caller, "sandbox-robot", text) for _ in range(2)] == [0, 90_030]
+    assert caller.state.limiter.used == {}
+
+
 def test_a_webhook_knows_its_kinds_and_keywords(caller: Caller) -> None:
     caller.state.robots.robots["k"] = Robot(token="k", keywords=("告警",))
     image = {"msgtype": "image", "image": {"media_id": "@x"}}
     assert webhook(caller, "sandbox-robot", image) == 400_105
     text = {"msgtype": "text", "text": {"content": "一切正常"}}
     assert webhook(caller, "k", text) == 310_000
+    caller.limit(robot_old_texts=True)
+    outcome = caller.outcome("POST", "/robot/send", query={"access_token": "k"}, payload=text)
+    assert json.loads(outcome.answer.body)["errmsg"] == "keywords not in content"
     assert webhook(caller, "k", {"msgtype": "text", "text": {"content": "告警: 磁盘"}}) == 0
 
 

@@ -14,6 +14,7 @@ from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
+from dingrelay_workers.limiter.quota import PUSHES, MonthCount
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 _WAIT_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -227,7 +228,7 @@ class Waiting:
         senders: application and sender → waiting jobs; the rest is of `OTHERS`.
         dead: jobs that ended dead or unknown and are not dealt with; None before it is known.
         workers: that are there; None before it is known.
-        quotas: organisation → calls of this month, and how many there may be (None: any number).
+        quotas: what is used of this month, and how much there may be.
     """
 
     lanes: Sequence[WaitingJobs] = ()
@@ -235,9 +236,7 @@ class Waiting:
     senders: Sequence[tuple[str, str, int]] = ()
     dead: int | None = None
     workers: int | None = None
-    quotas: Mapping[str, tuple[int, int | None]] = field(
-        default_factory=dict[str, tuple[int, int | None]]
-    )
+    quotas: Sequence[MonthCount] = ()
 
 
 class BacklogCollector(Collector):
@@ -279,19 +278,22 @@ class BacklogCollector(Collector):
         )
         if shown.workers is not None:
             workers.add_metric([], shown.workers)
-        used = GaugeMetricFamily(
-            "dingrelay_quota_used_calls", "Calls of this month.", labels=["organisation"]
-        )
-        limit = GaugeMetricFamily(
-            "dingrelay_quota_limit_calls",
-            "Calls that a month may have; absent where they are counted only.",
-            labels=["organisation"],
-        )
-        for organisation, (calls, most) in shown.quotas.items():
-            used.add_metric([organisation], calls)
-            if most is not None:
-                limit.add_metric([organisation], most)
-        yield from (kinds, senders, dead, workers, used, limit)
+        yield from (kinds, senders, dead, workers)
+        for counts, what in (("calls", "Calls"), (PUSHES, "Webhook & Stream messages")):
+            used = GaugeMetricFamily(
+                f"dingrelay_quota_used_{counts}", f"{what} of this month.", labels=["organisation"]
+            )
+            limit = GaugeMetricFamily(
+                f"dingrelay_quota_limit_{counts}",
+                f"{what} that a month may have; absent where they are counted only.",
+                labels=["organisation"],
+            )
+            for month in shown.quotas:
+                if month.counts == counts:
+                    used.add_metric([month.organisation], month.used)
+                    if month.limit is not None:
+                        limit.add_metric([month.organisation], month.limit)
+            yield from (used, limit)
 
 
 def _lanes(lanes: Sequence[WaitingJobs]) -> Iterator[GaugeMetricFamily]:

@@ -18,7 +18,7 @@ def check(settings: Settings) -> None:
         SettingsError: names what cannot be read.
     """
     try:
-        Rules.from_settings(settings.rules, settings.egress)
+        Rules.from_settings(settings.limits, settings.egress)
         Classifier(settings.codes)
     except ValueError as error:
         raise SettingsError(str(error)) from None

@@ -110,7 +110,7 @@ class Resources:
         )
         self.schedule = Schedule(self.redis, settings)
         self.leases = Leases(self.records, lease=settings.lease)
-        self.rules = Rules.from_settings(settings.rules, settings.egress)
+        self.rules = Rules.from_settings(settings.limits, settings.egress)
         self.limiter = Limiter(
             self.redis,
             self.rules,
@@ -315,11 +315,7 @@ class Resources:
 
     async def _show_backlog(self) -> None:
         """Keep what the metrics show of waiting jobs current."""
-        organisations = {app.organisation for app in self.settings.apps.values()}
-        limit = self.settings.quota.monthly_calls
-        shown = Shown(
-            self.redis, self.rules, self.quota, organisations, limit, apps=self.settings.apps
-        )
+        shown = Shown(self.redis, self.rules, self.quota, apps=self.settings.apps)
         while True:
             try:
                 BACKLOG.shown = await shown.current()

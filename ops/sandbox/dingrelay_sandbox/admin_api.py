@@ -206,6 +206,29 @@ def _write_to_robot(state: SandboxState, request: web.Request, said: RobotMentio
     return {"id": event.id}
 
 
+class RobotRead(BaseModel, extra="forbid"):
+    """A person reads a message of an app's robot."""
+
+    app: str
+    key: str
+    user: str
+
+
+@route("POST", "robots/read", RobotRead)
+def _read_of_robot(state: SandboxState, request: web.Request, read: RobotRead) -> None:
+    app, at, post = state.app(read.app), state.clock(), state.robots.group_posts.get(read.key)
+    state.robots.read.setdefault(read.key, set()).add(read.user)
+    fields = {
+        "unionId": f"union-{read.user}",
+        "operatTime": int(at * 1000),
+        "robotCode": app.robot,
+        "openConversationId": post.group if post else "",
+        "userId": read.user,
+        "processQueryKey": read.key,
+    }
+    state.events.add(Event("robot_msg_read", at, fields, app=app.app_key))
+
+
 @route("PUT", "robots/flow-controlled", list[str])
 def _flow_controlled(state: SandboxState, request: web.Request, users: list[str]) -> None:
     state.robots.flow_controlled = set(users)

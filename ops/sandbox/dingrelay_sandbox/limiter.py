@@ -1,5 +1,6 @@
 """The verdicts on rates: who has called, sent or reached too much."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from dingrelay_sandbox.clock import month
@@ -31,6 +32,8 @@ class Limiter:
         self._robots = _Penalties()
         self.used: dict[str, int] = {}
         """Counted calls by ``organisation month``."""
+        self.messages: Counter[str] = Counter()
+        """Webhook & Stream messages likewise, and those of robots by ``token month``."""
 
     @property
     def limits(self) -> Limits:
@@ -91,16 +94,27 @@ class Limiter:
 
     def quota(self, organisation: str, at: float) -> bool:
         """Count a call against an organisation's month; False when the month is used up."""
-        key = f"{organisation} {month(at)}"
-        used = self.used.get(key, 0)
-        if self._limits.quota is not None and used >= self._limits.quota:
-            return False
-        self.used[key] = used + 1
-        return True
+        return _take(self.used, f"{organisation} {month(at)}", self._limits.quota)
+
+    def push(self, organisation: str, at: float) -> bool:
+        """Count a Webhook & Stream message likewise."""
+        return _take(self.messages, f"{organisation} {month(at)}", self._limits.pushes)
+
+    def robot_month(self, token: str, at: float, most: int | None) -> bool:
+        """Count a message of a webhook whose administrator lets it post so many a month."""
+        return _take(self.messages, f"{token} {month(at)}", most)
 
     def robot(self, token: str, at: float) -> bool:
         """Count a message of a webhook robot; False for the whole penalty (API §2.8)."""
         return self._robots.take(token, at, self._limits.robot, self._limits.robot_penalty_seconds)
+
+
+def _take(counts: dict[str, int], key: str, most: int | None) -> bool:
+    """Count one, unless there are as many as there may be."""
+    if most is not None and counts.get(key, 0) >= most:
+        return False
+    counts[key] = counts.get(key, 0) + 1
+    return True
 
 
 class _Penalties:

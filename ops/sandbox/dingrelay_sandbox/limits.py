@@ -49,6 +49,8 @@ class Limits(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=Tru
     """Sends to everyone per app and day."""
     quota: Annotated[int, Field(ge=0)] | None = None
     """Counted calls per organisation and month; None counts without an end."""
+    pushes: Annotated[int, Field(ge=0)] | None = None
+    """Webhook & Stream messages per organisation and month: what webhooks post, and events but those of contacts."""
     robot: MaybeRate = Rate(20, 60)
     """Messages per webhook robot."""
     robot_penalty_seconds: float = 600
@@ -56,6 +58,10 @@ class Limits(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=Tru
     """How a call too many, and the ones of the penalty, are answered (API §12.3)."""
     robot_text_code: bool = False
     """Whether a webhook answers its errcode as a text."""
+    robot_old_texts: bool = False
+    """Whether a webhook explains 310000 as it did in 2019 (API §12.2)."""
+    read_lag_seconds: float = 0
+    """How long a message of an app's robot is being delivered; for half of that its key is not known (API §12.8)."""
     token_seconds: Annotated[int, Field(ge=1)] = 7_200
     listing_lag_seconds: float = 0
     """How long a new approval is missing from the lists."""

@@ -19,12 +19,14 @@ class Robot(BaseModel, extra="forbid", frozen=True):
         secret: with one its calls must be signed.
         keywords: with any a message must hold one of them.
         group: the group that it posts to.
+        month: messages that its administrator lets it post in a month.
     """
 
     token: str = "sandbox-robot"
     secret: str = Field(default="", repr=False)
     keywords: Annotated[tuple[str, ...], Field(max_length=10)] = ()
     group: str = FIRST_GROUP
+    month: int | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class Robots:
         self.groups = {FIRST_GROUP}
         self.group_posts: dict[str, GroupPost] = {}
         self.posts: list[dict[str, Any]] = []
+        self.read: dict[str, set[str]] = {}
+        """Key of a message of an app's robot → who has read it."""
         self.flow_controlled: set[str] = set()
         """People who receive nothing from robots for now."""
         self.sessions: dict[str, tuple[str, float]] = {}

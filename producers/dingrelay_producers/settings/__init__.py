@@ -3,6 +3,7 @@
 from dingrelay_producers.settings.addresses import LOOPBACK
 from dingrelay_producers.settings.apps import (
     DEFAULT_APP,
+    ORGANISATION,
     AppSettings,
     SettingsError,
     check_apps,
@@ -22,6 +23,7 @@ __all__ = [
     "DEFAULT_APP",
     "LOOKS",
     "LOOPBACK",
+    "ORGANISATION",
     "SANDBOX_WEBHOOK_KEY",
     "AppSettings",
     "GroupSettings",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from dingrelay_tasks.sentence import en
 
-DEFAULT_APP = "default"
+DEFAULT_APP = ORGANISATION = "default"
 APP_SECRETS = ("app_secret", "callback_token", "callback_aes_key")
 """Fields of an app that come from the environment only."""
 APP_VARIABLE = re.compile(
@@ -53,7 +53,7 @@ class AppSettings(BaseModel, extra="forbid", frozen=True):
     app_key: SecretStr = SecretStr("")
     app_secret: SecretStr = SecretStr("")
     agent_id: str = ""
-    organisation: str = "default"
+    organisation: str = ORGANISATION
     """Apps of one organisation share its monthly quota."""
     corp_id: str = ""
     """The organisation's id at DingTalk; callbacks that were registered through its API end with it."""

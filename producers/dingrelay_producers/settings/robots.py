@@ -8,9 +8,16 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, Field, SecretStr
 
-from dingrelay_producers.settings.apps import APP_SECRETS, SettingsError, app_variables, variables
+from dingrelay_producers.settings.apps import (
+    APP_SECRETS,
+    ORGANISATION,
+    SettingsError,
+    app_variables,
+    variables,
+)
 from dingrelay_tasks.contract import APP_NAME, ContractError
 from dingrelay_tasks.robot_message import RobotMessage, TargetKind
+from dingrelay_tasks.robot_post import DISTINCT, WEBHOOK, robot_digest
 from dingrelay_tasks.sentence import en
 
 ROBOT_VARIABLE = re.compile(r"DINGTALK_ROBOT_([A-Z0-9_]+)_(WEBHOOK|SECRET)")
@@ -28,18 +35,29 @@ class RobotSettings(BaseModel, extra="forbid", frozen=True):
         secret: signs its calls, from ``DINGTALK_ROBOT_<NAME>_SECRET``.
         app: the app of an enterprise robot.
         code: its robotCode.
+        organisation: whose month the messages of a webhook count for.
+        calls: limit of a webhook that other programs use too, such as ``10/60s``.
+        month: messages that a webhook may post in a month; None for any number.
     """
 
     webhook: SecretStr = SecretStr("")
     secret: SecretStr = SecretStr("")
     app: str = ""
     code: str = ""
+    organisation: str = ORGANISATION
+    calls: Annotated[str, Field(pattern=r"^(?:[1-9]\d*/\d*[smh])?$")] = ""
+    month: Annotated[int, Field(gt=0)] | None = None
 
     @cached_property
     def token(self) -> str:
         """The token in its webhook; empty for an enterprise robot."""
         found = parse_qs(urlsplit(self.webhook.get_secret_value()).query).get("access_token", [""])
         return found[0]
+
+    @property
+    def rule(self) -> str:
+        """The name of its webhook's limits."""
+        return f"{WEBHOOK}@{robot_digest(self.token)[:DISTINCT]}"
 
     @property
     def kind(self) -> TargetKind:

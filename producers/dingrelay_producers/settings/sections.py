@@ -21,13 +21,19 @@ class QuotaSettings(BaseModel, extra="forbid", frozen=True):
     """The organisation's monthly calls (API §6)."""
 
     edition: str = ""
-    """``standard`` (5,000), ``professional`` (200,000), a number, or empty: count and show only."""
+    """``standard`` (5,000 calls, 3,000 Webhook & Stream messages), ``professional`` (200,000 and 50,000), a number of
+    calls, or empty: count and show only."""
 
     @property
     def monthly_calls(self) -> int | None:
         """The number of calls a month, or None for no limit."""
         named = {"": None, "standard": 5_000, "professional": 200_000}
         return named[self.edition] if self.edition in named else int(self.edition)
+
+    @property
+    def monthly_pushes(self) -> int | None:
+        """The number of Webhook & Stream messages a month, if it is known: they are counted and shown only."""
+        return {"standard": 3_000, "professional": 50_000}.get(self.edition)
 
     @field_validator("edition")
     @classmethod

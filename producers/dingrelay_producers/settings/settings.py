@@ -16,7 +16,13 @@ from dingrelay_producers.settings.addresses import (
     check_tls_files,
     scheme,
 )
-from dingrelay_producers.settings.apps import AppSettings, SettingsError, check_apps, complete_app
+from dingrelay_producers.settings.apps import (
+    ORGANISATION,
+    AppSettings,
+    SettingsError,
+    check_apps,
+    complete_app,
+)
 from dingrelay_producers.settings.cells import (
     HOME,
     NAMED,
@@ -447,6 +453,19 @@ class Settings(BaseSettings):
         """
         if isinstance(job, RobotMessage) and self.robots:
             check_robot_message(job, self.robots, self.groups)
+
+    @property
+    def organisations(self) -> list[str]:
+        """Those of apps and of webhooks."""
+        found = {app.organisation for app in self.apps.values()}
+        found |= {robot.organisation for robot in self.robots.values() if not robot.code}
+        return sorted(found or {ORGANISATION})
+
+    @property
+    def limits(self) -> dict[str, dict[str, str]]:
+        """`rules`, with the limits of single robots."""
+        own = {each.rule: {"calls": each.calls} for each in self.robots.values() if each.calls}
+        return {**self.rules, **own}
 
     def app(self, name: str) -> AppSettings:
         """The app of that name.

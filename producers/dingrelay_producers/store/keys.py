@@ -266,7 +266,7 @@ def parked_content(app: str, content: str) -> str:
 
 
 def quota(organisation: str, month: str) -> str:
-    """Hash: counted calls of a Beijing month (``2026-11``). TTL: QUOTA_TTL_MS."""
+    """Hash: what is counted of a Beijing month (``2026-11``): calls, messages. TTL: QUOTA_TTL_MS."""
     return f"{PREFIX}quota:{organisation}:{month}"
 
 

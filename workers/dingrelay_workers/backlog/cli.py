@@ -74,7 +74,7 @@ async def _read(settings: "Settings") -> "tuple[Tally, list[Backlog]]":
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
-    rules = Rules.from_settings(settings.rules, settings.egress)
+    rules = Rules.from_settings(settings.limits, settings.egress)
     async with impatient_redis(settings) as redis:
         return await estimate.read(redis, rules)
 
@@ -257,9 +257,10 @@ def _limits_page(found: "FleetLimits") -> Lines:
     months = [
         Text(
             tr(
-                "{organisation}: {used} of {limit} calls this month",
+                "{organisation}: {used} of {limit} {counted} this month",
                 organisation=month.organisation,
                 used=month.used,
+                counted=_counted(month.counts),
                 limit=month.limit or tr("any"),
             )
         )
@@ -269,6 +270,13 @@ def _limits_page(found: "FleetLimits") -> Lines:
     outages = [Text(_outage(each), style="red") for each in found.outages]
     notes = [Text(each, style="yellow") for each in _rules_notes(found.rules)]
     return Lines(table if table.row_count else nothing, Text(), *outages, *notes, *months)
+
+
+def _counted(counts: str) -> str:
+    """The displayed name of what is counted."""
+    if counts.startswith("robot:"):
+        return tr("messages of robot {name}", name=counts.removeprefix("robot:"))
+    return tr("Webhook & Stream messages") if counts == "pushes" else tr("calls")
 
 
 def _rules_notes(rules: "PublishedRules") -> list[str]:

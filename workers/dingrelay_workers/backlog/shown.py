@@ -12,7 +12,7 @@ from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.backlog.estimate import STATES, Backlog, Tally, read
 from dingrelay_workers.limiter import fleet_rules
-from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.limiter.quota import MonthCount, Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.metrics import OTHERS, UNNAMED, Waiting, WaitingJobs
 
@@ -32,9 +32,7 @@ class Shown:
     Args:
         redis: of the fleet.
         rules: stand in where no worker has published its own.
-        quota: knows the month's calls.
-        organisations: whose.
-        limit: how many there may be; None for any number.
+        quota: knows what is used of the month.
         apps: that get a label. Jobs may name others, and a client could make any number of series.
     """
 
@@ -43,16 +41,12 @@ class Shown:
         redis: Redis,
         rules: Rules,
         quota: Quota,
-        organisations: Collection[str],
-        limit: int | None,
         *,
         apps: Collection[str],
     ) -> None:
         self._redis = redis
         self._rules = rules
         self._quota = quota
-        self._organisations = sorted(organisations)
-        self._limit = limit
         self._apps = apps
 
     async def current(self) -> Waiting:
@@ -74,7 +68,7 @@ class Shown:
             senders=[(app, sender, jobs) for app, sender, jobs in shown.get("senders", ())],
             dead=shown.get("dead"),
             workers=shown.get("workers"),
-            quotas={name: (used, limit) for name, used, limit in shown["quotas"]},
+            quotas=[MonthCount.model_validate(each) for each in shown.get("months", ())],
         )
 
     async def _count(self) -> None:
@@ -86,9 +80,9 @@ class Shown:
             "senders": self._senders(counted),
             "dead": await self._redis.zcard(keys.DEAD),
             "workers": (await fleet_rules.read(self._redis, self._rules)).workers,
-            "quotas": [
-                (name, await self._quota.used(name), self._limit) for name in self._organisations
-            ],
+            "months": [month.model_dump() for month in await self._quota.months()],
+            # An older worker reads these.
+            "quotas": [],
         }
         rest = max(EVERY, (time.monotonic() - began) / SHARE)
         await self._redis.set(

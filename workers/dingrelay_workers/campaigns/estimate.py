@@ -155,7 +155,7 @@ async def _preview(
 ) -> CampaignPreview:
     preflight.check(settings)
     seconds, limit = pace(
-        Rules.from_settings(settings.rules, settings.egress),
+        Rules.from_settings(settings.limits, settings.egress),
         campaign.app,
         recipients=recipients,
         calls=calls,

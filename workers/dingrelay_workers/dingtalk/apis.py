@@ -76,8 +76,6 @@ DEPARTMENT_CHILDREN_V1 = Api(
 )
 MEMBERS_V1 = Api("contacts.members", "oapi", "GET", "/user/listbypage", counted=False)
 
-ROBOT_WEBHOOK = "robot.webhook"
-"""Each webhook is an API of its own; see `robots.webhook_api`."""
 ROBOT_USERS = Api("robot.users", "rest", "POST", "/v1.0/robot/oToMessages/batchSend", changes=True)
 ROBOT_GROUP = Api("robot.group", "rest", "POST", "/v1.0/robot/groupMessages/send", changes=True)
 ROBOT_READ = Api("robot.read", "rest", "GET", "/v1.0/robot/oToMessages/readStatus")

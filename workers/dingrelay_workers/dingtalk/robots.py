@@ -10,7 +10,7 @@ from typing import Any
 from dingrelay_tasks.api_call import ROBOT
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_content import enterprise
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.robot_post import DISTINCT, ROBOTS, WEBHOOK, robot_digest
 from dingrelay_workers.dingtalk.apis import (
     ROBOT_GROUP,
     ROBOT_GROUP_RECALL,
@@ -18,26 +18,18 @@ from dingrelay_workers.dingtalk.apis import (
     ROBOT_SESSION,
     ROBOT_USERS,
     ROBOT_USERS_RECALL,
-    ROBOT_WEBHOOK,
     Api,
 )
 from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Calls, Request
 
 STALE_SIGN = "310000"
-DISTINCT = 12
-"""Digits of a digest that tell one robot's limit from another's."""
-
-
-def robot_digest(token: str) -> str:
-    """What stands for a robot wherever its token must not be."""
-    return hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
 def webhook_api(robot: str, *, verbatim: bool = False) -> Api:
     """The API of one webhook, whose limit is its own and no app's. `robot`: digest of its token."""
     return Api(
-        ROBOT_WEBHOOK,
+        WEBHOOK,
         "oapi",
         "POST",
         ROBOT,

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from dingrelay_producers.settings import ORGANISATION
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import moment_of
 from dingrelay_tasks import beijing
@@ -39,6 +40,7 @@ from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Thrott
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.dingtalk.request import FileForm, Request
 from dingrelay_workers.jobs.robots import JobRobots
+from dingrelay_workers.limiter.quota import PUSHES
 from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import EVENTS_MISSED
 from dingrelay_workers.resources import Resources
@@ -168,6 +170,11 @@ class JobContext:
     async def forget_upload(self, upload: str) -> None:
         """Delete an upload."""
         await self._resources.redis.delete(keys.upload(upload))
+
+    def count_push(self) -> None:
+        """Count a message that DingTalk has pushed."""
+        app = self._resources.settings.apps.get(self._claim.app)
+        self._resources.quota.count(app.organisation if app else ORGANISATION, PUSHES)
 
     async def missed_events(self) -> MissedPage:
         """The oldest events that DingTalk could not push."""

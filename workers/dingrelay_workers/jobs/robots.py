@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from dingrelay_producers.settings import GroupSettings, RobotSettings
+from dingrelay_producers.settings import ORGANISATION, GroupSettings, RobotSettings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.context import RobotTo
 from dingrelay_tasks.contract import Json
@@ -17,9 +17,9 @@ from dingrelay_tasks.robot_post import FORGOTTEN, ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import robots
-from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import NotFound, Throttled
 from dingrelay_workers.jobs.digests import JobDigests
+from dingrelay_workers.limiter.quota import PUSHES, robot_share
 from dingrelay_workers.limiter.slot import Parked
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.claim import Claim
@@ -64,8 +64,8 @@ class JobRobots:
         return min(await self._waits(to)) if self.kind(to) == "webhook" else 0.0
 
     async def _waits(self, to: RobotTo) -> list[float]:
-        apis = [self._api(self._robot(name)).rule for name in self._names(to)]
-        return await self._resources.limiter.waits(ROBOTS, apis)
+        rules = [self._robot(name).rule for name in self._names(to)]
+        return await self._resources.limiter.waits(ROBOTS, rules)
 
     async def post(
         self, robot: str, to: RobotTo, message: Json, *, users: Sequence[str], key: str
@@ -77,13 +77,16 @@ class JobRobots:
         """
         if to.session is not None:
             return await self._reply(to.session, message)
-        own, pool = self._robot(robot), len(self._names(to)) > 1
+        own, pool, quota = self._robot(robot), len(self._names(to)) > 1, self._resources.quota
         answer = _NOTHING
         try:
             if own.kind == "webhook":
+                lane, share = self._claim.lane, robot_share(robot)
+                await quota.check(own.organisation, lane, counts=share, limit=own.month)
                 query = self._signature(own)
                 body = {**message, "msgUuid": key}
                 await robots.post(self._calls, own.token, query=query, body=body)
+                quota.count(own.organisation, PUSHES, share)
             else:
                 conversation = self._group(to).conversation if to.group else ""
                 answer = await robots.send(
@@ -153,7 +156,11 @@ class JobRobots:
         if not token:
             reason = en("the robot's token is not known any more")
             raise Refused(FORGOTTEN, reason, "Post the message again.")
-        return await robots.post(self._calls, token.decode(), query=query, body=body, verbatim=True)
+        answer = await robots.post(
+            self._calls, token.decode(), query=query, body=body, verbatim=True
+        )
+        self._resources.quota.count(ORGANISATION, PUSHES)
+        return answer
 
     def _signature(self, robot: RobotSettings) -> dict[str, str]:
         """Made for each attempt, by DingTalk's clock where that is known."""
@@ -177,9 +184,6 @@ class JobRobots:
         if found is None:
             raise _unknown("robots", name)
         return found
-
-    def _api(self, robot: RobotSettings) -> Api:
-        return robots.webhook_api(robots.robot_digest(robot.token))
 
 
 def _unknown(section: str, name: str) -> Refused:

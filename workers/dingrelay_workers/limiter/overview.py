@@ -8,7 +8,7 @@ from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import Difference
-from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.limiter.quota import MonthCount, Quota
 from dingrelay_workers.limiter.rules import Rules
 
 
@@ -20,14 +20,6 @@ class PublishedRules(BaseModel):
     differences: list[Difference]
 
 
-class MonthCalls(BaseModel):
-    """The calls of an organisation's month."""
-
-    organisation: str
-    used: int
-    limit: int | None
-
-
 class FleetLimits(BaseModel):
     """How full the limits are."""
 
@@ -35,7 +27,7 @@ class FleetLimits(BaseModel):
     buckets: list[BucketState]
     outages: list[BreakerState]
     """APIs and hosts that are out, and apps that are held."""
-    quota: list[MonthCalls]
+    quota: list[MonthCount]
 
 
 async def read(redis: Redis, settings: Settings) -> FleetLimits:
@@ -45,19 +37,10 @@ async def read(redis: Redis, settings: Settings) -> FleetLimits:
         ValueError: a rule in the settings can't be read.
         RedisError: Redis cannot be reached.
     """
-    rules = await fleet_rules.read(redis, Rules.from_settings(settings.rules, settings.egress))
-    organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})
-    quota = Quota(redis, settings)
+    rules = await fleet_rules.read(redis, Rules.from_settings(settings.limits, settings.egress))
     return FleetLimits(
         rules=PublishedRules(workers=rules.workers, differences=[*rules.differences]),
         buckets=[*await buckets.read_buckets(redis, rules)],
         outages=[*await breakers.read_breakers(redis)],
-        quota=[
-            MonthCalls(
-                organisation=name,
-                used=await quota.used(name),
-                limit=settings.quota.monthly_calls,
-            )
-            for name in organisations
-        ],
+        quota=await Quota(redis, settings).months(),
     )

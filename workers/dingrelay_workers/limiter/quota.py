@@ -1,4 +1,7 @@
-"""The organisation's calls of the month: counted, and kept for what matters most (API §6)."""
+"""What an organisation uses of its month: calls are counted, and kept for what matters most (API §6).
+
+Webhook & Stream messages are counted apart from them: what robots post by webhooks, and events that DingTalk pushes.
+"""
 
 import asyncio
 import time
@@ -8,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -21,7 +25,8 @@ from dingrelay_workers.dingtalk.errors import QuotaExhausted
 
 SHARES: Mapping[Lane, float] = {"bulk": 0.90, "normal": 0.98, "urgent": 1.0}
 """Share of the month's calls at which a lane stops, so that the others still have some."""
-FIELD = "calls"
+CALLS, PUSHES = "calls", "pushes"
+"""What is counted: calls, and Webhook & Stream messages."""
 FRESH = 1.0
 """Seconds for which a read count is good enough: no call waits for a question of its own."""
 FLUSH_EVERY = 0.2
@@ -32,9 +37,24 @@ FLUSH_EVERY = 0.2
 class Reading:
     """A count of the fleet's, and when it was read."""
 
-    calls: int
+    count: int
     month: str
     at: float
+
+
+def robot_share(name: str) -> str:
+    """What the messages of one robot are counted as."""
+    return f"robot:{name}"
+
+
+class MonthCount(BaseModel):
+    """What an organisation has used of its month."""
+
+    organisation: str
+    counts: str
+    """``calls``, ``pushes`` (Webhook & Stream messages) or ``robot:NAME``, where that has a month of its own."""
+    used: int
+    limit: int | None
 
 
 class Quota:
@@ -57,49 +77,76 @@ class Quota:
             clock: seconds that only grow.
         """
         self._redis = redis
+        self._settings = settings
         self._monthly = settings.quota.monthly_calls
         self._now = now
         self._clock = clock
-        self._pending: Counter[tuple[str, str]] = Counter()
-        self._readings: dict[str, Reading] = {}
+        self._pending: Counter[tuple[str, str, str]] = Counter()
+        self._readings: dict[tuple[str, str], Reading] = {}
         self._reading = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
 
-    async def check(self, organisation: str, lane: Lane) -> None:
+    async def check(
+        self, organisation: str, lane: Lane, *, counts: str = CALLS, limit: int | None = None
+    ) -> None:
         """Stop a call that the rest of the month is not meant for.
+
+        Args:
+            organisation: whose month it is.
+            lane: of the job.
+            counts: what the call is counted as.
+            limit: of that in a month; of calls that of the edition.
 
         Raises:
             QuotaExhausted: the lane's share of the month is used up.
             RedisError: the count can't be read.
         """
-        if self._monthly is None:
+        most = self._monthly if counts == CALLS else limit
+        if most is None:
             return
-        used = await self._about(organisation)
-        if used >= self._monthly * SHARES[lane]:
+        used = await self._about(organisation, counts)
+        if used >= most * SHARES[lane]:
             raise QuotaExhausted(
                 "quota",
                 en(
                     "{} of {} calls of this month are used; {} jobs stop at {:.0%}",
                     used,
-                    self._monthly,
+                    most,
                     lane,
                     SHARES[lane],
                 ),
-                hint=en("wait for the next month or raise [quota] edition, then requeue the job"),
+                hint=en(
+                    "wait for the next month, or raise [quota] edition or the robot's month; then requeue the job"
+                ),
             )
 
-    def count(self, organisation: str) -> None:
-        """Note one answered call that counts. It reaches the fleet within `FLUSH_EVERY`."""
-        self._pending[organisation, beijing.month(self._now())] += 1
+    def count(self, organisation: str, *counts: str) -> None:
+        """Note one of each of these, calls if none is named. It reaches the fleet within `FLUSH_EVERY`."""
+        for each in counts or (CALLS,):
+            self._pending[organisation, beijing.month(self._now()), each] += 1
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._keep_flushing())
 
-    async def used(self, organisation: str) -> int:
-        """The calls of this month, of the whole fleet."""
+    async def used(self, organisation: str, counts: str = CALLS) -> int:
+        """The count of this month, of the whole fleet."""
         month = beijing.month(self._now())
-        count = await self._redis.hget(quota_key(organisation, month), FIELD)
-        return int(count or 0) + self._pending[organisation, month]
+        count = await self._redis.hget(quota_key(organisation, month), counts)
+        return int(count or 0) + self._pending[organisation, month, counts]
+
+    async def months(self) -> list["MonthCount"]:
+        """What the organisations of the settings have used, and robots that have a limit of their own."""
+        settings, found = self._settings, dict[tuple[str, str], int | None]()
+        for organisation in settings.organisations:
+            found[organisation, CALLS] = settings.quota.monthly_calls
+            found[organisation, PUSHES] = settings.quota.monthly_pushes
+        for name, robot in settings.robots.items():
+            if robot.month:
+                found[robot.organisation, robot_share(name)] = robot.month
+        return [
+            MonthCount(organisation=of, counts=what, used=await self.used(of, what), limit=limit)
+            for (of, what), limit in found.items()
+        ]
 
     async def close(self) -> None:
         """Report to the fleet what is still counted here only.
@@ -112,16 +159,16 @@ class Quota:
             await self._flusher
         await self._flush()
 
-    async def _about(self, organisation: str) -> int:
+    async def _about(self, organisation: str, counts: str) -> int:
         month = beijing.month(self._now())
         async with self._reading:
-            reading = self._readings.get(organisation)
+            reading = self._readings.get((organisation, counts))
             stale = reading is None or self._clock() - reading.at > FRESH
             if reading is None or stale or reading.month != month:
-                count = await self._redis.hget(quota_key(organisation, month), FIELD)
+                count = await self._redis.hget(quota_key(organisation, month), counts)
                 reading = Reading(int(count or 0), month, self._clock())
-                self._readings[organisation] = reading
-        return reading.calls + self._pending[organisation, month]
+                self._readings[organisation, counts] = reading
+        return reading.count + self._pending[organisation, month, counts]
 
     async def _keep_flushing(self) -> None:
         while self._pending and not self._closing.is_set():
@@ -133,21 +180,22 @@ class Quota:
                 await self._flush()
 
     async def _flush(self) -> None:
-        counts, self._pending = self._pending, Counter()
-        if not counts:
+        pending, self._pending = self._pending, Counter()
+        if not pending:
             return
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
-                for (organisation, month), calls in counts.items():
+                for (organisation, month, counts), number in pending.items():
                     key = quota_key(organisation, month)
-                    pipe.hincrby(key, FIELD, calls)
+                    pipe.hincrby(key, counts, number)
                     pipe.pexpire(key, QUOTA_TTL_MS)
                 await pipe.execute()
         except RedisError:
             # An answer that was lost counts twice: better than a call too many.
-            self._pending.update(counts)
+            self._pending.update(pending)
             raise
-        for (organisation, month), calls in counts.items():
-            reading = self._readings.get(organisation)
+        for (organisation, month, counts), number in pending.items():
+            reading = self._readings.get((organisation, counts))
             if reading is not None and reading.month == month:
-                self._readings[organisation] = Reading(reading.calls + calls, month, reading.at)
+                counted = Reading(reading.count + number, month, reading.at)
+                self._readings[organisation, counts] = counted

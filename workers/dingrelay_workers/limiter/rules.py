@@ -9,8 +9,9 @@ from typing import Literal
 
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.kinds import declared_rules
+from dingrelay_tasks.robot_post import WEBHOOK
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.dingtalk.apis import API_NAMES, ROBOT_WEBHOOK
+from dingrelay_workers.dingtalk.apis import API_NAMES
 
 Unit = Literal["calls", "recipients"]
 UNITS: tuple[Unit, ...] = ("calls", "recipients")
@@ -35,7 +36,7 @@ JITTER = 0.5
 DingTalk counts a call when it arrives, so calls may come closer together than they left.
 """
 
-EVEN = frozenset({ROBOT_WEBHOOK})
+EVEN = frozenset({WEBHOOK})
 """APIs whose calls leave one by one: a call too many is refused, and the next ones for ten minutes (API §12.3)."""
 
 PATH = re.compile(r"(?:/(?:\*|[A-Za-z0-9._-]+))+")
@@ -203,8 +204,9 @@ class Rules:
         return self._egress
 
     def _compose(self, app: str, api: str) -> tuple[Rule, ...]:
-        # Of one part of an API, such as a robot, the limit is that of the API.
-        limits = {**self._limits[EVERY], **self._limits.get(api.partition("@")[0], {})}
+        # Of one part of an API, such as a robot, the limit is that of the API, if it has none of its own.
+        whole = self._limits.get(api.partition("@")[0], {})
+        limits = {**self._limits[EVERY], **whole, **self._limits.get(api, {})}
         rules: list[Rule] = []
         for unit in UNITS:
             limit, window = limits.get(unit) or (None, 1.0)
@@ -220,7 +222,7 @@ def _check_name(api: str) -> None:
         ValueError: names the rule and the nearest API.
     """
     known = {*DEFAULTS, *API_NAMES}
-    if api in known or PATH.fullmatch(api):
+    if api.partition("@")[0] in known or PATH.fullmatch(api):
         return
     near = difflib.get_close_matches(api, known, 1, cutoff=0.4)
     names = (

@@ -78,7 +78,7 @@ def _month(evidence: Evidence, system: System) -> Iterator[Finding]:
     deadline = time.monotonic() + SHOWN_SECONDS
     while True:
         document = json.loads(dingrelay("limits", "--json"))
-        used = sum(int(row["used"]) for row in document["quota"])
+        used = sum(int(row["used"]) for row in document["quota"] if row["counts"] == "calls")
         # Approvals are still looked at, so there may have been calls since the first count.
         since = sum(system.sandbox.audit()["quota"].values())
         if counted - slack <= used <= since + slack:

@@ -64,18 +64,21 @@ def batch_send(state: SandboxState, call: Call) -> Fields:
 
 @api("GET", "/v1.0/robot/oToMessages/readStatus", counted=True)
 def read_status(state: SandboxState, call: Call) -> Fields:
-    """``GET /v1.0/robot/oToMessages/readStatus``: within 24 hours; no message is read in the sandbox."""
+    """``GET /v1.0/robot/oToMessages/readStatus``: within 24 hours."""
     parameters = call.parameters
     check_robot(call, parameters)
-    sent = _find(state, call, parameters.text("processQueryKey"))
-    if sent is None:
-        raise RestRefusal("invalidParameter.processQueryKey.invalid", "无效的processQueryKey")
-    organisation = state.organisation
+    key = parameters.text("processQueryKey")
+    sent = _find(state, call, key)
+    if sent is None or _age(state, call, sent) < 0.5:
+        raise RestRefusal("processQueryKey.expireTime", "processQueryKey已过期或未生成")
+    if _age(state, call, sent) < 1:
+        return {"sendStatus": "PROCESSING", "messageReadInfoList": []}
+    organisation, readers = state.organisation, state.robots.read.get(key, ())
     read = [
         {
             "userId": entry.user,
             "name": organisation.fields(organisation.people[entry.user])["name"],
-            "readStatus": "UNREAD",
+            "readStatus": "READ" if entry.user in readers else "UNREAD",
         }
         for entry in map(state.sends.inboxes.entry, range(sent.first, sent.end))
         if entry.user in organisation.people
@@ -90,6 +93,12 @@ def recall(state: SandboxState, call: Call) -> Fields:
     parameters = call.parameters
     check_robot(call, parameters)
     return _recalled(parameters, lambda key: _find(state, call, key))
+
+
+def _age(state: SandboxState, call: Call, sent: Send | GroupPost) -> float:
+    """How far its delivery is; 1: it is delivered."""
+    lag = state.limits.read_lag_seconds
+    return (call.at - sent.at) / lag if lag else 1
 
 
 def check_robot(call: Call, parameters: Parameters) -> None:
@@ -144,7 +153,15 @@ def webhook(state: SandboxState, call: Call) -> Answer:
         raise OapiRefusal(
             460_101, "description: body 大小不合法;solution:请保持大小在 20000bytes 以内;"
         )
-    _check_security(robot, call, json.dumps(message, ensure_ascii=False))
+    _check_security(
+        robot,
+        call,
+        json.dumps(message, ensure_ascii=False),
+        generation=0 if state.limits.robot_old_texts else 1,
+    )
+    month = state.limiter.robot_month(token, call.at, robot.month)
+    if not month or not state.limiter.push(state.start.app.organisation, call.at):
+        raise OapiRefusal(90_030, "webhook over limit", verdict="quota")
     state.robots.post(robot, message, at=call.at, call_id=call.id)
     return json_answer(
         {"errcode": "0" if state.limiter.limits.robot_text_code else 0, "errmsg": "ok"}
@@ -215,27 +232,35 @@ def _check_parts(message: dict[str, Any]) -> None:
             )
 
 
-def _check_security(robot: Robot, call: Call, text: str) -> None:
-    """Signature, keywords and addresses of the robot (API §12.2)."""
+_STALE = (
+    "invalid timestamp",
+    "description:机器人发送签名过期;solution:签名生成时间和发送时间请保持在 timestampms 以内;",
+)
+_UNSIGNED = (
+    "sign not match",
+    "description:机器人发送签名不匹配;solution:请确认机器人的密钥填写正确;",
+)
+_KEYWORD = (
+    "keywords not in content",
+    "description:关键词不匹配;solution:请在发送的信息中包含此关键词;",
+)
+"""310000 as it is explained of old, and since 2022 (API §12.2)."""
+
+
+def _check_security(robot: Robot, call: Call, text: str, *, generation: int) -> None:
+    """Signature and keywords of the robot."""
     if robot.secret:
         timestamp = call.query.get("timestamp", "")
         age = abs(int(timestamp[:18]) / 1000 - call.at) if timestamp.isdecimal() else 0
         if age > SIGNATURE_SECONDS:
-            raise OapiRefusal(
-                310_000,
-                "description:机器人发送签名过期;solution:签名生成时间和发送时间请保持在 timestampms 以内;",
-            )
+            raise OapiRefusal(310_000, _STALE[generation])
         secret = robot.secret.encode()
         digest = hmac.new(secret, f"{timestamp}\n{robot.secret}".encode(), hashlib.sha256).digest()
         given = unquote(call.query.get("sign", ""))
         if not hmac.compare_digest(base64.b64encode(digest), given.encode()):
-            raise OapiRefusal(
-                310_000, "description:机器人发送签名不匹配;solution:请确认机器人的密钥填写正确;"
-            )
+            raise OapiRefusal(310_000, _UNSIGNED[generation])
     if robot.keywords and not any(word in text for word in robot.keywords):
-        raise OapiRefusal(
-            310_000, "description:关键词不匹配;solution:请在发送的信息中包含此关键词;"
-        )
+        raise OapiRefusal(310_000, _KEYWORD[generation])
 
 
 def _find(state: SandboxState, call: Call, key: str) -> Send | None:
@@ -277,15 +302,25 @@ def group_send(state: SandboxState, call: Call) -> Fields:
 
 @api("POST", "/v1.0/robot/groupMessages/query", counted=True)
 def group_query(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/robot/groupMessages/query``: no message is read in the sandbox."""
+    """``POST /v1.0/robot/groupMessages/query``."""
     parameters, group = call.parameters, _group(state, call)
     if not 1 <= parameters.whole_or("maxResults", LARGEST_PAGE) <= LARGEST_PAGE:
         raise parameters.invalid("maxResults")
-    post = _posted(state, call, group, parameters.text("processQueryKey"))
+    key = parameters.text("processQueryKey")
+    post = _posted(state, call, group, key)
     if post is None:
         raise parameters.invalid("processQueryKey")
-    status = "RECALLED" if post.recalled else "SUCCESS"
-    return {"sendStatus": status, "readUserIds": [], "hasMore": False}
+    if _age(state, call, post) < 1:
+        return {"sendStatus": "PROCESSING", "readUserIds": [], "hasMore": False}
+    size = parameters.whole_or("maxResults", LARGEST_PAGE)
+    first = int(parameters.text_or("nextToken", "") or 0)
+    readers, end = sorted(state.robots.read.get(key, ())), first + size
+    return {
+        "sendStatus": "RECALLED" if post.recalled else "SUCCESS",
+        "readUserIds": readers[first:end],
+        "hasMore": end < len(readers),
+        "nextToken": str(end),
+    }
 
 
 @api("POST", "/v1.0/robot/groupMessages/recall", counted=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +15,9 @@ from dingrelay_sandbox.events.log import Delivery, Way
 from dingrelay_sandbox.events.stream_gateway import StreamGateway
 from dingrelay_sandbox.organisation import ROOT
 from dingrelay_sandbox.state import SandboxState
+
+CONTENT = ("text", "content")
+"""Fields of a message to a robot that do not come once the month is used up."""
 
 
 class Deliveries:
@@ -53,9 +57,19 @@ class Deliveries:
             way = self._way(app, event)
             if way is None:
                 continue
-            delivery = Delivery(event, app.app_key, way)
+            delivery = Delivery(self._counted(app, event), app.app_key, way)
             self._state.events.begin(delivery)
             self._set_out(delivery)
+
+    def _counted(self, app: App, event: Event) -> Event:
+        """The event, counted for the month; beyond that a message to a robot has no content (API §12.14)."""
+        if event.departments is not None:  # of contacts
+            return event
+        room = self._state.limiter.push(app.organisation, self._state.clock())
+        if room or not event.is_callback:
+            return event
+        fields = {name: each for name, each in event.fields.items() if name not in CONTENT}
+        return replace(event, fields={**fields, "errorCode": "20001", "errorMessage": "over quota"})
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that a reset ends."""

@@ -8,7 +8,6 @@ A token that DingTalk has once refused as unknown is refused without a job, and 
 few tokens that were never seen before.
 """
 
-import hashlib
 import re
 from ipaddress import ip_network
 from typing import cast
@@ -23,7 +22,7 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, ContractError, Json, Lane
 from dingrelay_tasks.robot_content import Mentions
 from dingrelay_tasks.robot_message import RobotMessage
-from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost
+from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost, robot_digest
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
 from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_change, verbatim
@@ -69,7 +68,7 @@ async def post(
         raise Refusal(words.ROBOT_UNKNOWN)
     if not token.isascii() or not token.isprintable():
         raise Refusal(words.ROBOT_UNKNOWN)
-    robot = hashlib.sha256(token.encode()).hexdigest()[:32]
+    robot = robot_digest(token)
     await _admit(context, robot, request.remote or "")
     call = await _message(call, request, limit, routes.BODY_SECONDS)
     query = {name: call.query[name] for name in SIGNATURE if name in call.query}
