@@ -277,83 +277,78 @@ def test_a_command_that_is_like_it_is_suggested(cli: Cli, wrong: tuple[str, ...]
         assert terminal.chinese != ("Did you mean" in words)
 
 
-@dataclass
-class Story:
-    """Commands in an order in which each has something to do; values in braces are its ids."""
-
-    steps: list[str] = field(
-        default_factory=lambda: [
-            "doctor",
-            "send --to u1,u2 --text 你好",
-            "send --to u1 --text wait --wait --timeout 0",
-            "send --jobs jobs.jsonl",
-            "sync",
-            "approval create PROC-1 --originator u1 --field 事由=出差",
-            "call GET /topapi/v2/user/get",
-            "person show u1",
-            "person find 王",
-            "job list",
-            "job list --state dead",
-            "job show {dead}",
-            "job show {unknown}",
-            "job show {job} --wait --timeout 0",
-            "job recall {dead}",
-            "media upload menu.png --timeout 0",
-            "job cancel {job}",
-            "job resolve {unknown} --sent --by 王芳",
-            "job requeue {dead}",
-            "job requeue {job}",
-            "job discard {second}",
-            "approval list",
-            "approval show {approval}",
-            "approval show {approval} --wait",
-            "approval show {running} --wait --timeout 0",
-            "approval terminate {running}",
-            "approval agree {running} --user u2",
-            "approval refuse {running} --user u2",
-            "approval comment {running} 好 --user u2",
-            "queue",
-            "queue --by kind",
-            "limits",
-            "campaign create 年会 --text {{name}},年会见! --file guests.csv",
-            "campaign create n --dry-run --text {{name}},年会见! --file guests.csv",
-            "campaign list",
-            "campaign show {campaign}",
-            "campaign start {campaign} --dry-run",
-            "campaign test {campaign} --to u3",
-            "campaign start {campaign}",
-            "campaign pause {campaign}",
-            "campaign resume {campaign}",
-            "campaign cancel {campaign}",
-            "campaign resume {campaign}",
-            "campaign show {campaign} --watch",
-            "campaign report {campaign} --csv report.csv",
-            "campaign create n --dry-run --text x --file report.csv",
-            "campaign recall {campaign} --yes",
-            "campaign report {campaign} --refresh --yes --timeout 0",
-            "campaign delete {campaign}",
-            "campaign delete {campaign} --yes",
-            "key create crm --scope messages:write --app hr",
-            "key list",
-            "key rotate {key}",
-            "key revoke {key}",
-            "key rotate {key}",
-            "webhook create https://crm.example.com/x --type job.* --name 客户系统",
-            "webhook list",
-            "webhook show {endpoint}",
-            "webhook test {endpoint}",
-            "webhook pause {endpoint}",
-            "webhook resume {endpoint}",
-            "webhook rotate {endpoint}",
-            "webhook resume {endpoint} --since 2h",
-            "webhook delete {endpoint}",
-            "robot list",
-            "robot send --group oncall --text 磁盘",
-            "person export u1",
-            "person erase stranger --yes",
-            "person erase u1 --yes",
-        ]
-    )
+STEPS = [
+    "doctor",
+    "send --to u1,u2 --text 你好",
+    "send --to u1 --text wait --wait --timeout 0",
+    "send --jobs jobs.jsonl",
+    "sync",
+    "approval create PROC-1 --originator u1 --field 事由=出差",
+    "call GET /topapi/v2/user/get",
+    "person show u1",
+    "person find 王",
+    "job list",
+    "job list --state dead",
+    "job show {dead}",
+    "job show {unknown}",
+    "job show {job} --wait --timeout 0",
+    "job recall {dead}",
+    "media upload menu.png --timeout 0",
+    "job cancel {job}",
+    "job resolve {unknown} --sent --by 王芳",
+    "job requeue {dead}",
+    "job requeue {job}",
+    "job discard {second}",
+    "approval list",
+    "approval show {approval}",
+    "approval show {approval} --wait",
+    "approval show {running} --wait --timeout 0",
+    "approval terminate {running}",
+    "approval agree {running} --user u2",
+    "approval refuse {running} --user u2",
+    "approval comment {running} 好 --user u2",
+    "queue",
+    "queue --by kind",
+    "limits",
+    "campaign create 年会 --text {{name}},年会见! --file guests.csv",
+    "campaign create n --dry-run --text {{name}},年会见! --file guests.csv",
+    "campaign list",
+    "campaign show {campaign}",
+    "campaign start {campaign} --dry-run",
+    "campaign test {campaign} --to u3",
+    "campaign start {campaign}",
+    "campaign pause {campaign}",
+    "campaign resume {campaign}",
+    "campaign cancel {campaign}",
+    "campaign resume {campaign}",
+    "campaign show {campaign} --watch",
+    "campaign report {campaign} --csv report.csv",
+    "campaign create n --dry-run --text x --file report.csv",
+    "campaign recall {campaign} --yes",
+    "campaign report {campaign} --refresh --yes --timeout 0",
+    "campaign delete {campaign}",
+    "campaign delete {campaign} --yes",
+    "key create crm --scope messages:write --app hr",
+    "key list",
+    "key rotate {key}",
+    "key revoke {key}",
+    "key rotate {key}",
+    "webhook create https://crm.example.com/x --type job.* --name 客户系统",
+    "webhook list",
+    "webhook show {endpoint}",
+    "webhook test {endpoint}",
+    "webhook pause {endpoint}",
+    "webhook resume {endpoint}",
+    "webhook rotate {endpoint}",
+    "webhook resume {endpoint} --since 2h",
+    "webhook delete {endpoint}",
+    "robot list",
+    "robot send --group oncall --text 磁盘",
+    "person export u1",
+    "person erase stranger --yes",
+    "person erase u1 --yes",
+]
+"""Commands in an order in which each has something to do; values in braces are its ids."""
 
 
 ERROR = {
@@ -414,12 +409,11 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
     line = {"to": {"users": ["u5"]}, "message": {"msgtype": "text", "text": {"content": "x"}}}
     (tmp_path / "menu.png").write_bytes(b"x")
     (tmp_path / "jobs.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
-    steps = Story().steps
     commands = {" ".join(path) for path in leaves(made(app, group.entry_points))}
     shown = {
         path
         for path in commands
-        if any(step == path or step.startswith(f"{path} ") for step in steps)
+        if any(step == path or step.startswith(f"{path} ") for step in STEPS)
     }
     assert commands - shown == LASTING
     codes: dict[Terminal, list[tuple[str, int]]] = {}
@@ -441,7 +435,7 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
             ids["endpoint"] = cli.json("webhook", "create", "https://a.example/x", "--type", "*")[
                 "id"
             ]
-            for step in steps:
+            for step in STEPS:
                 arguments = [part.format(**ids) for part in step.split(" ")]
                 printed = run(terminal, *arguments)
                 wrong += faults(terminal, printed, ids=list(ids.values()))

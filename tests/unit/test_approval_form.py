@@ -156,6 +156,19 @@ def compared(form: Any, *returned: dict[str, Any]) -> Comparison:
 
 
 TEXT = {"componentType": "TextField", "name": "a", "value": "x"}
+OPTION = '{"label":"是","key":"option_0"}'
+ROW = {"t": [{"a": "x"}]}
+TWO = ({"name": "a", "value": "x"}, {"name": "a", "value": "y"})
+PHONE = {"a": "13800000000"}
+
+
+def kind_of(kind: str, name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "componentType": kind, "value": value}
+
+
+def by_id(kind: str, name: str, value: str, extra: Any = None) -> dict[str, Any]:
+    found = {"name": name, "id": f"{kind}_1", "value": value}
+    return found | ({"extValue": extra} if extra else {})
 
 
 def first_generation(kind: str, value: str, extra: str = "") -> dict[str, Any]:
@@ -182,150 +195,56 @@ def first_generation(kind: str, value: str, extra: str = "") -> dict[str, Any]:
         ({" a ": "x"}, [TEXT], EQUAL),
         ({"id1": "x"}, [{**TEXT, "id": "id1"}], EQUAL),
         # numbers
-        ({"n": 10}, [{"componentType": "NumberField", "name": "n", "value": "10.0"}], EQUAL),
-        ({"n": "1.005"}, [{"componentType": "MoneyField", "name": "n", "value": "1.01"}], UNCLEAR),
-        ({"n": 10}, [{"componentType": "NumberField", "name": "n", "value": "11"}], DIFFERENT),
-        (
-            {"n": "1e999999999"},
-            [{"componentType": "NumberField", "name": "n", "value": "1"}],
-            UNCLEAR,
-        ),
+        ({"n": 10}, [kind_of("NumberField", "n", "10.0")], EQUAL),
+        ({"n": "1.005"}, [kind_of("MoneyField", "n", "1.01")], UNCLEAR),
+        ({"n": 10}, [kind_of("NumberField", "n", "11")], DIFFERENT),
+        ({"n": "1e999999999"}, [kind_of("NumberField", "n", "1")], UNCLEAR),
         ({"n": "10.0"}, [{"name": "n", "value": "10"}], UNCLEAR),
         # selects
-        (
-            {"s": "option_0"},
-            [
-                {
-                    "name": "s",
-                    "id": "DDSelectField_1",
-                    "value": "是",
-                    "extValue": '{"label":"是","key":"option_0"}',
-                }
-            ],
-            EQUAL,
-        ),
-        ({"s": "否"}, [{"name": "s", "id": "DDSelectField_1", "value": "是"}], DIFFERENT),
-        (
-            {"s": "自己写的"},
-            [{"name": "s", "id": "DDSelectField_1", "value": "其它", "extValue": {"key": "other"}}],
-            UNCLEAR,
-        ),
+        ({"s": "option_0"}, [by_id("DDSelectField", "s", "是", OPTION)], EQUAL),
+        ({"s": "否"}, [by_id("DDSelectField", "s", "是")], DIFFERENT),
+        ({"s": "自己写的"}, [by_id("DDSelectField", "s", "其它", {"key": "other"})], UNCLEAR),
         # dates
-        (
-            {"d": "2025-05-27 10:00"},
-            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-27 10:00:00"}],
-            EQUAL,
-        ),
-        (
-            {"d": "2025-05-27 10:00"},
-            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-27"}],
-            UNCLEAR,
-        ),
-        (
-            {"d": "2025-05-27"},
-            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-28"}],
-            DIFFERENT,
-        ),
-        (
-            {"d": "1764033600000"},
-            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-28"}],
-            UNCLEAR,
-        ),
+        ({"d": "2025-05-27 10:00"}, [by_id("DDDateField", "d", "2025-05-27 10:00:00")], EQUAL),
+        ({"d": "2025-05-27 10:00"}, [by_id("DDDateField", "d", "2025-05-27")], UNCLEAR),
+        ({"d": "2025-05-27"}, [by_id("DDDateField", "d", "2025-05-28")], DIFFERENT),
+        ({"d": "1764033600000"}, [by_id("DDDateField", "d", "2025-05-28")], UNCLEAR),
         (
             {"开始时间": ["2022-02-25", "2022-02-26"]},
             [
-                {
-                    "name": '["开始时间", "结束时间"]',
-                    "id": "DDDateRangeField_1",
-                    "value": '["2022-02-25","2022-02-26",null]',
-                }
+                by_id(
+                    "DDDateRangeField",
+                    '["开始时间", "结束时间"]',
+                    '["2022-02-25","2022-02-26",null]',
+                )
             ],
             EQUAL,
         ),
         # people are returned by name; their ids may be missing
+        ({"a": ["1"]}, [first_generation("InnerContactField", "肖", '[{"emplId":"1"}]')], EQUAL),
+        ({"a": "1"}, [first_generation("InnerContactField", "肖", '[{"emplId":"1"}]')], EQUAL),
         (
-            {"p": ["1"]},
-            [
-                {
-                    "name": "p",
-                    "component_type": "InnerContactField",
-                    "value": "肖",
-                    "ext_value": '[{"emplId":"1"}]',
-                }
-            ],
-            EQUAL,
-        ),
-        (
-            {"p": "1"},
-            [
-                {
-                    "name": "p",
-                    "component_type": "InnerContactField",
-                    "value": "肖",
-                    "ext_value": '[{"emplId":"1"}]',
-                }
-            ],
-            EQUAL,
-        ),
-        (
-            {"p": ["2"]},
-            [
-                {
-                    "name": "p",
-                    "component_type": "InnerContactField",
-                    "value": "肖",
-                    "ext_value": '[{"emplId":"1"}]',
-                }
-            ],
+            {"a": ["2"]},
+            [first_generation("InnerContactField", "肖", '[{"emplId":"1"}]')],
             DIFFERENT,
         ),
-        (
-            {"p": ["2"]},
-            [{"name": "p", "component_type": "InnerContactField", "value": "肖"}],
-            UNCLEAR,
-        ),
+        ({"a": ["2"]}, [first_generation("InnerContactField", "肖")], UNCLEAR),
         ({"p": ["2"]}, [{"name": "p", "value": "肖"}], UNCLEAR),
         # pictures may come back under other addresses
-        ({"f": ["u"]}, [{"name": "f", "id": "DDPhotoField_1", "value": '["v"]'}], UNCLEAR),
-        ({"f": ["u"]}, [{"name": "f", "id": "DDPhotoField_1", "value": "null"}], UNCLEAR),
+        ({"f": ["u"]}, [by_id("DDPhotoField", "f", '["v"]')], UNCLEAR),
+        ({"f": ["u"]}, [by_id("DDPhotoField", "f", "null")], UNCLEAR),
         # a form as it was sent, which the sandbox once returned
-        (
-            {"t": [{"a": "x"}]},
-            [
-                {
-                    "name": "t",
-                    "componentType": "TextField",
-                    "value": '[[ {"name": "a", "value": "x"} ]]',
-                }
-            ],
-            EQUAL,
-        ),
-        (
-            {"t": [{"a": "x"}]},
-            [{"name": "t", "componentType": "TextField", "value": '[[{"name":"a","value":"y"}]]'}],
-            DIFFERENT,
-        ),
+        (ROW, [kind_of("TextField", "t", '[[ {"name": "a", "value": "x"} ]]')], EQUAL),
+        (ROW, [kind_of("TextField", "t", '[[{"name":"a","value":"y"}]]')], DIFFERENT),
         # two controls of one name
-        (
-            [{"name": "a", "value": "x"}, {"name": "a", "value": "y"}],
-            [TEXT, {**TEXT, "value": "y"}],
-            EQUAL,
-        ),
-        (
-            [{"name": "a", "value": "y"}, {"name": "a", "value": "x"}],
-            [TEXT, {**TEXT, "value": "y"}],
-            UNCLEAR,
-        ),
+        (list(TWO), [TEXT, {**TEXT, "value": "y"}], EQUAL),
+        (list(TWO[::-1]), [TEXT, {**TEXT, "value": "y"}], UNCLEAR),
         ({"a": "x"}, [TEXT, TEXT], UNCLEAR),
         ({"a": "x"}, [], UNCLEAR),
         # spellings that may be those of what was sent
-        (
-            {"a": "13800000000"},
-            [first_generation("PhoneField", '{"value":"13800000000","code":1}')],
-            UNCLEAR,
-        ),
-        ({"a": "13800000000"}, [first_generation("PhoneField", "138****0000")], UNCLEAR),
-        ({"a": "13800000000"}, [first_generation("PhoneField", "+86-13800000001")], DIFFERENT),
+        (PHONE, [first_generation("PhoneField", '{"value":"13800000000","code":1}')], UNCLEAR),
+        (PHONE, [first_generation("PhoneField", "138****0000")], UNCLEAR),
+        (PHONE, [first_generation("PhoneField", "+86-13800000001")], DIFFERENT),
         ({"a": "密码 123"}, [first_generation("TextField", "密码 ***")], UNCLEAR),
         ({"a": 'say "x"'}, [first_generation("TextField", 'say \\"x\\"')], UNCLEAR),
         ({"a": "2022-05-30"}, [first_generation("DDDateField", "2022-05-29T16:00Z")], UNCLEAR),

@@ -11,20 +11,10 @@ from dingrelay_workers.dingtalk.redact import LIMIT, redact
 
 SECRET = "fw8ef8we8f76e6f7s8dxxxx"
 NAMES = [
-    "access_token",
-    "accessToken",
-    "appkey",
-    "appKey",
-    "app_key",
-    "appsecret",
-    "appSecret",
-    "app_secret",
-    "client_id",
-    "clientId",
-    "client_secret",
-    "clientSecret",
+    "access_token", "accessToken", "appkey", "appKey", "app_key", "appsecret", "appSecret",
+    "app_secret", "client_id", "clientId", "client_secret", "clientSecret",
     "x-acs-dingtalk-access-token",
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

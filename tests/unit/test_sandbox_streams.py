@@ -10,19 +10,12 @@ from dingrelay_sandbox.events.callback_crypto import CallbackCrypto
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
 from dingrelay_sandbox.events.frames import (
-    MOST_TICKETS,
-    Subscription,
-    Tickets,
     event_frame,
     read_ack,
     system_frame,
 )
 from dingrelay_sandbox.limits import DeliveryTimes
-from unit.sandbox_caller import NOON, Caller
-
-OPEN = "/v1.0/gateway/connections/open"
-EVERYTHING = Subscription("EVENT", "*")
-ROBOT = Subscription("CALLBACK", "/v1.0/im/bot/messages/get")
+from unit.sandbox_caller import NOON
 
 
 def ack(code: object = 200, data: object = "{}", **headers: Any) -> str:
@@ -89,50 +82,6 @@ def test_halves_of_characters_are_replaced() -> None:
     assert json.loads(json.loads(frame)["data"]) == {"remark": "?!"}
     crypto = CallbackCrypto("1234567890123456789012345678901234567890123", "owner")
     assert crypto.decrypt(crypto.encrypt("\ud800!")) == "?!"
-
-
-def test_a_ticket_opens_one_connection_in_its_time() -> None:
-    tickets = Tickets()
-    value = tickets.issue("app", [EVERYTHING], client="c", until=90)
-    late = tickets.issue("app", [EVERYTHING], client="c", until=90)
-    ticket = tickets.take(value, now=89)
-    assert (ticket.app_key, ticket.subscriptions) == ("app", (EVERYTHING,))
-    assert tickets.take(value, now=89) is None
-    assert tickets.take(late, now=90) is None
-    values = [tickets.issue("app", [ROBOT], client="c", until=90) for _ in range(MOST_TICKETS + 1)]
-    assert tickets.take(values[0], now=0) is None
-    assert tickets.take(values[-1], now=0) is not None
-
-
-def test_an_app_wants_events_once_it_asked_for_them() -> None:
-    tickets = Tickets()
-    tickets.issue("robot", [ROBOT], client="", until=90)
-    tickets.issue("both", [ROBOT, EVERYTHING], client="", until=90)
-    assert [tickets.wants_events(each) for each in ("robot", "both", "none")] == [
-        False,
-        True,
-        False,
-    ]
-
-
-def test_the_door_checks_who_asks() -> None:
-    caller = Caller()
-    wanted: dict[str, Any] = {
-        "clientId": "sandbox-key",
-        "clientSecret": "sandbox-secret",
-        "subscriptions": [{"type": "EVENT", "topic": "*"}],
-    }
-
-    def code(**fields: Any) -> str:
-        return caller.post(OPEN, {**wanted, **fields}, token="").code
-
-    reply = caller.post(OPEN, wanted, token="")
-    assert reply.body["endpoint"].startswith("ws://")
-    assert caller.state.tickets.take(reply.body["ticket"], now=caller.now + 89) is not None
-    assert (code(clientSecret="x"), code(clientId="x")) == ("authFailed", "authFailed")
-    assert code(clientId="") == code(subscriptions=None) == "invalidParameter"
-    many = [{"type": "EVENT", "topic": "*"}] * 101
-    assert code(subscriptions=many) == "invalidParameter"
 
 
 def test_times_are_dingtalks_and_only_waits_are_scaled() -> None:
