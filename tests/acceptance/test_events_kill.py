@@ -19,8 +19,7 @@ from acceptance.fleet import Fleet
 from acceptance.gateway_process import GatewayProcess
 from conftest import wait_until
 from dingrelay_producers.store import keys, record
-from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.report_types import EventsReport
+from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks.contract import EVENTS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from tables import prepare
@@ -82,7 +81,7 @@ def begin(sandbox: SandboxAdmin, gateway: GatewayProcess) -> None:
     )
 
 
-def all_delivered(summary: EventsReport) -> bool:
+def all_delivered(summary: Row) -> bool:
     """Whether nothing is under way any more."""
     return not summary["planned"] and not summary["waiting"]
 

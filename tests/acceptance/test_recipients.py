@@ -10,8 +10,7 @@ import pytest
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
-from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.report_types import CallReport
+from dingrelay_sandbox.admin import Row, SandboxAdmin
 from jobs import message
 
 PEOPLE = 360
@@ -39,7 +38,7 @@ def test_no_window_exceeds_its_limit(fleet: Fleet, client: Client, sandbox: Sand
     assert 0.75 * A_WINDOW <= most(sandbox.calls()) <= A_WINDOW
 
 
-def most(calls: list[CallReport]) -> int:
+def most(calls: list[Row]) -> int:
     """The most recipients of the calls in any window."""
     return max(
         sum(

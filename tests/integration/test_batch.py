@@ -17,8 +17,7 @@ from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.report_types import CallReport
+from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
@@ -109,7 +108,7 @@ class Office:
         await eventually(all_ended)
         return [await self.status(draft) for draft in drafts]
 
-    def calls(self) -> list[CallReport]:
+    def calls(self) -> list[Row]:
         return self.sandbox.calls(api=SEND)
 
     async def index(self, draft: Draft) -> list[str]:

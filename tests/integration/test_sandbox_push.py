@@ -10,8 +10,7 @@ import pytest
 
 from callback_receiver import AES_KEY, TOKEN, Receiver, receiving
 from conftest import wait_until
-from dingrelay_sandbox.admin import SandboxAdmin, SandboxError
-from dingrelay_sandbox.report_types import EventReport
+from dingrelay_sandbox.admin import Row, SandboxAdmin, SandboxError
 
 
 @pytest.fixture
@@ -23,17 +22,17 @@ def receiver(sandbox: SandboxAdmin) -> Iterator[Receiver]:
         sandbox.reset()
 
 
-def settled(sandbox: SandboxAdmin, event_id: str) -> EventReport:
+def settled(sandbox: SandboxAdmin, event_id: str) -> Row:
     """The event, once nothing more becomes of it."""
     wait_until(lambda: states(sandbox.event(event_id)).isdisjoint({"waiting"}))
     return sandbox.event(event_id)
 
 
-def states(event: EventReport) -> set[str]:
+def states(event: Row) -> set[str]:
     return {each["state"] for each in event["deliveries"]}
 
 
-def outcomes(event: EventReport) -> list[str]:
+def outcomes(event: Row) -> list[str]:
     return [attempt["outcome"] for each in event["deliveries"] for attempt in each["attempts"]]
 
 

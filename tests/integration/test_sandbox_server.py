@@ -16,8 +16,7 @@ import pytest
 
 import processes
 from conftest import wait_until
-from dingrelay_sandbox.admin import OutageKind, SandboxAdmin, SandboxError
-from dingrelay_sandbox.report_types import EntryReport
+from dingrelay_sandbox.admin import OutageKind, Row, SandboxAdmin, SandboxError
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 INSTANCES = "/v1.0/workflow/processInstances"
@@ -62,7 +61,7 @@ class App:
         )
 
 
-def delivered(sandbox: SandboxAdmin) -> list[EntryReport]:
+def delivered(sandbox: SandboxAdmin) -> list[Row]:
     return [entry for user in ("u1", "u2") for entry in sandbox.inbox(user)["delivered"]]
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from callback_receiver import AES_KEY, TOKEN, receiving
 from conftest import wait_until_async
-from dingrelay_sandbox.admin import SandboxAdmin, SandboxError
-from dingrelay_sandbox.report_types import AttemptReport, EventReport
+from dingrelay_sandbox.admin import Row, SandboxAdmin, SandboxError
 from stream_client import OPEN, Connection, StreamClient
 
 
@@ -24,13 +23,13 @@ async def client(sandbox: SandboxAdmin) -> AsyncIterator[StreamClient]:
     sandbox.reset()
 
 
-async def delivered(sandbox: SandboxAdmin, event_id: str) -> list[AttemptReport]:
+async def delivered(sandbox: SandboxAdmin, event_id: str) -> list[Row]:
     """The tries of an event, once it is delivered."""
     return await ended(sandbox, event_id, "delivered")
 
 
-async def ended(sandbox: SandboxAdmin, event_id: str, state: str) -> list[AttemptReport]:
-    def tried() -> EventReport:
+async def ended(sandbox: SandboxAdmin, event_id: str, state: str) -> list[Row]:
+    def tried() -> Row:
         return sandbox.event(event_id)
 
     await wait_until_async(lambda: tried()["deliveries"][0]["state"] != "waiting")

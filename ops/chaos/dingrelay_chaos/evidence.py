@@ -13,7 +13,6 @@ from dingrelay_chaos.snapshot import (
     NOT_REACHABLE,
     TOO_MANY_A_DAY,
     TOO_MANY_A_MINUTE,
-    Row,
     Snapshot,
     SystemState,
     day_of,
@@ -21,7 +20,7 @@ from dingrelay_chaos.snapshot import (
 )
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
-from dingrelay_sandbox.report_types import AttemptReport, EventReport
+from dingrelay_sandbox.admin import Row
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.service import opened_store
 
@@ -122,7 +121,7 @@ class Evidence:
         """The events that may never have reached the system."""
         return {event["id"] for event in self.system_state.events if self._may_be_lost(event)}
 
-    def _may_be_lost(self, event: EventReport) -> bool:
+    def _may_be_lost(self, event: Row) -> bool:
         for delivery in event["deliveries"]:
             taken = [each for each in delivery["attempts"] if each["outcome"] == "success"]
             if delivery["state"] == "delivered" and not any(map(self._may_be_forgotten, taken)):
@@ -131,7 +130,7 @@ class Evidence:
                 return False
         return True
 
-    def _may_be_forgotten(self, attempt: AttemptReport) -> bool:
+    def _may_be_forgotten(self, attempt: Row) -> bool:
         """Whether a failover may have lost what was written of an attempt.
 
         Its time is DingTalk's, whose clock may have jumped.

@@ -33,8 +33,7 @@ from dingrelay_chaos.subscribers import Verb as EndpointVerb
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
 from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, ServiceUnavailable
-from dingrelay_sandbox.admin import SandboxError
-from dingrelay_sandbox.report_types import ApprovalReport
+from dingrelay_sandbox.admin import Row, SandboxError
 from dingrelay_tasks import ApprovalCreate, MessageSend, RobotMessage, UserSync
 from dingrelay_tasks.contract import Contract, ContractError
 
@@ -317,14 +316,14 @@ class Act:
             _accept(system, request, lambda: str(ask(*arguments[self.verb]).id))
 
 
-def _instance(system: System, target: int) -> ApprovalReport | None:
+def _instance(system: System, target: int) -> Row | None:
     """An approval that a step asked for; of equal ones any."""
     tag = next((each.tag for each in system.requests.approvals if each.step == target), "")
     found = [each for each in system.sandbox.approvals() if tag and holds(each, tag)]
     return random.choice(found) if found else None
 
 
-def _decider(instance: ApprovalReport) -> str:
+def _decider(instance: Row) -> str:
     """A person who is asked to decide; empty if there is none."""
     return next((task["user"] for task in instance["tasks"] if task["status"] == "RUNNING"), "")
 

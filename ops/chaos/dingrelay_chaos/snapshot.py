@@ -7,24 +7,16 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from dingrelay_chaos.subscribers import QUEUE, WebhookRequest
 from dingrelay_producers.store import keys, record
-from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.report_types import (
-    ApprovalReport,
-    AuditReport,
-    CallReport,
-    EntryReport,
-    EventReport,
-)
+from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks import beijing
 
 if TYPE_CHECKING:
     from dingrelay_chaos.system import System
 
-Row = dict[str, Any]
 
 NOT_REACHABLE = frozenset({"unknown_user", "scope"})
 """Why DingTalk drops a message to a person who is gone, which the app could not know."""
@@ -38,10 +30,10 @@ USER_DAY = 500
 class Snapshot:
     """What really happened at DingTalk. People are userids, contents the texts of messages."""
 
-    entries: list[EntryReport]
-    approvals: list[ApprovalReport]
-    calls: list[CallReport]
-    audit: AuditReport
+    entries: list[Row]
+    approvals: list[Row]
+    calls: list[Row]
+    audit: Row
     people: dict[str, Row]
     departments: dict[int, Row]
     tokens: list[str]
@@ -63,14 +55,14 @@ class Snapshot:
         )
 
     @cached_property
-    def by_content(self) -> dict[str, dict[str, list[EntryReport]]]:
+    def by_content(self) -> dict[str, dict[str, list[Row]]]:
         """Content → person → what was sent to them, whether or not it arrived."""
-        found: dict[str, dict[str, list[EntryReport]]] = {}
+        found: dict[str, dict[str, list[Row]]] = {}
         for entry in self.entries:
             found.setdefault(text_of(entry), {}).setdefault(entry["user"], []).append(entry)
         return found
 
-    def sent(self, content: str, user: str) -> list[EntryReport]:
+    def sent(self, content: str, user: str) -> list[Row]:
         """What was sent of a content to a person, whether or not it arrived."""
         return self.by_content.get(content, {}).get(user, [])
 
@@ -95,7 +87,7 @@ class Snapshot:
             if any(not each["reason"] and each["call_id"] not in besides for each in entries)
         ]
 
-    def instances(self, tag: str) -> list[ApprovalReport]:
+    def instances(self, tag: str) -> list[Row]:
         """The approvals whose form holds this tag."""
         return [each for each in self.approvals if holds(each, tag)]
 
@@ -111,17 +103,17 @@ class Snapshot:
         return found
 
 
-def day_of(entry: EntryReport) -> str:
+def day_of(entry: Row) -> str:
     """The Beijing day of a message, by DingTalk's clock."""
     return beijing.day(datetime.fromtimestamp(entry["at"], UTC))
 
 
-def text_of(entry: EntryReport) -> str:
+def text_of(entry: Row) -> str:
     """The text of a message."""
     return str(entry["message"].get("text", {}).get("content", ""))
 
 
-def holds(approval: ApprovalReport, tag: str) -> bool:
+def holds(approval: Row, tag: str) -> bool:
     """Whether a form holds a value."""
     return any(value == tag for _, value in approval["form"])
 
@@ -145,7 +137,7 @@ class SystemState:
         followers: approval → state of the job that follows it.
     """
 
-    events: list[EventReport]
+    events: list[Row]
     approvals: dict[str, Row]
     tasks: dict[str, list[Row]]
     notices: list[Row]

@@ -12,7 +12,7 @@ from dingrelay_demo.system import System
 from dingrelay_producers import CampaignRef, CampaignStatus, JobRef, JobStatus
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import record
-from dingrelay_sandbox.report_types import CallReport
+from dingrelay_sandbox.admin import Row
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Contract
 
@@ -117,6 +117,6 @@ class DemoContext:
                 raise TooLate(f"the campaign has come to {status.accepted} people")
             await asyncio.sleep(LOOK_SECONDS)
 
-    def calls(self, since: float) -> list[CallReport]:
+    def calls(self, since: float) -> list[Row]:
         """The message calls that DingTalk saw since a Unix time."""
         return self.system.sandbox.calls(since=since, api=SEND_API)

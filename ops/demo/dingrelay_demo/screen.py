@@ -15,7 +15,7 @@ from rich.text import Text
 from dingrelay_producers import JobStatus, State
 from dingrelay_producers.cli.output import COLOURS
 from dingrelay_producers.language import tr
-from dingrelay_sandbox.report_types import CallReport
+from dingrelay_sandbox.admin import Row
 
 if TYPE_CHECKING:
     from dingrelay_demo.system import System
@@ -132,7 +132,7 @@ class Bar:
         self._total = total
         self._noun = noun
 
-    def show(self, ended: int, calls: Sequence[CallReport] = ()) -> None:
+    def show(self, ended: int, calls: Sequence[Row] = ()) -> None:
         """Draw it again."""
         row = Table.grid(padding=(0, 2))
         colour = COLOURS[State.DONE]
@@ -146,7 +146,7 @@ class Bar:
         self._live.update(Group(*lines), refresh=True)
 
 
-def _graph(calls: Sequence[CallReport]) -> Text:
+def _graph(calls: Sequence[Row]) -> Text:
     """The calls of each half second: as high as they were many, red where some were throttled."""
     start = calls[0]["at"]
     bins = [int((call["at"] - start) / BIN_SECONDS) for call in calls]

@@ -4,27 +4,13 @@ import http.client
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from dingrelay_sandbox.answers import Dialect
-from dingrelay_sandbox.report_types import (
-    AdvanceReport,
-    ApprovalReport,
-    AuditReport,
-    CallReport,
-    ClockReport,
-    ConnectionReport,
-    EntryReport,
-    EventReport,
-    EventsReport,
-    HealthReport,
-    InboxesReport,
-    InboxReport,
-    MediumReport,
-    OrganisationReport,
-)
 
+Row = dict[str, Any]
+"""What is reported of one thing; `reports` names the fields."""
 TIMEOUT_SECONDS = 60
 OutageKind = Literal["503", "busy", "html", "hang", "close", "reset"]
 """What calls meet during an outage: HTTP 503, -1 or systemError, a gateway's page, silence, a
@@ -63,7 +49,7 @@ class SandboxAdmin:
         with self._lock:
             self._connection.close()
 
-    def call(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> object:
+    def call(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
         """The answer of one call.
 
         Raises:
@@ -75,7 +61,15 @@ class SandboxAdmin:
         answer = json.loads(text)
         if status != 200:
             raise SandboxError(answer.get("error", f"HTTP {status}"))
-        return cast("object", answer)
+        return answer
+
+    def _row(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Row:
+        row: Row = self.call(method, path, content)
+        return row
+
+    def _rows(self, path: str) -> list[Row]:
+        rows: list[Row] = self.call("GET", path)
+        return rows
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/json"}
@@ -90,7 +84,7 @@ class SandboxAdmin:
         return response.status, response.read()
 
     def _put_in_force(self, path: str, fault: Mapping[str, Any]) -> int:
-        return cast("dict[str, int]", self.call("POST", path, fault))["id"]
+        return int(self._row("POST", path, fault)["id"])
 
     # What there is.
 
@@ -172,11 +166,11 @@ class SandboxAdmin:
         *,
         remark: str = "",
         to_end: bool = False,
-    ) -> AdvanceReport:
+    ) -> Row:
         """Let those decide who are asked in the step that an approval is in, or in all that follow."""
         decision = {"result": result, "remark": remark, "to_end": to_end}
         path = f"approvals/{_quoted(instance_id)}/advance"
-        return cast("AdvanceReport", self.call("POST", path, decision))
+        return self._row("POST", path, decision)
 
     def act(
         self,
@@ -186,7 +180,7 @@ class SandboxAdmin:
         *,
         to: str = "",
         remark: str = "",
-    ) -> AdvanceReport:
+    ) -> Row:
         """Let one person do something to an approval in the client.
 
         Args:
@@ -198,7 +192,7 @@ class SandboxAdmin:
         """
         content = {"action": action, "user": user, "to": to, "remark": remark}
         path = f"approvals/{_quoted(instance_id)}/act"
-        return cast("AdvanceReport", self.call("POST", path, content))
+        return self._row("POST", path, content)
 
     def delete_approval(self, instance_id: str) -> None:
         """Delete an approval, as an administrator may: DingTalk knows nothing of it any more."""
@@ -206,21 +200,21 @@ class SandboxAdmin:
 
     # Limits, clock and tokens.
 
-    def limits(self) -> dict[str, Any]:
+    def limits(self) -> Row:
         """The limits in force."""
-        return cast("dict[str, Any]", self.call("GET", "limits"))
+        return self._row("GET", "limits")
 
-    def set_limits(self, **limits: Any) -> dict[str, Any]:
+    def set_limits(self, **limits: Any) -> Row:
         """Change some limits, such as ``calls="10/1s"``; see `limits.Limits`."""
-        return cast("dict[str, Any]", self.call("POST", "limits", limits))
+        return self._row("POST", "limits", limits)
 
     def set_latency(self, min_ms: float, max_ms: float) -> None:
         """How long a call is on its way, each way."""
         self.call("POST", "latency", {"min_ms": min_ms, "max_ms": max_ms})
 
-    def clock(self) -> ClockReport:
+    def clock(self) -> Row:
         """The sandbox's clock."""
-        return cast("ClockReport", self.call("GET", "clock"))
+        return self._row("GET", "clock")
 
     def set_clock(self, offset: float) -> None:
         """Set the sandbox's clock ahead of the machine's by some seconds, or behind; 0 ends it.
@@ -232,7 +226,8 @@ class SandboxAdmin:
 
     def tokens(self) -> list[str]:
         """Every token that was issued, for searching what must not hold one."""
-        return cast("list[str]", self.call("GET", "tokens"))
+        values: list[str] = self.call("GET", "tokens")
+        return values
 
     def revoke_tokens(self, app_key: str | None = None) -> None:
         """Make tokens unknown (40014)."""
@@ -274,7 +269,7 @@ class SandboxAdmin:
         Returns:
             The id of the fault; `fault` says how many calls it has met.
         """
-        spec: dict[str, Any] = {**OUTAGES[kind], "effect": effect}
+        spec: Row = {**OUTAGES[kind], "effect": effect}
         if kind == "reset":
             spec = {"kind": "reset_after" if effect else "reset_before"}
         spec |= {"api": api, "dialect": dialect, "app": app}
@@ -298,13 +293,13 @@ class SandboxAdmin:
         """End `refuse_connections` before its time."""
         self.call("POST", "door/open")
 
-    def fault(self, number: int) -> dict[str, Any]:
+    def fault(self, number: int) -> Row:
         """One fault by its id, in force or over: how many calls it has met, and what it was."""
-        return cast("dict[str, Any]", self.call("GET", f"faults/{number}"))
+        return self._row("GET", f"faults/{number}")
 
-    def faults(self) -> list[dict[str, Any]]:
+    def faults(self) -> list[Row]:
         """The faults in force, and how many calls each has met."""
-        return cast("list[dict[str, Any]]", self.call("GET", "faults"))
+        return self._rows("faults")
 
     def delete_fault(self, number: int) -> None:
         """End one fault."""
@@ -321,9 +316,9 @@ class SandboxAdmin:
         """
         return self._put_in_force("event-faults", {"kind": kind, **spec})
 
-    def event_faults(self) -> list[dict[str, Any]]:
+    def event_faults(self) -> list[Row]:
         """The faults of events, and how many each has met."""
-        return cast("list[dict[str, Any]]", self.call("GET", "event-faults"))
+        return self._rows("event-faults")
 
     def delete_event_fault(self, number: int) -> None:
         """End one fault of events."""
@@ -349,9 +344,9 @@ class SandboxAdmin:
         """Push nothing to an app any more."""
         self.call("DELETE", f"callbacks/{_quoted(app_key)}")
 
-    def set_delivery(self, **times: Any) -> dict[str, Any]:
+    def set_delivery(self, **times: Any) -> Row:
         """Change how long events take, such as ``scale=0.01``; see `limits.DeliveryTimes`."""
-        return cast("dict[str, Any]", self.call("POST", "delivery", times))
+        return self._row("POST", "delivery", times)
 
     def fire(
         self,
@@ -386,19 +381,20 @@ class SandboxAdmin:
             per_second: how many a second, in the background; None: all at once.
         """
         wanted = {"events": events, "per_second": per_second}
-        return cast("dict[str, list[str]]", self.call("POST", "events", wanted))["ids"]
+        ids: list[str] = self._row("POST", "events", wanted)["ids"]
+        return ids
 
     def resend(self, event_id: str) -> None:
         """Deliver an event again, as if it had just happened."""
         self.call("POST", f"events/{_quoted(event_id)}/resend")
 
-    def event(self, event_id: str) -> EventReport:
+    def event(self, event_id: str) -> Row:
         """One event, with every attempt to deliver it."""
-        return cast("EventReport", self.call("GET", f"events/{_quoted(event_id)}"))
+        return self._row("GET", f"events/{_quoted(event_id)}")
 
     def events(
         self, *, since: float = 0, kind: str = "", state: str = "", limit: int = 100_000
-    ) -> list[EventReport]:
+    ) -> list[Row]:
         """The newest events since a Unix time of the sandbox's clock, oldest first.
 
         Args:
@@ -409,15 +405,15 @@ class SandboxAdmin:
             limit: how many.
         """
         query = urlencode({"since": since, "type": kind, "state": state, "limit": limit})
-        return cast("list[EventReport]", self.call("GET", f"events?{query}"))
+        return self._rows(f"events?{query}")
 
-    def events_summary(self) -> EventsReport:
+    def events_summary(self) -> Row:
         """How many events happened, and how many deliveries are in which state."""
-        return cast("EventsReport", self.call("GET", "events/summary"))
+        return self._row("GET", "events/summary")
 
-    def streams(self) -> list[ConnectionReport]:
+    def streams(self) -> list[Row]:
         """The connections of streams, those that are over included, oldest first."""
-        return cast("list[ConnectionReport]", self.call("GET", "streams"))
+        return self._rows("streams")
 
     def act_on_streams(
         self,
@@ -432,50 +428,50 @@ class SandboxAdmin:
         `events.stream_gateway.StreamAct` says what each action does.
         """
         wanted = {"action": action, "app": app, "connection": connection, "lossy": lossy}
-        return cast("dict[str, int]", self.call("POST", "streams/act", wanted))["met"]
+        return int(self._row("POST", "streams/act", wanted)["met"])
 
     # What really happened.
 
-    def audit(self) -> AuditReport:
+    def audit(self) -> Row:
         """The sums since the last reset."""
-        return cast("AuditReport", self.call("GET", "audit"))
+        return self._row("GET", "audit")
 
-    def calls(self, *, since: float = 0, api: str = "", limit: int = 100_000) -> list[CallReport]:
+    def calls(self, *, since: float = 0, api: str = "", limit: int = 100_000) -> list[Row]:
         """Single calls since a Unix time, on paths that start with `api`, oldest first."""
         query = urlencode({"since": since, "api": api, "limit": limit})
-        return cast("list[CallReport]", self.call("GET", f"calls?{query}"))
+        return self._rows(f"calls?{query}")
 
-    def inbox(self, userid: str) -> InboxReport:
+    def inbox(self, userid: str) -> Row:
         """Everything that was sent to one person."""
-        return cast("InboxReport", self.call("GET", f"inbox/{_quoted(userid)}"))
+        return self._row("GET", f"inbox/{_quoted(userid)}")
 
-    def inboxes(self, *, limit: int = 10_000) -> InboxesReport:
+    def inboxes(self, *, limit: int = 10_000) -> Row:
         """All inboxes together."""
-        return cast("InboxesReport", self.call("GET", f"inboxes?limit={limit}"))
+        return self._row("GET", f"inboxes?limit={limit}")
 
-    def dropped(self, *, limit: int = 100_000) -> list[EntryReport]:
+    def dropped(self, *, limit: int = 100_000) -> list[Row]:
         """Recipients that silently got nothing, oldest first."""
-        return cast("list[EntryReport]", self.call("GET", f"dropped?limit={limit}"))
+        return self._rows(f"dropped?limit={limit}")
 
-    def approvals(self) -> list[ApprovalReport]:
+    def approvals(self) -> list[Row]:
         """All approval instances, oldest first."""
-        return cast("list[ApprovalReport]", self.call("GET", "approvals"))
+        return self._rows("approvals")
 
-    def media(self) -> list[MediumReport]:
+    def media(self) -> list[Row]:
         """Every file that was uploaded."""
-        return cast("list[MediumReport]", self.call("GET", "media"))
+        return self._rows("media")
 
-    def robot_posts(self) -> list[dict[str, Any]]:
+    def robot_posts(self) -> list[Row]:
         """What robots posted through webhooks and in groups."""
-        return cast("list[dict[str, Any]]", self.call("GET", "robots"))
+        return self._rows("robots")
 
-    def organisation(self) -> OrganisationReport:
+    def organisation(self) -> Row:
         """The whole directory."""
-        return cast("OrganisationReport", self.call("GET", "organisation"))
+        return self._row("GET", "organisation")
 
-    def health(self) -> HealthReport:
+    def health(self) -> Row:
         """That the sandbox runs."""
-        return cast("HealthReport", self.call("GET", "health"))
+        return self._row("GET", "health")
 
 
 def _quoted(part: str) -> str:

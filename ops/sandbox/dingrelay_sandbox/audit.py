@@ -2,9 +2,9 @@
 
 from collections import Counter, deque
 from itertools import islice
+from typing import Any
 
 from dingrelay_sandbox.answers import Verdict
-from dingrelay_sandbox.report_types import CallReport
 from dingrelay_sandbox.windows import Peak, Rate
 
 
@@ -16,7 +16,7 @@ class Audit:
     """
 
     def __init__(self, kept: int) -> None:
-        self._calls: deque[CallReport] = deque(maxlen=kept)
+        self._calls: deque[dict[str, Any]] = deque(maxlen=kept)
         self._verdicts: dict[str, Counter[str]] = {}
         self._peaks: dict[tuple[str, str], Peak] = {}
         self.faults: Counter[str] = Counter()
@@ -33,7 +33,7 @@ class Audit:
         for peak in self._peaks.values():
             peak.shift(seconds)
 
-    def record(self, call: CallReport) -> None:
+    def record(self, call: dict[str, Any]) -> None:
         """Note what became of a call."""
         self._verdicts.setdefault(call["api"], Counter())[call["verdict"]] += 1
         if call["fault"]:
@@ -55,7 +55,7 @@ class Audit:
             most[api] = max(most.get(api, 0), peak.most)
         return most
 
-    def calls(self, *, since: float, api: str, limit: int) -> list[CallReport]:
+    def calls(self, *, since: float, api: str, limit: int) -> list[dict[str, Any]]:
         """The newest calls that arrived at `since` (Unix seconds) or later, oldest first."""
         newest = (
             call

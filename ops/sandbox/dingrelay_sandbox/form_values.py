@@ -6,21 +6,22 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any
 
 from dingrelay_sandbox.organisation import Organisation
+from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import TABLE, Control
 
-NUMBERS = frozenset({"NumberField", "MoneyField", "StarRatingField"})
 LISTS = frozenset(
-    {
+    (
         "DDMultiSelectField",
         "InnerContactField",
         "DDPhotoField",
         "DDAttachment",
         "RelateField",
         TABLE,
-    }
+    )
 )
 """The kinds of controls whose value is a JSON list."""
 MOST_PICTURES = 9
@@ -40,19 +41,6 @@ class FormError(Exception):
         self.label = label
 
 
-class Facts(Protocol):
-    """What the values of a form are checked against."""
-
-    @property
-    def organisation(self) -> Organisation:
-        """Who may be named."""
-        ...
-
-    def approval_exists(self, instance_id: str) -> bool:
-        """Whether an approval may be referred to."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Spelling:
     """A control's value as it comes back; `extra` is the structure beside it."""
@@ -66,20 +54,7 @@ def is_empty(control: Control, value: str | None) -> bool:
     return value in {None, "", NULL} or (control.type in LISTS and value == "[]")
 
 
-def check_value(control: Control, value: str, facts: Facts) -> None:
-    """Refuse what the control does not take.
-
-    Raises:
-        FormError: the control, or a column of a table.
-    """
-    if not _taken(control, value, facts):
-        raise FormError(control.label)
-    if control.type == TABLE:
-        for row in rows_of(value):
-            check_form(control.columns, row, facts)
-
-
-def check_form(controls: Iterable[Control], form: Mapping[str, str], facts: Facts) -> None:
+def check_form(controls: Iterable[Control], form: Mapping[str, str], state: SandboxState) -> None:
     """Refuse a form, or a row of a table, that does not fit its controls.
 
     Raises:
@@ -95,7 +70,11 @@ def check_form(controls: Iterable[Control], form: Mapping[str, str], facts: Fact
             if control.required:
                 raise FormError(control.label)
             continue
-        check_value(control, value, facts)
+        if not _taken(control, value, state):
+            raise FormError(control.label)
+        if control.type == TABLE:
+            for row in rows_of(value):
+                check_form(control.columns, row, state)
 
 
 def spell(control: Control, value: str | None, organisation: Organisation) -> Spelling:
@@ -150,75 +129,54 @@ def rows_of(value: str) -> list[dict[str, str]]:
     return [{cell["name"]: cell["value"] for cell in row} for row in json.loads(value)]
 
 
-def _taken(control: Control, value: str, facts: Facts) -> bool:
+def _taken(control: Control, value: str, state: SandboxState) -> bool:
     check = _CHECKS.get(control.type)
     try:
-        return check is None or check(control, value, facts)
+        return check is None or check(value, control, state)
     except (KeyError, RecursionError, TypeError, ValueError):
         return False
 
 
-def _is_number(control: Control, value: str, facts: Facts) -> bool:
+def _is_number(value: str, control: Control, state: SandboxState) -> bool:
     return _NUMBER.fullmatch(value) is not None
 
 
-def _is_option(control: Control, value: str, facts: Facts) -> bool:
-    return not control.options or value in control.options
-
-
-def _are_options(control: Control, value: str, facts: Facts) -> bool:
-    chosen = set(_list(value))
-    return not control.options or chosen <= set(control.options)
-
-
-def _is_day(control: Control, value: str, facts: Facts) -> bool:
-    return _is_date(value)
-
-
-def _is_range(control: Control, value: str, facts: Facts) -> bool:
+def _is_range(value: str, control: Control, state: SandboxState) -> bool:
     ends = _list(value)
     return len(ends) == 2 and all(map(_is_date, ends))
 
 
-def _are_people(control: Control, value: str, facts: Facts) -> bool:
-    return all(userid in facts.organisation.people for userid in _list(value))
-
-
-def _are_departments(control: Control, value: str, facts: Facts) -> bool:
-    return all(int(each) in facts.organisation.departments for each in value.split(","))
-
-
-def _are_pictures(control: Control, value: str, facts: Facts) -> bool:
-    return len(_list(value)) <= MOST_PICTURES
-
-
-def _are_attachments(control: Control, value: str, facts: Facts) -> bool:
+def _are_attachments(value: str, control: Control, state: SandboxState) -> bool:
     files = json.loads(value)
     complete = all(file[name] not in {None, ""} for file in files for name in ATTACHMENT_FIELDS)
     return isinstance(files, list) and complete
 
 
-def _are_approvals(control: Control, value: str, facts: Facts) -> bool:
+def _are_approvals(value: str, control: Control, state: SandboxState) -> bool:
     found = _list(value)
-    return len(found) <= MOST_RELATED and all(map(facts.approval_exists, found))
+    return len(found) <= MOST_RELATED and all(map(state.approval_exists, found))
 
 
-def _is_table(control: Control, value: str, facts: Facts) -> bool:
-    return all(_is_cell(cell) for row in json.loads(value) for cell in row)
-
-
-_CHECKS: Mapping[str, Callable[[Control, str, Facts], bool]] = {
-    **dict.fromkeys(NUMBERS, _is_number),
-    "DDSelectField": _is_option,
-    "DDMultiSelectField": _are_options,
-    "DDDateField": _is_day,
+_CHECKS: Mapping[str, Callable[[str, Control, SandboxState], bool]] = {
+    "NumberField": _is_number,
+    "MoneyField": _is_number,
+    "StarRatingField": _is_number,
+    "DDSelectField": lambda value, control, _: not control.options or value in control.options,
+    "DDMultiSelectField": lambda value, control, _: (
+        {*_list(value)} <= set(control.options or _list(value))
+    ),
+    "DDDateField": lambda value, control, _: _is_date(value),
     "DDDateRangeField": _is_range,
-    "InnerContactField": _are_people,
-    "DepartmentField": _are_departments,
-    "DDPhotoField": _are_pictures,
+    "InnerContactField": lambda value, _, state: (
+        {*_list(value)} <= state.organisation.people.keys()
+    ),
+    "DepartmentField": lambda value, _, state: (
+        {*map(int, value.split(","))} <= state.organisation.departments.keys()
+    ),
+    "DDPhotoField": lambda value, control, _: len(_list(value)) <= MOST_PICTURES,
     "DDAttachment": _are_attachments,
     "RelateField": _are_approvals,
-    TABLE: _is_table,
+    TABLE: lambda value, control, _: all(map(_is_cell, chain(*json.loads(value)))),
 }
 """What each kind of control takes; the others take any text."""
 

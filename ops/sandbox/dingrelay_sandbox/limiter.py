@@ -54,9 +54,9 @@ class Limiter:
 
     def shift(self, seconds: float) -> None:
         """Go on as before after the clock was set by so much; the quota's month is the clock's."""
-        windows = [*self._recipients.values(), *filter(None, self._calls.values())]
-        for window in windows:
-            window.shift(seconds)
+        for window in (*self._recipients.values(), *self._calls.values()):
+            if window is not None:
+                window.shift(seconds)
         self._egress.shift(seconds)
         self._robots.shift(seconds)
 

@@ -25,7 +25,7 @@ class Medium:
     """One uploaded file."""
 
     id: str
-    app_key: str
+    app: str
     kind: str
     name: str
     size: int

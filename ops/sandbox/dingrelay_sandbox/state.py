@@ -51,23 +51,6 @@ class SandboxState:
         clock: Unix seconds of the machine; tests turn days and months with it.
     """
 
-    apps: dict[str, App]
-    organisation: Organisation
-    scopes: Scopes
-    limiter: Limiter
-    tokens: Tokens
-    sends: Sends
-    approvals: Approvals
-    media: Media
-    robots: Robots
-    faults: Faults
-    audit: Audit
-    latency: Latency
-    callbacks: Callbacks
-    tickets: Tickets
-    delivery_times: DeliveryTimes
-    event_faults: EventFaults
-
     def __init__(
         self, start: Start | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:

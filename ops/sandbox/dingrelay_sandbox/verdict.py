@@ -22,7 +22,6 @@ from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.faulty_answers import fault_code, faulty_answer
-from dingrelay_sandbox.report_types import CallReport
 from dingrelay_sandbox.state import SandboxState
 
 Ending = Literal["answer", "hang", "reset", "close"]
@@ -72,19 +71,20 @@ def respond(state: SandboxState, call: Call) -> Outcome:
         fault = state.faults.draw(call) if state.faults else None
         spoilt_before = fault is not None and not fault.after_effect
         ruling = _spoilt(state, call, fault) if spoilt_before and fault else _rule(state, call)
-    report = CallReport(
-        id=call.id,
-        at=call.at,
-        monotonic=call.monotonic,
-        app=call.app.app_key if call.app else "",
-        api=call.path,
-        verdict=ruling.verdict,
-        code=ruling.code,
-        fault=fault.kind if fault else "",
-        recipients=call.recipients,
-        bytes=call.size,
+    state.audit.record(
+        {
+            "id": call.id,
+            "at": call.at,
+            "monotonic": call.monotonic,
+            "app": call.app.app_key if call.app else "",
+            "api": call.path,
+            "verdict": ruling.verdict,
+            "code": ruling.code,
+            "fault": fault.kind if fault else "",
+            "recipients": call.recipients,
+            "bytes": call.size,
+        }
     )
-    state.audit.record(report)
     if fault is None:
         return Outcome("answer", ruling.answer)
     ending = ENDINGS.get(fault.kind, "answer")

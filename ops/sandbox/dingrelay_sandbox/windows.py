@@ -7,7 +7,7 @@ a client has to hold under each of them.
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 WindowKind = Literal["calendar", "sliding", "bucket"]
 
@@ -42,26 +42,6 @@ class Rate:
 
     def __str__(self) -> str:
         return f"{self.limit}/{self.seconds:g}s"
-
-
-class Window(Protocol):
-    """One count against one rate. Times are seconds that never run backwards by much."""
-
-    def room(self, at: float) -> int:
-        """How many more fit at that time."""
-        ...
-
-    def take(self, at: float, amount: int = 1) -> None:
-        """Count `amount`; the caller has asked for room."""
-        ...
-
-    def frees_at(self, at: float) -> float:
-        """When a full window has room again."""
-        ...
-
-    def shift(self, seconds: float) -> None:
-        """Go on as before after the clock was set by so much."""
-        ...
 
 
 class CalendarWindow:
@@ -163,15 +143,17 @@ class BucketWindow:
             self._filled_at = at
 
 
+Window = CalendarWindow | SlidingWindow | BucketWindow
+WINDOWS: dict[WindowKind, type[Window]] = {
+    "calendar": CalendarWindow,
+    "sliding": SlidingWindow,
+    "bucket": BucketWindow,
+}
+
+
 def new_window(kind: WindowKind, rate: Rate) -> Window:
     """An empty window of that kind."""
-    match kind:
-        case "calendar":
-            return CalendarWindow(rate)
-        case "sliding":
-            return SlidingWindow(rate)
-        case "bucket":
-            return BucketWindow(rate)
+    return WINDOWS[kind](rate)
 
 
 class Peak:

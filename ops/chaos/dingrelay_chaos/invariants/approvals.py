@@ -9,10 +9,10 @@ from typing import Any
 
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.requests import ActionRequest, ApprovalRequest
-from dingrelay_chaos.snapshot import Row, holds
+from dingrelay_chaos.snapshot import holds
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
-from dingrelay_sandbox.report_types import ApprovalReport
+from dingrelay_sandbox.admin import Row
 
 SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 DECISIONS = {"agree": "AGREE", "refuse": "REFUSE"}
@@ -116,7 +116,7 @@ def _followed(evidence: Evidence, system: System) -> set[str]:
     return found - system.deleted
 
 
-def _row(evidence: Evidence, true: ApprovalReport, row: Row) -> Iterator[Finding]:
+def _row(evidence: Evidence, true: Row, row: Row) -> Iterator[Finding]:
     instance = true["id"]
     state = true_state(true)
     if row["state"] != state:
@@ -136,14 +136,14 @@ def _row(evidence: Evidence, true: ApprovalReport, row: Row) -> Iterator[Finding
         yield f"the tasks of {instance} are {tasks}, and followed as {followed}", instance
 
 
-def true_state(true: ApprovalReport) -> str:
+def true_state(true: Row) -> str:
     """How an approval stands at DingTalk, in our words."""
     if true["status"] == "COMPLETED":
         return "approved" if true["result"] == "agree" else "refused"
-    return true["status"].lower()
+    return str(true["status"]).lower()
 
 
-def task_states(true: ApprovalReport) -> dict[str, tuple[str, str]]:
+def task_states(true: Row) -> dict[str, tuple[str, str]]:
     """Task → whose it is and how it stands at DingTalk, in our words."""
     return {str(each["id"]): (each["user"], _task_state(each)) for each in true["tasks"]}
 
@@ -159,9 +159,7 @@ def _may_have_missed(evidence: Evidence, instance: str) -> bool:
     )
 
 
-def _action(
-    evidence: Evidence, request: ActionRequest, true: ApprovalReport | None
-) -> Iterator[Finding]:
+def _action(evidence: Evidence, request: ActionRequest, true: Row | None) -> Iterator[Finding]:
     """Whether what a job says that it did was done, once; and nothing of what it says it did not."""
     status = evidence.statuses.get(request.job)
     if status is None or true is None or request.verb == "look":

@@ -11,9 +11,9 @@ from typing import Any
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.invariants import changes
 from dingrelay_chaos.invariants.approvals import task_states, true_state
-from dingrelay_chaos.snapshot import Row
 from dingrelay_chaos.subscribers import ALL, Subscriber
 from dingrelay_chaos.system import System
+from dingrelay_sandbox.admin import Row
 
 CACHED_SECONDS = 10
 """For so long after a rotation a delivery may be signed by the secret before it alone."""

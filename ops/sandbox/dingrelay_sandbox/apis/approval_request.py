@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any
 
 from dingrelay_sandbox.answers import Refusal
-from dingrelay_sandbox.approval_flow import Step, Task
-from dingrelay_sandbox.approvals import Form, Instance, Request
-from dingrelay_sandbox.call import Call
+from dingrelay_sandbox.approval_flow import Record, Step, Task
+from dingrelay_sandbox.approvals import Form, Instance, Request, title_of
+from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.form_values import FormError, check_form, control_of, spell
 from dingrelay_sandbox.organisation import ROOT, Organisation
 from dingrelay_sandbox.state import SandboxState
@@ -132,18 +132,6 @@ def open_task(instance: Instance, task: Task) -> bool:
 LONGEST_VALUE = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One control of an answer. `extra` is the JSON text of what stands beside the value."""
-
-    id: str
-    name: str
-    type: str
-    value: str
-    extra: str | None = None
-    biz_alias: str = ""
-
-
 def read_form(
     state: SandboxState,
     components: Sequence[Mapping[str, Any]],
@@ -178,7 +166,83 @@ def read_form(
     return tuple(form.items())
 
 
-def spelled_form(instance: Instance, organisation: Organisation) -> Iterator[Component]:
+def read_steps(parameters: Parameters, name: str, action: str, users: str) -> list[Step]:
+    """The steps that the caller gives, in their order; none where it gives none.
+
+    Args:
+        parameters: of the call.
+        name: what the steps are called.
+        action: what the way to consent is called in each.
+        users: what the people are called in each.
+    """
+    steps: list[Step] = []
+    for step in parameters.objects(name) if parameters.has(name) else ():
+        how, people = step.get(action), step.get(users)
+        if how not in ("AND", "OR", "NONE") or not isinstance(people, list) or not people:
+            raise parameters.invalid(name)
+        steps.append(Step(how, tuple(str(userid) for userid in people)))
+    return steps
+
+
+def instance_document(
+    state: SandboxState, instance: Instance, time: Callable[[float], str]
+) -> dict[str, Any]:
+    """What is known of an instance, under today's names; `time` spells a moment."""
+    request, flow = instance.request, instance.flow
+    place = state.organisation.departments.get(max(request.department, 1))
+    document = {
+        "title": title_of(instance, state.organisation),
+        "createTime": time(instance.created_at),
+        "finishTime": None if flow.finished_at is None else time(flow.finished_at),
+        "originatorUserId": request.originator,
+        "originatorDeptId": str(request.department),
+        "originatorDeptName": place.name if place else "",
+        "status": flow.status,
+        "result": flow.result,
+        "approverUserIds": [user for step in flow.steps for user in step.users],
+        "ccUserIds": list(flow.cc),
+        "businessId": instance.business_id,
+        "operationRecords": [_record(each, time) for each in flow.records],
+        "tasks": [_task(instance, each, time) for each in flow.tasks],
+        "bizAction": "NONE",
+        "attachedProcessInstanceIds": [],
+        "formComponentValues": list(_components(instance, state.organisation)),
+    }
+    return _without_nothing(document)
+
+
+def _record(record: Record, time: Callable[[float], str]) -> dict[str, Any]:
+    return _without_nothing(
+        {
+            "userId": record.user,
+            "date": time(record.at),
+            "type": record.type,
+            "result": record.result,
+            "remark": record.remark,
+            "activityId": record.activity or None,
+        }
+    )
+
+
+def _task(instance: Instance, task: Task, time: Callable[[float], str]) -> dict[str, Any]:
+    link = f"aflow.dingtalk.com?procInsId={instance.id}&taskId={task.id}"
+    return _without_nothing(
+        {
+            "taskId": task.id,
+            "userId": task.user,
+            "status": task.status,
+            "result": task.result,
+            "createTime": time(task.created_at),
+            "finishTime": None if task.finished_at is None else time(task.finished_at),
+            "mobileUrl": link,
+            "pcUrl": link,
+            "processInstanceId": instance.id,
+            "activityId": task.activity,
+        }
+    )
+
+
+def _components(instance: Instance, organisation: Organisation) -> Iterator[dict[str, Any]]:
     """The form as DingTalk returns it: every control of the template, empty ones as ``"null"``."""
     submitted = dict(instance.request.form)
     controls = instance.request.template.fields
@@ -187,5 +251,17 @@ def spelled_form(instance: Instance, organisation: Organisation) -> Iterator[Com
     for control in controls:
         spelled = spell(control, submitted.get(control.label), organisation)
         extra = None if spelled.extra is None else json.dumps(spelled.extra, ensure_ascii=False)
-        alias = control.biz_alias
-        yield Component(control.id, control.label, control.type, spelled.value, extra, alias)
+        yield _without_nothing(
+            {
+                "id": control.id,
+                "name": control.label,
+                "componentType": control.type,
+                "value": spelled.value,
+                "extValue": extra,
+                "bizAlias": control.biz_alias or None,
+            }
+        )
+
+
+def _without_nothing(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -13,14 +13,15 @@ from dingrelay_sandbox.apis.approval_request import (
     create_instance,
     ended_or_too_young,
     find_template,
+    instance_document,
     listed_ids,
     open_task,
     read_form,
-    spelled_form,
+    read_steps,
     template_steps,
 )
-from dingrelay_sandbox.approval_flow import Record, Step, Task
-from dingrelay_sandbox.approvals import Instance, Request, title_of
+from dingrelay_sandbox.approval_flow import Step
+from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.clock import iso_minute
 from dingrelay_sandbox.state import SandboxState
@@ -63,7 +64,9 @@ def create(state: SandboxState, call: Call) -> Fields:
     wording = _wording()
     parameters = call.parameters
     wanted = read_request(state, parameters, "originatorUserId")
-    steps = _steps(parameters)
+    steps = read_steps(parameters, "approvers", "actionType", "userIds")
+    if len(steps) > MOST_APPROVERS:
+        raise parameters.invalid("approvers")
     cc = parameters.texts("ccList")
     if len(cc) > MOST_CC:
         raise parameters.invalid("ccList")
@@ -90,7 +93,7 @@ def get(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/workflow/processInstances``."""
     instance = _find_instance(state, call.parameters.text("processInstanceId"))
     # A text, as DingTalk's page shows it (API §4.3).
-    return {"result": _instance_document(state, instance), "success": "true"}
+    return {"result": instance_document(state, instance, iso_minute), "success": "true"}
 
 
 @api("POST", "/v1.0/workflow/processes/instanceIds/query", counted=True)
@@ -116,22 +119,6 @@ def query(state: SandboxState, call: Call) -> Fields:
     return {"result": result, "success": "true"}
 
 
-def _steps(parameters: Parameters) -> list[Step]:
-    """The steps that the caller gives, in their order."""
-    if not parameters.has("approvers"):
-        return []
-    given = parameters.objects("approvers")
-    if len(given) > MOST_APPROVERS:
-        raise parameters.invalid("approvers")
-    steps: list[Step] = []
-    for step in given:
-        action, users = step.get("actionType"), step.get("userIds")
-        if action not in ("AND", "OR", "NONE") or not isinstance(users, list) or not users:
-            raise parameters.invalid("approvers")
-        steps.append(Step(action, tuple(str(userid) for userid in users)))
-    return steps
-
-
 def _selected(parameters: Parameters, template: Template) -> list[Step]:
     """The steps whose approvers the originator chooses, where the template asks for it."""
     chosen: dict[str, tuple[str, ...]] = {}
@@ -153,79 +140,6 @@ def _find_instance(state: SandboxState, instance_id: str) -> Instance:
     if instance is None:
         raise RestRefusal("processInstanceNotExist", "审批实例不存在")
     return instance
-
-
-def _instance_document(state: SandboxState, instance: Instance) -> dict[str, Any]:
-    request, flow = instance.request, instance.flow
-    place = state.organisation.departments.get(max(request.department, 1))
-    document: dict[str, Any] = {
-        "title": title_of(instance, state.organisation),
-        "createTime": iso_minute(instance.created_at),
-        "originatorUserId": request.originator,
-        "originatorDeptId": str(request.department),
-        "originatorDeptName": place.name if place else "",
-        "status": flow.status,
-        "result": flow.result,
-        "approverUserIds": [user for step in flow.steps for user in step.users],
-        "ccUserIds": list(flow.cc),
-        "businessId": instance.business_id,
-        "operationRecords": [_record(each) for each in flow.records],
-        "tasks": [_task(instance, each) for each in flow.tasks],
-        "bizAction": "NONE",
-        "attachedProcessInstanceIds": [],
-        "formComponentValues": [
-            _without_nothing(
-                {
-                    "id": each.id,
-                    "name": each.name,
-                    "componentType": each.type,
-                    "value": each.value,
-                    "extValue": each.extra,
-                    "bizAlias": each.biz_alias or None,
-                }
-            )
-            for each in spelled_form(instance, state.organisation)
-        ],
-    }
-    if flow.finished_at is not None:
-        document["finishTime"] = iso_minute(flow.finished_at)
-    return document
-
-
-def _record(record: Record) -> dict[str, Any]:
-    return _without_nothing(
-        {
-            "userId": record.user,
-            "date": iso_minute(record.at),
-            "type": record.type,
-            "result": record.result,
-            "remark": record.remark,
-            "activityId": record.activity or None,
-        }
-    )
-
-
-def _task(instance: Instance, task: Task) -> dict[str, Any]:
-    link = f"aflow.dingtalk.com?procInsId={instance.id}&taskId={task.id}"
-    ended = task.finished_at
-    return _without_nothing(
-        {
-            "taskId": task.id,
-            "userId": task.user,
-            "status": task.status,
-            "result": task.result,
-            "createTime": iso_minute(task.created_at),
-            "finishTime": None if ended is None else iso_minute(ended),
-            "mobileUrl": link,
-            "pcUrl": link,
-            "processInstanceId": instance.id,
-            "activityId": task.activity,
-        }
-    )
-
-
-def _without_nothing(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _wording() -> Wording:
@@ -369,17 +283,19 @@ def execute(state: SandboxState, call: Call) -> Fields:
     instance = _find(state, parameters)
     user = _given(parameters, "actionerUserId", "invalidInstanceExecuteActionerUserId")
     if parameters.text_or("result", "") not in RESULTS:
-        raise _refused("invalidInstanceExecuteResult", "审批操作取值必填 且值必须为agree或refuse")
+        raise RestRefusal(
+            "invalidInstanceExecuteResult", "审批操作取值必填 且值必须为agree或refuse"
+        )
     agree = RESULTS[parameters.text("result")]
     remark = _remark(parameters, LONGEST_REMARK)
     _check_files(parameters)
     task = instance.flow.find(parameters.whole("taskId"))
     if task is None:
-        raise _refused("processInstanceInvalidParameter", "任务不属于该流程实例")
+        raise RestRefusal("processInstanceInvalidParameter", "任务不属于该流程实例")
     if not open_task(instance, task):
-        raise _refused("aflowProcessInstStatusException", "审批单状态异常")
+        raise RestRefusal("aflowProcessInstStatusException", "审批单状态异常")
     if task.user != user:
-        raise _refused("processInstanceInvalidParameter", "不是该审批任务的审批人")
+        raise RestRefusal("processInstanceInvalidParameter", "不是该审批任务的审批人")
     instance.flow.decide(task, agree=agree, at=call.at, remark=remark)
     return DONE
 
@@ -390,22 +306,22 @@ def redirect(state: SandboxState, call: Call) -> Fields:
     parameters = call.parameters
     for name in ("taskId", "toUserId", "operateUserId"):
         if not parameters.has(name):
-            raise _refused("param.blank", f"{name}参数不能为空")
+            raise RestRefusal("param.blank", f"{name}参数不能为空")
     number = parameters.whole("taskId")
     instance = state.approvals.of_task(number)
     task = instance.flow.find(number) if instance else None
     if instance is None or task is None:
-        raise _refused("param.illegal", "不合法的参数taskId")
+        raise RestRefusal("param.illegal", "不合法的参数taskId")
     to_user = parameters.text("toUserId")
     if to_user not in state.organisation.people:
-        raise _refused("param.illegal", "不合法的参数toUserId")
+        raise RestRefusal("param.illegal", "不合法的参数toUserId")
     remark = _remark(parameters, LONGEST_REDIRECT_REMARK)
     if instance.flow.status != "RUNNING":
-        raise _refused("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
+        raise RestRefusal("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
     if not open_task(instance, task):
-        raise _refused("task.status.error", "当前任务状态不是运行中不支持转交操作")
+        raise RestRefusal("task.status.error", "当前任务状态不是运行中不支持转交操作")
     if task.user != parameters.text("operateUserId"):
-        raise _refused("param.illegal.operator", "不合法的参数operateUserId")
+        raise RestRefusal("param.illegal.operator", "不合法的参数operateUserId")
     instance.flow.redirect(task, to_user, at=call.at, remark=remark)
     return {"result": True}
 
@@ -421,9 +337,9 @@ def comment(state: SandboxState, call: Call) -> Fields:
         raise parameters.invalid("text")
     _check_files(parameters)
     if user not in state.organisation.people:
-        raise _refused("userNotExist", "用户不存在")
+        raise RestRefusal("userNotExist", "用户不存在")
     if instance.flow.status == "TERMINATED":
-        raise _refused("aflowProcessInstCanNotBeExecuted", "审批状态异常，无法执行")
+        raise RestRefusal("aflowProcessInstCanNotBeExecuted", "审批状态异常，无法执行")
     instance.flow.comment(user, text, at=call.at)
     return DONE
 
@@ -438,14 +354,14 @@ def terminate(state: SandboxState, call: Call) -> Fields:
     if not system:
         user = _given(parameters, "operatingUserId", "invalidInstanceTerminateOperatingUserId")
         if user not in state.organisation.people:
-            raise _refused("userNotExist", "用户不存在")
+            raise RestRefusal("userNotExist", "用户不存在")
         if user != originator:
             raise parameters.invalid("operatingUserId")
     remark = _remark(parameters, LONGEST_REMARK)
     if not instance.request.template.revocable:
-        raise _refused("internalError", "您没有任务处理的权限")
+        raise RestRefusal("internalError", "您没有任务处理的权限")
     if wrong := ended_or_too_young(state, call, instance):
-        raise _refused("aflowProcessInstStatusException", wrong)
+        raise RestRefusal("aflowProcessInstStatusException", wrong)
     user = parameters.text_or("operatingUserId", originator)
     instance.flow.terminate(user, at=call.at, remark=remark)
     return DONE
@@ -456,14 +372,14 @@ def _find(state: SandboxState, parameters: Parameters) -> Instance:
         _given(parameters, "processInstanceId", "invalidInstanceId")
     )
     if instance is None:
-        raise _refused("aflowProcessInstNotExist", "审批实例不存在")
+        raise RestRefusal("aflowProcessInstNotExist", "审批实例不存在")
     return instance
 
 
 def _given(parameters: Parameters, name: str, code: str) -> str:
     """A text that must be there; each has a code of its own if it is not."""
     if not parameters.has(name):
-        raise _refused(code, f"{name}不能为空")
+        raise RestRefusal(code, f"{name}不能为空")
     return parameters.text(name)
 
 
@@ -479,7 +395,3 @@ def _check_files(parameters: Parameters) -> None:
         files = parameters.part("file")
         if files.has("attachments") and len(files.objects("attachments")) > MOST_ATTACHMENTS:
             raise files.invalid("attachments")
-
-
-def _refused(code: str, message: str) -> RestRefusal:
-    return RestRefusal(code, message)

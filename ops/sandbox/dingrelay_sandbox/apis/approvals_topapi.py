@@ -1,5 +1,7 @@
 """Approvals in the first generation (API §4.3)."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from dingrelay_sandbox.answers import OapiRefusal
@@ -10,15 +12,16 @@ from dingrelay_sandbox.apis.approval_request import (
     create_instance,
     ended_or_too_young,
     find_template,
+    instance_document,
     listed_ids,
     open_task,
     read_form,
-    spelled_form,
+    read_steps,
     template_steps,
 )
-from dingrelay_sandbox.apis.approvals import RESULTS
-from dingrelay_sandbox.approval_flow import Record, Step, Task
-from dingrelay_sandbox.approvals import Instance, Request, title_of
+from dingrelay_sandbox.apis.approvals import DONE, RESULTS
+from dingrelay_sandbox.approval_flow import Step
+from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.clock import clock
 from dingrelay_sandbox.state import SandboxState
@@ -38,7 +41,9 @@ def create(state: SandboxState, call: Call) -> Fields:
     if parameters.text_or("agent_id", call.caller.agent_id) != call.caller.agent_id:
         raise OapiRefusal(40_056, "不合法的agentid")
     cc = parameters.separated("cc_list")
-    steps = _steps(parameters)
+    steps = read_steps(parameters, "approvers_v2", "task_action_type", "user_ids")
+    if not parameters.has("approvers_v2"):
+        steps = [Step("NONE", (user,)) for user in parameters.separated("approvers")]
     if sum(len(step.users) for step in steps) > MOST_PEOPLE or len(cc) > MOST_PEOPLE:
         raise wording.people
     request = Request(
@@ -85,19 +90,6 @@ def list_ids(state: SandboxState, call: Call) -> Fields:
     return {"result": result}
 
 
-def _steps(parameters: Parameters) -> list[Step]:
-    """The steps that the caller gives: one person each, or several at once (approvers_v2)."""
-    if not parameters.has("approvers_v2"):
-        return [Step("NONE", (user,)) for user in parameters.separated("approvers")]
-    steps: list[Step] = []
-    for step in parameters.objects("approvers_v2"):
-        action, users = step.get("task_action_type"), step.get("user_ids")
-        if action not in ("AND", "OR", "NONE") or not isinstance(users, list) or not users:
-            raise parameters.invalid("approvers_v2")
-        steps.append(Step(action, tuple(str(userid) for userid in users)))
-    return steps
-
-
 def find_instance(state: SandboxState, instance_id: str) -> Instance:
     """The instance that a call is about."""
     instance = state.approvals.instances.get(instance_id)
@@ -106,62 +98,35 @@ def find_instance(state: SandboxState, instance_id: str) -> Instance:
     return instance
 
 
+RECORD_NAMES = {"date": "date", "result": "operation_result", "type": "operation_type"}
+RECORD_NAMES |= {"userId": "userid", "remark": "remark"}
+TASK_NAMES = {"result": "task_result", "status": "task_status", "mobileUrl": "url"}
+TASK_NAMES |= {"taskId": "taskid", "userId": "userid", "activityId": "activity_id"}
+TASK_NAMES |= {"createTime": "create_time", "finishTime": "finish_time"}
+
+
 def _instance_document(state: SandboxState, instance: Instance) -> dict[str, Any]:
-    request, flow = instance.request, instance.flow
-    place = state.organisation.departments.get(max(request.department, 1))
-    document: dict[str, Any] = {
-        "title": title_of(instance, state.organisation),
-        "create_time": clock(instance.created_at),
-        "originator_userid": request.originator,
-        "originator_dept_id": str(request.department),
-        "originator_dept_name": place.name if place else "",
-        "status": flow.status,
-        "result": flow.result,
-        "approver_userids": [user for step in flow.steps for user in step.users],
-        "cc_userids": list(flow.cc),
-        "business_id": instance.business_id,
-        "operation_records": [_record(each) for each in flow.records],
-        "tasks": [_task(instance, each) for each in flow.tasks],
-        "biz_action": "NONE",
-        "attached_process_instance_ids": [],
-        "form_component_values": [
-            {
-                "component_type": each.type,
-                "id": each.id,
-                "name": each.name,
-                "value": each.value,
-                **({} if each.extra is None else {"ext_value": each.extra}),
-            }
-            for each in spelled_form(instance, state.organisation)
+    """The document of the current generation under its first names."""
+    document = instance_document(state, instance, clock)
+    records, tasks = document["operationRecords"], document["tasks"]
+    document |= {
+        "operationRecords": [_renamed(each, RECORD_NAMES) for each in records],
+        "tasks": [{**_renamed(each, TASK_NAMES), "taskid": str(each["taskId"])} for each in tasks],
+        "formComponentValues": [
+            {_snake(name): value for name, value in each.items() if name != "bizAlias"}
+            for each in document["formComponentValues"]
         ],
     }
-    if flow.finished_at is not None:
-        document["finish_time"] = clock(flow.finished_at)
-    return document
+    return {_snake(name): value for name, value in document.items()}
 
 
-def _record(record: Record) -> dict[str, Any]:
-    return {
-        "date": clock(record.at),
-        "operation_result": record.result,
-        "operation_type": record.type,
-        "userid": record.user,
-        **({} if record.remark is None else {"remark": record.remark}),
-    }
+def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {old: fields[name] for name, old in names.items() if name in fields}
 
 
-def _task(instance: Instance, task: Task) -> dict[str, Any]:
-    ended = task.finished_at
-    return {
-        "activity_id": task.activity,
-        "create_time": clock(task.created_at),
-        "task_result": task.result,
-        "task_status": task.status,
-        "taskid": str(task.id),
-        "url": f"aflow.dingtalk.com?procInsId={instance.id}&taskId={task.id}",
-        "userid": task.user,
-        **({} if ended is None else {"finish_time": clock(ended)}),
-    }
+def _snake(name: str) -> str:
+    spelt = re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+    return spelt.replace("user_id", "userid")
 
 
 def _wording() -> Wording:
@@ -197,7 +162,7 @@ def execute(state: SandboxState, call: Call) -> Fields:
     if task.user != user:
         raise request.invalid("actioner_userid")
     instance.flow.decide(task, agree=RESULTS[result], at=call.at, remark=remark)
-    return {"result": True, "success": True}
+    return DONE
 
 
 @api("POST", "/topapi/process/instance/comment/add", counted=True)
@@ -210,7 +175,7 @@ def comment(state: SandboxState, call: Call) -> Fields:
     if user not in state.organisation.people:
         raise OapiRefusal(60_121, "找不到该用户")
     instance.flow.comment(user, text, at=call.at)
-    return {"result": True, "success": True}
+    return DONE
 
 
 @api("POST", "/topapi/process/instance/terminate", counted=True)
@@ -228,7 +193,7 @@ def terminate(state: SandboxState, call: Call) -> Fields:
     if wrong := ended_or_too_young(state, call, instance):
         raise OapiRefusal(WRONG_STATE, wrong)
     instance.flow.terminate(user, at=call.at, remark=remark)
-    return {"result": True, "success": True}
+    return DONE
 
 
 def _short(request: Parameters, name: str) -> str:

@@ -233,30 +233,26 @@ def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], Mappi
 @api("POST", "/topapi/v2/user/getbymobile")
 def by_mobile(state: SandboxState, call: Call) -> Fields:
     """``v2/user/getbymobile``."""
-    userid = _found(state, call, "mobile", call.parameters.text("mobile"))
-    found = {"userid": userid, "exclusive_account_userid_list": []}
-    return {"result": found}
+    userid = _found(state, call, "mobile")
+    return {"result": {"userid": userid, "exclusive_account_userid_list": []}}
 
 
 @api("GET", "/user/get_by_mobile")
 def by_mobile_v1(state: SandboxState, call: Call) -> Fields:
     """``GET /user/get_by_mobile``."""
-    userid = _found(state, call, "mobile", call.parameters.text("mobile"))
-    return {"userid": userid}
+    return {"userid": _found(state, call, "mobile")}
 
 
 @api("POST", "/topapi/user/getbyunionid")
 def by_unionid(state: SandboxState, call: Call) -> Fields:
     """``user/getbyunionid``."""
-    userid = _found(state, call, "unionid", call.parameters.text("unionid"))
-    return {"result": {"contact_type": 0, "userid": userid}}
+    return {"result": {"contact_type": 0, "userid": _found(state, call, "unionid")}}
 
 
 @api("GET", "/user/getUseridByUnionid")
 def by_unionid_v1(state: SandboxState, call: Call) -> Fields:
     """``GET /user/getUseridByUnionid``."""
-    userid = _found(state, call, "unionid", call.parameters.text("unionid"))
-    return {"contactType": 0, "userid": userid}
+    return {"contactType": 0, "userid": _found(state, call, "unionid")}
 
 
 @api("POST", "/topapi/user/count")
@@ -273,8 +269,9 @@ def count_v1(state: SandboxState, call: Call) -> Fields:
     return {"count": _counted(state, only_active=only_active)}
 
 
-def _found(state: SandboxState, call: Call, field: str, value: str) -> str:
-    userid = state.organisation.find(field, value)
+def _found(state: SandboxState, call: Call, field: str) -> str:
+    """The user with the value that the call has for a field."""
+    userid = state.organisation.find(field, call.parameters.text(field))
     if userid is None or field in call.caller.hidden_fields:
         raise OapiRefusal(60_121, "找不到该用户")
     if not state.scopes.of(call.caller).user(userid):

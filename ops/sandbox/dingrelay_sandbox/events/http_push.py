@@ -10,7 +10,6 @@ from yarl import URL
 
 from dingrelay_sandbox.events.callbacks import CHECK, SUCCESS, Callback, Pushing
 from dingrelay_sandbox.events.log import Delivery
-from dingrelay_sandbox.report_types import AttemptReport
 from dingrelay_sandbox.state import SandboxState
 
 MOST_AT_ONCE = 256
@@ -61,10 +60,7 @@ class HttpPush:
             at, began = state.clock(), time.monotonic()
             content = delivery.event.pushed(app.organisation, pushing.callback.casing)
             outcome = await self._post(pushing, content)
-            took = time.monotonic() - began
-            state.events.attempt(
-                delivery, AttemptReport(at=at, took=took, outcome=outcome, connection=0)
-            )
+            state.events.attempt(delivery, outcome, at=at, took=time.monotonic() - began)
             if outcome == SUCCESS:
                 state.events.settle(delivery, "delivered")
                 return

@@ -4,15 +4,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from dingrelay_sandbox.events.event import Event
-from dingrelay_sandbox.report_types import (
-    AttemptReport,
-    DeliveryReport,
-    EventReport,
-    EventsReport,
-)
 
 Way = Literal["http", "stream"]
 State = Literal["waiting", "delivered", "failed", "swallowed"]
@@ -28,13 +22,15 @@ class Delivery:
     Attributes:
         state: ``delivered`` once the app has answered well, ``failed`` when no more is tried,
             ``swallowed`` when a fault kept it from being tried at all.
+        attempts: when each began, how many seconds it took, its outcome (``success``, or what went wrong)
+            and the number of the stream's connection, which is 0 for an HTTP push.
     """
 
     event: Event
     app_key: str
     way: Way
     state: State = "waiting"
-    attempts: list[AttemptReport] = field(default_factory=list[AttemptReport])
+    attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     life: int = 0
     """Of the log; one that began before a reset is counted no more."""
 
@@ -103,10 +99,13 @@ class EventLog:
         if row is not None:
             row.deliveries.append(delivery)
 
-    def attempt(self, delivery: Delivery, attempt: AttemptReport) -> None:
+    def attempt(
+        self, delivery: Delivery, outcome: str, *, at: float, took: float, connection: int = 0
+    ) -> None:
         """Note a try."""
         if delivery.life == self._life:
             self._attempts += 1
+        attempt = {"at": at, "took": took, "outcome": outcome, "connection": connection}
         delivery.attempts.append(attempt)
 
     def settle(self, delivery: Delivery, state: State) -> None:
@@ -115,7 +114,7 @@ class EventLog:
             self._settled[state] += 1
         delivery.state = state
 
-    def report(self, event_id: str) -> EventReport:
+    def report(self, event_id: str) -> dict[str, Any]:
         """One event, with its deliveries.
 
         Raises:
@@ -123,7 +122,7 @@ class EventLog:
         """
         return _report(self._row(event_id))
 
-    def reports(self, *, since: float, kind: str, state: str, limit: int) -> list[EventReport]:
+    def reports(self, *, since: float, kind: str, state: str, limit: int) -> list[dict[str, Any]]:
         """The newest events that happened at `since` (Unix seconds) or later, oldest first.
 
         Args:
@@ -141,18 +140,20 @@ class EventLog:
         )
         return [_report(row) for row in reversed(list(islice(found, limit)))]
 
-    def summary(self) -> EventsReport:
-        """The sums since the last reset."""
-        settled = self._settled
-        return EventsReport(
-            happened=self._happened,
-            planned=self.planned,
-            attempts=self._attempts,
-            waiting=self._begun - sum(settled.values()),
-            delivered=settled["delivered"],
-            failed=settled["failed"],
-            swallowed=settled["swallowed"],
-        )
+    def summary(self) -> dict[str, int]:
+        """The sums since the last reset.
+
+        Events that happened (one that was sent again counts again) and that are planned, attempts to
+        deliver one, and deliveries by their state.
+        """
+        ended: tuple[State, ...] = ("delivered", "failed", "swallowed")
+        return {
+            "happened": self._happened,
+            "planned": self.planned,
+            "attempts": self._attempts,
+            "waiting": self._begun - sum(self._settled.values()),
+            **{state: self._settled[state] for state in ended},
+        }
 
     def deliveries(self) -> Iterator[Delivery]:
         """All deliveries, those of the oldest event first."""
@@ -166,20 +167,16 @@ class EventLog:
         return row
 
 
-def _report(row: _Row) -> EventReport:
+def _report(row: _Row) -> dict[str, Any]:
     event = row.event
-    return EventReport(
-        id=event.id,
-        type=event.type,
-        at=event.born,
-        fields=dict(event.fields),
-        deliveries=[
-            DeliveryReport(
-                app=each.app_key,
-                way=each.way,
-                state=each.state,
-                attempts=each.attempts,
-            )
-            for each in row.deliveries
-        ],
-    )
+    deliveries = [
+        {"app": each.app_key, "way": each.way, "state": each.state, "attempts": each.attempts}
+        for each in row.deliveries
+    ]
+    return {
+        "id": event.id,
+        "type": event.type,
+        "at": event.born,
+        "fields": dict(event.fields),
+        "deliveries": deliveries,
+    }

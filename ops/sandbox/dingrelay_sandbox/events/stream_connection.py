@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import WSMsgType, web
 
@@ -18,7 +18,6 @@ from dingrelay_sandbox.events.frames import (
     read_ack,
     system_frame,
 )
-from dingrelay_sandbox.report_types import ConnectionReport
 from dingrelay_sandbox.state import SandboxState
 
 ConnectionState = Literal["open", "closing", "dead", "closed"]
@@ -144,21 +143,21 @@ class StreamConnection:
         self.state = "closed"
         await self._socket.close()
 
-    def report(self) -> ConnectionReport:
-        """The connection as JSON values."""
-        return ConnectionReport(
-            id=self.number,
-            app=self.app_key,
-            state=self.state,
-            opened_at=self._opened_at,
-            client=self._ticket.client,
-            subscriptions=[f"{each.type} {each.topic}" for each in self._ticket.subscriptions],
-            faults=sorted(self.faults),
-            events=self._sent,
-            acknowledged=self._acknowledged,
-            pings=self._pings,
-            pongs=self._pongs,
-        )
+    def report(self) -> dict[str, Any]:
+        """The connection as JSON values; events and pings that were sent, and those that were answered."""
+        return {
+            "id": self.number,
+            "app": self.app_key,
+            "state": self.state,
+            "opened_at": self._opened_at,
+            "client": self._ticket.client,
+            "subscriptions": [f"{each.type} {each.topic}" for each in self._ticket.subscriptions],
+            "faults": sorted(self.faults),
+            "events": self._sent,
+            "acknowledged": self._acknowledged,
+            "pings": self._pings,
+            "pongs": self._pongs,
+        }
 
     @property
     def _silent(self) -> bool:

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from dingrelay_sandbox.events.frames import SUCCESS
 from dingrelay_sandbox.events.log import Delivery
 from dingrelay_sandbox.events.stream_connection import StreamConnection
-from dingrelay_sandbox.report_types import AttemptReport, ConnectionReport
 from dingrelay_sandbox.state import SandboxState
 
 PATH = "/connect"
@@ -88,9 +87,7 @@ class StreamGateway:
                 outcome = await connection.push(delivery.event, app)
             took = time.monotonic() - began
             number = connection.number if connection is not None else 0
-            state.events.attempt(
-                delivery, AttemptReport(at=at, took=took, outcome=outcome, connection=number)
-            )
+            state.events.attempt(delivery, outcome, at=at, took=took, connection=number)
             if outcome == SUCCESS:
                 state.events.settle(delivery, "delivered")
                 return
@@ -121,7 +118,7 @@ class StreamGateway:
                     self._start(connection.die(lossy=wanted.lossy))
         return len(met)
 
-    def report(self) -> list[ConnectionReport]:
+    def report(self) -> list[dict[str, Any]]:
         """All connections, those that are over included, oldest first."""
         return [each.report() for each in self._connections]
 
