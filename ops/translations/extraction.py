@@ -1,7 +1,7 @@
 """Finds the texts that a translation is needed for: what is marked in the code, and the commands' help.
 
-* `tr` and `Column` are given a command's own words, `en` is given sentences that are made where no person is
-  near; literals, all of them.
+* `tr`, `Column` and the demo's `act` and `note` are given a command's own words, `en` is given sentences
+  that are made where no person is near; literals, all of them.
 * What an error is raised with, or a result says, is a sentence without a mark, if it is a literal.
 * What ``--help`` shows comes from the live tree of commands, what ``/docs`` shows from the live routes.
 """
@@ -19,8 +19,8 @@ from dingrelay_producers.language import SENTENCE
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tasks", "producers", "workers", "ops/demo")
-OWN_WORDS = {"tr", "Column"}
-"""Calls whose first argument is a command's own words."""
+OWN_WORDS = {"tr": "", "Column": "cli", "act": "ops/demo", "note": "ops/demo"}
+"""Calls whose first argument is a command's own words → where they are."""
 SAYING = re.compile(
     "at|AddressRefused|Ambiguous|BrokerSilent|CampaignConflict|CannotResolve|CheckResult|ContractError"
     "|EndpointConflict|ErrorBody|FieldError|InvalidArgument|KeyConflict|LineError|Malformed|Outcome|Problem"
@@ -84,7 +84,7 @@ def of_file(path: Path) -> Iterator[Text]:
         if not isinstance(node, ast.Call):
             continue
         name = called(node)
-        if name in OWN_WORDS and node.args and (name == "tr" or "cli" in place):
+        if name in OWN_WORDS and node.args and OWN_WORDS[name] in place:
             yield from map(Text, literals(node.args[0]))
         elif name == "en":
             yield from (Text(message, SENTENCE) for message in literals(node.args[0]))

@@ -34,7 +34,7 @@ BY_MOBILE_API = "/topapi/v2/user/getbymobile"
 
 async def one_of_each(context: DemoContext) -> None:
     """One message of each type."""
-    context.screen.act(tr("One message of each of DingTalk's types"))
+    context.screen.act("One message of each of DingTalk's types")
     refs = await context.send_many(
         [messages.message("u1", content) for content in messages.ONE_OF_EACH]
     )
@@ -46,7 +46,7 @@ async def one_of_each(context: DemoContext) -> None:
 async def over_http(context: DemoContext) -> None:
     """A job over HTTP, as from a program in any language."""
     job = messages.message("u2", messages.text("通过 HTTP 网关发送"))
-    context.screen.act(tr("A job over HTTP, with an API key"))
+    context.screen.act("A job over HTTP, with an API key")
     path, once = "/v1/messages?wait=30", {"Idempotency-Key": "demo-1"}
     made = [await context.ask("POST", path, job.wire(), once) for _ in range(2)]
     first, again = (each["id"] for each in made)
@@ -56,13 +56,13 @@ async def over_http(context: DemoContext) -> None:
         context.screen.job("POST /v1/messages", status)
     same = tr("one job") if first == again else tr("two jobs")
     context.screen.note(
-        tr("the same request was sent twice with one Idempotency-Key: {same}", same=same)
+        "the same request was sent twice with one Idempotency-Key: {same}", same=same
     )
 
 
 async def drop_in(context: DemoContext) -> None:
     """DingTalk's own URLs, as a script calls them that has never heard of us."""
-    context.screen.act(tr("The script of DingTalk's guide, led here by its base URL and a key"))
+    context.screen.act("The script of DingTalk's guide, led here by its base URL and a key")
     content = messages.text("教程脚本发送的工作通知")
     form = {"事由": "体检"}
 
@@ -88,13 +88,11 @@ async def drop_in(context: DemoContext) -> None:
     for status in await context.finish(refs):
         context.screen.job(status.kind, status)
     context.screen.note(
-        tr(
-            "it was answered task {task_id}, approval {instance} and {departments} departments, and "
-            "knows of no job",
-            task_id=task_id,
-            instance=instance,
-            departments=departments,
-        )
+        "it was answered task {task_id}, approval {instance} and {departments} departments, and "
+        "knows of no job",
+        task_id=task_id,
+        instance=instance,
+        departments=departments,
     )
 
 
@@ -102,11 +100,9 @@ async def directory(context: DemoContext) -> None:
     """The whole organisation, department by department."""
     organisation = context.system.sandbox.health()
     context.screen.act(
-        tr(
-            "A user-sync of {users:,} people in {departments} departments",
-            users=organisation["users"],
-            departments=organisation["departments"],
-        )
+        "A user-sync of {users:,} people in {departments} departments",
+        users=organisation["users"],
+        departments=organisation["departments"],
     )
     ref = await context.send(UserSync())
     with context.screen.bar(organisation["departments"], tr("departments")) as bar:
@@ -118,17 +114,15 @@ async def directory(context: DemoContext) -> None:
         (status,) = await context.finish([ref], look)
     result = status.result or {}
     context.screen.note(
-        tr(
-            "{added:,} people added with {calls} calls; each department was a job of its own",
-            added=result.get("added", 0),
-            calls=result.get("calls", 0),
-        )
+        "{added:,} people added with {calls} calls; each department was a job of its own",
+        added=result.get("added", 0),
+        calls=result.get("calls", 0),
     )
 
 
 async def approvals(context: DemoContext) -> None:
     """Three approvals."""
-    context.screen.act(tr("Three approvals, which are never created twice"))
+    context.screen.act("Three approvals, which are never created twice")
     forms = ({"事由": "出差", "天数": 3}, {"事由": "年假", "天数": 5}, {"事由": "调休", "天数": 1})
     refs = await context.send_many(
         [
@@ -146,10 +140,8 @@ async def decisions(context: DemoContext) -> None:
     """What came of the approvals, without a question: by events, and passed on by a webhook."""
     made = context.system.sandbox.approvals()
     context.screen.act(
-        tr(
-            "{count} approvals are decided in DingTalk; the business system gets a webhook of each",
-            count=len(made),
-        )
+        "{count} approvals are decided in DingTalk; the business system gets a webhook of each",
+        count=len(made),
     )
     with receiving() as receiver:
         # One notice of each approval, so all are delivered once each is; the receiver ends then.
@@ -172,17 +164,15 @@ async def decisions(context: DemoContext) -> None:
         context.screen.note(f"{instance}: {state}")
     looks = sum([await context.looks(instance) for instance in wanted])
     context.screen.note(
-        tr(
-            "the last one was delivered {took:.1f} s after the first decision; questions to DingTalk: {asked}",
-            took=took,
-            asked=looks,
-        )
+        "the last one was delivered {took:.1f} s after the first decision; questions to DingTalk: {asked}",
+        took=took,
+        asked=looks,
     )
 
 
 async def newcomer(context: DemoContext) -> None:
     """A person joins, and is sent to by the mobile number before any walk."""
-    context.screen.act(tr("A person joins; a message goes to their mobile number"))
+    context.screen.act("A person joins; a message goes to their mobile number")
     sandbox = context.system.sandbox
     sandbox.put_user(NEWCOMER, name="新同事", mobile=NEWCOMERS_MOBILE, dept_id_list=[1])
     joined = time.monotonic()
@@ -196,22 +186,17 @@ async def newcomer(context: DemoContext) -> None:
         context.screen.job("welcome", status)
     calls = sandbox.audit()["calls"].get(BY_MOBILE_API, {})
     context.screen.note(
-        tr(
-            "an event brought them into the directory after {took:.1f} s; questions to DingTalk about the "
-            "number: {times}",
-            took=took,
-            times=sum(calls.values()),
-        )
+        "an event brought them into the directory after {took:.1f} s; questions to DingTalk about the "
+        "number: {times}",
+        took=took,
+        times=sum(calls.values()),
     )
 
 
 async def burst(context: DemoContext) -> None:
     """A broadcast that fills the limit, and an urgent message that does not wait for it."""
     context.screen.act(
-        tr(
-            "{count} messages meet the limit of 20 calls a second; an urgent one overtakes",
-            count=BURST,
-        )
+        "{count} messages meet the limit of 20 calls a second; an urgent one overtakes", count=BURST
     )
     since = time.time()
     refs = await context.send_many(messages.texts(BURST, "全员通知", "bulk"))
@@ -231,12 +216,10 @@ async def burst(context: DemoContext) -> None:
     (passed,) = await context.finish([urgent])
     waiting = sum(_after(status, passed) for status in done)
     context.screen.note(
-        tr(
-            "urgent: {took} from enqueue to DingTalk, ahead of {waiting} messages that had been "
-            "waiting for longer",
-            took=context.screen.took(passed),
-            waiting=waiting,
-        )
+        "urgent: {took} from enqueue to DingTalk, ahead of {waiting} messages that had been "
+        "waiting for longer",
+        took=context.screen.took(passed),
+        waiting=waiting,
     )
 
 
@@ -244,10 +227,8 @@ async def campaign(context: DemoContext) -> None:
     """A broadcast to everyone that is paused in the middle, and an urgent message beside it."""
     people = [user["userid"] for user in context.system.sandbox.organisation()["users"]]
     context.screen.act(
-        tr(
-            "A campaign to {count:,} people, paused and resumed; an urgent message overtakes",
-            count=len(people),
-        )
+        "A campaign to {count:,} people, paused and resumed; an urgent message overtakes",
+        count=len(people),
     )
     content = messages.text("年会邀请：周五 18:00，三楼大厅。")
     since = time.time()
@@ -285,22 +266,17 @@ async def campaign(context: DemoContext) -> None:
         )
     )
     context.screen.note(
-        tr(
-            "{accepted:,} people with {calls} calls; urgent: {took} from enqueue to DingTalk",
-            accepted=done.accepted,
-            calls=done.calls,
-            took=context.screen.took(passed),
-        )
+        "{accepted:,} people with {calls} calls; urgent: {took} from enqueue to DingTalk",
+        accepted=done.accepted,
+        calls=done.calls,
+        took=context.screen.took(passed),
     )
 
 
 async def storm(context: DemoContext) -> None:
     """DingTalk answers 43004 for a while, to every call."""
     context.screen.act(
-        tr(
-            "A storm: DingTalk answers 43004 to every call for {seconds} seconds",
-            seconds=STORM_SECONDS,
-        )
+        "A storm: DingTalk answers 43004 to every call for {seconds} seconds", seconds=STORM_SECONDS
     )
     since = time.time()
     refs = await context.send_many(messages.texts(STORM_BURST, "账单提醒", "normal"))
@@ -320,36 +296,30 @@ async def storm(context: DemoContext) -> None:
     refused = sum(call["verdict"] == "throttled" for call in context.calls(since))
     spent = sum(status.attempts - 1 for status in done)
     context.screen.note(
-        tr(
-            "{refused} calls were answered 43004, then the whole fleet paused and tried one at a "
-            "time; {spent} attempts were spent on it",
-            refused=refused,
-            spent=spent,
-        )
+        "{refused} calls were answered 43004, then the whole fleet paused and tried one at a "
+        "time; {spent} attempts were spent on it",
+        refused=refused,
+        spent=spent,
     )
 
 
 async def alerts(context: DemoContext) -> None:
     """A storm of alerts to the two robots of a group, which take 20 messages a minute each."""
-    context.screen.act(tr("{count} alerts to a group within a second", count=ALERTS))
+    context.screen.act("{count} alerts to a group within a second", count=ALERTS)
     refs = await context.send_many(messages.alerts(ALERTS, GROUP))
     with context.screen.bar(ALERTS, tr("messages")) as bar:
         await context.finish(refs, lambda ended: bar.show(ended, []))
     posts = [each for each in context.system.sandbox.robot_posts() if each["group"] == GROUP]
     context.screen.note(
-        tr(
-            "the first was posted at once, the others were merged: {count} messages; {url}",
-            count=len(posts),
-            url=f"{context.system.sandbox.base_url}/_sandbox/groups/{GROUP}",
-        )
+        "the first was posted at once, the others were merged: {count} messages; {url}",
+        count=len(posts),
+        url=f"{context.system.sandbox.base_url}/_sandbox/groups/{GROUP}",
     )
 
 
 async def crash(context: DemoContext) -> None:
     """A worker dies without a word, with jobs in its hands."""
-    context.screen.act(
-        tr("kill -9 of a worker in the middle of {count} messages", count=KILL_BURST)
-    )
+    context.screen.act("kill -9 of a worker in the middle of {count} messages", count=KILL_BURST)
     # With slow answers it dies in the middle of calls, not between them.
     slow = context.system.sandbox.add_fault("latency", api=SEND_API, min_ms=400, max_ms=800)
     since = time.time()
@@ -367,12 +337,10 @@ async def crash(context: DemoContext) -> None:
         await context.finish(refs, look)
     context.system.sandbox.delete_fault(slow)
     context.screen.note(
-        tr(
-            "process {killed} was killed; {jobs} jobs that it held were finished by another one once "
-            "it had given no sign of life for a while (5 s here, 6 s by default)",
-            killed=killed,
-            jobs=await asyncio.to_thread(taken_over, context, refs),
-        )
+        "process {killed} was killed; {jobs} jobs that it held were finished by another one once "
+        "it had given no sign of life for a while (5 s here, 6 s by default)",
+        killed=killed,
+        jobs=await asyncio.to_thread(taken_over, context, refs),
     )
 
 

@@ -30,7 +30,7 @@ HEIGHTS = "▁▂▃▄▅▆▇█"
 
 
 class Screen:
-    """The terminal."""
+    """The terminal. What it is given to show it translates."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -66,11 +66,11 @@ class Screen:
         """A line that moves while something goes on, on a terminal only."""
         return self._console.status(what) if self._console.is_terminal else nullcontext()
 
-    def act(self, title: str) -> None:
+    def act(self, title: str, **values: object) -> None:
         """The next act begins."""
         self._acts += 1
         self._console.print()
-        self._console.print(f"[bold cyan]{self._acts}[/] [bold]{title}[/]")
+        self._console.print(f"[bold cyan]{self._acts}[/] [bold]{tr(title, **values)}[/]")
 
     def job(self, name: str, status: JobStatus) -> None:
         """One job that has ended."""
@@ -81,9 +81,10 @@ class Screen:
             line.append(f"  {status.error.code} {status.error.message}", style="red")
         self._console.print(line)
 
-    def note(self, text: str) -> None:
+    def note(self, sentence: str, **values: object) -> None:
         """What has just been seen, in a sentence."""
-        self._console.print(Padding(Text(f"→ {text}", style="green"), (0, 0, 0, len(INDENT))))
+        said = Text(f"→ {tr(sentence, **values)}", style="green")
+        self._console.print(Padding(said, (0, 0, 0, len(INDENT))))
 
     def say(self, text: str) -> None:
         """One line."""
