@@ -1,10 +1,9 @@
 """The DingTalk of a run: the sandbox as a process, its people, and what they can be asked."""
 
 import sys
-import time
 from pathlib import Path
 
-from dingrelay_chaos.process import Process, reserve
+from dingrelay_chaos.process import Process, reserve, wait_until
 from dingrelay_sandbox.admin import SandboxAdmin
 
 START_SECONDS = 20
@@ -82,22 +81,20 @@ class DingTalk(Process):
     def start(self) -> None:
         """Start it, and return once it answers."""
         self.spawn()
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                self.admin.health()
-            except OSError:
-                if time.monotonic() > deadline or not self.alive:
-                    raise
-                self.admin.close()
-                time.sleep(0.05)
-            else:
-                break
+        wait_until(self._answers, START_SECONDS, f"the sandbox does not answer; see {self.log}")
         self.admin.set_limits(recipients=self._recipients)
         self.admin.set_clock(self._skew)
         self.admin.add_template(TEMPLATE, CONTROLS, approvers=APPROVERS)
         for robot in (*ROBOTS, *POOLED):
             self.admin.add_robot(robot)
+
+    def _answers(self) -> bool:
+        try:
+            self.admin.health()
+        except OSError:
+            self.admin.close()
+            return False
+        return True
 
     def addresses(self) -> dict[str, dict[str, str]]:
         """Person → kind of address → the address, also of those who only join later."""

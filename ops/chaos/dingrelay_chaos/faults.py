@@ -112,8 +112,8 @@ def _seconds(rng: random.Random, low: float, high: float) -> float:
     return round(rng.uniform(low, high), 2)
 
 
-def _for(low: float, high: float) -> Draw:
-    return lambda rng, _: (_seconds(rng, low, high), {})
+def _for(low: float, *high: float) -> Draw:
+    return lambda rng, _: (_seconds(rng, low, rng.choice(high) if len(high) > 1 else high[0]), {})
 
 
 def _share(rng: random.Random) -> float:
@@ -265,6 +265,15 @@ def _events(weight: float, draw: Draw) -> Kind:
     return Kind(weight, draw, _spoil_events, _by_itself)
 
 
+def _of(part: str, weight: float, draw: Draw, begin: str, end: str) -> Kind:
+    """What a part of the system does to itself, and how it mends that, by the names of its methods."""
+
+    def act(method: str) -> Act:
+        return lambda system, _: getattr(getattr(system, part), method)()
+
+    return Kind(weight, draw, act(begin), act(end))
+
+
 def _refuses_writes(*, full: bool) -> Kind:
     return Kind(
         2,
@@ -279,18 +288,8 @@ OF_WORKERS = frozenset({"kill", "terminate", "suspend"})
 FAULTS: Mapping[str, Kind] = {
     "kill": Kind(5, _ends, _worker("kill"), _start_worker),
     "terminate": Kind(3, _ends, _worker("terminate"), _start_worker),
-    "suspend": Kind(
-        3,
-        lambda rng, _: (_seconds(rng, 1, rng.choice((4, 10, 20))), {}),
-        _worker("suspend"),
-        _worker("resume"),
-    ),
-    "gateway_kill": Kind(
-        3,
-        _for(0.1, 4),
-        lambda system, _: system.gateway.kill(),
-        lambda system, _: system.gateway.start(),
-    ),
+    "suspend": Kind(3, _for(1, 4, 10, 20), _worker("suspend"), _worker("resume")),
+    "gateway_kill": _of("gateway", 3, _for(0.1, 4), "kill", "start"),
     "valkey_restart": Kind(
         2,
         lambda rng, _: (_seconds(rng, 0.2, 4), {"how": rng.choice(("kill", "terminate"))}),
@@ -303,26 +302,11 @@ FAULTS: Mapping[str, Kind] = {
         lambda system, fault: system.valkey.fail_over(fault.values["losing"]),
         lambda system, _: system.valkey.promote(),
     ),
-    "valkey_freeze": Kind(
-        2,
-        _for(0.5, 8),
-        lambda system, _: system.valkey.suspend(),
-        lambda system, _: system.valkey.resume(),
-    ),
+    "valkey_freeze": _of("valkey", 2, _for(0.5, 8), "suspend", "resume"),
     "valkey_full": _refuses_writes(full=True),
     "valkey_read_only": _refuses_writes(full=False),
-    "database_locked": Kind(
-        2,
-        _for(0.5, 8),
-        lambda system, _: system.database.lock(),
-        lambda system, _: system.database.unlock(),
-    ),
-    "database_away": Kind(
-        2,
-        _for(0.5, 8),
-        lambda system, _: system.database.take_away(),
-        lambda system, _: system.database.bring_back(),
-    ),
+    "database_locked": _of("database", 2, _for(0.5, 8), "lock", "unlock"),
+    "database_away": _of("database", 2, _for(0.5, 8), "take_away", "bring_back"),
     "lost_answer": _calls(6, _lost),
     "wrong_answer": _calls(4, _wrong),
     "sick_after_effect": _calls(5, _sick(effect=True)),
@@ -348,23 +332,13 @@ FAULTS: Mapping[str, Kind] = {
         lambda system, fault: system.sandbox.set_clock(fault.values["offset"]),
         lambda system, _: system.sandbox.set_clock(system.setting.sandbox_skew),
     ),
-    "gateway_suspend": Kind(
-        2,
-        lambda rng, _: (_seconds(rng, 0.5, rng.choice((3, 10))), {}),
-        lambda system, _: system.gateway.suspend(),
-        lambda system, _: system.gateway.resume(),
-    ),
+    "gateway_suspend": _of("gateway", 2, _for(0.5, 3, 10), "suspend", "resume"),
     "event_swallow": _events(3, _swallowed),
     "event_duplicate": _events(3, _again),
     "event_delay": _events(3, _late),
     "event_reorder": _events(2, _mixed),
     "stream": Kind(3, _stream, _break_streams, _by_itself),
-    "listener_kill": Kind(
-        2,
-        _for(0.1, 4),
-        lambda system, _: system.listener.kill(),
-        lambda system, _: system.listener.start(),
-    ),
+    "listener_kill": _of("listener", 2, _for(0.1, 4), "kill", "start"),
     "receiver": Kind(
         4,
         _receiver,
@@ -373,11 +347,6 @@ FAULTS: Mapping[str, Kind] = {
         ),
         lambda system, fault: system.receiver.manners.pop(fault.values["endpoint"], None),
     ),
-    "receiver_away": Kind(
-        2,
-        _for(0.5, 12),
-        lambda system, _: system.receiver.go_away(),
-        lambda system, _: system.receiver.come_back(),
-    ),
+    "receiver_away": _of("receiver", 2, _for(0.5, 12), "go_away", "come_back"),
 }
 """A seed leaves some of them out, so that others come more often."""

@@ -16,7 +16,7 @@ from urllib.request import Request
 import psutil
 
 from dingrelay_chaos.dingtalk import APP_KEY
-from dingrelay_chaos.process import Service, dingrelay, reserve
+from dingrelay_chaos.process import Service, dingrelay, reserve, wait_until
 from dingrelay_sandbox.admin import SandboxAdmin
 
 CLOCK = Path(__file__).resolve().parents[1] / "clock"
@@ -127,20 +127,16 @@ class Gateway(Service):
         super().__init__("gateway", ["gateway", "--port", str(port)], folder, environment)
 
     def open(self) -> None:
-        """Make a key, and return once the gateway answers.
-
-        Raises:
-            TimeoutError: it does not.
-        """
+        """Make a key, and return once the gateway answers."""
         arguments = ("key", "create", "chaos", "--scope", "*", "--json")
         self._key = json.loads(dingrelay(*arguments, environment=self.environment))["key"]
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.alive:
-            with suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/healthz", timeout=1).close()
-                return
-            time.sleep(0.1)
-        raise TimeoutError(f"the gateway does not answer; see {self.log}")
+        wait_until(self._answers, START_SECONDS, f"the gateway does not answer; see {self.log}")
+
+    def _answers(self) -> bool:
+        with suppress(OSError):
+            urllib.request.urlopen(f"{self.url}/healthz", timeout=1).close()
+            return True
+        return False
 
     def upload(self, content: bytes) -> tuple[int | None, str]:
         """DingTalk's code for a file and its id, once it is answered; None if it never is.
@@ -232,22 +228,18 @@ class Listener(Service):
         self._kind = kind
 
     def open(self, sandbox: SandboxAdmin, gateway_url: str) -> None:
-        """Have DingTalk send events from now on.
-
-        Raises:
-            TimeoutError: no stream was opened.
-        """
+        """Have DingTalk send events from now on."""
         sandbox.set_delivery(**DELIVERY)
         if self._kind == "http":
             url = gateway_url + CALLBACK
             sandbox.put_callback(url, token=TOKEN, aes_key=AES_KEY, app_key=APP_KEY)
             return
         self.start()
-        deadline = time.monotonic() + START_SECONDS
-        while not any(e["state"] == "open" and e["subscriptions"] for e in sandbox.streams()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no stream is open; see {self.log}")
-            time.sleep(0.1)
+        wait_until(
+            lambda: any(e["state"] == "open" and e["subscriptions"] for e in sandbox.streams()),
+            START_SECONDS,
+            f"no stream is open; see {self.log}",
+        )
 
     def start(self) -> None:
         """Start the process that listens, unless it runs or there is none."""

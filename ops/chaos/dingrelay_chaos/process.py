@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,30 @@ def dingrelay(*arguments: str, environment: Mapping[str, str] = os.environ) -> s
     if ran.returncode:
         raise RuntimeError(f"dingrelay {' '.join(arguments)}: {ran.stdout}{ran.stderr}")
     return ran.stdout
+
+
+def wait_until(
+    done: Callable[[], object],
+    seconds: float,
+    what: str = "",
+    *,
+    pause: float = 0.1,
+    tick: Callable[[], object] = int,
+) -> bool:
+    """Whether something is so within so many seconds; `tick` is called between the looks.
+
+    Raises:
+        TimeoutError: it is not, and `what` says what was waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            if what:
+                raise TimeoutError(what)
+            return False
+        tick()
+        time.sleep(pause)
+    return True
 
 
 class Process:

@@ -17,6 +17,7 @@ from dingrelay_chaos.database import Directory
 from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.faults import Fault
+from dingrelay_chaos.process import wait_until
 from dingrelay_chaos.requests import Journal
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.snapshot import Snapshot, SystemState
@@ -96,14 +97,6 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     )
 
 
-def _wait_until(done: Callable[[], bool], seconds: float, tick: Callable[[], None]) -> None:
-    """Return once `done()` is true, or so many seconds are over; `tick()` is called between the looks."""
-    deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() <= deadline:
-        tick()
-        time.sleep(0.25)
-
-
 def _rest(system: System, last: list[str], seconds: float) -> None:
     """Return once everything has come to rest, or so many seconds are over."""
     resumed = float("-inf")
@@ -121,7 +114,7 @@ def _rest(system: System, last: list[str], seconds: float) -> None:
                 system.subscribers.resume_all()
 
     tend()
-    _wait_until(lambda: _settled(system, last), seconds, tend)
+    wait_until(lambda: _settled(system, last), seconds, tick=tend)
 
 
 def _settled(system: System, last: list[str]) -> bool:
@@ -224,7 +217,7 @@ def _look_at_approvals(system: System) -> None:
         moments = (datetime.fromisoformat(row["look_at"]) for row in rows)
         return all((at if at.tzinfo else at.replace(tzinfo=UTC)) > moment for at in moments)
 
-    _wait_until(looked_at, LOOK_SECONDS, system.supervise)
+    wait_until(looked_at, LOOK_SECONDS, tick=system.supervise)
 
 
 def _wake(redis: Redis, kind: str) -> None:
@@ -261,7 +254,7 @@ def _walks(system: System, last: list[str]) -> list[str]:
         except DingrelayError:
             break
         walks.append(job.id)
-        _wait_until(partial(_ended, job), SYNC_SECONDS, system.supervise)
+        wait_until(partial(_ended, job), SYNC_SECONDS, tick=system.supervise)
         result = job.status().result or {}
         if not any(result.get(name) for name in ("added", "changed", "left")):
             break

@@ -15,7 +15,7 @@ from celery import Celery
 from dingrelay_chaos.database import Database
 from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, JOINING, POOL, POOLED, DingTalk
 from dingrelay_chaos.fleet import AES_KEY, TOKEN, Gateway, Listener, Worker
-from dingrelay_chaos.process import Service
+from dingrelay_chaos.process import Service, wait_until
 from dingrelay_chaos.requests import Absence, Requests
 from dingrelay_chaos.subscribers import FIRST, KEY, NETWORKS, Receiver, Subscribers
 from dingrelay_chaos.valkey import CeleryEvents, Valkey
@@ -119,20 +119,16 @@ class System:
         self.gateway.start()
         self.receiver.start()
         self.celery_events.start()
-        self._wait_until_ready()
+        wait_until(
+            lambda: all(worker.ready for worker in self.workers),
+            PATIENCE_SECONDS,
+            f"a worker is not ready; see {self.folder}",
+            tick=self.supervise,
+        )
         self.gateway.open()
         self._subscribe()
         self.began = time.monotonic()
         self.began_at = time.time()
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while waiting := [worker for worker in self.workers if not worker.ready]:
-            self.supervise()
-            if time.monotonic() > deadline:
-                log = waiting[0].log.read_text("utf-8", "replace")[-2_000:]
-                raise TimeoutError(f"{waiting[0].name} is not ready:\n{log}")
-            time.sleep(0.1)
 
     def _subscribe(self) -> None:
         """Walk the organisation once, and get events and webhooks from then on.

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from dingrelay_chaos.process import Process, reserve
+from dingrelay_chaos.process import Process, reserve, wait_until
 from dingrelay_workers.embedded.system import valkey_program
 
 START_SECONDS = 20
@@ -52,13 +52,12 @@ class Valkey:
             self.promote()
             return
         self._process.spawn()
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            with suppress(RedisError), self.connect() as redis:
-                if redis.ping():
-                    return
-            time.sleep(LOOK_SECONDS)
-        raise TimeoutError(f"Valkey does not answer; see {self._process.log}")
+        _wait_for(self._answers, START_SECONDS)
+
+    def _answers(self) -> bool:
+        with suppress(RedisError), self.connect() as redis:
+            return bool(redis.ping())
+        return False
 
     def end(self, *, kill: bool) -> None:
         """End it, politely or not, and wait until it has."""
@@ -217,14 +216,14 @@ def _connect(port: int) -> Redis:
 
 
 def _wait_for(done: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+    """Wait for a server, which may not listen yet."""
+
+    def connected_and_done() -> bool:
         with suppress(RedisConnectionError):
-            if done():
-                return
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(LOOK_SECONDS)
+            return done()
+        return False
+
+    wait_until(connected_and_done, seconds, "Valkey does not answer", pause=LOOK_SECONDS)
 
 
 def _info(redis: Redis, section: str) -> dict[str, Any]:
