@@ -40,17 +40,61 @@ VALUES = re.findall(
 """Values that are shown as a word: what the doctor checks, columns of a CSV, what `dingrelay up` runs, units,
 where an approval's state is known from, what became of a message."""
 OF_LIBRARIES = (
-    *(os.strerror(each) for each in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES)),
-    *(os.strerror(each) for each in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENOSPC)),
-    "Expecting value",
-    "Extra data",
+    *map(
+        os.strerror,
+        (errno.EACCES, errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EDQUOT, errno.EEXIST),
+    ),
+    *map(os.strerror, (errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG)),
+    *map(os.strerror, (errno.ENFILE, errno.ENODEV, errno.ENOENT, errno.ENOEXEC, errno.ENOSPC)),
+    *map(os.strerror, (errno.ENOTDIR, errno.ENXIO, errno.EPERM, errno.EROFS)),
+    # Of JSON
     "Expecting property name enclosed in double quotes",
-    "Expecting ',' delimiter",
-    "Expecting ':' delimiter",
-    "Unterminated string starting at",
+    "Expecting value",
+    "Expecting {} delimiter",
+    "Extra data",
+    "Illegal trailing comma before end of array",
+    "Illegal trailing comma before end of object",
+    "Invalid \\escape",
+    "Invalid \\uXXXX escape",
     "Invalid control character at",
+    "Unexpected UTF-8 BOM {}",
+    "Unterminated string starting at",
+    # Of CSV
+    "field larger than field limit {}",
+    "line contains NUL",
+    "new-line character seen in unquoted field - do you need to open the file with newline={}?",
+    "unexpected end of data",
+    "{} expected after {}",
+    # Of TOML
+    "Cannot declare {} twice",
+    "Cannot mutate immutable namespace {}",
+    "Cannot overwrite a value",
+    "Cannot redefine namespace {}",
+    "Duplicate inline table key {}",
+    "Escaped character is not a Unicode scalar value",
+    "Expected newline or end of document after a statement",
+    "Expected {}",
+    "Expected {} after a key in a key/value pair",
+    "Expected {} at the end of a table declaration",
+    "Expected {} at the end of an array declaration",
+    "Found invalid character {}",
+    "Illegal character {}",
+    "Invalid date or datetime",
+    "Invalid hex value",
+    "Invalid initial character for a key part",
+    "Invalid statement",
+    "Invalid value",
+    "Unclosed array",
+    "Unclosed inline table",
+    "Unescaped {} in a string",
+    "Unterminated string",
+    # Of SQLite
+    "attempt to write a readonly database",
+    "database or disk is full",
+    "disk I/O error",
+    "unable to open database file",
 )
-"""What the system says of files and addresses, and Python of JSON."""
+"""What the system says of files and addresses, and Python of texts and of temporary files; what it quotes is `{}`."""
 
 
 class Text(NamedTuple):

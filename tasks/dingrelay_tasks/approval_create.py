@@ -57,8 +57,10 @@ def _encoded(value: Any) -> Any:
         return value
     try:
         return encode(cast("JsonValue", value))
-    except (RecursionError, TypeError):
-        raise ValueError("must be made of JSON values, not nested too deeply") from None
+    except (RecursionError, TypeError, ValueError):
+        raise ValueError(
+            "must be JSON: no NaN, no half of a character, not nested too deeply"
+        ) from None
 
 
 def _fields(form: Any) -> Any:

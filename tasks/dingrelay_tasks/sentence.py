@@ -1,6 +1,7 @@
 """English text for people that can still be translated: a template and the values that are put into it."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self, cast
 
@@ -51,6 +52,24 @@ def joined(separator: str, parts: Iterable[str]) -> Sentence:
     """Sentences in a row, each of which is translated for itself."""
     found = list(parts)
     return Sentence(separator.join(["{}"] * len(found)), *found)
+
+
+def of_library(message: str) -> Sentence:
+    """A sentence of Python's own, such as ``Expecting ':' delimiter``: what it quotes are its values."""
+    return Sentence(_QUOTED.sub("{}", message), *_QUOTED.findall(message))
+
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\(.*\)|[{}]")
+
+
+def not_json(error: ValueError | RecursionError) -> Sentence:
+    """What is wrong with a text that `json` refuses."""
+    if not isinstance(error, json.JSONDecodeError):
+        return en("is not JSON: a number or a depth out of bounds")
+    what = of_library(error.msg.rstrip(": "))
+    if error.lineno == 1:
+        return en("is not JSON: {} at column {}", what, error.colno)
+    return en("is not JSON: {} at line {}, column {}", what, error.lineno, error.colno)
 
 
 def writable(text: str) -> str:

@@ -102,7 +102,7 @@ def test_each_malformed_object_names_its_line() -> None:
     assert problems(found) == [
         (2, "userid: must be text"),
         (3, "must be a JSON object"),
-        (4, "is not JSON: Expecting ',' delimiter at column 1"),
+        (4, "is not JSON: Expecting ',' delimiter at column 16"),
         (5, "userid: is missing"),
         (6, "n: must be text or a number"),
         (7, "is not JSON: a number or a depth out of bounds"),

@@ -3,20 +3,24 @@
 import ast
 import gettext
 import io
+import itertools
 import json
+import math
 import pickle
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from string import Formatter
 from threading import Barrier
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given as examples
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 import catalogue
 import compiled
@@ -25,15 +29,16 @@ from dingrelay_producers import language
 from dingrelay_producers.cli.jobs_file import LineError, send_jobs
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.language import CHINESE, ENGLISH
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store.status import JobError
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import ContractError, Part, contract_error
 from dingrelay_tasks.message_result import MessageSendResult, refuse_unreachable
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.sentence import en, from_text, to_text, with_parts
 from dingrelay_tasks.user_sync import UserSync
 from dingrelay_workers.campaigns import recipients
 from dingrelay_workers.dingtalk.approval_schema import Schema
+from foreign_words import foreign_words
 
 STORED = [message for message in catalogue.stored() if message.id]
 BY_KEY = {(message.context, message.id): message for message in STORED}
@@ -105,6 +110,11 @@ def test_a_translation_has_the_same_values_and_is_chinese() -> None:
         if not right:
             wrong.append(english)
     assert wrong == []
+
+
+def test_a_translation_leaves_no_word_in_english() -> None:
+    wrong = {str(message.id): foreign_words(str(message.string)) for message in STORED}
+    assert {english: words for english, words in wrong.items() if words} == {}
 
 
 @pytest.mark.parametrize(
@@ -252,6 +262,60 @@ def _job_line(text: str) -> None:
         send_jobs(io.BytesIO(text.encode()), first=1, defaults={}, wait=False, timeout=1)
 
 
+WRONG: list[Any] = [
+    *(0.5, -1, 0, 10**30, True, math.nan, "", "，", "中" * 70_000, b"\xff", "\ud800"),
+    *("2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01"),
+    *([], [""], [{}], [0], ["中", "中"] * 20_000, [["，"]], {}, {"中": 1}, {"，": {"，": 1}}),
+]
+"""Values that some field refuses, each for another reason."""
+
+
+def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The models that are made of one."""
+    for each in model.__subclasses__():
+        yield each
+        yield from below(each)
+
+
+def test_what_a_contract_refuses_is_said_in_chinese() -> None:
+    import_module("dingrelay_workers.gateway.table")  # has the nouns' requests, too
+    wrong: set[str] = set()
+    for model, value in itertools.product(set(below(Part)), WRONG):
+        for name in model.model_fields:
+            try:
+                model.__pydantic_validator__.validate_python({name: value}, strict=True)
+            except ValidationError as refused:
+                for found in refused.errors(include_url=False, include_input=False):
+                    problem = contract_error(found, {name: value}).problem
+                    wrong |= {*foreign_words(language.translated(problem, CHINESE))}
+    assert wrong == {"everything"}  # a value of the field
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_what_a_setting_refuses_is_said_in_chinese(name: str) -> None:
+    texts = [
+        "",
+        "，",
+        "-1",
+        "9" * 20,
+        "x y",
+        "{",
+        "[]",
+        "[1]",
+        '{"a.b": {"c.d": "，"}}',
+        "/no",
+        "90d",
+    ]
+    addresses = ["ftp://x", "https://[", "redis://h:99999/0", "redis://h/z", "amqp://[", "unix://"]
+    wrong: list[str] = []
+    for text in (*texts, *addresses, "http://例子", "rediss://h?ssl_cert_reqs=no", "https://u@h/x"):
+        try:
+            _settings(**{"DINGRELAY_ENV": "sandbox", f"DINGRELAY_{name.upper()}": text})
+        except SettingsError as refused:
+            wrong += foreign_words(language.translated(str(refused), CHINESE))
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ("mistake", "chinese"),
     [
@@ -265,8 +329,12 @@ def _job_line(text: str) -> None:
         ),
         (lambda: _settings(DINGRELAY_CONFIG="/no.toml"), "DINGRELAY_CONFIG：没有这个文件或目录"),
         (
+            lambda: _settings(DINGRELAY_HISTORY="[1,\n2"),
+            "DINGRELAY_HISTORY：不是合法的 JSON：第 2 行第 2 列，此处应为 ','",
+        ),
+        (
             lambda: _job_line('{"a'),
-            "第 1 行：不是合法的 JSON：字符串没有结束（第 1 行第 2 列，第 1 个字符）",
+            "第 1 行：不是合法的 JSON：第 2 列，字符串没有结束",
         ),
         (_form, "form.采购事由：模板要求必填"),
         (
@@ -280,6 +348,38 @@ def test_errors_are_translated_whole(mistake: Callable[[], object], chinese: str
     with pytest.raises((ValueError, Refused)) as raised:
         mistake()
     assert language.translated(str(raised.value), CHINESE) == chinese
+
+
+@pytest.mark.parametrize(
+    ("content", "chinese"),
+    [
+        (b'userid\n"u1\n', "不是合法的 CSV：内容不完整"),
+        (b'userid\n"u1"x\n', "不是合法的 CSV：'\"' 之后应为 ','"),
+        (b'{"userid": 1,,}', "不是合法的 JSON：第 14 列，此处应为双引号括起的属性名"),
+    ],
+)
+def test_a_malformed_row_is_named_in_chinese(content: bytes, chinese: str) -> None:
+    (row,) = recipients.read(io.BytesIO(content))
+    assert isinstance(row, recipients.Malformed)
+    assert language.translated(row.problem, CHINESE) == chinese
+
+
+@pytest.mark.parametrize(
+    ("text", "chinese"),
+    [
+        ("a = [\nb=1", "第 2 行第 1 列，值不合法"),
+        ("[a]\n[a]", "第 2 行第 3 列，('a',) 定义了两次"),
+        ("a = 1\na = 2", "第 2 行第 1 列，同一项赋值了两次"),
+        ("x", "第 1 行第 1 列，键之后应为 '='"),
+    ],
+)
+def test_what_is_not_toml_is_said_in_chinese(text: str, chinese: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(SettingsError) as refused:
+        _settings(DINGRELAY_CONFIG=str(path))
+    said = language.translated(str(refused.value), CHINESE)
+    assert said == f"DINGRELAY_CONFIG：不是合法的 TOML：{chinese}"
 
 
 def test_a_stored_error_keeps_what_it_was_made_of() -> None:

@@ -29,7 +29,7 @@ from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
 from dingrelay_tasks.kinds import DEFAULT_KIND, public_kind
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, not_json
 
 AHEAD = 1_000
 """Lines in memory that are read and not handed out."""
@@ -195,18 +195,11 @@ def _send(
         raise wrong
 
 
-def _not_json(error: ValueError) -> str:
-    if not isinstance(error, json.JSONDecodeError):
-        return en("is not JSON: {}", error)
-    where = error.lineno, error.colno, error.pos
-    return en("is not JSON: {}: line {} column {} (char {})", error.msg, *where)
-
-
 def _job(line: JobLine, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
     try:
         fields = json.loads(line.text)
     except ValueError as error:
-        raise LineError(line.number, "", _not_json(error)) from None
+        raise LineError(line.number, "", not_json(error)) from None
     if not isinstance(fields, dict):
         raise LineError(line.number, "", "must be a JSON object")
     job = cast("dict[str, object]", fields)

@@ -16,7 +16,7 @@ import typer
 from dingrelay_producers.client.filters import LaneName, ListFilter, askable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local, zone
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, not_json
 
 App = Annotated[str, typer.Option(help="The DingTalk application, by its name in the settings.")]
 Lane = Annotated[LaneName, typer.Option(help="Who goes first when a limit is reached.")]
@@ -110,9 +110,7 @@ def read_json(text: str, option: str) -> Any:
             param_hint=option,
         ) from None
     except ValueError as error:
-        raise typer.BadParameter(
-            tr("is not JSON: {error}", error=error), param_hint=option
-        ) from None
+        raise typer.BadParameter(translated(not_json(error)), param_hint=option) from None
 
 
 def read_message(text: str | None, markdown: tuple[str, str] | None, message: str | None) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from dingrelay_producers.language import language_of
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress, TlsFiles
@@ -53,7 +54,7 @@ from dingrelay_producers.settings.sources import (
 from dingrelay_tasks.contract import Contract, ContractError, SenderName, sentence
 from dingrelay_tasks.media_upload import LARGEST
 from dingrelay_tasks.robot_message import RobotMessage
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, not_json
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
@@ -205,6 +206,11 @@ class Settings(BaseSettings):
             # The checks over several fields name the variable in their message.
             named = message if not first["loc"] else en("{}: {}", _variable(first["loc"]), message)
             raise SettingsError(named) from None
+        except SourceError as error:
+            _, name, *_ = str(error).split('"')
+            cause = error.__cause__
+            problem = not_json(cause if isinstance(cause, ValueError) else error)
+            raise SettingsError(en("{}: {}", _variable((name,)), problem)) from None
         return found._with_apps_of(found.cell) if found.cell else found
 
     @classmethod

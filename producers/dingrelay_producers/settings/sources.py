@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +17,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 from dingrelay_producers.settings.apps import SettingsError, read_secret
 from dingrelay_producers.settings.cells import read_urls
 from dingrelay_producers.settings.robots import dingtalk_variables, refuse_secrets
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, of_library
 
 GONE = {
     "dead_ttl": en(
@@ -92,13 +93,23 @@ class TomlSource(_Source):
         if not path:
             return {}
         try:
-            content = tomllib.loads(Path(path).read_text("utf-8"))
+            text = Path(path).read_text("utf-8")
+            content = tomllib.loads(text)
         except OSError as error:
             raise SettingsError(en("{}: {}", "DINGRELAY_CONFIG", error.strerror)) from None
         except UnicodeDecodeError:
             raise SettingsError(en("{}: must be text in UTF-8", "DINGRELAY_CONFIG")) from None
         except ValueError as error:
-            raise SettingsError(en("DINGRELAY_CONFIG: is not TOML: {}", error)) from None
+            what, _, place = str(error).partition(" (at ")
+            line, column = re.findall(r"\d+", place) or (text.count("\n") + 1, 1)
+            raise SettingsError(
+                en(
+                    "DINGRELAY_CONFIG: is not TOML: {} at line {}, column {}",
+                    of_library(what),
+                    line,
+                    column,
+                )
+            ) from None
         refuse_secrets(content)
         for name in content.keys() & GONE.keys():
             warn_of_gone(name, "DINGRELAY_CONFIG")

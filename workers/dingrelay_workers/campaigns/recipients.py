@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.addresses import PARSERS, AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, not_json, of_library
 
 BLOCK = 1 << 17
 """Bytes read at once."""
@@ -305,7 +305,11 @@ def _of_table(
             return
         except csv.Error as error:
             swallowed = lines.number > line
-            problem = _runaway(lines.number) if swallowed else en("is not CSV: {}", error)
+            problem = (
+                _runaway(lines.number)
+                if swallowed
+                else en("is not CSV: {}", of_library(str(error)))
+            )
             yield Malformed(line, problem)
             continue
         if not row:
@@ -398,13 +402,9 @@ def _of_json(
             yield Malformed(lines.number, lines.problem)
             continue
         try:
-            value = json.loads(text, parse_constant=_refuse)
-        except json.JSONDecodeError as error:
-            yield Malformed(
-                lines.number, en("is not JSON: {} at column {}", error.msg, error.colno)
-            )
-        except (ValueError, RecursionError):
-            yield Malformed(lines.number, "is not JSON: a number or a depth out of bounds")
+            value = json.loads(text.rstrip("\n"), parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            yield Malformed(lines.number, not_json(error))
         else:
             if isinstance(value, dict):
                 yield _of_mapping(lines.number, cast("dict[str, Any]", value), wanted, column)

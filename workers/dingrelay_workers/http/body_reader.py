@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 
 from aiohttp import web
 
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, not_json
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
 
@@ -116,7 +116,7 @@ def parse_json(content: bytes) -> Any:
     try:
         values = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise _malformed(en("is not JSON: {} at character {}", error.msg, error.pos)) from None
+        raise _malformed(not_json(error)) from None
     except RecursionError:
         raise _malformed(en("has more than {} levels", DEEPEST)) from None
     except ValueError:
