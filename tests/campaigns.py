@@ -1,10 +1,12 @@
 """Campaigns as rows, for tests of what happens to them."""
 
+import io
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from openpyxl import Workbook
 from sqlalchemy import insert, select, update
 
 from dingrelay_workers.campaigns import chunks as campaign_chunks
@@ -20,6 +22,17 @@ from dingrelay_workers.database.database import Database
 
 NOW = datetime.now(UTC)
 ZEROS = ("duplicates", "malformed", "settled", "accepted", "left_out", "failed", "calls")
+
+
+def xlsx(*table: list[Any]) -> bytes:
+    """An Excel file with these rows."""
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet()
+    for row in table:
+        sheet.append(row)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
 
 
 async def put(

@@ -53,10 +53,18 @@ def test_recipients_may_come_from_standard_input(cli: Cli) -> None:
 def test_the_file_may_name_people_under_another_column(cli: Cli) -> None:
     table = ("--text", "你好 {姓名}", "--file", "-")
     rows = "姓名,工号\n张三,u1\n李四,u2\n"
-    made = cli("campaign", "create", "n", *table, "--column", "工号", "--json", stdin=rows)
+    made = cli("campaign", "create", "n", *table, "--column", "userid=工号", "--json", stdin=rows)
     assert json.loads(made.stdout)["recipients"] == 2
     result = cli(
-        "campaign", "create", "n", "--dry-run", *table, "--column", "工号", "--json", stdin=rows
+        "campaign",
+        "create",
+        "n",
+        "--dry-run",
+        *table,
+        "--column",
+        "userid=工号",
+        "--json",
+        stdin=rows,
     )
     assert json.loads(result.stdout)["recipients"] == 2
     refused = cli("campaign", "create", "n", *table, "--column", "编号", stdin=rows)

@@ -110,6 +110,18 @@ def test_the_encoding_of_a_file_may_be_named(gateway: GatewayClient, keys: dict[
     assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/encoding")
 
 
+def test_an_excel_file_is_taken_and_a_picture_is_refused_by_that_name(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    fields = {"name": "n", "message": TEXT, "column": "userid=编号"}
+    guests = campaigns.xlsx(["编号", "姓名"], ["u1", "张三"], [2, "李四"])
+    made = upload(gateway, keys["crm"], fields, recipients=guests, without=b"UserID\nu1\n")
+    assert (made.status, made.json["recipients"], made.json["excluded"]) == (201, 1, 1)
+    refused = upload(gateway, keys["crm"], fields, recipients=b"\x89PNG\r\n\x1a\n")
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/recipients")
+    assert "the file is a PNG picture" in refused.json["detail"]
+
+
 def test_malformed_rows_name_their_lines(gateway: GatewayClient, keys: dict[str, str]) -> None:
     rows = b"userid,name\nu1,a\nu 2,b\nu1,c\nu3\n"
     fields = {"name": "n", "message": PLAIN}

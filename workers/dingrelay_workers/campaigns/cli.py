@@ -48,7 +48,8 @@ File = Annotated[
     typer.Option(
         "--file",
         metavar="FILE|-",
-        help="CSV with a column userid under a header, or one JSON object a line.",
+        help="CSV or Excel file (.xlsx) with a column userid, job_number (工号), mobile (手机号) or "
+        "email (邮箱) under a header; or one JSON object a line.",
     ),
 ]
 FileColumn = Annotated[
@@ -56,8 +57,8 @@ FileColumn = Annotated[
     typer.Option(
         "--column",
         metavar="NAME|KIND=NAME",
-        help="Column of --file that names people, if it is not userid: staff_id holds userids, "
-        "job_number=staff_id job numbers; so do mobile= and email=.",
+        help="Column of --file that names people, if it is none of these: job_number=编号 holds job "
+        "numbers, mobile=, email= and userid= the like.",
     ),
 ]
 To = Annotated[list[str] | None, typer.Option(help="Users, comma-separated; repeatable.")]

@@ -110,6 +110,7 @@ class CampaignRequest(CampaignSpec):
         without_users: people to leave out.
         without_departments: leave out people in or below them.
         malformed: whether rows that name no person are refused, and nothing is created, or skipped.
+        column: of the file that names people, such as ``job_number=编号``; empty for its usual names.
         encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
     """
 
@@ -128,6 +129,7 @@ class CampaignRequest(CampaignSpec):
         list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
     ]
     malformed: Literal["refuse", "skip"] = "refuse"
+    column: Annotated[str, Field(max_length=256)] = ""
     encoding: Annotated[str, Field(max_length=32)] = ""
 
     @property
@@ -150,7 +152,7 @@ UPLOAD_SCHEMA: dict[str, Any] = {
         "recipients": {
             "type": "string",
             "contentMediaType": "application/octet-stream",
-            "description": "CSV with a column `userid` under a header, or one JSON object a line.",
+            "description": "CSV or .xlsx with a header, or one JSON object a line.",
         },
         "without": {
             "type": "string",

@@ -1,4 +1,4 @@
-"""Reading recipients as a stream: from CSV, lines of JSON, or any Python iterable.
+"""Reading recipients as a stream: from CSV, an Excel file, lines of JSON, or any Python iterable.
 
 Every row becomes a recipient or a problem that names its line, so the caller decides how to treat
 one bad row among a million.
@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
@@ -18,6 +19,7 @@ from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.addresses import PARSERS, AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
 from dingrelay_tasks.sentence import en, not_json, of_library
+from dingrelay_workers.campaigns import workbook
 
 BLOCK = 1 << 17
 """Bytes read at once."""
@@ -26,6 +28,15 @@ LONGEST = 1 << 20
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
+_BINARY = {
+    b"\x89PNG": en("a PNG picture"),
+    b"\xff\xd8\xff": en("a JPEG picture"),
+    b"GIF8": en("a GIF picture"),
+    b"%PDF": en("a PDF document"),
+    b"\x1f\x8b": en("a gzip archive"),
+    b"\xd0\xcf\x11\xe0": en("an Excel file of before 2007 (.xls) or with a password"),
+}
+"""How files begin that hold no table which can be read."""
 
 
 class TextReader:
@@ -36,7 +47,7 @@ class TextReader:
     can't be decoded spoils its own row only: it stands there as lone surrogates.
 
     Args:
-        stream: the file.
+        blocks: the file's bytes.
         encoding: its name; empty where it is not known.
 
     Attributes:
@@ -47,10 +58,10 @@ class TextReader:
         ContractError: there is no such encoding, or it is not one in which ASCII stays ASCII.
     """
 
-    def __init__(self, stream: BinaryIO, encoding: str = "") -> None:
+    def __init__(self, blocks: Iterable[bytes], encoding: str = "") -> None:
         if encoding and not _extends_ascii(encoding):
             raise ContractError("encoding", "must extend ASCII, such as UTF-8, GB18030 or Big5")
-        self._stream = stream
+        self._blocks = blocks
         self.number = 0
         self.broken = False
         self._named = encoding
@@ -76,22 +87,20 @@ class TextReader:
             ContractError: this is no text, or a line has no end.
         """
         rest = b""
-        while block := self._stream.read(BLOCK):
+        for block in self._blocks:
             data = rest + block
             # A carriage return at the end of the block may be the first half of a line's end.
             end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
             yield from self._split(data[:end])
             rest = data[end:]
             if len(rest) > LONGEST:
-                raise ContractError(
-                    en("line {}", self.number + 1), en("is longer than {} bytes", LONGEST)
-                )
+                raise ContractError(_line(self.number + 1), en("is longer than {} bytes", LONGEST))
         yield from self._split(rest)
 
     def _split(self, data: bytes) -> Iterator[str]:
         if self.number == 0:
             if data.startswith(_UTF_16):
-                raise ContractError(en("line {}", 1), "the file is UTF-16; save it as UTF-8")
+                raise ContractError(_line(1), "the file is UTF-16; save it as UTF-8")
             data = data.removeprefix(_BOM)
         # Other ways to split take more characters for ends than CSV and JSON do.
         for line in io.StringIO(self._decode(data), newline=""):
@@ -135,6 +144,15 @@ def _is_utf_8(line: bytes) -> bool:
 
 
 USERID = "userid"
+HEADERS: Mapping[str, Sequence[str]] = {
+    USERID: ("UserID", "员工UserID"),
+    "job_number": ("工号",),
+    "mobile": ("手机号", "手机", "手机号码"),
+    "email": ("邮箱", "电子邮箱"),
+    "name": ("姓名",),
+}
+"""Other names of columns. The first kind that a table has names its people."""
+_ADDRESSES: Sequence[AddressKind] = ("job_number", "mobile", "email")
 
 _INVISIBLE = dict.fromkeys(
     [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF]
@@ -174,7 +192,7 @@ class FileColumn(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "FileColumn":
-        """Parse a column: ``NAME``, or ``job_number=NAME``.
+        """Parse a column: ``job_number=NAME``, or ``NAME`` where that says what it holds, or userids.
 
         Raises:
             ContractError: it has no name.
@@ -187,7 +205,10 @@ class FileColumn(NamedTuple):
             return cls(name.strip())
         if not text.strip():
             raise ContractError("column", "must not be empty")
-        return cls(text.strip())
+        name = text.strip()
+        return cls(
+            name, next((kind for kind in _ADDRESSES if name in (kind, *HEADERS[kind])), None)
+        )
 
 
 class Rows:
@@ -217,8 +238,8 @@ def read(
 
     Args:
         source: a file with CSV under a header or with one JSON object a line, in UTF-8 or
-            GB18030; or userids, or mappings. The recipient of a row is its ``userid``, or without
-            one its ``mobile``, ``email`` or ``job_number``.
+            GB18030; an Excel file; or userids, or mappings. The recipient of a row is its
+            ``userid``, or without one its ``job_number``, ``mobile`` or ``email``.
         wanted: names of the fields to keep.
         column: holds the recipient instead.
         encoding: the file's, if it is another or can't be detected from its bytes.
@@ -231,7 +252,15 @@ def read(
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
     if not hasattr(source, "read"):
         return Rows(_of_values(source, wanted, column))
-    lines = TextReader(cast("BinaryIO", source), encoding)
+    stream = cast("BinaryIO", source)
+    head = stream.read(BLOCK)
+    for beginning, what in _BINARY.items():
+        if head.startswith(beginning):
+            raise ContractError(_line(1), en("the file is {}; save it as .xlsx or CSV", what))
+    if head.startswith(workbook.BEGINNING):
+        return _of_workbook(workbook.rows(head, stream), wanted, column)
+    blocks = chain([head] if head else (), iter(partial(stream.read, BLOCK), b""))
+    lines = TextReader(blocks, encoding)
     ahead = iter(lines)
     first = next((line for line in ahead if not line.isspace()), "")
     if first.lstrip().startswith("{"):
@@ -254,6 +283,103 @@ def problem_of(userid: object) -> str | None:
     return None
 
 
+def _line(number: int) -> str:
+    return en("line {}", number)
+
+
+class _Table(NamedTuple):
+    """How the rows of a table are read.
+
+    Attributes:
+        width: how many columns it has.
+        place: the column with the recipients.
+        kind: of the addresses in it; None for userids.
+        fields: the columns that are kept.
+        columns: the names of all.
+    """
+
+    width: int
+    place: int
+    kind: AddressKind | None
+    fields: Mapping[str, int]
+    columns: frozenset[str]
+
+    @classmethod
+    def under(
+        cls, number: int, names: Sequence[str], wanted: Collection[str], column: FileColumn | None
+    ) -> "_Table":
+        """The table under a header, which stands in this line.
+
+        Raises:
+            ContractError: it does not say which column has the recipients.
+        """
+        header = [_visible(name) for name in names]
+        kind: AddressKind | None = None
+        if column is not None:
+            place = _place(header, column.name)
+            if place is None:
+                missing = en(
+                    'the header has no column "{}"; it has {}', column.name, _quoted(header)
+                )
+                raise ContractError(_line(number), missing)
+            kind = column.kind
+        elif (place := _place(header, USERID)) is None:
+            kind = next((each for each in _ADDRESSES if _place(header, each) is not None), None)
+            if kind is None:
+                raise ContractError(_line(number), _nameless(header))
+            place = _place(header, kind)
+            assert place is not None, "it was found"
+        if twice := sorted({name for name in header if name and header.count(name) > 1}):
+            raise ContractError(_line(number), en("the header has two columns {}", _quoted(twice)))
+        places = ((name, _place(header, name)) for name in {*header, *HEADERS, *wanted} - {""})
+        known = {name: at for name, at in places if at is not None}
+        fields = {name: known[name] for name in wanted if name in known}
+        return cls(len(header), place, kind, fields, frozenset(known))
+
+    def recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
+        """A row of it."""
+        if len(row) != self.width:
+            return Malformed(line, en("columns: {} instead of {}", len(row), self.width))
+        fields = {name: _unquoted(row[at]) for name, at in self.fields.items()} or NO_FIELDS
+        named = _plain(row[self.place])
+        if self.kind:
+            return _addressed(line, self.kind, named, fields)
+        return _recipient(line, named, fields)
+
+
+def _place(header: Sequence[str], name: str) -> int | None:
+    """Where a column of this name, or of another one for the same, is."""
+    names = (name, *HEADERS.get(name, ()))
+    return next((header.index(each) for each in names if each in header), None)
+
+
+def _nameless(header: Sequence[str]) -> str:
+    known = [USERID, *(each for kind in _ADDRESSES for each in (kind, *HEADERS[kind][:1]))]
+    guess = next((each for each in header if each and each not in HEADERS["name"]), "NAME")
+    return en(
+        "the header has no column {}; it has {}. Say which one names people, such as "
+        "--column job_number={}",
+        _quoted(known),
+        _quoted(header),
+        guess,
+    )
+
+
+def _of_workbook(
+    rows: Iterator[tuple[int, list[str]]], wanted: Collection[str], column: FileColumn | None
+) -> Rows:
+    number, names = next(rows, (1, [""]))
+    table = _Table.under(number, names, wanted, column)
+    blank = [""] * table.width
+
+    def read_rows() -> Iterator[Recipient | Malformed]:
+        for line, row in rows:
+            # A file does not store the empty cells at a row's end.
+            yield table.recipient(line, row + blank[len(row) :])
+
+    return Rows(read_rows(), table.columns)
+
+
 def _of_csv(
     lines: TextReader,
     first: str,
@@ -261,40 +387,19 @@ def _of_csv(
     wanted: Collection[str],
     column: FileColumn | None,
 ) -> Rows:
-    line = en("line {}", max(lines.number, 1))
+    number = max(lines.number, 1)
     try:
-        header = [_visible(name) for name in next(csv.reader(chain([first], ahead), strict=True))]
+        header = next(csv.reader(chain([first], ahead), strict=True))
     except (csv.Error, StopIteration):
-        raise ContractError(line, "is no header of CSV") from None
-    kinds: list[AddressKind] = [kind for kind in PARSERS if kind in header]
-    if column is not None and column.name not in header:
-        raise ContractError(
-            line, en('the header has no column "{}"; it has {}', column.name, _quoted(header))
-        )
-    if column is None and USERID not in header and len(kinds) != 1:
-        wanted_columns = en('no column "{}", nor one of {}', USERID, _quoted(PARSERS))
-        if kinds:
-            wanted_columns = en('no column "{}", and more than one of {}', USERID, _quoted(PARSERS))
-        raise ContractError(
-            line, en("the header has {}; it has {}", wanted_columns, _quoted(header))
-        )
-    if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise ContractError(line, en("the header has two columns {}", _quoted(twice)))
-    columns = {name: header.index(name) for name in wanted if name in header}
-    kind = None if USERID in header else kinds[0] if kinds else None
-    place = header.index(column.name if column else kind or USERID)
-    kind = column.kind if column else kind
-    rows = _of_table(lines, ahead, len(header), place, columns, kind)
-    return Rows(rows, frozenset(header) - {""})
+        raise ContractError(_line(number), "is no header of CSV") from None
+    if "\0" in "".join(header):
+        raise ContractError(_line(number), "the file is no text")
+    table = _Table.under(number, header, wanted, column)
+    return Rows(_of_table(lines, ahead, table), table.columns)
 
 
 def _of_table(
-    lines: TextReader,
-    ahead: Iterator[str],
-    width: int,
-    place: int,
-    columns: Mapping[str, int],
-    kind: AddressKind | None,
+    lines: TextReader, ahead: Iterator[str], table: _Table
 ) -> Iterator[Recipient | Malformed]:
     reader = csv.reader(ahead, strict=True)
     while True:
@@ -314,16 +419,12 @@ def _of_table(
             continue
         if not row:
             continue
-        if lines.number > line and _swallows_rows(row, width, place):
+        if lines.number > line and _swallows_rows(row, table.width, table.place):
             yield Malformed(line, _runaway(lines.number))
         elif lines.broken and not _is_text("".join(row)):
             yield Malformed(line, lines.problem)
-        elif len(row) != width:
-            yield Malformed(line, en("columns: {} instead of {}", len(row), width))
         else:
-            fields = {name: _unquoted(row[at]) for name, at in columns.items()} or NO_FIELDS
-            named = _plain(row[place])
-            yield _addressed(line, kind, named, fields) if kind else _recipient(line, named, fields)
+            yield table.recipient(line, row)
 
 
 def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient | Malformed:
@@ -428,14 +529,12 @@ def _of_mapping(
     line: int, row: Mapping[str, Any], wanted: Collection[str], column: FileColumn | None
 ) -> Recipient | Malformed:
     userid: Any = row.get(column.name if column else USERID, "")
-    kinds: list[AddressKind] = [column.kind] if column and column.kind else []
+    kind = column.kind if column else None
     if column is None and USERID not in row:
-        kinds = [kind for kind in PARSERS if kind in row]
+        kind = next((each for each in _ADDRESSES if each in row), None)
     if isinstance(userid, str):
         userid = _visible(userid)
-    if len(kinds) > 1:
-        return Malformed(line, en("has no userid, and more than one of {}", _quoted(kinds)))
-    if not kinds and (problem := problem_of(userid)):
+    if not kind and (problem := problem_of(userid)):
         return Malformed(line, problem)
     fields: dict[str, str] = {}
     for name in wanted:
@@ -446,10 +545,10 @@ def _of_mapping(
             fields[name] = "" if value is None else str(value)
     if nul := _nul_in(fields):
         return Malformed(line, nul)
-    if kinds:
-        text = row.get(column.name if column else kinds[0])
+    if kind:
+        text = row.get(column.name if column else kind)
         named = str(text) if isinstance(text, str | int) and not isinstance(text, bool) else ""
-        return _addressed(line, kinds[0], named, fields)
+        return _addressed(line, kind, named, fields)
     return Recipient(line, userid, fields)
 
 

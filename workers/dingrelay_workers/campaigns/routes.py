@@ -59,8 +59,9 @@ _change = partial(_one, scope="campaigns:write", problems=frozenset({404, 409}))
 _UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None, reader=arrived)
 _FILES = """\
 The body is JSON, or a form (`multipart/form-data`) with the same JSON in the part `campaign` and \
-files of any length in the parts `recipients` and `without`: CSV with a column `userid` under a \
-header, or one JSON object a line, in UTF-8 or GB18030.
+files of any length in the parts `recipients` and `without`: CSV in UTF-8 or GB18030, or the first sheet of an \
+Excel file (.xlsx), each under a header, or one JSON object a line. The column `userid`, or `job_number` (工号), \
+`mobile` (手机号) or `email` (邮箱), names the people; `column` names another one.
 
 Rows that name no person are refused with their lines, and nothing is created, unless `malformed` is \
 `skip`."""

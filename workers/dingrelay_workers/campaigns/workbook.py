@@ -1,0 +1,91 @@
+"""The rows of an Excel file (.xlsx), read as a stream.
+
+Beside a row, the memory holds the file's table of texts, in which each text that differs is once: an Excel
+file has up to a million rows.
+"""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time
+from typing import Any, BinaryIO
+from zipfile import ZipFile
+
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import en
+
+BEGINNING = b"PK\x03\x04"
+"""A ZIP archive."""
+MOST_ROWS = 1 << 20
+"""Excel's limit."""
+LARGEST_PART = 256 << 20
+"""Bytes of what the archive holds beside the sheets, and which is read at once."""
+
+
+def rows(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+    """The rows of the first sheet that are not empty, each with its number.
+
+    Args:
+        head: the bytes that were read already.
+        stream: the others.
+
+    Raises:
+        ContractError: it is no Excel file, or is damaged.
+        ServiceUnavailable: there is no room for it in a temporary file, which it needs to be read by parts.
+    """
+    with tempfile.TemporaryFile() as file:
+        try:
+            file.write(head)
+            shutil.copyfileobj(stream, file)
+        except OSError as error:
+            raise ServiceUnavailable(en("temporary files ($TMPDIR): {}", error.strerror)) from None
+        number = 1
+        # The extra `worker` has it, and most campaigns don't need it.
+        from openpyxl import load_workbook  # noqa: PLC0415
+
+        try:
+            for number, row in _sheet(file, load_workbook):
+                yield number, row
+        except Exception as error:  # noqa: BLE001 - whatever the reader stumbles over is in the file
+            problem = en("the file can't be read as an Excel file ({})", type(error).__name__)
+            raise ContractError(en("line {}", number), problem) from None
+
+
+def _sheet(file: Any, load_workbook: Callable[..., Any]) -> Iterator[tuple[int, list[str]]]:
+    # Of what no table needs, such as fonts.
+    warnings.filterwarnings("ignore", module=r"openpyxl\.")
+    with ZipFile(file) as archive:
+        for part in archive.infolist():
+            if part.file_size > LARGEST_PART and not part.filename.startswith("xl/worksheets/"):
+                raise ValueError(part.filename)
+    book = load_workbook(file, read_only=True, data_only=True)
+    sheet = book.worksheets[0]
+    # Some programs write a wrong size.
+    sheet.reset_dimensions()
+    for number, values in enumerate(sheet.iter_rows(max_row=MOST_ROWS, values_only=True), 1):
+        row = [_text(value) for value in values]
+        while row and not row[-1]:
+            row.pop()
+        if row:
+            yield number, row
+
+
+def _text(value: Any) -> str:
+    """A cell as text: without the format in which Excel shows it."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).upper()
+        case float():
+            return str(int(value)) if value.is_integer() else format(value, ".15g")
+        case datetime() if value.time() == time():
+            return value.date().isoformat()
+        case datetime():
+            return value.isoformat(" ", "minutes" if not value.second else "seconds")
+        case date() | time():
+            return value.isoformat()
+        case _:
+            return str(value)
