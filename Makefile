@@ -32,7 +32,7 @@ SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel \
+.PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel clean \
 	image sbom \
 	bench outages cells bench-docs up lock translations dashboards alerts
 
@@ -129,9 +129,23 @@ check: setup ## lint, format, types, layers, words; tags of images that were not
 	$(BIN)/python ops/words/glossary.py
 	$(BIN)/python ops/images/image_tags.py
 
-wheel: setup ## build the wheel into dist/; .ci/try-wheel tries it outside the checkout
+# Of the lock, what the wheel is built with.
+BUILDERS := babel hatchling packaging pathspec pluggy tomlkit trove-classifiers
+BUILDING := $(VENV)/building
+wheel: ## build the wheel into dist/; .ci/try-wheel tries it outside the checkout
 	@rm -rf dist
-	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@python=$$($(FIND_PYTHON)) && $$python -m venv $(BUILDING)
+	@awk -v names=" $(BUILDERS) " '/^[a-z]/ { split($$1, name, "=="); wanted = index(names, " " name[1] " ") } wanted' \
+		requirements.lock > $(BUILDING)/requirements.lock
+	@$(BUILDING)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes \
+		-r $(BUILDING)/requirements.lock
+	$(BUILDING)/bin/python -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation \
+		--wheel-dir dist .
+
+clean: ## delete what was made here but .dingrelay, which has data: .venv, wheels, caches, dashboards
+	rm -rf $(VENV) dist build ops/grafana/dashboards .*_cache .hypothesis .schemathesis .coverage*
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find producers -name '*.mo' -delete
 
 # Of `make image` and `make sbom`: docker, or where that is not there buildah.
 IMAGE ?= dingrelay:$(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
