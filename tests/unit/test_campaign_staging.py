@@ -18,7 +18,7 @@ def chunks(people: list[Person], size: int) -> list[StagedChunk]:
         staging.add(people)
         found = list(staging.chunks(size))
         assert staging.count_chunks(size) == len(found)
-        assert staging.count() == sum(len(chunk.users) for chunk in found)
+        assert staging.count() == sum(len(users) for users, _ in found)
         return found
 
 
@@ -30,9 +30,9 @@ def test_people_are_kept_once_in_order(batches: list[list[tuple[str, int]]], siz
         found = list(staging.chunks(size))
     once = list(dict.fromkeys(named))
     assert new == len(once)
-    assert [userid for chunk in found for userid in chunk.users] == once
-    assert all(len(chunk.users) == size for chunk in found[:-1])
-    assert all(chunk.message is None for chunk in found)
+    assert [userid for users, _ in found for userid in users] == once
+    assert all(len(users) == size for users, _ in found[:-1])
+    assert all(message is None for _, message in found)
 
 
 @given(PEOPLE, st.integers(1, 9))
@@ -48,11 +48,11 @@ def test_equal_results_share_chunks(people: list[tuple[str, int]], size: int) ->
     ]
     found = chunks(rows, size)
     together = [
-        (kind, [userid for chunk in same for userid in chunk.users])
-        for kind, same in groupby(found, key=lambda chunk: chunk.message and chunk.message["kind"])
+        (kind, [userid for users, _ in same for userid in users])
+        for kind, same in groupby(found, key=lambda chunk: chunk[1] and chunk[1]["kind"])
     ]
     assert together == [(kind, group) for kind, group in groups.items() if group]
-    assert all(0 < len(chunk.users) <= size for chunk in found)
+    assert all(0 < len(users) <= size for users, _ in found)
     assert len(found) == sum(-(-len(group) // size) for group in groups.values())
 
 
@@ -65,7 +65,7 @@ def test_removed_people_are_gone(
     with Staging() as staging:
         staging.add([(userid, None) for userid in named])
         assert staging.remove(userid for userid, _ in removed) == len(out.intersection(named))
-        left = [userid for chunk in staging.chunks(100) for userid in chunk.users]
+        left = [userid for users, _ in staging.chunks(100) for userid in users]
     assert left == [userid for userid in named if userid not in out]
 
 
@@ -75,7 +75,7 @@ def test_memory_does_not_grow_with_the_people() -> None:
         with Staging() as staging:
             for start in range(0, 50_000, 1_000):
                 staging.add([(f"user{at % 40_000}", None) for at in range(start, start + 1_000)])
-            assert sum(len(chunk.users) for chunk in staging.chunks(100)) == 40_000
+            assert sum(len(users) for users, _ in staging.chunks(100)) == 40_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
