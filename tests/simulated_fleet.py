@@ -23,8 +23,8 @@ from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import resources
 from dingrelay_workers.calls.tokens import Token
-from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.maintenance.scheduler import LEASE

@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.organisation import Contacts, Directory
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.robot_message import RobotTarget
 
 SAME_CONTENT_CODE = "143106"
 """DingTalk's code for a user who has this content already that day (API §2.3)."""
@@ -434,25 +437,6 @@ class Intent:
     requeued: bool = False
 
 
-class RobotTo(Protocol):
-    """The target of a robot's message: `robot_message.RobotTarget`."""
-
-    @property
-    def robot(self) -> str | None:
-        """A robot of the settings."""
-        ...
-
-    @property
-    def group(self) -> str | None:
-        """A group of the settings."""
-        ...
-
-    @property
-    def session(self) -> str | None:
-        """A message to a robot, which is replied to."""
-        ...
-
-
 class Digests(Protocol):
     """Messages to a robot or group that are merged. `target` is what they are for, such as ``group:oncall 300``."""
 
@@ -492,15 +476,15 @@ class Robots(Protocol):
     Each method raises `Refused` where the settings know no such robot or group.
     """
 
-    def kind(self, to: RobotTo) -> Literal["webhook", "enterprise"]:
+    def kind(self, to: "RobotTarget") -> Literal["webhook", "enterprise"]:
         """Which of DingTalk's ways the target is reached by."""
         ...
 
-    async def choose(self, to: RobotTo) -> str:
+    async def choose(self, to: "RobotTarget") -> str:
         """The robot of the target that may post soonest."""
         ...
 
-    async def wait(self, to: RobotTo) -> float:
+    async def wait(self, to: "RobotTarget") -> float:
         """Seconds until a robot of the target may post, about."""
         ...
 
@@ -510,7 +494,7 @@ class Robots(Protocol):
         ...
 
     async def post(
-        self, robot: str, to: RobotTo, message: Json, *, users: Sequence[str], key: str
+        self, robot: str, to: "RobotTarget", message: Json, *, users: Sequence[str], key: str
     ) -> Json:
         """Post a message; what DingTalk answered, as ``robot, query_key, users, invalid, flow_controlled``.
 

@@ -13,13 +13,13 @@ from dingrelay_producers.store import keys
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ
-from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.jobs.context import JobApprovals
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
-from dingrelay_workers.store.claim import Claim, RedisTime
+from dingrelay_workers.store.records import Claim, RedisTime
 
 FORM = [("事由", "出差")]
 EPOCH = datetime.fromtimestamp(0, UTC)

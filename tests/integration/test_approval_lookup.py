@@ -23,9 +23,9 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.dingtalk.apis import AUTH_SCOPES
-from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import DingTalkError
 from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources

@@ -104,7 +104,7 @@ async def test_active_are_those_that_run_or_have_jobs(database: Database) -> Non
     async with database.read() as connection:
         found = await chunks.active(connection)
     assert [campaign.id for campaign in found] == [running, *halted]
-    assert found[0].state is State.RUNNING
+    assert found[0].state == State.RUNNING
     assert found[0].chunk_size == 2
 
 

@@ -16,8 +16,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_workers.limiter.daily_limits import DailyLimits, place
-from dingrelay_workers.store.claim import Claim
-from dingrelay_workers.store.records import Records, Usage
+from dingrelay_workers.store.records import Claim, Records, Usage
 from jobs import claimed, queued
 
 TEXT = {"msgtype": "text", "text": {"content": "hi"}}

@@ -17,7 +17,7 @@ from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
 from dingrelay_workers.limiter.slot import Draining, Parked
-from dingrelay_workers.store.claim import RedisTime
+from dingrelay_workers.store.records import RedisTime
 from unit.fake_calls import FakeCalls, FakeRequest, Reply
 
 GOOD, WRONG = [("事由", "x")], [("事曲", "x")]

@@ -2,7 +2,8 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -10,8 +11,9 @@ from conftest import wait_until_async
 from dingrelay_producers.enqueuing import connections
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.gateway import services
+from dingrelay_workers.gateway import health, services
 from dingrelay_workers.http.api_keys import Grant, Rate
+from dingrelay_workers.http.routes import HttpCall
 from dingrelay_workers.limiter import overview
 
 
@@ -30,7 +32,7 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
 
 
 async def test_limits_time_out_as_others(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = services.Services(Settings.load(env="sandbox", redis_url=valkey_url))
+    settings = Settings.load(env="sandbox", redis_url=valkey_url)
 
     async def silent(*_: object) -> dict[str, Any]:
         await asyncio.Event().wait()
@@ -38,8 +40,9 @@ async def test_limits_time_out_as_others(valkey_url: str, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(overview, "read", silent)
     monkeypatch.setattr(connections, "DEADLINE", 0.05)
+    call = HttpCall(cast("Any", None), cast("Any", SimpleNamespace(redis=None, settings=settings)))
     with pytest.raises(ServiceUnavailable, match="Redis cannot be reached"):
-        await found.limits()
+        await health.get_limits(call)
 
 
 async def test_it_starts_without_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

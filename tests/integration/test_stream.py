@@ -23,9 +23,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.stream.command import listening_apps
 from dingrelay_producers.stream.connection import Times
-from dingrelay_producers.stream.listener import Listener
-from dingrelay_producers.stream.metrics import StreamMetrics
-from dingrelay_producers.stream.taker import Taker
+from dingrelay_producers.stream.listener import Listener, StreamMetrics, Taker
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import RobotMessage
 from one_worker import one_worker

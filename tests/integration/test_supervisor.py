@@ -14,8 +14,7 @@ from rich.console import Console
 import processes
 from conftest import wait_until
 from dingrelay_workers.embedded.child import Program, StartFailed
-from dingrelay_workers.embedded.screen import Screen
-from dingrelay_workers.embedded.supervisor import Supervisor
+from dingrelay_workers.embedded.supervisor import Screen, Supervisor
 
 SLEEPER = """
 import os, pathlib, signal, sys, time
@@ -152,7 +151,7 @@ SUPERVISE = """
 import asyncio, sys
 from rich.console import Console
 from dingrelay_workers.embedded.child import Program
-from dingrelay_workers.embedded.screen import Screen
+from dingrelay_workers.embedded.supervisor import Screen
 from dingrelay_workers.embedded.supervisor import Supervisor
 
 PROGRAM = "print(__import__('os').getpid(), flush=True); __import__('time').sleep(600)"

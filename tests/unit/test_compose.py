@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import image_tags
 import manifests
 from dingrelay_producers import Settings, cli
-from dingrelay_producers.stream.metrics import StreamMetrics
+from dingrelay_producers.stream.listener import StreamMetrics
 from dingrelay_producers.tracing.export import ENDPOINTS, wanted
 from dingrelay_tasks.contract import Json
 from dingrelay_workers import metrics

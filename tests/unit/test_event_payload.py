@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dingrelay_producers.store import record
-from dingrelay_producers.stream import frames
+from dingrelay_producers.stream import connection as frames
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event
@@ -60,7 +60,9 @@ def test_half_a_character_in_a_header_of_a_frame_loses_no_event(field: str) -> N
         "eventId": "1",
         "eventCorpId": "c",
     }
-    frame = frames.read(json.dumps({"type": "EVENT", "headers": headers | {field: f"a{HALF}"}}))
+    frame = frames.read_frame(
+        json.dumps({"type": "EVENT", "headers": headers | {field: f"a{HALF}"}})
+    )
 
     event = event_payload.of_frame("default", frame.headers, {})
     assert record.draft(event).kind == "event"
@@ -68,7 +70,9 @@ def test_half_a_character_in_a_header_of_a_frame_loses_no_event(field: str) -> N
 
 def test_answers_can_be_sent_whatever_the_frame_held() -> None:
     headers = {"topic": "ping", "messageId": f"m{HALF}"}
-    frame = frames.read(json.dumps({"type": "SYSTEM", "headers": headers, "data": f"{HALF}钉"}))
+    frame = frames.read_frame(
+        json.dumps({"type": "SYSTEM", "headers": headers, "data": f"{HALF}钉"})
+    )
 
     assert frame is not None
     for answer in (frames.pong(frame), frames.acknowledgement(frame, "SUCCESS")):

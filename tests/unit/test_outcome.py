@@ -28,7 +28,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked
-from dingrelay_workers.store.claim import Claim, RedisTime
+from dingrelay_workers.store.records import Claim, RedisTime
 
 SETTINGS = Settings.load(env="test")
 CLAIM = Claim(

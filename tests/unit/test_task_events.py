@@ -12,7 +12,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.celery_worker.task_events import SHOWN, TaskEvents, words
 from dingrelay_workers.jobs.outcome import Outcome, done
-from dingrelay_workers.store.claim import Claim, RedisTime
+from dingrelay_workers.store.records import Claim, RedisTime
 
 MESSAGE = {
     "calls": [{"task_id": 7, "recipients": 2}, {"task_id": 8, "recipients": 1}],

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from conftest import wait_until
 from dingrelay_producers import metrics_server
-from dingrelay_producers.stream.metrics import StreamMetrics
+from dingrelay_producers.stream.listener import StreamMetrics
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS

@@ -17,8 +17,7 @@ from rich.console import Console
 
 from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.embedded import screen
-from dingrelay_workers.embedded.supervisor import Supervisor
+from dingrelay_workers.embedded.supervisor import Screen, Supervisor
 from dingrelay_workers.embedded.system import plan, sandbox_key
 from dingrelay_workers.http import paging
 
@@ -119,7 +118,7 @@ class System:
             {f"DINGTALK_ROBOT_{name.upper()}_WEBHOOK": webhook + name for name in ROBOTS}
         )
         os.environ["DINGRELAY_GROUPS"] = json.dumps({GROUP: {"robots": ROBOTS}})
-        self._supervisor = Supervisor(planned.stages, os.environ, screen.Screen(log, planned.names))
+        self._supervisor = Supervisor(planned.stages, os.environ, Screen(log, planned.names))
         await self._supervisor.start()
         self.client = Client()
         self.sandbox = SandboxAdmin(planned.variables["DINGTALK_OAPI_URL"])

@@ -1,19 +1,86 @@
 """One WebSocket to DingTalk: from its opening to its end (API §7.4, §11.6)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import aiohttp
 from aiohttp import WSMsgType
 from structlog.stdlib import get_logger
 from yarl import URL
 
-from dingrelay_producers.stream import frames
-from dingrelay_producers.stream.frames import Frame, Worth
 from dingrelay_producers.stream.ticket import Ticket
 from dingrelay_tasks.event_payload import ROBOT_MESSAGES
+
+SYSTEM = "SYSTEM"
+EVENT = "EVENT"
+PING = "ping"
+DISCONNECT = "disconnect"
+
+Worth = Literal["SUCCESS", "LATER"]
+"""What an answer to an event says: it is taken, or is to be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame of DingTalk's.
+
+    Attributes:
+        type: ``SYSTEM``, ``EVENT`` or ``CALLBACK``; anything else is passed over.
+        topic: of its type, such as ``ping``.
+        message_id: what the answer names.
+        data: JSON as text.
+    """
+
+    type: str
+    topic: str
+    message_id: str
+    headers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    data: str = ""
+
+
+def read_frame(text: str) -> Frame | None:
+    """A frame; None for what is none."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    frame = cast("dict[str, Any]", content)
+    headers = frame.get("headers")
+    if not isinstance(headers, dict):
+        return None
+    named = cast("dict[str, Any]", headers)
+    data = frame.get("data")
+    return Frame(
+        type=str(frame.get("type")),
+        topic=str(named.get("topic")),
+        message_id=str(named.get("messageId", "")),
+        headers=named,
+        # The documents have a text here; an object is taken as well.
+        data=data if isinstance(data, str) else json.dumps(data, ensure_ascii=False),
+    )
+
+
+def pong(frame: Frame) -> str:
+    """The answer to a ping: what it sent, as it came."""
+    return _answer(frame, frame.data)
+
+
+def acknowledgement(frame: Frame, worth: Worth) -> str:
+    """The answer to an event."""
+    data = {"status": worth, "message": "success" if worth == "SUCCESS" else "not taken yet"}
+    return _answer(frame, json.dumps(data))
+
+
+def _answer(frame: Frame, data: str) -> str:
+    headers = {"messageId": frame.message_id, "contentType": "application/json"}
+    # In ASCII: an id or a ping may hold half of a character, which UTF-8 can't carry.
+    return json.dumps({"code": 200, "headers": headers, "message": "OK", "data": data})
+
 
 LARGEST_FRAME = 4 << 20
 """Bytes. An event holds ids and a few names."""
@@ -163,27 +230,27 @@ class StreamConnection:
         return None
 
     async def _read_frame(self, text: str) -> None:
-        frame = frames.read(text)
+        frame = read_frame(text)
         if frame is None:
             log.warning("frame_unreadable", app=self._app)
-        elif frame.type == frames.EVENT or frame.topic == ROBOT_MESSAGES:
+        elif frame.type == EVENT or frame.topic == ROBOT_MESSAGES:
             await self._room.acquire()
             task = asyncio.create_task(self._answer(frame))
             self._taking.add(task)
             task.add_done_callback(self._answered)
-        elif frame.type == frames.SYSTEM and frame.topic == frames.PING:
-            await self._socket.send_str(frames.pong(frame))
-        elif frame.type == frames.SYSTEM and frame.topic == frames.DISCONNECT:
+        elif frame.type == SYSTEM and frame.topic == PING:
+            await self._socket.send_str(pong(frame))
+        elif frame.type == SYSTEM and frame.topic == DISCONNECT:
             log.info("stream_disconnect", app=self._app)
             self._leave_by = _now() + self._times.farewell
             self.leaving.set()
 
     async def _answer(self, frame: Frame) -> None:
         worth = await self._take(frame)
-        if worth == "LATER" and frame.type != frames.EVENT:
+        if worth == "LATER" and frame.type != EVENT:
             return  # what is not answered comes again (API §12.14)
         try:
-            await self._socket.send_str(frames.acknowledgement(frame, worth))
+            await self._socket.send_str(acknowledgement(frame, worth))
         except (aiohttp.ClientError, OSError):
             # DingTalk sends it again on another connection, and it is then dropped as known.
             log.info("event_not_answered", app=self._app)

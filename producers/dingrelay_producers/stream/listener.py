@@ -3,20 +3,130 @@
 import asyncio
 import random
 from contextlib import suppress
+from typing import get_args
 
 import aiohttp
+from prometheus_client import Counter, Gauge
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.current_apps import CurrentApps
+from dingrelay_producers.enqueuing.enqueuer import Enqueuer
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.events.receiver import EventMetrics
+from dingrelay_producers.metrics_server import new_registry
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.stream.connection import StreamConnection, Times
-from dingrelay_producers.stream.frames import Frame, Worth
-from dingrelay_producers.stream.metrics import StreamMetrics
-from dingrelay_producers.stream.taker import Taker
+from dingrelay_producers.store import record
+from dingrelay_producers.stream.connection import Ended, Frame, StreamConnection, Times, Worth
 from dingrelay_producers.stream.ticket import CredentialsRefused, NoTicket, open_ticket
+from dingrelay_tasks import event_payload
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 
+WITHIN_SECONDS = 2.2
+"""For an event to be in Redis: DingTalk waits 3 s for the answer (API §7.4)."""
+
+_NOTHING = ("", "null")
+"""Data of an event that has none."""
+
 log = get_logger("dingrelay.events")
+
+
+class Taker:
+    """Takes events of apps.
+
+    Args:
+        enqueuer: accepts jobs; those that come at the same time share a round trip.
+        metrics: counts them.
+    """
+
+    def __init__(self, enqueuer: Enqueuer, metrics: EventMetrics) -> None:
+        self._enqueuer = enqueuer
+        self._metrics = metrics
+
+    async def take(self, app: str, frame: Frame) -> Worth:
+        """What to answer: that it is taken once it is a job, else that it is to be sent again.
+
+        One that can't be read would be sent again in vain, so it counts as taken.
+        """
+        try:
+            # An event without data is valid: its type is enough.
+            data = event_payload.decode(frame.data) if frame.data.strip() not in _NOTHING else {}
+            robot = frame.topic == event_payload.ROBOT_MESSAGES
+            session = event_payload.session_of(app, data) if robot else None
+            of = event_payload.of_robot if robot else event_payload.of_frame
+            event = of(app, frame.headers, data)
+            draft = record.draft(event)
+            async with asyncio.timeout(WITHIN_SECONDS):
+                await self._enqueuer.room()
+                if session is not None:
+                    await self._enqueuer.keep_session(*session)
+                (enqueued,) = await self._enqueuer.enqueue([draft])
+        except ContractError as error:
+            log.error("event_unreadable", app=app, field=error.field, problem=error.problem)  # noqa: TRY400
+            self._metrics.unreadable(app)
+            return "SUCCESS"
+        except (ServiceUnavailable, TimeoutError):
+            self._metrics.not_taken(app)
+            return "LATER"
+        self._metrics.taken(event, known=not enqueued.created)
+        return "SUCCESS"
+
+
+OUTCOMES = ("opened", "failed", "refused")
+"""Of tries to open a connection."""
+
+
+class StreamMetrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self.registry = new_registry()
+        self.events = EventMetrics(self.registry, "stream")
+        self._connections = Gauge(
+            "dingrelay_stream_connections",
+            "Connections to DingTalk's stream that are open.",
+            ["app"],
+            registry=self.registry,
+        )
+        self._connects = Counter(
+            "dingrelay_stream_connects",
+            "Tries to open a connection: opened, failed, or refused with the app's credentials.",
+            ["app", "outcome"],
+            registry=self.registry,
+        )
+        self._ends = Counter(
+            "dingrelay_stream_ends",
+            "Connections that ended, by how.",
+            ["app", "how"],
+            registry=self.registry,
+        )
+
+    def know(self, app: str) -> None:
+        """There is such an app, without a connection so far."""
+        self._connections.labels(app).set(0)
+        self.events.know(app)
+        for outcome in OUTCOMES:
+            self._connects.labels(app, outcome)
+        for how in get_args(Ended):
+            self._ends.labels(app, how)
+
+    def opened(self, app: str) -> None:
+        """A connection is open."""
+        self._connections.labels(app).inc()
+        self._connects.labels(app, "opened").inc()
+
+    def closed(self, app: str, how: str) -> None:
+        """A connection is over."""
+        self._connections.labels(app).dec()
+        self._ends.labels(app, how).inc()
+
+    def failed(self, app: str) -> None:
+        """A connection could not be opened."""
+        self._connects.labels(app, "failed").inc()
+
+    def refused(self, app: str) -> None:
+        """DingTalk refused the app."""
+        self._connects.labels(app, "refused").inc()
 
 
 class Listener:

@@ -15,9 +15,7 @@ from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.stream.listener import Listener
-from dingrelay_producers.stream.metrics import StreamMetrics
-from dingrelay_producers.stream.taker import Taker
+from dingrelay_producers.stream.listener import Listener, StreamMetrics, Taker
 from dingrelay_producers.tracing import export
 
 if sys.platform == "win32":

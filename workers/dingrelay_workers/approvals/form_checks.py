@@ -26,7 +26,7 @@ from dingrelay_workers.dingtalk.approval_schema import Schema, SchemaProblem
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final
 from dingrelay_workers.dingtalk.request import Calls, Request
 from dingrelay_workers.limiter.slot import Draining
-from dingrelay_workers.store.claim import RedisTime
+from dingrelay_workers.store.records import RedisTime
 
 REREAD_MS = 60_000
 """A schema that a form contradicts is read again, but not more often: it may have been edited."""

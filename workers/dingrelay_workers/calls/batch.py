@@ -25,8 +25,7 @@ from dingrelay_workers.dingtalk.transport import SharedCall
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
-from dingrelay_workers.store.claim import BatchClaim, ClaimedJob
-from dingrelay_workers.store.records import Records
+from dingrelay_workers.store.records import BatchClaim, ClaimedJob, Records
 
 LATE = 0.5
 """Seconds after which a wake-up that is not started stands behind many others in its queue."""

@@ -11,11 +11,10 @@ from dingrelay_tasks.context import Intent
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.calls.batch import BatchClosed, BatchSplit
-from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError
+from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.limiter.slot import Draining, Parked
-from dingrelay_workers.store.claim import Claim
-from dingrelay_workers.store.records import Records, Usage
+from dingrelay_workers.store.records import Claim, Records, Usage
 
 LEAVES_WITHIN = 0.5
 """Share of the settle delay within which a call leaves once its intent is written; else the intent

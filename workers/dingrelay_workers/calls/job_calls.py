@@ -32,7 +32,7 @@ from dingrelay_workers.limiter.rules import JITTER
 from dingrelay_workers.limiter.slot import Slot, SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
-from dingrelay_workers.store.claim import Claim
+from dingrelay_workers.store.records import Claim
 
 MOST_INTENTS = 4
 """How often the intent of a delayed call is written again before the call is given up."""

@@ -15,7 +15,7 @@ from dingrelay_tasks.contract import Json
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.executor import Observer
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.store.claim import Claim
+from dingrelay_workers.store.records import Claim
 
 MOST_EVENTS = 10_000
 """Events that are collected at most, for instance while the broker is away."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.embedded.screen import Screen
+from dingrelay_workers.embedded.supervisor import Screen
 
 START_SECONDS = 60.0
 LOOK_SECONDS = 0.05

@@ -18,8 +18,7 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.embedded.child import StartFailed
-from dingrelay_workers.embedded.screen import Screen
-from dingrelay_workers.embedded.supervisor import Supervisor
+from dingrelay_workers.embedded.supervisor import Screen, Supervisor
 from dingrelay_workers.embedded.system import System, choosing_ports, plan, sandbox_key
 
 FIRST_COMMAND = 'dingrelay send --to u1,u2 --text "你好" --wait'

@@ -1,10 +1,11 @@
 """Opens what a gateway process holds: connections, and the services of the nouns."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 from time import monotonic
+from typing import Any
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
@@ -16,7 +17,6 @@ from dingrelay_workers.campaigns.upload import CampaignWriter
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import Check, ServerWatch
 from dingrelay_workers.gateway.services import Services
-from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
@@ -25,20 +25,6 @@ from dingrelay_workers.keys.service import KeyService
 
 FAREWELL = 1.0
 """Seconds in which background work heeds its cancellation."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What the contexts of all cells have in common."""
-
-    keys: KeyService
-    throttle: Callable[[ApiKey], Awaitable[float | None]]
-    metrics: GatewayMetrics
-    receiver: Receiver
-    cells: Mapping[str, GatewayContext]
-    door_tokens: LastKnown[bytes | str | None]
-    stopping: asyncio.Event
-    upload_places: asyncio.Semaphore
 
 
 @asynccontextmanager
@@ -56,16 +42,19 @@ async def opened(
     receiver = Receiver(apps)
     cells: dict[str, GatewayContext] = {}
     across = settings.across_cells
-    shared = _Shared(
-        keys=services.keys,
+    metrics = GatewayMetrics(receiver.apps)
+    # What the contexts of all cells have in common.
+    shared = partial(
+        GatewayContext,
+        verify=services.keys.verify,
         throttle=services.rates.take,
-        metrics=GatewayMetrics(receiver.apps),
-        receiver=receiver,
-        cells=cells,
+        metrics=metrics,
         door_tokens=LastKnown(),
         stopping=asyncio.Event(),
         upload_places=asyncio.Semaphore(settings.gateway_uploads // LARGEST),
+        cells={},
     )
+    common = {KeyService: services.keys, Receiver: receiver}
     async with AsyncExitStack() as stack:
         watching = asyncio.create_task(apps.watch()) if apps.has_files else None
         if watching:
@@ -77,14 +66,17 @@ async def opened(
             await asyncio.gather(*(each.start() for each in opened_services.values()))
             for name, each in opened_services.items():
                 own = settings.of_cell(name)
-                cells[name] = await stack.enter_async_context(_context(own, own, each, shared))
+                cells[name] = await stack.enter_async_context(
+                    _context(own, own, each, common, shared)
+                )
         # Of what all cells share nothing is a cell's.
-        front = _context(settings, settings.home, services, shared)
+        front = _context(settings, settings.home, services, common, shared)
         context = await stack.enter_async_context(front)
-        shared.metrics.unpublished.set_function(
+        context.cells = cells
+        metrics.unpublished.set_function(
             lambda: sum(each.records.enqueuer.unpublished for each in context.each)
         )
-        watch = ServerWatch(shared.metrics.server_away, _checks(context))
+        watch = ServerWatch(metrics.server_away, _checks(context))
         stack.push_async_callback(_ended, asyncio.create_task(watch.run()))
         yield context
 
@@ -104,37 +96,33 @@ def _checks(context: GatewayContext) -> dict[tuple[str, str], Check]:
 
 @asynccontextmanager
 async def _context(
-    settings: Settings, servers: Settings, services: Services, shared: _Shared
+    settings: Settings,
+    servers: Settings,
+    services: Services,
+    common: Mapping[type, Any],
+    shared: Callable[..., GatewayContext],
 ) -> AsyncGenerator[GatewayContext]:
     redis = open_redis(servers)
     records = GatewayRecords(servers, redis)
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
     writer = CampaignWriter(services.campaigns)
-    here = () if settings.across_cells else shared.receiver.apps
+    here = () if settings.across_cells else common[Receiver].apps
     missed = MissedReader(records, redis, filter(settings.serves, here))
     running = asyncio.create_task(missed.run())
     try:
-        yield GatewayContext(
+        yield shared(
             settings=settings,
             redis=redis,
             records=records,
             services={
                 **services.by_class(),
+                **common,
                 CampaignWriter: writer,
-                KeyService: shared.keys,
                 MissedReader: missed,
-                Receiver: shared.receiver,
             },
-            verify=shared.keys.verify,
-            throttle=shared.throttle,
-            metrics=shared.metrics,
             ends=ends,
             depths=depths,
-            door_tokens=shared.door_tokens,
-            cells=shared.cells if settings.across_cells else {},
-            stopping=shared.stopping,
-            upload_places=shared.upload_places,
         )
     finally:
         await _ended(running)

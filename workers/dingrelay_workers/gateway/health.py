@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 from pydantic import BaseModel
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.services import Services
@@ -18,6 +19,7 @@ from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
 from dingrelay_workers.http.routes import HttpCall, RouteAnswer, Routes
 from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits
 
 CHECK_SECONDS = 1.8
@@ -150,8 +152,10 @@ async def get_limits(call: HttpCall) -> FleetLimits:
 
     Rates, pauses, outages, and the calls of the month, of the whole fleet, as far as they concern the key's apps.
     """
-    found = await call.context.service(Services).limits()
-    apps = call.context.settings.apps
+    context = call.context
+    async with asking():
+        found = await overview.read(context.redis, context.settings)
+    apps = context.settings.apps
     organisations = {app.organisation for name, app in apps.items() if call.key.permits_app(name)}
     return FleetLimits(
         rules=found.rules,

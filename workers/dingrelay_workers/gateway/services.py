@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.enqueuing.connections import asking, open_redis
+from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
@@ -21,8 +21,6 @@ from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import PATIENCE, KeyService
-from dingrelay_workers.limiter import overview
-from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.webhooks.service import WebhookService
 
 START_PATIENCE = 10.0
@@ -72,15 +70,6 @@ class Services:
         self._migration = asyncio.create_task(self._migrate())
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._migration), START_PATIENCE)
-
-    async def limits(self) -> FleetLimits:
-        """Buckets, outages and the month's calls, as `dingrelay limits` shows them.
-
-        Raises:
-            ServiceUnavailable: Redis is away.
-        """
-        async with asking():
-            return await overview.read(self._redis, self._settings)
 
     async def check(self) -> None:
         """Ask the database whether it answers, and has its tables.

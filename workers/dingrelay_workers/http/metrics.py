@@ -5,7 +5,7 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from dingrelay_producers.events.metrics import EventMetrics
+from dingrelay_producers.events.receiver import EventMetrics
 from dingrelay_producers.metrics_server import new_registry
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)

@@ -47,47 +47,33 @@ class ProblemKind:
     title: str
 
 
-MALFORMED = ProblemKind("malformed-request", 400, "The request can't be read")
-UNAUTHORIZED = ProblemKind("unauthorized", 401, "No valid API key")
-FORBIDDEN = ProblemKind("forbidden", 403, "The API key does not allow this")
-CALLBACK = ProblemKind("callback-refused", 403, "The callback is refused")
-NOT_FOUND = ProblemKind("not-found", 404, "Not found")
-METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "No such method here")
-NOT_ACCEPTABLE = ProblemKind("not-acceptable", 406, "No such representation")
-TIMEOUT = ProblemKind("request-timeout", 408, "The request did not arrive in time")
-CONFLICT = ProblemKind("conflict", 409, "The present state does not allow this")
-IN_FLIGHT = ProblemKind("in-flight", 409, "A request with this Idempotency-Key is under way")
-TOO_LARGE = ProblemKind("too-large", 413, "The body is too large")
-UNSUPPORTED = ProblemKind("unsupported-media-type", 415, "The body's media type is not taken")
-INVALID = ProblemKind("invalid", 422, "The request is not what its contract says")
-KEY_REUSED = ProblemKind(
-    "idempotency-key-reused", 422, "The Idempotency-Key belongs to another request"
-)
-THROTTLED = ProblemKind("too-many-requests", 429, "Too many requests")
-QUEUE_FULL = ProblemKind("queue-full", 429, "Too many jobs wait in this lane")
-INTERNAL = ProblemKind("internal", 500, "The gateway failed")
-UNAVAILABLE = ProblemKind("unavailable", 503, "A service that is needed is away")
+KINDS: list[ProblemKind] = []
+"""All kinds."""
 
-KINDS: tuple[ProblemKind, ...] = (
-    MALFORMED,
-    UNAUTHORIZED,
-    FORBIDDEN,
-    CALLBACK,
-    NOT_FOUND,
-    METHOD_NOT_ALLOWED,
-    NOT_ACCEPTABLE,
-    TIMEOUT,
-    CONFLICT,
-    IN_FLIGHT,
-    TOO_LARGE,
-    UNSUPPORTED,
-    INVALID,
-    KEY_REUSED,
-    THROTTLED,
-    QUEUE_FULL,
-    INTERNAL,
-    UNAVAILABLE,
-)
+
+def _kind(name: str, status: int, title: str) -> ProblemKind:
+    KINDS.append(kind := ProblemKind(name, status, title))
+    return kind
+
+
+MALFORMED = _kind("malformed-request", 400, "The request can't be read")
+UNAUTHORIZED = _kind("unauthorized", 401, "No valid API key")
+FORBIDDEN = _kind("forbidden", 403, "The API key does not allow this")
+CALLBACK = _kind("callback-refused", 403, "The callback is refused")
+NOT_FOUND = _kind("not-found", 404, "Not found")
+METHOD_NOT_ALLOWED = _kind("method-not-allowed", 405, "No such method here")
+NOT_ACCEPTABLE = _kind("not-acceptable", 406, "No such representation")
+TIMEOUT = _kind("request-timeout", 408, "The request did not arrive in time")
+CONFLICT = _kind("conflict", 409, "The present state does not allow this")
+IN_FLIGHT = _kind("in-flight", 409, "A request with this Idempotency-Key is under way")
+TOO_LARGE = _kind("too-large", 413, "The body is too large")
+UNSUPPORTED = _kind("unsupported-media-type", 415, "The body's media type is not taken")
+INVALID = _kind("invalid", 422, "The request is not what its contract says")
+KEY_REUSED = _kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")
+THROTTLED = _kind("too-many-requests", 429, "Too many requests")
+QUEUE_FULL = _kind("queue-full", 429, "Too many jobs wait in this lane")
+INTERNAL = _kind("internal", 500, "The gateway failed")
+UNAVAILABLE = _kind("unavailable", 503, "A service that is needed is away")
 
 RETRY_AFTER_SECONDS = 2
 """Seconds after which a client may retry where a service is away."""

@@ -45,7 +45,7 @@ from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import EVENTS_MISSED
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
-from dingrelay_workers.store.claim import Claim
+from dingrelay_workers.store.records import Claim
 
 LOOK_UPS = "look-ups"
 """The step that keeps the look-ups of a run that had to wait: else each run would repeat them."""

@@ -28,8 +28,7 @@ from dingrelay_workers.jobs.context import JobContext
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.claim import Claim, ClaimedJob
-from dingrelay_workers.store.records import Usage
+from dingrelay_workers.store.records import Claim, ClaimedJob, Usage
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 FAILED = frozenset({State.DEAD, State.UNKNOWN})

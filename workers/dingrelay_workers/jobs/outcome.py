@@ -26,7 +26,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, Turn
-from dingrelay_workers.store.claim import Claim
+from dingrelay_workers.store.records import Claim
 
 REDIS_PAUSE = 2.0
 """Seconds before a job that Redis failed is looked at again."""

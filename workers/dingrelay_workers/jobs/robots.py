@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from dingrelay_producers.settings import ORGANISATION, GroupSettings, RobotSettings
 from dingrelay_producers.store import keys
-from dingrelay_tasks.context import RobotTo
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.robot_message import RobotTarget
 from dingrelay_tasks.robot_post import FORGOTTEN, ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
@@ -22,7 +22,7 @@ from dingrelay_workers.jobs.digests import JobDigests
 from dingrelay_workers.limiter.quota import PUSHES, robot_share
 from dingrelay_workers.limiter.slot import Parked
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.claim import Claim
+from dingrelay_workers.store.records import Claim
 
 _NOTHING: Json = {"query_key": "", "invalid": [], "flow_controlled": []}
 LONGEST_WAIT = 30.0
@@ -38,7 +38,7 @@ class JobRobots:
         self._resources = resources
         self._settings = resources.settings
 
-    def kind(self, to: RobotTo) -> Literal["webhook", "enterprise"]:
+    def kind(self, to: RobotTarget) -> Literal["webhook", "enterprise"]:
         """Which of DingTalk's ways the target is reached by."""
         if to.session is not None:
             return "enterprise"  # a reply has no key by which it would be posted once
@@ -49,7 +49,7 @@ class JobRobots:
         """Messages that are merged."""
         return JobDigests(self._resources.redis, self._claim.id)
 
-    async def choose(self, to: RobotTo) -> str:
+    async def choose(self, to: RobotTarget) -> str:
         """The robot of the target that may post soonest."""
         if to.session is not None:
             return ""
@@ -59,16 +59,16 @@ class JobRobots:
         waits = await self._waits(to)
         return min(zip(waits, [random.random() for _ in names], names, strict=True))[2]
 
-    async def wait(self, to: RobotTo) -> float:
+    async def wait(self, to: RobotTarget) -> float:
         """Seconds until a robot of the target may post, about."""
         return min(await self._waits(to)) if self.kind(to) == "webhook" else 0.0
 
-    async def _waits(self, to: RobotTo) -> list[float]:
+    async def _waits(self, to: RobotTarget) -> list[float]:
         rules = [self._robot(name).rule for name in self._names(to)]
         return await self._resources.limiter.waits(ROBOTS, rules)
 
     async def post(
-        self, robot: str, to: RobotTo, message: Json, *, users: Sequence[str], key: str
+        self, robot: str, to: RobotTarget, message: Json, *, users: Sequence[str], key: str
     ) -> Json:
         """Post a message as the robot.
 
@@ -170,10 +170,10 @@ class JobRobots:
         shown = self._resources.transport.clock.now()
         return robots.signature(secret, self._claim.time.now() if shown is None else shown)
 
-    def _names(self, to: RobotTo) -> Sequence[str]:
+    def _names(self, to: RobotTarget) -> Sequence[str]:
         return self._group(to).robots if to.group is not None else [to.robot or ""]
 
-    def _group(self, to: RobotTo) -> GroupSettings:
+    def _group(self, to: RobotTarget) -> GroupSettings:
         found = self._settings.groups.get(to.group or "")
         if found is None:
             raise _unknown("groups", to.group or "")

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from redis.exceptions import RedisError
 
 from dingrelay_workers.metrics import RUNNING
-from dingrelay_workers.store.claim import Claim
-from dingrelay_workers.store.records import Records
+from dingrelay_workers.store.records import Claim, Records
 
 
 class Leases:

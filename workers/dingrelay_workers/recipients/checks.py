@@ -26,7 +26,7 @@ from dingrelay_workers.dingtalk.lenient import MALFORMED
 from dingrelay_workers.dingtalk.request import Calls
 from dingrelay_workers.metrics import REASONS_LEFT_OUT, RECIPIENTS_LEFT_OUT
 from dingrelay_workers.recipients.visible_ranges import MINE, VisibleRanges
-from dingrelay_workers.store.claim import RedisTime
+from dingrelay_workers.store.records import RedisTime
 
 if TYPE_CHECKING:
     from dingrelay_workers.recipients.known_people import KnownPeople

@@ -18,7 +18,7 @@ from dingrelay_workers.dingtalk.errors import DingTalkError, Final, Throttled
 from dingrelay_workers.dingtalk.lenient import MALFORMED
 from dingrelay_workers.dingtalk.request import Calls
 from dingrelay_workers.limiter.slot import Draining, Parked
-from dingrelay_workers.store.claim import RedisTime
+from dingrelay_workers.store.records import RedisTime
 
 FRESH_MS = 60_000
 """A range by which recipients are left out is no older than this: each reading is a call of the
