@@ -507,8 +507,21 @@ class Robots(Protocol):
         """
         ...
 
-    async def read_state(self, robot: str, query_key: str) -> Json:
-        """Who has got a message of an enterprise robot and read it, as ``finished, delivered, read``."""
+    async def read_state(self, robot: str, query_key: str, *, group: str) -> Json:
+        """Who has got a message of an enterprise robot and read it, as ``finished, delivered, read``.
+
+        Args:
+            robot: that posted it.
+            query_key: of its call.
+            group: where; of one nothing but the readers is known. Empty for messages to people.
+        """
+        ...
+
+    async def note(self, query_key: str, users: Sequence[str], outcome: str) -> bool | None:
+        """Note in the history what became of a message for these users, or for all if none is named.
+
+        None: no message of ours is known by the key; False: the history has not got its job yet.
+        """
         ...
 
     async def recall(self, robot: str, query_keys: Sequence[str], *, group: str) -> list[str]:

@@ -8,7 +8,7 @@ says; the directory keeps the newest answer.
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, cast
 
@@ -90,7 +90,7 @@ class EventResult(Part):
     """What followed from an event.
 
     Attributes:
-        follows: ``directory``, ``approval``, or ``nothing``: only webhooks get it.
+        follows: ``directory``, ``approval``, ``message``, or ``nothing``: only webhooks get it.
         departments: departments that were queried.
         users: people that were queried, one by one.
         gone: departments and people among them that it does not know.
@@ -376,6 +376,29 @@ async def _record_approval(job: Event, ctx: Context) -> EventResult:
     return EventResult(follows="approval" if followed else "nothing")
 
 
+RECEIPTS = {"robot_msg_read": "read", "robot_msg_recall": "recalled"}
+"""Events of a message of an enterprise robot (API §12.8) → its outcome."""
+LONGEST_WRITE = timedelta(minutes=15)
+"""For how long the history may not have got the job of a message: it is asked about for ten minutes."""
+
+
+async def _note_receipt(job: Event, ctx: Context) -> EventResult:
+    """Note who has read a message, or that it was recalled: in a group for all."""
+    key, group = value(job.data, "processQueryKey"), value(job.data, "openConversationId")
+    recalled = job.event_type == "robot_msg_recall"
+    users = [] if recalled and group else _ids(job, "userId", _USER_ID)
+    noted = await ctx.robots.note(str(key), users, RECEIPTS[job.event_type])
+    if noted is False:
+        began = await ctx.once("waiting", partial(_at, ctx.now()))
+        if ctx.now() - datetime.fromisoformat(began["at"]) < LONGEST_WRITE:
+            raise Wait(timedelta(minutes=1), "the history has not got the message yet")
+    return EventResult(follows="message" if noted else "nothing")
+
+
+async def _at(moment: datetime) -> Json:
+    return {"at": moment.isoformat()}
+
+
 Follow = Callable[[Event, Context], Awaitable[EventResult]]
 
 _OF_USERS: Mapping[str, Follow] = {
@@ -393,5 +416,6 @@ CONSEQUENCES: Mapping[str, Follow] = {
     **_OF_USERS,
     **_OF_DEPARTMENTS,
     **dict.fromkeys(APPROVAL_EVENTS, _record_approval),
+    **dict.fromkeys(RECEIPTS, _note_receipt),
 }
 """The action of each type of event. Others have none; webhooks get all."""

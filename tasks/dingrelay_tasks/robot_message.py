@@ -126,7 +126,7 @@ class RobotMessage(Deliverable):
         app: none; the settings say which app's robot it is.
         digest: how often messages to its robot or group are posted at most; those that wait until then are
             merged. Urgent ones are posted at once, alone.
-        confirm: ask DingTalk which users have got and read it; for messages to users.
+        confirm: ask DingTalk which users have got and read it, or of a group who has read it; for enterprise robots.
     """
 
     app: Literal["robots"] = "robots"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -141,8 +141,8 @@ class RobotMessage(Deliverable):
             self.check_for("enterprise")
         if self.to.session is not None:
             self.check_for("webhook")
-        if self.confirm and self.to.users is None:
-            raise ContractError("confirm", "is for messages to users")
+        if self.confirm and (self.digest is not None or not (self.to.users or self.to.group)):
+            raise ContractError("confirm", "is for single messages to users or groups")
         if self.digest is not None and (self.to.users is not None or self.to.session is not None):
             raise ContractError("digest", "is for groups")
         if self.digest is not None and self.message.msgtype not in MERGEABLE:
@@ -331,7 +331,8 @@ async def _confirmed(result: Json, ctx: Context) -> Json:
     """
     began = await ctx.once("confirming", partial(_kept, {"at": ctx.now().isoformat()}))
     states = [
-        await ctx.robots.read_state(post["robot"], post["query_key"]) for post in result["posts"]
+        await ctx.robots.read_state(post["robot"], post["query_key"], group=post["group"])
+        for post in result["posts"]
     ]
     waited = ctx.now() - datetime.fromisoformat(began["at"])
     if not all(state["finished"] for state in states) and waited < LONGEST_DELIVERY:

@@ -64,6 +64,9 @@ async def run(job: RobotRecall, ctx: Context) -> Json:
             en("DingTalk took back none of {} calls", len(keys)),
             en("Messages can be recalled for 24 hours."),
         )
+    for post in job.posts:
+        if post.query_key in recalled:
+            await ctx.robots.note(post.query_key, post.users, "recalled")
     refused = [key for key in keys if key not in recalled]
     return RobotRecallResult(recalled=recalled, refused=refused).model_dump()
 

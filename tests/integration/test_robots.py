@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -14,6 +15,9 @@ from dingrelay_producers import State
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ContractError, RobotMessage
+from dingrelay_tasks.event import Event
+from dingrelay_workers.history.service import HistoryService
+from dingrelay_workers.history.writer import Writer
 from one_worker import OneWorker, one_worker
 
 A, B = "token-of-robot-a", "token-of-robot-b"
@@ -32,6 +36,7 @@ async def worker(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
 ) -> AsyncIterator[OneWorker]:
     settings: dict[str, Any] = {
+        "history": {"days": 90},
         "robots": {
             "a": robot(sandbox, A),
             "b": robot(sandbox, B, SECRET),
@@ -168,6 +173,45 @@ async def test_messages_of_a_digest_are_one_post_and_then_gone(
         assert await worker.finish(job) == State.DONE
     [post] = sandbox.robot_posts()
     assert post["message"]["markdown"]["title"] == "[2] disk"
+
+
+async def test_readers_are_in_the_history_of_a_message(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    sandbox.set_limits(read_lag_seconds=600)
+    given = {**message(group="hr").wire(), "confirm": True}
+    job = await worker.send(RobotMessage.parse(given))
+    assert await worker.run(job) == State.SNOOZED
+    sandbox.set_limits(read_lag_seconds=0)
+    sandbox.call("POST", "robots/read", {"app": "sandbox-key", "key": "group1", "user": "u3"})
+    assert await worker.finish(job) == State.DONE
+    found = await result(worker, job)
+    assert (found["delivered"], found["read"]) == ([], ["u3"])
+
+    async def receipt(kind: str, user: str) -> str:
+        data = {"processQueryKey": "group1", "userId": user, "openConversationId": GROUP}
+        event = Event(event_type=kind, event_id=f"{kind} {user}", data=data)
+        sent = await worker.send(event)
+        if await worker.run(sent) == State.SNOOZED:
+            await write_history(worker)
+        assert await worker.finish(sent) == State.DONE
+        return str((await result(worker, sent))["follows"])
+
+    async def outcomes() -> dict[str, str]:
+        service = HistoryService(worker.executor.resources.settings)
+        people = [await service.person(user, app=None, limit=9) for user in ("u3", "u4")]
+        return {each.user: each.messages[0].outcome for each in people}
+
+    assert await receipt("robot_msg_read", "u4") == "message"
+    assert await outcomes() == {"u3": "read", "u4": "read"}
+    assert await receipt("robot_msg_recall", "u9") == "message"
+    assert await outcomes() == {"u3": "recalled", "u4": "recalled"}
+
+
+async def write_history(worker: OneWorker) -> None:
+    settings = worker.executor.resources.settings
+    writer = Writer(worker.redis, worker.database, settings, now=lambda: datetime.now(UTC))
+    await writer.tick()
 
 
 @pytest.mark.parametrize("lost", ["lost_answer", "reset_after", "reset_before", "html"])

@@ -126,8 +126,9 @@ async def test_a_slow_call_is_charged_again_however_it_ends(
     charged: str,
 ) -> None:
     fleet = Fleet(monkeypatch)
-    slot = Slot(request_, at=NOW - 1, sent=True)
-    assert fleet.limiter.stale(slot), "before it leaves, it would take another slot"
+    slot = Slot(request_, at=NOW - 1, due=NOW - 1, sent=True)
+    long_ago = Slot(request_, at=NOW - 31, due=NOW - 31)
+    assert fleet.limiter.stale(long_ago), "it takes another slot"
     await fleet.limiter.report(slot, error)
     assert fleet.reports[-1] == charged
 

@@ -172,4 +172,6 @@ def check_robot_message(
             raise ContractError("to.robot", "a webhook can't reach single people")
         if to.group is None and to.users is None and kind == "enterprise":
             raise ContractError("to.robot", "an enterprise robot needs users or a group")
+        if job.confirm and kind == "webhook":
+            raise ContractError("confirm", "is for enterprise robots")
         job.check_for(kind)

@@ -482,6 +482,11 @@ def digest_result(name: str) -> str:
     return f"{PREFIX}digest-result:{name}"
 
 
+def robot_query(query_key: str) -> str:
+    """String: the job whose call DingTalk has given this key, for the events of it. TTL: ROBOT_TTL_MS."""
+    return f"{PREFIX}robot-query:{query_key}"
+
+
 def robot_session(name: str) -> str:
     """String: where a message to a robot can be replied to, as JSON. TTL: ROBOT_SESSION_TTL_MS."""
     return f"{PREFIX}robot-session:{name}"

@@ -79,6 +79,7 @@ MEMBERS_V1 = Api("contacts.members", "oapi", "GET", "/user/listbypage", counted=
 ROBOT_USERS = Api("robot.users", "rest", "POST", "/v1.0/robot/oToMessages/batchSend", changes=True)
 ROBOT_GROUP = Api("robot.group", "rest", "POST", "/v1.0/robot/groupMessages/send", changes=True)
 ROBOT_READ = Api("robot.read", "rest", "GET", "/v1.0/robot/oToMessages/readStatus")
+ROBOT_GROUP_READ = Api("robot.read", "rest", "POST", "/v1.0/robot/groupMessages/query")
 ROBOT_USERS_RECALL = Api(
     "robot.recall", "rest", "POST", "/v1.0/robot/otoMessages/batchRecall", changes=True
 )

@@ -13,6 +13,7 @@ from dingrelay_tasks.robot_content import enterprise
 from dingrelay_tasks.robot_post import DISTINCT, ROBOTS, WEBHOOK, robot_digest
 from dingrelay_workers.dingtalk.apis import (
     ROBOT_GROUP,
+    ROBOT_GROUP_READ,
     ROBOT_GROUP_RECALL,
     ROBOT_READ,
     ROBOT_SESSION,
@@ -24,6 +25,8 @@ from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Calls, Request
 
 STALE_SIGN = "310000"
+PAGE = 200
+"""Readers that DingTalk names at once."""
 
 
 def webhook_api(robot: str, *, verbatim: bool = False) -> Api:
@@ -109,9 +112,11 @@ async def send(
     }
 
 
-async def read_state(calls: Calls, code: str, query_key: str) -> Json:
+async def read_state(calls: Calls, code: str, query_key: str, conversation: str) -> Json:
     """Who has got a message and read it, as ``finished, delivered, read`` (API §12.8)."""
     query = {"robotCode": code, "processQueryKey": query_key}
+    if conversation:
+        return await _readers(calls, {**query, "openConversationId": conversation})
     try:
         answer = await calls.send(Request(ROBOT_READ, query=query))
     except Permanent as error:
@@ -124,6 +129,18 @@ async def read_state(calls: Calls, code: str, query_key: str) -> Json:
         "delivered": [str(each.get("userId")) for each in people],
         "read": [str(each.get("userId")) for each in people if each.get("readStatus") == "READ"],
     }
+
+
+async def _readers(calls: Calls, query: Json) -> Json:
+    """The same of a message in a group, of which DingTalk knows the readers only."""
+    read: list[str] = []
+    answer: Json = {"hasMore": True}
+    while answer.get("hasMore"):
+        page = {"maxResults": PAGE, "nextToken": str(answer.get("nextToken") or "")}
+        answer = await calls.send(Request(ROBOT_GROUP_READ, body={**query, **page}))
+        read += _listed(answer.get("readUserIds"))
+    finished = answer.get("sendStatus") != "PROCESSING"
+    return {"finished": finished, "delivered": [], "read": read}
 
 
 async def recall(

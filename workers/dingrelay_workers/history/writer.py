@@ -8,11 +8,11 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
@@ -68,6 +68,20 @@ async def write(database: Database, jobs: Sequence[EndedJob]) -> None:
         ]
         for some in chunks(rows, ROWS):
             await upsert(connection, RecipientRow, some, latest_by="at")
+
+
+async def note_outcome(database: Database, job: str, users: Sequence[str], outcome: str) -> bool:
+    """Note what became of a job for these people after its end, or for all if none is named; False: it is not kept."""
+    now = datetime.now(UTC)
+    async with database.write(WRITER) as connection:
+        if await connection.scalar(select(JobRow.job).where(JobRow.job == job)) is None:
+            return False
+        rows = [{"job": job, "user": each, "outcome": outcome, "at": now} for each in users]
+        await upsert(connection, RecipientRow, rows, latest_by="at")
+        if not users:
+            everyone = update(RecipientRow).where(RecipientRow.job == job)
+            await connection.execute(everyone.values(outcome=outcome, at=now))
+    return True
 
 
 async def delete_before(database: Database, moment: datetime) -> int:

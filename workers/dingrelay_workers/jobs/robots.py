@@ -18,6 +18,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import robots
 from dingrelay_workers.dingtalk.errors import NotFound, Throttled
+from dingrelay_workers.history.writer import note_outcome
 from dingrelay_workers.jobs.digests import JobDigests
 from dingrelay_workers.limiter.quota import PUSHES, robot_share
 from dingrelay_workers.limiter.slot import Parked
@@ -88,18 +89,16 @@ class JobRobots:
                 await robots.post(self._calls, own.token, query=query, body=body)
                 quota.count(own.organisation, PUSHES, share)
             else:
-                conversation = self._group(to).conversation if to.group else ""
                 answer = await robots.send(
                     self._calls.for_app(own.app),
                     own.code,
                     message,
                     users=users,
-                    conversation=conversation,
+                    conversation=self._conversation(to.group or ""),
                 )
         except Parked as parked:
-            if (
-                pool
-            ):  # it takes whichever is free then, and looks the less often the longer it waits
+            if pool:
+                # It takes whichever is free then, and looks the less often the longer it waits.
                 waited = (self._claim.time.now() - self._claim.started) / 1000
                 longest = min(max(parked.due_in, waited / 4), LONGEST_WAIT)
                 parked.due_in, parked.turn = longest * random.uniform(0.7, 1), None
@@ -108,6 +107,9 @@ class JobRobots:
             if not pool or error.unsent:
                 raise
             raise Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code)) from None
+        if answer["query_key"] and self._claim.kind == "robot-message":
+            where, kept = keys.robot_query(answer["query_key"]), keys.ROBOT_TTL_MS
+            await self._resources.redis.set(where, self._claim.id, px=kept)
         return {"robot": robot, "users": list(users), "group": to.group or "", **answer}
 
     async def _reply(self, name: str, message: Json) -> Json:
@@ -134,17 +136,23 @@ class JobRobots:
         answer = await robots.send(calls, robot, message, users=users, conversation=conversation)
         return {"robot": robot, "users": users, **answer}
 
-    async def read_state(self, robot: str, query_key: str) -> Json:
+    async def read_state(self, robot: str, query_key: str, *, group: str) -> Json:
         """Who has got a message, and who has read it."""
-        own = self._robot(robot)
-        return await robots.read_state(self._calls.for_app(own.app), own.code, query_key)
+        own, conversation = self._robot(robot), self._conversation(group)
+        calls = self._calls.for_app(own.app)
+        return await robots.read_state(calls, own.code, query_key, conversation)
+
+    async def note(self, query_key: str, users: Sequence[str], outcome: str) -> bool | None:
+        """Note in the history what became of a message; None if it is none of ours."""
+        job: Any = await self._resources.redis.get(keys.robot_query(query_key))
+        if job is None or not self._settings.history.days:
+            return None
+        database = self._resources.directory.database
+        return await note_outcome(database, job.decode(), users, outcome)
 
     async def recall(self, robot: str, query_keys: Sequence[str], *, group: str) -> list[str]:
         """Take messages back; the keys of those that DingTalk took back."""
-        own, found = self._robot(robot), self._settings.groups.get(group)
-        if group and found is None:
-            raise _unknown("groups", group)
-        conversation = found.conversation if found else ""
+        own, conversation = self._robot(robot), self._conversation(group)
         calls = self._calls.for_app(own.app)
         return await robots.recall(calls, own.code, query_keys, conversation)
 
@@ -171,12 +179,15 @@ class JobRobots:
         return robots.signature(secret, self._claim.time.now() if shown is None else shown)
 
     def _names(self, to: RobotTarget) -> Sequence[str]:
-        return self._group(to).robots if to.group is not None else [to.robot or ""]
+        return self._group(to.group).robots if to.group is not None else [to.robot or ""]
 
-    def _group(self, to: RobotTarget) -> GroupSettings:
-        found = self._settings.groups.get(to.group or "")
+    def _conversation(self, group: str) -> str:
+        return self._group(group).conversation if group else ""
+
+    def _group(self, name: str) -> GroupSettings:
+        found = self._settings.groups.get(name)
         if found is None:
-            raise _unknown("groups", to.group or "")
+            raise _unknown("groups", name)
         return found
 
     def _robot(self, name: str) -> RobotSettings:

@@ -190,7 +190,7 @@ class Limiter:
         sane = sane and (slot.sick or slot.trial or circuit in self._suspected)
         # DingTalk counts a call when it arrives, at any time before its answer. Charged at both ends, a slow
         # call is within every window that holds it.
-        charged = self._punctual(slot) if slot.sent and self.stale(slot) else None
+        charged = self._late(slot) if slot.sent else None
         if sane or probed or charged:
             call = buckets.ended(
                 self._rules.of(turns.app, turns.api),
@@ -264,16 +264,19 @@ class Limiter:
 
         A process that was stopped with it would call in a window that was given to others.
         """
-        return self._clock() - slot.at > JITTER and self._punctual(slot) is not None
+        late = self._late(slot)
+        # Calls one by one may be late by some of them: each is charged again, so the next ones leave later.
+        return late is not None and self._clock() - slot.at > late[0].window / 2 * late[0].even
 
-    def _punctual(self, slot: Slot) -> tuple[Rule, int] | None:
-        """The rule that is broken in silence or for minutes by a call that is late, and what the call takes of it."""
+    def _late(self, slot: Slot) -> tuple[Rule, int] | None:
+        """The rule that a late call would break in silence or for minutes, and what it takes of it; None if it is on time."""
         request = slot.request
         calls = self._rules.of(request.turns.app, request.turns.api)[0]
         if calls.even and calls.rate:
-            return calls, 1
+            return (calls, 1) if self._clock() - slot.due > JITTER else None
         recipients = self.recipients_rule(request.turns.app, request.turns.api)
-        return (recipients, request.recipients) if recipients and request.recipients else None
+        late = request.recipients and self._clock() - slot.at > JITTER
+        return (recipients, request.recipients) if recipients and late else None
 
     async def waits(self, app: str, apis: Sequence[str]) -> list[float]:
         """Seconds until a call of each of these APIs could leave, about; those that wait here are before it."""

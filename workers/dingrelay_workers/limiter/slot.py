@@ -1,5 +1,6 @@
 """A slot: what a call asks of the limiter, the leave to make it, and what keeps it from coming."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,6 +49,7 @@ class Slot:
         request: what was asked for.
         paid: recipients that were charged for it.
         at: its time, on the limiter's clock.
+        due: the earliest that this can be: how long Redis's answer was under way is not known.
         waited: no slot was free when it was asked for.
         probing: the API comes out of a pause and this call tries it: the others wait for how it
             is answered.
@@ -64,6 +66,7 @@ class Slot:
     sick: bool = False
     trial: bool = False
     sent: bool = False
+    due: float = math.inf
 
 
 class Turn(NamedTuple):

@@ -63,6 +63,7 @@ class Waiter:
         paid: recipients that its slot was charged for.
         reply: of the buckets that gave it its slot.
         starts: the time of its slot.
+        due: the earliest that this can be.
         timer: fires at its slot; None once it has.
         trial: its slot is a probe of a breaker, and not handed over yet.
         unconfirmed: its slot is so far away that a penalty may come in between.
@@ -71,6 +72,7 @@ class Waiter:
 
     __slots__ = (
         "deadline",
+        "due",
         "future",
         "paid",
         "reply",
@@ -92,7 +94,7 @@ class Waiter:
         self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.paid = 0
         self.reply: Reply | None = None
-        self.starts = 0.0
+        self.starts = self.due = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.trial = False
         self.unconfirmed = False
@@ -184,9 +186,9 @@ class WaitQueue:
                 return None
             waiter.trial = False  # the holder of the slot reports its end
             probing, sick, trial = waiter.reply.probing, waiter.reply.sick, waiter.reply.trial
-            return Slot(
-                request, waiter.paid, waiter.starts, waiter.waited, probing, sick=sick, trial=trial
-            )
+            slot = Slot(request, waiter.paid, waiter.starts, waiter.waited, probing, sick, trial)
+            slot.due = waiter.due
+            return slot
         finally:
             self._leave(waiter)
             self._release_unused(waiter)
@@ -281,7 +283,7 @@ class WaitQueue:
     async def _ask_once(self) -> None:
         """One question to the buckets, and what follows from the answer."""
         first = list(islice(self._waiters, self._at_once()))
-        now = self._clock()
+        now = asked = self._clock()
         for waiter in first:
             waiter.paid = waiter.request.recipients
         asks = [
@@ -315,6 +317,7 @@ class WaitQueue:
             self.revoke_slots()
         self._confirm()
         for waiter, start in zip(first, reply.starts, strict=False):
+            waiter.due = asked + start
             self._give(waiter, start, reply)
         for waiter in first[len(reply.starts) :]:
             waiter.waited = True

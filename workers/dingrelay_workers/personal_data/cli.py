@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 User = Annotated[str, typer.Argument(help="Their userid.")]
 
-COLOURS = {"accepted": "green", "pending": "cyan", "unknown": "magenta"}
+COLOURS = {
+    **dict.fromkeys(("accepted", "delivered", "read"), "green"),
+    "pending": "cyan",
+    "unknown": "magenta",
+}
 """Every other outcome says that the person did not get it."""
 MOST_REMAINING = 20
 """Things that can't be erased yet which are listed one by one."""
