@@ -1,7 +1,7 @@
 """Finds the texts that a translation is needed for: what is marked in the code, and the commands' help.
 
-* `tr`, `Column` and the demo's `act` and `note` are given a command's own words, `en` is given sentences
-  that are made where no person is near; literals, all of them.
+* `tr`, `_` in templates, `Column` and the demo's `act` and `note` are given a command's own words, `en` is given
+  sentences that are made where no person is near; literals, all of them.
 * What an error is raised with, or a result says, is a sentence without a mark, if it is a literal.
 * What ``--help`` shows comes from the live tree of commands, what ``/docs`` shows from the live routes.
 """
@@ -117,6 +117,8 @@ def texts() -> Iterator[Text]:
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield from of_file(path)
+        for path in sorted((ROOT / folder).rglob("templates/*.html")):
+            yield from of_template(path)
     yield from of_help()
     yield from of_gateway()
 
@@ -137,6 +139,20 @@ def of_file(path: Path) -> Iterator[Text]:
                 for message in literals(argument):
                     if re.search("[a-z]{2}", message) and " " in message:
                         yield Text(message, SENTENCE)
+
+
+def of_template(path: Path) -> Iterator[Text]:
+    """What a template of a page gives to `tr`."""
+    from jinja2 import Environment  # noqa: PLC0415  # the extraction alone needs it
+    from jinja2.ext import extract_from_ast  # noqa: PLC0415
+
+    for _line, _name, message in extract_from_ast(
+        Environment().parse(path.read_text("utf-8")), ("_",)
+    ):
+        # Of a call with values the text is the first part.
+        text, *_ = message if isinstance(message, tuple) else (message,)
+        if text is not None:  # it is no literal
+            yield Text(text)
 
 
 def called(call: ast.Call) -> str:

@@ -21,6 +21,7 @@ PROGRAMS = (
     "events,bulk,directory,webhooks",
     "flower",
     "gateway",
+    "console",
     "cli events",
 )
 """A word in the command of each program that `up --sandbox` starts."""

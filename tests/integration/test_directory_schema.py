@@ -11,6 +11,7 @@ from sqlalchemy import make_url, text
 
 import dingrelay_workers.approvals.models
 import dingrelay_workers.campaigns.models
+import dingrelay_workers.console.models
 import dingrelay_workers.directory.models
 import dingrelay_workers.history.models
 import dingrelay_workers.keys.models

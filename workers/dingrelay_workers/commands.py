@@ -10,6 +10,7 @@ import typer
 from dingrelay_producers.language import tr
 from dingrelay_workers.backlog import cli as backlog
 from dingrelay_workers.campaigns import cli as campaigns
+from dingrelay_workers.console import cli as console
 from dingrelay_workers.doctor.cli import doctor
 from dingrelay_workers.embedded.cli import up
 from dingrelay_workers.flower.cli import flower
@@ -27,7 +28,8 @@ LANES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.add_typer(campaigns.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
-    for name, noun in (("person", people), ("key", keys), ("webhook", webhooks)):
+    nouns = (("person", people), ("key", keys), ("webhook", webhooks), ("console", console))
+    for name, noun in nouns:
         app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
     # What follows -- goes to Celery's worker.
     extra = {"allow_extra_args": True}

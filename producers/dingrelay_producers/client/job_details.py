@@ -74,16 +74,26 @@ def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: 
         ServiceUnavailable: Redis or the database can't be used.
         UnreadableRecord: a field of its record is not what this release writes.
     """
-    record = use(lambda redis: redis.hgetall(keys.job(job_id)))
-    if b"state" in record:
-        status = JobStatus.from_record(job_id, record)
-        job = json_object(record.get(b"payload", b""))
-        by_user = recipients(status.kind, status.state, job, record)
-        return JobDetails(status, _key(job), dict(list(by_user.items())[:MOST_RECIPIENTS]))
-    kept: JobDetails | None = run(history.details(job_id)) if history is not None else None
-    if kept is None:
+    found = details_of(job_id, use(lambda redis: redis.hgetall(keys.job(job_id))))
+    if found is None and history is not None:
+        found = run(history.details(job_id))
+    if found is None:
         raise JobNotFound(job_id)
-    return kept
+    return found
+
+
+def details_of(job_id: str, record: Mapping[bytes, bytes]) -> JobDetails | None:
+    """A job by its record; None if there is none.
+
+    Raises:
+        UnreadableRecord: a field of it is not what this release writes.
+    """
+    if b"state" not in record:
+        return None
+    status = JobStatus.from_record(job_id, record)
+    job = json_object(record.get(b"payload", b""))
+    by_user = recipients(status.kind, status.state, job, record)
+    return JobDetails(status, _key(job), dict(list(by_user.items())[:MOST_RECIPIENTS]))
 
 
 def recall_of(details: JobDetails) -> Contract:

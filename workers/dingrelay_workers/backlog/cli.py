@@ -260,7 +260,7 @@ def _limits_page(found: "FleetLimits") -> Lines:
                 "{organisation}: {used} of {limit} {counted} this month",
                 organisation=month.organisation,
                 used=month.used,
-                counted=_counted(month.counts),
+                counted=counted(month.counts),
                 limit=month.limit or tr("any"),
             )
         )
@@ -272,7 +272,7 @@ def _limits_page(found: "FleetLimits") -> Lines:
     return Lines(table if table.row_count else nothing, Text(), *outages, *notes, *months)
 
 
-def _counted(counts: str) -> str:
+def counted(counts: str) -> str:
     """The displayed name of what is counted."""
     if counts.startswith("robot:"):
         return tr("messages of robot {name}", name=counts.removeprefix("robot:"))

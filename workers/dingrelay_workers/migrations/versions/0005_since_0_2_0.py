@@ -47,6 +47,7 @@ def upgrade() -> None:
     _approvals()
     _webhooks()
     _history()
+    _console()
     _readers()
 
 
@@ -321,6 +322,20 @@ def _history() -> None:
         ),
     )
     op.create_index("ix_job_recipients_user", "job_recipients", ["user", "at", "job"])
+
+
+def _console() -> None:
+    for table, moments in (
+        ("console_links", ("ends_at",)),
+        ("console_sessions", ("begun_at", "used_at")),
+    ):
+        op.create_table(
+            table,
+            sa.Column("digest", sa.String(64), nullable=False),
+            sa.Column("user", sa.Text, nullable=False),
+            *(sa.Column(name, MOMENT, nullable=False) for name in moments),
+            sa.PrimaryKeyConstraint("digest", name=f"pk_{table}"),
+        )
 
 
 def _readers() -> None:

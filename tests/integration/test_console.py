@@ -1,0 +1,270 @@
+"""The console on a real socket, database and Valkey."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, CookieJar
+from redis.asyncio import Redis
+from sqlalchemy import insert, update
+
+import campaigns
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import State
+from dingrelay_workers.console import sessions
+from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
+from dingrelay_workers.console.screens import SCREENS
+from dingrelay_workers.console.server import listening
+from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.store.records import Records, Usage
+from jobs import a_draft, claimed, enqueue
+from subscriptions import subscribe
+from tables import prepare
+
+HTML = "<script>alert(1)</script>"
+NOW = datetime.now(UTC)
+LISTS = [path for path in SCREENS if "{" not in path]
+
+
+class Browser:
+    """Who asks for pages, with cookies, and follows no redirect unless told so."""
+
+    def __init__(self, session: ClientSession, url: str, database: Database) -> None:
+        self.session = session
+        self.url = url
+        self.database = database
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str]:
+        async with self.session.get(
+            self.url + path, headers=headers, allow_redirects=False
+        ) as answer:
+            return answer.status, await answer.text()
+
+    async def post(self, path: str, fields: dict[str, str], **headers: str) -> int:
+        sent = {"Sec-Fetch-Site": "same-origin"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        async with self.session.post(
+            self.url + path, data=fields, headers=sent, allow_redirects=False
+        ) as answer:
+            return answer.status
+
+    async def sign_in(self, user: str = "admin") -> None:
+        link = await Sessions(self.database).link(user)
+        assert await self.post("/sign-in", {"link": link}) == 303
+
+
+@pytest.fixture(params=["", "/dingrelay"])
+async def browser(request: Any, settings: Settings) -> AsyncIterator[Browser]:
+    """A browser before a console at the root, and before one behind a prefix."""
+    prepare(settings.database)
+    async with listening(settings, "127.0.0.1", 0, request.param) as url:
+        database = Database(settings.database)
+        async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+            yield Browser(session, url, database)
+        await database.dispose()
+
+
+async def fill(browser: Browser, redis: Redis, settings: Settings) -> str:
+    """One of everything, with HTML in each text; the id of a job."""
+    records = Records(redis, settings)
+    failed = a_draft(sender="crm")
+    await enqueue(redis, failed)
+    error = {"class": "not_found", "code": "60121", "message": HTML, "hint": HTML}
+    await records.settle(await claimed(records, failed), State.DEAD, usage=Usage(), error=error)
+    await enqueue(redis, a_draft(text="waits"))
+    campaign = await campaigns.put(browser.database, name=HTML)
+    await subscribe(browser.database, name=HTML)
+    job: dict[str, Any] = {
+        "job": "11111111-1111-4111-8111-111111111111",
+        "kind": "message-send",
+        "app": "default",
+        "sender": "crm",
+        "key": "",
+        "lane": "normal",
+        "state": "done",
+        "created_at": NOW,
+        "started_at": NOW,
+        "ended_at": NOW,
+        "attempts": 1,
+        "throttles": 0,
+        "error_class": "",
+        "error_code": "",
+        "ids": [],
+        "summary": f"message-send app=default lane=normal {HTML}",
+        "content": None,
+    }
+    person = {"app": "default", "userid": "u1", "name": HTML, "fields": {}, "met_in": 1}
+    moments = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
+    got = {"job": job["job"], "user": "u1", "outcome": "duplicate", "at": NOW}
+    async with browser.database.write("tests") as connection:
+        await connection.execute(insert(JobRow).values(**job))
+        await connection.execute(insert(RecipientRow).values(**got))
+        for user in ("u1", "u2"):
+            row = person | {"userid": user} | moments
+            await connection.execute(insert(UserRow).values(**row))
+    return f"/jobs/{failed.id} /jobs/{job['job']} /campaigns/{campaign} /webhooks/drw_test"
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "en"])
+async def test_every_page_shows_what_is_stored_and_runs_none_of_it(
+    browser: Browser, redis: Redis, settings: Settings, language: str
+) -> None:
+    own = (await fill(browser, redis, settings)).split()
+    await browser.sign_in()
+    pages = [
+        *LISTS,
+        *own,
+        "/people?q=script",
+        "/people?q=u1",
+        "/people/u1",
+        "/jobs?q=state:dead+code:60121",
+    ]
+    for path in pages:
+        status, text = await browser.get(path, **{"Accept-Language": language})
+        assert status == (303 if path == "/people?q=u1" else 200), path
+        assert HTML not in text, path
+        assert text.count("<script") <= 1, path
+        assert not re.search(r" style=| on\w+=", text), path
+    _, person = await browser.get("/people/u1", **{"Accept-Language": language})
+    assert ("今天已收到相同内容" if language == "zh-CN" else "got the same text today") in person
+    _, dead = await browser.get("/dead", **{"Accept-Language": language})
+    assert "60121" in dead
+    _, now = await browser.get("/", **{"Accept-Language": language})
+    assert ("没有 worker" if language == "zh-CN" else "No worker runs") in now
+
+
+async def test_without_a_session_every_page_leads_to_the_sign_in(browser: Browser) -> None:
+    for path in SCREENS:
+        status, text = await browser.get(path.replace("{user}", "u1").replace("{id}", "x"))
+        assert (status, text.count("<main")) == (303, 0), path
+    status, text = await browser.get("/sign-in?link=%22%3E%3Cscript%3E")
+    assert status == 200
+    assert "<script>" not in text
+
+
+async def test_a_link_signs_in_once(browser: Browser) -> None:
+    link = await Sessions(browser.database).link("admin")
+    assert await browser.post("/sign-in", {"link": link}) == 303
+    assert (await browser.get("/jobs"))[0] == 200
+    assert await browser.post("/sign-in", {"link": link}) == 403
+    assert await browser.post("/sign-in", {"link": "made-up"}) == 403
+
+
+@pytest.mark.parametrize(
+    ("column", "ago"),
+    [
+        (ConsoleSessionRow.begun_at, sessions.SESSION_LIVES),
+        (ConsoleSessionRow.used_at, sessions.IDLE),
+    ],
+)
+async def test_a_session_ends(browser: Browser, column: Any, ago: timedelta) -> None:
+    await browser.sign_in()
+    async with browser.database.write("tests") as connection:
+        await connection.execute(update(ConsoleSessionRow).values({column: NOW - ago}))
+    assert (await browser.get("/jobs"))[0] == 303
+
+
+async def test_a_link_ends_after_ten_minutes(browser: Browser) -> None:
+    link = await Sessions(browser.database).link("admin")
+    async with browser.database.write("tests") as connection:
+        await connection.execute(update(ConsoleLinkRow).values(ends_at=NOW - timedelta(seconds=1)))
+    assert await browser.post("/sign-in", {"link": link}) == 403
+
+
+async def test_signing_out_ends_the_session_and_needs_its_own_form(browser: Browser) -> None:
+    await browser.sign_in()
+    assert await browser.post("/sign-out", {"token": "of another"}) == 403
+    status, text = await browser.get("/jobs")
+    assert status == 200
+    (token,) = re.findall(r'name="token" value="([0-9a-f]{64})"', text)
+    assert await browser.post("/sign-out", {"token": token}) == 303
+    assert (await browser.get("/jobs"))[0] == 303
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Sec_Fetch_Site": "", "Origin": "https://evil.example"}, 403),
+        ({"Sec_Fetch_Site": "", "Origin": "null"}, 403),
+        ({"Sec_Fetch_Site": ""}, 403),
+        ({"Sec_Fetch_Site": "same-origin"}, 303),
+    ],
+)
+async def test_a_form_of_another_site_is_refused(
+    browser: Browser, headers: dict[str, str], status: int
+) -> None:
+    link = await Sessions(browser.database).link("admin")
+    assert await browser.post("/sign-in", {"link": link}, **headers) == status
+
+
+async def test_a_plain_host_is_trusted_by_its_origin(browser: Browser) -> None:
+    """Browsers send no Sec-Fetch-Site to plain-HTTP hosts other than loopback."""
+    host = "/".join(browser.url.split("/")[:3])
+    link = await Sessions(browser.database).link("admin")
+    headers = {"Sec_Fetch_Site": "", "Origin": host}
+    assert await browser.post("/sign-in", {"link": link}, **headers) == 303
+
+
+async def test_a_chosen_language_stays_and_leads_to_no_other_site(browser: Browser) -> None:
+    async with browser.session.post(
+        f"{browser.url}/language",
+        data={"language": "zh", "back": "//evil.example/"},
+        headers={"Sec-Fetch-Site": "same-origin"},
+        allow_redirects=False,
+    ) as answer:
+        assert "evil" not in answer.headers["Location"]
+    _, text = await browser.get("/sign-in", **{"Accept-Language": "en"})
+    assert 'lang="zh-CN"' in text
+
+
+async def test_an_unchanged_page_is_not_sent_again(browser: Browser) -> None:
+    await browser.sign_in()
+    async with browser.session.get(f"{browser.url}/webhooks") as answer:
+        tag = answer.headers["ETag"]
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    status, text = await browser.get("/webhooks", **{"If-None-Match": tag})
+    assert (status, text) == (304, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/jobs/none", 404),
+        ("/campaigns/none", 404),
+        ("/webhooks/none", 404),
+        ("/nothing", 404),
+        ("/jobs?q=nonsense", 400),
+        ("/jobs?q=state:none", 400),
+        ("/jobs?q=since:x", 400),
+        ("/jobs?q=other:x", 400),
+        ("/jobs?after=x", 400),
+        ("/campaigns?after=x", 400),
+        ("/approvals?after=x", 400),
+    ],
+)
+async def test_what_is_not_there_is_said_on_a_page(
+    browser: Browser, path: str, status: int
+) -> None:
+    await browser.sign_in()
+    found, text = await browser.get(path)
+    assert (found, text.count("<h1>")) == (status, 1)
+
+
+async def test_tokens_are_stored_as_digests_only(browser: Browser) -> None:
+    link = await Sessions(browser.database).link("admin")
+    session = await Sessions(browser.database).sign_in(link)
+    assert session is not None
+    assert session.token not in repr(session)
+    async with browser.database.read() as connection:
+        rows = (await connection.execute(ConsoleSessionRow.__table__.select())).all()
+    assert link not in str(rows)
+    assert session.token not in str(rows)

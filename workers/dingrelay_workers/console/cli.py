@@ -1,0 +1,69 @@
+"""``dingrelay console``: pages for people who do not program, and the links with which they sign in."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dingrelay_producers.cli.output import print_result
+from dingrelay_producers.language import tr
+
+if TYPE_CHECKING:
+    from dingrelay_producers.settings import Settings
+
+app = typer.Typer(
+    help="Pages for people who do not program: who got what, what waits, what failed."
+)
+
+URL = "http://127.0.0.1:8620"
+
+
+@app.callback(invoke_without_command=True)
+def console(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="0 takes a free one.", show_default="8620")
+    ] = None,
+    prefix: Annotated[
+        str,
+        typer.Option(metavar="/PATH", help="Of all its paths, behind a proxy that passes it on."),
+    ] = "",
+) -> None:
+    """Serve the console."""
+    if context.invoked_subcommand:
+        return
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.console.server import PORT, run
+
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise typer.BadParameter(tr("must begin with / and not end with it"), param_hint="--prefix")
+    run(Settings.load(), host, PORT if port is None else port, prefix)
+
+
+@app.command("login-link")
+def login_link(
+    user: Annotated[
+        str, typer.Argument(help="Who signs in with it: a userid or a name, for the log.")
+    ],
+    url: Annotated[str, typer.Option(help="Where people reach the console.")] = URL,
+) -> None:
+    """Print a link that signs a person in, once, within ten minutes."""
+    from dingrelay_producers.settings import Settings
+
+    found = asyncio.run(_link(Settings.load(), user))
+    link = f"{url.rstrip('/')}/sign-in?link={found}"
+    print_result({"link": link}, lambda: link)
+
+
+async def _link(settings: "Settings", user: str) -> str:
+    from dingrelay_workers.console.sessions import Sessions
+    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.database.schema import migrate
+
+    await asyncio.to_thread(migrate, settings)
+    database = Database(settings.database)
+    try:
+        return await Sessions(database).link(user)
+    finally:
+        await database.dispose()

@@ -1,0 +1,137 @@
+"""How things stand, in a few sentences: is delivery normal, what waits, who is affected, what to do."""
+
+from calendar import monthrange
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dingrelay_producers.cli.output import span
+from dingrelay_producers.zone import CHINA, local
+from dingrelay_tasks.sentence import Sentence, en
+from dingrelay_workers.backlog.estimate import Backlog, Tally
+from dingrelay_workers.console.words import Meaning
+from dingrelay_workers.limiter.breakers import BreakerState
+from dingrelay_workers.limiter.overview import FleetLimits
+from dingrelay_workers.limiter.quota import MonthCount
+
+OLD = 600.0
+"""Seconds that a job may wait before people are said to be affected."""
+MOST = 5
+"""Outages, lanes and senders that are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the first page is made of.
+
+    Attributes:
+        dead: jobs that have failed for good.
+    """
+
+    limits: FleetLimits
+    tally: Tally
+    lanes: Sequence[Backlog]
+    dead: int
+
+    def sentences(self) -> list[Meaning]:
+        """The answers, the worst first."""
+        found = [*self._delivery(), self._waiting(), *self._affected(), *self._failed()]
+        return sorted(found, key=lambda each: ("bad", "doubt", "wait", "good").index(each.tone))
+
+    def _delivery(self) -> list[Meaning]:
+        if not self.limits.rules.workers:
+            words = en("No worker runs: nothing is sent.")
+            return [Meaning("bad", words, en("Start one: dingrelay worker."))]
+        if self.limits.outages:
+            return [outage(each) for each in self.limits.outages[:MOST]]
+        return [Meaning("good", en("Delivery is normal."))]
+
+    def _waiting(self) -> Meaning:
+        waiting = sum(each.jobs.waiting for each in self.lanes)
+        if not waiting:
+            return Meaning("good", en("Nothing waits."))
+        age = max((self._age(each) for each in self.lanes), default=0.0)
+        drains = [each.drain_seconds for each in self.lanes if each.jobs.waiting]
+        if any(each is None for each in drains):
+            return Meaning(
+                "wait", en("Jobs that wait: {:,}, the oldest for {}.", waiting, span(age))
+            )
+        through = span(max(1.0, *(each for each in drains if each is not None)))
+        words = en(
+            "Jobs that wait: {:,}, the oldest for {}; all are through in {}.",
+            waiting,
+            span(age),
+            through,
+        )
+        return Meaning("wait", words)
+
+    def _affected(self) -> list[Meaning]:
+        late = [each for each in self.lanes if each.jobs.waiting and self._age(each) > OLD]
+        found = [
+            Meaning(
+                "doubt",
+                en(
+                    "Jobs of {} in the lane {} wait for {} already.",
+                    each.jobs.app,
+                    each.jobs.lane,
+                    span(self._age(each)),
+                ),
+                _held(each),
+            )
+            for each in late[:MOST]
+        ]
+        senders: Counter[str] = Counter()
+        for group in self.tally.groups:
+            senders[group.sender] += group.waiting
+        if found and (
+            named := [(sender, jobs) for sender, jobs in senders.most_common(1) if sender]
+        ):
+            sender, jobs = named[0]
+            found.append(
+                Meaning("wait", en("Most of what waits is of {}: {:,} jobs.", sender, jobs))
+            )
+        return found
+
+    def _failed(self) -> list[Meaning]:
+        if not self.dead:
+            return []
+        words = en("Jobs that have failed for good: {:,}.", self.dead)
+        return [
+            Meaning("doubt", words, en("Look at the failed jobs: each code has its remedy there."))
+        ]
+
+    def _age(self, lane: Backlog) -> float:
+        since = lane.jobs.since
+        return (self.tally.now - since).total_seconds() if since else 0.0
+
+
+def outage(breaker: BreakerState) -> Meaning:
+    """An API or a host that is out, or an app that is held."""
+    kind, _, name = breaker.scope.partition(":")
+    since, retry = local(breaker.opened_at), local(breaker.next_probe)
+    if kind == "hold":
+        words = en("The app {} is held since {}: {}", name, since, breaker.reason)
+        return Meaning(
+            "bad", words, en("A person must mend that; its jobs go on by themselves then.")
+        )
+    words = en("{} does not answer sanely since {}: {}", breaker.name, since, breaker.reason)
+    return Meaning("bad", words, en("Nothing: it is tried again at {}, and no job is lost.", retry))
+
+
+def forecast(month: MonthCount, now: datetime) -> int:
+    """What the month will be by its end, at the pace so far."""
+    here = now.astimezone(CHINA)
+    days = monthrange(here.year, here.month)[1]
+    gone = here.day - 1 + (here.hour * 3600 + here.minute * 60 + here.second) / 86_400
+    return round(month.used * days / max(gone, 1 / 24))
+
+
+def _held(lane: Backlog) -> str | Sentence:
+    match lane.held_by:
+        case "worker":
+            return en("No worker serves this lane: start one with it among its --lanes.")
+        case "outage":
+            return en("It waits for the end of an outage; no job is lost.")
+        case _:
+            return en("It waits for DingTalk's limits; send less at a time, or in another lane.")

@@ -1,0 +1,84 @@
+"""The console as a process: from its start to a signal."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.sentence import en
+from dingrelay_workers import logs
+from dingrelay_workers.console.app import ConsoleContext, create_app
+from dingrelay_workers.console.screens import SCREENS
+from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.gateway.services import Services
+
+PORT = 8620
+SHUTDOWN_SECONDS = 3.0
+"""For pages that are being read."""
+BUSY_TIMEOUT_MS = 1_500
+"""How long who signs in waits for other writers on SQLite."""
+
+
+def run(settings: Settings, host: str, port: int, prefix: str) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the address can't be listened on.
+    """
+    logs.configure(settings)
+    asyncio.run(_serve(settings, host, port, prefix))
+
+
+async def _serve(settings: Settings, host: str, port: int, prefix: str) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with listening(settings, host, port, prefix) as url:
+        sys.stdout.write(f"console listening on {url}\n")
+        sys.stdout.flush()
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def listening(
+    settings: Settings, host: str, port: int, prefix: str = ""
+) -> AsyncGenerator[str]:
+    """A console that serves while the block runs, and its URL.
+
+    Raises:
+        SettingsError: as `run`.
+    """
+    services = Services(settings.home)
+    database = Database(settings.home.database, busy_timeout_ms=BUSY_TIMEOUT_MS)
+    redis = open_redis(settings.home)
+    await services.start()
+    try:
+        context = ConsoleContext(settings, services, Sessions(database), redis, prefix)
+        runner = web.AppRunner(
+            create_app(context, SCREENS), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+            host, port = runner.addresses[0][:2]
+            yield (
+                f"http://[{host}]:{port}{prefix}"
+                if ":" in host
+                else f"http://{host}:{port}{prefix}"
+            )
+        except OSError as error:
+            raise SettingsError(
+                en("--host, --port: {}:{} can't be listened on ({})", host, port, error.strerror)
+            ) from None
+        finally:
+            await runner.cleanup()
+    finally:
+        await redis.aclose()
+        await database.dispose()
+        await services.close()
