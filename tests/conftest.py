@@ -23,6 +23,7 @@ import preloaded
 import processes
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
+from sandboxed import sandbox_variables
 from thorough import either
 
 # A deadline for one example is a question to the machine, not to the code.
@@ -165,14 +166,7 @@ def sandbox(sandbox_server: str) -> Iterator[SandboxAdmin]:
 @pytest.fixture
 def sandbox_env(sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a dingrelay process that works on the sandbox."""
-    return {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": valkey_url,
-        "DINGRELAY_DATABASE_URL": f"sqlite:///{tmp_path / 'directory.db'}",
-        "DINGRELAY_HISTORY": '{"days": 0}',
-        "DINGTALK_OAPI_URL": sandbox.base_url,
-        "DINGTALK_API_URL": sandbox.base_url,
-        "DINGTALK_APP_KEY": "sandbox-key",
-        "DINGTALK_APP_SECRET": "sandbox-secret",
-        "DINGTALK_AGENT_ID": "1000001",
-    }
+    database_url = f"sqlite:///{tmp_path / 'directory.db'}"
+    return sandbox_variables(
+        sandbox.base_url, valkey_url, database_url, DINGRELAY_HISTORY='{"days": 0}'
+    )

@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 
 import campaigns
 import days
-from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import run_async
@@ -29,6 +28,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.maintenance.leader import WORK
 from dingrelay_workers.resources import Resources
+from sandboxed import sandbox_settings
 from wakeups import received
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -323,17 +323,13 @@ async def a_story(
 ) -> AsyncGenerator[Story]:
     """A system at the start of its day."""
     sandbox.set_limits(recipients=message_limits.get("recipients", ""))
-    app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
-    settings = Settings.load(
-        env="sandbox",
-        redis_url=valkey_url,
+    settings = sandbox_settings(
+        sandbox.base_url,
+        valkey_url,
         database_url=database_url,
         rules={"*": {"calls": CALLS}, "message.send": {"recipients": "", **message_limits}},
-        apps={"default": AppSettings.model_validate(app)},
         lease=1,
         call_timeout=call_timeout,
-        DINGTALK_OAPI_URL=sandbox.base_url,
-        DINGTALK_API_URL=sandbox.base_url,
     )
     wakeups = Wakeups(seed)
     async with AsyncExitStack() as stack:

@@ -9,9 +9,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers import Client, JobStatus, Settings, State
+from dingrelay_producers import Client, JobStatus, State
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import AppSettings
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract
@@ -20,6 +19,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from sandboxed import sandbox_settings
 from tables import prepare
 
 
@@ -81,19 +81,8 @@ async def one_worker(
 ) -> AsyncIterator[OneWorker]:
     """A worker for the sandbox, whose limits are lifted."""
     sandbox.set_limits(calls="")
-    app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
-    loaded = Settings.load(
-        env="sandbox",
-        redis_url=valkey_url,
-        database_url=f"sqlite:///{folder / 'directory.db'}",
-        apps={"default": AppSettings.model_validate(app)},
-        **{
-            "DINGTALK_OAPI_URL": sandbox.base_url,
-            "DINGTALK_API_URL": sandbox.base_url,
-            "rules": {"*": {"calls": ""}},
-            **settings,
-        },
-    )
+    given = {"database_url": f"sqlite:///{folder / 'directory.db'}", "rules": {"*": {"calls": ""}}}
+    loaded = sandbox_settings(sandbox.base_url, valkey_url, **given | settings)
     prepare(loaded.database)
     async with Resources(loaded, Publisher(loaded)) as resources, Executor(resources) as executor:
         with Client(loaded) as client:

@@ -16,7 +16,7 @@ import jobs
 from conftest import wait_until_async
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Wakeup
 from dingrelay_producers.store.states import State
@@ -27,6 +27,7 @@ from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.resources import Resources
+from sandboxed import sandbox_settings
 from tables import prepare, sqlite_connections_ended
 from wakeups import received
 
@@ -151,20 +152,9 @@ async def opened_fleets(
         async def open_fleet(
             secret: str = "sandbox-secret", *, beside: Fleet | None = None, **settings: Any
         ) -> Fleet:
-            app = {"app_key": "sandbox-key", "app_secret": secret, "agent_id": "1000001"}
-            loaded = Settings.load(
-                env="sandbox",
-                redis_url=valkey_url,
-                database_url=sqlite_url,
-                apps={"default": AppSettings.model_validate(app)},
-                **{
-                    "DINGTALK_OAPI_URL": sandbox.base_url,
-                    "DINGTALK_API_URL": sandbox.base_url,
-                    "rules": {"*": {"calls": "100/1s"}},
-                    "settle_delay": 0.5,
-                    **settings,
-                },
-            )
+            given = {"database_url": sqlite_url, "rules": {"*": {"calls": "100/1s"}}}
+            given |= {"settle_delay": 0.5, "secret": secret} | settings
+            loaded = sandbox_settings(sandbox.base_url, valkey_url, **given)
             wakeups = beside.wakeups if beside else Wakeups(loaded)
             used.append(wakeups)
             resources = Resources(loaded, wakeups, concurrency=64, queues=QUEUES)

@@ -38,6 +38,7 @@ from drop_in import (
     without_words,
 )
 from gateways import GatewayClient, gateway_thread
+from sandboxed import sandbox_variables
 from sdk_scripts import run_script
 from servers import free_port
 
@@ -78,18 +79,13 @@ def running(
     folder = tmp_path_factory.mktemp("drop-in")
     (folder / "rules.toml").write_text(RULES)
     with ValkeyServer(port=free_port()) as server:
-        env = {
-            "DINGRELAY_ENV": "sandbox",
-            "DINGRELAY_REDIS_URL": f"redis://{server.host}:{server.port}/0",
-            "DINGRELAY_DATABASE_URL": f"sqlite:///{folder / 'directory.db'}",
-            "DINGRELAY_CONFIG": str(folder / "rules.toml"),
-            "DINGTALK_OAPI_URL": sandbox_server,
-            "DINGTALK_API_URL": sandbox_server,
-            "DINGTALK_APP_KEY": "sandbox-key",
-            "DINGTALK_APP_SECRET": "sandbox-secret",
-            "DINGTALK_AGENT_ID": AGENT,
-            "DINGTALK_ROBOT_NAMED_WEBHOOK": f"{sandbox_server}/robot/send?access_token={NAMED}",
-        }
+        env = sandbox_variables(
+            sandbox_server,
+            f"redis://{server.host}:{server.port}/0",
+            f"sqlite:///{folder / 'directory.db'}",
+            DINGRELAY_CONFIG=str(folder / "rules.toml"),
+            DINGTALK_ROBOT_NAMED_WEBHOOK=f"{sandbox_server}/robot/send?access_token={NAMED}",
+        )
         fleet = Fleet(env, folder)
         fleet.spawn()
         settings = settings_of(env)

@@ -20,6 +20,7 @@ from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.embedded.system import choosing_ports, plan
 from fundamentals.documents import GUIDE, snippets
+from sandboxed import sandbox_variables
 from tables import prepare
 
 DINGRELAY = f"""#!{sys.executable}
@@ -71,17 +72,8 @@ def running_system(folder: Path) -> Generator[System]:
     apps, of_the_sandbox = _apps(folder)
     with ValkeyServer(port=_free_port()) as valkey, _sandbox(of_the_sandbox) as sandbox:
         redis_url = f"redis://{valkey.host}:{valkey.port}/0"
-        variables = {
-            "DINGRELAY_ENV": "sandbox",
-            "DINGRELAY_REDIS_URL": redis_url,
-            "DINGRELAY_DATABASE_URL": f"sqlite:///{folder / 'directory.db'}",
-            "DINGTALK_OAPI_URL": sandbox.base_url,
-            "DINGTALK_API_URL": sandbox.base_url,
-            "DINGTALK_APP_KEY": "sandbox-key",
-            "DINGTALK_APP_SECRET": "sandbox-secret",
-            "DINGTALK_AGENT_ID": "1000001",
-            **apps,
-        }
+        database_url = f"sqlite:///{folder / 'directory.db'}"
+        variables = sandbox_variables(sandbox.base_url, redis_url, database_url, **apps)
         (folder / running.FOLDER).mkdir()
         running.write(folder / running.FOLDER, variables)
         prepare(variables["DINGRELAY_DATABASE_URL"])

@@ -17,7 +17,6 @@ from redis.asyncio import Redis as AsyncRedis
 from cli_runner import Cli, in_folder
 from conftest import wait_until
 from dingrelay_producers import CannotResolve, Client, InvalidArgument, JobNotFound, Settings, State
-from dingrelay_producers.settings import AppSettings
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
@@ -30,6 +29,7 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from sandboxed import sandbox_settings
 from wakeups import Published
 
 CREATE = "/v1.0/workflow/processInstances"
@@ -39,17 +39,8 @@ SETTLE = 0.4
 
 
 def settings_of(sandbox: SandboxAdmin, valkey_url: str, **fields: Any) -> Settings:
-    app = AppSettings.model_validate(
-        {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
-    )
-    return Settings.load(
-        env="sandbox",
-        redis_url=valkey_url,
-        DINGTALK_OAPI_URL=sandbox.base_url,
-        DINGTALK_API_URL=sandbox.base_url,
-        apps={"default": app},
-        **{"settle_delay": SETTLE, "call_timeout": 1, **fields},
-    )
+    quick = {"settle_delay": SETTLE, "call_timeout": 1}
+    return sandbox_settings(sandbox.base_url, valkey_url, **quick | fields)
 
 
 class Relay:
@@ -416,11 +407,8 @@ async def test_resolving_on_the_command_line(
 ) -> None:
     job = await unknown(relay, resources, sandbox, {"事由": "出差"})
     instance = sandbox.approvals()[0]["id"]
-    cli: Cli = in_folder(
-        monkeypatch,
-        tmp_path,
-        {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": relay.settings.redis},
-    )
+    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": relay.settings.redis}
+    cli: Cli = in_folder(monkeypatch, tmp_path, variables)
     assert cli("job", "resolve", job).exit_code == 2
     assert cli("job", "resolve", job, "--sent").exit_code == 2
     shown = cli.json("job", "resolve", job, "--instance", instance)

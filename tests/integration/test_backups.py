@@ -35,6 +35,7 @@ from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue, places, state
+from sandboxed import sandbox_variables
 from servers import program
 from tables import clear, prepare
 
@@ -224,17 +225,9 @@ def system(
     # What the margin allows is not waited for.
     monkeypatch.setattr(backups, "MARGIN_MS", 0)
     prepare(database_url)
-    variables = {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": f"redis://{durable_server.host}:{durable_server.port}/0",
-        "DINGRELAY_DATABASE_URL": database_url,
-        "DINGRELAY_HISTORY": KEPT,
-        "DINGTALK_OAPI_URL": sandbox.base_url,
-        "DINGTALK_API_URL": sandbox.base_url,
-        "DINGTALK_APP_KEY": "sandbox-key",
-        "DINGTALK_APP_SECRET": "sandbox-secret",
-        "DINGTALK_AGENT_ID": "1000001",
-    }
+    redis_url = f"redis://{durable_server.host}:{durable_server.port}/0"
+    variables = sandbox_variables(sandbox.base_url, redis_url, database_url)
+    variables["DINGRELAY_HISTORY"] = KEPT
     folder = tmp_path / "here"
     folder.mkdir()
     return System(durable_server, database_url, in_folder(monkeypatch, folder, variables), tmp_path)

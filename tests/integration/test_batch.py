@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -12,19 +11,18 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import Row, SandboxAdmin
-from dingrelay_tasks.kinds import KINDS, Kind
+from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Claim
-from dingrelay_workers.store.wakeup import ReceivedWakeup
-from jobs import message
+from jobs import a_wakeup, cancel, message
+from sandboxed import sandbox_settings
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
@@ -74,15 +72,7 @@ class Office:
 
     def wake(self, draft: Draft) -> Running:
         """Hand over the job's wake-up."""
-        wakeup = ReceivedWakeup(
-            id=draft.id,
-            kind=KINDS[draft.kind],
-            job=draft.job,
-            queue=draft.queue,
-            woken=1,
-            nonce=uuid.uuid4().hex,
-        )
-        return asyncio.create_task(self.executor.execute(wakeup))
+        return asyncio.create_task(self.executor.execute(a_wakeup(draft)))
 
     async def take_the_slot(self) -> None:
         """One call leaves at once; the next waits for 0.4 s: what shall wait is enqueued before."""
@@ -126,16 +116,7 @@ async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncI
     async with AsyncExitStack() as stack:
 
         async def open_office(rules: dict[str, dict[str, str]] = SLOW, **settings: Any) -> Office:
-            app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
-            loaded = Settings.load(
-                env="sandbox",
-                redis_url=valkey_url,
-                rules=rules,
-                apps={"default": AppSettings.model_validate(app)},
-                DINGTALK_OAPI_URL=sandbox.base_url,
-                DINGTALK_API_URL=sandbox.base_url,
-                **settings,
-            )
+            loaded = sandbox_settings(sandbox.base_url, valkey_url, rules=rules, **settings)
             resources = Resources(loaded, Publisher(loaded), concurrency=64)
             await stack.enter_async_context(resources)
             log = EventLog()
@@ -255,8 +236,7 @@ async def test_an_ineligible_job_does_not_affect_others(office: Office, redis: R
     expired = await office.enqueue("u5", expires_at=soon.isoformat())
     cancelled = await office.enqueue("u6")
     again = await office.enqueue("u9")
-    ended = record.cancel(cancelled.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-    assert await scripts.run_async(redis, ended) == b"cancelled"
+    assert await cancel(redis, cancelled) == b"cancelled"
     assert cancelled.id not in await office.index(cancelled)
     await eventually(lambda: datetime.now(UTC) > soon)
 

@@ -27,6 +27,7 @@ from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.webhooks import cli as webhook
+from sandboxed import sandbox_variables
 from tables import prepare
 
 CHARACTER = re.compile("[一-鿿]")
@@ -106,17 +107,8 @@ def cli(
     for name in ("LC_ALL", "LC_MESSAGES", "LANG", "DINGRELAY_LANGUAGE", "NO_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
-    variables = {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": valkey_url,
-        "DINGRELAY_DATABASE_URL": sqlite_url,
-        "DINGTALK_OAPI_URL": sandbox_server,
-        "DINGTALK_API_URL": sandbox_server,
-        "DINGTALK_APP_KEY": "sandbox-key",
-        "DINGTALK_APP_SECRET": "sandbox-secret",
-        "DINGTALK_AGENT_ID": "1000001",
-        "DINGRELAY_HISTORY": '{"days": 90}',
-    }
+    variables = sandbox_variables(sandbox_server, valkey_url, sqlite_url)
+    variables["DINGRELAY_HISTORY"] = '{"days": 90}'
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return in_folder(monkeypatch, tmp_path, {})

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-import preloaded
 import processes
 from conftest import wait_until
 
@@ -155,12 +154,6 @@ def test_modules_from_elsewhere_are_another_start(name: str, tmp_path: Path) -> 
     assert not is_fork(dict(os.environ), cwd=tmp_path)
 
 
-def test_nothing_is_forked_while_coverage_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_fork(dict(os.environ))
-    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", "")
-    assert not is_fork(dict(os.environ))
-
-
 def test_its_handle_is_that_of_a_child() -> None:
     code = "import sys; print(sys.stdin.readline(), end='', flush=True); sys.stdin.read()"
     with processes.Popen(
@@ -190,33 +183,6 @@ def test_its_handle_is_that_of_a_child() -> None:
         process.terminate()
     assert process.returncode == process.poll() == process.wait() == -signal.SIGKILL
     assert not psutil.pid_exists(process.pid)
-
-
-def test_another_process_may_have_forks_of_the_same_server() -> None:
-    code = (
-        "import subprocess, sys, processes\n"
-        f"command = [sys.executable, '-c', \"import os, sys; print(os.getppid(), {IMPORTED})\"]\n"
-        "sys.exit(processes.run(command).returncode)"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    described = [
-        started.run(command, env=env | processes.address(), capture_output=True, check=True).stdout
-        for started, command in (
-            (subprocess, [sys.executable, "-c", code]),
-            (processes, [sys.executable, "-c", code]),
-            (processes, [sys.executable, "-c", code]),
-        )
-    ]
-    assert described[0].endswith(b" True\n")
-    assert described == [described[0]] * 3
-
-
-def test_test_processes_are_forks_of_one_that_has_imported_all_tests() -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        pytest.skip("this is the only test process")
-    parent = psutil.Process().parent()
-    assert parent
-    assert preloaded.PROGRAM in parent.cmdline()
 
 
 def test_forks_end_with_the_test_process() -> None:

@@ -27,6 +27,7 @@ from dingrelay_producers.stream.listener import Listener, StreamMetrics, Taker
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import RobotMessage
 from one_worker import one_worker
+from sandboxed import sandbox_settings
 from stream_server import StreamServer, stream_server
 
 QUICK = Times(
@@ -54,10 +55,7 @@ Listen = Callable[..., Awaitable[Listening]]
 
 
 def settings_for(api_url: str, redis_url: str, **others: Any) -> Settings:
-    urls = {"DINGTALK_OAPI_URL": api_url, "DINGTALK_API_URL": api_url}
-    return Settings.load(
-        env="sandbox", redis_url=redis_url, **{"apps": {"default": APP}, **urls, **others}
-    )
+    return sandbox_settings(api_url, redis_url, **{"apps": {"default": APP}, **others})
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from conftest import wait_until_async
 from dingrelay_producers.current_apps import CurrentApps
-from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -25,6 +25,7 @@ from dingrelay_workers.limiter import breakers as circuits
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
+from sandboxed import sandbox_settings
 
 APP = "default"
 PATHS = {"oapi": "/gettoken", "v1.0": "/v1.0/oauth2/accessToken"}
@@ -39,17 +40,8 @@ async def worker(redis: Redis, valkey_url: str, sandbox: SandboxAdmin) -> AsyncI
     sessions: list[aiohttp.ClientSession] = []
 
     def make(secret: str = "sandbox-secret", **settings: Any) -> Tokens:
-        loaded = Settings.load(
-            env="test",
-            redis_url=valkey_url,
-            DINGTALK_OAPI_URL=sandbox.base_url,
-            DINGTALK_API_URL=sandbox.base_url,
-            apps={
-                APP: AppSettings.model_validate(
-                    {"app_key": "sandbox-key", "app_secret": secret, "agent_id": "1000001"}
-                )
-            },
-            **settings,
+        loaded = sandbox_settings(
+            sandbox.base_url, valkey_url, secret=secret, env="test", **settings
         )
         sessions.append(Transport.open_session(loaded))
         transport = Transport(sessions[-1], Classifier({}), loaded)

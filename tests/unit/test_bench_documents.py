@@ -12,7 +12,7 @@ from figures import Figure, percentile
 from published import PUBLISHED, Published, written
 from report import added
 from table import table
-from translations import CHINESE, LANGUAGES, SAME
+from translations import LANGUAGES
 
 ENGLISH, CHINESE_README = LANGUAGES
 SVG = "{http://www.w3.org/2000/svg}"
@@ -68,10 +68,6 @@ def test_the_table_has_a_line_for_each_bound_and_the_others_beside_the_first() -
     ]
 
 
-def test_figures_without_bounds_are_not_ours_and_have_no_line() -> None:
-    assert len(table(report(A=limit_used()[2:3]), ENGLISH).splitlines()) == 2
-
-
 def test_a_part_of_the_table_holds_the_groups_that_are_named() -> None:
     only = {"A": ["answers refused, 5–30 ms away"]}
     lines = table(report(A=limit_used(), B=limit_used()), ENGLISH, only).splitlines()[2:]
@@ -84,28 +80,6 @@ def test_every_key_figure_was_measured() -> None:
     groups = Published.read().groups
     for letter, names in KEY_FIGURES.items():
         assert set(names) <= {members[0].group for members in groups[letter]}
-
-
-def test_both_languages_show_the_same_numbers() -> None:
-    made = [table(report(A=limit_used()), words) for words in LANGUAGES]
-    numbers = [re.findall(r"\*\*([\d.]+)", each) for each in made]
-    assert numbers[0] == numbers[1] == ["98.4", "91.5", "0.1"]
-    assert "按自然秒计数" in made[1]
-
-
-def test_a_missing_translation_is_an_error() -> None:
-    with pytest.raises(KeyError, match="a new figure"):
-        CHINESE_README.say("a new figure")
-
-
-def test_every_published_figure_has_its_words_in_chinese() -> None:
-    assert "期间 20 次 kill -9 的群发活动，漏收或重收" in table(Published.read(), CHINESE_README)
-
-
-def test_every_word_of_the_chart_is_translated() -> None:
-    shown = {text for panel in PANELS for text in (panel.title, panel.hint, panel.unit)}
-    shown |= {bar.label for panel in PANELS for bar in panel.bars}
-    assert shown <= CHINESE.keys() | SAME
 
 
 def widths(drawing: ET.Element, *kinds: str) -> list[float]:

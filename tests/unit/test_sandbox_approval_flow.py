@@ -10,19 +10,6 @@ WORKFLOW = "/v1.0/workflow"
 INSTANCES = f"{WORKFLOW}/processInstances"
 
 
-def create(caller: Caller, *steps: tuple[str, list[str]], **fields: Any) -> str:
-    payload = {
-        "processCode": "PROC-ANY",
-        "originatorUserId": "u1",
-        "deptId": -1,
-        "formComponentValues": [{"name": "a", "value": "1"}],
-        "approvers": [{"actionType": action, "userIds": users} for action, users in steps],
-        **fields,
-    }
-    reply = caller.post(INSTANCES, payload)
-    return str(reply.body.get("instanceId") or reply.code)
-
-
 def instance_of(caller: Caller, instance: str) -> dict[str, Any]:
     result = caller.get(INSTANCES, processInstanceId=instance).body["result"]
     assert isinstance(result, dict)
@@ -42,7 +29,7 @@ def decide(caller: Caller, instance: str, user: str, result: str = "agree", **fi
 
 
 def test_all_of_a_step_must_agree_before_the_next_is_asked(caller: Caller) -> None:
-    made = create(caller, ("AND", ["u2", "u3"]), ("NONE", ["u4"]))
+    made = caller.create(("AND", ["u2", "u3"]), ("NONE", ["u4"]))
     assert decide(caller, made, "u2", remark="好").body == {"result": True, "success": True}
     assert tasks(caller, made) == [("u2", "COMPLETED", "AGREE"), ("u3", "RUNNING", "NONE")]
     decide(caller, made, "u3")
@@ -62,14 +49,14 @@ def test_all_of_a_step_must_agree_before_the_next_is_asked(caller: Caller) -> No
 
 
 def test_one_of_a_step_is_enough_and_the_others_are_let_go(caller: Caller) -> None:
-    made = create(caller, ("OR", ["u2", "u3"]))
+    made = caller.create(("OR", ["u2", "u3"]))
     decide(caller, made, "u3")
     assert tasks(caller, made) == [("u2", "CANCELED", "NONE"), ("u3", "COMPLETED", "AGREE")]
     assert instance_of(caller, made)["status"] == "COMPLETED"
 
 
 def test_one_refusal_ends_it(caller: Caller) -> None:
-    made = create(caller, ("AND", ["u2", "u3"]), ("NONE", ["u4"]))
+    made = caller.create(("AND", ["u2", "u3"]), ("NONE", ["u4"]))
     decide(caller, made, "u2", "refuse")
     end = instance_of(caller, made)
     assert (end["status"], end["result"]) == ("COMPLETED", "refuse")
@@ -77,7 +64,7 @@ def test_one_refusal_ends_it(caller: Caller) -> None:
 
 
 def test_the_first_generation_spells_tasks_its_own_way(caller: Caller) -> None:
-    made = create(caller, ("NONE", ["u2"]), ccList=["u5"], ccPosition="START_FINISH")
+    made = caller.create(("NONE", ["u2"]), ccList=["u5"], ccPosition="START_FINISH")
     decide(caller, made, "u2")
     reply = caller.post("/topapi/processinstance/get", {"process_instance_id": made})
     instance = reply.body["process_instance"]
@@ -99,7 +86,7 @@ def test_the_first_generation_spells_tasks_its_own_way(caller: Caller) -> None:
 
 
 def test_a_task_is_its_owners_and_open(caller: Caller) -> None:
-    made = create(caller, ("NONE", ["u2"]))
+    made = caller.create(("NONE", ["u2"]))
     wrong = "processInstanceInvalidParameter"
     assert decide(caller, made, "u2", actionerUserId="u3").code == wrong
     assert decide(caller, made, "u2", taskId=1).code == wrong
@@ -116,7 +103,7 @@ def test_a_task_is_its_owners_and_open(caller: Caller) -> None:
 
 
 def test_a_task_can_be_handed_on(caller: Caller) -> None:
-    made = create(caller, ("NONE", ["u2"]))
+    made = caller.create(("NONE", ["u2"]))
     (task,) = instance_of(caller, made)["tasks"]
     wanted = {"taskId": task["taskId"], "operateUserId": "u2", "toUserId": "u3", "remark": "请看"}
     path = f"{WORKFLOW}/tasks/redirect"
@@ -138,7 +125,7 @@ def test_a_task_can_be_handed_on(caller: Caller) -> None:
 
 
 def test_a_comment_is_in_the_records(caller: Caller) -> None:
-    made = create(caller, ("NONE", ["u2"]))
+    made = caller.create(("NONE", ["u2"]))
     path = f"{INSTANCES}/comments"
     wanted = {"processInstanceId": made, "text": "请尽快", "commentUserId": "u3"}
     assert caller.post(path, wanted).body == {"result": True, "success": True}
@@ -154,7 +141,7 @@ def test_a_comment_is_in_the_records(caller: Caller) -> None:
 
 
 def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
-    made = create(caller, ("NONE", ["u2"]))
+    made = caller.create(("NONE", ["u2"]))
     wanted = {"processInstanceId": made, "isSystem": False, "operatingUserId": "u1"}
     path = f"{INSTANCES}/terminate"
 
@@ -176,7 +163,7 @@ def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
 
 def test_a_template_may_forbid_withdrawal(caller: Caller) -> None:
     caller.state.approvals.templates["P"] = Template(process_code="P", revocable=False)
-    made = create(caller, ("NONE", ["u2"]), processCode="P")
+    made = caller.create(("NONE", ["u2"]), processCode="P")
     caller.now += 16
     refused = caller.post(f"{INSTANCES}/terminate", {"processInstanceId": made})
     assert (refused.status, refused.code) == (400, "internalError")
@@ -186,7 +173,7 @@ def test_a_template_may_forbid_withdrawal(caller: Caller) -> None:
 
 def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> None:
     path = "/topapi/process/instance"
-    made = create(caller, ("AND", ["u2", "u3"]))
+    made = caller.create(("AND", ["u2", "u3"]))
     (first, _) = instance_of(caller, made)["tasks"]
 
     def post(verb: str, **fields: Any) -> Reply:
@@ -222,11 +209,11 @@ def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> 
 def test_without_approvers_the_template_asks_its_own(caller: Caller) -> None:
     template = Template(process_code="P", approvers=("u7", "u8"))
     caller.state.approvals.templates["P"] = template
-    made = create(caller, processCode="P")
+    made = caller.create(processCode="P")
     assert tasks(caller, made) == [("u7", "RUNNING", "NONE")]
     decide(caller, made, "u7")
     assert tasks(caller, made)[-1] == ("u8", "RUNNING", "NONE")
-    assert tasks(caller, create(caller)) == [("u1", "RUNNING", "NONE")]
+    assert tasks(caller, caller.create()) == [("u1", "RUNNING", "NONE")]
 
 
 def test_the_originator_chooses_the_approvers_that_the_preview_names(caller: Caller) -> None:
@@ -241,12 +228,12 @@ def test_the_originator_chooses_the_approvers_that_the_preview_names(caller: Cal
         if rule["isTargetSelect"]
     ]
     assert keys == ["manual_1"]
-    assert create(caller, processCode="P") == "targetSelectApproverMissing"
+    assert caller.create(processCode="P") == "targetSelectApproverMissing"
     other = [{"actionerKey": "other", "actionerUserIds": ["u5"]}]
-    refused = create(caller, processCode="P", targetSelectActioners=other)
+    refused = caller.create(processCode="P", targetSelectActioners=other)
     assert refused == "targetSelectApproverScopeError"
     chosen = [{"actionerKey": "manual_1", "actionerUserIds": ["u5"]}]
-    made = create(caller, processCode="P", targetSelectActioners=chosen)
+    made = caller.create(processCode="P", targetSelectActioners=chosen)
     assert tasks(caller, made) == [("u5", "RUNNING", "NONE")]
     decide(caller, made, "u5")
     assert tasks(caller, made)[-1] == ("u7", "RUNNING", "NONE")
@@ -255,12 +242,12 @@ def test_the_originator_chooses_the_approvers_that_the_preview_names(caller: Cal
 def test_an_originator_must_be_in_the_department(caller: Caller) -> None:
     place = caller.state.organisation.people["u2"].departments[0]
     other = next(each for each in (2, 3, 4, 5) if each != place)
-    assert create(caller, originatorUserId="u2", deptId=other) == "processInstanceInvalidParameter"
-    assert len(create(caller, originatorUserId="u2", deptId=place)) == 36
+    assert caller.create(originatorUserId="u2", deptId=other) == "processInstanceInvalidParameter"
+    assert len(caller.create(originatorUserId="u2", deptId=place)) == 36
 
 
 def test_the_report_has_tasks_and_results(caller: Caller) -> None:
-    made = create(caller, ("NONE", ["u2"]))
+    made = caller.create(("NONE", ["u2"]))
     decide(caller, made, "u2", "refuse")
     (report,) = reports.approvals(caller.state)
     assert (report["status"], report["result"]) == ("COMPLETED", "refuse")

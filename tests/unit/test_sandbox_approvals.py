@@ -15,17 +15,9 @@ NOON_MS = int(NOON * 1000)
 
 
 def create(caller: Caller, reason: str = "出差", **fields: Any) -> str:
-    reply = caller.post(
-        INSTANCES,
-        {
-            "processCode": "PROC-LEAVE",
-            "originatorUserId": "u1",
-            "deptId": -1,
-            "formComponentValues": [{"name": "事由", "value": reason}],
-            **fields,
-        },
-    )
-    return str(reply.body.get("instanceId") or reply.code)
+    form = [{"name": "事由", "value": reason}]
+    leave = {"processCode": "PROC-LEAVE", "formComponentValues": form}
+    return caller.create(**leave | fields)
 
 
 def create_old(caller: Caller, **fields: Any) -> str:

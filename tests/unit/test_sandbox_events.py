@@ -94,17 +94,6 @@ def test_another_organisation_makes_no_events(caller: Caller) -> None:
     assert emitted(caller) == []
 
 
-def create(caller: Caller, *steps: tuple[str, list[str]]) -> str:
-    payload = {
-        "processCode": "PROC-ANY",
-        "originatorUserId": "u1",
-        "deptId": -1,
-        "formComponentValues": [{"name": "a", "value": "1"}],
-        "approvers": [{"actionType": action, "userIds": users} for action, users in steps],
-    }
-    return str(caller.post(INSTANCES, payload).body["instanceId"])
-
-
 def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
     """Of each event of approvals: whose, its type, who it names, and the result."""
     return [
@@ -114,7 +103,7 @@ def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
 
 
 def test_each_step_of_an_approval_is_an_event(caller: Caller) -> None:
-    made = create(caller, ("OR", ["u2", "u3"]), ("NONE", ["u4"]))
+    made = caller.create(("OR", ["u2", "u3"]), ("NONE", ["u4"]))
     flow = caller.state.approvals.find(made).flow
     flow.redirect(flow.open_tasks[0], "u5", at=NOON, remark="请看")
     flow.decide(flow.open_tasks[1], agree=True, at=NOON)
@@ -136,7 +125,7 @@ def test_each_step_of_an_approval_is_an_event(caller: Caller) -> None:
 
 
 def test_fields_of_the_events_of_an_instance(caller: Caller) -> None:
-    made = create(caller, ("NONE", ["u2"]))
+    made = caller.create(("NONE", ["u2"]))
     flow = caller.state.approvals.find(made).flow
     flow.terminate("u1", at=NOON)
     caller.state.approvals.delete(made, at=NOON)

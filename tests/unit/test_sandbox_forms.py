@@ -38,14 +38,8 @@ LEAST = {"采购事由": "换新", "采购类型": "设备"}
 
 
 def create(caller: Caller, form: dict[str, Any], code: str = "PROC-PURCHASE") -> str:
-    payload = {
-        "processCode": code,
-        "originatorUserId": "u1",
-        "deptId": -1,
-        "formComponentValues": [{"name": name, "value": value} for name, value in form.items()],
-    }
-    reply = caller.post(INSTANCES, payload)
-    return str(reply.body.get("instanceId") or reply.code)
+    values = [{"name": name, "value": value} for name, value in form.items()]
+    return caller.create(processCode=code, formComponentValues=values)
 
 
 def old_form(caller: Caller, instance: str) -> dict[str, dict[str, Any]]:

@@ -99,16 +99,6 @@ def caller() -> Caller:
     return Caller()
 
 
-def create(caller: Caller) -> str:
-    payload = {
-        "processCode": "PROC-ANY",
-        "originatorUserId": "u1",
-        "deptId": -1,
-        "formComponentValues": [{"name": "a", "value": "1"}],
-    }
-    return str(caller.post(INSTANCES, payload).body["instanceId"])
-
-
 def listed(caller: Caller, start: float) -> list[str]:
     wanted = {"processCode": "PROC-ANY", "startTime": int(start * 1000)}
     found = caller.post(QUERY, {**wanted, "nextToken": 0, "maxResults": 20}).body["result"]["list"]
@@ -118,7 +108,7 @@ def listed(caller: Caller, start: float) -> list[str]:
 @pytest.mark.parametrize("offset", [60.0, -60.0])
 def test_create_times_and_lists_follow_the_clock(caller: Caller, offset: float) -> None:
     caller.state.set_clock(offset)
-    made = create(caller)
+    made = caller.create()
     assert caller.state.approvals.instances[made].created_at == NOON + offset
     assert listed(caller, NOON + offset) == [made]
     caller.now += 5
@@ -126,7 +116,7 @@ def test_create_times_and_lists_follow_the_clock(caller: Caller, offset: float) 
 
 
 def test_approvals_are_listed_after_the_clock_went_back(caller: Caller) -> None:
-    made = create(caller)
+    made = caller.create()
     caller.state.set_clock(-60)
     assert listed(caller, NOON - 60) == [made]
 
