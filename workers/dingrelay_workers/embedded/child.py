@@ -9,9 +9,12 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.embedded.supervisor import Screen
+
+if TYPE_CHECKING:
+    from dingrelay_workers.embedded.supervisor import Screen
 
 START_SECONDS = 60.0
 LOOK_SECONDS = 0.05
@@ -47,7 +50,7 @@ class Program:
 class Child:
     """One running program. Its output goes to the screen, line by line."""
 
-    def __init__(self, program: Program, environment: Mapping[str, str], screen: Screen) -> None:
+    def __init__(self, program: Program, environment: Mapping[str, str], screen: "Screen") -> None:
         self.program = program
         self._environment = environment
         self._screen = screen
