@@ -142,7 +142,7 @@ def selectors(expression: str) -> list[str]:
 def panels() -> dict[tuple[str, str, str], str]:
     """Dashboard, panel and letter → the expression as Grafana asks it, for all apps."""
     found: dict[tuple[str, str, str], str] = {}
-    for name, content in dashboards.documents().items():
+    for name, content in dashboards.documents("en").items():
         variables = {each["name"]: each["allValue"] for each in content["templating"]["list"]}
         for panel in content["panels"]:
             for target in panel["targets"]:

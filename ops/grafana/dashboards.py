@@ -16,23 +16,15 @@ SOURCE = {"type": "prometheus", "uid": "prometheus"}
 WIDTH, HEIGHT = 12, 8
 """Of a panel, in units of Grafana's grid, which is 24 wide."""
 APPS = "label_values(dingrelay_worker_app, app)"
+LANGUAGES = ("en", "zh")
+"""A folder each; the order of titles and texts in dashboards.toml."""
 PAGE: Mapping[str, Any] = {
-    "tags": ["dingrelay"],
     "timezone": "browser",
     # Of Grafana 12; an older Grafana refuses nothing of it that is used here.
     "schemaVersion": 41,
     "refresh": "10s",
     "time": {"from": "now-1h", "to": "now"},
     "graphTooltip": 1,
-    "links": [
-        {
-            "type": "dashboards",
-            "title": "dingrelay",
-            "tags": ["dingrelay"],
-            "includeVars": True,
-            "keepTime": True,
-        }
-    ],
     "templating": {
         "list": [
             {
@@ -54,22 +46,27 @@ PAGE: Mapping[str, Any] = {
 }
 
 
-def documents() -> dict[str, Any]:
+def documents(language: str) -> dict[str, Any]:
     """File name → the dashboard as Grafana reads it."""
     content = tomllib.loads((HERE / "dashboards.toml").read_text("utf-8"))
+    place = LANGUAGES.index(language)
+    tag = "dingrelay" if place == 0 else f"dingrelay-{language}"
+    link = {"type": "dashboards", "title": "dingrelay", "includeVars": True, "keepTime": True}
     return {
         f"{each['name']}.json": {
-            "uid": each["name"],
-            "title": each["title"],
+            "uid": each["name"] if place == 0 else f"{each['name']}-{language}",
+            "title": each["title"][place],
+            "tags": [tag],
+            "links": [{**link, "tags": [tag]}],
             **PAGE,
-            "panels": [panel(number, given) for number, given in enumerate(each["panels"])],
+            "panels": [panel(number, given, place) for number, given in enumerate(each["panels"])],
         }
         for each in content["dashboards"]
     }
 
 
-def panel(number: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A graph at its place, by its number from 0 on."""
+def panel(number: int, given: Mapping[str, Any], language: int) -> dict[str, Any]:
+    """A graph at its place, by its number from 0 on; its language by its place in `LANGUAGES`."""
     row, column = divmod(number, 2)
     stacked = given.get("stacked", False)
     custom = {
@@ -80,8 +77,8 @@ def panel(number: int, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": number + 1,
         "type": "timeseries",
-        "title": given["title"],
-        "description": given["text"],
+        "title": given["title"][language],
+        "description": given["text"][language],
         "datasource": SOURCE,
         "gridPos": {"x": column * WIDTH, "y": row * HEIGHT, "w": WIDTH, "h": HEIGHT},
         "fieldConfig": {"defaults": defaults, "overrides": []},
@@ -108,10 +105,13 @@ def target(query: str | list[str], letter: str) -> dict[str, Any]:
 def write(folder: Path) -> None:
     """Write them all, and remove those of other versions."""
     folder.mkdir(exist_ok=True)
-    for path in folder.glob("dingrelay*.json"):
+    for path in folder.rglob("dingrelay*.json"):
         path.unlink()
-    for name, document in documents().items():
-        (folder / name).write_text(json.dumps(document, ensure_ascii=False), "utf-8")
+    for language in LANGUAGES:
+        (folder / language).mkdir(exist_ok=True)
+        for name, document in documents(language).items():
+            content = json.dumps(document, ensure_ascii=False)
+            (folder / language / name).write_text(content, "utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,11 @@ import dashboards
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "ops/grafana"
-DOCUMENTS = dashboards.documents()
+DOCUMENTS = {
+    f"{language}/{name}": document
+    for language in dashboards.LANGUAGES
+    for name, document in dashboards.documents(language).items()
+}
 UNITS = {"s", "ops", "reqps", "short", "percentunit", "bytes"}
 LEGEND = re.compile(r"\{\{(\w+)\}\}")
 each_document = pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS.keys())
@@ -26,6 +30,20 @@ def test_each_has_an_address_of_its_own() -> None:
     assert len({each["title"] for each in DOCUMENTS.values()}) == len(DOCUMENTS)
 
 
+def test_they_differ_between_languages_by_their_texts_only() -> None:
+    english, chinese = (dashboards.documents(language) for language in dashboards.LANGUAGES)
+    assert english.keys() == chinese.keys()
+    for name, document in english.items():
+        for one, other in zip(document["panels"], chinese[name]["panels"], strict=True):
+            for text in (other["title"], other["description"]):
+                assert re.search(r"[\u4e00-\u9fff]", text) or text == "worker"
+            assert {**one, "title": "", "description": ""} == {
+                **other,
+                "title": "",
+                "description": "",
+            }
+
+
 def test_the_compose_file_writes_them_where_grafana_reads_them(tmp_path: Path) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
     writer, grafana = compose["services"]["dashboards"], compose["services"]["grafana"]
@@ -34,9 +52,11 @@ def test_the_compose_file_writes_them_where_grafana_reads_them(tmp_path: Path) -
     (tmp_path / "dingrelay-of-an-older-version.json").touch()
     # As in the image: without our packages.
     subprocess.run([sys.executable, "-I", "-S", here, str(tmp_path)], check=True)
-    assert {path.name: json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()} == (
-        DOCUMENTS
-    )
+    written = {
+        str(path.relative_to(tmp_path)): json.loads(path.read_text("utf-8"))
+        for path in tmp_path.rglob("*.json")
+    }
+    assert written == DOCUMENTS
 
     provisioning = FOLDER / "provisioning/dashboards/dingrelay.yml"
     (provider,) = yaml.safe_load(provisioning.read_text("utf-8"))["providers"]
@@ -45,7 +65,9 @@ def test_the_compose_file_writes_them_where_grafana_reads_them(tmp_path: Path) -
     assert f"dashboards:{folder}:ro" in grafana["volumes"]
     assert grafana["depends_on"]["dashboards"]["condition"] == "service_completed_successfully"
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home in {f"{folder}/{name}" for name in DOCUMENTS}
+    for language in dashboards.LANGUAGES:
+        chosen = home.replace("${DINGRELAY_LANGUAGE:-en}", language)
+        assert chosen in {f"{folder}/{name}" for name in DOCUMENTS}
 
 
 @each_document
