@@ -35,10 +35,10 @@ class Sentinels(Sentinel):
         raise _not_found(service_name, trouble, self.sentinel_kwargs) from trouble
 
     def _trouble(self) -> RedisError | None:
-        """What is wrong with the first that does not answer."""
+        """What is wrong with the first that does not answer as a Sentinel."""
         for each in self.sentinels:
             try:
-                each.ping()
+                each.sentinel_masters()
             except RedisError as error:
                 return error
         return None
@@ -68,7 +68,7 @@ class AsyncSentinels(aio.Sentinel):
     async def _trouble(self) -> RedisError | None:
         for each in self.sentinels:
             try:
-                await each.ping()
+                await each.sentinel_masters()
             except RedisError as error:
                 return error
         return None

@@ -10,9 +10,9 @@ from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.tls_trouble import tls_trouble
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult
+from dingrelay_workers.doctor.causes import cause
+from dingrelay_workers.doctor.check_result import CheckResult
 
 TIMEOUT = 3
 QUEUES_ADVICE = en(
@@ -45,8 +45,8 @@ def check_broker(settings: Settings) -> CheckResult:
     except (KombuError, OSError, ValueError, KeyError) as error:
         tls = config["broker_use_ssl"]
         unshown = bool(tls) and not {"certfile", "ssl_certfile"}.intersection(tls)
-        if trouble := tls_trouble(error, unshown=unshown):
-            return CheckResult("broker", "failed", trouble, TLS_ADVICE)
+        if known := cause("broker", error, "DINGRELAY_BROKER_URL", unshown=unshown):
+            return known
         return CheckResult(
             "broker",
             "unreachable",
@@ -66,6 +66,9 @@ def check_workers(settings: Settings) -> CheckResult:
     except (KombuError, RedisError, OSError) as error:
         found = en("can't be asked: the broker refuses ({})", type(error).__name__)
         return CheckResult("workers", "failed", found, "see what is wrong with Redis or the broker")
+    if not answers:
+        advice = en("start some: dingrelay worker, on this machine or on others")
+        return CheckResult("workers", "warning", en("none is running: jobs wait"), advice)
     missing = [name.removeprefix("dingrelay.") for name in _missing(answers)]
     found = en("{} running", len(answers))
     if not missing:

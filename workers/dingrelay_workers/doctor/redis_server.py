@@ -20,9 +20,9 @@ from redis.retry import Retry
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.tls_trouble import tls_trouble
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult, Verdict
+from dingrelay_workers.doctor.causes import cause
+from dingrelay_workers.doctor.check_result import CheckResult, Verdict
 
 TIMEOUT = 3.0
 OLDEST = (7, 2)
@@ -58,11 +58,12 @@ def check_redis(settings: Settings) -> list[CheckResult]:
         except BusyLoadingError:
             advice = en("wait: it answers once that is done")
             return [CheckResult("redis", "unreachable", "it is still loading its data", advice)]
-        except ResponseError as error:
-            return [_refused(str(error))]
         except (RedisError, OSError) as error:
-            if trouble := tls_trouble(error, unshown=settings.redis_address.unshown):
-                return [CheckResult("redis", "failed", trouble, TLS_ADVICE)]
+            unshown = settings.redis_address.unshown
+            if known := cause("redis", error, "DINGRELAY_REDIS_URL", unshown=unshown):
+                return [known]
+            if isinstance(error, ResponseError):
+                return [_refused(str(error))]
             return [
                 CheckResult(
                     "redis",

@@ -1,16 +1,22 @@
 """All checks, in the order in which one stands on the other."""
 
 import asyncio
+import errno
+import os
+import shutil
+from pathlib import Path
 
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.tracing import export
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
-from dingrelay_workers.database.schema import newest_revision, revision
+from dingrelay_workers.database.schema import newest_revision, revision, sync_engine
 from dingrelay_workers.doctor.backups import check_backups
 from dingrelay_workers.doctor.broker import check_broker, check_workers
+from dingrelay_workers.doctor.causes import cause
 from dingrelay_workers.doctor.check_result import CheckResult
 from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.redis_server import check_redis
@@ -96,6 +102,9 @@ def check_traces() -> CheckResult | None:
     return CheckResult("traces", "ok", "the collector takes them")
 
 
+TRIAL = "CREATE TEMPORARY TABLE dingrelay_doctor ON COMMIT DROP AS SELECT repeat('x', 100000)"
+
+
 def check_database(settings: Settings) -> CheckResult:
     """Whether it can be reached and its tables are up to date."""
     try:
@@ -104,12 +113,14 @@ def check_database(settings: Settings) -> CheckResult:
         advice = en("pip install 'dingrelay[postgres]'")
         return CheckResult("database", "failed", en("{} is not installed", error.name), advice)
     except (SQLAlchemyError, OSError) as error:
-        return CheckResult(
+        return cause("database", error, "DINGRELAY_DATABASE_URL") or CheckResult(
             "database",
             "unreachable",
             en("no connection ({})", type(error).__name__),
             "start it, or correct DINGRELAY_DATABASE_URL",
         )
+    if known := _check_writes(settings.database):
+        return known
     kind = settings.database.partition(":")[0]
     newest = newest_revision()
     if current is not None and current > newest:
@@ -119,3 +130,25 @@ def check_database(settings: Settings) -> CheckResult:
         found = en("{}, revision {} instead of {}", kind, current or "none", newest)
         return CheckResult("database", "warning", found, "start a worker: it migrates the tables")
     return CheckResult("database", "ok", en("{}, revision {}", kind, current))
+
+
+LEAST_FREE = 16 * 1024 * 1024
+"""Bytes beside an SQLite file: its journal may take some megabytes."""
+
+
+def _check_writes(url: str) -> CheckResult | None:
+    """What keeps the database from taking writes, if that is known; nothing is left of the trial."""
+    engine = sync_engine(url)
+    try:
+        if engine.dialect.name == "sqlite":
+            file = Path(engine.url.database or "").absolute()
+            if shutil.disk_usage(file.parent).free < LEAST_FREE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - as a server says it
+        else:
+            with engine.begin() as connection:
+                connection.execute(text(TRIAL))
+    except (SQLAlchemyError, OSError) as error:
+        return cause("database", error, "DINGRELAY_DATABASE_URL")
+    finally:
+        engine.dispose()
+    return None
