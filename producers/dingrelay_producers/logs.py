@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,37 +19,68 @@ _JSON = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 def configure(settings: Settings) -> None:
     """Send the lines of this process, and those of the libraries that it uses, to stderr."""
+    send_lines(
+        settings,
+        finish=[renderer(settings, _as_json)],
+        lines=lambda *_: Lines(),
+        foreign=[structlog.stdlib.add_logger_name, _without_values],
+        noisy=("kombu", "alembic", "sqlalchemy", "asyncio"),
+    )
+
+
+def send_lines(
+    settings: Settings,
+    *,
+    finish: Sequence[Processor],
+    lines: Callable[..., Any],
+    own: Sequence[Processor] = (),
+    foreign: Sequence[Processor] = (),
+    noisy: Sequence[str],
+) -> None:
+    """Send our own lines, and those of the standard library's loggers, to stderr.
+
+    Args:
+        settings: name the level.
+        finish: make a line of an event.
+        lines: makes what writes our own.
+        own: fields of our events besides level and time.
+        foreign: what is done with events of the standard library's loggers before `finish`.
+        noisy: loggers of which only warnings are of use.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *own,
     ]
-    as_text = settings.log_format == "console" or (
-        settings.log_format == "auto" and sys.stderr.isatty()
-    )
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if as_text
-        else structlog.processors.JSONRenderer(_as_json)
-    )
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        logger_factory=lambda *_: Lines(),
+        logger_factory=lines,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _without_values],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[*shared, *foreign],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    for noisy in ("kombu", "alembic", "sqlalchemy", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in noisy:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def renderer(settings: Settings, as_json: Callable[..., str]) -> Processor:
+    """Makes coloured text for a terminal, and JSON for programs."""
+    as_text = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    if as_text:
+        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.processors.JSONRenderer(as_json)
 
 
 def _as_json(event: object, **_: object) -> str:

@@ -14,13 +14,14 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.maintenance.leader import Duty, Work
+from dingrelay_workers.maintenance.leader import Duty
 from dingrelay_workers.store.records import Records
 
 if TYPE_CHECKING:
     from dingrelay_workers.database.database import Database
 
 OpenDatabase = Callable[[], "Database"]
+Now = Callable[[], datetime]
 
 
 def campaigns(
@@ -32,11 +33,9 @@ def campaigns(
 ) -> Duty:
     """Carry campaigns on. `users_per_call` is how many people a call of an app may have."""
 
-    async def open_(now: Callable[[], datetime]) -> Work:
-        dispatcher = (await _module("campaigns.dispatcher")).Dispatcher
-        return _work(
-            dispatcher(records, publisher, database(), users_per_call=users_per_call, now=now)
-        )
+    async def open_(now: Now) -> Any:
+        make = await _loaded("campaigns.dispatcher", "Dispatcher")
+        return make(records, publisher, database(), users_per_call=users_per_call, now=now)
 
     return Duty("campaigns", open_)
 
@@ -44,9 +43,8 @@ def campaigns(
 def history(redis: Redis, database: OpenDatabase, settings: Settings) -> Duty:
     """Write the ends of jobs into SQL."""
 
-    async def open_(now: Callable[[], datetime]) -> Work:
-        writer = (await _module("history.writer")).Writer
-        return _work(writer(redis, database(), settings, now=now))
+    async def open_(now: Now) -> Any:
+        return (await _loaded("history.writer", "Writer"))(redis, database(), settings, now=now)
 
     return Duty("history", open_)
 
@@ -56,13 +54,14 @@ def syncs(
 ) -> Duty:
     """Enqueue syncs on a schedule, and delete people who left long ago."""
 
-    async def open_(now: Callable[[], datetime]) -> Work:
-        schedule = (await _module("directory.sync_schedule")).SyncSchedule
+    async def open_(now: Now) -> Any:
+        make = await _loaded("directory.sync_schedule", "SyncSchedule")
         every, keep, retention = settings.sync.every_ms, settings.sync.kept_left, None
         apps = (settings.sync.apps or sorted(settings.apps)) if every else ()
         if keep is not None:
-            retention = (await _module("directory.retention")).Retention(database(), keep, now=now)
-        return _work(schedule(records, publisher, apps, every, now=now, retention=retention))
+            delete = await _loaded("directory.retention", "Retention")
+            retention = delete(database(), keep, now=now)
+        return make(records, publisher, apps, every, now=now, retention=retention)
 
     return Duty("syncs", open_)
 
@@ -72,17 +71,14 @@ def webhooks(
 ) -> Duty:
     """Carry notices to endpoints."""
 
-    async def open_(now: Callable[[], datetime]) -> Work:
-        dispatcher = (await _module("webhooks.dispatcher")).WebhookDispatcher
-        return _work(dispatcher(redis, publisher, database(), settings, now=now))
+    async def open_(now: Now) -> Any:
+        make = await _loaded("webhooks.dispatcher", "WebhookDispatcher")
+        return make(redis, publisher, database(), settings, now=now)
 
     return Duty("webhooks", open_)
 
 
-async def _module(name: str) -> Any:
-    return await asyncio.to_thread(import_module, f"dingrelay_workers.{name}")
-
-
-def _work(work: Any) -> Work:
-    assert isinstance(work, Work)
-    return work
+async def _loaded(module: str, name: str) -> Callable[..., Any]:
+    loaded = await asyncio.to_thread(import_module, f"dingrelay_workers.{module}")
+    found: Callable[..., Any] = getattr(loaded, name)
+    return found

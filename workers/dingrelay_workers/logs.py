@@ -1,14 +1,16 @@
 """Logs: JSON lines in production, coloured lines in a terminal, and no secret in either."""
 
-import logging
+import json
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict
 
+from dingrelay_producers.logs import renderer, send_lines
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk.redact import redact
 
@@ -35,52 +37,24 @@ class WorkerLines(structlog.WriteLogger):
 
 def configure(settings: Settings) -> None:
     """Send our own lines and those of the standard library's loggers the same way, to stderr."""
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-    ]
-    finish: list[Processor] = [
-        structlog.processors.format_exc_info,
-        _redact,
-        _renderer(settings),
-    ]
-    structlog.configure(
-        processors=[*shared, *finish],
-        logger_factory=WorkerLines,
-        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        cache_logger_on_first_use=True,
+    send_lines(
+        settings,
+        finish=[
+            structlog.processors.format_exc_info,
+            _redact,
+            renderer(settings, partial(json.dumps, ensure_ascii=False)),
+        ],
+        lines=WorkerLines,
+        own=[structlog.stdlib.add_logger_name, structlog.processors.StackInfoRenderer()],
+        # Celery logs each message that comes and goes; our own lines say more about each job.
+        noisy=(
+            "celery.worker.strategy",
+            "celery.app.trace",
+            "kombu",
+            "aiohttp.access",
+            "alembic",
+        ),
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
-    # Celery logs each message that comes and goes; our own lines say more about each job.
-    for noisy in (
-        "celery.worker.strategy",
-        "celery.app.trace",
-        "kombu",
-        "aiohttp.access",
-        "alembic",
-    ):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _renderer(settings: Settings) -> Processor:
-    as_text = settings.log_format == "console" or (
-        settings.log_format == "auto" and sys.stderr.isatty()
-    )
-    if as_text:
-        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    return structlog.processors.JSONRenderer(ensure_ascii=False)
 
 
 def _redact(_: Any, __: str, event: EventDict) -> MutableMapping[str, Any]:
