@@ -22,8 +22,7 @@ from dingrelay_workers.limiter import overview as limits
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot import SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import SlotRequest, Turns
 from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED, Waiting
 from dingrelay_workers.resources import Resources
 from jobs import message

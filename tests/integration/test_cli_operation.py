@@ -13,8 +13,7 @@ from cli_runner import Cli
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot import SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import SlotRequest, Turns
 from servers import free_port
 from tables import prepare
 

@@ -11,8 +11,7 @@ from conftest import wait_until_async
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.limiter.buckets import BucketState
-from dingrelay_workers.limiter.slot import Parked, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Parked, SlotRequest, Turns
 from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.resources import Resources
 

@@ -18,8 +18,7 @@ from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.buckets import Reply, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot import Draining, Parked, Slot, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Draining, Parked, Slot, SlotRequest, Turns
 
 API = "message.send"
 FAST = {"*": {"calls": "200/1s"}, API: {"recipients": "100000/1s"}}

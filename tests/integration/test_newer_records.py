@@ -12,7 +12,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import RECORD_FORMAT, Draft
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.wakeup import ReceivedWakeup

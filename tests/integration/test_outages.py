@@ -19,8 +19,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter import breakers
-from dingrelay_workers.limiter.slot import Outage, Parked, Slot, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Outage, Parked, Slot, SlotRequest, Turns
 from dingrelay_workers.maintenance.leader import WORK
 from outages import (
     BEAT,

@@ -17,8 +17,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot import Turn
-from dingrelay_workers.limiter.turns import ParkedJobs, Turns, wake_parked
+from dingrelay_workers.limiter.slot import ParkedJobs, Turn, Turns, wake_parked
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
 from jobs import a_wakeup, claimed, places, queued, server_time, state

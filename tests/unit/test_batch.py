@@ -26,8 +26,7 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
-from dingrelay_workers.limiter.slot import Draining, Parked, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Draining, Parked, SlotRequest, Turns
 
 if TYPE_CHECKING:
     from dingrelay_workers.store.records import Records

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, strangers
 from dingrelay_producers.current_apps import CurrentApps
-from dingrelay_producers.events.crypto import CallbackCrypto, Undecipherable
-from dingrelay_producers.events.receiver import PushRefused, Receiver
+from dingrelay_producers.events.receiver import (
+    CallbackCrypto,
+    PushRefused,
+    Receiver,
+    Undecipherable,
+)
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.body_reader import parse_json
 from dingrelay_workers.http.problems import Problem

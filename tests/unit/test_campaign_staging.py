@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_workers.campaigns.audience import Person, StagedChunk, Staging
-from dingrelay_workers.campaigns.template import FilledTemplate
+from dingrelay_workers.campaigns.documents import FilledTemplate
 
 PEOPLE = st.lists(st.tuples(st.integers(0, 30).map("u{}".format), st.integers(0, 4)), max_size=80)
 

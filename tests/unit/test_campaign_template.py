@@ -6,7 +6,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.campaigns.template import Template
+from dingrelay_workers.campaigns.documents import Template
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="{}"), min_size=1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

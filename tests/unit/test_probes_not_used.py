@@ -23,8 +23,7 @@ from dingrelay_workers.limiter.breakers import Breakers, Circuit
 from dingrelay_workers.limiter.buckets import Ask, acquire, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot import Draining, Outage, Slot, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Draining, Outage, Slot, SlotRequest, Turns
 
 APP, API, HOST = "default", "message.send", "oapi"
 

@@ -19,8 +19,7 @@ from dingrelay_workers.limiter import buckets, limiter
 from dingrelay_workers.limiter.breakers import Breakers, Verdict
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot import Slot, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Slot, SlotRequest, Turns
 
 REQUEST = SlotRequest(Turns("default", "message.send", "normal"), recipients=7)
 TO_ROBOT = SlotRequest(Turns("robots", "robot.webhook@abc", "normal"))

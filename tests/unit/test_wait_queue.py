@@ -12,8 +12,7 @@ from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.buckets import Reply
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.slot import Slot, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Slot, SlotRequest, Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
 from thorough import either
 

@@ -17,8 +17,7 @@ from dingrelay_workers.celery_worker.pool import JobRequest
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
-from dingrelay_workers.limiter.slot import SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import SlotRequest, Turns
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 KIND = KINDS["approval-create"]

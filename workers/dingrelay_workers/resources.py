@@ -35,7 +35,7 @@ from dingrelay_workers.limiter.daily_limits import DailyLimits
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.limiter.turns import ParkedJobs
+from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
 from dingrelay_workers.maintenance.leases import Deadlines, Leases
 from dingrelay_workers.maintenance.presence import Presence

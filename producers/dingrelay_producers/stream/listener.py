@@ -16,8 +16,16 @@ from dingrelay_producers.events.receiver import EventMetrics
 from dingrelay_producers.metrics_server import new_registry
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
-from dingrelay_producers.stream.connection import Ended, Frame, StreamConnection, Times, Worth
-from dingrelay_producers.stream.ticket import CredentialsRefused, NoTicket, open_ticket
+from dingrelay_producers.stream.connection import (
+    CredentialsRefused,
+    Ended,
+    Frame,
+    NoTicket,
+    StreamConnection,
+    Times,
+    Worth,
+    open_ticket,
+)
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en

@@ -23,8 +23,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.transport import SharedCall
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest, Turns
 from dingrelay_workers.store.records import BatchClaim, ClaimedJob, Records
 
 LATE = 0.5

@@ -29,8 +29,7 @@ from dingrelay_workers.dingtalk.transport import REQUEST_ID, SharedCall, TooLate
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import JITTER
-from dingrelay_workers.limiter.slot import Slot, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Slot, SlotRequest, Turns
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
 from dingrelay_workers.store.records import Claim
 

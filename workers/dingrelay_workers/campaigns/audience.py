@@ -19,7 +19,7 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
 from dingrelay_workers.campaigns.recipients import (
     USERID,
     FileColumn,
@@ -28,7 +28,6 @@ from dingrelay_workers.campaigns.recipients import (
     problem_of,
     read,
 )
-from dingrelay_workers.campaigns.template import FilledTemplate
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS
 from dingrelay_workers.dingtalk.lenient import text

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     )
     from dingrelay_tasks.media_upload import MediaType
     from dingrelay_workers.campaigns.audience import CreationProgress
+    from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
-    from dingrelay_workers.campaigns.follow_up import FollowUpPlan
     from dingrelay_workers.campaigns.report import CampaignReport
     from dingrelay_workers.campaigns.service import CampaignService, Verb
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
         Malformed,
     )
     from dingrelay_workers.campaigns.audience import CreationProgress
+    from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
-    from dingrelay_workers.campaigns.follow_up import FollowUpPlan
     from dingrelay_workers.campaigns.report import CampaignReport, Result
 
 Write = Callable[[Sequence["Result"]], None]

@@ -39,10 +39,9 @@ from dingrelay_workers.campaigns.upload import FORM, CampaignWriter, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.authentication import may_see
-from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
 from dingrelay_workers.http.problems import FieldError, Problem
-from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
+from dingrelay_workers.http.routes import Body, GatewayContext, HttpCall, RouteAnswer, Routes, links
 
 PATIENCE = 1.8
 """Seconds for the database; after that it counts as away."""

@@ -24,8 +24,8 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, estimate, notices, removal
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
+from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.estimate import DryRun, Month
-from dingrelay_workers.campaigns.follow_up import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore

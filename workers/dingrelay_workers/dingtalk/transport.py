@@ -1,4 +1,8 @@
-"""HTTP to DingTalk: one request, one answer, one class of error."""
+"""HTTP to DingTalk: one request, one answer, one class of error.
+
+DingTalk gets no trace header: its handling of one is not documented, and our ids are internal. The span of a request
+has its URL without the query, which holds the token in the old dialect.
+"""
 
 import asyncio
 import json

@@ -7,23 +7,19 @@ from aiohttp import web
 from dingrelay_workers.approvals import routes as approval_routes
 from dingrelay_workers.campaigns import routes as campaign_routes
 from dingrelay_workers.directory import routes as directory
-from dingrelay_workers.gateway import callbacks, docs, health, openapi
+from dingrelay_workers.gateway import callbacks, docs, health, jobs, openapi
 from dingrelay_workers.gateway.docs import DOCUMENT
 from dingrelay_workers.gateway.drop_in.door import drop_in_beside
-from dingrelay_workers.gateway.jobs import bulk
-from dingrelay_workers.gateway.jobs import routes as job_routes
-from dingrelay_workers.http import job_routes as jobs
-from dingrelay_workers.http.context import CONTEXT, GatewayContext
+from dingrelay_workers.http import job_routes
 from dingrelay_workers.http.dispatch import handler_of
 from dingrelay_workers.http.edge import edge, sign
-from dingrelay_workers.http.routes import Route
+from dingrelay_workers.http.routes import CONTEXT, GatewayContext, Route
 from dingrelay_workers.keys import routes as keys
 from dingrelay_workers.webhooks import routes as webhook_routes
 
 ROUTES: tuple[Route, ...] = (
-    *jobs.ROUTES,
-    *bulk.ROUTES,
     *job_routes.ROUTES,
+    *jobs.ROUTES,
     *approval_routes.ROUTES,
     *campaign_routes.ROUTES,
     *directory.ROUTES,

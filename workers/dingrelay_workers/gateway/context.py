@@ -17,10 +17,10 @@ from dingrelay_workers.campaigns.upload import CampaignWriter
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import Check, ServerWatch
 from dingrelay_workers.gateway.services import Services
-from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
+from dingrelay_workers.http.routes import GatewayContext
 from dingrelay_workers.keys.service import KeyService
 
 FAREWELL = 1.0

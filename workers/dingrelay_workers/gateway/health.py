@@ -15,9 +15,8 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
-from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
-from dingrelay_workers.http.routes import HttpCall, RouteAnswer, Routes
+from dingrelay_workers.http.routes import GatewayContext, HttpCall, RouteAnswer, Routes
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits

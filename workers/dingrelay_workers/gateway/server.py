@@ -19,8 +19,8 @@ from dingrelay_workers.gateway.app import create_app
 from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server
-from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.edge import Quiet, log
+from dingrelay_workers.http.routes import GatewayContext
 
 if sys.platform == "win32":
     from asyncio import run as run_loop

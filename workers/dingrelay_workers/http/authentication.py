@@ -15,9 +15,8 @@ from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import HttpCall
+from dingrelay_workers.http.routes import GatewayContext, HttpCall
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]{1,512})")
 

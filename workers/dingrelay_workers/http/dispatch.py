@@ -16,9 +16,8 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
-from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.problems import FieldError, Problem
-from dingrelay_workers.http.routes import CALLER, Body, HttpCall, Route
+from dingrelay_workers.http.routes import CALLER, CONTEXT, Body, GatewayContext, HttpCall, Route
 
 LOCATION = "Location"
 CELL = "cell"

@@ -16,9 +16,8 @@ from dingrelay_producers import logs
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.context import CONTEXT
 from dingrelay_workers.http.problems import Problem, wanted_language
-from dingrelay_workers.http.routes import CALLER, ROUTE
+from dingrelay_workers.http.routes import CALLER, CONTEXT, ROUTE
 
 ENDED = "request"
 

@@ -26,7 +26,7 @@ from dingrelay_tasks.sentence import from_text
 from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.rules import Rule, Rules
-from dingrelay_workers.limiter.turns import ParkedTotal, Turns, parked
+from dingrelay_workers.limiter.slot import ParkedTotal, Turns, parked
 
 _PACKAGE = "dingrelay_workers.limiter"
 ACQUIRE = Script.load(_PACKAGE, "rules", "turns", "breakers", "adaptation", "acquire")

@@ -2,7 +2,7 @@
 
 A call waits here for seconds at most. Before it, in this order, go the urgent calls, those of
 this process whose turn is earlier (senders take turns), and those of other processes that got
-their slots. What would wait longer is parked until its sender's turn (`turns.py`).
+their slots. What would wait longer is parked until its sender's turn (`slot.py`).
 """
 
 import math
@@ -34,8 +34,8 @@ from dingrelay_workers.limiter.slot import (
     Slot,
     SlotRequest,
     Turn,
+    Turns,
 )
-from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
 
 RETURNING_SHARE = 4

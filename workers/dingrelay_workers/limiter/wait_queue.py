@@ -26,8 +26,7 @@ from dingrelay_workers.limiter.buckets import (
     costs,
 )
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.limiter.slot import Outage, Slot, SlotRequest
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Outage, Slot, SlotRequest, Turns
 
 AHEAD = 0.05
 """Seconds of slots that a process reserves at a time, so that a penalty finds few of them out."""

@@ -17,7 +17,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup, transition
 from dingrelay_producers.store.scripts import run_async
-from dingrelay_workers.limiter.turns import ParkedJobs
+from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.metrics import WAKEUPS
 from dingrelay_workers.store.records import progress_slot
 

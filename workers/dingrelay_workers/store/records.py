@@ -1,7 +1,4 @@
-"""The job record from the worker's side: every transition one script, under a fencing number.
-
-Below: jobs that are revoked by their Celery task id, with or without a record.
-"""
+"""The job record from the worker's side: every transition one script, under a fencing number."""
 
 import asyncio
 import json
@@ -28,8 +25,7 @@ from dingrelay_tasks.contract import LANES, Json, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.limiter.slot import Turn
-from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.limiter.slot import Turn, Turns
 from dingrelay_workers.store.connections import Patience
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 

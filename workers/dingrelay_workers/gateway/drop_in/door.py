@@ -48,10 +48,9 @@ from dingrelay_workers.gateway.drop_in.job_call import (
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.context import CONTEXT, GatewayContext
 from dingrelay_workers.http.edge import check_headers
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, ROUTE
+from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, CONTEXT, ROUTE, GatewayContext
 
 _REPEATABLE = re.compile(r"(?:batch)?(?:update|delete|remove|recall)(?![a-z])", re.IGNORECASE)
 """How the last part of a path begins whose call makes things what it says, once or twice."""

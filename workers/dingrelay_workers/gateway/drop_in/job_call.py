@@ -29,7 +29,7 @@ from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal, Words
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.routes import GatewayContext
 
 _OURS = re.compile(r"quota|[a-z]+(?:_[a-z]+)+")
 """Codes of jobs that are words of ours; DingTalk's have capitals or dots."""

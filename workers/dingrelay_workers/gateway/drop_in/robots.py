@@ -29,8 +29,8 @@ from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_c
 from dingrelay_workers.gateway.drop_in.tokens import count
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import routes
-from dingrelay_workers.http.context import GatewayContext
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
+from dingrelay_workers.http.routes import GatewayContext
 from dingrelay_workers.keys.service import KeyService
 
 LONGEST_TOKEN = 256

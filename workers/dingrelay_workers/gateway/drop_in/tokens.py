@@ -15,7 +15,7 @@ from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.context import GatewayContext
+from dingrelay_workers.http.routes import GatewayContext
 from dingrelay_workers.keys.service import KeyService
 
 LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000

@@ -1,1 +1,0 @@
-"""``/v1/messages`` and its kin, ``/v1/jobs`` and ``/v1/dead``."""
