@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, new_nonce, signature
+from dingrelay_sandbox.events.callbacks import CallbackCrypto, new_nonce, signature
 
 TOKEN = "123456"
 AES_KEY = "1234567890123456789012345678901234567890123"

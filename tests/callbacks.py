@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, new_nonce, signature
+from dingrelay_sandbox.events.callbacks import CallbackCrypto, new_nonce, signature
 
 TOKEN = "T0ken4callbacks"
 AES_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_sandbox.events.callback_crypto import CallbackCrypto
-from dingrelay_sandbox.events.callbacks import Callback, wants
+from dingrelay_sandbox.events.callbacks import Callback, CallbackCrypto, wants
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
 from dingrelay_sandbox.events.log import Delivery, EventLog

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dingrelay_sandbox.apps import App
-from dingrelay_sandbox.events.callback_crypto import CallbackCrypto
+from dingrelay_sandbox.events.callbacks import CallbackCrypto
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
 from dingrelay_sandbox.events.frames import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dingrelay_sandbox.clock import clock
-from dingrelay_sandbox.limiter import Breach
+from dingrelay_sandbox.limits import Breach
 
 Dialect = Literal["oapi", "rest"]
 """oapi: HTTP 200 with errcode. rest: 4xx and 5xx with code (API §0)."""

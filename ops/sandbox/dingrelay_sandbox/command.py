@@ -47,7 +47,7 @@ def sandbox(
     # Here, so that the help of the whole command line does not wait for them.
     from dingrelay_sandbox.apps import App
     from dingrelay_sandbox.limits import DeliveryTimes, Latency, Limits
-    from dingrelay_sandbox.process import run
+    from dingrelay_sandbox.server import run
     from dingrelay_sandbox.state import Start
     from dingrelay_sandbox.windows import Rate
 

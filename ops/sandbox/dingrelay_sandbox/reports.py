@@ -107,7 +107,7 @@ def approvals(state: SandboxState) -> list[Row]:
         form: name and value as they were submitted, whatever the APIs return.
         status: RUNNING, COMPLETED or TERMINATED.
         result: agree or refuse once it is COMPLETED; empty before.
-        tasks: as `approval_flow.Task`. records: as `approval_flow.Record`, oldest first.
+        tasks: as `approvals.Task`. records: as `approvals.Record`, oldest first.
         finished_at: None while it is running.
     """
     return [

@@ -3,15 +3,17 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field
+
+from dingrelay_sandbox.limits import Latency
 
 ENDED_KEPT = 1_000
 """How many faults that are over can still be asked about."""
 
 
-class Spec(BaseModel, extra="forbid", frozen=True):
+class Spec(Latency, frozen=True):
     """One scripted fault.
 
     Attributes:
@@ -28,14 +30,7 @@ class Spec(BaseModel, extra="forbid", frozen=True):
     starts_in: Annotated[float, Field(ge=0)] = 0
     seconds: Annotated[float, Field(gt=0)] | None = None
     share: Annotated[float, Field(gt=0, le=1)] = 1
-    min_ms: Annotated[float, Field(ge=0)] = 0
     max_ms: Annotated[float, Field(ge=0)] = 1_000
-
-    @model_validator(mode="after")
-    def _delays_are_ordered(self) -> Self:
-        if self.min_ms > self.max_ms:
-            raise ValueError("min_ms must not be above max_ms")
-        return self
 
 
 SpecT = TypeVar("SpecT", bound=Spec)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dingrelay_sandbox.clock import day
-from dingrelay_sandbox.limiter import Limiter
+from dingrelay_sandbox.limits import Limiter
 from dingrelay_sandbox.windows import Peak
 
 DELIVERED = ""

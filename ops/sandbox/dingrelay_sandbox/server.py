@@ -1,8 +1,10 @@
-"""The HTTP server: DingTalk's two hosts on one port, and the admin API beside them."""
+"""The HTTP server and its process: DingTalk's two hosts on one port, and the admin API beside them."""
 
 import asyncio
+import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -15,10 +17,10 @@ from dingrelay_sandbox.answers import Answer
 from dingrelay_sandbox.apis.api import dialect_of
 from dingrelay_sandbox.bodies import FORM, read_body
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.door import DOOR
+from dingrelay_sandbox.door import DOOR, Door
 from dingrelay_sandbox.events.delivery import DELIVERIES, Deliveries
 from dingrelay_sandbox.events.stream_gateway import PATH as STREAM_PATH
-from dingrelay_sandbox.state import SandboxState
+from dingrelay_sandbox.state import SandboxState, Start
 from dingrelay_sandbox.verdict import know_caller, respond
 
 LARGEST_BODY_BYTES = 24 * 1024 * 1024
@@ -153,3 +155,39 @@ def _response(answer: Answer, call: Call, date: str) -> web.Response:
         answer = call.passage.envelope(answer)
     headers.update(answer.headers)
     return web.Response(status=answer.status, body=answer.body, headers=headers)
+
+
+if sys.platform == "win32":
+    from asyncio import run as run_loop
+else:
+    from uvloop import run as run_loop
+
+SHUTDOWN_SECONDS = 0.2
+"""How long calls under way may take when the sandbox stops; hanging ones are then cut."""
+
+
+def run(start: Start, host: str, port: int) -> None:
+    """Serve a sandbox that starts so, until SIGTERM or SIGINT."""
+    run_loop(serve(SandboxState(start), host, port))
+
+
+async def serve(state: SandboxState, host: str, port: int) -> None:
+    """Listen until SIGTERM or SIGINT. One line on stdout has the address."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    app = create_app(state)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
+    )
+    door = Door(runner, host, port)
+    app[DOOR] = door
+    await runner.setup()
+    await door.open()
+    name, number_of_port = door.address
+    sys.stdout.write(f"sandbox listening on http://{name}:{number_of_port}\n")
+    sys.stdout.flush()
+    await stopping.wait()
+    door.close()
+    await runner.cleanup()

@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dingrelay_sandbox.approval_flow import FlowChange
-from dingrelay_sandbox.approvals import Approvals, Instance, title_of
+from dingrelay_sandbox.approvals import Approvals, FlowChange, Instance, title_of
 from dingrelay_sandbox.apps import App, Scopes
 from dingrelay_sandbox.audit import Audit
 from dingrelay_sandbox.clock import Clock
@@ -15,8 +14,7 @@ from dingrelay_sandbox.events.event_faults import EventFaults
 from dingrelay_sandbox.events.frames import Tickets
 from dingrelay_sandbox.events.log import EventLog
 from dingrelay_sandbox.faults import Faults
-from dingrelay_sandbox.limiter import Limiter
-from dingrelay_sandbox.limits import DeliveryTimes, Latency, Limits
+from dingrelay_sandbox.limits import DeliveryTimes, Latency, Limiter, Limits
 from dingrelay_sandbox.media import Media
 from dingrelay_sandbox.organisation import Change, Organisation
 from dingrelay_sandbox.robots import Robot, Robots

@@ -1,6 +1,8 @@
 """Approval templates: the controls of their forms, and who approves (API §4.4, §11.8)."""
 
+import tomllib
 import zlib
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator
@@ -58,70 +60,6 @@ class Template(BaseModel, extra="forbid", frozen=True):
     revocable: bool = True
 
 
-def _made(process_code: str, name: str, *fields: tuple[str, str] | Control) -> Template:
-    """A template of labels with their types, or of whole controls."""
-    controls = tuple(
-        each if isinstance(each, Control) else Control(label=each[0], type=each[1])
-        for each in fields
-    )
-    return Template(process_code=process_code, name=name, fields=controls)
-
-
-_REASON, _NOTE = ("事由", "TextareaField"), ("备注", "TextareaField")
-_START, _END, _DAYS = (
-    ("开始日期", "DDDateField"),
-    ("结束日期", "DDDateField"),
-    ("天数", "NumberField"),
-)
-_ITEMS = Control(
-    label="明细",
-    type=TABLE,
-    columns=(Control(label="项目"), Control(label="金额", type="MoneyField")),
-)
-_KINDS_OF_LEAVE = Control(
-    label="请假类型", type="DDSelectField", options=("年假", "事假", "病假", "调休", "其他")
-)
-_PURCHASED = Control(
-    label="采购明细",
-    type=TABLE,
-    columns=(
-        Control(label="名称", required=True),
-        Control(label="规格", type="DDSelectField", options=("大", "中", "小")),
-        Control(label="数量", type="NumberField", required=True),
-        Control(label="经办人", type="InnerContactField"),
-        Control(label="图片", type="DDPhotoField"),
-    ),
-)
-LEAVE = _made("PROC-LEAVE", "请假", _REASON, _KINDS_OF_LEAVE, _START, _END, _DAYS, _ITEMS, _NOTE)
-EXPENSE = _made(
-    "PROC-EXPENSE", "报销", _REASON, ("金额", "MoneyField"), _ITEMS, ("日期", "DDDateField"), _NOTE
-)
-TRAVEL = _made(
-    "PROC-TRAVEL", "出差", _REASON, ("目的地", "TextField"), _START, _END, _DAYS, _ITEMS, _NOTE
-)
-PURCHASE = _made(
-    "PROC-PURCHASE",
-    "采购",
-    Control(label="采购事由", type="TextareaField", required=True),
-    Control(
-        label="采购类型",
-        type="DDSelectField",
-        required=True,
-        options=("办公用品", "设备", "服务"),
-    ),
-    Control(label="标签", type="DDMultiSelectField", options=("加急", "年度预算", "无")),
-    ("期望日期", "DDDateField"),
-    ('["开始时间","结束时间"]', "DDDateRangeField"),
-    ("负责人", "InnerContactField"),
-    ("使用部门", "DepartmentField"),
-    ("总价", "MoneyField"),
-    ("联系电话", "PhoneField"),
-    ("收货地址", "AddressField"),
-    ("图片", "DDPhotoField"),
-    ("附件", "DDAttachment"),
-    ("相关审批", "RelateField"),
-    _PURCHASED,
-    _NOTE,
-)
-DEFAULT_TEMPLATES = (LEAVE, EXPENSE, TRAVEL, PURCHASE, _made("PROC-ANY", "通用"))
-"""Those of a new sandbox: PURCHASE has a control of each kind, ANY takes any form."""
+with Path(__file__).with_name("templates.toml").open("rb") as _file:
+    DEFAULT_TEMPLATES = tuple(map(Template.model_validate, tomllib.load(_file)["template"]))
+"""Those of a new sandbox."""

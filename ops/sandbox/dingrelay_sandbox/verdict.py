@@ -3,25 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dingrelay_sandbox.answers import (
-    Answer,
-    Banned,
-    OapiRefusal,
-    Refusal,
-    RestRefusal,
-    Verdict,
-    path_unknown,
-    quota_used_up,
-    success,
-    token_missing,
-    token_refused,
-    too_many,
-)
+from dingrelay_sandbox import answers
+from dingrelay_sandbox.answers import Answer, OapiRefusal, Refusal, RestRefusal, Verdict
 from dingrelay_sandbox.apis.api import Api, find
 from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.faults import FaultSpec
-from dingrelay_sandbox.faulty_answers import fault_code, faulty_answer
+from dingrelay_sandbox.faults import FaultSpec, fault_code, faulty_answer
 from dingrelay_sandbox.state import SandboxState
 
 Ending = Literal["answer", "hang", "reset", "close"]
@@ -66,7 +53,7 @@ def respond(state: SandboxState, call: Call) -> Outcome:
         state.audit.arrive(call.app.app_key, call.path, call.at, rate)
     fault = None
     if not state.limiter.egress(call.remote, call.at):
-        ruling = _refused(call, Banned(state.limits.egress_ban_answer))
+        ruling = _refused(call, answers.Banned(state.limits.egress_ban_answer))
     else:
         fault = state.faults.draw(call) if state.faults else None
         spoilt_before = fault is not None and not fault.after_effect
@@ -103,7 +90,7 @@ def _rule(state: SandboxState, call: Call) -> _Ruling:
 def _execute(state: SandboxState, call: Call) -> Answer:
     endpoint = find(call.method, call.path)
     if endpoint is None:
-        raise path_unknown(call.dialect, call.path)
+        raise answers.path_unknown(call.dialect, call.path)
     if endpoint.access == "token":
         _check_token(state, call)
         _check_rate(state, call)
@@ -111,28 +98,32 @@ def _execute(state: SandboxState, call: Call) -> Answer:
     if call.method == "POST":
         _check_body(call, endpoint)
     found = endpoint.run(state, call)
-    return found if isinstance(found, Answer) else success(call.dialect, call.request_id, found)
+    return (
+        found
+        if isinstance(found, Answer)
+        else answers.success(call.dialect, call.request_id, found)
+    )
 
 
 def _check_token(state: SandboxState, call: Call) -> None:
     value = call.token
     if not value:
-        raise token_missing(call.dialect)
+        raise answers.token_missing(call.dialect)
     token_state, app_key = state.tokens.look_up(value, call.at)
     if token_state != "good" or app_key not in state.apps:
-        raise token_refused(call.dialect, expired=token_state == "expired")
+        raise answers.token_refused(call.dialect, expired=token_state == "expired")
 
 
 def _check_rate(state: SandboxState, call: Call) -> None:
     breach = state.limiter.call(call.caller.app_key, call.path, call.at)
     if breach is not None:
         code = state.limits.throttle_code
-        raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
+        raise answers.too_many(call.dialect, call.path, breach, at=call.at, code=code)
 
 
 def _check_quota(state: SandboxState, call: Call, endpoint: Api) -> None:
     if endpoint.counted and not state.limiter.quota(call.caller.organisation, call.at):
-        raise quota_used_up(call.dialect, call.path)
+        raise answers.quota_used_up(call.dialect, call.path)
 
 
 def _check_body(call: Call, endpoint: Api) -> None:

@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Any
 
 from dingrelay_sandbox.answers import Refusal
-from dingrelay_sandbox.approval_flow import Record, Step, Task
-from dingrelay_sandbox.approvals import Form, Instance, Request, title_of
+from dingrelay_sandbox.approvals import Form, Instance, Record, Request, Step, Task, title_of
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.form_values import FormError, check_form, control_of, spell
 from dingrelay_sandbox.organisation import ROOT, Organisation

@@ -5,23 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from dingrelay_sandbox.answers import RestRefusal
+from dingrelay_sandbox.apis import approval_request as common
 from dingrelay_sandbox.apis.api import Fields, api
-from dingrelay_sandbox.apis.approval_request import (
-    LONGEST_REMARK,
-    ROOT_DEPARTMENT,
-    Wording,
-    create_instance,
-    ended_or_too_young,
-    find_template,
-    instance_document,
-    listed_ids,
-    open_task,
-    read_form,
-    read_steps,
-    template_steps,
-)
-from dingrelay_sandbox.approval_flow import Step
-from dingrelay_sandbox.approvals import Instance, Request
+from dingrelay_sandbox.apis.approval_request import Wording
+from dingrelay_sandbox.approvals import Instance, Request, Step
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.clock import iso_minute
 from dingrelay_sandbox.state import SandboxState
@@ -35,7 +22,7 @@ CC_POSITIONS = frozenset({"START", "FINISH", "START_FINISH"})
 
 def find_template_rest(state: SandboxState, process_code: str) -> Template:
     """The template with a code, which must exist."""
-    return find_template(state, process_code, _wording())
+    return common.find_template(state, process_code, _wording())
 
 
 def read_request(state: SandboxState, parameters: Parameters, user: str) -> Request:
@@ -53,8 +40,8 @@ def read_request(state: SandboxState, parameters: Parameters, user: str) -> Requ
     return Request(
         template=template,
         originator=originator,
-        department=parameters.whole_or("deptId", ROOT_DEPARTMENT),
-        form=read_form(state, components, template, MOST_FIELDS, wording.form),
+        department=parameters.whole_or("deptId", common.ROOT_DEPARTMENT),
+        form=common.read_form(state, components, template, MOST_FIELDS, wording.form),
     )
 
 
@@ -64,7 +51,7 @@ def create(state: SandboxState, call: Call) -> Fields:
     wording = _wording()
     parameters = call.parameters
     wanted = read_request(state, parameters, "originatorUserId")
-    steps = read_steps(parameters, "approvers", "actionType", "userIds")
+    steps = common.read_steps(parameters, "approvers", "actionType", "userIds")
     if len(steps) > MOST_APPROVERS:
         raise parameters.invalid("approvers")
     cc = parameters.texts("ccList")
@@ -81,11 +68,11 @@ def create(state: SandboxState, call: Call) -> Fields:
     template = wanted.template
     request = replace(
         wanted,
-        steps=steps or [*_selected(parameters, template), *template_steps(state, template)],
+        steps=steps or [*_selected(parameters, template), *common.template_steps(state, template)],
         cc=cc if steps else (),
         cc_position=cc_position,
     )
-    return {"instanceId": create_instance(state, call, request, wording).id}
+    return {"instanceId": common.create_instance(state, call, request, wording).id}
 
 
 @api("GET", "/v1.0/workflow/processInstances", counted=True)
@@ -93,7 +80,7 @@ def get(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/workflow/processInstances``."""
     instance = _find_instance(state, call.parameters.text("processInstanceId"))
     # A text, as DingTalk's page shows it (API §4.3).
-    return {"result": instance_document(state, instance, iso_minute), "success": "true"}
+    return {"result": common.instance_document(state, instance, iso_minute), "success": "true"}
 
 
 @api("POST", "/v1.0/workflow/processes/instanceIds/query", counted=True)
@@ -101,7 +88,7 @@ def query(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/workflow/processes/instanceIds/query``."""
     parameters = call.parameters
     template = find_template_rest(state, parameters.text("processCode"))
-    page, following = listed_ids(
+    page, following = common.listed_ids(
         state,
         call,
         process_code=template.process_code,
@@ -225,7 +212,7 @@ def forecast(state: SandboxState, call: Call) -> Fields:
             "isTargetSelect": False,
             "activityActioners": [{"userId": user} for user in step.users],
         }
-        for number, step in enumerate(template_steps(state, template))
+        for number, step in enumerate(common.template_steps(state, template))
     ]
     result = {
         "isForecastSuccess": True,
@@ -287,12 +274,12 @@ def execute(state: SandboxState, call: Call) -> Fields:
             "invalidInstanceExecuteResult", "审批操作取值必填 且值必须为agree或refuse"
         )
     agree = RESULTS[parameters.text("result")]
-    remark = _remark(parameters, LONGEST_REMARK)
+    remark = _remark(parameters, common.LONGEST_REMARK)
     _check_files(parameters)
     task = instance.flow.find(parameters.whole("taskId"))
     if task is None:
         raise RestRefusal("processInstanceInvalidParameter", "任务不属于该流程实例")
-    if not open_task(instance, task):
+    if not common.open_task(instance, task):
         raise RestRefusal("aflowProcessInstStatusException", "审批单状态异常")
     if task.user != user:
         raise RestRefusal("processInstanceInvalidParameter", "不是该审批任务的审批人")
@@ -318,7 +305,7 @@ def redirect(state: SandboxState, call: Call) -> Fields:
     remark = _remark(parameters, LONGEST_REDIRECT_REMARK)
     if instance.flow.status != "RUNNING":
         raise RestRefusal("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
-    if not open_task(instance, task):
+    if not common.open_task(instance, task):
         raise RestRefusal("task.status.error", "当前任务状态不是运行中不支持转交操作")
     if task.user != parameters.text("operateUserId"):
         raise RestRefusal("param.illegal.operator", "不合法的参数operateUserId")
@@ -333,7 +320,7 @@ def comment(state: SandboxState, call: Call) -> Fields:
     instance = _find(state, parameters)
     text = _given(parameters, "text", "invalidInstanceCommentText")
     user = _given(parameters, "commentUserId", "invalidInstanceCommentUserId")
-    if len(text) > LONGEST_REMARK:
+    if len(text) > common.LONGEST_REMARK:
         raise parameters.invalid("text")
     _check_files(parameters)
     if user not in state.organisation.people:
@@ -357,10 +344,10 @@ def terminate(state: SandboxState, call: Call) -> Fields:
             raise RestRefusal("userNotExist", "用户不存在")
         if user != originator:
             raise parameters.invalid("operatingUserId")
-    remark = _remark(parameters, LONGEST_REMARK)
+    remark = _remark(parameters, common.LONGEST_REMARK)
     if not instance.request.template.revocable:
         raise RestRefusal("internalError", "您没有任务处理的权限")
-    if wrong := ended_or_too_young(state, call, instance):
+    if wrong := common.ended_or_too_young(state, call, instance):
         raise RestRefusal("aflowProcessInstStatusException", wrong)
     user = parameters.text_or("operatingUserId", originator)
     instance.flow.terminate(user, at=call.at, remark=remark)

@@ -5,23 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dingrelay_sandbox.answers import OapiRefusal
+from dingrelay_sandbox.apis import approval_request as common
 from dingrelay_sandbox.apis.api import Fields, api
-from dingrelay_sandbox.apis.approval_request import (
-    LONGEST_REMARK,
-    Wording,
-    create_instance,
-    ended_or_too_young,
-    find_template,
-    instance_document,
-    listed_ids,
-    open_task,
-    read_form,
-    read_steps,
-    template_steps,
-)
+from dingrelay_sandbox.apis.approval_request import Wording
 from dingrelay_sandbox.apis.approvals import DONE, RESULTS
-from dingrelay_sandbox.approval_flow import Step
-from dingrelay_sandbox.approvals import Instance, Request
+from dingrelay_sandbox.approvals import Instance, Request, Step
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.clock import clock
 from dingrelay_sandbox.state import SandboxState
@@ -35,13 +23,13 @@ def create(state: SandboxState, call: Call) -> Fields:
     """``/topapi/processinstance/create``."""
     wording = _wording()
     parameters = call.parameters
-    template = find_template(state, parameters.text("process_code"), wording)
+    template = common.find_template(state, parameters.text("process_code"), wording)
     components = parameters.objects("form_component_values")
-    form = read_form(state, components, template, MOST_FIELDS, wording.form)
+    form = common.read_form(state, components, template, MOST_FIELDS, wording.form)
     if parameters.text_or("agent_id", call.caller.agent_id) != call.caller.agent_id:
         raise OapiRefusal(40_056, "不合法的agentid")
     cc = parameters.separated("cc_list")
-    steps = read_steps(parameters, "approvers_v2", "task_action_type", "user_ids")
+    steps = common.read_steps(parameters, "approvers_v2", "task_action_type", "user_ids")
     if not parameters.has("approvers_v2"):
         steps = [Step("NONE", (user,)) for user in parameters.separated("approvers")]
     if sum(len(step.users) for step in steps) > MOST_PEOPLE or len(cc) > MOST_PEOPLE:
@@ -51,11 +39,11 @@ def create(state: SandboxState, call: Call) -> Fields:
         originator=parameters.text("originator_user_id"),
         department=parameters.whole("dept_id"),
         form=form,
-        steps=steps or template_steps(state, template),
+        steps=steps or common.template_steps(state, template),
         cc=cc if steps else (),
         cc_position=parameters.text_or("cc_position", "START"),
     )
-    instance = create_instance(state, call, request, wording)
+    instance = common.create_instance(state, call, request, wording)
     return {"process_instance_id": instance.id}
 
 
@@ -71,8 +59,8 @@ def list_ids(state: SandboxState, call: Call) -> Fields:
     """``/topapi/processinstance/listids``."""
     wording = _wording()
     parameters = call.parameters
-    template = find_template(state, parameters.text("process_code"), wording)
-    page, following = listed_ids(
+    template = common.find_template(state, parameters.text("process_code"), wording)
+    page, following = common.listed_ids(
         state,
         call,
         process_code=template.process_code,
@@ -107,7 +95,7 @@ TASK_NAMES |= {"createTime": "create_time", "finishTime": "finish_time"}
 
 def _instance_document(state: SandboxState, instance: Instance) -> dict[str, Any]:
     """The document of the current generation under its first names."""
-    document = instance_document(state, instance, clock)
+    document = common.instance_document(state, instance, clock)
     records, tasks = document["operationRecords"], document["tasks"]
     document |= {
         "operationRecords": [_renamed(each, RECORD_NAMES) for each in records],
@@ -157,7 +145,7 @@ def execute(state: SandboxState, call: Call) -> Fields:
     task = instance.flow.find(request.whole("task_id"))
     if task is None:
         raise request.invalid("task_id")
-    if not open_task(instance, task):
+    if not common.open_task(instance, task):
         raise OapiRefusal(WRONG_STATE, "审批任务已处理")
     if task.user != user:
         raise request.invalid("actioner_userid")
@@ -190,7 +178,7 @@ def terminate(state: SandboxState, call: Call) -> Fields:
     user, remark = request.text_or("operating_userid", originator), _short(request, "remark")
     if not instance.request.template.revocable:
         raise OapiRefusal(NOT_REVOCABLE, "审批系统错误, 您没有任务处理的权限")
-    if wrong := ended_or_too_young(state, call, instance):
+    if wrong := common.ended_or_too_young(state, call, instance):
         raise OapiRefusal(WRONG_STATE, wrong)
     instance.flow.terminate(user, at=call.at, remark=remark)
     return DONE
@@ -198,6 +186,6 @@ def terminate(state: SandboxState, call: Call) -> Fields:
 
 def _short(request: Parameters, name: str) -> str:
     text = request.text_or(name, "")
-    if len(text) > LONGEST_REMARK:
+    if len(text) > common.LONGEST_REMARK:
         raise request.invalid(name)
     return text

@@ -12,29 +12,12 @@ from dingrelay_sandbox.state import SandboxState
 LARGEST_PAGE = 100
 
 LISTED_FIELDS = frozenset(
-    [
-        "userid",
-        "unionid",
-        "name",
-        "avatar",
-        "state_code",
-        "mobile",
-        "hide_mobile",
-        "telephone",
-        "job_number",
-        "title",
-        "email",
-        "org_email",
-        "work_place",
-        "remark",
-        "dept_id_list",
-        "extension",
-        "hired_date",
-        "active",
-        "admin",
-        "boss",
-        "exclusive_account",
-    ]
+    (
+        *("userid", "unionid", "name", "avatar", "state_code", "mobile"),
+        *("hide_mobile", "telephone", "job_number", "title", "email", "org_email"),
+        *("work_place", "remark", "dept_id_list", "extension", "hired_date", "active"),
+        *("admin", "boss", "exclusive_account"),
+    )
 )
 """What a list has of a person; `user/get` has more."""
 

@@ -2,14 +2,8 @@
 
 import secrets
 
-from dingrelay_sandbox.answers import (
-    Answer,
-    OapiRefusal,
-    RestRefusal,
-    credentials_refused,
-    json_answer,
-    too_many,
-)
+from dingrelay_sandbox import answers
+from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal, json_answer
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.call import Call
@@ -55,7 +49,7 @@ def corporation_token(state: SandboxState, call: Call) -> Fields:
     key, secret = parameters.text("client_id"), parameters.text("client_secret")
     app = state.apps.get(key)
     if app is not None and app.organisation != organisation:
-        raise credentials_refused(call.dialect)
+        raise answers.credentials_refused(call.dialect)
     token = _fetch(state, call, key, secret)
     return {"access_token": token, "expires_in": state.limits.token_seconds}
 
@@ -63,14 +57,14 @@ def corporation_token(state: SandboxState, call: Call) -> Fields:
 def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:
     app = state.apps.get(key)
     if app is None or not secret_fits(app, secret):
-        raise credentials_refused(call.dialect)
+        raise answers.credentials_refused(call.dialect)
     call.app = app
     rate = state.limits.calls_of(call.path)
     state.audit.arrive(key, call.path, call.at, rate)
     breach = state.limiter.call(key, call.path, call.at)
     if breach is not None:
         code = state.limits.throttle_code
-        raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
+        raise answers.too_many(call.dialect, call.path, breach, at=call.at, code=code)
     return state.tokens.fetch(key, call.at, state.limits.token_seconds)
 
 

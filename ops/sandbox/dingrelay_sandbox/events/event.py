@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dingrelay_sandbox.approval_flow import FlowChange
-from dingrelay_sandbox.approvals import Instance
+from dingrelay_sandbox.approvals import FlowChange, Instance
 from dingrelay_sandbox.organisation import Change
 
 Casing = Literal["subscribed", "registered"]

@@ -41,10 +41,6 @@ class _Row:
     deliveries: list[Delivery] = field(default_factory=list[Delivery])
 
 
-def _ignore(event: Event) -> None:
-    """Events go nowhere."""
-
-
 class EventLog:
     """The events since the last reset, oldest first.
 
@@ -54,7 +50,7 @@ class EventLog:
     """
 
     def __init__(self, kept: int = EVENTS_KEPT) -> None:
-        self.deliver: Callable[[Event], None] = _ignore
+        self.deliver: Callable[[Event], None] = lambda event: None
         self.planned = 0
         self._kept = kept
         self._rows: deque[_Row] = deque()
