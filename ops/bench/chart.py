@@ -1,7 +1,10 @@
 """The figures of a run as a picture: bars in SVG, on a ground of its own, for light and dark."""
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 from figures import number
@@ -39,7 +42,7 @@ class Bar:
     """
 
     label: str
-    figure: tuple[str, int, str] = ("", 0, "")
+    figure: Sequence[Any] = ("", 0, "")
     ours: bool = False
     value: float | None = None
 
@@ -54,72 +57,12 @@ class Panel:
     bars: Sequence[Bar]
 
 
-MORE, LESS = "longer is better", "shorter is better"
-LIMITERS = {
-    "a loop that sleeps 2 s": "a loop that sleeps 2 s",
-    'Celery rate_limit="20/s"': 'Celery rate_limit="20/s"',
-    "Celery and throttled-py": "throttled-py",
-    "Celery and throttled-py, sliding window": "throttled-py, sliding",
-}
-"""Figure → label."""
+def _panel_of(title: str, hint: str, unit: str, bars: Sequence[dict[str, Any]]) -> Panel:
+    return Panel(title, hint, unit, [Bar(**bar) for bar in bars])
 
 
-def _limiters(group: int) -> list[Bar]:
-    """Ours and the peers in one of the groups of A."""
-    return [
-        Bar("dingrelay", ("A", group, "calendar second"), ours=True),
-        Bar("dingrelay, sliding", ("A", group, "sliding window"), ours=True),
-        *(Bar(label, ("A", group, name)) for name, label in LIMITERS.items()),
-    ]
-
-
-PANELS = (
-    Panel("What gets through of 20 calls a second", MORE, "%", _limiters(0)),
-    Panel("Answers refused for the rate", LESS, "%", _limiters(1)),
-    Panel(
-        "Wait of an urgent message under a broadcast",
-        LESS,
-        "ms",
-        [
-            Bar("dingrelay, p50", ("D", 0, "p50"), ours=True),
-            Bar("dingrelay, p99", ("D", 0, "p99"), ours=True),
-            Bar("FIFO Celery, p50", ("D", 0, "first-in-first-out Celery, p50")),
-            Bar("FIFO Celery, p99", ("D", 0, "first-in-first-out Celery, p99")),
-        ],
-    ),
-    Panel(
-        "People a second, one text as 20,000 jobs",
-        MORE,
-        "/s",
-        [
-            Bar("dingrelay", ("E", 0, "people a second"), ours=True),
-            Bar("one call a job", value=20),
-        ],
-    ),
-    Panel(
-        "Worker CPU of a job",
-        LESS,
-        "ms",
-        [
-            Bar("dingrelay", ("G", 0, "dingrelay message-send"), ours=True),
-            Bar("Celery no-op", ("G", 0, "Celery no-op, threads")),
-            *(
-                Bar(f"{name}, one POST", ("G", 0, f"{name}, one POST"))
-                for name in ("Celery", "arq", "dramatiq", "taskiq")
-            ),
-        ],
-    ),
-    Panel(
-        "Jobs enqueued a second by one thread",
-        MORE,
-        "/s",
-        [
-            Bar("send", ("Y", 0, "send"), ours=True),
-            Bar("send_many", ("Y", 0, "send_many"), ours=True),
-            Bar("Celery's delay", ("Y", 0, "Celery's delay")),
-        ],
-    ),
-)
+with Path(__file__).with_name("chart.toml").open("rb") as _file:
+    PANELS = tuple(_panel_of(**panel) for panel in tomllib.load(_file)["panel"])
 
 
 def chart(report: Published, words: Translations) -> str:

@@ -1,14 +1,24 @@
-"""Workers die by kill -9, whichever dispatchers among them, while a campaign runs."""
+"""Workers die by kill -9: while a campaign runs, whichever dispatchers among them, and while jobs do."""
 
+import json
 import random
+import sqlite3
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+from statistics import median
+from typing import Any
 
-import broadcast
-import watch
+import psutil
 from figures import Figure
-from limit_used import CALLS
+from limit_used import CALLS, LIMIT, watch_for
+from messages import distinct
 from redis import Redis
-from testbed import API, Testbed, wait_until
+from testbed import API, Testbed, wait_until, with_children
 
 from dingrelay_producers.store import keys
 
@@ -18,9 +28,14 @@ PAUSE = (1.5, 3.0)
 WINDOW = 25
 """Chunks that are under way at once at this pace."""
 PATIENCE = 60
+LATENCY_MS = (200, 600)
+"""So slow that every worker runs some jobs at any moment."""
+REQUESTED = 3 / 4
+"""Of the limit. At all of it each kill adds to a queue that never empties, and what is measured is how
+long a job stands in it."""
 
 
-def measure(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> list[Figure]:
+def campaign(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> list[Figure]:
     """Who does not have it once in the end, and calls that were made again.
 
     Args:
@@ -30,25 +45,25 @@ def measure(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> list
     """
     group = f"campaign under {kills} kills"
     testbed.clear(people=people, calls=CALLS, recipients="")
-    created = broadcast.create(testbed, people)
+    created = _create(testbed, people)
     # Dead workers are noticed sooner than by default: so much waiting would show nothing more.
     env = testbed.rules(calls=CALLS, recipients="")
     env |= {"DINGRELAY_LEASE": "2"}
     dispatchers: set[object] = set()
     with testbed.workers(WORKERS, env=env) as workers, Redis.from_url(testbed.redis_url) as redis:
-        broadcast.start(testbed, created)
-        watch.wait(testbed, 1)
+        _start(testbed, created)
+        watch_for(testbed, 1)
         for _ in range(kills):
             dispatchers.add(redis.get(keys.DISPATCHER))
             testbed.replace_worker(workers, random.randrange(WORKERS), env=env)
             time.sleep(random.uniform(*PAUSE))
-        if broadcast.row(testbed, created)["state"] == "done":
+        if _row(testbed, created)["state"] == "done":
             raise RuntimeError("the campaign was over before the last kill")
-        wait_until(lambda: broadcast.row(testbed, created)["state"] == "done", PATIENCE, pause=0.1)
-    campaign = broadcast.row(testbed, created)
+        wait_until(lambda: _row(testbed, created)["state"] == "done", PATIENCE, pause=0.1)
+    campaign = _row(testbed, created)
     taken = testbed.sandbox.audit()["calls"][API]["ok"]
-    wrong = broadcast.wrong(testbed, people) + abs(people - campaign["accepted"])
-    seconds = broadcast.lasted(campaign)
+    wrong = _wrong(testbed, people) + abs(people - campaign["accepted"])
+    seconds = _lasted(campaign)
     note = (
         f"{people:,} people in {seconds:.0f} s, the dispatcher in {len(dispatchers - {None})} hands"
     )
@@ -56,3 +71,125 @@ def measure(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> list
         Figure(group, "not exactly once", wrong, "people", at_most=0, note=note),
         Figure(group, "repeated", taken - campaign["chunks"], "calls", at_most=kills * WINDOW),
     ]
+
+
+def _create(testbed: Testbed, people: int) -> str:
+    """The id of a draft to so many users, from a CSV file."""
+    source = testbed.directory / "people.csv"
+    with source.open("w") as file:
+        file.write("userid,name\n")
+        file.writelines(f"u{1 + number},name {number}\n" for number in range(people))
+    options = ["--text", "broadcast for all", "--file", str(source)]
+    return str(json.loads(_command(testbed, "create", "broadcast", *options))["id"])
+
+
+def _start(testbed: Testbed, campaign: str) -> None:
+    """Start it."""
+    _command(testbed, "start", campaign)
+
+
+def _row(testbed: Testbed, campaign: str) -> dict[str, Any]:
+    """How far it has come, by the database."""
+    with sqlite3.connect(testbed.database) as connection:
+        connection.row_factory = sqlite3.Row
+        found = connection.execute("SELECT * FROM campaigns WHERE id = ?", [campaign])
+        found_row = dict(found.fetchone())
+    connection.close()
+    return found_row
+
+
+def _lasted(campaign: dict[str, Any]) -> float:
+    """Seconds from the start of a campaign to its end."""
+    began, ended = (datetime.fromisoformat(campaign[name]) for name in ("started_at", "ended_at"))
+    return (ended - began).total_seconds()
+
+
+def _wrong(testbed: Testbed, people: int) -> int:
+    """People who do not have the one campaign once: without it, or with a second copy."""
+    inboxes = testbed.sandbox.inboxes(limit=1)
+    repeated = sum(content["repeated"] for content in inboxes["contents"])
+    return people - inboxes["reached"] + repeated
+
+
+def _command(testbed: Testbed, action: str, *arguments: str) -> bytes:
+    cli = [sys.executable, "-m", "dingrelay_producers.cli", "campaign", action, *arguments]
+    return subprocess.run(
+        [*cli, "--json"], env=testbed.environment(), check=True, capture_output=True
+    ).stdout
+
+
+def recovery(testbed: Testbed, kills: int = 20) -> list[Figure]:
+    """Seconds from a kill until the last job of the dead worker runs elsewhere or has ended.
+
+    Args:
+        testbed: where to measure.
+        kills: how many.
+    """
+    group = f"recovery from {kills} kills"
+    testbed.clear(latency=LATENCY_MS, calls=CALLS, recipients="")
+    env = testbed.rules(calls=CALLS, recipients="")
+    seconds: list[float] = []
+    jobs = 0
+    with (
+        testbed.workers(WORKERS, env=env) as workers,
+        _requests(testbed),
+        Redis.from_url(testbed.redis_url) as redis,
+    ):
+        for _ in range(kills):
+            wait_until(lambda: all(_running(redis, _pids(each)) for each in workers), PATIENCE)
+            number = random.randrange(WORKERS)
+            victim = _pids(workers[number])
+            testbed.replace_worker(workers, number, env=env)
+            began = time.monotonic()
+            orphans = _running(redis, victim)
+            jobs += len(orphans)
+            wait_until(lambda orphans=orphans: _recovered(redis, orphans), PATIENCE, pause=0.02)
+            seconds.append(time.monotonic() - began)
+    return [
+        Figure(group, "slowest", max(seconds), "s", at_most=12, note=f"{jobs} jobs"),
+        Figure(group, "median", median(seconds), "s", at_most=12),
+    ]
+
+
+@contextmanager
+def _requests(testbed: Testbed) -> Generator[None]:
+    """Jobs are asked for at `REQUESTED` of the limit."""
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with testbed.client() as client:
+            for job in distinct(1_000_000):
+                client.send(job)
+                if stopping.wait(1 / (REQUESTED * LIMIT)):
+                    return
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        asking.join()
+
+
+def _pids(process: psutil.Process) -> set[str]:
+    return {str(each.pid) for each in with_children([process])}
+
+
+def _running(redis: Redis, pids: set[str]) -> dict[bytes, bytes]:
+    """The jobs that these processes run, each with its owner."""
+    return {
+        job: owner
+        for job in redis.zrange(keys.RUNNING, 0, -1)
+        if (owner := _owner(redis, job)) and owner.split(b":")[1].decode() in pids
+    }
+
+
+def _owner(redis: Redis, job: bytes) -> bytes | None:
+    """Who runs the job; None if no worker does."""
+    state, owner = redis.hmget(keys.job(job.decode()), "state", "owner")
+    return owner if state == b"running" else None
+
+
+def _recovered(redis: Redis, orphans: dict[bytes, bytes]) -> bool:
+    return all(_owner(redis, job) != owner for job, owner in orphans.items())

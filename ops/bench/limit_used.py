@@ -1,14 +1,17 @@
-"""How much of 20 calls a second gets through, and how much is refused, however it is counted."""
+"""How much of DingTalk's limits gets through: of its calls, of its recipients, and of what one call may carry."""
 
 import sys
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-import watch
 from figures import Figure
-from messages import distinct, user
-from testbed import PEOPLE, Testbed
+from messages import distinct, full, same, user
+from testbed import PEOPLE, Testbed, wait_until
 
 LIMIT = 20
+A_MINUTE, A_CALL = 5_000, 100
+"""Recipients of an app in a minute, and of one call."""
 CALLS = f"{LIMIT}/1s"
 LATENCY_MS = (5, 30)
 USED, REFUSED = "limit used, 5–30 ms away", "answers refused, 5–30 ms away"
@@ -37,6 +40,57 @@ for number in count():
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Calls that arrived within the watched time.
+
+    Attributes:
+        seconds: how long it was.
+        accepted: calls that were carried out.
+        refused: calls that were answered with a throttle.
+        recipients: people in the accepted calls.
+    """
+
+    seconds: float
+    accepted: int
+    refused: int
+    recipients: int
+
+    @property
+    def calls(self) -> int:
+        """Accepted and refused ones."""
+        return self.accepted + self.refused
+
+    @property
+    def refused_share(self) -> float:
+        """In percent of the calls."""
+        return self.refused / max(1, self.calls) * 100
+
+    def used_share(self, limit: float) -> float:
+        """Accepted calls, in percent of a limit a second."""
+        return self.accepted / (limit * self.seconds) * 100
+
+
+def watch_for(testbed: Testbed, seconds: float) -> None:
+    """Let it run until so many seconds after the first call."""
+    wait_until(testbed.calls, 60, pause=0.01)
+    time.sleep(seconds)
+
+
+def seen_within(testbed: Testbed, seconds: float, *, lead: float = 0) -> Watched:
+    """The calls of so many seconds, which begin `lead` seconds after the first call."""
+    calls = testbed.calls()
+    begin = min(call["monotonic"] for call in calls) + lead
+    within = [call for call in calls if begin <= call["monotonic"] < begin + seconds]
+    accepted = [call for call in within if call["verdict"] == "ok"]
+    return Watched(
+        seconds=seconds,
+        accepted=len(accepted),
+        refused=sum(call["verdict"] == "throttled" for call in within),
+        recipients=sum(call["recipients"] for call in accepted),
+    )
+
+
 def measure(
     testbed: Testbed,
     seconds: float = 60,
@@ -60,7 +114,7 @@ def measure(
     def watched(name: str, window: str, way: Way, seconds: float, **bounds: float) -> None:
         testbed.clear(latency=LATENCY_MS, calls=CALLS, window=window, recipients="")
         way(testbed, lead + seconds)
-        seen = watch.seen(testbed, seconds, lead=lead)
+        seen = seen_within(testbed, seconds, lead=lead)
         note, least = f"{seen.calls:,} calls", bounds.get("at_least")
         used.append(Figure(USED, name, seen.used_share(LIMIT), "%", at_least=least, note=note))
         most = bounds.get("at_most")
@@ -81,12 +135,12 @@ def _ours(testbed: Testbed, seconds: float) -> None:
     rules = testbed.rules(calls=CALLS, recipients="")
     with testbed.workers(2, env=rules), testbed.client() as client:
         client.send_many(distinct(_backlog(seconds)))
-        watch.wait(testbed, seconds)
+        watch_for(testbed, seconds)
 
 
 def _sleeper(testbed: Testbed, seconds: float) -> None:
     with testbed.processes([[sys.executable, "-c", SLEEPER.replace("%d", str(PEOPLE))]]):
-        watch.wait(testbed, seconds)
+        watch_for(testbed, seconds)
 
 
 def _celery_peer(app: str) -> Way:
@@ -95,7 +149,7 @@ def _celery_peer(app: str) -> Way:
         with testbed.celery_workers(2, app):
             for number in range(int(_backlog(seconds) * 1.5)):
                 celery.send_task(f"{app}.send_text", args=[user(number), f"text {number}"])
-            watch.wait(testbed, seconds)
+            watch_for(testbed, seconds)
 
     return run
 
@@ -110,3 +164,60 @@ PEERS: Mapping[str, tuple[Way, str]] = {
     "Celery and throttled-py, sliding window": (THROTTLED_PY, "sliding"),
 }
 """Name → how it sends, and how the server counts then."""
+
+
+def recipients(testbed: Testbed, minutes: float = 3) -> list[Figure]:
+    """The share of the recipients' limit that arrived in inboxes, and who got nothing.
+
+    Args:
+        testbed: where to measure.
+        minutes: how long, under more jobs to 100 users each than the limit lets through.
+    """
+    group = f"{A_MINUTE:,} recipients a minute"
+    testbed.clear()
+    with testbed.workers(2, env=testbed.rules(calls="20/1s", recipients="5000/60s")):
+        with testbed.client() as client:
+            client.send_many(full(int((minutes + 1) * A_MINUTE / A_CALL), A_CALL))
+        watch_for(testbed, minutes * 60)
+        seen = seen_within(testbed, minutes * 60)
+        # What was under way is in the inboxes, too.
+        time.sleep(0.1)
+        dropped = sum(testbed.sandbox.audit()["dropped"].values())
+    delivered = (seen.recipients - dropped) / (A_MINUTE * minutes) * 100
+    note = f"{seen.recipients:,} people in {minutes:g} min"
+    return [
+        Figure(group, "delivered", delivered, "%", at_least=96, note=note),
+        Figure(group, "dropped silently", dropped, "people", at_most=0),
+    ]
+
+
+def coalescing(testbed: Testbed, jobs: int = 20_000, *, patience: float = 60) -> list[Figure]:
+    """How many times as many people a second as with one call a job.
+
+    Args:
+        testbed: where to measure.
+        jobs: enqueued with one `send` after the other, before the workers start.
+        patience: seconds; of a run that takes longer what was done by then is counted.
+    """
+    group = f"{jobs:,} equal texts, one by one"
+    testbed.clear(people=jobs, calls=CALLS, recipients="")
+    with testbed.client() as client:
+        for job in same(jobs):
+            client.send(job)
+    note = ""
+    with testbed.workers(2, env=testbed.rules(calls=CALLS, recipients="")):
+        try:
+            wait_until(lambda: testbed.delivered() >= jobs, patience)
+        except TimeoutError:
+            note = ", then cut off"
+        seen = [call for call in testbed.calls() if call["verdict"] == "ok"]
+    people = sum(call["recipients"] for call in seen)
+    # A call that is the only one takes up its share of a second, too.
+    seconds = max(seen[-1]["monotonic"] - seen[0]["monotonic"], 1 / LIMIT)
+    note = f"{people:,} people in {len(seen):,} calls and {seconds:.1f} s{note}"
+    fewest = -(-people // A_CALL)
+    return [
+        Figure(group, "people a second", people / seconds, "/s", note=note),
+        Figure(group, "× one call a job", people / seconds / LIMIT, "×", at_least=60),
+        Figure(group, "calls ÷ fewest possible", len(seen) / fewest, "×", at_most=1.3),
+    ]

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import capacity
-import coalescing
 import cost
 import gateway
 import kills
 import limit_used
-import recipients
-import recovery
 import urgent
 import webhooks
 from figures import Figure
@@ -42,14 +39,14 @@ class Measurement:
 ONE_ROUND = {"seconds": 1, "peer_seconds": 1, "lead": 0}
 MEASUREMENTS = (
     Measurement("A", "limit-used", limit_used.measure, {**ONE_ROUND, "few": True}),
-    Measurement("C", "recipients", recipients.measure, {"minutes": 1 / 60}, in_smoke=False),
+    Measurement("C", "recipients", limit_used.recipients, {"minutes": 1 / 60}, in_smoke=False),
     Measurement("D", "urgent", urgent.measure, {"messages": 3, "peer_messages": 0}),
-    Measurement("E", "one-by-one", coalescing.measure, {"jobs": 10, "patience": 5}),
+    Measurement("E", "one-by-one", limit_used.coalescing, {"jobs": 10, "patience": 5}),
     Measurement("G", "cost", cost.measure, {"jobs": 100, "rounds": 1, "loaded": 0, "peers": False}),
     Measurement(
-        "Q", "campaign-kills", kills.measure, {"people": 20_000, "kills": 1}, in_smoke=False
+        "Q", "campaign-kills", kills.campaign, {"people": 20_000, "kills": 1}, in_smoke=False
     ),
-    Measurement("R", "recovery", recovery.measure, {"kills": 1}, in_smoke=False),
+    Measurement("R", "recovery", kills.recovery, {"kills": 1}, in_smoke=False),
     Measurement("S", "http-single", gateway.single, {"rounds": 1, "seconds": 0.5}),
     Measurement("T", "http-lines", gateway.lines, {"jobs": 1_000, "gateways": [1]}),
     Measurement("W", "webhooks-stuck", webhooks.measure, {"messages": 3, "seconds": 1}, False),
