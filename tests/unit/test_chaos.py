@@ -12,12 +12,11 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.evidence import TOO_MANY_A_DAY, Evidence, Snapshot, text_of
 from dingrelay_chaos.invariants.campaigns import _people
 from dingrelay_chaos.invariants.changes import violations
 from dingrelay_chaos.invariants.traces import MOST_RECENT, _keys
 from dingrelay_chaos.requests import MessageRequest, Requests
-from dingrelay_chaos.snapshot import TOO_MANY_A_DAY, Snapshot, text_of
 from dingrelay_chaos.soak import BOUNDS, MORE_OF_OTHERS, Sample, grown
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import enqueue

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from redis.exceptions import RedisError
 
 from dingrelay_chaos.dingtalk import MADE_UP, POOL, STAYING
+from dingrelay_chaos.evidence import holds, text_of
 from dingrelay_chaos.fleet import UPLOADS
 from dingrelay_chaos.requests import (
     Absence,
@@ -28,7 +29,6 @@ from dingrelay_chaos.requests import (
     RobotRequest,
     SyncRequest,
 )
-from dingrelay_chaos.snapshot import holds, text_of
 from dingrelay_chaos.subscribers import Verb as EndpointVerb
 from dingrelay_chaos.system import System
 from dingrelay_producers import State

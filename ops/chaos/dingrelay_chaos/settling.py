@@ -15,12 +15,11 @@ from redis.exceptions import RedisError
 from dingrelay_chaos import evidence
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING
-from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.evidence import Evidence, Snapshot, SystemState
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.process import wait_until
 from dingrelay_chaos.requests import Journal
 from dingrelay_chaos.schedule import Schedule
-from dingrelay_chaos.snapshot import Snapshot, SystemState
 from dingrelay_chaos.system import System
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import JobRef

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, cast
 
-from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.evidence import Evidence, text_of
 from dingrelay_chaos.operations import brief
 from dingrelay_chaos.requests import Command, JobRequest, Journal, Requests
-from dingrelay_chaos.snapshot import text_of
 from dingrelay_chaos.system import System
 
 NEAR_SECONDS = 3.0

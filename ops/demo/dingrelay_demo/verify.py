@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rich import box
 from rich.table import Table
@@ -65,25 +65,14 @@ class Verdict:
         found = [tr("not done: {job}", job=job) for job in self.unfinished]
         found += self.misunderstood
         for name, column in self.columns.items():
+            values = {"name": tr(name), **asdict(column)}
             if column.lost or column.duplicated:
-                found.append(
-                    tr(
-                        "{name}: {lost} lost, {duplicated} duplicated",
-                        name=tr(name),
-                        lost=column.lost,
-                        duplicated=column.duplicated,
-                    )
-                )
+                found.append(tr("{name}: {lost} lost, {duplicated} duplicated", **values))
             if not column.asked == column.accepted == column.delivered:
-                found.append(
-                    tr(
-                        "{name}: asked {asked}, accepted {accepted}, delivered {delivered}",
-                        name=tr(name),
-                        asked=column.asked,
-                        accepted=column.accepted,
-                        delivered=column.delivered,
-                    )
+                text = tr(
+                    "{name}: asked {asked}, accepted {accepted}, delivered {delivered}", **values
                 )
+                found.append(text)
         if self.token_fetches != 1:
             found.append(tr("{token_fetches} token fetches", token_fetches=self.token_fetches))
         return found

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from dingrelay_chaos.evidence import Evidence, Finding
+from dingrelay_chaos.evidence import Evidence, Finding, holds
 from dingrelay_chaos.requests import ActionRequest, ApprovalRequest
-from dingrelay_chaos.snapshot import holds
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import Row

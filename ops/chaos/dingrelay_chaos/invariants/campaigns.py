@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Finding
+from dingrelay_chaos.evidence import USER_DAY, CampaignEvidence, Evidence, Finding, text_of
 from dingrelay_chaos.requests import CampaignRequest
-from dingrelay_chaos.snapshot import USER_DAY, text_of
 from dingrelay_chaos.system import System
 
 NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_scope"})

@@ -3,8 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from dingrelay_chaos.database import Directory
-from dingrelay_chaos.evidence import Evidence, Finding
-from dingrelay_chaos.snapshot import Snapshot
+from dingrelay_chaos.evidence import Evidence, Finding, Snapshot
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus
 

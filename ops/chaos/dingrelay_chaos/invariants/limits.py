@@ -4,10 +4,9 @@ import json
 import time
 from collections.abc import Iterator
 
-from dingrelay_chaos.evidence import LATEST_SECONDS, Evidence, Finding
+from dingrelay_chaos.evidence import LATEST_SECONDS, TOO_MANY_A_MINUTE, Evidence, Finding, text_of
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.process import dingrelay
-from dingrelay_chaos.snapshot import TOO_MANY_A_MINUTE, text_of
 from dingrelay_chaos.system import System
 
 SHOWN_SECONDS, SHOWN_PAUSE = 5.0, 0.5

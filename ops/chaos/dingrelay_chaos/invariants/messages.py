@@ -7,9 +7,8 @@ from collections.abc import Collection, Iterator
 from typing import Any, cast
 
 from dingrelay_chaos.dingtalk import MADE_UP, POOLED, STAYING
-from dingrelay_chaos.evidence import Evidence, Finding
+from dingrelay_chaos.evidence import USER_DAY, Evidence, Finding, Snapshot
 from dingrelay_chaos.requests import AlertRequest, MessageRequest
-from dingrelay_chaos.snapshot import USER_DAY, Snapshot
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
 from dingrelay_tasks import addresses
