@@ -130,9 +130,12 @@ class Parameters:
             return str(value)
         raise self.invalid(name)
 
-    def text_or(self, name: str, default: str) -> str:
-        """An optional text."""
-        return self.text(name) if self.has(name) else default
+    def text_or(self, name: str, default: str, *, longest: int | None = None) -> str:
+        """An optional text of so many characters at most."""
+        text = self.text(name) if self.has(name) else default
+        if longest is not None and len(text) > longest:
+            raise self.invalid(name)
+        return text
 
     def whole(self, name: str) -> int:
         """A required whole number."""
@@ -193,12 +196,14 @@ class Parameters:
             raise self.invalid(name)
         return value
 
-    def texts(self, name: str) -> list[str]:
-        """An optional list of texts."""
+    def texts(self, name: str, *, most: int | None = None) -> list[str]:
+        """An optional list of so many texts at most."""
         if self._values.get(name) is None:
             return []
         value = self.decoded(name)
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self.invalid(name)
+        if most is not None and len(value) > most:
             raise self.invalid(name)
         return value
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from dingrelay_sandbox import answers
 from dingrelay_sandbox.answers import Answer, OapiRefusal, Refusal, RestRefusal, Verdict
-from dingrelay_sandbox.apis.api import Api, find
+from dingrelay_sandbox.apis.api import Api, check_rate, find
 from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.faults import FaultSpec, fault_code, faulty_answer
@@ -76,7 +76,8 @@ def respond(state: SandboxState, call: Call) -> Outcome:
         return Outcome("answer", ruling.answer)
     ending = ENDINGS.get(fault.kind, "answer")
     if ending == "answer" and fault.after_effect:
-        return Outcome(ending, _spoilt_after(state, call, fault, ruling.answer))
+        _end_tokens(state, call, fault)
+        return Outcome(ending, faulty_answer(fault, call, ruling.answer))
     return Outcome(ending, ruling.answer)
 
 
@@ -93,16 +94,15 @@ def _execute(state: SandboxState, call: Call) -> Answer:
         raise answers.path_unknown(call.dialect, call.path)
     if endpoint.access == "token":
         _check_token(state, call)
-        _check_rate(state, call)
-        _check_quota(state, call, endpoint)
+        check_rate(state, call)
+        if endpoint.counted and not state.limiter.quota(call.caller.organisation, call.at):
+            raise answers.quota_used_up(call.dialect, call.path)
     if call.method == "POST":
         _check_body(call, endpoint)
     found = endpoint.run(state, call)
-    return (
-        found
-        if isinstance(found, Answer)
-        else answers.success(call.dialect, call.request_id, found)
-    )
+    if isinstance(found, Answer):
+        return found
+    return answers.success(call.dialect, call.request_id, found)
 
 
 def _check_token(state: SandboxState, call: Call) -> None:
@@ -112,18 +112,6 @@ def _check_token(state: SandboxState, call: Call) -> None:
     token_state, app_key = state.tokens.look_up(value, call.at)
     if token_state != "good" or app_key not in state.apps:
         raise answers.token_refused(call.dialect, expired=token_state == "expired")
-
-
-def _check_rate(state: SandboxState, call: Call) -> None:
-    breach = state.limiter.call(call.caller.app_key, call.path, call.at)
-    if breach is not None:
-        code = state.limits.throttle_code
-        raise answers.too_many(call.dialect, call.path, breach, at=call.at, code=code)
-
-
-def _check_quota(state: SandboxState, call: Call, endpoint: Api) -> None:
-    if endpoint.counted and not state.limiter.quota(call.caller.organisation, call.at):
-        raise answers.quota_used_up(call.dialect, call.path)
 
 
 def _check_body(call: Call, endpoint: Api) -> None:
@@ -154,12 +142,6 @@ def _spoilt(state: SandboxState, call: Call, fault: FaultSpec) -> _Ruling:
     elif fault.kind == "token_expired":
         verdict = "token"
     return _Ruling(answer, verdict, fault_code(fault))
-
-
-def _spoilt_after(state: SandboxState, call: Call, fault: FaultSpec, own: Answer) -> Answer:
-    """What a fault makes of the answer of a call that was carried out, or refused."""
-    _end_tokens(state, call, fault)
-    return faulty_answer(fault, call, own)
 
 
 def _end_tokens(state: SandboxState, call: Call, fault: FaultSpec) -> None:

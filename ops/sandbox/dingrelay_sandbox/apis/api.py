@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dingrelay_sandbox.answers import Answer, Dialect
+from dingrelay_sandbox.answers import Answer, Dialect, too_many
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.state import SandboxState
 
@@ -50,6 +50,14 @@ def api(
         return run
 
     return declare
+
+
+def check_rate(state: SandboxState, call: Call) -> None:
+    """Count a call of an app that is known, and refuse it over the rate."""
+    breach = state.limiter.call(call.caller.app_key, call.path, call.at)
+    if breach is not None:
+        code = state.limits.throttle_code
+        raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
 
 
 def dialect_of(path: str) -> Dialect:

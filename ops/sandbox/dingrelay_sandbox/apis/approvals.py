@@ -54,9 +54,7 @@ def create(state: SandboxState, call: Call) -> Fields:
     steps = common.read_steps(parameters, "approvers", "actionType", "userIds")
     if len(steps) > MOST_APPROVERS:
         raise parameters.invalid("approvers")
-    cc = parameters.texts("ccList")
-    if len(cc) > MOST_CC:
-        raise parameters.invalid("ccList")
+    cc = parameters.texts("ccList", most=MOST_CC)
     cc_position = parameters.text_or("ccPosition", "START")
     if cc_position not in CC_POSITIONS:
         raise parameters.invalid("ccPosition")
@@ -274,7 +272,7 @@ def execute(state: SandboxState, call: Call) -> Fields:
             "invalidInstanceExecuteResult", "审批操作取值必填 且值必须为agree或refuse"
         )
     agree = RESULTS[parameters.text("result")]
-    remark = _remark(parameters, common.LONGEST_REMARK)
+    remark = parameters.text_or("remark", "", longest=common.LONGEST_REMARK)
     _check_files(parameters)
     task = instance.flow.find(parameters.whole("taskId"))
     if task is None:
@@ -302,7 +300,7 @@ def redirect(state: SandboxState, call: Call) -> Fields:
     to_user = parameters.text("toUserId")
     if to_user not in state.organisation.people:
         raise RestRefusal("param.illegal", "不合法的参数toUserId")
-    remark = _remark(parameters, LONGEST_REDIRECT_REMARK)
+    remark = parameters.text_or("remark", "", longest=LONGEST_REDIRECT_REMARK)
     if instance.flow.status != "RUNNING":
         raise RestRefusal("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
     if not common.open_task(instance, task):
@@ -344,7 +342,7 @@ def terminate(state: SandboxState, call: Call) -> Fields:
             raise RestRefusal("userNotExist", "用户不存在")
         if user != originator:
             raise parameters.invalid("operatingUserId")
-    remark = _remark(parameters, common.LONGEST_REMARK)
+    remark = parameters.text_or("remark", "", longest=common.LONGEST_REMARK)
     if not instance.request.template.revocable:
         raise RestRefusal("internalError", "您没有任务处理的权限")
     if wrong := common.ended_or_too_young(state, call, instance):
@@ -368,13 +366,6 @@ def _given(parameters: Parameters, name: str, code: str) -> str:
     if not parameters.has(name):
         raise RestRefusal(code, f"{name}不能为空")
     return parameters.text(name)
-
-
-def _remark(parameters: Parameters, longest: int) -> str:
-    remark = parameters.text_or("remark", "")
-    if len(remark) > longest:
-        raise parameters.invalid("remark")
-    return remark
 
 
 def _check_files(parameters: Parameters) -> None:

@@ -10,7 +10,7 @@ from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apis.approval_request import Wording
 from dingrelay_sandbox.apis.approvals import DONE, RESULTS
 from dingrelay_sandbox.approvals import Instance, Request, Step
-from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.clock import clock
 from dingrelay_sandbox.state import SandboxState
 
@@ -141,7 +141,7 @@ def execute(state: SandboxState, call: Call) -> Fields:
     user, result = request.text("actioner_userid"), request.text("result")
     if result not in RESULTS:
         raise request.invalid("result")
-    remark = _short(request, "remark")
+    remark = request.text_or("remark", "", longest=common.LONGEST_REMARK)
     task = instance.flow.find(request.whole("task_id"))
     if task is None:
         raise request.invalid("task_id")
@@ -159,7 +159,8 @@ def comment(state: SandboxState, call: Call) -> Fields:
     request = call.parameters.part("request")
     instance = find_instance(state, request.text("process_instance_id"))
     request.text("text")
-    text, user = _short(request, "text"), request.text("comment_userid")
+    text = request.text_or("text", "", longest=common.LONGEST_REMARK)
+    user = request.text("comment_userid")
     if user not in state.organisation.people:
         raise OapiRefusal(60_121, "找不到该用户")
     instance.flow.comment(user, text, at=call.at)
@@ -175,17 +176,13 @@ def terminate(state: SandboxState, call: Call) -> Fields:
     originator = instance.request.originator
     if not system and request.text("operating_userid") != originator:
         raise request.invalid("operating_userid")
-    user, remark = request.text_or("operating_userid", originator), _short(request, "remark")
+    user, remark = (
+        request.text_or("operating_userid", originator),
+        request.text_or("remark", "", longest=common.LONGEST_REMARK),
+    )
     if not instance.request.template.revocable:
         raise OapiRefusal(NOT_REVOCABLE, "审批系统错误, 您没有任务处理的权限")
     if wrong := common.ended_or_too_young(state, call, instance):
         raise OapiRefusal(WRONG_STATE, wrong)
     instance.flow.terminate(user, at=call.at, remark=remark)
     return DONE
-
-
-def _short(request: Parameters, name: str) -> str:
-    text = request.text_or(name, "")
-    if len(text) > common.LONGEST_REMARK:
-        raise request.invalid(name)
-    return text

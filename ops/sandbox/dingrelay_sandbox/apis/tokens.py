@@ -4,7 +4,7 @@ import secrets
 
 from dingrelay_sandbox import answers
 from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal, json_answer
-from dingrelay_sandbox.apis.api import Fields, api
+from dingrelay_sandbox.apis.api import Fields, api, check_rate
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.state import SandboxState
@@ -61,10 +61,7 @@ def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:
     call.app = app
     rate = state.limits.calls_of(call.path)
     state.audit.arrive(key, call.path, call.at, rate)
-    breach = state.limiter.call(key, call.path, call.at)
-    if breach is not None:
-        code = state.limits.throttle_code
-        raise answers.too_many(call.dialect, call.path, breach, at=call.at, code=code)
+    check_rate(state, call)
     return state.tokens.fetch(key, call.at, state.limits.token_seconds)
 
 
