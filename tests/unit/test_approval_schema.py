@@ -44,7 +44,7 @@ def wrong(form: Any, *more: dict[str, Any]) -> tuple[str, str] | None:
     assert schema is not None
     job = ApprovalCreate.parse({"process_code": "P", "originator": "u", "form": form})
     problem = schema.problem(job.form_values)
-    return (problem.field, problem.text) if problem else None
+    return (problem.field, problem.problem) if problem else None
 
 
 @pytest.mark.parametrize(

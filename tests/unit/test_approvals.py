@@ -81,8 +81,8 @@ async def matches(
 ) -> tuple[list[str], list[str]]:
     """The ids of the equal ones, and of those that can't be distinguished."""
     listed = await approvals.listed("PROC-1", "u1", SINCE_MS)
-    found = await approvals.matches(listed, originator="u1", form=form)
-    return [each.id for each in found.equal], [each.id for each in found.unclear]
+    equal, unclear = await approvals.matches(listed, originator="u1", form=form)
+    return [each.id for each in equal], [each.id for each in unclear]
 
 
 async def test_the_body_of_a_create() -> None:

@@ -12,7 +12,6 @@ from dingrelay_workers.campaigns.pace import (
     LARGEST,
     SMALLEST,
     Allowance,
-    Share,
     Stride,
     Window,
 )
@@ -35,7 +34,7 @@ def test_a_window_follows_the_pace_within_its_bounds() -> None:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 60))
 def test_shares_are_those_of_the_weights(weights: list[int], free: int) -> None:
     stride, got = Stride(), dict.fromkeys(map(str, range(len(weights))), 0)
-    wanted = {str(index): Share(weight, 1_000) for index, weight in enumerate(weights)}
+    wanted = {str(index): (weight, 1_000) for index, weight in enumerate(weights)}
     for _ in range(20):
         for name, chunks in stride.share(free, wanted).items():
             got[name] += chunks
@@ -47,14 +46,14 @@ def test_shares_are_those_of_the_weights(weights: list[int], free: int) -> None:
 
 
 def test_unused_shares_go_to_the_others() -> None:
-    got = Stride().share(10, {"a": Share(9, 2), "b": Share(1, 100), "c": Share(1, 0)})
+    got = Stride().share(10, {"a": (9, 2), "b": (1, 100), "c": (1, 0)})
     assert got == {"a": 2, "b": 8}
 
 
 def test_a_later_campaign_gains_nothing_by_being_late() -> None:
     stride = Stride()
-    stride.share(100, {"a": Share(1, 1_000)})
-    assert stride.share(10, {"a": Share(1, 1_000), "b": Share(1, 1_000)}) == {"a": 5, "b": 5}
+    stride.share(100, {"a": (1, 1_000)})
+    assert stride.share(10, {"a": (1, 1_000), "b": (1, 1_000)}) == {"a": 5, "b": 5}
 
 
 @given(st.integers(60, 6_000), st.integers(1, 100), st.lists(st.floats(0.01, 5), max_size=200))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_workers.http.body_reader import DEEPEST, Line, LineSplitter, parse_json
+from dingrelay_workers.http.body_reader import DEEPEST, LineSplitter, parse_json
 from dingrelay_workers.http.problems import Problem, pointer
 
 JSON = st.recursive(
@@ -71,7 +71,7 @@ def test_lines_are_the_same_however_the_body_is_cut(lines: list[bytes], cuts: li
     splitter = LineSplitter(longest=8)
     found = [line for piece in pieces for line in splitter.feed(piece)] + splitter.end()
     assert found == [
-        Line(number, line if len(line) <= 8 else None)
+        (number, line if len(line) <= 8 else None)
         for number, line in enumerate(lines, 1)
         if len(line) > 8 or line.strip()
     ]

@@ -579,7 +579,7 @@ class Client:
         """
         use, unreadable = self._cells.of(None).redis_call, list[UnreadableRecord]()
         listed = JobList(use, index=index, on_unreadable=unreadable.append)
-        found = run(listed.page(JobFilter(), checked_limit(limit), None)).jobs
+        found, _ = run(listed.page(JobFilter(), checked_limit(limit), None))
         if unreadable:
             raise unreadable[0]
         return found

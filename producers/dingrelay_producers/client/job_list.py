@@ -36,13 +36,6 @@ class Position(NamedTuple):
     job_id: str
 
 
-class ListedJobs(NamedTuple):
-    """Some jobs, and from where on there are more; None for no more."""
-
-    jobs: list[JobStatus]
-    next: Position | None
-
-
 class JobList:
     """Jobs that fit a filter, the latest first.
 
@@ -92,7 +85,9 @@ class JobList:
             found += more
         return found
 
-    async def page(self, chosen: JobFilter, limit: int, after: Position | None) -> ListedJobs:
+    async def page(
+        self, chosen: JobFilter, limit: int, after: Position | None
+    ) -> tuple[list[JobStatus], Position | None]:
         """The next jobs after a place.
 
         Raises:
@@ -106,26 +101,26 @@ class JobList:
             fit = await self._among([place.job_id for place in places], chosen)
             for place in places:
                 if place.at < since:
-                    return ListedJobs(found, None)
+                    return found, None
                 last = place
                 looked_at += 1
                 if place.job_id in fit:
                     found.append(fit[place.job_id])
                 if len(found) == limit or looked_at == MOST_LOOKED_AT:
-                    return ListedJobs(found, last)
+                    return found, last
         if self._history is None:
-            return ListedJobs(found, None)
+            return found, None
         try:
             return await self._older(chosen, limit, last, found)
         except ServiceUnavailable:
             # Answer with what Redis has; the request for the next page then fails.
             if found and last:
-                return ListedJobs(found, last)
+                return found, last
             raise
 
     async def _older(
         self, chosen: JobFilter, limit: int, last: Position | None, found: list[JobStatus]
-    ) -> ListedJobs:
+    ) -> tuple[list[JobStatus], Position | None]:
         """A page that the history fills up."""
         most = max(CHUNK, limit)
         for _ in range(MOST_LOOKED_AT // CHUNK):
@@ -138,10 +133,10 @@ class JobList:
                 if self._visible(job):
                     found.append(job)
                 if len(found) == limit:
-                    return ListedJobs(found, last)
+                    return found, last
             if len(rows) < most:
-                return ListedJobs(found, None)
-        return ListedJobs(found, last)
+                return found, None
+        return found, last
 
     async def _failed(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
         """Dead or unknown jobs. Redis has an index of them, which goes further back than the newest jobs."""

@@ -32,19 +32,6 @@ class Undecipherable(ValueError):
     """A text was not made with the key. Which part is wrong is not revealed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What an encrypted text held.
-
-    Attributes:
-        message: as bytes; DingTalk sends JSON in UTF-8.
-        owner: the key that it ended with: that of the app or of the organisation.
-    """
-
-    message: bytes
-    owner: str
-
-
 class CallbackCrypto:
     """Signs, opens and seals the texts of one callback.
 
@@ -72,7 +59,7 @@ class CallbackCrypto:
         right = self.signature(timestamp, nonce, encrypt)
         return hmac.compare_digest(right.encode(), signature.encode("utf-8", "surrogatepass"))
 
-    def open(self, encrypt: str) -> Opened:
+    def open(self, encrypt: str) -> tuple[bytes, str]:
         """What an encrypted text holds.
 
         Raises:
@@ -85,7 +72,7 @@ class CallbackCrypto:
             raise Undecipherable
         for owner, key in self._owners:
             if hmac.compare_digest(plain[end:], key):
-                return Opened(plain[start:end], owner)
+                return plain[start:end], owner
         raise Undecipherable
 
     def seal(self, message: str, owner: str, *, random: str | None = None) -> str:
@@ -321,16 +308,16 @@ class Receiver:
             raise PushRefused("signature")
         self._check_time(timestamp)
         try:
-            opened = crypto.open(encrypt)
+            message, owner = crypto.open(encrypt)
         except Undecipherable:
             raise PushRefused("encryption") from None
         try:
-            payload = event_payload.decode(opened.message.decode())
+            payload = event_payload.decode(message.decode())
             check = value(payload, "EventType") == CHECK_URL
             event = None if check else event_payload.of_push(app, payload)
         except (UnicodeDecodeError, ContractError):
             raise PushRefused("payload") from None
-        return Push(event, crypto, opened.owner)
+        return Push(event, crypto, owner)
 
     def _check_time(self, timestamp: str) -> None:
         if not timestamp.isascii() or not timestamp.isdecimal():

@@ -22,7 +22,7 @@ from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk import approval_schema
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.approval_form import Form
-from dingrelay_workers.dingtalk.approval_schema import Schema, SchemaProblem
+from dingrelay_workers.dingtalk.approval_schema import Schema
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final
 from dingrelay_workers.dingtalk.request import Calls, Request
 from dingrelay_workers.limiter.slot import Draining
@@ -93,7 +93,7 @@ class FormChecks:
         if problem and reading and reading.read < began:
             problem = _problem(await self._read(calls, now, process_code, reading), form)
         if problem:
-            raise ContractError(problem.field, problem.text)
+            raise problem
 
     async def _known(self, key: str) -> _SchemaReading | None:
         reading, until = self._kept.get(key, (None, 0.0))
@@ -175,5 +175,5 @@ class FormChecks:
         return self._keep(key, text, ttl_ms)
 
 
-def _problem(reading: _SchemaReading | None, form: Form) -> SchemaProblem | None:
+def _problem(reading: _SchemaReading | None, form: Form) -> ContractError | None:
     return reading.schema.problem(form) if reading and reading.schema else None

@@ -44,7 +44,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, notices, pace, removal
 from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Counts, Release
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.campaigns.pace import Latest, Share, Stride, Window
+from dingrelay_workers.campaigns.pace import Latest, Stride, Window
 from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance.leader import Work
@@ -288,9 +288,7 @@ class Dispatcher(Work):
             window = self._windows.setdefault(app, Window())
             window.settled(sum(len(tick.endings) for tick in ours), clock)
             free = window.size - sum(tick.under_way for tick in ours)
-            asked = {
-                tick.campaign.id: Share(tick.campaign.weight, self._most(tick)) for tick in ours
-            }
+            asked = {tick.campaign.id: (tick.campaign.weight, self._most(tick)) for tick in ours}
             got = self._stride.share(free, asked)
             for tick in ours:
                 tick.free = got.get(tick.campaign.id, 0)

@@ -102,19 +102,6 @@ class Window:
         self._at = now
 
 
-@dataclass(slots=True)
-class Share:
-    """One campaign's demand on a window.
-
-    Attributes:
-        weight: its share beside the others.
-        most: chunks that it can use now.
-    """
-
-    weight: int
-    most: int
-
-
 class Stride:
     """Shares chunks among campaigns by weight: each goes further by 1 / weight with each chunk.
 
@@ -124,20 +111,20 @@ class Stride:
     def __init__(self) -> None:
         self._passed: dict[str, float] = {}
 
-    def share(self, free: int, asked: dict[str, Share]) -> dict[str, int]:
-        """How many of the free chunks each campaign gets."""
-        wanting = {name: share for name, share in asked.items() if share.most > 0}
+    def share(self, free: int, asked: dict[str, tuple[int, int]]) -> dict[str, int]:
+        """How many of the free chunks each campaign gets, by its weight and how many it can use now."""
+        wanting = {name: (weight, most) for name, (weight, most) in asked.items() if most > 0}
         start = self._start(wanting)
         got = dict.fromkeys(wanting, 0)
         for name in wanting:
             self._passed[name] = max(self._passed.get(name, start), start)
         for _ in range(free):
-            hungry = [name for name, share in wanting.items() if got[name] < share.most]
+            hungry = [name for name, (_, most) in wanting.items() if got[name] < most]
             if not hungry:
                 break
             name = min(hungry, key=self._passed.__getitem__)
             got[name] += 1
-            self._passed[name] += 1 / max(1, wanting[name].weight)
+            self._passed[name] += 1 / max(1, wanting[name][0])
         return got
 
     def keep(self, names: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en, joined
 from dingrelay_workers.dingtalk.approval_form import (
     Form,
@@ -46,19 +47,6 @@ _HIDING = ("hidden", "hide", "invisible", "disabled", "readonly", "readOnly", "d
 """Properties with which a control may be required and still not be for the caller to fill in."""
 _OWN_WORDS = frozenset({"其他", "其它", "other"})
 """How the option is called beside which a text of one's own may stand; its key is ``other``."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaProblem:
-    """A problem of a form.
-
-    Attributes:
-        field: where, such as ``form.天数``.
-        text: what, and what would be right.
-    """
-
-    field: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,45 +91,45 @@ class Schema:
             return None
         return cls(fields, all(field.kind in _SIMPLE for field in fields)) if fields else None
 
-    def problem(self, form: Form) -> SchemaProblem | None:
+    def problem(self, form: Form) -> ContractError | None:
         """The first problem of a form; None if it has none."""
         problems = [*self._names(form), *self._missing(form), *self._values(form)]
         if not problems:
             return None
         first, *others = problems
-        also = (en("{}: {}", other.field, other.text) for other in others[: MOST_NAMED - 1])
-        return SchemaProblem(f"form.{first.field}", joined("; ", (first.text, *also)))
+        also = (en("{}: {}", other.field, other.problem) for other in others[: MOST_NAMED - 1])
+        return ContractError(f"form.{first.field}", joined("; ", (first.problem, *also)))
 
-    def _names(self, form: Form) -> Iterator[SchemaProblem]:
+    def _names(self, form: Form) -> Iterator[ContractError]:
         if not self.complete:
             return
         for name, _ in form:
             if self._find(name) is None:
-                yield SchemaProblem(name, en("is no field of the template{}", self._nearest(name)))
+                yield ContractError(name, en("is no field of the template{}", self._nearest(name)))
 
-    def _missing(self, form: Form) -> Iterator[SchemaProblem]:
+    def _missing(self, form: Form) -> Iterator[ContractError]:
         filled = {_key(name) for name, value in form if not is_empty(value)}
         for field in self.fields:
             if field.required and not field.names & filled:
-                yield SchemaProblem(field.label, "is required by the template")
+                yield ContractError(field.label, "is required by the template")
 
-    def _values(self, form: Form) -> Iterator[SchemaProblem]:
+    def _values(self, form: Form) -> Iterator[ContractError]:
         for name, value in form:
             field = self._find(name)
             if field is None or is_empty(value):
                 continue
             text = _wrong(field, value)
             if text:
-                yield SchemaProblem(name, text)
+                yield ContractError(name, text)
             elif field.columns:
                 yield from field.columns.rows(name, value)
 
-    def rows(self, name: str, value: str) -> Iterator[SchemaProblem]:
+    def rows(self, name: str, value: str) -> Iterator[ContractError]:
         """The problems of a table's rows. Missing values are not checked."""
         for number, row in enumerate(rows_of(value) or []):
             controls = [(as_text(each.name), as_text(each.value)) for each in row]
             for problem in [*self._names(controls), *self._values(controls)]:
-                yield SchemaProblem(f"{name}.{number}.{problem.field}", problem.text)
+                yield ContractError(f"{name}.{number}.{problem.field}", problem.problem)
 
     def _find(self, name: str) -> Field | None:
         """The field of a name; None if there is none, or more than one."""

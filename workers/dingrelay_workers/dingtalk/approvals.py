@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -131,19 +131,6 @@ class Instance:
     def link(self) -> str:
         """Where a person can look at it."""
         return _link(self.id, self.business_id, self.url)
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """Instances that may hold a form, each list by when they were made.
-
-    Attributes:
-        equal: they surely do.
-        unclear: they may hold it.
-    """
-
-    equal: list[Instance] = field(default_factory=list[Instance])
-    unclear: list[Instance] = field(default_factory=list[Instance])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,35 +281,36 @@ class Approvals(ABC):
 
     async def matches(
         self, instance_ids: Collection[str], *, originator: str, form: Form
-    ) -> Matches:
-        """Which of these instances hold the form, or may.
+    ) -> tuple[list[Instance], list[Instance]]:
+        """Which of these instances surely hold the form, and which may, each list by when they were made.
 
         Args:
             instance_ids: each is read, which is a call.
             originator: a userid.
             form: as it was given to `create`.
         """
-        matches = Matches()
+        equal: list[Instance] = []
+        unclear: list[Instance] = []
         for instance_id in instance_ids:
             try:
                 instance = await self.read(instance_id)
             except NotFound:
                 # It was listed: it can't be read yet, or has been deleted since.
-                matches.unclear.append(Instance(instance_id, originator, ""))
+                unclear.append(Instance(instance_id, originator, ""))
                 continue
             # The list is of the originator's: an id in other letters is no other person's.
             if instance.originator.casefold() != originator.casefold():
                 continue
             match compare(form, instance.form):
                 case Comparison.EQUAL:
-                    matches.equal.append(instance)
+                    equal.append(instance)
                 case Comparison.UNCLEAR:
-                    matches.unclear.append(instance)
+                    unclear.append(instance)
                 case Comparison.DIFFERENT:
                     pass
-        for found in (matches.equal, matches.unclear):
+        for found in (equal, unclear):
             found.sort(key=lambda instance: (instance.created, instance.business_id))
-        return matches
+        return equal, unclear
 
 
 class ApprovalsV1(Approvals):

@@ -127,7 +127,7 @@ async def send_jobs(call: HttpCall) -> web.StreamResponse:
                 refusal = problems.unavailable(str(error))
                 if not answers.begun:
                     raise refusal from error
-                await answers.write(_refused(line.number, refusal, language) for line in lines)
+                await answers.write(_refused(number, refusal, language) for number, _ in lines)
                 return await answers.close(ended=False)
             await answers.write(answered)
     except Problem as problem:
@@ -217,11 +217,11 @@ def _prepare(lines: Sequence[Line], call: HttpCall, sender: str) -> _Prepared:
     """
     context, once = call.context, call.once
     outcomes: list[tuple[int, Contract | Problem]] = []
-    for line in lines:
+    for number, line in lines:
         try:
-            outcomes.append((line.number, _job(line, call.key, sender, context.settings)))
+            outcomes.append((number, _job(line, call.key, sender, context.settings)))
         except Problem as problem:
-            outcomes.append((line.number, problem))
+            outcomes.append((number, problem))
     jobs = (job for _, job in outcomes if isinstance(job, Contract))
     groups = iter(list(grouped(jobs) if once is None else map(Group, jobs)))
     batch = _Prepared([], [], [])
@@ -251,10 +251,10 @@ def _drafted(
     return len(batch.drafts) - 1
 
 
-def _job(line: Line, key: ApiKey, sender: str, settings: Settings) -> Contract:
-    if line.content is None:
+def _job(line: bytes | None, key: ApiKey, sender: str, settings: Settings) -> Contract:
+    if line is None:
         raise Problem(problems.TOO_LARGE, en("a line may have {:,} bytes", BODY_LIMIT))
-    fields = parse_json(line.content)
+    fields = parse_json(line)
     if not isinstance(fields, dict):
         raise Problem.at(problems.INVALID, "", "a line must be a JSON object")
     job = cast("dict[str, Any]", fields)

@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from aiohttp import web
 
@@ -183,16 +183,8 @@ def _check_unicode(values: Any) -> None:
                 raise _malformed("holds half of a surrogate pair") from None
 
 
-class Line(NamedTuple):
-    """One line of a body.
-
-    Attributes:
-        number: from 1 on.
-        content: without its end; None if it is longer than a line may be.
-    """
-
-    number: int
-    content: bytes | None
+Line = tuple[int, bytes | None]
+"""Number of a line of a body, from 1 on; its content without its end, None if it is longer than a line may be."""
 
 
 async def batches(
@@ -245,10 +237,10 @@ class LineSplitter:
         content, self._rest = self._rest, bytearray()
         if self._overlong:
             self._overlong = False
-            return [Line(self._number, None)]
+            return [(self._number, None)]
         if not content or content.isspace():
             return []
-        return [Line(self._number, bytes(content))]
+        return [(self._number, bytes(content))]
 
     def _hold(self, part: bytes) -> None:
         if self._overlong or len(self._rest) + len(part) > self._longest:

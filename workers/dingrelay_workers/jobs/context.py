@@ -405,15 +405,15 @@ class JobApprovals:
         begin = int(since.timestamp() * 1000)
         listed = await self._listed(process_code, originator, begin)
         free = await self._approval_claims.free(listed)
-        matches = await self._approvals.matches(free, originator=originator, form=form)
-        for instance in matches.equal:
+        equal, similar = await self._approvals.matches(free, originator=originator, form=form)
+        for instance in equal:
             if await self._approval_claims.claim(instance.id, since=begin) is None:
                 return ApprovalSearch(instance.id)
-        unclear = await self._approval_claims.free([instance.id for instance in matches.unclear])
+        unclear = await self._approval_claims.free([instance.id for instance in similar])
         return ApprovalSearch(
             candidates=[
                 SimilarApproval(instance.id, instance.title, instance.created, instance.link)
-                for instance in matches.unclear
+                for instance in similar
                 if instance.id in unclear
             ]
         )
