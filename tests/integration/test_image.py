@@ -330,7 +330,7 @@ def test_each_pod_works(servers: Production, started: Started, tmp_path: Path) -
     kinds: dict[str, str] = {}
     for name in manifests.DEPLOYMENTS:
         kinds.setdefault(manifests.container(name)["args"][0], name)
-    assert kinds.keys() == {"worker", "gateway", "events", "flower"}
+    assert kinds.keys() == {"worker", "gateway", "console", "events", "flower"}
     for name in kinds.values():
         started.start(as_pod(name, servers, tmp_path / name))
     for name in kinds.values():

@@ -29,7 +29,7 @@ from servers import program
 
 ROOT = Path(__file__).parents[2]
 WORKERS = ("worker-urgent-normal", "worker-events", "worker-bulk-directory", "worker-webhooks")
-OURS = (*WORKERS, "events", "gateway", "flower")
+OURS = (*WORKERS, "events", "gateway", "console", "flower")
 SECRETS = "/run/secrets/"
 FOREIGN_VARIABLES = {
     "prometheus": set(
@@ -136,7 +136,7 @@ def test_its_variables_make_a_production_configuration(
         assert settings.app("default").app_secret.get_secret_value() == values["app_secret"]
         assert settings.app("default").agent_id == "4242"
         assert settings.sync.every
-        assert settings.metrics_port == 9464
+        assert settings.metrics_port == (0 if service == "console" else 9464)
 
 
 def test_every_variable_of_ours_is_a_setting(compose: Json) -> None:
@@ -361,7 +361,11 @@ def test_prometheus_finds_the_pods() -> None:
     regexes = {tuple(each["source_labels"]): each["regex"] for each in kept}
     monitor = manifests.EXAMPLES["podmonitor"]["spec"]
     (endpoint,) = monitor["podMetricsEndpoints"]
-    pods = [each for name, each in manifests.DEPLOYMENTS.items() if "flower" not in name]
+    pods = [
+        each
+        for name, each in manifests.DEPLOYMENTS.items()
+        if not {"flower", "console"} & set(name.split("-"))
+    ]
     label, port = (
         "__meta_kubernetes_pod_label_app_kubernetes_io_name",
         "__meta_kubernetes_pod_container_port_name",
