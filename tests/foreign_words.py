@@ -6,8 +6,8 @@ TERMS = {
     *re.findall(
         r"\S+",
         # Names
-        "AOF Bearer Celery DingTalk Flower Markdown OpenAPI Prometheus RabbitMQ Redis Sentinel Stream Unicode"
-        " Valkey Webhook dingrelay redis sqlite postgresql"
+        "AOF Bearer Celery DingTalk Excel Flower Markdown OpenAPI Prometheus RabbitMQ Redis Sentinel Stream Unicode"
+        " Valkey Webhook dingrelay gzip redis sqlite postgresql xls xlsx"
         # Terms that have no better word in Chinese
         " boundary id key cursor bytes datetime secret shell socket token userid webhook webhooks worker"
         # States, lanes, types and values, which are the same everywhere
@@ -15,8 +15,8 @@ TERMS = {
         " optional professional required sent sliding standard true unknown zh file image markdown text video"
         " voice False Infinity MessageSend NaN True amqps http https"
         # Fields and sections
-        " actionerKey agent app apps base calls cells code codes conversation data edition group groups host"
-        " instance msg otel overlap parse recipients robots rules scope singleTitle singleURL users"
+        " actionerKey agent app apps base calls cells code codes conversation data edition email group groups host"
+        " instance mobile msg otel overlap parse recipients robots rules scope singleTitle singleURL users"
         # Settings of Redis, commands of a system
         " appendonly kill maxmemory noeviction save yes",
     )

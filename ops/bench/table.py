@@ -22,15 +22,15 @@ def table(
     Args:
         report: what was measured.
         words: the language.
-        only: the letter of a measurement → the groups of its figures to show; None for all.
+        only: the letter of a measurement → the figures, or groups of them, to show; None for all.
     """
     say = words.say
     columns = ["", "", say("measured"), say("bound"), say("beside it, in the same run")]
     lines = [_row(columns), "|---|---|--:|--:|---|"]
     for letter, groups in report.groups.items():
         for members in groups:
-            if only is None or members[0].group in only.get(letter, ()):
-                lines += _group(letter, members, words)
+            shown = None if only is None else only.get(letter, ())
+            lines += _group(letter, members, words, shown)
     return "\n".join(lines)
 
 
@@ -54,9 +54,16 @@ def origin(report: Published, words: Translations, *, whole: bool = False) -> st
     return f"{first}\n{say('All figures, with notes')}{say(': ')}[bench.json](bench.json)"
 
 
-def _group(letter: str, members: Sequence[Figure], words: Translations) -> list[str]:
+def _group(
+    letter: str, members: Sequence[Figure], words: Translations, only: Sequence[str] | None
+) -> list[str]:
     say = words.say
-    ours = [figure for figure in members if figure.ours]
+    ours = [
+        figure
+        for figure in members
+        if figure.ours
+        and (only is None or {figure.group, f"{figure.group}, {figure.name}"} & {*only})
+    ]
     beside = say("; ").join(
         f"{say(figure.name)}{say(': ')}{_value(figure, words)}"
         for figure in members

@@ -1,6 +1,7 @@
 """``dingrelay campaign report`` and what may follow it, on a real database and Valkey."""
 
 import asyncio
+import codecs
 import csv
 import json
 import uuid
@@ -28,11 +29,13 @@ from dingrelay_tasks.campaign_recall import CampaignRecall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.message_send import MessageSend
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
@@ -89,15 +92,61 @@ def test_a_report_counts_and_names_everybody(cli: Cli, tmp_path: Path) -> None:
     duplicate = {"outcome": "duplicate", "reason": "had this content already that day", "people": 1}
     assert report["reasons"] == [duplicate]
     assert report["ambiguous"] == {"calls": 1, "people": 2}
-    with (tmp_path / "r.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = table(tmp_path / "r.csv")
     assert [row["userid"] for row in rows] == [f"u{number}" for number in range(1, 7)]
-    assert rows[0] == {"userid": "u1", "outcome": "accepted", "task_id": "7", "reason": ""}
+    words = [row.pop("result") for row in rows]
+    assert words == ["sent", "not sent", "sent", "sent", "not sent yet", "not sent yet"]
     lines = [json.loads(line) for line in (tmp_path / "r.ndjson").read_text().splitlines()]
     assert [{**line, "task_id": str(line["task_id"] or "")} for line in lines] == rows
     shown = cli("campaign", "report", campaign).stdout
     assert "1 calls for 2 people, settled by DingTalk's same-content rule" in shown
     assert "1 duplicate: had this content already that day" in shown
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """A CSV that Excel opens as UTF-8."""
+    assert path.read_bytes().startswith(codecs.BOM_UTF8)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_report_as_a_table_has_the_people_of_the_directory_and_no_formula(
+    cli: Cli, tmp_path: Path
+) -> None:
+    campaign = a_campaign(cli)
+    formulas = ["=1+1", "+1", "-1", "@a", "\ta", "\ra"]
+
+    async def fill() -> None:
+        store = DirectoryStore(cli.variables["DINGRELAY_DATABASE_URL"])
+        root = Department(1, {"name": "all"})
+        await store.of("default").open_run("w", scope="everything", roots=[root], calls=1)
+        fields = {"dept_id_list": [1], "mobile": "13800000001", "job_number": "0012"}
+        members = [
+            Member(f"u{at}", {**fields, "name": name}) for at, name in enumerate(formulas, 1)
+        ]
+        await store.of("default").fill("w", root, children=[], members=members, calls=1)
+        await store.close()
+
+    asyncio.run(fill())
+    cli.variables["DINGRELAY_LANGUAGE"] = "zh"
+    assert cli("campaign", "report", campaign, "--csv", "r.csv").exit_code == 0
+    rows = table(tmp_path / "r.csv")
+    assert [row["姓名"] for row in rows] == [f"'{formula}" for formula in formulas]
+    assert list(rows[1].items())[2:] == [
+        ("工号", "0012"),
+        ("手机号", "13800000001"),
+        ("结果", "未发送"),
+        ("原因", "当天已收到此内容"),
+        ("结果代码", "duplicate"),
+        ("task id", ""),
+    ]
+    again = cli("campaign", "create", "n", "--text", "{name}", "--file", "r.csv", "--dry-run")
+    assert again.exit_code == 0, again.stderr
+
+
+def test_a_report_says_what_a_refresh_needs(cli: Cli) -> None:
+    shown = " ".join(cli("campaign", "report", a_campaign(cli)).stdout.split())
+    assert "within 24 hours of a call, with two calls for each of 2, while workers run" in shown
 
 
 def test_a_report_of_no_campaign_or_into_no_folder_is_refused(cli: Cli) -> None:
@@ -306,8 +355,9 @@ def test_a_test_fills_in_the_fields(cli: Cli, tmp_path: Path) -> None:
             ]
             return content
 
-    assert text() == "Dear Ann"
-    assert text("--field", "name=Cho") == "Dear Cho"
+    assert text() == "【测试】Dear Ann"
+    assert text("--field", "name=Cho") == "【测试】Dear Cho"
+    assert text("--field", f"name={'x' * 4_995}") == f"Dear {'x' * 4_995}", "no room for the mark"
     refused = cli("campaign", "test", campaign, "--to", "u9", "--field", "name")
     assert (refused.exit_code, "name=value" in refused.stderr) == (2, True)
 

@@ -1,5 +1,6 @@
 """What a campaign's calls are followed by: recalls, and questions what became of them."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
 from dingrelay_tasks.context import CampaignCall, DeliveryReport
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Wait
+from dingrelay_workers.campaigns.calls import MARK, _marked
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Permanent
 from dingrelay_workers.dingtalk.messages import WorkNotifications
@@ -155,3 +157,20 @@ async def test_a_recall_is_refused_or_fails_as_dingtalk_says() -> None:
     wrong = FakeCalls(lambda _: Permanent("40056", "no such agent"))
     with pytest.raises(Permanent):
         await WorkNotifications(wrong).withdraw_message(7)
+
+
+@pytest.mark.parametrize(
+    ("message", "texts"),
+    [
+        ({"msgtype": "text", "text": {"content": "x"}}, 1),
+        ({"msgtype": "markdown", "markdown": {"title": "x", "text": "x"}}, 2),
+        ({"msgtype": "link", "link": {"title": "x", "text": "x", "messageUrl": "h://x"}}, 2),
+        ({"msgtype": "action_card", "action_card": {"markdown": "x", "single_title": "go"}}, 1),
+        ({"msgtype": "oa", "oa": {"head": {"text": "x"}, "body": {"title": "x", "form": []}}}, 2),
+        ({"msgtype": "file", "file": {"media_id": "@x"}}, 0),
+    ],
+)
+def test_a_test_is_marked_in_its_title_and_text(message: dict[str, Any], texts: int) -> None:
+    marked = _marked(message)
+    assert json.dumps(marked, ensure_ascii=False).count(MARK) == texts
+    assert json.loads(json.dumps(marked, ensure_ascii=False).replace(MARK, "")) == message

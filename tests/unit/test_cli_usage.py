@@ -45,6 +45,13 @@ def test_the_version_is_that_of_the_package(cli: Cli) -> None:
     assert (shown.exit_code, shown.stdout) == (0, f"dingrelay {version('dingrelay')}\n")
 
 
+def test_help_names_the_values_of_options_and_no_types(cli: Cli) -> None:
+    shown = cli("campaign", "create", "--help").stdout
+    assert not re.search(r"<\w+(\[\w+\])?>", shown)
+    assert "FILE|-" in shown
+    assert "<refuse|skip>" in shown
+
+
 def test_help_needs_none_of_the_heavy_packages() -> None:
     code = (
         "import sys\n"

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.language import ENGLISH, now_spoken, tr, translated
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import Sentence, en, joined
@@ -168,14 +168,6 @@ def output_file(
             file.close()
         if not is_device:
             part.unlink(missing_ok=True)
-
-
-def spreadsheet_encoding() -> str:
-    """The encoding of a CSV for people.
-
-    A spreadsheet on a Chinese Windows takes a file without a mark for GBK; ours reads both.
-    """
-    return "utf-8" if now_spoken() == ENGLISH else "utf-8-sig"
 
 
 def can_print(text: str) -> bool:

@@ -93,6 +93,8 @@ def speak(command: Any, *, below: bool = True) -> None:
             "_english", {name: own[name] for name in TEXTS if isinstance(own.get(name), str)}
         )
         own.update({name: tr(text) for name, text in english.items()})
+        if hasattr(part, "display_type_rich"):
+            own["display_type_rich"] = _values_of(type(part), part)
     vars(command).update(
         get_usage=_usage_of(type(command), command),
         get_help_option=_help_option_of(type(command), command),
@@ -138,11 +140,21 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(template)), re.DOTALL)
 
 
+def _values_of(kind: Any, parameter: Any) -> Any:
+    def display_type_rich(ctx: Any) -> Any:
+        """The values, where they are named: that an option takes text or a number, its help says."""
+        shown = kind.display_type_rich(parameter, ctx)
+        return shown if shown and ("|" in shown or shown == parameter.metavar) else None
+
+    return display_type_rich
+
+
 def _help_option_of(kind: Any, command: Any) -> Any:
     def get_help_option(context: Any) -> Any:
         option = kind.get_help_option(command, context)
         if option is not None:
             option.help = tr("Show this message and exit.")
+            vars(option)["display_type_rich"] = _values_of(type(option), option)
         return option
 
     return get_help_option

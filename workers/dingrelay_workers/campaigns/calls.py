@@ -5,9 +5,10 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,6 +38,9 @@ from dingrelay_workers.database.database import Database, insert_missing
 
 KEPT = timedelta(hours=24)
 """How long DingTalk can recall a call and report its delivery (API §2.3, §2.4)."""
+MARK = "【测试】"
+"""Before the texts of a test."""
+_MARKED = ("title", "text", "content", "markdown")
 
 _FORBIDDEN = {
     "143103": en("the app had sent too many messages that minute"),
@@ -363,8 +367,8 @@ class FollowUp:
     ) -> MessageSend:
         """The campaign's message for testers: one job in the urgent lane.
 
-        DingTalk brings a person the same content once a day, so a tester who is a recipient as
-        well is left out of the campaign that day.
+        DingTalk brings a person the same content once a day. The mark before its texts makes it another,
+        so that a tester who is a recipient as well gets the real one, too; a message without a text has none.
 
         Args:
             campaign: its id.
@@ -389,15 +393,16 @@ class FollowUp:
             message = first or row.message
         else:
             message = _filled(template, fields)
-        return MessageSend.parse(
-            {
-                "app": row.app,
-                "sender": row.sender,
-                "lane": "urgent",
-                "to": {"users": list(users)},
-                "message": message,
-            }
-        )
+        job = {
+            "app": row.app,
+            "sender": row.sender,
+            "lane": "urgent",
+            "to": {"users": list(users)},
+            "message": message,
+        }
+        with suppress(ContractError):  # a text may have no room for the mark
+            return MessageSend.parse({**job, "message": _marked(message)})
+        return MessageSend.parse(job)
 
 
 def _plan(
@@ -420,8 +425,23 @@ def _parts(fresh: Mapping[int, int]) -> Sequence[list[int]]:
     ]
 
 
-def _filled(template: Template, fields: Mapping[str, str]) -> object:
+def _marked(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message whose title and text say that it is a test."""
+    return {
+        name: MARK + value
+        if name in _MARKED and isinstance(value, str)
+        else _marked(cast("dict[str, Any]", value))
+        if isinstance(value, dict)
+        else value
+        for name, value in message.items()
+    }
+
+
+def _filled(template: Template, fields: Mapping[str, str]) -> dict[str, Any]:
     missing = [name for name in template.fields if name not in fields]
     if missing:
         raise ContractError("fields", en("{{{}}} has no value", missing[0]))
-    return json.loads(template.fill(tuple(fields[name] for name in template.fields)).json)
+    message: dict[str, Any] = json.loads(
+        template.fill(tuple(fields[name] for name in template.fields)).json
+    )
+    return message

@@ -339,7 +339,7 @@ def report(
         typer.Option(
             "--refresh",
             help="First ask DingTalk who got it and who read it, of the last 24 hours; two "
-            "calls for each of its calls.",
+            "calls for each of its calls, made by workers that run.",
         ),
     ] = False,
     sample: Annotated[
@@ -395,9 +395,10 @@ def send_test(
     wait: common.Wait = False,
     timeout: common.Timeout = 60,
 ) -> None:
-    """Send a campaign's message to testers, now.
+    """Send a campaign's message to testers, now, with 【测试】 before its title and text.
 
-    Who is a recipient as well has the content then, and is left out of the campaign that day.
+    So a tester who is a recipient as well gets the real one, too. A picture, a file or a voice message can't be
+    marked: such a tester is left out of the campaign that day.
     """
     job = asyncio.run(_campaigns().test(campaign, split(to), _fields(field)))
     enqueue(job, wait=wait, timeout=timeout)

@@ -28,9 +28,8 @@ from dingrelay_producers.cli.output import (
     page_of,
     print_json,
     print_table,
-    spreadsheet_encoding,
 )
-from dingrelay_producers.language import tr, translated
+from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 
@@ -48,9 +47,8 @@ if TYPE_CHECKING:
 
 Write = Callable[[Sequence["Result"]], None]
 
-COLUMNS = ("userid", "outcome", "task_id", "reason")
-"""The first has the same name in every language: `--file` of another campaign reads it."""
-
+SPREADSHEET = "utf-8-sig"
+"""The encoding of a CSV for people: Excel takes a file without a mark for that of the system."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Characters at the start of a value that spreadsheets execute."""
 
@@ -255,11 +253,16 @@ def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
 
 def report_page(summary: "CampaignReport") -> Table:
     """What became of a campaign's people, in figures."""
+    from dingrelay_workers.campaigns.report import WORDS
+
     seconds = summary.seconds
     return page_of(
         (tr("campaign"), f"{summary.name} ({summary.state})"),
         (tr("people"), f"{summary.recipients:,}"),
-        *((outcome, _count(people)) for outcome, people in summary.outcomes.items()),
+        *(
+            (outcome, f"{people:,} {translated(WORDS[outcome])}" if people else "")
+            for outcome, people in summary.outcomes.items()
+        ),
         (tr("calls"), f"{summary.calls:,}"),
         *_special(summary),
         (tr("started"), summary.started_at),
@@ -279,6 +282,16 @@ def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
     from dingrelay_workers.campaigns.report import SAME_CONTENT
 
     ambiguous, recalled, reports = summary.ambiguous, summary.recalled, summary.delivery
+    if summary.calls and not reports.calls:
+        yield (
+            tr("delivery"),
+            tr(
+                "not asked. `dingrelay campaign report {id} --refresh` asks DingTalk who got it and who read it: "
+                "within 24 hours of a call, with two calls for each of {calls:,}, while workers run",
+                id=summary.id,
+                calls=summary.calls,
+            ),
+        )
     if ambiguous.calls:
         people = tr(
             "{calls:,} calls for {people:,} people", calls=ambiguous.calls, people=ambiguous.people
@@ -313,12 +326,28 @@ def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
 @contextmanager
 def csv_writer(name: str) -> Generator[Write]:
     """Writes the outcomes of people into a CSV file."""
-    with output_file(name, "--csv", spreadsheet_encoding()) as add:
-        add([_row(tr(name) for name in COLUMNS)])
+    from dingrelay_workers.campaigns.recipients import HEADERS
+    from dingrelay_workers.campaigns.report import WORDS
+
+    with output_file(name, "--csv", SPREADSHEET) as add:
+        # Under these `--file` of another campaign finds the people.
+        people: tuple[str, ...] = ("name", "job_number", "mobile")
+        if now_spoken() == CHINESE:
+            people = tuple(HEADERS[name][0] for name in people)
+        about = (tr("result"), tr("reason"), tr("outcome"), tr("task_id"))
+        add([_row(("userid", *people, *about))])
 
         def write(page: "Sequence[Result]") -> None:
-            shown = (result._replace(reason=translated(result.reason)) for result in page)
-            add(_row(_harmless(value) for value in result) for result in shown)
+            add(
+                _row(
+                    (
+                        *(row.userid, row.name, row.job_number, row.mobile),
+                        *(translated(WORDS[row.outcome]), translated(row.reason)),
+                        *(row.outcome, row.task_id),
+                    )
+                )
+                for row in page
+            )
 
         yield write
 
@@ -336,7 +365,7 @@ def ndjson_writer(name: str) -> Generator[Write]:
 
 def _row(values: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line).writerow(values)
+    csv.writer(line).writerow(map(_harmless, values))
     return line.getvalue()
 
 
@@ -359,7 +388,7 @@ def creation_progress(malformed_file: str | None) -> "Generator[CreationProgress
 
         def malformed(self, row: "Malformed") -> None:
             if table is not None:
-                table.writerow((row.line, translated(row.problem)))
+                table.writerow((row.line, _harmless(translated(row.problem))))
 
         def read(self, rows: int) -> None:
             bars.update(reading, completed=rows)
@@ -381,7 +410,7 @@ def creation_progress(malformed_file: str | None) -> "Generator[CreationProgress
 
 def _malformed_rows(name: str) -> TextIO:
     try:
-        return Path(name).open("w", encoding=spreadsheet_encoding(), newline="")
+        return Path(name).open("w", encoding=SPREADSHEET, newline="")
     except OSError as error:
         reason = translated(en("{}: {}", name, error.strerror))
         raise typer.BadParameter(reason, param_hint="--malformed-file") from None

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
-from dingrelay_tasks.sentence import MADE_OF, Kept, en, from_parts, joined
+from dingrelay_tasks.addresses import CHINA
+from dingrelay_tasks.sentence import MADE_OF, Kept, Sentence, en, from_parts, joined
 from dingrelay_workers.campaigns.models import (
     LEFT_OUT,
     CampaignRow,
@@ -29,11 +30,27 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.database import database
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import UserRow
 
 ACCEPTED = "accepted"
 PENDING = "pending"
 OUTCOMES: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
 """Everything that can have become of a person, each in one of them."""
+
+_NOT_SENT, _NOT_RECEIVED = en("not sent"), en("not received")
+WORDS: Mapping[str, Sentence] = {
+    **dict.fromkeys(LEFT_OUT, _NOT_SENT),
+    ACCEPTED: en("sent"),
+    PENDING: en("not sent yet"),
+    OutcomeKind.CANCELLED: _NOT_SENT,
+    OutcomeKind.INVALID: _NOT_RECEIVED,
+    OutcomeKind.FORBIDDEN: _NOT_RECEIVED,
+    OutcomeKind.FAILED: _NOT_RECEIVED,
+    OutcomeKind.UNVERIFIED: en("sent, though not known to exist"),
+    OutcomeKind.KEPT: en("received, and not recalled"),
+    OutcomeKind.UNKNOWN: en("unknown whether it was sent"),
+}
+"""What each of `OUTCOMES` means to the one who reads the list."""
 
 SAME_CONTENT = en("settled by DingTalk's same-content rule")
 """Why a person has the message once although its call was made twice."""
@@ -50,12 +67,16 @@ class Result(NamedTuple):
         outcome: one of `OUTCOMES`.
         task_id: DingTalk's id of the call that was for them; None if it took none.
         reason: why, where there is more to say.
+        name: as the directory has it, like `job_number` and `mobile`; "" where it does not.
     """
 
     userid: str
     outcome: str
     task_id: int | None
     reason: str
+    name: str = ""
+    job_number: str = ""
+    mobile: str = ""
 
 
 class Reason(BaseModel):
@@ -195,8 +216,10 @@ class Report:
                 if not page:
                     return
                 special = await _special(connection, campaign, last + 1, page[-1].number)
+                results = [result for chunk in page for result in _results(chunk, special)]
+                results = await _named(connection, campaign, results)
             last = page[-1].number
-            yield [result for chunk in page for result in _results(chunk, special)]
+            yield results
 
 
 UNDELIVERED = (OutcomeKind.FAILED, en("DingTalk could not deliver it"))
@@ -251,6 +274,28 @@ async def _special(
         )
     )
     return {row.userid: (row.outcome, row.reason) for row in rows}
+
+
+async def _named(
+    connection: AsyncConnection, campaign: str, results: Sequence[Result]
+) -> list[Result]:
+    """The results with what the directory has of the people, those who left among them."""
+    app = select(CampaignRow.app).where(CampaignRow.id == campaign).scalar_subquery()
+    query = select(UserRow.userid, UserRow.name, UserRow.job_number, UserRow.mobile)
+    known: dict[str, Any] = {}
+    for some in database.chunks([result.userid for result in results]):
+        rows = await connection.execute(query.where(UserRow.app == app, UserRow.userid.in_(some)))
+        known.update({row.userid: row for row in rows})
+    return [
+        result._replace(
+            name=row.name or "",
+            job_number=row.job_number or "",
+            mobile=(row.mobile or "").removeprefix(f"+{CHINA}-"),
+        )
+        if (row := known.get(result.userid))
+        else result
+        for result in results
+    ]
 
 
 async def _sums(connection: AsyncConnection, campaign: str) -> dict[str, Any]:

@@ -210,7 +210,8 @@ async def delete_campaign(call: HttpCall) -> None:
 async def test_campaign(call: HttpCall) -> web.Response:
     """Send a campaign's message to testers, now.
 
-    A tester who is a recipient, too, is left out of the campaign that day.
+    Its title and text begin with 【测试】, so a tester who is a recipient gets the real one, too; a picture, a file or
+    a voice message can't be marked, and such a tester is left out of the campaign that day.
     """
     asked = TestRequest.parse(call.body, strict=True)
     async with _found(call, changed=True) as (campaigns, campaign):
