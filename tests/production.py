@@ -67,7 +67,7 @@ def production(folder: Path, postgres_url: str) -> Generator[Production]:
     for name, value in values.items():
         (secrets / name).write_text(value)
     with (
-        _dingtalk(authority.issue("dingtalk", "127.0.0.1", *HOSTS)) as (plain, encrypted),
+        dingtalk(authority.issue("dingtalk", "127.0.0.1", *HOSTS)) as (plain, encrypted),
         _durable(folder / "valkey") as server,
         Redis(host=server.host, port=server.port) as valkey,
     ):
@@ -97,7 +97,7 @@ def _durable(data: Path) -> ValkeyServer:
 
 
 @contextmanager
-def _dingtalk(certificate: Certificate) -> Generator[tuple[int, int]]:
+def dingtalk(certificate: Certificate) -> Generator[tuple[int, int]]:
     """The ports of a sandbox: without and with TLS."""
     command = [sys.executable, "-W", "ignore", sandbox_with_tls.__file__]
     command += [str(certificate.cert), str(certificate.key)]

@@ -116,6 +116,7 @@ def _set_up_logging(**_: Any) -> None:
 
 def _learn_about_the_worker(instance: Any, **_: Any) -> None:
     _Worker.concurrency = instance.concurrency
+    preflight.raise_descriptor_limit(instance.concurrency)
     _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
     for queue in _Worker.queues:
         if queue not in QUEUES:

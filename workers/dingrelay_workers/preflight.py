@@ -4,15 +4,21 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from structlog.stdlib import get_logger
+
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_producers.settings.apps import refuse_empty_agent_ids
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.transport import DESCRIPTORS_ADVICE
 from dingrelay_workers.limiter.rules import Rules
+
+log = get_logger("dingrelay.worker")
 
 
 def check(settings: Settings) -> None:
-    """Read the rules and the overrides of the error table once, before anything starts.
+    """Read the rules, the overrides of the error table and the proxy once, before anything starts.
 
     Raises:
         SettingsError: names what cannot be read.
@@ -20,6 +26,7 @@ def check(settings: Settings) -> None:
     try:
         Rules.from_settings(settings.limits, settings.egress)
         Classifier(settings.codes)
+        proxy_for(settings.oapi_url)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 
@@ -51,6 +58,26 @@ def check_apps(settings: Settings) -> None:
     for name in sorted({*settings.apps, *settings.sync.apps, *settings.named_apps} - {ROBOTS}):
         settings.app(name)
     refuse_empty_agent_ids()
+
+
+RESERVED = 100
+"""Descriptors of a worker beside one for each job: Redis, the database, logs, probes."""
+
+
+def raise_descriptor_limit(concurrency: int) -> None:
+    """Let a worker open as many connections as it runs jobs, as far as it may."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - Windows has none
+
+    needed = concurrency + RESERVED
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < needed:
+        log.error("too_few_descriptors", limit=most, needed=needed, advice=DESCRIPTORS_ADVICE)
 
 
 @contextmanager

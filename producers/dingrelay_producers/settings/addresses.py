@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
+from dingrelay_producers.settings.apps import SettingsError
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
@@ -23,6 +24,26 @@ def check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
         raise ValueError(en("{}: must be an http or https URL", variable))
     if parts.scheme == "http" and not (sandbox and parts.hostname in LOOPBACK):
         raise ValueError(en("{}: plain http is for loopback in the sandbox only", variable))
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy of ``HTTPS_PROXY`` for an encrypted URL of DingTalk's; None if ``NO_PROXY`` names its host.
+
+    Plain http is for this machine only.
+
+    Raises:
+        SettingsError: it is no HTTP proxy.
+    """
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - clients need none of it
+
+    parts = urlsplit(url)
+    proxy, host = getproxies().get("https", ""), parts.hostname or ""
+    if parts.scheme not in {"https", "wss"} or not proxy or host in LOOPBACK or proxy_bypass(host):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(proxy).scheme not in {"http", "https"} or not urlsplit(proxy).hostname:
+        raise SettingsError(en("{}: must be like http://proxy.example.com:3128", "HTTPS_PROXY"))
+    return proxy
 
 
 def check_management_api(variable: str, url: str) -> None:

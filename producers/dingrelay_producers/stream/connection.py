@@ -14,6 +14,8 @@ from structlog.stdlib import get_logger
 from yarl import URL
 
 from dingrelay_producers.settings import LOOPBACK, AppSettings, Settings
+from dingrelay_producers.settings.addresses import proxy_for
+from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.event_payload import ROBOT_MESSAGES
 
 PATH = "/v1.0/gateway/connections/open"
@@ -68,13 +70,14 @@ async def open_ticket(
             headers={"Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
             allow_redirects=False,
+            proxy=proxy_for(settings.api_url),
         ) as answer:
             content = await _read(answer)
             status = answer.status
     except TimeoutError:
         raise NoTicket("DingTalk does not answer") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise NoTicket(f"DingTalk cannot be reached ({type(error).__name__})") from None
+        raise NoTicket(f"DingTalk cannot be reached ({cause(error)})") from None
     if status != 200:
         code = content.get("code")
         problem = f"HTTP {status} {code}" if isinstance(code, str) else f"HTTP {status}"
@@ -262,6 +265,7 @@ class StreamConnection:
                 autoping=False,
                 autoclose=False,
                 max_msg_size=LARGEST_FRAME,
+                proxy=proxy_for(ticket.endpoint),
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),  # pyright: ignore[reportCallIssue]
             )
         return cls(socket, take, times, app)

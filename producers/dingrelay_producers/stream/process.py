@@ -15,6 +15,7 @@ from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_producers.stream.listener import Listener, StreamMetrics, Taker
 from dingrelay_producers.tracing import export
 
@@ -31,6 +32,7 @@ log = get_logger("dingrelay.events")
 def run(settings: Settings, apps: Sequence[str]) -> None:
     """Listen until SIGTERM or SIGINT; events that were taken are answered."""
     logs.configure(settings)
+    proxy_for(settings.api_url)
     export.start("dingrelay-events")
     try:
         run_loop(_run(settings, apps))

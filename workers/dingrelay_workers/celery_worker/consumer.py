@@ -1,11 +1,12 @@
 """Celery's consumer, made to outlive any message and any loss of its connection."""
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from time import sleep
 from typing import Any
 
-from celery.exceptions import InvalidTaskError
+from celery.exceptions import CPendingDeprecationWarning, InvalidTaskError
 from celery.worker import consumer
 from structlog.stdlib import get_logger
 
@@ -80,7 +81,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of a connection that broke, or over which the broker refused to serve us."""
         try:
-            super().on_connection_error_after_connected(exc)
+            with warnings.catch_warnings():
+                # Each time it would say what may change in Celery 6.
+                warnings.simplefilter("ignore", CPendingDeprecationWarning)
+                super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - nothing is left of the connection to use
             log.warning("connection_not_closed", reason=type(error).__name__)
         if not isinstance(exc, self.connection_errors):

@@ -5,7 +5,9 @@ has its URL without the query, which holds the token in the old dialect.
 """
 
 import asyncio
+import errno
 import json
+import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +24,8 @@ from aiohttp.connector import Connection
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.addresses import proxy_for
+from dingrelay_producers.tls_trouble import tls_trouble
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.sentence import en
@@ -178,6 +182,9 @@ CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection. Until it is open nothing was sent."""
 LARGEST_ANSWER = 10 * 1024 * 1024
 """Bytes of an answer that are read; DingTalk's pages are far smaller."""
+TOO_MANY_FILES = "too_many_open_files"
+"""Our code for a process that has no file descriptor left: no sign of DingTalk's health."""
+DESCRIPTORS_ADVICE = en("Raise the limit of open files (ulimit -n, LimitNOFILE=), or lower -c.")
 TOO_LARGE = "answer_too_large"
 """Our code for an answer that is larger."""
 
@@ -188,6 +195,7 @@ _HEADERS = {"Content-Type": JSON}
 _BEFORE_SENDING = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
 )
 # `json.dumps` would make an encoder at each call.
@@ -281,6 +289,7 @@ class Transport:
             "oapi": settings.oapi_url.rstrip("/"),
             "rest": settings.api_url.rstrip("/"),
         }
+        self._proxies = {dialect: proxy_for(url) for dialect, url in self._hosts.items()}
 
     @staticmethod
     def open_session(settings: Settings) -> aiohttp.ClientSession:
@@ -344,6 +353,7 @@ class Transport:
                 data=data,
                 headers=headers,
                 allow_redirects=False,
+                proxy=self._proxies[api.dialect],
                 middlewares=_CHANGES if api.changes else _READS,
             ) as response:
                 came, date = time.monotonic(), response.headers.get("Date", "")
@@ -352,12 +362,7 @@ class Transport:
                     self.clock.observe(api.dialect, date, sent=left, came=came)
                 return response.status, content, date
         except _BEFORE_SENDING as error:
-            raise Transient(
-                UNREACHABLE,
-                en("no connection to DingTalk ({})", type(error).__name__),
-                hint="Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.",
-                sick="way",
-            ) from None
+            raise _unsent(error) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if data is not None and data.late:
                 raise TooLate from None
@@ -383,6 +388,35 @@ async def _content(api: Api, stream: aiohttp.StreamReader) -> bytes:
             hint = en("Ask for less at a time: a smaller page, or fewer fields.")
             raise meaning(TOO_LARGE, message, hint=hint)
     return bytes(content)
+
+
+def _unsent(error: BaseException) -> Transient:
+    """No connection, and why: it may be this process that has none left."""
+    if _out_of_descriptors(error):
+        found = en("this process can open no more connections: out of file descriptors")
+        return Transient(TOO_MANY_FILES, found, hint=DESCRIPTORS_ADVICE)
+    hint = en("Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.")
+    found = en("no connection to DingTalk ({})", type(error).__name__)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = en("no connection to DingTalk: {}", tls_trouble(error.certificate_error))
+        hint = en(
+            "A proxy that decrypts signs with a CA of its own: name the file of all CAs, with it, in SSL_CERT_FILE."
+        )
+    elif isinstance(error, aiohttp.ClientConnectorDNSError):
+        found = en("no connection to DingTalk: the name of its host is unknown here")
+    elif isinstance(error, aiohttp.ClientHttpProxyError):
+        found = en("no connection to DingTalk: the proxy answers {}", error.status)
+    return Transient(UNREACHABLE, found, hint=hint, sick="way")
+
+
+def _out_of_descriptors(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return True
+    try:  # the resolver gives another reason
+        os.close(os.dup(2))
+    except OSError:
+        return True
+    return False
 
 
 def _no_answer(api: Api, error: BaseException) -> DingTalkError:
