@@ -1,6 +1,10 @@
 # `make demo` and `make test` need Python 3.11 or newer, and nothing else that is installed.
 # PYTHON=... picks the interpreter, JOBS=... the number of test processes, ARGS=... adds options.
 
+# In English or Chinese, as the commands: ours comes before the system's variables.
+CHINESE := $(filter zh%,$(firstword $(DINGRELAY_LANGUAGE) $(LC_ALL) $(LC_MESSAGES) $(LANG)))
+SAY = $(if $(CHINESE),$(strip $(2)),$(1))
+
 VENV := .venv
 BIN := $(VENV)/bin
 RUNNABLE := $(VENV)/.runnable
@@ -13,7 +17,8 @@ PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3
 FIND_PYTHON = for name in $(PYTHONS); do \
 	if $$name -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	then echo $$name; exit; fi; done; \
-	echo "no Python 3.11 or newer with venv was found; set PYTHON=/path/to/python" >&2; exit 1
+	echo "$(call SAY,no Python 3.11 or newer with venv was found; set PYTHON=/path/to/python,\
+	没有找到带 venv 的 Python 3.11 或更高版本；请设置 PYTHON=/path/to/python)" >&2; exit 1
 
 # Each of the many processes would compile all modules again where the environment forbids to keep it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -45,8 +50,8 @@ setup: $(INSTALLED) ## create .venv with everything that the tests and checks ne
 INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-hashes \
 	$(addprefix -r ,$(1)) || echo failed; } | { number=0; while read -r word rest; do case $$word in \
 	Collecting|Ignoring|Requirement) number=$$((number + 1)); \
-		test ! -t 1 || printf '\r%d of %d packages' $$number $$(cat $(1) | grep -c ==);; \
-	Installing) test ! -t 1 || echo; echo "putting them into $(VENV)";; \
+		test ! -t 1 || printf '\r$(call SAY,%d of %d packages,已下载 %d 个，共 %d 个)' $$number $$(cat $(1) | grep -c ==);; \
+	Installing) test ! -t 1 || echo; echo "$(call SAY,putting them into,正在装入) $(VENV)";; \
 	failed) exit 1;; esac; done; }
 
 # Its translations are compiled where it is installed.
@@ -56,13 +61,13 @@ CATALOGUE := producers/dingrelay_producers/locale/zh_CN/LC_MESSAGES/dingrelay.po
 $(RUNNABLE): requirements.lock pyproject.toml $(CATALOGUE)
 	@test -x $(BIN)/python || { python=$$($(FIND_PYTHON)) && $$python -m venv $(VENV); }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-	@echo "fetching what it runs with"
+	@echo "$(call SAY,fetching what it runs with,下载运行所需的依赖)"
 	@$(call INSTALL,requirements.lock)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(INSTALLED): requirements-dev.lock $(RUNNABLE)
-	@echo "fetching what it is tested with"
+	@echo "$(call SAY,fetching what it is tested with,下载测试所需的依赖)"
 	@$(call INSTALL,requirements.lock requirements-dev.lock)
 	@touch $@
 

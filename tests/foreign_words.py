@@ -7,18 +7,19 @@ TERMS = {
         r"\S+",
         # Names
         "AOF Bearer Celery DingTalk Excel Flower Markdown OpenAPI Prometheus RabbitMQ Redis Sentinel Stream Unicode"
-        " Valkey Webhook dingrelay gzip redis sqlite postgresql xls xlsx"
+        " SQLite Valkey Webhook dingrelay xls xlsx redis sqlite postgresql"
         # Terms that have no better word in Chinese
-        " boundary id key cursor bytes datetime secret shell socket token userid webhook webhooks worker"
+        " boundary id key cursor bytes datetime gzip secret shell socket token userid webhook webhooks worker"
         # States, lanes, types and values, which are the same everywhere
-        " auto bucket calendar cancelled dead default done duplicate en everyone expired false none off once"
-        " optional professional required sent sliding standard true unknown zh file image markdown text video"
-        " voice False Infinity MessageSend NaN True amqps http https"
+        " auto bucket bulk calendar cancelled dead default directory done duplicate en events everyone expired false"
+        " none normal off once optional professional required sent sliding standard true unknown urgent zh"
+        " file image markdown text video voice False Infinity MessageSend NaN True amqps http https"
         # Fields and sections
-        " actionerKey agent app apps base calls cells code codes conversation data edition email group groups host"
-        " instance mobile msg otel overlap parse recipients robots rules scope singleTitle singleURL users"
+        " actionerKey agent app apps avatar base calls cells code codes conversation data edition email group groups"
+        " host instance mobile month msg name otel overlap parse recipients remark robots rules scope singleTitle"
+        " singleURL telephone title unionid users"
         # Settings of Redis, commands of a system
-        " appendonly kill maxmemory noeviction save yes",
+        " appendonly kill maxclients maxmemory noeviction save yes",
     )
 }
 """Words that stand alone in a Chinese sentence."""
@@ -35,14 +36,14 @@ PHRASES = {
 """Those of two words."""
 
 _CODE = re.compile(
-    r"`[^`]*`|\[/?[a-z ]+\]|https?://\S+|\{.*\}|'[^']*'|\"[^\"]*\"|…"
+    r"(?m)^ *[\w.]+：|`[^`]*`|\[/?[a-z ]+\]|https?://\S+|\{.*\}|'[^']*'|\"[^\"]*\"|…"
     r"|\b(?:dingrelay|openssl|pip install|kill) [^一-鿿，。；：（）]*"
 )
-"""What is quoted or a placeholder, marks of rich, and command lines."""
+"""The field that a line begins with, what is quoted or a placeholder, marks of rich, and command lines."""
 _WORD = r"[\w./:=@*~<>$+#-]*[A-Za-z]{2}[\w./:=@*~<>$+#-]*"
 _RUN = re.compile(rf"{_WORD}(?: {_WORD})*", re.ASCII)
 _SPELLED = re.compile(
-    r"[A-Z\d]+|.*[_/=@*$\d].*|-.*|.*-|.*[a-z.:-][.:-][a-zA-Z].*|.*[a-z][A-Z].*", re.ASCII
+    r"[A-Z\d]+|.*[_/=@*$\d].*|[-.].*|.*-|.*[a-z.:-][.:-][a-zA-Z].*|.*[a-z][A-Z].*", re.ASCII
 )
 """An acronym, a variable, a path, an option, a dotted or hyphenated name, a class."""
 
@@ -51,7 +52,7 @@ def foreign_words(text: str) -> list[str]:
     """The words of English in a text of several sentences."""
     found: list[str] = []
     for run in _RUN.findall(_CODE.sub(" · ", text)):
-        words = [word.strip(".:") for word in run.split()]
+        words = [word.rstrip(".:") for word in run.split()]
         plain = [word for word in words if not _SPELLED.fullmatch(word)]
         if " ".join(plain) not in PHRASES and (len(plain) > 1 or not TERMS.issuperset(plain)):
             found.append(run)

@@ -6,20 +6,28 @@ Each has a plain one in its place, so that a reader needs one word for one thing
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("tasks", "producers", "workers", "ops", "tests")
 KINDS = {".py", ".lua", ".md", ".toml", ".yml", ".po"}
-INSTEAD = Path(__file__).with_name("instead.txt")
-"""Each word, and what stands in its place."""
+WORDS = {
+    "instead.txt": ("tasks", "producers", "workers", "ops", "tests"),
+    "instead.zh-CN.txt": ("*.zh-CN.md", "*/zh-CN/*.md", "*.po", "ops/bench/zh-CN.toml"),
+}
+"""Files of words, each with what stands in its place → where they are looked for."""
 
 
 def main() -> int:
     """Print each use; 1 if there is any."""
-    instead = dict(line.split(": ", 1) for line in INSTEAD.read_text("utf-8").splitlines())
-    words = re.compile(rf"\b({'|'.join(instead)})\b", re.IGNORECASE)
-    listed = subprocess.check_output(["git", "ls-files", *FOLDERS], cwd=ROOT, text=True)
+    return int(sum(_print_uses(file, places) for file, places in WORDS.items()) > 0)
+
+
+def _print_uses(file: str, places: Sequence[str]) -> int:
+    lines = Path(__file__).with_name(file).read_text("utf-8").splitlines()
+    instead = dict(line.split(": ", 1) for line in lines)
+    words = re.compile(rf"(?<!\w)(?:{'|'.join(instead)})(?!\w)", re.IGNORECASE | re.ASCII)
+    listed = subprocess.check_output(["git", "ls-files", *places], cwd=ROOT, text=True)
     uses = 0
     for name in listed.splitlines():
         path = ROOT / name
@@ -29,7 +37,7 @@ def main() -> int:
             for word in words.findall(line):
                 uses += 1
                 print(f"{name}:{number}: {word}: {instead[word.lower()]}")
-    return int(uses > 0)
+    return uses
 
 
 if __name__ == "__main__":

@@ -60,9 +60,7 @@ class InvalidArgument(DingrelayError, ValueError):
     """
 
     def __init__(self, name: str, wanted: str, given: object) -> None:
-        super().__init__(
-            en("{}: must be {}, not {} {!r:.60}", name, wanted, type(given).__name__, given)
-        )
+        super().__init__(en("{}: must be {}, not {!r:.60}", name, wanted, given))
         self.name = name
 
 

@@ -83,7 +83,7 @@ class CampaignChunkResult(Part, extra="ignore"):
 @kind(
     "campaign-chunk",
     CampaignChunk,
-    summary="{0.campaign}/{0.number} to {0.recipients} users",
+    summary="{0.campaign}/{0.number} users={0.recipients}",
     api="message.send",
     ephemeral=True,
 )

@@ -148,13 +148,13 @@ class MessageSend(Deliverable):
 
     def summary(self) -> str:
         """One short line for Flower and logs, free of the message's text."""
-        return f"{super().summary()} {self.message.msgtype} to {self._addressees()}"
+        return f"{super().summary()} {self.message.msgtype} {self._addressees()}"
 
     def _addressees(self) -> str:
         if self.to.everyone:
             return "everyone"
-        named = [(self.recipients, "user"), (len(self.to.departments), "department")]
-        return ", ".join([f"{count} {noun}{'s' * (count > 1)}" for count, noun in named if count])
+        named = {"users": self.recipients, "departments": len(self.to.departments)}
+        return " ".join(f"{noun}={count}" for noun, count in named.items() if count)
 
 
 def _has_status_bar(message: Message) -> bool:

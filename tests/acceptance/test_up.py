@@ -111,7 +111,8 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(systems: Syst
     assert up.left_behind() == []
     assert not (up.folder / ".dingrelay" / "env").exists()
     alone = up.run(*SEND)
-    assert (alone.returncode, alone.stderr) == (2, "DINGRELAY_REDIS_URL: required in production\n")
+    assert alone.returncode == 2
+    assert "no running sandbox was found here" in alone.stderr
 
 
 def test_sigterm_during_the_start_leaves_nothing(systems: Systems) -> None:

@@ -208,6 +208,8 @@ async def test_people_are_found_by_name_and_by_address(
     await directory.put_user("w7", Member("u7", named), calls=1)
     await directory.put_user("w8", Member("u8", {"name": "王大_明"}), calls=1)
     await directory.drop_user("w9", "u8", calls=1)
+    for user in ("u9", "u10"):
+        await directory.put_user(user, Member(user, {"name": "李雷"}), calls=1)
     settings = worker.executor.resources.settings
     variables = {
         "DINGRELAY_ENV": "sandbox",
@@ -229,5 +231,11 @@ async def test_people_are_found_by_name_and_by_address(
         shown = cli("person", "find", "王").stdout
         assert "王小明" in shown
         assert "none" in cli("person", "find", "stranger").stderr
+        assert cli.json("person", "show", "王小明")["user"] == "u7"
+        assert cli.json("job", "list", "--to", "王小明") == []
+        for command in (("person", "show", "李雷"), ("job", "list", "--to", "李雷")):
+            several = cli(*command)
+            assert several.exit_code == 2
+            assert {"u9", "u10"} < set(several.stderr.split())
 
     await asyncio.to_thread(look)

@@ -27,6 +27,7 @@ from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.webhooks import cli as webhook
+from foreign_words import foreign_words
 from sandboxed import sandbox_variables
 from tables import prepare
 
@@ -171,6 +172,14 @@ def faults(terminal: Terminal, printed: Printed, *, ids: Sequence[str] = ()) -> 
     return found
 
 
+def english_left(printed: Printed) -> list[str]:
+    """Words of English beside what was given, and a usage line, on a Chinese terminal."""
+    plain = ESCAPE.sub("", printed.err).replace("\r", "\n")
+    for word in sorted(printed.arguments, key=len, reverse=True):
+        plain = re.sub(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])", "", plain)
+    return foreign_words(re.sub(r"[│╭╮╰╯─]", " ", re.sub("用法：.*|运行 '.*", "", plain)))
+
+
 def test_every_help_page_is_whole_on_every_terminal(cli: Cli) -> None:
     root: Any = made(app, group.entry_points)
     wrong: list[str] = []
@@ -256,6 +265,8 @@ def test_errors_are_in_the_readers_language(cli: Cli, tmp_path: Path) -> None:
         codes.setdefault(arguments, set()).add(printed.code)
         if bool(CHARACTER.search(printed.err)) != terminal.chinese:
             wrong.append(f"{arguments} on {terminal}: {printed.err}")
+        if terminal.chinese and (words := english_left(printed)):
+            wrong.append(f"{arguments}: {words} in {printed.err}")
     assert not wrong, "\n".join(wrong)
     assert {code for found in codes.values() for code in found} == {2}
 
@@ -431,6 +442,8 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
                 arguments = [part.format(**ids) for part in step.split(" ")]
                 printed = run(terminal, *arguments)
                 wrong += faults(terminal, printed, ids=list(ids.values()))
+                if terminal.chinese and (words := english_left(printed)):
+                    wrong.append(f"{step}: {words} in {printed.err}")
                 codes.setdefault(terminal, []).append((step, printed.code))
     assert not wrong, "\n".join(wrong)
     first, *others = codes.values()

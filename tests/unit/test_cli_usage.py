@@ -1,5 +1,6 @@
 """What is wrong with a command is said in one sentence, before anything is asked of a service."""
 
+import json
 import re
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from pathlib import Path
 import pytest
 import typer
 from packaging.requirements import Requirement
+from pydantic import SecretStr
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers.cli import group
 from dingrelay_producers.cli.output import _EXTRAS, explain
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.doctor.run_checks import check_database
 
 ROOT = Path(__file__).parents[2]
 SANDBOX = {"DINGRELAY_ENV": "sandbox", "COLUMNS": "200"}
@@ -126,6 +130,26 @@ def test_a_missing_setting_is_named(cli: Cli, command: list[str]) -> None:
         2,
         "DINGRELAY_REDIS_URL: required in production\n",
     )
+
+
+def test_another_folder_than_that_of_the_sandbox_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refused = in_folder(monkeypatch, tmp_path, {})("send", "--to", "u1", "--text", "a")
+    assert refused.exit_code == 2
+    assert "no running sandbox was found here" in refused.stderr
+
+
+def test_the_doctor_names_a_slip_and_creates_no_database(cli: Cli, tmp_path: Path) -> None:
+    variables = {"DINGRELAY_REDIS_ULR": "x", "DINGTALK_OAPI_UTL": "x", "DINGTALK_APP_KEY_HR": "x"}
+    looked = cli("doctor", "--json", DINGRELAY_ENV="production", **variables)
+    assert [(each["found"], each["advice"]) for each in json.loads(looked.stdout)][:-1] == [
+        ("DINGRELAY_REDIS_ULR is no setting", "did you mean DINGRELAY_REDIS_URL?"),
+        ("DINGTALK_OAPI_UTL is no setting", "did you mean DINGTALK_OAPI_URL?"),
+    ]
+    database = f"sqlite:///{tmp_path}/none.db"
+    found = check_database(Settings(env="sandbox", database_url=SecretStr(database)))
+    assert (found.verdict, list(tmp_path.glob("*.db"))) == ("warning", [])
 
 
 def test_a_redis_url_of_another_kind_is_refused_and_not_shown(cli: Cli) -> None:

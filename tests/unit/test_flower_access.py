@@ -60,9 +60,9 @@ def a_task(name: str | None, kwargs: str | None) -> SimpleNamespace:
 
 
 def test_the_summary_does_not_repeat_the_name() -> None:
-    summary = "message-send app=default lane=bulk text to 2 users"
+    summary = "message-send app=default lane=bulk text users=2"
     shown = format_task(a_task("dingrelay.message-send", summary))
-    assert (shown.name, shown.kwargs) == ("message-send", "app=default lane=bulk text to 2 users")
+    assert (shown.name, shown.kwargs) == ("message-send", "app=default lane=bulk text users=2")
 
 
 @pytest.mark.parametrize(

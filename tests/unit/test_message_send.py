@@ -188,9 +188,9 @@ async def test_departments_and_everyone_that_have_it_are_left_out(ctx: FakeConte
 
 
 def test_the_summary_holds_recipients_and_no_content() -> None:
-    assert to("a", "b").summary() == "message-send app=default lane=normal text to 2 users"
+    assert to("a", "b").summary() == "message-send app=default lane=normal text users=2"
     everyone = MessageSend.parse({"to": {"everyone": True}, "message": TEXT, "lane": "bulk"})
-    assert everyone.summary().endswith("lane=bulk text to everyone")
+    assert everyone.summary().endswith("lane=bulk text everyone")
     assert everyone.queue == "dingrelay.bulk"
     assert to("a", lane="urgent").queue == "dingrelay.urgent"
 

@@ -57,6 +57,13 @@ def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcom
     return outcome.of(error, replace(CLAIM, **claim), SETTINGS, open_call=open_call)
 
 
+def test_a_duplicate_says_why_and_what_to_do() -> None:
+    error = led_to(Duplicate({"accepted": 0})).error or {}
+    assert error["code"] == "duplicate"
+    assert "once a day" in error["hint"]
+    assert "--allow-duplicate" in error["hint"]
+
+
 @pytest.mark.parametrize(
     ("error", "state", "attempts"),
     [

@@ -57,7 +57,7 @@ def a_claim() -> Claim:
         steps={},
         created=1,
         time=RedisTime(1),
-        summary="message-send app=default lane=normal text to 2 users",
+        summary="message-send app=default lane=normal text users=2",
     )
 
 

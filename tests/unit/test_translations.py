@@ -278,7 +278,7 @@ def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def test_what_a_contract_refuses_is_said_in_chinese() -> None:
-    import_module("dingrelay_workers.gateway.table")  # has the nouns' requests, too
+    import_module("dingrelay_workers.gateway.app")  # has the nouns' requests, too
     wrong: set[str] = set()
     for model, value in itertools.product(set(below(Part)), WRONG):
         for name in model.model_fields:

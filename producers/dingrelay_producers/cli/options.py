@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from dingrelay_producers.client.filters import LaneName, ListFilter, askable
+from dingrelay_producers.client.filters import PERSON, LaneName, ListFilter, askable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en, not_json
@@ -58,6 +58,7 @@ def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         asked = askable(model)
         moments = {name for name, (kind, _) in asked.items() if kind == datetime | None}
+        people = {name for name, (_, option) in asked.items() if option.metavar == PERSON}
         chosen = [
             Parameter(
                 name,
@@ -78,6 +79,10 @@ def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable
         def filtered(**given: Any) -> None:
             wanted = {each.name: given.pop(each.name) for each in chosen}
             wanted |= {name: read_past(wanted[name], f"--{name}") for name in moments}
+            named = {name: wanted[name] for name in people if wanted[name] is not None}
+            wanted |= {
+                name: userid(text, f"--{name.replace('_', '-')}") for name, text in named.items()
+            }
             command(model(**wanted), **given)
 
         filtered.__annotations__ = {}
@@ -87,6 +92,37 @@ def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable
     return decorate
 
 
+def userid(text: str, option: str, app: str | None = None) -> str:
+    """The userid of a person who is named by it, or by the name that the directory has.
+
+    Raises:
+        BadParameter: several people have this name; they are named.
+        NotInstalled: the packages that the directory needs are missing.
+        ServiceUnavailable: the database can't be used.
+    """
+    if text.isascii():  # a userid, as a rule
+        return text
+    from dingrelay_producers.client.in_threads import run
+    from dingrelay_producers.installed import service
+    from dingrelay_producers.settings import Settings
+
+    history = service("history", Settings.load().of_app(app))
+    found = run(history.people(text, app=app, limit=NAMESAKES))
+    same = {each.userid: each for each in found if text in {each.userid, each.name}}
+    if text not in same and len(same) > 1:
+        candidates = ", ".join(
+            f"{each.userid} ({', '.join(each.departments) or tr('no department')})"
+            for each in same.values()
+        )
+        raise typer.BadParameter(
+            tr("several people are called {name}: {candidates}", name=text, candidates=candidates),
+            param_hint=option,
+        )
+    return text if text in same else next(iter(same), text)
+
+
+NAMESAKES = 10
+"""People of one name who are named at most."""
 STILL_NOW = timedelta(minutes=1)
 """How far a moment may lie in the past and still pass: it was in the future when typing began."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

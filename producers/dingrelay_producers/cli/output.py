@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -186,6 +186,18 @@ def print_job(status: "JobStatus") -> None:
 
 NAMED_PEOPLE = 20
 """People of one outcome who are named; JSON has all."""
+NOT_REACHED = {
+    "duplicate": en("has this content today already; --allow-duplicate sends it all the same"),
+    "daily_cap": en("had had the day's messages"),
+    "unknown_user": en("DingTalk knows no person with this userid"),
+    "out_of_scope": en("outside the app's visible range"),
+    "unresolved": en("no person has this address"),
+    "duplicate_departments": en("this department was sent it today"),
+    "invalid": en("DingTalk knows no person with this userid"),
+    "forbidden": en("DingTalk did not deliver it"),
+    "failed": en("the delivery failed at DingTalk"),
+}
+"""Outcome → why a person did not get a message."""
 
 
 def print_details(details: "JobDetails") -> None:
@@ -203,11 +215,28 @@ def _details(details: "JobDetails") -> Table:
     for user, outcome in details.recipients.items():
         by_outcome.setdefault(outcome, []).append(user)
     for outcome, users in by_outcome.items():
-        named = ", ".join(users[:NAMED_PEOPLE])
-        if len(users) > NAMED_PEOPLE:
-            named = tr("{named} and {more:,} more", named=named, more=len(users) - NAMED_PEOPLE)
-        grid.add_row(outcome, named)
+        grid.add_row(outcome, _named(users))
     return grid
+
+
+def _named(people: Sequence[str]) -> str:
+    named = ", ".join(people[:NAMED_PEOPLE])
+    more = len(people) - NAMED_PEOPLE
+    return tr("{named} and {more:,} more", named=named, more=more) if more > 0 else named
+
+
+def _not_reached(result: Mapping[str, Any]) -> str:
+    """A line for each reason why people of a message did not get it."""
+    lines: list[str] = []
+    for outcome, why in NOT_REACHED.items():
+        found = result.get(outcome)
+        if isinstance(found, list) and found:
+            # An address, or a person with DingTalk's code, is an object.
+            people = [
+                next(iter(each.values())) if isinstance(each, dict) else each for each in found
+            ]
+            lines.append(f"{_named(list(map(str, people)))}: {translated(why)}")
+    return "\n".join(lines)
 
 
 def state_text(state: State) -> Text:
@@ -280,9 +309,10 @@ def _job(status: "JobStatus") -> Table:
             ),
         ),
         (tr("created"), status.created_at),
-        (tr("due"), due),
+        (tr("next run"), due),
         (tr("settled"), settled),
         (tr("result"), result),
+        (tr("not reached"), _not_reached(status.result or {})),
         (tr("resolved"), resolved),
         (tr("error"), _error(error) if error else None),
         *(

@@ -79,6 +79,8 @@ USAGE_ERRORS = (
     "Input should be less than {bound}",
     "Input should be {choices} or {last}",
     "Input should be {choice}",
+    "'{name}': {message}",
+    "not a rate such as 20/1s: {value}",
 )
 """Errors that typer hands over as finished text only; of two that fit, the first counts."""
 

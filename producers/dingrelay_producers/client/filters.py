@@ -30,6 +30,10 @@ LaneName = Literal["urgent", "normal", "bulk"]
 ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]
 
 
+PERSON = "USER"
+"""The metavar of a person: a command takes their name, too."""
+
+
 class Asked(NamedTuple):
     """Marks a field that a caller may ask for: an argument of the client and an option of the command.
 
@@ -72,7 +76,7 @@ class JobFilter(ListFilter):
     app: Annotated[str | None, Asked("Only jobs of this application.")] = None
     sender: Annotated[str | None, Asked("Only jobs of this sender.")] = None
     lane: Annotated[LaneName | None, Asked("Only jobs of this lane.")] = None
-    to: Annotated[str | None, Asked("Only messages to this person.", "USER")] = None
+    to: Annotated[str | None, Asked("Only messages to this person.", PERSON)] = None
     since: Annotated[
         datetime | None, Asked("Only jobs accepted from then on.", "7d|2026-01-31T09:00")
     ] = None
@@ -134,8 +138,12 @@ class ApprovalFilter(SeenFilter):
 
     state: Annotated[ApprovalStateName | None, Asked("Only approvals in this state.")] = None
     template: Annotated[str | None, Asked("Only approvals of this process code.")] = None
-    originator: Annotated[str | None, Asked("Only approvals that this user requested.")] = None
-    waits_for: Annotated[str | None, Asked("Only approvals that this user has to decide.")] = None
+    originator: Annotated[str | None, Asked("Only approvals that this user requested.", PERSON)] = (
+        None
+    )
+    waits_for: Annotated[
+        str | None, Asked("Only approvals that this user has to decide.", PERSON)
+    ] = None
     app: Annotated[str | None, Asked("Only approvals of this application.")] = None
     cursor: str | None = None
 

@@ -237,7 +237,12 @@ class Settings(BaseSettings):
     def _fits_its_environment(self) -> Self:
         own_redis = self.redis_url.get_secret_value()
         if self.env == "production" and not own_redis and not self.cells:
-            raise ValueError("DINGRELAY_REDIS_URL: required in production")
+            raise ValueError(
+                "DINGRELAY_REDIS_URL: required in production"
+                if "env" in self.model_fields_set
+                else "DINGRELAY_REDIS_URL: is not set, and no running sandbox was found here; set it, or run"
+                " this in the folder of `dingrelay up --sandbox`"
+            )
         check_tls_files(self.tls_files)
         check_servers(self, "DINGRELAY_{}")
         for name, cell in self.cells.items():

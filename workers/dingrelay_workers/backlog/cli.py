@@ -242,11 +242,11 @@ def _limits_page(found: "FleetLimits") -> Lines:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column(tr("now"))
     for bucket in found.buckets:
-        limit = f"{bucket.limit}/{bucket.window:g}s" if bucket.limit else tr("none")
+        limit = f"{bucket.limit}/{bucket.window:g}s {tr(bucket.unit)}"
         table.add_row(
             bucket.scope,
             bucket.api,
-            f"{limit} {tr(bucket.unit)}",
+            limit if bucket.limit else tr("no limit"),
             f"{bucket.rate:.2f}" if bucket.limit else "",
             f"{bucket.ceiling:.2f}" if bucket.ceiling else "",
             f"{bucket.balance:.1f}" if bucket.limit else "",

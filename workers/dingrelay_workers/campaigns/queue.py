@@ -212,5 +212,5 @@ def _draft(campaign: CampaignRow, chunk: Chunk) -> Draft:
         queue="dingrelay.bulk",
         job=job,
         summary=f"{CampaignChunk.kind} app={campaign.app} lane=bulk "
-        f"{campaign.id}/{chunk.release.number} to {len(chunk.users)} users",
+        f"{campaign.id}/{chunk.release.number} users={len(chunk.users)}",
     )

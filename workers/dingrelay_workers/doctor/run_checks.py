@@ -4,15 +4,19 @@ import asyncio
 import errno
 import os
 import shutil
+from difflib import get_close_matches
 from pathlib import Path
 
+from dotenv import dotenv_values
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_producers.tracing import export
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
+from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import newest_revision, revision, sync_engine
 from dingrelay_workers.doctor.backups import check_backups
 from dingrelay_workers.doctor.broker import check_broker, check_workers
@@ -27,12 +31,13 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
 
     `settle_ended` as `settle` of `check_backups`.
     """
+    results = check_spelling()
     try:
         settings = Settings.load()
         preflight.check_cell(settings)
     except SettingsError as error:
-        return [CheckResult("settings", "failed", str(error), "set or correct it")]
-    results = [_check_settings(settings)]
+        return [*results, CheckResult("settings", "failed", str(error), "set or correct it")]
+    results.append(_check_settings(settings))
     servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
     results += servers
     results += await check_dingtalk(settings, redis_writes=redis_writes)
@@ -60,6 +65,27 @@ async def _check_servers(
     if redis_answers and database.verdict in {"ok", "warning"}:
         results.append(await asyncio.to_thread(check_backups, settings, settle=settle_ended))
     return results, redis_writes
+
+
+def check_spelling() -> list[CheckResult]:
+    """A warning of each variable that is no setting, but nearly the name of one."""
+    fields = Settings.model_fields.items()
+    known = {str(field.validation_alias or f"DINGRELAY_{name.upper()}") for name, field in fields}
+    known |= {f"DINGTALK_{name.upper()}" for name in AppSettings.model_fields}
+    known |= {"DINGRELAY_CONFIG", "DINGTALK_ROBOT"}
+    results: list[CheckResult] = []
+    for name in sorted(os.environ.keys() | dotenv_values(".env").keys()):
+        # The name of an app, a cell or a file may follow.
+        spelled = any(name == each or name.startswith(f"{each}_") for each in known)
+        ours = name.startswith(("DINGRELAY_", "DINGTALK_")) and not spelled
+        if ours and (near := get_close_matches(name, known, n=1, cutoff=NEARLY)):
+            found, advice = en("{} is no setting", name), en("did you mean {}?", near[0])
+            results.append(CheckResult("settings", "warning", found, advice))
+    return results
+
+
+NEARLY = 0.85
+"""How alike two names are of which one is taken for a slip of the other."""
 
 
 def _check_settings(settings: Settings) -> CheckResult:
@@ -108,7 +134,12 @@ TRIAL = "CREATE TEMPORARY TABLE dingrelay_doctor ON COMMIT DROP AS SELECT repeat
 def check_database(settings: Settings) -> CheckResult:
     """Whether it can be reached and its tables are up to date."""
     try:
+        refuse_missing(settings.database)  # SQLite would create it
         current = revision(settings.database)
+    except ServiceUnavailable as error:
+        return CheckResult(
+            "database", "warning", str(error), "start a worker: it migrates the tables"
+        )
     except ModuleNotFoundError as error:
         advice = en("pip install 'dingrelay[postgres]'")
         return CheckResult("database", "failed", en("{} is not installed", error.name), advice)

@@ -106,6 +106,12 @@ LOSSES_OF_A_CRASH = 3
 of the jobs that a worker holds only wait for their limit when another one takes it down."""
 
 
+ONCE_A_DAY = en(
+    "DingTalk gives a person the same text once a day, and 500 messages of an app: change the text, or send it"
+    " tomorrow. With --allow-duplicate (`allow_duplicate`) it is sent all the same, and DingTalk may drop it."
+)
+
+
 def is_poison(claim: Claim) -> bool:
     """Whether the job has taken down as many workers as it may."""
     return claim.crashes + claim.losses // LOSSES_OF_A_CRASH >= MAX_CRASHES
@@ -162,7 +168,10 @@ def _ended_by_body(error: Exception) -> Outcome | None:
         case Withdrawn():
             return Outcome(State.CANCELLED, reason=str(error))
         case Duplicate():
-            return Outcome(State.DUPLICATE, reason=str(error), attempts=1, result=error.result)
+            ended = _job_error("duplicate", "duplicate", str(error), ONCE_A_DAY)
+            return Outcome(
+                State.DUPLICATE, reason=str(error), attempts=1, result=error.result, error=ended
+            )
         case _:
             return None
 

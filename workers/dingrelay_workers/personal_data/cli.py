@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 
-User = Annotated[str, typer.Argument(help="Their userid.")]
+User = Annotated[str, typer.Argument(help="Their userid, or their name.")]
 
 COLOURS = {
     **dict.fromkeys(("accepted", "delivered", "read"), "green"),
@@ -63,16 +63,18 @@ def find(
     history = HistoryService(Settings.load().of_app(app))
     found = asyncio.run(history.people(text, app=app, limit=limit))
     print_result(_json_values(found), lambda: _print(found))
+    if not found and not asyncio.run(history.people("", app=app, limit=1)):
+        note(tr("The directory is empty: `dingrelay sync` reads it from DingTalk."), style="yellow")
 
 
 def _print(found: "Sequence[KnownPerson]") -> None:
     print_table(
         found,
         Column("userid", lambda each: each.userid),
-        Column("name", lambda each: each.name),
+        Column("full name", lambda each: each.name),
         Column("app", lambda each: each.app, rank=2),
         Column("job number", lambda each: each.job_number, rank=3),
-        Column("departments", _departments, rank=1, cut=True),
+        Column("department", _departments, rank=1, cut=True),
         Column("left", lambda each: local(each.left_at) if each.left_at else "", rank=1),
     )
 
@@ -90,6 +92,7 @@ def show(
     """Show what a person was sent, by messages and campaigns, and why something did not arrive."""
     from dingrelay_producers.client.client import Client
 
+    user = options.userid(user, "USER", app)
     with Client() as client:
         found = client.person(user, app=app, limit=limit)
     print_result(_json_values(found), lambda: _print_history(found))
@@ -130,6 +133,7 @@ def export(
 
     from dingrelay_producers.client.client import Client
 
+    user = options.userid(user, "USER", app)
     with Client() as client:
         found = _json_values(client.export_person(user, app=app))
     if as_json.get():
@@ -162,6 +166,7 @@ def erase(
     """Take a person out of all that is kept. What is still needed goes later, by itself."""
     from dingrelay_producers.client.client import Client
 
+    user = options.userid(user, "USER", app)
     with Client() as client:
         if not yes:
             known = client.person(user, app=app, limit=1).known_as
