@@ -64,6 +64,20 @@ def test_apprise_and_dingtalkchatbot(sandbox: SandboxAdmin) -> None:
     assert kinds == ["markdown", "text", "text", "markdown", "link"]
 
 
+def test_the_chatbot_handler_of_dingtalk_stream(sandbox: SandboxAdmin) -> None:
+    with python_stream(sandbox.base_url, 200):
+        wait_until(lambda: states(sandbox)[-1:] == ["open"], timeout=60)
+        said = {"app": "sandbox-key", "text": "status?", "group": "cidSandboxGroup=="}
+        sandbox.call("POST", "robot-messages", said)
+        wait_until(sandbox.robot_posts, what="the reply by the session")
+        [post] = sandbox.robot_posts()
+        assert (post["group"], post["message"]["text"]) == (
+            said["group"],
+            {"content": "heard status?"},
+        )
+    sandbox.reset()
+
+
 StreamClient = Callable[[str], AbstractContextManager[Listener]]
 
 

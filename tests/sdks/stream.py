@@ -1,4 +1,4 @@
-"""dingtalk-stream (official): listens to events until it has seen ``last``, and says what it saw.
+"""dingtalk-stream (official): listens to events, says what it saw, and replies to messages to its robot.
 
 Arguments: where the sandbox is, client id and secret, and how a handler answers the first event.
 """
@@ -10,7 +10,7 @@ import sys
 os.environ["DINGTALK_OPENAPI_ENDPOINT"] = sys.argv[1]
 
 import dingtalk_stream
-from dingtalk_stream import AckMessage, EventMessage
+from dingtalk_stream import AckMessage, CallbackMessage, EventMessage
 
 FIRST = int(sys.argv[4])
 answers = iter([FIRST])
@@ -31,7 +31,15 @@ class Handler(dingtalk_stream.EventHandler):  # type: ignore[misc]
         return next(answers, AckMessage.STATUS_OK), "OK"
 
 
+class Robot(dingtalk_stream.ChatbotHandler):  # type: ignore[misc]
+    async def process(self, callback: CallbackMessage) -> tuple[int, str]:
+        message = dingtalk_stream.ChatbotMessage.from_dict(callback.data)
+        self.reply_text(f"heard {message.text.content.strip()}", message)
+        return AckMessage.STATUS_OK, "OK"
+
+
 credential = dingtalk_stream.Credential(*sys.argv[2:4])
 client = dingtalk_stream.DingTalkStreamClient(credential)
 client.register_all_event_handler(Handler())
+client.register_callback_handler(dingtalk_stream.ChatbotMessage.TOPIC, Robot())
 client.start_forever()
