@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import alerts
 import capacity
 import cost
 import gateway
@@ -42,6 +43,7 @@ MEASUREMENTS = (
     Measurement("C", "recipients", limit_used.recipients, {"minutes": 1 / 60}, in_smoke=False),
     Measurement("D", "urgent", urgent.measure, {"messages": 3, "peer_messages": 0}),
     Measurement("E", "one-by-one", limit_used.coalescing, {"jobs": 10, "patience": 5}),
+    Measurement("F", "alerts", alerts.measure, {"alerts": 200}),
     Measurement("G", "cost", cost.measure, {"jobs": 100, "rounds": 1, "loaded": 0, "peers": False}),
     Measurement(
         "Q", "campaign-kills", kills.campaign, {"people": 20_000, "kills": 1}, in_smoke=False

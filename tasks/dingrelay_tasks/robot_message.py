@@ -430,7 +430,14 @@ async def abandon(job: RobotDigest, ctx: Context) -> None:
     await _finish(job, ctx, {"failed": "dead"})
 
 
-@kind("robot-digest", RobotDigest, summary="to={0.to.name}", abandon=abandon)
+# A thousand messages wait for it: it does not stand behind their wake-ups.
+@kind(
+    "robot-digest",
+    RobotDigest,
+    summary="to={0.to.name}",
+    queue="dingrelay.urgent",
+    abandon=abandon,
+)
 async def run_digest(job: RobotDigest, ctx: Context) -> Json:
     """Post a digest as soon as its robot or group has a free slot; its messages end with it.
 

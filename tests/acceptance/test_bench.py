@@ -45,6 +45,7 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "a message in Redis and in a worker",
         "jobs enqueued a second, one thread",
         "1,000 jobs that wait",
+        "200 alerts to a group of two robots",
     }
     needed = [figure for figure in figures if figure.get("unit") == "ms"]
     assert needed
