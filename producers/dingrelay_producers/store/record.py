@@ -157,7 +157,8 @@ class Wakeup(NamedTuple):
 
 
 Envelope = tuple[str, str, str, str]
-"""A wake-up for a broker that is a Redis: `envelopes.Envelope`."""
+"""A wake-up for a broker that is a Redis: its message up to the time at which it was decided on, and what follows that; the
+channel of the Celery event for it, empty for none, and what is published there."""
 Written = tuple[Value, ...]
 """A job as the script that accepts it reads it."""
 
