@@ -11,7 +11,7 @@ from typing import Any
 
 from dingrelay_tasks.kinds import schemas
 from dingrelay_workers.gateway import openapi
-from dingrelay_workers.gateway.app import ROUTES
+from dingrelay_workers.gateway.server import ROUTES
 
 FILE = Path(__file__).with_suffix(".txt")
 SCOPES = {(route.path, route.method.lower()): route.scope or "any key" for route in ROUTES}

@@ -11,8 +11,7 @@ import pytest
 from cli_runner import Cli
 from dingrelay_producers import AsyncClient, CellUnavailable, Client, JobRef, Settings
 from dingrelay_producers.store import breaker, keys
-from dingrelay_producers.stream.listener import StreamMetrics
-from dingrelay_producers.stream.process import listen
+from dingrelay_producers.stream.listener import StreamMetrics, listen
 from dingrelay_tasks import MessageSend
 from stream_server import stream_server
 from two_cells import TwoCells

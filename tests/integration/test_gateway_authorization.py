@@ -22,7 +22,7 @@ from dingrelay_tasks.message_send import MessageSend
 from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.gateway.app import ROUTES
+from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import SCOPES, ApiKey, Grant
 from dingrelay_workers.http.routes import NDJSON

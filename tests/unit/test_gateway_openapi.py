@@ -4,7 +4,7 @@ import pytest
 
 import public_surface
 from dingrelay_workers.gateway import openapi
-from dingrelay_workers.gateway.app import ROUTES
+from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import SCOPES
 from dingrelay_workers.http.idempotency import HEADER

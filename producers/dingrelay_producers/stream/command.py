@@ -23,7 +23,7 @@ def events(
 ) -> None:
     """Receive DingTalk's events through its stream. No public address is needed."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_producers.stream.process import run
+    from dingrelay_producers.stream.listener import run
 
     settings = Settings.load()
     run(settings, listening_apps(settings, app or []))

@@ -1,4 +1,4 @@
-"""The gateway as a process: from its start to a signal."""
+"""The gateway: all its routes in one application, and the process that serves it from its start to a signal."""
 
 import asyncio
 import gc
@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
@@ -15,17 +15,75 @@ from dingrelay_producers import logs, metrics_server
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.tracing import export
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.gateway.app import create_app
+from dingrelay_workers.approvals import routes as approval_routes
+from dingrelay_workers.campaigns import routes as campaign_routes
+from dingrelay_workers.directory import routes as directory
+from dingrelay_workers.gateway import callbacks, health, jobs, openapi
 from dingrelay_workers.gateway.context import opened
+from dingrelay_workers.gateway.drop_in.door import drop_in_beside
+from dingrelay_workers.gateway.openapi import DOCUMENT
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http import job_routes
 from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server
-from dingrelay_workers.http.edge import Quiet, log
-from dingrelay_workers.http.routes import GatewayContext
+from dingrelay_workers.http.dispatch import handler_of
+from dingrelay_workers.http.edge import Quiet, edge, log, sign
+from dingrelay_workers.http.routes import CONTEXT, GatewayContext, Route
+from dingrelay_workers.keys import routes as keys
+from dingrelay_workers.webhooks import routes as webhook_routes
 
 if sys.platform == "win32":
     from asyncio import run as run_loop
 else:
     from uvloop import run as run_loop
+
+ROUTES: tuple[Route, ...] = (
+    *job_routes.ROUTES,
+    *jobs.ROUTES,
+    *approval_routes.ROUTES,
+    *campaign_routes.ROUTES,
+    *directory.ROUTES,
+    *keys.ROUTES,
+    *webhook_routes.ROUTES,
+    *callbacks.ROUTES,
+    *openapi.ROUTES,
+    *health.ROUTES,
+)
+"""Every route of the gateway. The router and the OpenAPI document are both built from this."""
+
+
+def create_app(context: GatewayContext, routes: Sequence[Route] = ROUTES) -> web.Application:
+    """The application around a context, which the caller opens and closes."""
+    # Bodies are read by `body_reader`, which has limits of its own.
+    ours = {route.path.split("/")[1] for route in routes}
+    app = web.Application(middlewares=[edge, drop_in_beside(ours)], client_max_size=0)
+    app[CONTEXT] = context
+    app[DOCUMENT] = openapi.document(routes)
+    app.on_response_prepare.append(sign)
+    for route in routes:
+        for method in route.methods:
+            app.router.add_route(method, route.path, handler_of(route), expect_handler=_expected)
+    for path in dict.fromkeys(route.path for route in routes if "{" not in route.path):
+        allowed = [method for route in routes if route.path == path for method in route.methods]
+        app.router.add_route("*", path, _other_method(allowed))
+    return app
+
+
+def _other_method(allowed: Sequence[str]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Refuses a method that a path has not, where a template that fits the path, too, has it."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        raise web.HTTPMethodNotAllowed(request.method, allowed)
+
+    return refuse
+
+
+async def _expected(request: web.Request) -> web.StreamResponse | None:
+    """Answer ``Expect: 100-continue``; other expectations are ignored."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    return None
+
 
 IDLE_SECONDS = 75.0
 """How long a connection may be without a request, or take for the head of one."""
