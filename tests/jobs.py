@@ -52,9 +52,9 @@ async def running(redis: Redis, records: Records, **fields: Any) -> tuple[Draft,
     return draft, await claimed(records, draft)
 
 
-async def cancel(redis: Redis, draft: Draft) -> bytes:
+async def cancel(redis: Redis, job_id: str) -> bytes:
     """Cancel a job: the state that it has then."""
-    call = record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+    call = record.cancel(job_id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     return await scripts.run_async(redis, call)
 
 

@@ -3,12 +3,11 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from cli_runner import in_folder
+from cli_runner import Cli
 from dingrelay_producers import State
 from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients, Plan
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -200,9 +199,7 @@ async def test_exclusions_by_address_are_taken_out_or_refused(campaigns: Campaig
         await campaigns.create(plan(recipients=named, without=csv("email", "a@b.c")))
 
 
-async def test_people_are_found_by_name_and_by_address(
-    worker: OneWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_people_are_found_by_name_and_by_address(worker: OneWorker, cli: Cli) -> None:
     directory = worker.executor.resources.directory.of("default")
     named = {"name": "王小明", "mobile": "13900000007", "dept_id_list": [1]}
     await directory.put_user("w7", Member("u7", named), calls=1)
@@ -210,13 +207,7 @@ async def test_people_are_found_by_name_and_by_address(
     await directory.drop_user("w9", "u8", calls=1)
     for user in ("u9", "u10"):
         await directory.put_user(user, Member(user, {"name": "李雷"}), calls=1)
-    settings = worker.executor.resources.settings
-    variables = {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": settings.redis,
-        "DINGRELAY_DATABASE_URL": settings.database,
-    }
-    cli = in_folder(monkeypatch, tmp_path, variables)
+    cli.variables["DINGRELAY_DATABASE_URL"] = worker.executor.resources.settings.database
 
     def found(*words: str) -> list[str]:
         return [each["userid"] for each in cli.json("person", "find", *words)]

@@ -5,7 +5,6 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from cli_runner import Cli, in_folder
+from cli_runner import Cli
 from conftest import wait_until
 from dingrelay_producers import CannotResolve, Client, InvalidArgument, JobNotFound, Settings, State
 from dingrelay_producers.store import keys, record
@@ -399,16 +398,10 @@ async def test_a_resolution_must_fit_the_job(relay: Relay) -> None:
 
 
 async def test_resolving_on_the_command_line(
-    relay: Relay,
-    resources: Resources,
-    sandbox: SandboxAdmin,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin, cli: Cli
 ) -> None:
     job = await unknown(relay, resources, sandbox, {"事由": "出差"})
     instance = sandbox.approvals()[0]["id"]
-    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": relay.settings.redis}
-    cli: Cli = in_folder(monkeypatch, tmp_path, variables)
     assert cli("job", "resolve", job).exit_code == 2
     assert cli("job", "resolve", job, "--sent").exit_code == 2
     shown = cli.json("job", "resolve", job, "--instance", instance)

@@ -311,9 +311,7 @@ def test_the_guides_commands_bring_back_what_they_saved(system: System) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_the_compose_file_s_job_saves_what_can_be_restored(
-    system: System,
-) -> None:
+def test_the_compose_file_s_job_saves_what_can_be_restored(system: System) -> None:
     program("valkey-cli")
     services = yaml.safe_load((GUIDE.parents[2] / "docker-compose.yml").read_text("utf-8"))[
         "services"

@@ -236,7 +236,7 @@ async def test_an_ineligible_job_does_not_affect_others(office: Office, redis: R
     expired = await office.enqueue("u5", expires_at=soon.isoformat())
     cancelled = await office.enqueue("u6")
     again = await office.enqueue("u9")
-    assert await cancel(redis, cancelled) == b"cancelled"
+    assert await cancel(redis, cancelled.id) == b"cancelled"
     assert cancelled.id not in await office.index(cancelled)
     await eventually(lambda: datetime.now(UTC) > soon)
 

@@ -4,7 +4,6 @@ import asyncio
 import codecs
 import csv
 import json
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +26,6 @@ from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.campaign_confirm import CampaignConfirm
 from dingrelay_tasks.campaign_recall import CampaignRecall
 from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns import chunks
@@ -38,7 +36,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.wakeup import ReceivedWakeup
+from jobs import a_wakeup
 from tables import prepare
 
 NOW = datetime.now(UTC)
@@ -181,15 +179,7 @@ async def run_all(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
     async with Resources(settings, Publisher(settings)) as resources:
         for draft in drafts:
             await scripts.run_async(resources.redis, record.enqueue(draft))
-            wakeup = ReceivedWakeup(
-                id=draft.id,
-                kind=KINDS[draft.kind],
-                job=draft.job,
-                queue=draft.queue,
-                woken=1,
-                nonce=uuid.uuid4().hex,
-            )
-            await Executor(resources).execute(wakeup)
+            await Executor(resources).execute(a_wakeup(draft))
         return [
             JobStatus.from_record(draft.id, await resources.redis.hgetall(keys.job(draft.id)))
             for draft in drafts

@@ -262,7 +262,6 @@ async def test_what_is_not_there_is_said_on_a_page(
 async def test_tokens_are_stored_as_digests_only(browser: Browser) -> None:
     link = await Sessions(browser.database).link("admin")
     session = await Sessions(browser.database).sign_in(link)
-    assert session is not None
     assert session.token not in repr(session)
     async with browser.database.read() as connection:
         rows = (await connection.execute(ConsoleSessionRow.__table__.select())).all()

@@ -112,7 +112,6 @@ def test_postgresql_s_codes(error: Exception, found: str) -> None:
     wrapped = OperationalError("select 1", None, error)
     wrapped.__cause__ = error
     result = cause("database", wrapped, "DINGRELAY_DATABASE_URL")
-    assert result is not None
     assert (result.verdict, result.found) == ("failed", found)
 
 

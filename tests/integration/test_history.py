@@ -3,7 +3,6 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
-from cli_runner import in_folder
+from cli_runner import Cli
 from dingrelay_producers import Client, State
 from dingrelay_producers.client import job_list
 from dingrelay_producers.client.filters import JobFilter
@@ -304,7 +303,7 @@ async def test_lists_join_redis_and_history(archive: Archive, redis: Redis) -> N
 
 
 async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    archive: Archive, cli: Cli
 ) -> None:
     campaigns = CampaignStore(archive.settings.database)
     ids = [await _campaign(campaigns, name, 250) for name in ("spring", "autumn", "a draft")]
@@ -333,15 +332,7 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     job = await archive.end(steps={"call:1": call(1, duplicate=["u123"])}, to={"users": ["u123"]})
     await archive.write()
 
-    cli = in_folder(
-        monkeypatch,
-        tmp_path,
-        {
-            "DINGRELAY_ENV": "sandbox",
-            "DINGRELAY_REDIS_URL": archive.settings.redis,
-            "DINGRELAY_DATABASE_URL": archive.settings.database,
-        },
-    )
+    cli.variables["DINGRELAY_DATABASE_URL"] = archive.settings.database
     found = await asyncio.to_thread(cli.json, "person", "show", "u123")
     outcomes = {each["job"] or each["campaign"]: each["outcome"] for each in found["messages"]}
     assert outcomes == {job: "duplicate", ids[0]: "forbidden", ids[1]: "pending"}
@@ -372,9 +363,10 @@ async def _campaign(campaigns: CampaignStore, name: str, people: int) -> str:
 
 
 async def test_looking_creates_no_database(
-    archive: Archive, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, cli: Cli, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path_factory.mktemp("empty")
+    monkeypatch.chdir(folder)
     settings = archive.settings.model_copy(
         update={"database_url": type(archive.settings.database_url)(f"sqlite:///{folder}/none.db")}
     )
@@ -386,9 +378,6 @@ async def test_looking_creates_no_database(
                 await asyncio.to_thread(question, "u1")
         with pytest.raises(ServiceUnavailable, match="there is no database"):
             await asyncio.to_thread(client.approvals)
-    cli = in_folder(
-        monkeypatch, folder, {"DINGRELAY_ENV": "test", "DINGRELAY_REDIS_URL": settings.redis}
-    )
     for command in (("person", "show", "u1"), ("person", "find", "u1")):
         url = f"sqlite:///{folder}/none.db"
         result = await asyncio.to_thread(cli, *command, DINGRELAY_DATABASE_URL=url)
@@ -438,17 +427,10 @@ async def test_a_job_is_found_by_how_its_id_begins(archive: Archive) -> None:
             await asyncio.to_thread(look, unknown)
 
 
-async def test_an_id_that_begins_as_another_is_not_guessed(
-    archive: Archive, redis: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_an_id_that_begins_as_another_is_not_guessed(redis: Redis, cli: Cli) -> None:
     both = ["7f3a0000-0000-4000-8000-000000000001", "7f3a0000-0000-4000-8000-000000000002"]
     for job in both:
         await enqueue(redis, a_draft(message=TEXT)._replace(id=job))
-    cli = in_folder(
-        monkeypatch,
-        tmp_path,
-        {"DINGRELAY_ENV": "test", "DINGRELAY_REDIS_URL": archive.settings.redis},
-    )
     refused = await asyncio.to_thread(cli, "job", "show", "7f3a")
     assert refused.exit_code == 2
     assert all(job in refused.stderr for job in both)

@@ -17,7 +17,7 @@ from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_workers.limiter.daily_limits import DailyLimits
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, claimed, enqueue
+from jobs import cancel, running
 
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""
@@ -78,8 +78,7 @@ class Office:
         await self.job(job, "done")
 
     async def cancel(self, job: str) -> None:
-        call = record.cancel(job, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-        assert await run_async(self.redis, call) in {b"cancelled", b"unknown"}
+        assert await cancel(self.redis, job) in {b"cancelled", b"unknown"}
 
     async def received(self) -> dict[str, int]:
         return await days.received(self.redis, "a", TODAY)
@@ -177,13 +176,11 @@ async def test_a_cancelled_job_gives_back_what_it_reserved(office: Office) -> No
 async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
     office: Office, redis: Redis, end: State, *, given_back: bool
 ) -> None:
-    records, draft = Records(redis, Settings.load(env="test")), a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
+    records = Records(redis, Settings.load(env="test"))
+    draft, claim = await running(redis, records)
     await office.daily_limits.reserve("a", claim.ownership, ["u1"], text("hi"))
     if end == State.CANCELLED:  # while it runs
-        call = record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-        assert await run_async(redis, call) == b"running"
+        assert await cancel(redis, draft.id) == b"running"
         parked = await records.park(claim, State.SNOOZED, delay=9, usage=Usage())
         assert parked == State.CANCELLED
     else:

@@ -10,13 +10,12 @@ from redis.asyncio import Redis
 
 import days
 from daily_story import SEND, Story, a_story
-from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import beijing
 from dingrelay_workers.limiter import daily_limits
-from jobs import message
+from jobs import cancel, message
 from one_worker import OpenWorker
 from tables import prepare
 
@@ -58,8 +57,7 @@ async def test_any_end_reports_what_left(story: Story, sandbox: SandboxAdmin, en
     if end != State.DEAD:
         await reaches(story, job, lambda state: state in {State.SNOOZED, State.RETRYING})
     if end == State.CANCELLED:
-        call = record.cancel(job, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-        assert await run_async(story.redis, call) == b"cancelled"
+        assert await cancel(story.redis, job) == b"cancelled"
     elif end == State.EXPIRED:
         await story.redis.hset(keys.job(job), "expires", "1")
     await reaches(story, job, lambda state: state == end)

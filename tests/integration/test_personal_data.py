@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, update
 
 import campaigns
 import days
-from cli_runner import in_folder
+from cli_runner import Cli
 from dingrelay_producers import Client, State
 from dingrelay_producers.client.personal_data import new_tombstone
 from dingrelay_producers.settings import Settings
@@ -583,12 +583,10 @@ def test_the_client_returns_what_it_found(valkey_url: str, sqlite_url: str, redi
 
 
 def test_an_export_is_for_whoever_asked(
-    valkey_url: str, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, redis: Redis, sqlite_url: str, tmp_path: Path
 ) -> None:
-    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
-    prepare(f"sqlite:///{tmp_path}/there.db")
-    variables["DINGRELAY_DATABASE_URL"] = f"sqlite:///{tmp_path}/there.db"
-    cli = in_folder(monkeypatch, tmp_path, variables)
+    prepare(sqlite_url)
+    cli.variables["DINGRELAY_DATABASE_URL"] = sqlite_url
     job = cli.json("send", "--to", "u1", "--text", "你好")["id"]
     file = tmp_path / "u1.json"
     cli("person", "export", "u1", "--output", str(file))

@@ -165,7 +165,7 @@ async def test_a_late_call_leaves_nothing_behind(records: Records, redis: Redis)
 async def test_a_cancelled_job_makes_no_further_call(redis: Redis, records: Records) -> None:
     draft, claim = await running(redis, records)
     assert await records.write_intent(claim, NOTE, Usage()) == "written"
-    await cancel(redis, draft)
+    await cancel(redis, draft.id)
     # What became of the first call is not known: the way to find out stays open.
     assert await records.write_intent(claim, NOTE, Usage()) == "written"
     answered = Usage(answered=True, steps={"call:1": {"task_id": 7}})
@@ -183,12 +183,12 @@ async def test_a_job_cancelled_after_its_call_is_unknown(redis: Redis, records: 
     claim = await claimed(records, waits)
     assert await records.write_intent(claim, NOTE, Usage()) == "written"
     await records.park(claim, State.RETRYING, delay=60, usage=Usage())
-    answer = await cancel(redis, waits)
+    answer = await cancel(redis, waits.id)
     assert answer == b"unknown"
 
     claim = await claimed(records, runs)
     assert await records.write_intent(claim, NOTE, Usage()) == "written"
-    answer = await cancel(redis, runs)
+    answer = await cancel(redis, runs.id)
     assert answer == b"running"
     parked = await records.park(claim, State.RETRYING, delay=60, usage=Usage())
     assert parked == State.UNKNOWN
@@ -274,7 +274,7 @@ async def test_a_cancelled_foreign_job_has_a_tombstone(redis: Redis, valkey_url:
     assert (await records.claim(a_wakeup(waiting, woken=0)))[0] == "early"
     claim = await claimed(records, running, woken=0)
     for draft in (waiting, running):
-        await cancel(redis, draft)
+        await cancel(redis, draft.id)
     await records.park(claim, State.SNOOZED, delay=1, usage=Usage())
     for draft in (waiting, running):
         assert await state(redis, draft) == "cancelled"
@@ -297,7 +297,7 @@ async def test_a_requeued_job_keeps_its_future_times(redis: Redis, records: Reco
     over = a_draft(expires_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
     for draft in (later, over):
         await enqueue(redis, draft)
-        await cancel(redis, draft)
+        await cancel(redis, draft.id)
         assert await scripts.run_async(redis, record.requeue(draft.id)) == b"cancelled"
     assert (await records.claim(a_wakeup(later)))[0] == "early"
     assert await places(redis, later) == {"schedule": later.due}
@@ -425,18 +425,14 @@ async def test_a_parked_job_keeps_what_it_did_and_waits(redis: Redis, records: R
 
 
 async def test_cancelling_waiting_and_running_jobs(redis: Redis, records: Records) -> None:
-    waiting, running = a_draft(), a_draft()
-    await enqueue(redis, waiting)
-    await enqueue(redis, running)
-    claim = await claimed(records, running)
-    cancelled = record.cancel(waiting.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-    assert await scripts.run_async(redis, cancelled) == b"cancelled"
+    waiting = await queued(redis)
+    under_way, claim = await running(redis, records)
+    assert await cancel(redis, waiting.id) == b"cancelled"
     assert await places(redis, waiting) == {}
-    marked = record.cancel(running.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-    assert await scripts.run_async(redis, marked) == b"running"
+    assert await cancel(redis, under_way.id) == b"running"
     parked = await records.park(claim, State.RETRYING, delay=1, usage=Usage())
     assert parked == State.CANCELLED
-    assert await places(redis, running) == {}
+    assert await places(redis, under_way) == {}
 
 
 async def test_a_requeued_dead_job_keeps_its_intent(redis: Redis, records: Records) -> None:
@@ -486,7 +482,7 @@ async def test_a_job_waits_for_a_batch_until_claimed(redis: Redis, records: Reco
     assert alone.batch_key == ""
     assert await waiting(redis, first) == [first.id, cancelled.id]
     assert 0 < await redis.pttl(first.batch_key) <= keys.WAITING_TTL_MS
-    await cancel(redis, cancelled)
+    await cancel(redis, cancelled.id)
     assert await waiting(redis, first) == [first.id]
     claim = await claimed(records, first)
     assert (claim.batch_key, claim.recipients) == (first.batch_key, 1)

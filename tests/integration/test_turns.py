@@ -20,7 +20,7 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import ParkedJobs, Turn, Turns, wake_parked
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
-from jobs import a_wakeup, claimed, places, queued, server_time, state
+from jobs import a_wakeup, cancel, claimed, places, queued, server_time, state
 
 API = "message.send"
 TURNS = Turns("default", API, "bulk")
@@ -201,7 +201,7 @@ async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> No
     await lanes.leave(await claimed(lanes.records, lanes.drafts[second]))
     assert await wake_some() == 1
     # One that has ended without a call is noticed a little later.
-    await run_async(lanes.redis, record.cancel(third, record_ttl_ms=60_000, dead_ttl_ms=60_000))
+    await cancel(lanes.redis, third)
     await lanes.redis.zincrby(turns.coming, -2000, third)
     assert await wake_some() == 1
 
@@ -283,8 +283,7 @@ async def test_jobs_that_have_ended_meanwhile_cost_their_sender_no_turn(lanes: L
         await lanes.park("one")
         await lanes.park("other")
     for job_id in cancelled:
-        call = record.cancel(job_id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
-        assert await run_async(lanes.redis, call) == b"cancelled"
+        assert await cancel(lanes.redis, job_id) == b"cancelled"
     claims = await lanes.wake()
     assert by_sender(claims) == {"one": AT_ONCE // 2, "other": AT_ONCE // 2}
 
