@@ -59,7 +59,7 @@ class Fleet:
             return 0, 0
         assert call.script is buckets.ENDED
         _, probed, sane, trial, *_, charged, tokens, _, _, _ = call.arguments
-        flags = {"probed": probed, "sane": sane, "trial": trial, f"{tokens} again": charged}
+        flags = {"probed": probed, "sane": sane, "trial": trial, f"{tokens:.2g} again": charged}
         self.reports.append(" ".join(word for word, set_ in flags.items() if set_))
         return []
 
@@ -117,7 +117,7 @@ async def test_a_call_that_did_not_leave_gives_only_its_probe_back(
 @pytest.mark.parametrize(
     "error", [None, Throttled("90018", "later"), Ambiguous("x", "y"), asyncio.CancelledError()]
 )
-@pytest.mark.parametrize(("request_", "charged"), [(REQUEST, "7 again"), (TO_ROBOT, "1 again")])
+@pytest.mark.parametrize(("request_", "charged"), [(REQUEST, "7 again"), (TO_ROBOT, "0.33 again")])
 async def test_a_slow_call_is_charged_again_however_it_ends(
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException | None,

@@ -257,7 +257,7 @@ def ended(
     probed: bool = False,
     sane: bool = False,
     trial: bool = False,
-    charged: tuple[Rule, int] | None = None,
+    charged: tuple[Rule, float] | None = None,
 ) -> Call:
     """A call is over. Answer: which breakers have closed.
 

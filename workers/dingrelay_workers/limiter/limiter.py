@@ -268,15 +268,17 @@ class Limiter:
         # Calls one by one may be late by some of them: each is charged again, so the next ones leave later.
         return late is not None and self._clock() - slot.at > late[0].window / 2 * late[0].even
 
-    def _late(self, slot: Slot) -> tuple[Rule, int] | None:
+    def _late(self, slot: Slot) -> tuple[Rule, float] | None:
         """The rule that a late call would break in silence or for minutes, and what it takes of it; None if it is on time."""
         request = slot.request
         calls = self._rules.of(request.turns.app, request.turns.api)[0]
         if calls.even and calls.rate:
-            return (calls, 1) if self._clock() - slot.due > JITTER else None
+            late = self._clock() - slot.due  # so much later the next ones leave
+            return (calls, min(1.0, late * calls.rate)) if late > JITTER else None
         recipients = self.recipients_rule(request.turns.app, request.turns.api)
-        late = request.recipients and self._clock() - slot.at > JITTER
-        return (recipients, request.recipients) if recipients and late else None
+        if recipients is None or not request.recipients or self._clock() - slot.at <= JITTER:
+            return None
+        return recipients, request.recipients
 
     async def waits(self, app: str, apis: Sequence[str]) -> list[float]:
         """Seconds until a call of each of these APIs could leave, about; those that wait here are before it."""
