@@ -19,7 +19,7 @@ TERMS = {
         " host instance mobile month msg name otel overlap parse recipients remark robots rules scope singleTitle"
         " singleURL telephone title unionid users"
         # Settings of Redis, commands of a system
-        " appendonly kill maxclients maxmemory noeviction save yes",
+        " appendonly kill maxclients maxmemory noeviction save ulimit yes",
     )
 }
 """Words that stand alone in a Chinese sentence."""

@@ -26,7 +26,7 @@ SAYING = re.compile(
     "|EndpointConflict|ErrorBody|FieldError|InvalidArgument|KeyConflict|LineError|Malformed|Outcome|Problem"
     "|ProblemKind|QuotaExhausted|Receipt|Refused|SchemaProblem|ServiceUnavailable|SettingsError"
     "|StartFailed|Transient|Unknown|UnreadableRecord|UploadFailed|ValueError|Wait|Withdrawn|unavailable"
-    "|_conflict|_dead|_malformed|_unknown|_wait_once"
+    "|_conflict|_dead|_kind|_malformed|_unknown|_wait_once"
 )
 """Calls whose literals are sentences, if they are more than a name."""
 SILENT = ("celery_worker/", "events/", "migrations/", "testing/")
@@ -34,7 +34,7 @@ SILENT = ("celery_worker/", "events/", "migrations/", "testing/")
 VALUES = re.findall(
     r"\w+",
     "settings traces backups broker workers database dingtalk credentials contacts approvals permitted"
-    " accepted userid task_id sandbox gateway events data key s calls recipients job event look"
+    " accepted userid task_id sandbox gateway console events data key s calls recipients job event look"
     " delivered read unread invalid forbidden failed",
 )
 """Values that are shown as a word: what the doctor checks, columns of a CSV, what `dingrelay up` runs, units,

@@ -224,6 +224,7 @@ async def test_people_are_found_by_name_and_by_address(worker: OneWorker, cli: C
         assert "none" in cli("person", "find", "stranger").stderr
         assert cli.json("person", "show", "王小明")["user"] == "u7"
         assert cli.json("job", "list", "--to", "王小明") == []
+        assert cli("person", "show", "诸葛亮").exit_code == 2
         for command in (("person", "show", "李雷"), ("job", "list", "--to", "李雷")):
             several = cli(*command)
             assert several.exit_code == 2

@@ -32,7 +32,7 @@ LISTS = [path for path in SCREENS if "{" not in path]
 
 
 class Browser:
-    """Who asks for pages, with cookies, and follows no redirect unless told so."""
+    """Who asks for pages, with cookies, and follows no redirect unless asked to."""
 
     def __init__(self, session: ClientSession, url: str, database: Database) -> None:
         self.session = session

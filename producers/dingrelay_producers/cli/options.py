@@ -96,7 +96,7 @@ def userid(text: str, option: str, app: str | None = None) -> str:
     """The userid of a person who is named by it, or by the name that the directory has.
 
     Raises:
-        BadParameter: several people have this name; they are named.
+        BadParameter: no person has this name, or several have it, who are named.
         NotInstalled: the packages that the directory needs are missing.
         ServiceUnavailable: the database can't be used.
     """
@@ -109,6 +109,10 @@ def userid(text: str, option: str, app: str | None = None) -> str:
     history = service("history", Settings.load().of_app(app))
     found = run(history.people(text, app=app, limit=NAMESAKES))
     same = {each.userid: each for each in found if text in {each.userid, each.name}}
+    if not same:
+        raise typer.BadParameter(
+            tr("the directory has no person called {name}", name=text), param_hint=option
+        )
     if text not in same and len(same) > 1:
         candidates = ", ".join(
             f"{each.userid} ({', '.join(each.departments) or tr('no department')})"
@@ -118,7 +122,7 @@ def userid(text: str, option: str, app: str | None = None) -> str:
             tr("several people are called {name}: {candidates}", name=text, candidates=candidates),
             param_hint=option,
         )
-    return text if text in same else next(iter(same), text)
+    return text if text in same else next(iter(same))
 
 
 NAMESAKES = 10
