@@ -32,7 +32,7 @@ from dingrelay_tasks import ApprovalCreate
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.doctor.broker import check_broker, check_workers
 from dingrelay_workers.doctor.redis_server import check_redis
-from dingrelay_workers.flower import queues
+from dingrelay_workers.flower import server as queues
 from sentinels import Replicated
 from thorough import either
 
@@ -175,7 +175,7 @@ def test_flower_asks_the_other_sentinels_where_the_first_is_away(
 
 def flowers_queues(settings: Settings) -> dict[str, int]:
     """What Flower's page of the broker shows."""
-    queues.install(settings.broker_address)
+    queues.install_redis(settings.broker_address)
     config = celery_config(settings)
     celery = Celery(set_as_current=False)
     celery.config_from_object(config)

@@ -21,7 +21,7 @@ from dingrelay_tasks.approval_decide import ApprovalDecide
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turns
-from dingrelay_workers.maintenance.leases import Leases
+from dingrelay_workers.maintenance.presence import Leases
 from dingrelay_workers.store.records import BatchClaim, Claim, Records, Usage
 from jobs import (
     a_draft,

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from tornado.httpclient import AsyncHTTPClient
 
 from dingrelay_producers import Settings, SettingsError
-from dingrelay_workers.flower import queues
+from dingrelay_workers.flower import server as queues
 
 
 @pytest.mark.parametrize(("scheme", "guessed"), [("amqps", False), ("amqp", True)])

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_workers.calls.tokens import CREDENTIALS_HINT
-from dingrelay_workers.dingtalk.redact import LIMIT, redact
+from dingrelay_workers.dingtalk.errors import LIMIT, redact
 
 SECRET = "fw8ef8we8f76e6f7s8dxxxx"
 NAMES = [

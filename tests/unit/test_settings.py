@@ -4,7 +4,7 @@ import pytest
 
 from dingrelay_producers import Settings, SettingsError
 from dingrelay_producers.settings import sources
-from dingrelay_workers.flower.queues import management_api
+from dingrelay_workers.flower.server import management_api
 
 PRODUCTION = {
     "DINGRELAY_REDIS_URL": "redis://:s3cret@redis.internal:6379/0",

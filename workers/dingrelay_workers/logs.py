@@ -12,7 +12,7 @@ from structlog.typing import EventDict
 
 from dingrelay_producers.logs import renderer, send_lines
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.dingtalk.redact import redact
+from dingrelay_workers.dingtalk.errors import redact
 
 
 class WorkerLines(structlog.WriteLogger):

@@ -37,8 +37,7 @@ from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
-from dingrelay_workers.maintenance.leases import Deadlines, Leases
-from dingrelay_workers.maintenance.presence import Presence
+from dingrelay_workers.maintenance.presence import Deadlines, Leases, Presence
 from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE, Waiting
 from dingrelay_workers.recipients.checks import RecipientChecks

@@ -20,7 +20,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_tasks.kinds import TASK_PREFIX, Kind
 from dingrelay_workers.celery_worker.event_loop import Runtime
-from dingrelay_workers.dingtalk.redact import redact
+from dingrelay_workers.dingtalk.errors import redact
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.store.connections import passes
 from dingrelay_workers.store.wakeup import ReceivedWakeup

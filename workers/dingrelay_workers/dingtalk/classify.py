@@ -34,8 +34,9 @@ from dingrelay_workers.dingtalk.errors import (
     TokenInvalid,
     Transient,
     Verbatim,
+    redact,
+    redacted,
 )
-from dingrelay_workers.dingtalk.redact import redact, redacted
 
 SECOND = 1.0
 MINUTE = 60.0

@@ -23,8 +23,8 @@ from dingrelay_workers.dingtalk.errors import (
     QuotaExhausted,
     Throttled,
     Transient,
+    redact,
 )
-from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, Turn
 from dingrelay_workers.store.records import Claim
 
