@@ -221,6 +221,15 @@ async def test_a_lost_webhook_repeats(worker: OneWorker, sandbox: SandboxAdmin, 
     assert len(sandbox.robot_posts()) == 1
 
 
+async def test_a_page_after_the_post_makes_no_other_robot_of_the_pool_post(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("html", api=PATH, count=1, effect=True)
+    job = await worker.send(message(group="pool"))
+    assert await worker.finish(job) == State.DONE
+    assert len(sandbox.robot_posts()) == 1
+
+
 async def test_a_lost_robot_answer_is_unknown(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("lost_answer", api="/v1.0/robot/oToMessages/batchSend", count=1)
     job = await worker.send(message(robot="bot", users=["u1"]))

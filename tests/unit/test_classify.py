@@ -582,6 +582,11 @@ def test_a_pause_is_bounded_by_its_class(code: str, longest: float) -> None:
 WEBHOOK = webhook_api("a" * 32)
 
 
+def test_a_page_that_says_nothing_of_a_block_may_have_come_after_the_post() -> None:
+    with pytest.raises(Ambiguous):
+        Classifier().read(WEBHOOK, 200, b"<html>Bad gateway</html>")
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

@@ -65,6 +65,9 @@ IP_BANNED = "ip_banned"
 UNREADABLE = "unreadable"
 """Our code for an answer without a readable one."""
 
+REDIRECTED = "redirected"
+"""Our code for an answer that leads elsewhere: nothing was carried out, and it is not followed."""
+
 CODES_KEPT = 1_000
 """Unknown codes that are remembered, so that a stream of nonsense can't fill the memory."""
 
@@ -184,7 +187,8 @@ ROWS: tuple[Row, ...] = (
     Row(Throttled, "41047 41048 143103 143104 143203 143204", "API §5.3", pause=MINUTE),
     Row(
         Throttled,
-        "410100 130101 robot.webhook:660026 robot.webhook:ip_banned robot.webhook:unreadable",
+        "410100 130101 robot.webhook:660026 robot.webhook:ip_banned robot.webhook:redirected"
+        " robot.webhook:unreadable",
         "API §12.3: one robot is blocked, whatever the answer looks like",
         en("Nothing: the fleet leaves this robot alone for ten minutes."),
         pause=LONG,
@@ -426,7 +430,9 @@ class Classifier:
             raise Permanent(NO_OBJECT, message, hint=_FETCH_IT)
         body_error = _unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
-        own = _TABLE.get(f"{api.name}:{body_error.code}") if status < 500 else None
+        own = _TABLE.get(f"{api.name}:{body_error.code}")
+        if status >= 500 or (begins == b"<" and body_error.code == UNREADABLE):
+            own = None  # a page that says nothing may have come after the effect
         row = own or _TABLE.get(body_error.code) or _of_unreadable(status, begins)
         raise _raised_as(row, api, body_error, sick="way")
 
@@ -626,7 +632,8 @@ def _unreadable(status: int, body: bytes) -> ErrorBody:
     if body.lstrip()[:1] == b"<" and status < 500 and _BAN_PAGE.search(body):
         message = en("HTTP {} with a page instead of JSON", status)
         return ErrorBody(IP_BANNED, (IP_BANNED,), message)
-    return ErrorBody(UNREADABLE, message=en("HTTP {} without a readable answer", status))
+    code = REDIRECTED if 300 <= status < 400 else UNREADABLE
+    return ErrorBody(code, message=en("HTTP {} without a readable answer", status))
 
 
 def is_a_file(body: bytes) -> bool:
