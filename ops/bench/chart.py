@@ -8,7 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from figures import number
-from published import Published
+from report import Published
 from translations import Translations
 
 COLOURS = {

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import alerts
-import capacity
 import cost
 import gateway
 import kills
@@ -44,7 +43,7 @@ MEASUREMENTS = (
     Measurement("D", "urgent", urgent.measure, {"messages": 3, "peer_messages": 0}),
     Measurement("E", "one-by-one", limit_used.coalescing, {"jobs": 10, "patience": 5}),
     Measurement("F", "alerts", alerts.measure, {"alerts": 200}),
-    Measurement("G", "cost", cost.measure, {"jobs": 100, "rounds": 1, "loaded": 0, "peers": False}),
+    Measurement("G", "cost", cost.worker, {"jobs": 100, "rounds": 1, "loaded": 0, "peers": False}),
     Measurement(
         "Q", "campaign-kills", kills.campaign, {"people": 20_000, "kills": 1}, in_smoke=False
     ),
@@ -52,6 +51,6 @@ MEASUREMENTS = (
     Measurement("S", "http-single", gateway.single, {"rounds": 1, "seconds": 0.5}),
     Measurement("T", "http-lines", gateway.lines, {"jobs": 1_000, "gateways": [1]}),
     Measurement("W", "webhooks-stuck", webhooks.measure, {"messages": 3, "seconds": 1}, False),
-    Measurement("X", "redis", capacity.cost, {"jobs": 100, "loaded": 0}),
-    Measurement("Y", "enqueue", capacity.enqueue, {"jobs": 100, "waiting": 1_000}),
+    Measurement("X", "redis", cost.redis_and_history, {"jobs": 100, "loaded": 0}),
+    Measurement("Y", "enqueue", cost.enqueue, {"jobs": 100, "waiting": 1_000}),
 )

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from figures import show
 from measurements import MEASUREMENTS
-from published import PUBLISHED, written
-from report import Report, added
+from report import PUBLISHED, Report, added, written
 from testbed import testbed
 
 

@@ -7,11 +7,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from chart import COLOURS, PANELS, chart
-from document import BEGIN, END, KEY_FIGURES, documents, replaced
+from document import BEGIN, END, KEY_FIGURES, documents, replaced, table
 from figures import Figure, percentile
-from published import PUBLISHED, Published, written
-from report import added
-from table import table
+from report import PUBLISHED, Published, added, written
 from translations import LANGUAGES
 
 ENGLISH, CHINESE_README = LANGUAGES

@@ -62,7 +62,7 @@ def wait_until(
     what: str = "",
     *,
     pause: float = 0.1,
-    tick: Callable[[], object] = int,
+    tick: Callable[[], object] = lambda: None,
 ) -> bool:
     """Whether something is so within so many seconds; `tick` is called between the looks.
 

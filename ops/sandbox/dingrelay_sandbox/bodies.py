@@ -24,15 +24,8 @@ class Upload:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What a body says. `payload` is None where it is nothing that can be read."""
-
-    payload: dict[str, Any] | None = None
-    upload: Upload | None = None
-
-
-NOTHING = Body()
+Body = tuple[dict[str, Any] | None, Upload | None]
+"""What a body says: None where it is nothing that can be read, and the file that came with it."""
 
 
 def read_body(content: bytes, content_type: str, whole_type: str) -> Body:
@@ -47,8 +40,8 @@ def read_body(content: bytes, content_type: str, whole_type: str) -> Body:
         return _parts(content, whole_type)
     if content_type == FORM:
         text = content.decode(errors="replace")
-        return Body(dict(parse_qsl(text, keep_blank_values=True)))
-    return Body(_object(content)) if content else NOTHING
+        return dict(parse_qsl(text, keep_blank_values=True)), None
+    return (_object(content) if content else None), None
 
 
 def _object(content: bytes) -> dict[str, Any] | None:
@@ -77,7 +70,7 @@ def _parts(content: bytes, whole_type: str) -> Body:
             fields[name] = data.decode(errors="replace")
         else:
             upload = Upload(name, filename, len(data))
-    return Body(fields, upload)
+    return fields, upload
 
 
 def _spell_as_utf8(part: Message) -> None:

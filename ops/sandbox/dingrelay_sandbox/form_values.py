@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -41,14 +40,6 @@ class FormError(Exception):
         self.label = label
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """A control's value as it comes back; `extra` is the structure beside it."""
-
-    value: str
-    extra: Any = None
-
-
 def is_empty(control: Control, value: str | None) -> bool:
     """Whether a control was left empty."""
     return value in {None, "", NULL} or (control.type in LISTS and value == "[]")
@@ -77,28 +68,26 @@ def check_form(controls: Iterable[Control], form: Mapping[str, str], state: Sand
                 check_form(control.columns, row, state)
 
 
-def spell(control: Control, value: str | None, organisation: Organisation) -> Spelling:
-    """A control's value as the APIs tell it, whether or not the form had it."""
+def spell(control: Control, value: str | None, organisation: Organisation) -> tuple[str, Any]:
+    """A control's value as the APIs return it, and the structure beside it, whether or not the form had it."""
     if value is None or is_empty(control, value):
-        return Spelling(_column_definitions(control) if control.type == TABLE else NULL)
+        return (_column_definitions(control) if control.type == TABLE else NULL), None
     match control.type:
         case "DDSelectField":
-            return Spelling(value, _option(control, value))
+            return value, _option(control, value)
         case "DDMultiSelectField":
-            return Spelling(
-                _compact(_list(value)), [_option(control, each) for each in _list(value)]
-            )
+            return _compact(_list(value)), [_option(control, each) for each in _list(value)]
         case "InnerContactField":
             people = [_contact(organisation, userid) for userid in _list(value)]
-            return Spelling(",".join(each["name"] for each in people), people)
+            return ",".join(each["name"] for each in people), people
         case "DepartmentField":
             places = [organisation.departments.get(int(each)) for each in value.split(",")]
             known = [{"id": str(place.id), "name": place.name} for place in places if place]
-            return Spelling(",".join(each["name"] for each in known), known)
+            return ",".join(each["name"] for each in known), known
         case "DDPhotoField":
-            return Spelling(_compact([_rehosted(url) for url in _list(value)]))
+            return _compact([_rehosted(url) for url in _list(value)]), None
         case "DDAttachment" | "RelateField" | "DDDateRangeField":
-            return Spelling(_compact(json.loads(value)))
+            return _compact(json.loads(value)), None
         case kind if kind == TABLE:
             rows = [
                 {
@@ -107,9 +96,9 @@ def spell(control: Control, value: str | None, organisation: Organisation) -> Sp
                 }
                 for number, row in enumerate(rows_of(value))
             ]
-            return Spelling(_compact(rows), {"statValue": [], "componentName": TABLE})
+            return _compact(rows), {"statValue": [], "componentName": TABLE}
         case _:
-            return Spelling(value)
+            return value, None
 
 
 def control_of(label: str, value: str) -> Control:
@@ -216,11 +205,11 @@ def _cells(
         value = row.get(column.label)
         if is_empty(column, value):
             continue
-        spelled = spell(column, value, organisation)
+        spelled, extra = spell(column, value, organisation)
         cell: dict[str, Any] = {"componentType": column.type, "label": column.label}
-        if spelled.extra is not None:
-            cell["extendValue"] = spelled.extra
-        cells.append({**cell, "value": spelled.value, "key": column.id})
+        if extra is not None:
+            cell["extendValue"] = extra
+        cells.append({**cell, "value": spelled, "key": column.id})
     return cells
 
 

@@ -90,8 +90,9 @@ def _call(request: web.Request, content: bytes) -> Call:
     path, method = request.path, request.method
     query: Mapping[str, str] = request.query
     content_type = request.content_type
-    body = read_body(content, content_type, request.headers.get("Content-Type", ""))
-    payload, through = body.payload, None
+    whole_type = request.headers.get("Content-Type", "")
+    payload, upload = read_body(content, content_type, whole_type)
+    through = None
     if path == bodies.PATH and method == "POST":
         through = bodies.passage(query, payload)
         path, payload = through.path, through.payload
@@ -106,7 +107,7 @@ def _call(request: web.Request, content: bytes) -> Call:
         payload=payload,
         size=len(content),
         remote=request.remote or "",
-        upload=body.upload,
+        upload=upload,
         host=request.host,
         secure=request.secure,
         accept=request.headers.get("Accept", ""),

@@ -248,14 +248,14 @@ def _components(instance: Instance, organisation: Organisation) -> Iterator[dict
     if not controls:
         controls = tuple(control_of(name, value) for name, value in submitted.items())
     for control in controls:
-        spelled = spell(control, submitted.get(control.label), organisation)
-        extra = None if spelled.extra is None else json.dumps(spelled.extra, ensure_ascii=False)
+        spelled, beside = spell(control, submitted.get(control.label), organisation)
+        extra = None if beside is None else json.dumps(beside, ensure_ascii=False)
         yield _without_nothing(
             {
                 "id": control.id,
                 "name": control.label,
                 "componentType": control.type,
-                "value": spelled.value,
+                "value": spelled,
                 "extValue": extra,
                 "bizAlias": control.biz_alias or None,
             }

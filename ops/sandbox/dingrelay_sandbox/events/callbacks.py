@@ -7,7 +7,6 @@ import secrets
 import string
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -137,22 +136,6 @@ class Callback(BaseModel, extra="forbid", frozen=True):
         return CallbackCrypto(self.aes_key, self.owner_key or self.app_key)
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
-    """One request, ready to leave."""
-
-    query: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An event that could not be pushed; `until` is a moment of the clock that never jumps."""
-
-    event: Event
-    until: float
-
-
 class Pushing:
     """A callback at work."""
 
@@ -164,8 +147,8 @@ class Pushing:
         """Whether the app has asked for this event."""
         return wants(self.callback.events, event)
 
-    def push(self, content: Mapping[str, Any], at: float) -> Push:
-        """A request with something in it, signed at a Unix time."""
+    def push(self, content: Mapping[str, Any], at: float) -> tuple[dict[str, str], bytes]:
+        """Query and body of a request with something in it, signed at a Unix time."""
         encrypt = self._crypto.encrypt(json.dumps(content, ensure_ascii=False))
         timestamp, nonce = str(int(at * 1_000)), new_nonce()
         sign, time = NAMES[self.callback.parameters]
@@ -174,7 +157,7 @@ class Pushing:
             time: timestamp,
             "nonce": nonce,
         }
-        return Push(query, json.dumps({"encrypt": encrypt}).encode())
+        return query, json.dumps({"encrypt": encrypt}).encode()
 
     def verdict(self, status: int, body: bytes) -> str:
         """What an answer is worth: ``success``, or what is wrong with it."""
@@ -197,31 +180,22 @@ class Pushing:
         return SUCCESS if message == SUCCESS else "not success"
 
 
-@dataclass(slots=True)
-class _OfApp:
-    pushing: Pushing
-    failed: deque[Failed] = field(default_factory=lambda: deque[Failed](maxlen=MOST_FAILED))
-
-
 class Callbacks:
-    """The callback of each app."""
+    """The callback of each app, and what could not be pushed."""
 
     def __init__(self) -> None:
-        self._of_apps: dict[str, _OfApp] = {}
+        self._pushing: dict[str, Pushing] = {}
+        self._failed: dict[str, deque[tuple[Event, float]]] = {}
+        """By app: events, and until when each is kept, on the clock that never jumps."""
 
     def put(self, callback: Callback) -> None:
         """Push an app's events there from now on. What failed before can still be fetched."""
-        pushing = Pushing(callback)
-        known = self._of_apps.get(callback.app_key)
-        if known is None:
-            self._of_apps[callback.app_key] = _OfApp(pushing)
-        else:
-            known.pushing = pushing
+        self._pushing[callback.app_key] = Pushing(callback)
+        self._failed.setdefault(callback.app_key, deque(maxlen=MOST_FAILED))
 
     def of(self, app_key: str) -> Pushing | None:
         """The callback of an app, if it has one."""
-        known = self._of_apps.get(app_key)
-        return known.pushing if known else None
+        return self._pushing.get(app_key)
 
     def delete(self, app_key: str) -> None:
         """Push nothing to an app any more.
@@ -229,31 +203,28 @@ class Callbacks:
         Raises:
             LookupError: it has no callback.
         """
-        if self._of_apps.pop(app_key, None) is None:
+        if self._pushing.pop(app_key, None) is None:
             raise LookupError(f"app {app_key} has no callback")
+        del self._failed[app_key]
 
     def all(self) -> list[Callback]:
         """Every callback."""
-        return [each.pushing.callback for each in self._of_apps.values()]
+        return [each.callback for each in self._pushing.values()]
 
     def fail(self, app_key: str, event: Event, *, until: float) -> None:
         """Keep what could not be pushed, to be fetched until then."""
-        known = self._of_apps.get(app_key)
-        if known is not None:
-            known.failed.append(Failed(event, until))
+        if app_key in self._failed:
+            self._failed[app_key].append((event, until))
 
     def fetch_failed(self, app_key: str, *, now: float) -> tuple[list[Event], bool]:
         """The oldest events that could not be pushed, and whether there are more.
 
         They are gone with that.
         """
-        known = self._of_apps.get(app_key)
-        if known is None:
-            return [], False
-        failed = known.failed
-        while failed and failed[0].until <= now:
+        failed = self._failed.get(app_key, deque())
+        while failed and failed[0][1] <= now:
             failed.popleft()
-        page = [failed.popleft().event for _ in range(min(LARGEST_FAILED_PAGE, len(failed)))]
+        page = [failed.popleft()[0] for _ in range(min(LARGEST_FAILED_PAGE, len(failed)))]
         return page, bool(failed)
 
 

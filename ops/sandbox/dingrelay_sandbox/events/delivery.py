@@ -82,12 +82,16 @@ class HttpPush:
     async def _post(self, pushing: Pushing, content: Mapping[str, Any]) -> str:
         assert self._session is not None, "opened when the server starts"
         async with self._room:
-            push = pushing.push(content, self._state.clock())
-            url = URL(pushing.callback.url).update_query(push.query)
+            query, content_sealed = pushing.push(content, self._state.clock())
+            url = URL(pushing.callback.url).update_query(query)
             timeout = aiohttp.ClientTimeout(total=self._state.delivery_times.push_timeout)
             try:
                 async with self._session.post(
-                    url, data=push.body, headers=HEADERS, timeout=timeout, allow_redirects=False
+                    url,
+                    data=content_sealed,
+                    headers=HEADERS,
+                    timeout=timeout,
+                    allow_redirects=False,
                 ) as answer:
                     body = await answer.content.read(LARGEST_ANSWER)
                     while len(body) < LARGEST_ANSWER and (
