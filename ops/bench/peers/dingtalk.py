@@ -26,9 +26,17 @@ def send(user: str, text: str) -> None:
         Throttled: the limit was met.
     """
     query = urlencode({"access_token": _access_token()})
+    check(_exchange("POST", f"{PATH}?{query}", json.dumps(body_of(user, text))))
+
+
+def body_of(user: str, text: str) -> dict[str, Any]:
+    """The call's body."""
     message = {"msgtype": "text", "text": {"content": text}}
-    body = {"agent_id": os.environ["DINGTALK_AGENT_ID"], "userid_list": user, "msg": message}
-    answer = _exchange("POST", f"{PATH}?{query}", json.dumps(body))
+    return {"agent_id": os.environ["DINGTALK_AGENT_ID"], "userid_list": user, "msg": message}
+
+
+def check(answer: dict[str, Any]) -> None:
+    """Raise what an answer says that is no success."""
     code = str(answer.get("sub_code") or answer["errcode"])
     if code in THROTTLED:
         raise Throttled(code)

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from peers.dingtalk import PATH, THROTTLED, Throttled
+from peers.dingtalk import PATH, body_of, check
 
 _state: dict[str, Any] = {}
 
@@ -22,15 +22,9 @@ async def send(user: str, text: str) -> None:
         query = {"appkey": key, "appsecret": secret}
         async with session.get("/gettoken", params=query) as response:
             _state["token"] = (await response.json())["access_token"]
-    message = {"msgtype": "text", "text": {"content": text}}
-    body = {"agent_id": os.environ["DINGTALK_AGENT_ID"], "userid_list": user, "msg": message}
-    async with session.post(PATH, params={"access_token": _state["token"]}, json=body) as response:
-        answer = await response.json()
-    code = str(answer.get("sub_code") or answer["errcode"])
-    if code in THROTTLED:
-        raise Throttled(code)
-    if code != "0":
-        raise RuntimeError(answer["errmsg"])
+    token, body = {"access_token": _state["token"]}, body_of(user, text)
+    async with session.post(PATH, params=token, json=body) as response:
+        check(await response.json())
 
 
 def _session() -> ClientSession:

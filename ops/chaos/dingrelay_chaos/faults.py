@@ -112,8 +112,11 @@ def _seconds(rng: random.Random, low: float, high: float) -> float:
     return round(rng.uniform(low, high), 2)
 
 
-def _for(low: float, *high: float) -> Draw:
-    return lambda rng, _: (_seconds(rng, low, rng.choice(high) if len(high) > 1 else high[0]), {})
+def _for(low: float, high: float, *or_high: float) -> Draw:
+    def draw(rng: random.Random, skew: float) -> Spec:
+        return _seconds(rng, low, rng.choice((high, *or_high)) if or_high else high), {}
+
+    return draw
 
 
 def _share(rng: random.Random) -> float:

@@ -86,11 +86,24 @@ def find_instance(state: SandboxState, instance_id: str) -> Instance:
     return instance
 
 
-RECORD_NAMES = {"date": "date", "result": "operation_result", "type": "operation_type"}
-RECORD_NAMES |= {"userId": "userid", "remark": "remark"}
-TASK_NAMES = {"result": "task_result", "status": "task_status", "mobileUrl": "url"}
-TASK_NAMES |= {"taskId": "taskid", "userId": "userid", "activityId": "activity_id"}
-TASK_NAMES |= {"createTime": "create_time", "finishTime": "finish_time"}
+RECORD_NAMES = {
+    "date": "date",
+    "result": "operation_result",
+    "type": "operation_type",
+    "userId": "userid",
+    "remark": "remark",
+}
+TASK_NAMES = {
+    "result": "task_result",
+    "status": "task_status",
+    "mobileUrl": "url",
+    "taskId": "taskid",
+    "userId": "userid",
+    "activityId": "activity_id",
+    "createTime": "create_time",
+    "finishTime": "finish_time",
+}
+"""Today's names → the first ones."""
 
 
 def _instance_document(state: SandboxState, instance: Instance) -> dict[str, Any]:
