@@ -281,8 +281,9 @@ def _change_latency(sandbox: SandboxState, body: Latency) -> None:
 @route("PUT clock")
 def _set_clock(
     sandbox: SandboxState, offset: Annotated[float, Field(ge=-YEAR_SECONDS, le=YEAR_SECONDS)]
-) -> None:
+) -> object:
     sandbox.set_clock(offset)
+    return OF_ALL["GET clock"](sandbox)
 
 
 @route("POST door/shut")
