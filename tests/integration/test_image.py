@@ -309,7 +309,7 @@ def as_pod(name: str, servers: Production, folder: Path) -> Service:
     return Service(
         name,
         container["args"],
-        manifests.variables(name),
+        manifests.variables(name) | {"DINGTALK_AGENT_ID": sandbox_with_tls.AGENT_ID},
         files,
         user=(user["runAsUser"], user["runAsGroup"]),
     )
