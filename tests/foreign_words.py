@@ -12,7 +12,7 @@ TERMS = {
         " boundary id key cursor bytes datetime gzip secret shell socket token userid webhook webhooks worker"
         # States, lanes, types and values, which are the same everywhere
         " auto bucket bulk calendar cancelled dead default directory done duplicate en events everyone expired false"
-        " none normal off once optional professional required sent sliding standard true unknown urgent zh"
+        " none normal off once optional professional queued required running sent sliding standard true unknown urgent zh"
         " file image markdown text video voice False Infinity MessageSend NaN True amqps http https"
         # Fields and sections
         " actionerKey agent app apps avatar base calls cells code codes conversation data edition email group groups"

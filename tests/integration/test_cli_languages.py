@@ -347,6 +347,7 @@ STEPS = [
     "webhook delete {endpoint}",
     "robot list",
     "robot send --group oncall --text 磁盘",
+    "console login-link 王芳",
     "person export u1",
     "person erase stranger --yes",
     "person erase u1 --yes",

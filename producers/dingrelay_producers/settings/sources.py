@@ -92,6 +92,7 @@ class TomlSource(_Source):
         path = os.environ.get("DINGRELAY_CONFIG")
         if not path:
             return {}
+        text = ""
         try:
             text = Path(path).read_text("utf-8")
             content = tomllib.loads(text)

@@ -529,7 +529,7 @@ def _of_mapping(
     line: int, row: Mapping[str, Any], wanted: Collection[str], column: FileColumn | None
 ) -> Recipient | Malformed:
     userid: Any = row.get(column.name if column else USERID, "")
-    kind = column.kind if column else None
+    kind: AddressKind | None = column.kind if column else None
     if column is None and USERID not in row:
         kind = next((each for each in _ADDRESSES if each in row), None)
     if isinstance(userid, str):

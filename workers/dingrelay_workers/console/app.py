@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -283,12 +283,15 @@ def _page(
     def path(to: str) -> str:
         return context.prefix + to
 
+    def static(name: str) -> str:
+        return path(f"/static/{_file(name)[1]}/{name}")
+
     text = (
         _templates()
         .get_template(template)
         .render(
             path=path,
-            static=lambda name: path(f"/static/{_file(name)[1]}/{name}"),
+            static=static,
             here=request.path,
             full=request.path_qs,
             session=session,
@@ -327,7 +330,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    found.globals["_"] = tr
+    names: dict[str, Any] = cast("dict[str, Any]", found.globals)
+    names["_"] = tr
     found.filters |= {
         "local": local,
         "length_of": length,
