@@ -24,6 +24,7 @@ from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.http.routes import NDJSON
+from dingrelay_workers.limiter import overview
 from drop_in import asking, token_of
 from gateways import GatewayClient, MemoryBackend, body_seconds, gateway_thread
 from servers import free_port
@@ -215,9 +216,12 @@ def test_a_probe_that_is_spelled_wrong_finds_nothing(gateway: GatewayClient) -> 
     assert gateway.ask("GET", "/user/get").json["errcode"] == 88
 
 
-def test_limits_of_other_apps_are_not_shown(gateway: GatewayClient) -> None:
+def test_limits_of_other_apps_are_not_shown(
+    gateway: GatewayClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scopes = ("app:default", "app:hr", "egress:default")
     gateway.backend.scopes = scopes
+    monkeypatch.setattr(overview, "read", lambda *_: gateway.backend.limits())
     hr = gateway.backend.keys.add("hr", "limits:read", apps=frozenset({"hr"}))
     for key, seen in ((hr, scopes[1:]), (gateway.backend.keys.add("all"), scopes)):
         shown = gateway.ask("GET", "/v1/limits", key=key).json["buckets"]

@@ -233,7 +233,8 @@ class Gathered:
         _check_userids("without_users", plan.get("without_users", ()))
         rows = None
         if (source := plan.get("recipients")) is not None:
-            column = FileColumn.of(plan["column"]) if plan.get("column") else None
+            named = plan.get("column", "")
+            column = FileColumn.of(named) if named else None
             encoding = plan.get("encoding", "")
             rows = read(cast("Source", source), self._template.fields, column, encoding)
         self._refuse_unknown_fields(rows)

@@ -141,8 +141,8 @@ def create(
         "error_share": error_share,
     }
     _check_people(file, to, department, everyone, column, without_file)
-    plan = _stored(asked, dry_run=dry_run)
-    plan |= {
+    plan: Plan = {
+        **_stored(asked, dry_run=dry_run),
         "column": column or "",
         "users": split(to),
         "departments": department or [],
