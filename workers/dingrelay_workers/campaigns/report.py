@@ -87,15 +87,8 @@ class Reason(BaseModel):
     people: int
 
 
-class RepeatedCalls(BaseModel):
-    """Calls that were repeated after their answer was lost; no recipient got the message twice."""
-
-    calls: int
-    people: int
-
-
-class RecalledCalls(BaseModel):
-    """Calls whose message DingTalk took back, and their people but for those who keep it."""
+class CallSums(BaseModel):
+    """Some of a campaign's calls, and their people."""
 
     calls: int
     people: int
@@ -129,8 +122,10 @@ class CampaignReport(BaseModel):
     """Outcome → people; together they are the recipients."""
     calls: int
     """Calls that DingTalk took."""
-    ambiguous: RepeatedCalls
-    recalled: RecalledCalls
+    ambiguous: CallSums
+    """Repeated after their answer was lost; no recipient got the message twice."""
+    recalled: CallSums
+    """Taken back by DingTalk; people who keep the message do not count."""
     delivery: DeliverySums
     reasons: list[Reason]
     """Why people did not get it, most people first."""
@@ -180,8 +175,8 @@ class Report:
             recipients=row.recipients,
             outcomes=outcomes,
             calls=row.calls,
-            ambiguous=RepeatedCalls(calls=sums["ambiguous_calls"], people=sums["ambiguous_people"]),
-            recalled=RecalledCalls(
+            ambiguous=CallSums(calls=sums["ambiguous_calls"], people=sums["ambiguous_people"]),
+            recalled=CallSums(
                 calls=sums["recalled_calls"],
                 people=sums["recalled_people"] - outcomes[OutcomeKind.KEPT],
             ),

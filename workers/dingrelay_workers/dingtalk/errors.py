@@ -13,7 +13,7 @@
     + NotFound         the user, department or instance does not exist
     + QuotaExhausted   the organisation's month, or the day, is used up
 
-`classify.py` is the table from codes to these classes. Besides its class an error has a sign of an
+`classify.py` is the table from codes to these classes; `redact` keeps secrets out of their words. Besides its class an error has a sign of an
 outage (`Sickness`): then it is reported to the fleet and perhaps no fault of the job.
 """
 
