@@ -184,11 +184,13 @@ def test_pages_show_every_job_and_no_secret(
     name = json.loads(flower.get("/workers?json=1"))["data"][0]["hostname"]
     assert name.startswith(worker.name)
     pages = [flower.get(f"/task/{job}") for job in ids]
+    assert re.search(r":\d\d\.\d+ CST", pages[0]), "times are local"
     pages += [flower.get(path) for path in ("/", "/tasks", "/broker", f"/worker/{name}")]
     pages += [flower.get(path) for path in ("/api/tasks", "/api/workers?refresh=1", "/metrics")]
     lengths = json.loads(flower.get("/api/queues/length"))["active_queues"]
     assert {queue["name"] for queue in lengths} == set(QUEUES)
     assert all(queue in pages[5] for queue in QUEUES)
+    assert 'value="time-Asia/Shanghai"' in pages[4]
     hidden = [*sandbox.tokens(), env["DINGTALK_APP_SECRET"], BROKER_PASSWORD, PASSWORD, TEXT]
     assert not [secret for secret in hidden if any(secret in page for page in pages)]
 

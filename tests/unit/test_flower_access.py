@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from dingrelay_producers import Settings, SettingsError
 from dingrelay_workers.flower.cli import flower_credentials
-from dingrelay_workers.flower.server import HIDDEN, Pages, format_task, hidden
+from dingrelay_workers.flower.server import CHANGES, Pages, changed, format_task
 
 
 def settings(**fields: Any) -> Settings:
@@ -92,8 +92,10 @@ def test_the_text_of_a_bare_celery_job_is_not_shown(kwargs: str) -> None:
 def test_controls_that_workers_refuse_are_not_offered() -> None:
     """As this release of Flower spells its pages; another one shows them as they are."""
     pages = Pages(web_settings["template_path"])
-    for name, parts in HIDDEN.items():
+    for name, parts in CHANGES.items():
         text = Path(pages.root, name).read_text("utf-8")
-        assert hidden(name, text).count(" hidden>") - text.count(" hidden>") == len(parts)
+        for mark in (" hidden>", "<style>"):
+            marks = sum(mark.rstrip(">") in becomes for becomes in parts.values())
+            assert changed(name, text).count(mark) - text.count(mark) == marks
         assert pages.load(name)
-    assert hidden("worker.html", "<p>another Flower</p>") == "<p>another Flower</p>"
+    assert changed("worker.html", "<p>another Flower</p>") == "<p>another Flower</p>"

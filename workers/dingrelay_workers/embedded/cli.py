@@ -17,7 +17,11 @@ def up(
         int, typer.Option("--concurrency", "-c", min=1, help="Jobs at once, of each worker.")
     ] = 16,
     data: Annotated[
-        Path, typer.Option(help="Folder of the embedded Valkey and database.", file_okay=False)
+        Path,
+        typer.Option(
+            help="Folder of the embedded Valkey and database; delete it to begin again.",
+            file_okay=False,
+        ),
     ] = Path(".dingrelay"),
 ) -> None:
     """Run workers, the gateway and Flower, and an embedded Valkey where no Redis is configured.

@@ -10,7 +10,7 @@ broker's password there over plain HTTP.
 import logging
 import re
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,21 +125,32 @@ def _replace(part: str, by: Any) -> None:
 
 
 COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
-"""Of the page of tasks, what matters most first: 1,280 pixels show all up to the time."""
+"""Of the page of tasks, what matters most first."""
 
 TASKS_KEPT = 100_000
 OFFLINE_SECONDS = 600
 """Workers that ended are shown for so long."""
 
-HIDDEN: Mapping[str, Sequence[str]] = {
-    "worker.html": (
-        r'<div class="worker-control-group"(?=>\s*<label for="min-autoscale")',
-        r'<li class="nav-item" role="presentation"(?=><a class="nav-link" id="worker-tab-limits")',
-        r'<li(?=>\s*<button id="worker-pool-restart")',
-    ),
+_HIDDEN = r"\g<0> hidden"
+_WRAPPED = r"""<style>
+.tasks-table td.overflow-auto { white-space: normal !important; overflow-wrap: anywhere }
+.tasks-table .task-uuid-full { display: none }
+.tasks-table .task-uuid-short { display: inline }
+</style>
+\g<0>"""
+CHANGES: Mapping[str, Mapping[str, str]] = {
+    "worker.html": {
+        r'<div class="worker-control-group"(?=>\s*<label for="min-autoscale")': _HIDDEN,
+        r'<li class="nav-item" role="presentation"(?=><a class="nav-link" id="worker-tab-limits")': _HIDDEN,
+        r'<li(?=>\s*<button id="worker-pool-restart")': _HIDDEN,
+    },
+    "tasks.html": {'<table id="tasks-table"': _WRAPPED},
 }
-"""Page → beginnings of what is not shown on it: the range of an autoscaler, rate limits and time limits
-of tasks, and a new start of the pool. What does the same here is a setting, or another worker."""
+"""Page → what is changed on it.
+
+Hidden are the range of an autoscaler, rate limits and time limits of tasks, and a new start of the pool: what does
+the same here is a setting, or another worker. The columns of the tasks wrap, so that 1,280 pixels show all of them.
+"""
 
 
 def format_task(task: Any) -> Any:
@@ -179,9 +190,9 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     options.broker_api = management_api(settings)
     install_redis(settings.broker_address)
     install_rabbitmq(settings)
-    celery = Celery("dingrelay-flower", set_as_current=False)
-    # Without a zone of its own the browser shows the reader's.
-    celery.config_from_object(celery_config(settings) | {"timezone": None})
+    # As the current one it gives the pages its zone.
+    celery = Celery("dingrelay-flower")
+    celery.config_from_object(celery_config(settings) | {"timezone": settings.timezone})
     flower = Flower(capp=celery, options=options, **settings_with(web_settings))
 
     def stop(*_: Any) -> None:
@@ -195,22 +206,22 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
 
 
 class Pages(Loader):
-    """Loads Flower's templates, and hides in them what would be refused.
+    """Loads Flower's templates, and changes them.
 
     Another release of Flower may spell its pages otherwise. Then they are as Flower made them.
     """
 
     def _create_template(self, name: str) -> Template:
         text = Path(self.root, name).read_text("utf-8")
-        return Template(hidden(name, text), name=name, loader=self)
+        return Template(changed(name, text), name=name, loader=self)
 
 
-def hidden(name: str, text: str) -> str:
-    """The text of a page with those parts hidden."""
-    for beginning in HIDDEN.get(name, ()):
-        text, count = re.subn(beginning, r"\g<0> hidden", text)
+def changed(name: str, text: str) -> str:
+    """The text of a page with its `CHANGES`."""
+    for part, becomes in CHANGES.get(name, {}).items():
+        text, count = re.subn(part, becomes, text)
         if count != 1:
-            log.warning("flower_page_unknown", page=name, part=beginning, found=count)
+            log.warning("flower_page_unknown", page=name, part=part, found=count)
     return text
 
 
