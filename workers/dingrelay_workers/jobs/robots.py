@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+from redis.exceptions import RedisError
+
 from dingrelay_producers.settings import ORGANISATION, GroupSettings, RobotSettings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import Json
@@ -109,7 +111,10 @@ class JobRobots:
             raise Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code)) from None
         if answer["query_key"] and self._claim.kind == "robot-message":
             where, kept = keys.robot_query(answer["query_key"]), keys.ROBOT_TTL_MS
-            await self._resources.redis.set(where, self._claim.id, px=kept)
+            with suppress(
+                RedisError, OSError
+            ):  # it would cost receipts, and the answer must not be lost
+                await self._resources.redis.set(where, self._claim.id, px=kept)
         return {"robot": robot, "users": list(users), "group": to.group or "", **answer}
 
     async def _reply(self, name: str, message: Json) -> Json:
