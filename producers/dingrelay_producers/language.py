@@ -13,6 +13,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import Enum
 from functools import cache
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def tr(message: str, /, **values: object) -> str:
 def translated(text: str, language: str | None = None) -> str:
     """A text that was made in English, in a language; as it is where the catalogue does not have it.
 
-    A `Sentence` is translated by its template, and so are the sentences among its values.
+    A `Sentence` is translated by its template, and so are the sentences among its values; a state is not.
 
     Args:
         text: such as ``en("no job {}: a wrong id, or its record has expired", job_id)``.
@@ -118,7 +119,10 @@ def translated(text: str, language: str | None = None) -> str:
     if not isinstance(text, Sentence):
         return _catalogue(language).pgettext(SENTENCE, text)
     template = _catalogue(language).pgettext(SENTENCE, text.template)
-    values = (translated(each, language) if isinstance(each, str) else each for each in text.values)
+    values = (
+        translated(each, language) if isinstance(each, str) and not isinstance(each, Enum) else each
+        for each in text.values
+    )
     return template.format(*values) if text.values else template
 
 

@@ -53,6 +53,16 @@ def test_every_document_with_snippets_is_run() -> None:
     assert {english for english, _ in TRANSLATED if snippets(english)} == set(MESSAGES)
 
 
+@pytest.mark.parametrize("language", [0, 1])
+def test_no_two_examples_send_the_same(language: int) -> None:
+    # DingTalk gives a person the same text once a day, and a key is one job's.
+    pages = (("README.md", "README.zh-CN.md"), GUIDE["jobs.md"], GUIDE["gateway.md"])
+    code = "\n".join(each for page in pages for _, each in blocks(page[language]))
+    for pattern in (r"order-\d+-\w+", r"订单 \d+ 已\w+"):
+        found = Counter(re.findall(pattern, code))
+        assert found.most_common(1)[0][1] == 1, found
+
+
 @pytest.mark.parametrize("document", MESSAGES)
 def test_every_snippet_runs(document: str, system: System) -> None:
     for number, snippet in enumerate(snippets(document)):

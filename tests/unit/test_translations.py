@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from string import Formatter
 from threading import Barrier
@@ -30,6 +29,7 @@ from dingrelay_producers.cli.jobs_file import LineError, send_jobs
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.language import CHINESE, ENGLISH
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError
 from dingrelay_tasks.contract import ContractError, Part, contract_error
 from dingrelay_tasks.message_result import MessageSendResult, refuse_unreachable
@@ -199,6 +199,7 @@ def test_a_sentence_is_translated_with_the_sentences_among_its_values() -> None:
     token = en("a token, good for {}", span(5_400))
     assert token == "a token, good for 1 h 30 min"
     assert language.translated(token, CHINESE) == "获得 token，有效期 1 小时 30 分钟"
+    assert language.translated(en("the job is {}", State.CANCELLED), CHINESE).endswith("cancelled")
     assert pickle.loads(pickle.dumps(token)).values == token.values
 
 
@@ -279,7 +280,7 @@ def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def test_what_a_contract_refuses_is_said_in_chinese() -> None:
-    import_module("dingrelay_workers.gateway.app")  # has the nouns' requests, too
+    assert [*extraction.of_gateway()]  # imports the nouns' requests
     wrong = {
         word for each in KINDS for word in foreign_words(language.translated(each.title, CHINESE))
     }

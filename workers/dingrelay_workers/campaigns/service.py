@@ -229,7 +229,7 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
         if found in {None, State.CREATING}:
             raise CampaignNotFound(campaign)
         if found != to and found not in sources:
-            raise CampaignConflict(campaign, en("is {}, so it can't become {}", found, to))
+            raise CampaignConflict(campaign, en("is {}, so it can't become {}", State(found), to))
         if found != to:
             values: dict[str, Any] = {"state": to, "reason": ""}
             match verb:
