@@ -1,10 +1,11 @@
 """Tables for a test's database: those of one that was migrated once, a test process each."""
 
 import asyncio
+import sqlite3
 import subprocess
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, LiteralString
@@ -60,6 +61,18 @@ def prepare(database_url: str) -> None:
             connection.execute(f"comment on schema public is '{shape}'".encode())
     elif url.database and not Path(url.database).exists():
         Path(url.database).write_bytes(_sqlite_file())
+
+
+def prepare_released(database_url: str) -> None:
+    """Make the tables of 0.2.0 in an empty database."""
+    url = make_url(database_url)
+    script = Path(__file__).with_name("tables_0_2_0") / f"{url.get_backend_name()}.sql"
+    if url.get_backend_name() == "sqlite":
+        with closing(sqlite3.connect(str(url.database))) as file:
+            file.executescript(script.read_text("utf-8"))
+        return
+    with psycopg.connect(_text(url)) as connection:
+        connection.execute(script.read_bytes())
 
 
 async def sqlite_connections_ended(patience: float = 5) -> None:

@@ -4,18 +4,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import make_url, text
 
-import dingrelay_workers.approvals.models
-import dingrelay_workers.campaigns.models
-import dingrelay_workers.console.models
-import dingrelay_workers.directory.models
-import dingrelay_workers.history.models
-import dingrelay_workers.keys.models
-import dingrelay_workers.outbox.models  # noqa: F401 - they define the tables
 import processes
 from conftest import wait_until
 from dingrelay_producers.settings import Settings, SettingsError
@@ -23,14 +15,14 @@ from dingrelay_workers.database import schema
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.doctor.run_checks import check_database
-from tables import prepare
+from tables import prepare, prepare_released
 
 
-@pytest.mark.parametrize("make", [upgrade, prepare])
+@pytest.mark.parametrize("make", [upgrade, prepare, prepare_released])
 def test_migrations_make_the_models_tables(database_url: str, make: Callable[[str], None]) -> None:
     make(database_url)
     upgrade(database_url)
-    make(database_url)
+    upgrade(database_url)
     engine = schema.sync_engine(database_url)
     with engine.connect() as connection:
         kept = {schema.VERSIONS: schema.newest_revision(), "alembic_version": "0004"}
@@ -46,12 +38,19 @@ def test_migrations_make_the_models_tables(database_url: str, make: Callable[[st
     engine.dispose()
 
 
+def test_tables_of_0_1_0_are_refused(database_url: str) -> None:
+    prepare_released(database_url)
+    engine = schema.sync_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '0001'"))
+    engine.dispose()
+    with pytest.raises(SettingsError, match=r"0\.2\.0 first"):
+        upgrade(database_url)
+
+
 def test_a_blocked_migration_restarts(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each holds what the other wants, and PostgreSQL gives up the one that has waited for longer."""
-    newest = command.upgrade
-    monkeypatch.setattr(command, "upgrade", lambda config, _: newest(config, "0004"))
-    upgrade(postgres_url)
-    monkeypatch.undo()
+    prepare_released(postgres_url)
     tries: list[object] = []
     real = schema._migrate
     monkeypatch.setattr(schema, "_migrate", lambda found: (tries.append(found), real(found)))

@@ -1,23 +1,22 @@
 """Brings the tables up to date."""
 
+import asyncio
 import os
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
 
 from sqlalchemy import (
     URL,
-    Column,
     Connection,
     Engine,
-    MetaData,
     String,
-    Table,
     column,
     create_engine,
     event,
     func,
-    insert,
     inspect,
     select,
     table,
@@ -29,19 +28,23 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import (
+    BUSY_TIMEOUT_MS,
     ISOLATION,
     SQLITE_ARGUMENTS,
+    Database,
     arguments,
     async_url,
     notice_pooler,
     prepare_sqlite,
 )
-from dingrelay_workers.database.errors import unusable
+from dingrelay_workers.database.errors import answering, unusable
 
 VERSIONS = "schema_version"
 """The table with the revision."""
-_FORMER_VERSIONS = "alembic_version"
-"""Where it was until 0014. 0.2.0 looks there still, and does not start at a revision unknown to it."""
+FORMER_VERSIONS = "alembic_version"
+"""Where it is in 0.2.0, which does not start at a revision unknown to it."""
+RELEASED = "0004"
+"""The newest revision that 0.2.0 knows, and the oldest that can be migrated."""
 _LOCK_KEY = 0x64696E67
 """PostgreSQL's advisory lock that a migrating worker holds ("ding")."""
 
@@ -69,6 +72,30 @@ def migrate(settings: Settings) -> None:
         upgrade(settings.database)
     except SQLAlchemyError as error:
         raise unusable(error) from None
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, *, migrated: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+) -> AsyncGenerator[Database]:
+    """The database with its tables up to date, while the block runs.
+
+    Args:
+        settings: where it is.
+        migrated: whether its tables are already up to date; bringing them so takes some 50 ms.
+        busy_timeout_ms: how long a writer waits for others on SQLite.
+
+    Raises:
+        ServiceUnavailable: it can't be used.
+    """
+    if not migrated:
+        await asyncio.to_thread(migrate, settings)
+    database = Database(settings.database, busy_timeout_ms=busy_timeout_ms)
+    try:
+        async with answering(None):
+            yield database
+    finally:
+        await database.dispose()
 
 
 def upgrade(database_url: str) -> None:
@@ -101,6 +128,10 @@ def _upgrade(engine: Engine) -> None:
         if found is not None and found > newest_revision():
             _check_readers(connection, found)
             return
+        if found is not None and found < RELEASED:
+            raise SettingsError(
+                "DINGRELAY_DATABASE_URL: its tables are of 0.1.0: upgrade to 0.2.0 first"
+            )
         connection.rollback()
         # Alembic keeps its context in a global.
         with _one_in_this_process:
@@ -127,7 +158,7 @@ def newest_revision() -> str:
 
 
 def _revision(connection: Connection) -> str | None:
-    for name in (VERSIONS, _FORMER_VERSIONS):
+    for name in (VERSIONS, FORMER_VERSIONS):
         if inspect(connection).has_table(name):
             return connection.scalar(select(column("version_num", String)).select_from(table(name)))
     return None
@@ -157,22 +188,12 @@ def _migrate(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
-    _move_revision(connection)
     config = Config()
     location = resources.files("dingrelay_workers").joinpath("migrations")
     config.set_main_option("script_location", str(location).replace("%", "%%"))
-    config.attributes |= {"connection": connection, "version_table": VERSIONS}
-    command.upgrade(config, "head")
-
-
-def _move_revision(connection: Connection) -> None:
-    """Put the revision where it is kept now, if it is where it was."""
-    found = _revision(connection)
-    if found is None or inspect(connection).has_table(VERSIONS):
-        return
-    versions = Table(VERSIONS, MetaData(), Column("version_num", String(32), primary_key=True))
-    versions.create(connection)
-    connection.execute(insert(versions).values(version_num=found))
+    is_new = _revision(connection) is None
+    config.attributes |= {"connection": connection, "version_table": VERSIONS, "is_new": is_new}
+    (command.stamp if is_new else command.upgrade)(config, "head")
 
 
 def sync_engine(database_url: str) -> Engine:

@@ -1,6 +1,7 @@
 """Everything since 0.2.0: keys, approvals, webhooks, history, addresses of people, senders and traces.
 
-Workers of 0.2.0 go on with these tables: nothing that they read or write is taken away.
+Workers of 0.2.0 go on with these tables: nothing that they read or write is taken away. They look into
+``alembic_version``, which stays as it is.
 """
 
 import json
@@ -13,10 +14,7 @@ from alembic import op
 from dingrelay_tasks import addresses
 
 revision = "0005"
-down_revision = "0004"
-
-RELEASED = "0004"
-"""The newest revision that 0.2.0 knows; it does not start at another."""
+down_revision = None
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MOMENT = sa.DateTime(timezone=True)
@@ -343,11 +341,3 @@ def _readers() -> None:
         "schema_readers", sa.Column("oldest", sa.String(32), primary_key=True)
     )
     op.bulk_insert(readers, [{"oldest": revision}])
-    versions = sa.table("alembic_version", sa.column("version_num"))
-    if sa.inspect(op.get_bind()).has_table("alembic_version"):
-        op.execute(versions.update().values(version_num=RELEASED))
-        return
-    versions = op.create_table(
-        "alembic_version", sa.Column("version_num", sa.String(32), primary_key=True)
-    )
-    op.bulk_insert(versions, [{"version_num": RELEASED}])
