@@ -30,9 +30,9 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import routes
-from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey
-from dingrelay_workers.keys.documents import KeyDocument
-from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.http.api_keys import ApiKey, Grant
+from dingrelay_workers.keys.documents import IssuedKey
+from dingrelay_workers.keys.service import KeyService, StoredKey
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
 from servers import free_port
@@ -71,10 +71,10 @@ class MemoryKeys:
     async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
         raise NotImplementedError
 
-    async def get(self, key_id: str) -> KeyDocument:
+    async def get(self, key_id: str) -> StoredKey:
         raise NotImplementedError
 
-    async def list(self) -> Sequence[KeyDocument]:
+    async def list(self) -> Sequence[StoredKey]:
         raise NotImplementedError
 
     async def rotate(
@@ -82,7 +82,7 @@ class MemoryKeys:
     ) -> IssuedKey:
         raise NotImplementedError
 
-    async def revoke(self, key_id: str) -> KeyDocument:
+    async def revoke(self, key_id: str) -> StoredKey:
         raise NotImplementedError
 
 
@@ -226,7 +226,7 @@ def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
     async def make() -> dict[str, str]:
         database = Database(settings.database)
         store = KeyService(database, patience=30)
-        made = {grant.name: (await store.create(grant)).text for grant in grants}
+        made = {grant.name: (await store.create(grant)).key for grant in grants}
         await database.dispose()
         return made
 

@@ -40,7 +40,7 @@ class Office:
 
     @property
     def database(self) -> Database:
-        return self.resources.directory.database
+        return self.resources.database
 
     async def add(self, url: str, *types: str, **fields: Any) -> IssuedEndpoint:
         return await self.store.add(

@@ -33,7 +33,7 @@ class OneWorker:
 
     @property
     def database(self) -> Database:
-        return self.executor.resources.directory.database
+        return self.executor.resources.database
 
     async def send(self, job: Contract) -> str:
         """Enqueue a job; its id."""

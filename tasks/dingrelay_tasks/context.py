@@ -406,21 +406,6 @@ class MissedPage:
 
 
 @dataclass(frozen=True, slots=True)
-class ErasurePass:
-    """What one pass over everything that is kept of a person led to.
-
-    Attributes:
-        changed: how many rows and records it took the person out of.
-        left: how many it had to leave for now.
-        next_at: when the first of these can be erased, where that is known.
-    """
-
-    changed: int
-    left: int
-    next_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Intent:
     """A call of an earlier attempt that left and whose outcome is not known.
 
@@ -660,7 +645,7 @@ class Context(Protocol):
 
     async def erase_person(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
-    ) -> ErasurePass:
+    ) -> tuple[int, Sequence[datetime | None]]:
         """Take a person out of whatever was kept of them at a moment, and is needed no more.
 
         Args:
@@ -668,6 +653,10 @@ class Context(Protocol):
             app: of this app only; None for all.
             since: that moment. Jobs and data from later are not touched.
             tombstone: what stands where their userid stood.
+
+        Returns:
+            From how many rows and records they were taken out; and until when each of the others is needed,
+            where that is known.
         """
         ...
 

@@ -47,12 +47,13 @@ async def run(job: PersonErase, ctx: Context) -> Json:
     Raises:
         Wait: something is left, or a process that read it earlier may just be writing it.
     """
-    found = await ctx.erase_person(
+    changed, left = await ctx.erase_person(
         job.user, app=job.of_app, since=job.since, tombstone=job.tombstone
     )
-    if found.left:
-        known = found.next_at - ctx.now() if found.next_at else LATEST
-        raise Wait(min(max(known, SOON), LATEST), "something of the person is still needed")
-    if found.changed:
+    if left:
+        known = [until - ctx.now() for until in left if until is not None]
+        pause = min(max(min(known, default=LATEST), SOON), LATEST)
+        raise Wait(pause, "something of the person is still needed")
+    if changed:
         raise Wait(SOON, "what was just being written is looked for once more")
     return {"tombstone": job.tombstone}

@@ -13,7 +13,6 @@ from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
@@ -117,15 +116,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.dispose()
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[DirectoryStore]:
-    """A directory with its tables, empty."""
-    prepare(database_url)
-    store = DirectoryStore(database_url)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

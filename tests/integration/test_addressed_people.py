@@ -14,7 +14,8 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import AppDirectory
 from one_worker import OneWorker
 from tables import prepare
 
@@ -37,7 +38,7 @@ async def fill(directory: AppDirectory) -> None:
 
 @pytest.fixture
 async def worker(worker: OneWorker) -> OneWorker:
-    await fill(worker.executor.resources.directory.of("default"))
+    await fill(worker.executor.resources.directory("default"))
     return worker
 
 
@@ -105,7 +106,7 @@ async def test_a_rerun_keeps_the_first_recipients(worker: OneWorker, sandbox: Sa
     sandbox.add_fault("error", api=SEND, code="-1", count=1)
     job_id = await worker.send(message(mobiles=["13800000001"]))
     assert not (await worker.run(job_id)).ended
-    directory = worker.executor.resources.directory.of("default")
+    directory = worker.executor.resources.directory("default")
     await directory.drop_user("later", "u1", calls=1)
     assert await worker.finish(job_id) == State.DONE
     assert reached(sandbox, "u1") == [1]
@@ -141,11 +142,13 @@ def test_wrong_addresses_are_refused_where_they_enter(to: Any, error: str) -> No
 @pytest.fixture
 async def campaigns(database_url: str) -> AsyncIterator[CampaignStore]:
     prepare(database_url)
-    directory = DirectoryStore(database_url)
+    directory = Database(database_url)
     root = Department(1, {"name": "all"})
-    await directory.of("default").open_run("r0", scope="everything", roots=[root], calls=1)
-    await fill(directory.of("default"))
-    await directory.close()
+    await AppDirectory(directory, "default").open_run(
+        "r0", scope="everything", roots=[root], calls=1
+    )
+    await fill(AppDirectory(directory, "default"))
+    await directory.dispose()
     store = CampaignStore(database_url)
     yield store
     await store.close()
@@ -200,7 +203,7 @@ async def test_exclusions_by_address_are_taken_out_or_refused(campaigns: Campaig
 
 
 async def test_people_are_found_by_name_and_by_address(worker: OneWorker, cli: Cli) -> None:
-    directory = worker.executor.resources.directory.of("default")
+    directory = worker.executor.resources.directory("default")
     named = {"name": "王小明", "mobile": "13900000007", "dept_id_list": [1]}
     await directory.put_user("w7", Member("u7", named), calls=1)
     await directory.put_user("w8", Member("u8", {"name": "王大_明"}), calls=1)

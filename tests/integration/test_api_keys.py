@@ -14,7 +14,7 @@ from conftest import wait_until_async
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http import last_known
-from dingrelay_workers.http.api_keys import KEY_ID, Grant, Rate
+from dingrelay_workers.http.api_keys import KEY_ID, ApiKey, Grant, Rate
 from dingrelay_workers.keys import service
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
@@ -43,17 +43,17 @@ async def keys(database: Database) -> AsyncIterator[KeyService]:
 
 async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
     issued = await keys.create(CRM)
-    key_id, _, secret = issued.text.partition(".")
+    key_id, _, secret = issued.key.partition(".")
 
     assert KEY_ID.fullmatch(key_id)
-    assert issued.key.id == key_id
+    assert issued.id == key_id
     assert len(secret) == 43  # 256 bits
-    found = await keys.verify(issued.text)
-    assert found == issued.key
+    found = await keys.verify(issued.key)
+    assert found == (await keys.get(issued.id)).key
     assert found is not None
     wanted = {name: getattr(found, name) for name in Grant.__dataclass_fields__}
     assert Grant(**wanted) == CRM
-    assert await keys.verify_pair(key_id, issued.text) == found
+    assert await keys.verify_pair(key_id, issued.key) == found
     assert await keys.verify_pair(key_id, secret) == found
     assert await keys.find(key_id, keys.digest(key_id, secret)) == found
     assert await keys.find(key_id, keys.digest(key_id, "another")) is None
@@ -61,7 +61,7 @@ async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
 
 async def test_keys_of_another_form_are_refused(keys: KeyService) -> None:
     issued, other = await keys.create(CRM), await keys.create(CRM)
-    key_id, _, secret = issued.text.partition(".")
+    key_id, _, secret = issued.key.partition(".")
     for wrong in (
         "",
         ".",
@@ -69,99 +69,103 @@ async def test_keys_of_another_form_are_refused(keys: KeyService) -> None:
         f"{key_id}.",
         f"{key_id}.{secret[:-1]}",
         f"{key_id}.{secret}x",
-        f"{key_id}.{other.text.partition('.')[2]}",
+        f"{key_id}.{other.key.partition('.')[2]}",
         f"{key_id}.{secret}".upper(),
-        f" {issued.text}",
-        f"{issued.text}\n",
+        f" {issued.key}",
+        f"{issued.key}\n",
         f"{key_id}.\ud800",
         f"drk_\u0661{key_id[5:]}.{secret}",
         f"drk_{'a' * 12}.{secret}",
         "drk_' or 1=1 --.x",
     ):
         assert await keys.verify(wrong) is None, wrong
-    assert await keys.verify_pair(key_id, other.text) is None
-    assert await keys.verify_pair(other.key.id, issued.text) is None
+    assert await keys.verify_pair(key_id, other.key) is None
+    assert await keys.verify_pair(other.id, issued.key) is None
 
 
 async def test_no_secret_is_stored_or_shown(keys: KeyService, database: Database) -> None:
     issued = await keys.create(CRM)
-    rotated = await keys.rotate(issued.key.id, overlap=timedelta(hours=1))
+    rotated = await keys.rotate(issued.id, overlap=timedelta(hours=1))
     async with database.read() as connection:
         (row,) = (await connection.execute(text("select * from api_keys"))).all()
     for key in (issued, rotated):
-        secret = key.text.partition(".")[2]
+        secret = key.key.partition(".")[2]
         assert secret not in repr(row)
         assert secret not in repr(key)
         assert secret not in repr(await keys.list())
-    assert repr(row.digest) not in repr(await keys._live(issued.key.id))
+    assert repr(row.digest) not in repr(await keys._live(issued.id))
 
 
 async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> None:
     unnamed = replace(CRM, sender="")
-    assert (await keys.create(unnamed)).key.sender == "crm"
-    chinese = (await keys.create(replace(unnamed, name="人事系统"))).key
+
+    async def made(grant: Grant) -> ApiKey:
+        return (await keys.get((await keys.create(grant)).id)).key
+
+    assert (await made(unnamed)).sender == "crm"
+    chinese = await made(replace(unnamed, name="人事系统"))
     assert chinese.sender == chinese.id
-    every = await keys.create(replace(unnamed, scopes=frozenset({"*"})))
-    assert every.key.permits_sender("anyone")
+    assert (await made(replace(unnamed, scopes=frozenset({"*"})))).permits_sender("anyone")
 
 
 async def test_an_expired_key_is_not_read_again(keys: KeyService, database: Database) -> None:
     soon = datetime.now(UTC) + timedelta(milliseconds=300)
     issued = await keys.create(replace(CRM, expires_at=soon))
     # It may have expired by now on a busy machine, which the rest does not depend on.
-    await keys.verify(issued.text)
+    await keys.verify(issued.key)
 
     async def refused() -> bool:
-        return await keys.verify(issued.text) is None
+        return await keys.verify(issued.key) is None
 
     await wait_until_async(refused, timeout=10)
     assert datetime.now(UTC) >= soon
     with pytest.raises(KeyConflict, match="has expired; create another"):
-        await keys.rotate(issued.key.id, overlap=timedelta())
+        await keys.rotate(issued.id, overlap=timedelta())
 
 
 async def test_both_secrets_work_during_a_rotation(keys: KeyService, database: Database) -> None:
     first = await keys.create(CRM)
-    second = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
+    second = await keys.rotate(first.id, overlap=timedelta(hours=1))
     assert second.old_secret_until is not None
-    assert await keys.verify(first.text) == await keys.verify(second.text) == first.key
+    key = (await keys.get(first.id)).key
+    assert await keys.verify(first.key) == await keys.verify(second.key) == key
     (status,) = await keys.list()
-    assert status.old_secret_until == second.old_secret_until
+    assert status.document().old_secret_until == second.old_secret_until
 
     async with database.write("test") as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
-        old = {service.digest_of(*first.text.split(".")): past.isoformat()}
+        old = {service.digest_of(*first.key.split(".")): past.isoformat()}
         await connection.execute(update(ApiKeyRow).values(old_secrets=old))
     other_gateway = KeyService(database, patience=PATIENCE)
-    assert await other_gateway.verify(first.text) is None
-    assert await other_gateway.verify(second.text) == first.key
-    assert (await keys.get(first.key.id)).old_secret_until is None
+    assert await other_gateway.verify(first.key) is None
+    assert await other_gateway.verify(second.key) == key
+    assert (await keys.get(first.id)).document().old_secret_until is None
     await other_gateway.close()
 
 
 async def test_a_second_rotation_ends_no_secret_that_clients_use(keys: KeyService) -> None:
     first = await keys.create(CRM)
     hour = timedelta(hours=1)
-    made = [first, *[await keys.rotate(first.key.id, overlap=hour) for _ in range(10)]]
+    made = [first, *[await keys.rotate(first.id, overlap=hour) for _ in range(10)]]
     for each in made:
-        assert await keys.verify(each.text) == first.key
+        assert await keys.verify(each.key) is not None
     with pytest.raises(KeyConflict, match="10 old secrets"):
-        await keys.rotate(first.key.id, overlap=hour)
-    last = await keys.rotate(first.key.id, overlap=timedelta())
-    assert [await keys.verify(each.text) for each in made] == [None] * len(made)
-    assert await keys.verify(last.text) == first.key
+        await keys.rotate(first.id, overlap=hour)
+    last = await keys.rotate(first.id, overlap=timedelta())
+    assert [await keys.verify(each.key) for each in made] == [None] * len(made)
+    assert await keys.verify(last.key) is not None
 
 
 async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: KeyService) -> None:
     first = await keys.create(CRM)
     ends = [
-        (await keys.rotate(first.key.id, overlap=timedelta(hours=hours))).old_secret_until
+        (await keys.rotate(first.id, overlap=timedelta(hours=hours))).old_secret_until
         for hours in (9, 1)
     ]
     assert ends[0]
     assert ends[1]
     assert ends[1] < ends[0]
-    assert (await keys.get(first.key.id)).old_secret_until == ends[1]
+    assert (await keys.get(first.id)).document().old_secret_until == ends[1]
 
 
 async def test_a_revoked_key_is_refused(keys: KeyService, database: Database) -> None:
@@ -169,20 +173,20 @@ async def test_a_revoked_key_is_refused(keys: KeyService, database: Database) ->
     other_gateway = KeyService(database, patience=PATIENCE)
     now = 100.0
     other_gateway._known._clock = lambda: now
-    assert await other_gateway.verify(issued.text) == await keys.verify(issued.text)
+    assert await other_gateway.verify(issued.key) == await keys.verify(issued.key)
 
-    revoked = await keys.revoke(issued.key.id)
+    revoked = await keys.revoke(issued.id)
     assert revoked.revoked_at is not None
-    assert (await keys.revoke(issued.key.id)).revoked_at == revoked.revoked_at
-    assert await keys.verify(issued.text) is None
-    secret = issued.text.partition(".")[2]
-    assert await keys.find(issued.key.id, keys.digest(issued.key.id, secret)) is None
+    assert (await keys.revoke(issued.id)).revoked_at == revoked.revoked_at
+    assert await keys.verify(issued.key) is None
+    secret = issued.key.partition(".")[2]
+    assert await keys.find(issued.id, keys.digest(issued.id, secret)) is None
     now += service.FRESH - 0.001
-    assert await other_gateway.verify(issued.text) is not None
+    assert await other_gateway.verify(issued.key) is not None
     now += 0.002
-    assert await other_gateway.verify(issued.text) is None
+    assert await other_gateway.verify(issued.key) is None
     with pytest.raises(KeyConflict, match="is revoked; create another"):
-        await keys.rotate(issued.key.id, overlap=timedelta())
+        await keys.rotate(issued.id, overlap=timedelta())
     await other_gateway.close()
 
 
@@ -200,26 +204,26 @@ async def test_the_last_use_is_written_beside_the_requests(database: Database) -
     keys = KeyService(database, patience=PATIENCE, write_uses_every=0.01)
     issued, unused = await keys.create(CRM), await keys.create(CRM)
     began = datetime.now(UTC)
-    await keys.verify(issued.text)
+    await keys.verify(issued.key)
 
     async def written() -> bool:
-        return (await keys.get(issued.key.id)).last_used_at is not None
+        return (await keys.get(issued.id)).document().last_used_at is not None
 
     await wait_until_async(written)
-    used_at = (await keys.get(issued.key.id)).last_used_at
+    used_at = (await keys.get(issued.id)).document().last_used_at
     assert used_at is not None
     assert began - timedelta(seconds=1) <= used_at <= datetime.now(UTC)
-    assert (await keys.get(unused.key.id)).last_used_at is None
+    assert (await keys.get(unused.id)).document().last_used_at is None
 
 
 async def test_a_token_that_a_key_was_exchanged_for_uses_the_key(database: Database) -> None:
     keys = KeyService(database, patience=PATIENCE, write_uses_every=0.01)
     issued = await keys.create(CRM)
-    key_id, _, secret = issued.text.partition(".")
-    assert await keys.find(key_id, keys.digest(key_id, secret)) == issued.key
+    key_id, _, secret = issued.key.partition(".")
+    assert await keys.find(key_id, keys.digest(key_id, secret)) is not None
 
     async def written() -> bool:
-        return (await keys.get(key_id)).last_used_at is not None
+        return (await keys.get(key_id)).document().last_used_at is not None
 
     await wait_until_async(written)
     await keys.close()
@@ -230,18 +234,18 @@ async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> 
     keys = KeyService(database, patience=PATIENCE)
     issued = await keys.create(CRM)
     for _ in range(5):
-        await keys.verify(issued.text)
-    assert (await keys.get(issued.key.id)).last_used_at is None
+        await keys.verify(issued.key)
+    assert (await keys.get(issued.id)).document().last_used_at is None
     await keys.close()
-    assert (await keys.get(issued.key.id)).last_used_at is not None
+    assert (await keys.get(issued.id)).document().last_used_at is not None
 
 
 async def test_a_wrong_secret_is_no_use(database: Database) -> None:
     keys = KeyService(database, patience=PATIENCE)
     issued = await keys.create(CRM)
-    await keys.verify(f"{issued.key.id}.wrong")
+    await keys.verify(f"{issued.id}.wrong")
     await keys.close()
-    assert (await keys.get(issued.key.id)).last_used_at is None
+    assert (await keys.get(issued.id)).document().last_used_at is None
 
 
 async def test_a_database_that_is_away_is_logged_and_costs_no_last_use() -> None:
@@ -279,8 +283,8 @@ async def test_requests_that_come_together_read_a_key_once(keys: KeyService) -> 
         return await read(key_id)
 
     keys._read = counted  # type: ignore[assignment, method-assign]
-    found = await asyncio.gather(*(keys.verify(issued.text) for _ in range(50)))
-    assert found == [issued.key] * 50
+    found = await asyncio.gather(*(keys.verify(issued.key) for _ in range(50)))
+    assert found == [(await keys.get(issued.id)).key] * 50
     assert reads == 1
 
 
@@ -294,12 +298,12 @@ async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: KeyServi
         return found
 
     keys._read = slow  # type: ignore[assignment, method-assign]
-    early = asyncio.create_task(keys.verify(issued.text))
+    early = asyncio.create_task(keys.verify(issued.key))
     await asyncio.sleep(0)
-    await keys.revoke(issued.key.id)
+    await keys.revoke(issued.id)
     gate.set()
     await early  # it asked before
-    assert await keys.verify(issued.text) is None
+    assert await keys.verify(issued.key) is None
 
 
 async def test_keys_in_use_are_verified_while_the_database_is_away(keys: KeyService) -> None:
@@ -309,7 +313,7 @@ async def test_keys_in_use_are_verified_while_the_database_is_away(keys: KeyServ
     now = 100.0
     keys._known._clock = lambda: now
     for issued in (used, brief):
-        assert await keys.verify(issued.text) == issued.key
+        assert await keys.verify(issued.key) is not None
 
     async def away(key_id: str) -> None:
         raise ServiceUnavailable("the database cannot be reached")
@@ -317,17 +321,17 @@ async def test_keys_in_use_are_verified_while_the_database_is_away(keys: KeyServ
     keys._read = away  # type: ignore[assignment, method-assign]
     now += service.FRESH
     for _ in range(3):
-        assert await keys.verify(used.text) == used.key
-    assert await keys.verify(f"{used.key.id}.wrong") is None
+        assert await keys.verify(used.key) is not None
+    assert await keys.verify(f"{used.id}.wrong") is None
     assert keys.any_known
     with pytest.raises(ServiceUnavailable):
-        await keys.verify(fresh.text)
+        await keys.verify(fresh.key)
     await wait_until_async(lambda: is_true(datetime.now(UTC) > soon))
-    assert await keys.verify(brief.text) is None
+    assert await keys.verify(brief.key) is None
     now += last_known.LIVES
     assert not keys.any_known
     with pytest.raises(ServiceUnavailable):
-        await keys.verify(used.text)
+        await keys.verify(used.key)
 
 
 async def is_true(value: bool) -> bool:

@@ -334,7 +334,7 @@ async def notices_of(database: Database, *types: str) -> list[Notice]:
 async def test_a_late_job_names_its_approval(open_worker: OpenWorker, redis: Redis) -> None:
     async with open_worker(**ALL) as worker:
         resources = worker.executor.resources
-        database = resources.directory.database
+        database = resources.database
         await subscribe(database)
         await subscribe(database, id="drw_crm", senders=["crm"])
         instance = await created(worker)
@@ -367,7 +367,7 @@ async def test_a_late_job_names_its_approval(open_worker: OpenWorker, redis: Red
 async def test_two_apps_report_an_approval_once(open_worker: OpenWorker, redis: Redis) -> None:
     async with open_worker(**ALL) as worker:
         resources = worker.executor.resources
-        database = resources.directory.database
+        database = resources.database
         await subscribe(database)
         instance = await created(worker)
         hr, now = resources.approval_states("hr", job_id="e", sender=""), datetime.now(UTC)

@@ -32,7 +32,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeRow
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from tables import prepare
 
 Content = tuple[list[str], dict[str, Any] | None]
@@ -47,9 +47,9 @@ async def campaigns(database_url: str) -> AsyncIterator[CampaignStore]:
 
 
 @pytest.fixture
-async def organisation(store: DirectoryStore) -> None:
+async def organisation(database: Database) -> None:
     """boss in 1; ann and bob in 2, below it cho in 4; ann and dan in 3."""
-    directory = store.of("default")
+    directory = AppDirectory(database, "default")
     root = Department(1, {"name": "Org"})
     await directory.open_run("r1", scope="everything", roots=[root], calls=1)
     people = {1: ["boss"], 2: ["ann", "bob"], 3: ["ann", "dan"], 4: ["cho"]}
@@ -185,9 +185,9 @@ async def test_half_a_character_is_nobodys_address(campaigns: CampaignStore) -> 
     assert made.recipients == 1
 
 
-async def test_unusable_ids_are_refused(campaigns: CampaignStore, store: DirectoryStore) -> None:
+async def test_unusable_ids_are_refused(campaigns: CampaignStore, database: Database) -> None:
     """The call of a hundred people would fail for one of them, or go to others."""
-    directory = store.of("default")
+    directory = AppDirectory(database, "default")
     people = [
         Member("ann", {}),
         Member("bob,cho", {}),

@@ -15,7 +15,8 @@ from cli_runner import Cli
 from dingrelay_producers.store.keys import QUOTA_TTL_MS, quota
 from dingrelay_tasks import beijing
 from dingrelay_tasks.organisation import Department, Member
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import AppDirectory
 from tables import prepare
 
 PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in range(250))
@@ -117,13 +118,13 @@ def test_people_who_are_not_in_the_directory_are_counted(cli: Cli) -> None:
     prepare(cli.variables["DINGRELAY_DATABASE_URL"])
 
     async def sync() -> None:
-        store = DirectoryStore(cli.variables["DINGRELAY_DATABASE_URL"])
-        directory, root = store.of("default"), Department(1, {"name": "all"})
+        store = Database(cli.variables["DINGRELAY_DATABASE_URL"])
+        directory, root = AppDirectory(store, "default"), Department(1, {"name": "all"})
         await directory.open_run("walk", scope="everything", roots=[root], calls=1)
         members = [Member(f"u{number}", {"dept_id_list": [1]}) for number in range(100)]
         await directory.fill("walk", root, children=[], members=members, calls=1)
         await directory.close_run("walk", confirm_removals=False)
-        await store.close()
+        await store.dispose()
 
     plan = ("--text", "hello", "--to", ",".join(f"u{number}" for number in range(200)))
     assert cli.json("campaign", "create", "n", "--dry-run", *plan)["not_in_directory"] is None

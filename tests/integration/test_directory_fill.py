@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 
 import processes
 from dingrelay_tasks.organisation import Department, Member
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import runs
 from dingrelay_workers.directory.models import (
     ChangeRow,
@@ -17,7 +18,7 @@ from dingrelay_workers.directory.models import (
     RunRow,
     UserRow,
 )
-from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.store.wakeup import LONGEST_ID
 from listings import all_users, users_below
 
@@ -48,8 +49,8 @@ async def walk(
         )
 
 
-async def changes(store: DirectoryStore) -> list[tuple[str, str, list[str]]]:
-    async with store.database.read() as connection:
+async def changes(database: Database) -> list[tuple[str, str, list[str]]]:
+    async with database.read() as connection:
         rows = await connection.execute(
             select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).order_by(
                 ChangeRow.number, ChangeRow.userid
@@ -58,8 +59,8 @@ async def changes(store: DirectoryStore) -> list[tuple[str, str, list[str]]]:
         return [tuple(row) for row in rows]
 
 
-async def fields_of(store: DirectoryStore, userid: str) -> dict[str, Any]:
-    async with store.database.read() as connection:
+async def fields_of(database: Database, userid: str) -> dict[str, Any]:
+    async with database.read() as connection:
         found = await connection.scalar(select(UserRow.fields).where(UserRow.userid == userid))
         assert found is not None
         return found
@@ -74,8 +75,8 @@ PEOPLE = {
 }
 
 
-async def test_a_walk_counts_each_person_once_and_finds_them_below(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_a_walk_counts_each_person_once_and_finds_them_below(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", PEOPLE, TREE)
     progress = await directory.close_run("r1", confirm_removals=False)
     assert (progress.departments, progress.users, progress.added) == (4, 5, 5)
@@ -88,16 +89,16 @@ async def test_a_walk_counts_each_person_once_and_finds_them_below(store: Direct
     assert len(await users_below(directory, 99)) == 0
 
 
-async def test_apps_do_not_see_each_other(store: DirectoryStore) -> None:
-    await walk(store.of("default"), "r1", PEOPLE, TREE)
-    await walk(store.of("other"), "r1", {1: [person("eve")]}, {})
-    assert await all_users(store.of("other")) == ["eve"]
-    assert (await store.of("other").close_run("r1", confirm_removals=False)).left == 0
-    assert len(await all_users(store.of("default"))) == 5
+async def test_apps_do_not_see_each_other(database: Database) -> None:
+    await walk(AppDirectory(database, "default"), "r1", PEOPLE, TREE)
+    await walk(AppDirectory(database, "other"), "r1", {1: [person("eve")]}, {})
+    assert await all_users(AppDirectory(database, "other")) == ["eve"]
+    assert (await AppDirectory(database, "other").close_run("r1", confirm_removals=False)).left == 0
+    assert len(await all_users(AppDirectory(database, "default"))) == 5
 
 
-async def test_a_second_walk_without_news_changes_nothing(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_a_second_walk_without_news_changes_nothing(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", PEOPLE, TREE)
     await directory.close_run("r1", confirm_removals=False)
     await walk(directory, "r2", PEOPLE, TREE)
@@ -105,8 +106,8 @@ async def test_a_second_walk_without_news_changes_nothing(store: DirectoryStore)
     assert (progress.users, progress.added, progress.changed, progress.left) == (5, 0, 0, 0)
 
 
-async def test_filling_a_department_again_changes_nothing(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_filling_a_department_again_changes_nothing(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     children = [Department(3, {}), Department(2, {})]
@@ -120,37 +121,37 @@ async def test_filling_a_department_again_changes_nothing(store: DirectoryStore)
     assert (progress.users, progress.added, progress.calls) == (1, 1, 3)
 
 
-async def test_changes_name_the_fields(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_changes_name_the_fields(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     before = person("ann", title="Clerk", mobile="1", admin=False, dept_id_list=[2, 3])
     await walk(directory, "r1", {1: [before, person("bob", title="Clerk")]}, {})
     after = person("ann", title="Head", admin=True, dept_id_list=[3, 2])
     await walk(directory, "r2", {1: [after, person("bob", email="b@x", remark="")]}, {})
-    assert (await changes(store))[2:] == [
+    assert (await changes(database))[2:] == [
         ("ann", "changed", ["admin", "title"]),
         ("bob", "changed", ["email", "title"]),
     ]
     # What the second answer left out is still known if it shows it of no other person.
-    assert (await fields_of(store, "ann"))["mobile"] == "1"
-    assert (await fields_of(store, "bob"))["title"] == ""
+    assert (await fields_of(database, "ann"))["mobile"] == "1"
+    assert (await fields_of(database, "bob"))["title"] == ""
 
 
-async def test_runs_that_are_too_old_go_with_what_they_found(store: DirectoryStore) -> None:
+async def test_runs_that_are_too_old_go_with_what_they_found(database: Database) -> None:
     for app in ("default", "hr"):
-        await walk(store.of(app), "old", PEOPLE, TREE)
-        await store.of(app).close_run("old", confirm_removals=False)
-    async with store.database.write("tests") as connection:
+        await walk(AppDirectory(database, app), "old", PEOPLE, TREE)
+        await AppDirectory(database, app).close_run("old", confirm_removals=False)
+    async with database.write("tests") as connection:
         await connection.execute(update(RunRow).values(opened_at=LONG_AGO))
 
-    directory = store.of("default")
+    directory = AppDirectory(database, "default")
     assert (await directory.put_user("new", person("eve"), calls=1)).added == 1
 
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         left = (await connection.execute(select(RunRow.app, RunRow.run))).all()
         read = await connection.execute(select(func.count()).select_from(RunDepartmentRow))
         assert sorted(map(tuple, left)) == [("default", "new"), ("hr", "old")]
         assert read.scalar_one() == len(TREE[1]) + len(TREE[2]) + 1
-    assert [change[0] for change in await changes(store)].count("ann") == 1
+    assert [change[0] for change in await changes(database)].count("ann") == 1
     # The directory itself is as it was.
     assert await all_users(directory) == ["ann", "bob", "boss", "cho", "dee", "eve"]
     await walk(directory, "next", PEOPLE | {1: [person("boss"), person("eve")]}, TREE)
@@ -158,46 +159,46 @@ async def test_runs_that_are_too_old_go_with_what_they_found(store: DirectorySto
 
 
 async def test_of_many_old_changes_some_go_at_once(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "FORGOTTEN_CHANGES", 2)
-    directory = store.of("default")
+    directory = AppDirectory(database, "default")
     await walk(directory, "old", PEOPLE, TREE)
     await directory.close_run("old", confirm_removals=False)
-    async with store.database.write("tests") as connection:
+    async with database.write("tests") as connection:
         await connection.execute(update(RunRow).values(opened_at=LONG_AGO))
     left = []
     for number in range(3):
         await directory.put_user(f"new{number}", person(f"x{number}"), calls=1)
-        left.append(sum(not change[0].startswith("x") for change in await changes(store)))
+        left.append(sum(not change[0].startswith("x") for change in await changes(database)))
     assert left == [3, 1, 0]
 
 
-async def test_fields_of_one_department_are_no_change_in_another(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_fields_of_one_department_are_no_change_in_another(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     people = {
         2: [person("ann", leader=True, dept_order=1)],
         3: [person("ann", leader=False, dept_order=7)],
     }
     await walk(directory, "r1", people, TREE)
     await walk(directory, "r2", people, TREE)
-    assert await changes(store) == [("ann", "added", [])]
+    assert await changes(database) == [("ann", "added", [])]
     people[3] = [person("ann", leader=True, dept_order=7)]
     await walk(directory, "r3", people, TREE)
-    assert (await changes(store))[1:] == [("ann", "changed", ["leader"])]
+    assert (await changes(database))[1:] == [("ann", "changed", ["leader"])]
 
 
-async def test_a_move_takes_the_person_out_of_the_old_department(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_a_move_takes_the_person_out_of_the_old_department(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", {2: [person("ann", dept_id_list=[2])]}, TREE)
     await walk(directory, "r2", {3: [person("ann", dept_id_list=[3])]}, TREE)
     assert await users_below(directory, 2) == []
     assert await users_below(directory, 3) == ["ann"]
-    assert (await changes(store))[1:] == [("ann", "changed", ["dept_id_list"])]
+    assert (await changes(database))[1:] == [("ann", "changed", ["dept_id_list"])]
 
 
-async def test_departments_move_with_their_people(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_departments_move_with_their_people(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", PEOPLE, {1: [2, 3], 2: [4]})
     await walk(directory, "r2", PEOPLE, {1: [2, 3], 3: [4]})
     assert await users_below(directory, 2) == ["ann", "bob"]
@@ -208,8 +209,8 @@ async def test_departments_move_with_their_people(store: DirectoryStore) -> None
     assert await users_below(directory, 4) == ["ann", "bob", "boss", "cho"]
 
 
-async def test_departments_of_the_same_people_add_them_once(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_departments_of_the_same_people_add_them_once(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     crowd = [person(f"u{number:03}") for number in range(150)]
     numbers = list(range(2, 22))
     await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
@@ -225,7 +226,7 @@ async def test_departments_of_the_same_people_add_them_once(store: DirectoryStor
     progress = await directory.close_run("r", confirm_removals=False)
     assert (progress.users, progress.added, progress.changed) == (150, 150, 0)
     assert progress.calls == 1 + 2 + 3 * len(numbers)
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         memberships = (await connection.execute(select(MembershipRow.userid))).all()
     assert len(memberships) == 150 * len(numbers)
 
@@ -233,23 +234,24 @@ async def test_departments_of_the_same_people_add_them_once(store: DirectoryStor
 PROCESS = """
 import asyncio, sys
 from dingrelay_tasks.organisation import Department, Member
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import AppDirectory
 
 async def main():
-    store = DirectoryStore(sys.argv[1])
+    database = Database(sys.argv[1])
     crowd = [Member(f"u{number}", {"name": "x"}) for number in range(50)]
     await asyncio.gather(*(
-        store.of("default").fill("r", Department(number, {}), children=[], members=crowd, calls=2)
+        AppDirectory(database, "default").fill("r", Department(number, {}), children=[], members=crowd, calls=2)
         for number in range(2, 22)
     ))
-    await store.close()
+    await database.dispose()
 
 asyncio.run(main())
 """
 
 
-async def test_processes_write_at_once(store: DirectoryStore, database_url: str) -> None:
-    directory = store.of("default")
+async def test_processes_write_at_once(database: Database, database_url: str) -> None:
+    directory = AppDirectory(database, "default")
     await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(number, {}) for number in range(2, 22)]
     await directory.fill("r", Department(1, {}), children=below, members=[], calls=2)
@@ -265,15 +267,15 @@ async def test_processes_write_at_once(store: DirectoryStore, database_url: str)
     assert progress.calls == 3 + 20 * 2
 
 
-async def test_a_run_may_have_the_longest_id_of_a_job(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_a_run_may_have_the_longest_id_of_a_job(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     run = "x" * LONGEST_ID
     await walk(directory, run, {1: [person("ann")]}, {})
     assert (await directory.progress(run)).added == 1
 
 
-async def test_pages_hold_everyone_once_and_in_order(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_pages_hold_everyone_once_and_in_order(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     crowd = [person(f"u{number:04}") for number in range(2_001)]
     await walk(directory, "r", {2: crowd[:1_500], 3: crowd[1_000:]}, TREE)
     everyone = [member.userid for member in crowd]

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from dingrelay_tasks.organisation import Department, Member, Progress
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import ChangeRow, MembershipRow, UserRow
-from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from tables import prepare
 
 Write = Callable[[AppDirectory], Coroutine[Any, Any, Any]]
@@ -48,9 +49,9 @@ def listed(*members: tuple[str, dict[str, Any]], department: int = 2) -> Write:
     return write
 
 
-async def here(store: DirectoryStore, app: str) -> dict[str, Any]:
+async def here(database: Database, app: str) -> dict[str, Any]:
     """The fields of people who are there, by userid; each has one row and is in department 2."""
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         people = select(UserRow.userid, UserRow.fields).where(
             UserRow.app == app, UserRow.left_at.is_(None)
         )
@@ -104,29 +105,29 @@ CASES: dict[str, tuple[list[Write], dict[str, str]]] = {
 @pytest.mark.parametrize("case", CASES)
 async def test_a_person_has_one_row_in_any_order(database_url: str, case: str) -> None:
     prepare(database_url)
-    store = DirectoryStore(database_url)
+    database = Database(database_url)
     writes, expected = CASES[case]
     for order in permutations(range(len(writes))):
         app = "-".join(map(str, order))
         for index in order:
-            await writes[index](store.of(app, read_at=100 + index))
-            await here(store, app)
-        found = await here(store, app)
+            await writes[index](AppDirectory(database, app, read_at=100 + index))
+            await here(database, app)
+        found = await here(database, app)
         assert {userid: fields["unionid"] for userid, fields in found.items()} == expected, order
         assert not any(name in fields for fields in found.values() for name in ADDRESSES)
         for kind, value in KEYS.items():
-            assert await store.of(app).find(kind, [value]) == {value: []}  # type: ignore[arg-type]
-    await store.close()
+            assert await AppDirectory(database, app).find(kind, [value]) == {value: []}  # type: ignore[arg-type]
+    await database.dispose()
 
 
-async def test_a_new_userid_takes_over_what_happened_to_the_old_one(store: DirectoryStore) -> None:
+async def test_a_new_userid_takes_over_what_happened_to_the_old_one(database: Database) -> None:
     writes = [answered("old", "A"), answered("old", "A", title="Head"), answered("new", "A")]
     counts: list[Progress] = []
     for index, write in enumerate(writes):
-        counts.append(await write(store.of("default", read_at=100 + index)))
+        counts.append(await write(AppDirectory(database, "default", read_at=100 + index)))
     last = counts[-1]
     assert (last.added, last.changed, last.left) == (1, 0, 0)
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         rows = select(ChangeRow.userid, ChangeRow.event).order_by(ChangeRow.number)
         found = [tuple(row) for row in await connection.execute(rows)]
     assert found == [("new", "added"), ("new", "changed"), ("new", "added")]
@@ -157,25 +158,27 @@ BOB = {"unionid": "B", "name": "Bob"}
     ],
 )
 async def test_a_field_that_an_answer_leaves_out_is_cleared_once_others_show_it(
-    store: DirectoryStore, reads: list[Write], cleared: bool
+    database: Database, reads: list[Write], cleared: bool
 ) -> None:
     own = {name: f"{value}0" for name, value in ADDRESSES.items()}
     writes = [listed(("ann", ANN | own), ("bob", BOB | ADDRESSES)), *reads]
     for index, write in enumerate(writes):
-        await write(store.of("default", read_at=100 + index))
-    async with store.database.read() as connection:
+        await write(AppDirectory(database, "default", read_at=100 + index))
+    async with database.read() as connection:
         row = (await connection.execute(select(UserRow).where(UserRow.userid == "ann"))).one()
         known = [row.fields[name] for name in ADDRESSES] + [row.email, row.job_number]
     assert [bool(value) for value in known] == [not cleared] * 6
     # A read from before does not bring it back.
-    await answered("ann", "A", **own)(store.of("default", read_at=99))
-    assert not (cleared and (await here(store, "default"))["ann"]["email"])
+    await answered("ann", "A", **own)(AppDirectory(database, "default", read_at=99))
+    assert not (cleared and (await here(database, "default"))["ann"]["email"])
 
 
-async def test_an_incomplete_answer_is_verified_once(store: DirectoryStore) -> None:
+async def test_an_incomplete_answer_is_verified_once(database: Database) -> None:
     people = [answered("ann", "A", **ADDRESSES), answered("bob", "B", email="bob@x.cn")]
     people += [answered("cho", "C", mobile="13900000001", job_number="J-2", title="Head")]
     asked: list[Any] = []
     for index, write in enumerate([*people, answered("ann", "A"), answered("ann", "A")]):
-        asked.append((await write(store.of("default", read_at=100 + index))).witnesses)
+        asked.append(
+            (await write(AppDirectory(database, "default", read_at=100 + index))).witnesses
+        )
     assert [sorted(each) for each in asked] == [[], [], [], ["bob", "cho"], []]

@@ -5,8 +5,9 @@ from sqlalchemy import select
 
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import ChangeRow
-from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
 
 
@@ -41,26 +42,26 @@ async def walk(
     return (await close(directory, run, confirm=confirm)).left
 
 
-async def events(store: DirectoryStore) -> list[tuple[str, str]]:
-    async with store.database.read() as connection:
+async def events(database: Database) -> list[tuple[str, str]]:
+    async with database.read() as connection:
         rows = await connection.execute(
             select(ChangeRow.userid, ChangeRow.event).order_by(ChangeRow.number, ChangeRow.userid)
         )
         return [tuple(row) for row in rows]
 
 
-async def test_people_missing_in_a_walk_leave_and_may_come_back(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_people_missing_in_a_walk_leave_and_may_come_back(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", crowd(20))
     assert await walk(directory, "r2", crowd(19)) == 1
     assert len(await all_users(directory)) == len(await users_below(directory, 1)) == 19
     assert await walk(directory, "r3", crowd(20)) == 0
     assert len(await all_users(directory)) == len(await users_below(directory, 1)) == 20
-    assert (await events(store))[20:] == [("u019", "left"), ("u019", "added")]
+    assert (await events(database))[20:] == [("u019", "left"), ("u019", "added")]
 
 
-async def test_closing_again_answers_the_same(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_closing_again_answers_the_same(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(18))
     first = await close(directory, "r2", confirm=False)
@@ -68,8 +69,8 @@ async def test_closing_again_answers_the_same(store: DirectoryStore) -> None:
     assert (first.users, first.left) == (18, 2)
 
 
-async def test_more_than_the_share_needs_a_confirmation(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_more_than_the_share_needs_a_confirmation(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(17))
     with pytest.raises(Refused) as refused:
@@ -80,8 +81,8 @@ async def test_more_than_the_share_needs_a_confirmation(store: DirectoryStore) -
     assert (await close(directory, "r2", confirm=True)).left == 3
 
 
-async def test_the_share_is_of_those_who_were_there_before(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_the_share_is_of_those_who_were_there_before(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", crowd(10))
     others = [Member(f"new{number}", {}) for number in range(100)]
     await open_with(directory, "r2", others)
@@ -89,8 +90,8 @@ async def test_the_share_is_of_those_who_were_there_before(store: DirectoryStore
         await close(directory, "r2", confirm=False)
 
 
-async def test_a_failed_department_keeps_everyone(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_a_failed_department_keeps_everyone(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", crowd(20))
     await directory.open_run("r2", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(2, {}), Department(3, {})]
@@ -109,17 +110,17 @@ async def test_a_failed_department_keeps_everyone(store: DirectoryStore) -> None
     assert (await close(directory, "r2", confirm=False)).left == 1
 
 
-async def test_departments_below_a_failed_one_do_not_stay_pending(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_departments_below_a_failed_one_do_not_stay_pending(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     await directory.fill("r", Department(1, {}), children=[Department(2, {})], members=[], calls=1)
     await directory.fail("r", 1)
     assert (await directory.progress("r")).failed == [2]
 
 
-async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) -> None:
+async def test_a_vanished_department_is_empty_and_gone(database: Database) -> None:
     for run, gone in (("r1", False), ("r2", True)):
-        directory = store.of("default", read_at=1_000 + gone)
+        directory = AppDirectory(database, "default", read_at=1_000 + gone)
         await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
         below = [Department(2, {})]
         await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
@@ -134,8 +135,11 @@ async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) ->
 
 
 @pytest.mark.parametrize("scope", ["everything", "department", "event"])
-async def test_people_of_a_removed_department_are_read(store: DirectoryStore, scope: str) -> None:
-    early, late = store.of("default", read_at=100), store.of("default", read_at=200)
+async def test_people_of_a_removed_department_are_read(database: Database, scope: str) -> None:
+    early, late = (
+        AppDirectory(database, "default", read_at=100),
+        AppDirectory(database, "default", read_at=200),
+    )
     await early.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(2, {}), Department(3, {})]
     await early.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
@@ -159,8 +163,11 @@ async def test_people_of_a_removed_department_are_read(store: DirectoryStore, sc
     assert "eve" not in await all_users(late)
 
 
-async def test_who_is_told_without_departments_is_asked_for_once(store: DirectoryStore) -> None:
-    early, late = store.of("default", read_at=100), store.of("default", read_at=200)
+async def test_who_is_told_without_departments_is_asked_for_once(database: Database) -> None:
+    early, late = (
+        AppDirectory(database, "default", read_at=100),
+        AppDirectory(database, "default", read_at=200),
+    )
     for directory, run in ((early, "r1"), (late, "r2")):
         await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
         below = [Department(2, {})]
@@ -174,18 +181,23 @@ async def test_who_is_told_without_departments_is_asked_for_once(store: Director
     assert "ann" in await all_users(late)
 
 
-async def test_an_answer_older_than_the_removal_is_ignored(store: DirectoryStore) -> None:
-    early, late = store.of("default", read_at=100), store.of("default", read_at=200)
+async def test_an_answer_older_than_the_removal_is_ignored(database: Database) -> None:
+    early, late = (
+        AppDirectory(database, "default", read_at=100),
+        AppDirectory(database, "default", read_at=200),
+    )
     await late.open_run("r", scope="event", roots=[], calls=1)
     await late.vanish("r", 2, calls=1)
     ann = Member("ann", {"dept_id_list": [1, 2]})
     assert (await early.put_user("e1", ann, calls=1)).outdated
     # What DingTalk still says then is taken, though it contradicts itself.
-    assert not (await store.of("default", read_at=201).put_user("e1", ann, calls=1)).outdated
+    assert not (
+        await AppDirectory(database, "default", read_at=201).put_user("e1", ann, calls=1)
+    ).outdated
 
 
-async def test_a_department_that_no_walk_meets_is_gone(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_a_department_that_no_walk_meets_is_gone(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await directory.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(2, {})]
     await directory.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
@@ -195,8 +207,8 @@ async def test_a_department_that_no_walk_meets_is_gone(store: DirectoryStore) ->
     assert len(await users_below(directory, 1)) == 20
 
 
-async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_the_walk_of_a_department_marks_nobody(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(10), scope="department")
     assert (await close(directory, "r2", confirm=True)).left == 0
@@ -204,23 +216,23 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
     assert len(await users_below(directory, 1)) == 10
 
 
-async def test_a_person_met_by_another_run_stays(store: DirectoryStore) -> None:
-    directory = store.of("default", read_at=1)
+async def test_a_person_met_by_another_run_stays(database: Database) -> None:
+    directory = AppDirectory(database, "default", read_at=1)
     await walk(directory, "r1", crowd(20))
     await directory.open_run("slow", scope="everything", roots=[Department(1, {})], calls=1)
     # An event names two people while the walk is under way.
     new = Member("new", {"dept_id_list": [1, 9]})
-    await store.of("default", read_at=2).put_user("e1", new, calls=1)
+    await AppDirectory(database, "default", read_at=2).put_user("e1", new, calls=1)
     again = Member("u019", {"dept_id_list": [1]})
-    await store.of("default", read_at=3).put_user("e2", again, calls=1)
+    await AppDirectory(database, "default", read_at=3).put_user("e2", again, calls=1)
     await directory.fill("slow", Department(1, {}), children=[], members=crowd(19), calls=2)
     assert (await close(directory, "slow", confirm=True)).left == 0
     assert len(await users_below(directory, 1)) == 21
     assert len(await users_below(directory, 9)) == 1
 
 
-async def test_one_user_is_a_run_of_its_own(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_one_user_is_a_run_of_its_own(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     fields: dict[str, Any] = {
         "name": "Ann",
         "dept_id_list": [5, 6],
@@ -242,8 +254,8 @@ async def test_one_user_is_a_run_of_its_own(store: DirectoryStore) -> None:
     assert await all_users(directory) == []
 
 
-async def test_details_that_become_known_are_no_change(store: DirectoryStore) -> None:
-    directory = store.of("default")
+async def test_details_that_become_known_are_no_change(database: Database) -> None:
+    directory = AppDirectory(database, "default")
     await walk(directory, "r1", [Member("ann", {"name": "Ann"})])
     full = Member("ann", {"name": "Ann", "senior": True, "manager_userid": "boss"})
     assert (await directory.put_user("r2", full, calls=1)).changed == 0
@@ -251,7 +263,7 @@ async def test_details_that_become_known_are_no_change(store: DirectoryStore) ->
     assert (await directory.put_user("r3", moved, calls=1)).changed == 1
 
 
-async def test_an_unknown_run_is_refused(store: DirectoryStore) -> None:
+async def test_an_unknown_run_is_refused(database: Database) -> None:
     with pytest.raises(Refused) as refused:
-        await store.of("default").progress("never")
+        await AppDirectory(database, "default").progress("never")
     assert refused.value.code == "no_such_run"

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from dingrelay_tasks.organisation import Department, Member
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.order import CLOCK_SET_BACK_MS
-from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
 from tables import prepare
 
@@ -78,9 +79,9 @@ CASES: dict[str, list[Write]] = {
 }
 
 
-async def state(store: DirectoryStore, app: str) -> Any:
+async def state(database: Database, app: str) -> Any:
     """All that a reader sees of an app's directory."""
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         users = await connection.execute(
             select(UserRow.userid, UserRow.fields).where(
                 UserRow.app == app, UserRow.left_at.is_(None)
@@ -104,24 +105,26 @@ async def state(store: DirectoryStore, app: str) -> Any:
 @pytest.mark.parametrize("case", CASES)
 async def test_the_order_of_writes_does_not_matter(sqlite_url: str, case: str) -> None:
     prepare(sqlite_url)
-    store = DirectoryStore(sqlite_url)
+    database = Database(sqlite_url)
     writes = CASES[case]
     seen: list[Any] = []
     for order in permutations(range(len(writes))):
         app = "-".join(map(str, order))
         for index in order:
-            await writes[index](store.of(app, read_at=100 + index))
-        seen.append(await state(store, app))
-    await store.close()
+            await writes[index](AppDirectory(database, app, read_at=100 + index))
+        seen.append(await state(database, app))
+    await database.dispose()
     assert seen == seen[:1] * len(seen)
 
 
-async def test_a_read_with_a_time_in_the_future_is_overwritten(store: DirectoryStore) -> None:
+async def test_a_read_with_a_time_in_the_future_is_overwritten(database: Database) -> None:
     late = CLOCK_SET_BACK_MS + 1_000
-    await answered(2, name="by a clock that was set back")(store.of("default", read_at=late))
-    directory = store.of("default", read_at=500)
+    await answered(2, name="by a clock that was set back")(
+        AppDirectory(database, "default", read_at=late)
+    )
+    directory = AppDirectory(database, "default", read_at=500)
     await answered(3, name="now")(directory)
     assert await users_below(directory, 3) == ["ann"]
     assert await users_below(directory, 2) == []
-    await unknown()(store.of("default", read_at=600))
+    await unknown()(AppDirectory(database, "default", read_at=600))
     assert await all_users(directory) == []

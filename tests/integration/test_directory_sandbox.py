@@ -19,6 +19,7 @@ from dingrelay_tasks.user_sync import (
     run,
     run_department,
 )
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.contacts import ContactsV1, ContactsV2
@@ -26,7 +27,7 @@ from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
-from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
 from tables import prepare
 
@@ -167,17 +168,17 @@ async def opened(
 
 
 @pytest.fixture
-async def directory_store(sqlite_url: str) -> AsyncIterator[DirectoryStore]:
+async def database(sqlite_url: str) -> AsyncIterator[Database]:
     prepare(sqlite_url)
-    store = DirectoryStore(sqlite_url)
-    yield store
-    await store.close()
+    database = Database(sqlite_url)
+    yield database
+    await database.dispose()
 
 
-async def is_the_organisation_of(store: DirectoryStore, sandbox: SandboxAdmin) -> None:
+async def is_the_organisation_of(database: Database, sandbox: SandboxAdmin) -> None:
     """Departments, people, their names and who is where: as the sandbox has them."""
     organisation = sandbox.organisation()
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         departments = await connection.execute(
             select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent).where(
                 DepartmentRow.left_at.is_(None)
@@ -220,11 +221,11 @@ def calls_made(sandbox: SandboxAdmin) -> int:
 
 
 async def test_the_directory_becomes_the_organisation(
-    contacts_of_many: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts_of_many: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     result = await run_body(UserSync(), "r1", contacts_of_many, directory)
-    await is_the_organisation_of(directory_store, sandbox)
+    await is_the_organisation_of(database, sandbox)
     assert (result["departments"], result["users"], result["added"]) == (LARGE, MANY, MANY)
     assert (result["changed"], result["left"]) == (0, 0)
     assert result["calls"] == calls_made(sandbox)
@@ -239,9 +240,9 @@ async def test_the_directory_becomes_the_organisation(
 
 
 async def test_a_second_walk_finds_exactly_what_changed(
-    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     await run_body(UserSync(), "r1", contacts, directory)
     again = await run_body(UserSync(), "r2", contacts, directory)
     assert (again["added"], again["changed"], again["left"]) == (0, 0, 0)
@@ -258,7 +259,7 @@ async def test_a_second_walk_finds_exactly_what_changed(
     sandbox.put_user(mover, dept_id_list=[999])
     result = await run_body(UserSync(), "r3", contacts, directory)
     assert (result["added"], result["changed"], result["left"]) == (1, 2, 1)
-    async with directory_store.database.read() as connection:
+    async with database.read() as connection:
         rows = await connection.execute(
             select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).where(ChangeRow.number == 3)
         )
@@ -268,13 +269,13 @@ async def test_a_second_walk_finds_exactly_what_changed(
         leaver: ("left", []),
         mover: ("changed", ["dept_id_list"]),
     }
-    await is_the_organisation_of(directory_store, sandbox)
+    await is_the_organisation_of(database, sandbox)
 
 
 async def test_one_user_and_one_department_are_read_alone(
-    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     await run_body(UserSync(), "r1", contacts, directory)
     sandbox.put_user("u5", title="Chief of everything")
     sandbox.delete_user("u6")
@@ -298,9 +299,9 @@ async def test_one_user_and_one_department_are_read_alone(
 
 
 async def test_a_department_that_fails_for_a_while_costs_nobody(
-    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     await run_body(UserSync(), "r1", contacts, directory)
     for api, key in (("/topapi/v2/user/list", "dept_id"), ("/user/listbypage", "department_id")):
         sandbox.add_fault("error", api=api, match={key: "3"}, code="-1", count=ATTEMPTS)
@@ -313,13 +314,13 @@ async def test_a_department_that_fails_for_a_while_costs_nobody(
         sandbox.add_fault("truncated", api=api, count=ATTEMPTS - 1)
     result = await run_body(UserSync(confirm_removals=True), "r3", contacts, directory)
     assert (result["users"], result["left"], result["changed"]) == (FEW, 0, 0)
-    await is_the_organisation_of(directory_store, sandbox)
+    await is_the_organisation_of(database, sandbox)
 
 
 async def test_people_and_departments_that_move_during_a_walk_do_not_leave(
-    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     await run_body(UserSync(), "r1", contacts, directory)
     sandbox.put_department(998, name="Hall", parent_id=25)
     sandbox.put_department(999, name="Lab", parent_id=998)
@@ -339,13 +340,13 @@ async def test_people_and_departments_that_move_during_a_walk_do_not_leave(
     assert {"u7", "u8"} <= set(await all_users(directory))
     assert len(await users_below(directory, 998)) == len(await users_below(directory, 999)) == 1
     await run_body(UserSync(), "r4", contacts, directory)
-    await is_the_organisation_of(directory_store, sandbox)
+    await is_the_organisation_of(database, sandbox)
 
 
 async def test_many_who_are_gone_need_a_confirmation_and_few_calls_to_say_so(
-    contacts_of_many: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts_of_many: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     await run_body(UserSync(), "r1", contacts_of_many, directory)
     for number in range(101, 361):
         sandbox.delete_user(f"u{number}")
@@ -357,11 +358,11 @@ async def test_many_who_are_gone_need_a_confirmation_and_few_calls_to_say_so(
     assert sum(sandbox.audit()["calls"]["/topapi/v2/user/get"].values()) == 100
     result = await run_body(UserSync(confirm_removals=True), "r3", contacts_of_many, directory)
     assert result["left"] == 260
-    await is_the_organisation_of(directory_store, sandbox)
+    await is_the_organisation_of(database, sandbox)
 
 
 async def test_an_app_that_sees_a_part_syncs_that_part(
-    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
     sandbox.put_department(-7, name="家校通讯录", parent_id=1)
     sandbox.put_user("parent", dept_id_list=[-7])
@@ -369,7 +370,7 @@ async def test_an_app_that_sees_a_part_syncs_that_part(
     outsider = next(each["userid"] for each in whole["users"] if each["dept_id_list"] == [9])
     app = {"app_key": "part-key", "app_secret": "sandbox-secret", "agent_id": "7"}
     sandbox.add_app(**app, departments=[-7, 2, 3], users=[outsider])
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     async with opened(type(contacts), sandbox, "part-key") as part:
         result = await run_body(UserSync(), "r1", part, directory)
         met = set(await all_users(directory))
@@ -388,9 +389,9 @@ async def test_an_app_that_sees_a_part_syncs_that_part(
 
 
 async def test_a_person_who_is_hired_again_is_the_same(
-    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     await run_body(UserSync(), "r1", contacts, directory)
     unionid = next(
         each["unionid"] for each in sandbox.organisation()["users"] if each["userid"] == "u6"
@@ -400,8 +401,8 @@ async def test_a_person_who_is_hired_again_is_the_same(
     sandbox.put_user("u6-again", name="New", unionid=unionid, dept_id_list=[3])
     result = await run_body(UserSync(), "r3", contacts, directory)
     assert (result["added"], result["left"]) == (1, 0)
-    await is_the_organisation_of(directory_store, sandbox)
-    async with directory_store.database.read() as connection:
+    await is_the_organisation_of(database, sandbox)
+    async with database.read() as connection:
         people = select(UserRow.userid).where(UserRow.userid.like("u6%"))
         assert "u6" not in set(await connection.scalars(people))
         events = select(ChangeRow.event).where(ChangeRow.userid == "u6-again")
@@ -417,13 +418,13 @@ async def test_a_person_who_is_hired_again_is_the_same(
     assert single["added"] == 1
     result = await run_body(UserSync(), "r5", contacts, directory)
     assert "u6-third" in set(await all_users(directory))
-    await is_the_organisation_of(directory_store, sandbox)
+    await is_the_organisation_of(database, sandbox)
 
 
 async def test_addresses_that_were_cleared_or_given_to_another_are_not_kept(
-    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
 ) -> None:
-    directory = directory_store.of("default")
+    directory = AppDirectory(database, "default")
     await run_body(UserSync(), "r1", contacts, directory)
     sandbox.put_user("u7", email="desk@x.cn", job_number="J-1")
     await run_body(UserSync(scope="user", user="u7"), "r2", contacts, directory)

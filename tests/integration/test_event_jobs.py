@@ -40,7 +40,7 @@ async def happens(worker: OneWorker, event_type: str, event_id: str, **data: Any
 
 
 async def test_announced_changes_are_written(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    directory = worker.executor.resources.directory.of("default")
+    directory = worker.executor.resources.directory("default")
     sandbox.put_department(2, name="Lab")
     found = await happens(worker, "org_dept_create", "d1", DeptId=["2"], CorpId="c")
     in_lab = [each["userid"] for each in _people(sandbox) if 2 in each["dept_id_list"]]

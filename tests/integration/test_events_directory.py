@@ -20,9 +20,11 @@ from dingrelay_tasks.event import Event
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_tasks.user_sync import DepartmentSync, UserSync
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk import contact_fields
+from dingrelay_workers.directory import store
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from tables import prepare
 from thorough import either
 
@@ -33,8 +35,8 @@ AT_ONCE = 12
 class Simulation:
     """An organisation, its clock, and jobs whose reads and writes are mixed up at random."""
 
-    def __init__(self, store: DirectoryStore, seed: int) -> None:
-        self.store = store
+    def __init__(self, database: Database, seed: int) -> None:
+        self.database = database
         self.rng = random.Random(seed)
         self.organisation = Organisation()
         self.organisation.seed(users=120, departments=14, seed=seed)
@@ -161,8 +163,8 @@ class SlowDirectory:
     job: Job
 
     def __getattr__(self, name: str) -> Any:
-        store, read_at = self.job.simulation.store, self.job.claimed_at
-        method = getattr(store.of("default", read_at=read_at), name)
+        database, read_at = self.job.simulation.database, self.job.claimed_at
+        method = getattr(AppDirectory(database, "default", read_at=read_at), name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             await self.job.simulation.pause()
@@ -299,7 +301,7 @@ def _heads(organisation: Organisation) -> dict[int, str | None]:
 async def differences(simulation: Simulation) -> list[str]:
     """Where the directory is not the organisation."""
     organisation = simulation.organisation
-    async with simulation.store.database.read() as connection:
+    async with simulation.database.read() as connection:
         departments = {
             row.id: (row.name, row.parent)
             for row in await connection.execute(
@@ -351,20 +353,10 @@ async def walk(simulation: Simulation, name: str) -> Progress:
     """A walk of everything, alone; what it found."""
     simulation.start(UserSync(), name)
     await simulation.drain()
-    return await simulation.store.of("default").progress(name)
+    return await AppDirectory(simulation.database, "default").progress(name)
 
 
-async def follow(database_url: str, seed: int, changes: int) -> None:
-    """Change an organisation, and have the directory follow by events alone."""
-    prepare(database_url)
-    store = DirectoryStore(database_url, removal_share=1.0)
-    try:
-        await _follow(Simulation(store, seed), changes)
-    finally:
-        await store.close()
-
-
-async def _follow(simulation: Simulation, changes: int) -> None:
+async def follow(simulation: Simulation, changes: int) -> None:
     await walk(simulation, "first")
     assert await differences(simulation) == []
     for number in range(changes):
@@ -384,5 +376,13 @@ async def _follow(simulation: Simulation, changes: int) -> None:
 
 
 @pytest.mark.parametrize("seed", either([2], list(range(2, 22))))
-async def test_by_events_alone_it_becomes_the_organisation(sqlite_url: str, seed: int) -> None:
-    await follow(sqlite_url, seed, changes=either(60, 100))
+async def test_by_events_alone_it_becomes_the_organisation(
+    sqlite_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "REMOVAL_SHARE", 1.0)
+    prepare(sqlite_url)
+    database = Database(sqlite_url)
+    try:
+        await follow(Simulation(database, seed), changes=either(60, 100))
+    finally:
+        await database.dispose()

@@ -25,7 +25,7 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
     await found.check()
     grant = Grant(name="crm", scopes=frozenset({"messages:write"}), rate=Rate(50, 1))
     issued = await found.keys.create(grant)
-    key = await found.keys.verify(issued.text)
+    key = await found.keys.verify(issued.key)
     assert key is not None
     assert await found.rates.take(key) is None
     await found.close()

@@ -9,7 +9,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.service import DirectoryService
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.http import paging
 from gateways import GatewayClient, MemoryBackend, gateway_thread
 from tables import prepare
@@ -17,9 +17,9 @@ from tables import prepare
 PEOPLE = [f"u{number:02}" for number in range(7)]
 
 
-async def fill(store: DirectoryStore, app: str = "default") -> None:
+async def fill(database: Database, app: str = "default") -> None:
     """1 holds 2 and 3; u00 to u04 are in 2, u03 to u06 in 3; then u06 leaves."""
-    directory = store.of(app)
+    directory = AppDirectory(database, app)
     root = Department(1, {"name": "all"})
     for run, in_three in (("one", PEOPLE[3:]), ("two", PEOPLE[3:6])):
         await directory.open_run(run, scope="everything", roots=[root], calls=0)
@@ -39,9 +39,9 @@ async def fill(store: DirectoryStore, app: str = "default") -> None:
 
 
 @pytest.fixture
-async def filled(store: DirectoryStore) -> DirectoryService:
-    await fill(store)
-    return DirectoryService(store.database)
+async def filled(database: Database) -> DirectoryService:
+    await fill(database)
+    return DirectoryService(database)
 
 
 async def test_people_come_in_pages_with_their_departments(filled: DirectoryService) -> None:
@@ -108,9 +108,9 @@ def gateway(valkey_url: str, sqlite_url: str) -> Iterator[GatewayClient]:
 
 async def test_a_client_walks_the_pages(gateway: GatewayClient, sqlite_url: str) -> None:
     prepare(sqlite_url)
-    store = DirectoryStore(sqlite_url)
-    await fill(store)
-    await store.close()
+    database = Database(sqlite_url)
+    await fill(database)
+    await database.dispose()
     key = gateway.backend.keys.add("crm", "directory:read")
     for path, name, identity in (
         ("/v1/directory/users?limit=4", "users", "userid"),

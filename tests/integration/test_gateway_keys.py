@@ -28,7 +28,7 @@ def test_a_key_is_made_rotated_and_revoked(gateway: GatewayClient, keys: dict[st
     wanted = {"name": "crm", "scopes": ["messages:write", "keys:write"], "rate": "50/1s"}
     made = gateway.ask("POST", "/v1/keys", {**wanted, "expires": "90d"}, key=keys["all"])
     assert made.status == 201, made.content
-    assert set(made.json) == {"id", "key"}
+    assert set(made.json) == {"id", "key", "old_secret_until"}
     place = made.headers["Location"]
     shown = gateway.ask("GET", place, key=keys["all"]).json
     assert (shown["name"], shown["state"], shown["sender"]) == ("crm", "live", "crm")

@@ -64,7 +64,7 @@ def key_for(settings: Settings, grant: Grant) -> str:
         backend = Services(settings)
         await backend.start()
         try:
-            return (await backend.keys.create(grant)).text
+            return (await backend.keys.create(grant)).key
         finally:
             await backend.close()
 

@@ -16,7 +16,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import retention
 from dingrelay_workers.directory.models import ChangeRow, UserRow
 from dingrelay_workers.directory.retention import Retention
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.directory.sync_schedule import SyncSchedule
 from dingrelay_workers.maintenance.leader import WORK, Leader
 from dingrelay_workers.store.records import Records
@@ -31,13 +31,13 @@ def member(userid: str, unionid: str) -> Member:
     return Member(userid, {"name": userid, "unionid": unionid})
 
 
-async def left(store: DirectoryStore, app: str, userid: str, *, days: int) -> None:
+async def left(database: Database, app: str, userid: str, *, days: int) -> None:
     """Let a person come and leave, so many days ago."""
-    directory = store.of(app)
+    directory = AppDirectory(database, app)
     await directory.put_user(f"came-{userid}", member(userid, f"union-{userid}"), calls=1)
     await directory.drop_user(f"left-{userid}", userid, calls=1)
     at = datetime.now(UTC) - timedelta(days=days)
-    async with store.database.write(app) as connection:
+    async with database.write(app) as connection:
         for table, column in ((UserRow, "left_at"), (ChangeRow, "at")):
             ours = table.app == app, table.userid == userid
             await connection.execute(update(table).where(*ours).values(**{column: at}))
@@ -54,42 +54,44 @@ def a_retention(database: Database) -> Retention:
 
 
 async def test_people_who_left_long_ago_are_deleted_and_may_come_back_as_new(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for app, userid, days in (("default", "old", 31), ("default", "new", 29), ("hr", "old", 40)):
-        await left(store, app, userid, days=days)
-    await left(store, "default", "again", days=31)
-    await store.of("default").put_user("back", member("again", "union-again"), calls=1)
+        await left(database, app, userid, days=days)
+    await left(database, "default", "again", days=31)
+    await AppDirectory(database, "default").put_user(
+        "back", member("again", "union-again"), calls=1
+    )
     steps: list[None] = []
-    keeps = a_retention(store.database)
+    keeps = a_retention(database)
     await keeps.tick(lambda: steps.append(None))
-    assert await known(store.database, UserRow) == {"default/new", "default/again"}
-    assert await known(store.database, ChangeRow) == {"default/new", "default/again"}
+    assert await known(database, UserRow) == {"default/new", "default/again"}
+    assert await known(database, ChangeRow) == {"default/new", "default/again"}
     assert len(steps) == 2, "a transaction for each app"
 
-    directory = store.of("default")
+    directory = AppDirectory(database, "default")
     # A second word of DingTalk's that they left, and then they are there again: once by their userid,
     # once under another.
     progress = await directory.drop_user("left-twice", "old", calls=1)
     assert progress.left == 0
     back = await directory.put_user("old-back", member("old", "union-old"), calls=1)
     assert (back.added, back.changed) == (1, 0)
-    await left(store, "default", "third", days=31)
+    await left(database, "default", "third", days=31)
     monkeypatch.setattr(retention, "LOOK_EVERY", 0.0)
-    await a_retention(store.database).tick(lambda: None)
+    await a_retention(database).tick(lambda: None)
     renamed = await directory.put_user("renamed", member("third-2", "union-third"), calls=1)
     assert renamed.added == 1
-    assert "default/third" not in await known(store.database, ChangeRow)
+    assert "default/third" not in await known(database, ChangeRow)
     # Who left lately is still the same person under another userid.
     await directory.put_user("reunited", member("new-2", "union-new"), calls=1)
-    assert "default/new" not in await known(store.database, UserRow)
+    assert "default/new" not in await known(database, UserRow)
 
 
 async def test_people_who_came_back_meanwhile_stay(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await left(store, "default", "u1", days=31)
-    await left(store, "default", "u2", days=31)
+    await left(database, "default", "u1", days=31)
+    await left(database, "default", "u2", days=31)
     real = retention._delete_some  # pyright: ignore[reportPrivateUsage]
 
     async def late(connection: Any, *arguments: Any) -> int:
@@ -97,8 +99,8 @@ async def test_people_who_came_back_meanwhile_stay(
         return await real(connection, *arguments)
 
     monkeypatch.setattr(retention, "_delete_some", late)
-    await a_retention(store.database).tick(lambda: None)
-    assert await known(store.database, UserRow) == {"default/u1"}
+    await a_retention(database).tick(lambda: None)
+    assert await known(database, UserRow) == {"default/u1"}
 
 
 async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
@@ -108,7 +110,7 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
     records = Records(redis, settings, worker="w")
     publisher: Any = Published()
     prepare(sqlite_url)
-    store = DirectoryStore(sqlite_url)
+    database = Database(sqlite_url)
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database" * 100)
     away = a_retention(Database(f"sqlite:///{broken}"))
@@ -122,17 +124,17 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
     await redis.delete(keys.DISPATCHER)
 
     # Without a schedule there are no syncs; the leader deletes all the same.
-    await left(store, "default", "u1", days=31)
+    await left(database, "default", "u1", days=31)
 
-    duty = duties.syncs(records, publisher, lambda: store.database, settings)
+    duty = duties.syncs(records, publisher, lambda: database, settings)
     leads = Leader(redis, WORK, [duty])
     await WORK.announce(redis)
     await lead_once(leads)
-    assert await known(store.database, UserRow) == set()
+    assert await known(database, UserRow) == set()
     assert len(publisher.wakeups) == 1
-    await left(store, "default", "u2", days=31)
+    await left(database, "default", "u2", days=31)
     await WORK.announce(redis)
     await lead_once(leads)
-    assert await known(store.database, UserRow) == {"default/u2"}, "an hour has not passed"
+    assert await known(database, UserRow) == {"default/u2"}, "an hour has not passed"
     await leads.stop()
-    await store.close()
+    await database.dispose()

@@ -15,7 +15,7 @@ from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, id_of
@@ -121,54 +121,48 @@ def person(userid: str, **fields: Any) -> Member:
     return Member(userid, {"name": userid.title(), **fields})
 
 
-async def test_people_who_come_change_and_go_are_notices(store: DirectoryStore) -> None:
-    await subscribe(store.database)
-    directory = store.of("default")
+async def test_people_who_come_change_and_go_are_notices(database: Database) -> None:
+    await subscribe(database)
+    directory = AppDirectory(database, "default")
     await directory.put_user("1", person("ann", title="chief"), calls=1)
-    assert await taken(store.database) == [
-        ("directory.user.added", {"userid": "ann", "name": "Ann"})
-    ]
+    assert await taken(database) == [("directory.user.added", {"userid": "ann", "name": "Ann"})]
     await directory.put_user("2", person("ann", title="chief"), calls=1)
-    assert await taken(store.database) == []
+    assert await taken(database) == []
     await directory.put_user("3", person("ann", title="boss"), calls=1)
-    assert await taken(store.database) == [
+    assert await taken(database) == [
         ("directory.user.changed", {"userid": "ann", "name": "Ann", "changed": ["title"]})
     ]
     for run in ("4", "5"):
         await directory.drop_user(run, "ann", calls=1)
-    assert await taken(store.database) == [
-        ("directory.user.left", {"userid": "ann", "name": "Ann"})
-    ]
+    assert await taken(database) == [("directory.user.left", {"userid": "ann", "name": "Ann"})]
 
 
-async def test_somebody_who_is_gone_has_left_once_the_walk_is_over(store: DirectoryStore) -> None:
-    await subscribe(store.database)
-    directory = store.of("default")
+async def test_somebody_who_is_gone_has_left_once_the_walk_is_over(database: Database) -> None:
+    await subscribe(database)
+    directory = AppDirectory(database, "default")
     root = Department(1, {"name": "Org"})
     for run, members in (("1", [person("ann"), person("bob")]), ("2", [person("bob")])):
         await directory.open_run(run, scope="everything", roots=[root], calls=1)
         await directory.fill(run, Department(1, {}), children=[], members=members, calls=1)
         if run == "1":
             await directory.close_run(run, confirm_removals=True)
-            await taken(store.database)
+            await taken(database)
     await directory.note_users("2", met=[], hidden=[], gone=["ann"])
-    assert await taken(store.database) == []
+    assert await taken(database) == []
     for _ in range(2):
         await directory.close_run("2", confirm_removals=True)
-    assert await taken(store.database) == [
-        ("directory.user.left", {"userid": "ann", "name": "Ann"})
-    ]
+    assert await taken(database) == [("directory.user.left", {"userid": "ann", "name": "Ann"})]
 
 
-async def test_departments_that_come_change_and_go_are_notices(store: DirectoryStore) -> None:
-    await subscribe(store.database)
-    directory = store.of("default")
+async def test_departments_that_come_change_and_go_are_notices(database: Database) -> None:
+    await subscribe(database)
+    directory = AppDirectory(database, "default")
 
     async def fill(run: str, children: list[Department]) -> list[tuple[str, dict[str, Any]]]:
         await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
         root = Department(1, {"name": "Org"})
         await directory.fill(run, root, children=children, members=[], calls=1)
-        return await taken(store.database)
+        return await taken(database)
 
     kind = "directory.department"
     assert await fill("1", [Department(5, {"name": "Sales"})]) == [
@@ -181,9 +175,7 @@ async def test_departments_that_come_change_and_go_are_notices(store: DirectoryS
     ]
     for run in ("3", "3"):
         await directory.note_departments(run, met=[], hidden=[], gone=[5])
-    assert await taken(store.database) == [
-        (f"{kind}.removed", {"id": 5, "name": "Markets", "parent": 1})
-    ]
+    assert await taken(database) == [(f"{kind}.removed", {"id": 5, "name": "Markets", "parent": 1})]
     assert await fill("4", [Department(5, {"name": "Markets"})]) == [
         (f"{kind}.added", {"id": 5, "name": "Markets", "parent": 1})
     ]

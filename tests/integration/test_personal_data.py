@@ -88,7 +88,7 @@ class Office:
 
     async def erase(self, *, app: str | None = None, since: datetime | None = None) -> Erasing:
         since = since or await self.passes.now()
-        return await self.passes.erase_now(SUBJECT, app=app, since=since, tombstone=self.tombstone)
+        return await self.passes.erase(SUBJECT, app=app, since=since, tombstone=self.tombstone)
 
     async def places(self, text: str = SUBJECT) -> set[str]:
         """Tables and keys in which the person, or another text, is named, wherever and however."""
@@ -681,7 +681,7 @@ async def test_any_userid_is_found_however_json_spells_it(office: Office, user: 
     exported = await office.passes.export(DataSubject(user))
     assert [len(exported[place]) for place in ("jobs", "history", "webhooks")] == [1, 1, 1]
     since = await office.passes.now()
-    await office.passes.erase_now(user, app=None, since=since, tombstone=office.tombstone)
+    await office.passes.erase(user, app=None, since=since, tombstone=office.tombstone)
     spelled = json.dumps(user, ensure_ascii=False)[1:-1]
     assert await office.places(repr(spelled)[1:-1]) == set()
     exported = await office.passes.export(DataSubject(user))

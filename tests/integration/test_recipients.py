@@ -50,9 +50,7 @@ async def sync(worker: OneWorker, sandbox: SandboxAdmin, *users: str) -> None:
 
 
 async def fill(worker: OneWorker, users: Sequence[str]) -> None:
-    directory = worker.executor.resources.directory.of(
-        "default", on_complete=worker.executor.resources.recipient_checks.note_synced
-    )
+    directory = worker.executor.resources.directory("default")
     root = Department(1, {"name": "all"})
     await directory.open_run("walk", scope="everything", roots=[root], calls=1)
     members = [Member(user, {"dept_id_list": [1]}) for user in users]
@@ -102,7 +100,7 @@ async def test_newcomers_are_looked_up(worker: OneWorker, sandbox: SandboxAdmin)
 
 async def test_rehired_people_are_sent_to(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await sync(worker, sandbox, "u1", "u2")
-    directory = worker.executor.resources.directory.of("default")
+    directory = worker.executor.resources.directory("default")
     await directory.drop_user("event", "u2", calls=1)
     assert outcome(await sent(worker, message("u2"))) == (1, [], [])
     await directory.drop_user("event2", "u1", calls=1)

@@ -54,7 +54,8 @@ class Fleet:
         self._dispatchers: list[Any] = []
 
     async def subscribe(self, *names: str, **fields: Any) -> None:
-        made = Generation(1, secret.fingerprint(self.settings.webhook_keys[0])).wire
+        made_from = secret.fingerprint(self.settings.webhook_keys[0])
+        made = Generation(number=1, made_from=made_from).model_dump(mode="json")
         for name in names or ENDPOINTS:
             url = f"https://example.com/{name}"
             await subscribe(self.database, id=name, url=url, secrets=[made], **fields)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.http.api_keys import ApiKey, Grant, IssuedKey, Rate
-from dingrelay_workers.keys.documents import KeyRequest
+from dingrelay_workers.http.api_keys import Grant, Rate
+from dingrelay_workers.keys.documents import IssuedKey, KeyRequest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEAM = Grant(
@@ -67,7 +67,7 @@ def test_a_key_can_give_what_it_has() -> None:
 
 
 def test_no_repr_shows_a_key() -> None:
-    made = IssuedKey(ApiKey(id="drk_a", name="a", scopes=frozenset()), "drk_a.hidden")
+    made = IssuedKey(id="drk_a", key="drk_a.hidden", old_secret_until=None)
     assert "hidden" not in repr(made)
     assert "hidden" not in f"{made}"
 

@@ -1,6 +1,5 @@
 """How long a delivery is tried, when its endpoint rests, and what an endpoint chooses."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from dingrelay_workers.outbox.notice import Subject, Subscription
 from dingrelay_workers.webhooks import deliveries
 from dingrelay_workers.webhooks.deliveries import CAP, Delivery, Settled
-from dingrelay_workers.webhooks.endpoints import LONGEST_PAUSE, NEEDED, Endpoint, StoredEndpoint
+from dingrelay_workers.webhooks.endpoints import HEALTHY, LONGEST_PAUSE, NEEDED, StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -24,22 +23,23 @@ def failed(code: str = "http_503", **rest: Any) -> Receipt:
 
 
 def an_endpoint(**fields: Any) -> StoredEndpoint:
-    moments: dict[str, Any] = {"created_at": NOW - 9 * DAYS, "changed_at": NOW}
-    moments["old_secret_until"] = None
-    endpoint = Endpoint(
-        id="e", name="", url="", types=("*",), state="enabled", reason="", **moments
-    )
-    health: dict[str, Any] = {
-        "enabled_at": NOW - 9 * DAYS,
-        "failures": 0,
-        "failing_since": None,
-        "failed_at": None,
-        "last_failure": "",
-        "breaker": 0,
-        "retry_at": None,
+    long_ago = NOW - 9 * DAYS
+    row: dict[str, Any] = {
+        "id": "e",
+        "name": "",
+        "url": "",
+        "types": ("*",),
+        "state": "enabled",
+        "reason": "",
+        "created_at": long_ago,
+        "changed_at": NOW,
+        "old_secret_until": None,
+        "generations": (),
+        "enabled_at": long_ago,
         "taken_at": None,
+        **HEALTHY,
     }
-    return StoredEndpoint(endpoint=endpoint, generations=(), **{**health, **fields})
+    return StoredEndpoint(**row | fields)
 
 
 def settled(
@@ -95,9 +95,8 @@ def test_a_delivery_is_given_up_after_days_of_its_own_failures_only(
 def test_a_breaker_stands_open_no_longer_for_a_clock_that_stepped_back() -> None:
     hour = timedelta(hours=1)
     ahead = an_endpoint(failures=9, failing_since=NOW - hour, failed_at=NOW + hour)
-    failed_again = replace(ahead, breaker=3, retry_at=NOW + hour + LONGEST_PAUSE).after(
-        failed(), NOW
-    )
+    opened = {"breaker": 3, "retry_at": NOW + hour + LONGEST_PAUSE}
+    failed_again = ahead.model_copy(update=opened).after(failed(), NOW)
     assert failed_again.retry_at
     assert failed_again.retry_at <= NOW + LONGEST_PAUSE
 

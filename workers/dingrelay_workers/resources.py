@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates
     from dingrelay_workers.campaigns.calls import CampaignCalls
     from dingrelay_workers.database.database import Database
-    from dingrelay_workers.directory.store import DirectoryStore
+    from dingrelay_workers.directory.store import AppDirectory
     from dingrelay_workers.personal_data.service import Passes
     from dingrelay_workers.recipients.known_people import KnownPeople
 
@@ -144,19 +144,16 @@ class Resources:
             duties.campaigns(
                 records,
                 publisher,
-                self._database,
+                lambda: self.database,
                 users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
             )
         ]
         if settings.history.days:
-            work.append(duties.history(redis, self._database, settings))
+            work.append(duties.history(redis, lambda: self.database, settings))
         if settings.sync.every or settings.sync.keep_left:
-            work.append(duties.syncs(records, publisher, self._database, settings))
-        notices = duties.webhooks(redis, publisher, self._database, settings)
+            work.append(duties.syncs(records, publisher, lambda: self.database, settings))
+        notices = duties.webhooks(redis, publisher, lambda: self.database, settings)
         return Leader(redis, WORK, work), Leader(redis, NOTICES, [notices])
-
-    def _database(self) -> "Database":
-        return self.directory.database
 
     async def __aenter__(self) -> Self:
         self._session = Transport.open_session(self.settings)
@@ -207,52 +204,61 @@ class Resources:
             await self._session.close()
         if "known_people" in self.__dict__:
             await self.known_people.close()
-        if "directory" in self.__dict__:
-            await self.directory.close()
+        if "database" in self.__dict__:
+            await self.database.dispose()
         await self.redis.aclose()
 
     @cached_property
-    def directory(self) -> "DirectoryStore":
-        """The SQL directory. Opened by the first job that needs it: most workers never do."""
+    def database(self) -> "Database":
+        """The SQL database. Opened by the first work that needs it: most workers never do."""
         # SQLAlchemy takes as long to import as all the rest.
-        from dingrelay_workers.directory.store import DirectoryStore  # noqa: PLC0415
+        from dingrelay_workers.database.database import Database  # noqa: PLC0415
 
-        return DirectoryStore(
-            self.settings.database,
-            places=max(1, round(self._concurrency * DATABASE_SHARE)),
-        )
+        return Database(self.settings.database)
+
+    @cached_property
+    def jobs_database(self) -> "Database":
+        """The same as jobs use it: no more than a share of them at a time."""
+        return self.database.limited(max(1, round(self._concurrency * DATABASE_SHARE)))
+
+    def directory(self, app: str, *, read_at: int = 0) -> "AppDirectory":
+        """The directory of an app, for writing answers read at a given moment."""
+        from dingrelay_workers.directory.store import AppDirectory  # noqa: PLC0415 - as `database`
+
+        on_complete = self.recipient_checks.note_synced
+        return AppDirectory(self.jobs_database, app, read_at=read_at, on_complete=on_complete)
 
     @cached_property
     def known_people(self) -> "KnownPeople":
         """The directory, for look-ups of recipients of messages."""
-        from dingrelay_workers.recipients.known_people import KnownPeople  # noqa: PLC0415 - as `directory`
+        from dingrelay_workers.recipients.known_people import KnownPeople  # noqa: PLC0415 - as `database`
 
-        return KnownPeople(self.directory.jobs)
+        return KnownPeople(self.jobs_database)
 
     @cached_property
     def campaigns(self) -> "CampaignCalls":
         """The calls of campaigns in SQL."""
-        from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `directory`
+        from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `database`
 
-        return CampaignCalls(self.directory.jobs)
+        return CampaignCalls(self.jobs_database)
 
     @cached_property
     def personal_data(self) -> "Passes":
         """Everything that is kept of people, in SQL and in Redis."""
-        from dingrelay_workers.personal_data.service import Passes  # noqa: PLC0415 - as `directory`
+        from dingrelay_workers.personal_data.service import Passes  # noqa: PLC0415 - as `database`
 
-        return Passes(self.directory.jobs, self.redis)
+        return Passes(self.jobs_database, self.redis)
 
     def approval_states(self, app: str, *, job_id: str, sender: str) -> "JobApprovalStates":
         """The states of approvals, in SQL, for one job."""
-        from dingrelay_workers.approvals.states import JobApprovalStates  # noqa: PLC0415 - as `directory`
+        from dingrelay_workers.approvals.states import JobApprovalStates  # noqa: PLC0415 - as `database`
         from dingrelay_workers.approvals.store import ApprovalStore  # noqa: PLC0415
 
         return JobApprovalStates(
             app,
             job_id=job_id,
             sender=sender,
-            store=lambda: ApprovalStore(self.directory.jobs, app, self.settings.approvals.looks),
+            store=lambda: ApprovalStore(self.jobs_database, app, self.settings.approvals.looks),
             redis=self.redis,
             settings=self.settings,
             enqueue=self.enqueue,

@@ -13,7 +13,8 @@ from dingrelay_producers import JobStatus, State
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import AppDirectory
 
 
 @dataclass(frozen=True)
@@ -190,11 +191,13 @@ def _misunderstood(context: DemoContext) -> list[str]:
 async def _people(context: DemoContext) -> Column:
     organisation = context.system.sandbox.organisation()
     actual = Counter(user["userid"] for user in organisation["users"])
-    store = DirectoryStore(context.system.database)
+    store = Database(context.system.database)
     try:
-        known = Counter([user async for page in store.of("default").everyone() for user in page])
+        known = Counter(
+            [user async for page in AppDirectory(store, "default").everyone() for user in page]
+        )
     finally:
-        await store.close()
+        await store.dispose()
     synced = await asyncio.to_thread(context.expected.statuses, UserSync)
     return Column(
         asked=len(actual),

@@ -107,6 +107,15 @@ def print_result(document: Any, page: Callable[[], RenderableType | None]) -> No
         console().print(shown, markup=False)
 
 
+def print_secret(document: Any, secret: str, advice: str) -> None:
+    """Print a secret that is shown this once: alone on standard output, so that it can be piped."""
+    if as_json.get():
+        print_json(document)
+        return
+    typer.echo(secret)
+    note(advice, style="dim")
+
+
 def print_json(value: Any) -> None:
     """One JSON value on one line; characters that the terminal has not are spelled as JSON spells them."""
     text = json.dumps(value, ensure_ascii=False)

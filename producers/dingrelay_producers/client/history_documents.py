@@ -12,7 +12,7 @@ class Message:
     """What was sent to one person, or was not.
 
     Attributes:
-        at: when that was decided.
+        at: when DingTalk took the call or the job ended; when the campaign was made, where it took none.
         job: the job's id; "" for a campaign.
         campaign: the campaign's id; "" for a job.
         name: the campaign's name, or the job's summary.
@@ -24,8 +24,8 @@ class Message:
 
     at: datetime
     app: str
-    job: str
-    campaign: str
+    job: str = ""
+    campaign: str = ""
     sender: str
     name: str
     outcome: str

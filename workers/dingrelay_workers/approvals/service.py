@@ -11,7 +11,7 @@ from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus, A
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.database.database import Database, narrowed
+from dingrelay_workers.database.database import Database, latest_first, narrowed
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.http import paging
 
@@ -41,13 +41,11 @@ class ApprovalService:
 
     async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
         """Approvals, the latest first."""
-        row = ApprovalRow
-        query = _chosen(chosen).order_by(row.known_at.desc(), row.app, row.instance).limit(limit)
-        if chosen.cursor:
-            at, app, instance = position(chosen.cursor)
-            later = (row.app > app) | ((row.app == app) & (row.instance > instance))
-            query = query.where((row.known_at < at) | ((row.known_at == at) & later))
-        found = await self._read(query)
+        columns = ApprovalRow.known_at, ApprovalRow.app, ApprovalRow.instance
+        behind = position(chosen.cursor) if chosen.cursor else None
+        found = await self._read(
+            latest_first(_chosen(chosen), *columns, behind=behind, limit=limit)
+        )
         if len(found) < limit:
             return ApprovalPage(approvals=[*found])
         last = found[-1]
@@ -104,15 +102,8 @@ async def _tasks(
         .order_by(ApprovalTaskRow.since, ApprovalTaskRow.task)
     )
     for row in (await connection.execute(query)).mappings():
-        found.setdefault((row["app"], row["instance"]), []).append(
-            ApprovalTaskStatus(
-                id=row["task"],
-                user=row["user"],
-                state=row["state"],
-                since=row["since"],
-                ended_at=row["ended_at"],
-            )
-        )
+        task = ApprovalTaskStatus.model_validate({**row, "id": row["task"]})
+        found.setdefault((row["app"], row["instance"]), []).append(task)
     return found
 
 

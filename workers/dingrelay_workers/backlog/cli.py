@@ -155,33 +155,22 @@ def _document(
 ) -> dict[str, Any]:
     from dingrelay_workers.backlog.estimate import STATES
 
-    def counts(group: "BacklogGroup") -> dict[str, Any]:
+    def shown(group: "BacklogGroup", *names: str) -> dict[str, Any]:
         oldest = (tally.now - group.since).total_seconds() if group.since else None
-        numbers = {state: getattr(group, state) for state in STATES}
-        return {"waiting": group.waiting, **numbers, "oldest_seconds": oldest}
+        values = {name: getattr(group, name) for name in (*names, "waiting", *STATES)}
+        return {**values, "oldest_seconds": oldest}
 
     return {
         "exact": tally.exact,
         "lanes": [
             {
-                "app": each.jobs.app,
-                "lane": each.jobs.lane,
-                **counts(each.jobs),
+                **shown(each.jobs, "app", "lane"),
                 "drain_seconds": each.drain_seconds,
                 "held_by": each.held_by,
             }
             for each in lanes
         ],
-        "groups": [
-            {
-                "app": each.app,
-                "lane": each.lane,
-                "kind": each.kind,
-                "sender": each.sender,
-                **counts(each),
-            }
-            for each in groups
-        ],
+        "groups": [shown(each, "app", "lane", "kind", "sender") for each in groups],
     }
 
 

@@ -6,7 +6,6 @@ command line prints it and a Python API returns it.
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.client.history_documents import Message
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.addresses import CHINA
@@ -357,27 +357,10 @@ def _seconds(row: CampaignRow) -> float | None:
     return max(0.0, round(seconds, 3))
 
 
-@dataclass(frozen=True, slots=True)
-class PersonCampaign:
-    """A campaign with a given person among its recipients.
-
-    Attributes:
-        at: when DingTalk took the call; when the campaign was made, where it took none.
-        result: its outcome for the person.
-    """
-
-    campaign: str
-    app: str
-    name: str
-    sender: str
-    at: datetime
-    result: Result
-
-
 async def campaigns_of(
     connection: AsyncConnection, user: str, *, app: str | None, most: int
-) -> list[PersonCampaign]:
-    """Campaigns to a person, the newest first; drafts are none yet.
+) -> list[Message]:
+    """Campaigns to a person as messages, the newest first; drafts are none yet.
 
     A campaign in which they are not costs the read of one page.
     """
@@ -386,7 +369,7 @@ async def campaigns_of(
     if app is not None:
         query = query.where(CampaignRow.app == app)
     names = (await connection.scalars(query.order_by(*latest_first))).all()
-    found: list[PersonCampaign] = []
+    found: list[Message] = []
     for some in database.chunks(names):
         known = await chunks_of(connection, [user], some)
         # Those without an index may be to anybody.
@@ -401,8 +384,14 @@ async def campaigns_of(
             if result is not None:
                 at, outcome = result
                 found.append(
-                    PersonCampaign(
-                        row.id, row.app, row.name, row.sender, at or row.created_at, outcome
+                    Message(
+                        at=at or row.created_at,
+                        app=row.app,
+                        campaign=row.id,
+                        sender=row.sender,
+                        name=row.name,
+                        outcome=outcome.outcome,
+                        reason=outcome.reason,
                     )
                 )
     return found

@@ -29,7 +29,7 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.database.base import Base
-from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database, narrowed
+from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database, latest_first, narrowed
 
 ALL = CampaignFilter()
 PAGE = 500
@@ -97,10 +97,8 @@ class CampaignStore:
         """The latest campaigns, latest first: at most `limit`, after one with this moment of creation and this id."""
         row = CampaignRow
         query = narrowed(select(row).where(row.state != State.CREATING), row, chosen)
-        if after is not None:
-            at, last = after
-            query = query.where((row.created_at < at) | ((row.created_at == at) & (row.id > last)))
-        return await self._page(query.order_by(row.created_at.desc(), row.id).limit(limit))
+        page = latest_first(query, row.created_at, row.id, behind=after, limit=limit)
+        return await self._page(page)
 
     async def chunks(self, campaign: str) -> AsyncIterator[Sequence[ChunkRow]]:
         """All chunks in their order, in pages; no transaction stays open between pages."""

@@ -19,11 +19,23 @@ from typing import Any, Self, TypeVar
 from zlib import crc32
 
 import aiosqlite
-from sqlalchemy import URL, Insert, Select, event, func, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Insert,
+    Select,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dingrelay_producers.client.filters import ListFilter, SeenFilter
@@ -393,6 +405,23 @@ async def insert_missing(
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     await connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def latest_first(
+    query: Select[Any],
+    *columns: InstrumentedAttribute[Any],
+    behind: Sequence[Any] | None,
+    limit: int,
+) -> Select[Any]:
+    """A page of a list in the descending order of these columns, behind the row with these values.
+
+    It compares whole rows: a database finds those in an index, and reads all rows for `a < x OR (a = x AND b < y)`.
+    """
+    page = query.order_by(*(column.desc() for column in columns)).limit(limit)
+    if behind is None:
+        return page
+    values = [literal(value, each.type) for value, each in zip(behind, columns, strict=True)]
+    return page.where(tuple_(*columns) < tuple_(*values))
 
 
 def narrowed(query: Select[Any], table: Any, chosen: ListFilter) -> Select[Any]:

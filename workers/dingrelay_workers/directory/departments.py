@@ -12,11 +12,12 @@ from dingrelay_workers.database.database import chunks, insert_missing, upsert
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS
 from dingrelay_workers.directory import notices, runs
 from dingrelay_workers.directory.models import (
+    Change,
+    ChangeEvent,
     DepartmentRow,
     RunDepartmentRow,
     RunRow,
 )
-from dingrelay_workers.directory.notices import DepartmentChange
 from dingrelay_workers.directory.order import HeldAnswer, is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run
 
@@ -26,15 +27,15 @@ DETAILS = DEPARTMENT_FIELDS.keys() - LISTED
 """Fields only in a department's own answer."""
 
 
-def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> DepartmentChange | None:
+def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> Change | None:
     """What `given` changes of a department; that a field becomes known is no change.
 
     One of which nothing was known, but its number, is added.
     """
     if given and not known:
-        return DepartmentChange("added")
+        return Change(ChangeEvent.ADDED)
     changed = {name for name, value in given.items() if known.get(name, value) != value}
-    return DepartmentChange("changed", changed) if changed else None
+    return Change(ChangeEvent.CHANGED, changed) if changed else None
 
 
 async def put(run: Run, departments: Iterable[Department]) -> None:
@@ -45,7 +46,7 @@ async def put(run: Run, departments: Iterable[Department]) -> None:
     given = {department.id: department for department in departments}
     known = await _known(run.connection, run.app, given)
     rows: list[dict[str, Any]] = []
-    changes: dict[int, DepartmentChange] = {}
+    changes: dict[int, Change] = {}
     for number, department in given.items():
         row = known.get(number)
         if row is not None and row.left_at is not None and is_newer(row.read_at, run):
@@ -70,7 +71,7 @@ async def put(run: Run, departments: Iterable[Department]) -> None:
             }
         )
     await upsert(run.connection, DepartmentRow, rows)
-    await notices.write_departments(run.connection, run.app, changes, datetime.now(UTC))
+    await notices.write(run.connection, run.app, DepartmentRow.id, changes, datetime.now(UTC))
 
 
 async def mention(run: Run, departments: Collection[int]) -> None:
@@ -130,14 +131,14 @@ async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
         found = await run.connection.scalars(
             select(DepartmentRow.id).where(*here, DepartmentRow.left_at.is_(None))
         )
-        removed = {number: DepartmentChange("removed") for number in found}
+        removed = {number: Change(ChangeEvent.REMOVED) for number in found}
         await run.connection.execute(update(DepartmentRow).where(*here).values(read_at=run.read_at))
         await run.connection.execute(
             update(DepartmentRow)
             .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(list(removed)))
             .values(left_at=at)
         )
-        await notices.write_departments(run.connection, run.app, removed, at)
+        await notices.write(run.connection, run.app, DepartmentRow.id, removed, at)
 
 
 async def strangers(

@@ -1,7 +1,6 @@
 """The members of departments, and their positions."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, exists, select, update
@@ -32,49 +31,49 @@ _IN_REMOVED = exists().where(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """A person in a department. None: not in the answer."""
-
-    department: int
-    userid: str
-    leader: bool | None = None
-    dept_order: int | None = None
+Place = dict[str, Any]
+"""A person in a department, by column; `leader` and `dept_order` are None where the answer has them not."""
 
 
-def in_department(department: int, members: Sequence[Member]) -> list[Membership]:
-    """The memberships in a department's list of members."""
+def in_department(department: int, members: Sequence[Member]) -> list[Place]:
+    """The places in a department's list of members."""
     return [
-        Membership(
-            department, member.userid, member.fields.get("leader"), member.fields.get("dept_order")
-        )
+        {
+            "department": department,
+            "userid": member.userid,
+            "leader": member.fields.get("leader"),
+            "dept_order": member.fields.get("dept_order"),
+        }
         for member in members
     ]
 
 
-def of_user(member: Member) -> list[Membership] | None:
-    """The memberships in a user's own answer; None: it has no such field."""
-    departments = member.fields.get("dept_id_list")
-    if departments is None:
+def of_user(member: Member) -> list[Place] | None:
+    """The places in a user's own answer; None: it has no such field."""
+    fields = member.fields
+    if fields.get("dept_id_list") is None:
         return None
-    leader = {
-        place["dept_id"]: place["leader"] for place in member.fields.get("leader_in_dept", ())
-    }
-    order = {place["dept_id"]: place["order"] for place in member.fields.get("dept_order_list", ())}
+    leader = {place["dept_id"]: place["leader"] for place in fields.get("leader_in_dept", ())}
+    order = {place["dept_id"]: place["order"] for place in fields.get("dept_order_list", ())}
     return [
-        Membership(number, member.userid, leader.get(number), order.get(number))
-        for number in departments
+        {
+            "department": number,
+            "userid": member.userid,
+            "leader": leader.get(number),
+            "dept_order": order.get(number),
+        }
+        for number in fields["dept_id_list"]
     ]
 
 
-async def replace_department(run: Run, department: int, given: Sequence[Membership]) -> Changes:
+async def replace_department(run: Run, department: int, given: Sequence[Place]) -> Changes:
     """Make these the only people in the department; returns changes within it."""
     elsewhere = await _elsewhere(run, given)
     here = MembershipRow.department == department
     return await _replace(run, here, given, without=elsewhere)
 
 
-async def replace_user(run: Run, userid: str, given: Sequence[Membership]) -> Changes:
+async def replace_user(run: Run, userid: str, given: Sequence[Place]) -> Changes:
     """The person is in these departments and in no other; whether they changed within one."""
     person = UserRow.app == run.app, UserRow.userid == userid
     row = (
@@ -118,7 +117,7 @@ async def leave_removed(run: Run, userids: Collection[str]) -> None:
 
 async def is_outdated(run: Run, member: Member) -> bool:
     """Whether a department that a person's answer names was found not to exist after it was read."""
-    departments = [membership.department for membership in of_user(member) or ()]
+    departments = [place["department"] for place in of_user(member) or ()]
     for some in chunks(departments):
         rows = await run.connection.execute(
             select(DepartmentRow.read_at)
@@ -140,9 +139,9 @@ async def leaders(connection: AsyncConnection, app: str, department: int) -> Seq
     return list(found)
 
 
-async def _elsewhere(run: Run, given: Sequence[Membership]) -> Collection[Key]:
+async def _elsewhere(run: Run, given: Sequence[Place]) -> Collection[Key]:
     """People who were found in other departments, or to have left, after the list was read."""
-    departments = {membership.userid: membership.department for membership in given}
+    departments = {place["userid"]: place["department"] for place in given}
     found: set[Key] = set()
     for some in chunks(departments):
         rows = await run.connection.execute(
@@ -159,7 +158,7 @@ async def _elsewhere(run: Run, given: Sequence[Membership]) -> Collection[Key]:
 async def _replace(
     run: Run,
     which: ColumnElement[bool],
-    given: Sequence[Membership],
+    given: Sequence[Place],
     *,
     without: Collection[Key],
 ) -> Changes:
@@ -179,26 +178,18 @@ async def _replace(
     known = {(row["department"], row["userid"]): row for row in found.mappings()}
     changes: Changes = {}
     rows: dict[Key, dict[str, Any]] = {}
-    for membership in given:
-        key = membership.department, membership.userid
+    for place in given:
+        key = place["department"], place["userid"]
         before = known.get(key)
         if is_newer(before["read_at"], run) if before is not None else key in without:
             continue
-        row: dict[str, Any] = {
-            "app": run.app,
-            "department": membership.department,
-            "userid": membership.userid,
-            "leader": membership.leader,
-            "dept_order": membership.dept_order,
-            "met_in": run.number,
-            "read_at": run.read_at,
-        }
+        row = {**place, "app": run.app, "met_in": run.number, "read_at": run.read_at}
         if before is not None and (changed := _merge(row, before)):
-            change = changes.setdefault(membership.userid, Change(ChangeEvent.CHANGED))
+            change = changes.setdefault(place["userid"], Change(ChangeEvent.CHANGED))
             change.fields |= changed
         rows[key] = row
     await upsert(run.connection, MembershipRow, list(rows.values()))
-    here = {(membership.department, membership.userid) for membership in given}
+    here = {(place["department"], place["userid"]) for place in given}
     await _delete(
         run,
         [

@@ -28,15 +28,16 @@ from dingrelay_workers.database.base import Base, JobId, Utc
 
 
 class ChangeEvent(StrEnum):
-    """A change of a person.
+    """A change of a person or a department.
 
-    `GONE`: DingTalk does not know them any more; they are `LEFT` once their run is closed.
+    `GONE`: DingTalk does not know the person any more; they are `LEFT` once their run is closed.
     """
 
     ADDED = "added"
     CHANGED = "changed"
     GONE = "gone"
     LEFT = "left"
+    REMOVED = "removed"
 
 
 class DepartmentState(StrEnum):
@@ -207,7 +208,7 @@ class ChangeRow(Base):
 
 @dataclass(slots=True)
 class Change:
-    """A change of a person, with its fields if they only changed."""
+    """A change of a person or a department, with its fields if it only changed."""
 
     event: ChangeEvent
     fields: set[str] = field(default_factory=set[str])

@@ -278,7 +278,7 @@ async def record(run: Run, changes: Changes, at: datetime) -> None:
 
     Someone who was added by the run stays added, whatever else it finds out.
     """
-    await notices.write_people(run.connection, run.app, changes, at)
+    await notices.write(run.connection, run.app, UserRow.userid, changes, at)
     for some in chunks(changes):
         before = {
             row.userid: row

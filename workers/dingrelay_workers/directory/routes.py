@@ -80,10 +80,8 @@ async def list_users(call: HttpCall) -> PersonPage:
         after=_after_user(asked.cursor) if asked.cursor else None,
         limit=asked.limit,
     )
-    return PersonPage(
-        users=list(found),
-        next=paging.encode(found[-1].userid) if len(found) == asked.limit else None,
-    )
+    behind = paging.encode(found[-1].userid) if len(found) == asked.limit else None
+    return PersonPage(users=list(found), next=behind)
 
 
 @ROUTES("GET /v1/directory/departments", DepartmentPage, query=DepartmentFilter)
@@ -97,10 +95,8 @@ async def list_departments(call: HttpCall) -> DepartmentPage:
         after=_after_department(asked.cursor) if asked.cursor else None,
         limit=asked.limit,
     )
-    return DepartmentPage(
-        departments=list(found),
-        next=paging.encode(found[-1].id) if len(found) == asked.limit else None,
-    )
+    behind = paging.encode(found[-1].id) if len(found) == asked.limit else None
+    return DepartmentPage(departments=list(found), next=behind)
 
 
 def _check_app(call: HttpCall, app: str) -> None:

@@ -220,13 +220,11 @@ async def children(run: Run, department: int) -> list[int]:
     return list(found)
 
 
-async def unread(run: Run, most: int) -> list[int]:
-    """Departments that are noted and not settled."""
+async def in_state(run: Run, state: DepartmentState, most: int | None = None) -> list[int]:
+    """Departments of the run in this state, by id."""
     found = await run.connection.scalars(
         select(RunDepartmentRow.department)
-        .where(
-            RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.PENDING
-        )
+        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == state)
         .order_by(RunDepartmentRow.department)
         .limit(most)
     )
@@ -281,7 +279,7 @@ async def progress(run: Run) -> Progress:
     ).one()
     return Progress(
         pending=states.get(DepartmentState.PENDING, (0, 0))[0],
-        failed=await _failed(run),
+        failed=await in_state(run, DepartmentState.FAILED),
         departments=states.get(DepartmentState.DONE, (0, 0))[0],
         users=await count_users(run) if own.users is None else own.users,
         added=events.get(ChangeEvent.ADDED, 0),
@@ -299,14 +297,3 @@ async def count_users(run: Run) -> int:
         .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in >= run.number)
     )
     return found or 0
-
-
-async def _failed(run: Run) -> list[int]:
-    found = await run.connection.scalars(
-        select(RunDepartmentRow.department)
-        .where(
-            RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.FAILED
-        )
-        .order_by(RunDepartmentRow.department)
-    )
-    return list(found)

@@ -1,17 +1,16 @@
 """The directory as it is read: a page at a time, and by names and addresses."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, Row, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.history_documents import KnownPerson
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import CHUNK, Database, chunks
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory.departments import tree
@@ -19,6 +18,10 @@ from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, Use
 
 PATIENCE = 1.8
 """Seconds that a request waits for the database."""
+
+
+InDepartment = Row[str, str, int, str | None]
+"""App and userid of a person, id and name of a department that they are directly in."""
 
 
 class PersonDocument(BaseModel):
@@ -60,7 +63,7 @@ class DirectoryService:
         query = query.where(UserRow.left_at.is_not(None) if left else UserRow.left_at.is_(None))
         if after is not None:
             query = query.where(UserRow.userid > after)
-        async with self._reading() as connection:
+        async with answering(PATIENCE), self._database.read() as connection:
             if department is not None:
                 inside = select(MembershipRow.userid).where(
                     MembershipRow.app == app,
@@ -68,8 +71,11 @@ class DirectoryService:
                 )
                 query = query.where(UserRow.userid.in_(inside))
             rows = (await connection.execute(query)).mappings().all()
-            of = await _departments(connection, app, [row["userid"] for row in rows])
-        return [PersonDocument(**row, departments=of[row["userid"]]) for row in rows]
+            of = await _departments(connection, [(app, row["userid"]) for row in rows])
+        return [
+            PersonDocument(**row, departments=[each.id for each in of[app, row["userid"]]])
+            for row in rows
+        ]
 
     async def departments(
         self, app: str, *, parent: int | None, after: int | None, limit: int
@@ -82,31 +88,27 @@ class DirectoryService:
             query = query.where(DepartmentRow.parent == parent)
         if after is not None:
             query = query.where(DepartmentRow.id > after)
-        async with self._reading() as connection:
+        async with answering(PATIENCE), self._database.read() as connection:
             rows = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
             return [DepartmentDocument(**row) for row in rows.mappings()]
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
-        """A connection, for a while.
-
-        Raises:
-            ServiceUnavailable: the database is away.
-        """
-        async with answering(PATIENCE), self._database.read() as connection:
-            yield connection
-
 
 async def _departments(
-    connection: AsyncConnection, app: str, userids: Sequence[str]
-) -> dict[str, list[int]]:
-    """The departments of a page of people."""
-    query = select(MembershipRow.userid, MembershipRow.department).where(
-        MembershipRow.app == app, MembershipRow.userid.in_(userids)
+    connection: AsyncConnection, people: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], list[InDepartment]]:
+    """The departments of people, by app and userid, in the order of their ids."""
+    person = MembershipRow.app, MembershipRow.userid
+    in_it = (MembershipRow.app == DepartmentRow.app) & (
+        MembershipRow.department == DepartmentRow.id
     )
-    found: dict[str, list[int]] = defaultdict(list)
-    for row in await connection.execute(query.order_by(MembershipRow.department)):
-        found[row.userid].append(row.department)
+    query = select(*person, DepartmentRow.id, DepartmentRow.name).join(DepartmentRow, in_it)
+    found: dict[tuple[str, str], list[InDepartment]] = defaultdict(list)
+    for some in chunks(people, CHUNK // 2):
+        rows = await connection.execute(
+            query.where(tuple_(*person).in_(some)).order_by(DepartmentRow.id)
+        )
+        for row in rows:
+            found[row.app, row.userid].append(row)
     return found
 
 
@@ -144,6 +146,8 @@ async def find_people(
     )
     if app is not None:
         query = query.where(UserRow.app == app)
+    rows = (await connection.execute(query)).all()
+    of = await _departments(connection, [(row.app, row.userid) for row in rows])
     return [
         KnownPerson(
             app=row.app,
@@ -151,27 +155,7 @@ async def find_people(
             name=row.name or "",
             job_number=row.job_number or "",
             left_at=row.left_at,
-            departments=await _names_of(connection, row.app, row.userid, most=departments),
+            departments=[each.name or "" for each in of[row.app, row.userid]][:departments],
         )
-        for row in (await connection.execute(query)).all()
+        for row in rows
     ]
-
-
-async def _names_of(
-    connection: AsyncConnection, app: str, userid: str, *, most: int | None
-) -> list[str]:
-    """The names of the departments that a person is in, in the order of their ids; `most` of them."""
-    names = (
-        select(DepartmentRow.name)
-        .join(
-            MembershipRow,
-            and_(
-                MembershipRow.app == DepartmentRow.app,
-                MembershipRow.department == DepartmentRow.id,
-            ),
-        )
-        .where(MembershipRow.app == app, MembershipRow.userid == userid)
-        .order_by(DepartmentRow.id)
-        .limit(most)
-    )
-    return [name or "" for name in await connection.scalars(names)]

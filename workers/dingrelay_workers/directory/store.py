@@ -32,64 +32,26 @@ REMOVAL_SHARE = 0.1
 """Share of the people that one sync may mark as left without confirmation: DingTalk has answered with half a tree."""
 
 
-class DirectoryStore:
-    """The directories of all apps, in one database. Its tables are made by `schema.upgrade`.
+class AppDirectory:
+    """The directory of one app, for writing answers read at a given moment. Its tables are made by `schema.upgrade`.
 
     Args:
-        url: ``sqlite:///FILE`` or ``postgresql://…``.
-        removal_share: share of the people that one run may mark as left without confirmation.
-        places: how many jobs use the database at a time; None: any number.
-
-    Attributes:
-        jobs: the database as jobs use it.
+        database: with the directories of all apps.
+        app: whose directory it is.
+        read_at: that moment (ms; `order.py`).
+        on_complete: called with the app once all of its directory was read.
     """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        removal_share: float = REMOVAL_SHARE,
-        places: int | None = None,
-    ) -> None:
-        self.database = Database(url)
-        self.jobs = self.database.limited(places) if places else self.database
-        self._removal_share = removal_share
-
-    def of(
-        self,
-        app: str,
-        *,
-        read_at: int = 0,
-        on_complete: Callable[[str], Awaitable[None]] | None = None,
-    ) -> "AppDirectory":
-        """The directory of one app, for writing answers read at a given moment (ms; `order.py`).
-
-        Args:
-            app: whose directory it is.
-            read_at: that moment.
-            on_complete: called with the app once all of its directory was read.
-        """
-        return AppDirectory(self.jobs, app, self._removal_share, read_at, on_complete)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self.database.dispose()
-
-
-class AppDirectory:
-    """`Directory` of one app, with its audiences."""
 
     def __init__(
         self,
         database: Database,
         app: str,
-        removal_share: float,
-        read_at: int,
-        on_complete: Callable[[str], Awaitable[None]] | None,
+        *,
+        read_at: int = 0,
+        on_complete: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
         self._app = app
-        self._removal_share = removal_share
         self._read_at = read_at
         self._on_complete = on_complete
 
@@ -146,7 +108,7 @@ class AppDirectory:
     async def unread(self, run: str, *, most: int) -> list[int]:
         """Departments that are not settled yet."""
         async with self._reading(run) as found:
-            return await runs.unread(found, most)
+            return await runs.in_state(found, DepartmentState.PENDING, most)
 
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
@@ -274,7 +236,7 @@ class AppDirectory:
         """
         gone = await people.gone(run)
         known = await people.count_known_before(run)
-        if len(gone) > self._removal_share * known and not confirmed:
+        if len(gone) > REMOVAL_SHARE * known and not confirmed:
             raise Refused(
                 "removal_share",
                 en(
@@ -282,7 +244,7 @@ class AppDirectory:
                     "{:g} that needs no confirmation",
                     len(gone),
                     known,
-                    self._removal_share,
+                    REMOVAL_SHARE,
                 ),
                 "check that the app may still see the whole organisation; if they did leave, "
                 "enqueue the user-sync with confirm_removals",
@@ -301,7 +263,7 @@ async def _put_user(run: Run, member: Member) -> set[str]:
     await people.record(run, changes, now)
     places = memberships.of_user(member)
     if places is not None:
-        here = [membership.department for membership in places]
+        here = [place["department"] for place in places]
         await departments.mention(run, here)
         moved = await memberships.replace_user(run, member.userid, places)
         await people.record(run, moved, now)

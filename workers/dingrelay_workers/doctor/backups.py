@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Engine, func, inspect, or_, select
+from sqlalchemy import Engine, Row, func, inspect, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.settings import Settings
@@ -26,6 +26,8 @@ _RESTORE_END = transition("dingrelay_workers.store", "restore_end", preludes=END
 CHECK = "backups"
 MARGIN_MS = 60_000
 """A failover loses a second, and the history is written some seconds after a job has ended."""
+EndedJob = Row[str, str, datetime]
+"""Id, state and end of a job, by the history."""
 DAY_MS = 86_400_000
 PAGE = 1_000
 """Jobs that are compared at a time."""
@@ -139,15 +141,7 @@ def _compare_chunks(redis: Redis, engine: Engine) -> CheckResult | None:
     )
 
 
-class _EndedJob(NamedTuple):
-    """A job that ended, by the history."""
-
-    job: str
-    state: str
-    ended_at: datetime
-
-
-def _ended_and_open(redis: Redis, engine: Engine, moment: int) -> Iterator[_EndedJob]:
+def _ended_and_open(redis: Redis, engine: Engine, moment: int) -> Iterator[EndedJob]:
     """Jobs that ended after a moment (ms) by the history, and are open in Redis."""
     for page in _ended(engine, moment):
         pipe = redis.pipeline(transaction=False)
@@ -158,7 +152,7 @@ def _ended_and_open(redis: Redis, engine: Engine, moment: int) -> Iterator[_Ende
                 yield ended
 
 
-def _restore_end(redis: Redis, ended: _EndedJob, settings: Settings) -> None:
+def _restore_end(redis: Redis, ended: EndedJob, settings: Settings) -> None:
     run(
         redis,
         _RESTORE_END.call(
@@ -177,7 +171,7 @@ def _restore_end(redis: Redis, ended: _EndedJob, settings: Settings) -> None:
 _OPEN = {str(state) for state in State if not state.ended}
 
 
-def _ended(engine: Engine, moment: int) -> Iterator[Sequence[_EndedJob]]:
+def _ended(engine: Engine, moment: int) -> Iterator[Sequence[EndedJob]]:
     since, last = moment_of(moment), ""
     with engine.connect() as connection:
         while True:
@@ -187,7 +181,7 @@ def _ended(engine: Engine, moment: int) -> Iterator[Sequence[_EndedJob]]:
                 .order_by(JobRow.job)
                 .limit(PAGE)
             )
-            page = [_EndedJob(*row) for row in found]
+            page = found.all()
             if not page:
                 return
             yield page

@@ -271,8 +271,8 @@ async def sandbox_key(database_url: str, folder: Path) -> str:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(issued.text + "\n")
-    return issued.text
+        file.write(issued.key + "\n")
+    return issued.key
 
 
 async def sign_in_link(console: str, database_url: str) -> str:

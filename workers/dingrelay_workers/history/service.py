@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, and_, or_, select
+from sqlalchemy import Executable, RowMapping, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.filters import JobFilter
@@ -16,10 +16,9 @@ from dingrelay_producers.client.history_documents import (
     PersonHistory,
 )
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_workers.campaigns.report import campaigns_of
-from dingrelay_workers.database.database import Database, chunks, narrowed
+from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import find_people, named
@@ -47,28 +46,15 @@ class HistoryService:
         self, chosen: JobFilter, *, before: tuple[datetime, str] | None, limit: int
     ) -> Sequence[JobStatus]:
         """Jobs that ended, the latest accepted first."""
-        query = _chosen(chosen).order_by(JobRow.created_at.desc(), JobRow.job.desc()).limit(limit)
-        if before:
-            at, job = before
-            query = query.where(
-                or_(JobRow.created_at < at, and_(JobRow.created_at == at, JobRow.job < job))
-            )
-        async with self._reading() as connection:
-            if connection is None:
-                return []
-            return [_status(row) for row in (await connection.execute(query)).mappings()]
+        columns = JobRow.created_at, JobRow.job
+        page = latest_first(_chosen(chosen), *columns, behind=before, limit=limit)
+        return [_status(row) for row in await self._rows(page)]
 
     async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
         """Those of these jobs that are kept."""
-        found: dict[str, JobStatus] = {}
-        async with self._reading() as connection:
-            if connection is None:
-                return found
-            for some in chunks(jobs):
-                query = select(JobRow.__table__).where(JobRow.job.in_(some))
-                for row in (await connection.execute(query)).mappings():
-                    found[row["job"]] = _status(row)
-        return found
+        every = select(JobRow.__table__)
+        rows = await self._rows(*(every.where(JobRow.job.in_(some)) for some in chunks(jobs)))
+        return {row["job"]: _status(row) for row in rows}
 
     async def beginning(self, text: str, limit: int) -> Sequence[str]:
         """The ids of jobs that begin so; only those of the usual form, a UUID."""
@@ -77,40 +63,26 @@ class HistoryService:
         # Digits and letters stand in one order in every collation, so the index can be used.
         first, last = (text + each * _UUID for each in ("0", "f"))
         between = JobRow.job.between(_as_uuid(first), _as_uuid(last))
-        async with self._reading() as connection:
-            if connection is None:
-                return []
-            query = select(JobRow.job).where(between).order_by(JobRow.job).limit(limit)
-            return list((await connection.scalars(query)).all())
+        query = select(JobRow.job).where(between).order_by(JobRow.job).limit(limit)
+        return [row["job"] for row in await self._rows(query)]
 
     async def details(self, job: str) -> JobDetails | None:
         """A job with its key and its people; None if it is not kept."""
-        async with self._reading() as connection:
-            if connection is None:
-                return None
-            query = select(JobRow.__table__).where(JobRow.job == job)
-            row = (await connection.execute(query)).mappings().one_or_none()
-            if row is None:
-                return None
-            people = await connection.execute(
-                select(RecipientRow.user, RecipientRow.outcome)
-                .where(RecipientRow.job == job)
-                .order_by(RecipientRow.user)
-            )
-            return JobDetails(_status(row), row["key"], {each[0]: each[1] for each in people})
+        rows = await self._rows(select(JobRow.__table__).where(JobRow.job == job))
+        if not rows:
+            return None
+        query = select(RecipientRow.user, RecipientRow.outcome).where(RecipientRow.job == job)
+        people = await self._rows(query.order_by(RecipientRow.user))
+        outcomes = {each["user"]: each["outcome"] for each in people}
+        return JobDetails(_status(rows[0]), rows[0]["key"], outcomes)
 
     async def to(self, jobs: Collection[str], user: str) -> set[str]:
         """Those of these jobs that were for a person."""
-        found: set[str] = set()
-        async with self._reading() as connection:
-            if connection is None:
-                return found
-            for some in chunks(jobs):
-                query = select(RecipientRow.job).where(
-                    RecipientRow.job.in_(some), RecipientRow.user == user
-                )
-                found.update((await connection.scalars(query)).all())
-        return found
+        theirs = select(RecipientRow.job).where(RecipientRow.user == user)
+        rows = await self._rows(
+            *(theirs.where(RecipientRow.job.in_(some)) for some in chunks(jobs))
+        )
+        return {row["job"] for row in rows}
 
     async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
         """The messages to a person, the latest first.
@@ -123,7 +95,7 @@ class HistoryService:
             if connection is None:
                 return PersonHistory(user, [], [])
             single = await _single(connection, user, app, limit)
-            campaigns = await _campaigns(connection, user, app, limit)
+            campaigns = await campaigns_of(connection, user, app=app, most=limit)
             known_as = await find_people(
                 connection, UserRow.userid == user, app=app, departments=MOST_DEPARTMENTS
             )
@@ -141,6 +113,13 @@ class HistoryService:
             if connection is None:
                 return []
             return await find_people(connection, named(text), app=app, limit=limit)
+
+    async def _rows(self, *queries: Executable) -> Sequence[RowMapping]:
+        """The rows of some queries; none where nothing was ever written."""
+        async with self._reading() as connection:
+            if connection is None:
+                return []
+            return [row for each in queries for row in (await connection.execute(each)).mappings()]
 
     def _reading(self) -> AbstractAsyncContextManager[AsyncConnection | None]:
         return reading(self._settings, JobRow, self._database)
@@ -177,47 +156,19 @@ def _chosen(chosen: JobFilter) -> Select[Any]:
 async def _single(
     connection: AsyncConnection, user: str, app: str | None, limit: int
 ) -> list[Message]:
-    columns = (JobRow.app, JobRow.sender, JobRow.summary, JobRow.error_code)
+    """The jobs for a person as messages, the latest first."""
+    name, reason = JobRow.summary.label("name"), JobRow.error_code.label("reason")
     query = (
-        select(RecipientRow.job, RecipientRow.outcome, RecipientRow.at, *columns)
-        .join(JobRow, JobRow.job == RecipientRow.job)
+        select(JobRow.job, JobRow.app, JobRow.sender, name, reason)
+        .add_columns(RecipientRow.outcome, RecipientRow.at)
+        .join(RecipientRow, JobRow.job == RecipientRow.job)
         .where(RecipientRow.user == user)
         .order_by(RecipientRow.at.desc())
         .limit(limit)
     )
     if app is not None:
         query = query.where(JobRow.app == app)
-    return [
-        Message(
-            at=row["at"],
-            app=row["app"],
-            job=row["job"],
-            campaign="",
-            sender=row["sender"],
-            name=row["summary"],
-            outcome=row["outcome"],
-            reason=row["error_code"],
-        )
-        for row in (await connection.execute(query)).mappings()
-    ]
-
-
-async def _campaigns(
-    connection: AsyncConnection, user: str, app: str | None, limit: int
-) -> list[Message]:
-    return [
-        Message(
-            at=found.at,
-            app=found.app,
-            job="",
-            campaign=found.campaign,
-            sender=found.sender,
-            name=found.name,
-            outcome=found.result.outcome,
-            reason=found.result.reason,
-        )
-        for found in await campaigns_of(connection, user, app=app, most=limit)
-    ]
+    return [Message(**row) for row in (await connection.execute(query)).mappings()]
 
 
 def _status(row: RowMapping) -> JobStatus:
@@ -226,18 +177,11 @@ def _status(row: RowMapping) -> JobStatus:
         error = JobError.model_validate(
             {"class": row["error_class"], "code": row["error_code"], "message": ""}
         )
-    return JobStatus(
-        id=row["job"],
-        kind=row["kind"],
-        app=row["app"],
-        lane=row["lane"],
-        sender=row["sender"],
-        state=State(row["state"]),
-        attempts=row["attempts"],
-        throttles=row["throttles"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        settled_at=row["ended_at"],
-        result={"ids": row["ids"]} if row["ids"] else None,
-        error=error,
-    )
+    status = {
+        **row,
+        "id": row["job"],
+        "settled_at": row["ended_at"],
+        "result": {"ids": row["ids"]} if row["ids"] else None,
+        "error": error,
+    }
+    return JobStatus.model_validate(status)

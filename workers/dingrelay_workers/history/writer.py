@@ -7,14 +7,12 @@ end is written at least once, and a second time changes nothing.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
@@ -40,31 +38,22 @@ SLICE = 5_000
 """Jobs that are deleted in one transaction, so that other writers do not wait long for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class EndedJob:
-    """A job as the history keeps it.
-
-    Attributes:
-        row: the columns of `JobRow`.
-        recipients: person → what became of the job for them.
-    """
-
-    row: dict[str, Any]
-    recipients: dict[str, str]
+EndedJob = tuple[dict[str, Any], dict[str, str]]
+"""A job as the history keeps it: the columns of `JobRow`; and person → what became of the job for them."""
 
 
 async def write(database: Database, jobs: Sequence[EndedJob]) -> None:
     """Keep these jobs, each as of its latest end."""
     # One that was requeued may have ended twice since the last time.
-    latest = {job.row["job"]: job for job in jobs}
+    latest = {row["job"]: (row, recipients) for row, recipients in jobs}
     async with database.write(WRITER) as connection:
         # Of two ends the later one is kept, in whatever order they are written.
-        ended = [job.row for job in latest.values()]
+        ended = [row for row, _ in latest.values()]
         await upsert(connection, JobRow, ended, latest_by="ended_at")
         rows = [
-            {"job": name, "user": user, "outcome": outcome, "at": job.row["ended_at"]}
-            for name, job in latest.items()
-            for user, outcome in job.recipients.items()
+            {"job": name, "user": user, "outcome": outcome, "at": row["ended_at"]}
+            for name, (row, recipients) in latest.items()
+            for user, outcome in recipients.items()
         ]
         for some in chunks(rows, ROWS):
             await upsert(connection, RecipientRow, some, latest_by="at")
@@ -86,16 +75,12 @@ async def note_outcome(database: Database, job: str, users: Sequence[str], outco
 
 async def delete_before(database: Database, moment: datetime) -> int:
     """Delete a slice of the jobs that ended before; how many there were."""
-    async with database.write(WRITER) as connection:
-        return await _delete_before(connection, moment)
-
-
-async def _delete_before(connection: AsyncConnection, moment: datetime) -> int:
     old = select(JobRow.job).where(JobRow.ended_at < moment).order_by(JobRow.ended_at).limit(SLICE)
-    jobs = list((await connection.scalars(old)).all())
-    for some in chunks(jobs):
-        await connection.execute(delete(RecipientRow).where(RecipientRow.job.in_(some)))
-        await connection.execute(delete(JobRow).where(JobRow.job.in_(some)))
+    async with database.write(WRITER) as connection:
+        jobs = list((await connection.scalars(old)).all())
+        for some in chunks(jobs):
+            await connection.execute(delete(RecipientRow).where(RecipientRow.job.in_(some)))
+            await connection.execute(delete(JobRow).where(JobRow.job.in_(some)))
     return len(jobs)
 
 
@@ -142,9 +127,7 @@ def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:
     by_user = recipients(ending.kind, ending.state, job, record.fields)
     if len(by_user) > MOST_RECIPIENTS:
         by_user = {}
-    return EndedJob(
-        row, {_text(user, 128): was for user, was in by_user.items() if _is_userid(user)}
-    )
+    return row, {_text(user, 128): was for user, was in by_user.items() if _is_userid(user)}
 
 
 def _is_userid(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
@@ -41,9 +41,17 @@ SENDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MOST_OLD_SECRETS = 10
 """Secrets of a key, or of an endpoint of webhooks, that hold beside the present one."""
 
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""
+
 _LONGEST_WINDOW = 3600.0
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def public_id(prefix: str, random: bytes) -> str:
+    """The id of a key or an endpoint: the prefix and twelve characters of these bytes."""
+    return prefix + "".join(_ALPHABET[each % len(_ALPHABET)] for each in random[:12])
 
 
 class Rate(NamedTuple):
@@ -179,18 +187,3 @@ class ApiKey(Grant):
     """
 
     id: str
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedKey:
-    """A key with its secret, which is shown this once and can't be found again.
-
-    Attributes:
-        key: without the secret.
-        text: what a client presents, ``drk_….…``; no repr shows it.
-        old_secret_until: after a rotation, until when the secrets before it are taken too.
-    """
-
-    key: ApiKey
-    text: str = field(repr=False)
-    old_secret_until: datetime | None = None

@@ -17,7 +17,6 @@ from dingrelay_tasks.context import (
     CalledChunks,
     DailyVerdict,
     DeliveryReport,
-    ErasurePass,
     Intent,
     Messages,
     MissedPage,
@@ -135,11 +134,7 @@ class JobContext:
     def directory(self) -> Directory:
         """Departments and users in SQL."""
         # All that this run writes was read after its claim.
-        return self._resources.directory.of(
-            self._claim.app,
-            read_at=self._claim.time.at,
-            on_complete=self._resources.recipient_checks.note_synced,
-        )
+        return self._resources.directory(self._claim.app, read_at=self._claim.time.at)
 
     @property
     def campaigns(self) -> CalledChunks:
@@ -182,11 +177,12 @@ class JobContext:
 
     async def erase_person(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
-    ) -> ErasurePass:
+    ) -> tuple[int, Sequence[datetime | None]]:
         """Take a person out of SQL and Redis."""
-        return await self._resources.personal_data.erase(
+        found = await self._resources.personal_data.erase(
             user, app=app, since=since, tombstone=tombstone
         )
+        return found.changed.total(), [each.until for each in found.left]
 
     async def once(
         self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False

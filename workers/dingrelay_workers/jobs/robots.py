@@ -152,7 +152,7 @@ class JobRobots:
         job: Any = await self._resources.redis.get(keys.robot_query(query_key))
         if job is None or not self._settings.history.days:
             return None
-        database = self._resources.directory.database
+        database = self._resources.database
         return await note_outcome(database, job.decode(), users, outcome)
 
     async def recall(self, robot: str, query_keys: Sequence[str], *, group: str) -> list[str]:

@@ -1,8 +1,7 @@
 """``dingrelay key``: API keys of the HTTP gateway."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -10,10 +9,9 @@ import typer
 from dingrelay_producers.cli.options import errors_of_options, split
 from dingrelay_producers.cli.output import (
     Column,
-    as_json,
     console,
-    print_json,
     print_result,
+    print_secret,
     print_table,
 )
 from dingrelay_producers.language import tr
@@ -22,8 +20,7 @@ from dingrelay_producers.zone import local
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dingrelay_workers.http.api_keys import IssuedKey
-    from dingrelay_workers.keys.documents import KeyDocument
+    from dingrelay_workers.keys.documents import IssuedKey, KeyDocument
     from dingrelay_workers.keys.service import KeyService
 
 Found = TypeVar("Found")
@@ -91,7 +88,7 @@ def create(
 @app.command("list")
 def list_() -> None:
     """List the keys, the newest first, with their last use."""
-    found = asyncio.run(_ask(lambda keys: keys.list()))
+    found = [key.document() for key in asyncio.run(_ask(lambda keys: keys.list()))]
     print_result([key.model_dump(mode="json") for key in found], lambda: _print_table(found))
 
 
@@ -114,7 +111,7 @@ def rotate(
 @app.command()
 def revoke(key_id: KeyId) -> None:
     """Refuse a key from now on. Gateways that run notice within 5 s."""
-    key = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
+    key = asyncio.run(_ask(lambda keys: keys.revoke(key_id))).document()
     print_result(
         key.model_dump(mode="json"),
         lambda: tr("{id} ({name}) is revoked", id=key.id, name=key.name),
@@ -122,24 +119,12 @@ def revoke(key_id: KeyId) -> None:
 
 
 async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:
-    async with _opened() as keys:
-        return await question(keys)
-
-
-@asynccontextmanager
-async def _opened() -> "AsyncGenerator[KeyService]":
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.database import Database
-    from dingrelay_workers.database.schema import migrate
+    from dingrelay_workers.database.schema import opened
     from dingrelay_workers.keys.service import KeyService
 
-    settings = Settings.load().home
-    migrate(settings)
-    database = Database(settings.database)
-    try:
-        yield KeyService(database, patience=PATIENCE)
-    finally:
-        await database.dispose()
+    async with opened(Settings.load().home) as database:
+        return await question(KeyService(database, patience=PATIENCE))
 
 
 def _warn_of_unknown_apps(names: list[str]) -> None:
@@ -160,18 +145,10 @@ def _warn_of_unknown_apps(names: list[str]) -> None:
 
 
 def _show_once(made: "IssuedKey") -> None:
-    from dingrelay_workers.keys.documents import IssuedKeyDocument
-
-    if as_json.get():
-        print_json(IssuedKeyDocument.of(made).model_dump(mode="json", exclude_none=True))
-        return
-    typer.echo(made.text)
     advice = tr("Keep it: it is shown this once only and can't be found out again.")
-    if made.old_secret_until:
-        advice += tr(
-            " The one before is taken until {moment}.", moment=local(made.old_secret_until)
-        )
-    console(stderr=True).print(advice, style="dim")
+    if until := made.old_secret_until:
+        advice += tr(" The one before is taken until {moment}.", moment=local(until))
+    print_secret(made.model_dump(mode="json"), made.key, advice)
 
 
 def _print_table(found: "Sequence[KeyDocument]") -> None:

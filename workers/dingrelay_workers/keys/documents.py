@@ -3,9 +3,9 @@
 import difflib
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.settings.sections import duration
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
@@ -15,9 +15,7 @@ from dingrelay_workers.http.api_keys import (
     SCOPES,
     SENDER,
     TARGET,
-    ApiKey,
     Grant,
-    IssuedKey,
     Rate,
 )
 
@@ -190,33 +188,6 @@ class KeyDocument(BaseModel):
     old_secret_until: datetime | None
     """Until when secrets before the last rotation are taken as well."""
 
-    _key: ApiKey = PrivateAttr()
-
-    @property
-    def key(self) -> ApiKey:
-        """What it may do."""
-        return self._key
-
-    @classmethod
-    def of(cls, key: ApiKey, state: str, **moments: datetime | None) -> Self:
-        """The document of a key in a state."""
-        found = cls.model_validate(
-            {
-                "id": key.id,
-                "name": key.name,
-                "state": state,
-                "scopes": sorted(key.scopes),
-                "apps": sorted(key.apps),
-                "lanes": sorted(key.lanes),
-                "sender": key.sender,
-                "rate": str(key.rate) if key.rate else None,
-                "expires_at": key.expires_at,
-                **moments,
-            }
-        )
-        found._key = key  # noqa: SLF001 - its own
-        return found
-
 
 class KeyList(BaseModel):
     """API keys, the newest first."""
@@ -224,16 +195,11 @@ class KeyList(BaseModel):
     keys: list[KeyDocument]
 
 
-class IssuedKeyDocument(BaseModel):
+class IssuedKey(BaseModel):
     """An API key with its secret, which is shown this once only."""
 
     id: str
-    key: str
+    key: Annotated[str, Field(repr=False)]
     """What goes into the Authorization header."""
-    old_secret_until: datetime | None = None
+    old_secret_until: datetime | None
     """Until when the secrets before this one are taken as well."""
-
-    @classmethod
-    def of(cls, made: IssuedKey) -> Self:
-        """The document of a key that was made or rotated just now."""
-        return cls(id=made.key.id, key=made.text, old_secret_until=made.old_secret_until)

@@ -1,28 +1,25 @@
 """``/v1/keys``: API keys over HTTP. A key gives no more than it holds, and sees none above it."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from aiohttp import web
-
 from dingrelay_producers.errors import KeyNotFound
 from dingrelay_workers.http import authentication, problems
-from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant, IssuedKey
-from dingrelay_workers.http.problems import Problem, json_response
+from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant
+from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.keys.documents import (
-    IssuedKeyDocument,
+    IssuedKey,
     KeyDocument,
     KeyList,
     KeyRequest,
     RotationRequest,
 )
-from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.keys.service import KeyService, StoredKey
 
 ROUTES = Routes(tag="keys", scope="keys:write", across_cells=True)
 _one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}})
-_SECRET = RouteAnswer(description="The key, with its secret.", model=IssuedKeyDocument, secret=True)
+_SECRET = RouteAnswer(description="The key, with its secret.", model=IssuedKey, secret=True)
 
 
 @ROUTES(
@@ -31,7 +28,7 @@ _SECRET = RouteAnswer(description="The key, with its secret.", model=IssuedKeyDo
     body=Body(model=KeyRequest),
     links={201: links("getKey", "rotateKey", "revokeKey")},
 )
-async def create_key(call: HttpCall) -> web.Response:
+async def create_key(call: HttpCall) -> IssuedKey:
     """Make an API key.
 
     It may do no more than the key that asks for it. Its text is shown once.
@@ -39,7 +36,8 @@ async def create_key(call: HttpCall) -> web.Response:
     grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
     _refuse_excess(call.key, grant)
     made = await call.context.service(KeyService).create(grant, seed=authentication.seed_of(call))
-    return _issued(made, 201, {"Location": f"/v1/keys/{made.key.id}"})
+    call.headers["Location"] = f"/v1/keys/{made.id}"
+    return made
 
 
 @ROUTES("GET /v1/keys", KeyList)
@@ -49,13 +47,13 @@ async def list_keys(call: HttpCall) -> KeyList:
     Those that may do no more than the key that asks.
     """
     found = await call.context.service(KeyService).list()
-    return KeyList(keys=[each for each in found if call.key.covers(each.key)])
+    return KeyList(keys=[each.document() for each in found if call.key.covers(each.key)])
 
 
 @_one("GET /v1/keys/{id}", KeyDocument, problems=frozenset({404}))
 async def get_key(call: HttpCall) -> KeyDocument:
     """How an API key stands."""
-    return await _found(call)
+    return (await _found(call)).document()
 
 
 @_one(
@@ -64,24 +62,24 @@ async def get_key(call: HttpCall) -> KeyDocument:
     body=Body(model=RotationRequest, required=False),
     problems=frozenset({404, 409}),
 )
-async def rotate_key(call: HttpCall) -> web.Response:
+async def rotate_key(call: HttpCall) -> IssuedKey:
     """Give an API key a new secret."""
     overlap = RotationRequest.parse(call.body, strict=True).length()
-    found = await _found(call)
+    key = (await _found(call)).key
     # The caller gets the secret and so the key: the same checks as for a new key.
-    _refuse_excess(call.key, found.key)
+    _refuse_excess(call.key, key)
     seed = authentication.seed_of(call)
-    made = await call.context.service(KeyService).rotate(found.id, overlap=overlap, seed=seed)
-    return _issued(made, 200)
+    return await call.context.service(KeyService).rotate(key.id, overlap=overlap, seed=seed)
 
 
 @_one("POST /v1/keys/{id}/revoke", KeyDocument, problems=frozenset({404}))
 async def revoke_key(call: HttpCall) -> KeyDocument:
     """Refuse an API key from now on."""
-    return await call.context.service(KeyService).revoke((await _found(call)).id)
+    key = (await _found(call)).key
+    return (await call.context.service(KeyService).revoke(key.id)).document()
 
 
-async def _found(call: HttpCall) -> KeyDocument:
+async def _found(call: HttpCall) -> StoredKey:
     """The key that the path names.
 
     Raises:
@@ -93,11 +91,6 @@ async def _found(call: HttpCall) -> KeyDocument:
     if not call.key.covers(found.key):
         raise KeyNotFound(key_id)
     return found
-
-
-def _issued(made: IssuedKey, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
-    document = IssuedKeyDocument.of(made).model_dump(mode="json", exclude_none=True)
-    return json_response(document, status=status, headers=headers)
 
 
 def _with_sender(grant: Grant, giver: ApiKey) -> Grant:

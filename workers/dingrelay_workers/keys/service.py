@@ -10,8 +10,7 @@ import hashlib
 import hmac
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
@@ -32,11 +31,11 @@ from dingrelay_workers.http.api_keys import (
     SENDER,
     ApiKey,
     Grant,
-    IssuedKey,
     Rate,
+    public_id,
 )
 from dingrelay_workers.http.last_known import LastKnown
-from dingrelay_workers.keys.documents import KeyDocument
+from dingrelay_workers.keys.documents import IssuedKey, KeyDocument
 from dingrelay_workers.keys.models import ApiKeyRow
 
 PATIENCE = 1.5
@@ -51,9 +50,6 @@ thousand. Unknown ids are read each time: a client may make up any number.
 WRITE_USES_EVERY = 60.0
 """Seconds between two times that a gateway writes down what was used since."""
 
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""
-_ID_LENGTH = 12
 _SECRET_BYTES = 32
 
 log = get_logger("dingrelay.api_keys")
@@ -113,24 +109,28 @@ class StoredKey:
 
     def takes(self, given: str, now: datetime) -> bool:
         """Whether this is the digest of its secret, or of one before that is taken still."""
-        # All are compared, so that the time taken does not depend on which one matches.
-        matching = [matches(each, given) for each in (self.digest, *self.old(now))]
+        # All are compared, so that the time taken does not depend on which one matches, nor how far.
+        matching = [hmac.compare_digest(each, given) for each in (self.digest, *self.old(now))]
         return any(matching)
 
     def old(self, now: datetime) -> Mapping[str, datetime]:
         """The secrets before the present one that are taken still."""
         return {digest: until for digest, until in self.old_secrets.items() if until > now}
 
-    def document(self, now: datetime) -> KeyDocument:
+    def document(self) -> KeyDocument:
         """The key as it is shown."""
-        ends = [] if self.end(now) else [*self.old(now).values()]
-        return KeyDocument.of(
-            self.key,
-            _STATES[self.end(now)],
-            created_at=self.created_at,
-            last_used_at=self.used_at,
-            revoked_at=self.revoked_at,
-            old_secret_until=max(ends, default=None),
+        now = datetime.now(UTC)
+        ends = [] if self.end(now) else self.old(now).values()
+        return KeyDocument.model_validate(
+            {
+                **_columns(self.key),
+                "id": self.key.id,
+                "state": _STATES[self.end(now)],
+                "created_at": self.created_at,
+                "last_used_at": self.used_at,
+                "revoked_at": self.revoked_at,
+                "old_secret_until": max(ends, default=None),
+            }
         )
 
 
@@ -253,25 +253,23 @@ class KeyService:
             "old_secrets": {},
             "created_at": datetime.now(UTC),
         }
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(_WRITER) as connection:
             query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
             if seed is None or (await connection.scalar(query)) is None:
                 await connection.execute(insert(ApiKeyRow).values(**row))
-            stored = await _stored(connection, key_id)
-        return IssuedKey(stored.key, f"{key_id}.{text}")
+        return IssuedKey(id=key_id, key=f"{key_id}.{text}", old_secret_until=None)
 
-    async def get(self, key_id: str) -> KeyDocument:
+    async def get(self, key_id: str) -> StoredKey:
         """The key with this id, live or not."""
-        async with self._reading() as connection:
-            return (await _stored(connection, key_id)).document(datetime.now(UTC))
+        async with answering(self._patience), self._database.read() as connection:
+            return await _stored(connection, key_id)
 
-    async def list(self) -> Sequence[KeyDocument]:
+    async def list(self) -> Sequence[StoredKey]:
         """All keys, the newest first."""
         query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
-        async with self._reading() as connection:
+        async with answering(self._patience), self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        now = datetime.now(UTC)
-        return [StoredKey.of(row).document(now) for row in rows]
+        return [StoredKey.of(row) for row in rows]
 
     async def rotate(
         self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
@@ -282,13 +280,13 @@ class KeyService:
         """
         text, now = new_secret(seed), datetime.now(UTC)
         digest, until = digest_of(key_id, text), now + overlap
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(_WRITER) as connection:
             stored = await _stored(connection, key_id)
             if end := stored.end(now):
                 raise KeyConflict(key_id, en("{}; create another", end))
             if digest in {stored.digest, *stored.old_secrets}:
-                ends = stored.document(now).old_secret_until
-                return IssuedKey(stored.key, f"{key_id}.{text}", old_secret_until=ends)
+                ends = stored.document().old_secret_until
+                return IssuedKey(id=key_id, key=f"{key_id}.{text}", old_secret_until=ends)
             old = {**stored.old(now), stored.digest: until} if overlap else {}
             if len(old) > MOST_OLD_SECRETS:
                 problem = en("has {} old secrets; an overlap of 0s ends them", MOST_OLD_SECRETS)
@@ -301,19 +299,19 @@ class KeyService:
             )
         self._known.forget(key_id)
         return IssuedKey(
-            stored.key, f"{key_id}.{text}", old_secret_until=until if overlap else None
+            id=key_id, key=f"{key_id}.{text}", old_secret_until=until if overlap else None
         )
 
-    async def revoke(self, key_id: str) -> KeyDocument:
+    async def revoke(self, key_id: str) -> StoredKey:
         """Refuse it from now on."""
         now = datetime.now(UTC)
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(_WRITER) as connection:
             stored = await _stored(connection, key_id)
             if stored.revoked_at is None:
                 await _change(connection, key_id, revoked_at=now)
                 stored = replace(stored, revoked_at=now)
         self._known.forget(key_id)
-        return stored.document(now)
+        return stored
 
     async def _verify(self, key_id: str, given: str) -> ApiKey | None:
         # The digest is made first, so that an unknown id is no faster for it.
@@ -325,25 +323,15 @@ class KeyService:
 
     async def _read(self, key_id: str) -> StoredKey | None:
         try:
-            async with self._reading() as connection:
+            async with answering(self._patience), self._database.read() as connection:
                 return await _stored(connection, key_id)
         except KeyNotFound:
             return None
 
     async def _write_uses(self, used: Mapping[str, datetime]) -> None:
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(_WRITER) as connection:
             for key_id, used_at in used.items():
                 await _change(connection, key_id, used_at=used_at)
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
-        async with answering(self._patience), self._database.read() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncGenerator[AsyncConnection]:
-        async with answering(self._patience), self._database.write(_WRITER) as connection:
-            yield connection
 
 
 async def _stored(connection: AsyncConnection, key_id: str) -> StoredKey:
@@ -379,9 +367,8 @@ def _columns(grant: Grant) -> dict[str, Any]:
 
 
 def new_id(seed: bytes | None = None) -> str:
-    """The public half: ``drk_`` and twelve characters. A seed always gives the same one."""
-    letters = _random(seed, b"id")[:_ID_LENGTH]
-    return "drk_" + "".join(_ALPHABET[each % len(_ALPHABET)] for each in letters)
+    """The public half. A seed always gives the same one."""
+    return public_id("drk_", _random(seed, b"id"))
 
 
 def new_secret(seed: bytes | None = None) -> str:
@@ -405,8 +392,3 @@ def digest_of(key_id: str, secret: str) -> str:
     """The stored digest of a secret and its id: one key's digest is no use in another's row."""
     # A secret that is no Unicode belongs to no key; it must not fail either.
     return hashlib.sha256(f"{key_id}.{secret}".encode(errors="surrogatepass")).hexdigest()
-
-
-def matches(expected: str, given: str) -> bool:
-    """Whether two digests are equal, in a time that does not tell how far they are."""
-    return hmac.compare_digest(expected, given)

@@ -19,7 +19,7 @@ from dingrelay_workers.database.database import chunks, insert_missing
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, Subject, Subscription
 
-_CHOICE = (EndpointRow.types, EndpointRow.apps, EndpointRow.senders, EndpointRow.kinds)
+_CHOICE = [getattr(EndpointRow, name) for name in Subscription.model_fields]
 
 
 async def has_readers(connection: AsyncConnection) -> bool:
@@ -46,8 +46,8 @@ async def write(
             raise ValueError(en("no type of notices: {!r}", notice.type[:64]))
     if not notices:
         return
-    rows = await connection.execute(select(EndpointRow.id, *_CHOICE))
-    known = [(id_, _subscription(*choice)) for id_, *choice in rows.all()]
+    rows = (await connection.execute(select(EndpointRow.id, *_CHOICE))).mappings()
+    known = [(row["id"], Subscription.model_validate({**row})) for row in rows]
     takers: dict[Subject, list[str]] = {}
     wanted: dict[str, Notice] = {}
     for notice in notices:
@@ -92,16 +92,3 @@ async def record(connection: AsyncConnection, notices: Sequence[Notice]) -> dict
         [{**notice.columns(), "recorded_at": now} for notice in notices],
     )
     return {row.id: row.number for row in found}
-
-
-def _subscription(
-    types: Sequence[str], apps: Sequence[str], senders: Sequence[str], kinds: Sequence[str]
-) -> Subscription:
-    return Subscription(
-        name="",
-        url="",
-        types=tuple(types),
-        apps=frozenset(apps),
-        senders=frozenset(senders),
-        kinds=frozenset(kinds),
-    )

@@ -26,6 +26,7 @@ from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.http.idempotency import LIFE
 from dingrelay_workers.limiter.daily_limits import place
 from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing
 
@@ -67,14 +68,8 @@ async def export(redis: Redis, subject: DataSubject) -> dict[str, list[dict[str,
     return {"jobs": jobs, "daily_limits": limits, "answers": answers}
 
 
-async def erase(redis: Redis, erasing: Erasing, *, answers_kept: timedelta) -> None:
-    """Take the person out of records that are needed no more, and tell which ones still are.
-
-    Args:
-        redis: where they are.
-        erasing: who it is.
-        answers_kept: how long the gateway keeps an answer.
-    """
+async def erase(redis: Redis, erasing: Erasing) -> None:
+    """Take the person out of records that are needed no more, and note which ones still are."""
     async for job, fields in _records(redis, erasing):
         accepted = _moment(fields, b"created")
         if accepted is not None and accepted <= erasing.since:
@@ -88,7 +83,7 @@ async def erase(redis: Redis, erasing: Erasing, *, answers_kept: timedelta) -> N
                 until,
             )
     async for name, _, until in _answers(redis, erasing):
-        if until is None or until - answers_kept <= erasing.since:
+        if until is None or until - timedelta(seconds=LIFE) <= erasing.since:
             erasing.leave(
                 "answers",
                 name,

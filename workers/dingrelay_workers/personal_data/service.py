@@ -3,18 +3,16 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
 
 from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.context import ErasurePass
-from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import refuse_missing
-from dingrelay_workers.http.idempotency import LIFE
+from dingrelay_workers.database.schema import opened
 from dingrelay_workers.personal_data import (
     approvals,
     campaigns,
@@ -25,7 +23,6 @@ from dingrelay_workers.personal_data import (
 )
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 from dingrelay_workers.store.connections import impatient_redis
-from dingrelay_workers.webhooks.dispatcher import RETENTION
 
 
 class Passes:
@@ -62,16 +59,8 @@ class Passes:
 
     async def erase(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
-    ) -> ErasurePass:
-        """Take a person out of whatever was kept of them at a moment, and is needed no more."""
-        found = await self.erase_now(user, app=app, since=since, tombstone=tombstone)
-        first = min((each.until for each in found.left if each.until is not None), default=None)
-        return ErasurePass(found.changed.total(), len(found.left), first)
-
-    async def erase_now(
-        self, user: str, *, app: str | None, since: datetime, tombstone: str
     ) -> Erasing:
-        """The same, with what came of each place.
+        """Take a person out of whatever was kept of them at a moment, and is needed no more.
 
         Records come before the history, which is written from them; so what ended before the first
         is in neither after the last.
@@ -80,12 +69,11 @@ class Passes:
         async with self._database.read() as connection:
             own = await approvals.instances_of(connection, erasing, tombstone)
         with_approvals = replace(erasing, instances=own)
-        answers_kept = timedelta(seconds=LIFE)
-        await records.erase(self._redis, with_approvals, answers_kept=answers_kept)
+        await records.erase(self._redis, with_approvals)
         await history.erase(self._database, erasing)
         await campaigns.erase(self._database, erasing)
         await approvals.erase(self._database, erasing)
-        await webhooks.erase(self._database, with_approvals, kept=RETENTION)
+        await webhooks.erase(self._database, with_approvals)
         # Events and approvals may still refer to people here, so it goes last.
         await directory.erase(self._database, erasing)
         return erasing
@@ -115,7 +103,7 @@ class PersonalDataService:
         """The first pass of an erasure."""
         async with self._opened() as passes:
             since = await passes.now()
-            found = await passes.erase_now(user, app=app, since=since, tombstone=tombstone)
+            found = await passes.erase(user, app=app, since=since, tombstone=tombstone)
         return Erasure(
             user=user,
             app=app,
@@ -134,5 +122,5 @@ class PersonalDataService:
             ServiceUnavailable: one of them can't be used, or the database is not there.
         """
         refuse_missing(self._settings.database)
-        async with opened_store(self._settings) as store, impatient_redis(self._settings) as redis:
-            yield Passes(store.database, redis)
+        async with opened(self._settings) as database, impatient_redis(self._settings) as redis:
+            yield Passes(database, redis)

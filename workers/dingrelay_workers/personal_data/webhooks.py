@@ -1,7 +1,6 @@
 """A person in the notices of business applications."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select, update
@@ -11,6 +10,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
+from dingrelay_workers.webhooks.dispatcher import RETENTION
 from dingrelay_workers.webhooks.endpoints import WRITER
 
 _NAMES = {"userid": "name", "originator": "title"}
@@ -26,14 +26,8 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
     return [dict(row) for row in rows.mappings() if _names(row, subject)]
 
 
-async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> None:
-    """Take the person out of notices that every endpoint has got.
-
-    Args:
-        database: with the notices.
-        erasing: who it is.
-        kept: how long a notice is kept at most: an endpoint that is paused or fails gets it until then.
-    """
+async def erase(database: Database, erasing: Erasing) -> None:
+    """Take the person out of notices that every endpoint has got."""
     async with database.read() as connection:
         query = select(NoticeRow.number, NoticeRow.sender, NoticeRow.data).where(
             NoticeRow.at <= erasing.since,
@@ -46,18 +40,16 @@ async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Non
         async with database.write(WRITER) as connection:
             query = select(NoticeRow.__table__).where(NoticeRow.number.in_(some))
             for row in (await connection.execute(query)).mappings().all():
-                await _erase_one(connection, row, erasing, kept)
+                await _erase_one(connection, row, erasing)
 
 
-async def _erase_one(
-    connection: AsyncConnection, row: Any, erasing: Erasing, kept: timedelta
-) -> None:
+async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) -> None:
     if await _is_awaited(connection, row["number"]):
         erasing.leave(
             "webhooks",
             row["id"],
             en("an endpoint is still to get it"),
-            row["recorded_at"] + kept,
+            row["recorded_at"] + RETENTION,
         )
         return
     sender = erasing.tombstone if row["sender"] == erasing.user else row["sender"]

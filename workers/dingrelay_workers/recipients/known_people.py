@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
@@ -17,10 +16,7 @@ TREE_KEPT = 60.0
 Key = tuple[str, frozenset[int] | None]
 
 
-@dataclass(slots=True)
-class _Question:
-    users: set[str] = field(default_factory=set[str])
-    answer: "asyncio.Task[set[str]] | None" = None
+Answer = asyncio.Task[set[str]]
 
 
 class KnownPeople:
@@ -29,9 +25,9 @@ class KnownPeople:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._asking = asyncio.Lock()
-        self._questions: dict[Key, _Question] = {}
+        self._questions: dict[Key, tuple[set[str], Answer]] = {}
         self._below: dict[Key, tuple[frozenset[int], float]] = {}
-        self._under_way: set[asyncio.Task[set[str]]] = set()
+        self._under_way: set[Answer] = set()
 
     async def close(self) -> None:
         """Cancel queries under way: nothing waits for them."""
@@ -50,46 +46,43 @@ class KnownPeople:
             departments: only those in or below one of these; None: wherever they are.
         """
         key = (app, departments)
-        question = self._questions.get(key)
-        if question is None:
-            question = self._questions[key] = _Question()
-            question.answer = asyncio.create_task(self._answer(key, question))
-            self._under_way.add(question.answer)
-            question.answer.add_done_callback(self._ended)
-        question.users.update(users)
-        assert question.answer, "it is asked at once"
-        return {*users} & await asyncio.shield(question.answer)
+        asked, answer = self._questions.get(key) or self._ask(key)
+        asked.update(users)
+        return {*users} & await asyncio.shield(answer)
 
-    def _ended(self, task: "asyncio.Task[set[str]]") -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # it is known, whether anybody still waits or not
+    def _ask(self, key: Key) -> tuple[set[str], Answer]:
+        asked: set[str] = set()
+        answer = asyncio.create_task(self._answer(key, asked))
+        self._under_way.add(answer)
+        answer.add_done_callback(self._ended)
+        self._questions[key] = asked, answer
+        return asked, answer
 
-    async def _answer(self, key: Key, question: _Question) -> set[str]:
+    def _ended(self, answer: Answer) -> None:
+        self._under_way.discard(answer)
+        if not answer.cancelled():
+            answer.exception()  # it is known, whether anybody still waits or not
+
+    async def _answer(self, key: Key, asked: set[str]) -> set[str]:
         app, departments = key
         async with self._asking:
             del self._questions[key]
             found: set[str] = set()
             inside = None if departments is None else await self._tree(key, departments)
             async with self._database.read() as connection:
-                for some in chunks(question.users):
+                for some in chunks(asked):
                     if inside is None:
-                        rows = await connection.execute(
-                            select(UserRow.userid).where(
-                                UserRow.app == app,
-                                UserRow.userid.in_(some),
-                                UserRow.left_at.is_(None),
-                            )
+                        people = select(UserRow.userid).where(
+                            UserRow.app == app, UserRow.userid.in_(some), UserRow.left_at.is_(None)
                         )
-                        found.update(row.userid for row in rows)
+                        found.update(await connection.scalars(people))
                         continue
                     # People who left have no memberships.
-                    places = await connection.execute(
-                        select(MembershipRow.userid, MembershipRow.department).where(
-                            MembershipRow.app == app, MembershipRow.userid.in_(some)
-                        )
+                    places = select(MembershipRow.userid, MembershipRow.department).where(
+                        MembershipRow.app == app, MembershipRow.userid.in_(some)
                     )
-                    found.update(row.userid for row in places if row.department in inside)
+                    rows = await connection.execute(places)
+                    found.update(row.userid for row in rows if row.department in inside)
             return found
 
     async def _tree(self, key: Key, departments: frozenset[int]) -> frozenset[int]:

@@ -1,8 +1,7 @@
 """``dingrelay webhook``: the endpoints that receive notices."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -14,18 +13,16 @@ from dingrelay_producers.cli.output import (
     OTHERWISE,
     UNREACHABLE,
     Column,
-    as_json,
     console,
     page_of,
-    print_json,
     print_result,
+    print_secret,
     print_table,
 )
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.webhooks.documents import EndpointStatus, IssuedEndpoint
     from dingrelay_workers.webhooks.endpoints import Endpoint
     from dingrelay_workers.webhooks.service import WebhookService
@@ -167,10 +164,10 @@ def rotate(
     ] = "24h",
 ) -> None:
     """Give an endpoint a new secret, and show it; it is never shown again."""
-    from dingrelay_workers.webhooks.documents import SecretRotation
+    from dingrelay_workers.keys.documents import RotationRequest
 
     with errors_of_options(_OPTIONS, {}):
-        length = SecretRotation.parse({"overlap": overlap}).length()
+        length = RotationRequest.parse({"overlap": overlap}).length()
     made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
     _show_once(made)
 
@@ -189,40 +186,22 @@ async def _ask(
 ) -> Found:
     """What the endpoints answer: those for these apps."""
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.database.schema import opened
+    from dingrelay_workers.store.connections import impatient_redis
+    from dingrelay_workers.webhooks.service import WebhookService
 
     settings = Settings.load()
     for each in apps:
         settings = settings.of_app(each)
-    async with _opened(settings) as webhooks:
-        return await question(webhooks)
-
-
-@asynccontextmanager
-async def _opened(settings: "Settings") -> "AsyncGenerator[WebhookService]":
-    from dingrelay_producers.enqueuing.connections import open_redis
-    from dingrelay_workers.database.database import Database
-    from dingrelay_workers.database.schema import migrate
-    from dingrelay_workers.webhooks.service import WebhookService
-
-    await asyncio.to_thread(migrate, settings)
-    database, redis = Database(settings.database), open_redis(settings)
-    store = WebhookService(database, redis, settings, patience=PATIENCE)
-    try:
-        yield store
-    finally:
-        await redis.aclose()
-        await database.dispose()
+    async with opened(settings) as database, impatient_redis(settings) as redis:
+        return await question(WebhookService(database, redis, settings, patience=PATIENCE))
 
 
 def _show_once(made: "IssuedEndpoint") -> None:
-    if as_json.get():
-        print_json(made.model_dump(mode="json"))
-        return
-    typer.echo(f"{made.id} {made.secret}")
     advice = tr("The receiver verifies signatures with this secret. It is never shown again.")
     if until := made.old_secret_until:
         advice += tr(" The old secret signs as well until {moment}.", moment=local(until))
-    console(stderr=True).print(advice, style="dim")
+    print_secret(made.model_dump(mode="json"), f"{made.id} {made.secret}", advice)
 
 
 def _show_state(found: "Endpoint") -> None:

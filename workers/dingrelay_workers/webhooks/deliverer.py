@@ -134,7 +134,7 @@ class Deliverer:
             del self._flows[name]
 
     def _empty(self, flow: _Flow) -> None:
-        self.outcomes += [DeliveryOutcome(work.delivery, None) for work in flow.queue]
+        self.outcomes += [(work.delivery, None) for work in flow.queue]
         flow.queue.clear()
 
     async def _run(self, name: str, flow: _Flow, work: DeliveryWork) -> None:
@@ -147,7 +147,7 @@ class Deliverer:
             log.exception("webhook_failed", endpoint=work.endpoint.id, notice=work.notice.id)
             receipt = Receipt("failed", "error", en("it can't be sent ({})", type(error).__name__))
         finally:
-            self.outcomes.append(DeliveryOutcome(work.delivery, receipt))
+            self.outcomes.append((work.delivery, receipt))
             if receipt is None or receipt.verdict == "failed":
                 # The next turn decides whether others are to be tried.
                 flow.seconds = self._timeout
@@ -162,7 +162,7 @@ class Deliverer:
 
     async def _request(self, work: DeliveryWork) -> Receipt:
         began = time.monotonic()
-        notice, url = work.notice, work.endpoint.endpoint.url
+        notice, url = work.notice, work.endpoint.url
         target = celery_target(url)
         with _delivering(work.endpoint, notice) as span:
             trace = spans.headers(spans.current())
@@ -206,7 +206,7 @@ def _delivering(endpoint: StoredEndpoint, notice: Notice) -> Generator[Span]:
 
     Where no spans are made that is the notice's own, handed on as it came.
     """
-    by_http = celery_target(endpoint.endpoint.url) is None
+    by_http = celery_target(endpoint.url) is None
     with spans.span(
         "POST webhook" if by_http else f"send {notice.type}",
         "CLIENT" if by_http else "PRODUCER",
@@ -234,7 +234,7 @@ def _attributes(endpoint: StoredEndpoint, notice: Notice, *, by_http: bool) -> A
     }
     if by_http:
         attributes["http.request.method"] = "POST"
-        attributes["server.address"] = urlsplit(endpoint.endpoint.url).hostname or ""
+        attributes["server.address"] = urlsplit(endpoint.url).hostname or ""
     else:
         attributes["messaging.system"] = "celery"
         attributes["messaging.operation.type"] = "send"

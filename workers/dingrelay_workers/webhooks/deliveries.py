@@ -77,11 +77,8 @@ class Delivery(NamedTuple):
     claim: datetime | None = None
 
 
-class DeliveryOutcome(NamedTuple):
-    """The result of an attempt; no receipt: none was made, and the claim is given up."""
-
-    delivery: Delivery
-    receipt: Receipt | None
+DeliveryOutcome = tuple[Delivery, Receipt | None]
+"""A delivery and the result of its attempt; no receipt: none was made, and the claim is given up."""
 
 
 @dataclass(slots=True)
@@ -181,10 +178,10 @@ async def settle(
         now: Redis's time.
         give_up: for how long an endpoint may fail; and a notice, while its endpoint accepts others.
     """
-    given_back = [_key(each.delivery) for each in outcomes if each.receipt is None]
+    given_back = [_key(delivery) for delivery, receipt in outcomes if receipt is None]
     if given_back:
         await connection.execute(_UNLOCK, given_back)
-    ids = {each.delivery.endpoint for each in outcomes if each.receipt}
+    ids = {delivery.endpoint for delivery, receipt in outcomes if receipt}
     settled = Settled(await endpoints.some(connection, ids) if ids else {})
     before = dict(settled.endpoints)
     for delivery, receipt in outcomes:

@@ -40,7 +40,7 @@ from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import deliverer, deliveries, endpoints
 from dingrelay_workers.webhooks.deliverer import Deliverer
-from dingrelay_workers.webhooks.deliveries import Delivery, DeliveryOutcome, Settled
+from dingrelay_workers.webhooks.deliveries import Delivery, Settled
 from dingrelay_workers.webhooks.ended_jobs import notices_of
 from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt
@@ -141,7 +141,7 @@ class WebhookDispatcher(Work):
         notices = await notices_of(
             self._redis,
             page.endings,
-            lambda subject: any(each.endpoint.takes(subject) for each in known),
+            lambda subject: any(each.takes(subject) for each in known),
         )
         room = self._room(due)
         work = bool(notices or room or tests or self._deliverer.outcomes)
@@ -204,7 +204,7 @@ class WebhookDispatcher(Work):
         endpoint = receivers.get(delivery.endpoint)
         # Paused in this very moment, or removed: then its claim ends by itself.
         if notice is None or endpoint is None or not (endpoint.enabled or delivery.state == "test"):
-            self._deliverer.outcomes.append(DeliveryOutcome(delivery, None))
+            self._deliverer.outcomes.append((delivery, None))
             return
         try:
             secrets = endpoint.secrets(self._settings.webhook_keys, self._now())
@@ -213,7 +213,7 @@ class WebhookDispatcher(Work):
             log.error("webhook_unsigned", endpoint=endpoint.id, reason=str(error))  # noqa: TRY400
             failed = Receipt("failed", "settings", str(error))
             receipt = failed if delivery.state == "test" else None
-            self._deliverer.outcomes.append(DeliveryOutcome(delivery, receipt))
+            self._deliverer.outcomes.append((delivery, receipt))
             return
         self._deliverer.begin(
             [deliverer.DeliveryWork(delivery, notice, endpoint, secrets, began_by)]

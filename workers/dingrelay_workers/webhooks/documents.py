@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_tasks import notice_types
-from dingrelay_tasks.contract import APP_NAME, Document, Moment
+from dingrelay_tasks.contract import AppName, Document, Moment
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
 from dingrelay_tasks.sentence import Kept, en
 from dingrelay_workers.http.api_keys import SENDER
-from dingrelay_workers.keys.documents import RotationRequest, printable
+from dingrelay_workers.keys.documents import printable
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.endpoints import Endpoint
 
@@ -94,18 +94,6 @@ def _type(text: str) -> str:
     raise ValueError(en("there is no such type of notice; {}", hint))
 
 
-def _app(text: str) -> str:
-    if not APP_NAME.fullmatch(text):
-        raise ValueError("must be the name of an app in the settings")
-    return text
-
-
-def _sender(text: str) -> str:
-    if not SENDER.fullmatch(text):
-        raise ValueError("must be letters, digits, _ and -, 64 at most")
-    return text
-
-
 def _kind(text: str) -> str:
     if text not in KIND_NAMES:
         raise ValueError(en("must be one of {}", ", ".join(KIND_NAMES)))
@@ -122,12 +110,7 @@ Type = Annotated[
         }
     ),
 ]
-AppChoice = Annotated[
-    str, AfterValidator(_app), Field(json_schema_extra={"pattern": APP_NAME.pattern})
-]
-SenderChoice = Annotated[
-    str, AfterValidator(_sender), Field(json_schema_extra={"pattern": rf"^{SENDER.pattern}$"})
-]
+SenderChoice = Annotated[str, Field(pattern=rf"^{SENDER.pattern}$")]
 KindChoice = Annotated[
     str, AfterValidator(_kind), Field(json_schema_extra={"enum": list(KIND_NAMES)})
 ]
@@ -160,7 +143,7 @@ class EndpointRequest(Document):
         ),
     ]
     types: Annotated[list[Type], Field(min_length=1, max_length=MOST)]
-    apps: Annotated[list[AppChoice], Field(max_length=MOST)] = Field(default_factory=list[str])
+    apps: Annotated[list[AppName], Field(max_length=MOST)] = Field(default_factory=list[str])
     senders: Annotated[list[SenderChoice], Field(max_length=MOST)] = Field(
         default_factory=list[str]
     )
@@ -168,22 +151,7 @@ class EndpointRequest(Document):
 
     def subscription(self) -> Subscription:
         """The subscription that the request describes."""
-        return Subscription(
-            name=self.name,
-            url=self.url,
-            types=tuple(dict.fromkeys(self.types)),
-            apps=frozenset(self.apps),
-            senders=frozenset(self.senders),
-            kinds=frozenset(self.kinds),
-        )
-
-
-class SecretRotation(RotationRequest):
-    """How an endpoint gets a new secret.
-
-    Attributes:
-        overlap: how long the present secret signs as well, such as ``24h``.
-    """
+        return Subscription(**self.model_dump() | {"types": tuple(dict.fromkeys(self.types))})
 
 
 class ResumeRequest(Document):

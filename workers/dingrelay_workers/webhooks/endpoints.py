@@ -2,9 +2,8 @@
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,10 +31,17 @@ LONGEST_PAUSE = timedelta(minutes=5)
 TAKEN_EVERY = timedelta(seconds=1)
 """How exact the moment is at which an endpoint accepted the last notice."""
 
-_HEALTH = (
-    *("failures", "failing_since", "failed_at", "last_failure"),
-    *("breaker", "retry_at", "taken_at"),
-)
+HEALTHY: Mapping[str, Any] = {
+    "failures": 0,
+    "failing_since": None,
+    "failed_at": None,
+    "last_failure": "",
+    "breaker": 0,
+    "retry_at": None,
+}
+"""The columns of an endpoint that has not failed."""
+_HEALTH = (*HEALTHY, "taken_at")
+"""The columns that an attempt changes."""
 
 
 class Endpoint(Subscription, frozen=True):
@@ -51,16 +57,11 @@ class Endpoint(Subscription, frozen=True):
     """Until when the secret before the last rotation signs as well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEndpoint:
-    """One row of the table.
+class StoredEndpoint(Endpoint, frozen=True):
+    """One row of the table."""
 
-    Attributes:
-        generations: its secrets, the newest first; the others as the columns.
-    """
-
-    endpoint: Endpoint
     generations: Sequence[Generation]
+    """Its secrets, the newest first."""
     enabled_at: datetime
     failures: int
     failing_since: datetime | None
@@ -73,43 +74,19 @@ class StoredEndpoint:
     @classmethod
     def of(cls, row: RowMapping) -> Self:
         """The endpoint of a row."""
-        generations = [Generation.read(kept) for kept in row["secrets"]]
-        return cls(
-            endpoint=Endpoint(
-                id=row["id"],
-                name=row["name"],
-                url=row["url"],
-                types=tuple(row["types"]),
-                apps=frozenset(row["apps"]),
-                senders=frozenset(row["senders"]),
-                kinds=frozenset(row["kinds"]),
-                state=cast("EndpointState", row["state"]),
-                reason=row["reason"],
-                created_at=row["created_at"],
-                changed_at=row["changed_at"],
-                old_secret_until=max(
-                    (each.until for each in generations if each.until), default=None
-                ),
-            ),
-            generations=generations,
-            enabled_at=row["enabled_at"],
-            **{name: row[name] for name in _HEALTH},
-        )
+        generations = [Generation.model_validate(kept) for kept in row["secrets"]]
+        until = max((each.until for each in generations if each.until), default=None)
+        return cls.model_validate({**row, "generations": generations, "old_secret_until": until})
 
     @property
-    def id(self) -> str:
-        """Its id."""
-        return self.endpoint.id
+    def document(self) -> Endpoint:
+        """The endpoint as it is shown."""
+        return Endpoint(**dict(self))
 
     @property
     def enabled(self) -> bool:
         """Whether it gets notices now."""
-        return self.endpoint.state == "enabled"
-
-    @property
-    def health(self) -> Mapping[str, Any]:
-        """The columns that an attempt changes."""
-        return {name: getattr(self, name) for name in _HEALTH}
+        return self.state == "enabled"
 
     def secrets(self, keys: Sequence[str], now: datetime) -> list[bytes]:
         """The secrets that sign now, the newest first.
@@ -129,16 +106,7 @@ class StoredEndpoint:
             lately = self.taken_at and timedelta() <= now - self.taken_at < TAKEN_EVERY
             if lately and not self.failures:  # nothing to write down
                 return self
-            return replace(
-                self,
-                failures=0,
-                failing_since=None,
-                failed_at=None,
-                last_failure="",
-                breaker=0,
-                retry_at=None,
-                taken_at=now,
-            )
+            return self.model_copy(update={**HEALTHY, "taken_at": now})
         failures, breaker, retry_at = self.failures + 1, self.breaker, self.retry_at
         if self.failed_at and self.failed_at > now:  # the clock stepped back
             retry_at = None
@@ -149,14 +117,15 @@ class StoredEndpoint:
         if receipt.retry_after:
             asked = now + receipt.retry_after
             breaker, retry_at = max(breaker, 1), max(retry_at or asked, asked)
-        return replace(
-            self,
-            failures=failures,
-            failing_since=self.failing_since or now,
-            failed_at=now,
-            last_failure=receipt.code,
-            breaker=breaker,
-            retry_at=retry_at,
+        return self.model_copy(
+            update={
+                "failures": failures,
+                "failing_since": self.failing_since or now,
+                "failed_at": now,
+                "last_failure": receipt.code,
+                "breaker": breaker,
+                "retry_at": retry_at,
+            }
         )
 
     def failing_for(self, first_failure: datetime | None, now: datetime) -> timedelta:
@@ -203,7 +172,7 @@ async def change_health(connection: AsyncConnection, changed: Sequence[StoredEnd
         await connection.execute(
             _CHANGE_HEALTH,
             [
-                {f"to_{name}": value for name, value in each.health.items()} | {"of_id": each.id}
+                {"of_id": each.id, **{f"to_{name}": getattr(each, name) for name in _HEALTH}}
                 for each in changed
             ],
         )

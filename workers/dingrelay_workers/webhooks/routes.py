@@ -16,6 +16,7 @@ from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
+from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import (
     EndpointList,
@@ -25,7 +26,6 @@ from dingrelay_workers.webhooks.documents import (
     ReplayDocument,
     ReplayRequest,
     ResumeRequest,
-    SecretRotation,
     TestDocument,
     TestWait,
 )
@@ -136,10 +136,10 @@ async def resume_webhook(call: HttpCall) -> Endpoint:
     return await _service(call).resume((await _found(call)).id, skip=skip)
 
 
-@_change("POST /v1/webhooks/{id}/rotate", _SECRET, body=Body(model=SecretRotation, required=False))
+@_change("POST /v1/webhooks/{id}/rotate", _SECRET, body=Body(model=RotationRequest, required=False))
 async def rotate_webhook(call: HttpCall) -> IssuedEndpoint:
     """Give an endpoint a new secret."""
-    overlap = SecretRotation.parse(call.body, strict=True).length()
+    overlap = RotationRequest.parse(call.body, strict=True).length()
     endpoint = await _found(call)
     try:
         made = await _service(call).rotate(endpoint.id, overlap=overlap)

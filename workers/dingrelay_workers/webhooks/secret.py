@@ -15,49 +15,31 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.http.api_keys import public_id
 from dingrelay_workers.outbox.notice import Notice
-
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""
 
 
 def new_id(once: str | None = None) -> str:
-    """The id of an endpoint: ``drw_`` and twelve characters. One name always gives the same one."""
-    letters = hashlib.sha256((once or secrets.token_hex()).encode()).digest()[:12]
-    return "drw_" + "".join(_ALPHABET[each % len(_ALPHABET)] for each in letters)
+    """The id of an endpoint. One name always gives the same one."""
+    return public_id("drw_", hashlib.sha256((once or secrets.token_hex()).encode()).digest())
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One secret of an endpoint, without the secret.
-
-    Attributes:
-        number: 1 for the first one.
-        made_from: which key of the settings it was made from (`fingerprint`).
-        until: from when on it does not sign any more; None for the present one.
-    """
+class Generation(BaseModel, frozen=True):
+    """One secret of an endpoint, without the secret."""
 
     number: int
+    """1 for the first one."""
     made_from: str
+    """Which key of the settings it was made from (`fingerprint`)."""
     until: datetime | None = None
-
-    @property
-    def wire(self) -> dict[str, Any]:
-        """As JSON values."""
-        until = self.until.isoformat() if self.until else None
-        return {"number": self.number, "made_from": self.made_from, "until": until}
-
-    @classmethod
-    def read(cls, kept: Mapping[str, Any]) -> "Generation":
-        """As `wire` wrote it."""
-        until = datetime.fromisoformat(kept["until"]) if kept["until"] else None
-        return cls(kept["number"], kept["made_from"], until)
+    """From when on it does not sign any more; None for the present one."""
 
 
 def fingerprint(key: str) -> str:

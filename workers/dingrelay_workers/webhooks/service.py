@@ -1,9 +1,8 @@
 """Endpoints, for their administration by command line and gateway."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +26,7 @@ from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable, literal
-from dingrelay_workers.webhooks.documents import EndpointHealth, EndpointStatus, IssuedEndpoint
+from dingrelay_workers.webhooks.documents import EndpointStatus, IssuedEndpoint
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
 
@@ -65,7 +64,7 @@ class WebhookService:
         self._check(wanted.url)
         endpoint_id, now = secret.new_id(once), datetime.now(UTC)
         generation = self._generation(1)
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(WRITER) as connection:
             known = await endpoints.all_of(connection)
             for stored in known:
                 if stored.id == endpoint_id:
@@ -73,16 +72,11 @@ class WebhookService:
             if len(known) >= MOST:
                 raise ContractError("url", en("there are {} endpoints already; remove some", MOST))
             row = {
-                "name": wanted.name,
-                "url": wanted.url,
-                "types": list(wanted.types),
-                "apps": sorted(wanted.apps),
-                "senders": sorted(wanted.senders),
-                "kinds": sorted(wanted.kinds),
+                **wanted.model_dump(mode="json"),
                 "id": endpoint_id,
                 "state": "enabled",
                 "reason": "",
-                "secrets": [generation.wire],
+                "secrets": [generation.model_dump(mode="json")],
                 "created_at": now,
                 "changed_at": now,
                 "enabled_at": now,
@@ -94,48 +88,42 @@ class WebhookService:
 
     async def list(self) -> Sequence[Endpoint]:
         """All endpoints, the newest first."""
-        async with self._reading() as connection:
-            return [stored.endpoint for stored in await endpoints.all_of(connection)]
+        async with answering(self._patience), self._database.read() as connection:
+            return [stored.document for stored in await endpoints.all_of(connection)]
 
     async def get(self, endpoint: str) -> EndpointStatus:
         """One of them."""
-        async with self._reading() as connection:
+        async with answering(self._patience), self._database.read() as connection:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
             backlog, under_way = await deliveries.counts(connection, endpoint, now)
-        health = EndpointHealth(
-            backlog=backlog,
-            under_way=under_way,
-            taken_at=stored.taken_at,
-            failing_since=stored.failing_since,
-            last_failure=stored.last_failure,
-            retry_at=stored.retry_at if stored.retry_at and stored.retry_at > now else None,
-        )
-        return EndpointStatus(**dict(stored.endpoint), health=health)
+        health = {**dict(stored), "backlog": backlog, "under_way": under_way}
+        if stored.retry_at and stored.retry_at <= now:
+            health["retry_at"] = None
+        return EndpointStatus.model_validate({**dict(stored), "health": health})
 
     async def pause(self, endpoint: str) -> Endpoint:
         """Tell it nothing for now."""
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(WRITER) as connection:
             stored = await _found(connection, endpoint)
-            if stored.endpoint.state == "disabled":
-                raise EndpointConflict(endpoint, en("is disabled: {}", stored.endpoint.reason))
+            if stored.state == "disabled":
+                raise EndpointConflict(endpoint, en("is disabled: {}", stored.reason))
             if stored.enabled:
                 stored = await self._moved(connection, endpoint, "paused", en("asked for"))
-        return stored.endpoint
+        return stored.document
 
     async def resume(self, endpoint: str, *, skip: bool = False) -> Endpoint:
         """Deliver to it again, also what happened since, unless that is to be skipped."""
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(WRITER) as connection:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
             if not stored.enabled:
                 stored = await self._moved(connection, endpoint, "enabled", "")
                 await endpoints.change(connection, endpoint, enabled_at=now)
             await deliveries.resume(connection, endpoint, skip=skip)
-            healthy = {"failures": 0, "failing_since": None, "failed_at": None, "last_failure": ""}
-            await endpoints.change(connection, endpoint, **healthy, breaker=0, retry_at=None)
+            await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
         await self._signal()
-        return stored.endpoint
+        return stored.document
 
     async def rotate(self, endpoint: str, *, overlap: timedelta) -> IssuedEndpoint:
         """Give it a new secret; those before sign for so long as well, older ones no longer than before.
@@ -144,20 +132,20 @@ class WebhookService:
         """
         now = datetime.now(UTC)
         until = now + overlap
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(WRITER) as connection:
             stored = await _found(connection, endpoint)
             present, *older = stored.generations
             generation = self._generation(present.number + 1)
-            old = [replace(present, until=until)] if overlap else []
-            old += [
-                replace(each, until=min(each.until, until))
-                for each in older
-                if overlap and each.until and each.until > now
+            ends = [(present, until)] + [(each, each.until) for each in older if each.until]
+            old = [
+                each.model_copy(update={"until": min(end, until)})
+                for each, end in ends
+                if overlap and end > now
             ]
             if len(old) > MOST_OLD_SECRETS:
                 problem = en("has {} old secrets; an overlap of 0s ends them", MOST_OLD_SECRETS)
                 raise EndpointConflict(endpoint, problem)
-            generations = [each.wire for each in (generation, *old)]
+            generations = [each.model_dump(mode="json") for each in (generation, *old)]
             await endpoints.change(
                 connection, endpoint, secrets=generations, changed_at=datetime.now(UTC)
             )
@@ -169,23 +157,21 @@ class WebhookService:
         count = 0
         behind: int | None = 0
         while behind is not None:
-            async with self._writing() as connection:
+            async with answering(self._patience), self._database.write(WRITER) as connection:
                 stored = await _found(connection, endpoint)
                 if not stored.enabled:
                     raise EndpointConflict(
                         endpoint,
-                        en(
-                            "is {}; it gets these notices once it is resumed", stored.endpoint.state
-                        ),
+                        en("is {}; it gets these notices once it is resumed", stored.state),
                     )
-                some, behind = await deliveries.replay(connection, stored.endpoint, since, behind)
+                some, behind = await deliveries.replay(connection, stored, since, behind)
             count += some
         await self._signal()
         return count
 
     async def remove(self, endpoint: str) -> None:
         """Forget it."""
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(WRITER) as connection:
             gone = await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
             if not gone.rowcount:
                 raise EndpointNotFound(endpoint)
@@ -196,7 +182,7 @@ class WebhookService:
         at = datetime.now(UTC)
         data = {"endpoint": endpoint}
         notice = Notice(type=notice_types.TEST, app="default", at=at, data=data)
-        async with self._writing() as connection:
+        async with answering(self._patience), self._database.write(WRITER) as connection:
             await _found(connection, endpoint)
             (number,) = (await outbox.record(connection, [notice])).values()
             row = {"endpoint": endpoint, "notice": number, "state": "test"}
@@ -210,7 +196,7 @@ class WebhookService:
             DeliveryRow.state == "tested",
         )
         while asyncio.get_running_loop().time() < deadline:
-            async with self._reading() as connection:
+            async with answering(self._patience), self._database.read() as connection:
                 found = (await connection.execute(query)).mappings().one_or_none()
             if found is not None:
                 taken = found["code"] in {"taken", "published"}
@@ -240,11 +226,12 @@ class WebhookService:
             ) from None
 
     def _generation(self, number: int) -> Generation:
-        return Generation(number, secret.fingerprint(self._settings.webhook_keys[0]))
+        made_from = secret.fingerprint(self._settings.webhook_keys[0])
+        return Generation(number=number, made_from=made_from)
 
     def _issued(self, stored: StoredEndpoint, generation: Generation) -> IssuedEndpoint:
         made = secret.derive(self._settings.webhook_keys, stored.id, generation)
-        until = stored.endpoint.old_secret_until
+        until = stored.old_secret_until
         return IssuedEndpoint(id=stored.id, secret=secret.spelled(made), old_secret_until=until)
 
     async def _moved(
@@ -260,16 +247,6 @@ class WebhookService:
         with suppress(RedisError, OSError):  # TimeoutError is one of the latter
             async with asyncio.timeout(self._patience):
                 await NOTICES.announce(self._redis)
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
-        async with answering(self._patience), self._database.read() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncGenerator[AsyncConnection]:
-        async with answering(self._patience), self._database.write(WRITER) as connection:
-            yield connection
 
 
 async def _found(connection: AsyncConnection, endpoint: str) -> StoredEndpoint:
