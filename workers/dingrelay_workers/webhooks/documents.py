@@ -151,7 +151,9 @@ class EndpointRequest(Document):
 
     def subscription(self) -> Subscription:
         """The subscription that the request describes."""
-        return Subscription(**self.model_dump() | {"types": tuple(dict.fromkeys(self.types))})
+        return Subscription.model_validate(
+            self.model_dump() | {"types": tuple(dict.fromkeys(self.types))}
+        )
 
 
 class ResumeRequest(Document):
