@@ -277,7 +277,7 @@ class DispatcherRun:
         reported: Counter[str] = Counter()
         report = Report(self._database)
         async for page in report.results(campaign):
-            for userid, outcome, _, reason in page:
+            for userid, outcome, _, reason, *_ in page:
                 reported[userid] += 1
                 has = inboxes[userid]
                 wrong = {"accepted": has != 1, "duplicate": has != 1, "cancelled": has != 0}

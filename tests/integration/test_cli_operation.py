@@ -94,7 +94,7 @@ def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
     shown = cli("doctor")
     assert shown.exit_code == 0
     assert "set appendonly yes" in shown.stdout
-    assert "dingrelay worker --lanes urgent,normal,bulk,directory,events" in shown.stdout
+    assert "none is running: jobs wait" in shown.stdout
 
 
 def test_wrong_settings_are_the_only_result(verdicts: Verdicts) -> None:
@@ -136,7 +136,7 @@ def test_a_database_that_is_away_or_old_is_reported(verdicts: Verdicts, tmp_path
     new = f"sqlite:///{tmp_path / 'new.db'}"
     assert verdicts(0, DINGRELAY_DATABASE_URL=new)["database"] == "warning"
     away = "sqlite:////nowhere/at/all/directory.db"
-    assert verdicts(3, DINGRELAY_DATABASE_URL=away)["database"] == "unreachable"
+    assert verdicts(1, DINGRELAY_DATABASE_URL=away)["database"] == "failed"
 
 
 def test_a_wrong_secret_is_found(cli: Cli, verdicts: Verdicts, sandbox: SandboxAdmin) -> None:

@@ -486,8 +486,8 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
     unseen.clear()
     monkeypatch.setattr(reader, "list", away)
     monkeypatch.setattr(reader, "find", away)
-    page = await listing.page(JobFilter(), 50, None)
-    assert [job.id for job in page.jobs] == [jobs[0], jobs[1], jobs[3]]
-    assert page.next is not None
+    found, after = await listing.page(JobFilter(), 50, None)
+    assert [job.id for job in found] == [jobs[0], jobs[1], jobs[3]]
+    assert after is not None
     with pytest.raises(ServiceUnavailable):
-        await listing.page(JobFilter(), 50, page.next)
+        await listing.page(JobFilter(), 50, after)

@@ -195,7 +195,7 @@ def test_every_extra_that_is_named_exists() -> None:
         for extra in found.split(",")
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert {"flower", "gateway", "otel", "postgres", "worker"} <= named | set(_EXTRAS)
+    assert {"flower", "otel", "postgres", "worker"} <= named | set(_EXTRAS)
     assert named | set(_EXTRAS) <= set(project["optional-dependencies"])
 
 

@@ -256,7 +256,7 @@ def _form() -> None:
     problem = cast("Schema", Schema.of([{"componentName": "TextField", "props": props}])).problem(
         []
     )
-    raise ContractError(problem.field, problem.text) if problem else AssertionError
+    raise problem or AssertionError
 
 
 def _job_line(text: str) -> None:

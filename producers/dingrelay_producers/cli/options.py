@@ -100,7 +100,7 @@ def userid(text: str, option: str, app: str | None = None) -> str:
         NotInstalled: the packages that the directory needs are missing.
         ServiceUnavailable: the database can't be used.
     """
-    if text.isascii():  # a userid, as a rule
+    if not any(char.isalpha() and not char.isascii() for char in text):  # a userid, as a rule
         return text
     from dingrelay_producers.client.in_threads import run
     from dingrelay_producers.installed import service

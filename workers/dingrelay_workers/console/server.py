@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import open_redis
-from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_tasks.sentence import en
+from dingrelay_producers.settings import Settings
 from dingrelay_workers import logs
 from dingrelay_workers.console.app import ConsoleContext, create_app
 from dingrelay_workers.console.screens import SCREENS
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.connection import listen, url_of
 
 PORT = 8620
 SHUTDOWN_SECONDS = 3.0
@@ -65,17 +65,8 @@ async def listening(
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
-            host, port = runner.addresses[0][:2]
-            yield (
-                f"http://[{host}]:{port}{prefix}"
-                if ":" in host
-                else f"http://{host}:{port}{prefix}"
-            )
-        except OSError as error:
-            raise SettingsError(
-                en("--host, --port: {}:{} can't be listened on ({})", host, port, error.strerror)
-            ) from None
+            await listen(runner, host, port)
+            yield url_of(runner) + prefix
         finally:
             await runner.cleanup()
     finally:

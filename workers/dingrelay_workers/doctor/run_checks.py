@@ -16,6 +16,7 @@ from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_producers.tracing import export
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
+from dingrelay_workers.database.database import async_url
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import newest_revision, revision, sync_engine
 from dingrelay_workers.doctor.backups import check_backups
@@ -131,10 +132,16 @@ def check_traces() -> CheckResult | None:
 TRIAL = "CREATE TEMPORARY TABLE dingrelay_doctor ON COMMIT DROP AS SELECT repeat('x', 100000)"
 
 
+def _has_folder(url: str) -> bool:
+    """Whether the workers could create the file of this database, if it is one."""
+    return Path(async_url(url).database or "").absolute().parent.is_dir()
+
+
 def check_database(settings: Settings) -> CheckResult:
     """Whether it can be reached and its tables are up to date."""
     try:
-        refuse_missing(settings.database)  # SQLite would create it
+        if _has_folder(settings.database):
+            refuse_missing(settings.database)  # SQLite would create it
         current = revision(settings.database)
     except ServiceUnavailable as error:
         return CheckResult(

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,9 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from dingrelay_producers import logs, metrics_server
-from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
-from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals import routes as approval_routes
 from dingrelay_workers.campaigns import routes as campaign_routes
 from dingrelay_workers.directory import routes as directory
@@ -24,7 +22,7 @@ from dingrelay_workers.gateway.drop_in.door import drop_in_beside
 from dingrelay_workers.gateway.openapi import DOCUMENT
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import job_routes
-from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server
+from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server, listen, url_of
 from dingrelay_workers.http.dispatch import handler_of
 from dingrelay_workers.http.edge import Quiet, edge, log, sign
 from dingrelay_workers.http.routes import CONTEXT, GatewayContext, Route
@@ -89,7 +87,6 @@ IDLE_SECONDS = 75.0
 """How long a connection may be without a request, or take for the head of one."""
 LINGER_SECONDS = 2.0
 """How long a refused body is read on, so that its sender gets to read the refusal."""
-BACKLOG = 1024
 DRAIN_SECONDS = 3.0
 """From a signal to stop on: for so long requests are still taken, and each connection ends with its next
 answer. A connection that is closed unannounced is a reset to a client that asks at that moment."""
@@ -164,12 +161,12 @@ async def listening(
             runner.server.__class__ = Server
             end_metrics: Callable[[], None] | None = None
             try:
-                await _listen(runner, host, port)
+                await listen(runner, host, port)
                 # The API comes first: metrics that have no port keep nothing from its work.
                 end_metrics = metrics_server.serve(
                     settings.metrics_port, asyncio.get_running_loop(), context.metrics.registry
                 )
-                yield _url(runner)
+                yield url_of(runner)
                 await _drain(runner, context)
             finally:
                 await runner.cleanup()
@@ -186,23 +183,3 @@ async def _drain(runner: web.AppRunner, context: GatewayContext) -> None:
         async with asyncio.timeout(min(DRAIN_SECONDS, SHUTDOWN_SECONDS)):
             while runner.server is not None and runner.server.connections:  # noqa: ASYNC110
                 await asyncio.sleep(DRAIN_LOOK)  # aiohttp has no event for it
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    try:
-        if host == "::":  # asyncio would listen on IPv6 only
-            both = socket.has_dualstack_ipv6()
-            family = socket.AF_INET6 if both else socket.AF_INET
-            bound = socket.create_server(("", port), family=family, dualstack_ipv6=both)
-            await web.SockSite(runner, bound, backlog=BACKLOG).start()
-        else:
-            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
-    except OSError as error:
-        raise SettingsError(
-            en("--host, --port: {}:{} can't be listened on ({})", host, port, error.strerror)
-        ) from None
-
-
-def _url(runner: web.AppRunner) -> str:
-    host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

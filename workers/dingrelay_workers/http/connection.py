@@ -11,10 +11,14 @@ from typing import cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from dingrelay_producers.settings import SettingsError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.edge import ENDED, REQUEST_ID_HEADER, log
 from dingrelay_workers.http.problems import Problem
 
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
 PORT = 8610
 """Where a gateway listens unless it is asked otherwise."""
 SHUTDOWN_SECONDS = 10.0
@@ -72,3 +76,29 @@ class Server(web.Server):
         connection = super().__call__()
         connection.__class__ = HttpConnection
         return connection
+
+
+async def listen(runner: web.AppRunner, host: str, port: int) -> None:
+    """Listen there; on ``::`` for IPv4, too.
+
+    Raises:
+        SettingsError: that can't be done.
+    """
+    try:
+        if host == "::":  # asyncio would listen on IPv6 only
+            both = socket.has_dualstack_ipv6()
+            family = socket.AF_INET6 if both else socket.AF_INET
+            bound = socket.create_server(("", port), family=family, dualstack_ipv6=both)
+            await web.SockSite(runner, bound, backlog=BACKLOG).start()
+        else:
+            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    except OSError as error:
+        raise SettingsError(
+            en("--host, --port: {}:{} can't be listened on ({})", host, port, error.strerror)
+        ) from None
+
+
+def url_of(runner: web.AppRunner) -> str:
+    """Where it listens."""
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

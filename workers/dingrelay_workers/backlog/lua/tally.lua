@@ -32,7 +32,8 @@ local function cost(group, batch_key, recipients, summary)
     contents[batch_key] = {known[1], known[2] + (tonumber(recipients) or 1)}
     return
   end
-  local people = tonumber(string.match(summary, ' to (%d+) user')) or 1
+  local named = string.match(summary, ' users=(%d+)') or string.match(summary, ' to (%d+) user')
+  local people = tonumber(named) or 1
   increase(group, CALLS, math.ceil(math.max(1, people) / CARRIED))
   increase(group, PEOPLE, people)
 end
