@@ -38,31 +38,28 @@ def observer(postgres_url: str) -> Iterator[psycopg.Connection]:
 
 
 class Opened:
-    """The connections of all pools of this process, counted by the pools.
+    """The connections of all pools of this process that are open.
 
     PostgreSQL itself counts one that was closed until its process has ended, and a wait that is given
     up closes its connection.
     """
 
     def __init__(self) -> None:
-        self.now = self.most = 0
+        self._open: list[Any] = []
+        self.most = 0
 
-    def connect(self, *_: object) -> None:
-        self.now += 1
-        self.most = max(self.most, self.now)
-
-    def close(self, *_: object) -> None:
-        self.now -= 1
+    def connect(self, connection: Any, _: object) -> None:
+        driver = getattr(connection, "driver_connection", connection)
+        self._open = [*(each for each in self._open if not each.closed), driver]
+        self.most = max(self.most, len(self._open))
 
 
 @pytest.fixture
 def opened() -> Iterator[Opened]:
     found = Opened()
-    for name in ("connect", "close"):
-        event.listen(Pool, name, getattr(found, name))
+    event.listen(Pool, "connect", found.connect)
     yield found
-    for name in ("connect", "close"):
-        event.remove(Pool, name, getattr(found, name))
+    event.remove(Pool, "connect", found.connect)
 
 
 async def test_a_database_has_so_many(observer: psycopg.Connection, postgres_url: str) -> None:
