@@ -58,12 +58,7 @@ def login_link(
 
 async def _link(settings: "Settings", user: str) -> str:
     from dingrelay_workers.console.sessions import Sessions
-    from dingrelay_workers.database.database import Database
-    from dingrelay_workers.database.schema import migrate
+    from dingrelay_workers.database.schema import opened
 
-    await asyncio.to_thread(migrate, settings)
-    database = Database(settings.database)
-    try:
+    async with opened(settings) as database:
         return await Sessions(database).link(user)
-    finally:
-        await database.dispose()

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.zone import CHINA, local
-from dingrelay_tasks.sentence import Sentence, en
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.estimate import Backlog, Tally
 from dingrelay_workers.console.words import Meaning
 from dingrelay_workers.limiter.breakers import BreakerState
@@ -119,15 +119,15 @@ def outage(breaker: BreakerState) -> Meaning:
     return Meaning("bad", words, en("Nothing: it is tried again at {}, and no job is lost.", retry))
 
 
-def forecast(month: MonthCount, now: datetime) -> int:
-    """What the month will be by its end, at the pace so far."""
+def forecast(months: Sequence[MonthCount], now: datetime) -> list[tuple[MonthCount, int]]:
+    """Counts of this month, each with what it will be by the month's end, at the pace so far."""
     here = now.astimezone(CHINA)
     days = monthrange(here.year, here.month)[1]
     gone = here.day - 1 + (here.hour * 3600 + here.minute * 60 + here.second) / 86_400
-    return round(month.used * days / max(gone, 1 / 24))
+    return [(month, round(month.used * days / max(gone, 1 / 24))) for month in months]
 
 
-def _held(lane: Backlog) -> str | Sentence:
+def _held(lane: Backlog) -> str:
     match lane.held_by:
         case "worker":
             return en("No worker serves this lane: start one with it among its --lanes.")

@@ -21,6 +21,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.backlog import estimate
+from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.app import BadFilter, NotHere, Screen, Visit
 from dingrelay_workers.console.now import Standing, forecast, outage
 from dingrelay_workers.console.words import (
@@ -69,15 +70,15 @@ async def now(visit: Visit) -> web.Response:
     rules = Rules.from_settings(context.settings.limits, context.settings.egress)
     async with asking():
         limits = await overview.read(context.redis, context.settings)
-        tally, lanes = await estimate.read(context.redis, rules)
+        # As many as for the metrics: each tab that shows this page asks every few seconds.
+        tally, lanes = await estimate.read(context.redis, rules, most=MOST_COUNTED)
         dead = await context.redis.zcard(keys.DEAD)
-    months = [(month, forecast(month, tally.now)) for month in limits.quota]
     return visit.page(
         "now.html",
         sentences=Standing(limits, tally, lanes, dead).sentences(),
         lanes=lanes,
         now=tally.now,
-        months=months,
+        months=forecast(limits.quota, tally.now),
         dead=dead,
     )
 
@@ -190,12 +191,13 @@ async def limits(visit: Visit) -> web.Response:
     """How full DingTalk's limits are."""
     async with asking():
         found = await overview.read(visit.context.redis, visit.context.settings)
+    at = datetime.now(UTC)
     return visit.page(
         "limits.html",
         limits=found,
         outages=[outage(each) for each in found.outages],
-        months=[(month, forecast(month, datetime.now(UTC))) for month in found.quota],
-        now=datetime.now(UTC),
+        months=forecast(found.quota, at),
+        now=at,
     )
 
 
