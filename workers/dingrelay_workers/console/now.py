@@ -6,19 +6,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from aiohttp import web
+
 from dingrelay_producers.cli.output import span
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.store import keys
 from dingrelay_producers.zone import CHINA, local
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.estimate import Backlog, Tally
+from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
+from dingrelay_workers.console.app import Visit
+from dingrelay_workers.console.screens import at
 from dingrelay_workers.console.words import Meaning
+from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.quota import MonthCount
+from dingrelay_workers.limiter.rules import Rules
 
 OLD = 600.0
 """Seconds that a job may wait before people are said to be affected."""
 MOST = 5
 """Outages, lanes and senders that are named."""
+
+
+@at("/")
+async def now(visit: Visit) -> web.Response:
+    """How things stand."""
+    context = visit.context
+    rules = Rules.from_settings(context.settings.limits, context.settings.egress)
+    async with asking():
+        limits = await overview.read(context.redis, context.settings)
+        # As many as for the metrics: each tab that shows this page asks every few seconds.
+        tally, lanes = await estimate.read(context.redis, rules, most=MOST_COUNTED)
+        dead = await context.redis.zcard(keys.DEAD)
+    return visit.page(
+        "now.html",
+        sentences=Standing(limits, tally, lanes, dead).sentences(),
+        lanes=lanes,
+        now=tally.now,
+        months=forecast(limits.quota, tally.now),
+        dead=dead,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,28 @@
+"""The pages of people: who got what."""
+
+from urllib.parse import quote
+
+from aiohttp import web
+
+from dingrelay_workers.console.app import Visit
+from dingrelay_workers.console.screens import PAGE, at
+from dingrelay_workers.console.words import OUTCOMES, meaning
+
+
+@at("/people")
+async def people(visit: Visit) -> web.Response:
+    """Find a person by name, userid or address."""
+    text = visit.query("q")[:100]
+    found = await visit.context.services.history.people(text, app=None, limit=PAGE) if text else []
+    if len(found) == 1:
+        return visit.redirect(f"/people/{quote(found[0].userid, safe='')}")
+    return visit.page("people.html", text=text, people=found)
+
+
+@at("/people/{user}")
+async def person(visit: Visit) -> web.Response:
+    """Every message to a person."""
+    user = visit.request.match_info["user"]
+    found = await visit.context.services.history.person(user, app=None, limit=200)
+    messages = [(each, meaning(OUTCOMES, each.outcome)) for each in found.messages]
+    return visit.page("person.html", user=user, known_as=found.known_as, messages=messages)
