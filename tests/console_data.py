@@ -1,0 +1,61 @@
+"""One of everything that the console shows, with HTML in each text that comes from elsewhere."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from sqlalchemy import insert
+
+import campaigns
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import State
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.store.records import Records, Usage
+from jobs import a_draft, claimed, enqueue
+from subscriptions import subscribe
+
+HTML = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+NOW = datetime.now(UTC)
+
+
+async def fill(database: Database, redis: Redis, settings: Settings) -> str:
+    """One of everything, with HTML in each text; the id of a job."""
+    records = Records(redis, settings)
+    failed = a_draft(sender="crm")
+    await enqueue(redis, failed)
+    error = {"class": "not_found", "code": "60121", "message": HTML, "hint": HTML}
+    await records.settle(await claimed(records, failed), State.DEAD, usage=Usage(), error=error)
+    await enqueue(redis, a_draft(text="waits"))
+    campaign = await campaigns.put(database, name=HTML)
+    await subscribe(database, name=HTML)
+    job: dict[str, Any] = {
+        "job": "11111111-1111-4111-8111-111111111111",
+        "kind": "message-send",
+        "app": "default",
+        "sender": "crm",
+        "key": "",
+        "lane": "normal",
+        "state": "done",
+        "created_at": NOW,
+        "started_at": NOW,
+        "ended_at": NOW,
+        "attempts": 1,
+        "throttles": 0,
+        "error_class": "",
+        "error_code": "",
+        "ids": [],
+        "summary": f"message-send app=default lane=normal {HTML}",
+        "content": None,
+    }
+    person = {"app": "default", "userid": "u1", "name": HTML, "fields": {}, "met_in": 1}
+    moments = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
+    got = {"job": job["job"], "user": "u1", "outcome": "duplicate", "at": NOW}
+    async with database.write("tests") as connection:
+        await connection.execute(insert(JobRow).values(**job))
+        await connection.execute(insert(RecipientRow).values(**got))
+        for user in ("u1", "u2"):
+            row = person | {"userid": user} | moments
+            await connection.execute(insert(UserRow).values(**row))
+    return f"/jobs/{failed.id} /jobs/{job['job']} /campaigns/{campaign} /webhooks/drw_test"
