@@ -204,6 +204,8 @@ async def test_readers_are_in_the_history_of_a_message(
     assert await outcomes() == {"u3": "read", "u4": "read"}
     assert await receipt("robot_msg_recall", "u9") == "message"
     assert await outcomes() == {"u3": "recalled", "u4": "recalled"}
+    details = await asyncio.to_thread(worker.client.details, job)
+    assert details.recipients == {"u3": "recalled", "u4": "recalled"}
 
 
 async def write_history(worker: OneWorker) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -77,6 +78,10 @@ def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: 
     found = details_of(job_id, use(lambda redis: redis.hgetall(keys.job(job_id))))
     if found is None and history is not None:
         found = run(history.details(job_id))
+    elif found is not None and found.status.kind == RobotMessage.kind and history is not None:
+        # Who has read it, and that it was taken back, is in the history only.
+        with suppress(ServiceUnavailable):
+            found = run(history.details(job_id)) or found
     if found is None:
         raise JobNotFound(job_id)
     return found
