@@ -44,6 +44,7 @@ SECONDS = {
     "integration/test_cli_languages.py": 15,
     "integration/test_personal_data.py": 15,
     "acceptance": 15,
+    "browser": 10,
     "fundamentals": 40,
     "integration": 4,
 }
