@@ -169,13 +169,12 @@ def literals(node: ast.AST) -> Iterator[str]:
 
 
 def of_gateway() -> Iterator[Text]:
-    """What the gateway's page shows."""
+    """What the gateway's page shows beside its template."""
     # The extraction alone needs the routes.
     from dingrelay_workers.gateway.openapi import TAGS  # noqa: PLC0415
-    from dingrelay_workers.gateway.openapi import TEXTS as OF_PAGE  # noqa: PLC0415
     from dingrelay_workers.gateway.server import ROUTES as OPERATIONS  # noqa: PLC0415
 
-    for message in (*OF_PAGE, *TAGS.values(), *(route.summary for route in OPERATIONS)):
+    for message in (*TAGS.values(), *(route.summary for route in OPERATIONS)):
         yield Text(message, SENTENCE)
 
 
