@@ -26,6 +26,7 @@ from dingrelay_tasks.sentence import en, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 
 class DingrelayError(Exception):
@@ -172,6 +173,31 @@ class CampaignConflict(DingrelayError):
     def __init__(self, campaign: str, problem: str) -> None:
         super().__init__(en("campaign {} {}", campaign, problem))
         self.campaign = campaign
+
+
+class DraftNotFound(DingrelayError):
+    """There is no draft of a campaign with this id."""
+
+    def __init__(self, draft: str) -> None:
+        super().__init__(en("no draft {:.40}", draft))
+        self.draft = draft
+
+
+class DraftConflict(DingrelayError):
+    """The draft of a campaign is not what it was when it was read.
+
+    Attributes:
+        draft: its id.
+        by: who changed it last.
+        at: when.
+    """
+
+    def __init__(self, draft: str, by: str, at: "datetime") -> None:
+        moment = at.astimezone().isoformat(" ", "seconds")
+        super().__init__(en("draft {}: {} saved it at {}, so read it again", draft, by, moment))
+        self.draft = draft
+        self.by = by
+        self.at = at
 
 
 class KeyNotFound(DingrelayError):

@@ -439,7 +439,10 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
         (USAGE, (ContractError, SettingsError, errors.InvalidArgument, errors.NotInstalled)),
         (USAGE, (errors.IdempotencyConflict, errors.CannotResolve, errors.JobNotFound)),
         (USAGE, (errors.CampaignNotFound, errors.CampaignConflict, errors.ApprovalNotFound)),
-        (USAGE, (errors.KeyNotFound, errors.KeyConflict)),
+        (
+            USAGE,
+            (errors.KeyNotFound, errors.KeyConflict, errors.DraftNotFound, errors.DraftConflict),
+        ),
         (USAGE, (errors.EndpointNotFound, errors.EndpointConflict)),
         (OTHERWISE, (errors.UploadFailed,)),
         (NOT_ENDED, (errors.WaitTimeout,)),

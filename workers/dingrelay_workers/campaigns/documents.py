@@ -208,8 +208,8 @@ class _AsMessage:
         return handler(TypeAdapter[Any](Message).core_schema)
 
 
-class CampaignSpec(Document):
-    """A campaign without its recipients: the fields of a `Plan` that are stored, checked.
+class CampaignFields(Document):
+    """What is stored of a campaign beside its people; a draft may lack some of it.
 
     Attributes:
         name: for people; it need not be unique.
@@ -221,15 +221,30 @@ class CampaignSpec(Document):
         error_share: share of failed recipients at which it pauses itself.
     """
 
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$")] = ""
     app: AppName = "default"
-    message: Annotated[dict[str, Any], _AsMessage]
+    message: Annotated[dict[str, Any], _AsMessage, Field(default_factory=dict[str, Any])]
     start_at: Moment | None = None
     quiet: Annotated[str, Field(max_length=16)] = ""
     rate: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     weight: Annotated[int, Field(ge=1, le=1_000)] = 1
     error_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     sender: SenderName = ""
+
+    @model_validator(mode="after")
+    def _quiet_hours_can_be_read(self) -> Self:
+        try:
+            QuietHours.parse(self.quiet)
+        except ValueError as error:
+            raise ContractError("quiet", str(error)) from None
+        return self
+
+
+class CampaignSpec(CampaignFields):
+    """A campaign without its recipients: the fields of a `Plan` that are stored, checked."""
+
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
+    message: Annotated[dict[str, Any], _AsMessage]
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
@@ -242,11 +257,7 @@ class CampaignSpec(Document):
         return cls.parse({name: given[name] for name in CampaignSpec.model_fields if name in given})
 
     @model_validator(mode="after")
-    def _quiet_hours_and_template_can_be_read(self) -> Self:
-        try:
-            QuietHours.parse(self.quiet)
-        except ValueError as error:
-            raise ContractError("quiet", str(error)) from None
+    def _template_can_be_read(self) -> Self:
         self.template  # noqa: B018 - its error names the field by itself
         return self
 

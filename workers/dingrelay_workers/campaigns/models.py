@@ -72,6 +72,7 @@ class CampaignRow(Base):
         left_out: people left out since DingTalk would silently have dropped the message.
         failed: people whose call was refused, or whose outcome is unknown.
         calls: calls that DingTalk took.
+        writers: who wrote it: none of them may approve it; None of one of 0.2.0.
         recent_people: of the latest people whose outcome is known, how many there are; see
             `pace.Latest`.
         recent_failed: how many of these failed.
@@ -114,6 +115,7 @@ class CampaignRow(Base):
     rate_at: Mapped[datetime | None] = mapped_column(Utc)
     index_bits: Mapped[int | None]
     trace: Mapped[str] = mapped_column(String(600), server_default=text("''"))
+    writers: Mapped[list[str] | None] = mapped_column(JSON)
 
     @property
     def chunk_size(self) -> int:
@@ -200,3 +202,53 @@ class IndexRow(Base):
     bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     part: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     entries: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class DraftRow(Base):
+    """What is to become a campaign, while people write it.
+
+    Attributes:
+        document: a `DraftContent`.
+        file: the uploaded list of people, as it came.
+        version: one more with each change.
+        writers: all who have changed it: none of them may approve it.
+        campaign: the one that was made of it last.
+    """
+
+    __tablename__ = "campaign_drafts"
+    __table_args__ = (Index(None, "updated_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    app: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(Text)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    file: Mapped[bytes | None] = mapped_column(LargeBinary)
+    file_name: Mapped[str] = mapped_column(Text)
+    version: Mapped[int]
+    writers: Mapped[list[str]] = mapped_column(JSON)
+    created_by: Mapped[str] = mapped_column(Text)
+    updated_by: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[datetime] = mapped_column(Utc)
+    campaign: Mapped[str | None] = mapped_column(String(36))
+
+
+class ReviewRow(Base):
+    """The approval of a campaign by a second person, asked for or decided.
+
+    Attributes:
+        digest: of what is to be approved: text, people, time, app.
+        decision: ``approved``, ``rejected``, or "" until then.
+    """
+
+    __tablename__ = "campaign_reviews"
+
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
+    )
+    digest: Mapped[str] = mapped_column(String(64))
+    asked_by: Mapped[str] = mapped_column(Text)
+    asked_at: Mapped[datetime] = mapped_column(Utc)
+    decision: Mapped[str] = mapped_column(String(16))
+    decided_by: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[datetime | None] = mapped_column(Utc)
+    reason: Mapped[str] = mapped_column(Text)

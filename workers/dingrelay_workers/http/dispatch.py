@@ -208,22 +208,24 @@ async def _body(body: Body, request: web.Request, within: float) -> Any:
     return found  # pyright: ignore[reportUnknownVariableType]
 
 
+_MISSING = {
+    errors.JobNotFound: en("no such job: a wrong id, or its record has expired"),
+    errors.ApprovalNotFound: en("no such approval is followed"),
+    errors.CampaignNotFound: en("no such campaign"),
+    errors.DraftNotFound: en("no such draft"),
+    errors.KeyNotFound: en("no such key"),
+    errors.EndpointNotFound: en("no such webhook endpoint"),
+}
+
+
 def problem_of(error: errors.DingrelayError) -> Problem:
     """What the client raises, as a problem; its message names nothing that the caller may not see."""
+    if (missing := _MISSING.get(type(error))) is not None:
+        return Problem(problems.NOT_FOUND, missing)
     match error:
-        case errors.JobNotFound():
-            return Problem(problems.NOT_FOUND, "no such job: a wrong id, or its record has expired")
-        case errors.ApprovalNotFound():
-            return Problem(problems.NOT_FOUND, "no such approval is followed")
-        case errors.CampaignNotFound():
-            return Problem(problems.NOT_FOUND, "no such campaign")
-        case errors.KeyNotFound():
-            return Problem(problems.NOT_FOUND, "no such key")
-        case errors.EndpointNotFound():
-            return Problem(problems.NOT_FOUND, "no such webhook endpoint")
         case errors.CampaignConflict() | errors.KeyConflict() | errors.EndpointConflict():
             return Problem(problems.CONFLICT, str(error))
-        case errors.IdempotencyConflict():
+        case errors.DraftConflict() | errors.IdempotencyConflict():
             return Problem(problems.CONFLICT, str(error))
         case errors.CannotResolve():
             return Problem.at(problems.INVALID, "", str(error))

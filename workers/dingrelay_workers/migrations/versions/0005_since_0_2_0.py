@@ -62,6 +62,42 @@ def _text(length: int) -> dict[str, Any]:
 def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("sender", **_text(64)))
     op.add_column("campaigns", sa.Column("trace", **_text(600)))
+    op.add_column("campaigns", sa.Column("writers", sa.JSON))
+    op.create_table(
+        "campaign_drafts",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("document", sa.JSON, nullable=False),
+        sa.Column("file", sa.LargeBinary),
+        sa.Column("file_name", sa.Text, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("writers", sa.JSON, nullable=False),
+        sa.Column("created_by", sa.Text, nullable=False),
+        sa.Column("updated_by", sa.Text, nullable=False),
+        sa.Column("updated_at", MOMENT, nullable=False),
+        sa.Column("campaign", sa.String(36)),
+        sa.PrimaryKeyConstraint("id", name="pk_campaign_drafts"),
+    )
+    op.create_index("ix_campaign_drafts_updated_at", "campaign_drafts", ["updated_at"])
+    op.create_table(
+        "campaign_reviews",
+        sa.Column("campaign", sa.String(36), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("asked_by", sa.Text, nullable=False),
+        sa.Column("asked_at", MOMENT, nullable=False),
+        sa.Column("decision", sa.String(16), nullable=False),
+        sa.Column("decided_by", sa.Text, nullable=False),
+        sa.Column("decided_at", MOMENT),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign"],
+            ["campaigns.id"],
+            name="fk_campaign_reviews_campaign",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("campaign", name="pk_campaign_reviews"),
+    )
 
 
 def _directory() -> None:

@@ -1,0 +1,240 @@
+"""Drafts: what is to become a campaign, while people write it.
+
+A draft is saved with the version that its editor has read. Whoever saves an older one learns who was faster, and
+overwrites nothing. `Drafts.freeze` makes a campaign of it, whose people and text stay as they are.
+"""
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, model_validator
+from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.errors import DraftConflict, DraftNotFound
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.contract import ContractError, DepartmentId
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.documents import MOST_NAMED, CampaignFields
+from dingrelay_workers.campaigns.models import DraftRow
+from dingrelay_workers.campaigns.service import opened_store
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.database.database import BUSY_TIMEOUT_MS
+
+MOST_PASTED = 500_000
+"""Characters of pasted people."""
+LARGEST_FILE = 10_000_000
+"""Bytes of a file with people: some 300,000 rows. A larger one makes a campaign without a draft."""
+MOST_WITHOUT = 50
+"""Campaigns whose people are left out."""
+LISTED = 200
+"""Drafts in a list."""
+
+Departments = Annotated[
+    list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
+]
+Pasted = Annotated[str, Field(max_length=MOST_PASTED)]
+CampaignId = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
+
+
+class DraftContent(CampaignFields):
+    """What a draft says. It may be half-filled; what is there has the form that a campaign needs.
+
+    Attributes:
+        departments: these and all below them, as the directory has them.
+        everyone: all in the directory.
+        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
+        column: of the file that names people, such as ``job_number=编号``; empty for its usual names.
+        encoding: of the file, such as ``gb18030``; empty for UTF-8 or GB18030, by its bytes.
+        without_departments: leave out people in or below them.
+        without_pasted: people to leave out, as `pasted`.
+        without_campaigns: leave out the people of these campaigns.
+    """
+
+    departments: Departments
+    everyone: bool = False
+    pasted: Pasted = ""
+    column: Annotated[str, Field(max_length=256)] = ""
+    encoding: Annotated[str, Field(max_length=32)] = ""
+    without_departments: Departments
+    without_pasted: Pasted = ""
+    without_campaigns: Annotated[
+        list[CampaignId], Field(max_length=MOST_WITHOUT, default_factory=list[CampaignId])
+    ]
+
+    @model_validator(mode="after")
+    def _has_no_nul(self) -> Self:
+        for name in ("pasted", "without_pasted"):
+            if "\0" in getattr(self, name):
+                raise ContractError(name, "holds a NUL character")
+        return self
+
+
+class CampaignDraft(BaseModel, from_attributes=True):
+    """A draft as it is stored."""
+
+    id: str
+    version: int
+    """One more with each change; a change names the version that it was made from."""
+    content: DraftContent
+    file_name: str
+    """Of the uploaded list of people; empty for none."""
+    file_bytes: int
+    created_by: str
+    updated_by: str
+    updated_at: datetime
+    campaign: str | None
+    """The campaign that was made of it last."""
+
+
+class Drafts:
+    """The drafts of all apps.
+
+    Args:
+        settings: of this process.
+        migrated: whether the tables are already up to date.
+        busy_timeout_ms: how long a change waits for other writers on SQLite.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        migrated: bool = False,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+    ) -> None:
+        self._settings = settings
+        self._migrated = migrated
+        self._busy_timeout_ms = busy_timeout_ms
+
+    async def create(self, content: Mapping[str, Any], by: str) -> CampaignDraft:
+        """A new draft.
+
+        Raises:
+            ContractError: names the field that is wrong.
+        """
+        row = {
+            **_columns(DraftContent.parse(content)),
+            "id": str(uuid.uuid4()),
+            "file_name": "",
+            "version": 1,
+            "writers": [by],
+            "created_by": by,
+            "updated_by": by,
+            "updated_at": datetime.now(UTC),
+        }
+        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+            await connection.execute(insert(DraftRow), row)
+            return _document(await _find(connection, row["id"]))
+
+    async def get(self, draft: str) -> CampaignDraft:
+        """The draft with this id.
+
+        Raises:
+            DraftNotFound: there is none.
+        """
+        async with self._opened() as store, store.database.read() as connection:
+            return _document(await _find(connection, draft))
+
+    async def list(
+        self, apps: Collection[str] | None = None, *, limit: int = LISTED
+    ) -> Sequence[CampaignDraft]:
+        """The latest drafts of these apps, or of any; latest first."""
+        query = _query().order_by(DraftRow.updated_at.desc(), DraftRow.id).limit(limit)
+        if apps is not None:
+            query = query.where(DraftRow.app.in_(apps))
+        async with self._opened() as store, store.database.read() as connection:
+            return [_document(row) for row in (await connection.execute(query)).mappings()]
+
+    async def save(
+        self, draft: str, version: int, changes: Mapping[str, Any], by: str
+    ) -> CampaignDraft:
+        """Change some fields of a draft; null is a field's default. What changes nothing makes no version.
+
+        Args:
+            draft: its id.
+            version: that the changes were made from.
+            changes: field of `DraftContent` → value.
+            by: who changes it.
+
+        Raises:
+            DraftNotFound: there is none with this id.
+            DraftConflict: another change was saved since that version.
+            ContractError: names the field that is wrong.
+        """
+        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+            row = await _find(connection, draft)
+            content = DraftContent.parse({**row["document"], **changes})
+            values = _columns(content)
+            if all(row[name] == value for name, value in values.items()):
+                return _document(row)
+            return await _change(connection, row, version, values, by)
+
+    async def put_file(
+        self, draft: str, version: int, name: str, file: bytes | None, by: str
+    ) -> CampaignDraft:
+        """Give a draft a list of people: CSV, an Excel file or lines of JSON; None takes it away.
+
+        Raises:
+            DraftNotFound, DraftConflict: as `save`.
+            ContractError: it is too large.
+        """
+        if len(file or b"") > LARGEST_FILE:
+            raise ContractError("file", en("may have {:,} bytes", LARGEST_FILE))
+        values = {"file": file, "file_name": name[:255] if file is not None else ""}
+        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+            return await _change(connection, await _find(connection, draft), version, values, by)
+
+    async def delete(self, draft: str) -> None:
+        """Delete a draft; a campaign that was made of it stays.
+
+        Raises:
+            DraftNotFound: there is none.
+        """
+        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+            await _find(connection, draft)
+            await connection.execute(delete(DraftRow).where(DraftRow.id == draft))
+
+    def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
+        return opened_store(
+            self._settings, migrated=self._migrated, busy_timeout_ms=self._busy_timeout_ms
+        )
+
+
+def _columns(content: DraftContent) -> dict[str, Any]:
+    document = content.model_dump(mode="json", exclude_defaults=True)
+    return {"app": content.app, "name": content.name, "document": document}
+
+
+def _query() -> Select[Any]:
+    """All columns but the file."""
+    others = (column for column in DraftRow.__table__.columns if column.name != "file")
+    size = func.coalesce(func.length(DraftRow.file), 0).label("file_bytes")
+    return select(*others, size)
+
+
+async def _find(connection: AsyncConnection, draft: str) -> RowMapping:
+    found = await connection.execute(_query().where(DraftRow.id == draft))
+    row: RowMapping | None = found.mappings().one_or_none()
+    if row is None:
+        raise DraftNotFound(draft)
+    return row
+
+
+async def _change(
+    connection: AsyncConnection, row: RowMapping, version: int, values: dict[str, Any], by: str
+) -> CampaignDraft:
+    if row["version"] != version:
+        raise DraftConflict(row["id"], row["updated_by"], row["updated_at"])
+    values |= {"version": version + 1, "updated_by": by, "updated_at": datetime.now(UTC)}
+    values["writers"] = list(dict.fromkeys([*row["writers"], by]))
+    await connection.execute(update(DraftRow).where(DraftRow.id == row["id"]).values(values))
+    return _document(await _find(connection, row["id"]))
+
+
+def _document(row: RowMapping) -> CampaignDraft:
+    return CampaignDraft.model_validate({**row, "content": DraftContent.parse(row["document"])})
