@@ -470,8 +470,8 @@ class Client:
             limit: how many at most.
             history: False asks Redis only, which has the newest 10,000 jobs.
             on_unreadable: called for each record of another release, which is left out.
-            **chosen: `state`, `kind`, `app`, `sender`, `lane`, `to` (a userid that the job named),
-                `since` and `until` (when it was accepted), `text` (in what it asks for; in the history
+            **chosen: `state`, `kind`, `app`, `sender`, `lane`, `code` (of its error), `to` (a userid that the
+                job named), `since` and `until` (when it was accepted), `text` (in what it asks for; in the history
                 where `[history] content` is on); only those that fit all of them.
 
         Raises:

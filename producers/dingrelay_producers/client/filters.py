@@ -76,6 +76,7 @@ class JobFilter(ListFilter):
     app: Annotated[str | None, Asked("Only jobs of this application.")] = None
     sender: Annotated[str | None, Asked("Only jobs of this sender.")] = None
     lane: Annotated[LaneName | None, Asked("Only jobs of this lane.")] = None
+    code: Annotated[str | None, Asked("Only jobs that failed with this code.")] = None
     to: Annotated[str | None, Asked("Only messages to this person.", PERSON)] = None
     since: Annotated[
         datetime | None, Asked("Only jobs accepted from then on.", "7d|2026-01-31T09:00")
@@ -94,6 +95,7 @@ class JobFilter(ListFilter):
         """Whether a job fits, as far as its status shows."""
         return (
             all(getattr(job, name) == value for name, value in self.equal.items())
+            and (self.code is None or (job.error is not None and job.error.code == self.code))
             and (self.since is None or job.created_at >= self.since)
             and (self.until is None or job.created_at < self.until)
         )
@@ -107,6 +109,7 @@ class JobFields(TypedDict, total=False):
     app: str | None
     sender: str | None
     lane: LaneName | None
+    code: str | None
     to: str | None
     since: datetime | None
     until: datetime | None

@@ -151,7 +151,8 @@ LANES: Sequence[Lane] = ("urgent", "normal", "bulk")
 API_OF = {kind.name: kind.api for kind in KINDS.values() if kind.api}
 """Kind of job → the API that most of its calls are of. Of others no limit is known beforehand."""
 
-_HOST_OF = {api.name: api.dialect for api in APIS}
+HOST_OF = {api.name: api.dialect for api in APIS}
+"""API → the host that serves it, as breakers name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def backlogs(
             if any(group.queue not in served for group in waiting):
                 found.append(Backlog(jobs, None, "worker"))
             elif waiting and (
-                app in out or apis & sick or {_HOST_OF.get(api) for api in apis} & hosts
+                app in out or apis & sick or {HOST_OF.get(api) for api in apis} & hosts
             ):
                 found.append(Backlog(jobs, None, "outage"))
             else:

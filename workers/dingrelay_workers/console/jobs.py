@@ -1,15 +1,12 @@
-"""The pages of jobs: the latest that fit a filter, one of them, and those that failed for good."""
+"""The pages of jobs: the latest that fit a filter, and one of them."""
 
-import re
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.job_list import JobList, Position
 from dingrelay_producers.enqueuing.connections import asking
@@ -19,72 +16,99 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.console.app import BadFilter, NotHere, Visit
+from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
+from dingrelay_workers.console.now import why_it_waits
 from dingrelay_workers.console.screens import PAGE, at, decoded
 from dingrelay_workers.console.words import OUTCOMES, STATES, meaning
+from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
 
-MOST_DEAD = 2_000
-"""Failed jobs that are grouped, the latest ones."""
 PATIENCE = 2.0
 """Seconds for an answer of the history."""
-_FIELD = re.compile(r"(\w+):(\S+)")
-_AGE = re.compile(r"(\d{1,4})([mhd])")
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+SHOWN = 50
+"""People of each outcome who are named."""
+NAMESAKES = 10
+"""People of one name who are listed."""
 
 
 @at("/jobs")
 async def jobs(visit: Visit) -> web.Response:
     """The latest jobs that fit a filter in the URL."""
-    text = visit.query("q")[:300]
-    chosen, code = _job_filter(text)
-    after = _position(visit.query("after"))
-    listing = _job_list(visit)
-    if chosen.state in {State.DEAD, State.UNKNOWN}:
-        found, more = await listing.find(chosen, PAGE), None
-    else:
-        found, more = await listing.page(chosen, PAGE, after)
-    shown = [(job, meaning(STATES, job.state)) for job in found if not code or _code(job) == code]
-    cursor = paging.encode(*more) if more else ""
-    return visit.page("jobs.html", text=text, jobs=shown, cursor=cursor, states=STATES)
+    text = visit.query("q")[:LONGEST]
+    given: dict[str, str] = {}
+    try:
+        given = parse(text)
+        named = given | {"to": await _userid(visit, given["to"])} if "to" in given else given
+        chosen = job_filter(named, datetime.now(UTC))
+    except BadFilter as error:
+        return _list(visit, text, given, problem=str(error), status=400)
+    found, more = await listing(visit, chosen).page(chosen, PAGE, _position(visit.query("after")))
+    return _list(visit, text, given, found, paging.encode(*more) if more else "")
+
+
+def _list(
+    visit: Visit,
+    text: str,
+    given: dict[str, str],
+    found: Sequence[JobStatus] = (),
+    cursor: str = "",
+    **more: Any,
+) -> web.Response:
+    shown = [(job, meaning(STATES, job.state)) for job in found]
+    offered = offers(given, sorted(visit.context.settings.apps))
+    return visit.page(
+        "jobs.html", text=text, jobs=shown, cursor=cursor, offers=offered, **{"problem": ""} | more
+    )
 
 
 @at("/jobs/{id}")
 async def job(visit: Visit) -> web.Response:
     """One job: its life, why it waits, its people."""
-    found = await _details(visit, visit.request.match_info["id"])
+    id_ = visit.request.match_info["id"]
+    async with asking():
+        record: Any = await visit.context.redis.hgetall(keys.job(id_))
+    found = details_of(id_, record) or await visit.context.services.history.details(id_)
+    if found is None:
+        raise NotHere
     people: dict[str, list[str]] = {}
     for user, outcome in found.recipients.items():
         people.setdefault(outcome, []).append(user)
-    by_outcome = [(meaning(OUTCOMES, outcome), users) for outcome, users in people.items()]
+    shown = {user for users in people.values() for user in users[:SHOWN]}
+    names = await visit.context.services.history.names(shown, apps=[found.status.app])
     result = {name: value for name, value in (found.status.result or {}).items() if value != []}
     return visit.page(
         "job.html",
         job=found.status,
         state=meaning(STATES, found.status.state),
+        why=await why_it_waits(visit.context.redis, found.status, record),
         key=found.key,
-        people=by_outcome,
+        people=[(meaning(OUTCOMES, outcome), users) for outcome, users in people.items()],
+        names=names,
+        shown=SHOWN,
+        ids=result.get("ids") or dingtalk_ids(result),
         result=result,
     )
 
 
-@at("/dead")
-async def dead(visit: Visit) -> web.Response:
-    """Jobs that have failed for good, by the code of their error."""
-    found = await _job_list(visit).find(JobFilter(state=State.DEAD), MOST_DEAD)
-    counts = Counter(map(_code, found))
-    latest = {_code(job): job for job in reversed(found)}
-    groups = [(code, count, latest[code]) for code, count in counts.most_common()]
-    return visit.page("dead.html", groups=groups, more=len(found) == MOST_DEAD, most=MOST_DEAD)
+def listing(visit: Visit, chosen: JobFilter) -> JobList:
+    """The jobs that an application asked for, as far as the visitor may see them.
 
-
-def _job_list(visit: Visit) -> JobList:
+    Those that failed have an index of their own, which goes further back than the newest jobs.
+    """
     redis = visit.context.redis
 
     async def use(work: Callable[[Any], Awaitable[Any]]) -> Any:
         async with asking():
             return await work(redis)
 
-    return JobList(use, visit.context.services.history, patience=PATIENCE, visible=_asked_for)
+    failed = chosen.state in {State.DEAD, State.UNKNOWN}
+    return JobList(
+        use,
+        None if failed else visit.context.services.history,
+        index=keys.DEAD if failed else keys.RECENT,
+        patience=PATIENCE,
+        visible=_asked_for,
+    )
 
 
 def _asked_for(job: JobStatus) -> bool:
@@ -93,41 +117,22 @@ def _asked_for(job: JobStatus) -> bool:
     return kind is None or kind.is_reported
 
 
-async def _details(visit: Visit, job_id: str) -> JobDetails:
-    async with asking():
-        record: Any = await visit.context.redis.hgetall(keys.job(job_id))
-    found = details_of(job_id, record) or await visit.context.services.history.details(job_id)
-    if found is None:
-        raise NotHere
-    return found
+async def _userid(visit: Visit, text: str) -> str:
+    """The userid of a person who is named by it, or by the name that the directory has.
 
-
-def _job_filter(text: str) -> tuple[JobFilter, str]:
-    """A filter such as ``state:dead app:hr to:u7 code:60011 since:2d``, and the code in it."""
-    given = dict(_FIELD.findall(text))
-    if rest := _FIELD.sub("", text).strip():
-        raise BadFilter(tr("“{text}” is no filter: write state:dead, app:hr, to:u7", text=rest))
-    code = given.pop("code", "")
-    fields: dict[str, Any] = {}
-    for name, value in given.items():
-        if name not in {"state", "kind", "app", "sender", "lane", "to", "since"}:
-            raise BadFilter(tr("there is no filter “{name}”", name=name))
-        fields[name] = value
-    if "state" in fields:
-        if fields["state"] not in list(State):
-            raise BadFilter(tr("there is no state “{state}”", state=fields["state"]))
-        fields["state"] = State(fields["state"])
-    if "since" in fields:
-        age = _AGE.fullmatch(fields["since"])
-        if age is None:
-            raise BadFilter(tr("since: must be such as 30m, 6h or 2d"))
-        fields["since"] = datetime.now(UTC) - int(age[1]) * _UNITS[age[2]]
-    return JobFilter(**fields), code
+    Raises:
+        BadFilter: several people have this name.
+    """
+    found = await visit.context.services.history.people(text, app=None, limit=NAMESAKES)
+    same = {each.userid for each in found if text in {each.userid, each.name}}
+    if text in same or not same:
+        return text
+    if len(same) > 1:
+        raise BadFilter(
+            tr("to: several people are called {name}: {users}", name=text, users=", ".join(same))
+        )
+    return same.pop()
 
 
 def _position(cursor: str) -> Position | None:
     return Position(*decoded(cursor, int, str)) if cursor else None
-
-
-def _code(job: JobStatus) -> str:
-    return job.error.code if job.error else ""

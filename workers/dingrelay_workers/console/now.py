@@ -2,15 +2,18 @@
 
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from aiohttp import web
+from redis.asyncio import Redis
 
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import CHINA, local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
@@ -20,13 +23,14 @@ from dingrelay_workers.console.app import Visit
 from dingrelay_workers.console.screens import at
 from dingrelay_workers.console.words import Meaning
 from dingrelay_workers.limiter import overview
-from dingrelay_workers.limiter.breakers import BreakerState
+from dingrelay_workers.limiter.breakers import BreakerState, read_breakers
 from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.quota import MonthCount
 from dingrelay_workers.limiter.rules import Rules
 
 OLD = 600.0
 """Seconds that a job may wait before people are said to be affected."""
+START = en("Start one: dingrelay worker.")
 MOST = 5
 """Outages, lanes and senders that are named."""
 
@@ -72,7 +76,7 @@ class Standing:
     def _delivery(self) -> list[Meaning]:
         if not self.limits.rules.workers:
             words = en("No worker runs: nothing is sent.")
-            return [Meaning("bad", words, en("Start one: dingrelay worker."))]
+            return [Meaning("bad", words, START)]
         if self.limits.outages:
             return [outage(each) for each in self.limits.outages[:MOST]]
         return [Meaning("good", en("Delivery is normal."))]
@@ -147,6 +151,33 @@ def outage(breaker: BreakerState) -> Meaning:
         )
     words = en("{} does not answer sanely since {}: {}", breaker.name, since, breaker.reason)
     return Meaning("bad", words, en("Nothing: it is tried again at {}, and no job is lost.", retry))
+
+
+async def why_it_waits(
+    redis: Redis, job: JobStatus, record: Mapping[bytes, bytes]
+) -> Meaning | None:
+    """Why an open job has not run; None of one that runs or has ended."""
+    if job.state.ended or job.state == State.RUNNING:
+        return None
+    if job.state == State.QUEUED and job.due_at and job.due_at > datetime.now(UTC):
+        return Meaning("wait", en("It is not to run before {}.", local(job.due_at)))
+    async with asking():
+        queue = record.get(b"queue", b"").decode(errors="replace")
+        served = await redis.exists(keys.alive(queue))
+        breakers = await read_breakers(redis)
+    if not served:
+        return Meaning("bad", en("No worker serves the queue {}.", queue), START)
+    api = estimate.API_OF.get(job.kind, "")
+    for each in breakers:
+        scope, _, name = each.scope.partition(":")
+        of_app = name == job.app and (scope == "hold" or each.name == api)
+        if of_app or (scope == "egress" and each.name == estimate.HOST_OF.get(api)):
+            return outage(each)
+    if b"parked" in record:
+        return Meaning("wait", en("It waits for its sender's turn at a limit of DingTalk."))
+    if job.error and job.due_at:
+        return Meaning("wait", en("The last try failed; the next one is at {}.", local(job.due_at)))
+    return Meaning("wait", en("Other jobs go first."))
 
 
 def forecast(months: Sequence[MonthCount], now: datetime) -> list[tuple[MonthCount, int]]:

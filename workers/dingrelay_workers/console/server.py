@@ -11,7 +11,16 @@ from aiohttp import web
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.settings import Settings
 from dingrelay_workers import logs
-from dingrelay_workers.console import approvals, campaigns, jobs, limits, now, people, webhooks
+from dingrelay_workers.console import (
+    approvals,
+    campaigns,
+    dead,
+    jobs,
+    limits,
+    now,
+    people,
+    webhooks,
+)
 from dingrelay_workers.console.app import ConsoleContext, create_app
 from dingrelay_workers.console.screens import SCREENS
 from dingrelay_workers.console.sessions import Sessions
@@ -19,7 +28,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
 
-NOUNS = (approvals, campaigns, jobs, limits, now, people, webhooks)
+NOUNS = (approvals, campaigns, dead, jobs, limits, now, people, webhooks)
 """Each declares its pages in `SCREENS`."""
 PORT = 8620
 SHUTDOWN_SECONDS = 3.0

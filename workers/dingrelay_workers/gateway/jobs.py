@@ -333,9 +333,9 @@ class JobPaging(paging.Paging):
 
 
 JobQuery = paging.query_of(
-    JobFilter, JobPaging, ("state", "kind", "sender", "app", "lane", "since", "until")
+    JobFilter, JobPaging, ("state", "kind", "sender", "app", "lane", "code", "since", "until")
 )
-DeadQuery = paging.query_of(JobFilter, JobPaging, ("kind", "sender", "app"))
+DeadQuery = paging.query_of(JobFilter, JobPaging, ("kind", "sender", "app", "code"))
 
 
 class JobPage(BaseModel):

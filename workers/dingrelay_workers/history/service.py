@@ -114,6 +114,12 @@ class HistoryService:
                 return []
             return await find_people(connection, named(text), app=app, limit=limit)
 
+    async def names(self, users: Collection[str], *, apps: Collection[str]) -> Mapping[str, str]:
+        """Userid → name of those of these people whom the directories of these apps know."""
+        named = select(UserRow.userid, UserRow.name).where(UserRow.app.in_(apps))
+        rows = await self._rows(*(named.where(UserRow.userid.in_(some)) for some in chunks(users)))
+        return {row["userid"]: row["name"] for row in rows if row["name"]}
+
     async def _rows(self, *queries: Executable) -> Sequence[RowMapping]:
         """The rows of some queries; none where nothing was ever written."""
         async with self._reading() as connection:
@@ -141,6 +147,8 @@ def _as_uuid(text: str) -> str:
 
 def _chosen(chosen: JobFilter) -> Select[Any]:
     query = narrowed(select(JobRow.__table__), JobRow, chosen)
+    if chosen.code is not None:
+        query = query.where(JobRow.error_code == chosen.code)
     if chosen.since:
         query = query.where(JobRow.created_at >= chosen.since)
     if chosen.until:

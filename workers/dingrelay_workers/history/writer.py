@@ -120,7 +120,7 @@ def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:
         "throttles": read.number("throttles"),
         "error_class": _text(error.get("class"), 32),
         "error_code": _text(error.get("code"), 128),
-        "ids": _ids(read.json("result")),
+        "ids": dingtalk_ids(read.json("result")),
         "summary": read.text("summary"),
         "content": read.text("payload") or None if content else None,
     }
@@ -135,7 +135,8 @@ def _is_userid(value: object) -> bool:
     return isinstance(value, str) and lenient.text(value) == value
 
 
-def _ids(result: Mapping[str, Any]) -> list[str]:
+def dingtalk_ids(result: Mapping[str, Any]) -> list[str]:
+    """DingTalk's ids in a result: task ids, an approval's instance, request ids."""
     calls: Any = result.get("calls")
     answers: list[Any] = [result, *(calls if isinstance(calls, list) else [])]
     return [
