@@ -84,6 +84,16 @@ async def test_departments_come_in_pages(filled: DirectoryService) -> None:
     assert [entry.id for entry in below] == [2, 3]
 
 
+async def test_a_tree_of_departments_counts_each_person_once(filled: DirectoryService) -> None:
+    (top,) = await filled.nodes("default")
+    assert (top.id, top.name, top.people, top.leaf) == (1, "all", 6, False)
+    below = await filled.nodes("default", parents=[1])
+    assert [(each.id, each.people, each.leaf) for each in below[1:]] == [(2, 5, True), (3, 3, True)]
+    assert [each.id for each in await filled.nodes("default", named="hre")] == [1, 3]
+    assert [each.id for each in await filled.nodes("default", ids=[2, 9])] == [1, 2]
+    assert await filled.nodes("other", parents=[1]) == []
+
+
 async def test_a_directory_that_is_away_is_reported() -> None:
     database = Database("postgresql://stranger@127.0.0.1:1/nowhere")
     with pytest.raises(ServiceUnavailable):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Row, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.history_documents import KnownPerson
@@ -18,6 +18,8 @@ from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, Use
 
 PATIENCE = 1.8
 """Seconds that a request waits for the database."""
+MOST_NODES = 1_000
+"""Departments that are shown to choose from at once."""
 
 
 InDepartment = Row[str, str, int, str | None]
@@ -46,6 +48,18 @@ class DepartmentDocument(BaseModel):
     """The department above it; null for the root."""
     fields: dict[str, Any]
     """All fields that DingTalk returned, under its own names."""
+
+
+class DepartmentNode(BaseModel):
+    """A department as one chooses it: where it stands, and how many people that is."""
+
+    id: int
+    name: str
+    parent: int | None
+    people: int
+    """In it and in all departments below it, each once."""
+    leaf: bool
+    """There is none below it."""
 
 
 class DirectoryService:
@@ -91,6 +105,50 @@ class DirectoryService:
         async with answering(PATIENCE), self._database.read() as connection:
             rows = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
             return [DepartmentDocument(**row) for row in rows.mappings()]
+
+    async def nodes(
+        self, app: str, *, parents: Collection[int] = (), ids: Collection[int] = (), named: str = ""
+    ) -> Sequence[DepartmentNode]:
+        """Departments that exist, by id: those at the top, and those below `parents`, in `ids`, or with this in their name."""
+        which: list[ColumnElement[bool]] = [DepartmentRow.parent.is_(None)]
+        which += [DepartmentRow.parent.in_(parents), DepartmentRow.id.in_(ids)]
+        if named:
+            which.append(DepartmentRow.name.contains(named, autoescape=True))
+        here = (DepartmentRow.app == app) & DepartmentRow.left_at.is_(None)
+        async with answering(PATIENCE), self._database.read() as connection:
+            query = select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent)
+            query = query.where(here, or_(*which)).order_by(DepartmentRow.id).limit(MOST_NODES)
+            rows = (await connection.execute(query)).all()
+            shown = [row.id for row in rows]
+            below = (
+                select(DepartmentRow.id.label("top"), DepartmentRow.id.label("id"))
+                .where(here, DepartmentRow.id.in_(shown))
+                .cte(recursive=True)
+            )
+            deeper = select(below.c.top, DepartmentRow.id).where(
+                here, DepartmentRow.parent == below.c.id
+            )
+            # UNION, not UNION ALL: a department that moved during a walk may stand in a circle.
+            below = below.union(deeper)
+            members = (MembershipRow.app == app) & (MembershipRow.department == below.c.id)
+            counted = await connection.execute(
+                select(below.c.top, func.count(MembershipRow.userid.distinct()))
+                .join(MembershipRow, members)
+                .group_by(below.c.top)
+            )
+            people = {row[0]: row[1] for row in counted}
+            inner = select(DepartmentRow.parent).where(here, DepartmentRow.parent.in_(shown))
+            parted = set(await connection.scalars(inner.distinct()))
+        return [
+            DepartmentNode(
+                id=row.id,
+                name=row.name or str(row.id),
+                parent=row.parent,
+                people=people.get(row.id, 0),
+                leaf=row.id not in parted,
+            )
+            for row in rows
+        ]
 
 
 async def _departments(
