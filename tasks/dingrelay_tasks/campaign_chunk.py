@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import Field
 
-from dingrelay_tasks.context import Context, DailyVerdict
+from dingrelay_tasks.context import Context, DailyVerdict, MessageCall
 from dingrelay_tasks.contract import Contract, Json, Lane, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import Message, payload
@@ -118,15 +118,14 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         raise Withdrawn("the campaign does not want this call")
     admitted = DailyVerdict([])
     if reach.users:
-        admitted = await ctx.messages.reserve(reach.users, message, step=STEP, anyway=False)
+        wanted = MessageCall(STEP, reach.users)
+        admitted = await ctx.messages.reserve(wanted, message, anyway=False)
     call = at = None
     if len(admitted.users) > ctx.messages.users_per_call:
         _refuse(len(admitted.users), ctx.messages.users_per_call, lost=repeats)
     if admitted.users:
-        sent = await ctx.messages.send(message, users=admitted.users)
-        call = SentMessage(
-            task_id=sent.task_id, request_id=sent.request_id, recipients=len(admitted.users)
-        )
+        task, request = await ctx.messages.send(MessageCall(STEP, admitted.users), message)
+        call = SentMessage(task_id=task, request_id=request, recipients=len(admitted.users))
         at = ctx.now().isoformat()
     return CampaignChunkResult(
         call=call,

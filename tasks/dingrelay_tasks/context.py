@@ -21,10 +21,26 @@ SAME_CONTENT_CODE = "143106"
 
 
 @dataclass(frozen=True, slots=True)
-class DailyVerdict:
-    """Which users a work notification may go to today (API §2.1: the rest would get nothing).
+class MessageCall:
+    """One call: to at most 100 users, or at most 20 departments, or everyone.
 
     Attributes:
+        step: names it in what the job remembers.
+    """
+
+    step: str
+    users: Sequence[str] = ()
+    departments: Sequence[int] = ()
+    everyone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DailyVerdict:
+    """Which recipients a work notification may go to today (API §2.1: the rest would get nothing).
+
+    Attributes:
+        departments: those that have not got the content.
+        everyone: whether the call may go to everyone.
         perhaps: of `users`, those who may have the content through a department.
     """
 
@@ -32,6 +48,8 @@ class DailyVerdict:
     duplicate: list[str] = field(default_factory=list)
     daily_cap: list[str] = field(default_factory=list)
     perhaps: list[str] = field(default_factory=list)
+    departments: list[int] = field(default_factory=list)
+    everyone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +66,6 @@ class RecipientVerdict:
     unknown_user: list[str] = field(default_factory=list)
     out_of_scope: list[str] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class SentCall:
-    """DingTalk took one work-notification call."""
-
-    task_id: int
-    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,46 +102,23 @@ class Messages(Protocol):
         ...
 
     async def reserve(
-        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
+        self, call: MessageCall, message: Mapping[str, Any], *, anyway: bool
     ) -> DailyVerdict:
-        """Reserve today's limits for these users; the same job may ask again.
+        """Reserve today's limits for a call; the same job may ask again.
 
         Args:
-            users: the recipients of the call.
+            call: to be made.
             message: DingTalk's ``msg`` object.
-            step: whose call it is.
-            anyway: reserve for all of them, whatever they have.
+            anyway: reserve for all of its recipients, whatever they have.
 
         Raises:
             Wait: another job's call may just be leaving, or the day ends.
+            Refused: the day's three sends to everyone are used up.
         """
         ...
 
-    async def reserve_departments(
-        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> list[int]:
-        """As `reserve`, for departments; those that have not got the message today."""
-        ...
-
-    async def reserve_everyone(
-        self, message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> bool:
-        """As `reserve`, one of the day's three sends to everyone; False: everyone has the message.
-
-        Raises:
-            Refused: the day's sends to everyone are used up.
-        """
-        ...
-
-    async def send(
-        self,
-        message: Mapping[str, Any],
-        *,
-        users: Sequence[str] = (),
-        departments: Sequence[int] = (),
-        everyone: bool = False,
-    ) -> SentCall:
-        """One call: at most 100 users, or at most 20 departments, or everyone."""
+    async def send(self, call: MessageCall, message: Mapping[str, Any]) -> tuple[int, str]:
+        """Make a call; DingTalk's ids of the task and of the request."""
         ...
 
     async def delivery(self, task_id: int) -> DeliveryReport:

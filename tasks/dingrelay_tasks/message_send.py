@@ -1,14 +1,14 @@
 """message-send: a work notification to people, departments or everyone (API §2)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from dingrelay_tasks.addresses import CHINA, PARSERS, AddressKind, Email, JobNumber, Mobile, Reason
-from dingrelay_tasks.context import Context, DailyVerdict, RecipientVerdict
+from dingrelay_tasks.context import Context, DailyVerdict, MessageCall, RecipientVerdict
 from dingrelay_tasks.contract import ContractError, Deliverable, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
@@ -159,16 +159,6 @@ class MessageSend(Deliverable):
 
 def _has_status_bar(message: Message) -> bool:
     return isinstance(message, OaMessage) and message.oa.status_bar is not None
-
-
-@dataclass(frozen=True, slots=True)
-class MessageCall:
-    """One call to make. Its step names it in what the job remembers."""
-
-    step: str
-    users: Sequence[str] = ()
-    departments: Sequence[int] = ()
-    everyone: bool = False
 
 
 def so_far(steps: Mapping[str, Json]) -> Json | None:
@@ -384,35 +374,26 @@ async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> Rec
 async def _send(job: MessageSend, ctx: Context, call: MessageCall, *, anyway: bool) -> Json:
     """Make one call for those who would get the message."""
     message = payload(job.message)
-    step = call.step
-    users, departments, everyone = DailyVerdict([]), list[int](), False
     reach = RecipientVerdict(list(call.users))
     if call.users:
         reach = await reachable(call.users, ctx, repeats=ctx.intent is not None)
-        if reach.users:
-            users = await ctx.messages.reserve(reach.users, message, step=step, anyway=anyway)
-    elif call.departments:
-        departments = await ctx.messages.reserve_departments(
-            call.departments, message, step=step, anyway=anyway
-        )
-    else:
-        everyone = await ctx.messages.reserve_everyone(message, step=step, anyway=anyway)
+    to = DailyVerdict([])
+    if reach.users or not call.users:
+        to = await ctx.messages.reserve(replace(call, users=reach.users), message, anyway=anyway)
     outcome = CallOutcome(
-        duplicate=users.duplicate,
-        daily_cap=users.daily_cap,
+        duplicate=to.duplicate,
+        daily_cap=to.daily_cap,
         unknown_user=reach.unknown_user,
         out_of_scope=reach.out_of_scope,
-        perhaps_duplicate=users.perhaps,
-        unverified=[user for user in reach.unverified if user in users.users],
-        duplicate_departments=[each for each in call.departments if each not in departments],
+        perhaps_duplicate=to.perhaps,
+        unverified=[user for user in reach.unverified if user in to.users],
+        duplicate_departments=[each for each in call.departments if each not in to.departments],
     )
-    if users.users or departments or everyone:
+    if to.users or to.departments or to.everyone:
         outcome.repeated = ctx.intent is not None
-        sent = await ctx.messages.send(
-            message, users=users.users, departments=departments, everyone=everyone
-        )
-        outcome.task_id, outcome.request_id = sent.task_id, sent.request_id
-        outcome.recipients = len(users.users)
+        left = replace(call, users=to.users, departments=to.departments)
+        outcome.task_id, outcome.request_id = await ctx.messages.send(left, message)
+        outcome.recipients = len(to.users)
         outcome.at = ctx.now().isoformat()
     return outcome.as_json()
 

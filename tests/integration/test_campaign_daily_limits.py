@@ -14,7 +14,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import DailyVerdict
+from dingrelay_tasks.context import DailyVerdict, MessageCall
 from dingrelay_workers.limiter.daily_limits import DailyLimits, place
 from dingrelay_workers.store.records import Claim, Records, Usage
 from jobs import claimed, queued
@@ -37,8 +37,8 @@ class Fleet:
         return await claimed(self.records, draft)
 
     async def reserve(self, claim: Claim, *users: str) -> DailyVerdict:
-        run = claim.ownership
-        return (await self.daily_limits.reserve("a", run, users, TEXT, step=STEP))[0]
+        call = MessageCall(STEP, users)
+        return (await self.daily_limits.reserve("a", claim.ownership, call, TEXT))[0]
 
     async def end(self, claim: Claim, state: State, *, answered: bool = True) -> None:
         steps = {STEP: {}} if state == State.DONE else {}

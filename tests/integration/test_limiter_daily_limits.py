@@ -12,7 +12,7 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call, run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost, State
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import DailyVerdict
+from dingrelay_tasks.context import DailyVerdict, MessageCall
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_workers.limiter.daily_limits import DailyLimits
@@ -22,6 +22,9 @@ from jobs import cancel, running
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""
 TODAY = "2026-11-24"
+ONE_USER = MessageCall("call:1", users=["u1"])
+ONE_DEPARTMENT = MessageCall("call:1", departments=[1])
+EVERYONE = MessageCall("call:1", everyone=True)
 
 
 def text(content: str) -> dict[str, Any]:
@@ -67,7 +70,7 @@ class Office:
     ) -> DailyVerdict:
         """The answer to a run of the job."""
         verdict, _ = await self.daily_limits.reserve(
-            app, await self.job(job), users, text(content), anyway=anyway, step=step
+            app, await self.job(job), MessageCall(step, users), text(content), anyway=anyway
         )
         return verdict
 
@@ -102,9 +105,8 @@ async def test_admitted_messages_may_leave_until_shortly_before_midnight(office:
     run, message = await office.job("job"), text("hi")
     last = int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
     limits = office.daily_limits
-    assert (await limits.reserve("a", run, ["u1"], message))[1] == last
-    assert (await limits.reserve_departments("a", run, [1], message))[1] == last
-    assert (await limits.reserve_everyone("a", run, message))[1] == last
+    for call in (ONE_USER, ONE_DEPARTMENT, EVERYONE):
+        assert (await limits.reserve("a", run, call, message))[1] == last
 
 
 async def test_the_same_job_is_admitted_again_and_counted_once(office: Office) -> None:
@@ -178,7 +180,7 @@ async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
 ) -> None:
     records = Records(redis, Settings.load(env="test"))
     draft, claim = await running(redis, records)
-    await office.daily_limits.reserve("a", claim.ownership, ["u1"], text("hi"))
+    await office.daily_limits.reserve("a", claim.ownership, ONE_USER, text("hi"))
     if end == State.CANCELLED:  # while it runs
         assert await cancel(redis, draft.id) == b"running"
         parked = await records.park(claim, State.SNOOZED, delay=9, usage=Usage())
@@ -251,14 +253,9 @@ async def test_a_run_that_lost_its_job_reserves_nothing(
     else:
         await redis.delete(keys.job("job"))
     before = await redis.hgetall(keys.job("job"))
-    reservations = (
-        office.daily_limits.reserve("a", run, ["u1"], text("hi")),
-        office.daily_limits.reserve_departments("a", run, [1], text("hi")),
-        office.daily_limits.reserve_everyone("a", run, text("hi")),
-    )
-    for reservation in reservations:
+    for call in (ONE_USER, ONE_DEPARTMENT, EVERYONE):
         with pytest.raises(OwnershipLost):
-            await reservation
+            await office.daily_limits.reserve("a", run, call, text("hi"))
     assert await redis.hgetall(keys.job("job")) == before
     assert await redis.keys("dingrelay:*") == ([keys.job("job").encode()] if before else [])
 
@@ -274,10 +271,11 @@ async def test_allow_duplicate_keeps_reservations_of_others(office: Office) -> N
 
 async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
     async def reserve(job: str, *departments: int, anyway: bool = False) -> list[int]:
-        left, _ = await office.daily_limits.reserve_departments(
-            "a", await office.job(job), departments, text("hi"), anyway=anyway
+        call = MessageCall("call:1", departments=departments)
+        verdict, _ = await office.daily_limits.reserve(
+            "a", await office.job(job), call, text("hi"), anyway=anyway
         )
-        return left
+        return verdict.departments
 
     await office.job("job1")
     assert await reserve("job1", 1, 2) == [1, 2]
@@ -294,7 +292,7 @@ async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
 async def test_messages_to_everyone_count_for_each_users_500(office: Office, redis: Redis) -> None:
     await days.put_received(redis, "a", TODAY, {"u1": 498, "u2": 497})
     for job in ("job1", "job2"):
-        await office.daily_limits.reserve_everyone("a", await office.job(job), text(job))
+        assert await everyone(office, job, job)
     assert await office.reserve("job3", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
 
 
@@ -326,10 +324,10 @@ async def test_concurrent_jobs_never_share_a_user(office: Office) -> None:
 
 
 async def everyone(office: Office, job: str, content: str) -> bool:
-    admitted, _ = await office.daily_limits.reserve_everyone(
-        "a", await office.job(job), text(content)
+    verdict, _ = await office.daily_limits.reserve(
+        "a", await office.job(job), EVERYONE, text(content)
     )
-    return admitted
+    return verdict.everyone
 
 
 async def test_a_message_to_everyone_is_taken_three_times_a_day(office: Office, day: Day) -> None:
@@ -363,7 +361,7 @@ async def test_nothing_is_admitted_around_midnight(office: Office, day: Day) -> 
     assert after.value.delay == timedelta(seconds=1)
     day.moment = EVENING + timedelta(seconds=57)
     run = await office.job("job")
-    _, until = await office.daily_limits.reserve("a", run, ["u1"], text("hi"))
+    _, until = await office.daily_limits.reserve("a", run, ONE_USER, text("hi"))
     assert until == int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
 
 
@@ -375,7 +373,7 @@ async def test_the_day_is_that_of_redis(
     now = datetime.fromtimestamp(seconds, UTC)
     monkeypatch.setattr(beijing, "now", lambda: now - timedelta(days=1))
     run = await office.job("job")
-    verdict, _ = await DailyLimits(redis).reserve("a", run, ["u1"], text("hi"))
+    verdict, _ = await DailyLimits(redis).reserve("a", run, ONE_USER, text("hi"))
     assert verdict.users == ["u1"]
     assert await days.received(redis, "a", beijing.day(now)) == {"u1": 1}
 
@@ -398,9 +396,9 @@ async def test_the_day_is_that_of_dingtalk_where_its_clock_was_measured(
     message, limits = text("hi"), office.daily_limits
     until = int((EVENING + timedelta(seconds=last)).timestamp() * 1000)
     by = ahead * 1000
-    assert (await limits.reserve("a", run, ["u1"], message, ahead=by))[1] == until
-    assert (await limits.reserve_departments("a", second, [1], message, ahead=by))[1] == until
-    assert (await limits.reserve_everyone("a", third, text("all"), ahead=by))[1] == until
+    assert (await limits.reserve("a", run, ONE_USER, message, ahead=by))[1] == until
+    assert (await limits.reserve("a", second, ONE_DEPARTMENT, message, ahead=by))[1] == until
+    assert (await limits.reserve("a", third, EVERYONE, text("all"), ahead=by))[1] == until
     assert await days.received(redis, "a", name) == {"u1": 1}
 
 
@@ -411,14 +409,14 @@ async def test_nothing_is_admitted_around_the_midnight_of_dingtalk(
     day.moment = EVENING + timedelta(seconds=at)
     run = await office.job("job")
     with pytest.raises(Wait) as waits:
-        await office.daily_limits.reserve("a", run, ["u1"], text("hi"), ahead=ahead * 1000)
+        await office.daily_limits.reserve("a", run, ONE_USER, text("hi"), ahead=ahead * 1000)
     assert waits.value.delay == timedelta(seconds=delay)
 
 
 async def test_keys_live_a_day_and_some_hours(office: Office, redis: Redis) -> None:
     await office.reserve("job1", "u1")
-    await office.daily_limits.reserve_everyone("a", await office.job("job2"), text("all"))
-    await office.daily_limits.reserve_departments("a", await office.job("job3"), [1], text("hi"))
+    assert await everyone(office, "job2", "all")
+    await office.daily_limits.reserve("a", await office.job("job3"), ONE_DEPARTMENT, text("hi"))
     await office.sent("job4", "u2")
     await redis.delete(*(keys.job(f"job{number}") for number in (1, 2, 3, 4)))
     names = [name async for name in redis.scan_iter("dingrelay:*")]

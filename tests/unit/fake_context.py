@@ -12,8 +12,8 @@ from dingrelay_tasks.context import (
     DailyVerdict,
     DeliveryReport,
     Intent,
+    MessageCall,
     RecipientVerdict,
-    SentCall,
 )
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import CallForgotten
@@ -71,12 +71,25 @@ class FakeMessages:
         )
 
     async def reserve(
-        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
+        self, call: MessageCall, message: Mapping[str, Any], *, anyway: bool
     ) -> DailyVerdict:
+        content = json.dumps(message)
+        if call.users:
+            return self._reserve_users(call, content, anyway=anyway)
+        left = [
+            each for each in call.departments if anyway or (str(each), content) not in self.taken
+        ]
+        key = (EVERYONE, content)
+        everyone = call.everyone and (
+            anyway or self.taken.setdefault(key, self.ctx.job_id) == self.ctx.job_id
+        )
+        return DailyVerdict([], departments=left, everyone=everyone)
+
+    def _reserve_users(self, call: MessageCall, content: str, *, anyway: bool) -> DailyVerdict:
         self.verdicts += 1
         verdict = DailyVerdict([])
-        for user in users:
-            key = (user, json.dumps(message))
+        for user in call.users:
+            key = (user, content)
             if anyway:
                 verdict.users.append(user)
             elif self.taken.get(key, self.ctx.job_id) != self.ctx.job_id:
@@ -88,35 +101,18 @@ class FakeMessages:
                 verdict.users.append(user)
         return verdict
 
-    async def reserve_departments(
-        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> list[int]:
-        had = {name for name, content in self.taken if content == json.dumps(message)}
-        return [each for each in departments if anyway or str(each) not in had]
-
-    async def reserve_everyone(
-        self, message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> bool:
-        key = (EVERYONE, json.dumps(message))
-        return anyway or self.taken.setdefault(key, self.ctx.job_id) == self.ctx.job_id
-
-    async def send(
-        self,
-        message: Mapping[str, Any],
-        *,
-        users: Sequence[str] = (),
-        departments: Sequence[int] = (),
-        everyone: bool = False,
-    ) -> SentCall:
+    async def send(self, call: MessageCall, message: Mapping[str, Any]) -> tuple[int, str]:
         self.calls += 1
         if self.calls == self.fail:
             raise Crash
         self.ctx.leaves()
-        self.sent.append(Sent(dict(message), list(users), list(departments), everyone))
+        self.sent.append(
+            Sent(dict(message), list(call.users), list(call.departments), call.everyone)
+        )
         if self.calls == self.lose:
             raise AnswerLost
         self.ctx.intent = None
-        return SentCall(1000 + self.calls, f"r{self.calls}")
+        return 1000 + self.calls, f"r{self.calls}"
 
     async def delivery(self, task_id: int) -> DeliveryReport:
         if task_id not in self.deliveries:

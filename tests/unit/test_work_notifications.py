@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_tasks.context import DeliveryReport, SentCall
+from dingrelay_tasks.context import DeliveryReport, MessageCall
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Ambiguous, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from unit.fake_calls import FakeCalls
 
+CALL = MessageCall("call:1", users=["a"])
 TEXT = {"msgtype": "text", "text": {"content": "x"}}
 TAKEN = {"errcode": 0, "task_id": 7, "request_id": "r"}
 DONE = {"errcode": 0, "progress": {"progress_in_percent": 100, "status": 2}}
@@ -33,8 +34,8 @@ async def test_the_body_of_a_send(
 ) -> None:
     calls = FakeCalls(lambda _: TAKEN)
     assert await WorkNotifications(calls).send_message(
-        TEXT, **to, recipients=recipients
-    ) == SentCall(7, "r")
+        MessageCall("call:1", **to), TEXT, recipients=recipients
+    ) == (7, "r")
     (request,) = calls.requests
     assert request.api is apis.MESSAGE_SEND
     assert request.body == {"agent_id": 4242, "msg": TEXT, **fields}
@@ -43,8 +44,8 @@ async def test_the_body_of_a_send(
 
 async def test_numbers_may_come_as_strings() -> None:
     calls = FakeCalls(lambda _: {"errcode": 0, "task_id": "7"}, agent_id="agent")
-    sent = await WorkNotifications(calls).send_message(TEXT, users=["a"], recipients=1)
-    assert sent == SentCall(7, "")
+    sent = await WorkNotifications(calls).send_message(CALL, TEXT, recipients=1)
+    assert sent == (7, "")
     assert calls.requests[0].body["agent_id"] == "agent"
 
 
@@ -52,7 +53,7 @@ async def test_numbers_may_come_as_strings() -> None:
 async def test_an_answer_without_a_task_leaves_the_send_ambiguous(task_id: object) -> None:
     calls = FakeCalls(lambda _: {"errcode": 0, "task_id": task_id})
     with pytest.raises(Ambiguous, match="task_id"):
-        await WorkNotifications(calls).send_message(TEXT, users=["a"], recipients=1)
+        await WorkNotifications(calls).send_message(CALL, TEXT, recipients=1)
 
 
 @pytest.mark.parametrize("status", [0, 1, "1"])

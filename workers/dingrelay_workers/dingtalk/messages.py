@@ -1,9 +1,9 @@
 """Work notifications: sending, what became of the delivery, and taking back (API §2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_tasks.context import DeliveryReport, SentCall
+from dingrelay_tasks.context import DeliveryReport, MessageCall
 from dingrelay_tasks.outcomes import CallForgotten
 from dingrelay_workers.dingtalk.apis import (
     MESSAGE_PROGRESS,
@@ -33,33 +33,28 @@ class WorkNotifications:
         self._calls = calls
 
     async def send_message(
-        self,
-        message: Mapping[str, Any],
-        *,
-        users: Sequence[str] = (),
-        departments: Sequence[int] = (),
-        everyone: bool = False,
-        recipients: int,
-    ) -> SentCall:
-        """One call; accepted is all that its answer says (API §2.1).
+        self, call: MessageCall, message: Mapping[str, Any], *, recipients: int
+    ) -> tuple[int, str]:
+        """Make a call; accepted is all that its answer says (API §2.1).
 
         Args:
+            call: to users, to departments and all below, or to the whole organisation.
             message: DingTalk's ``msg`` object.
-            users: at most 100 userids.
-            departments: at most 20 departments; everybody below is meant too.
-            everyone: the whole organisation, instead of users and departments.
             recipients: how many people that makes.
+
+        Returns:
+            DingTalk's ids of the task and of the request.
         """
         body: dict[str, Any] = {"agent_id": agent(self._calls), "msg": message}
-        if users:
-            body["userid_list"] = ",".join(users)
-        if departments:
-            body["dept_id_list"] = ",".join(map(str, departments))
-        if everyone:
+        if call.users:
+            body["userid_list"] = ",".join(call.users)
+        if call.departments:
+            body["dept_id_list"] = ",".join(map(str, call.departments))
+        if call.everyone:
             body["to_all_user"] = True
         content = await self._calls.send(Request(MESSAGE_SEND, body=body, recipients=recipients))
         answer = Answer(MESSAGE_SEND, content)
-        return SentCall(answer.number("task_id"), answer.text("request_id", ""))
+        return answer.number("task_id"), answer.text("request_id", "")
 
     async def delivery(self, task_id: int) -> DeliveryReport:
         """The delivery of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3).

@@ -18,11 +18,11 @@ from dingrelay_tasks.context import (
     DailyVerdict,
     DeliveryReport,
     Intent,
+    MessageCall,
     Messages,
     MissedPage,
     RecipientVerdict,
     Robots,
-    SentCall,
     SimilarApproval,
 )
 from dingrelay_tasks.contract import Contract, Json
@@ -264,63 +264,21 @@ class JobMessages:
             raise
 
     async def reserve(
-        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
+        self, call: MessageCall, message: Mapping[str, Any], *, anyway: bool
     ) -> DailyVerdict:
-        """Reserve today's limits for these users."""
+        """Reserve today's limits for a call."""
         verdict, self._intents.leaves_until = await self._daily_limits.reserve(
-            self._app,
-            self._run,
-            users,
-            message,
-            step=step,
-            anyway=anyway,
-            ahead=self._intents.ahead,
+            self._app, self._run, call, message, anyway=anyway, ahead=self._intents.ahead
         )
-        self._intents.reserved = len(users)
+        self._intents.reserved = len(call.users)
         return verdict
 
-    async def reserve_departments(
-        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> list[int]:
-        """Reserve the message of today for these departments; those that have not got it yet."""
-        left, self._intents.leaves_until = await self._daily_limits.reserve_departments(
-            self._app,
-            self._run,
-            departments,
-            message,
-            step=step,
-            anyway=anyway,
-            ahead=self._intents.ahead,
-        )
-        return left
-
-    async def reserve_everyone(
-        self, message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> bool:
-        """Reserve one of the day's sends to everyone; False: everyone has the message."""
-        admitted, self._intents.leaves_until = await self._daily_limits.reserve_everyone(
-            self._app, self._run, message, step=step, anyway=anyway, ahead=self._intents.ahead
-        )
-        return admitted
-
-    async def send(
-        self,
-        message: Mapping[str, Any],
-        *,
-        users: Sequence[str] = (),
-        departments: Sequence[int] = (),
-        everyone: bool = False,
-    ) -> SentCall:
-        """One call: at most 100 users, or at most 20 departments, or everyone."""
-        whole = [ROOT_DEPARTMENT] if everyone else departments
-        people = len(users) + sum([await self._size(department) for department in whole])
-        return await self._notifications.send_message(
-            message,
-            users=users,
-            departments=departments,
-            everyone=everyone,
-            recipients=min(max(people, 1), MOST_RECIPIENTS),
-        )
+    async def send(self, call: MessageCall, message: Mapping[str, Any]) -> tuple[int, str]:
+        """Make a call; DingTalk's ids of the task and of the request."""
+        whole = [ROOT_DEPARTMENT] if call.everyone else call.departments
+        people = len(call.users) + sum([await self._size(department) for department in whole])
+        recipients = min(max(people, 1), MOST_RECIPIENTS)
+        return await self._notifications.send_message(call, message, recipients=recipients)
 
     async def _size(self, department: int) -> int:
         """How many people a department and all below hold: what a call to it costs.

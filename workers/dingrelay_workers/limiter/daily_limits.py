@@ -12,8 +12,9 @@ content, for calls of campaigns as for all others.
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,7 +25,7 @@ from dingrelay_producers.store.record import moment_of, transition
 from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import DailyVerdict
+from dingrelay_tasks.context import DailyVerdict, MessageCall
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import en
@@ -81,9 +82,8 @@ class _Day:
 class DailyLimits:
     """Counts what each user has had today, shared by the fleet.
 
-    Every method returns until when (ms of Redis's clock) the call may leave: after that it counts
-    for another day and needs a new reservation. The days are DingTalk's: `ahead` is by how many ms its
-    clock is ahead of Redis's, as far as that was measured.
+    The days are DingTalk's: `ahead` is by how many ms its clock is ahead of Redis's, as far as that was
+    measured.
     """
 
     def __init__(self, redis: Redis, *, now: Callable[[], datetime] | None = None) -> None:
@@ -100,103 +100,69 @@ class DailyLimits:
         self,
         app: str,
         run: Ownership,
-        users: Sequence[str],
+        call: MessageCall,
         message: Mapping[str, Any],
         *,
-        step: str = "call:1",
         anyway: bool = False,
         ahead: int = 0,
     ) -> tuple[DailyVerdict, int]:
-        """Reserve today's limits for those users who would get the message.
+        """Reserve today's limits for those recipients of a call who would get the message.
 
         The same job may ask again and gets the same answer.
 
         Args:
             app: the app that sends.
             run: of the job whose reservations they are.
-            users: who it is for: those of one call.
+            call: to be made.
             message: DingTalk's ``msg`` object.
-            step: of the job, whose call it is.
             anyway: admit all of them, and reserve for those who would get it.
             ahead: of Redis's clock, in ms: DingTalk's.
+
+        Returns:
+            Until when (ms of Redis's clock) the call may leave as well: after that it counts for another day
+            and needs a new reservation.
 
         Raises:
             Wait: another job's call to one of them may just be leaving, or the day ends.
             OwnershipLost: the job is another worker's by now.
-        """
-        day, (by_department, *codes) = await self._reserve(
-            "users", app, run, users, message, step, ahead, anyway=anyway, most=DAILY_MESSAGES
-        )
-        verdicts = dict(zip(users, codes, strict=True))
-        return _admission(users, verdicts, by_department=bool(by_department)), day.until
-
-    async def reserve_departments(
-        self,
-        app: str,
-        run: Ownership,
-        departments: Sequence[int],
-        message: Mapping[str, Any],
-        *,
-        step: str = "call:1",
-        anyway: bool = False,
-        ahead: int = 0,
-    ) -> tuple[list[int], int]:
-        """Those of the departments that have not got this content today; they are noted.
-
-        Raises:
-            Wait, OwnershipLost: as of `reserve`.
-        """
-        day, (_, *verdicts) = await self._reserve(
-            "departments", app, run, departments, message, step, ahead, anyway=anyway
-        )
-        left = [
-            department
-            for department, verdict in zip(departments, verdicts, strict=True)
-            if verdict == ADMITTED
-        ]
-        return left, day.until
-
-    async def reserve_everyone(
-        self,
-        app: str,
-        run: Ownership,
-        message: Mapping[str, Any],
-        *,
-        step: str = "call:1",
-        anyway: bool = False,
-        ahead: int = 0,
-    ) -> tuple[bool, int]:
-        """Reserve one of the day's sends to everyone; False: everyone has this content today.
-
-        Raises:
             Refused: the day's sends to everyone are used up.
-            Wait, OwnershipLost: as of `reserve`.
         """
-        day, (_, verdict) = await self._reserve(
-            "everyone", app, run, (), message, step, ahead, anyway=anyway, most=DAILY_TO_EVERYONE
-        )
-        if verdict == NO_PLACE_LEFT:
+        day, (by_department, *codes) = await self._reserve(app, run, call, message, anyway, ahead)
+        if call.users:
+            having = defaultdict[int, list[str]](list)
+            for user, code in zip(call.users, codes, strict=True):
+                having[code].append(user)
+            verdict = DailyVerdict(having[ADMITTED], having[DUPLICATE], having[DAILY_CAP])
+            return replace(verdict, perhaps=verdict.users if by_department else []), day.until
+        if call.departments:
+            left = [
+                department
+                for department, code in zip(call.departments, codes, strict=True)
+                if code == ADMITTED
+            ]
+            return DailyVerdict([], departments=left), day.until
+        if codes == [NO_PLACE_LEFT]:
             raise Refused(
                 "everyone_cap",
                 en("app {} has sent to everyone {} times today", app, DAILY_TO_EVERYONE),
                 "send it tomorrow, or to departments",
             )
-        return verdict == ADMITTED, day.until
+        return DailyVerdict([], everyone=codes == [ADMITTED]), day.until
 
     async def _reserve(
         self,
-        to: str,
         app: str,
         run: Ownership,
-        names: Sequence[str] | Sequence[int],
+        call: MessageCall,
         message: Mapping[str, Any],
-        step: str,
-        ahead: int,
-        *,
         anyway: bool,
-        most: int = 0,
+        ahead: int,
     ) -> tuple[_Day, list[Any]]:
         """The script's verdicts, for the day that it is when Redis runs it."""
+        to, most = ("users", DAILY_MESSAGES) if call.users else ("departments", 0)
+        if call.everyone:
+            to, most = "everyone", DAILY_TO_EVERYONE
+        names = call.users or call.departments
         content = digest(message)
         day = _Day.of(self._now() if self._now else beijing.now(), ahead)  # most likely
         looks = iter(LOOKS)
@@ -207,10 +173,10 @@ class DailyLimits:
                 keys.everyone(app, day.name),
                 keys.job(run.job),
             ]
-            values: list[Value] = [to, *run, step, content, most, keys.DAY_TTL_MS, day.began]
+            values: list[Value] = [to, *run, call.step, content, most, keys.DAY_TTL_MS, day.began]
             values += (self._time(), int(anyway), keys.received(app, day.name), *names)
-            call = RESERVE.call(where, values)._replace(besides=len(names))
-            verdict, *answer = await run_async(self._redis, call)
+            reserve = RESERVE.call(where, values)._replace(besides=len(names))
+            verdict, *answer = await run_async(self._redis, reserve)
             match verdict:
                 case b"lost":
                     raise OwnershipLost
@@ -233,15 +199,3 @@ class DailyLimits:
 def _look_later() -> Wait:
     delay = random.uniform(*LOOK_LATER)
     return Wait(timedelta(seconds=delay), "an equal message may just be leaving")
-
-
-def _admission(
-    users: Sequence[str], verdicts: Mapping[str, int], *, by_department: bool
-) -> DailyVerdict:
-    def having(verdict: int) -> list[str]:
-        return [user for user in users if verdicts[user] == verdict]
-
-    admitted = having(ADMITTED)
-    return DailyVerdict(
-        admitted, having(DUPLICATE), having(DAILY_CAP), admitted if by_department else []
-    )
