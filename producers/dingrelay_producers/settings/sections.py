@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from math import inf
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -54,6 +55,29 @@ class ApprovalSettings(BaseModel, extra="forbid", frozen=True):
     looks: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = LOOKS
     """Seconds without an event of an approval before its first look-up, its second …; the last one
     repeats."""
+
+
+class CampaignSettings(BaseModel, extra="forbid", frozen=True):
+    """What campaigns need before they start, and what is kept of them."""
+
+    approve: str = "off"
+    """Which of them start only once a second person has approved them: ``off`` (none), ``over 500`` (those to
+    more people than that) or ``always``."""
+    reviewers: tuple[str, ...] = ()
+    """Userids of those who get a link to a campaign that is to be approved."""
+
+    @property
+    def approved_above(self) -> float:
+        """The number of people above which a campaign needs an approval."""
+        named = {"off": inf, "always": -1}
+        return named[self.approve] if self.approve in named else int(self.approve.split()[1])
+
+    @field_validator("approve")
+    @classmethod
+    def _known_rule(cls, approve: str) -> str:
+        if not re.fullmatch(r"off|always|over [0-9]{1,9}", approve):
+            raise ValueError('must be "off", "always", or like "over 500"')
+        return approve
 
 
 class HistorySettings(BaseModel, extra="forbid", frozen=True):

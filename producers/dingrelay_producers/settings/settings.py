@@ -40,6 +40,7 @@ from dingrelay_producers.settings.robots import (
 )
 from dingrelay_producers.settings.sections import (
     ApprovalSettings,
+    CampaignSettings,
     HistorySettings,
     QuotaSettings,
     RecipientSettings,
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
     """Groups by name: the robots that post to them."""
     quota: QuotaSettings = QuotaSettings()
     approvals: ApprovalSettings = ApprovalSettings()
+    campaigns: CampaignSettings = CampaignSettings()
     history: HistorySettings = HistorySettings()
     recipients: RecipientSettings = RecipientSettings()
     sync: SyncSettings = SyncSettings()
@@ -178,6 +180,8 @@ class Settings(BaseSettings):
     language: str = ""
     """What commands speak, ``zh`` or ``en``; empty: what the system's locale says. They ask `language.chosen`
     before there are settings."""
+    console_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=400)] = ""
+    """Where people reach the console, such as ``https://relay.example.com``: for links in messages."""
     flower_user: str = ""
     flower_password: SecretStr = SecretStr("")
     """Flower's basic authentication; required outside the sandbox."""

@@ -1,7 +1,7 @@
 """Drafts: what is to become a campaign, while people write it.
 
-A draft is saved with the version that its editor has read. Whoever saves an older one learns who was faster, and
-overwrites nothing. `Drafts.freeze` makes a campaign of it, whose people and text stay as they are.
+A draft is saved with the version that its editor has read. An older version overwrites nothing, and the editor learns
+who was faster. `Drafts.freeze` makes a campaign of it, whose people and text stay as they are.
 """
 
 import uuid

@@ -21,13 +21,15 @@ from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns import chunks, estimate, notices, removal
+from dingrelay_workers.campaigns import chunks, estimate, notices, removal, review
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.estimate import DryRun, Month
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
+from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import unusable
@@ -109,8 +111,30 @@ class CampaignService:
             return [CampaignStatus.model_validate(row) for row in rows]
 
     async def start(self, campaign: str) -> None:
-        """Let a draft run."""
+        """Let a draft run, which may have to be approved before."""
+        async with self._opened() as store:
+            await review.check_start(self._settings, store, campaign)
         await self._move(campaign, "start")
+
+    async def review(self, campaign: str) -> CampaignReview:
+        """How its approval stands."""
+        async with self._opened() as store:
+            return await review.review_of(self._settings, store, await store.get(campaign))
+
+    async def ask_review(self, campaign: str, by: str) -> MessageSend | None:
+        """Ask for its approval; the job that sends a link to the reviewers, if there are some."""
+        async with self._opened() as store:
+            return await review.ask(self._settings, store, campaign, by)
+
+    async def approve(self, campaign: str, by: str) -> None:
+        """Approve it, as a person who did not write it."""
+        async with self._opened() as store:
+            await review.decide(store, campaign, "approved", by)
+
+    async def reject(self, campaign: str, by: str, reason: str) -> None:
+        """Reject it; it does not start."""
+        async with self._opened() as store:
+            await review.decide(store, campaign, "rejected", by, reason)
 
     async def pause(self, campaign: str) -> None:
         """Hold it."""

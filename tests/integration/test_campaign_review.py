@@ -1,0 +1,124 @@
+"""A second person approves a campaign before it starts, on each database."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from campaigns import put
+from dingrelay_producers.errors import CampaignConflict
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.campaigns.models import ChunkRow, State
+from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.database.database import Database
+
+Service = Callable[..., CampaignService]
+
+
+@pytest.fixture
+def service(valkey_url: str, database_url: str, database: Database) -> Service:
+    def of(approve: str = "always", **others: Any) -> CampaignService:
+        settings = Settings.load(
+            env="test",
+            redis_url=valkey_url,
+            database_url=database_url,
+            campaigns={"approve": approve, **others.pop("campaigns", {})},
+            **others,
+        )
+        return CampaignService(settings, migrated=True)
+
+    return of
+
+
+async def draft(database: Database, **fields: Any) -> str:
+    return await put(database, state=State.DRAFT, writers=["ann"], **fields)
+
+
+async def test_a_draft_starts_once_another_person_approved_it(
+    database: Database, service: Service
+) -> None:
+    campaigns, campaign = service(), await draft(database)
+    with pytest.raises(CampaignConflict, match="needs the approval of a second person"):
+        await campaigns.start(campaign)
+    with pytest.raises(CampaignConflict, match="was not submitted"):
+        await campaigns.approve(campaign, "bob")
+    await campaigns.ask_review(campaign, "cho")
+    with pytest.raises(CampaignConflict, match="waits for the approval that cho asked for"):
+        await campaigns.start(campaign)
+    for same in ("ann", "cho", ""):
+        with pytest.raises(CampaignConflict, match="neither wrote nor submitted"):
+            await campaigns.approve(campaign, same)
+    await campaigns.approve(campaign, "bob")
+    found = await campaigns.review(campaign)
+    assert (found.state, found.asked_by, found.decided_by) == ("approved", "cho", "bob")
+    await campaigns.start(campaign)
+    await campaigns.start(campaign)  # its own state changes nothing
+    assert (await campaigns.status(campaign)).state == State.RUNNING
+    with pytest.raises(CampaignConflict, match="only a draft"):
+        await campaigns.ask_review(campaign, "ann")
+
+
+async def test_a_rejected_draft_stays_with_its_reason(database: Database, service: Service) -> None:
+    campaigns, campaign = service(), await draft(database)
+    await campaigns.ask_review(campaign, "ann")
+    await campaigns.reject(campaign, "bob", "wrong date")
+    with pytest.raises(CampaignConflict, match="was rejected by bob: wrong date"):
+        await campaigns.start(campaign)
+    with pytest.raises(CampaignConflict, match="bob decided it already"):
+        await campaigns.approve(campaign, "dan")
+    await campaigns.ask_review(campaign, "ann")
+    await campaigns.approve(campaign, "dan")
+    await campaigns.start(campaign)
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_change_voids_the_approval(
+    database: Database, service: Service, before: bool
+) -> None:
+    campaigns, campaign = service(), await draft(database)
+    await campaigns.ask_review(campaign, "ann")
+    if not before:
+        await campaigns.approve(campaign, "bob")
+    async with database.write("tests") as connection:
+        await connection.execute(update(ChunkRow).where(ChunkRow.number == 1).values(users="u9"))
+    assert (await campaigns.review(campaign)).state == "outdated"
+    with pytest.raises(CampaignConflict, match="was not submitted for approval as it is now"):
+        await campaigns.approve(campaign, "dan")
+    with pytest.raises(CampaignConflict, match="was changed since"):
+        await campaigns.start(campaign)
+
+
+@pytest.mark.parametrize(
+    ("approve", "needed"), [("off", False), ("over 3", True), ("over 4", False), ("always", True)]
+)
+async def test_the_settings_say_which_need_one(
+    database: Database, service: Service, approve: str, needed: bool
+) -> None:
+    campaign = await draft(database, people=4)
+    assert (await service(approve).review(campaign)).needed == needed
+
+
+async def test_reviewers_get_a_link(database: Database, service: Service) -> None:
+    campaign = await draft(database)
+    assert await service().ask_review(campaign, "ann") is None
+    campaigns = service(
+        campaigns={"reviewers": ("bob", "ann")}, console_url="https://relay.test/", language="zh"
+    )
+    job = await campaigns.ask_review(campaign, "ann")
+    assert job is not None
+    asked = job.wire()
+    assert (asked["lane"], asked["sender"], asked["to"]) == (
+        "urgent",
+        "dingrelay",
+        {"users": ["bob"]},
+    )
+    card = asked["message"]["action_card"]
+    assert card["single_url"] == f"https://relay.test/campaigns/{campaign}"
+    assert card["markdown"].endswith("news\n\n共 4 人，提交人：ann")
+
+
+@pytest.mark.parametrize("approve", ["on", "over", "over -1", "over 1 000"])
+def test_a_rule_that_is_none_is_refused(service: Service, approve: str) -> None:
+    with pytest.raises(SettingsError, match=r"campaigns.*approve"):
+        service(approve)

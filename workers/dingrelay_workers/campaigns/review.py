@@ -1,0 +1,204 @@
+"""The approval of a campaign by a second person, before it starts.
+
+What is approved is a digest of its text, its people, its time and its app. A campaign that is none of these any more has
+to be approved again. None who wrote it may approve it, nor who asked for the approval.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from dingrelay_producers.errors import CampaignConflict
+from dingrelay_producers.language import CHINESE, language_of, spoken, tr
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.message_send import MessageSend
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ReviewRow, State
+from dingrelay_workers.campaigns.store import PAGE, CampaignStore
+from dingrelay_workers.database.database import upsert
+
+Decision = Literal["approved", "rejected"]
+
+
+class CampaignReview(BaseModel):
+    """How the approval of a campaign stands."""
+
+    needed: bool
+    """Whether it starts only once it is approved, by the settings."""
+    state: Literal["none", "asked", "approved", "rejected", "outdated"]
+    """`outdated`: the campaign is not what was approved."""
+    asked_by: str = ""
+    asked_at: datetime | None = None
+    decided_by: str = ""
+    decided_at: datetime | None = None
+    reason: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the campaign must not start."""
+        return self.needed and self.state != "approved"
+
+
+async def review_of(settings: Settings, store: CampaignStore, row: CampaignRow) -> CampaignReview:
+    """How the approval of a campaign stands."""
+    needed = row.recipients > settings.campaigns.approved_above
+    async with store.database.read() as connection:
+        found = await _find(connection, row.id)
+    if found is None:
+        return CampaignReview(needed=needed, state="none")
+    state = found.decision or "asked"
+    if row.state == State.DRAFT and found.digest != await digest_of(store, row):
+        state = "outdated"
+    names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
+    fields = {name: getattr(found, name) for name in names}
+    return CampaignReview.model_validate({"needed": needed, "state": state, **fields})
+
+
+async def ask(
+    settings: Settings, store: CampaignStore, campaign: str, by: str
+) -> MessageSend | None:
+    """Ask for the approval of a draft; once more asks again.
+
+    Returns:
+        The job that sends a link to the reviewers; None where the settings name none.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        CampaignConflict: it is no draft.
+    """
+    row = await _draft(store, campaign)
+    now = datetime.now(UTC)
+    asked = {
+        "campaign": campaign,
+        "digest": await digest_of(store, row),
+        "asked_by": by,
+        "asked_at": now,
+        "decision": "",
+        "decided_by": "",
+        "decided_at": None,
+        "reason": "",
+    }
+    async with store.database.write(f"campaign {campaign}") as connection:
+        await upsert(connection, ReviewRow, [asked])
+    return _notification(settings, row, by, now)
+
+
+async def decide(
+    store: CampaignStore, campaign: str, decision: Decision, by: str, reason: str = ""
+) -> None:
+    """Approve a draft, or reject it.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        CampaignConflict: its approval was not asked for, or this person may not decide it.
+    """
+    row = await _draft(store, campaign)
+    digest = await digest_of(store, row)
+    async with store.database.write(f"campaign {campaign}") as connection:
+        found = await _find(connection, campaign)
+        if found is None or found.digest != digest:
+            raise CampaignConflict(campaign, "was not submitted for approval as it is now")
+        if found.decision:
+            raise CampaignConflict(
+                campaign, en("is {}: {} decided it already", found.decision, found.decided_by)
+            )
+        if decision == "approved" and (not by or by in {*(row.writers or ()), found.asked_by}):
+            raise CampaignConflict(
+                campaign, "must be approved by a person who neither wrote nor submitted it"
+            )
+        values = {"decision": decision, "decided_by": by, "decided_at": datetime.now(UTC)}
+        await connection.execute(
+            update(ReviewRow)
+            .where(ReviewRow.campaign == campaign)
+            .values({**values, "reason": reason})
+        )
+
+
+async def check_start(settings: Settings, store: CampaignStore, campaign: str) -> None:
+    """Refuse the start of a draft that has to be approved and is not.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        CampaignConflict: why it can't start.
+    """
+    row = await store.get(campaign)
+    if row.state != State.DRAFT:
+        return
+    review = await review_of(settings, store, row)
+    if not review.holds:
+        return
+    match review.state:
+        case "asked":
+            problem = en("waits for the approval that {} asked for", review.asked_by)
+        case "rejected":
+            problem = en("was rejected by {}: {}", review.decided_by, review.reason)
+        case "outdated":
+            problem = en("was changed since its approval was asked for: ask again")
+        case _:
+            problem = en("needs the approval of a second person: ask for it first")
+    raise CampaignConflict(campaign, problem)
+
+
+async def digest_of(store: CampaignStore, row: CampaignRow) -> str:
+    """What is approved: equal for the same text to the same people at the same time."""
+    start_at = row.start_at and row.start_at.isoformat()
+    fields = [row.app, row.message, start_at, row.quiet, row.rate]
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    query = select(ChunkRow.number, ChunkRow.users, ChunkRow.message).order_by(ChunkRow.number)
+    last = -1
+    while True:
+        page = query.where(ChunkRow.campaign == row.id, ChunkRow.number > last).limit(PAGE)
+        async with store.database.read() as connection:
+            rows = (await connection.execute(page)).all()
+        if not rows:
+            return digest.hexdigest()
+        for chunk in rows:
+            digest.update(json.dumps([*chunk], sort_keys=True).encode())
+        last = rows[-1].number
+
+
+async def _draft(store: CampaignStore, campaign: str) -> CampaignRow:
+    row = await store.get(campaign)
+    if row.state != State.DRAFT:
+        raise CampaignConflict(campaign, en("is {}: only a draft is approved", State(row.state)))
+    return row
+
+
+async def _find(connection: AsyncConnection, campaign: str) -> ReviewRow | None:
+    async with AsyncSession(connection) as session:
+        return await session.get(ReviewRow, campaign)
+
+
+def _notification(
+    settings: Settings, row: CampaignRow, by: str, at: datetime
+) -> MessageSend | None:
+    """The work notification with a link to the campaign."""
+    reviewers = [user for user in settings.campaigns.reviewers if user != by]
+    if not reviewers:
+        return None
+    # Reviewers read the language of the settings; without one, DingTalk's own.
+    with spoken(language_of(settings.language) or CHINESE):
+        title = tr("A campaign waits for your approval")
+        people = tr("{recipients:,} people, submitted by {by}", recipients=row.recipients, by=by)
+        text = f"### {title}\n\n{row.name}\n\n{people}"
+        message: dict[str, object] = {"msgtype": "markdown"}
+        message["markdown"] = {"title": title, "text": text}
+        if url := settings.console_url.rstrip("/"):
+            card = {"title": title, "markdown": text, "single_title": tr("Look at it")}
+            card["single_url"] = f"{url}/campaigns/{row.id}"
+            message = {"msgtype": "action_card", "action_card": card}
+    return MessageSend.parse(
+        {
+            "app": row.app,
+            "sender": "dingrelay",
+            "lane": "urgent",
+            "to": {"users": reviewers},
+            "message": message,
+            "idempotency_key": f"review {row.id} {at.isoformat()}",
+        }
+    )
