@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import Page
 
-from dingrelay_workers.console.screens import SCREENS
+from dingrelay_workers.console.declared import DECLARED
 
 if TYPE_CHECKING:
     from conftest import Console
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+SCREENS = [each.path for each in DECLARED if each.method == "GET"]
 AXE = Path(__file__).with_name("axe.min.js").read_text("utf-8")
 RUN = """async rules => (await axe.run(rules ? {runOnly: rules} : {})).violations
     .map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 200)}`)"""

@@ -6,61 +6,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, CookieJar
 from redis.asyncio import Redis
 from sqlalchemy import update
 
 from console_data import HTML, fill
+from consoles import Browser, browsing
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console import sessions
+from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
-from dingrelay_workers.console.screens import SCREENS
-from dingrelay_workers.console.server import listening
 from dingrelay_workers.console.sessions import Sessions
-from dingrelay_workers.database.database import Database
-from tables import prepare
 
 NOW = datetime.now(UTC)
-LISTS = [path for path in SCREENS if "{" not in path]
-
-
-class Browser:
-    """Who asks for pages, with cookies, and follows no redirect unless asked to."""
-
-    def __init__(self, session: ClientSession, url: str, database: Database) -> None:
-        self.session = session
-        self.url = url
-        self.database = database
-
-    async def get(self, path: str, **headers: str) -> tuple[int, str]:
-        async with self.session.get(
-            self.url + path, headers=headers, allow_redirects=False
-        ) as answer:
-            return answer.status, await answer.text()
-
-    async def post(self, path: str, fields: dict[str, str], **headers: str) -> int:
-        sent = {"Sec-Fetch-Site": "same-origin"} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
-        async with self.session.post(
-            self.url + path, data=fields, headers=sent, allow_redirects=False
-        ) as answer:
-            return answer.status
-
-    async def sign_in(self, user: str = "admin") -> None:
-        link = await Sessions(self.database).link(user)
-        assert await self.post("/sign-in", {"link": link}) == 303
+PAGES = [each.path for each in DECLARED if each.method == "GET"]
+LISTS = [path for path in PAGES if "{" not in path]
 
 
 @pytest.fixture(params=["", "/dingrelay"])
 async def browser(request: Any, settings: Settings) -> AsyncIterator[Browser]:
     """A browser before a console at the root, and before one behind a prefix."""
-    prepare(settings.database)
-    async with listening(settings, "127.0.0.1", 0, request.param) as url:
-        database = Database(settings.database)
-        async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
-            yield Browser(session, url, database)
-        await database.dispose()
+    async with browsing(settings, request.param) as found:
+        yield found
 
 
 @pytest.mark.parametrize("language", ["zh-CN", "en"])
@@ -92,7 +58,7 @@ async def test_every_page_shows_what_is_stored_and_runs_none_of_it(
 
 
 async def test_without_a_session_every_page_leads_to_the_sign_in(browser: Browser) -> None:
-    for path in SCREENS:
+    for path in PAGES:
         status, text = await browser.get(path.replace("{user}", "u1").replace("{id}", "x"))
         assert (status, text.count("<main")) == (303, 0), path
     status, text = await browser.get("/sign-in?link=%22%3E%3Cscript%3E")
@@ -131,11 +97,11 @@ async def test_a_link_ends_after_ten_minutes(browser: Browser) -> None:
 
 async def test_signing_out_ends_the_session_and_needs_its_own_form(browser: Browser) -> None:
     await browser.sign_in()
-    assert await browser.post("/sign-out", {"token": "of another"}) == 403
+    assert await browser.post("/sign-out", {"form": "of another"}) == 403
     status, text = await browser.get("/jobs")
     assert status == 200
-    (token,) = re.findall(r'name="token" value="([0-9a-f]{64})"', text)
-    assert await browser.post("/sign-out", {"token": token}) == 303
+    (token,) = re.findall(r'name="form" value="([^"]+)"', text)
+    assert await browser.post("/sign-out", {"form": token}) == 303
     assert (await browser.get("/jobs"))[0] == 303
 
 

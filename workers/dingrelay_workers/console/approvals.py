@@ -5,12 +5,12 @@ from datetime import datetime
 from aiohttp import web
 
 from dingrelay_producers.client.filters import ApprovalFilter
-from dingrelay_workers.console.app import Visit
-from dingrelay_workers.console.screens import PAGE, at, decoded
+from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.visit import PAGE, Visit, decoded
 from dingrelay_workers.console.words import OF_APPROVAL, meaning
 
 
-@at("/approvals")
+@at("/approvals", scope="approvals:read")
 async def approvals(visit: Visit) -> web.Response:
     """The latest approvals, and who has to decide."""
     cursor = visit.query("after")

@@ -6,13 +6,13 @@ from aiohttp import web
 
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignNotFound
-from dingrelay_workers.console.app import NotHere, Visit
-from dingrelay_workers.console.screens import PAGE, at, decoded
+from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded
 from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, meaning
 from dingrelay_workers.http import paging
 
 
-@at("/campaigns")
+@at("/campaigns", scope="campaigns:read")
 async def campaigns(visit: Visit) -> web.Response:
     """The latest broadcasts."""
     after = visit.query("after")
@@ -26,7 +26,7 @@ async def campaigns(visit: Visit) -> web.Response:
     return visit.page("campaigns.html", campaigns=shown, cursor=cursor)
 
 
-@at("/campaigns/{id}")
+@at("/campaigns/{id}", scope="campaigns:read")
 async def campaign(visit: Visit) -> web.Response:
     """One broadcast: how far it is, and who did not get it, by reason."""
     id_ = visit.request.match_info["id"]

@@ -46,19 +46,26 @@ def login_link(
     user: Annotated[
         str, typer.Argument(help="Who signs in with it: a userid or a name, for the log.")
     ],
+    role: Annotated[
+        str, typer.Option(help="What they may do: view, write, approve, operate or admin.")
+    ] = "admin",
     url: Annotated[str, typer.Option(help="Where people reach the console.")] = URL,
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.console.roles import ROLES
 
-    found = asyncio.run(_link(Settings.load(), user))
+    if role not in ROLES:
+        problem = tr("must be one of {roles}", roles=", ".join(ROLES))
+        raise typer.BadParameter(problem, param_hint="--role")
+    found = asyncio.run(_link(Settings.load(), user, role))
     link = f"{url.rstrip('/')}/sign-in?link={found}"
     print_result({"link": link}, lambda: link)
 
 
-async def _link(settings: "Settings", user: str) -> str:
+async def _link(settings: "Settings", user: str, role: str) -> str:
     from dingrelay_workers.console.sessions import Sessions
     from dingrelay_workers.database.schema import opened
 
     async with opened(settings) as database:
-        return await Sessions(database).link(user)
+        return await Sessions(database).link(user, role)

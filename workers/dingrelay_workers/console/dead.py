@@ -7,15 +7,15 @@ from aiohttp import web
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_workers.console.app import Visit
+from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.jobs import listing
-from dingrelay_workers.console.screens import at
+from dingrelay_workers.console.visit import Visit
 
 MOST_DEAD = 2_000
 """Failed jobs that are grouped, the latest ones."""
 
 
-@at("/dead")
+@at("/dead", scope="jobs:read")
 async def dead(visit: Visit) -> web.Response:
     """Jobs that have failed for good, by the code of their error."""
     chosen = JobFilter(state=State.DEAD)

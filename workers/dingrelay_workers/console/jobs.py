@@ -15,10 +15,10 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.console.app import BadFilter, NotHere, Visit
+from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.now import why_it_waits
-from dingrelay_workers.console.screens import PAGE, at, decoded
+from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded
 from dingrelay_workers.console.words import OUTCOMES, STATES, meaning
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
@@ -31,7 +31,7 @@ NAMESAKES = 10
 """People of one name who are listed."""
 
 
-@at("/jobs")
+@at("/jobs", scope="jobs:read")
 async def jobs(visit: Visit) -> web.Response:
     """The latest jobs that fit a filter in the URL."""
     text = visit.query("q")[:LONGEST]
@@ -61,7 +61,7 @@ def _list(
     )
 
 
-@at("/jobs/{id}")
+@at("/jobs/{id}", scope="jobs:read")
 async def job(visit: Visit) -> web.Response:
     """One job: its life, why it waits, its people."""
     id_ = visit.request.match_info["id"]

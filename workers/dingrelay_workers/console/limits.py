@@ -9,9 +9,9 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.backlog import estimate
-from dingrelay_workers.console.app import Visit
+from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.now import forecast, outage
-from dingrelay_workers.console.screens import at
+from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.limiter import overview
 
 QUEUES = sorted(
@@ -21,7 +21,7 @@ QUEUES = sorted(
 """That a worker must serve for every kind of job to be carried out."""
 
 
-@at("/limits")
+@at("/limits", scope="limits:read")
 async def limits(visit: Visit) -> web.Response:
     """How full DingTalk's limits are."""
     async with asking():
@@ -36,7 +36,7 @@ async def limits(visit: Visit) -> web.Response:
     )
 
 
-@at("/workers")
+@at("/workers", scope="limits:read")
 async def workers(visit: Visit) -> web.Response:
     """Who carries jobs out."""
     redis = visit.context.redis

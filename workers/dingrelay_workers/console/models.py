@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import String, Text
+from sqlalchemy import ForeignKey, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_workers.database.base import Base, Utc
+from dingrelay_workers.database.base import Base, Said, Utc
 
 
 class ConsoleLinkRow(Base):
@@ -15,6 +15,7 @@ class ConsoleLinkRow(Base):
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(String(16))
     ends_at: Mapped[datetime] = mapped_column(Utc)
 
 
@@ -22,6 +23,7 @@ class ConsoleSessionRow(Base):
     """A person who has signed in.
 
     Attributes:
+        forms: that it has sent.
         used_at: the last time that a page was asked for, to the minute.
     """
 
@@ -29,5 +31,26 @@ class ConsoleSessionRow(Base):
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(String(16))
+    forms: Mapped[int] = mapped_column(server_default=text("0"))
     begun_at: Mapped[datetime] = mapped_column(Utc)
     used_at: Mapped[datetime] = mapped_column(Utc)
+
+
+class ConsoleFormRow(Base):
+    """A form that was sent.
+
+    Attributes:
+        location: where it led; none while it is carried out, "" where it was answered by a page of its own.
+        said: what it has done, for the page to which it led.
+    """
+
+    __tablename__ = "console_forms"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    session: Mapped[str] = mapped_column(
+        ForeignKey("console_sessions.digest", ondelete="CASCADE"), index=True
+    )
+    at: Mapped[datetime] = mapped_column(Utc)
+    location: Mapped[str | None] = mapped_column(Text)
+    said: Mapped[str] = mapped_column(Said, server_default=text("''"))

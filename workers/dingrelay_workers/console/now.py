@@ -19,8 +19,8 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.estimate import Backlog, Tally
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
-from dingrelay_workers.console.app import Visit
-from dingrelay_workers.console.screens import at
+from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.console.words import Meaning
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.breakers import BreakerState, read_breakers
@@ -35,7 +35,7 @@ MOST = 5
 """Outages, lanes and senders that are named."""
 
 
-@at("/")
+@at("/", scope="limits:read")
 async def now(visit: Visit) -> web.Response:
     """How things stand."""
     context = visit.context

@@ -4,12 +4,12 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from dingrelay_workers.console.app import Visit
-from dingrelay_workers.console.screens import PAGE, at
+from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.visit import PAGE, Visit
 from dingrelay_workers.console.words import OUTCOMES, meaning
 
 
-@at("/people")
+@at("/people", scope="directory:read")
 async def people(visit: Visit) -> web.Response:
     """Find a person by name, userid or address."""
     text = visit.query("q")[:100]
@@ -19,7 +19,7 @@ async def people(visit: Visit) -> web.Response:
     return visit.page("people.html", text=text, people=found)
 
 
-@at("/people/{user}")
+@at("/people/{user}", scope="jobs:read")
 async def person(visit: Visit) -> web.Response:
     """Every message to a person."""
     user = visit.request.match_info["user"]

@@ -21,15 +21,16 @@ from dingrelay_workers.console import (
     people,
     webhooks,
 )
-from dingrelay_workers.console.app import ConsoleContext, create_app
-from dingrelay_workers.console.screens import SCREENS
+from dingrelay_workers.console.app import create_app
+from dingrelay_workers.console.context import ConsoleContext
+from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
 
 NOUNS = (approvals, campaigns, dead, jobs, limits, now, people, webhooks)
-"""Each declares its pages in `SCREENS`."""
+"""Each declares its pages and forms."""
 PORT = 8620
 SHUTDOWN_SECONDS = 3.0
 """For pages that are being read."""
@@ -71,9 +72,11 @@ async def listening(
     redis = open_redis(settings.home)
     await services.start()
     try:
-        context = ConsoleContext(settings, services, Sessions(database), redis, prefix)
+        context = ConsoleContext(
+            settings, services, Sessions(database), Forms(database), redis, prefix
+        )
         runner = web.AppRunner(
-            create_app(context, SCREENS), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+            create_app(context), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
         )
         await runner.setup()
         try:

@@ -6,7 +6,7 @@ a page, and when its person signs out.
 
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,8 +15,10 @@ from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
+from dingrelay_workers.console.roles import ROLES, permitted
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
+from dingrelay_workers.http.api_keys import Grant
 
 LINK_LIVES = timedelta(minutes=10)
 SESSION_LIVES = timedelta(hours=12)
@@ -36,15 +38,28 @@ class Session:
     Attributes:
         user: who.
         token: of the cookie.
+        grants: one for each role that the person holds.
+        forms: that were sent.
     """
 
     user: str
     token: str = field(repr=False)
+    grants: Sequence[Grant]
+    forms: int = 0
 
     @property
-    def form_token(self) -> str:
-        """What a form of this session carries: no other site can know it."""
-        return _digest(f"form {self.token}")
+    def digest(self) -> str:
+        """What is stored of the token."""
+        return _digest(self.token)
+
+    @property
+    def form_key(self) -> bytes:
+        """What its forms are signed with: no other site can know it."""
+        return hashlib.sha256(f"form {self.token}".encode()).digest()
+
+    def may(self, scope: str) -> bool:
+        """Whether the person may use pages of this scope."""
+        return permitted(self.grants, scope) is not None
 
 
 class Sessions:
@@ -57,10 +72,10 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def link(self, user: str) -> str:
-        """The token of a new link for a person."""
-        token = secrets.token_urlsafe(32)
-        row = {"digest": _digest(token), "user": user, "ends_at": datetime.now(UTC) + LINK_LIVES}
+    async def link(self, user: str, role: str = "admin") -> str:
+        """The token of a new link for a person, who has this role then."""
+        token, ends = secrets.token_urlsafe(32), datetime.now(UTC) + LINK_LIVES
+        row = {"digest": _digest(token), "user": user, "role": role, "ends_at": ends}
         async with self._writing() as connection:
             await connection.execute(insert(ConsoleLinkRow).values(**row))
         return token
@@ -72,28 +87,34 @@ class Sessions:
             await connection.execute(delete(ConsoleLinkRow).where(ConsoleLinkRow.ends_at <= now))
             await connection.execute(delete(ConsoleSessionRow).where(_ended(now)))
             used = ConsoleLinkRow.digest == _digest(link)
-            user = await connection.scalar(select(ConsoleLinkRow.user).where(used))
-            if user is None:
+            query = select(ConsoleLinkRow.user, ConsoleLinkRow.role).where(used)
+            link_row = (await connection.execute(query)).one_or_none()
+            if link_row is None:
                 return None
             await connection.execute(delete(ConsoleLinkRow).where(used))
             token = secrets.token_urlsafe(32)
-            row = {"digest": _digest(token), "user": user, "begun_at": now, "used_at": now}
+            row = {**link_row._mapping, "digest": _digest(token), "begun_at": now, "used_at": now}  # noqa: SLF001
             await connection.execute(insert(ConsoleSessionRow).values(**row))
-        return Session(user, token)
+        return Session(link_row.user, token, _grants(link_row.user, link_row.role))
 
     async def find(self, token: str) -> Session | None:
         """The session of this token; None if it has ended or is none of ours."""
         now = datetime.now(UTC)
         ours = ConsoleSessionRow.digest == _digest(token)
         async with answering(PATIENCE), self._database.read() as connection:
-            query = select(ConsoleSessionRow.user, ConsoleSessionRow.used_at)
+            query = select(
+                ConsoleSessionRow.user,
+                ConsoleSessionRow.role,
+                ConsoleSessionRow.forms,
+                ConsoleSessionRow.used_at,
+            )
             row = (await connection.execute(query.where(ours, ~_ended(now)))).one_or_none()
         if row is None:
             return None
         if now - row.used_at >= NOTED_EVERY:
             async with self._writing() as connection:
                 await connection.execute(update(ConsoleSessionRow).where(ours).values(used_at=now))
-        return Session(row.user, token)
+        return Session(row.user, token, _grants(row.user, row.role), row.forms)
 
     async def sign_out(self, session: Session) -> None:
         """End a session."""
@@ -105,6 +126,10 @@ class Sessions:
     async def _writing(self) -> AsyncGenerator[AsyncConnection]:
         async with answering(PATIENCE), self._database.write(_WRITER) as connection:
             yield connection
+
+
+def _grants(user: str, role: str) -> list[Grant]:
+    return [Grant(name=user, scopes=ROLES[role])]
 
 
 def _ended(now: datetime) -> ColumnElement[bool]:

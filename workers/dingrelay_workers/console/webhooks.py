@@ -3,12 +3,12 @@
 from aiohttp import web
 
 from dingrelay_producers.errors import EndpointNotFound
-from dingrelay_workers.console.app import NotHere, Visit
-from dingrelay_workers.console.screens import at
+from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.visit import NotHere, Visit
 from dingrelay_workers.console.words import OF_ENDPOINT, meaning
 
 
-@at("/webhooks")
+@at("/webhooks", scope="webhooks:read")
 async def webhooks(visit: Visit) -> web.Response:
     """Where notices go."""
     found = await visit.context.services.webhooks.list()
@@ -16,7 +16,7 @@ async def webhooks(visit: Visit) -> web.Response:
     return visit.page("webhooks.html", endpoints=shown)
 
 
-@at("/webhooks/{id}")
+@at("/webhooks/{id}", scope="webhooks:read")
 async def webhook(visit: Visit) -> web.Response:
     """One endpoint, and its health."""
     try:

@@ -18,11 +18,13 @@ SCOPES = (
     "jobs:write",
     "campaigns:read",
     "campaigns:write",
+    "campaigns:approve",
     "directory:read",
     "limits:read",
     "keys:write",
     "webhooks:read",
     "webhooks:write",
+    "audit:read",
 )
 """What one group of routes needs. A scope that writes does not include the one that reads."""
 

@@ -359,17 +359,40 @@ def _history() -> None:
 
 
 def _console() -> None:
-    for table, moments in (
-        ("console_links", ("ends_at",)),
-        ("console_sessions", ("begun_at", "used_at")),
-    ):
-        op.create_table(
-            table,
-            sa.Column("digest", sa.String(64), nullable=False),
-            sa.Column("user", sa.Text, nullable=False),
-            *(sa.Column(name, MOMENT, nullable=False) for name in moments),
-            sa.PrimaryKeyConstraint("digest", name=f"pk_{table}"),
-        )
+    op.create_table(
+        "console_links",
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("user", sa.Text, nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("ends_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_console_links"),
+    )
+    op.create_table(
+        "console_sessions",
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("user", sa.Text, nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("forms", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("begun_at", MOMENT, nullable=False),
+        sa.Column("used_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_console_sessions"),
+    )
+    op.create_table(
+        "console_forms",
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("session", sa.String(64), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("location", sa.Text),
+        sa.Column("said", sa.Text, nullable=False, server_default=sa.text("''")),
+        sa.ForeignKeyConstraint(
+            ["session"],
+            ["console_sessions.digest"],
+            name="fk_console_forms_session",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("digest", name="pk_console_forms"),
+    )
+    op.create_index("ix_console_forms_session", "console_forms", ["session"])
 
 
 def _readers() -> None:

@@ -1,0 +1,201 @@
+"""Who may see and do what in the console, and what its forms are good for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from consoles import Browser, browsing
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, act, at
+from dingrelay_workers.console.models import ConsoleFormRow
+from dingrelay_workers.console.roles import ROLES, permitted
+from dingrelay_workers.console.visit import Visit, text_of
+from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
+
+EVERY = list(DECLARED)
+
+
+def path_of(route: ConsoleRoute) -> str:
+    """A path of it, of something that is not there."""
+    return route.path.replace("{", "").replace("}", "")
+
+
+@pytest.fixture
+async def browser(settings: Settings) -> AsyncIterator[Browser]:
+    async with browsing(settings) as found:
+        yield found
+
+
+class Counter:
+    """What the form of these tests changes."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self.fails = False
+        self.slow = asyncio.Event()
+        self.slow.set()
+
+
+@pytest.fixture
+async def counting(settings: Settings) -> AsyncIterator[tuple[Browser, Counter]]:
+    """A console with one more page, and a form on it."""
+    found, known = Counter(), list(DECLARED)
+
+    async def state(_: Visit) -> dict[str, object]:
+        return {"value": len(found.values)}
+
+    @at("/counter", scope="jobs:read")
+    async def show(visit: Visit) -> Any:
+        return visit.confirmation(
+            "/counter",
+            title="Count?",
+            button="Count",
+            count=12 if visit.query("many") else None,
+            state=await state(visit),
+            back="/counter",
+        )
+
+    @act("/counter", scope="jobs:write", state=state)
+    async def count(visit: Visit, form: Any) -> Any:
+        await found.slow.wait()
+        if found.fails:
+            raise RuntimeError
+        found.values.append(text_of(form, "value"))
+        return visit.redirect("/jobs", en("jobs: {}", len(found.values)))
+
+    try:
+        async with browsing(settings) as browser:
+            await browser.sign_in()
+            yield browser, found
+    finally:
+        DECLARED[:] = known
+
+
+async def sent_forms(browser: Browser) -> int | None:
+    async with browser.database.read() as connection:
+        return await connection.scalar(select(func.count()).select_from(ConsoleFormRow))
+
+
+@pytest.mark.parametrize("role", [*ROLES, ""])
+async def test_a_page_opens_to_the_roles_that_have_its_scope(browser: Browser, role: str) -> None:
+    if role:
+        await browser.sign_in(role=role)
+    for route in EVERY:
+        grant = permitted([Grant(name="u", scopes=ROLES[role])] if role else [], route.scope)
+        if route.method == "GET":
+            status, _ = await browser.get(path_of(route))
+            expected = {200, 404} if grant else {403 if role else 303}
+        else:
+            # A form that was not made for this person.
+            status, _ = await browser.send(path_of(route), {"form": "e30=.00"})
+            expected = {403 if role else 303}
+        assert status in expected, route
+        assert role or browser.location.endswith("/sign-in") or route.method == "GET"
+    assert await sent_forms(browser) == 0
+
+
+async def test_the_pages_of_a_role_are_those_in_its_navigation(browser: Browser) -> None:
+    await browser.sign_in(role="view")
+    _, text = await browser.get("/jobs")
+    assert 'href="/campaigns"' in text
+    assert 'href="/settings' not in text
+
+
+def test_every_scope_is_some_ones_and_apps_of_one_role_are_not_those_of_another() -> None:
+    looks = Grant(name="u", scopes=ROLES["view"])
+    writes = Grant(name="u", scopes=ROLES["write"], apps=frozenset({"hr"}))
+    assert permitted([looks, writes], "jobs:read") == permitted([writes, looks], "jobs:read")
+    both = permitted([looks, writes], "campaigns:write")
+    assert both is not None
+    assert not both.permits_app("it")
+    assert both.permits("campaigns:read")
+    assert permitted([looks, writes], "keys:write") is None
+    assert permitted([], "") is None
+    assert ROLES["view"] < set(SCOPES)
+    assert {ANY} == ROLES["admin"]
+
+
+async def test_a_form_that_is_sent_twice_has_one_effect_and_leads_to_one_result(
+    counting: tuple[Browser, Counter],
+) -> None:
+    browser, counter = counting
+    form = (await browser.forms("/counter"))["/counter"] | {"value": "a"}
+    counter.slow.clear()
+    first = asyncio.create_task(browser.post("/counter", form))
+    second = asyncio.create_task(browser.post("/counter", form))
+    await asyncio.sleep(0)
+    counter.slow.set()
+    assert [await first, await second] == [303, 303]
+    where = browser.location
+    assert await browser.post("/counter", form) == 303
+    assert browser.location == where
+    assert counter.values == ["a"]
+    _, text = await browser.get(where, **{"Accept-Language": "en"})
+    assert "jobs: 1" in text
+    _, text = await browser.get("/jobs?done=" + "0" * 64)
+    assert 'class="said"' not in text
+
+
+async def test_a_form_made_for_another_state_says_what_has_changed(
+    counting: tuple[Browser, Counter],
+) -> None:
+    browser, counter = counting
+    form = (await browser.forms("/counter"))["/counter"]
+    assert await browser.submit("/counter", "/counter", value="a") == 303
+    status, text = await browser.send("/counter", form | {"value": "b"})
+    assert status == 409
+    assert "<td>0</td><td>1</td>" in text
+    assert 'href="/counter"' in text
+    assert counter.values == ["a"]
+
+
+async def test_a_form_is_good_in_its_session_and_for_its_path_only(
+    counting: tuple[Browser, Counter], settings: Settings
+) -> None:
+    browser, counter = counting
+    form = (await browser.forms("/counter"))["/counter"]
+    body, _, seal = form["form"].partition(".")
+    others = [
+        {"form": (await browser.forms("/counter"))["/sign-out"]["form"]},
+        {"form": f"{body}.{seal[::-1]}"},
+        {"form": f"{body}="},
+        {"form": "é.ü"},
+        {"form": ""},
+        {},
+    ]
+    for other in others:
+        assert await browser.post("/counter", other) == 403
+    await browser.sign_in("another")
+    assert await browser.post("/counter", form) == 403
+    assert counter.values == []
+
+
+async def test_a_number_must_be_typed_as_it_is_asked_for(
+    counting: tuple[Browser, Counter],
+) -> None:
+    browser, counter = counting
+    for typed, status in (("", 400), ("1", 400), ("12", 303)):
+        assert await browser.submit("/counter?many=1", "/counter", count=typed) == status
+    assert counter.values == [""]
+
+
+async def test_a_form_that_failed_may_be_sent_again(counting: tuple[Browser, Counter]) -> None:
+    browser, counter = counting
+    form = (await browser.forms("/counter"))["/counter"]
+    counter.fails = True
+    assert await browser.post("/counter", form) == 500
+    counter.fails = False
+    assert await browser.post("/counter", form) == 303
+
+
+async def test_two_equal_forms_after_each_other_are_two(
+    counting: tuple[Browser, Counter],
+) -> None:
+    browser, counter = counting
+    for _ in range(2):
+        assert await browser.submit("/counter", "/counter", value="a") == 303
+    assert counter.values == ["a", "a"]

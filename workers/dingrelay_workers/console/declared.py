@@ -1,0 +1,84 @@
+"""How pages and forms of the console are declared, each at its function."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from aiohttp import web
+from aiohttp.web_request import FileField
+from multidict import MultiDictProxy
+
+from dingrelay_workers.console.sessions import Session
+from dingrelay_workers.http.api_keys import ANY, SCOPES
+
+if TYPE_CHECKING:
+    from dingrelay_workers.console.visit import Visit
+
+LONGEST_FORM = 20_000
+"""Bytes of a form whose declaration says nothing else."""
+
+FormValues = MultiDictProxy[str | bytes | bytearray | FileField]
+"""What a form sent."""
+Screen = Callable[["Visit"], Awaitable[web.StreamResponse]]
+Act = Callable[["Visit", FormValues], Awaitable[web.Response]]
+State = Callable[["Visit"], Awaitable[Mapping[str, object]]]
+
+
+class ConsoleRoute(NamedTuple):
+    """A page or a form.
+
+    Attributes:
+        scope: that one of the person's roles must have; "" for any role, ``*`` for administrators.
+        state: of what a form changes, as it is now. A form that was made for another one is refused.
+        limit: bytes of a form.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    scope: str
+    handler: Any
+    state: State | None = None
+    limit: int = LONGEST_FORM
+
+
+DECLARED: list[ConsoleRoute] = []
+"""Every page and form of the modules that are imported."""
+
+
+def at(path: str, *, scope: str) -> Callable[[Screen], Screen]:
+    """Declare a page at its function."""
+
+    def declare(screen: Screen) -> Screen:
+        _declare(ConsoleRoute("GET", path, scope, screen))
+        return screen
+
+    return declare
+
+
+def act(
+    path: str, *, scope: str, state: State | None = None, limit: int = LONGEST_FORM
+) -> Callable[[Act], Act]:
+    """Declare at its function what a form does.
+
+    The function gets the values of the form and answers with `Visit.redirect`, or with a page of a status from
+    400 on where a field is wrong: then nothing must have changed, and the form may be sent again. If it answers
+    with a page of status 200, it is called again for the same form, and must not act twice (`Visit.once`).
+    """
+
+    def declare(acting: Act) -> Act:
+        _declare(ConsoleRoute("POST", path, scope, acting, state, limit))
+        return acting
+
+    return declare
+
+
+def _declare(route: ConsoleRoute) -> None:
+    assert route.scope in {"", ANY, *SCOPES}, f"{route.path}: no scope {route.scope}"
+    assert (route.method, route.path) not in {each[:2] for each in DECLARED}, route.path
+    DECLARED.append(route)
+
+
+def may_open(session: Session, path: str) -> bool:
+    """Whether a person may see the page of this path."""
+    return any(
+        session.may(each.scope) for each in DECLARED if (each.method, each.path) == ("GET", path)
+    )

@@ -1,0 +1,112 @@
+"""Pages from templates."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from aiohttp import hdrs, web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from dingrelay_producers.cli.output import length
+from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
+from dingrelay_producers.zone import local
+from dingrelay_workers.backlog.cli import counted
+from dingrelay_workers.console.context import CONTEXT, SAID, SESSION
+from dingrelay_workers.console.declared import may_open
+from dingrelay_workers.console.forms import FormToken
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def static_file(name: str) -> tuple[bytes, str]:
+    """A static file, and the beginning of its digest."""
+    content = (FOLDER / "static" / name).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:12]
+
+
+def render(
+    request: web.Request, template: str, *, status: int = 200, **values: Any
+) -> web.Response:
+    """A page from a template, for the person who has signed in, if there is one."""
+    context, session = request.app[CONTEXT], request.get(SESSION)
+
+    def path(to: str) -> str:
+        return context.prefix + to
+
+    def static(name: str) -> str:
+        return path(f"/static/{static_file(name)[1]}/{name}")
+
+    def may(scope: str) -> bool:
+        return session is not None and session.may(scope)
+
+    def opens(to: str) -> bool:
+        return session is not None and may_open(session, to)
+
+    def token(to: str, state: Mapping[str, object], count: int | None) -> str:
+        assert session is not None, "a form needs a session"
+        seen = {name: str(value) for name, value in state.items()}
+        made = FormToken(session.forms, seen, "" if count is None else str(count), request.path_qs)
+        return made.sealed(session, to)
+
+    text = (
+        _templates()
+        .get_template(template)
+        .render(
+            path=path,
+            static=static,
+            here=request.path,
+            full=request.path_qs,
+            session=session,
+            said=request.get(SAID, ""),
+            may=may,
+            opens=opens,
+            token=token,
+            status=status,
+            environment=context.settings.env,
+            language="zh-CN" if now_spoken() == CHINESE else "en",
+            **values,
+        )
+    )
+    body = text.encode("utf-8", "replace")
+    tag = hashlib.sha256(body).hexdigest()[:32]
+    headers = {
+        "ETag": f'"{tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": "Cookie, Accept-Language",
+    }
+    known = request.headers.get(hdrs.IF_NONE_MATCH, "")
+    if status == 200 and tag in known:
+        return web.Response(status=304, headers=headers)
+    return web.Response(
+        body=body, status=status, content_type="text/html", charset="utf-8", headers=headers
+    )
+
+
+def _title(summary: str) -> str:
+    """What a message is called where people look for theirs: its summary without app and lane."""
+    return re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    names: dict[str, Any] = cast("dict[str, Any]", found.globals)
+    names["_"] = tr
+    found.filters |= {
+        "local": local,
+        "length_of": length,
+        "title_of": _title,
+        "counted": counted,
+        "translated": translated,
+    }
+    return found

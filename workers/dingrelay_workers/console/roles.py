@@ -1,0 +1,48 @@
+"""What people may do in the console: roles, each a set of the scopes that API keys have."""
+
+from collections.abc import Mapping, Sequence
+
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
+
+_VIEW = frozenset(
+    scope for scope in SCOPES if scope.endswith(":read") and not scope.startswith("audit")
+)
+
+ROLES: Mapping[str, frozenset[str]] = {
+    "view": _VIEW,
+    "write": _VIEW | {"campaigns:write"},
+    "approve": _VIEW | {"campaigns:approve"},
+    "operate": _VIEW | {"jobs:write", "approvals:write", "webhooks:write", "audit:read"},
+    "admin": frozenset({ANY}),
+}
+"""Role → its scopes."""
+
+NAMES: Mapping[str, str] = {
+    "view": en("View"),
+    "write": en("Write"),
+    "approve": en("Approve"),
+    "operate": en("Operate"),
+    "admin": en("Administer"),
+}
+"""Role → its name for people."""
+
+
+def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
+    """What a person may do on a page of this scope; None if nothing.
+
+    Only grants that permit the scope count: who may write for one app and look at all must not write for all.
+
+    Args:
+        grants: one for each role that the person holds.
+        scope: of the page; "" for whoever has a role.
+    """
+    found = [each for each in grants if not scope or each.permits(scope)]
+    if not found:
+        return None
+    return Grant(
+        name=found[0].name,
+        scopes=frozenset[str]().union(*(each.scopes for each in found)),
+        apps=frozenset[str]().union(*(each.apps for each in found)),
+        lanes=frozenset(lane for each in found for lane in each.lanes),
+    )

@@ -1,0 +1,128 @@
+"""A request of a person who has signed in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from dingrelay_producers.language import tr
+from dingrelay_workers.console.context import ConsoleContext
+from dingrelay_workers.console.declared import FormValues
+from dingrelay_workers.console.rendering import render
+from dingrelay_workers.console.sessions import Session
+from dingrelay_workers.http import paging
+from dingrelay_workers.http.api_keys import Grant
+
+PAGE = 50
+"""Rows of a list."""
+
+
+class NotHere(Exception):
+    """There is no such job, person or campaign."""
+
+
+class BadFilter(Exception):
+    """A filter in the URL, or a field of a form, can't be read; the reason is for people."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request of a person who has signed in, and who may use the page.
+
+    Attributes:
+        grant: what the person may do here: apps and lanes are those of the page's scope.
+        once: random bytes, the same where a form is sent twice; of a form only.
+        said: shown above the page that a form leads to.
+    """
+
+    request: web.Request
+    context: ConsoleContext
+    session: Session
+    grant: Grant
+    once: bytes = b""
+    said: str = ""
+
+    def may(self, scope: str) -> bool:
+        """Whether the person may use pages of this scope."""
+        return self.session.may(scope)
+
+    def query(self, name: str) -> str:
+        """A parameter of the URL, without blanks around it; "" if it is missing."""
+        return self.request.query.get(name, "").strip()
+
+    def part(self, name: str) -> str:
+        """A part of the path, such as ``id`` of ``/jobs/{id}``."""
+        return self.request.match_info[name]
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
+        """A page from a template."""
+        return render(self.request, template, status=status, **values)
+
+    def redirect(self, path: str, said: str = "") -> web.Response:
+        """Lead to another page of the console.
+
+        Args:
+            path: without the prefix.
+            said: after a form: a sentence (`en`) that the page shows.
+        """
+        self.said = said
+        return web.Response(status=303, headers={"Location": self.context.prefix + path})
+
+    def confirmation(
+        self,
+        path: str,
+        *,
+        title: str,
+        button: str,
+        lines: tuple[str, ...] = (),
+        examples: tuple[str, ...] = (),
+        count: int | None = None,
+        state: Mapping[str, object] | None = None,
+        fields: Mapping[str, str] | None = None,
+        back: str = "/",
+    ) -> web.Response:
+        """A page that asks before something that can't be undone, or that changes many things.
+
+        Args:
+            path: of the form.
+            title: what is about to happen, as a question.
+            button: the verb, with the number where there is one.
+            lines: what follows from it.
+            examples: some of what is changed.
+            count: to be typed; None asks for none.
+            state: as the form's.
+            fields: hidden ones of the form.
+            back: where "cancel" leads.
+        """
+        return self.page(
+            "confirm.html",
+            action=path,
+            title=title,
+            button=button,
+            lines=lines,
+            examples=examples,
+            count=count,
+            state=state or {},
+            fields=fields or {},
+            back=back,
+        )
+
+
+def text_of(form: FormValues, name: str) -> str:
+    """A field of a form, without blanks around it; "" if it is missing."""
+    value = form.get(name, "")
+    return value.strip() if isinstance(value, str) else ""
+
+
+def texts_of(form: FormValues, name: str) -> list[str]:
+    """All values of a field, such as those of boxes that are ticked."""
+    return [value for value in form.getall(name, []) if isinstance(value, str)]
+
+
+def decoded(cursor: str, *types: type) -> Any:
+    """What a cursor in the URL holds."""
+    try:
+        return paging.decode(cursor, *types)
+    except ValueError:
+        raise BadFilter(tr("this is no page of the list")) from None
