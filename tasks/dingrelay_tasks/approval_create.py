@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Literal, cast
@@ -229,34 +228,19 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
     # Taken before the look-up: it must begin after the delay for its no to count. A wait
     # longer than the delay means that the clock was set back.
     wait = min(intent.at + ctx.settle_delay - ctx.now(), ctx.settle_delay)
-    found = await ctx.approvals.find(
-        process_code=job.process_code,
-        originator=job.originator,
-        form=job.form_values,
-        since=intent.since,
-    )
-    if found.instance is not None:
-        return found.instance
+    found, similar = await ctx.approvals.find(job, since=intent.since)
+    if found is not None:
+        return found
     if wait > timedelta():
         raise Wait(wait, "an approval whose answer was lost may still appear")
-    if found.candidates:
+    if similar:
         raise Unknown(
             "the answer was lost, and what was made can't be distinguished from other approvals",
-            candidates=[asdict(candidate) for candidate in found.candidates],
+            candidates=similar,
         )
     ctx.rule_out()
     return None
 
 
 async def _create(job: ApprovalCreate, ctx: Context) -> Json:
-    instance_id = await ctx.approvals.create(
-        process_code=job.process_code,
-        originator=job.originator,
-        department=job.department,
-        form=job.form_values,
-        approvers=[(step.action, step.users) for step in job.approvers],
-        target_actioners=[(chosen.key, chosen.users) for chosen in job.target_actioners],
-        cc=job.cc,
-        cc_position=job.cc_position,
-    )
-    return {"instance_id": instance_id}
+    return {"instance_id": await ctx.approvals.create(job)}

@@ -14,6 +14,7 @@ from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.organisation import Contacts, Directory
 
 if TYPE_CHECKING:
+    from dingrelay_tasks.approval_create import ApprovalCreate
     from dingrelay_tasks.robot_message import RobotTarget
 
 SAME_CONTENT_CODE = "143106"
@@ -243,35 +244,6 @@ class ApprovalStates(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SimilarApproval:
-    """An approval instance that may be the one of a call without an answer, or may not.
-
-    Attributes:
-        title: as DingTalk shows it; empty if the instance can't be read.
-        created: when it was made, in DingTalk's spelling.
-        link: where a person can look at it.
-    """
-
-    id: str
-    title: str = ""
-    created: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalSearch:
-    """What the search for the instance of a lost answer found.
-
-    Attributes:
-        instance: the id of the one whose form is surely equal; it is this job's now.
-        candidates: instances that may be this job's, if there is no `instance`.
-    """
-
-    instance: str | None = None
-    candidates: Sequence[SimilarApproval] = ()
-
-
 class ApprovalInstances(Protocol):
     """Approval instances of the job's app, at DingTalk."""
 
@@ -282,33 +254,21 @@ class ApprovalInstances(Protocol):
             ContractError: DingTalk would refuse it; names the field.
         """
 
-    async def create(
-        self,
-        *,
-        process_code: str,
-        originator: str,
-        department: int,
-        form: Sequence[tuple[str, str]],
-        approvers: Sequence[tuple[str, Sequence[str]]],
-        target_actioners: Sequence[tuple[str, Sequence[str]]],
-        cc: Sequence[str],
-        cc_position: str | None,
-    ) -> str:
-        """Create an instance; its id. `form` holds (name, value as DingTalk's string)."""
+    async def create(self, job: "ApprovalCreate") -> str:
+        """Create an instance; its id."""
         ...
 
     async def find(
-        self,
-        *,
-        process_code: str,
-        originator: str,
-        form: Sequence[tuple[str, str]],
-        since: datetime,
-    ) -> ApprovalSearch:
+        self, job: "ApprovalCreate", *, since: datetime
+    ) -> tuple[str | None, Sequence[Json]]:
         """The earliest instance with an equal form that no other job has, made since then.
 
         It is this job's for good. `since` is a moment of `Context.now`'s clock; the difference to
         DingTalk's is allowed for.
+
+        Returns:
+            The id of an instance whose form is surely equal. If there is none, those that may be this job's,
+            as ``id, title, created, link``; `created` is in DingTalk's spelling.
         """
         ...
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ
@@ -22,6 +23,7 @@ from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import Claim, RedisTime
 
 FORM = [("事由", "出差")]
+JOB = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": dict(FORM)})
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -121,15 +123,11 @@ class Job:
         )
 
     async def create(self) -> str:
-        return await self._approvals.create(
-            process_code="P", originator="u1", department=-1, form=FORM
-        )
+        return await self._approvals.create(JOB)
 
     async def find(self) -> str | None:
-        found = await self._approvals.find(
-            process_code="P", originator="u1", form=FORM, since=EPOCH
-        )
-        return found.instance
+        found, _ = await self._approvals.find(JOB, since=EPOCH)
+        return found
 
 
 async def test_a_job_whose_instance_was_taken_gets_that_of_the_taker(redis: Redis) -> None:

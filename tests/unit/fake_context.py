@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dingrelay_tasks import beijing
+from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.context import (
-    ApprovalSearch,
     DailyVerdict,
     DeliveryReport,
     Intent,
@@ -136,7 +136,7 @@ class FakeMessages:
 class FakeApprovals:
     ctx: "FakeContext"
     made: list[tuple[str, datetime, list[tuple[str, str]]]] = field(default_factory=list)
-    created_with: Json = field(default_factory=dict)
+    created_with: ApprovalCreate | None = None
     lookups: int = 0
     lose: bool = False
     lookup_error: Exception | None = None
@@ -146,32 +146,25 @@ class FakeApprovals:
     async def check(self, process_code: str, form: Sequence[tuple[str, str]]) -> None:
         self.checks += 1
 
-    async def create(self, **fields: Any) -> str:
+    async def create(self, job: ApprovalCreate) -> str:
         self.ctx.leaves()
-        self.created_with = fields
+        self.created_with = job
         instance_id = f"i{len(self.made) + 1}"
-        self.made.append((instance_id, self.ctx.clock, list(fields["form"])))
+        self.made.append((instance_id, self.ctx.clock, job.form_values))
         if self.lose:
             raise AnswerLost
         self.ctx.intent = None
         return instance_id
 
-    async def find(
-        self,
-        *,
-        process_code: str,
-        originator: str,
-        form: Sequence[tuple[str, str]],
-        since: datetime,
-    ) -> ApprovalSearch:
+    async def find(self, job: ApprovalCreate, *, since: datetime) -> tuple[str | None, list[Json]]:
         self.lookups += 1
         if self.lookup_error:
             raise self.lookup_error
         for instance_id, at, values in self.made:
             visible = self.ctx.clock >= self.hidden_until
-            if visible and at >= since and sorted(values) == sorted(form):
-                return ApprovalSearch(instance_id)
-        return ApprovalSearch()
+            if visible and at >= since and sorted(values) == sorted(job.form_values):
+                return instance_id, []
+        return None, []
 
 
 @dataclass

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.approvals import (
     Approvals,
     ApprovalsTopapi,
     ApprovalsV1,
-    NewInstance,
 )
 from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Transient
 from unit.fake_calls import FakeCalls, FakeRequest, Reply
@@ -85,57 +85,61 @@ async def matches(
     return [each.id for each in equal], [each.id for each in unclear]
 
 
-async def test_the_body_of_a_create() -> None:
-    calls = FakeCalls(lambda _: {"instanceId": "i1"})
-    created = await ApprovalsV1(calls).create(
-        NewInstance(
-            process_code="PROC-1",
-            originator="u1",
-            department=-1,
-            form=FORM,
-            approvers=[("AND", ["a", "b"])],
-            cc=["c"],
-            cc_position="FINISH",
-        )
-    )
-    assert created == "i1"
-    assert calls.requests[0].body == {
-        "originatorUserId": "u1",
-        "processCode": "PROC-1",
-        "deptId": -1,
-        "microappAgentId": 4242,
-        "approvers": [{"actionType": "AND", "userIds": ["a", "b"]}],
-        "ccList": ["c"],
-        "ccPosition": "FINISH",
-        "formComponentValues": [
-            {"name": "事由", "value": "出差"},
-            {"name": "天数", "value": "3"},
-        ],
-    }
+CREATE = {"process_code": "PROC-1", "originator": "u1", "form": dict(FORM)}
 
 
-async def test_the_body_of_an_old_create() -> None:
-    calls = FakeCalls(lambda _: {"errcode": 0, "process_instance_id": "i1"})
-    created = await ApprovalsTopapi(calls).create(
-        NewInstance(
-            process_code="PROC-1",
-            originator="u1",
-            department=5,
-            form=FORM[:1],
-            approvers=[("NONE", ["a"])],
-            cc=["c", "d"],
-        )
-    )
-    assert created == "i1"
-    assert calls.requests[0].body == {
-        "agent_id": 4242,
-        "process_code": "PROC-1",
-        "originator_user_id": "u1",
-        "dept_id": 5,
-        "approvers_v2": [{"task_action_type": "NONE", "user_ids": ["a"]}],
-        "cc_list": "c,d",
-        "form_component_values": [{"name": "事由", "value": "出差"}],
-    }
+@pytest.mark.parametrize(
+    ("generation", "job", "body"),
+    [
+        (
+            ApprovalsV1,
+            {
+                "approvers": [{"action": "AND", "users": ["a", "b"]}],
+                "target_actioners": [{"key": "manual_1", "users": ["d"]}],
+                "cc": ["c"],
+                "cc_position": "FINISH",
+            },
+            {
+                "originatorUserId": "u1",
+                "processCode": "PROC-1",
+                "deptId": -1,
+                "microappAgentId": 4242,
+                "approvers": [{"actionType": "AND", "userIds": ["a", "b"]}],
+                "targetSelectActioners": [{"actionerKey": "manual_1", "actionerUserIds": ["d"]}],
+                "ccList": ["c"],
+                "ccPosition": "FINISH",
+                "formComponentValues": [
+                    {"name": "事由", "value": "出差"},
+                    {"name": "天数", "value": "3"},
+                ],
+            },
+        ),
+        (
+            ApprovalsTopapi,
+            {
+                "department": 5,
+                "form": dict(FORM[:1]),
+                "approvers": [{"action": "NONE", "users": ["a"]}],
+                "cc": ["c", "d"],
+            },
+            {
+                "agent_id": 4242,
+                "process_code": "PROC-1",
+                "originator_user_id": "u1",
+                "dept_id": 5,
+                "approvers_v2": [{"task_action_type": "NONE", "user_ids": ["a"]}],
+                "cc_list": "c,d",
+                "form_component_values": [{"name": "事由", "value": "出差"}],
+            },
+        ),
+    ],
+)
+async def test_the_body_of_a_create(
+    generation: type[Approvals], job: dict[str, Any], body: dict[str, Any]
+) -> None:
+    calls = FakeCalls(lambda _: {"errcode": 0, generation.names.created_id: "i1"})
+    assert await generation(calls).create(ApprovalCreate.parse(CREATE | job)) == "i1"
+    assert calls.requests[0].body == body
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -145,9 +149,7 @@ async def test_the_body_of_an_old_create() -> None:
 )
 async def test_a_create_may_be_unclear(generation: type[Approvals], answer: dict[str, Any]) -> None:
     with pytest.raises(Ambiguous, match="missing in a successful answer"):
-        await generation(FakeCalls(lambda _: answer)).create(
-            NewInstance(process_code="P", originator="u", department=-1, form=FORM)
-        )
+        await generation(FakeCalls(lambda _: answer)).create(ApprovalCreate.parse(CREATE))
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

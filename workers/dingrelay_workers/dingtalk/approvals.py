@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_tasks.context import ApprovalChange, ApprovalState, ApprovalTask, TaskState
 from dingrelay_tasks.outcomes import Refused
@@ -152,31 +153,6 @@ class Names:
     """Of the next page."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewInstance:
-    """An instance to create.
-
-    Attributes:
-        process_code: the template.
-        originator: the userid of who asks.
-        department: the originator's; -1 is the whole organisation.
-        form: (name, value) with the values as DingTalk's strings (API §4.4).
-        approvers: (``AND``, ``OR`` or ``NONE``, userids) of each step; none for the template's.
-        target_actioners: (key of the step, userids) that the originator chooses.
-        cc: userids of who gets a copy.
-        cc_position: ``START``, ``FINISH`` or ``START_FINISH``.
-    """
-
-    process_code: str
-    originator: str
-    department: int
-    form: Form
-    approvers: Sequence[tuple[str, Sequence[str]]] = ()
-    target_actioners: Sequence[tuple[str, Sequence[str]]] = ()
-    cc: Sequence[str] = ()
-    cc_position: str | None = None
-
-
 class Approvals(ABC):
     """Approval instances of one app.
 
@@ -190,7 +166,7 @@ class Approvals(ABC):
         self._calls = calls
 
     @abstractmethod
-    def _creation(self, new: NewInstance) -> Request:
+    def _creation(self, new: ApprovalCreate) -> Request:
         """The call that creates an instance."""
 
     @abstractmethod
@@ -203,7 +179,7 @@ class Approvals(ABC):
     ) -> Request:
         """The call that lists instances; see `page`."""
 
-    async def create(self, new: NewInstance) -> str:
+    async def create(self, new: ApprovalCreate) -> str:
         """Create an instance; its id.
 
         Raises:
@@ -328,22 +304,22 @@ class ApprovalsV1(Approvals):
         cursor="nextToken",
     )
 
-    def _creation(self, new: NewInstance) -> Request:
+    def _creation(self, new: ApprovalCreate) -> Request:
         body: dict[str, Any] = {
             "originatorUserId": new.originator,
             "processCode": new.process_code,
             "deptId": new.department,
             "microappAgentId": agent(self._calls),
             "approvers": [
-                {"actionType": action, "userIds": list(users)} for action, users in new.approvers
+                {"actionType": step.action, "userIds": step.users} for step in new.approvers
             ],
             "targetSelectActioners": [
-                {"actionerKey": key, "actionerUserIds": list(users)}
-                for key, users in new.target_actioners
+                {"actionerKey": chosen.key, "actionerUserIds": chosen.users}
+                for chosen in new.target_actioners
             ],
-            "ccList": list(new.cc),
+            "ccList": new.cc,
             "ccPosition": new.cc_position,
-            "formComponentValues": _values(new.form),
+            "formComponentValues": _values(new.form_values),
         }
         return Request(APPROVAL_CREATE, body=_filled(body))
 
@@ -379,7 +355,7 @@ class ApprovalsTopapi(Approvals):
         cursor="next_cursor",
     )
 
-    def _creation(self, new: NewInstance) -> Request:
+    def _creation(self, new: ApprovalCreate) -> Request:
         if new.target_actioners:
             raise Refused(
                 "target_actioners",
@@ -392,12 +368,11 @@ class ApprovalsTopapi(Approvals):
             "originator_user_id": new.originator,
             "dept_id": new.department,
             "approvers_v2": [
-                {"task_action_type": action, "user_ids": list(users)}
-                for action, users in new.approvers
+                {"task_action_type": step.action, "user_ids": step.users} for step in new.approvers
             ],
             "cc_list": ",".join(new.cc),
             "cc_position": new.cc_position,
-            "form_component_values": _values(new.form),
+            "form_component_values": _values(new.form_values),
         }
         return Request(APPROVAL_CREATE_TOPAPI, body=_filled(body))
 

@@ -9,10 +9,10 @@ from dingrelay_producers.settings import ORGANISATION
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import moment_of
 from dingrelay_tasks import beijing
+from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.context import (
     ApprovalChange,
     ApprovalInstances,
-    ApprovalSearch,
     ApprovalStates,
     CalledChunks,
     DailyVerdict,
@@ -23,7 +23,6 @@ from dingrelay_tasks.context import (
     MissedPage,
     RecipientVerdict,
     Robots,
-    SimilarApproval,
 )
 from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.organisation import Contacts, Directory
@@ -33,7 +32,7 @@ from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import missed_events
 from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND, of_path
 from dingrelay_workers.dingtalk.approval_form import Form
-from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1, NewInstance
+from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.contacts import ROOT_DEPARTMENT, ContactsV1, ContactsV2
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Throttled, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
@@ -329,7 +328,7 @@ class JobApprovals:
         """
         await self._form_checks.check(self._calls, self._time, process_code, form)
 
-    async def create(self, **approval: Any) -> str:
+    async def create(self, job: ApprovalCreate) -> str:
         """Create an instance; its id.
 
         Raises:
@@ -338,7 +337,7 @@ class JobApprovals:
                 be found for ours.
         """
         try:
-            instance = await self._approvals.create(NewInstance(**approval))
+            instance = await self._approvals.create(job)
         except Ambiguous:
             # DingTalk may have worked on it until now: the wait for it to appear starts here.
             await self._intents.write()
@@ -350,27 +349,27 @@ class JobApprovals:
         raise Ambiguous("claimed", "a job with an equal form took the instance that was made")
 
     async def find(
-        self, *, process_code: str, originator: str, form: Form, since: datetime
-    ) -> ApprovalSearch:
+        self, job: ApprovalCreate, *, since: datetime
+    ) -> tuple[str | None, Sequence[Json]]:
         """The earliest instance with an equal form that no other job has; it is this job's then."""
         own = await self._approval_claims.own()
         if own:
-            return ApprovalSearch(own)
+            return own, ()
         begin = int(since.timestamp() * 1000)
-        listed = await self._listed(process_code, originator, begin)
+        listed = await self._listed(job, begin)
         free = await self._approval_claims.free(listed)
-        equal, similar = await self._approvals.matches(free, originator=originator, form=form)
+        equal, similar = await self._approvals.matches(
+            free, originator=job.originator, form=job.form_values
+        )
         for instance in equal:
             if await self._approval_claims.claim(instance.id, since=begin) is None:
-                return ApprovalSearch(instance.id)
+                return instance.id, ()
         unclear = await self._approval_claims.free([instance.id for instance in similar])
-        return ApprovalSearch(
-            candidates=[
-                SimilarApproval(instance.id, instance.title, instance.created, instance.link)
-                for instance in similar
-                if instance.id in unclear
-            ]
-        )
+        return None, [
+            {"id": each.id, "title": each.title, "created": each.created, "link": each.link}
+            for each in similar
+            if each.id in unclear
+        ]
 
     async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:
         """How an instance stands; None if DingTalk knows none with this id.
@@ -388,15 +387,15 @@ class JobApprovals:
                 raise
             raise Wait(LOOK_LATER, en("DingTalk can't be asked ({})", error)) from None
 
-    async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
+    async def _listed(self, job: ApprovalCreate, since: int) -> list[str]:
         """The ids of the instances that were made from `since` (ms of Redis's clock) on."""
         if self._clock.now() is None:
             # Any answer carries the time, also where this moment is still to come there.
             with suppress(Final):
-                await self._approvals.page(process_code, originator, since, None, "0")
+                await self._approvals.page(job.process_code, job.originator, since, None, "0")
         offset = self._clock.less(self._now())
         if offset is None:
             begin = since - LOOK_BACK_UNMEASURED_MS
         else:
             begin = min(since, self._now()) + offset - LOOK_BACK_MS
-        return await self._approvals.listed(process_code, originator, begin)
+        return await self._approvals.listed(job.process_code, job.originator, begin)
