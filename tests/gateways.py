@@ -120,6 +120,13 @@ class NoHistory:
         return PersonHistory(user, [], [])
 
 
+class NoAudit:
+    """Keeps nothing."""
+
+    async def note(self, action: str, kind: str, names: Sequence[str], **values: Any) -> None:
+        pass
+
+
 class NoApprovals:
     """No approval is followed."""
 
@@ -141,6 +148,7 @@ class MemoryBackend(Services):
         self.rates = MemoryRates()
         self.history: Any = NoHistory()
         self.approvals: Any = NoApprovals()
+        self.audit: Any = NoAudit()
         self.campaigns = self.directory = self.webhooks = cast("Any", None)
         self.scopes: Sequence[str] = ()
         """Of the buckets that are in use."""

@@ -6,10 +6,11 @@ from typing import Any, Literal
 from dingrelay_producers.errors import NotInstalled
 from dingrelay_producers.settings import Settings
 
-ServiceName = Literal["approvals", "campaigns", "history", "personal_data"]
+ServiceName = Literal["approvals", "audit", "campaigns", "history", "personal_data"]
 
 _SERVICES: dict[ServiceName, tuple[str, str]] = {
     "approvals": ("dingrelay_workers.approvals.service", "ApprovalService"),
+    "audit": ("dingrelay_workers.audit.service", "AuditService"),
     "campaigns": ("dingrelay_workers.campaigns.service", "CampaignService"),
     "history": ("dingrelay_workers.history.service", "HistoryService"),
     "personal_data": ("dingrelay_workers.personal_data.service", "PersonalDataService"),

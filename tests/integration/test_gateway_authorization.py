@@ -60,6 +60,7 @@ NEEDS = {
     **dict.fromkeys(("getJob", "listJobs", "listDead"), "jobs:read"),
     **{f"{verb}Job": "jobs:write" for verb in ("cancel", "requeue", "discard", "resolve")},
     "getLimits": "limits:read",
+    "listChanges": "audit:read",
     **{
         f"{what}Campaign": "campaigns:write"
         for what in (

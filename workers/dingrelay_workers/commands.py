@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.language import tr
+from dingrelay_workers.audit import cli as audit
 from dingrelay_workers.backlog import cli as backlog
 from dingrelay_workers.campaigns import cli as campaigns
 from dingrelay_workers.console import cli as console
@@ -28,7 +29,13 @@ LANES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.add_typer(campaigns.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
-    nouns = (("person", people), ("key", keys), ("webhook", webhooks), ("console", console))
+    nouns = (
+        ("person", people),
+        ("key", keys),
+        ("webhook", webhooks),
+        ("audit", audit),
+        ("console", console),
+    )
     for name, noun in nouns:
         app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
     # What follows -- goes to Celery's worker.

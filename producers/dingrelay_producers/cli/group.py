@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from dingrelay_producers.actor import ACTOR, Actor, system_user
 from dingrelay_producers.cli.output import as_json, explain, note
 from dingrelay_producers.cli.reader_language import (
     allow_between_characters,
@@ -74,7 +75,7 @@ class Commands(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Be the command line, in the reader's language."""
         allow_between_characters()
-        before = as_json.set(False)
+        before, other = as_json.set(False), ACTOR.set(Actor("cli", system_user()))
         try:
             with spoken():
                 speak(self, below=False)  # `get_command` speaks for those
@@ -82,6 +83,7 @@ class Commands(TyperGroup):
                 return super().main(*args, **kwargs)
         finally:
             as_json.reset(before)
+            ACTOR.reset(other)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read our own options."""

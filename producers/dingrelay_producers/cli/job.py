@@ -1,12 +1,11 @@
 """``dingrelay job``: what became of jobs, and what can be done about them."""
 
-import getpass
-import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dingrelay_producers.actor import system_user
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.output import (
     DONE,
@@ -28,6 +27,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
+    from dingrelay_producers.client.client import Client
     from dingrelay_producers.store.status import JobStatus
 
 ALL = 100_000
@@ -104,6 +104,7 @@ def cancel(job_id: JobId) -> None:
 
     with Client() as client:
         job_id = client.whole_id(job_id)
+        _audit(client, "cancel", [job_id])
         cancelled = client.cancel(job_id)
         status = client.status(job_id)
     print_job(status)
@@ -135,6 +136,7 @@ def requeue(
             for status in client.dead(ALL)
             if code is None or (status.error and status.error.code == code)
         ]
+        _audit(client, "requeue", chosen)
         _act(chosen, client.requeue, "requeued")
 
 
@@ -146,7 +148,9 @@ def discard(job_ids: JobIds = None) -> None:
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        _act([client.whole_id(each) for each in job_ids], client.discard, "discarded")
+        chosen = [client.whole_id(each) for each in job_ids]
+        _audit(client, "discard", chosen)
+        _act(chosen, client.discard, "discarded")
 
 
 def _act(job_ids: list[str], act: Callable[[str], bool], verb: str) -> None:
@@ -211,12 +215,14 @@ def resolve(
 
     with Client() as client:
         job_id = client.whole_id(job_id)
+        after = {"instance": instance, "not_created": not_created, "sent": sent}
+        _audit(client, "resolve", [job_id], after)
         resolved = client.resolve(
             job_id,
             instance=instance,
             not_created=not_created,
             sent=sent,
-            by=_user() if by is None else by,
+            by=system_user() if by is None else by,
         )
         status = client.status(job_id)
     print_job(status)
@@ -227,8 +233,18 @@ def resolve(
     raise typer.Exit(DONE if resolved else OTHERWISE)
 
 
-def _user() -> str:
+def _audit(
+    client: "Client", action: str, jobs: list[str], after: Mapping[str, object] | None = None
+) -> None:
+    """Write into the audit what is done to these jobs now. Without a database the command goes on: Redis has the jobs."""
+    from dingrelay_producers.client.in_threads import run
+    from dingrelay_producers.errors import NotInstalled
+    from dingrelay_producers.installed import service
+
     try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a container's user may have no name
-        return socket.gethostname()
+        run(service("audit", client.settings.of_app(None)).note(action, "job", jobs, after=after))
+    except NotInstalled:  # such an install has no database
+        return
+    except ServiceUnavailable as error:
+        warning = tr("not in the audit: {error}", error=translated(str(error)))
+        console(stderr=True).print(warning, style="yellow")

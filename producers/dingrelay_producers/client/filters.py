@@ -171,6 +171,21 @@ class CampaignFilter(SeenFilter):
     app: Annotated[str | None, Asked("Only campaigns of this application.")] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter(SeenFilter):
+    """Which changes a list holds."""
+
+    SAME = ("actor", "action", "kind", "object")
+
+    actor: Annotated[str | None, Asked("Only changes by this person, key or user.")] = None
+    action: Annotated[str | None, Asked("Only this action, such as start.")] = None
+    kind: Annotated[str | None, Asked("Only of this kind of object, such as campaign.")] = None
+    object: Annotated[str | None, Asked("Only of the object with this id.")] = None
+    since: Annotated[
+        datetime | None, Asked("Only changes from then on.", "7d|2026-01-31T09:00")
+    ] = None
+
+
 Filter = TypeVar("Filter", bound=ListFilter)
 
 

@@ -409,7 +409,7 @@ def recall(
     campaign: Id, yes: Yes = False, wait: common.Wait = False, timeout: common.Timeout = 3600
 ) -> None:
     """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
-    plan = _Jobs(campaign, lambda campaigns: campaigns.recall(campaign))
+    plan = _Jobs(campaign, "recall", lambda campaigns: campaigns.recall(campaign))
     plan.announce(yes=yes)
     failed = plan.enqueue(timeout if wait else None)
     print_result(plan.document, plan.accepted)
@@ -429,7 +429,7 @@ def _refresh(
         BadParameter: there is no terminal for the question.
         Abort: the answer is no.
     """
-    plan = _Jobs(campaign, lambda campaigns: campaigns.confirm(campaign, sample=sample))
+    plan = _Jobs(campaign, "confirm", lambda campaigns: campaigns.confirm(campaign, sample=sample))
     plan.announce(yes=yes)
     failed = plan.enqueue(timeout)
     return plan.document, not failed
@@ -440,12 +440,17 @@ class _Jobs:
 
     Args:
         campaign: its id.
+        action: in the audit.
         act: plans them.
     """
 
     def __init__(
-        self, campaign: str, act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]"
+        self,
+        campaign: str,
+        action: str,
+        act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
     ) -> None:
+        self._action = action
         self._plan, self._month = asyncio.run(_planned(act))
         counts = ("chunks", "people", "calls", "too_old", "under_way", "repeated", "unknown")
         self.document: dict[str, Any] = {
@@ -479,6 +484,7 @@ class _Jobs:
         refs: list[JobRef] = []
         if not self._plan.jobs:
             return 0
+        asyncio.run(_campaigns().note(self.document["id"], self._action, self._plan))
         with Client() as client:
             client.send_many(self._plan.jobs, on_sent=refs.append)
             self.document["jobs"] = [ref.id for ref in refs]

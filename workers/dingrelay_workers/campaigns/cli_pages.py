@@ -2,10 +2,9 @@
 
 import asyncio
 import csv
-import io
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from dingrelay_producers.cli.output import (
     print_table,
 )
 from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
+from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line, harmless
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 
@@ -46,11 +46,6 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.report import CampaignReport, Result
 
 Write = Callable[[Sequence["Result"]], None]
-
-SPREADSHEET = "utf-8-sig"
-"""The encoding of a CSV for people: Excel takes a file without a mark for that of the system."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Characters at the start of a value that spreadsheets execute."""
 
 
 def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
@@ -335,11 +330,11 @@ def csv_writer(name: str) -> Generator[Write]:
         if now_spoken() == CHINESE:
             people = tuple(HEADERS[name][0] for name in people)
         about = (tr("result"), tr("reason"), tr("outcome"), tr("task_id"))
-        add([_row(("userid", *people, *about))])
+        add([csv_line(("userid", *people, *about))])
 
         def write(page: "Sequence[Result]") -> None:
             add(
-                _row(
+                csv_line(
                     (
                         *(row.userid, row.name, row.job_number, row.mobile),
                         *(translated(WORDS[row.outcome]), translated(row.reason)),
@@ -363,17 +358,6 @@ def ndjson_writer(name: str) -> Generator[Write]:
         yield write
 
 
-def _row(values: Iterable[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(map(_harmless, values))
-    return line.getvalue()
-
-
-def _harmless(value: object) -> object:
-    """A value that no spreadsheet takes for a formula; `recipients` reads it as it was."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
 @contextmanager
 def creation_progress(malformed_file: str | None) -> "Generator[CreationProgress]":
     """Shows how far a campaign is made, and writes malformed rows into a file, if one is named.
@@ -388,7 +372,7 @@ def creation_progress(malformed_file: str | None) -> "Generator[CreationProgress
 
         def malformed(self, row: "Malformed") -> None:
             if table is not None:
-                table.writerow((row.line, _harmless(translated(row.problem))))
+                table.writerow((row.line, harmless(translated(row.problem))))
 
         def read(self, rows: int) -> None:
             bars.update(reading, completed=rows)

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -61,12 +62,17 @@ async def hide(database: Database, campaign: str) -> None:
         CampaignConflict: it has not ended.
     """
     async with database.write(f"campaign {campaign}") as connection:
-        await _look(connection, campaign)
-        await connection.execute(
+        found = await _look(connection, campaign)
+        hidden = await connection.execute(
             update(CampaignRow)
             .where(CampaignRow.id == campaign, CampaignRow.state != State.CREATING)
             .values(state=State.CREATING, ended_at=datetime.now(UTC))
         )
+        if hidden.rowcount:
+            before = {"name": found.name, "state": found.state, "people": found.recipients}
+            await audit.record(
+                connection, "delete", "campaign", campaign, app=found.app, before=before
+            )
 
 
 async def hidden(connection: AsyncConnection) -> list[str]:

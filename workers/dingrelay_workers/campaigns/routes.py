@@ -237,6 +237,7 @@ async def recall_campaign(call: HttpCall) -> JobsDocument:
     """
     async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
         plan = await campaigns.recall(campaign.id)
+        await campaigns.note(campaign.id, "recall", plan)
     return await _enqueued(call, plan.jobs)
 
 
@@ -253,6 +254,7 @@ async def confirm_campaign(call: HttpCall) -> JobsDocument:
     asked = ConfirmRequest.parse(call.body, strict=True)
     async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
         plan = await campaigns.confirm(campaign.id, sample=asked.sample)
+        await campaigns.note(campaign.id, "confirm", plan)
     return await _enqueued(call, plan.jobs)
 
 

@@ -23,6 +23,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import chunks, estimate, notices, removal, review
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
@@ -186,6 +187,12 @@ class CampaignService:
         async with self._opened() as store:
             return await FollowUp(store).confirm(campaign, sample=sample)
 
+    async def note(self, campaign: str, action: str, plan: FollowUpPlan) -> None:
+        """Write into the audit that these jobs are enqueued now."""
+        async with self._opened() as store, store.database.write("audit") as connection:
+            after = {"people": plan.people, "calls": plan.calls}
+            await audit.record(connection, action, "campaign", campaign, app=plan.app, after=after)
+
     async def month_of(self, plan: FollowUpPlan) -> Month:
         """What the jobs take of the month."""
         return await estimate.month_of(self._settings, plan.app, plan.calls)
@@ -249,9 +256,11 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
     to, sources = _MOVES[verb]
     now = datetime.now(UTC)
     async with database.write(f"campaign {campaign}") as connection:
-        found = await connection.scalar(select(CampaignRow.state).where(CampaignRow.id == campaign))
-        if found in {None, State.CREATING}:
+        query = select(CampaignRow.state, CampaignRow.app).where(CampaignRow.id == campaign)
+        row = (await connection.execute(query)).one_or_none()
+        if row is None or row.state == State.CREATING:
             raise CampaignNotFound(campaign)
+        found = row.state
         if found != to and found not in sources:
             raise CampaignConflict(campaign, en("is {}, so it can't become {}", State(found), to))
         if found != to:
@@ -272,4 +281,13 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
             await chunks.cancel_pending(connection, campaign)
         if found != to:
             await notices.write(connection, campaign, State(found), now)
+            await audit.record(
+                connection,
+                verb,
+                "campaign",
+                campaign,
+                app=row.app,
+                before={"state": found},
+                after={"state": to},
+            )
     await WORK.announce(redis)

@@ -17,6 +17,7 @@ from dingrelay_producers.client.campaign_documents import CampaignStatus, Create
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress, Gathered, gather
 from dingrelay_workers.campaigns.documents import CampaignSpec
@@ -171,6 +172,10 @@ class CampaignStore:
                 await self.database.let_others_write()
             async with self.database.write(f"campaign {campaign}") as connection:
                 await _publish(connection, campaign)
+                made = {"name": spec.name, "people": people}
+                await audit.record(
+                    connection, "create", "campaign", campaign, app=spec.app, after=made
+                )
                 return await _find(connection, campaign)
         except BaseException:
             # The leader deletes later what can't be deleted now; it is hidden.

@@ -6,7 +6,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Annotated, Any, cast
@@ -30,6 +30,7 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract, ContractError, Document, Part
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import authentication, paging, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
@@ -406,7 +407,12 @@ async def _page(
     return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 
 
+CANCELLABLE = frozenset(
+    state for state in State if not state.ended or state in {State.CANCELLED, State.UNKNOWN}
+)
 REQUEUEABLE = frozenset({State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED})
+DISCARDABLE = frozenset({State.DEAD, State.UNKNOWN})
+UNRESOLVED = frozenset({State.UNKNOWN})
 
 
 class Nothing(Part):
@@ -445,38 +451,36 @@ def _bare(target: str, answers: RouteAnswer | Mapping[int, RouteAnswer], **field
 @_bare("POST /v1/jobs/{id}/cancel", _JOB, links={200: JOB_LINKS})
 async def cancel_job(call: HttpCall) -> web.Response:
     """Cancel a job that does not run."""
-    job = await found(call, call.path("id"))
+    job = await _to_change(call, "cancel", CANCELLABLE)
     state = await call.context.records.cancel(job.id)
-    if state.ended and state not in {State.CANCELLED, State.UNKNOWN}:
-        raise _conflict(en("the job has ended: it is {}", state))
+    if state not in CANCELLABLE:
+        raise _conflict("cancel", state)
     return await _now(call, job.id)
 
 
 @_bare("POST /v1/jobs/{id}/requeue", _JOB, links={200: JOB_LINKS})
 async def requeue_job(call: HttpCall) -> web.Response:
     """Give an ended job another life."""
-    job = await found(call, call.path("id"))
+    job = await _to_change(call, "requeue", REQUEUEABLE)
     before = await call.context.records.requeue(job.id)
     if before not in REQUEUEABLE:
-        raise _conflict(
-            en("the job is {}; a dead, unknown, cancelled or expired one can be", before)
-        )
+        raise _conflict("requeue", before)
     return await _now(call, job.id)
 
 
 @_bare("POST /v1/jobs/{id}/discard", {204: RouteAnswer(description="It is forgotten.")})
 async def discard_job(call: HttpCall) -> None:
     """Forget a dead or unknown job for good."""
-    job = await found(call, call.path("id"))
+    job = await _to_change(call, "discard", DISCARDABLE)
     if not await call.context.records.discard(job.id):
-        raise _conflict(en("the job is {}; a dead or unknown one can be discarded", job.state))
+        raise _conflict("discard", job.state)
 
 
 @_change("POST /v1/jobs/{id}/resolve", _JOB, body=Body(model=JobResolution), links={200: JOB_LINKS})
 async def resolve_job(call: HttpCall) -> web.Response:
     """Say what became of an unknown job."""
     document = JobResolution.parse(call.body, strict=True)
-    job = await found(call, call.path("id"))
+    job = await _to_change(call, "resolve", UNRESOLVED, document.model_dump(exclude_none=True))
     resolution = Resolution.of(
         job.id,
         job.kind,
@@ -485,8 +489,8 @@ async def resolve_job(call: HttpCall) -> web.Response:
         sent=document.sent,
     )
     before = await call.context.records.resolve(resolution, by=call.key.name)
-    if before != State.UNKNOWN:
-        raise _conflict(en("the job is {}, and not unknown", before))
+    if before not in UNRESOLVED:
+        raise _conflict("resolve", before)
     if follower := resolution.follower(job, call.context.settings):
         await call.context.records.enqueue([follower])
     return await _now(call, job.id)
@@ -496,5 +500,31 @@ async def _now(call: HttpCall, job_id: str) -> web.Response:
     return job_response(await call.context.records.status(job_id), code=200, located=False)
 
 
-def _conflict(detail: str) -> Problem:
-    return Problem(problems.CONFLICT, detail)
+async def _to_change(
+    call: HttpCall,
+    action: str,
+    states: Collection[State],
+    after: Mapping[str, Any] | None = None,
+) -> JobStatus:
+    """The job that the path names, once the audit has what is done to it.
+
+    Raises:
+        Problem: it is in none of these states.
+    """
+    job = await found(call, call.path("id"))
+    if job.state not in states:
+        raise _conflict(action, job.state)
+    await call.context.service(AuditService).note(
+        action, "job", [job.id], app=job.app, before={"state": job.state}, after=after
+    )
+    return job
+
+
+def _conflict(action: str, state: State) -> Problem:
+    detail = {
+        "cancel": en("the job has ended: it is {}", state),
+        "requeue": en("the job is {}; a dead, unknown, cancelled or expired one can be", state),
+        "discard": en("the job is {}; a dead or unknown one can be discarded", state),
+        "resolve": en("the job is {}, and not unknown", state),
+    }
+    return Problem(problems.CONFLICT, detail[action])

@@ -14,6 +14,7 @@ from dingrelay_producers import logs, metrics_server
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
 from dingrelay_workers.approvals import routes as approval_routes
+from dingrelay_workers.audit import routes as audit_routes
 from dingrelay_workers.campaigns import routes as campaign_routes
 from dingrelay_workers.directory import routes as directory
 from dingrelay_workers.gateway import callbacks, health, jobs, openapi
@@ -42,6 +43,7 @@ ROUTES: tuple[Route, ...] = (
     *directory.ROUTES,
     *keys.ROUTES,
     *webhook_routes.ROUTES,
+    *audit_routes.ROUTES,
     *callbacks.ROUTES,
     *openapi.ROUTES,
     *health.ROUTES,

@@ -13,6 +13,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import answering
@@ -51,6 +52,7 @@ class Services:
         self.approvals = ApprovalService(settings, self._database)
         self.directory = DirectoryService(self._database)
         self.history = HistoryService(settings, self._database)
+        self.audit = AuditService(settings, self._database)
         self.webhooks = WebhookService(self._database, self._redis, settings)
 
     def by_class(self) -> dict[type, Any]:
@@ -58,6 +60,7 @@ class Services:
         return {
             Services: self,
             ApprovalService: self.approvals,
+            AuditService: self.audit,
             DirectoryService: self.directory,
             CampaignService: self.campaigns,
             HistoryService: self.history,

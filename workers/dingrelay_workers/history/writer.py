@@ -20,6 +20,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database, chunks, upsert
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.dingtalk import lenient
@@ -251,6 +252,8 @@ class Writer(Work):
             return
         before = self._now() - timedelta(days=self._settings.history.days)
         while await delete_before(self._database, before) == SLICE:
+            self._step()
+        while await audit.delete_before(self._database, self._now() - audit.KEPT) == audit.SLICE:
             self._step()
         self._purge_at = time.monotonic() + PURGE_EVERY
 

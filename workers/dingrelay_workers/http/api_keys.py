@@ -21,6 +21,7 @@ SCOPES = (
     "campaigns:approve",
     "directory:read",
     "limits:read",
+    "audit:read",
     "keys:write",
     "webhooks:read",
     "webhooks:write",

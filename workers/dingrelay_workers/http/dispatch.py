@@ -10,12 +10,14 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from dingrelay_producers import errors
+from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import ContractError, sentence
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
+from dingrelay_workers.http.edge import REQUEST_ID
 from dingrelay_workers.http.problems import FieldError, Problem
 from dingrelay_workers.http.routes import CALLER, CONTEXT, Body, GatewayContext, HttpCall, Route
 
@@ -137,6 +139,7 @@ async def _admit(route: Route, call: HttpCall) -> None:
         return
     key = call.caller = await authentication.caller(call.request, call.context)
     call.request[CALLER] = f"{key.id} {key.name}"
+    ACTOR.set(Actor("http", key.id, key.name, request=call.request.get(REQUEST_ID, "")))
     if route.scope and not key.permits(route.scope):
         raise Problem(problems.FORBIDDEN, en("this needs the scope {}", route.scope))
     if (wait := await call.context.throttle(key)) is not None:

@@ -22,6 +22,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import (
@@ -257,6 +258,7 @@ class KeyService:
             query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
             if seed is None or (await connection.scalar(query)) is None:
                 await connection.execute(insert(ApiKeyRow).values(**row))
+                await audit.record(connection, "create", "key", key_id, after=_columns(grant))
         return IssuedKey(id=key_id, key=f"{key_id}.{text}", old_secret_until=None)
 
     async def get(self, key_id: str) -> StoredKey:
@@ -297,6 +299,8 @@ class KeyService:
                 digest=digest,
                 old_secrets={each: min(end, until).isoformat() for each, end in old.items()},
             )
+            after = {"old_secret_until": until if overlap else None}
+            await audit.record(connection, "rotate", "key", key_id, after=after)
         self._known.forget(key_id)
         return IssuedKey(
             id=key_id, key=f"{key_id}.{text}", old_secret_until=until if overlap else None
@@ -309,6 +313,7 @@ class KeyService:
             stored = await _stored(connection, key_id)
             if stored.revoked_at is None:
                 await _change(connection, key_id, revoked_at=now)
+                await audit.record(connection, "revoke", "key", key_id, before=_columns(stored.key))
                 stored = replace(stored, revoked_at=now)
         self._known.forget(key_id)
         return stored

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, insert
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import FORMER_VERSIONS, RELEASED, SchemaReaders
 
-NOUNS = ("approvals", "campaigns", "console", "directory", "history", "keys", "outbox")
+NOUNS = ("approvals", "audit", "campaigns", "console", "directory", "history", "keys", "outbox")
 """That have tables, which their models define."""
 WORKS_WITH = "0005"
 """The newest revision that the oldest code knows which works with these tables."""

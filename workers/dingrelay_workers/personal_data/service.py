@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import opened
@@ -40,6 +41,11 @@ class Passes:
     async def now(self) -> datetime:
         """Redis's time, by which jobs are accepted and end."""
         return await records.now(self._redis)
+
+    async def note(self, action: str, person: str, app: str | None) -> None:
+        """Write into the audit that this is done now."""
+        async with self._database.write("audit") as connection:
+            await audit.record(connection, action, "person", person, app=app or "")
 
     async def export(self, subject: DataSubject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
@@ -91,6 +97,7 @@ class PersonalDataService:
     async def export(self, user: str, *, app: str | None) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
         async with self._opened() as passes:
+            await passes.note("export", user, app)
             at = await passes.now()
             return {
                 "user": user,
@@ -102,6 +109,7 @@ class PersonalDataService:
     async def erase(self, user: str, *, app: str | None, tombstone: str) -> Erasure:
         """The first pass of an erasure."""
         async with self._opened() as passes:
+            await passes.note("erase", tombstone, app)
             since = await passes.now()
             found = await passes.erase(user, app=app, since=since, tombstone=tombstone)
         return Erasure(

@@ -17,6 +17,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import MOST_OLD_SECRETS
@@ -83,6 +84,8 @@ class WebhookService:
             }
             await connection.execute(insert(EndpointRow), row)
             stored = await _found(connection, endpoint_id)
+            after = wanted.model_dump(exclude={"url"}) | {"host": urlsplit(wanted.url).hostname}
+            await audit.record(connection, "add", "webhook", endpoint_id, after=after)
         await self._signal()
         return self._issued(stored, generation)
 
@@ -110,6 +113,7 @@ class WebhookService:
                 raise EndpointConflict(endpoint, en("is disabled: {}", stored.reason))
             if stored.enabled:
                 stored = await self._moved(connection, endpoint, "paused", en("asked for"))
+                await audit.record(connection, "pause", "webhook", endpoint)
         return stored.document
 
     async def resume(self, endpoint: str, *, skip: bool = False) -> Endpoint:
@@ -117,6 +121,10 @@ class WebhookService:
         async with answering(self._patience), self._database.write(WRITER) as connection:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
+            before = {"state": stored.state, "reason": stored.reason}
+            await audit.record(
+                connection, "resume", "webhook", endpoint, before=before, after={"skip": skip}
+            )
             if not stored.enabled:
                 stored = await self._moved(connection, endpoint, "enabled", "")
                 await endpoints.change(connection, endpoint, enabled_at=now)
@@ -149,6 +157,8 @@ class WebhookService:
             await endpoints.change(
                 connection, endpoint, secrets=generations, changed_at=datetime.now(UTC)
             )
+            after = {"old_secret_until": until if overlap else None}
+            await audit.record(connection, "rotate", "webhook", endpoint, after=after)
             stored = await _found(connection, endpoint)
         return self._issued(stored, generation)
 
@@ -164,6 +174,9 @@ class WebhookService:
                         endpoint,
                         en("is {}; it gets these notices once it is resumed", stored.state),
                     )
+                if not behind:
+                    after = {"since": since}
+                    await audit.record(connection, "replay", "webhook", endpoint, after=after)
                 some, behind = await deliveries.replay(connection, stored, since, behind)
             count += some
         await self._signal()
@@ -172,9 +185,9 @@ class WebhookService:
     async def remove(self, endpoint: str) -> None:
         """Forget it."""
         async with answering(self._patience), self._database.write(WRITER) as connection:
-            gone = await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
-            if not gone.rowcount:
-                raise EndpointNotFound(endpoint)
+            name = (await _found(connection, endpoint)).name
+            await audit.record(connection, "remove", "webhook", endpoint, before={"name": name})
+            await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
             await connection.execute(delete(DeliveryRow).where(DeliveryRow.endpoint == endpoint))
 
     async def test(self, endpoint: str, *, within: float) -> Mapping[str, Any] | None:

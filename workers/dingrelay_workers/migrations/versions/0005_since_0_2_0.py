@@ -46,6 +46,7 @@ def upgrade() -> None:
     _webhooks()
     _history()
     _console()
+    _audit()
     _readers()
 
 
@@ -393,6 +394,31 @@ def _console() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_console_forms"),
     )
     op.create_index("ix_console_forms_session", "console_forms", ["session"])
+
+
+def _audit() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("number", NUMBER, nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("door", sa.String(16), nullable=False),
+        sa.Column("role", sa.String(64), nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("action", sa.String(32), nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("object", sa.Text, nullable=False),
+        sa.Column("before", sa.JSON),
+        sa.Column("after", sa.JSON),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("request", sa.String(128), nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_audit"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_audit_at", "audit", ["at", "number"])
+    for name in ("actor", "action", "object"):
+        op.create_index(f"ix_audit_{name}", "audit", [name, "at", "number"])
 
 
 def _readers() -> None:

@@ -1,0 +1,45 @@
+"""Who makes a change and through which door: set where a request comes in, read where the change is audited."""
+
+import getpass
+import socket
+from contextvars import ContextVar
+from typing import Literal, NamedTuple
+
+Door = Literal["console", "http", "cli", "python"]
+
+
+class Actor(NamedTuple):
+    """Who makes a change.
+
+    Attributes:
+        door: through which the change is asked for.
+        id: a person's userid, the id of an API key, or a user of the operating system with its host.
+        name: of the person or the key; "" if not known.
+        role: of the person; "" without roles.
+        request: id of the request; "" for none.
+        reason: that the person gives; "" for none.
+    """
+
+    door: Door
+    id: str
+    name: str = ""
+    role: str = ""
+    request: str = ""
+    reason: str = ""
+
+
+ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
+"""Of the request or command that is carried out; None in a program that uses the client."""
+
+
+def current_actor() -> Actor:
+    """Who makes the changes of this task."""
+    return ACTOR.get() or Actor("python", system_user())
+
+
+def system_user() -> str:
+    """The user of the operating system, with its host."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # a container's user may have no name
+        return socket.gethostname()

@@ -1,0 +1,189 @@
+"""The audit: each change once, with who made it, through every door."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cli_runner import Cli
+from databases import rows
+from dingrelay_producers import Client
+from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.client.filters import AuditFilter
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks import MessageSend
+from dingrelay_workers.audit import service as audit
+from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.audit.service import AuditService
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.http.api_keys import Grant
+from gateways import GatewayClient
+
+NOW = datetime.now(UTC)
+SECRET = "口令 13800138000"
+
+
+@pytest.fixture
+def grants() -> Sequence[Grant]:
+    return [
+        Grant(name="all", scopes=frozenset({"*"})),
+        Grant(name="hr", scopes=frozenset({"audit:read"}), apps=frozenset({"hr"})),
+    ]
+
+
+@pytest.fixture
+def variables(settings: Settings) -> dict[str, str]:
+    return {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": settings.redis,
+        "DINGRELAY_DATABASE_URL": settings.database,
+    }
+
+
+def test_a_change_is_written_down_by_each_door(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+) -> None:
+    wanted = {"name": "crm", "scopes": ["messages:write"]}
+    made = gateway.ask("POST", "/v1/keys", wanted, key=keys["all"])
+    cli("key", "revoke", made.json["id"])
+    cli("key", "revoke", made.json["id"])  # changes nothing more
+    message = {"msgtype": "text", "text": {"content": SECRET}}
+    with Client(settings) as client:
+        job = client.send(MessageSend(to={"users": ["u1"]}, message=message)).id
+    cancelled = gateway.ask("POST", f"/v1/jobs/{job}/cancel", key=keys["all"])
+    assert cancelled.status == 200
+    assert gateway.ask("POST", f"/v1/jobs/{job}/discard", key=keys["all"]).status == 409
+    cli("job", "requeue", job)
+    plan = {"name": "x", "users": ["u1", "u2"], "message": message}
+    campaign = gateway.ask("POST", "/v1/campaigns", plan, key=keys["all"]).json["id"]
+    assert gateway.ask("POST", f"/v1/campaigns/{campaign}/start", key=keys["all"]).status == 200
+    cli("campaign", "cancel", campaign)
+    cli("campaign", "delete", campaign, "--yes")
+
+    found = gateway.ask("GET", "/v1/audit?limit=50", key=keys["all"]).json["changes"]
+    changes = [(each["door"], each["kind"], each["action"], each["object"]) for each in found]
+    assert changes[::-1][2:] == [
+        ("http", "key", "create", made.json["id"]),
+        ("cli", "key", "revoke", made.json["id"]),
+        ("http", "job", "cancel", job),
+        ("cli", "job", "requeue", job),
+        ("http", "campaign", "create", campaign),
+        ("http", "campaign", "start", campaign),
+        ("cli", "campaign", "cancel", campaign),
+        ("cli", "campaign", "delete", campaign),
+    ]
+    key_id = keys["all"].partition(".")[0]
+    start = found[2]
+    assert (start["actor"], start["name"], start["app"]) == (key_id, "all", "default")
+    assert (start["before"], start["after"]) == ({"state": "draft"}, {"state": "running"})
+    assert start["request"]
+    assert "@" in found[0]["actor"]
+    kept = str(rows(settings.database, "select * from audit"))
+    assert "口令" not in kept
+    assert made.json["key"].partition(".")[2] not in kept
+    # A key for one app sees nothing of others, and nothing that is of none.
+    assert gateway.ask("GET", "/v1/audit", key=keys["hr"]).json == {"changes": [], "next": None}
+
+    listed = cli.json("audit", "list", "--object", campaign)
+    assert [each["action"] for each in listed] == ["delete", "cancel", "start", "create"]
+    lines = cli("audit", "list", "--csv", "--kind", "job").stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("number,at,actor,")
+    assert "campaign delete" in cli("audit", "list", "-n", "1").stdout
+
+
+async def test_the_row_is_of_the_transaction_of_its_change(database: Database) -> None:
+    async def change(connection: AsyncConnection) -> None:
+        await audit.record(connection, "start", "campaign", "c1")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with database.write("test") as connection:
+            await change(connection)
+    token = ACTOR.set(Actor("console", "u7", "王芳", "operate", "r1", "重复\0了"))
+    async with database.write("test") as connection:
+        await audit.record(connection, "cancel", "campaign", "c1", before={"at": NOW})
+    ACTOR.reset(token)
+    async with database.read() as connection:
+        (row,) = (await connection.execute(text("select * from audit"))).mappings()
+    assert (row["action"], row["actor"], row["name"]) == ("cancel", "u7", "王芳")
+    assert (row["role"], row["door"], row["request"]) == ("operate", "console", "r1")
+    assert row["reason"] == "重复了"
+
+
+async def fill(database: Database, count: int) -> None:
+    def row(number: int) -> dict[str, Any]:
+        return {
+            **dict.fromkeys(("name", "role", "reason", "request"), ""),
+            "at": NOW - timedelta(minutes=number // 2),  # two of a moment, which a page may part
+            "actor": f"u{number % 3}",
+            "door": "console",
+            "app": ("default", "hr")[number % 2],
+            "action": ("start", "pause")[number % 2],
+            "kind": "campaign",
+            "object": f"c{number % 5}",
+        }
+
+    async with database.write("test") as connection:
+        await connection.execute(insert(AuditRow), [row(number) for number in range(count)])
+
+
+async def test_filters_and_pages_hold_each_once(
+    database: Database, database_url: str, settings: Settings
+) -> None:
+    await fill(database, 30)
+    service = AuditService(settings, database)
+    everything = [each.number for each in await service.list(AuditFilter(), limit=100)]
+    assert len(everything) == 30
+    seen: list[int] = []
+    after = None
+    while page := await service.list(AuditFilter(), limit=7, after=after):
+        seen += [each.number for each in page]
+        after = page[-1].at, page[-1].number
+    assert seen == everything
+
+    async def count(**chosen: Any) -> int:
+        return len(await service.list(AuditFilter(**chosen), limit=100))
+
+    assert await count(actor="u1", action="pause") == 5
+    assert await count(object="c1") == 6
+    assert await count(since=NOW - timedelta(minutes=4)) == 10
+    assert await count(apps=["hr"]) == 15
+
+    assert await audit.delete_before(database, NOW - timedelta(minutes=4)) == 20
+    assert await count() == 10
+
+
+@pytest.mark.parametrize("chosen", [{}, {"actor": "u1"}, {"action": "start"}, {"object": "c1"}])
+async def test_a_page_is_sought_in_an_index(
+    database: Database, settings: Settings, chosen: dict[str, str]
+) -> None:
+    """However many rows lie before it, a page costs its own rows."""
+    await fill(database, 3_000)
+    plans: list[str] = []
+    engine = database.engine.sync_engine
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
+        if statement.startswith("SELECT audit."):
+            prefix = "explain query plan " if database.is_sqlite else "explain "
+            cursor.execute(prefix + statement, parameters)
+            plans.extend(str(row) for row in cursor.fetchall())
+        return statement, parameters
+
+    async with database.engine.begin() as connection:
+        await connection.execute(text("analyze"))
+    place = (NOW - timedelta(minutes=900), 1_800)
+    found = await AuditService(settings, database).list(
+        AuditFilter(**chosen), limit=10, after=place
+    )
+    assert len(found) == 10
+    plan = "\n".join(plans)
+    assert "ix_audit_" in plan
+    assert "SCAN audit" not in plan
+    assert "Seq Scan" not in plan
+    assert "Sort" not in plan
+    assert "TEMP B-TREE" not in plan

@@ -1,0 +1,190 @@
+"""The audit, written in the transaction of a change, and read."""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_jsonable_python
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.actor import Door, current_actor
+from dingrelay_producers.client.filters import AuditFilter
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.spreadsheet import csv_line
+from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.database.database import Database, latest_first, narrowed
+from dingrelay_workers.database.errors import answering, reading
+
+KEPT = timedelta(days=400)
+"""For how long rows are kept: more than a year, so that a yearly audit meets all of one."""
+SLICE = 5_000
+"""Rows that are deleted in one transaction."""
+PAGE = 500
+"""Rows that are read at once where all are wanted."""
+PATIENCE = 1.5
+"""Seconds that a request waits for the database."""
+
+_LONGEST_REASON = 500
+
+Place = tuple[datetime, int]
+"""Of a row in the list: its moment and its number."""
+
+
+class AuditEntry(BaseModel):
+    """A change: who made it, through which door, and what it changed."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    number: int
+    at: datetime
+    actor: str
+    """A person's userid, the id of an API key, or a user of the operating system."""
+    name: str
+    """Of the person or the key."""
+    door: Door
+    role: str
+    app: str
+    action: str
+    kind: str
+    """Of the object, such as `campaign`."""
+    object: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str
+    request: str
+
+    @property
+    def change(self) -> str:
+        """What has changed, as ``state draft → running``."""
+        before, after = self.before or {}, self.after or {}
+        return ", ".join(
+            f"{name} {_spelled(before.get(name))} → {_spelled(after.get(name))}"
+            if name in before and name in after
+            else f"{name} {_spelled(value)}"
+            for name, value in {**before, **after}.items()
+        )
+
+
+async def record(
+    connection: AsyncConnection,
+    action: str,
+    kind: str,
+    name: str,
+    *,
+    app: str = "",
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    """Write down a change in its transaction.
+
+    Args:
+        connection: in the transaction of the change.
+        action: such as ``start``.
+        kind: of the object.
+        name: the object's id.
+        app: the object's.
+        before: small values that the change replaces.
+        after: small values that it leads to.
+    """
+    actor = current_actor()
+    row = {
+        "at": datetime.now(UTC),
+        "actor": actor.id,
+        "name": actor.name,
+        "door": actor.door,
+        "role": actor.role,
+        "app": app,
+        "action": action,
+        "kind": kind,
+        "object": name,
+        "before": to_jsonable_python(before),
+        "after": to_jsonable_python(after),
+        "reason": actor.reason.replace("\0", "")[:_LONGEST_REASON],
+        "request": actor.request[:128],
+    }
+    await connection.execute(insert(AuditRow).values(**row))
+
+
+class AuditService:
+    """The audit. Every method raises `ServiceUnavailable` where the database is away.
+
+    Args:
+        settings: where it is.
+        database: of a process with its tables. Without one connections are opened for each call.
+    """
+
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+        self._settings = settings
+        self._database = database
+
+    async def note(self, action: str, kind: str, names: Sequence[str], **values: Any) -> None:
+        """Write down a change of Redis, before it is made, of each of these objects; `values` are those of `record`.
+
+        A command on a machine without a database writes nothing.
+        """
+        database = self._database or Database(self._settings.database)
+        try:
+            async with answering(PATIENCE if self._database else None):
+                if self._database is None and not await database.has(AuditRow):
+                    return
+                async with database.write("audit") as connection:
+                    for name in names:
+                        await record(connection, action, kind, name, **values)
+        finally:
+            if self._database is None:
+                await database.dispose()
+
+    async def list(
+        self, chosen: AuditFilter, *, limit: int, after: Place | None = None
+    ) -> Sequence[AuditEntry]:
+        """Changes, the latest first, behind the one at this place."""
+        query = narrowed(select(AuditRow.__table__), AuditRow, chosen)
+        if chosen.since:
+            query = query.where(AuditRow.at >= chosen.since)
+        page = latest_first(query, AuditRow.at, AuditRow.number, behind=after, limit=limit)
+        within = PATIENCE if self._database else None
+        async with reading(self._settings, AuditRow, self._database, within=within) as connection:
+            if connection is None:
+                return []
+            return [AuditEntry.model_validate(row) for row in await connection.execute(page)]
+
+    async def every(
+        self, chosen: AuditFilter, *, most: int | None = None
+    ) -> AsyncIterator[AuditEntry]:
+        """The same one by one, without an end if there is no `most`."""
+        place: Place | None = None
+        while most is None or most > 0:
+            limit = PAGE if most is None else min(PAGE, most)
+            found = await self.list(chosen, limit=limit, after=place)
+            for each in found:
+                yield each
+            if len(found) < limit:
+                return
+            most = most and most - limit
+            place = (found[-1].at, found[-1].number)
+
+
+def _spelled(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def csv_lines(changes: Iterable[AuditEntry]) -> Iterator[str]:
+    """The lines of a CSV file."""
+    yield csv_line(AuditEntry.model_fields)
+    for each in changes:
+        values = each.model_dump(mode="json").values()
+        yield csv_line(
+            json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+            for value in values
+        )
+
+
+async def delete_before(database: Database, moment: datetime) -> int:
+    """Delete a slice of the rows from before; how many there were."""
+    old = select(AuditRow.number).where(AuditRow.at < moment).order_by(AuditRow.at).limit(SLICE)
+    async with database.write("audit") as connection:
+        gone = await connection.execute(delete(AuditRow).where(AuditRow.number.in_(old)))
+    return gone.rowcount
