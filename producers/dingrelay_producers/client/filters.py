@@ -178,9 +178,9 @@ class AuditFilter(SeenFilter):
     SAME = ("actor", "action", "kind", "object")
 
     actor: Annotated[str | None, Asked("Only changes by this person, key or user.")] = None
-    action: Annotated[str | None, Asked("Only this action, such as start.")] = None
-    kind: Annotated[str | None, Asked("Only of this kind of object, such as campaign.")] = None
-    object: Annotated[str | None, Asked("Only of the object with this id.")] = None
+    action: Annotated[str | None, Asked("Only this action.")] = None
+    kind: Annotated[str | None, Asked("Only changes of this kind of object.")] = None
+    object: Annotated[str | None, Asked("Only changes of the object with this id.")] = None
     since: Annotated[
         datetime | None, Asked("Only changes from then on.", "7d|2026-01-31T09:00")
     ] = None

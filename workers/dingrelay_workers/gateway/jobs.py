@@ -451,7 +451,8 @@ def _bare(target: str, answers: RouteAnswer | Mapping[int, RouteAnswer], **field
 @_bare("POST /v1/jobs/{id}/cancel", _JOB, links={200: JOB_LINKS})
 async def cancel_job(call: HttpCall) -> web.Response:
     """Cancel a job that does not run."""
-    job = await _to_change(call, "cancel", CANCELLABLE)
+    job = await found(call, call.path("id"))
+    await _audit(call, job, "cancel", CANCELLABLE)
     state = await call.context.records.cancel(job.id)
     if state not in CANCELLABLE:
         raise _conflict("cancel", state)
@@ -461,7 +462,8 @@ async def cancel_job(call: HttpCall) -> web.Response:
 @_bare("POST /v1/jobs/{id}/requeue", _JOB, links={200: JOB_LINKS})
 async def requeue_job(call: HttpCall) -> web.Response:
     """Give an ended job another life."""
-    job = await _to_change(call, "requeue", REQUEUEABLE)
+    job = await found(call, call.path("id"))
+    await _audit(call, job, "requeue", REQUEUEABLE)
     before = await call.context.records.requeue(job.id)
     if before not in REQUEUEABLE:
         raise _conflict("requeue", before)
@@ -471,7 +473,8 @@ async def requeue_job(call: HttpCall) -> web.Response:
 @_bare("POST /v1/jobs/{id}/discard", {204: RouteAnswer(description="It is forgotten.")})
 async def discard_job(call: HttpCall) -> None:
     """Forget a dead or unknown job for good."""
-    job = await _to_change(call, "discard", DISCARDABLE)
+    job = await found(call, call.path("id"))
+    await _audit(call, job, "discard", DISCARDABLE)
     if not await call.context.records.discard(job.id):
         raise _conflict("discard", job.state)
 
@@ -480,7 +483,7 @@ async def discard_job(call: HttpCall) -> None:
 async def resolve_job(call: HttpCall) -> web.Response:
     """Say what became of an unknown job."""
     document = JobResolution.parse(call.body, strict=True)
-    job = await _to_change(call, "resolve", UNRESOLVED, document.model_dump(exclude_none=True))
+    job = await found(call, call.path("id"))
     resolution = Resolution.of(
         job.id,
         job.kind,
@@ -488,6 +491,7 @@ async def resolve_job(call: HttpCall) -> web.Response:
         not_created=document.not_created,
         sent=document.sent,
     )
+    await _audit(call, job, "resolve", UNRESOLVED, document.model_dump(exclude_defaults=True))
     before = await call.context.records.resolve(resolution, by=call.key.name)
     if before not in UNRESOLVED:
         raise _conflict("resolve", before)
@@ -500,24 +504,23 @@ async def _now(call: HttpCall, job_id: str) -> web.Response:
     return job_response(await call.context.records.status(job_id), code=200, located=False)
 
 
-async def _to_change(
+async def _audit(
     call: HttpCall,
+    job: JobStatus,
     action: str,
     states: Collection[State],
     after: Mapping[str, Any] | None = None,
-) -> JobStatus:
-    """The job that the path names, once the audit has what is done to it.
+) -> None:
+    """Write into the audit what is done to a job now.
 
     Raises:
         Problem: it is in none of these states.
     """
-    job = await found(call, call.path("id"))
     if job.state not in states:
         raise _conflict(action, job.state)
     await call.context.service(AuditService).note(
         action, "job", [job.id], app=job.app, before={"state": job.state}, after=after
     )
-    return job
 
 
 def _conflict(action: str, state: State) -> Problem:

@@ -36,6 +36,7 @@ TAGS = {
     "directory": "The organisation as of the last user-sync and the events since.",
     "keys": "What lets programs in.",
     "webhooks": "Endpoints that receive notices of what happens.",
+    "audit": "Who changed what.",
     "operation": "For load balancers, orchestrators and people who run this.",
 }
 
