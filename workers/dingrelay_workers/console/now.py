@@ -17,6 +17,7 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import CHINA, local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
+from dingrelay_workers.backlog.cli import counted
 from dingrelay_workers.backlog.estimate import Backlog, Tally
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.declared import at
@@ -25,7 +26,7 @@ from dingrelay_workers.console.words import Meaning
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.breakers import BreakerState, read_breakers
 from dingrelay_workers.limiter.overview import FleetLimits
-from dingrelay_workers.limiter.quota import MonthCount
+from dingrelay_workers.limiter.quota import SHARES, MonthCount
 from dingrelay_workers.limiter.rules import Rules
 
 OLD = 600.0
@@ -60,7 +61,7 @@ class Standing:
     """What the first page is made of.
 
     Attributes:
-        dead: jobs that have failed for good.
+        dead: jobs that have failed for good, or of which DingTalk's answer was lost.
     """
 
     limits: FleetLimits
@@ -70,7 +71,13 @@ class Standing:
 
     def sentences(self) -> list[Meaning]:
         """The answers, the worst first."""
-        found = [*self._delivery(), self._waiting(), *self._affected(), *self._failed()]
+        found = [
+            *self._delivery(),
+            self._waiting(),
+            *self._affected(),
+            *self._months(),
+            *self._failed(),
+        ]
         return sorted(found, key=lambda each: ("bad", "doubt", "wait", "good").index(each.tone))
 
     def _delivery(self) -> list[Meaning]:
@@ -127,10 +134,31 @@ class Standing:
             )
         return found
 
+    def _months(self) -> list[Meaning]:
+        """Months of which a lane has no call left, or will have none at the pace so far."""
+        found: list[Meaning] = []
+        for month, expected in forecast(self.limits.quota, self.tally.now):
+            most = month.limit or 0
+            lanes = [lane for lane, share in SHARES.items() if most and month.used >= most * share]
+            used = f"{month.used:,}", f"{most:,}", counted(month.counts), month.organisation
+            if lanes:
+                words = en(
+                    "{} of {} {} of {} this month are used: no more in {}.", *used, ", ".join(lanes)
+                )
+                remedy = en(
+                    "Book a larger edition and set [quota] edition, then requeue what failed."
+                )
+                found.append(Meaning("bad", words, remedy))
+            elif most and expected > most:
+                words = en("{} of {} {} of {} this month are used: too few at this pace.", *used)
+                remedy = en("Put many people into one message, or book a larger edition.")
+                found.append(Meaning("doubt", words, remedy))
+        return found
+
     def _failed(self) -> list[Meaning]:
         if not self.dead:
             return []
-        words = en("Jobs that have failed for good: {:,}.", self.dead)
+        words = en("Jobs that have failed for good, or may have happened: {:,}.", self.dead)
         return [
             Meaning("doubt", words, en("Look at the failed jobs: each code has its remedy there."))
         ]
