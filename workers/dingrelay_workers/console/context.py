@@ -9,6 +9,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.records import GatewayRecords
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class ConsoleContext:
     """Everything that the console holds.
 
     Attributes:
+        records: of jobs; pages enqueue and change them.
         prefix: of every path behind a proxy, such as ``/dingrelay``; empty for none.
     """
 
@@ -24,6 +26,7 @@ class ConsoleContext:
     sessions: Sessions
     forms: Forms
     redis: Redis
+    records: GatewayRecords
     prefix: str = ""
 
 

@@ -28,6 +28,7 @@ from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
+from dingrelay_workers.http.records import GatewayRecords
 
 NOUNS = (approvals, campaigns, dead, jobs, limits, now, people, webhooks)
 """Each declares its pages and forms."""
@@ -70,10 +71,11 @@ async def listening(
     services = Services(settings.home)
     database = Database(settings.home.database, busy_timeout_ms=BUSY_TIMEOUT_MS)
     redis = open_redis(settings.home)
+    records = GatewayRecords(settings.home, redis)
     await services.start()
     try:
         context = ConsoleContext(
-            settings, services, Sessions(database), Forms(database), redis, prefix
+            settings, services, Sessions(database), Forms(database), redis, records, prefix
         )
         runner = web.AppRunner(
             create_app(context), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
@@ -85,6 +87,7 @@ async def listening(
         finally:
             await runner.cleanup()
     finally:
+        await records.aclose()
         await redis.aclose()
         await database.dispose()
         await services.close()
