@@ -8,12 +8,16 @@ import pytest
 from sqlalchemy import event, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from campaigns import put
 from cli_runner import Cli
+from console_data import HTML
+from consoles import browsing
 from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.client.filters import AuditFilter
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import CampaignState as State
 from dingrelay_tasks import MessageSend
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.models import AuditRow
@@ -187,3 +191,29 @@ async def test_a_page_is_sought_in_an_index(
     assert "Seq Scan" not in plan
     assert "Sort" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -> None:
+    async with browsing(settings) as browser:
+        campaign = await put(browser.database, app="default", state=State.DRAFT)
+        token = ACTOR.set(Actor("console", "u7", HTML, "operate", "r1", HTML))
+        async with browser.database.write("test") as connection:
+            await audit.record(connection, "start", "campaign", campaign, after={"state": HTML})
+            await audit.record(connection, "erase", "person", "gone-1")
+        ACTOR.reset(token)
+        await browser.sign_in("u8", "operate")
+        for query, there in (
+            ("", True),
+            ("?kind=campaign&actor=u7&since=1d", True),
+            ("?action=pause", False),
+        ):
+            status, page = await browser.get(f"/settings/audit{query}")
+            assert status == 200
+            assert (campaign[:12] in page) == there
+            assert HTML not in page
+        _, page = await browser.get("/settings/audit.csv?kind=campaign")
+        assert page.startswith("\ufeffnumber,at,")
+        assert page.count(campaign) == 1
+        assert "gone-1" not in page
+        await browser.sign_in("u9", "view")
+        assert (await browser.get("/settings/audit"))[0] == 403

@@ -174,12 +174,15 @@ def _spelled(value: Any) -> str:
 def csv_lines(changes: Iterable[AuditEntry]) -> Iterator[str]:
     """The lines of a CSV file."""
     yield csv_line(AuditEntry.model_fields)
-    for each in changes:
-        values = each.model_dump(mode="json").values()
-        yield csv_line(
-            json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
-            for value in values
-        )
+    yield from map(csv_line_of, changes)
+
+
+def csv_line_of(change: AuditEntry) -> str:
+    """The line of a change."""
+    return csv_line(
+        json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+        for value in change.model_dump(mode="json").values()
+    )
 
 
 async def delete_before(database: Database, moment: datetime) -> int:

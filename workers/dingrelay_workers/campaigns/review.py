@@ -18,6 +18,7 @@ from dingrelay_producers.language import CHINESE, language_of, spoken, tr
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ReviewRow, State
 from dingrelay_workers.campaigns.store import PAGE, CampaignStore
 from dingrelay_workers.database.database import upsert
@@ -85,6 +86,7 @@ async def ask(
     }
     async with store.database.write(f"campaign {campaign}") as connection:
         await upsert(connection, ReviewRow, [asked])
+        await audit.record(connection, "ask", "campaign", campaign, app=row.app)
     return _notification(settings, row, by, now)
 
 
@@ -117,6 +119,8 @@ async def decide(
             .where(ReviewRow.campaign == campaign)
             .values({**values, "reason": reason})
         )
+        after = {"reason": reason} if reason else None
+        await audit.record(connection, decision, "campaign", campaign, app=row.app, after=after)
 
 
 async def check_start(settings: Settings, store: CampaignStore, campaign: str) -> None:

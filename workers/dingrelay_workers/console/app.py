@@ -7,6 +7,7 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import hdrs, web
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.errors import DingrelayError, ServiceUnavailable
 from dingrelay_producers.language import (
     CHINESE,
@@ -20,7 +21,7 @@ from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleCon
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, FormValues, act
 from dingrelay_workers.console.forms import COUNT, FIELD, FormToken, digest_of_form
 from dingrelay_workers.console.rendering import render, static_file
-from dingrelay_workers.console.roles import permitted
+from dingrelay_workers.console.roles import ROLES, permitted
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
@@ -134,6 +135,9 @@ async def _carry_out(route: ConsoleRoute, visit: Visit) -> web.StreamResponse:
     if token is None:
         raise _forged()
     digest = digest_of_form(session, request.path, sent)
+    roles = (name for name, scopes in ROLES.items() if scopes in {g.scopes for g in session.grants})
+    reason, role = text_of(sent, "reason"), " ".join(roles)
+    ACTOR.set(Actor("console", session.user, role=role, request=digest[:32], reason=reason))
     if first := await forms.begin(session, digest):
         return _redirect(first)
     visit.once = hmac.digest(session.form_key, digest.encode(), "sha256")

@@ -13,6 +13,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers import logs
 from dingrelay_workers.console import (
     approvals,
+    audit,
     campaigns,
     dead,
     jobs,
@@ -30,7 +31,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
 from dingrelay_workers.http.records import GatewayRecords
 
-NOUNS = (approvals, campaigns, dead, jobs, limits, now, people, webhooks)
+NOUNS = (approvals, audit, campaigns, dead, jobs, limits, now, people, webhooks)
 """Each declares its pages and forms."""
 PORT = 8620
 SHUTDOWN_SECONDS = 3.0
