@@ -6,7 +6,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Annotated, Any, cast
@@ -25,12 +25,12 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
-from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract, ContractError, Document, Part
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.service import AuditService
+from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import authentication, paging, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
@@ -407,14 +407,6 @@ async def _page(
     return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 
 
-CANCELLABLE = frozenset(
-    state for state in State if not state.ended or state in {State.CANCELLED, State.UNKNOWN}
-)
-REQUEUEABLE = frozenset({State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED})
-DISCARDABLE = frozenset({State.DEAD, State.UNKNOWN})
-UNRESOLVED = frozenset({State.UNKNOWN})
-
-
 class Nothing(Part):
     """An empty object, or no body at all."""
 
@@ -452,10 +444,7 @@ def _bare(target: str, answers: RouteAnswer | Mapping[int, RouteAnswer], **field
 async def cancel_job(call: HttpCall) -> web.Response:
     """Cancel a job that does not run."""
     job = await found(call, call.path("id"))
-    await _audit(call, job, "cancel", CANCELLABLE)
-    state = await call.context.records.cancel(job.id)
-    if state not in CANCELLABLE:
-        raise _conflict("cancel", state)
+    await _changes(call).cancel(job)
     return await _now(call, job.id)
 
 
@@ -463,20 +452,14 @@ async def cancel_job(call: HttpCall) -> web.Response:
 async def requeue_job(call: HttpCall) -> web.Response:
     """Give an ended job another life."""
     job = await found(call, call.path("id"))
-    await _audit(call, job, "requeue", REQUEUEABLE)
-    before = await call.context.records.requeue(job.id)
-    if before not in REQUEUEABLE:
-        raise _conflict("requeue", before)
+    await _changes(call).requeue(job)
     return await _now(call, job.id)
 
 
 @_bare("POST /v1/jobs/{id}/discard", {204: RouteAnswer(description="It is forgotten.")})
 async def discard_job(call: HttpCall) -> None:
     """Forget a dead or unknown job for good."""
-    job = await found(call, call.path("id"))
-    await _audit(call, job, "discard", DISCARDABLE)
-    if not await call.context.records.discard(job.id):
-        raise _conflict("discard", job.state)
+    await _changes(call).discard(await found(call, call.path("id")))
 
 
 @_change("POST /v1/jobs/{id}/resolve", _JOB, body=Body(model=JobResolution), links={200: JOB_LINKS})
@@ -491,12 +474,8 @@ async def resolve_job(call: HttpCall) -> web.Response:
         not_created=document.not_created,
         sent=document.sent,
     )
-    await _audit(call, job, "resolve", UNRESOLVED, document.model_dump(exclude_defaults=True))
-    before = await call.context.records.resolve(resolution, by=call.key.name)
-    if before not in UNRESOLVED:
-        raise _conflict("resolve", before)
-    if follower := resolution.follower(job, call.context.settings):
-        await call.context.records.enqueue([follower])
+    after = document.model_dump(exclude_defaults=True)
+    await _changes(call).resolve(job, resolution, by=call.key.name, after=after)
     return await _now(call, job.id)
 
 
@@ -504,30 +483,7 @@ async def _now(call: HttpCall, job_id: str) -> web.Response:
     return job_response(await call.context.records.status(job_id), code=200, located=False)
 
 
-async def _audit(
-    call: HttpCall,
-    job: JobStatus,
-    action: str,
-    states: Collection[State],
-    after: Mapping[str, Any] | None = None,
-) -> None:
-    """Write into the audit what is done to a job now.
-
-    Raises:
-        Problem: it is in none of these states.
-    """
-    if job.state not in states:
-        raise _conflict(action, job.state)
-    await call.context.service(AuditService).note(
-        action, "job", [job.id], app=job.app, before={"state": job.state}, after=after
+def _changes(call: HttpCall) -> JobChanges:
+    return JobChanges(
+        call.context.records, call.context.service(AuditService), call.context.settings
     )
-
-
-def _conflict(action: str, state: State) -> Problem:
-    detail = {
-        "cancel": en("the job has ended: it is {}", state),
-        "requeue": en("the job is {}; a dead, unknown, cancelled or expired one can be", state),
-        "discard": en("the job is {}; a dead or unknown one can be discarded", state),
-        "resolve": en("the job is {}, and not unknown", state),
-    }
-    return Problem(problems.CONFLICT, detail[action])

@@ -92,6 +92,19 @@ class GatewayRecords:
         """Forget a dead or unknown job; whether it was one."""
         return bool(await self._run(record.discard(job_id)))
 
+    async def requeue_all(self, job_ids: Sequence[str]) -> list[State]:
+        """As `requeue` of each, in one round trip; a job without a record is left out."""
+        answers = await self._run_all([record.requeue(each) for each in job_ids])
+        return [
+            state_of(job_id, state)
+            for job_id, state in zip(job_ids, answers, strict=True)
+            if state is not None
+        ]
+
+    async def discard_all(self, job_ids: Sequence[str]) -> int:
+        """As `discard` of each, in one round trip; how many were dead or unknown."""
+        return sum(await self._run_all([record.discard(each) for each in job_ids]))
+
     async def forget(self, job_id: str) -> bool:
         """Forget a job that has ended in whatever way, and its answer; whether it had."""
         return bool(await self._run(record.discard(job_id, ended=True)))
@@ -132,6 +145,10 @@ class GatewayRecords:
     async def _run(self, call: Call) -> Any:
         async with asking():
             return await scripts.run_async(self._redis, call)
+
+    async def _run_all(self, calls: Sequence[Call]) -> list[Any]:
+        async with asking():
+            return await scripts.run_all_async(self._redis, calls)
 
     async def aclose(self) -> None:
         """Publish the wake-ups that wait."""
