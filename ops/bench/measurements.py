@@ -9,6 +9,7 @@ import cost
 import gateway
 import kills
 import limit_used
+import pages
 import urgent
 import webhooks
 from figures import Figure
@@ -44,6 +45,12 @@ MEASUREMENTS = (
     Measurement("E", "one-by-one", limit_used.coalescing, {"jobs": 10, "patience": 5}),
     Measurement("F", "alerts", alerts.measure, {"alerts": 200}),
     Measurement("G", "cost", cost.worker, {"jobs": 100, "rounds": 1, "loaded": 0, "peers": False}),
+    Measurement(
+        "P",
+        "pages",
+        pages.measure,
+        {"jobs": 2_000, "people": 500, "campaign": 5_000, "requests": 2, "seconds": 1},
+    ),
     Measurement(
         "Q", "campaign-kills", kills.campaign, {"people": 20_000, "kills": 1}, in_smoke=False
     ),

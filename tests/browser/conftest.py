@@ -78,7 +78,13 @@ class Console:
         page.on("console", said)
         page.on("pageerror", trouble(str))
         page.on("dialog", trouble(lambda dialog: f"dialog {dialog.message}"))
-        page.on("requestfailed", trouble(lambda request: f"{request.url} {request.failure}"))
+
+        def failed(request: Any) -> None:
+            # A page that is left takes its requests with it.
+            if request.failure != "net::ERR_ABORTED":
+                self.troubles.append(f"{page.url}: {request.url} {request.failure}")
+
+        page.on("requestfailed", failed)
 
         def requested(request: Any) -> None:
             if urlsplit(request.url).hostname != "127.0.0.1":

@@ -38,6 +38,8 @@ async def test_every_screen_is_accessible_and_does_only_what_it_may(console: "Co
         if path in seen.setdefault(screen, set()) or len(seen[screen]) >= EXAMPLES:
             continue
         seen[screen].add(path)
+        if path.partition("?")[0].endswith(".csv"):
+            continue
         answer = await page.goto(console.url + path)
         assert answer
         assert answer.status == PROBLEMS.get(path, 200), path

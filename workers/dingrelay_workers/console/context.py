@@ -1,6 +1,9 @@
 """What the console holds, and what a request has found out on its way to a page."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -10,6 +13,27 @@ from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.records import GatewayRecords
+
+SHARED_FOR = 2.0
+"""Seconds."""
+
+Value = TypeVar("Value")
+
+
+class SharedReads:
+    """Reads that serve all who ask within a moment: each tab that is left open asks every few seconds."""
+
+    def __init__(self) -> None:
+        self._reads: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+
+    async def get(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        """What `read` returns, or has returned for this key a moment ago."""
+        now = asyncio.get_running_loop().time()
+        self._reads = {name: each for name, each in self._reads.items() if now < each[0]}
+        if key not in self._reads:
+            self._reads[key] = now + SHARED_FOR, asyncio.create_task(read())
+        value: Value = await asyncio.shield(self._reads[key][1])
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +52,7 @@ class ConsoleContext:
     redis: Redis
     records: GatewayRecords
     prefix: str = ""
+    shared: SharedReads = field(default_factory=SharedReads)
 
 
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)

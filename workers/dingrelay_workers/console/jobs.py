@@ -42,7 +42,10 @@ async def jobs(visit: Visit) -> web.Response:
         chosen = job_filter(named, datetime.now(UTC))
     except BadFilter as error:
         return _list(visit, text, given, problem=str(error), status=400)
-    found, more = await listing(visit, chosen).page(chosen, PAGE, _position(visit.query("after")))
+    after = _position(visit.query("after"))
+    found, more = await visit.context.shared.get(
+        ("jobs", repr(chosen), after), lambda: listing(visit, chosen).page(chosen, PAGE, after)
+    )
     return _list(visit, text, given, found, paging.encode(*more) if more else "")
 
 

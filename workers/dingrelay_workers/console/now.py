@@ -20,6 +20,7 @@ from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.cli import counted
 from dingrelay_workers.backlog.estimate import Backlog, Tally
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
+from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.console.words import Meaning
@@ -39,20 +40,15 @@ MOST = 5
 @at("/", scope="limits:read")
 async def now(visit: Visit) -> web.Response:
     """How things stand."""
-    context = visit.context
-    rules = Rules.from_settings(context.settings.limits, context.settings.egress)
-    async with asking():
-        limits = await overview.read(context.redis, context.settings)
-        # As many as for the metrics: each tab that shows this page asks every few seconds.
-        tally, lanes = await estimate.read(context.redis, rules, most=MOST_COUNTED)
-        dead = await context.redis.zcard(keys.DEAD)
+    standing = await visit.context.shared.get("standing", lambda: _standing(visit.context))
+    tally = standing.tally
     return visit.page(
         "now.html",
-        sentences=Standing(limits, tally, lanes, dead).sentences(),
-        lanes=lanes,
+        sentences=standing.sentences(),
+        lanes=standing.lanes,
         now=tally.now,
-        months=forecast(limits.quota, tally.now),
-        dead=dead,
+        months=forecast(standing.limits.quota, tally.now),
+        dead=standing.dead,
     )
 
 
@@ -166,6 +162,15 @@ class Standing:
     def _age(self, lane: Backlog) -> float:
         since = lane.jobs.since
         return (self.tally.now - since).total_seconds() if since else 0.0
+
+
+async def _standing(context: ConsoleContext) -> Standing:
+    rules = Rules.from_settings(context.settings.limits, context.settings.egress)
+    async with asking():
+        limits = await overview.read(context.redis, context.settings)
+        tally, lanes = await estimate.read(context.redis, rules, most=MOST_COUNTED)
+        dead = await context.redis.zcard(keys.DEAD)
+    return Standing(limits, tally, lanes, dead)
 
 
 def outage(breaker: BreakerState) -> Meaning:

@@ -1,5 +1,6 @@
 """Pages from templates."""
 
+import gzip
 import hashlib
 import re
 from collections.abc import Mapping
@@ -76,14 +77,27 @@ def render(
     headers = {
         "ETag": f'"{tag}"',
         "Cache-Control": "private, no-cache",
-        "Vary": "Cookie, Accept-Language",
+        "Vary": "Cookie, Accept-Language, Accept-Encoding, Sec-Fetch-Site",
     }
     known = request.headers.get(hdrs.IF_NONE_MATCH, "")
     if status == 200 and tag in known:
         return web.Response(status=304, headers=headers)
+    if _may_be_compressed(request):
+        body = gzip.compress(body, 5, mtime=0)
+        headers["Content-Encoding"] = "gzip"
     return web.Response(
         body=body, status=status, content_type="text/html", charset="utf-8", headers=headers
     )
+
+
+def _may_be_compressed(request: web.Request) -> bool:
+    """Whether it is to be sent compressed.
+
+    Not where another site asks for it: such a site chooses a part of the page, a search for instance, and could find
+    out the tokens of its forms by how well both compress together.
+    """
+    asked_elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
+    return not asked_elsewhere and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
 
 
 def _title(summary: str) -> str:

