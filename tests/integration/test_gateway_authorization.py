@@ -79,7 +79,7 @@ NEEDS = {
     "createKey": "keys:write",
     "listKeys": "keys:write",
     **{f"{verb}Key": "keys:write" for verb in ("get", "rotate", "revoke")},
-    **dict.fromkeys(("listWebhooks", "getWebhook"), "webhooks:read"),
+    **dict.fromkeys(("listWebhooks", "getWebhook", "listDeliveries"), "webhooks:read"),
     **{
         f"{verb}Webhook": "webhooks:write"
         for verb in ("add", "pause", "resume", "rotate", "replay", "test", "remove")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # As `dingrelay_tasks` has them, which takes longer to import than a command to run.
 LaneName = Literal["urgent", "normal", "bulk"]
+DeliveryStateName = Literal["pending", "delivered", "dead"]
 ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]
 
 

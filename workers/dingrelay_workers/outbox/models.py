@@ -101,6 +101,13 @@ class DeliveryRow(Base):
             postgresql_where=text("state = 'pending'"),
         ),
         Index(
+            "ix_webhook_deliveries_dead",
+            "endpoint",
+            "notice",
+            sqlite_where=text("state = 'dead'"),
+            postgresql_where=text("state = 'dead'"),
+        ),
+        Index(
             "ix_webhook_deliveries_test",
             "endpoint",
             sqlite_where=text("state = 'test'"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.table import Table
 
-from dingrelay_producers.cli.options import errors_of_options, read_past, split
+from dingrelay_producers.cli.options import Limit, errors_of_options, read_past, split
 from dingrelay_producers.cli.output import (
     DONE,
     OTHERWISE,
@@ -19,6 +19,7 @@ from dingrelay_producers.cli.output import (
     print_secret,
     print_table,
 )
+from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
@@ -102,6 +103,38 @@ def show(endpoint: EndpointArgument) -> None:
     """Show an endpoint, its backlog, and since when it fails."""
     found = asyncio.run(_ask(lambda webhooks: webhooks.get(endpoint)))
     print_result(found.model_dump(mode="json"), lambda: _page(found))
+
+
+@app.command()
+def deliveries(
+    endpoint: EndpointArgument,
+    state: Annotated[
+        DeliveryStateName | None, typer.Option(help="Only deliveries in this state.")
+    ] = None,
+    limit: Limit = 50,
+) -> None:
+    """List the deliveries to an endpoint one by one, of the latest notices first."""
+    found = asyncio.run(
+        _ask(lambda webhooks: webhooks.deliveries(endpoint, state=state, limit=limit))
+    )
+    print_result(
+        [each.model_dump(mode="json") for each in found],
+        lambda: print_table(
+            found,
+            Column("at", lambda row: local(row.at), rank=2),
+            Column("state", lambda row: row.state),
+            Column("type", lambda row: row.type),
+            Column("att.", lambda row: str(row.attempts), rank=4, right=True),
+            Column("next try at", lambda row: local(row.due_at) if row.due_at else "", rank=5),
+            Column("notice", lambda row: row.notice, rank=3),
+            Column(
+                "reason",
+                lambda row: f"{row.code} {translated(row.reason)}".strip(),
+                rank=1,
+                cut=True,
+            ),
+        ),
+    )
 
 
 @app.command("test")

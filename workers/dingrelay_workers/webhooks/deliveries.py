@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Integer,
+    RowMapping,
     String,
     bindparam,
     delete,
     func,
+    literal_column,
     select,
     text,
     update,
@@ -244,6 +246,28 @@ async def waiting(connection: AsyncConnection) -> dict[str, int]:
     """How many deliveries are pending, by endpoint."""
     query = select(DeliveryRow.endpoint, func.count()).where(PENDING).group_by(DeliveryRow.endpoint)
     return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def of_endpoint(
+    connection: AsyncConnection, endpoint: str, state: str | None, behind: int | None, limit: int
+) -> Sequence[RowMapping]:
+    """The deliveries to an endpoint with their notices, the latest first, behind a notice's number."""
+    columns = DeliveryRow.state, DeliveryRow.attempts, DeliveryRow.due_at, DeliveryRow.failed_at
+    query = (
+        select(*columns, DeliveryRow.code, DeliveryRow.reason, DeliveryRow.status)
+        .add_columns(NoticeRow.number, NoticeRow.id.label("notice"))
+        .add_columns(NoticeRow.type, NoticeRow.app, NoticeRow.at)
+        .join(NoticeRow, NoticeRow.number == DeliveryRow.notice)
+        .where(DeliveryRow.endpoint == endpoint)
+        .order_by(DeliveryRow.notice.desc())
+        .limit(limit)
+    )
+    if state is not None:
+        # As it stands in the partial indexes: a parameter would not be found there.
+        query = query.where(DeliveryRow.state == literal_column(f"'{state}'"))
+    if behind is not None:
+        query = query.where(DeliveryRow.notice < behind)
+    return (await connection.execute(query)).mappings().all()
 
 
 async def counts(connection: AsyncConnection, endpoint: str, now: datetime) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import AppName, Document, Moment
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
@@ -224,6 +225,39 @@ class TestDocument(BaseModel):
     reason: Kept
     status: int
     """The HTTP status; 0 if there was none."""
+
+
+class DeliveryDocument(BaseModel):
+    """The delivery of a notice to an endpoint."""
+
+    number: int
+    """Of the notice; later ones have larger numbers."""
+    notice: str
+    """The id of the notice, which the endpoint gets with it."""
+    type: str
+    app: str
+    at: datetime
+    """When what it reports happened."""
+    state: DeliveryStateName | Literal["skipped", "test", "tested"]
+    """`dead`: an endpoint that accepts others has refused it for days."""
+    attempts: int
+    due_at: datetime | None
+    """Not before; null: at once, or it is over."""
+    failed_at: datetime | None
+    """When the first attempt failed."""
+    code: str
+    """What the last attempt ended with, such as `taken` or `http_503`; empty before the first."""
+    reason: Kept
+    status: int
+    """The HTTP status; 0 if there was none."""
+
+
+class DeliveryPage(BaseModel):
+    """Some deliveries, of the latest notices first."""
+
+    deliveries: list[DeliveryDocument]
+    next: str | None = None
+    """Cursor of the next page; null where this is the last."""
 
 
 class ReplayDocument(BaseModel):

@@ -4,21 +4,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import Field
 
+from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.http import problems
+from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import (
+    DeliveryPage,
     EndpointList,
     EndpointRequest,
     EndpointStatus,
@@ -111,6 +114,44 @@ async def list_webhooks(call: HttpCall) -> EndpointList:
 async def get_webhook(call: HttpCall) -> EndpointStatus:
     """Show an endpoint and its health."""
     return await _found(call)
+
+
+def _behind(cursor: str) -> int:
+    (number,) = paging.decode(cursor, int)
+    if not 0 <= number < 2**63:
+        raise paging.unknown_cursor()
+    return int(number)
+
+
+class DeliveryPaging(paging.Paging):
+    """Which deliveries."""
+
+    state: DeliveryStateName | None = None
+    """Only deliveries in this state."""
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
+    """`next` of the page before."""
+
+
+@_one(
+    "GET /v1/webhooks/{id}/deliveries",
+    DeliveryPage,
+    scope="webhooks:read",
+    query=DeliveryPaging,
+)
+async def list_deliveries(call: HttpCall) -> DeliveryPage:
+    """The deliveries to an endpoint one by one, of the latest notices first.
+
+    Kept for 7 days.
+    """
+    asked: DeliveryPaging = call.query
+    found = await _service(call).deliveries(
+        (await _found(call)).id,
+        state=asked.state,
+        behind=_behind(asked.cursor) if asked.cursor else None,
+        limit=asked.limit,
+    )
+    behind = paging.encode(found[-1].number) if len(found) == asked.limit else None
+    return DeliveryPage(deliveries=list(found), next=behind)
 
 
 @_change("DELETE /v1/webhooks/{id}", {204: RouteAnswer(description="The endpoint is removed.")})

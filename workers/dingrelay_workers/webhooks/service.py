@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks import notice_types
@@ -27,7 +28,11 @@ from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable, literal
-from dingrelay_workers.webhooks.documents import EndpointStatus, IssuedEndpoint
+from dingrelay_workers.webhooks.documents import (
+    DeliveryDocument,
+    EndpointStatus,
+    IssuedEndpoint,
+)
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
 
@@ -104,6 +109,20 @@ class WebhookService:
         if stored.retry_at and stored.retry_at <= now:
             health["retry_at"] = None
         return EndpointStatus.model_validate({**dict(stored), "health": health})
+
+    async def deliveries(
+        self,
+        endpoint: str,
+        *,
+        state: DeliveryStateName | None = None,
+        behind: int | None = None,
+        limit: int,
+    ) -> Sequence[DeliveryDocument]:
+        """Its deliveries one by one, of the latest notices first, behind the notice with this number."""
+        async with answering(self._patience), self._database.read() as connection:
+            await _found(connection, endpoint)
+            rows = await deliveries.of_endpoint(connection, endpoint, state, behind, limit)
+        return [DeliveryDocument.model_validate(row) for row in rows]
 
     async def pause(self, endpoint: str) -> Endpoint:
         """Tell it nothing for now."""

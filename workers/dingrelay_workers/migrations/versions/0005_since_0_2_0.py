@@ -308,7 +308,8 @@ def _webhooks() -> None:
         ),
     )
     op.create_index("ix_webhook_deliveries_notice", "webhook_deliveries", ["notice"])
-    for state, columns in (("pending", ["endpoint", "notice"]), ("test", ["endpoint"])):
+    pending = ["endpoint", "notice"]
+    for state, columns in (("pending", pending), ("dead", pending), ("test", ["endpoint"])):
         where = sa.text(f"state = '{state}'")
         op.create_index(
             f"ix_webhook_deliveries_{state}",

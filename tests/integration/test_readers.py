@@ -1,0 +1,125 @@
+"""What each door shows of the fleet and of its people: one document, page by page."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import insert, text
+
+from cli_runner import Cli
+from dingrelay_producers.errors import EndpointNotFound
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
+from dingrelay_workers.webhooks.service import WebhookService
+from gateways import GatewayClient
+from plans import SCANS, plans_of
+from subscriptions import subscribe
+
+NOW = datetime.now(UTC)
+ENDPOINT = "drw_aaaaaaaaaaaa"
+
+
+@pytest.fixture
+def grants() -> Sequence[Grant]:
+    return [
+        Grant(name="all", scopes=frozenset({"*"})),
+        Grant(name="hr", scopes=frozenset({"webhooks:read"}), apps=frozenset({"hr"}), sender="hr"),
+    ]
+
+
+@pytest.fixture
+def variables(settings: Settings) -> dict[str, str]:
+    return {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": settings.redis,
+        "DINGRELAY_DATABASE_URL": settings.database,
+    }
+
+
+async def deliver(database: Database, count: int) -> None:
+    """Deliveries of as many notices, of which each hundredth is dead, and as many of another endpoint."""
+    notices: list[dict[str, Any]] = [
+        {
+            "number": number,
+            "id": f"n{number}",
+            "type": "job.done",
+            "app": "default",
+            "sender": "crm",
+            "kind": "message-send",
+            "data": {},
+            **dict.fromkeys(("at", "recorded_at"), NOW + timedelta(seconds=number)),
+        }
+        for number in range(1, count + 1)
+    ]
+    deliveries = [
+        {
+            "endpoint": endpoint,
+            "notice": number,
+            "attempts": 1,
+            "state": "delivered" if number % 100 else "dead",
+            "code": "taken" if number % 100 else "http_503",
+            "reason": "",
+            "status": 503,
+        }
+        for endpoint in (ENDPOINT, "drw_bbbbbbbbbbbb")
+        for number in range(1, count + 1)
+    ]
+    await subscribe(database, id=ENDPOINT)
+    async with database.write("tests") as connection:
+        await connection.execute(insert(NoticeRow), notices)
+        await connection.execute(insert(DeliveryRow), deliveries)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("analyze"))
+
+
+def filled(settings: Settings, fill: Callable[[Database], Awaitable[None]]) -> None:
+    """Put something into the database that a gateway has opened."""
+
+    async def run() -> None:
+        database = Database(settings.database)
+        await fill(database)
+        await database.dispose()
+
+    asyncio.run(run())
+
+
+async def test_deliveries_are_listed_one_by_one(
+    database: Database, redis: Redis, settings: Settings
+) -> None:
+    await deliver(database, 2_000)
+    webhooks = WebhookService(database, redis, settings)
+    seen: list[int] = []
+    while page := await webhooks.deliveries(ENDPOINT, behind=seen[-1] if seen else None, limit=300):
+        seen += [each.number for each in page]
+    assert seen == list(range(2_000, 0, -1))
+    with plans_of(database, "webhook_deliveries") as plans:
+        dead = await webhooks.deliveries(ENDPOINT, state="dead", behind=1_500, limit=5)
+        await webhooks.deliveries(ENDPOINT, behind=1_000, limit=5)
+    assert [each.number for each in dead] == [1_400, 1_300, 1_200, 1_100, 1_000]
+    assert (dead[0].notice, dead[0].code, dead[0].status) == ("n1400", "http_503", 503)
+    assert not [line for line in plans if any(each in line for each in SCANS)]
+    with pytest.raises(EndpointNotFound):
+        await webhooks.deliveries("drw_none", limit=1)
+
+
+def test_deliveries_by_every_door(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+) -> None:
+    filled(settings, lambda database: deliver(database, 100))
+    path = f"/v1/webhooks/{ENDPOINT}/deliveries"
+    first = gateway.ask("GET", f"{path}?limit=60", key=keys["all"]).json
+    rest = gateway.ask("GET", f"{path}?limit=60&cursor={first['next']}", key=keys["all"]).json
+    assert [each["number"] for each in (*first["deliveries"], *rest["deliveries"])] == list(
+        range(100, 0, -1)
+    )
+    assert rest["next"] is None
+    assert gateway.ask("GET", f"{path}?state=odd", key=keys["all"]).status == 422
+    assert gateway.ask("GET", path, key=keys["hr"]).status == 404
+    listed = cli.json("webhook", "deliveries", ENDPOINT, "--state", "dead")
+    assert listed == [first["deliveries"][0]]
+    assert "http_503" in cli("webhook", "deliveries", ENDPOINT).stdout
