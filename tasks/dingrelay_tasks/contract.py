@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationError,
     model_validator,
 )
@@ -20,7 +21,7 @@ from pydantic import (
 from dingrelay_tasks.sentence import Sentence, en
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    from pydantic_core import CoreSchema, ErrorDetails
 
 Json = dict[str, Any]
 """An object of JSON."""
@@ -129,6 +130,23 @@ class Part(BaseModel):
         return {
             name: value for name, value in data.items() if value is not None or name not in known
         }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: "CoreSchema", handler: GetJsonSchemaHandler
+    ) -> Json:
+        schema = handler(core_schema)
+        own = handler.resolve_ref_schema(schema)
+        if handler.mode == "validation":
+            for name, field in own.get("properties", {}).items():
+                if name not in own.get("required", ()) and _NULL not in field.get("anyOf", ()):
+                    about = {each: field.pop(each) for each in _ABOUT if each in field}
+                    own["properties"][name] = {**about, "anyOf": [field, _NULL]}
+        return schema
+
+
+_NULL = {"type": "null"}
+_ABOUT = ("title", "default", "description")
 
 
 class Document(Part):

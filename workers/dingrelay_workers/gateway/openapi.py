@@ -242,8 +242,6 @@ class _Schemas:
         # A model's name may stand for two: as it is taken, and as it is given.
         self._references, found = models_json_schema(wanted, ref_template=REF)
         self.definitions: Schema = found.get("$defs", {})
-        taken = {model.__name__ for model, mode in wanted if mode == "validation"}
-        self._allow_null(taken)
         self.definitions["Problem"] = self.definitions.pop("ProblemDocument")
 
     def of(self, model: type[BaseModel] | Mapping[str, Any], mode: Mode) -> Schema:
@@ -251,22 +249,6 @@ class _Schemas:
         if isinstance(model, type):
             return dict(self._references[model, mode])
         return dict(model)
-
-    def _allow_null(self, taken: set[str]) -> None:
-        """Say of every contract, and its parts, that null means the default: `Part` takes it so."""
-        left, seen = list(taken), set[str]()
-        while left:
-            name = left.pop()
-            if name in seen or name not in self.definitions:
-                continue
-            seen.add(name)
-            schema = self.definitions[name]
-            left += _named(schema)
-            if schema.get("additionalProperties") is not False:
-                continue
-            for field, property_ in schema.get("properties", {}).items():
-                if field not in schema.get("required", ()):
-                    schema["properties"][field] = _or_null(property_)
 
 
 def _models(routes: Sequence[Route]) -> Iterator[tuple[type[BaseModel], Mode]]:
@@ -284,28 +266,6 @@ def _models(routes: Sequence[Route]) -> Iterator[tuple[type[BaseModel], Mode]]:
 def _forms(body: Body) -> list[tuple[str, type[BaseModel] | Mapping[str, Any]]]:
     """Media type and contract of each form that a body may have."""
     return [*((media_type, body.model) for media_type in body.media_types), *body.others.items()]
-
-
-def _named(schema: Any) -> list[str]:
-    """The models that a schema refers to."""
-    if isinstance(schema, dict):
-        own = schema.get("$ref")
-        inner = [name for value in schema.values() for name in _named(value)]
-        return [own.rpartition("/")[2], *inner] if isinstance(own, str) else inner
-    if isinstance(schema, list):
-        return [name for value in schema for name in _named(value)]
-    return []
-
-
-def _or_null(schema: Schema) -> Schema:
-    nothing = {"type": "null"}
-    if nothing in schema.get("anyOf", ()):
-        return schema
-    kept: Schema = {
-        name: schema[name] for name in ("title", "default", "description") if name in schema
-    }
-    bare = {name: value for name, value in schema.items() if name not in kept}
-    return {**kept, "anyOf": [bare, nothing]}
 
 
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping[str, Any])
