@@ -12,9 +12,9 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, act, at
 from dingrelay_workers.console.models import ConsoleFormRow
-from dingrelay_workers.console.roles import ROLES, permitted
 from dingrelay_workers.console.visit import Visit, text_of
 from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
+from dingrelay_workers.roles.scopes import ROLES, permitted
 
 EVERY = list(DECLARED)
 

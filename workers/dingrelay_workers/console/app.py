@@ -17,14 +17,15 @@ from dingrelay_producers.language import (
     tr,
     translated,
 )
+from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleContext
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, FormValues, act
 from dingrelay_workers.console.forms import COUNT, FIELD, FormToken, digest_of_form
 from dingrelay_workers.console.rendering import render, static_file
-from dingrelay_workers.console.roles import ROLES, permitted
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
+from dingrelay_workers.roles.scopes import ROLES, permitted
 
 STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}
@@ -167,7 +168,11 @@ async def _first(
         changes = token.changed(await route.state(visit))
         if changes:
             return visit.page("changed.html", status=409, changes=changes, back=token.page)
-    response: web.Response = await route.handler(visit, sent)
+    try:
+        response: web.Response = await route.handler(visit, sent)
+    except (BadFilter, ContractError) as error:
+        reason = translated(str(error))
+        return visit.page("problem.html", status=400, reason=reason, back=token.page)
     return response
 
 

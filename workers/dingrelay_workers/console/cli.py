@@ -7,6 +7,7 @@ import typer
 
 from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr
+from dingrelay_workers.roles import cli as roles
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Pages for people who do not program: who got what, what waits, what failed."
 )
+
+app.add_typer(roles.app, name="role")
 
 URL = "http://127.0.0.1:8620"
 
@@ -53,7 +56,7 @@ def login_link(
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.console.roles import ROLES
+    from dingrelay_workers.roles.scopes import ROLES
 
     if role not in ROLES:
         problem = tr("must be one of {roles}", roles=", ".join(ROLES))

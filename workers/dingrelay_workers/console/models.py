@@ -23,6 +23,9 @@ class ConsoleSessionRow(Base):
     """A person who has signed in.
 
     Attributes:
+        directory: the app in whose directory the person is; "" of one who came by a link.
+        role: that the link gave; "" of one who has those of the directory.
+        roles: digest of what these allow, as long as the session lives.
         forms: that it has sent.
         used_at: the last time that a page was asked for, to the minute.
     """
@@ -31,7 +34,9 @@ class ConsoleSessionRow(Base):
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
+    directory: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     role: Mapped[str] = mapped_column(String(16))
+    roles: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     forms: Mapped[int] = mapped_column(server_default=text("0"))
     begun_at: Mapped[datetime] = mapped_column(Utc)
     used_at: Mapped[datetime] = mapped_column(Utc)

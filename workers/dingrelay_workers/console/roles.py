@@ -1,48 +1,66 @@
-"""What people may do in the console: roles, each a set of the scopes that API keys have."""
+"""The page of the roles: who may do what in the console."""
 
-from collections.abc import Mapping, Sequence
+from aiohttp import web
 
+from dingrelay_producers.language import tr
+from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
+from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.visit import Visit, text_of, texts_of
+from dingrelay_workers.http.api_keys import ANY
+from dingrelay_workers.roles.scopes import NAMES
+from dingrelay_workers.roles.service import RoleRequest
 
-_VIEW = frozenset(
-    scope for scope in SCOPES if scope.endswith(":read") and not scope.startswith("audit")
-)
-
-ROLES: Mapping[str, frozenset[str]] = {
-    "view": _VIEW,
-    "write": _VIEW | {"campaigns:write"},
-    "approve": _VIEW | {"campaigns:approve"},
-    "operate": _VIEW | {"jobs:write", "approvals:write", "webhooks:write", "audit:read"},
-    "admin": frozenset({ANY}),
-}
-"""Role → its scopes."""
-
-NAMES: Mapping[str, str] = {
-    "view": en("View"),
-    "write": en("Write"),
-    "approve": en("Approve"),
-    "operate": en("Operate"),
-    "admin": en("Administer"),
-}
-"""Role → its name for people."""
+MOST = 20
+"""People, and departments, that a search shows."""
 
 
-def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
-    """What a person may do on a page of this scope; None if nothing.
-
-    Only grants that permit the scope count: who may write for one app and look at all must not write for all.
-
-    Args:
-        grants: one for each role that the person holds.
-        scope: of the page; "" for whoever has a role.
-    """
-    found = [each for each in grants if not scope or each.permits(scope)]
-    if not found:
-        return None
-    return Grant(
-        name=found[0].name,
-        scopes=frozenset[str]().union(*(each.scopes for each in found)),
-        apps=frozenset[str]().union(*(each.apps for each in found)),
-        lanes=frozenset(lane for each in found for lane in each.lanes),
+@at("/settings/people", scope=ANY)
+async def roles(visit: Visit) -> web.Response:
+    """Who may do what."""
+    text = visit.query("q")[:100]
+    service = visit.context.services.roles
+    apps = [each for each in visit.context.settings.apps if visit.grant.permits_app(each)]
+    return visit.page(
+        "roles.html",
+        text=text,
+        found=await service.candidates(text, MOST) if text else [],
+        given=await service.list(),
+        names=NAMES,
+        apps=apps,
+        lanes=[each for each in LANES if visit.grant.permits_lane(each)],
     )
+
+
+@act("/settings/people/grant", scope=ANY)
+async def grant(visit: Visit, form: FormValues) -> web.Response:
+    """Give a role to a person or a department."""
+    directory, _, subject = text_of(form, "subject").partition(" ")
+    asked = {
+        "directory": directory,
+        "subject": subject,
+        "role": text_of(form, "role"),
+        "apps": texts_of(form, "app") or sorted(visit.grant.apps),
+        "lanes": texts_of(form, "lane"),
+    }
+    await visit.context.services.roles.give(_permitted(visit, RoleRequest.parse(asked)))
+    return visit.redirect("/settings/people", en("{} has the role now", subject))
+
+
+@act("/settings/people/revoke", scope=ANY)
+async def revoke(visit: Visit, form: FormValues) -> web.Response:
+    """Take a role away."""
+    directory, role, subject = (text_of(form, name) for name in ("directory", "role", "subject"))
+    service = visit.context.services.roles
+    for given in await service.list():
+        if (given.directory, given.role, given.subject) == (directory, role, subject):
+            fields = given.model_dump(include=set(RoleRequest.model_fields))
+            await service.take(_permitted(visit, RoleRequest.parse(fields)))
+    return visit.redirect("/settings/people", en("{} does not have the role any more", subject))
+
+
+def _permitted(visit: Visit, asked: RoleRequest) -> RoleRequest:
+    """Refuse to give or take what the person does not have: apps or lanes of others."""
+    if not visit.grant.covers(asked.grant()):
+        raise web.HTTPForbidden(reason=tr("Your own role does not include all of this."))
+    return asked

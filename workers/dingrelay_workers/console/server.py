@@ -17,9 +17,11 @@ from dingrelay_workers.console import (
     campaigns,
     dead,
     jobs,
+    keys,
     limits,
     now,
     people,
+    roles,
     webhooks,
 )
 from dingrelay_workers.console.app import create_app
@@ -31,7 +33,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
 from dingrelay_workers.http.records import GatewayRecords
 
-NOUNS = (approvals, audit, campaigns, dead, jobs, limits, now, people, webhooks)
+NOUNS = (approvals, audit, campaigns, dead, jobs, keys, limits, now, people, roles, webhooks)
 """Each declares its pages and forms."""
 PORT = 8620
 SHUTDOWN_SECONDS = 3.0

@@ -15,10 +15,11 @@ from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
-from dingrelay_workers.console.roles import ROLES, permitted
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.roles.scopes import ROLES, permitted
+from dingrelay_workers.roles.service import grants_of
 
 LINK_LIVES = timedelta(minutes=10)
 SESSION_LIVES = timedelta(hours=12)
@@ -39,12 +40,14 @@ class Session:
         user: who.
         token: of the cookie.
         grants: one for each role that the person holds.
+        directory: the app in whose directory the person is; "" of one who came by a link.
         forms: that were sent.
     """
 
     user: str
     token: str = field(repr=False)
     grants: Sequence[Grant]
+    directory: str = ""
     forms: int = 0
 
     @property
@@ -85,17 +88,18 @@ class Sessions:
         now = datetime.now(UTC)
         async with self._writing() as connection:
             await connection.execute(delete(ConsoleLinkRow).where(ConsoleLinkRow.ends_at <= now))
-            await connection.execute(delete(ConsoleSessionRow).where(_ended(now)))
             used = ConsoleLinkRow.digest == _digest(link)
             query = select(ConsoleLinkRow.user, ConsoleLinkRow.role).where(used)
             link_row = (await connection.execute(query)).one_or_none()
             if link_row is None:
                 return None
             await connection.execute(delete(ConsoleLinkRow).where(used))
-            token = secrets.token_urlsafe(32)
-            row = {**link_row._mapping, "digest": _digest(token), "begun_at": now, "used_at": now}  # noqa: SLF001
-            await connection.execute(insert(ConsoleSessionRow).values(**row))
-        return Session(link_row.user, token, _grants(link_row.user, link_row.role))
+            return await _begin(connection, link_row.user, role=link_row.role)
+
+    async def begin(self, directory: str, user: str) -> Session | None:
+        """A new session of a person, after DingTalk has signed them in; None if the person has no role."""
+        async with self._writing() as connection:
+            return await _begin(connection, user, directory=directory)
 
     async def find(self, token: str) -> Session | None:
         """The session of this token; None if it has ended or is none of ours."""
@@ -104,17 +108,24 @@ class Sessions:
         async with answering(PATIENCE), self._database.read() as connection:
             query = select(
                 ConsoleSessionRow.user,
+                ConsoleSessionRow.directory,
                 ConsoleSessionRow.role,
+                ConsoleSessionRow.roles,
                 ConsoleSessionRow.forms,
                 ConsoleSessionRow.used_at,
             )
             row = (await connection.execute(query.where(ours, ~_ended(now)))).one_or_none()
+            grants = await _grants(connection, row.user, row.directory, row.role) if row else []
         if row is None:
+            return None
+        if _digest_of(grants) != row.roles:
+            async with self._writing() as connection:
+                await connection.execute(delete(ConsoleSessionRow).where(ours))
             return None
         if now - row.used_at >= NOTED_EVERY:
             async with self._writing() as connection:
                 await connection.execute(update(ConsoleSessionRow).where(ours).values(used_at=now))
-        return Session(row.user, token, _grants(row.user, row.role), row.forms)
+        return Session(row.user, token, grants, row.directory, row.forms)
 
     async def sign_out(self, session: Session) -> None:
         """End a session."""
@@ -128,8 +139,38 @@ class Sessions:
             yield connection
 
 
-def _grants(user: str, role: str) -> list[Grant]:
-    return [Grant(name=user, scopes=ROLES[role])]
+async def _begin(
+    connection: AsyncConnection, user: str, *, directory: str = "", role: str = ""
+) -> Session | None:
+    now, token = datetime.now(UTC), secrets.token_urlsafe(32)
+    grants = await _grants(connection, user, directory, role)
+    if not grants:
+        return None
+    row = {
+        "digest": _digest(token),
+        "user": user,
+        "directory": directory,
+        "role": role,
+        "roles": _digest_of(grants),
+        "begun_at": now,
+        "used_at": now,
+    }
+    await connection.execute(delete(ConsoleSessionRow).where(_ended(now)))
+    await connection.execute(insert(ConsoleSessionRow).values(**row))
+    return Session(user, token, grants, directory)
+
+
+async def _grants(
+    connection: AsyncConnection, user: str, directory: str, role: str
+) -> Sequence[Grant]:
+    if not directory:
+        return [Grant(name=user, scopes=ROLES[role])]
+    return await grants_of(connection, directory, user)
+
+
+def _digest_of(grants: Sequence[Grant]) -> str:
+    parts = [list(map(sorted, (each.scopes, each.apps, each.lanes))) for each in grants]
+    return _digest(repr(sorted(parts)))
 
 
 def _ended(now: datetime) -> ColumnElement[bool]:

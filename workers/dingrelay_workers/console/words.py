@@ -100,6 +100,11 @@ OF_ENDPOINT: Mapping[str, Meaning] = {
     "paused": Meaning("doubt", en("paused")),
     "disabled": Meaning("bad", en("switched off after failures")),
 }
+OF_KEY: Mapping[str, Meaning] = {
+    "live": Meaning("good", en("is taken")),
+    "expired": Meaning("doubt", en("has expired")),
+    "revoked": Meaning("bad", en("is revoked")),
+}
 
 
 def meaning(table: Mapping[str, Meaning], word: str) -> Meaning:

@@ -22,6 +22,7 @@ from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import PATIENCE, KeyService
+from dingrelay_workers.roles.service import RoleService
 from dingrelay_workers.webhooks.service import WebhookService
 
 START_PATIENCE = 10.0
@@ -53,6 +54,7 @@ class Services:
         self.directory = DirectoryService(self._database)
         self.history = HistoryService(settings, self._database)
         self.audit = AuditService(settings, self._database)
+        self.roles = RoleService(self._database)
         self.webhooks = WebhookService(self._database, self._redis, settings)
 
     def by_class(self) -> dict[type, Any]:

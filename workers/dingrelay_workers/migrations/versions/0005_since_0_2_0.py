@@ -373,7 +373,9 @@ def _console() -> None:
         "console_sessions",
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("user", sa.Text, nullable=False),
+        sa.Column("directory", **_text(64)),
         sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("roles", **_text(64)),
         sa.Column("forms", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Column("begun_at", MOMENT, nullable=False),
         sa.Column("used_at", MOMENT, nullable=False),
@@ -395,6 +397,19 @@ def _console() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_console_forms"),
     )
     op.create_index("ix_console_forms_session", "console_forms", ["session"])
+    op.create_table(
+        "roles",
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("directory", sa.String(64), nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("apps", sa.JSON, nullable=False),
+        sa.Column("lanes", sa.JSON, nullable=False),
+        sa.Column("given_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_roles"),
+        sa.UniqueConstraint("directory", "subject", "role", name="uq_roles_directory_subject_role"),
+        sqlite_autoincrement=True,
+    )
 
 
 def _audit() -> None:

@@ -1,0 +1,100 @@
+"""The page of the API keys: made, given a new secret and revoked."""
+
+from aiohttp import web
+
+from dingrelay_producers.errors import KeyNotFound
+from dingrelay_producers.language import tr
+from dingrelay_tasks.contract import LANES
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.visit import Visit, text_of, texts_of
+from dingrelay_workers.console.words import OF_KEY, meaning
+from dingrelay_workers.http.api_keys import SCOPES
+from dingrelay_workers.keys.documents import DEFAULT_OVERLAP, IssuedKey, KeyRequest, RotationRequest
+from dingrelay_workers.keys.service import StoredKey
+
+
+@at("/settings/keys", scope="keys:write")
+async def keys(visit: Visit) -> web.Response:
+    """The keys of programs, those that may do no more than the person."""
+    found = [each for each in await visit.context.services.keys.list() if _is_below(visit, each)]
+    return visit.page(
+        "keys.html",
+        keys=[(each.document(), meaning(OF_KEY, each.document().state)) for each in found],
+        scopes=[each for each in SCOPES if visit.grant.permits(each)],
+        apps=[each for each in visit.context.settings.apps if visit.grant.permits_app(each)],
+        lanes=[each for each in LANES if visit.grant.permits_lane(each)],
+        overlap=DEFAULT_OVERLAP,
+    )
+
+
+@act("/settings/keys", scope="keys:write")
+async def create(visit: Visit, form: FormValues) -> web.Response:
+    """Make a key, and show it once."""
+    asked = {
+        "name": text_of(form, "name"),
+        "scopes": texts_of(form, "scope"),
+        "apps": texts_of(form, "app") or sorted(visit.grant.apps),
+        "lanes": texts_of(form, "lane"),
+        "sender": text_of(form, "sender"),
+        "rate": text_of(form, "rate") or None,
+        "expires": text_of(form, "expires") or None,
+    }
+    grant = KeyRequest.parse(asked).grant()
+    if not visit.grant.covers(grant):
+        raise web.HTTPForbidden(reason=tr("Your own role does not include all of this."))
+    return _issued(visit, await visit.context.services.keys.create(grant, seed=visit.once))
+
+
+@act("/settings/keys/{id}/rotate", scope="keys:write")
+async def rotate(visit: Visit, form: FormValues) -> web.Response:
+    """Give a key a new secret, and show it once."""
+    overlap = RotationRequest.parse({"overlap": text_of(form, "overlap")}).length()
+    key = (await _key(visit)).key
+    made = await visit.context.services.keys.rotate(key.id, overlap=overlap, seed=visit.once)
+    return _issued(visit, made)
+
+
+@at("/settings/keys/{id}/revoke", scope="keys:write")
+async def confirm_revoke(visit: Visit) -> web.Response:
+    """Ask before a key is refused for ever."""
+    key = (await _key(visit)).key
+    return visit.confirmation(
+        f"/settings/keys/{key.id}/revoke",
+        title=tr("Revoke the key “{name}”?", name=key.name),
+        lines=(tr("Programs that use it are refused within 5 seconds, and for ever."), key.id),
+        button=tr("Revoke"),
+        back="/settings/keys",
+    )
+
+
+@act("/settings/keys/{id}/revoke", scope="keys:write")
+async def revoke(visit: Visit, _: FormValues) -> web.Response:
+    """Refuse a key from now on."""
+    key = (await _key(visit)).key
+    await visit.context.services.keys.revoke(key.id)
+    return visit.redirect("/settings/keys", en("{} ({}) is revoked", key.name, key.id))
+
+
+def _issued(visit: Visit, made: IssuedKey) -> web.Response:
+    response = visit.page("key_issued.html", key=made)
+    # The page holds a secret.
+    response.headers["Cache-Control"] = "no-store"
+    del response.headers["ETag"]
+    return response
+
+
+async def _key(visit: Visit) -> StoredKey:
+    """The key that the path names.
+
+    Raises:
+        KeyNotFound: there is none, or it may do what the person may not.
+    """
+    found = await visit.context.services.keys.get(visit.part("id"))
+    if not _is_below(visit, found):
+        raise KeyNotFound(visit.part("id"))
+    return found
+
+
+def _is_below(visit: Visit, stored: StoredKey) -> bool:
+    return visit.grant.covers(stored.key)

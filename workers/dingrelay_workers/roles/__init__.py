@@ -1,0 +1,1 @@
+"""Roles of people: what each may do in the console."""

@@ -1,0 +1,54 @@
+"""What people may do in the console: roles, each a set of the scopes that API keys have."""
+
+from collections.abc import Mapping, Sequence
+
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
+
+_VIEW = frozenset(
+    scope for scope in SCOPES if scope.endswith(":read") and not scope.startswith("audit")
+)
+
+ROLES: Mapping[str, frozenset[str]] = {
+    "view": _VIEW,
+    "write": _VIEW | {"campaigns:write"},
+    "approve": _VIEW | {"campaigns:approve"},
+    "operate": _VIEW | {"jobs:write", "approvals:write", "webhooks:write", "audit:read"},
+    "admin": frozenset({ANY}),
+}
+"""Role → its scopes."""
+
+NAMES: Mapping[str, tuple[str, str]] = {
+    "view": (en("View"), en("sees every page, with names of people and what they got")),
+    "write": (
+        en("Write"),
+        en("writes broadcasts and sends them, after approval where one is needed"),
+    ),
+    "approve": (en("Approve"), en("approves broadcasts of others")),
+    "operate": (
+        en("Operate"),
+        en("cancels and repeats jobs, decides approvals, switches webhooks, reads the audit"),
+    ),
+    "admin": (en("Administer"), en("everything, also keys and roles")),
+}
+"""Role → its name for people, and what it is for."""
+
+
+def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
+    """What a person may do on a page of this scope; None if nothing.
+
+    Only grants that permit the scope count: who may write for one app and look at all must not write for all.
+
+    Args:
+        grants: one for each role that the person holds.
+        scope: of the page; "" for any role.
+    """
+    found = [each for each in grants if not scope or each.permits(scope)]
+    if not found:
+        return None
+    return Grant(
+        name=found[0].name,
+        scopes=frozenset[str]().union(*(each.scopes for each in found)),
+        apps=frozenset[str]().union(*(each.apps for each in found)),
+        lanes=frozenset(lane for each in found for lane in each.lanes),
+    )

@@ -1,0 +1,229 @@
+"""Roles given to people and departments, and taken from them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+from sqlalchemy import ColumnElement, String, and_, cast, delete, insert, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_tasks.contract import LANES, ContractError, Document, Lane
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.audit import service as audit
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.errors import answering
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.directory.service import find_people, named
+from dingrelay_workers.http.api_keys import ANY, Grant
+from dingrelay_workers.keys.documents import AppChoice
+from dingrelay_workers.roles.models import RoleRow
+from dingrelay_workers.roles.scopes import ROLES
+
+PATIENCE = 2.0
+"""Seconds for the database."""
+DEPARTMENT = "department:"
+"""In front of the id of a department."""
+
+_WRITER = "roles"
+
+
+class RoleRequest(Document):
+    """A role for a person or a department.
+
+    Attributes:
+        subject: a userid, or ``department:17``: everyone in it and in those below.
+        role: what they may do.
+        directory: the app in whose directory they are.
+        apps: for which it counts; ``*`` for all.
+        lanes: that their jobs may take.
+    """
+
+    subject: Annotated[str, Field(min_length=1, max_length=64)]
+    role: Literal["view", "write", "approve", "operate", "admin"]
+    directory: str = DEFAULT_APP
+    apps: Annotated[
+        list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])
+    ]
+    lanes: Annotated[
+        list[Lane], Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES))
+    ]
+
+    def grant(self) -> Grant:
+        """What the role allows."""
+        return _grant(self.subject, self.role, self.apps, self.lanes)
+
+
+class GivenRole(BaseModel):
+    """A role that a person or a department has."""
+
+    subject: str
+    """A userid, or `department:` and an id."""
+    name: str
+    """Of the person or the department; empty where the directory has none."""
+    left: bool
+    """Whether the directory has them no more: the role allows nothing then."""
+    role: str
+    directory: str
+    apps: list[str]
+    lanes: list[str]
+    given_at: datetime
+
+
+class Candidate(NamedTuple):
+    """A person or a department that may get a role.
+
+    Attributes:
+        among: the departments of a person; "" of a department.
+    """
+
+    directory: str
+    subject: str
+    name: str
+    among: str = ""
+
+
+class RoleService:
+    """Reads and changes roles. Every method raises `ServiceUnavailable` where the database is away.
+
+    Args:
+        database: with its tables.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self) -> Sequence[GivenRole]:
+        """All roles that are given, the latest first."""
+        query = select(RoleRow.__table__).order_by(RoleRow.given_at.desc(), RoleRow.number.desc())
+        async with answering(PATIENCE), self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+            names = {
+                (row["directory"], row["subject"]): await _name(
+                    connection, row["directory"], row["subject"]
+                )
+                for row in rows
+            }
+        found: list[GivenRole] = []
+        for row in rows:
+            name = names[row["directory"], row["subject"]]
+            found.append(GivenRole(**row, name=name or "", left=name is None))
+        return found
+
+    async def candidates(self, text: str, limit: int) -> Sequence[Candidate]:
+        """People and departments with this in their name, and the person with this userid or address."""
+        columns = DepartmentRow.app, DepartmentRow.id, DepartmentRow.name
+        query = select(*columns).where(
+            DepartmentRow.name.contains(text, autoescape=True), DepartmentRow.left_at.is_(None)
+        )
+        query = query.order_by(DepartmentRow.app, DepartmentRow.id).limit(limit)
+        async with answering(PATIENCE), self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+            there = named(text) & UserRow.left_at.is_(None)
+            people = await find_people(connection, there, app=None, limit=limit, departments=3)
+        return [
+            *(Candidate(row.app, f"{DEPARTMENT}{row.id}", row.name) for row in rows),
+            *(
+                Candidate(each.app, each.userid, each.name, ", ".join(each.departments))
+                for each in people
+            ),
+        ]
+
+    async def give(self, asked: RoleRequest) -> None:
+        """Give a role; one that the subject has already gets these apps and lanes.
+
+        Raises:
+            ContractError: the directory has no such person or department.
+        """
+        row = {**asked.model_dump(), "given_at": datetime.now(UTC)}
+        async with answering(PATIENCE), self._database.write(_WRITER) as connection:
+            if await _name(connection, asked.directory, asked.subject) is None:
+                problem = en(
+                    "the directory of {} has no such person or department", asked.directory
+                )
+                raise ContractError("subject", problem)
+            before = await self._taken(connection, asked)
+            await connection.execute(insert(RoleRow).values(**row))
+            await audit.record(
+                connection, "grant", "role", asked.subject, before=before, after=asked.model_dump()
+            )
+
+    async def take(self, asked: RoleRequest) -> None:
+        """Take a role away.
+
+        Raises:
+            ContractError: they do not have it.
+        """
+        async with answering(PATIENCE), self._database.write(_WRITER) as connection:
+            before = await self._taken(connection, asked)
+            if before is None:
+                raise ContractError("role", en("{} does not have it", asked.subject))
+            await audit.record(connection, "revoke", "role", asked.subject, before=before)
+
+    async def _taken(
+        self, connection: AsyncConnection, asked: RoleRequest
+    ) -> Mapping[str, Any] | None:
+        """Delete a role; what it was."""
+        columns = RoleRow.subject, RoleRow.role, RoleRow.directory, RoleRow.apps, RoleRow.lanes
+        ours = [
+            RoleRow.directory == asked.directory,
+            RoleRow.subject == asked.subject,
+            RoleRow.role == asked.role,
+        ]
+        row = (await connection.execute(select(*columns).where(*ours))).mappings().one_or_none()
+        await connection.execute(delete(RoleRow).where(*ours))
+        return dict(row) if row else None
+
+
+async def grants_of(connection: AsyncConnection, directory: str, userid: str) -> list[Grant]:
+    """What each role of a person allows; none of a person who has left."""
+    query = select(RoleRow.role, RoleRow.apps, RoleRow.lanes).where(
+        RoleRow.directory == directory, _is_of(directory, userid)
+    )
+    there = select(UserRow.userid).where(
+        UserRow.app == directory, UserRow.userid == userid, UserRow.left_at.is_(None)
+    )
+    rows = await connection.execute(query.where(there.exists()).order_by(RoleRow.number))
+    return [_grant(userid, row.role, row.apps, row.lanes) for row in rows if row.role in ROLES]
+
+
+def _is_of(directory: str, userid: str) -> ColumnElement[bool]:
+    """Whether a role is that of a person, or of a department that they are in or below."""
+    own = (
+        select(MembershipRow.department.label("id"))
+        .where(MembershipRow.app == directory, MembershipRow.userid == userid)
+        .cte("above", recursive=True)
+    )
+    # Equal rows are met once, so departments in a circle end.
+    above = own.union(
+        select(DepartmentRow.parent).join(
+            own, and_(DepartmentRow.app == directory, DepartmentRow.id == own.c.id)
+        )
+    )
+    departments = select(DEPARTMENT + cast(above.c.id, String)).where(above.c.id.is_not(None))
+    return or_(RoleRow.subject == userid, RoleRow.subject.in_(departments))
+
+
+async def _name(connection: AsyncConnection, directory: str, subject: str) -> str | None:
+    """What a person or department is called; None if the directory has it no more."""
+    query: Any
+    if subject.startswith(DEPARTMENT):
+        number = subject.removeprefix(DEPARTMENT)
+        if not number.isdecimal() or len(number) > 18:
+            return None
+        query = select(DepartmentRow.id, DepartmentRow.name).where(
+            DepartmentRow.app == directory,
+            DepartmentRow.id == int(number),
+            DepartmentRow.left_at.is_(None),
+        )
+    else:
+        query = select(UserRow.userid, UserRow.name).where(
+            UserRow.app == directory, UserRow.userid == subject, UserRow.left_at.is_(None)
+        )
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else row.name or ""
+
+
+def _grant(name: str, role: str, apps: Sequence[str], lanes: Sequence[Any]) -> Grant:
+    return Grant(name=name, scopes=ROLES[role], apps=frozenset(apps), lanes=frozenset(lanes))
