@@ -3,17 +3,22 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from dingrelay_producers.errors import DraftConflict, DraftNotFound
+from campaigns import chunks, read
+from dingrelay_producers.errors import CampaignConflict, DraftConflict, DraftNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.organisation import Department, Member
+from dingrelay_workers.campaigns.audience import people_of
 from dingrelay_workers.campaigns.drafts import LARGEST_FILE, Drafts
-from tables import prepare
+from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import AppDirectory
 
 
 @pytest.fixture
-def drafts(valkey_url: str, database_url: str) -> Drafts:
-    prepare(database_url)
+def drafts(valkey_url: str, database_url: str, database: Database) -> Drafts:
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
     return Drafts(settings, migrated=True)
 
@@ -86,3 +91,111 @@ async def test_an_error_names_the_field(
         await drafts.save(made.id, 1, changes, "ann")
     assert caught.value.field == field
     assert (await drafts.get(made.id)).version == 1
+
+
+@pytest.fixture
+async def organisation(database: Database) -> None:
+    """Ann (a1) and Bob (b1) in 2, two people called Cho (c1, c2) in 3, below 1."""
+    directory = AppDirectory(database, "default")
+    await directory.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
+    people = {
+        1: [],
+        2: [("a1", "安娜", "13800000001"), ("b1", "Bob Lee", "13800000002")],
+        3: [("c1", "Cho", "13800000003"), ("c2", "Cho", "13800000004")],
+    }
+    for number, members in people.items():
+        await directory.fill(
+            "r1",
+            Department(number, {}),
+            children=[Department(child, {}) for child in (2, 3)] if number == 1 else [],
+            members=[Member(user, {"name": name, "mobile": m}) for user, name, m in members],
+            calls=1,
+        )
+
+
+TEXT = {"msgtype": "text", "text": {"content": "{姓名}，明天放假"}}
+
+
+async def users_of(database: Database, campaign: str) -> list[str]:
+    return [user async for page in people_of(database, campaign) for user in page]
+
+
+@pytest.mark.usefixtures("organisation")
+@pytest.mark.parametrize(
+    ("pasted", "people"),
+    [
+        ("a1\nb1, c1；c2", ["a1", "b1", "c1", "c2"]),
+        ("安娜、Bob Lee", ["a1", "b1"]),
+        ("138-0000-0001 +8613800000002", ["a1", "b1"]),
+        ("安娜\t13800000001\nCho 13800000004", ["a1", "c2"]),
+        ("a1 b1 a1", ["a1", "b1"]),
+        ("Cho\n13900000000\n没有\na1", ["a1"]),
+    ],
+)
+async def test_pasted_people_are_found(
+    drafts: Drafts, database: Database, pasted: str, people: list[str]
+) -> None:
+    made = await drafts.create({"name": "party", "message": TEXT, "pasted": pasted}, "ann")
+    created = await drafts.freeze(made.id, 1, "bob")
+    assert sorted(await users_of(database, created.id)) == people
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_a_frozen_draft_is_one_campaign(drafts: Drafts, database: Database) -> None:
+    made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
+    put = await drafts.put_file(made.id, 1, "more.csv", "工号,姓名\n,x\n".encode(), "bob")
+    first = await drafts.freeze(made.id, put.version, "cho")
+    assert (await drafts.freeze(made.id, put.version, "cho")).id == first.id
+    row = await read(database, first.id)
+    assert (row.state, row.recipients, row.malformed) == ("draft", 4, 1)
+    assert row.writers == ["ann", "bob", "cho"]
+    texts = [each.message["text"]["content"] for each in await chunks(database, first.id)]
+    assert "安娜，明天放假" in texts
+    fewer = {"without_pasted": "Bob Lee", "without_departments": [3]}
+    saved = await drafts.save(made.id, put.version, fewer, "ann")
+    second = await drafts.freeze(made.id, saved.version, "ann")
+    assert await users_of(database, second.id) == ["a1"]
+    assert (await drafts.get(made.id)).campaign == second.id
+    assert (await read(database, first.id)).state == "creating"  # hidden until it is deleted
+    others = {"name": "rest", "departments": [1], "without_campaigns": [second.id]}
+    rest = await drafts.create({**others, "message": TEXT}, "ann")
+    frozen = await drafts.freeze(rest.id, 1, "ann")
+    assert await users_of(database, frozen.id) == ["b1", "c1", "c2"]
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_a_started_campaign_leaves_its_draft_as_it_is(
+    drafts: Drafts, database: Database
+) -> None:
+    made = await drafts.create({"name": "party", "message": TEXT, "pasted": "a1"}, "ann")
+    with pytest.raises(DraftConflict):
+        await drafts.freeze(made.id, 2, "ann")
+    frozen = await drafts.freeze(made.id, 1, "ann")
+    async with database.write("tests") as connection:
+        await connection.execute(update(CampaignRow).values(state=State.RUNNING))
+    saved = await drafts.save(made.id, 1, {"pasted": "b1"}, "ann")
+    with pytest.raises(CampaignConflict, match="is running: write another draft"):
+        await drafts.freeze(made.id, saved.version, "ann")
+    assert await users_of(database, frozen.id) == ["a1"]
+
+
+@pytest.mark.usefixtures("organisation")
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ({"name": "", "pasted": "a1"}, "name"),
+        ({"message": {"msgtype": "text"}, "pasted": "a1"}, "message.text"),
+        ({}, "recipients"),
+        ({"pasted": "没有"}, "recipients"),
+        ({"pasted": "a1", "without_pasted": "没有"}, "without_pasted"),
+        ({"departments": [9]}, "departments"),
+    ],
+)
+async def test_what_is_no_campaign_yet_is_not_frozen(
+    drafts: Drafts, content: dict[str, Any], field: str
+) -> None:
+    made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
+    with pytest.raises(ContractError) as caught:
+        await drafts.freeze(made.id, 1, "ann")
+    assert caught.value.field == field
+    assert (await drafts.get(made.id)).campaign is None

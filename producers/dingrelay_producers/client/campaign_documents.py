@@ -60,9 +60,12 @@ class Plan(TypedDict, total=False):
         users: ids of users.
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
+        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
         without: people to leave out, as `recipients`.
         without_users: people to leave out, by their ids.
         without_departments: leave out people in or below them.
+        without_pasted: people to leave out, as `pasted`.
+        without_campaigns: leave out the people of these campaigns, by their ids.
         malformed: whether rows that name no person are refused, and nothing is created, or skipped.
         start_at: not before this moment, which has a zone.
         quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
@@ -82,9 +85,12 @@ class Plan(TypedDict, total=False):
     users: Sequence[str]
     departments: Sequence[int]
     everyone: bool
+    pasted: str
     without: Recipients | None
     without_users: Sequence[str]
     without_departments: Sequence[int]
+    without_pasted: str
+    without_campaigns: Sequence[str]
     malformed: Literal["refuse", "skip"]
     start_at: datetime | None
     quiet: str

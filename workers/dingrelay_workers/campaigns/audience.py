@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from itertools import groupby, islice
 from operator import itemgetter
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Literal, Self, TypeVar, cast
+
+from sqlalchemy import select
 
 from dingrelay_producers.client.campaign_documents import (
     Malformed,
@@ -19,8 +21,11 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
+from dingrelay_workers.campaigns.models import ChunkRow
 from dingrelay_workers.campaigns.recipients import (
+    HEADERS,
     USERID,
     FileColumn,
     Recipient,
@@ -152,6 +157,8 @@ class Staging:
 
 BATCH = 2_000
 """Rows read between two checks for cancellation."""
+CHUNKS = 500
+"""Chunks of a campaign whose people are read at once."""
 
 LISTED = 20
 """Malformed rows that are listed in full."""
@@ -159,7 +166,13 @@ LISTED = 20
 DIRECTORY_FIELDS = frozenset(name for name, parser in USER_FIELDS.items() if parser is text)
 """Fields that the directory may have of a person and that are text."""
 
+_FIELD_OF = {other: name for name, others in HEADERS.items() for other in others} | {
+    "职位": "title"
+}
+"""Chinese names of fields, as `{姓名}` has one, and the directory's."""
+
 Source = BinaryIO | Iterable[object]
+Row = TypeVar("Row")
 
 
 class CreationProgress:
@@ -241,6 +254,8 @@ class Gathered:
         if rows is not None:
             for batch in _batches(rows):
                 await self._stage(batch)
+        async for people in self._pasted("pasted"):
+            await self._stage(people)
         async for userids in self._named():
             await self._stage([Recipient(0, userid) for userid in userids])
 
@@ -251,14 +266,27 @@ class Gathered:
         if (source := plan.get("without")) is not None:
             rows = _exclusions(cast("Source", source), plan.get("encoding", ""))
             for batch in _batches(rows):
-                found = await self._resolved(batch)
-                if nobodys := [row for row in found if isinstance(row, Malformed)]:
-                    raise MalformedRecipients("exclusions", len(nobodys), nobodys[:LISTED])
-                self.excluded += self.staging.remove(row.userid for row in _sound(found))
+                self._exclude("exclusions", await self._resolved(batch))
                 await asyncio.sleep(0)
+        async for people in self._pasted("without_pasted"):
+            self._exclude("without_pasted", people)
         for department in plan.get("without_departments", ()):
             async for userids in self._below("without_departments", department):
                 self.excluded += self.staging.remove(userids)
+        for campaign in plan.get("without_campaigns", ()):
+            async for userids in people_of(self._database, campaign):
+                self.excluded += self.staging.remove(userids)
+
+    def _exclude(self, what: str, rows: Sequence[Recipient | Malformed]) -> None:
+        if nobodys := [row for row in rows if isinstance(row, Malformed)]:
+            raise MalformedRecipients(what, len(nobodys), nobodys[:LISTED])
+        self.excluded += self.staging.remove(row.userid for row in _sound(rows))
+
+    async def _pasted(
+        self, what: Literal["pasted", "without_pasted"]
+    ) -> AsyncIterator[Sequence[Recipient | Malformed]]:
+        for batch in _batches(pasted.entries(self._plan.get(what, ""))):
+            yield await pasted.resolve(self._database, self._app, batch)
 
     async def _named(self) -> AsyncIterator[Sequence[str]]:
         """The userids that no row names."""
@@ -341,13 +369,18 @@ class Gathered:
         self, rows: Sequence[Recipient | Malformed]
     ) -> dict[str, dict[str, str]]:
         """What the directory knows of those whose rows don't tell all."""
-        wanted = DIRECTORY_FIELDS.intersection(self._template.fields)
+        wanted = {name: _FIELD_OF.get(name, name) for name in self._template.fields}
+        wanted = {name: field for name, field in wanted.items() if field in DIRECTORY_FIELDS}
         if not wanted:
             return {}
-        asked = [row.userid for row in _sound(rows) if not wanted <= row.fields.keys()]
+        asked = [row.userid for row in _sound(rows) if not wanted.keys() <= row.fields.keys()]
         found = await directory.fields(self._database, self._app, asked)
         return {
-            userid: {name: value for name in wanted if isinstance(value := fields.get(name), str)}
+            userid: {
+                name: value
+                for name, field in wanted.items()
+                if isinstance(value := fields.get(field), str)
+            }
             for userid, fields in found.items()
         }
 
@@ -367,7 +400,8 @@ class Gathered:
         if columns is None:
             return  # any object may have any field
         for name in self._template.fields:
-            if name not in columns | DIRECTORY_FIELDS | {USERID}:
+            named = _FIELD_OF.get(name, name)
+            if name not in columns | {USERID} and named not in DIRECTORY_FIELDS:
                 places = en("the directory ({})", ", ".join(sorted(DIRECTORY_FIELDS)))
                 if rows is not None:
                     places = en("the file ({}) or {}", ", ".join(sorted(columns)), places)
@@ -419,7 +453,21 @@ def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
             )
 
 
-def _batches(rows: Iterable[Recipient | Malformed]) -> Iterator[list[Recipient | Malformed]]:
+async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str]]:
+    """The userids of a campaign, in pages; no transaction stays open between pages."""
+    columns = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.campaign == campaign)
+    query = columns.order_by(ChunkRow.number).limit(CHUNKS)
+    last = -1
+    while True:
+        async with database.read() as connection:
+            rows = (await connection.execute(query.where(ChunkRow.number > last))).all()
+        if not rows:
+            return
+        yield [user for row in rows for user in row.users.split(",")]
+        last = rows[-1].number
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     ahead = iter(rows)
     while batch := list(islice(ahead, BATCH)):
         yield batch

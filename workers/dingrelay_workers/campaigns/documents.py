@@ -189,6 +189,19 @@ LARGEST = 2**31 - 1
 """The largest number that the database keeps."""
 MOST_NAMED = 10_000
 """People or departments that a request names one by one; a file names any number."""
+MOST_PASTED = 500_000
+"""Characters of pasted people."""
+MOST_WITHOUT = 50
+"""Campaigns whose people are left out."""
+
+Departments = Annotated[
+    list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
+]
+Pasted = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=MOST_PASTED)]
+CampaignIds = Annotated[
+    list[Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]],
+    Field(max_length=MOST_WITHOUT, default_factory=list[str]),
+]
 
 
 def users_per_call(message: Mapping[str, Any]) -> int:
@@ -280,8 +293,11 @@ class CampaignRequest(CampaignSpec):
         users: ids of users.
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
+        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
         without_users: people to leave out.
         without_departments: leave out people in or below them.
+        without_pasted: people to leave out, as `pasted`.
+        without_campaigns: leave out the people of these campaigns.
         malformed: whether rows that name no person are refused, and nothing is created, or skipped.
         column: of the file that names people, such as ``job_number=编号``; empty for its usual names.
         encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
@@ -291,16 +307,15 @@ class CampaignRequest(CampaignSpec):
         list[dict[str, Any]], Field(max_length=MOST_NAMED, default_factory=list[dict[str, Any]])
     ]
     users: Annotated[list[UserId], Field(max_length=MOST_NAMED, default_factory=list[UserId])]
-    departments: Annotated[
-        list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
-    ]
+    departments: Departments
     everyone: bool = False
+    pasted: Pasted = ""
     without_users: Annotated[
         list[UserId], Field(max_length=MOST_NAMED, default_factory=list[UserId])
     ]
-    without_departments: Annotated[
-        list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
-    ]
+    without_departments: Departments
+    without_pasted: Pasted = ""
+    without_campaigns: CampaignIds
     malformed: Literal["refuse", "skip"] = "refuse"
     column: Annotated[str, Field(max_length=256)] = ""
     encoding: Annotated[str, Field(max_length=32)] = ""
@@ -308,7 +323,8 @@ class CampaignRequest(CampaignSpec):
     @property
     def names_people(self) -> bool:
         """Whether it names people itself, without a file."""
-        return bool(self.recipients or self.users or self.departments or self.everyone)
+        named = self.recipients or self.users or self.departments or self.pasted
+        return bool(named or self.everyone)
 
     def plan(self, *, sender: str, recipients: BinaryIO | None, without: BinaryIO | None) -> Plan:
         """The campaign, with the files that came with it."""

@@ -4,41 +4,40 @@ A draft is saved with the version that its editor has read. An older version ove
 who was faster. `Drafts.freeze` makes a campaign of it, whose people and text stay as they are.
 """
 
+import asyncio
+import io
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.errors import DraftConflict, DraftNotFound
+from dingrelay_producers.client.campaign_documents import CreatedCampaign, Plan
+from dingrelay_producers.errors import CampaignNotFound, DraftConflict, DraftNotFound
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.contract import ContractError, DepartmentId
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.documents import MOST_NAMED, CampaignFields
+from dingrelay_workers.campaigns import removal
+from dingrelay_workers.campaigns.documents import (
+    CampaignFields,
+    CampaignIds,
+    Departments,
+    Pasted,
+)
 from dingrelay_workers.campaigns.models import DraftRow
 from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import BUSY_TIMEOUT_MS
 
-MOST_PASTED = 500_000
-"""Characters of pasted people."""
 LARGEST_FILE = 10_000_000
 """Bytes of a file with people: some 300,000 rows. A larger one makes a campaign without a draft."""
-MOST_WITHOUT = 50
-"""Campaigns whose people are left out."""
 LISTED = 200
 """Drafts in a list."""
-
-Departments = Annotated[
-    list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
-]
-Pasted = Annotated[str, Field(max_length=MOST_PASTED)]
-CampaignId = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
 
 
 class DraftContent(CampaignFields):
@@ -62,16 +61,7 @@ class DraftContent(CampaignFields):
     encoding: Annotated[str, Field(max_length=32)] = ""
     without_departments: Departments
     without_pasted: Pasted = ""
-    without_campaigns: Annotated[
-        list[CampaignId], Field(max_length=MOST_WITHOUT, default_factory=list[CampaignId])
-    ]
-
-    @model_validator(mode="after")
-    def _has_no_nul(self) -> Self:
-        for name in ("pasted", "without_pasted"):
-            if "\0" in getattr(self, name):
-                raise ContractError(name, "holds a NUL character")
-        return self
+    without_campaigns: CampaignIds
 
 
 class CampaignDraft(BaseModel, from_attributes=True):
@@ -199,6 +189,37 @@ class Drafts:
             await _find(connection, draft)
             await connection.execute(delete(DraftRow).where(DraftRow.id == draft))
 
+    async def freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
+        """Make a campaign of a draft, whose people and text stay as they are; nothing is sent.
+
+        The same version makes one campaign, however often. One that was made of an older version, and was not started, is
+        deleted. Rows and pasted words that name no person are skipped.
+
+        Raises:
+            DraftNotFound, DraftConflict: as `save`.
+            CampaignConflict: one that was made of this draft was started.
+            ContractError: the draft is no campaign yet; it names the field that is wrong.
+            MalformedRecipients: people who are to be left out can't be found.
+        """
+        # Reading people holds up an event loop.
+        return await asyncio.to_thread(lambda: asyncio.run(self._freeze(draft, version, by)))
+
+    async def _freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
+        campaign = str(uuid.uuid5(uuid.UUID(draft), str(version)))
+        async with self._opened() as store:
+            row, plan = await _read(store, draft)
+            if row["version"] != version:
+                raise DraftConflict(draft, row["updated_by"], row["updated_at"])
+            with suppress(CampaignNotFound):
+                return CreatedCampaign.model_validate(await store.get(campaign))
+            if (former := row["campaign"]) is not None:
+                await removal.discard(store.database, former)
+            created = await store.create(plan, campaign, writers=[*row["writers"], by])
+            async with store.database.write("campaign drafts") as connection:
+                made = update(DraftRow).where(DraftRow.id == draft).values(campaign=campaign)
+                await connection.execute(made)
+            return created
+
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
         return opened_store(
             self._settings, migrated=self._migrated, busy_timeout_ms=self._busy_timeout_ms
@@ -223,6 +244,17 @@ async def _find(connection: AsyncConnection, draft: str) -> RowMapping:
     if row is None:
         raise DraftNotFound(draft)
     return row
+
+
+async def _read(store: CampaignStore, draft: str) -> tuple[RowMapping, Plan]:
+    """A draft, and what its campaign is to be."""
+    async with store.database.read() as connection:
+        row = await _find(connection, draft)
+        file = await connection.scalar(select(DraftRow.file).where(DraftRow.id == draft))
+    content = DraftContent.parse(row["document"])
+    plan: dict[str, Any] = {name: getattr(content, name) for name in DraftContent.model_fields}
+    plan |= {"recipients": None if file is None else io.BytesIO(file), "malformed": "skip"}
+    return row, cast("Plan", plan)
 
 
 async def _change(

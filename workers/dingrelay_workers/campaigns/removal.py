@@ -75,6 +75,26 @@ async def hide(database: Database, campaign: str) -> None:
             )
 
 
+async def discard(database: Database, campaign: str) -> None:
+    """Hide a campaign that was never started, if there is one; the leader deletes its rows.
+
+    Raises:
+        CampaignConflict: it was started.
+    """
+    async with database.write(f"campaign {campaign}") as connection:
+        query = select(CampaignRow.state, CampaignRow.app).where(CampaignRow.id == campaign)
+        row = (await connection.execute(query)).one_or_none()
+        if row is None or row.state in {State.CREATING, State.CANCELLED}:
+            return
+        if row.state != State.DRAFT:
+            raise CampaignConflict(campaign, en("is {}: write another draft", State(row.state)))
+        values = {"state": State.CREATING, "ended_at": datetime.now(UTC)}
+        await connection.execute(
+            update(CampaignRow).where(CampaignRow.id == campaign).values(values)
+        )
+        await audit.record(connection, "delete", "campaign", campaign, app=row.app)
+
+
 async def hidden(connection: AsyncConnection) -> list[str]:
     """The campaigns that were deleted and have rows left."""
     found = await connection.scalars(

@@ -13,13 +13,20 @@ from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import CampaignStatus, CreatedCampaign, Plan
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import removal
-from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress, Gathered, gather
+from dingrelay_workers.campaigns.audience import (
+    UNWATCHED,
+    CreationProgress,
+    Gathered,
+    gather,
+    people_of,
+)
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -53,7 +60,12 @@ class CampaignStore:
         self.database = Database(url, busy_timeout_ms=busy_timeout_ms)
 
     async def create(
-        self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
+        self,
+        plan: Plan,
+        campaign: str | None = None,
+        progress: CreationProgress = UNWATCHED,
+        *,
+        writers: Sequence[str] = (),
     ) -> CreatedCampaign:
         """Make a draft with its recipients: all of it or, whatever happens, nothing.
 
@@ -61,6 +73,7 @@ class CampaignStore:
             plan: what is sent, and how, and to which people.
             campaign: its id; a new one by default.
             progress: follows the creation.
+            writers: who wrote it, and so may not approve it; the actor by default.
 
         Raises:
             MalformedRecipients: there are malformed rows, and they are refused.
@@ -71,7 +84,7 @@ class CampaignStore:
         campaign = campaign or str(uuid.uuid4())
         async with gather(self.database, spec, plan, progress) as gathered:
             with spans.span("create campaign", "INTERNAL") as span:
-                row = await self._write(campaign, spec, gathered, progress)
+                row = await self._write(campaign, spec, gathered, progress, writers)
                 span.set_attributes({"dingrelay.app": spec.app, "dingrelay.campaign": campaign})
             return CreatedCampaign(
                 **dict(CampaignStatus.model_validate(row)),
@@ -111,16 +124,8 @@ class CampaignStore:
 
     async def people(self, campaign: str) -> AsyncIterator[Sequence[str]]:
         """All userids, in pages; no transaction stays open between pages."""
-        columns = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.campaign == campaign)
-        query = columns.order_by(ChunkRow.number).limit(PAGE)
-        last = -1
-        while True:
-            async with self.database.read() as connection:
-                rows = (await connection.execute(query.where(ChunkRow.number > last))).all()
-            if not rows:
-                return
-            yield [user for row in rows for user in row.users.split(",")]
-            last = rows[-1].number
+        async for page in people_of(self.database, campaign):
+            yield page
 
     async def close(self) -> None:
         """Close all connections."""
@@ -132,6 +137,7 @@ class CampaignStore:
         spec: CampaignSpec,
         gathered: Gathered,
         progress: CreationProgress,
+        writers: Sequence[str],
     ) -> CampaignRow:
         """Write it in transactions that are short, and make it a draft in the last one."""
         await self._delete_leftovers()
@@ -159,6 +165,7 @@ class CampaignStore:
             **dict.fromkeys(("settled", "accepted", "left_out", "failed", "calls"), 0),
             "index_bits": bits,
             "trace": spans.current(),
+            "writers": list(dict.fromkeys(writers or [current_actor().id])),
         }
         index = PeopleIndex(campaign, bits)
         pages = _pages(campaign, spec, gathered, index)

@@ -14,6 +14,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
+from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import answering
@@ -50,6 +51,7 @@ class Services:
         self.campaigns = CampaignService(
             settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
         )
+        self.drafts = Drafts(settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
         self.approvals = ApprovalService(settings, self._database)
         self.directory = DirectoryService(self._database)
         self.history = HistoryService(settings, self._database)
@@ -65,6 +67,7 @@ class Services:
             AuditService: self.audit,
             DirectoryService: self.directory,
             CampaignService: self.campaigns,
+            Drafts: self.drafts,
             HistoryService: self.history,
             KeyService: self.keys,
             WebhookService: self.webhooks,
