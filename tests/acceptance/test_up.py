@@ -82,9 +82,10 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(systems: Syst
     assert json.loads(sent.stdout)["result"]["accepted"] == 2
 
     (key,) = re.findall(r"drk_\S+", up.output())
+    (gateway,) = re.findall(r"gateway +(http://\S+)/docs", up.output())
     body = {"to": {"users": ["u3"]}, "message": {"msgtype": "text", "text": {"content": "早"}}}
     request = urllib.request.Request(
-        f"http://127.0.0.1:{up.variables()['DINGRELAY_GATEWAY_PORT']}/v1/messages?wait=30",
+        f"{gateway}/v1/messages?wait=30",
         json.dumps(body).encode(),
         {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
     )

@@ -130,7 +130,10 @@ def test_people_who_are_not_in_the_directory_are_counted(cli: Cli) -> None:
     assert cli.json("campaign", "create", "n", "--dry-run", *plan)["not_in_directory"] is None
     asyncio.run(sync())
     preview = cli.json("campaign", "create", "n", "--dry-run", *plan)
-    assert (preview["not_in_directory"], preview["limit"]) == (100, "20 look-ups in 1 s")
+    assert (preview["not_in_directory"], preview["limit"]) == (
+        100,
+        "20 calls a second, for look-ups",
+    )
     assert (
         "100, who are looked up before their calls"
         in cli("campaign", "create", "n", "--dry-run", *plan).stdout

@@ -105,7 +105,9 @@ def test_a_refusal_is_in_the_callers_language(
     reply = gateway.ask("POST", "/v1/messages", body, key=key, Accept_Language=languages)
     problem = reply.json
     assert (reply.status, problem["type"]) == (422, "urn:dingrelay:problem:invalid")
-    assert (problem["title"], problem["detail"]) == (title, detail)
+    assert problem["title"] == title
+    colon = "：" if detail == "必填" else ": "
+    assert problem["detail"] == f"message.text.content{colon}{detail}"
     assert problem["errors"] == [{"pointer": "/message/text/content", "detail": detail}]
     assert reply.headers.get("Content-Language") == ("zh-CN" if detail == "必填" else None)
     lines = b'{"kind": "nope"}\n{'
@@ -116,6 +118,9 @@ def test_a_refusal_is_in_the_callers_language(
     assert (first["title"], first["status"], second["status"]) == (title, 422, 400)
     nowhere = gateway.ask("GET", "/v1/nowhere", Accept_Language=languages).json
     assert nowhere["detail"] == ("没有这个路径" if detail == "必填" else "no such path")
+    wrong = gateway.ask("DELETE", "/v1/messages", Accept_Language=languages)
+    takes = "此路径只接受" if detail == "必填" else "this path takes"
+    assert (wrong.json["detail"], wrong.headers["Allow"]) == (f"{takes} POST", "POST")
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,10 @@ def test_quiet_hours_pause_work(quiet: str, start: datetime, hours: int, wanted:
 @pytest.mark.parametrize(
     ("size", "rules", "rate", "minutes", "limit"),
     [
-        ((1_000_000, 10_000), {}, None, 205.8, "5000 recipients in 60 s"),
-        ((10_000, 10_000), {}, None, 8.8, "20 calls in 1 s"),
+        ((1_000_000, 10_000), {}, None, 205.8, "5,000 recipients a minute"),
+        ((10_000, 10_000), {}, None, 8.8, "20 calls a second"),
         ((1_000, 10), {}, 100, 10.0, "100 recipients a minute, its own rate"),
-        ((1_000, 10), {"message.send": {"calls": "", "recipients": ""}}, None, 0.0, "10000 calls"),
+        ((1_000, 10), {"message.send": {"calls": "", "recipients": ""}}, None, 0.0, "10,000 calls"),
         ((1_000, 10), {"message.send": {"recipients": "60/60s"}}, None, 33.6, "60 recipients"),
     ],
 )

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.language import spoken, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_producers.settings.apps import refuse_empty_agent_ids
 from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import DESCRIPTORS_ADVICE
 from dingrelay_workers.limiter.rules import Rules
@@ -52,8 +54,10 @@ def check_apps(settings: Settings) -> None:
         return
     if not settings.apps:
         raise SettingsError(
-            "no DingTalk application is configured: set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and "
-            "DINGTALK_AGENT_ID"
+            en(
+                "no DingTalk application is configured: set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and "
+                "DINGTALK_AGENT_ID"
+            )
         )
     for name in sorted({*settings.apps, *settings.sync.apps, *settings.named_apps} - {ROBOTS}):
         settings.app(name)
@@ -89,5 +93,6 @@ def refusing() -> Generator[None]:
     try:
         yield
     except SettingsError as error:
-        sys.stderr.write(f"dingrelay: {error}\n")
+        with spoken():
+            sys.stderr.write(f"dingrelay: {translated(str(error))}\n")
         raise SystemExit(2) from None

@@ -127,7 +127,7 @@ class System:
             self.sandbox.add_robot(name, group=GROUP)
         self.flower = planned.facts["Flower"]
         self.database = planned.variables["DINGRELAY_DATABASE_URL"]
-        self.gateway = f"http://127.0.0.1:{planned.variables['DINGRELAY_GATEWAY_PORT']}"
+        self.gateway = planned.facts["gateway"].removesuffix("/docs")
         self.key = await sandbox_key(self.database, self._folder)
 
     def ask(

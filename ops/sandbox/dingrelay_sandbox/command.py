@@ -72,4 +72,9 @@ def sandbox(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    run(start, host, port)
+    try:
+        run(start, host, port)
+    except OSError as error:
+        # Quoted as the command line knows it in errors of its own.
+        problem = f"'{host}:{port}': {error.strerror}"
+        raise typer.BadParameter(problem, param_hint="--host, --port") from None

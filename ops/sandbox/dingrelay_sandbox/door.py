@@ -19,10 +19,15 @@ class Door:
         runner: the server, set up.
         host: the address to listen on.
         port: 0 takes a free one.
+
+    Raises:
+        OSError: such as that another program has the port.
     """
 
     def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
         self._runner = runner
+        if port:  # two sandboxes would share it, and each answer some of the calls
+            self._socket(host, port, shared=False).close()
         self._listening = self._socket(host, port)
         self.address: tuple[str, int] = self._listening.getsockname()[:2]
         self._holding = self._socket(*self.address)
@@ -70,11 +75,11 @@ class Door:
         task.add_done_callback(self._tasks.discard)
 
     @staticmethod
-    def _socket(host: str, port: int) -> socket.socket:
+    def _socket(host: str, port: int, *, shared: bool = True) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "SO_REUSEPORT"):
+        if shared and hasattr(socket, "SO_REUSEPORT"):
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind((host, port))
         return bound

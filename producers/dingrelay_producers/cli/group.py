@@ -98,8 +98,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.Abort:
-            import_module("typer.rich_utils")  # it would be loaded behind our back
-            speak_headings()
+            _load_headings()
             raise
         except typer.Exit:
             raise
@@ -163,7 +162,13 @@ def _params_of(command: Any, shared: list[Any]) -> Any:
 def _speak_if_usage(error: Exception) -> None:
     # typer has its own copy of click in some releases, so the class has no one name.
     if hasattr(error, "format_message"):
+        _load_headings()
         speak_error(error)
+
+
+def _load_headings() -> None:
+    import_module("typer.rich_utils")  # it would be loaded behind our back
+    speak_headings()
 
 
 def _register_incomplete(app: typer.Typer, point: EntryPoint, missing: ModuleNotFoundError) -> None:

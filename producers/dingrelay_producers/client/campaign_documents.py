@@ -129,7 +129,7 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     where there are no look-ups."""
     minutes: float
     """Of sending."""
-    limit: str
+    limit: Kept
     """What makes it take that long; empty for nothing."""
     starts_at: datetime
     """When it may send first."""

@@ -217,6 +217,8 @@ async def _read_limits(settings: "Settings") -> "FleetLimits":
 
 
 def _limits_page(found: "FleetLimits") -> Lines:
+    from dingrelay_workers.limiter.rules import in_words
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(tr("scope"), no_wrap=True)
     table.add_column(tr("api"), no_wrap=True)
@@ -231,11 +233,11 @@ def _limits_page(found: "FleetLimits") -> Lines:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column(tr("now"))
     for bucket in found.buckets:
-        limit = f"{bucket.limit}/{bucket.window:g}s {tr(bucket.unit)}"
+        limit = bucket.limit and translated(in_words(bucket.unit, bucket.limit, bucket.window))
         table.add_row(
             bucket.scope,
             bucket.api,
-            limit if bucket.limit else tr("no limit"),
+            limit or tr("no limit"),
             f"{bucket.rate:.2f}" if bucket.limit else "",
             f"{bucket.ceiling:.2f}" if bucket.ceiling else "",
             f"{bucket.balance:.1f}" if bucket.limit else "",
@@ -246,11 +248,11 @@ def _limits_page(found: "FleetLimits") -> Lines:
     months = [
         Text(
             tr(
-                "{organisation}: {used} of {limit} {counted} this month",
+                "{organisation}: {used:,} {counted} this month, {limit}",
                 organisation=month.organisation,
                 used=month.used,
                 counted=counted(month.counts),
-                limit=month.limit or tr("any"),
+                limit=tr("of {limit:,}", limit=month.limit) if month.limit else tr("no limit"),
             )
         )
         for month in found.quota
@@ -265,7 +267,7 @@ def counted(counts: str) -> str:
     """The displayed name of what is counted."""
     if counts.startswith("robot:"):
         return tr("messages of robot {name}", name=counts.removeprefix("robot:"))
-    return tr("Webhook & Stream messages") if counts == "pushes" else tr("calls")
+    return tr("Webhook & Stream messages") if counts == "pushes" else tr("API calls")
 
 
 def _rules_notes(rules: "PublishedRules") -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from dingrelay_producers.client.campaign_documents import CampaignPreview, Plan
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
-from dingrelay_tasks.sentence import Sentence, en
+from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
 from dingrelay_workers.campaigns.audience import BATCH, UNWATCHED, CreationProgress, gather
 from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
@@ -21,10 +21,8 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
 from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.limiter.quota import SHARES, Quota
-from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.rules import Rules, in_words
 from dingrelay_workers.store.connections import impatient_redis
-
-RULES = {"calls": en("{} calls in {:g} s"), "recipients": en("{} recipients in {:g} s")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +56,17 @@ def pace(
         rate: the campaign's own, recipients a minute; None for none.
     """
     amounts = {"calls": calls, "recipients": recipients}
-    spans = [(0.0, "")]
-    for rule in rules.of(app, MESSAGE_SEND.name):
-        if rule.limit is not None:
-            limit = Sentence(RULES[rule.unit], rule.limit, rule.window)
-            spans.append((amounts[rule.unit] / rule.rate, limit))
-    for rule in rules.of(app, USER.rule):
-        if rule.limit is not None:
-            limit = en("{} look-ups in {:g} s", rule.limit, rule.window)
-            spans.append((look_ups / rule.rate, limit))
+    spans: list[tuple[float, str]] = [(0.0, "")]
+    spans += [
+        (amounts[rule.unit] / rule.rate, in_words(rule.unit, rule.limit, rule.window))
+        for rule in rules.of(app, MESSAGE_SEND.name)
+        if rule.limit is not None
+    ]
+    spans += [
+        (look_ups / rule.rate, en("{}, for look-ups", in_words(rule.unit, rule.limit, rule.window)))
+        for rule in rules.of(app, USER.rule)
+        if rule.limit is not None
+    ]
     if rate is not None:
         spans.append((recipients / rate * 60, en("{} recipients a minute, its own rate", rate)))
     return max(spans)

@@ -13,6 +13,7 @@ from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.now import forecast, outage
 from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.limiter import overview
+from dingrelay_workers.limiter.rules import in_words
 
 QUEUES = sorted(
     {f"dingrelay.{lane}" for lane in estimate.LANES}
@@ -30,6 +31,7 @@ async def limits(visit: Visit) -> web.Response:
     return visit.page(
         "limits.html",
         limits=found,
+        in_words=in_words,
         outages=[outage(each) for each in found.outages],
         months=forecast(found.quota, present),
         now=present,

@@ -169,7 +169,6 @@ def _worker(lanes: str, concurrency: int, patience: float) -> Program:
 
 def _gateway(settings: Settings, system: System) -> Program:
     port = pick_port(PORT)
-    system.variables["DINGRELAY_GATEWAY_PORT"] = str(port)
     system.facts["gateway"] = f"http://127.0.0.1:{port}/docs"
     return Program(
         "gateway",

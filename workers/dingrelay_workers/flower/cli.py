@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dingrelay_producers.language import translated
+from dingrelay_tasks.sentence import en
+
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
 
@@ -30,7 +33,7 @@ def flower(
     except OSError as error:
         if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
             raise
-        problem = f"{address}:{port}: {error.strerror}"
+        problem = translated(en("{}:{}: {}", address, port, error.strerror))
         raise typer.BadParameter(problem, param_hint="--address, --port") from None
 
 

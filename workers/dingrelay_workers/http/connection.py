@@ -4,6 +4,7 @@ The former get a problem, too, which does not quote them; the latter are given u
 """
 
 import asyncio
+import os
 import socket
 import uuid
 from typing import cast
@@ -93,8 +94,10 @@ async def listen(runner: web.AppRunner, host: str, port: int) -> None:
         else:
             await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     except OSError as error:
+        # asyncio puts a sentence of its own around that of the system.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise SettingsError(
-            en("--host, --port: {}:{} can't be listened on ({})", host, port, error.strerror)
+            en("--host, --port: {}:{} can't be listened on: {}", host, port, why)
         ) from None
 
 

@@ -205,7 +205,9 @@ def check_headers(request: web.Request) -> None:
 def _from_aiohttp(error: web.HTTPException, path: str) -> Problem:
     kind = _KIND_OF_STATUS.get(error.status, problems.INTERNAL)
     headers = {name: value for name, value in error.headers.items() if name == "Allow"}
-    detail = en("no such path") if kind is problems.NOT_FOUND else kind.title.lower()
+    detail = en("no such path") if kind is problems.NOT_FOUND else kind.title
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        detail = en("this path takes {}", ", ".join(sorted(error.allowed_methods)))
     if path == "/metrics":
         detail = en("metrics are on DINGRELAY_METRICS_PORT, not on this port")
     return Problem(kind, detail, headers=headers)

@@ -147,7 +147,8 @@ def unavailable(detail: str) -> Problem:
 def invalid(error: ContractError, body: Any) -> Problem:
     """A contract's refusal of a body."""
     where = pointer(error.field, body)
-    return Problem.at(INVALID, where, error.problem)
+    errors = [FieldError(pointer=where, detail=error.problem)]
+    return Problem(INVALID, str(error) if where else error.problem, errors=errors)
 
 
 def pointer(field: str, body: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.kinds import declared_rules
 from dingrelay_tasks.robot_post import WEBHOOK
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.dingtalk.apis import API_NAMES
 
 Unit = Literal["calls", "recipients"]
@@ -249,6 +249,18 @@ def parse(api: str, unit: str, text: str) -> tuple[int, float] | None:
     if window <= 0:
         raise ValueError(en('rules."{}".{}: "{}" has a window of no length', api, unit, text))
     return int(limit), window
+
+
+def in_words(unit: str, limit: int, window: float) -> Sentence:
+    """A limit as people say it: ``20 calls a second``."""
+    amount = en("{:,} recipients", limit) if unit == "recipients" else en("{:,} calls", limit)
+    match window:
+        case 1:
+            return en("{} a second", amount)
+        case 60:
+            return en("{} a minute", amount)
+        case _:
+            return en("{} in {:g} s", amount, window)
 
 
 def _pattern(name: str) -> re.Pattern[str]:
