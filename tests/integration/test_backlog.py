@@ -51,7 +51,7 @@ async def served(redis: Redis) -> None:
 
 
 async def lanes(redis: Redis) -> dict[tuple[str, str], Backlog]:
-    _, found = await estimate.read(redis, RULES)
+    _, found = await estimate.read(redis, await limits.read_pace(redis, RULES))
     return {(each.jobs.app, each.jobs.lane): each for each in found}
 
 

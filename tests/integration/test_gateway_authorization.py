@@ -59,7 +59,7 @@ NEEDS = {
     **{operation: SCOPE_OF[kind] for operation, kind in KIND.items()},
     **dict.fromkeys(("getJob", "listJobs", "listDead"), "jobs:read"),
     **{f"{verb}Job": "jobs:write" for verb in ("cancel", "requeue", "discard", "resolve")},
-    "getLimits": "limits:read",
+    **dict.fromkeys(("getLimits", "getQueue", "listWorkers"), "limits:read"),
     "listChanges": "audit:read",
     **{
         f"{what}Campaign": "campaigns:write"

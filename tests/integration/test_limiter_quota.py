@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
@@ -140,3 +140,22 @@ async def test_calls_without_an_edition_are_only_counted(process: Callable[[str]
         await quota.check("acme", "bulk")
         quota.count("acme")
     assert await quota.used("acme") == 10
+
+
+async def test_the_month_is_counted_by_day_and_forecast(
+    redis: Redis, clock: Clock, process: Callable[[str], Quota]
+) -> None:
+    clock.moment = datetime(2026, 11, 15, 16, tzinfo=UTC)  # half of the month is over
+    quota = process("1000")
+    (of,) = quota._settings.organisations
+    quota.count(of)
+    await quota._flush()
+    clock.moment += timedelta(seconds=1)
+    quota.count(of)
+    quota.count(of)
+    await quota._flush()
+    quota.count(of)
+    (calls, _) = await quota.months()
+    assert calls.used == 4
+    assert calls.expected == 8
+    assert calls.days == {"2026-11-16": 3}

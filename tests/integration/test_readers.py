@@ -12,11 +12,15 @@ from sqlalchemy import insert, text
 from cli_runner import Cli
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys as fields
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.limiter import fleet_rules
+from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.webhooks.service import WebhookService
 from gateways import GatewayClient
+from jobs import queued
 from plans import SCANS, plans_of
 from subscriptions import subscribe
 
@@ -28,7 +32,12 @@ ENDPOINT = "drw_aaaaaaaaaaaa"
 def grants() -> Sequence[Grant]:
     return [
         Grant(name="all", scopes=frozenset({"*"})),
-        Grant(name="hr", scopes=frozenset({"webhooks:read"}), apps=frozenset({"hr"}), sender="hr"),
+        Grant(
+            name="hr",
+            scopes=frozenset({"webhooks:read", "limits:read"}),
+            apps=frozenset({"hr"}),
+            sender="hr",
+        ),
     ]
 
 
@@ -123,3 +132,72 @@ def test_deliveries_by_every_door(
     listed = cli.json("webhook", "deliveries", ENDPOINT, "--state", "dead")
     assert listed == [first["deliveries"][0]]
     assert "http_503" in cli("webhook", "deliveries", ENDPOINT).stdout
+
+
+def changed(settings: Settings, change: Callable[[Redis], Awaitable[None]]) -> None:
+    """Put something into Redis."""
+
+    async def run() -> None:
+        async with Redis.from_url(settings.redis) as redis:
+            await change(redis)
+
+    asyncio.run(run())
+
+
+def test_the_queue_by_every_door(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+) -> None:
+    async def wait(redis: Redis) -> None:
+        for sender, app in (("crm", "default"), ("crm", "default"), ("hr", "hr"), ("x", "hr")):
+            await queued(redis, sender=sender, app=app)
+
+    changed(settings, wait)
+    shown = gateway.ask("GET", "/v1/queue", key=keys["all"]).json
+    assert shown["exact"]
+    lanes = {(each["app"], each["lane"]): each for each in shown["lanes"]}
+    assert {name: each["waiting"] for name, each in lanes.items()} == {
+        ("default", "normal"): 2,
+        ("hr", "normal"): 2,
+    }
+    assert lanes["hr", "normal"]["held_by"] == "worker"
+    senders = {(each["app"], each["sender"]): each["waiting"] for each in shown["groups"]}
+    assert senders == {("default", "crm"): 2, ("hr", "hr"): 1, ("hr", "x"): 1}
+    own = gateway.ask("GET", "/v1/queue", key=keys["hr"]).json
+    assert [(each["app"], each["waiting"]) for each in own["lanes"]] == [("hr", 2)]
+    assert [each["sender"] for each in own["groups"]] == ["hr"]
+    listed = cli.json("queue")
+    assert listed.keys() == shown.keys()
+    assert [each["waiting"] for each in listed["lanes"]] == [2, 2]
+
+
+def test_the_workers_by_every_door(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+) -> None:
+    async def work(redis: Redis) -> None:
+        about = {"version": "1.2.3", "lanes": ["bulk"], "running": 3, "seen_at": NOW.isoformat()}
+        rules = Rules.from_settings({}, "default")
+        await redis.hset(fields.PRESENCE, mapping={"new": "1 6", "old": "1 6", "odd": "1 6"})
+        await redis.pexpire(fields.PRESENCE, 60_000)
+        await fleet_rules.publish(redis, "new", rules, about)
+        await fleet_rules.publish(redis, "old", rules)
+        await fleet_rules.publish(redis, "odd", rules, {"version": 7})
+        await redis.set(fields.alive("dingrelay.bulk"), 1, px=60_000)
+
+    assert gateway.ask("GET", "/v1/workers", key=keys["all"]).json["workers"] == []
+    changed(settings, work)
+    shown = gateway.ask("GET", "/v1/workers", key=keys["all"]).json
+    new, odd, old = shown["workers"]
+    assert (new["name"], new["version"], new["lanes"], new["running"]) == (
+        "new",
+        "1.2.3",
+        ["bulk"],
+        3,
+    )
+    assert (odd["name"], odd["version"]) == ("odd", "")
+    assert (old["name"], old["version"], old["seen_at"]) == ("old", "", None)
+    served = {each["name"]: each["served"] for each in shown["lanes"]}
+    assert (served["bulk"], served["urgent"]) == (True, False)
+    assert cli.json("workers") == shown
+    printed = cli("workers")
+    assert "1.2.3" in printed.stdout
+    assert "urgent" in printed.stderr

@@ -8,7 +8,9 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -329,10 +331,18 @@ class Resources:
             await asyncio.sleep(BACKLOG_EVERY)
 
     async def _publish_rules(self) -> None:
-        """Publish the limits of this process for those who look at them."""
+        """Publish the limits of this process, and what it is, for those who look at them."""
+        started = datetime.now(UTC)
         while True:
             with suppress(RedisError, OSError):
-                await fleet_rules.publish(self.redis, self.worker, self.rules)
+                about = {
+                    "version": version("dingrelay"),
+                    "lanes": [queue.removeprefix("dingrelay.") for queue in self._consumed()],
+                    "running": self.leases.count,
+                    "started_at": started.isoformat(),
+                    "seen_at": datetime.now(UTC).isoformat(),
+                }
+                await fleet_rules.publish(self.redis, self.worker, self.rules, about)
             await asyncio.sleep(RULES_EVERY)
 
     async def _serve(self) -> None:

@@ -347,7 +347,7 @@ def job_approval(job_id: str) -> str:
 
 
 def rules(worker: str) -> str:
-    """String: the limits that a worker keeps (JSON). TTL: RULES_TTL_MS, renewed by it."""
+    """String: the limits that a worker keeps, its lanes and its version (JSON). TTL: RULES_TTL_MS, renewed by it."""
     return f"{PREFIX}rules:{worker}"
 
 

@@ -1,6 +1,7 @@
 """``dingrelay queue`` and ``dingrelay limits``: what waits, for how long, and what for."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.backlog.documents import WorkerList
     from dingrelay_workers.backlog.estimate import Backlog, BacklogGroup, Tally
     from dingrelay_workers.limiter.breakers import BreakerState
     from dingrelay_workers.limiter.buckets import BucketState
@@ -55,10 +57,12 @@ def queue(
 
 
 def _show(tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None) -> None:
+    from dingrelay_workers.backlog.documents import QueueDocument
+
     lanes = [each for each in lanes if app in {"", each.jobs.app}]
     groups = [each for each in tally.groups if app in {"", each.app}]
     print_result(
-        _document(tally, lanes, groups),
+        QueueDocument.of(replace(tally, groups=groups), lanes).model_dump(mode="json"),
         lambda: (
             _print_lanes(tally, lanes)
             if by is None
@@ -70,13 +74,14 @@ def _show(tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None) -> No
 async def _read(settings: "Settings") -> "tuple[Tally, list[Backlog]]":
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import estimate
+    from dingrelay_workers.limiter.overview import read_pace
     from dingrelay_workers.limiter.rules import Rules
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
     rules = Rules.from_settings(settings.limits, settings.egress)
     async with impatient_redis(settings) as redis:
-        return await estimate.read(redis, rules)
+        return await estimate.read(redis, await read_pace(redis, rules))
 
 
 def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:
@@ -150,28 +155,37 @@ def _note(tally: "Tally") -> None:
         console(stderr=True).print(text, style="dim")
 
 
-def _document(
-    tally: "Tally", lanes: "list[Backlog]", groups: "list[BacklogGroup]"
-) -> dict[str, Any]:
-    from dingrelay_workers.backlog.estimate import STATES
+def workers() -> None:
+    """List the workers with their lanes and versions, and which lanes have one."""
+    from dingrelay_producers.settings import Settings
 
-    def shown(group: "BacklogGroup", *names: str) -> dict[str, Any]:
-        oldest = (tally.now - group.since).total_seconds() if group.since else None
-        values = {name: getattr(group, name) for name in (*names, "waiting", *STATES)}
-        return {**values, "oldest_seconds": oldest}
+    found = asyncio.run(_read_workers(Settings.load()))
+    print_result(found.model_dump(mode="json"), lambda: _print_workers(found))
 
-    return {
-        "exact": tally.exact,
-        "lanes": [
-            {
-                **shown(each.jobs, "app", "lane"),
-                "drain_seconds": each.drain_seconds,
-                "held_by": each.held_by,
-            }
-            for each in lanes
-        ],
-        "groups": [shown(each, "app", "lane", "kind", "sender") for each in groups],
-    }
+
+async def _read_workers(settings: "Settings") -> "WorkerList":
+    from dingrelay_workers import preflight
+    from dingrelay_workers.backlog import workers as fleet
+    from dingrelay_workers.store.connections import impatient_redis
+
+    preflight.check(settings)
+    async with impatient_redis(settings) as redis:
+        return await fleet.read(redis)
+
+
+def _print_workers(found: "WorkerList") -> None:
+    print_table(
+        found.workers,
+        Column("worker", lambda each: each.name),
+        Column("version", lambda each: each.version, rank=2),
+        Column("lanes", lambda each: " ".join(each.lanes), rank=1),
+        Column("running", lambda each: str(each.running or 0), rank=3, right=True),
+        Column("started", lambda each: local(each.started_at) if each.started_at else "", rank=5),
+        Column("latest sign", lambda each: local(each.seen_at) if each.seen_at else "", rank=4),
+    )
+    if missing := [lane.name for lane in found.lanes if not lane.served]:
+        text = tr("no worker serves {lanes}", lanes=", ".join(missing))
+        console(stderr=True).print(text, style="red")
 
 
 def limits(
@@ -248,11 +262,12 @@ def _limits_page(found: "FleetLimits") -> Lines:
     months = [
         Text(
             tr(
-                "{organisation}: {used:,} {counted} this month, {limit}",
+                "{organisation}: {used:,} {counted} this month, {limit}; about {expected:,} by its end",
                 organisation=month.organisation,
                 used=month.used,
                 counted=counted(month.counts),
                 limit=tr("of {limit:,}", limit=month.limit) if month.limit else tr("no limit"),
+                expected=month.expected,
             )
         )
         for month in found.quota

@@ -13,11 +13,9 @@ from dingrelay_producers.store.scripts import run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.dingtalk.apis import APIS
-from dingrelay_workers.limiter import breakers, buckets, fleet_rules
-from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import FleetRules
-from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.overview import FleetPace
 
 _TALLY = transition("dingrelay_workers.backlog", "tally")
 
@@ -171,22 +169,15 @@ class Backlog:
     held_by: str
 
 
-def backlogs(
-    tally: Tally,
-    rules: FleetRules,
-    buckets: Sequence[BucketState],
-    breakers: Sequence[BreakerState],
-    served: Collection[str],
-) -> list[Backlog]:
+def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Backlog]:
     """The jobs that wait in each lane of each application.
 
     Args:
         tally: what is open.
-        rules: of the fleet.
-        buckets: that are in use.
-        breakers: that stand open.
+        pace: how fast calls leave.
         served: queues that have a worker.
     """
+    rules, buckets, breakers = pace
     rates = _Rates(rules, buckets, tally.now)
     out = {each.scope.partition(":")[2] for each in breakers if each.scope.startswith("hold:")}
     hosts = {each.name for each in breakers if each.scope.startswith("egress:")}
@@ -266,21 +257,19 @@ STATES = ("ready", "parked", "snoozed", "retrying", "scheduled", "running")
 """The states in which open jobs are counted."""
 
 
-async def read(redis: Redis, own: Rules, *, most: int = MOST) -> tuple[Tally, list[Backlog]]:
+async def read(redis: Redis, pace: FleetPace, *, most: int = MOST) -> tuple[Tally, list[Backlog]]:
     """The open jobs, and what waits in each lane.
 
     Args:
         redis: of the fleet.
-        own: rules that stand in where no worker has published its own.
+        pace: how fast calls leave.
         most: jobs of a place that are looked at.
 
     Raises:
         RedisError: Redis cannot be reached.
     """
     counted = await tally(redis, most=most)
-    rules = await fleet_rules.read(redis, own)
-    states = await buckets.read_buckets(redis, rules)
     queues = sorted({group.queue for group in counted.groups})
     alive: list[Any] = await redis.mget([keys.alive(queue) for queue in queues]) if queues else []
     served = {queue for queue, sign in zip(queues, alive, strict=True) if sign is not None}
-    return counted, backlogs(counted, rules, states, await breakers.read_breakers(redis), served)
+    return counted, backlogs(counted, pace, served)

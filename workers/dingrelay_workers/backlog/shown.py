@@ -11,7 +11,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.backlog.estimate import STATES, Backlog, Tally, read
-from dingrelay_workers.limiter import fleet_rules
+from dingrelay_workers.limiter.overview import read_pace
 from dingrelay_workers.limiter.quota import MonthCount, Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.metrics import OTHERS, UNNAMED, Waiting, WaitingJobs
@@ -73,13 +73,14 @@ class Shown:
 
     async def _count(self) -> None:
         began = time.monotonic()
-        counted, lanes = await read(self._redis, self._rules, most=MOST)
+        pace = await read_pace(self._redis, self._rules)
+        counted, lanes = await read(self._redis, pace, most=MOST)
         shown = {
             "lanes": self._lanes(counted, lanes),
             "kinds": _kinds(counted),
             "senders": self._senders(counted),
             "dead": await self._redis.zcard(keys.DEAD),
-            "workers": (await fleet_rules.read(self._redis, self._rules)).workers,
+            "workers": pace.rules.workers,
             "months": [month.model_dump() for month in await self._quota.months()],
             # An older worker reads these.
             "quotas": [],

@@ -32,7 +32,7 @@ PAGES: Mapping[str, str] = {"campaign": "/campaigns/", "job": "/jobs/", "webhook
 """Kind of object → the beginning of its page's path."""
 ACTIONS: Mapping[str, str] = {
     "create": en("made"),
-    "start": en("started"),
+    "start": en("started sending"),
     "pause": en("paused"),
     "resume": en("let run on"),
     "cancel": en("cancelled"),

@@ -1,6 +1,5 @@
 """How things stand, in a few sentences: is delivery normal, what waits, who is affected, what to do."""
 
-from calendar import monthrange
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_producers.zone import CHINA, local
+from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.cli import counted
@@ -27,7 +26,7 @@ from dingrelay_workers.console.words import Meaning
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.breakers import BreakerState, read_breakers
 from dingrelay_workers.limiter.overview import FleetLimits
-from dingrelay_workers.limiter.quota import SHARES, MonthCount
+from dingrelay_workers.limiter.quota import SHARES
 from dingrelay_workers.limiter.rules import Rules
 
 OLD = 600.0
@@ -47,7 +46,7 @@ async def now(visit: Visit) -> web.Response:
         sentences=standing.sentences(),
         lanes=standing.lanes,
         now=tally.now,
-        months=forecast(standing.limits.quota, tally.now),
+        months=standing.limits.quota,
         dead=standing.dead,
     )
 
@@ -133,7 +132,7 @@ class Standing:
     def _months(self) -> list[Meaning]:
         """Months of which a lane has no call left, or will have none at the pace so far."""
         found: list[Meaning] = []
-        for month, expected in forecast(self.limits.quota, self.tally.now):
+        for month in self.limits.quota:
             most = month.limit or 0
             lanes = [lane for lane, share in SHARES.items() if most and month.used >= most * share]
             used = f"{month.used:,}", f"{most:,}", counted(month.counts), month.organisation
@@ -145,7 +144,7 @@ class Standing:
                     "Book a larger edition and set [quota] edition, then requeue what failed."
                 )
                 found.append(Meaning("bad", words, remedy))
-            elif most and expected > most:
+            elif most and month.expected > most:
                 words = en("{} of {} {} of {} this month are used: too few at this pace.", *used)
                 remedy = en("Put many people into one message, or book a larger edition.")
                 found.append(Meaning("doubt", words, remedy))
@@ -167,8 +166,9 @@ class Standing:
 async def _standing(context: ConsoleContext) -> Standing:
     rules = Rules.from_settings(context.settings.limits, context.settings.egress)
     async with asking():
-        limits = await overview.read(context.redis, context.settings)
-        tally, lanes = await estimate.read(context.redis, rules, most=MOST_COUNTED)
+        pace = await overview.read_pace(context.redis, rules)
+        limits = await overview.read(context.redis, context.settings, pace)
+        tally, lanes = await estimate.read(context.redis, pace, most=MOST_COUNTED)
         dead = await context.redis.zcard(keys.DEAD)
     return Standing(limits, tally, lanes, dead)
 
@@ -211,14 +211,6 @@ async def why_it_waits(
     if job.error and job.due_at:
         return Meaning("wait", en("The last try failed; the next one is at {}.", local(job.due_at)))
     return Meaning("wait", en("Other jobs go first."))
-
-
-def forecast(months: Sequence[MonthCount], now: datetime) -> list[tuple[MonthCount, int]]:
-    """Counts of this month, each with what it will be by the month's end, at the pace so far."""
-    here = now.astimezone(CHINA)
-    days = monthrange(here.year, here.month)[1]
-    gone = here.day - 1 + (here.hour * 3600 + here.minute * 60 + here.second) / 86_400
-    return [(month, round(month.used * days / max(gone, 1 / 24))) for month in months]
 
 
 def _held(lane: Backlog) -> str:

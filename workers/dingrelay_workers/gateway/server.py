@@ -15,6 +15,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
 from dingrelay_workers.approvals import routes as approval_routes
 from dingrelay_workers.audit import routes as audit_routes
+from dingrelay_workers.backlog import routes as backlog_routes
 from dingrelay_workers.campaigns import routes as campaign_routes
 from dingrelay_workers.directory import routes as directory
 from dingrelay_workers.gateway import callbacks, health, jobs, openapi
@@ -44,6 +45,7 @@ ROUTES: tuple[Route, ...] = (
     *keys.ROUTES,
     *webhook_routes.ROUTES,
     *audit_routes.ROUTES,
+    *backlog_routes.ROUTES,
     *callbacks.ROUTES,
     *openapi.ROUTES,
     *health.ROUTES,

@@ -76,9 +76,12 @@ class FleetRules:
         return found
 
 
-async def publish(redis: Redis, worker: str, rules: Rules) -> None:
-    """Publish which rules a worker keeps, for a minute."""
-    text = canonical_json({"limits": _plain(rules), "address": rules.address})
+async def publish(
+    redis: Redis, worker: str, rules: Rules, about: Mapping[str, Any] | None = None
+) -> None:
+    """Publish which rules a worker keeps, for a minute, and more about it (`backlog/workers.py`)."""
+    kept = {"limits": _plain(rules), "address": rules.address, "worker": about or {}}
+    text = canonical_json(kept)
     await redis.set(keys.rules(worker), text, px=keys.RULES_TTL_MS)
 
 

@@ -1,5 +1,8 @@
 """All limits of the fleet: one document for the command line and for HTTP."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
@@ -7,7 +10,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
-from dingrelay_workers.limiter.fleet_rules import Difference
+from dingrelay_workers.limiter.fleet_rules import Difference, FleetRules
 from dingrelay_workers.limiter.quota import MonthCount, Quota
 from dingrelay_workers.limiter.rules import Rules
 
@@ -30,17 +33,47 @@ class FleetLimits(BaseModel):
     quota: list[MonthCount]
 
 
-async def read(redis: Redis, settings: Settings) -> FleetLimits:
-    """The rules of the workers, buckets in use, open breakers and holds, and the calls of the month.
+class FleetPace(NamedTuple):
+    """What decides how fast calls leave: the rules of the workers, buckets in use, open breakers and holds."""
+
+    rules: FleetRules
+    buckets: Sequence[BucketState]
+    breakers: Sequence[BreakerState]
+
+
+async def read_pace(redis: Redis, own: Rules) -> FleetPace:
+    """How fast calls leave by now.
+
+    Args:
+        redis: of the fleet.
+        own: rules that stand in where no worker has published its own.
+
+    Raises:
+        RedisError: Redis cannot be reached.
+    """
+    rules = await fleet_rules.read(redis, own)
+    return FleetPace(
+        rules, await buckets.read_buckets(redis, rules), await breakers.read_breakers(redis)
+    )
+
+
+async def read(redis: Redis, settings: Settings, pace: FleetPace | None = None) -> FleetLimits:
+    """All limits, and the calls of the month.
+
+    Args:
+        redis: of the fleet.
+        settings: of this process.
+        pace: as it was just read.
 
     Raises:
         ValueError: a rule in the settings can't be read.
         RedisError: Redis cannot be reached.
     """
-    rules = await fleet_rules.read(redis, Rules.from_settings(settings.limits, settings.egress))
+    own = Rules.from_settings(settings.limits, settings.egress)
+    rules, states, outages = pace or await read_pace(redis, own)
     return FleetLimits(
         rules=PublishedRules(workers=rules.workers, differences=[*rules.differences]),
-        buckets=[*await buckets.read_buckets(redis, rules)],
-        outages=[*await breakers.read_breakers(redis)],
+        buckets=[*states],
+        outages=[*outages],
         quota=await Quota(redis, settings).months(),
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -27,6 +28,8 @@ SHARES: Mapping[Lane, float] = {"bulk": 0.90, "normal": 0.98, "urgent": 1.0}
 """Share of the month's calls at which a lane stops, so that the others still have some."""
 CALLS, PUSHES = "calls", "pushes"
 """What is counted: calls, and Webhook & Stream messages."""
+MONTH = len("2026-11")
+"""Characters of a day that are its month."""
 FRESH = 1.0
 """Seconds for which a read count is good enough: no call waits for a question of its own."""
 FLUSH_EVERY = 0.2
@@ -55,6 +58,10 @@ class MonthCount(BaseModel):
     """``calls``, ``pushes`` (Webhook & Stream messages) or ``robot:NAME``, where that has a month of its own."""
     used: int
     limit: int | None
+    expected: int = 0
+    """By the end of the month, at the pace so far."""
+    days: dict[str, int] = {}
+    """Beijing day, such as ``2026-11-24``, with any use → what was used on it."""
 
 
 class Quota:
@@ -124,7 +131,7 @@ class Quota:
     def count(self, organisation: str, *counts: str) -> None:
         """Note one of each of these, calls if none is named. It reaches the fleet within `FLUSH_EVERY`."""
         for each in counts or (CALLS,):
-            self._pending[organisation, beijing.month(self._now()), each] += 1
+            self._pending[organisation, beijing.day(self._now()), each] += 1
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._keep_flushing())
 
@@ -132,7 +139,7 @@ class Quota:
         """The count of this month, of the whole fleet."""
         month = beijing.month(self._now())
         count = await self._redis.hget(quota_key(organisation, month), counts)
-        return int(count or 0) + self._pending[organisation, month, counts]
+        return int(count or 0) + self._not_reported(organisation, month, counts)
 
     async def months(self) -> list["MonthCount"]:
         """What the organisations of the settings have used, and robots that have a limit of their own."""
@@ -143,10 +150,38 @@ class Quota:
         for name, robot in settings.robots.items():
             if robot.month:
                 found[robot.organisation, robot_share(name)] = robot.month
-        return [
-            MonthCount(organisation=of, counts=what, used=await self.used(of, what), limit=limit)
-            for (of, what), limit in found.items()
-        ]
+        now = self._now()
+        month, fleet = beijing.month(now), dict[str, dict[str, int]]()
+        for of in {organisation for organisation, _ in found}:
+            kept: dict[Any, Any] = await self._redis.hgetall(quota_key(of, month))
+            fleet[of] = {name.decode(): int(count) for name, count in kept.items()}
+        months: list[MonthCount] = []
+        for (of, what), limit in found.items():
+            used = fleet[of].get(what, 0) + self._not_reported(of, month, what)
+            days = {
+                name.removeprefix(f"{what}:"): count
+                for name, count in sorted(fleet[of].items())
+                if name.startswith(f"{what}:{month}")
+            }
+            expected = round(used / beijing.share_of_month(now))
+            months.append(
+                MonthCount(
+                    organisation=of,
+                    counts=what,
+                    used=used,
+                    limit=limit,
+                    expected=expected,
+                    days=days,
+                )
+            )
+        return months
+
+    def _not_reported(self, organisation: str, month: str, counts: str) -> int:
+        return sum(
+            number
+            for (of, day, what), number in self._pending.items()
+            if (of, what) == (organisation, counts) and day.startswith(month)
+        )
 
     async def close(self) -> None:
         """Report to the fleet what is still counted here only.
@@ -168,7 +203,7 @@ class Quota:
                 count = await self._redis.hget(quota_key(organisation, month), counts)
                 reading = Reading(int(count or 0), month, self._clock())
                 self._readings[organisation, counts] = reading
-        return reading.count + self._pending[organisation, month, counts]
+        return reading.count + self._not_reported(organisation, month, counts)
 
     async def _keep_flushing(self) -> None:
         while self._pending and not self._closing.is_set():
@@ -185,17 +220,18 @@ class Quota:
             return
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
-                for (organisation, month, counts), number in pending.items():
-                    key = quota_key(organisation, month)
+                for (organisation, day, counts), number in pending.items():
+                    key = quota_key(organisation, day[:MONTH])
                     pipe.hincrby(key, counts, number)
+                    pipe.hincrby(key, f"{counts}:{day}", number)
                     pipe.pexpire(key, QUOTA_TTL_MS)
                 await pipe.execute()
         except RedisError:
             # An answer that was lost counts twice: better than a call too many.
             self._pending.update(pending)
             raise
-        for (organisation, month, counts), number in pending.items():
+        for (organisation, day, counts), number in pending.items():
             reading = self._readings.get((organisation, counts))
-            if reading is not None and reading.month == month:
-                counted = Reading(reading.count + number, month, reading.at)
+            if reading is not None and day.startswith(reading.month):
+                counted = Reading(reading.count + number, reading.month, reading.at)
                 self._readings[organisation, counts] = counted

@@ -1,0 +1,122 @@
+"""What waits and which workers there are, as every door shows it."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel
+
+from dingrelay_workers.backlog.estimate import STATES, Backlog, BacklogGroup, Tally
+
+
+class QueueJobs(BaseModel):
+    """Open jobs that have something in common."""
+
+    app: str
+    lane: str
+    waiting: int
+    """They would run if they could: those of the next four."""
+    ready: int
+    """Nothing keeps them but that others go first."""
+    parked: int
+    """They wait for their turn at a limit."""
+    snoozed: int
+    """They wait for something else, such as the end of an outage."""
+    retrying: int
+    scheduled: int
+    """They are not to run yet, as requested."""
+    running: int
+    oldest_seconds: float | None
+    """How long the oldest of those that wait has waited; null if none waits."""
+
+
+class QueueLane(QueueJobs):
+    """A lane of an application."""
+
+    drain_seconds: float | None
+    """Until those that wait are through, if no others come; null if unknown."""
+    held_by: Literal["", "worker", "outage"]
+    """Why that is unknown: no worker serves the lane, or an outage; empty if no limit is known."""
+
+
+class QueueGroup(QueueJobs):
+    """The jobs of a lane that have kind and sender in common."""
+
+    kind: str
+    sender: str
+
+
+class QueueDocument(BaseModel):
+    """The open jobs."""
+
+    exact: bool
+    """Whether all were counted; otherwise the counts are projected from a sample."""
+    lanes: list[QueueLane]
+    groups: list[QueueGroup]
+
+    @classmethod
+    def of(
+        cls,
+        tally: Tally,
+        lanes: Sequence[Backlog],
+        shown: Callable[[BacklogGroup], bool] = lambda _: True,
+    ) -> Self:
+        """The document of a count.
+
+        Args:
+            tally: all that is open.
+            lanes: what waits in each lane.
+            shown: whether the jobs of an app, or of an app and a sender, are shown.
+        """
+
+        def fields(group: BacklogGroup, *names: str) -> dict[str, object]:
+            oldest = (tally.now - group.since).total_seconds() if group.since else None
+            values = {
+                name: getattr(group, name) for name in (*names, "app", "lane", "waiting", *STATES)
+            }
+            return {**values, "oldest_seconds": oldest}
+
+        return cls.model_validate(
+            {
+                "exact": tally.exact,
+                "lanes": [
+                    {
+                        **fields(each.jobs),
+                        "drain_seconds": each.drain_seconds,
+                        "held_by": each.held_by,
+                    }
+                    for each in lanes
+                    if shown(each.jobs)
+                ],
+                "groups": [fields(each, "kind", "sender") for each in tally.groups if shown(each)],
+            }
+        )
+
+
+class WorkerStatus(BaseModel):
+    """A worker that is there: it has given a sign of life within seconds."""
+
+    name: str
+    version: str
+    """Of dingrelay; empty for one of an earlier release."""
+    lanes: list[str]
+    running: int | None
+    """Jobs that it ran when it last said so."""
+    started_at: datetime | None
+    seen_at: datetime | None
+    """When it last said all this; it does so every 20 s."""
+
+
+class ServedLane(BaseModel):
+    """A queue, and whether a worker serves it."""
+
+    name: str
+    served: bool
+
+
+class WorkerList(BaseModel):
+    """Who carries jobs out."""
+
+    workers: list[WorkerStatus]
+    lanes: list[ServedLane]
+    """Of every kind of job."""

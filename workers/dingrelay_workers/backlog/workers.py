@@ -1,0 +1,54 @@
+"""The workers that are there, with their lanes, versions and latest signs."""
+
+import json
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.store import keys
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.backlog.documents import ServedLane, WorkerList, WorkerStatus
+from dingrelay_workers.backlog.estimate import LANES
+
+PREFIX = "dingrelay."
+QUEUES = sorted(
+    {f"{PREFIX}{lane}" for lane in LANES} | {kind.queue for kind in KINDS.values() if kind.queue}
+)
+"""That a worker must serve for every kind of job to be carried out."""
+
+
+async def read(redis: Redis) -> WorkerList:
+    """Who carries jobs out.
+
+    Raises:
+        RedisError: Redis cannot be reached.
+    """
+    signs: list[Any] = await redis.hkeys(keys.PRESENCE)
+    names = sorted(name.decode(errors="replace") for name in signs)
+    texts: list[Any] = await redis.mget([keys.rules(name) for name in names]) if names else []
+    alive: list[Any] = await redis.mget(list(map(keys.alive, QUEUES)))
+    return WorkerList(
+        workers=[_worker(name, text) for name, text in zip(names, texts, strict=True)],
+        lanes=[
+            ServedLane(name=queue.removeprefix(PREFIX), served=sign is not None)
+            for queue, sign in zip(QUEUES, alive, strict=True)
+        ],
+    )
+
+
+def _worker(name: str, text: bytes | None) -> WorkerStatus:
+    """A worker of what it has published; one of an earlier release tells less."""
+    try:
+        kept: Any = json.loads(text or "{}")
+        return WorkerStatus.model_validate({"name": name, **_NOTHING, **kept.get("worker", {})})
+    except (ValueError, AttributeError):
+        return WorkerStatus.model_validate({"name": name, **_NOTHING})
+
+
+_NOTHING: dict[str, Any] = {
+    "version": "",
+    "lanes": [],
+    "running": None,
+    "started_at": None,
+    "seen_at": None,
+}
