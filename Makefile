@@ -39,7 +39,7 @@ CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel clean \
 	image sbom \
-	bench outages cells bench-docs up lock translations dashboards alerts
+	bench cells bench-docs up lock translations dashboards alerts
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -166,9 +166,6 @@ sbom: ## write what the image has in it into dist/sbom.cdx.json, as CycloneDX
 
 bench: setup $(ARQ) ## measure all figures beside peers, 20 minutes (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)
-
-outages: setup ## hold two workers against every kind of outage, 150 s each, side by side, 5 minutes
-	@$(BIN)/python ops/bench/outage.py $(ARGS)
 
 cells: setup ## lose one of a hundred cells with ten thousand apps, a minute
 	@$(BIN)/python ops/bench/many_cells.py $(ARGS)

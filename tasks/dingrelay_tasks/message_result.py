@@ -17,6 +17,7 @@ STEP = "call:"
 """What the steps that call begin with."""
 LEFT_OUT = ("duplicate", "daily_cap", "unknown_user", "out_of_scope")
 """Why a user is in no call: each a list of the result."""
+_LISTS = (*LEFT_OUT, "duplicate_departments", "perhaps_duplicate", "unverified")
 NOBODY_REACHABLE = "nobody_reachable"
 """The code of the refusal of a message none of whose people would get anything."""
 
@@ -121,14 +122,8 @@ def result_of(
             if outcome.task_id is not None
         ],
         accepted=sum(outcome.recipients for outcome in outcomes),
-        duplicate=[user for outcome in outcomes for user in outcome.duplicate],
-        daily_cap=[user for outcome in outcomes for user in outcome.daily_cap],
-        unknown_user=[user for outcome in outcomes for user in outcome.unknown_user],
-        out_of_scope=[user for outcome in outcomes for user in outcome.out_of_scope],
         unresolved=list(unresolved),
-        duplicate_departments=[each for out in outcomes for each in out.duplicate_departments],
-        perhaps_duplicate=[user for outcome in outcomes for user in outcome.perhaps_duplicate],
-        unverified=[user for outcome in outcomes for user in outcome.unverified],
+        **{name: [each for out in outcomes for each in getattr(out, name)] for name in _LISTS},
     )
 
 

@@ -26,22 +26,14 @@ class Member:
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ContactScope:
-    """What the app may see: these departments with all below them, and these people."""
-
-    departments: list[int]
-    users: list[str]
-
-
 class Contacts(Protocol):
     """The organisation as the job's app may see it, at DingTalk. None: it does not exist.
 
     `department`, `by_mobile` and `user` raise `OutOfScope` where the app may not see it.
     """
 
-    async def scope(self) -> ContactScope:
-        """What the app may see."""
+    async def scope(self) -> tuple[list[int], list[str]]:
+        """What the app may see: departments with all below them, and people."""
         ...
 
     async def department(self, department: int) -> Department | None:
@@ -67,14 +59,6 @@ class Contacts(Protocol):
     async def user(self, userid: str) -> Member | None:
         """One user with all fields."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Unmet:
-    """Users and departments that a run did not meet, up to a limit. Departments only once no users are left."""
-
-    users: list[str]
-    departments: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +148,12 @@ class Directory(Protocol):
         """Counts of the run so far."""
         ...
 
-    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
-        """What is in the directory, a complete run did not meet, and was not asked for yet.
+    async def unmet(
+        self, run: str, *, most: int, confirm_removals: bool
+    ) -> tuple[list[str], list[int]]:
+        """Users and departments that a complete run did not meet and were not asked for yet, up to a limit.
+
+        Departments come only once no users are left.
 
         Of a part of the organisation these are only the members of departments that are gone.
         """

@@ -210,14 +210,14 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
         root = None
     if root is not None:
         return [root], [], 1
-    scope = await ctx.contacts.scope()
+    seen, seen_users = await ctx.contacts.scope()
     departments: list[Department] = []
     people: list[Member] = []
-    for number in scope.departments:
+    for number in seen:
         with suppress(OutOfScope):
             if found := await ctx.contacts.department(number):
                 departments.append(found)
-    for userid in scope.users:
+    for userid in seen_users:
         with suppress(OutOfScope):
             if member := await ctx.contacts.user(userid):
                 people.append(member)
@@ -227,7 +227,7 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
             "the app sees no department and no person",
             "give the app a contacts scope in DingTalk's developer console",
         )
-    return departments, people, 2 + len(scope.departments)
+    return departments, people, 2 + len(seen)
 
 
 async def _carry_on_unread(job: Contract, ctx: Context) -> None:
@@ -266,15 +266,15 @@ async def ask_for_unmet(ctx: Context, *, confirm_removals: bool) -> None:
         Wait: there is more to ask for.
         Refused: more people are gone than may leave at once.
     """
-    unmet = await ctx.directory.unmet(
+    users, departments = await ctx.directory.unmet(
         ctx.job_id, most=ASKED_AT_ONCE, confirm_removals=confirm_removals
     )
-    if unmet.users:
+    if users:
         note = partial(ctx.directory.note_users, ctx.job_id)
-        await _ask_for(unmet.users, ctx.contacts.user, note)
-    elif unmet.departments:
+        await _ask_for(users, ctx.contacts.user, note)
+    elif departments:
         note = partial(ctx.directory.note_departments, ctx.job_id)
-        await _ask_for(unmet.departments, ctx.contacts.department, note)
+        await _ask_for(departments, ctx.contacts.department, note)
     else:
         return
     raise Wait(timedelta(0), "asks for those that the run did not meet")
@@ -370,15 +370,9 @@ async def write_user(member: Member, ctx: Context) -> Progress:
 
 
 def _result(run: str, progress: Progress) -> dict[str, Any]:
-    return UserSyncResult(
-        run=run,
-        departments=progress.departments,
-        users=progress.users,
-        added=progress.added,
-        changed=progress.changed,
-        left=progress.left,
-        calls=progress.calls,
-    ).model_dump()
+    fields = UserSyncResult.model_fields.keys() - {"run"}
+    counts = {name: getattr(progress, name) for name in fields}
+    return UserSyncResult(run=run, **counts).model_dump()
 
 
 def _some(departments: list[int], most: int = 10) -> str:

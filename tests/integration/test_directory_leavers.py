@@ -18,11 +18,11 @@ def crowd(count: int) -> list[Member]:
 async def close(directory: AppDirectory, run: str, *, confirm: bool) -> Progress:
     """Close a run; DingTalk knows nothing of what the run did not meet."""
     while True:
-        unmet = await directory.unmet(run, most=50, confirm_removals=confirm)
-        if unmet.users:
-            await directory.note_users(run, met=[], hidden=[], gone=unmet.users)
-        elif unmet.departments:
-            await directory.note_departments(run, met=[], hidden=[], gone=unmet.departments)
+        users, departments = await directory.unmet(run, most=50, confirm_removals=confirm)
+        if users:
+            await directory.note_users(run, met=[], hidden=[], gone=users)
+        elif departments:
+            await directory.note_departments(run, met=[], hidden=[], gone=departments)
         else:
             return await directory.close_run(run, confirm_removals=confirm)
 
@@ -148,15 +148,15 @@ async def test_people_of_a_removed_department_are_read(database: Database, scope
         await early.fill("r1", Department(number, {}), children=[], members=people, calls=2)
     # The walk's job is run again, after its department was deleted.
     await early.vanish("r1", 2, calls=1)
-    assert (await early.unmet("r1", most=50, confirm_removals=True)).users == []
+    assert (await early.unmet("r1", most=50, confirm_removals=True))[0] == []
     await late.open_run("r2", scope=scope, roots=[], calls=1)
     await late.vanish("r2", 2, calls=1)
-    unmet = await late.unmet("r2", most=2, confirm_removals=True)
-    assert unmet.users == ["ann", "bob"]
+    users, _ = await late.unmet("r2", most=2, confirm_removals=True)
+    assert users == ["ann", "bob"]
     ann = Member("ann", {"dept_id_list": [1]})
     await late.note_users("r2", met=[ann], hidden=["bob"], gone=["eve"])
     if scope != "everything":
-        assert (await late.unmet("r2", most=50, confirm_removals=True)).users == []
+        assert (await late.unmet("r2", most=50, confirm_removals=True))[0] == []
     await late.close_run("r2", confirm_removals=True)
     assert await users_below(late, 1) == ["ann", "dan", *(f"u{number:03}" for number in range(20))]
     assert "bob" in await all_users(late)
@@ -174,9 +174,9 @@ async def test_who_is_told_without_departments_is_asked_for_once(database: Datab
         await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
     await early.fill("r1", Department(2, {}), children=[], members=[Member("ann", {})], calls=2)
     await late.vanish("r2", 2, calls=1)
-    assert (await late.unmet("r2", most=50, confirm_removals=False)).users == ["ann"]
+    assert (await late.unmet("r2", most=50, confirm_removals=False))[0] == ["ann"]
     await late.note_users("r2", met=[Member("ann", {"name": "Ann"})], hidden=[], gone=[])
-    assert (await late.unmet("r2", most=50, confirm_removals=False)).users == []
+    assert (await late.unmet("r2", most=50, confirm_removals=False))[0] == []
     assert (await late.close_run("r2", confirm_removals=False)).left == 0
     assert "ann" in await all_users(late)
 

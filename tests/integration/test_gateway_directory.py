@@ -33,8 +33,8 @@ async def fill(database: Database, app: str = "default") -> None:
             await directory.fill(
                 run, Department(department, {}), children=[], members=members, calls=1
             )
-        unmet = await directory.unmet(run, most=50, confirm_removals=True)
-        await directory.note_users(run, met=[], hidden=[], gone=unmet.users)
+        users, _ = await directory.unmet(run, most=50, confirm_removals=True)
+        await directory.note_users(run, met=[], hidden=[], gone=users)
         await directory.close_run(run, confirm_removals=True)
 
 

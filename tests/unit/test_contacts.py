@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dingrelay_tasks.organisation import ContactScope, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FIELDS
 from dingrelay_workers.dingtalk.contacts import ContactsV1, ContactsV2, visible_range
@@ -196,7 +196,7 @@ async def test_what_the_app_may_not_see_is_not_reported_as_gone(make: Any) -> No
 )
 async def test_the_scope_is_read(scopes: Any, departments: list[int], users: list[str]) -> None:
     calls = canned({"auth_org_scopes": scopes, "auth_user_field": ["name"]})
-    assert await ContactsV2(calls).scope() == ContactScope(departments, users)
+    assert await ContactsV2(calls).scope() == (departments, users)
     assert made(calls) == [("/auth/scopes", {})]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dingrelay_producers.store import record
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import CONSEQUENCES, Event, run, value
-from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import ASKED_AT_ONCE
 from unit.fake_context import FakeContext
@@ -72,8 +72,10 @@ class Organisation:
         self.writes.append(("vanish", department))
         self.stranded += self.inside.get(department, [])
 
-    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
-        return Unmet(self.stranded[:most], [])
+    async def unmet(
+        self, run: str, *, most: int, confirm_removals: bool
+    ) -> tuple[list[str], list[int]]:
+        return self.stranded[:most], []
 
     async def note_users(
         self, run: str, *, met: list[Member], hidden: list[str], gone: list[str]

@@ -24,7 +24,6 @@ from dingrelay_workers.dingtalk.errors import (
     QuotaExhausted,
     Throttled,
     Transient,
-    Verbatim,
 )
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked
@@ -140,7 +139,7 @@ def test_a_refused_look_up_keeps_the_job_retrying() -> None:
 
 def test_a_refusal_of_one_call_of_the_users_own_ends_its_job() -> None:
     refused = Credentials("40089", "bad key")
-    refused.verbatim = Verbatim(200, {"errcode": 40089})
+    refused.verbatim = {"status": 200, "body": {"errcode": 40089}}
     assert led_to(refused).state == State.DEAD
     refused.outage = "default call.oapi oapi"
     assert led_to(refused).state == State.SNOOZED

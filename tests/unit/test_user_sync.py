@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dingrelay_tasks.contract import Contract, ContractError, Json
-from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.user_sync import (
     DepartmentSync,
@@ -100,8 +100,10 @@ class FakeDirectory:
     async def unread(self, run: str, *, most: int) -> list[int]:
         return sorted(self.open)[:most]
 
-    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
-        return Unmet(self.unmet_users[:most], [])
+    async def unmet(
+        self, run: str, *, most: int, confirm_removals: bool
+    ) -> tuple[list[str], list[int]]:
+        return self.unmet_users[:most], []
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]

@@ -33,7 +33,6 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     TokenInvalid,
     Transient,
-    Verbatim,
     redact,
     redacted,
 )
@@ -412,7 +411,7 @@ class Classifier:
         if answer is not None and body_error is not None:
             error = self._error(api, status, body_error, now or datetime.now(UTC))
             if api.verbatim and len(body) <= LONGEST_VERBATIM and writable(answer):
-                error.verbatim = Verbatim(status, redacted(answer))
+                error.verbatim = {"status": status, "body": redacted(answer)}
             raise error
         if (
             answer is not None

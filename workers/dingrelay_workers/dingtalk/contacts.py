@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
-from dingrelay_tasks.organisation import ContactScope, Department, Member
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk import contact_fields as fields
@@ -42,12 +42,12 @@ class ContactsV2:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def scope(self) -> ContactScope:
+    async def scope(self) -> tuple[list[int], list[str]]:
         """The app's scope."""
         answer = await self._calls.send(Request(AUTH_SCOPES))
         scopes = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
         read = fields.read({"authed_dept": lenient.integers, "authed_user": lenient.texts}, scopes)
-        return ContactScope(read.get("authed_dept", []), read.get("authed_user", []))
+        return read.get("authed_dept", []), read.get("authed_user", [])
 
     async def department(self, department: int) -> Department | None:
         """One department with all its fields; None: it does not exist.

@@ -18,7 +18,6 @@ outage (`Sickness`): then it is reported to the fleet and perhaps no fault of th
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 Sickness = Literal["", "way", "answer"]
@@ -31,19 +30,6 @@ Empty: it answered sanely, whatever it answered.
 
 UNREACHABLE = "unreachable"
 """Our code for a call that got no connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verbatim:
-    """A refusal as DingTalk put it.
-
-    Attributes:
-        status: of HTTP.
-        body: its JSON object, without tokens, secrets and app keys.
-    """
-
-    status: int
-    body: dict[str, Any]
 
 
 class DingTalkError(Exception):
@@ -84,7 +70,8 @@ class DingTalkError(Exception):
         self.outage = ""
         self.unsent = False
         self.of_read = False
-        self.verbatim: Verbatim | None = None
+        self.verbatim: dict[str, Any] | None = None
+        """DingTalk's own words: HTTP's ``status`` and the ``body``, without tokens, secrets and app keys."""
 
 
 class Throttled(DingTalkError):

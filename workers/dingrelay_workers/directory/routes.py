@@ -15,20 +15,10 @@ _LARGEST_ID = 2**63 - 1
 Department = Annotated[int, Field(ge=-_LARGEST_ID, le=_LARGEST_ID)]
 
 
-class PersonPage(BaseModel):
-    """Some people, by userid."""
-
-    users: list[PersonDocument]
-    next: str | None = None
-    """Cursor of the next page; null where this is the last."""
-
-
-class DepartmentPage(BaseModel):
-    """Some departments, by id."""
-
-    departments: list[DepartmentDocument]
-    next: str | None = None
-    """Cursor of the next page; null where this is the last."""
+PersonPage = paging.page_of("PersonPage", "Some people, by userid.", users=PersonDocument)
+DepartmentPage = paging.page_of(
+    "DepartmentPage", "Some departments, by id.", departments=DepartmentDocument
+)
 
 
 def _after_user(cursor: str) -> str:
@@ -69,7 +59,7 @@ ROUTES = Routes(tag="directory", scope="directory:read")
 
 
 @ROUTES("GET /v1/directory/users", PersonPage, query=UserFilter)
-async def list_users(call: HttpCall) -> PersonPage:
+async def list_users(call: HttpCall) -> BaseModel:
     """List the people of the directory."""
     asked: UserFilter = call.query
     _check_app(call, asked.app)
@@ -85,7 +75,7 @@ async def list_users(call: HttpCall) -> PersonPage:
 
 
 @ROUTES("GET /v1/directory/departments", DepartmentPage, query=DepartmentFilter)
-async def list_departments(call: HttpCall) -> DepartmentPage:
+async def list_departments(call: HttpCall) -> BaseModel:
     """List the departments of the directory."""
     asked: DepartmentFilter = call.query
     _check_app(call, asked.app)

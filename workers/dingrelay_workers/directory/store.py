@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from dingrelay_tasks.addresses import AddressKind
-from dingrelay_tasks.organisation import Department, Member, Progress, Unmet
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database
@@ -115,24 +115,26 @@ class AppDirectory:
         async with self._reading(run) as found:
             return await runs.progress(found)
 
-    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
+    async def unmet(
+        self, run: str, *, most: int, confirm_removals: bool
+    ) -> tuple[list[str], list[int]]:
         """What is in the directory, a complete run did not meet, and was not asked for yet.
 
         Of a part of the organisation these are only the members of departments that are gone.
         """
         async with self._reading(run) as found:
             if found.closed:
-                return Unmet([], [])
+                return [], []
             _refuse_incomplete(await runs.progress(found))
             if stranded := await memberships.stranded(found, most):
-                return Unmet(list(stranded), [])
+                return list(stranded), []
             if found.scope != "everything":
-                return Unmet([], [])
+                return [], []
             await self._gone(found, confirmed=confirm_removals)
             users = await runs.not_met(found, UserRow.userid, most)
             if users:
-                return Unmet(users, [])
-            return Unmet([], await runs.not_met(found, DepartmentRow.id, most))
+                return users, []
+            return [], await runs.not_met(found, DepartmentRow.id, most)
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]

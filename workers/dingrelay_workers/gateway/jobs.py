@@ -339,17 +339,11 @@ JobQuery = paging.query_of(
 DeadQuery = paging.query_of(JobFilter, JobPaging, ("kind", "sender", "app", "code"))
 
 
-class JobPage(BaseModel):
-    """Some jobs.
-
-    A page may hold fewer than asked for, even none, although there are more: `next` says so.
-    """
-
-    jobs: list[JobStatus]
-    next: str | None = None
-    """Cursor of the next page; null where this is the last."""
-
-
+JobPage = paging.page_of(
+    "JobPage",
+    "Some jobs.\n\nA page may hold fewer than asked for, even none, although there are more: `next` says so.",
+    jobs=JobStatus,
+)
 _read = partial(ROUTES, scope="jobs:read")
 _change = partial(ROUTES, scope="jobs:write", problems=frozenset({409, 422}))
 

@@ -109,6 +109,18 @@ TYPES: Mapping[str, Any] = {
 """Parameters of a query that are more than a text."""
 
 
+def page_of(name: str, about: str, **listed: type[BaseModel]) -> type[BaseModel]:
+    """The document of a page: what is listed, and `next`, the cursor of the page behind, null on the last.
+
+    Args:
+        name: of the document.
+        about: the first sentence, and more.
+        listed: the field's name, and what is in its list.
+    """
+    fields: dict[str, Any] = {field: (list[item], ...) for field, item in listed.items()}  # type: ignore[valid-type]
+    return create_model(name, __doc__=about, **fields, next=(str | None, None))
+
+
 def query_of(
     model: type[ListFilter], base: type[Paging], names: Collection[str] = ()
 ) -> type[Paging]:

@@ -351,5 +351,5 @@ def _error(error: DingTalkError) -> Json:
         "hint": error.hint,
     }
     if error.verbatim is not None:
-        document["answer"] = {"status": error.verbatim.status, "body": error.verbatim.body}
+        document["answer"] = error.verbatim
     return document
