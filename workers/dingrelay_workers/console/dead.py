@@ -1,30 +1,126 @@
 """The page of jobs that have failed for good: by the code of their error, with what can be done."""
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, cast, get_args
 
 from aiohttp import web
 
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_workers.console.declared import at
+from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.jobs import listing
-from dingrelay_workers.console.visit import Visit
+from dingrelay_workers.console.visit import NotHere, Visit
+from dingrelay_workers.console.words import STATES, meaning
 
-MOST_DEAD = 2_000
-"""Failed jobs that are grouped, the latest ones."""
+MOST_FAILED = 2_000
+"""Failed jobs that are grouped, and that one form changes: the latest ones."""
+EXAMPLES = 10
+"""Jobs that a confirmation names."""
+_Change = Literal["requeue", "discard"]
 
 
 @at("/dead", scope="jobs:read")
 async def dead(visit: Visit) -> web.Response:
-    """Jobs that have failed for good, by the code of their error."""
-    chosen = JobFilter(state=State.DEAD)
-    found = await listing(visit, chosen).find(chosen, MOST_DEAD)
-    counts = Counter(map(_code, found))
-    latest = {_code(job): job for job in reversed(found)}
-    groups = [(code, count, latest[code]) for code, count in counts.most_common()]
-    return visit.page("dead.html", groups=groups, more=len(found) == MOST_DEAD, most=MOST_DEAD)
+    """Jobs that have failed for good, or may have happened, by the code of their error."""
+    found = await _failed(visit)
+    counts = Counter((job.state, code_of(job)) for job in found)
+    latest = {(job.state, code_of(job)): job for job in reversed(found)}
+    groups = [
+        (code, count, latest[state, code], meaning(STATES, state))
+        for (state, code), count in counts.most_common()
+    ]
+    return visit.page("dead.html", groups=groups, more=len(found) == MOST_FAILED, most=MOST_FAILED)
 
 
-def _code(job: JobStatus) -> str:
+@at("/dead/{change}", scope="jobs:write")
+async def ask_change(visit: Visit) -> web.Response:
+    """Ask before jobs of a code, or those that were ticked, are requeued or discarded."""
+    change, found = _change_of(visit), await _chosen(visit)
+    if not found:
+        return visit.redirect("/dead")
+    count = len(found)
+    lines = [
+        tr("Each is tried again at once, with what it has already done remembered.")
+        if change == "requeue"
+        else tr("Nothing of them is kept but their lines in the history. This can't be undone.")
+    ]
+    unclear = sum(job.state == State.UNKNOWN for job in found)
+    if unclear and change == "requeue":
+        lines.append(
+            tr(
+                "{unclear:,} of them may have happened: requeued, they may happen twice.",
+                unclear=unclear,
+            )
+        )
+    return visit.confirmation(
+        f"/dead/{change}?{visit.request.query_string}",
+        title=tr("Requeue {count:,} jobs?", count=count)
+        if change == "requeue"
+        else tr("Discard {count:,} jobs for good?", count=count),
+        button=tr("Requeue {count:,} jobs", count=count)
+        if change == "requeue"
+        else tr("Discard {count:,} jobs", count=count),
+        lines=tuple(lines),
+        examples=tuple(
+            f"{local(job.created_at)} {job.kind} {job.app} {code_of(job)} {job.id}"
+            for job in found[:EXAMPLES]
+        ),
+        count=count,
+        state=_state_of(visit, found),
+        back="/dead",
+    )
+
+
+async def _state(visit: Visit) -> dict[str, object]:
+    return _state_of(visit, await _chosen(visit))
+
+
+def _state_of(visit: Visit, found: Sequence[JobStatus]) -> dict[str, object]:
+    """Which jobs a form was made for: it names them in its URL, which the token does not sign."""
+    chosen = visit.request.query.getall("job", []) or [visit.query("state"), visit.query("code")]
+    return {"jobs": len(found), "chosen": " ".join(chosen)}
+
+
+@act("/dead/{change}", scope="jobs:write", state=_state)
+async def change_jobs(visit: Visit, _: FormValues) -> web.Response:
+    """Requeue or discard them."""
+    change = _change_of(visit)
+    changed = await visit.changes.change_all(change, await _chosen(visit))
+    said = en("{:,} jobs are requeued.", changed)
+    if change == "discard":
+        said = en("{:,} jobs are discarded.", changed)
+    return visit.redirect("/dead", said)
+
+
+def _change_of(visit: Visit) -> _Change:
+    change = visit.part("change")
+    if change not in get_args(_Change):
+        raise NotHere
+    return cast("_Change", change)
+
+
+async def _failed(visit: Visit) -> list[JobStatus]:
+    """The latest dead and unknown jobs."""
+    found, _ = await listing(visit, failed=True).page(JobFilter(), MOST_FAILED, None)
+    return found
+
+
+async def _chosen(visit: Visit) -> list[JobStatus]:
+    """The failed jobs that the URL names, by state and code or one by one."""
+    query = visit.request.query
+    if ids := set(query.getall("job", [])):
+        return [job for job in await _failed(visit) if job.id in ids]
+    if "code" not in query:
+        raise NotHere
+    wanted = visit.query("state"), visit.query("code")
+    return [job for job in await _failed(visit) if (job.state, code_of(job)) == wanted]
+
+
+def code_of(job: JobStatus) -> str:
+    """The code of a job's error; "" for none."""
     return job.error.code if job.error else ""

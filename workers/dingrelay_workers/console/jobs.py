@@ -1,30 +1,35 @@
 """The pages of jobs: the latest that fit a filter, and one of them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
-from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.job_list import JobList, Position
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import moment_of
+from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.console.declared import at
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.now import why_it_waits
-from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded
+from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.console.words import OUTCOMES, STATES, meaning
+from dingrelay_workers.gateway.job_changes import CHANGEABLE
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
 
 PATIENCE = 2.0
 """Seconds for an answer of the history."""
+FAILED = frozenset({State.DEAD, State.UNKNOWN})
 SHOWN = 50
 """People of each outcome who are named."""
 NAMESAKES = 10
@@ -44,7 +49,8 @@ async def jobs(visit: Visit) -> web.Response:
         return _list(visit, text, given, problem=str(error), status=400)
     after = _position(visit.query("after"))
     found, more = await visit.context.shared.get(
-        ("jobs", repr(chosen), after), lambda: listing(visit, chosen).page(chosen, PAGE, after)
+        ("jobs", visit.reach, repr(chosen), after),
+        lambda: listing(visit, failed=chosen.state in FAILED).page(chosen, PAGE, after),
     )
     return _list(visit, text, given, found, paging.encode(*more) if more else "")
 
@@ -60,31 +66,43 @@ def _list(
     shown = [(job, meaning(STATES, job.state)) for job in found]
     offered = offers(given, sorted(visit.context.settings.apps))
     return visit.page(
-        "jobs.html", text=text, jobs=shown, cursor=cursor, offers=offered, **{"problem": ""} | more
+        "jobs.html",
+        text=text,
+        jobs=shown,
+        cursor=cursor,
+        offers=offered,
+        ticks=given.get("state") in FAILED and visit.may("jobs:write"),
+        **{"problem": ""} | more,
     )
 
 
 @at("/jobs/{id}", scope="jobs:read")
 async def job(visit: Visit) -> web.Response:
-    """One job: its life, why it waits, its people."""
-    id_ = visit.request.match_info["id"]
-    async with asking():
-        record: Any = await visit.context.redis.hgetall(keys.job(id_))
-    found = details_of(id_, record) or await visit.context.services.history.details(id_)
-    if found is None:
-        raise NotHere
+    """One job: its life, why it waits, its people, and what can be done."""
+    found, record = await _found(visit)
+    status = found.status
     people: dict[str, list[str]] = {}
     for user, outcome in found.recipients.items():
         people.setdefault(outcome, []).append(user)
     shown = {user for users in people.values() for user in users[:SHOWN]}
-    names = await visit.context.services.history.names(shown, apps=[found.status.app])
-    result = {name: value for name, value in (found.status.result or {}).items() if value != []}
+    names = await visit.context.services.history.names(shown, apps=[status.app])
+    result = {name: value for name, value in (status.result or {}).items() if value != []}
+    may_change = visit.covers(status.app, status.lane, scope="jobs:write")
     return visit.page(
         "job.html",
-        job=found.status,
-        state=meaning(STATES, found.status.state),
-        why=await why_it_waits(visit.context.redis, found.status, record),
+        job=status,
+        state=meaning(STATES, status.state),
+        now=_state_of(status),
+        changes=[
+            name
+            for name, states in CHANGEABLE.items()
+            if record and may_change and status.state in states
+        ],
+        why=await why_it_waits(visit.context.redis, status, record),
         key=found.key,
+        worker=record.get(b"owner", b"").decode(errors="replace").partition("/")[0],
+        not_before=_moment(record, b"not_before"),
+        expires=None if status.state.ended else _moment(record, b"expires"),
         people=[(meaning(OUTCOMES, outcome), users) for outcome, users in people.items()],
         names=names,
         shown=SHOWN,
@@ -93,7 +111,138 @@ async def job(visit: Visit) -> web.Response:
     )
 
 
-def listing(visit: Visit, chosen: JobFilter) -> JobList:
+def _moment(record: Mapping[bytes, bytes], name: bytes) -> datetime | None:
+    return moment_of(int(record[name])) if record.get(name) else None
+
+
+async def _state(visit: Visit) -> dict[str, object]:
+    found, _ = await _found(visit)
+    return _state_of(found.status)
+
+
+def _state_of(job: JobStatus) -> dict[str, object]:
+    """What a form on a job's page was made for: whether it is open matters, and not how it waits."""
+    return {"state": meaning(STATES, job.state).words if job.state.ended else en("not over yet")}
+
+
+@act("/jobs/{id}/cancel", scope="jobs:write", state=_state)
+async def cancel(visit: Visit, _: FormValues) -> web.Response:
+    """Cancel a job that does not run."""
+    found, _record = await _found(visit)
+    await visit.changes.cancel(found.status)
+    after, _record = await _found(visit)
+    said = (
+        en("It runs: this run goes on, but it is not tried again.")
+        if after.status.state == State.RUNNING
+        else en("The job is cancelled.")
+    )
+    return visit.redirect(f"/jobs/{found.status.id}", said)
+
+
+@at("/jobs/{id}/requeue", scope="jobs:write")
+async def ask_requeue(visit: Visit) -> web.Response:
+    """Ask before a job is requeued whose call may have been carried out."""
+    found, _ = await _found(visit)
+    return visit.confirmation(
+        f"/jobs/{found.status.id}/requeue",
+        title=tr("Requeue this job?"),
+        button=tr("Requeue it"),
+        lines=(
+            tr(
+                "It may have happened: requeued, it may happen twice. Rather say what became of it."
+            ),
+        ),
+        state=_state_of(found.status),
+        back=f"/jobs/{found.status.id}",
+    )
+
+
+@act("/jobs/{id}/requeue", scope="jobs:write", state=_state)
+async def requeue(visit: Visit, _: FormValues) -> web.Response:
+    """Give an ended job another life."""
+    found, _record = await _found(visit)
+    await visit.changes.requeue(found.status)
+    return visit.redirect(f"/jobs/{found.status.id}", en("The job is requeued."))
+
+
+@at("/jobs/{id}/discard", scope="jobs:write")
+async def ask_discard(visit: Visit) -> web.Response:
+    """Ask before a job is forgotten."""
+    found, _ = await _found(visit)
+    return visit.confirmation(
+        f"/jobs/{found.status.id}/discard",
+        title=tr("Discard this job for good?"),
+        button=tr("Discard it"),
+        lines=(tr("Nothing of it is kept but its line in the history. This can't be undone."),),
+        state=_state_of(found.status),
+        back=f"/jobs/{found.status.id}",
+    )
+
+
+@act("/jobs/{id}/discard", scope="jobs:write", state=_state)
+async def discard(visit: Visit, _: FormValues) -> web.Response:
+    """Forget a dead or unknown job for good."""
+    found, _record = await _found(visit)
+    await visit.changes.discard(found.status)
+    return visit.redirect("/dead", en("The job {} is discarded.", found.status.id))
+
+
+@at("/jobs/{id}/resolve", scope="jobs:write")
+async def ask_resolve(visit: Visit) -> web.Response:
+    """Ask what became of a job whose answer was lost."""
+    found, _ = await _found(visit)
+    kind = KINDS.get(found.status.kind)
+    return visit.page(
+        "resolve.html",
+        job=found.status,
+        now=_state_of(found.status),
+        by_instance=kind is not None and kind.resolved_by != "sent",
+    )
+
+
+@act("/jobs/{id}/resolve", scope="jobs:write", state=_state)
+async def resolve(visit: Visit, form: FormValues) -> web.Response:
+    """Say what became of a job whose answer was lost."""
+    found, _record = await _found(visit)
+    happened, instance = text_of(form, "happened"), text_of(form, "instance")
+    if happened not in {"yes", "no"}:
+        raise BadFilter(tr("Say whether it happened."))
+    if not text_of(form, "reason"):  # which the audit has
+        raise BadFilter(tr("reason: a value is missing"))
+    kind = KINDS.get(found.status.kind)
+    if kind is None or kind.resolved_by == "sent":
+        said: dict[str, Any] = {"instance": None, "not_created": False, "sent": happened == "yes"}
+    elif happened == "yes":
+        said = {"instance": instance, "not_created": False, "sent": None}
+    else:
+        said = {"instance": None, "not_created": True, "sent": None}
+    resolution = Resolution.of(found.status.id, found.status.kind, **said)
+    after = {
+        name: value for name, value in said.items() if value not in (None, False) or name == "sent"
+    }
+    await visit.changes.resolve(found.status, resolution, by=visit.session.user, after=after)
+    return visit.redirect(
+        f"/jobs/{found.status.id}",
+        en("It is done.") if resolution.happened else en("The job is requeued."),
+    )
+
+
+async def _found(visit: Visit) -> tuple[JobDetails, Mapping[bytes, bytes]]:
+    """The job of the path, with its record, which is empty where only the history has it.
+
+    Raises:
+        NotHere: there is none, or the person may not see it; the answer does not reveal which.
+    """
+    id_ = visit.part("id")
+    async with asking():
+        record: Any = await visit.context.redis.hgetall(keys.job(id_))
+    found = details_of(id_, record) or await visit.context.services.history.details(id_)
+    if found is None or not visit.covers(found.status.app, found.status.lane):
+        raise NotHere
+    return found, record
+
+
+def listing(visit: Visit, *, failed: bool) -> JobList:
     """The jobs that an application asked for, as far as the visitor may see them.
 
     Those that failed have an index of their own, which goes further back than the newest jobs.
@@ -104,13 +253,12 @@ def listing(visit: Visit, chosen: JobFilter) -> JobList:
         async with asking():
             return await work(redis)
 
-    failed = chosen.state in {State.DEAD, State.UNKNOWN}
     return JobList(
         use,
         None if failed else visit.context.services.history,
         index=keys.DEAD if failed else keys.RECENT,
         patience=PATIENCE,
-        visible=_asked_for,
+        visible=lambda job: _asked_for(job) and visit.covers(job.app, job.lane),
     )
 
 

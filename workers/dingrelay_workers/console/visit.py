@@ -10,7 +10,9 @@ from dingrelay_producers.language import tr
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
+from dingrelay_workers.console.roles import permitted
 from dingrelay_workers.console.sessions import Session
+from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
 
@@ -46,6 +48,22 @@ class Visit:
     def may(self, scope: str) -> bool:
         """Whether the person may use pages of this scope."""
         return self.session.may(scope)
+
+    def covers(self, app: str, lane: str, *, scope: str = "") -> bool:
+        """Whether the person may act for this app in this lane, by the scope of the page or by another one."""
+        grant = permitted(self.session.grants, scope) if scope else self.grant
+        return grant is not None and grant.permits_app(app) and lane in grant.lanes
+
+    @property
+    def reach(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Apps and lanes for which the person may use this page: two with the same see the same."""
+        return self.grant.apps, frozenset(self.grant.lanes)
+
+    @property
+    def changes(self) -> JobChanges:
+        """What can be done to jobs."""
+        context = self.context
+        return JobChanges(context.records, context.services.audit, context.settings)
 
     def query(self, name: str) -> str:
         """A parameter of the URL, without blanks around it; "" if it is missing."""
