@@ -25,6 +25,7 @@ from dingrelay_workers.console.rendering import render, static_file
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
+from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.roles.scopes import ROLES, permitted
 
 STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -81,6 +82,8 @@ async def _edge(
             response = _problem(request, 503, translated(str(error)))
         except web.HTTPException as error:
             response = _problem(request, error.status, error.reason)
+        except Problem as refusal:
+            response = _problem(request, refusal.kind.status, translated(refusal.detail))
         except Exception as error:
             problem = problem_of(error) if isinstance(error, DingrelayError) else None
             if problem and problem.kind.status < 500:

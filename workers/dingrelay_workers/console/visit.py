@@ -10,11 +10,11 @@ from dingrelay_producers.language import tr
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
-from dingrelay_workers.console.roles import permitted
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.roles.scopes import permitted
 
 PAGE = 50
 """Rows of a list."""

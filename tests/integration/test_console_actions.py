@@ -1,0 +1,250 @@
+"""What people do to jobs in the console: each change with its effect, once, and only from the state that was seen."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from html import escape
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import select
+
+from console_data import HTML
+from consoles import Browser, browsing
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.states import State
+from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.console import dead
+from dingrelay_workers.store.records import Records, Usage
+from jobs import cancel, claimed, enqueue, message, queued, running, state
+
+ENGLISH = {"Accept-Language": "en"}
+
+
+@pytest.fixture
+async def browser(settings: Settings) -> AsyncIterator[Browser]:
+    async with browsing(settings) as found:
+        await found.sign_in("ops", "operate")
+        yield found
+
+
+async def ended(
+    redis: Redis,
+    records: Records,
+    to: State = State.DEAD,
+    code: str = "60121",
+    user: str = "u1",
+    **fields: Any,
+) -> Draft:
+    """A job that has failed, with HTML in what DingTalk said."""
+    draft = record.draft(message(user, **fields))
+    await enqueue(redis, draft)
+    error = {"class": "not_found", "code": code, "message": HTML, "hint": HTML}
+    await records.settle(await claimed(records, draft), to, usage=Usage(), error=error)
+    return draft
+
+
+async def audited(browser: Browser) -> list[tuple[str, str, str]]:
+    """Actor, action and object of each change in the audit."""
+    query = select(AuditRow.actor, AuditRow.action, AuditRow.object).where(AuditRow.kind == "job")
+    async with browser.database.read() as connection:
+        return [tuple(row) for row in await connection.execute(query.order_by(AuditRow.number))]
+
+
+async def test_a_waiting_job_is_cancelled_and_a_running_one_is_not_tried_again(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    waiting = await queued(redis)
+    page = f"/jobs/{waiting.id}"
+    assert await browser.submit(page, f"{page}/cancel") == 303
+    assert await state(redis, waiting) == "cancelled"
+    _, text = await browser.get(browser.location, **ENGLISH)
+    assert "The job is cancelled." in text
+    runs, _ = await running(redis, records, text="runs")
+    page = f"/jobs/{runs.id}"
+    assert await browser.submit(page, f"{page}/cancel") == 303
+    assert await redis.hget(keys.job(runs.id), "cancel") == b"1"
+    _, text = await browser.get(browser.location, **ENGLISH)
+    assert "this run goes on" in text
+    assert await audited(browser) == [
+        ("ops", "cancel", waiting.id),
+        ("ops", "cancel", runs.id),
+    ]
+
+
+async def test_a_dead_job_is_requeued_once_by_a_double_click(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    job = await ended(redis, records)
+    page = f"/jobs/{job.id}"
+    form = (await browser.forms(page))[f"{page}/requeue"]
+    both = await asyncio.gather(*(browser.post(f"{page}/requeue", form) for _ in range(2)))
+    assert both == [303, 303]
+    assert await state(redis, job) == "queued"
+    assert len(await audited(browser)) == 1
+
+
+async def test_a_form_of_another_state_changes_nothing_and_says_what_has_changed(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    job = await queued(redis)
+    page = f"/jobs/{job.id}"
+    form = (await browser.forms(page))[f"{page}/cancel"]
+    await records.settle(await claimed(records, job), State.DONE, usage=Usage())
+    status, text = await browser.send(f"{page}/cancel", form, **{"Accept-Language": "en"})
+    assert status == 409
+    assert "not over yet" in text
+    assert await state(redis, job) == "done"
+    assert f"{page}/cancel" not in await browser.forms(page)
+
+
+async def test_a_job_is_discarded_after_a_question(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    job = await ended(redis, records)
+    page = f"/jobs/{job.id}/discard"
+    assert await browser.submit(page, page) == 303
+    assert await state(redis, job) == "none"
+    assert await audited(browser) == [("ops", "discard", job.id)]
+
+
+@pytest.mark.parametrize(("happened", "after"), [("yes", "done"), ("no", "queued")])
+async def test_a_job_is_resolved_with_a_reason(
+    browser: Browser, redis: Redis, records: Records, happened: str, after: str
+) -> None:
+    job = await ended(redis, records, State.UNKNOWN, "unknown")
+    page = f"/jobs/{job.id}/resolve"
+    assert await browser.submit(page, page, happened=happened, reason="") == 400
+    assert await browser.submit(page, page, happened="perhaps", reason="seen") == 400
+    assert await state(redis, job) == "unknown"
+    assert await browser.submit(page, page, happened=happened, reason=f"seen {HTML}") == 303
+    assert await state(redis, job) == after
+    async with browser.database.read() as connection:
+        assert await connection.scalar(select(AuditRow.reason)) == f"seen {HTML}"
+    status, text = await browser.get(f"/jobs/{job.id}")
+    assert status == 200
+    assert HTML not in text
+
+
+@pytest.mark.parametrize(("change", "after"), [("requeue", "queued"), ("discard", "none")])
+async def test_failed_jobs_of_a_code_are_changed_after_their_number_is_typed(
+    browser: Browser, redis: Redis, records: Records, change: str, after: str
+) -> None:
+    chosen = [await ended(redis, records, text=f"text {each}") for each in range(12)]
+    other = await ended(redis, records, code="33012", text="other")
+    _, groups = await browser.get("/dead", **ENGLISH)
+    assert escape(HTML) in groups
+    page = f"/dead/{change}?state=dead&code=60121"
+    assert page in groups.replace("&amp;", "&")
+    _, question = await browser.get(page, **ENGLISH)
+    assert question.count("<li>") == dead.EXAMPLES
+    assert await browser.submit(page, page, count="11") == 400
+    assert await browser.submit(page, page, count="12") == 303
+    assert {await state(redis, each) for each in chosen} == {after}
+    assert await state(redis, other) == "dead"
+    assert sorted(await audited(browser)) == sorted(("ops", change, each.id) for each in chosen)
+    _, text = await browser.get(browser.location, **ENGLISH)
+    assert re.search("12 jobs are (requeued|discarded)", text)
+
+
+async def test_ticked_jobs_are_requeued_and_no_others(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    ticked, other = [await ended(redis, records, text=f"text {each}") for each in range(2)]
+    _, text = await browser.get("/jobs?q=state:dead")
+    assert f'name="job" value="{ticked.id}"' in text
+    page = f"/dead/requeue?job={ticked.id}"
+    form = (await browser.forms(page))[page]
+    # The URL of the form names the jobs: the token was made for these.
+    assert await browser.post(f"/dead/requeue?job={other.id}", form | {"count": "1"}) == 409
+    assert await browser.post(page, form | {"count": "1"}) == 303
+    assert await state(redis, ticked) == "queued"
+    assert await state(redis, other) == "dead"
+
+
+async def test_more_failed_jobs_than_were_asked_about_are_not_changed(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    job = await ended(redis, records)
+    page = "/dead/discard?state=dead&code=60121"
+    form = (await browser.forms(page))[page]
+    later = await ended(redis, records, text="later")
+    assert await browser.post(page, form | {"count": "1"}) == 409
+    assert {await state(redis, each) for each in (job, later)} == {"dead"}
+
+
+async def test_who_may_only_look_is_offered_nothing_and_refused(
+    browser: Browser, redis: Redis, records: Records, settings: Settings
+) -> None:
+    job = await ended(redis, records)
+    page = f"/jobs/{job.id}"
+    form = (await browser.forms(page))[f"{page}/requeue"]
+    async with browsing(settings) as reader:
+        await reader.sign_in("reader", "view")
+        assert set(await reader.forms(page)) == {"/language", "/sign-out"}
+        _, text = await reader.get("/dead")
+        assert "/dead/requeue" not in text
+        for path in ("requeue", "discard", "cancel", "resolve"):
+            assert await reader.post(f"{page}/{path}", form) == 403
+        for path in (f"{page}/resolve", "/dead/requeue?state=dead&code=60121"):
+            assert (await reader.get(path))[0] == 403
+    assert await state(redis, job) == "dead"
+
+
+async def test_what_is_gone_or_can_not_be_changed_so_is_refused(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    for path in ("/jobs/none/discard", "/dead/forget?state=dead&code=1", "/dead/requeue"):
+        assert (await browser.get(path))[0] == 404
+    job = await queued(redis)
+    await cancel(redis, job.id)
+    for change in ("discard", "resolve"):
+        page = f"/jobs/{job.id}/{change}"
+        fields = {"happened": "yes", "reason": "seen"}
+        assert await browser.submit(page, page, **fields) == 409
+    assert await audited(browser) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("nonsense", "nonsense"),
+        ("stat:dead", "there are state, app, to"),
+        ("state:", "state: a value is missing"),
+        ("state:gone", "state: there is no"),
+        ("lane:fast", "urgent, normal, bulk"),
+        ("since:soon", "since: must be"),
+        ("until:2026-99-01", "until: must be"),
+        ("app:<script>", "No job fits"),
+    ],
+)
+async def test_the_filter_names_the_field_that_it_can_not_read(
+    browser: Browser, asked: str, says: str
+) -> None:
+    status, text = await browser.get(f"/jobs?q={asked}", **ENGLISH)
+    assert status == (200 if "fits" in says else 400)
+    assert says in text
+    assert f'value="{escape(asked)}"' in text
+
+
+async def test_the_filter_finds_by_code_person_and_time(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    one = await ended(redis, records, user="u/7")
+    two = await ended(redis, records, code="33012", text="two")
+    for asked, found in (
+        ("code:60121", {one.id}),
+        ("state:dead code:33012", {two.id}),
+        ("to:u/7", {one.id}),
+        ("since:1h", {one.id, two.id}),
+        ("until:1h", set[str]()),
+        ("app:other", set[str]()),
+    ):
+        _, text = await browser.get("/jobs?q=" + asked.replace(" ", "+"))
+        assert {each for each in (one.id, two.id) if f"/jobs/{each}" in text} == found, asked
+    _, text = await browser.get(f"/jobs/{one.id}")
+    assert 'href="/people/u%2F7"' in text
+    assert (await browser.get("/people/u%2F7"))[0] == 200
