@@ -59,7 +59,7 @@ async def test_every_page_shows_what_is_stored_and_runs_none_of_it(
 
 async def test_without_a_session_every_page_leads_to_the_sign_in(browser: Browser) -> None:
     for path in PAGES:
-        status, text = await browser.get(path.replace("{user}", "u1").replace("{id}", "x"))
+        status, text = await browser.get(re.sub(r"[{}]", "", path))
         assert (status, text.count("<main")) == (303, 0), path
     status, text = await browser.get("/sign-in?link=%22%3E%3Cscript%3E")
     assert status == 200
