@@ -38,9 +38,11 @@ WEBHOOKS_QUEUE = "dingrelay.webhooks"
 
 APP_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 AppName = Annotated[str, Field(pattern=APP_NAME.pattern)]
-SenderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
+_SENDER = r"^[A-Za-z0-9_-]{0,64}$"
+SenderName = Annotated[str, Field(pattern=_SENDER)]
 """The sender of a job; senders share a lane's rate evenly. Empty: unnamed."""
-UserId = Annotated[str, Field(pattern=r"^[^,\s\x00-\x1f]{1,64}$")]
+_USER_ID = r"^[^,\s\x00-\x1f]{1,64}$"
+UserId = Annotated[str, Field(pattern=_USER_ID)]
 """A DingTalk userid. Commas and blanks are refused: ids travel comma-separated (API §2.1)."""
 
 
@@ -354,6 +356,14 @@ _SENTENCES: Mapping[str, str] = {
     "date_from_datetime_parsing": en("must be a date such as 2026-01-31"),
 }
 """Type of pydantic's error → the sentence, with the bound from its context."""
+_SPELLED: Mapping[str, str] = {
+    _USER_ID: en(
+        "must be one userid, of at most 64 characters, without a comma and without a blank"
+    ),
+    _SENDER: en("may have at most 64 letters, digits, _ and -"),
+    APP_NAME.pattern: en("must be a name of 1 to 64 letters, digits, _ and -"),
+}
+"""Pattern → how that is said to people."""
 _BOUNDS = ("max_length", "min_length", "pattern", "expected", "gt", "ge", "lt", "le")
 
 
@@ -365,6 +375,8 @@ def sentence(found: "ErrorDetails") -> str:
     context: Mapping[str, Any] = found.get("ctx", {})
     if found["type"] == "string_too_short" and context.get("min_length") == 1:
         return en("must not be empty")
+    if spelled := _SPELLED.get(str(context.get("pattern"))):
+        return spelled
     if template := _SENTENCES.get(found["type"]):
         bounds = [context[name] for name in _BOUNDS if name in context]
         if "expected" in context:

@@ -227,8 +227,21 @@ async def test_people_are_found_by_name_and_by_address(worker: OneWorker, cli: C
         assert "none" in cli("person", "find", "stranger").stderr
         assert cli.json("person", "show", "王小明")["user"] == "u7"
         assert cli.json("job", "list", "--to", "王小明") == []
+        sent = cli.json("send", "--to", "u1，王小明、u2", "--text", "x")
+        assert cli.json("job", "show", sent["id"])["recipients"].keys() == {"u1", "u2", "u7"}
+        steps = ("--originator", "王小明", "--approver", "AND:u1，王小明")
+        assert cli("approval", "create", "PROC-ANY", *steps, "--field", "a=b").exit_code == 0
+        assert cli("send", "--to", "王大_明", "--text", "x").exit_code == 2  # has left
+        campaign = ("campaign", "create", "n", "--dry-run", "--text", "x", "--to")
+        assert cli.json(*campaign, "王小明,u1", "--except", "u1")["recipients"] == 1
         assert cli("person", "show", "诸葛亮").exit_code == 2
-        for command in (("person", "show", "李雷"), ("job", "list", "--to", "李雷")):
+        for command in (
+            ("person", "show", "李雷"),
+            ("job", "list", "--to", "李雷"),
+            ("send", "--text", "x", "--to", "李雷"),
+            (*campaign, "李雷"),
+            ("approval", "agree", "x", "--user", "李雷"),
+        ):
             several = cli(*command)
             assert several.exit_code == 2
             assert {"u9", "u10"} < set(several.stderr.split())

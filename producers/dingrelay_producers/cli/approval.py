@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.options import read_json, read_moment, read_pair, split
+from dingrelay_producers.cli.options import read_json, read_moment, read_pair
 from dingrelay_producers.cli.output import (
     DONE,
     OTHERWISE,
@@ -43,7 +43,7 @@ A_DAY = 86_400.0
 """How long the end of an approval, which people decide, is waited for by default."""
 
 Instance = Annotated[str, typer.Argument(help="DingTalk's id of the approval.")]
-User = Annotated[str, typer.Option(help="The approver in whose name it is done.")]
+User = Annotated[str, typer.Option(help="Userid or name of the approver in whose name it is done.")]
 Remark = Annotated[str, typer.Option(help="The approver's remark.")]
 
 COLOURS = {"running": "blue", "approved": "green", "refused": "red"}
@@ -57,7 +57,9 @@ app = typer.Typer(
 @app.command()
 def create(
     process_code: Annotated[str, typer.Argument(metavar="PROC-…", help="The template.")],
-    originator: Annotated[str, typer.Option(help="The user who asks for the approval.")],
+    originator: Annotated[
+        str, typer.Option(help="Userid or name of the person who asks for the approval.")
+    ],
     field: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="One field of the form; repeatable."),
@@ -84,7 +86,8 @@ def create(
         ),
     ] = None,
     cc: Annotated[
-        list[str] | None, typer.Option(help="Users who get a copy, comma-separated.")
+        list[str] | None,
+        typer.Option(help="People who get a copy, by userid or name, comma-separated."),
     ] = None,
     cc_position: Annotated[
         Literal["START", "FINISH", "START_FINISH"] | None,
@@ -110,12 +113,12 @@ def create(
             "app": app,
             "lane": lane,
             "process_code": process_code,
-            "originator": originator,
+            "originator": options.userid(originator, "--originator", app, left=False),
             "department": department,
             "form": entries,
-            "approvers": [_step(text) for text in approver or []],
-            "target_actioners": [_chosen(text) for text in choose or []],
-            "cc": split(cc),
+            "approvers": [_step(text, app) for text in approver or []],
+            "target_actioners": [_chosen(text, app) for text in choose or []],
+            "cc": options.userids(cc, "--cc", app),
             "cc_position": cc_position,
             "idempotency_key": key,
             "send_at": read_moment(at, "--at"),
@@ -144,14 +147,14 @@ def _form(text: str | None) -> Iterator[Any]:
         raise typer.BadParameter(tr("must be an object or a list"), param_hint="--form")
 
 
-def _chosen(text: str) -> dict[str, Any]:
+def _chosen(text: str, app: str) -> dict[str, Any]:
     key, users = read_pair(text, ":", "KEY:USERS", "--choose")
-    return {"key": key, "users": split([users])}
+    return {"key": key, "users": options.userids([users], "--choose", app)}
 
 
-def _step(text: str) -> dict[str, Any]:
+def _step(text: str, app: str) -> dict[str, Any]:
     action, users = read_pair(text, ":", "ACTION:USERS", "--approver")
-    return {"action": action, "users": split([users])}
+    return {"action": action, "users": options.userids([users], "--approver", app)}
 
 
 @app.command()
@@ -234,7 +237,8 @@ def terminate(
     instance: Instance,
     reason: Annotated[str, typer.Option(help="Reason, shown to the approvers.")] = "",
     user: Annotated[
-        str | None, typer.Option(help="The originator, to withdraw it in their name.")
+        str | None,
+        typer.Option(help="Userid or name of the originator, to withdraw it in their name."),
     ] = None,
     app: options.App = "default",
     wait: options.Wait = False,
@@ -242,6 +246,8 @@ def terminate(
 ) -> None:
     """Withdraw a running approval. DingTalk refuses it in the first 15 seconds; the job waits."""
     what = tr("terminate {instance}", instance=instance)
+    if user is not None:
+        user = options.userid(user, "--user", app, left=False)
     _act(instance, app, lambda ref: ref.terminate(reason, user=user), what, wait, timeout)
 
 
@@ -254,6 +260,7 @@ def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
         wait: options.Wait = False,
         timeout: options.Timeout = 60,
     ) -> None:
+        user = options.userid(user, "--user", app, left=False)
         agreed = tr("agree {instance}", instance=instance)
         what = agreed if verb == "agree" else tr("refuse {instance}", instance=instance)
         _act(instance, app, lambda ref: getattr(ref, verb)(user, remark), what, wait, timeout)
@@ -269,12 +276,15 @@ app.command("refuse", help="Refuse an approval in the name of an approver.")(_de
 def comment(
     instance: Instance,
     text: Annotated[str, typer.Argument(help="The comment.")],
-    user: Annotated[str, typer.Option(help="The user in whose name the comment is made.")],
+    user: Annotated[
+        str, typer.Option(help="Userid or name of the person in whose name the comment is made.")
+    ],
     app: options.App = "default",
     wait: options.Wait = False,
     timeout: options.Timeout = 60,
 ) -> None:
     """Add a comment to an approval."""
+    user = options.userid(user, "--user", app, left=False)
     what = tr("comment {instance}", instance=instance)
     _act(instance, app, lambda ref: ref.comment(text, user), what, wait, timeout)
 

@@ -92,31 +92,53 @@ def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable
     return decorate
 
 
-def userid(text: str, option: str, app: str | None = None) -> str:
+def userids(values: list[str] | None, option: str, app: str | None = None) -> list[str]:
+    """The userids of people who are named in an option, each by it or by their name; those who left do not count.
+
+    Raises:
+        BadParameter, NotInstalled, ServiceUnavailable: as `userid`.
+    """
+    return [userid(each, option, app, left=False) for each in split(values)]
+
+
+def userid(text: str, option: str, app: str | None = None, *, left: bool = True) -> str:
     """The userid of a person who is named by it, or by the name that the directory has.
+
+    Args:
+        text: names the person.
+        option: where.
+        app: whose directory; None for all.
+        left: whether people who left count as well.
 
     Raises:
         BadParameter: no person has this name, or several have it, who are named.
         NotInstalled: the packages that the directory needs are missing.
         ServiceUnavailable: the database can't be used.
     """
-    if not any(char.isalpha() and not char.isascii() for char in text):  # a userid, as a rule
+    if text.isascii() and " " not in text:  # a userid, as a rule
         return text
     from dingrelay_producers.client.in_threads import run
     from dingrelay_producers.installed import service
     from dingrelay_producers.settings import Settings
 
     history = service("history", Settings.load().of_app(app))
-    found = run(history.people(text, app=app, limit=NAMESAKES))
-    same = {each.userid: each for each in found if text in {each.userid, each.name}}
+    found = run(history.people(text, app=app, limit=LOOK_ALIKES))
+    same = {
+        each.userid: each
+        for each in found
+        if text in {each.userid, each.name} and (left or not each.left_at)
+    }
     if not same:
-        raise typer.BadParameter(
-            tr("the directory has no person called {name}", name=text), param_hint=option
+        problem = tr(
+            "the directory has no person called {name}; `dingrelay person find` finds people by a part of "
+            "their name, and `dingrelay sync` reads the directory from DingTalk",
+            name=text,
         )
+        raise typer.BadParameter(problem, param_hint=option)
     if text not in same and len(same) > 1:
         candidates = ", ".join(
             f"{each.userid} ({', '.join(each.departments) or tr('no department')})"
-            for each in same.values()
+            for each in list(same.values())[:NAMESAKES]
         )
         raise typer.BadParameter(
             tr("several people are called {name}: {candidates}", name=text, candidates=candidates),
@@ -125,10 +147,13 @@ def userid(text: str, option: str, app: str | None = None) -> str:
     return text if text in same else next(iter(same))
 
 
+LOOK_ALIKES = 1_000
+"""People with a name in theirs who are looked at."""
 NAMESAKES = 10
 """People of one name who are named at most."""
 STILL_NOW = timedelta(minutes=1)
 """How far a moment may lie in the past and still pass: it was in the future when typing began."""
+_COMMA = re.compile("[,，、]")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _AGO = re.compile(r"^-?(\d{1,5})([smhd])$")
 _FROM_NOW = re.compile(r"^\+(\d{1,9})([smhd])$")
@@ -258,4 +283,5 @@ def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> G
 
 def split(values: list[str] | None) -> list[str]:
     """Values of an option that may be repeated, or given comma-separated in one."""
-    return [part for value in values or [] for part in value.split(",") if part]
+    parts = (part.strip() for value in values or [] for part in _COMMA.split(value))
+    return [part for part in parts if part]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.options import read_message, read_moment, split
+from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import Column, print_result, print_table
 from dingrelay_producers.cli.waiting import show_accepted
 
@@ -54,7 +54,7 @@ def send(
 
     job = RobotMessage.parse(
         {
-            "to": {"group": group, "robot": name, "users": split(to) or None},
+            "to": {"group": group, "robot": name, "users": options.userids(to, "--to") or None},
             "message": read_message(text, markdown, message),
             "digest": digest,
             "lane": lane,

@@ -25,7 +25,7 @@ def send(
         list[str] | None,
         typer.Option(
             metavar="USER|KIND=…",
-            help="Users, comma-separated; repeatable. Others are named like mobile=13800000000, "
+            help="People, comma-separated; repeatable: by userid or name, or like mobile=13800000000, "
             "email=a@b.cn or job_number=7.",
         ),
     ] = None,
@@ -105,7 +105,7 @@ def send(
     asked = {
         **fields,
         "to": {
-            **_people(split(to)),
+            **_people(split(to), app),
             "departments": department or [],
             "everyone": everyone,
         },
@@ -117,13 +117,15 @@ def send(
         show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout)
 
 
-def _people(named: list[str]) -> dict[str, list[str]]:
+def _people(named: list[str], app: str) -> dict[str, list[str]]:
     """The people of `--to` by the fields of the job."""
     found: dict[str, list[str]] = {"users": []}
     for text in named:
         kind, _, value = text.partition("=")
-        field, person = (PEOPLE[kind], value) if kind in PEOPLE else ("users", text)
-        found.setdefault(field, []).append(person)
+        if kind in PEOPLE:
+            found.setdefault(PEOPLE[kind], []).append(value)
+        else:
+            found["users"] += options.userids([text], "--to", app)
     return found
 
 

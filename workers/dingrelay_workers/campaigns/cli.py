@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.options import read_message, read_moment, split
+from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, as_json, console, note, print_result
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter
@@ -61,12 +61,15 @@ FileColumn = Annotated[
         "numbers, mobile=, email= and userid= the like.",
     ),
 ]
-To = Annotated[list[str] | None, typer.Option(help="Users, comma-separated; repeatable.")]
+To = Annotated[
+    list[str] | None,
+    typer.Option(help="People by userid or name, comma-separated; repeatable."),
+]
 Department = Annotated[
     list[int] | None, typer.Option(help="A department and all below it; repeatable.")
 ]
 Everyone = Annotated[bool, typer.Option("--everyone", help="Everyone in the directory.")]
-Without = Annotated[list[str] | None, typer.Option("--except", help="Not these users; as --to.")]
+Without = Annotated[list[str] | None, typer.Option("--except", help="Not these people; as --to.")]
 WithoutDepartment = Annotated[
     list[int] | None,
     typer.Option("--except-department", help="No person in or below it; repeatable."),
@@ -144,10 +147,10 @@ def create(
     plan: Plan = {
         **_stored(asked, dry_run=dry_run),
         "column": column or "",
-        "users": split(to),
+        "users": common.userids(to, "--to", app),
         "departments": department or [],
         "everyone": everyone,
-        "without_users": split(without),
+        "without_users": common.userids(without, "--except", app),
         "without_departments": without_department or [],
         "malformed": malformed,
         "encoding": encoding,
@@ -400,7 +403,7 @@ def send_test(
     So a tester who is a recipient as well gets the real one, too. A picture, a file or a voice message can't be
     marked: such a tester is left out of the campaign that day.
     """
-    job = asyncio.run(_campaigns().test(campaign, split(to), _fields(field)))
+    job = asyncio.run(_campaigns().test(campaign, common.userids(to, "--to"), _fields(field)))
     enqueue(job, wait=wait, timeout=timeout)
 
 
