@@ -55,7 +55,7 @@ def test_only_the_fields_of_the_chosen_type_count() -> None:
 def test_a_refusal_names_the_field_as_the_form_does() -> None:
     assert label_of("message.oa.body.form.0.value").startswith("Table")
     assert label_of("message.link.title") == "Title"
-    assert label_of("message.other") == "message.other"
+    assert (label_of("message.msgtype"), label_of("other")) == ("Message", "other")
 
 
 @pytest.mark.parametrize(

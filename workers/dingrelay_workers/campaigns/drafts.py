@@ -205,7 +205,7 @@ class Drafts:
         return await asyncio.to_thread(lambda: asyncio.run(self._freeze(draft, version, by)))
 
     async def _freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
-        campaign = str(uuid.uuid5(uuid.UUID(draft), str(version)))
+        campaign = campaign_of(draft, version)
         async with self._opened() as store:
             row, plan = await _read(store, draft)
             if row["version"] != version:
@@ -224,6 +224,11 @@ class Drafts:
         return opened_store(
             self._settings, migrated=self._migrated, busy_timeout_ms=self._busy_timeout_ms
         )
+
+
+def campaign_of(draft: str, version: int) -> str:
+    """The id of the campaign that this version of a draft makes."""
+    return str(uuid.uuid5(uuid.UUID(draft), str(version)))
 
 
 def _columns(content: DraftContent) -> dict[str, Any]:

@@ -21,14 +21,15 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleContext
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, FormValues, act
 from dingrelay_workers.console.forms import COUNT, FIELD, FormToken, digest_of_form
-from dingrelay_workers.console.rendering import render, static_file
+from dingrelay_workers.console.rendering import FOLDER, render, static_file
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.roles.scopes import ROLES, permitted
 
-STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+STATIC = {each.name: TYPES[each.suffix] for each in (FOLDER / "static").iterdir()}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}
 SESSION_COOKIE, LANGUAGE_COOKIE = "dingrelay_session", "dingrelay_language"
 LONGEST_BODY = 20_000
@@ -122,7 +123,13 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
             raise web.HTTPForbidden(reason=tr("Your role does not include this."))
         visit = Visit(request, request.app[CONTEXT], session, grant)
         if route.method == "POST":
-            return await _carry_out(route, visit)
+            sent = await request.clone(client_max_size=route.limit).post()
+            try:
+                return await _carry_out(route, visit, sent)
+            finally:
+                for each in sent.values():
+                    if isinstance(each, web.FileField):
+                        each.file.close()
         if done := request.query.get(DONE):
             request[SAID] = await visit.context.forms.said(session, done)
         response: web.StreamResponse = await route.handler(visit)
@@ -131,10 +138,9 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
     return handle
 
 
-async def _carry_out(route: ConsoleRoute, visit: Visit) -> web.StreamResponse:
+async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web.StreamResponse:
     """What a form does, once."""
     request, session, forms = visit.request, visit.session, visit.context.forms
-    sent = await request.clone(client_max_size=route.limit).post()
     token = FormToken.opened(session, request.path, text_of(sent, FIELD))
     if token is None:
         raise _forged()

@@ -1,51 +1,281 @@
-"""The pages of broadcasts."""
+"""The pages of a broadcast that is made: approved, sent, watched, and taken back."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from aiohttp import web
 
+from dingrelay_producers.cli.output import span
+from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignNotFound
-from dingrelay_workers.console.declared import at
-from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded
-from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, meaning
+from dingrelay_producers.language import tr, translated
+from dingrelay_producers.store import record
+from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.calls import FollowUpPlan
+from dingrelay_workers.campaigns.cli_pages import plan_text
+from dingrelay_workers.campaigns.service import Verb
+from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
+from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, Meaning, meaning
 from dingrelay_workers.http import paging
 
+MANY = 500
+"""People above which a number is typed before something is sent or taken back."""
+LONGEST_REASON = 500
+"""Characters of a rejection's reason."""
 
-@at("/campaigns", scope="campaigns:read")
+_ONE = "/campaigns/{id}"
+_READS, _WRITES, _APPROVES = "campaigns:read", "campaigns:write", "campaigns:approve"
+
+
+@at("/campaigns", scope=_READS)
 async def campaigns(visit: Visit) -> web.Response:
-    """The latest broadcasts."""
+    """The drafts, and the latest broadcasts."""
     after = visit.query("after")
     place = decoded(after, datetime, str) if after else None
-    found = await visit.context.services.campaigns.list(
-        CampaignFilter(), limit=PAGE + 1, after=(place[0], place[1]) if place else None
+    services, apps = visit.context.services, visit.grant.sees["apps"]
+    found = await services.campaigns.list(
+        CampaignFilter(apps=apps), limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
     last = found[PAGE - 1] if len(found) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
     shown = [(each, meaning(OF_CAMPAIGN, each.state)) for each in found[:PAGE]]
-    return visit.page("campaigns.html", campaigns=shown, cursor=cursor)
+    drafts = await services.drafts.list(apps) if visit.may(_WRITES) and not after else []
+    return visit.page("campaigns.html", campaigns=shown, cursor=cursor, drafts=drafts)
 
 
-@at("/campaigns/{id}", scope="campaigns:read")
+@at(_ONE, scope=_READS)
 async def campaign(visit: Visit) -> web.Response:
-    """One broadcast: how far it is, and who did not get it, by reason."""
-    id_ = visit.request.match_info["id"]
-    try:
-        status = await visit.context.services.campaigns.status(id_)
-        report = await visit.context.services.campaigns.report(id_)
-    except CampaignNotFound:
-        raise NotHere from None
+    """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
+    status = await _found(visit)
+    services = visit.context.services.campaigns
+    report = await services.report(status.id)
+    review = await services.review(status.id)
+    costs = cost_of(await services.preview(status.id)) if status.state == "draft" else []
+    first = await services.dry_run(status.id) if status.state == "draft" else None
+    previews = [(call.message, True) for call in first.first] if first else []
     outcomes = [
-        (meaning(OUTCOMES, outcome), people)
+        (outcome, meaning(OUTCOMES, outcome), people)
         for outcome, people in report.outcomes.items()
         if people
     ]
-    reasons = [(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]]
+    asked = review.state == "asked" and review.asked_by != visit.session.user
     return visit.page(
         "campaign.html",
         campaign=status,
         state=meaning(OF_CAMPAIGN, status.state),
+        settled=status.accepted + status.left_out + status.failed,
+        waits="",
         report=report,
         outcomes=outcomes,
-        reasons=reasons,
+        reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
+        review=review,
+        review_seen={"review": review.state},
+        decides=asked and visit.may(_APPROVES),
+        writes=visit.may(_WRITES),
+        costs=costs,
+        previews=previews[:2] or [(status.message, False)],
     )
+
+
+async def _state(visit: Visit) -> Mapping[str, object]:
+    return {"state": (await _found(visit)).state.value}
+
+
+async def _review_state(visit: Visit) -> Mapping[str, object]:
+    found = await _found(visit)
+    return {"review": (await visit.context.services.campaigns.review(found.id)).state}
+
+
+def _moving(verb: Verb, said: str) -> None:
+    """Declare the form that moves a broadcast to another state."""
+
+    @act(f"{_ONE}/{verb}", scope=_WRITES, state=_state)
+    async def move_campaign(visit: Visit, _: FormValues) -> web.Response:
+        found = await _found(visit)
+        await getattr(visit.context.services.campaigns, verb)(found.id)
+        return visit.redirect(f"/campaigns/{found.id}", said)
+
+
+_moving("start", en("It is being sent."))
+_moving("pause", en("It is paused. What is under way still arrives."))
+_moving("resume", en("It goes on."))
+_moving("cancel", en("It is cancelled."))
+
+
+@at(f"{_ONE}/start", scope=_WRITES)
+async def confirm_start(visit: Visit) -> web.Response:
+    """The last question before it leaves."""
+    found = await _found(visit)
+    many = found.recipients > MANY
+    costs = cost_of(await visit.context.services.campaigns.preview(found.id))
+    return visit.confirmation(
+        f"/campaigns/{found.id}/start",
+        title=tr("Send “{name}”?", name=found.name),
+        button=tr("Send it to {recipients:,} people", recipients=found.recipients),
+        lines=tuple(translated(each.words) for each in costs),
+        count=found.recipients if many else None,
+        state={"state": found.state.value},
+        back=f"/campaigns/{found.id}",
+    )
+
+
+@at(f"{_ONE}/cancel", scope=_WRITES)
+async def confirm_cancel(visit: Visit) -> web.Response:
+    """Ask before it is ended for good."""
+    found = await _found(visit)
+    left = found.recipients - found.accepted - found.left_out - found.failed
+    return visit.confirmation(
+        f"/campaigns/{found.id}/cancel",
+        title=tr("Cancel “{name}”?", name=found.name),
+        button=tr("Cancel it for {left:,} people", left=left),
+        lines=(tr("Those who have it keep it. It can't be taken up again."),),
+        count=left if left > MANY else None,
+        state={"state": found.state.value},
+        back=f"/campaigns/{found.id}",
+    )
+
+
+@act(f"{_ONE}/ask", scope=_WRITES, state=_review_state)
+async def ask_review(visit: Visit, _: FormValues) -> web.Response:
+    """Ask a second person for the approval."""
+    return await ask(visit, (await _found(visit)).id)
+
+
+async def ask(visit: Visit, campaign: str) -> web.Response:
+    """Ask for the approval of a broadcast, and lead to its page."""
+    job = await visit.context.services.campaigns.ask_review(campaign, visit.session.user)
+    if job is not None:
+        await visit.context.records.enqueue([record.draft(job)])
+    return visit.redirect(f"/campaigns/{campaign}", en("The approval is asked for."))
+
+
+@act(f"{_ONE}/approve", scope=_APPROVES, state=_review_state)
+async def approve_campaign(visit: Visit, _: FormValues) -> web.Response:
+    """Approve it, as the second person."""
+    found = await _found(visit)
+    await visit.context.services.campaigns.approve(found.id, visit.session.user)
+    return visit.redirect(f"/campaigns/{found.id}", en("It is approved."))
+
+
+@at(f"{_ONE}/reject", scope=_APPROVES)
+async def reject_page(visit: Visit) -> web.Response:
+    """Where a reason is written."""
+    return visit.page("reject.html", campaign=await _found(visit), state=await _review_state(visit))
+
+
+@act(f"{_ONE}/reject", scope=_APPROVES, state=_review_state)
+async def reject_campaign(visit: Visit, form: FormValues) -> web.Response:
+    """Reject it, with a reason."""
+    found, reason = await _found(visit), text_of(form, "reason")[:LONGEST_REASON]
+    await visit.context.services.campaigns.reject(found.id, visit.session.user, reason)
+    return visit.redirect(f"/campaigns/{found.id}", en("It is rejected."))
+
+
+@at(f"{_ONE}/recall", scope=_WRITES)
+async def confirm_recall(visit: Visit) -> web.Response:
+    """What can still be taken back."""
+    found = await _found(visit)
+    services = visit.context.services.campaigns
+    plan = await services.recall(found.id)
+    month = await services.month_of(plan)
+    return visit.confirmation(
+        f"/campaigns/{found.id}/recall",
+        title=tr("Take “{name}” back?", name=found.name),
+        button=tr("Take it back from {people:,} people", people=plan.people),
+        lines=tuple(plan_text(plan, month).splitlines()),
+        count=plan.people if plan.people > MANY else None,
+        state={"people": plan.people},
+        back=f"/campaigns/{found.id}",
+    )
+
+
+async def _recall_state(visit: Visit) -> Mapping[str, object]:
+    found = await _found(visit)
+    return {"people": (await visit.context.services.campaigns.recall(found.id)).people}
+
+
+@act(f"{_ONE}/recall", scope=_WRITES, state=_recall_state)
+async def recall_campaign(visit: Visit, _: FormValues) -> web.Response:
+    """Take back what was sent."""
+    found = await _found(visit)
+    plan = await visit.context.services.campaigns.recall(found.id)
+    await _enqueue(visit, plan)
+    return visit.redirect(f"/campaigns/{found.id}", en("It is being taken back."))
+
+
+@act(f"{_ONE}/copy", scope=_WRITES)
+async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
+    """A new draft with the message of this one."""
+    found = await _found(visit)
+    names = ("app", "message", "quiet", "rate", "weight", "error_share")
+    content = {name: getattr(found, name) for name in names} | {"name": found.name}
+    draft = await visit.context.services.drafts.create(content, visit.session.user)
+    return visit.redirect(f"/campaigns/drafts/{draft.id}/write")
+
+
+async def _enqueue(visit: Visit, plan: FollowUpPlan) -> None:
+    if plan.jobs:
+        await visit.context.records.enqueue([record.draft(job) for job in plan.jobs])
+
+
+async def _found(visit: Visit) -> CampaignStatus:
+    """The broadcast that the path names.
+
+    Raises:
+        NotHere: there is none, or it is of an app that is not this person's.
+    """
+    try:
+        found = await visit.context.services.campaigns.status(visit.part("id"))
+    except CampaignNotFound:
+        raise NotHere from None
+    if not visit.grant.permits_app(found.app):
+        raise NotHere
+    return found
+
+
+def cost_of(found: CampaignPreview) -> list[Meaning]:
+    """What a broadcast will take, in sentences."""
+    costs = [
+        Meaning(
+            "good",
+            en(
+                "{:,} people in {:,} calls, about {} of sending.",
+                found.recipients,
+                found.calls,
+                span(max(1.0, found.minutes * 60)),
+            ),
+        ),
+        Meaning(
+            "good",
+            en(
+                "It begins at {} and is through at {}, if nothing else is sent.",
+                local(found.starts_at)[:16],
+                local(found.ends_at)[:16],
+            ),
+        ),
+    ]
+    if found.quota_limit is not None:
+        share = f"{(found.quota_share or 0):.1%}"
+        words = en(
+            "It takes {} of the month's {:,} calls; {:,} are used.",
+            share,
+            found.quota_limit,
+            found.quota_used,
+        )
+        remedy = (
+            ""
+            if found.fits
+            else en("That is more than broadcasts may use: it will pause itself before its end.")
+        )
+        costs.append(Meaning("good" if found.fits else "bad", words, remedy))
+    if found.calls > found.plain_calls:
+        words = en(
+            "Texts differ, so it takes {:,} calls; without the fields of the text it would take {:,}.",
+            found.calls,
+            found.plain_calls,
+        )
+        costs.append(Meaning("doubt", words, en("Leave the fields out if all may read the same.")))
+    return costs

@@ -148,10 +148,11 @@ def form_of(message: Mapping[str, Any]) -> dict[str, str]:
 
 
 def label_of(path: str) -> str:
-    """The label of the field that a refusal names, such as ``message.link.title``; or the path."""
+    """The label of the field that a refusal names, such as ``message.link.title``."""
     name = path.removeprefix("message.")
     fields = [field for kind in FIELDS.values() for field in kind]
-    return next((field.label for field in fields if name.startswith(field.name)), path)
+    other = en("Message") if path.startswith("message") else path
+    return next((field.label for field in fields if name.startswith(field.name)), other)
 
 
 def _dict(value: Any) -> dict[str, Any]:

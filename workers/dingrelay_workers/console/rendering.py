@@ -18,6 +18,7 @@ from dingrelay_workers.backlog.cli import counted
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION
 from dingrelay_workers.console.declared import may_open
 from dingrelay_workers.console.forms import FormToken
+from dingrelay_workers.console.phone import ShownMessage, markdown, plain
 
 FOLDER = Path(__file__).parent
 
@@ -122,5 +123,8 @@ def _templates() -> Environment:
         "title_of": _title,
         "counted": counted,
         "translated": translated,
+        "as_plain": lambda text, fields: plain(text, fields=fields),
+        "as_markdown": lambda text, fields: markdown(text, fields=fields),
+        "as_message": ShownMessage.of,
     }
     return found

@@ -16,6 +16,7 @@ from dingrelay_workers.console import (
     audit,
     campaigns,
     dead,
+    drafts,
     jobs,
     keys,
     limits,
@@ -33,7 +34,20 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
 from dingrelay_workers.http.records import GatewayRecords
 
-NOUNS = (approvals, audit, campaigns, dead, jobs, keys, limits, now, people, roles, webhooks)
+NOUNS = (
+    approvals,
+    audit,
+    campaigns,
+    dead,
+    drafts,
+    jobs,
+    keys,
+    limits,
+    now,
+    people,
+    roles,
+    webhooks,
+)
 """Each declares its pages and forms."""
 PORT = 8620
 SHUTDOWN_SECONDS = 3.0

@@ -1,0 +1,233 @@
+"""A broadcast in the console, from its first word to its end, without script."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, CookieJar, FormData
+from redis.asyncio import Redis
+
+from consoles import Browser, browsing
+from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_tasks.organisation import Department, Member
+from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
+from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.directory.store import AppDirectory
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Broadcasts to more than three people need a second person."""
+    campaigns = settings.campaigns.model_copy(update={"approve": "over 3"})
+    return settings.model_copy(update={"campaigns": campaigns})
+
+
+@pytest.fixture
+async def writer(settings: Settings) -> AsyncIterator[Browser]:
+    """A person who writes, before a console whose directory has two departments."""
+    async with browsing(settings) as found:
+        directory = AppDirectory(found.database, "default")
+        root = Department(1, {"name": HOSTILE})
+        await directory.open_run("run", scope="everything", roots=[root], calls=0)
+        below = [
+            Department(number, {"name": f"team {number}", "parent_id": 1}) for number in (2, 3)
+        ]
+        await directory.fill("run", root, children=below, members=[], calls=1)
+        for department in below:
+            members = [
+                Member(f"u{department.id}{number}", {"name": f"{HOSTILE}{department.id}{number}"})
+                for number in range(3)
+            ]
+            await directory.fill("run", department, children=[], members=members, calls=1)
+        await directory.close_run("run", confirm_removals=True)
+        await found.sign_in("wang", "write")
+        yield found
+
+
+@asynccontextmanager
+async def another(browser: Browser, user: str, role: str) -> AsyncIterator[Browser]:
+    """Another person, before the same console."""
+    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+        found = Browser(session, browser.url, browser.database)
+        await found.sign_in(user, role)
+        yield found
+
+
+async def begun(writer: Browser) -> str:
+    """The path of a new draft."""
+    await writer.submit("/campaigns/new", "/campaigns/new", name="party", app="default")
+    return writer.location.removesuffix("/write")
+
+
+async def written(writer: Browser, **people: Any) -> str:
+    """The path of a draft with a text and people."""
+    draft = await begun(writer)
+    text = {"name": "party", "app": "default", "msgtype": "text", "text.content": "{name}, come!"}
+    assert await writer.submit(f"{draft}/write", f"{draft}/write", then="choose", **text) == 303
+    assert writer.location == f"{draft}/choose"
+    chosen = people or {"departments": "2"}
+    assert await writer.submit(f"{draft}/choose", f"{draft}/choose", then="check", **chosen) == 303
+    return draft
+
+
+async def stored(settings: Settings, draft: str) -> CampaignDraft:
+    return await Drafts(settings, migrated=True).get(draft.rpartition("/")[2])
+
+
+async def made(writer: Browser, draft: str, then: str = "send") -> str:
+    """The path of the broadcast that is made of a draft."""
+    assert await writer.submit(f"{draft}/review", f"{draft}/made", then=then) == 303
+    return writer.location.partition("?")[0]
+
+
+async def test_a_broadcast_goes_out_through_a_second_person(
+    writer: Browser, settings: Settings, redis: Redis
+) -> None:
+    draft = await written(writer, everyone="1")
+    # Its test is a job in the urgent lane, with the mark.
+    assert await writer.submit(f"{draft}/test", f"{draft}/test", users="wang") == 303
+    job = re.findall(r"job=([0-9a-f-]+)", writer.location)[0]
+    payload: Any = await redis.hget(keys.job(job), "payload")
+    assert f'"【测试】{HOSTILE}20, come!"' in payload.decode()
+    campaign = await made(writer, draft, then="ask")
+    _, page = await writer.get(campaign)
+    assert "/start" not in page
+    assert "/approve" not in page
+    async with another(writer, "wang", "approve") as same_person:
+        assert f"{campaign}/approve" not in await same_person.forms(campaign)
+    async with another(writer, "li", "approve") as reviewer:
+        _, page = await reviewer.get(campaign)
+        assert HOSTILE not in page
+        assert await reviewer.submit(campaign, f"{campaign}/approve") == 303
+        assert f"{campaign}/pause" not in await reviewer.forms(campaign)
+    _, page = await writer.get(f"{campaign}/start")
+    assert "6 people" in page
+    assert await writer.submit(f"{campaign}/start", f"{campaign}/start") == 303
+    status = await CampaignService(settings, migrated=True).status(campaign.rpartition("/")[2])
+    assert (status.state, status.recipients) == ("running", 6)
+    for verb, state in (("pause", "paused"), ("resume", "running")):
+        assert await writer.submit(campaign, f"{campaign}/{verb}") == 303
+        status = await CampaignService(settings, migrated=True).status(status.id)
+        assert status.state == state
+    assert await writer.submit(f"{campaign}/cancel", f"{campaign}/cancel") == 303
+    assert await writer.submit(campaign, f"{campaign}/copy") == 303
+    copy = await stored(settings, writer.location.removesuffix("/write"))
+    assert copy.content.message["text"]["content"] == "{name}, come!"
+
+
+async def test_two_editors_see_both_versions(writer: Browser, settings: Settings) -> None:
+    draft = await written(writer)
+    form = (await writer.forms(f"{draft}/write"))[f"{draft}/write"]
+    fields = {"name": "party", "app": "default", "msgtype": "text"}
+    async with another(writer, "zhao", "write") as other:
+        theirs = {**fields, "text.content": f"theirs {HOSTILE}"}
+        assert await other.submit(f"{draft}/write", f"{draft}/write", **theirs) == 303
+    mine = {**form, **fields, "text.content": f"mine {HOSTILE}"}
+    status, page = await writer.send(f"{draft}/write", mine)
+    assert status == 409
+    assert HOSTILE not in page
+    for words in ("zhao", "theirs", "mine"):
+        assert words in page, re.findall(r"<h1>.*?</h1>|role=.alert.*?</p>", page)
+    # Both are there, and mine is saved where I say so.
+    (again,) = re.findall(rf'action="{draft}/write".*?</form>', page, re.DOTALL)
+    hidden = dict(re.findall(r'name="([^"]+)" value="([^"]*)"', again))
+    hidden = {
+        name: value.replace("&lt;", "<").replace("&gt;", ">") for name, value in hidden.items()
+    }
+    assert await writer.post(f"{draft}/write", hidden) == 303
+    content = (await stored(settings, draft)).content
+    assert content.message["text"]["content"] == f"mine {HOSTILE}"
+
+
+async def test_a_double_click_makes_and_starts_one_broadcast(
+    writer: Browser, settings: Settings
+) -> None:
+    draft = await written(writer)
+    form = (await writer.forms(f"{draft}/review"))[f"{draft}/made"] | {"then": "send"}
+    assert set(await asyncio.gather(*(writer.post(f"{draft}/made", form) for _ in range(3)))) == {
+        303
+    }
+    (found,) = await CampaignService(settings, migrated=True).list(CampaignFilter(), limit=9)
+    campaign = f"/campaigns/{found.id}"
+    form = (await writer.forms(f"{campaign}/start"))[f"{campaign}/start"]
+    answers = await asyncio.gather(*(writer.post(f"{campaign}/start", form) for _ in range(3)))
+    assert set(answers) == {303}
+
+
+async def test_a_change_after_the_approval_makes_another_broadcast(
+    writer: Browser, settings: Settings
+) -> None:
+    draft = await written(writer, everyone="1")
+    campaign = await made(writer, draft, then="ask")
+    await writer.submit(f"{draft}/choose", f"{draft}/choose", pasted="u99", everyone="1")
+    changed = await made(writer, draft)
+    assert changed != campaign
+    assert (await writer.get(campaign))[0] == 404
+    assert (await CampaignService(settings, migrated=True).review(changed.split("/")[-1])).holds
+
+
+async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> None:
+    campaign = await made(writer, await written(writer, everyone="1"), then="ask")
+    async with another(writer, "li", "approve") as reviewer:
+        fields = {"reason": f"too long {HOSTILE}"}
+        assert await reviewer.submit(f"{campaign}/reject", f"{campaign}/reject", **fields) == 303
+    _, page = await writer.get(campaign)
+    assert "too long" in page
+    assert HOSTILE not in page
+
+
+async def test_people_come_from_the_tree_pasted_text_and_a_file(
+    writer: Browser, settings: Settings
+) -> None:
+    draft = await begun(writer)
+    form = (await writer.forms(f"{draft}/choose"))[f"{draft}/choose"]
+    fields = {**form, "open": "2", "pasted": "u31\nu32", "without_pasted": "u32"}
+    assert await writer.post(f"{draft}/choose", [*fields.items(), ("departments", "2")]) == 303
+    assert "open=2" in writer.location
+    assert HOSTILE not in (await writer.get(writer.location))[1]
+    form = (await writer.forms(f"{draft}/choose"))[f"{draft}/file"]
+    upload = FormData(form, quote_fields=False)
+    upload.add_field("file", "工号,姓名\n".encode("gb18030"), filename="名单.csv")
+    upload.add_field("column", "job_number=工号")
+    assert await writer.post(f"{draft}/file", upload) == 303
+    found = await stored(settings, draft)
+    assert (found.file_name, found.content.column) == ("名单.csv", "job_number=工号")
+    assert (found.content.departments, found.content.pasted) == ([2], "u31\nu32")
+
+
+@pytest.mark.parametrize(
+    ("step", "fields", "words"),
+    [
+        ("write", {"name": "n", "app": "default", "msgtype": "link"}, "Address"),
+        ("review", {"quiet_from": "22:00", "quiet_to": "22:00"}, "Quiet hours"),
+        ("test", {"users": "a b,c"}, "Message"),
+    ],
+)
+async def test_what_is_wrong_is_named_as_the_form_does(
+    writer: Browser, step: str, fields: dict[str, str], words: str
+) -> None:
+    draft = await begun(writer)
+    await writer.submit(f"{draft}/{step}", f"{draft}/{step}", **fields)
+    form = (await writer.forms(f"{draft}/{step}"))[f"{draft}/{step}"]
+    _, page = await writer.send(f"{draft}/{step}", form | fields)
+    if step == "write":
+        _, page = await writer.get(f"{draft}/write")
+    assert words in page, re.findall(r"<h1>.*?</h1>|role=.alert.*?</p>", page)
+
+
+async def test_a_draft_of_an_app_of_others_is_not_there(
+    writer: Browser, settings: Settings
+) -> None:
+    draft = await begun(writer)
+    async with another(writer, "chen", "view") as viewer:
+        assert (await viewer.get(f"{draft}/write"))[0] == 403
+        _, page = await viewer.get("/campaigns")
+        assert "/campaigns/new" not in page
+        assert draft not in page

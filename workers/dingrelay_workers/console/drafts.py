@@ -1,0 +1,483 @@
+"""The pages on which a broadcast is written, chosen for and checked: steps that are left and taken up again at will."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from math import inf
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+from aiohttp.web_request import FileField
+
+from dingrelay_producers.client.campaign_documents import CampaignStatus
+from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.errors import DraftConflict, DraftNotFound
+from dingrelay_producers.language import translated
+from dingrelay_producers.store import record
+from dingrelay_producers.zone import zone
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.documents import Template, TestRequest
+from dingrelay_workers.campaigns.drafts import (
+    LARGEST_FILE,
+    CampaignDraft,
+    DraftContent,
+    campaign_of,
+)
+from dingrelay_workers.console.campaigns import ask
+from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.message_form import (
+    COLOURS,
+    FIELDS,
+    TYPES,
+    form_of,
+    label_of,
+    message_of,
+)
+from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of, texts_of
+from dingrelay_workers.console.words import Meaning
+from dingrelay_workers.directory.service import DepartmentNode
+
+STEPS: Mapping[str, str] = {
+    "write": en("Write"),
+    "choose": en("Choose people"),
+    "check": en("Check"),
+    "test": en("Test"),
+    "review": en("Approval"),
+    "send": en("Send"),
+}
+LARGEST_FORM = 4_000_000
+"""Bytes of a form: half a million pasted characters of Chinese, twice."""
+UPLOAD = LARGEST_FILE + 100_000
+"""Bytes of a form with a file."""
+MOST_OPEN = 40
+"""Departments that are open in the tree."""
+EARLIER = 20
+"""Broadcasts of which people can be left out by a tick."""
+LABELS: Mapping[str, str] = {
+    "name": en("Name"),
+    "app": en("Sent by the app"),
+    "departments": en("Departments"),
+    "everyone": en("Everyone in the organisation"),
+    "pasted": en("People"),
+    "without_departments": en("Departments that are left out"),
+    "without_pasted": en("People who are left out"),
+    "without_campaigns": en("Those who got an earlier broadcast"),
+    "column": en("Column of the file"),
+    "recipients": en("People"),
+    "users": en("Recipients of the test"),
+    "start_at": en("Not before"),
+    "quiet": en("Quiet hours"),
+    "rate": en("People a minute at most"),
+    "error_share": en("Share of failures at which it pauses"),
+}
+"""Fields of a draft that are no part of its message, as people call them."""
+
+_LACKS: Mapping[str, Meaning] = {
+    "write": Meaning("bad", en("The message is not complete."), en("Go back to “Write”.")),
+    "choose": Meaning("bad", en("No recipient is chosen yet."), en("Go back to “Choose people”.")),
+}
+_DRAFT = "/campaigns/drafts/{id}"
+_ENDS = ("from", "to")
+_LOCAL = "%Y-%m-%dT%H:%M"
+_SEPARATORS = re.compile(r"[\s,，、;；]+")
+_WRITES = "campaigns:write"
+
+
+@at("/campaigns/new", scope=_WRITES)
+async def new_draft(visit: Visit) -> web.Response:
+    """Where a broadcast begins."""
+    return visit.page("draft_new.html", apps=_apps(visit))
+
+
+@act("/campaigns/new", scope=_WRITES)
+async def create_draft(visit: Visit, form: FormValues) -> web.Response:
+    """Make a draft with a name."""
+    content = {"name": text_of(form, "name"), "app": _app(visit, form)}
+    draft = await visit.context.services.drafts.create(content, visit.session.user)
+    return visit.redirect(f"/campaigns/drafts/{draft.id}/write")
+
+
+@at(_DRAFT, scope=_WRITES)
+async def draft_of(visit: Visit) -> web.Response:
+    """The step that comes next."""
+    draft = await _found(visit)
+    step = next((each for each in STEPS if each not in _done(draft)), "check")
+    return visit.redirect(_way(draft, step))
+
+
+@at(f"{_DRAFT}/write", scope=_WRITES)
+async def write_step(visit: Visit) -> web.Response:
+    """The message, as it is written and as a phone shows it."""
+    draft = await _found(visit)
+    return _write_page(visit, draft, draft.content, _problem_of(draft.content.message))
+
+
+@act(f"{_DRAFT}/write", scope=_WRITES, limit=LARGEST_FORM)
+async def save_message(visit: Visit, form: FormValues) -> web.Response:
+    """Save the message."""
+    message = message_of({name: text_of(form, name) for name in form})
+    changes = {"name": text_of(form, "name"), "app": _app(visit, form), "message": message}
+    return await _save(visit, form, "write", changes)
+
+
+@at(f"{_DRAFT}/choose", scope=_WRITES)
+async def choose_step(visit: Visit) -> web.Response:
+    """Who gets it, and who does not."""
+    draft = await _found(visit)
+    return await _choose_page(visit, draft)
+
+
+@act(f"{_DRAFT}/choose", scope=_WRITES, limit=LARGEST_FORM)
+async def save_people(visit: Visit, form: FormValues) -> web.Response:
+    """Save who gets it."""
+    changes = {
+        "everyone": bool(text_of(form, "everyone")),
+        "departments": _numbers(form, "departments"),
+        "without_departments": _numbers(form, "without_departments"),
+        "without_campaigns": texts_of(form, "without_campaigns"),
+        "pasted": text_of(form, "pasted"),
+        "without_pasted": text_of(form, "without_pasted"),
+    }
+    return await _save(visit, form, "choose", changes)
+
+
+@act(f"{_DRAFT}/file", scope=_WRITES, limit=UPLOAD)
+async def put_file(visit: Visit, form: FormValues) -> web.Response:
+    """Take a list of people, or take it away."""
+    draft = await _found(visit)
+    drafts, user = visit.context.services.drafts, visit.session.user
+    file = form.get("file")
+    content = file.file.read() if isinstance(file, FileField) else None
+    name = file.filename if isinstance(file, FileField) else ""
+    if content is None and not text_of(form, "remove"):
+        return visit.redirect(_way(draft, "choose"))
+    try:
+        version = _version(form)
+        if (column := text_of(form, "column")) != draft.content.column:
+            draft = await drafts.save(draft.id, version, {"column": column}, user)
+            version = draft.version
+        draft = await drafts.put_file(draft.id, version, name, content, user)
+    except DraftConflict:
+        problem = en(
+            "Another person has changed this draft: look at it, and choose the file again."
+        )
+        return await _choose_page(visit, await _found(visit), translated(problem), status=409)
+    except ContractError as error:
+        return await _choose_page(visit, draft, _words_of(error), status=422)
+    return visit.redirect(_way(draft, "choose"))
+
+
+@at(f"{_DRAFT}/check", scope=_WRITES)
+async def check_step(visit: Visit) -> web.Response:
+    """What it will take, and which people it will not reach; only reads."""
+    draft = await _found(visit)
+    lacks = [each for step, each in _LACKS.items() if step not in _done(draft)]
+    return visit.page(
+        "draft_check.html",
+        findings=lacks,
+        ready=not lacks,
+        previews=[(draft.content.message, False)],
+        **_common(draft, "check", ""),
+    )
+
+
+@at(f"{_DRAFT}/test", scope=_WRITES)
+async def test_step(visit: Visit) -> web.Response:
+    """Which people get a test."""
+    draft = await _found(visit)
+    return _test_page(visit, draft, visit.session.user)
+
+
+@act(f"{_DRAFT}/test", scope=_WRITES)
+async def send_test(visit: Visit, form: FormValues) -> web.Response:
+    """Send the message to oneself, marked as a test."""
+    draft, users = await _found(visit), text_of(form, "users")
+    try:
+        asked = TestRequest.parse({"users": [each for each in _SEPARATORS.split(users) if each]})
+        made = await _made(visit, draft, form)
+        job = await visit.context.services.campaigns.test(made.id, asked.users, None)
+    except ContractError as error:
+        return _test_page(visit, draft, users, _words_of(error), status=422)
+    sent = record.draft(job)
+    await visit.context.records.enqueue([sent])
+    return visit.redirect(_way(draft, "test") + f"?job={sent.id}", en("The test is sent."))
+
+
+@at(f"{_DRAFT}/review", scope=_WRITES)
+async def review_step(visit: Visit) -> web.Response:
+    """When it is sent, and the approval of a second person."""
+    return _review_page(visit, await _found(visit))
+
+
+@act(f"{_DRAFT}/review", scope=_WRITES)
+async def save_time(visit: Visit, form: FormValues) -> web.Response:
+    """Save when it is sent."""
+    start_at, quiet = text_of(form, "start_at"), [text_of(form, f"quiet_{end}") for end in _ENDS]
+    try:
+        moment = datetime.fromisoformat(start_at).replace(tzinfo=zone()) if start_at else None
+        changes = {
+            "start_at": moment and moment.isoformat(),
+            "quiet": "-".join(quiet) if any(quiet) else "",
+            "rate": int(text_of(form, "rate") or 0) or None,
+            "error_share": int(text_of(form, "error_share") or 10) / 100,
+        }
+    except ValueError:
+        raise BadFilter(en("a time or a number can't be read")) from None
+    return await _save(visit, form, "review", changes)
+
+
+@act(f"{_DRAFT}/made", scope=_WRITES)
+async def make_campaign(visit: Visit, form: FormValues) -> web.Response:
+    """Make the broadcast of the draft, and ask for its approval or go on to send it."""
+    draft = await _found(visit)
+    try:
+        made = await _made(visit, draft, form)
+    except ContractError as error:
+        return _review_page(visit, draft, _words_of(error), status=422)
+    if text_of(form, "then") == "ask":
+        return await ask(visit, made.id)
+    return visit.redirect(f"/campaigns/{made.id}")
+
+
+@at(f"{_DRAFT}/send", scope=_WRITES)
+async def send_step(visit: Visit) -> web.Response:
+    """The last step stands on the page of the broadcast, once it is made."""
+    draft = await _found(visit)
+    if draft.campaign == campaign_of(draft.id, draft.version):
+        return visit.redirect(f"/campaigns/{draft.campaign}")
+    return visit.redirect(_way(draft, "review"))
+
+
+@act(f"{_DRAFT}/delete", scope=_WRITES)
+async def delete_draft(visit: Visit, _: FormValues) -> web.Response:
+    """Throw a draft away."""
+    draft = await _found(visit)
+    await visit.context.services.drafts.delete(draft.id)
+    return visit.redirect("/campaigns", en("The draft is deleted."))
+
+
+async def _made(visit: Visit, draft: CampaignDraft, form: FormValues) -> CampaignStatus:
+    """The broadcast of the draft as the person saw it."""
+    return await visit.context.services.drafts.freeze(draft.id, _version(form), visit.session.user)
+
+
+def _test_page(
+    visit: Visit, draft: CampaignDraft, users: str, problem: str = "", *, status: int = 200
+) -> web.Response:
+    return visit.page(
+        "draft_test.html",
+        status=status,
+        users=users,
+        job=visit.query("job"),
+        **_common(draft, "test", problem),
+    )
+
+
+def _review_page(
+    visit: Visit, draft: CampaignDraft, problem: str = "", *, status: int = 200
+) -> web.Response:
+    content, above = draft.content, visit.context.settings.campaigns.approved_above
+    rule = en("The settings ask for none. You can ask for one all the same.")
+    if above < 0:
+        rule = en("The settings ask for it for every broadcast.")
+    elif above < inf:
+        rule = en("The settings ask for it for broadcasts to more than {:,} people.", int(above))
+    return visit.page(
+        "draft_review.html",
+        status=status,
+        content=content,
+        start_at=content.start_at.astimezone(zone()).strftime(_LOCAL) if content.start_at else "",
+        quiet=(content.quiet or "-").split("-"),
+        rule=rule,
+        may_need=above < inf,
+        **_common(draft, "review", problem),
+    )
+
+
+async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, Any]) -> web.Response:
+    """Save what a step has changed, and go on; where another person was faster, show both."""
+    draft = await _found(visit)
+    try:
+        saved = await visit.context.services.drafts.save(
+            draft.id, _version(form), changes, visit.session.user
+        )
+    except DraftConflict:
+        draft = await _found(visit)
+        mine = DraftContent.parse({**draft.content.model_dump(), **changes})
+        sent = [(name, text) for name, text in form.items() if name not in {"form", "version"}]
+        return visit.page(
+            "draft_conflict.html",
+            status=409,
+            draft=draft,
+            step=step,
+            sent=sent,
+            differences=_differences(draft.content, mine),
+        )
+    except ContractError as error:
+        if step == "review":
+            return _review_page(visit, draft, _words_of(error), status=422)
+        if step == "write":
+            content = draft.content.model_copy(update={"message": changes["message"]})
+            return _write_page(visit, draft, content, _words_of(error), status=422)
+        return await _choose_page(visit, draft, _words_of(error), status=422)
+    then = text_of(form, "then")
+    if then in STEPS:
+        return visit.redirect(_way(saved, then))
+    return visit.redirect(_way(saved, step) + _opened(form))
+
+
+def _write_page(
+    visit: Visit, draft: CampaignDraft, content: DraftContent, problem: str, *, status: int = 200
+) -> web.Response:
+    values = {field.name: "" for fields in FIELDS.values() for field in fields}
+    values |= {"name": content.name, "app": content.app, **form_of(content.message)}
+    return visit.page(
+        "draft_write.html",
+        status=status,
+        values=values,
+        apps=_apps(visit),
+        types=TYPES,
+        fields=FIELDS,
+        colours=COLOURS,
+        previews=[(content.message, False)],
+        **_common(draft, "write", problem),
+    )
+
+
+async def _choose_page(
+    visit: Visit, draft: CampaignDraft, problem: str = "", *, status: int = 200
+) -> web.Response:
+    content, directory = draft.content, visit.context.services.directory
+    closed = visit.query("close")
+    opened = [each for each in visit.query("open").split(",") if each and each != closed]
+    parents = [int(each) for each in opened[-MOST_OPEN:] if each.lstrip("-").isdecimal()]
+    named = visit.query("named")[:50]
+    chosen = [*content.departments, *content.without_departments]
+    tops = [node.id for node in await directory.nodes(content.app)]
+    nodes = await directory.nodes(content.app, parents=[*tops, *parents], ids=chosen, named=named)
+    tree: dict[int | None, list[DepartmentNode]] = {None: []}
+    shown = {*tops, *parents}
+    for node in nodes:
+        if node.parent is None or node.parent in shown:
+            tree.setdefault(node.parent, []).append(node)
+    visible = {node.id for below in tree.values() for node in below}
+    elsewhere = [
+        node
+        for node in nodes
+        if node.id not in visible
+        and (node.id in content.departments or (named and named in node.name))
+    ]
+    found = await visit.context.services.campaigns.list(
+        CampaignFilter(app=content.app), limit=EARLIER
+    )
+    return visit.page(
+        "draft_choose.html",
+        status=status,
+        content=content,
+        tree=tree,
+        open=parents,
+        elsewhere=elsewhere,
+        minus=[node for node in nodes if node.parent is not None],
+        campaigns=found,
+        **_common(draft, "choose", problem),
+    )
+
+
+def _opened(form: FormValues) -> str:
+    """Which departments of the tree are open, as the query of its page."""
+    opened = [*texts_of(form, "shown"), text_of(form, "open")]
+    kept = [each for each in dict.fromkeys(opened) if each and each != text_of(form, "close")]
+    query = {"open": ",".join(kept), "named": text_of(form, "named")}
+    return "?" + urlencode({name: value for name, value in query.items() if value})
+
+
+def _common(draft: CampaignDraft, step: str, problem: str) -> dict[str, Any]:
+    """What all steps show."""
+    return {"draft": draft, "step": step, "steps": STEPS, "done": _done(draft), "problem": problem}
+
+
+def _done(draft: CampaignDraft) -> set[str]:
+    """Steps that are complete."""
+    content = draft.content
+    done = set[str]()
+    if content.name and content.message and not _problem_of(content.message):
+        done.add("write")
+    if content.everyone or content.departments or content.pasted or draft.file_name:
+        done.add("choose")
+    return done
+
+
+def _problem_of(message: dict[str, Any]) -> str:
+    """What the message lacks; "" for nothing, and before anything is written."""
+    if not message:
+        return ""
+    try:
+        Template(message)
+    except ContractError as error:
+        return _words_of(error)
+    return ""
+
+
+def _words_of(error: ContractError) -> str:
+    label = LABELS.get(error.field.partition(".")[0]) or label_of(error.field)
+    return f"{translated(label)}: {translated(error.problem)}"
+
+
+def _differences(theirs: DraftContent, mine: DraftContent) -> list[tuple[str, str, str]]:
+    """What two versions say differently: label, the other one, one's own."""
+    found = [
+        (label, _said(getattr(theirs, name)), _said(getattr(mine, name)))
+        for name, label in LABELS.items()
+        if name in DraftContent.model_fields
+    ]
+    forms = [form_of(each.message) for each in (theirs, mine)]
+    names = dict.fromkeys([*forms[0], *forms[1]])
+    found += [(label_of(name), forms[0].get(name, ""), forms[1].get(name, "")) for name in names]
+    return [each for each in found if each[1] != each[2]]
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+async def _found(visit: Visit) -> CampaignDraft:
+    """The draft that the path names.
+
+    Raises:
+        NotHere: there is none, or it is of an app that is not this person's.
+    """
+    try:
+        found: CampaignDraft = await visit.context.services.drafts.get(visit.part("id"))
+    except DraftNotFound:
+        raise NotHere from None
+    if not visit.grant.permits_app(found.content.app):
+        raise NotHere
+    return found
+
+
+def _apps(visit: Visit) -> list[str]:
+    """Apps that this person may send from."""
+    apps = sorted(visit.context.settings.apps) or ["default"]
+    return [app for app in apps if visit.grant.permits_app(app)]
+
+
+def _app(visit: Visit, form: FormValues) -> str:
+    app = text_of(form, "app")
+    if not visit.grant.permits_app(app):
+        raise NotHere
+    return app
+
+
+def _numbers(form: FormValues, name: str) -> list[int]:
+    return list(dict.fromkeys(int(each) for each in texts_of(form, name) if each.isdecimal()))
+
+
+def _version(form: FormValues) -> int:
+    given = text_of(form, "version")
+    return int(given) if given.isdecimal() else 0
+
+
+def _way(draft: CampaignDraft, step: str) -> str:
+    return f"/campaigns/drafts/{draft.id}/{step}"

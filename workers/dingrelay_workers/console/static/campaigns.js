@@ -1,0 +1,48 @@
+// Saves a draft by itself, a moment after the last change. Without this script its buttons do.
+"use strict";
+const form = document.querySelector("form[data-autosave]");
+if (form) {
+  const PAUSE = 1500, AGAIN = 5000;
+  const say = (text) => { document.getElementById("saved").textContent = text; };
+  let timer, changed = false, saving = null, over = false;
+  const later = (pause) => { clearTimeout(timer); timer = setTimeout(save, pause); };
+  const send = async () => {
+    changed = false;
+    try {
+      const body = new URLSearchParams(new FormData(form));
+      body.set("then", "");
+      const answer = await fetch(form.action, { method: "POST", body, keepalive: true });
+      if (answer.status === 409) { over = true; say(form.dataset.conflict); return; }
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = page.querySelector("form[data-autosave]");
+      if (!fresh) throw new Error(answer.status);
+      form.elements.form.value = fresh.elements.form.value;
+      // Other forms of the page go on from this version, too.
+      for (const each of document.querySelectorAll("[name=version]")) each.value = fresh.elements.version.value;
+      for (const id of ["saved", "preview", "people"]) {
+        const there = page.getElementById(id);
+        if (there) document.getElementById(id)?.replaceWith(there);
+      }
+    } catch {
+      changed = true;
+      say(form.dataset.failed);
+      later(AGAIN);
+    }
+  };
+  const save = async () => {
+    clearTimeout(timer);
+    if (changed && !saving && !over) saving = send();
+    await saving;
+    saving = null;
+  };
+  form.addEventListener("input", () => { changed = true; later(PAUSE); });
+  document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") save(); });
+  document.addEventListener("submit", async (event) => {
+    const { target, submitter } = event;
+    if (saving || (changed && target !== form && !over)) {
+      event.preventDefault();
+      await save();
+      target.requestSubmit(submitter);
+    } else if (target === form) over = true;
+  });
+}
