@@ -116,8 +116,18 @@ class SkippedRow(BaseModel, frozen=True):
         return str(Malformed(self.line, self.problem))
 
 
+class FirstRecipient(BaseModel, frozen=True):
+    """One of the first people of a campaign, and what they get."""
+
+    userid: str
+    name: str
+    """As the directory has it; empty if it has none."""
+    message: dict[str, Any]
+    """DingTalk's `msg` object with its fields filled in."""
+
+
 class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
-    """What a campaign will take, with all limits to itself."""
+    """What a campaign will take, and which of its people it will not reach, as far as that is known now."""
 
     recipients: int
     """People, each once."""
@@ -127,14 +137,24 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     not_in_directory: int | None
     """People who are looked up at DingTalk before their calls, and left out if it does not know them; null
     where there are no look-ups."""
+    left: int | None
+    """Of those, people who have left; null as well for more than 200,000 people, like the three counts below."""
+    out_of_range: int | None
+    """People in the directory who do not see the app; null where its range is not known."""
+    had_it_today: int | None
+    """People who have this content from the app today, and would not get it again."""
+    at_daily_limit: int | None
+    """People who have 500 messages of the app today, and would get no more."""
     minutes: float
-    """Of sending."""
+    """Of sending, with all limits to itself."""
+    waiting_minutes: float
+    """Until what waits already, or runs as another campaign of the app, is through."""
     limit: Kept
     """What makes it take that long; empty for nothing."""
     starts_at: datetime
     """When it may send first."""
     ends_at: datetime
-    """When it is through, after the quiet hours in between."""
+    """When it is through, after what waits already and the quiet hours in between."""
     quota_used: int
     """Calls of this month that are used already."""
     quota_limit: int | None
@@ -151,6 +171,7 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     """People who were named and taken out; 0 for a campaign that is stored."""
     skipped: list[SkippedRow] = []
     """Some of the malformed rows."""
+    first: list[FirstRecipient] = []
 
 
 class CampaignStatus(

@@ -161,11 +161,16 @@ def cost_page(found: "CampaignPreview") -> Table:
         (tr("excluded"), _count(found.excluded)),
         (tr("malformed"), _count(found.malformed)),
         (tr("not in the directory"), absent),
+        (tr("have left"), _count(found.left)),
+        (tr("do not see the app"), _count(found.out_of_range)),
+        (tr("got it today"), _count(found.had_it_today)),
+        (tr("at 500 today"), _count(found.at_daily_limit)),
         (tr("calls"), calls),
         (
             tr("time"),
             tr("{length} of sending{limit}", length=length(found.minutes * 60), limit=limit),
         ),
+        (tr("waits"), length(found.waiting_minutes * 60) if found.waiting_minutes else ""),
         ("", tr("{start} to {end}, if nothing else is sent", start=starts, end=ends)),
         (
             tr("month"),

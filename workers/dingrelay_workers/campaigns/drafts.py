@@ -17,12 +17,12 @@ from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.campaign_documents import CreatedCampaign, Plan
+from dingrelay_producers.client.campaign_documents import CampaignPreview, CreatedCampaign, Plan
 from dingrelay_producers.errors import CampaignNotFound, DraftConflict, DraftNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns import removal
+from dingrelay_workers.campaigns import estimate, removal
 from dingrelay_workers.campaigns.documents import (
     CampaignFields,
     CampaignIds,
@@ -188,6 +188,21 @@ class Drafts:
         async with self._opened() as store, store.database.write("campaign drafts") as connection:
             await _find(connection, draft)
             await connection.execute(delete(DraftRow).where(DraftRow.id == draft))
+
+    async def check(self, draft: str) -> CampaignPreview:
+        """What a draft would take, and which of its people it would not reach. Only reads.
+
+        Raises:
+            DraftNotFound: there is none with this id.
+            ContractError, MalformedRecipients: as `freeze`.
+            ServiceUnavailable: the database or Redis can't be used.
+        """
+        return await asyncio.to_thread(lambda: asyncio.run(self._check(draft)))
+
+    async def _check(self, draft: str) -> CampaignPreview:
+        async with self._opened() as store:
+            _, plan = await _read(store, draft)
+            return await estimate.of_plan(self._settings, store.database, plan)
 
     async def freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
         """Make a campaign of a draft, whose people and text stay as they are; nothing is sent.

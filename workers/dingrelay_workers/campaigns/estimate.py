@@ -1,25 +1,36 @@
 """Estimates what a campaign will take, before anything is sent."""
 
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
+from redis.asyncio import Redis
+from sqlalchemy import func, select
 
 from dingrelay_producers.client.campaign_documents import CampaignPreview, Plan
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
-from dingrelay_workers.campaigns.audience import BATCH, UNWATCHED, CreationProgress, gather
+from dingrelay_workers.backlog import estimate as backlog
+from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
+from dingrelay_workers.campaigns import reach
+from dingrelay_workers.campaigns.audience import (
+    UNWATCHED,
+    CreationProgress,
+    StagedChunk,
+    gather,
+)
 from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkState
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkState, State
 from dingrelay_workers.campaigns.pace import QuietHours
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
 from dingrelay_workers.directory import audience as directory
+from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.quota import SHARES, Quota
 from dingrelay_workers.limiter.rules import Rules, in_words
 from dingrelay_workers.store.connections import impatient_redis
@@ -90,16 +101,24 @@ async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> C
         SettingsError: a rule in the settings can't be read.
     """
     row = await store.get(campaign)
-    absent = await count_look_ups(settings, store.database, row.app, store.people(campaign))
+
+    async def staged() -> AsyncIterator[StagedChunk]:
+        async for page in store.chunks(campaign):
+            for chunk in page:
+                if chunk.state == ChunkState.PENDING:
+                    yield chunk.users.split(","), chunk.message
+
     # Its message is no template any more where that had no fields: the braces are its text.
     plain_calls = -(-row.recipients // users_per_call(row.message))
     return await _preview(
         settings,
+        store.database,
         row,
+        staged,
         recipients=row.recipients,
+        message=row.message,
         calls=row.chunks,
         plain_calls=plain_calls,
-        not_in_directory=absent,
         duplicates=row.duplicates,
         malformed=row.malformed,
     )
@@ -117,20 +136,25 @@ async def of_plan(
     spec = CampaignSpec.of(plan)
     async with gather(database, spec, plan, progress) as gathered:
         people, staging = gathered.recipients, gathered.staging
-        calls = staging.count_chunks(spec.users_per_call)
-        absent = await count_look_ups(settings, database, spec.app, staging.pages(BATCH))
-    return await _preview(
-        settings,
-        spec,
-        recipients=people,
-        calls=calls,
-        plain_calls=-(-people // spec.users_per_call),
-        not_in_directory=absent,
-        duplicates=gathered.duplicates,
-        malformed=gathered.malformed,
-        excluded=gathered.excluded,
-        skipped=gathered.skipped,
-    )
+
+        async def staged() -> AsyncIterator[StagedChunk]:
+            for chunk in staging.chunks(spec.users_per_call):
+                yield chunk
+
+        return await _preview(
+            settings,
+            database,
+            spec,
+            staged,
+            recipients=people,
+            message=spec.template.message,
+            calls=staging.count_chunks(spec.users_per_call),
+            plain_calls=-(-people // spec.users_per_call),
+            duplicates=gathered.duplicates,
+            malformed=gathered.malformed,
+            excluded=gathered.excluded,
+            skipped=gathered.skipped,
+        )
 
 
 async def count_look_ups(
@@ -146,40 +170,83 @@ async def count_look_ups(
 
 async def _preview(
     settings: Settings,
+    database: Database,
     campaign: CampaignSpec | CampaignRow,
+    staged: Callable[[], AsyncIterator[StagedChunk]],
     *,
     recipients: int,
+    message: Mapping[str, Any],
     calls: int,
-    not_in_directory: int | None,
     **counts: Any,
 ) -> CampaignPreview:
     preflight.check(settings)
+    app = campaign.app
+    async with impatient_redis(settings) as redis:
+        pages = reach.contents(staged(), message)
+        if recipients <= reach.MOST_LOOKED_AT:
+            found = await reach.count(settings, database, redis, app, pages)
+        else:
+            users = ([user for user, _ in page] async for page in pages)
+            absent = await count_look_ups(settings, database, app, users)
+            found = {**dict.fromkeys(reach.COUNTS), "not_in_directory": absent}
+        waiting = await _waiting(settings, database, redis, campaign)
     seconds, limit = pace(
         Rules.from_settings(settings.limits, settings.egress),
-        campaign.app,
+        app,
         recipients=recipients,
         calls=calls,
-        look_ups=not_in_directory or 0,
+        look_ups=found["not_in_directory"] or 0,
         rate=campaign.rate,
     )
     now = datetime.now(UTC)
     start = max(now, campaign.start_at or now)
     quiet = QuietHours.parse(campaign.quiet)
-    month = await month_of(settings, campaign.app, calls)
+    month = await month_of(settings, app, calls)
     return CampaignPreview(
         recipients=recipients,
         calls=calls,
-        not_in_directory=not_in_directory,
         minutes=seconds / 60,
+        waiting_minutes=waiting / 60,
         limit=limit,
         starts_at=quiet.ends(start) or start,
-        ends_at=quiet.finish(start, timedelta(seconds=seconds)),
+        ends_at=quiet.finish(start, timedelta(seconds=seconds + waiting)),
         quota_used=month.used,
         quota_limit=month.limit,
         quota_share=month.share,
         fits=month.fits,
+        first=await reach.first_recipients(database, app, staged(), message),
+        **found,
         **counts,
     )
+
+
+async def _waiting(
+    settings: Settings, database: Database, redis: Redis, campaign: CampaignSpec | CampaignRow
+) -> float:
+    """Seconds until what waits in the lane of campaigns, and campaigns of the app that run, are through."""
+    rules = Rules.from_settings(settings.limits, settings.egress)
+    pace_now = await overview.read_pace(redis, rules)
+    _, lanes = await backlog.read(redis, pace_now, most=MOST_COUNTED)
+    queued = [
+        lane.drain_seconds or 0.0
+        for lane in lanes
+        if (lane.jobs.app, lane.jobs.lane) == (campaign.app, "bulk")
+    ]
+    row = CampaignRow
+    left = select(
+        func.coalesce(func.sum(row.recipients - row.accepted - row.left_out - row.failed), 0),
+        func.coalesce(func.sum(row.chunks - row.settled), 0),
+    ).where(
+        row.app == campaign.app,
+        row.state == State.RUNNING,
+        row.id != getattr(campaign, "id", ""),
+    )
+    async with database.read() as connection:
+        people, calls = (await connection.execute(left)).one()
+    running, _ = pace(
+        rules, campaign.app, recipients=int(people), calls=int(calls), look_ups=0, rate=None
+    )
+    return sum(queued) + running
 
 
 async def month_of(settings: Settings, app: str, calls: int) -> Month:

@@ -33,16 +33,21 @@ async def everyone(database: Database, app: str) -> AsyncIterator[list[str]]:
         yield page
 
 
-async def count_absent(
-    database: Database, app: str, pages: AsyncIterable[Sequence[str]]
-) -> int | None:
-    """How many of these people are not in the directory; None if that was never read as a whole."""
+async def was_synced(database: Database, app: str) -> bool:
+    """Whether the whole directory of an app was ever read."""
     complete = select(RunRow.number).where(
         RunRow.app == app, RunRow.scope == "everything", RunRow.closed_at.is_not(None)
     )
     async with database.read() as connection:
-        if await connection.scalar(complete.limit(1)) is None:
-            return None
+        return await connection.scalar(complete.limit(1)) is not None
+
+
+async def count_absent(
+    database: Database, app: str, pages: AsyncIterable[Sequence[str]]
+) -> int | None:
+    """How many of these people are not in the directory; None if that was never read as a whole."""
+    if not await was_synced(database, app):
+        return None
     absent = 0
     async for page in pages:
         async with database.read() as connection:

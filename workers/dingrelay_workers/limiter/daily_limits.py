@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -194,6 +194,38 @@ class DailyLimits:
 
     def _time(self) -> Value:
         return int(self._now().timestamp() * 1000) if self._now else ""
+
+
+async def had_today(
+    redis: Redis, app: str, messages: Sequence[tuple[str, str]]
+) -> tuple[set[str], set[str]]:
+    """Users who have a content today or are just getting it, and users who get no more today. Reserves nothing.
+
+    Args:
+        redis: where the days are.
+        app: the app that would send.
+        messages: a user, and the digest of the content for them.
+    """
+    day = beijing.day(beijing.now())
+    received = keys.received(app, day)
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.hvals(keys.everyone(app, day))
+        for user, content in messages:
+            shard, one = place(content + user)
+            pipe.sismember(f"{received}:had:{shard}", str(one))
+            pipe.hexists(keys.content(app, day, content), user)
+            shard, one = place(user)
+            pipe.hget(f"{received}:{shard}", str(one))
+        everyone, *answers = await pipe.execute()
+    had, at_limit = set[str](), set[str]()
+    sent = {content.decode() for content in everyone}
+    for at, (user, content) in enumerate(messages):
+        has, gets, count = answers[3 * at : 3 * at + 3]
+        if has or gets or content in sent:
+            had.add(user)
+        elif int(count or 0) + len(everyone) >= DAILY_MESSAGES:
+            at_limit.add(user)
+    return had, at_limit
 
 
 def _look_later() -> Wait:

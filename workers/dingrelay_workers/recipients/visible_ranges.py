@@ -58,6 +58,15 @@ _READING = TypeAdapter(RangeReading)
 """As Redis keeps it, in JSON."""
 
 
+async def last_reading(redis: Redis, app: str) -> RangeReading | None:
+    """The range of an app as some worker has read it in the last day; None if none has."""
+    text = await redis.get(keys.visible_range(app))
+    try:
+        return None if text is None else _READING.validate_json(text)
+    except ValueError:
+        return None  # as another version wrote it
+
+
 class VisibleRanges:
     """The ranges of one process's apps."""
 
@@ -120,13 +129,8 @@ class VisibleRanges:
         return reading if time.monotonic() < until else None
 
     async def _in_redis(self, app: str) -> RangeReading | None:
-        text = await self._redis.get(keys.visible_range(app))
-        if text is None:
-            return None
-        try:
-            return self._keep(app, _READING.validate_json(text))
-        except ValueError:
-            return None  # as another version wrote it
+        reading = await last_reading(self._redis, app)
+        return None if reading is None else self._keep(app, reading)
 
     async def _count_reading(self, app: str, by: int = 1) -> int:
         """How often the app's range was read today, with one reading more, or one that was not made less."""

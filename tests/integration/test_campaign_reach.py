@@ -1,0 +1,142 @@
+"""Who a draft would not reach is counted before it starts, on each database; nothing is written."""
+
+import json
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import update
+
+from campaigns import put
+from databases import rows
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
+from dingrelay_tasks import beijing
+from dingrelay_tasks.context import MessageCall
+from dingrelay_tasks.organisation import Department, Member
+from dingrelay_workers.campaigns.drafts import Drafts
+from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import AppDirectory
+from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
+from dingrelay_workers.store.records import Records, Usage
+from jobs import claimed, queued
+
+TEXT = {"msgtype": "text", "text": {"content": "{姓名}，明天放假"}}
+PLAIN = {"msgtype": "text", "text": {"content": "明天放假"}}
+
+
+@pytest.fixture
+def drafts(valkey_url: str, database_url: str, database: Database) -> Drafts:
+    settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
+    return Drafts(settings, migrated=True)
+
+
+@pytest.fixture
+async def organisation(database: Database) -> None:
+    """u1 to u3 in 2, u4 in 3, below 1; u5 has left."""
+    directory, root = AppDirectory(database, "default"), Department(1, {})
+    await directory.open_run("walk", scope="everything", roots=[root], calls=1)
+    for number, people in {1: (), 2: (1, 2, 3, 5), 3: (4,)}.items():
+        members = [Member(f"u{each}", {"name": f"员工{each}"}) for each in people]
+        children = [Department(child, {}) for child in (2, 3)] if number == 1 else []
+        await directory.fill(
+            "walk", Department(number, {}), children=children, members=members, calls=1
+        )
+    await directory.close_run("walk", confirm_removals=False)
+    await directory.drop_user("gone", "u5", calls=1)
+
+
+async def see(redis: Redis, **seen: Any) -> None:
+    """The app is visible to these, as a worker has read it."""
+    found = {"departments": [], "users": [], "roles": [], "admins_only": False, **seen}
+    await redis.set(keys.visible_range("default"), json.dumps({"range": found, "read": 1}), ex=60)
+
+
+async def send(redis: Redis, user: str, message: dict[str, Any]) -> None:
+    """The user gets a message now."""
+    records = Records(redis, Settings.load(env="test"))
+    claim = await claimed(records, await queued(redis))
+    call = MessageCall("call", [user])
+    await DailyLimits(redis).reserve("default", claim.ownership, call, message)
+    assert await records.settle(claim, State.DONE, usage=Usage(answered=True, steps={"call": {}}))
+
+
+async def fill_day(redis: Redis, user: str) -> None:
+    shard, digest = place(user)
+    received = keys.received("default", beijing.day(beijing.now()))
+    await redis.hset(f"{received}:{shard}", str(digest), str(DAILY_MESSAGES))
+    await redis.expire(f"{received}:{shard}", 60)
+
+
+async def draft(drafts: Drafts, pasted: str, **fields: Any) -> str:
+    content = {"name": "holiday", "message": PLAIN, "pasted": pasted, **fields}
+    return (await drafts.create(content, "ann")).id
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_those_who_would_not_get_it_are_counted(
+    drafts: Drafts, redis: Redis, database_url: str
+) -> None:
+    await see(redis, departments=[2], users=[])
+    await send(redis, "u1", PLAIN)
+    await fill_day(redis, "u2")
+    found = await drafts.check(await draft(drafts, "u1 u2 u3 u4 u5 stranger u1 没有"))
+    assert (found.recipients, found.duplicates, found.malformed) == (6, 1, 1)
+    assert (found.not_in_directory, found.left, found.out_of_range) == (2, 1, 1)
+    assert (found.had_it_today, found.at_daily_limit) == (1, 1)
+    assert [row.line for row in found.skipped] == [1]
+    assert rows(database_url, "select count(*) as n from campaigns") == [{"n": 0}]
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_each_gets_a_text_of_their_own(drafts: Drafts, redis: Redis) -> None:
+    await send(redis, "u2", {"msgtype": "text", "text": {"content": "员工2，明天放假"}})
+    await send(redis, "u1", PLAIN)
+    found = await drafts.check(await draft(drafts, "u1 u2 u3 u4", message=TEXT))
+    assert (found.calls, found.plain_calls, found.had_it_today) == (4, 1, 1)
+    assert [(one.userid, one.name) for one in found.first] == [
+        (f"u{number}", f"员工{number}") for number in (1, 2, 3)
+    ]
+    assert found.first[0].message["text"]["content"] == "员工1，明天放假"
+
+
+@pytest.mark.usefixtures("organisation")
+@pytest.mark.parametrize(
+    ("seen", "outside"),
+    [
+        ({}, 0),
+        ({"departments": [1]}, 0),
+        ({"departments": [3], "users": ["u1"]}, 2),
+        ({"admins_only": True}, None),
+        (None, None),
+    ],
+)
+async def test_the_range_of_the_app_is_the_last_one_read(
+    drafts: Drafts, redis: Redis, seen: dict[str, Any] | None, outside: int | None
+) -> None:
+    if seen is not None:
+        await see(redis, **seen)
+    found = await drafts.check(await draft(drafts, "", departments=[1]))
+    assert (found.recipients, found.out_of_range) == (4, outside)
+
+
+async def test_without_a_directory_nothing_of_it_is_counted(drafts: Drafts) -> None:
+    found = await drafts.check(await draft(drafts, "u1 u2"))
+    assert (found.not_in_directory, found.left, found.out_of_range) == (None, None, None)
+    assert (found.had_it_today, found.at_daily_limit) == (0, 0)
+
+
+async def test_campaigns_that_run_already_take_their_time(
+    drafts: Drafts, database: Database
+) -> None:
+    await put(database, app="other", people=2)
+    name = await draft(drafts, "u1 u2")
+    assert (await drafts.check(name)).waiting_minutes == 0
+    await put(database, people=2)
+    async with database.write("tests") as connection:
+        await connection.execute(update(CampaignRow).values(recipients=1_000_000, chunks=10_000))
+    found = await drafts.check(name)
+    assert found.waiting_minutes == pytest.approx(205.8, abs=0.1)
+    assert (found.ends_at - found.starts_at).total_seconds() / 60 == pytest.approx(205.8, abs=0.1)
