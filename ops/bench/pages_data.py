@@ -109,8 +109,9 @@ def fill(database_url: str, jobs: int, people: int, campaign: int) -> None:
             for _, made in indexes:
                 connection.exec_driver_sql(made)
             _directory(connection, people)
-            for number in range(BROADCASTS):
-                _broadcast(connection, number, campaign if number == BROADCASTS - 1 else 5 * SIZE)
+            broadcasts = min(BROADCASTS, jobs // 100)
+            for number in range(broadcasts):
+                _broadcast(connection, number, campaign if number == broadcasts - 1 else 5 * SIZE)
             _run(connection, APPROVED, min(jobs, APPROVALS))
             connection.commit()
         if dialect != "sqlite":

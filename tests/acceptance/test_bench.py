@@ -46,6 +46,8 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "jobs enqueued a second, one thread",
         "1,000 jobs that wait",
         "200 alerts to a group of two robots",
+        "console on 2,000 jobs, SQLite",
+        "console on 2,000 jobs, PostgreSQL",
     }
     needed = [figure for figure in figures if figure.get("unit") == "ms"]
     assert needed

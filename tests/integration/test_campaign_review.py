@@ -26,7 +26,7 @@ def service(valkey_url: str, database_url: str, database: Database) -> Service:
             campaigns={"approve": approve, **others.pop("campaigns", {})},
             **others,
         )
-        return CampaignService(settings, migrated=True)
+        return CampaignService(settings)
 
     return of
 

@@ -31,6 +31,7 @@ class ApprovalRow(Base):
     __table_args__ = (
         Index(None, "app", "state", "known_at"),
         Index(None, "app", "known_at"),
+        Index(None, "known_at", "app", "instance"),
     )
 
     app: Mapped[str] = mapped_column(String(64), primary_key=True)

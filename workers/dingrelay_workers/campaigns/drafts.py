@@ -32,7 +32,7 @@ from dingrelay_workers.campaigns.documents import (
 from dingrelay_workers.campaigns.models import DraftRow
 from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import BUSY_TIMEOUT_MS
+from dingrelay_workers.database.database import Database
 
 LARGEST_FILE = 10_000_000
 """Bytes of a file with people: some 300,000 rows. A larger one makes a campaign without a draft."""
@@ -86,20 +86,12 @@ class Drafts:
 
     Args:
         settings: of this process.
-        migrated: whether the tables are already up to date.
-        busy_timeout_ms: how long a change waits for other writers on SQLite.
+        database: as of `CampaignService`.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        migrated: bool = False,
-        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
-        self._migrated = migrated
-        self._busy_timeout_ms = busy_timeout_ms
+        self._database = database
 
     async def create(self, content: Mapping[str, Any], by: str) -> CampaignDraft:
         """A new draft.
@@ -236,9 +228,7 @@ class Drafts:
             return created
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
-        return opened_store(
-            self._settings, migrated=self._migrated, busy_timeout_ms=self._busy_timeout_ms
-        )
+        return opened_store(self._settings, self._database)
 
 
 def campaign_of(draft: str, version: int) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import ColumnElement, and_, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.client.history_documents import Message
@@ -370,43 +370,56 @@ async def campaigns_of(
         query = query.where(CampaignRow.app == app)
     names = (await connection.scalars(query.order_by(*latest_first))).all()
     found: list[Message] = []
-    for some in database.chunks(names):
+    for some in database.chunks(names, database.CHUNK // 2):
         known = await chunks_of(connection, [user], some)
         # Those without an index may be to anybody.
-        here = [name for name, numbers in known.items() if numbers != set()]
+        here = {name: numbers for name, numbers in known.items() if numbers != set()}
+        results = await _in_campaigns(connection, here, user)
         rows = await connection.execute(
-            select(CampaignRow.__table__).where(CampaignRow.id.in_(here)).order_by(*latest_first)
+            select(CampaignRow.__table__)
+            .where(CampaignRow.id.in_(list(results)))
+            .order_by(*latest_first)
         )
         for row in rows.all():
-            if len(found) == most:
-                return found
-            result = await _in_campaign(connection, row.id, known[row.id], user)
-            if result is not None:
-                at, outcome = result
-                found.append(
-                    Message(
-                        at=at or row.created_at,
-                        app=row.app,
-                        campaign=row.id,
-                        sender=row.sender,
-                        name=row.name,
-                        outcome=outcome.outcome,
-                        reason=outcome.reason,
-                    )
+            at, outcome = results[row.id]
+            found.append(
+                Message(
+                    at=at or row.created_at,
+                    app=row.app,
+                    campaign=row.id,
+                    sender=row.sender,
+                    name=row.name,
+                    outcome=outcome.outcome,
+                    reason=outcome.reason,
                 )
+            )
+        if len(found) >= most:
+            break
+    return found[:most]
+
+
+async def _in_campaigns(
+    connection: AsyncConnection, known: Mapping[str, set[int] | None], user: str
+) -> dict[str, tuple[datetime | None, Result]]:
+    """What became of a person in those of these campaigns in which they are, and when."""
+    place = tuple_(ChunkRow.campaign, ChunkRow.number)
+    places = [(name, number) for name, numbers in known.items() for number in numbers or ()]
+    # An earlier version made no index.
+    unindexed = [name for name, numbers in known.items() if numbers is None]
+    which: list[ColumnElement[bool]] = [
+        place.in_(some) for some in database.chunks(places, database.CHUNK // 2)
+    ]
+    if unindexed:
+        named = ChunkRow.users.contains(user, autoescape=True)
+        which.append(ChunkRow.campaign.in_(unindexed) & named)
+    query = select(OutcomeRow.campaign, OutcomeRow.outcome, OutcomeRow.reason)
+    query = query.where(OutcomeRow.campaign.in_(list(known)), OutcomeRow.userid == user)
+    special = {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
+    found: dict[str, tuple[datetime | None, Result]] = {}
+    for each in which:
+        for chunk in await connection.execute(select(ChunkRow.__table__).where(each)):
+            own = {user: special[chunk.campaign]} if chunk.campaign in special else {}
+            for result in _results(chunk, own):
+                if result.userid == user:
+                    found[chunk.campaign] = chunk.called_at, result
     return found
-
-
-async def _in_campaign(
-    connection: AsyncConnection, campaign: str, numbers: set[int] | None, user: str
-) -> tuple[datetime | None, Result] | None:
-    query = select(ChunkRow.__table__).where(ChunkRow.campaign == campaign)
-    if numbers is not None:
-        query = query.where(ChunkRow.number.in_(sorted(numbers)))
-    else:  # an earlier version made no index
-        query = query.where(ChunkRow.users.contains(user, autoescape=True))
-    for chunk in (await connection.execute(query)).all():
-        result = await result_of(connection, campaign, chunk, user)
-        if result is not None:
-            return chunk.called_at, result
-    return None

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
 from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import unusable
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.maintenance.leader import WORK
@@ -52,24 +52,16 @@ _MOVES: Mapping[Verb, tuple[State, frozenset[State]]] = {
 class CampaignService:
     """The campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean.
 
-    It opens its connections for each call, since the caller's event loop lives no longer.
+    Without a database it opens connections for each call, since the caller's event loop lives no longer.
 
     Args:
         settings: of this process.
-        migrated: whether the tables are already up to date; bringing them so takes some 50 ms.
-        busy_timeout_ms: how long a change of state waits for other writers on SQLite.
+        database: of a process that serves many callers, whose tables are up to date.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        migrated: bool = False,
-        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
-        self._migrated = migrated
-        self._busy_timeout_ms = busy_timeout_ms
+        self._database = database
 
     async def create(
         self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
@@ -213,26 +205,22 @@ class CampaignService:
         async with self._opened() as store, impatient_redis(self._settings) as redis:
             await move(store.database, redis, campaign, verb)
 
-    @asynccontextmanager
-    async def _opened(self) -> AsyncGenerator[CampaignStore]:
-        async with opened_store(
-            self._settings, migrated=self._migrated, busy_timeout_ms=self._busy_timeout_ms
-        ) as store:
-            yield store
+    def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
+        return opened_store(self._settings, self._database)
 
 
 @asynccontextmanager
 async def opened_store(
-    settings: Settings, *, migrated: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    settings: Settings, database: Database | None = None
 ) -> AsyncGenerator[CampaignStore]:
     """The campaigns in their database, while the block runs; the arguments are those of `CampaignService`.
 
     Raises:
         ServiceUnavailable: the database can't be used, or there is no room for temporary files.
     """
-    if not migrated:
+    if database is None:
         await asyncio.to_thread(migrate, settings)
-    store = CampaignStore(settings.database, busy_timeout_ms=busy_timeout_ms)
+    store = CampaignStore(database or settings.database)
     try:
         yield store
     except SQLAlchemyError as error:

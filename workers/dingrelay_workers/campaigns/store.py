@@ -37,7 +37,7 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.database.base import Base
-from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database, latest_first, narrowed
+from dingrelay_workers.database.database import Database, latest_first, narrowed
 
 ALL = CampaignFilter()
 PAGE = 500
@@ -52,12 +52,12 @@ class CampaignStore:
     """Creates campaigns and reads them. The tables are made by `schema.upgrade`.
 
     Args:
-        url: ``sqlite:///FILE`` or ``postgresql://…``.
-        busy_timeout_ms: how long it waits for other writers on SQLite.
+        database: of the caller, or the URL of one that is opened for it.
     """
 
-    def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
-        self.database = Database(url, busy_timeout_ms=busy_timeout_ms)
+    def __init__(self, database: Database | str) -> None:
+        self._is_own = isinstance(database, str)
+        self.database = Database(database) if isinstance(database, str) else database
 
     async def create(
         self,
@@ -128,8 +128,9 @@ class CampaignStore:
             yield page
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self.database.dispose()
+        """Close what was opened for it."""
+        if self._is_own:
+            await self.database.dispose()
 
     async def _write(
         self,

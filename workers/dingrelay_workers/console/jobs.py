@@ -49,7 +49,7 @@ async def jobs(visit: Visit) -> web.Response:
         return _list(visit, text, given, problem=str(error), status=400)
     after = _position(visit.query("after"))
     found, more = await visit.context.shared.get(
-        ("jobs", visit.reach, repr(chosen), after),
+        ("jobs", visit.reach, chosen, after),
         lambda: listing(visit, failed=chosen.state in FAILED).page(chosen, PAGE, after),
     )
     return _list(visit, text, given, found, paging.encode(*more) if more else "")

@@ -48,10 +48,8 @@ class Services:
         self._refusal: str = en("DINGRELAY_DATABASE_URL: the database has no tables yet")
         self.keys = KeyService(self._database)
         self.rates = KeyRates(self._redis)
-        self.campaigns = CampaignService(
-            settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
-        )
-        self.drafts = Drafts(settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
+        self.campaigns = CampaignService(settings, self._database)
+        self.drafts = Drafts(settings, self._database)
         self.approvals = ApprovalService(settings, self._database)
         self.directory = DirectoryService(self._database)
         self.history = HistoryService(settings, self._database)

@@ -225,6 +225,8 @@ def _approvals() -> None:
     )
     op.create_index("ix_approvals_app_state_known_at", "approvals", ["app", "state", "known_at"])
     op.create_index("ix_approvals_app_known_at", "approvals", ["app", "known_at"])
+    listed = ["known_at", "app", "instance"]
+    op.create_index("ix_approvals_known_at_app_instance", "approvals", listed)
     op.create_table(
         "approval_tasks",
         sa.Column("app", sa.String(64), nullable=False),
