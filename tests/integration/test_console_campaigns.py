@@ -78,7 +78,7 @@ async def written(writer: Browser, **people: Any) -> str:
 
 
 async def stored(settings: Settings, draft: str) -> CampaignDraft:
-    return await Drafts(settings, migrated=True).get(draft.rpartition("/")[2])
+    return await Drafts(settings).get(draft.rpartition("/")[2])
 
 
 async def made(writer: Browser, draft: str, then: str = "send") -> str:
