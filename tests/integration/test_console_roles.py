@@ -12,9 +12,9 @@ from consoles import Browser, browsing
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.console.app import SESSION_COOKIE
 from dingrelay_workers.console.models import ConsoleSessionRow
 from dingrelay_workers.console.sessions import Session, Sessions
+from dingrelay_workers.console.sign_in import SESSION_COOKIE
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.roles.service import RoleRequest, RoleService
 

@@ -19,6 +19,7 @@ from dingrelay_sandbox.media import Media
 from dingrelay_sandbox.organisation import Change, Organisation
 from dingrelay_sandbox.robots import Robot, Robots
 from dingrelay_sandbox.sends import Sends
+from dingrelay_sandbox.sign_ins import SignIns
 from dingrelay_sandbox.tokens import Tokens
 
 
@@ -69,6 +70,7 @@ class SandboxState:
         self.scopes = Scopes(self.organisation)
         self.limiter = Limiter(start.limits)
         self.tokens = Tokens()
+        self.sign_ins = SignIns()
         self.sends = Sends(self.limiter)
         self.approvals = Approvals()
         self.approvals.notify = self._approval_changed

@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """Host of the old dialect (API §0)."""
     api_url: str = Field("https://api.dingtalk.com", validation_alias="DINGTALK_API_URL")
     """Host of the new dialect (API §0)."""
+    login_url: str = Field("https://login.dingtalk.com", validation_alias="DINGTALK_LOGIN_URL")
+    """Host where people sign in to the console with DingTalk."""
     contacts_api: Literal["v2", "v1"] = Field("v2", validation_alias="DINGTALK_CONTACTS_API")
     approval_api: Literal["v1.0", "topapi"] = Field(
         "v1.0", validation_alias="DINGTALK_APPROVAL_API"
@@ -181,7 +183,8 @@ class Settings(BaseSettings):
     """What commands speak, ``zh`` or ``en``; empty: what the system's locale says. They ask `language.chosen`
     before there are settings."""
     console_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=400)] = ""
-    """Where people reach the console, such as ``https://relay.example.com``: for links in messages."""
+    """Where people reach the console, such as ``https://relay.example.com``: for links in messages, and for
+    signing in with DingTalk."""
     flower_user: str = ""
     flower_password: SecretStr = SecretStr("")
     """Flower's basic authentication; required outside the sandbox."""
@@ -258,6 +261,7 @@ class Settings(BaseSettings):
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
+            ("DINGTALK_LOGIN_URL", self.login_url),
         ):
             check_dingtalk_url(variable, url, sandbox=self.env != "production")
         check_management_api(

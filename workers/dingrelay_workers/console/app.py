@@ -23,6 +23,16 @@ from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, FormValue
 from dingrelay_workers.console.forms import COUNT, FIELD, FormToken, digest_of_form
 from dingrelay_workers.console.rendering import FOLDER, render, static_file
 from dingrelay_workers.console.sessions import Session
+from dingrelay_workers.console.sign_in import (
+    DONE_PATH,
+    SESSION_COOKIE,
+    from_dingtalk,
+    own_path,
+    set_cookie,
+    sign_in_by_link,
+    sign_in_page,
+    to_dingtalk,
+)
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.problems import Problem
@@ -31,7 +41,7 @@ from dingrelay_workers.roles.scopes import ROLES, permitted
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 STATIC = {each.name: TYPES[each.suffix] for each in (FOLDER / "static").iterdir()}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}
-SESSION_COOKIE, LANGUAGE_COOKIE = "dingrelay_session", "dingrelay_language"
+LANGUAGE_COOKIE = "dingrelay_language"
 LONGEST_BODY = 20_000
 """Bytes of a form before anyone has signed in."""
 DONE = "done"
@@ -39,7 +49,8 @@ DONE = "done"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
+    # With none, browsers send "Origin: null", and `_check_origin` has nothing to go by.
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
@@ -54,8 +65,10 @@ def create_app(context: ConsoleContext) -> web.Application:
     prefix = context.prefix
     app.router.add_get(f"{prefix}/static/{{digest}}/{{name}}", _static)
     app.router.add_get(f"{prefix}/healthz", _healthz)
-    app.router.add_get(f"{prefix}/sign-in", _sign_in_page)
-    app.router.add_post(f"{prefix}/sign-in", _sign_in)
+    app.router.add_get(f"{prefix}/sign-in", sign_in_page)
+    app.router.add_post(f"{prefix}/sign-in", sign_in_by_link)
+    app.router.add_get(f"{prefix}/sign-in/dingtalk", to_dingtalk)
+    app.router.add_get(prefix + DONE_PATH, from_dingtalk)
     app.router.add_post(f"{prefix}/language", _language)
     for route in DECLARED:
         app.router.add_route(route.method, prefix + route.path, _handler(route))
@@ -116,7 +129,9 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
     async def handle(request: web.Request) -> web.StreamResponse:
         session = await _session(request)
         if session is None:
-            return _redirect(_path(request, "/sign-in"))
+            # What a form would do is asked for again by the person.
+            following = urlencode({"next": request.path_qs}) if request.method == "GET" else ""
+            return _redirect(_path(request, f"/sign-in?{following}".rstrip("?")))
         request[SESSION] = session
         grant = permitted(session.grants, route.scope)
         if grant is None:
@@ -198,22 +213,6 @@ async def _healthz(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-async def _sign_in_page(request: web.Request) -> web.Response:
-    """A button: what previews links in chats must not use one up."""
-    return render(request, "sign_in.html", link=request.query.get("link", ""), refused=False)
-
-
-async def _sign_in(request: web.Request) -> web.Response:
-    form = await request.post()
-    session = await request.app[CONTEXT].sessions.sign_in(str(form.get("link", "")))
-    if session is None:
-        return render(request, "sign_in.html", link="", refused=True, status=403)
-    log.info("console_signed_in", user=session.user)
-    response = _redirect(_path(request, "/"))
-    _set_cookie(request, response, SESSION_COOKIE, session.token)
-    return response
-
-
 @act("/sign-out", scope="")
 async def sign_out(visit: Visit, _: FormValues) -> web.Response:
     """End the session."""
@@ -226,25 +225,14 @@ async def sign_out(visit: Visit, _: FormValues) -> web.Response:
 async def _language(request: web.Request) -> web.Response:
     form = await request.post()
     chosen = str(form.get("language", ""))
-    back = str(form.get("back", ""))
-    # A path of ours only: "//host" would lead to another site.
-    if not back.startswith("/") or back.startswith(("//", "/\\")):
-        back = _path(request, "/")
-    response = _redirect(back)
+    response = _redirect(own_path(request, str(form.get("back", ""))))
     if chosen in LANGUAGES:
-        _set_cookie(request, response, LANGUAGE_COOKIE, chosen)
+        set_cookie(request, response, LANGUAGE_COOKIE, chosen)
     return response
 
 
 def _forged() -> web.HTTPForbidden:
     return web.HTTPForbidden(reason=tr("This form was not sent from the console."))
-
-
-def _set_cookie(request: web.Request, response: web.Response, name: str, value: str) -> None:
-    secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
-    response.set_cookie(
-        name, value, path=_path(request, "/"), httponly=True, samesite="Lax", secure=secure
-    )
 
 
 def _wanted_language(request: web.Request) -> str:

@@ -52,7 +52,10 @@ def login_link(
     role: Annotated[
         str, typer.Option(help="What they may do: view, write, approve, operate or admin.")
     ] = "admin",
-    url: Annotated[str, typer.Option(help="Where people reach the console.")] = URL,
+    url: Annotated[
+        str,
+        typer.Option(help="Where people reach the console; DINGRELAY_CONSOLE_URL if not given."),
+    ] = "",
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""
     from dingrelay_producers.settings import Settings
@@ -61,8 +64,9 @@ def login_link(
     if role not in ROLES:
         problem = tr("must be one of {roles}", roles=", ".join(ROLES))
         raise typer.BadParameter(problem, param_hint="--role")
-    found = asyncio.run(_link(Settings.load(), user, role))
-    link = f"{url.rstrip('/')}/sign-in?link={found}"
+    settings = Settings.load()
+    found = asyncio.run(_link(settings, user, role))
+    link = f"{(url or settings.console_url or URL).rstrip('/')}/sign-in?link={found}"
     print_result({"link": link}, lambda: link)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -13,6 +13,9 @@ from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.records import GatewayRecords
+
+if TYPE_CHECKING:
+    from dingrelay_workers.console.sign_in import DingTalkSignIn
 
 SHARED_FOR = 2.0
 """Seconds."""
@@ -42,6 +45,7 @@ class ConsoleContext:
 
     Attributes:
         records: of jobs; pages enqueue and change them.
+        dingtalk: signs people in; None where no app can.
         prefix: of every path behind a proxy, such as ``/dingrelay``; empty for none.
     """
 
@@ -52,6 +56,7 @@ class ConsoleContext:
     redis: Redis
     records: GatewayRecords
     prefix: str = ""
+    dingtalk: "DingTalkSignIn | None" = None
     shared: SharedReads = field(default_factory=SharedReads)
 
 

@@ -29,6 +29,7 @@ from dingrelay_workers.console.app import create_app
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.console.sign_in import dingtalk_sign_in
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
@@ -91,18 +92,20 @@ async def listening(
     records = GatewayRecords(settings.home, redis)
     await services.start()
     try:
-        context = ConsoleContext(
-            settings, services, Sessions(database), Forms(database), redis, records, prefix
-        )
-        runner = web.AppRunner(
-            create_app(context), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
-        )
-        await runner.setup()
-        try:
-            await listen(runner, host, port)
-            yield url_of(runner) + prefix
-        finally:
-            await runner.cleanup()
+        sessions, forms = Sessions(database), Forms(database)
+        async with dingtalk_sign_in(settings) as dingtalk:
+            context = ConsoleContext(
+                settings, services, sessions, forms, redis, records, prefix, dingtalk
+            )
+            runner = web.AppRunner(
+                create_app(context), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+            )
+            await runner.setup()
+            try:
+                await listen(runner, host, port)
+                yield url_of(runner) + prefix
+            finally:
+                await runner.cleanup()
     finally:
         await records.aclose()
         await redis.aclose()

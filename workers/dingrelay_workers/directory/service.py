@@ -106,6 +106,14 @@ class DirectoryService:
             rows = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
             return [DepartmentDocument(**row) for row in rows.mappings()]
 
+    async def userid_of(self, app: str, unionid: str) -> str | None:
+        """The person with this unionid; None if there is none, or they have left."""
+        query = select(UserRow.userid).where(
+            UserRow.app == app, UserRow.unionid == unionid, UserRow.left_at.is_(None)
+        )
+        async with answering(PATIENCE), self._database.read() as connection:
+            return await connection.scalar(query)
+
     async def nodes(
         self, app: str, *, parents: Collection[int] = (), ids: Collection[int] = (), named: str = ""
     ) -> Sequence[DepartmentNode]:

@@ -97,7 +97,7 @@ def plan(
         system.stages.append(neighbours)
     patience = settings.soft_shutdown + STOP_MARGIN
     fleet = [_worker(lanes, concurrency, patience) for lanes in workers]
-    fleet += [_gateway(settings, system), _console(system)]
+    fleet += [_gateway(settings, system), _console(settings, system)]
     if events := _events(settings, system):
         fleet.append(events)
     if flower := _flower(settings, system):
@@ -110,7 +110,8 @@ def plan(
 def _sandbox(system: System, settings: Settings) -> Program:
     port = pick_port(SANDBOX_PORT)
     url = f"http://127.0.0.1:{port}"
-    system.variables |= {"DINGTALK_OAPI_URL": url, "DINGTALK_API_URL": url, **SANDBOX_APP}
+    hosts = dict.fromkeys(("DINGTALK_OAPI_URL", "DINGTALK_API_URL", "DINGTALK_LOGIN_URL"), url)
+    system.variables |= {**hosts, **SANDBOX_APP}
     others: list[dict[str, str]] = []
     for name, app in sorted(_apps_of(settings).items()):
         if name != DEFAULT_APP:
@@ -178,9 +179,11 @@ def _gateway(settings: Settings, system: System) -> Program:
     )
 
 
-def _console(system: System) -> Program:
+def _console(settings: Settings, system: System) -> Program:
     port = pick_port(CONSOLE_PORT)
-    system.facts["console"] = f"http://127.0.0.1:{port}"
+    system.facts["console"] = url = f"http://127.0.0.1:{port}"
+    if not settings.console_url:
+        system.variables["DINGRELAY_CONSOLE_URL"] = url
     command = _dingrelay("console", "--port", str(port))
     return Program("console", command, ready_text="console listening on")
 

@@ -1,0 +1,163 @@
+"""Signing in to the console with DingTalk, against the sandbox."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from sqlalchemy import insert, update
+
+from consoles import Browser, browsing
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.console import sign_in
+from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.roles.service import RoleRequest, RoleService
+from sandboxed import sandbox_settings
+
+CONSOLE = "http://console.test"
+USER, UNION = "u1", "union-of-u1"
+
+
+@pytest.fixture
+async def browser(
+    sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
+) -> AsyncIterator[Browser]:
+    """A console of which people come in with DingTalk; its directory has one of the sandbox's."""
+    settings = sandbox_settings(
+        sandbox.base_url,
+        valkey_url,
+        database_url=sqlite_url,
+        console_url=CONSOLE,
+        DINGTALK_LOGIN_URL=sandbox.base_url,
+    )
+    async with browsing(settings) as found:
+        yield found
+
+
+async def know(browser: Browser, sandbox: SandboxAdmin, **fields: Any) -> None:
+    """Put the person into the directory, with a role."""
+    sandbox.put_user(USER, unionid=UNION)
+    row = {"app": "default", "userid": USER, "name": "张三", "unionid": UNION}
+    moments = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
+    async with browser.database.write("tests") as connection:
+        await connection.execute(
+            insert(UserRow).values(**row | moments | fields, fields={}, met_in=1)
+        )
+    if "left_at" not in fields:
+        role = RoleRequest.parse({"subject": USER, "role": "view"})
+        await RoleService(browser.database).give(role)
+
+
+async def agree(browser: Browser, following: str = "") -> str:
+    """Go to DingTalk and agree there; the path back."""
+    start = f"{browser.url}/sign-in/dingtalk"
+    query = {"next": following} if following else {}
+    async with browser.session.get(start, params=query, allow_redirects=False) as answer:
+        there = answer.headers["Location"]
+    async with browser.session.get(there) as page:
+        assert USER in await page.text()
+    async with browser.session.get(f"{there}&user={USER}", allow_redirects=False) as answer:
+        assert answer.status == 302
+        back = answer.headers["Location"]
+    assert back.startswith(CONSOLE + sign_in.DONE_PATH)
+    return back.removeprefix(CONSOLE)
+
+
+async def test_a_person_with_a_role_comes_in_and_to_the_page_that_was_wanted(
+    browser: Browser, sandbox: SandboxAdmin
+) -> None:
+    await know(browser, sandbox)
+    status, text = await browser.get("/jobs?q=state:dead")
+    assert status == 303
+    _, text = await browser.get("/sign-in?next=%2Fjobs%3Fq%3Dstate%3Adead")
+    assert "/sign-in/dingtalk?next=/jobs%3Fq%3Dstate%3Adead" in text
+    back = await agree(browser, "/jobs?q=state:dead")
+    async with browser.session.get(browser.url + back, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/jobs?q=state:dead")
+    _, text = await browser.get("/jobs")
+    assert USER in text
+    # The code, the state and the cookie are good once.
+    browser.session.cookie_jar.clear()
+    assert (await browser.get(back))[0] == 403
+
+
+@pytest.mark.parametrize("why", ["unknown", "left", "no role"])
+async def test_a_person_without_a_role_gets_one_clear_page(
+    browser: Browser, sandbox: SandboxAdmin, why: str
+) -> None:
+    if why == "left":
+        await know(browser, sandbox, left_at=datetime.now(UTC))
+    elif why == "no role":
+        await know(browser, sandbox)
+        await RoleService(browser.database).take(
+            RoleRequest.parse({"subject": USER, "role": "view"})
+        )
+    status, text = await browser.get(await agree(browser), **{"Accept-Language": "en"})
+    assert status == 403
+    assert ("has no role here yet" if why == "no role" else "does not have") in text
+    assert (await browser.get("/jobs"))[0] == 303
+
+
+async def test_a_state_is_good_in_the_browser_that_was_sent_and_for_ten_minutes(
+    browser: Browser, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await know(browser, sandbox)
+    back = await agree(browser)
+    code = parse_qs(urlsplit(back).query)["authCode"][0]
+    for wrong in (f"{sign_in.DONE_PATH}?authCode={code}&state=x", sign_in.DONE_PATH):
+        assert (await browser.get(wrong))[0] == 403
+    (kept,) = browser.session.cookie_jar
+    browser.session.cookie_jar.clear()
+    assert (await browser.get(back))[0] == 403
+    for forged in ("x", "e30=.00", kept.value[:-1] + "-"):
+        cookies = {"Cookie": f"{sign_in.STATE_COOKIE}={forged}"}
+        assert (await browser.get(back, **cookies))[0] == 403
+    back = await agree(browser)
+    (kept,) = browser.session.cookie_jar
+    late = {"Cookie": f"{kept.key}={kept.value}"}
+    later = sign_in.time.time() + sign_in.STATE_SECONDS + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(sign_in.time, "time", lambda: later)
+        assert (await browser.get(back, **late))[0] == 403
+    assert (await browser.get(back, **late))[0] == 303
+
+
+@pytest.mark.parametrize(
+    ("api", "kind"),
+    [
+        ("/v1.0/oauth2/userAccessToken", "throttle"),
+        ("/v1.0/oauth2/userAccessToken", "html"),
+        ("/v1.0/contact/users/me", "truncated"),
+        ("/v1.0/oauth2/userAccessToken", "lost_answer"),
+    ],
+)
+async def test_what_dingtalk_does_not_say_is_said_on_a_page(
+    browser: Browser, sandbox: SandboxAdmin, api: str, kind: str
+) -> None:
+    await know(browser, sandbox)
+    back = await agree(browser)
+    sandbox.add_fault(kind, api=api, count=1)
+    status, text = await browser.get(back)
+    assert (status, text.count("<h1>")) == (502, 1)
+    assert (await browser.get(await agree(browser)))[0] == 303
+
+
+async def test_no_other_site_is_led_to_after_a_sign_in(
+    browser: Browser, sandbox: SandboxAdmin
+) -> None:
+    await know(browser, sandbox)
+    for evil in ("//evil.example/", "/\\evil.example", "https://evil.example/"):
+        back = await agree(browser, evil)
+        async with browser.session.get(browser.url + back, allow_redirects=False) as answer:
+            assert answer.headers["Location"] == "/"
+
+
+async def test_a_left_person_is_out_at_once(browser: Browser, sandbox: SandboxAdmin) -> None:
+    await know(browser, sandbox)
+    await browser.get(await agree(browser))
+    assert (await browser.get("/jobs"))[0] == 200
+    async with browser.database.write("tests") as connection:
+        gone = update(UserRow).where(UserRow.userid == USER)
+        await connection.execute(gone.values(left_at=datetime.now(UTC)))
+    assert (await browser.get("/jobs"))[0] == 303

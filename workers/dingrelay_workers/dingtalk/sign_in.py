@@ -1,0 +1,60 @@
+"""Signing in with DingTalk: where a person is sent, and who has come back (API §1).
+
+The person agrees on DingTalk's page, which leads back with a code; the code buys a token of this person,
+and the token is asked whose it is. Only the app's key and secret are needed, no token of the app.
+"""
+
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from dingrelay_producers.settings import AppSettings
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.errors import Permanent
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import Transport
+
+USER_TOKEN = Api(
+    "sign_in.token", "rest", "POST", "/v1.0/oauth2/userAccessToken", counted=False, access="own"
+)
+ME = Api("sign_in.me", "rest", "GET", "/v1.0/contact/users/me", counted=False, access="own")
+
+
+class SignedIn(NamedTuple):
+    """Who has signed in, as DingTalk says."""
+
+    unionid: str
+    nick: str
+
+
+def sign_in_url(login_url: str, app: AppSettings, back: str, state: str) -> str:
+    """Where a person signs in, to be led back with a code."""
+    query = {
+        "client_id": app.app_key.get_secret_value(),
+        "redirect_uri": back,
+        "response_type": "code",
+        "scope": "openid",
+        "prompt": "consent",
+        "state": state,
+    }
+    return f"{login_url.rstrip('/')}/oauth2/auth?{urlencode(query)}"
+
+
+async def signed_in(transport: Transport, app: AppSettings, code: str) -> SignedIn:
+    """Who has come back with this code.
+
+    Raises:
+        DingTalkError: the code is wrong or was used, or DingTalk does not answer.
+    """
+    body = {
+        "clientId": app.app_key.get_secret_value(),
+        "clientSecret": app.app_secret.get_secret_value(),
+        "code": code,
+        "grantType": "authorization_code",
+    }
+    bought = await transport.request(Request(USER_TOKEN, body=body))
+    answer = await transport.request(Request(ME), str(bought.get("accessToken", "")))
+    unionid = answer.get("unionId")
+    if not isinstance(unionid, str) or not unionid:
+        raise Permanent("no_unionid", en("DingTalk's answer names no person"))
+    return SignedIn(unionid, str(answer.get("nick", "")))
