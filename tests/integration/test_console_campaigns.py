@@ -110,11 +110,11 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     _, page = await writer.get(f"{campaign}/start")
     assert "6 people" in page
     assert await writer.submit(f"{campaign}/start", f"{campaign}/start") == 303
-    status = await CampaignService(settings, migrated=True).status(campaign.rpartition("/")[2])
+    status = await CampaignService(settings).status(campaign.rpartition("/")[2])
     assert (status.state, status.recipients) == ("running", 6)
     for verb, state in (("pause", "paused"), ("resume", "running")):
         assert await writer.submit(campaign, f"{campaign}/{verb}") == 303
-        status = await CampaignService(settings, migrated=True).status(status.id)
+        status = await CampaignService(settings).status(status.id)
         assert status.state == state
     assert await writer.submit(f"{campaign}/cancel", f"{campaign}/cancel") == 303
     assert await writer.submit(campaign, f"{campaign}/copy") == 303
@@ -154,7 +154,7 @@ async def test_a_double_click_makes_and_starts_one_broadcast(
     assert set(await asyncio.gather(*(writer.post(f"{draft}/made", form) for _ in range(3)))) == {
         303
     }
-    (found,) = await CampaignService(settings, migrated=True).list(CampaignFilter(), limit=9)
+    (found,) = await CampaignService(settings).list(CampaignFilter(), limit=9)
     campaign = f"/campaigns/{found.id}"
     form = (await writer.forms(f"{campaign}/start"))[f"{campaign}/start"]
     answers = await asyncio.gather(*(writer.post(f"{campaign}/start", form) for _ in range(3)))
@@ -170,7 +170,7 @@ async def test_a_change_after_the_approval_makes_another_broadcast(
     changed = await made(writer, draft)
     assert changed != campaign
     assert (await writer.get(campaign))[0] == 404
-    assert (await CampaignService(settings, migrated=True).review(changed.split("/")[-1])).holds
+    assert (await CampaignService(settings).review(changed.split("/")[-1])).holds
 
 
 async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> None:
