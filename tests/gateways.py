@@ -149,7 +149,7 @@ class MemoryBackend(Services):
         self.history: Any = NoHistory()
         self.approvals: Any = NoApprovals()
         self.audit: Any = NoAudit()
-        self.campaigns = self.directory = self.webhooks = cast("Any", None)
+        self.campaigns = self.drafts = self.directory = self.webhooks = cast("Any", None)
         self.scopes: Sequence[str] = ()
         """Of the buckets that are in use."""
 

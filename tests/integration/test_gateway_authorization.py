@@ -57,7 +57,7 @@ SCOPE_OF = {
 }
 NEEDS = {
     **{operation: SCOPE_OF[kind] for operation, kind in KIND.items()},
-    **dict.fromkeys(("getJob", "listJobs", "listDead"), "jobs:read"),
+    **dict.fromkeys(("getJob", "listJobs", "listDead", "countDead"), "jobs:read"),
     **{f"{verb}Job": "jobs:write" for verb in ("cancel", "requeue", "discard", "resolve")},
     **dict.fromkeys(("getLimits", "getQueue", "listWorkers"), "limits:read"),
     "listChanges": "audit:read",

@@ -13,14 +13,16 @@ from cli_runner import Cli
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as fields
+from dingrelay_producers.store.states import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
+from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.service import WebhookService
 from gateways import GatewayClient
-from jobs import queued
+from jobs import claimed, queued
 from plans import SCANS, plans_of
 from subscriptions import subscribe
 
@@ -34,7 +36,7 @@ def grants() -> Sequence[Grant]:
         Grant(name="all", scopes=frozenset({"*"})),
         Grant(
             name="hr",
-            scopes=frozenset({"webhooks:read", "limits:read"}),
+            scopes=frozenset({"webhooks:read", "limits:read", "jobs:read"}),
             apps=frozenset({"hr"}),
             sender="hr",
         ),
@@ -201,3 +203,31 @@ def test_the_workers_by_every_door(
     printed = cli("workers")
     assert "1.2.3" in printed.stdout
     assert "urgent" in printed.stderr
+
+
+def test_dead_jobs_are_counted_by_code_by_every_door(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+) -> None:
+    async def die(redis: Redis) -> None:
+        records = Records(redis, settings)
+        for number in range(5):
+            app, state = ("default", "hr")[number % 2], (State.DEAD, State.UNKNOWN)[number == 4]
+            draft = await queued(redis, sender="hr", app=app)
+            error = {"class": "permission", "code": "60011", "message": "no", "hint": "ask"}
+            error["code"] = ("60011", "60011", "60011", "90018", "60011")[number]
+            claim = await claimed(records, draft)
+            await records.settle(claim, state, usage=Usage(), error=error)
+
+    changed(settings, die)
+    shown = gateway.ask("GET", "/v1/dead/codes", key=keys["all"]).json
+    assert shown["complete"]
+    counts = [(each["state"], each["code"], each["jobs"]) for each in shown["codes"]]
+    assert counts[0] == ("dead", "60011", 3)
+    assert sorted(counts[1:]) == [("dead", "90018", 1), ("unknown", "60011", 1)]
+    assert (shown["codes"][0]["message"], shown["codes"][0]["hint"]) == ("no", "ask")
+    own = gateway.ask("GET", "/v1/dead/codes", key=keys["hr"]).json["codes"]
+    assert {(each["code"], each["jobs"]) for each in own} == {("60011", 1), ("90018", 1)}
+    some = gateway.ask("GET", "/v1/dead/codes?app=default&state=dead", key=keys["all"]).json
+    assert [each["jobs"] for each in some["codes"]] == [2]
+    assert cli.json("job", "list", "--by-code") == shown
+    assert "90018" in cli("job", "list", "--by-code", "--app", "hr").stdout

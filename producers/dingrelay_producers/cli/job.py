@@ -13,6 +13,7 @@ from dingrelay_producers.cli.output import (
     Column,
     console,
     exit_code_of,
+    note,
     print_details,
     print_job,
     print_result,
@@ -28,6 +29,7 @@ from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.client import Client
+    from dingrelay_producers.client.dead_codes import DeadCodes
     from dingrelay_producers.store.status import JobStatus
 
 ALL = 100_000
@@ -58,7 +60,13 @@ def show(job_id: JobId, wait: options.Wait = False, timeout: options.Timeout = 6
 
 @app.command("list")
 @options.filtered_by(JobFilter)
-def list_(chosen: JobFilter, limit: options.Limit = 50) -> None:
+def list_(
+    chosen: JobFilter,
+    limit: options.Limit = 50,
+    by_code: Annotated[
+        bool, typer.Option("--by-code", help="Count dead and unknown jobs by code instead.")
+    ] = False,
+) -> None:
     """List jobs, the newest first: those in Redis, and those that ended, from the history.
 
     What will not be tried again by itself: --state dead, --state unknown.
@@ -67,6 +75,10 @@ def list_(chosen: JobFilter, limit: options.Limit = 50) -> None:
 
     err = console(stderr=True)
     with Client() as client:
+        if by_code:
+            counted = client.dead_codes(**chosen.given)
+            print_result(counted.model_dump(mode="json"), lambda: _print_codes(counted))
+            return
         try:
             found = client.jobs(limit=limit, on_unreadable=err.print, **chosen.given)
         except ServiceUnavailable as error:
@@ -90,6 +102,20 @@ def _print(jobs: "Iterable[JobStatus]") -> None:
         Column("created", lambda job: local(job.created_at), rank=3),
         Column("reason", _reason, rank=2, cut=True),
     )
+
+
+def _print_codes(found: "DeadCodes") -> None:
+    print_table(
+        found.codes,
+        Column("jobs", lambda each: f"{each.jobs:,}", right=True),
+        Column("state", lambda each: state_text(State(each.state))),
+        Column("code", lambda each: each.code or each.error_class),
+        Column("latest", lambda each: local(each.latest_at), rank=3),
+        Column("reason", lambda each: translated(each.message), rank=1, cut=True),
+        Column("hint", lambda each: translated(each.hint), rank=2, cut=True),
+    )
+    if not found.complete:
+        note(tr("the latest ones only: there are more"), style="dim")
 
 
 def _reason(job: "JobStatus") -> str:

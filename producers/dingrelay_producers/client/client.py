@@ -23,6 +23,7 @@ from dingrelay_producers.client.arguments import (
 from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.client.connection import ClientConnection
+from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import (
     ApprovalFields,
     ApprovalFilter,
@@ -554,6 +555,20 @@ class Client:
     def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first."""
         return self._newest(keys.DEAD, limit)
+
+    def dead_codes(self, **chosen: Unpack[JobFields]) -> DeadCodes:
+        """The latest 2,000 dead and unknown jobs, counted by the code of their error.
+
+        Args:
+            **chosen: as for `jobs`.
+
+        Raises:
+            ServiceUnavailable: Redis can't be used.
+        """
+        asked = checked_filter(JobFilter, chosen)
+        use = self._cells.of(asked.app).redis_call
+        listed = JobList(use, index=keys.DEAD, on_unreadable=_left_out)
+        return run(listed.codes(asked))
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from redis import Redis
 
+from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts
@@ -117,6 +118,15 @@ class JobList:
             if found and last:
                 return found, last
             raise
+
+    async def codes(self, chosen: JobFilter) -> DeadCodes:
+        """Those of the index, which is that of dead and unknown jobs, counted by code.
+
+        Raises:
+            ServiceUnavailable: Redis can't be used.
+        """
+        found, after = await self.page(chosen, MOST_LOOKED_AT, None)
+        return DeadCodes.of(found, complete=after is None)
 
     async def _older(
         self, chosen: JobFilter, limit: int, last: Position | None, found: list[JobStatus]

@@ -1,6 +1,5 @@
 """The page of jobs that have failed for good: by the code of their error, with what can be done."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
@@ -27,14 +26,9 @@ _Change = Literal["requeue", "discard"]
 @at("/dead", scope="jobs:read")
 async def dead(visit: Visit) -> web.Response:
     """Jobs that have failed for good, or may have happened, by the code of their error."""
-    found = await _failed(visit)
-    counts = Counter((job.state, code_of(job)) for job in found)
-    latest = {(job.state, code_of(job)): job for job in reversed(found)}
-    groups = [
-        (code, count, latest[state, code], meaning(STATES, state))
-        for (state, code), count in counts.most_common()
-    ]
-    return visit.page("dead.html", groups=groups, more=len(found) == MOST_FAILED, most=MOST_FAILED)
+    found = await listing(visit, failed=True).codes(JobFilter())
+    groups = [(each, meaning(STATES, each.state)) for each in found.codes]
+    return visit.page("dead.html", groups=groups, more=not found.complete, most=MOST_FAILED)
 
 
 @at("/dead/{change}", scope="jobs:write")

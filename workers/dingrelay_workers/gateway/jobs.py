@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 
+from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.client.job_list import JobList, Position
@@ -381,24 +382,42 @@ async def list_dead(call: HttpCall) -> web.StreamResponse:
     return await _page(call, keys.DEAD, JobFilter(**call.query.filters()))
 
 
+CodesQuery = paging.query_of(
+    JobFilter, paging.Query, ("state", "kind", "sender", "app", "lane", "since", "until")
+)
+
+
+@_read("GET /v1/dead/codes", DeadCodes, query=CodesQuery)
+async def count_dead(call: HttpCall) -> DeadCodes:
+    """The latest 2,000 dead and unknown jobs, counted by the code of their error.
+
+    Those that the key may see.
+    """
+    return await _listing(call, keys.DEAD).codes(JobFilter(**call.query.filters()))
+
+
 async def _page(
     call: HttpCall, index: str, wanted: JobFilter, *, history: bool = False
 ) -> web.Response:
     asked: JobPaging = call.query
+    place = _place(asked.cursor) if asked.cursor else None
+    jobs, after = await _listing(call, index, history=history).page(wanted, asked.limit, place)
+    shown = [job.to_json() for job in jobs]
+    return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 
+
+def _listing(call: HttpCall, index: str, *, history: bool = False) -> JobList:
     async def use(work: Callable[[Redis], Awaitable[Any]]) -> Any:
         async with asking():
             return await work(call.context.redis)
 
-    jobs, after = await JobList(
+    return JobList(
         use,
         call.context.service(HistoryService) if history else None,
         index=index,
         patience=PATIENCE,
         visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
-    ).page(wanted, asked.limit, _place(asked.cursor) if asked.cursor else None)
-    shown = [job.to_json() for job in jobs]
-    return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
+    )
 
 
 class Nothing(Part):

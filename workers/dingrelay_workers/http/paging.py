@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -70,7 +70,15 @@ def checked(read: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Paging(BaseModel, extra="forbid"):
+class Query(BaseModel, extra="forbid"):
+    """What is asked for in a query."""
+
+    def filters(self) -> dict[str, Any]:
+        """What it is narrowed to."""
+        return self.model_dump()
+
+
+class Paging(Query):
     """Which part of a list. Each list has cursors of its own."""
 
     limit: Annotated[int, Field(ge=1, le=500)] = 100
@@ -121,14 +129,15 @@ def page_of(name: str, about: str, **listed: type[BaseModel]) -> type[BaseModel]
     return create_model(name, __doc__=about, **fields, next=(str | None, None))
 
 
-def query_of(
-    model: type[ListFilter], base: type[Paging], names: Collection[str] = ()
-) -> type[Paging]:
-    """The query of a list: its paging, and a parameter for each field of its filter.
+_Q = TypeVar("_Q", bound=Query)
+
+
+def query_of(model: type[ListFilter], base: type[_Q], names: Collection[str] = ()) -> type[_Q]:
+    """The query of a list: its paging, if it has one, and a parameter for each field of its filter.
 
     Args:
         model: the filter.
-        base: the paging.
+        base: the paging, or a plain `Query`.
         names: the only fields; all that a caller may ask for if there is none.
     """
     asked = askable(model)
