@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import insert, select, update
 
+from console_data import fill
 from consoles import Browser, browsing
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.models import ConsoleSessionRow
 from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.console.sign_in import SESSION_COOKIE
@@ -184,3 +187,29 @@ async def test_a_key_that_can_not_be_made_says_why(browser: Browser, wrong: dict
     status, text = await browser.send("/settings/keys", form | chosen)
     assert status == 400
     assert 'href="/settings/keys"' in text
+
+
+async def test_a_role_for_another_app_shows_nothing_of_this_one(
+    browser: Browser, redis: Redis, settings: Settings
+) -> None:
+    own = (await fill(browser.database, redis, settings)).split()
+    person = {"app": "other", "userid": "elsewhere", "name": "李四", "fields": {}, "met_in": 1}
+    async with browser.database.write("tests") as connection:
+        await connection.execute(insert(UserRow).values(**person, **READ, placed_at=1))
+    role = request("elsewhere", "operate", directory="other", apps=["other"])
+    await RoleService(browser.database).give(role)
+    session = await Sessions(browser.database).begin("other", "elsewhere")
+    assert session
+    browser.session.cookie_jar.clear()
+    browser.session.cookie_jar.update_cookies({SESSION_COOKIE: session.token})
+    lists = [each.path for each in DECLARED if each.method == "GET" and "{" not in each.path]
+    searches = ["/people?q=alert", "/people/u1", "/jobs?q=state:dead"]
+    shown = {}
+    for path in [*lists, *searches]:
+        status, text = await browser.get(path)
+        if status == 200 and "alert(1)" in text:
+            shown[path] = text
+    for path in own:
+        if (await browser.get(path))[0] != 404:
+            shown[path] = ""
+    assert set(shown) - {"/webhooks", "/webhooks/drw_test"} == set()

@@ -17,7 +17,7 @@ async def approvals(visit: Visit) -> web.Response:
     if cursor:
         decoded(cursor, datetime, str, str)
     found = await visit.context.services.approvals.list(
-        ApprovalFilter(cursor=cursor or None), limit=PAGE
+        ApprovalFilter(apps=visit.grant.sees["apps"], cursor=cursor or None), limit=PAGE
     )
     shown = [(each, meaning(OF_APPROVAL, each.state)) for each in found.approvals]
     return visit.page("approvals.html", approvals=shown, cursor=found.next or "")

@@ -14,6 +14,7 @@ async def people(visit: Visit) -> web.Response:
     """Find a person by name, userid or address."""
     text = visit.query("q")[:100]
     found = await visit.context.services.history.people(text, app=None, limit=PAGE) if text else []
+    found = [each for each in found if visit.grant.permits_app(each.app)]
     if len(found) == 1:
         return visit.redirect(f"/people/{quote(found[0].userid, safe='')}")
     return visit.page("people.html", text=text, people=found)
@@ -24,5 +25,10 @@ async def person(visit: Visit) -> web.Response:
     """Every message to a person."""
     user = visit.request.match_info["user"]
     found = await visit.context.services.history.person(user, app=None, limit=200)
-    messages = [(each, meaning(OUTCOMES, each.outcome)) for each in found.messages]
-    return visit.page("person.html", user=user, known_as=found.known_as, messages=messages)
+    messages = [
+        (each, meaning(OUTCOMES, each.outcome))
+        for each in found.messages
+        if visit.grant.permits_app(each.app)
+    ]
+    known_as = [each for each in found.known_as if visit.grant.permits_app(each.app)]
+    return visit.page("person.html", user=user, known_as=known_as, messages=messages)
