@@ -1,14 +1,15 @@
-"""What people do to jobs in the console: each change with its effect, once, and only from the state that was seen."""
+"""What people do in the console to jobs and webhooks: each change with its effect, once, and only from the state that was seen."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from console_data import HTML
 from consoles import Browser, browsing
@@ -17,9 +18,14 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.console import dead
+from dingrelay_workers.console import dead, webhooks
+from dingrelay_workers.console.visit import PAGE
+from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.models import DeliveryRow
+from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
 from jobs import cancel, claimed, enqueue, message, queued, running, state
+from subscriptions import subscribe
 
 ENGLISH = {"Accept-Language": "en"}
 
@@ -248,3 +254,83 @@ async def test_the_filter_finds_by_code_person_and_time(
     _, text = await browser.get(f"/jobs/{one.id}")
     assert 'href="/people/u%2F7"' in text
     assert (await browser.get("/people/u%2F7"))[0] == 200
+
+
+async def notices(browser: Browser, *states: str) -> list[int]:
+    """Deliveries to the endpoint in these states; the numbers of their notices."""
+    await subscribe(browser.database, name=HTML, url="https://a.example/<script>")
+    numbers: list[int] = []
+    async with browser.database.write("tests") as connection:
+        for each in states:
+            data = {"id": each}
+            notice = Notice(type="job.dead", app="default", at=datetime.now(UTC), data=data)
+            (number,) = (await outbox.record(connection, [notice])).values()
+            row = {"endpoint": "drw_test", "notice": number, "state": each, "reason": HTML}
+            await connection.execute(insert(DeliveryRow), row | {"attempts": 3, "code": "http_503"})
+            numbers.append(number)
+    return numbers
+
+
+async def delivery_states(browser: Browser) -> list[str]:
+    query = select(DeliveryRow.state).order_by(DeliveryRow.notice)
+    async with browser.database.read() as connection:
+        return list(await connection.scalars(query))
+
+
+async def test_an_endpoint_is_paused_and_resumed_with_or_without_what_waits(
+    browser: Browser,
+) -> None:
+    await notices(browser, "pending", "delivered")
+    page = "/webhooks/drw_test"
+    form = (await browser.forms(page))[f"{page}/pause"]
+    assert await browser.post(f"{page}/pause", form) == 303
+    assert await browser.post(f"{page}/pause", form | {"more": "1"}) == 409
+    assert await browser.submit(f"{page}/skip", f"{page}/resume", count="7") == 400
+    assert await browser.submit(page, f"{page}/resume") == 303
+    assert await delivery_states(browser) == ["pending", "delivered"]
+    assert await browser.submit(page, f"{page}/pause") == 303
+    assert await browser.submit(f"{page}/skip", f"{page}/resume", count="1") == 303
+    assert await delivery_states(browser) == ["skipped", "delivered"]
+
+
+async def test_one_notice_or_those_since_a_time_are_delivered_again(browser: Browser) -> None:
+    dead, delivered = await notices(browser, "dead", "delivered")
+    page = "/webhooks/drw_test"
+    _, text = await browser.get(page)
+    assert HTML not in text
+    assert text.count('name="notice"') == 2
+    assert await browser.submit(page, f"{page}/replay", notice=str(dead)) == 303
+    assert await delivery_states(browser) == ["pending", "delivered"]
+    assert await browser.submit(page, f"{page}/replay", notice="12345") == 409
+    assert await browser.submit(page, f"{page}/replay", since="soon") == 400
+    assert await browser.submit(page, f"{page}/replay", since="2d") == 303
+    assert await delivery_states(browser) == ["pending", "pending"]
+    _, text = await browser.get(browser.location, **ENGLISH)
+    assert "2 notices are delivered again" in text
+    _, text = await browser.get(f"{page}?state=dead", **ENGLISH)
+    assert "No delivery fits." in text
+    assert (await browser.get(f"{page}?state=gone"))[0] == 400
+    assert (await browser.get(f"{page}?after=x"))[0] == 400
+    assert delivered
+
+
+async def test_deliveries_are_shown_a_page_at_a_time(browser: Browser) -> None:
+    await notices(browser, *["delivered"] * (PAGE + 1))
+    path, seen = "/webhooks/drw_test", 0
+    while path:
+        _, text = await browser.get(path)
+        seen += text.count("job.dead</td>") + text.count("job.dead<br>")
+        more = re.search(r'rel="next" href="([^"]+)"', text)
+        path = more[1].replace("&amp;", "&") if more else ""
+    assert seen == PAGE + 1
+
+
+async def test_a_test_without_a_worker_says_so(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TEST_SECONDS", 0.1)
+    await notices(browser)
+    page = "/webhooks/drw_test"
+    assert await browser.submit(page, f"{page}/test") == 303
+    _, text = await browser.get(browser.location, **ENGLISH)
+    assert "No worker has sent the test yet" in text

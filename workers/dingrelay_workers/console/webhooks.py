@@ -1,26 +1,146 @@
-"""The pages of webhook endpoints."""
+"""The pages of webhook endpoints: their health, their deliveries one by one, and what can be done."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import cast, get_args
 
 from aiohttp import web
 
+from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.errors import EndpointNotFound
-from dingrelay_workers.console.declared import at
-from dingrelay_workers.console.visit import NotHere, Visit
-from dingrelay_workers.console.words import OF_ENDPOINT, meaning
+from dingrelay_producers.language import tr
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
+from dingrelay_workers.console.words import OF_DELIVERY, OF_ENDPOINT, meaning
+from dingrelay_workers.http import paging
+from dingrelay_workers.webhooks.documents import EndpointStatus
+from dingrelay_workers.webhooks.routes import may_see_endpoint
+
+TEST_SECONDS = 8.0
+"""For the answer to a test."""
 
 
 @at("/webhooks", scope="webhooks:read")
 async def webhooks(visit: Visit) -> web.Response:
     """Where notices go."""
     found = await visit.context.services.webhooks.list()
-    shown = [(each, meaning(OF_ENDPOINT, each.state)) for each in found]
+    shown = [
+        (each, meaning(OF_ENDPOINT, each.state))
+        for each in found
+        if may_see_endpoint(visit.grant, each)
+    ]
     return visit.page("webhooks.html", endpoints=shown)
 
 
 @at("/webhooks/{id}", scope="webhooks:read")
 async def webhook(visit: Visit) -> web.Response:
-    """One endpoint, and its health."""
+    """One endpoint, its health, and its deliveries."""
+    endpoint = await _found(visit)
+    state, after = visit.query("state"), visit.query("after")
+    if state and state not in get_args(DeliveryStateName):
+        raise BadFilter(tr("there is no state “{state}”", state=state))
+    behind = decoded(after, int)[0] if after else None
+    found = await visit.context.services.webhooks.deliveries(
+        endpoint.id,
+        state=cast("DeliveryStateName | None", state or None),
+        behind=behind,
+        limit=PAGE,
+    )
+    return visit.page(
+        "webhook.html",
+        endpoint=endpoint,
+        state=meaning(OF_ENDPOINT, endpoint.state),
+        now=_state_of(endpoint),
+        deliveries=[(each, meaning(OF_DELIVERY, each.state)) for each in found],
+        chosen=state,
+        states={name: meaning(OF_DELIVERY, name) for name in get_args(DeliveryStateName)},
+        cursor=paging.encode(found[-1].number) if len(found) == PAGE else "",
+        may_change=visit.may("webhooks:write"),
+    )
+
+
+async def _state(visit: Visit) -> Mapping[str, object]:
+    return _state_of(await _found(visit))
+
+
+def _state_of(endpoint: EndpointStatus) -> Mapping[str, object]:
+    return {"state": meaning(OF_ENDPOINT, endpoint.state).words}
+
+
+@act("/webhooks/{id}/pause", scope="webhooks:write", state=_state)
+async def pause(visit: Visit, _: FormValues) -> web.Response:
+    """Deliver nothing for now."""
+    endpoint = await _found(visit)
+    await visit.context.services.webhooks.pause(endpoint.id)
+    return visit.redirect(f"/webhooks/{endpoint.id}", en("Paused; its notices are kept."))
+
+
+@at("/webhooks/{id}/skip", scope="webhooks:write")
+async def ask_skip(visit: Visit) -> web.Response:
+    """Ask before an endpoint is resumed without what it has missed."""
+    endpoint = await _found(visit)
+    return visit.confirmation(
+        f"/webhooks/{endpoint.id}/resume",
+        title=tr("Resume without the notices that wait?"),
+        button=tr("Drop them and resume"),
+        lines=(tr("{waiting:,} notices wait.", waiting=endpoint.health.backlog),),
+        count=endpoint.health.backlog,
+        state=_state_of(endpoint),
+        fields={"skip": "1"},
+        back=f"/webhooks/{endpoint.id}",
+    )
+
+
+@act("/webhooks/{id}/resume", scope="webhooks:write", state=_state)
+async def resume(visit: Visit, form: FormValues) -> web.Response:
+    """Deliver again, also what happened since, unless that is skipped."""
+    endpoint = await _found(visit)
+    skip = text_of(form, "skip") == "1"
+    await visit.context.services.webhooks.resume(endpoint.id, skip=skip)
+    return visit.redirect(f"/webhooks/{endpoint.id}", en("Resumed."))
+
+
+@act("/webhooks/{id}/test", scope="webhooks:write")
+async def probe(visit: Visit, _: FormValues) -> web.Response:
+    """Send a test notice, and wait for its answer."""
+    endpoint = await _found(visit)
+    found = await visit.context.services.webhooks.test(endpoint.id, within=TEST_SECONDS)
+    if found is None:
+        said = en("No worker has sent the test yet; is there one that serves webhooks?")
+    elif found["verdict"] == "taken":
+        said = en("The endpoint accepted the test.")
+    else:
+        said = en("The endpoint did not accept the test: {} {}", found["code"], found["reason"])
+    return visit.redirect(f"/webhooks/{endpoint.id}", said)
+
+
+@act("/webhooks/{id}/replay", scope="webhooks:write", state=_state)
+async def replay(visit: Visit, form: FormValues) -> web.Response:
+    """Deliver one notice again, or those since a time."""
+    endpoint, count = await _found(visit), 1
+    service = visit.context.services.webhooks
+    if text_of(form, "notice").isascii() and text_of(form, "notice").isdigit():
+        await service.redeliver(endpoint.id, int(text_of(form, "notice")))
+    else:
+        since = moment("since", text_of(form, "since"), datetime.now(UTC))
+        count = await service.replay(endpoint.id, since=since)
+    return visit.redirect(
+        f"/webhooks/{endpoint.id}", en("{:,} notices are delivered again.", count)
+    )
+
+
+async def _found(visit: Visit) -> EndpointStatus:
+    """The endpoint of the path.
+
+    Raises:
+        NotHere: there is none, or its notices hold what the person may not read.
+    """
     try:
-        found = await visit.context.services.webhooks.get(visit.request.match_info["id"])
+        found = await visit.context.services.webhooks.get(visit.part("id"))
     except EndpointNotFound:
         raise NotHere from None
-    return visit.page("webhook.html", endpoint=found, state=meaning(OF_ENDPOINT, found.state))
+    if not may_see_endpoint(visit.grant, found):
+        raise NotHere
+    return found

@@ -105,6 +105,18 @@ OF_KEY: Mapping[str, Meaning] = {
     "expired": Meaning("doubt", en("has expired")),
     "revoked": Meaning("bad", en("is revoked")),
 }
+OF_DELIVERY: Mapping[str, Meaning] = {
+    "pending": Meaning("wait", en("waits, or is tried again")),
+    "delivered": Meaning("good", en("accepted")),
+    "dead": Meaning(
+        "bad",
+        en("given up"),
+        en("It was refused for days: mend the endpoint, then deliver it again."),
+    ),
+    "skipped": Meaning("doubt", en("dropped when it was resumed")),
+    "test": Meaning("wait", en("a test")),
+    "tested": Meaning("good", en("a test")),
+}
 
 
 def meaning(table: Mapping[str, Meaning], word: str) -> Meaning:

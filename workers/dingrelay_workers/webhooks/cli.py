@@ -121,6 +121,7 @@ def deliveries(
         [each.model_dump(mode="json") for each in found],
         lambda: print_table(
             found,
+            Column("number", lambda row: str(row.number), rank=6, right=True),
             Column("at", lambda row: local(row.at), rank=2),
             Column("state", lambda row: row.state),
             Column("type", lambda row: row.type),
@@ -171,13 +172,20 @@ def resume(
             "for two hours ago."
         ),
     ] = None,
+    notice: Annotated[
+        list[int] | None,
+        typer.Option(help="Deliver this one again, by its number in the list of deliveries."),
+    ] = None,
 ) -> None:
     """Resume deliveries to an endpoint that was paused or disabled; --since repeats some."""
     moment = read_past(since, "--since")
 
     async def act(webhooks: "WebhookService") -> "tuple[Endpoint, int | None]":
         resumed = await webhooks.resume(endpoint, skip=skip)
-        return resumed, await webhooks.replay(endpoint, since=moment) if moment else None
+        for number in notice or ():
+            await webhooks.redeliver(endpoint, number)
+        again = await webhooks.replay(endpoint, since=moment) if moment else None
+        return resumed, again if again is not None else len(notice or ()) or None
 
     found, count = asyncio.run(_ask(act))
     if count is None:

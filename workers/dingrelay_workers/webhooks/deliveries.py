@@ -47,6 +47,14 @@ ARMS = 100
 PENDING = text("webhook_deliveries.state = 'pending'")
 """As a literal: with a parameter SQLite does not use the index of what is pending."""
 
+_AGAIN: dict[str, Any] = {
+    "state": "pending",
+    "attempts": 0,
+    "due_at": None,
+    "failed_at": None,
+    "locked_until": None,
+}
+"""A delivery that is to be made as if for the first time."""
 _FREE = "(locked_until is null or locked_until <= :now)"
 _DUE = f"state = 'pending' and (due_at is null or due_at <= :now) and {_FREE}"
 _OPEN = text(
@@ -231,15 +239,24 @@ async def replay(
         .limit(SLICE)
     )
     page = (await connection.execute(query)).all()
-    values = {"state": "pending", "attempts": 0}
-    values |= dict.fromkeys(("due_at", "failed_at", "locked_until"))
     rows = [
-        {"endpoint": endpoint.id, "notice": number, **values}
+        {"endpoint": endpoint.id, "notice": number, **_AGAIN}
         for number, *subject in page
         if endpoint.takes(Subject(*subject))
     ]
     await upsert(connection, DeliveryRow, rows)
     return len(rows), page[-1].number if len(page) == SLICE else None
+
+
+async def redeliver(connection: AsyncConnection, endpoint: str, notice: int) -> bool:
+    """Have one delivery made again; whether there is one. A test is none."""
+    again = (
+        update(DeliveryRow)
+        .where(DeliveryRow.endpoint == endpoint, DeliveryRow.notice == notice)
+        .where(DeliveryRow.state.not_in(("test", "tested")))
+        .values(_AGAIN)
+    )
+    return bool((await connection.execute(again)).rowcount)
 
 
 async def waiting(connection: AsyncConnection) -> dict[str, int]:

@@ -3,10 +3,10 @@
 import difflib
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_tasks import notice_types
@@ -168,13 +168,21 @@ class ResumeRequest(Document):
 
 
 class ReplayRequest(Document):
-    """What a replay delivers.
+    """What a replay delivers: one of the two.
 
     Attributes:
         since: notices from this moment on.
+        notice: the one with this number, which the list of deliveries has.
     """
 
-    since: Moment
+    since: Moment | None = None
+    notice: Annotated[int, Field(ge=1, le=2**62)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.since is None) == (self.notice is None):
+            raise ValueError("needs one of since and notice")
+        return self
 
 
 class EndpointHealth(BaseModel):

@@ -15,7 +15,7 @@ from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant
 from dingrelay_workers.http.problems import Problem, json_response
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.keys.documents import RotationRequest
@@ -107,7 +107,7 @@ async def list_webhooks(call: HttpCall) -> EndpointList:
     Only endpoints that receive no more than the key may read.
     """
     found = await _service(call).list()
-    return EndpointList(webhooks=[each for each in found if _may_see(call.key, each)])
+    return EndpointList(webhooks=[each for each in found if may_see_endpoint(call.key, each)])
 
 
 @_one("GET /v1/webhooks/{id}", EndpointStatus, scope="webhooks:read")
@@ -196,9 +196,13 @@ async def rotate_webhook(call: HttpCall) -> IssuedEndpoint:
     problems=_CONFLICTS,
 )
 async def replay_webhook(call: HttpCall) -> ReplayDocument:
-    """Deliver the notices since a moment again."""
-    since = ReplayRequest.parse(call.body, strict=True).since
-    count = await _service(call).replay((await _found(call)).id, since=since)
+    """Deliver the notices since a moment, or one of them, again."""
+    asked = ReplayRequest.parse(call.body, strict=True)
+    endpoint = (await _found(call)).id
+    if asked.notice is not None:
+        await _service(call).redeliver(endpoint, asked.notice)
+    since = asked.since
+    count = await _service(call).replay(endpoint, since=since) if since else 1
     return ReplayDocument(notices=count)
 
 
@@ -230,7 +234,7 @@ async def _found(call: HttpCall) -> EndpointStatus:
     """
     endpoint = call.path("id")
     found = await _service(call).get(endpoint)
-    if not _may_see(call.key, found):
+    if not may_see_endpoint(call.key, found):
         raise EndpointNotFound(endpoint)
     return found
 
@@ -251,12 +255,12 @@ def _narrowed(wanted: Subscription, key: ApiKey) -> Subscription:
     return wanted
 
 
-def _may_see(key: ApiKey, endpoint: Subscription) -> bool:
+def may_see_endpoint(key: Grant, endpoint: Subscription) -> bool:
     """Whether a key sees and changes an endpoint: one that it could have asked for."""
     return _excess(endpoint, key) is None
 
 
-def _excess(wanted: Subscription, key: ApiKey) -> tuple[str, str] | None:
+def _excess(wanted: Subscription, key: Grant) -> tuple[str, str] | None:
     if wanted.url.startswith("celery:") and ANY not in key.scopes:
         return "url", en("only a key with the scope * may have tasks published")
     for pattern in wanted.types:

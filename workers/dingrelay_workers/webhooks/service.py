@@ -188,11 +188,7 @@ class WebhookService:
         while behind is not None:
             async with answering(self._patience), self._database.write(WRITER) as connection:
                 stored = await _found(connection, endpoint)
-                if not stored.enabled:
-                    raise EndpointConflict(
-                        endpoint,
-                        en("is {}; it gets these notices once it is resumed", stored.state),
-                    )
+                _refuse_unless_enabled(stored)
                 if not behind:
                     after = {"since": since}
                     await audit.record(connection, "replay", "webhook", endpoint, after=after)
@@ -200,6 +196,15 @@ class WebhookService:
             count += some
         await self._signal()
         return count
+
+    async def redeliver(self, endpoint: str, notice: int) -> None:
+        """Deliver the notice with this number once more."""
+        async with answering(self._patience), self._database.write(WRITER) as connection:
+            _refuse_unless_enabled(await _found(connection, endpoint))
+            await audit.record(connection, "replay", "webhook", endpoint, after={"notice": notice})
+            if not await deliveries.redeliver(connection, endpoint, notice):
+                raise EndpointConflict(endpoint, en("has no delivery of the notice {}", notice))
+        await self._signal()
 
     async def remove(self, endpoint: str) -> None:
         """Forget it."""
@@ -279,6 +284,12 @@ class WebhookService:
         with suppress(RedisError, OSError):  # TimeoutError is one of the latter
             async with asyncio.timeout(self._patience):
                 await NOTICES.announce(self._redis)
+
+
+def _refuse_unless_enabled(stored: StoredEndpoint) -> None:
+    if not stored.enabled:
+        problem = en("is {}; it gets these notices once it is resumed", stored.state)
+        raise EndpointConflict(stored.id, problem)
 
 
 async def _found(connection: AsyncConnection, endpoint: str) -> StoredEndpoint:
