@@ -326,30 +326,29 @@ def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
 @contextmanager
 def csv_writer(name: str) -> Generator[Write]:
     """Writes the outcomes of people into a CSV file."""
+    with output_file(name, "--csv", SPREADSHEET) as add:
+        add([csv_header()])
+        yield lambda page: add(map(csv_row, page))
+
+
+def csv_header() -> str:
+    """The first line of a file with the outcomes of people."""
     from dingrelay_workers.campaigns.recipients import HEADERS
+
+    # Under these `--file` of another campaign finds the people.
+    people: tuple[str, ...] = ("name", "job_number", "mobile")
+    if now_spoken() == CHINESE:
+        people = tuple(HEADERS[name][0] for name in people)
+    return csv_line(("userid", *people, tr("result"), tr("reason"), tr("outcome"), tr("task_id")))
+
+
+def csv_row(row: "Result") -> str:
+    """The line of a person in it."""
     from dingrelay_workers.campaigns.report import WORDS
 
-    with output_file(name, "--csv", SPREADSHEET) as add:
-        # Under these `--file` of another campaign finds the people.
-        people: tuple[str, ...] = ("name", "job_number", "mobile")
-        if now_spoken() == CHINESE:
-            people = tuple(HEADERS[name][0] for name in people)
-        about = (tr("result"), tr("reason"), tr("outcome"), tr("task_id"))
-        add([csv_line(("userid", *people, *about))])
-
-        def write(page: "Sequence[Result]") -> None:
-            add(
-                csv_line(
-                    (
-                        *(row.userid, row.name, row.job_number, row.mobile),
-                        *(translated(WORDS[row.outcome]), translated(row.reason)),
-                        *(row.outcome, row.task_id),
-                    )
-                )
-                for row in page
-            )
-
-        yield write
+    person = (row.userid, row.name, row.job_number, row.mobile)
+    result = (translated(WORDS[row.outcome]), translated(row.reason))
+    return csv_line((*person, *result, row.outcome, row.task_id))
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from dingrelay_producers.client.campaign_documents import CampaignPreview, Campa
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.spreadsheet import SPREADSHEET
 from dingrelay_producers.store import record
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import FollowUpPlan
-from dingrelay_workers.campaigns.cli_pages import plan_text
+from dingrelay_workers.campaigns.cli_pages import csv_header, csv_row, plan_text
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
@@ -202,7 +203,7 @@ async def recall_campaign(visit: Visit, _: FormValues) -> web.Response:
     """Take back what was sent."""
     found = await _found(visit)
     plan = await visit.context.services.campaigns.recall(found.id)
-    await _enqueue(visit, plan)
+    await _enqueue(visit, found.id, "recall", plan)
     return visit.redirect(f"/campaigns/{found.id}", en("It is being taken back."))
 
 
@@ -216,8 +217,56 @@ async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
     return visit.redirect(f"/campaigns/drafts/{draft.id}/write")
 
 
-async def _enqueue(visit: Visit, plan: FollowUpPlan) -> None:
+@at(f"{_ONE}/unread", scope=_WRITES)
+async def confirm_unread(visit: Visit) -> web.Response:
+    """What it costs to ask DingTalk who has read it."""
+    found = await _found(visit)
+    services = visit.context.services.campaigns
+    plan = await services.confirm(found.id, sample=None)
+    month = await services.month_of(plan)
+    return visit.confirmation(
+        f"/campaigns/{found.id}/unread",
+        title=tr("Ask DingTalk who has read “{name}”?", name=found.name),
+        button=tr("Ask about {people:,} people", people=plan.people),
+        lines=tuple(plan_text(plan, month).splitlines()),
+        back=f"/campaigns/{found.id}",
+    )
+
+
+@act(f"{_ONE}/unread", scope=_WRITES)
+async def ask_unread(visit: Visit, _: FormValues) -> web.Response:
+    """Ask DingTalk who has read it; the report shows the answer."""
+    found = await _found(visit)
+    plan = await visit.context.services.campaigns.confirm(found.id, sample=None)
+    await _enqueue(visit, found.id, "confirm", plan)
+    words = en("DingTalk is being asked; this page shows the answer in a moment.")
+    return visit.redirect(f"/campaigns/{found.id}", words)
+
+
+@at(f"{_ONE}/people.csv", scope=_READS)
+async def people_csv(visit: Visit) -> web.StreamResponse:
+    """All its people with what became of them, or those of one outcome, for a spreadsheet."""
+    found, outcome = await _found(visit), visit.query("outcome")
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/csv; charset=utf-8",
+            "Content-Disposition": f'attachment; filename="{found.id[:8]}.csv"',
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+    await response.prepare(visit.request)
+    await response.write(csv_header().encode(SPREADSHEET))
+    async for page in visit.context.services.campaigns.results(found.id):
+        lines = "".join(csv_row(each) for each in page if outcome in {"", each.outcome})
+        await response.write(lines.encode())
+    await response.write_eof()
+    return response
+
+
+async def _enqueue(visit: Visit, campaign: str, action: str, plan: FollowUpPlan) -> None:
     if plan.jobs:
+        await visit.context.services.campaigns.note(campaign, action, plan)
         await visit.context.records.enqueue([record.draft(job) for job in plan.jobs])
 
 

@@ -44,7 +44,7 @@ STEPS: Mapping[str, str] = {
     "choose": en("Choose people"),
     "check": en("Check"),
     "test": en("Test"),
-    "review": en("Approval"),
+    "review": en("Time and approval"),
     "send": en("Send"),
 }
 LARGEST_FORM = 4_000_000
