@@ -4,18 +4,23 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, CookieJar, FormData
 from redis.asyncio import Redis
+from sqlalchemy import update
 
+import campaigns
 from consoles import Browser, browsing
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Department, Member
+from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
+from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.directory.store import AppDirectory
 
@@ -231,3 +236,40 @@ async def test_a_draft_of_an_app_of_others_is_not_there(
         _, page = await viewer.get("/campaigns")
         assert "/campaigns/new" not in page
         assert draft not in page
+
+
+async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(
+    writer: Browser,
+) -> None:
+    draft = await begun(writer)
+    _, page = await writer.get(f"{draft}/check")
+    assert "not complete" in page
+    draft = await written(writer, pasted=f"{HOSTILE}20,u31,不存在")
+    _, page = await writer.get(f"{draft}/check")
+    assert "2 people in 2 calls" in page
+    assert "1 lines or words name no person" in page
+    assert "What &lt;script&gt;alert(1)&lt;/script&gt;20 gets" in page
+    assert HOSTILE not in page
+
+
+async def test_people_of_a_broadcast_are_handed_out_for_a_spreadsheet(writer: Browser) -> None:
+    campaign = await made(writer, await written(writer))
+    status, lines = await writer.get(f"{campaign}/people.csv")
+    assert (status, lines.count("\r\n"), lines.count("pending")) == (200, 4, 3)
+    assert (await writer.get(f"{campaign}/people.csv?outcome=failed"))[1].count("\r\n") == 1
+
+
+@pytest.mark.parametrize("step", ["unread", "recall"])
+async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step: str) -> None:
+    campaign = await campaigns.put(writer.database, people=4)
+    now = datetime.now(UTC)
+    calls = [
+        ChunkEnding(Release(number, 1), task_id=number + 1, called_at=now, accepted=2)
+        for number in range(2)
+    ]
+    await campaigns.end(writer.database, campaign, *calls)
+    async with writer.database.write("tests") as connection:
+        await connection.execute(update(CampaignRow).values(state="done"))
+    path = f"/campaigns/{campaign}/{step}"
+    assert "4 people" in (await writer.get(path))[1]
+    assert await writer.submit(path, path) == 303

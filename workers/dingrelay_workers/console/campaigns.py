@@ -5,21 +5,20 @@ from datetime import datetime
 
 from aiohttp import web
 
-from dingrelay_producers.cli.output import span
-from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
+from dingrelay_producers.client.campaign_documents import CampaignStatus
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET
 from dingrelay_producers.store import record
-from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import csv_header, csv_row, plan_text
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, Meaning, meaning
+from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, meaning
 from dingrelay_workers.http import paging
 
 MANY = 500
@@ -54,14 +53,16 @@ async def campaign(visit: Visit) -> web.Response:
     services = visit.context.services.campaigns
     report = await services.report(status.id)
     review = await services.review(status.id)
-    costs = cost_of(await services.preview(status.id)) if status.state == "draft" else []
-    first = await services.dry_run(status.id) if status.state == "draft" else None
-    previews = [(call.message, True) for call in first.first] if first else []
+    check = await services.preview(status.id) if status.state == "draft" else None
     outcomes = [
         (outcome, meaning(OUTCOMES, outcome), people)
         for outcome, people in report.outcomes.items()
         if people
     ]
+    draft = None
+    if status.state == "draft" and visit.may(_WRITES):
+        drafts = await visit.context.services.drafts.list([status.app])
+        draft = next((each.id for each in drafts if each.campaign == status.id), None)
     asked = review.state == "asked" and review.asked_by != visit.session.user
     return visit.page(
         "campaign.html",
@@ -72,12 +73,13 @@ async def campaign(visit: Visit) -> web.Response:
         report=report,
         outcomes=outcomes,
         reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
+        draft=draft,
         review=review,
         review_seen={"review": review.state},
         decides=asked and visit.may(_APPROVES),
         writes=visit.may(_WRITES),
-        costs=costs,
-        previews=previews[:2] or [(status.message, False)],
+        findings=findings_of(check) if check else [],
+        first=check.first if check else [],
     )
 
 
@@ -111,12 +113,12 @@ async def confirm_start(visit: Visit) -> web.Response:
     """The last question before it leaves."""
     found = await _found(visit)
     many = found.recipients > MANY
-    costs = cost_of(await visit.context.services.campaigns.preview(found.id))
+    check = await visit.context.services.campaigns.preview(found.id)
     return visit.confirmation(
         f"/campaigns/{found.id}/start",
         title=tr("Send “{name}”?", name=found.name),
         button=tr("Send it to {recipients:,} people", recipients=found.recipients),
-        lines=tuple(translated(each.words) for each in costs),
+        lines=tuple(translated(each.words) for each in findings_of(check)),
         count=found.recipients if many else None,
         state={"state": found.state.value},
         back=f"/campaigns/{found.id}",
@@ -283,48 +285,3 @@ async def _found(visit: Visit) -> CampaignStatus:
     if not visit.grant.permits_app(found.app):
         raise NotHere
     return found
-
-
-def cost_of(found: CampaignPreview) -> list[Meaning]:
-    """What a broadcast will take, in sentences."""
-    costs = [
-        Meaning(
-            "good",
-            en(
-                "{:,} people in {:,} calls, about {} of sending.",
-                found.recipients,
-                found.calls,
-                span(max(1.0, found.minutes * 60)),
-            ),
-        ),
-        Meaning(
-            "good",
-            en(
-                "It begins at {} and is through at {}, if nothing else is sent.",
-                local(found.starts_at)[:16],
-                local(found.ends_at)[:16],
-            ),
-        ),
-    ]
-    if found.quota_limit is not None:
-        share = f"{(found.quota_share or 0):.1%}"
-        words = en(
-            "It takes {} of the month's {:,} calls; {:,} are used.",
-            share,
-            found.quota_limit,
-            found.quota_used,
-        )
-        remedy = (
-            ""
-            if found.fits
-            else en("That is more than broadcasts may use: it will pause itself before its end.")
-        )
-        costs.append(Meaning("good" if found.fits else "bad", words, remedy))
-    if found.calls > found.plain_calls:
-        words = en(
-            "Texts differ, so it takes {:,} calls; without the fields of the text it would take {:,}.",
-            found.calls,
-            found.plain_calls,
-        )
-        costs.append(Meaning("doubt", words, en("Leave the fields out if all may read the same.")))
-    return costs

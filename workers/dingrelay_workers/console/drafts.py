@@ -27,6 +27,7 @@ from dingrelay_workers.campaigns.drafts import (
 )
 from dingrelay_workers.console.campaigns import ask
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.console.message_form import (
     COLOURS,
     FIELDS,
@@ -173,12 +174,17 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
 async def check_step(visit: Visit) -> web.Response:
     """What it will take, and which people it will not reach; only reads."""
     draft = await _found(visit)
-    lacks = [each for step, each in _LACKS.items() if step not in _done(draft)]
+    problems = [each for step, each in _LACKS.items() if step not in _done(draft)]
+    check = None
+    if not problems:
+        try:
+            check = await visit.context.services.drafts.check(draft.id)
+        except ContractError as error:
+            problems = [Meaning("bad", _words_of(error))]
     return visit.page(
         "draft_check.html",
-        findings=lacks,
-        ready=not lacks,
-        previews=[(draft.content.message, False)],
+        check=check,
+        findings=findings_of(check) if check else problems,
         **_common(draft, "check", ""),
     )
 
@@ -341,7 +347,7 @@ def _write_page(
         types=TYPES,
         fields=FIELDS,
         colours=COLOURS,
-        previews=[(content.message, False)],
+        message=content.message,
         **_common(draft, "write", problem),
     )
 

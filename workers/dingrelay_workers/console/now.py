@@ -22,7 +22,7 @@ from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.visit import Visit
-from dingrelay_workers.console.words import Meaning
+from dingrelay_workers.console.words import TONES, Meaning
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.breakers import BreakerState, read_breakers
 from dingrelay_workers.limiter.overview import FleetLimits
@@ -73,7 +73,7 @@ class Standing:
             *self._months(),
             *self._failed(),
         ]
-        return sorted(found, key=lambda each: ("bad", "doubt", "wait", "good").index(each.tone))
+        return sorted(found, key=lambda each: TONES.index(each.tone))
 
     def _delivery(self) -> list[Meaning]:
         if not self.limits.rules.workers:

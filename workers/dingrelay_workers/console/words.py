@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from dingrelay_tasks.sentence import en
 
+TONES = ("bad", "doubt", "wait", "good")
+"""The worst first."""
+
 
 class Meaning(NamedTuple):
     """A word of ours, explained.

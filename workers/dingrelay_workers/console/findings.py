@@ -1,0 +1,80 @@
+"""What a broadcast will take, and which people it will not reach, in sentences with what can be done."""
+
+from collections.abc import Iterator
+
+from dingrelay_producers.cli.output import span
+from dingrelay_producers.client.campaign_documents import CampaignPreview
+from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.words import TONES, Meaning
+
+
+def findings_of(found: CampaignPreview) -> list[Meaning]:
+    """What a check has found, the worst first."""
+    return sorted([*_cost(found), *_people(found)], key=lambda each: TONES.index(each.tone))
+
+
+def _cost(found: CampaignPreview) -> Iterator[Meaning]:
+    sending = span(max(1.0, found.minutes * 60))
+    words = en(
+        "{:,} people in {:,} calls: about {} of sending.", found.recipients, found.calls, sending
+    )
+    yield Meaning("good", words)
+    begin, end = local(found.starts_at)[:16], local(found.ends_at)[:16]
+    yield Meaning(
+        "good", en("It begins at {} at the earliest, and is through at about {}.", begin, end)
+    )
+    if found.waiting_minutes >= 1:
+        waiting = span(found.waiting_minutes * 60)
+        yield Meaning("wait", en("What waits already takes about {} before it.", waiting))
+    if found.quota_limit is not None:
+        share = f"{found.quota_share or 0:.1%}"
+        words = en("It takes {} of the month's calls.", share)
+        if found.fits:
+            yield Meaning("good", words)
+        else:
+            remedy = en("That is more than broadcasts may still use: it will pause before its end.")
+            yield Meaning("bad", words, remedy)
+    if found.calls > found.plain_calls:
+        words = en("The fields of the text make {:,} calls of it.", found.calls)
+        remedy = en(
+            "Without them it takes {:,} calls: leave them out if all may read the same.",
+            found.plain_calls,
+        )
+        yield Meaning("doubt", words, remedy)
+
+
+def _people(found: CampaignPreview) -> Iterator[Meaning]:
+    left = found.left or 0
+    unknown = (found.not_in_directory or 0) - left
+    if found.malformed:
+        words = en("{:,} lines or words name no person, and are skipped.", found.malformed)
+        yield Meaning("bad", words, en("They are listed below; mend them in “Choose people”."))
+    if left:
+        words = en("{:,} people have left the organisation.", left)
+        yield Meaning("doubt", words, en("They are left out by themselves."))
+    if unknown:
+        words = en("{:,} people are not in the directory.", unknown)
+        yield Meaning(
+            "doubt", words, en("DingTalk is asked for each; those it does not know are left out.")
+        )
+    if found.out_of_range:
+        words = en("{:,} people are outside of what the app may reach.", found.out_of_range)
+        yield Meaning("bad", words, en("An administrator of DingTalk can widen the app's range."))
+    if found.had_it_today:
+        words = en("{:,} people have this very text today already.", found.had_it_today)
+        yield Meaning(
+            "bad", words, en("DingTalk drops the second one: change the text, or send it tomorrow.")
+        )
+    if found.at_daily_limit:
+        words = en(
+            "{:,} people have as many messages of this app today as DingTalk delivers.",
+            found.at_daily_limit,
+        )
+        yield Meaning("bad", words, en("Send it tomorrow, or from another app."))
+    if found.duplicates:
+        yield Meaning(
+            "good", en("{:,} were named more than once; each gets it once.", found.duplicates)
+        )
+    if found.excluded:
+        yield Meaning("good", en("{:,} people are left out, as you asked.", found.excluded))
