@@ -24,7 +24,7 @@ from dingrelay_workers.dingtalk.errors import (
 from dingrelay_workers.dingtalk.transport import SharedCall
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest, Turns
-from dingrelay_workers.store.records import BatchClaim, ClaimedJob, Records
+from dingrelay_workers.store.records import ClaimedJob, Records
 
 LATE = 0.5
 """Seconds after which a wake-up that is not started stands behind many others in its queue."""
@@ -414,17 +414,17 @@ class BatchRegistry:
 
     async def _claim(self, key: BatchKey, batch: Batch | None, bucket: Rule | None) -> None:
         """Claim jobs for a batch, if there is one, and the one that makes the next call."""
-        found, room = BatchClaim([], None), batch.room if batch else 0
+        jobs, following, room = list[ClaimedJob](), None, batch.room if batch else 0
         try:
-            found = await self._records.claim_batch(
+            jobs, following = await self._records.claim_batch(
                 key.waiting, nonce=uuid.uuid4().hex, room=room, lane=key.lane, bucket=bucket
             )
         except RedisError as error:
             log.warning("batch_claim_failed", reason=type(error).__name__)
-        for job in found.jobs:
+        for job in jobs:
             self._claimed.put_nowait(ClaimedRun(job, batch.reserve() if batch else None, key))
-        if found.next:
-            self._claimed.put_nowait(ClaimedRun(found.next, None, key))
+        if following:
+            self._claimed.put_nowait(ClaimedRun(following, None, key))
         else:
             self._no_longer_coming(key)
 

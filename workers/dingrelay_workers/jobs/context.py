@@ -16,7 +16,6 @@ from dingrelay_tasks.context import (
     ApprovalStates,
     CalledChunks,
     DailyVerdict,
-    DeliveryReport,
     Intent,
     MessageCall,
     Messages,
@@ -225,23 +224,22 @@ class JobContext:
         await self._resources.records.wake(job_id)
 
 
-class JobMessages:
+class JobMessages(WorkNotifications):
     """`dingrelay_tasks.context.Messages` for one job."""
 
     def __init__(
         self, claim: Claim, calls: JobCalls, resources: Resources, contacts: Contacts
     ) -> None:
+        super().__init__(calls)
         self._app = claim.app
         self._steps = claim.steps
         self._run = claim.ownership
         self._intents = calls.intents
         self._redis = resources.redis
-        self._calls = calls
         self._time = claim.time
         self._contacts = contacts
         self._recipient_checks = resources.recipient_checks
         self._daily_limits = resources.daily_limits
-        self._notifications = WorkNotifications(calls)
         self._limiter = resources.limiter
 
     @property
@@ -277,7 +275,7 @@ class JobMessages:
         whole = [ROOT_DEPARTMENT] if call.everyone else call.departments
         people = len(call.users) + sum([await self._size(department) for department in whole])
         recipients = min(max(people, 1), MOST_RECIPIENTS)
-        return await self._notifications.send_message(call, message, recipients=recipients)
+        return await self.send_message(call, message, recipients=recipients)
 
     async def _size(self, department: int) -> int:
         """How many people a department and all below hold: what a call to it costs.
@@ -296,14 +294,6 @@ class JobMessages:
             # From the first one on: no count is used for longer.
             await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS, nx=True)
         return size
-
-    async def delivery(self, task_id: int) -> DeliveryReport:
-        """The delivery of an accepted call."""
-        return await self._notifications.delivery(task_id)
-
-    async def withdraw_message(self, task_id: int) -> bool:
-        """Take back what a call brought; whether DingTalk did."""
-        return await self._notifications.withdraw_message(task_id)
 
 
 class JobApprovals:

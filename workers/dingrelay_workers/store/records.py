@@ -149,19 +149,6 @@ class ClaimResult(NamedTuple):
     waiting: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchClaim:
-    """Jobs that were claimed for a call.
-
-    Attributes:
-        jobs: they go with it.
-        next: more wait than there was room for, and this one makes the next call.
-    """
-
-    jobs: list[ClaimedJob]
-    next: ClaimedJob | None
-
-
 def claimed_job(job_id: str, now: int, pairs: Sequence[bytes]) -> ClaimedJob:
     """A job that was claimed without a wake-up; as `claim_of`."""
     fields = _fields(pairs)
@@ -333,8 +320,10 @@ class Records:
 
     async def claim_batch(
         self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
-    ) -> BatchClaim:
+    ) -> tuple[list[ClaimedJob], ClaimedJob | None]:
         """Claim jobs that wait for a call, for one that leaves now.
+
+        More may wait than there is room for: the second is one of them, which makes the next call.
 
         Args:
             waiting: where they wait.
@@ -361,15 +350,16 @@ class Records:
             late: seconds.
         """
         values: list[Value] = ["late", queue, most, int(late * 1000)]
-        return (await self._claim_waiting([turns.coming], nonce, values)).jobs
+        return (await self._claim_waiting([turns.coming], nonce, values))[0]
 
     async def _claim_waiting(
         self, where: Sequence[str], nonce: str, values: Sequence[Value]
-    ) -> BatchClaim:
+    ) -> tuple[list[ClaimedJob], ClaimedJob | None]:
         call = _CLAIM_WAITING.call(where, [self._owner + nonce, self._lease, *values])
         next_caller, now, *found = await run_async(self.redis, call)
         taken = [claimed_job(job_id.decode(), now, pairs) for job_id, pairs in found]
-        return BatchClaim(taken, taken.pop() if next_caller else None)
+        following = taken.pop() if next_caller else None
+        return taken, following
 
     async def write_intent(
         self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0

@@ -151,11 +151,20 @@ def caller_of(context: GatewayContext, key: ApiKey, agent: object = None) -> Cal
         Refusal: the key is for no lane or for several apps of which none is chosen, or the agent is
             none of its apps'.
     """
-    lanes: list[Lane] = [lane for lane in _LANES if key.permits_lane(lane)]
     app = _app(context.settings, key, "" if agent is None else str(agent))
-    if not lanes:
+    return caller_for(context_of(context, app), key, app)
+
+
+def caller_for(context: GatewayContext, key: ApiKey, app: str) -> Caller:
+    """The caller with a key whose jobs are of this app.
+
+    Raises:
+        Refusal: the key is for no lane.
+    """
+    lane = next(filter(key.permits_lane, _LANES), None)
+    if lane is None:
         raise Refusal(words.FORBIDDEN)
-    return Caller(context_of(context, app), key.id, app, lanes[0], context.sender_of(key))
+    return Caller(context, key.id, app, lane, context.sender_of(key))
 
 
 def context_of(context: GatewayContext, app: str) -> GatewayContext:

@@ -19,13 +19,19 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import LANES, ContractError, Json, Lane
+from dingrelay_tasks.contract import ContractError, Json
 from dingrelay_tasks.robot_content import Mentions
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost, robot_digest
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
-from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_change, verbatim
+from dingrelay_workers.gateway.drop_in.job_call import (
+    Caller,
+    caller_for,
+    refusal_of,
+    run_change,
+    verbatim,
+)
 from dingrelay_workers.gateway.drop_in.tokens import count
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import routes
@@ -41,7 +47,6 @@ MOST_STRANGERS = 20
 SIGNATURE = ("timestamp", "sign")
 _NAMED = re.compile(r"([A-Za-z0-9_-]{1,64})@(drk_[a-z0-9]{12}\.[A-Za-z0-9_-]+)")
 """In place of a token: the name of a robot or group, and an API key."""
-LANES_BY_DEFAULT: tuple[Lane, ...] = ("normal", *LANES)
 
 
 async def post(
@@ -116,8 +121,7 @@ async def _post_by_name(
         raise Refusal(words.invalid(error.field, error.problem)) from None
     if not key.permits("robots:write") or not key.permits_target(job.to.name):
         raise Refusal(words.FORBIDDEN)
-    lanes: list[Lane] = [lane for lane in LANES_BY_DEFAULT if key.permits_lane(lane)]
-    caller = Caller(context, key.id, ROBOTS, lanes[0], context.sender_of(key))
+    caller = caller_for(context, key, ROBOTS)
     if job.digest is not None:  # it waits for others, and its program need not
         await context.depths.check(job.queue)
         await context.records.enqueue([record.draft(job.model_copy(update=caller.names))])
