@@ -178,7 +178,11 @@ async def test_people_who_keep_a_recalled_message_are_named(database: Database) 
     assert (summary.recalled.calls, summary.recalled.people) == (1, 1)
     assert (summary.outcomes["kept"], summary.outcomes["accepted"]) == (1, 2)
     reason = "has it by a call whose answer was lost, which can't be recalled"
-    assert ("u6", "kept", 9, reason) in await results(database, campaign)
+    found = await results(database, campaign)
+    assert ("u6", "kept", 9, reason) in found
+    assert [each[1:] for each in found if each[3] == "recalled since"] == [
+        ("accepted", 9, "recalled since")
+    ]
 
 
 async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openpyxl import Workbook, load_workbook
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from sqlalchemy import update
@@ -33,7 +34,7 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from jobs import a_wakeup
@@ -115,15 +116,16 @@ def test_a_report_as_a_table_has_the_people_of_the_directory_and_no_formula(
     formulas = ["=1+1", "+1", "-1", "@a", "\ta", "\ra"]
 
     async def fill() -> None:
-        store = DirectoryStore(cli.variables["DINGRELAY_DATABASE_URL"])
+        database = Database(cli.variables["DINGRELAY_DATABASE_URL"])
+        directory = AppDirectory(database, "default")
         root = Department(1, {"name": "all"})
-        await store.of("default").open_run("w", scope="everything", roots=[root], calls=1)
+        await directory.open_run("w", scope="everything", roots=[root], calls=1)
         fields = {"dept_id_list": [1], "mobile": "13800000001", "job_number": "0012"}
         members = [
             Member(f"u{at}", {**fields, "name": name}) for at, name in enumerate(formulas, 1)
         ]
-        await store.of("default").fill("w", root, children=[], members=members, calls=1)
-        await store.close()
+        await directory.fill("w", root, children=[], members=members, calls=1)
+        await database.dispose()
 
     asyncio.run(fill())
     cli.variables["DINGRELAY_LANGUAGE"] = "zh"
@@ -140,6 +142,41 @@ def test_a_report_as_a_table_has_the_people_of_the_directory_and_no_formula(
     ]
     again = cli("campaign", "create", "n", "--text", "{name}", "--file", "r.csv", "--dry-run")
     assert again.exit_code == 0, again.stderr
+
+
+def test_a_report_stands_beside_the_rows_of_the_file_that_named_the_people(
+    cli: Cli, tmp_path: Path
+) -> None:
+    campaign = a_campaign(cli)
+    book = Workbook()
+    for row in (
+        ("UserID", "部门", "桌号"),
+        ("u1", "财务", "007"),
+        ("u 2", "人事"),
+        ("u2", "+1"),
+        ("u99",),
+    ):
+        book.active.append(row)
+    book.save(tmp_path / "guests.xlsx")
+    asked = ("campaign", "report", campaign, "--input", "guests.xlsx", "--csv")
+    assert cli(*asked, "r.xlsx").exit_code == cli(*asked, "r.csv").exit_code == 0
+    sheet = load_workbook(tmp_path / "r.xlsx").active
+    rows = [[cell or "" for cell in row] for row in sheet.iter_rows(values_only=True)]
+    with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [*csv.reader(file)] == rows
+    assert rows[0] == ["UserID", "部门", "桌号", "result", "reason", "outcome", "task_id"]
+    assert [row[:4] for row in rows[1:]] == [
+        ["u1", "财务", "007", "sent"],
+        ["u 2", "人事", "", "left out"],
+        ["u2", "'+1", "", "not sent"],
+        ["u99", "", "", "not in the campaign"],
+    ]
+    assert rows[2][4] == "line 3: userid: holds a comma, a blank or a control character"
+    assert cli("campaign", "report", campaign, "--input", "guests.xlsx").exit_code == 2
+    (tmp_path / "lines").write_text('{"userid": "u1"}', "utf-8")
+    refused = cli("campaign", "report", campaign, "--input", "lines", "--csv", "kept.csv")
+    assert "input: must be a table with a header" in refused.stderr
+    assert not (tmp_path / "kept.csv").exists()
 
 
 def test_a_report_says_what_a_refresh_needs(cli: Cli) -> None:

@@ -124,14 +124,14 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def output_file(
-    name: str, option: str, encoding: str = "utf-8", *, private: bool = False
-) -> Generator[Callable[[Iterable[str]], None]]:
-    """What writes text into a file, which is there once the block ends, and only as a whole.
+    name: str, option: str, encoding: str | None = "utf-8", *, private: bool = False
+) -> Generator[Callable[[Iterable[Any]], None]]:
+    """What writes text, or bytes, into a file, which is there once the block ends, and only as a whole.
 
     Args:
         name: of the file, or of a device such as ``/dev/stdout``.
         option: which names it.
-        encoding: of the text.
+        encoding: of the text; None for bytes.
         private: only this user may read the file, and it replaces none.
 
     Raises:
@@ -152,7 +152,7 @@ def output_file(
                 param_hint=option,
             ) from None
 
-    def write(lines: Iterable[str]) -> None:
+    def write(lines: Iterable[Any]) -> None:
         with explained():
             file.writelines(lines)
 
@@ -161,9 +161,9 @@ def output_file(
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         file = open(  # noqa: SIM115 - a full disk may be found out when it is closed
             part,
-            "w",
+            "wb" if encoding is None else "w",
             encoding=encoding,
-            newline="",
+            newline=None if encoding is None else "",
             opener=partial(os.open, mode=0o600) if private else None,
         )
     try:

@@ -252,7 +252,7 @@ class Gathered:
             rows = read(cast("Source", source), self._template.fields, column, encoding)
         self._refuse_unknown_fields(rows)
         if rows is not None:
-            for batch in _batches(rows):
+            for batch in batches(rows):
                 await self._stage(batch)
         async for people in self._pasted("pasted"):
             await self._stage(people)
@@ -265,8 +265,8 @@ class Gathered:
         self.excluded += self.staging.remove(plan.get("without_users", ()))
         if (source := plan.get("without")) is not None:
             rows = _exclusions(cast("Source", source), plan.get("encoding", ""))
-            for batch in _batches(rows):
-                self._exclude("exclusions", await self._resolved(batch))
+            for batch in batches(rows):
+                self._exclude("exclusions", await resolved(self._database, self._app, batch))
                 await asyncio.sleep(0)
         async for people in self._pasted("without_pasted"):
             self._exclude("without_pasted", people)
@@ -285,7 +285,7 @@ class Gathered:
     async def _pasted(
         self, what: Literal["pasted", "without_pasted"]
     ) -> AsyncIterator[Sequence[Recipient | Malformed]]:
-        for batch in _batches(pasted.entries(self._plan.get(what, ""))):
+        for batch in batches(pasted.entries(self._plan.get(what, ""))):
             yield await pasted.resolve(self._database, self._app, batch)
 
     async def _named(self) -> AsyncIterator[Sequence[str]]:
@@ -310,7 +310,7 @@ class Gathered:
         # Lets a pending cancellation through.
         await asyncio.sleep(0)
         people: list[Person] = []
-        rows = await self._resolved(rows)
+        rows = await resolved(self._database, self._app, rows)
         known = await self._from_directory(rows)
         for row in rows:
             found = row if isinstance(row, Malformed) else self._person(row, known)
@@ -343,27 +343,6 @@ class Gathered:
         except ContractError as error:
             return Malformed(row.line, en("{}: {}", row.userid, error))
         return row.userid, result
-
-    async def _resolved(
-        self, rows: Sequence[Recipient | Malformed]
-    ) -> Sequence[Recipient | Malformed]:
-        """The rows with the userids of those who are named by an address."""
-        asked: dict[AddressKind, set[str]] = {}
-        for row in _sound(rows):
-            if row.address:
-                asked.setdefault(row.address[0], set()).add(row.address[1])
-        if not asked:
-            return rows
-        known = {
-            kind: await addresses.find(self._database, self._app, kind, values)
-            for kind, values in asked.items()
-        }
-        return [
-            _named_by(row, known[row.address[0]][row.address[1]])
-            if isinstance(row, Recipient) and row.address
-            else row
-            for row in rows
-        ]
 
     async def _from_directory(
         self, rows: Sequence[Recipient | Malformed]
@@ -406,6 +385,27 @@ class Gathered:
                 if rows is not None:
                     places = en("the file ({}) or {}", ", ".join(sorted(columns)), places)
                 raise ContractError("message", en("{{{}}} is no field of {}", name, places))
+
+
+async def resolved(
+    database: Database, app: str, rows: Sequence[Recipient | Malformed]
+) -> Sequence[Recipient | Malformed]:
+    """The rows with the userids of those who are named by an address."""
+    asked: dict[AddressKind, set[str]] = {}
+    for row in _sound(rows):
+        if row.address:
+            asked.setdefault(row.address[0], set()).add(row.address[1])
+    if not asked:
+        return rows
+    known = {
+        kind: await addresses.find(database, app, kind, values) for kind, values in asked.items()
+    }
+    return [
+        _named_by(row, known[row.address[0]][row.address[1]])
+        if isinstance(row, Recipient) and row.address
+        else row
+        for row in rows
+    ]
 
 
 @asynccontextmanager
@@ -467,7 +467,8 @@ async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str
         last = rows[-1].number
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """So many at once as are looked up together."""
     ahead = iter(rows)
     while batch := list(islice(ahead, BATCH)):
         yield batch

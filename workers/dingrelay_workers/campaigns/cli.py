@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
+    from dingrelay_workers.campaigns.recipients import Rows
     from dingrelay_workers.campaigns.report import CampaignReport
     from dingrelay_workers.campaigns.service import CampaignService, Verb
 
@@ -329,7 +330,12 @@ def _move(campaign: str, verb: "Verb", state: str) -> None:
 def report(
     campaign: Id,
     csv_file: Annotated[
-        str | None, typer.Option("--csv", metavar="FILE", help="Write every recipient as CSV.")
+        str | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Write every recipient as CSV; as Excel file if it ends in .xlsx.",
+        ),
     ] = None,
     json_file: Annotated[
         str | None,
@@ -337,6 +343,17 @@ def report(
             "--json-file", metavar="FILE", help="Write every recipient, one JSON object a line."
         ),
     ] = None,
+    named_in: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="With --csv: the rows and columns of this file, which named the people, with what became "
+            "of each.",
+        ),
+    ] = None,
+    column: FileColumn = None,
+    encoding: Encoding = "",
     refreshed: Annotated[
         bool,
         typer.Option(
@@ -358,25 +375,58 @@ def report(
     """
     if sample is not None and not refreshed:
         raise typer.BadParameter(tr("goes with --refresh"), param_hint="--sample")
+    if named_in is not None and csv_file is None:
+        raise typer.BadParameter(tr("goes with --csv"), param_hint="--input")
     asked: dict[str, Any] = {}
     complete = True
     if refreshed:
         asked["refreshed"], complete = _refresh(campaign, sample=sample, yes=yes, timeout=timeout)
-    found = asyncio.run(_report(campaign, csv_file, json_file))
+    with ExitStack() as files:
+        source = _open(files, named_in, "--input")
+        found = asyncio.run(
+            _report(
+                campaign,
+                csv_file,
+                json_file,
+                None if source is None else partial(_rows, source, column, encoding),
+            )
+        )
     print_result({**found.model_dump(mode="json"), **asked}, lambda: pages.report_page(found))
     if not complete:
         raise typer.Exit(OTHERWISE)
 
 
-async def _report(campaign: str, csv_file: str | None, json_file: str | None) -> "CampaignReport":
+def _rows(source: BinaryIO, column: str | None, encoding: str) -> "Rows":
+    from dingrelay_workers.campaigns import recipients
+
+    return recipients.read(
+        source, (), recipients.FileColumn.of(column) if column else None, encoding
+    )
+
+
+async def _report(
+    campaign: str,
+    csv_file: str | None,
+    json_file: str | None,
+    rows: "Callable[[], Rows] | None",
+) -> "CampaignReport":
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns import result_table
+    from dingrelay_workers.campaigns.service import opened_store
+
     campaigns = _campaigns()
     found = await campaigns.report(campaign)
     with ExitStack() as opened:  # only now: a mistyped id empties no file
-        writers: list[pages.Write] = []
-        if csv_file is not None:
-            writers.append(opened.enter_context(pages.csv_writer(csv_file)))
+        writers: list[result_table.Write] = []
+        if csv_file is not None and rows is not None:
+            async with opened_store(Settings.load()) as store:
+                add = opened.enter_context(result_table.table(csv_file))
+                async for some in result_table.beside(store, campaign, rows()):
+                    add(some)
+        elif csv_file is not None:
+            writers.append(opened.enter_context(result_table.people_table(csv_file)))
         if json_file is not None:
-            writers.append(opened.enter_context(pages.ndjson_writer(json_file)))
+            writers.append(opened.enter_context(result_table.people_lines(json_file)))
         if writers:
             async for page in campaigns.results(campaign):
                 for write in writers:

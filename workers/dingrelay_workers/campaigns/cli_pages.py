@@ -23,13 +23,12 @@ from dingrelay_producers.cli.output import (
     as_json,
     console,
     length,
-    output_file,
     page_of,
     print_json,
     print_table,
 )
-from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
-from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line, harmless
+from dingrelay_producers.language import tr, translated
+from dingrelay_producers.spreadsheet import SPREADSHEET, harmless
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 
@@ -43,9 +42,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
-    from dingrelay_workers.campaigns.report import CampaignReport, Result
-
-Write = Callable[[Sequence["Result"]], None]
+    from dingrelay_workers.campaigns.report import CampaignReport
 
 
 def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
@@ -321,45 +318,6 @@ def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
                 words=words,
             ),
         )
-
-
-@contextmanager
-def csv_writer(name: str) -> Generator[Write]:
-    """Writes the outcomes of people into a CSV file."""
-    with output_file(name, "--csv", SPREADSHEET) as add:
-        add([csv_header()])
-        yield lambda page: add(map(csv_row, page))
-
-
-def csv_header() -> str:
-    """The first line of a file with the outcomes of people."""
-    from dingrelay_workers.campaigns.recipients import HEADERS
-
-    # Under these `--file` of another campaign finds the people.
-    people: tuple[str, ...] = ("name", "job_number", "mobile")
-    if now_spoken() == CHINESE:
-        people = tuple(HEADERS[name][0] for name in people)
-    return csv_line(("userid", *people, tr("result"), tr("reason"), tr("outcome"), tr("task_id")))
-
-
-def csv_row(row: "Result") -> str:
-    """The line of a person in it."""
-    from dingrelay_workers.campaigns.report import WORDS
-
-    person = (row.userid, row.name, row.job_number, row.mobile)
-    result = (translated(WORDS[row.outcome]), translated(row.reason))
-    return csv_line((*person, *result, row.outcome, row.task_id))
-
-
-@contextmanager
-def ndjson_writer(name: str) -> Generator[Write]:
-    """Writes the outcomes of people into a file, one JSON object a line."""
-    with output_file(name, "--json-file") as add:
-
-        def write(page: "Sequence[Result]") -> None:
-            add(json.dumps(result._asdict(), ensure_ascii=False) + "\n" for result in page)
-
-        yield write
 
 
 @contextmanager

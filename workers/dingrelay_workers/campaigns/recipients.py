@@ -216,16 +216,29 @@ class Rows:
 
     Attributes:
         columns: the names of all fields, where the source has a header.
+        header: the names as the source has them; empty where it has no header.
+        values: of the row that was read last, under `header`; empty where it can't be parsed.
     """
 
     def __init__(
-        self, rows: Iterator[Recipient | Malformed], columns: frozenset[str] | None = None
+        self,
+        rows: Iterator[tuple[Sequence[str], Recipient | Malformed]],
+        columns: frozenset[str] | None = None,
+        header: Sequence[str] = (),
     ) -> None:
         self._rows = rows
         self.columns = columns
+        self.header = header
+        self.values: Sequence[str] = ()
+
+    @classmethod
+    def without_header(cls, rows: Iterator[Recipient | Malformed]) -> "Rows":
+        """Rows that each have names of their own, or none."""
+        return cls(((), row) for row in rows)
 
     def __iter__(self) -> Iterator[Recipient | Malformed]:
-        return self._rows
+        for self.values, row in self._rows:  # noqa: B020 - the attribute is what the loop keeps
+            yield row
 
 
 def read(
@@ -251,7 +264,7 @@ def read(
     if isinstance(source, str | bytes | Mapping):
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
     if not hasattr(source, "read"):
-        return Rows(_of_values(source, wanted, column))
+        return Rows.without_header(_of_values(source, wanted, column))
     stream = cast("BinaryIO", source)
     head = stream.read(BLOCK)
     for beginning, what in _BINARY.items():
@@ -264,7 +277,7 @@ def read(
     ahead = iter(lines)
     first = next((line for line in ahead if not line.isspace()), "")
     if first.lstrip().startswith("{"):
-        return Rows(_of_json(lines, chain([first], ahead), wanted, column))
+        return Rows.without_header(_of_json(lines, chain([first], ahead), wanted, column))
     return _of_csv(lines, first, ahead, wanted, column)
 
 
@@ -372,12 +385,13 @@ def _of_workbook(
     table = _Table.under(number, names, wanted, column)
     blank = [""] * table.width
 
-    def read_rows() -> Iterator[Recipient | Malformed]:
+    def read_rows() -> Iterator[tuple[Sequence[str], Recipient | Malformed]]:
         for line, row in rows:
             # A file does not store the empty cells at a row's end.
-            yield table.recipient(line, row + blank[len(row) :])
+            whole = row + blank[len(row) :]
+            yield whole, table.recipient(line, whole)
 
-    return Rows(read_rows(), table.columns)
+    return Rows(read_rows(), table.columns, names)
 
 
 def _of_csv(
@@ -395,12 +409,12 @@ def _of_csv(
     if "\0" in "".join(header):
         raise ContractError(_line(number), "the file is no text")
     table = _Table.under(number, header, wanted, column)
-    return Rows(_of_table(lines, ahead, table), table.columns)
+    return Rows(_of_table(lines, ahead, table), table.columns, header)
 
 
 def _of_table(
     lines: TextReader, ahead: Iterator[str], table: _Table
-) -> Iterator[Recipient | Malformed]:
+) -> Iterator[tuple[Sequence[str], Recipient | Malformed]]:
     reader = csv.reader(ahead, strict=True)
     while True:
         line = lines.number + 1  # a quoted value may hold further lines
@@ -415,16 +429,16 @@ def _of_table(
                 if swallowed
                 else en("is not CSV: {}", of_library(str(error)))
             )
-            yield Malformed(line, problem)
+            yield (), Malformed(line, problem)
             continue
         if not row:
             continue
         if lines.number > line and _swallows_rows(row, table.width, table.place):
-            yield Malformed(line, _runaway(lines.number))
+            yield (), Malformed(line, _runaway(lines.number))
         elif lines.broken and not _is_text("".join(row)):
-            yield Malformed(line, lines.problem)
+            yield (), Malformed(line, lines.problem)
         else:
-            yield table.recipient(line, row)
+            yield row, table.recipient(line, row)
 
 
 def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient | Malformed:

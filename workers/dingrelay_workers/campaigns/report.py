@@ -54,6 +54,8 @@ WORDS: Mapping[str, Sentence] = {
 
 SAME_CONTENT = en("settled by DingTalk's same-content rule")
 """Why a person has the message once although its call was made twice."""
+RECALLED = en("recalled since")
+"""Why a person has the message no more, although it was sent."""
 
 PAGE = 100
 """Chunks read at once: up to 10,000 people."""
@@ -200,7 +202,7 @@ class Report:
 
     async def results(self, campaign: str) -> AsyncIterator[Sequence[Result]]:
         """Every recipient, in pages of up to 10,000; no transaction stays open between pages."""
-        names = ("number", "state", "users", "task_id", "ambiguous", "error")
+        names = ("number", "state", "users", "task_id", "ambiguous", "error", "recalled_at")
         columns = [getattr(ChunkRow, name) for name in names]
         query = select(*columns).where(ChunkRow.campaign == campaign).order_by(ChunkRow.number)
         last = -1
@@ -252,6 +254,8 @@ def _results(chunk: Any, special: Mapping[str, tuple[str, str]]) -> Iterator[Res
         common = (outcome_of(chunk.error).value, _reason_of(chunk.error))
     elif chunk.state != ChunkState.SETTLED:
         common = (PENDING, "")
+    elif chunk.recalled_at:
+        common = (ACCEPTED, RECALLED)
     else:
         common = (ACCEPTED, SAME_CONTENT if chunk.ambiguous else "")
     for userid in chunk.users.split(","):

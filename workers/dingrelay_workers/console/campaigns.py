@@ -9,11 +9,12 @@ from dingrelay_producers.client.campaign_documents import CampaignStatus
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
-from dingrelay_producers.spreadsheet import SPREADSHEET
+from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store import record
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import FollowUpPlan
-from dingrelay_workers.campaigns.cli_pages import csv_header, csv_row, plan_text
+from dingrelay_workers.campaigns.cli_pages import plan_text
+from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.findings import findings_of
@@ -258,9 +259,11 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
         }
     )
     await response.prepare(visit.request)
-    await response.write(csv_header().encode(SPREADSHEET))
+    await response.write(csv_line(people_header()).encode(SPREADSHEET))
     async for page in visit.context.services.campaigns.results(found.id):
-        lines = "".join(csv_row(each) for each in page if outcome in {"", each.outcome})
+        lines = "".join(
+            csv_line(person_row(each)) for each in page if outcome in {"", each.outcome}
+        )
         await response.write(lines.encode())
     await response.write_eof()
     return response
