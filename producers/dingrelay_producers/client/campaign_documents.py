@@ -186,6 +186,8 @@ class CampaignStatus(
     state: CampaignState
     reason: Kept
     """Why it is paused, in one sentence."""
+    waits: Kept = ""
+    """Why none of its calls leaves now, or why they leave slowly, in one sentence; only where one campaign is looked at."""
     message: dict[str, Any]
     """DingTalk's own `msg` object; its texts may hold `{name}` fields."""
     quiet: str

@@ -274,7 +274,7 @@ def show(
     if follow:
         asyncio.run(watch(campaign))
         return
-    found = asyncio.run(_campaigns().status(campaign))
+    found = asyncio.run(_campaigns().show(campaign))
     print_result(found.model_dump(mode="json"), lambda: pages.campaign_page(found))
 
 

@@ -69,6 +69,7 @@ def campaign_page(row: "CampaignStatus") -> Table:
     quiet = tr(", quiet {quiet} in Beijing", quiet=row.quiet) if row.quiet else ""
     return page_of(
         (tr("state"), f"{row.state} {translated(row.reason)}".strip()),
+        (tr("waits"), translated(row.waits) if row.waits != row.reason else ""),
         (tr("id"), row.id),
         (tr("name"), row.name),
         (tr("app"), row.app),

@@ -130,22 +130,26 @@ async def check_start(settings: Settings, store: CampaignStore, campaign: str) -
         CampaignNotFound: there is none with this id.
         CampaignConflict: why it can't start.
     """
-    row = await store.get(campaign)
+    if problem := await problem_of(settings, store, await store.get(campaign)):
+        raise CampaignConflict(campaign, problem)
+
+
+async def problem_of(settings: Settings, store: CampaignStore, row: CampaignRow) -> str | None:
+    """Why a draft must not start; None if it may, or is no draft."""
     if row.state != State.DRAFT:
-        return
+        return None
     review = await review_of(settings, store, row)
     if not review.holds:
-        return
+        return None
     match review.state:
         case "asked":
-            problem = en("waits for the approval that {} asked for", review.asked_by)
+            return en("waits for the approval that {} asked for", review.asked_by)
         case "rejected":
-            problem = en("was rejected by {}: {}", review.decided_by, review.reason)
+            return en("was rejected by {}: {}", review.decided_by, review.reason)
         case "outdated":
-            problem = en("was changed since its approval was asked for: ask again")
+            return en("was changed since its approval was asked for: ask again")
         case _:
-            problem = en("needs the approval of a second person: ask for it first")
-    raise CampaignConflict(campaign, problem)
+            return en("needs the approval of a second person: ask for it first")
 
 
 async def digest_of(store: CampaignStore, row: CampaignRow) -> str:

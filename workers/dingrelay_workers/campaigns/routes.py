@@ -151,8 +151,8 @@ async def list_campaigns(call: HttpCall) -> CampaignPage:
 @_read("GET /v1/campaigns/{id}", CampaignStatus)
 async def get_campaign(call: HttpCall) -> CampaignStatus:
     """How a campaign stands."""
-    async with _found(call) as (_, campaign):
-        return campaign
+    async with _found(call) as (campaigns, campaign):
+        return await campaigns.show(campaign.id)
 
 
 @_read("GET /v1/campaigns/{id}/preview", CampaignPreview)

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
 from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.campaigns.waiting import why_it_waits
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import unusable
 from dingrelay_workers.database.schema import migrate
@@ -90,6 +91,17 @@ class CampaignService:
         """How a campaign stands."""
         async with self._opened() as store:
             return CampaignStatus.model_validate(await store.get(campaign))
+
+    async def show(self, campaign: str) -> CampaignStatus:
+        """How a campaign stands, and why it waits; without a reason where Redis is away."""
+        async with self._opened() as store:
+            row = await store.get(campaign)
+            status = CampaignStatus.model_validate(row)
+            if (held := await review.problem_of(self._settings, store, row)) is None:
+                with suppress(ServiceUnavailable):
+                    async with impatient_redis(self._settings) as redis:
+                        held = await why_it_waits(self._settings, redis, row, datetime.now(UTC))
+            return status.model_copy(update={"waits": held or ""})
 
     async def list(
         self,

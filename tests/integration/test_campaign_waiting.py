@@ -1,0 +1,104 @@
+"""Why a campaign waits is said in one sentence."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from campaigns import put
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_tasks import beijing
+from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.limiter.breakers import Breakers
+from dingrelay_workers.limiter.rules import Rules
+
+Prepare = Callable[[Redis], Awaitable[Any]]
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
+async def nothing(redis: Redis) -> None:
+    pass
+
+
+async def out(redis: Redis) -> None:
+    """Work notifications are out."""
+    breakers = Breakers(redis, Rules.from_settings({}, "default"))
+    circuit = breakers.circuit("default", "message.send", "oapi")
+    await breakers.sick(circuit, "cut", needed=1, reason="no answer")
+
+
+async def used_up(redis: Redis) -> None:
+    key = keys.quota("default", beijing.month(beijing.now()))
+    await redis.hset(key, "calls", "4500")
+    await redis.expire(key, 60)
+
+
+def quiet_now() -> str:
+    now = NOW.astimezone(beijing.BEIJING)
+    begin, end = now - timedelta(hours=1), now + timedelta(hours=1)
+    return f"{begin:%H:%M}-{end:%H:%M}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "prepare", "sentence"),
+    [
+        ({"start_at": NOW + timedelta(days=1)}, nothing, "It starts at "),
+        ({"quiet": quiet_now()}, nothing, "Quiet hours: it goes on at "),
+        ({"state": State.PAUSED, "reason": "asked for"}, nothing, "asked for"),
+        ({}, used_up, "4,500 of 5,000 calls of this month are used: campaigns stop at 90%."),
+        (
+            {"rate": 60, "rate_credit": -600.0, "rate_at": NOW + timedelta(hours=1)},
+            nothing,
+            "It goes at its own rate: 60 people a minute.",
+        ),
+        ({}, out, "DingTalk does not answer sanely: no answer"),
+        ({}, nothing, ""),
+        ({"state": State.DONE}, nothing, ""),
+    ],
+)
+async def test_it_is_said_why_a_campaign_waits(
+    database: Database,
+    redis: Redis,
+    settings: Settings,
+    fields: dict[str, Any],
+    prepare: Prepare,
+    sentence: str,
+) -> None:
+    settings = Settings.load(
+        env="test",
+        redis_url=settings.redis_url,
+        database_url=settings.database_url,
+        quota={"edition": "standard"},
+    )
+    campaigns = CampaignService(settings, migrated=True)
+    campaign = await put(database, **fields)
+    await redis.set(keys.alive("dingrelay.bulk"), 1, ex=60)
+    await prepare(redis)
+    found = await campaigns.show(campaign)
+    assert found.waits.startswith(sentence)
+    assert bool(found.waits) == bool(sentence)
+
+
+async def test_no_worker_is_a_reason(database: Database, settings: Settings) -> None:
+    campaigns = CampaignService(settings, migrated=True)
+    campaign = await put(database)
+    assert (await campaigns.show(campaign)).waits == "No worker serves the lane bulk."
+
+
+async def test_a_review_is_a_reason(database: Database, settings: Settings) -> None:
+    settings = settings.model_copy(
+        update={"campaigns": settings.campaigns.model_copy(update={"approve": "always"})}
+    )
+    campaigns = CampaignService(settings, migrated=True)
+    campaign = await put(database, state=State.DRAFT)
+    assert (await campaigns.show(campaign)).waits.startswith("needs the approval of a second")
