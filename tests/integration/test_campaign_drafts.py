@@ -20,7 +20,7 @@ from dingrelay_workers.directory.store import AppDirectory
 @pytest.fixture
 def drafts(valkey_url: str, database_url: str, database: Database) -> Drafts:
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
-    return Drafts(settings)
+    return Drafts(settings, database)
 
 
 async def test_a_half_filled_draft_is_saved(drafts: Drafts) -> None:

@@ -30,7 +30,7 @@ PLAIN = {"msgtype": "text", "text": {"content": "明天放假"}}
 @pytest.fixture
 def drafts(valkey_url: str, database_url: str, database: Database) -> Drafts:
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
-    return Drafts(settings)
+    return Drafts(settings, database)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ async def test_it_is_said_why_a_campaign_waits(
         database_url=settings.database_url,
         quota={"edition": "standard"},
     )
-    campaigns = CampaignService(settings, migrated=True)
+    campaigns = CampaignService(settings, database)
     campaign = await put(database, **fields)
     await redis.set(keys.alive("dingrelay.bulk"), 1, ex=60)
     await prepare(redis)
@@ -90,7 +90,7 @@ async def test_it_is_said_why_a_campaign_waits(
 
 
 async def test_no_worker_is_a_reason(database: Database, settings: Settings) -> None:
-    campaigns = CampaignService(settings, migrated=True)
+    campaigns = CampaignService(settings, database)
     campaign = await put(database)
     assert (await campaigns.show(campaign)).waits == "No worker serves the lane bulk."
 
@@ -99,6 +99,6 @@ async def test_a_review_is_a_reason(database: Database, settings: Settings) -> N
     settings = settings.model_copy(
         update={"campaigns": settings.campaigns.model_copy(update={"approve": "always"})}
     )
-    campaigns = CampaignService(settings, migrated=True)
+    campaigns = CampaignService(settings, database)
     campaign = await put(database, state=State.DRAFT)
     assert (await campaigns.show(campaign)).waits.startswith("needs the approval of a second")

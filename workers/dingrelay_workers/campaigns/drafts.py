@@ -192,7 +192,7 @@ class Drafts:
         return await asyncio.to_thread(lambda: asyncio.run(self._check(draft)))
 
     async def _check(self, draft: str) -> CampaignPreview:
-        async with self._opened() as store:
+        async with self._opened_here() as store:
             _, plan = await _read(store, draft)
             return await estimate.of_plan(self._settings, store.database, plan)
 
@@ -213,7 +213,7 @@ class Drafts:
 
     async def _freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
         campaign = campaign_of(draft, version)
-        async with self._opened() as store:
+        async with self._opened_here() as store:
             row, plan = await _read(store, draft)
             if row["version"] != version:
                 raise DraftConflict(draft, row["updated_by"], row["updated_at"])
@@ -229,6 +229,10 @@ class Drafts:
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
         return opened_store(self._settings, self._database)
+
+    def _opened_here(self) -> AbstractAsyncContextManager[CampaignStore]:
+        """For another event loop, which the connections of this process's database don't serve."""
+        return opened_store(self._settings, migrated=self._database is not None)
 
 
 def campaign_of(draft: str, version: int) -> str:

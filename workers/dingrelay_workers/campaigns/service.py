@@ -57,12 +57,16 @@ class CampaignService:
 
     Args:
         settings: of this process.
-        database: of a process that serves many callers, whose tables are up to date.
+        database: of a process that serves many callers, whose tables are up to date; for its event loop only.
+        migrated: whether the tables are up to date without one.
     """
 
-    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+    def __init__(
+        self, settings: Settings, database: Database | None = None, *, migrated: bool = False
+    ) -> None:
         self._settings = settings
         self._database = database
+        self._migrated = migrated
 
     async def create(
         self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
@@ -218,19 +222,19 @@ class CampaignService:
             await move(store.database, redis, campaign, verb)
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
-        return opened_store(self._settings, self._database)
+        return opened_store(self._settings, self._database, migrated=self._migrated)
 
 
 @asynccontextmanager
 async def opened_store(
-    settings: Settings, database: Database | None = None
+    settings: Settings, database: Database | None = None, *, migrated: bool = False
 ) -> AsyncGenerator[CampaignStore]:
     """The campaigns in their database, while the block runs; the arguments are those of `CampaignService`.
 
     Raises:
         ServiceUnavailable: the database can't be used, or there is no room for temporary files.
     """
-    if database is None:
+    if database is None and not migrated:
         await asyncio.to_thread(migrate, settings)
     store = CampaignStore(database or settings.database)
     try:

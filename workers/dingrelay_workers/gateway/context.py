@@ -13,6 +13,7 @@ from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
 from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import CampaignWriter
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import Check, ServerWatch
@@ -106,7 +107,8 @@ async def _context(
     records = GatewayRecords(servers, redis)
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
-    writer = CampaignWriter(services.campaigns)
+    # It has event loops of its own, which the services' connections don't serve.
+    writer = CampaignWriter(CampaignService(servers, migrated=True))
     here = () if settings.across_cells else common[Receiver].apps
     missed = MissedReader(records, redis, filter(settings.serves, here))
     running = asyncio.create_task(missed.run())
