@@ -19,6 +19,7 @@ from dingrelay_workers.console.models import ConsoleSessionRow
 from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.console.sign_in import SESSION_COOKIE
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.personal_data.service import PersonalDataService
 from dingrelay_workers.roles.service import RoleRequest, RoleService
 
 READ = {"read_at": 1, "detailed_at": 1}
@@ -130,6 +131,17 @@ async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browse
     async with browser.database.read() as connection:
         rows = (await connection.execute(select(AuditRow.actor, AuditRow.action))).all()
     assert [tuple(row) for row in rows] == [("root", "grant"), ("root", "revoke")]
+
+
+async def test_roles_of_a_person_are_handed_out_and_erased(
+    browser: Browser, settings: Settings
+) -> None:
+    await RoleService(browser.database).give(request("clerk", "operate"))
+    service = PersonalDataService(settings)
+    (found,) = (await service.export("clerk", app=None))["directory"]
+    assert found["roles"] == ["operate"]
+    await service.erase("clerk", app=None, tombstone="erased-1")
+    assert [each.subject for each in await RoleService(browser.database).list()] == []
 
 
 async def test_departments_are_found_by_their_names(browser: Browser) -> None:

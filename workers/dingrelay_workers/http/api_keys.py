@@ -21,7 +21,6 @@ SCOPES = (
     "campaigns:approve",
     "directory:read",
     "limits:read",
-    "audit:read",
     "keys:write",
     "webhooks:read",
     "webhooks:write",

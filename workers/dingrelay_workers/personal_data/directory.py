@@ -1,4 +1,4 @@
-"""A person in the directory: their row, their departments, and the changes that runs found.
+"""A person in the directory: their row, their departments, their roles, and the changes that runs found.
 
 Other rows name them, too: a department its manager, a person their superior. The next walk reads
 that again, as long as it is so.
@@ -7,7 +7,7 @@ that again, as long as it is so.
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.sentence import en
@@ -20,6 +20,7 @@ from dingrelay_workers.directory.models import (
     UserRow,
 )
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
+from dingrelay_workers.roles.models import RoleRow
 
 LONGEST_RUN = timedelta(days=1)
 """A run that was opened earlier and is not closed belongs to a job that ended without closing it."""
@@ -56,6 +57,7 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
                     for each in memberships
                 ],
                 "changes": [dict(each) for each in changes.mappings()],
+                "roles": list(await connection.scalars(_roles(app, subject.user))),
                 "named_by": await _named_by(connection, app, subject),
             }
         )
@@ -71,6 +73,8 @@ async def erase(database: Database, erasing: Erasing) -> None:
             if await _erase_row(connection, app, erasing):
                 erasing.returned.add(app)
             await _erase_changes(connection, app, erasing)
+            own = RoleRow.directory == app, RoleRow.subject == erasing.user
+            await connection.execute(delete(RoleRow).where(*own))
             for table, key in ((DepartmentRow, DepartmentRow.id), (UserRow, UserRow.userid)):
                 await _erase_names(connection, table, key, app, erasing)
 
@@ -78,7 +82,7 @@ async def erase(database: Database, erasing: Erasing) -> None:
 async def _apps(connection: AsyncConnection, subject: DataSubject) -> list[str]:
     """The apps in whose directories the person may be named."""
     apps: set[str] = set()
-    for app in (UserRow.app, DepartmentRow.app, ChangeRow.app):
+    for app in (UserRow.app, DepartmentRow.app, ChangeRow.app, RoleRow.directory):
         apps |= set(await connection.scalars(subject.among(select(app), app).distinct()))
     return [app for app in sorted(apps) if await _has(connection, app, subject)]
 
@@ -87,9 +91,14 @@ async def _has(connection: AsyncConnection, app: str, subject: DataSubject) -> b
     if await _row(connection, app, subject.user) is not None:
         return True
     changed = select(ChangeRow.number).where(ChangeRow.app == app, ChangeRow.userid == subject.user)
-    if await connection.scalar(changed.limit(1)) is not None:
-        return True
+    for query in (changed, _roles(app, subject.user)):
+        if await connection.scalar(query.limit(1)) is not None:
+            return True
     return any((await _named_by(connection, app, subject)).values())
+
+
+def _roles(app: str, user: str) -> Select[Any]:
+    return select(RoleRow.role).where(RoleRow.directory == app, RoleRow.subject == user)
 
 
 async def _row(connection: AsyncConnection, app: str, user: str) -> Any:
