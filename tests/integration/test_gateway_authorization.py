@@ -69,7 +69,9 @@ NEEDS = {
         )
     },
     "previewPlan": "campaigns:write",
-    "listCampaigns": "campaigns:read",
+    **dict.fromkeys(
+        ("listCampaigns", "listCampaignPeople", "exportCampaignPeople"), "campaigns:read"
+    ),
     **{f"{what}Campaign": "campaigns:read" for what in ("get", "preview", "report")},
     **dict.fromkeys(("listApprovals", "getApproval"), "approvals:read"),
     **{

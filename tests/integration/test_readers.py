@@ -3,18 +3,23 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 
+from campaigns import put
 from cli_runner import Cli
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as fields
 from dingrelay_producers.store.states import State
+from dingrelay_workers.campaigns.models import ChunkRow, OutcomeRow
+from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.rules import Rules
@@ -34,6 +39,7 @@ ENDPOINT = "drw_aaaaaaaaaaaa"
 def grants() -> Sequence[Grant]:
     return [
         Grant(name="all", scopes=frozenset({"*"})),
+        Grant(name="report", scopes=frozenset({"campaigns:read"})),
         Grant(
             name="hr",
             scopes=frozenset({"webhooks:read", "limits:read", "jobs:read"}),
@@ -231,3 +237,91 @@ def test_dead_jobs_are_counted_by_code_by_every_door(
     assert [each["jobs"] for each in some["codes"]] == [2]
     assert cli.json("job", "list", "--by-code") == shown
     assert "90018" in cli("job", "list", "--by-code", "--app", "hr").stdout
+
+
+async def broadcast(database: Database, people: int = 12) -> str:
+    """A campaign of chunks of two people: two that failed as a whole, one person that is left out, the rest accepted."""
+    campaign = await put(database, people=people)
+    ours = ChunkRow.campaign == campaign
+    error = {"class": "permission", "code": "60011", "message": "no", "hint": ""}
+    async with database.write("tests") as connection:
+        settled = update(ChunkRow).where(ours, ChunkRow.number < people // 2 - 1)
+        await connection.execute(settled.values(state="settled", task_id=7))
+        failed = update(ChunkRow).where(ours, ChunkRow.number.in_([1, 3]))
+        await connection.execute(failed.values(error=error, task_id=None))
+        row = {
+            "campaign": campaign,
+            "chunk": 2,
+            "userid": "u5",
+            "outcome": "duplicate",
+            "reason": "",
+        }
+        await connection.execute(insert(OutcomeRow), row)
+        person = {"app": "default", "userid": "u3", "name": "王芳", "fields": {}, "met_in": 1}
+        person |= {"mobile": "+86-13800138000", "job_number": "007"}
+        person |= dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
+        await connection.execute(insert(UserRow), person)
+    return campaign
+
+
+WHO = {
+    None: [f"u{number}" for number in range(1, 13)],
+    "failed": ["u3", "u4", "u7", "u8"],
+    "duplicate": ["u5"],
+    "accepted": ["u1", "u2", "u6", "u9", "u10"],
+    "pending": ["u11", "u12"],
+    "kept": [],
+}
+
+
+@pytest.mark.parametrize("outcome", WHO)
+async def test_people_of_a_campaign_are_listed_by_outcome(database: Database, outcome: Any) -> None:
+    campaign = await broadcast(database)
+    report = Report(database)
+    seen: list[str] = []
+    behind = None
+    while True:
+        found, behind = await report.people(campaign, outcome, behind=behind, limit=3)
+        seen += [each.userid for each in found]
+        if behind is None:
+            break
+    assert seen == WHO[outcome]
+    every = [each.userid async for page in report.results(campaign, outcome) for each in page]
+    assert every == WHO[outcome]
+
+
+def test_people_of_a_campaign_by_every_door(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+) -> None:
+    made: list[str] = []
+
+    async def fill(database: Database) -> None:
+        made.append(await broadcast(database))
+
+    filled(settings, fill)
+    path = f"/v1/campaigns/{made[0]}/people"
+    first = gateway.ask("GET", f"{path}?outcome=failed&limit=3", key=keys["all"]).json
+    rest = gateway.ask("GET", f"{path}?outcome=failed&cursor={first['next']}", key=keys["all"]).json
+    people = [*first["people"], *rest["people"]]
+    assert [each["userid"] for each in people] == WHO["failed"]
+    assert rest["next"] is None
+    assert (people[0]["name"], people[0]["mobile"]) == ("王芳", "13800138000")
+    assert "60011" in people[0]["reason"]
+    unnamed = gateway.ask("GET", f"{path}?outcome=failed", key=keys["report"]).json["people"]
+    assert (unnamed[0]["name"], unnamed[0]["mobile"]) == ("", "")
+    assert gateway.ask("GET", f"{path}?outcome=odd", key=keys["all"]).status == 422
+    assert gateway.ask("GET", path, key=keys["hr"]).status == 403
+
+    csv = gateway.ask("GET", f"{path}.csv", key=keys["all"], Accept_Language="zh-CN")
+    text = csv.content.decode("utf-8-sig")
+    assert text.startswith("userid,姓名,")
+    assert len(text.splitlines()) == 13
+    assert "13800138000" in text
+    csv = gateway.ask("GET", f"{path}.csv?outcome=failed", key=keys["report"])
+    assert len(csv.content.splitlines()) == 5
+    assert b"13800138000" not in csv.content
+
+    assert cli.json("campaign", "report", made[0], "--outcome", "failed")["people"] == people
+    assert "王芳" in cli("campaign", "report", made[0], "--outcome", "failed").stdout
+    cli("campaign", "report", made[0], "--outcome", "duplicate", "--csv", "some.csv")
+    assert len(Path("some.csv").read_text("utf-8-sig").splitlines()) == 2

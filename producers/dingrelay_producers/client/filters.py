@@ -28,6 +28,22 @@ if TYPE_CHECKING:
 # As `dingrelay_tasks` has them, which takes longer to import than a command to run.
 LaneName = Literal["urgent", "normal", "bulk"]
 DeliveryStateName = Literal["pending", "delivered", "dead"]
+CampaignOutcome = Literal[
+    "accepted",
+    "duplicate",
+    "daily_cap",
+    "unknown_user",
+    "out_of_scope",
+    "invalid",
+    "forbidden",
+    "failed",
+    "unverified",
+    "kept",
+    "unknown",
+    "cancelled",
+    "pending",
+]
+"""What can have become of a recipient of a campaign."""
 ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]
 
 

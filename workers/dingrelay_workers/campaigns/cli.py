@@ -15,7 +15,7 @@ from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, as_json, console, note, print_result
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
-from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.sentence import en
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
     from dingrelay_workers.campaigns.recipients import Rows
-    from dingrelay_workers.campaigns.report import CampaignReport
+    from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
     from dingrelay_workers.campaigns.service import CampaignService, Verb
+
+MOST_LISTED = 1_000
+"""People that `report --outcome` lists; all are in its files."""
 
 app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
 
@@ -354,6 +357,10 @@ def report(
     ] = None,
     column: FileColumn = None,
     encoding: Encoding = "",
+    outcome: Annotated[
+        CampaignOutcome | None,
+        typer.Option(help="List the people with this outcome; with a file, write only them."),
+    ] = None,
     refreshed: Annotated[
         bool,
         typer.Option(
@@ -381,6 +388,10 @@ def report(
     complete = True
     if refreshed:
         asked["refreshed"], complete = _refresh(campaign, sample=sample, yes=yes, timeout=timeout)
+    if outcome is not None and not (csv_file or json_file):
+        people = asyncio.run(_people(campaign, outcome))
+        print_result(people.model_dump(mode="json"), lambda: pages.people_table(people.people))
+        return
     with ExitStack() as files:
         source = _open(files, named_in, "--input")
         found = asyncio.run(
@@ -388,12 +399,22 @@ def report(
                 campaign,
                 csv_file,
                 json_file,
+                outcome,
                 None if source is None else partial(_rows, source, column, encoding),
             )
         )
     print_result({**found.model_dump(mode="json"), **asked}, lambda: pages.report_page(found))
     if not complete:
         raise typer.Exit(OTHERWISE)
+
+
+async def _people(campaign: str, outcome: CampaignOutcome) -> "CampaignPeople":
+    from dingrelay_workers.campaigns.report import CampaignPeople
+
+    campaigns = _campaigns()
+    await campaigns.status(campaign)  # a mistyped id is an error
+    found, _ = await campaigns.people(campaign, outcome, limit=MOST_LISTED)
+    return CampaignPeople(people=list(found))
 
 
 def _rows(source: BinaryIO, column: str | None, encoding: str) -> "Rows":
@@ -408,6 +429,7 @@ async def _report(
     campaign: str,
     csv_file: str | None,
     json_file: str | None,
+    outcome: CampaignOutcome | None,
     rows: "Callable[[], Rows] | None",
 ) -> "CampaignReport":
     from dingrelay_producers.settings import Settings
@@ -428,7 +450,7 @@ async def _report(
         if json_file is not None:
             writers.append(opened.enter_context(result_table.people_lines(json_file)))
         if writers:
-            async for page in campaigns.results(campaign):
+            async for page in campaigns.results(campaign, outcome):
                 for write in writers:
                     write(page)
     return found

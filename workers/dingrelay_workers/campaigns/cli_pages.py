@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
-    from dingrelay_workers.campaigns.report import CampaignReport
+    from dingrelay_workers.campaigns.report import CampaignPerson, CampaignReport
 
 
 def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
@@ -319,6 +319,18 @@ def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
                 words=words,
             ),
         )
+
+
+def people_table(found: "Sequence[CampaignPerson]") -> None:
+    """Recipients, one a line."""
+    print_table(
+        found,
+        Column("userid", lambda row: row.userid),
+        Column("name", lambda row: row.name, rank=1),
+        Column("outcome", lambda row: row.outcome),
+        Column("reason", lambda row: translated(row.reason), rank=2, cut=True),
+        Column("task_id", lambda row: str(row.task_id or ""), rank=3),
+    )
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, and_, case, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.client.filters import CampaignOutcome
 from dingrelay_producers.client.history_documents import Message
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
@@ -59,7 +60,12 @@ RECALLED = en("recalled since")
 
 PAGE = 100
 """Chunks read at once: up to 10,000 people."""
+FEW = 20
+"""Chunks read at once for one page of a list."""
 MOST_REASONS = 100
+
+Place = tuple[int, int]
+"""Of a person in a campaign: the number of their chunk, and their own in it, from 1 on."""
 
 
 class Result(NamedTuple):
@@ -79,6 +85,29 @@ class Result(NamedTuple):
     name: str = ""
     job_number: str = ""
     mobile: str = ""
+
+
+class CampaignPerson(BaseModel):
+    """A recipient of a campaign, and what became of them."""
+
+    userid: str
+    outcome: CampaignOutcome
+    reason: Kept
+    """Why, where there is more to say."""
+    task_id: int | None
+    """DingTalk's id of the call that was for them; null if it took none."""
+    name: str
+    """As the directory has it, as `job_number` and `mobile`; empty where it does not."""
+    job_number: str
+    mobile: str
+
+
+class CampaignPeople(BaseModel):
+    """Some recipients of a campaign, in their order."""
+
+    people: list[CampaignPerson]
+    next: str | None = None
+    """Cursor of the next page; null where this is the last."""
 
 
 class Reason(BaseModel):
@@ -200,23 +229,77 @@ class Report:
             seconds=_seconds(row),
         )
 
-    async def results(self, campaign: str) -> AsyncIterator[Sequence[Result]]:
-        """Every recipient, in pages of up to 10,000; no transaction stays open between pages."""
-        names = ("number", "state", "users", "task_id", "ambiguous", "error", "recalled_at")
-        columns = [getattr(ChunkRow, name) for name in names]
-        query = select(*columns).where(ChunkRow.campaign == campaign).order_by(ChunkRow.number)
-        last = -1
-        while True:
+    async def results(
+        self, campaign: str, outcome: CampaignOutcome | None = None
+    ) -> AsyncIterator[Sequence[Result]]:
+        """Every recipient, or those with an outcome, in pages of up to 10,000; no transaction stays open between pages."""
+        last: int | None = -1
+        while last is not None:
             async with self._database.read() as connection:
-                found = await connection.execute(query.where(ChunkRow.number > last).limit(PAGE))
-                page = found.all()
-                if not page:
-                    return
-                special = await _special(connection, campaign, last + 1, page[-1].number)
-                results = [result for chunk in page for result in _results(chunk, special)]
-                results = await _named(connection, campaign, results)
-            last = page[-1].number
-            yield results
+                found, last = await _some(connection, campaign, outcome, last + 1, PAGE)
+                results = await _named(connection, campaign, [each for _, each in found])
+            if results:
+                yield results
+
+    async def people(
+        self,
+        campaign: str,
+        outcome: CampaignOutcome | None = None,
+        *,
+        behind: Place | None = None,
+        limit: int,
+    ) -> tuple[Sequence[Result], Place | None]:
+        """Recipients in their order, behind a place; and the last one's place, None where there are no more."""
+        first, seen = behind or (0, 0)
+        people: list[tuple[Place, Result]] = []
+        last: int | None = first - 1
+        async with self._database.read() as connection:
+            while last is not None and len(people) <= limit:
+                found, last = await _some(connection, campaign, outcome, last + 1, FEW)
+                people += [each for each in found if each[0] > (first, seen)]
+            results = await _named(connection, campaign, [each for _, each in people[:limit]])
+        return results, people[limit - 1][0] if len(people) > limit else None
+
+
+async def _some(
+    connection: AsyncConnection,
+    campaign: str,
+    outcome: CampaignOutcome | None,
+    first: int,
+    most: int,
+) -> tuple[list[tuple[Place, Result]], int | None]:
+    """The people with an outcome in some chunks from a number on, and the last one's number; None: there are no more."""
+    names = ("number", "state", "users", "task_id", "ambiguous", "error", "recalled_at")
+    columns = [getattr(ChunkRow, name) for name in names]
+    query = select(*columns).where(ChunkRow.campaign == campaign, ChunkRow.number >= first)
+    if outcome is not None:
+        query = query.where(_may_hold(campaign, outcome))
+    rows = (await connection.execute(query.order_by(ChunkRow.number).limit(most))).all()
+    if not rows:
+        return [], None
+    special = await _special(connection, campaign, first, rows[-1].number)
+    found = [
+        ((chunk.number, place), result)
+        for chunk in rows
+        for place, result in enumerate(_results(chunk, special), start=1)
+        if outcome in {None, result.outcome}
+    ]
+    return found, rows[-1].number if len(rows) == most else None
+
+
+def _may_hold(campaign: str, outcome: CampaignOutcome) -> ColumnElement[bool]:
+    """Whether a chunk may hold people with an outcome: a campaign has many, and few people failed."""
+    error = ChunkRow.error["class"].as_string()
+    match outcome:
+        case "pending":
+            return and_(ChunkRow.state != ChunkState.SETTLED, error.is_(None))
+        case "accepted":
+            return and_(ChunkRow.state == ChunkState.SETTLED, error.is_(None))
+        case _:
+            single = select(OutcomeRow.chunk).where(
+                OutcomeRow.campaign == campaign, OutcomeRow.outcome == outcome
+            )
+            return or_(ChunkRow.number.in_(single), error.is_not(None))
 
 
 UNDELIVERED = (OutcomeKind.FAILED, en("DingTalk could not deliver it"))

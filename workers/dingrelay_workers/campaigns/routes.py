@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from aiohttp import web
 from pydantic import Field
@@ -18,8 +18,10 @@ from dingrelay_producers.client.campaign_documents import (
     MalformedRecipients,
     Plan,
 )
-from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
+from dingrelay_producers.language import spoken
+from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store import record
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, Contract, ContractError
@@ -33,20 +35,24 @@ from dingrelay_workers.campaigns.documents import (
     JobsDocument,
     TestRequest,
 )
-from dingrelay_workers.campaigns.report import CampaignReport
+from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport, Place
+from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, CampaignWriter, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
-from dingrelay_workers.http.problems import FieldError, Problem
+from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
 from dingrelay_workers.http.routes import Body, GatewayContext, HttpCall, RouteAnswer, Routes, links
 
 PATIENCE = 1.8
 """Seconds for the database; after that it counts as away."""
 COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
+PERSONAL = "directory:read"
+"""The scope that people's data needs."""
+UNNAMED: dict[str, Any] = {"name": "", "job_number": "", "mobile": ""}
 NAMED_IDS = 100
 """Ids of accepted jobs in an answer."""
 
@@ -167,6 +173,75 @@ async def report_campaign(call: HttpCall) -> CampaignReport:
     """What became of a campaign's people."""
     async with _found(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.report(campaign.id)
+
+
+def _behind(cursor: str) -> Place:
+    chunk, number = paging.decode(cursor, int, int)
+    if not (0 <= chunk < 2**31 and 0 < number < 2**31):
+        raise paging.unknown_cursor()
+    return chunk, number
+
+
+class PeoplePaging(paging.Paging):
+    """Which people of a campaign."""
+
+    outcome: CampaignOutcome | None = None
+    """Only people with this outcome."""
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
+    """`next` of the page before."""
+
+
+class PeopleQuery(paging.Query):
+    """Which people of a campaign."""
+
+    outcome: CampaignOutcome | None = None
+    """Only people with this outcome."""
+
+
+@_read("GET /v1/campaigns/{id}/people", CampaignPeople, query=PeoplePaging)
+async def list_campaign_people(call: HttpCall) -> CampaignPeople:
+    """The people of a campaign one by one, with what became of them.
+
+    Names, job numbers and mobile numbers need the scope `directory:read`, and are empty without it.
+    """
+    asked: PeoplePaging = call.query
+    behind = _behind(asked.cursor) if asked.cursor else None
+    async with _found(call, within=COUNTING) as (campaigns, campaign):
+        found, last = await campaigns.people(
+            campaign.id, asked.outcome, behind=behind, limit=asked.limit
+        )
+    people = list(found)
+    if not call.key.permits(PERSONAL):
+        people = [each.model_copy(update=UNNAMED) for each in people]
+    return CampaignPeople(people=people, next=paging.encode(*last) if last else None)
+
+
+@_read(
+    "GET /v1/campaigns/{id}/people.csv",
+    RouteAnswer(
+        description="A line a person, under a header.",
+        model={"type": "string"},
+        media_type="text/csv",
+    ),
+    query=PeopleQuery,
+)
+async def export_campaign_people(call: HttpCall) -> web.StreamResponse:
+    """The people of a campaign as CSV, for a spreadsheet.
+
+    In the language of `Accept-Language`; see `listCampaignPeople`.
+    """
+    async with _found(call) as (campaigns, campaign):
+        pages = campaigns.results(campaign.id, call.query.outcome)
+    named = call.key.permits(PERSONAL)
+    response = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})
+    await response.prepare(call.request)
+    with spoken(wanted_language(call.request)):
+        await response.write(csv_line(people_header()).encode(SPREADSHEET))
+        async for page in pages:
+            shown = page if named else [each._replace(**UNNAMED) for each in page]
+            await response.write("".join(csv_line(person_row(each)) for each in shown).encode())
+    await response.write_eof()
+    return response
 
 
 def _moving(verb: str, move: Callable[[CampaignService, str], Awaitable[None]], what: str) -> None:

@@ -17,7 +17,7 @@ from dingrelay_producers.client.campaign_documents import (
     CreatedCampaign,
     Plan,
 )
-from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
@@ -29,7 +29,13 @@ from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.estimate import DryRun, Month
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.campaigns.report import CampaignReport, Report, Result
+from dingrelay_workers.campaigns.report import (
+    CampaignPerson,
+    CampaignReport,
+    Place,
+    Report,
+    Result,
+)
 from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.campaigns.waiting import why_it_waits
@@ -179,11 +185,28 @@ class CampaignService:
         async with self._opened() as store:
             return await Report(store.database).summary(campaign)
 
-    async def results(self, campaign: str) -> AsyncIterator[Sequence[Result]]:
-        """The outcomes of its people one by one, in pages."""
+    async def results(
+        self, campaign: str, outcome: CampaignOutcome | None = None
+    ) -> AsyncIterator[Sequence[Result]]:
+        """Its people one by one, or those with an outcome, in pages."""
         async with self._opened() as store:
-            async for page in Report(store.database).results(campaign):
+            async for page in Report(store.database).results(campaign, outcome):
                 yield page
+
+    async def people(
+        self,
+        campaign: str,
+        outcome: CampaignOutcome | None = None,
+        *,
+        behind: Place | None = None,
+        limit: int,
+    ) -> tuple[Sequence[CampaignPerson], Place | None]:
+        """Some of them behind a place; and the last one's place, None where there are no more."""
+        async with self._opened() as store:
+            found, last = await Report(store.database).people(
+                campaign, outcome, behind=behind, limit=limit
+            )
+        return [CampaignPerson.model_validate(each._asdict()) for each in found], last
 
     async def recall(self, campaign: str) -> FollowUpPlan:
         """The jobs that take back what was sent."""

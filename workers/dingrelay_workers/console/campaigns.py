@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import cast, get_args
 
 from aiohttp import web
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus
-from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
@@ -250,6 +251,7 @@ async def ask_unread(visit: Visit, _: FormValues) -> web.Response:
 async def people_csv(visit: Visit) -> web.StreamResponse:
     """All its people with what became of them, or those of one outcome, for a spreadsheet."""
     found, outcome = await _found(visit), visit.query("outcome")
+    chosen = cast(CampaignOutcome, outcome) if outcome in get_args(CampaignOutcome) else None
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/csv; charset=utf-8",
@@ -260,10 +262,8 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
     )
     await response.prepare(visit.request)
     await response.write(csv_line(people_header()).encode(SPREADSHEET))
-    async for page in visit.context.services.campaigns.results(found.id):
-        lines = "".join(
-            csv_line(person_row(each)) for each in page if outcome in {"", each.outcome}
-        )
+    async for page in visit.context.services.campaigns.results(found.id, chosen):
+        lines = "".join(csv_line(person_row(each)) for each in page)
         await response.write(lines.encode())
     await response.write_eof()
     return response
