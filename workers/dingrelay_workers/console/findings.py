@@ -49,7 +49,8 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
     unknown = (found.not_in_directory or 0) - left
     if found.malformed:
         words = en("{:,} lines or words name no person, and are skipped.", found.malformed)
-        yield Meaning("bad", words, en("They are listed below; mend them in “Choose people”."))
+        remedy = en("They are listed below; mend them in “Choose people”.") if found.skipped else ""
+        yield Meaning("bad", words, remedy)
     if left:
         words = en("{:,} people have left the organisation.", left)
         yield Meaning("doubt", words, en("They are left out by themselves."))
