@@ -1,4 +1,4 @@
-"""The table of approvals: what is reported of them, written where it is news."""
+"""The table of approvals: what is reported of them, written where it is news, with notices of it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import LOOKS
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask
-from dingrelay_workers.approvals import notices
 from dingrelay_workers.approvals.merge import RUNNING, is_ended, merge
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.database.database import Database, insert_missing, upsert
+from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.notice import Notice, id_of
 
 KEPT = timedelta(days=90)
 """How long an approval that has ended is kept, since it last changed."""
@@ -163,7 +164,7 @@ class ApprovalStore:
             ]
             await upsert(connection, ApprovalTaskRow, tasks)
             after = await self._changed(connection, row, values)
-            await notices.write(connection, after, state, news, at)
+            await _write_notices(connection, after, state, news, at)
             return Moved(after, state, news)
 
     async def _adopt(
@@ -177,7 +178,7 @@ class ApprovalStore:
             for task in await self._tasks(connection, row["instance"])
         ]
         state = row["state"] if is_ended(row["state"]) else None
-        await notices.write(connection, adopted, state, tasks, at)
+        await _write_notices(connection, adopted, state, tasks, at)
         return adopted
 
     async def _changed(
@@ -229,3 +230,50 @@ class ApprovalStore:
 def writer_of(app: str) -> str:
     """Whose transaction it is: approvals wait for each other, and not for a walk of the directory."""
     return f"approvals {app}"
+
+
+_SHOWN = ("instance", "job", "template", "originator", "title", "business_id", "link", "state")
+"""Columns that say which approval it is; what stands in its form is not kept."""
+
+
+async def _write_notices(
+    connection: AsyncConnection,
+    row: RowMapping,
+    state: str | None,
+    tasks: Sequence[ApprovalTask],
+    at: datetime,
+) -> None:
+    """Write notices of an approval whose row is written already.
+
+    Args:
+        connection: of the transaction that wrote it.
+        row: as it is now.
+        state: the state that is new; None if it is the one from before.
+        tasks: those that are new or stand differently.
+        at: when that was received.
+    """
+    notices = [_notice(row, "task", at, task.id, task.state, task=_task(task)) for task in tasks]
+    if state:
+        notices.append(_notice(row, state, at))
+    await outbox.write(connection, notices, amend=True)
+
+
+def _notice(row: RowMapping, what: str, at: datetime, *which: str, **more: Any) -> Notice:
+    return Notice(
+        # The same for each app of an organisation, and where a crash or its job has it written again.
+        id=id_of("approval", row["instance"], what, *which),
+        type=f"approval.{what}",
+        app=row["app"],
+        at=at,
+        sender=row["sender"],
+        kind="approval-create" if row["job"] else "",
+        data={
+            **{name: row[name] for name in _SHOWN},
+            "finished_at": row["finished_at"] and row["finished_at"].isoformat(),
+            **more,
+        },
+    )
+
+
+def _task(task: ApprovalTask) -> dict[str, Any]:
+    return {"id": task.id, "user": task.user, "state": task.state}

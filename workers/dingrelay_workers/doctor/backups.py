@@ -18,7 +18,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
 from dingrelay_workers.database.schema import sync_engine
-from dingrelay_workers.doctor.check_result import CheckResult
+from dingrelay_workers.doctor.causes import CheckResult
 from dingrelay_workers.history.models import JobRow
 
 _RESTORE_END = transition("dingrelay_workers.store", "restore_end", preludes=ENDING)

@@ -11,8 +11,7 @@ from redis.exceptions import RedisError
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.doctor.causes import cause
-from dingrelay_workers.doctor.check_result import CheckResult
+from dingrelay_workers.doctor.causes import CheckResult, cause
 
 TIMEOUT = 3
 QUEUES_ADVICE = en(

@@ -1,11 +1,36 @@
-"""Why a server can't be used, in words that name the cause, where its error says so."""
+"""The result of a check; and why a server can't be used, in words that name the cause, where its error says so."""
 
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from dingrelay_producers.tls_trouble import tls_trouble
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.doctor.check_result import TLS_ADVICE, CheckResult
+
+Verdict = Literal["ok", "warning", "failed", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One line of the doctor's.
+
+    Attributes:
+        check: what was looked at, such as ``redis persistence``.
+        verdict: ``unreachable`` is a failure of the network's or of a service that is down.
+        found: how it is, without a secret.
+        advice: what to do; empty where there is nothing to do.
+    """
+
+    check: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+TLS_ADVICE = en(
+    "check DINGRELAY_TLS_CA, DINGRELAY_TLS_CERT, and that the URL names the host as its certificate"
+)
 
 UNKNOWN_HOST = ("Name or service not known", "failed to resolve host", "name resolution")
 CAUSES = (

@@ -12,7 +12,7 @@ from dingrelay_producers.cli.output import DONE, OTHERWISE, UNREACHABLE, can_pri
 from dingrelay_producers.language import ENGLISH, spoken, tr, translated
 
 if TYPE_CHECKING:
-    from dingrelay_workers.doctor.check_result import CheckResult
+    from dingrelay_workers.doctor.causes import CheckResult
 
 MARKS = {
     "ok": ("✓", "ok", "green"),

@@ -22,7 +22,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
-from dingrelay_workers.doctor.check_result import CheckResult, Verdict
+from dingrelay_workers.doctor.causes import CheckResult, Verdict
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules

@@ -21,8 +21,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.doctor.causes import cause
-from dingrelay_workers.doctor.check_result import CheckResult, Verdict
+from dingrelay_workers.doctor.causes import CheckResult, Verdict, cause
 
 TIMEOUT = 3.0
 OLDEST = (7, 2)

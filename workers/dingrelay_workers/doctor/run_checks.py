@@ -21,8 +21,7 @@ from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import newest_revision, revision, sync_engine
 from dingrelay_workers.doctor.backups import check_backups
 from dingrelay_workers.doctor.broker import check_broker, check_workers
-from dingrelay_workers.doctor.causes import cause
-from dingrelay_workers.doctor.check_result import CheckResult
+from dingrelay_workers.doctor.causes import CheckResult, cause
 from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.redis_server import check_redis
 
