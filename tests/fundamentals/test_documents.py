@@ -169,6 +169,7 @@ def _named(document: str) -> set[str]:
 TABLES = (
     "apps",
     "approvals",
+    "campaigns",
     "cells",
     "groups",
     "history",

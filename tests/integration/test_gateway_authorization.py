@@ -72,6 +72,9 @@ NEEDS = {
     **dict.fromkeys(
         ("listCampaigns", "listCampaignPeople", "exportCampaignPeople"), "campaigns:read"
     ),
+    "getReview": "campaigns:read",
+    "askReview": "campaigns:write",
+    **{f"{what}Campaign": "campaigns:approve" for what in ("approve", "reject")},
     **{f"{what}Campaign": "campaigns:read" for what in ("get", "preview", "report")},
     **dict.fromkeys(("listApprovals", "getApproval"), "approvals:read"),
     **{
@@ -401,9 +404,14 @@ def request_of(  # noqa: C901 - a table of operations
         wanted = {"name": "n", "message": TEXT, "users": ["u1"], **names}
         del wanted["lane"]
         return path, wanted, {}, None
-    if operation.endswith("Campaign"):
+    if operation.endswith(("Campaign", "Review")):
         campaign = data.draw(st.sampled_from(sorted(deployment.campaigns)))
-        body = {"testCampaign": {"users": ["u1"]}, "confirmCampaign": {}}.get(operation)
+        bodies: Mapping[str, Any] = {
+            "testCampaign": {"users": ["u1"]},
+            "confirmCampaign": {},
+            "rejectCampaign": {"reason": "too early"},
+        }
+        body = bodies.get(operation)
         return path.replace("{id}", campaign), body, {}, deployment.campaigns[campaign]
     if operation.endswith("Approval"):
         instance = data.draw(st.sampled_from(sorted(deployment.approvals)))

@@ -23,7 +23,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
-from dingrelay_workers.campaigns.models import ChunkRow
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, State
 from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
     HEADERS,
@@ -274,7 +274,9 @@ class Gathered:
         for department in plan.get("without_departments", ()):
             async for userids in self._below("without_departments", department):
                 self.excluded += self.staging.remove(userids)
-        for campaign in plan.get("without_campaigns", ()):
+        for at, campaign in enumerate(plan.get("without_campaigns", ())):
+            if not await _is_there(self._database, campaign):
+                raise ContractError(f"without_campaigns.{at}", en("no campaign {}", campaign))
             async for userids in people_of(self._database, campaign):
                 self.excluded += self.staging.remove(userids)
 
@@ -481,6 +483,12 @@ def _named_by(
                 'the {} "{}" is that of several people: {}', ADDRESS_WORDS[kind], value, several
             )
             return Malformed(row.line, problem)
+
+
+async def _is_there(database: Database, campaign: str) -> bool:
+    async with database.read() as connection:
+        query = select(CampaignRow.state).where(CampaignRow.id == campaign)
+        return await connection.scalar(query) not in {None, State.CREATING}
 
 
 async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn, c
 
 import typer
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
@@ -78,6 +79,10 @@ WithoutDepartment = Annotated[
     list[int] | None,
     typer.Option("--except-department", help="No person in or below it; repeatable."),
 ]
+WithoutCampaign = Annotated[
+    list[str] | None,
+    typer.Option("--except-campaign", metavar="ID", help="Not its people; repeatable."),
+]
 WithoutFile = Annotated[
     str | None,
     typer.Option("--except-file", metavar="FILE", help="Leave out the people it names; as --file."),
@@ -113,6 +118,7 @@ def create(
     everyone: Everyone = False,
     without: Without = None,
     without_department: WithoutDepartment = None,
+    without_campaign: WithoutCampaign = None,
     without_file: WithoutFile = None,
     encoding: Encoding = "",
     malformed: OnMalformed = "refuse",
@@ -156,6 +162,7 @@ def create(
         "everyone": everyone,
         "without_users": common.userids(without, "--except", app),
         "without_departments": without_department or [],
+        "without_campaigns": without_campaign or [],
         "malformed": malformed,
         "encoding": encoding,
     }
@@ -324,6 +331,42 @@ async def _dry_run(campaign: str) -> "tuple[CampaignPreview, DryRun]":
     campaigns = _campaigns()
     found = await campaigns.dry_run(campaign)
     return await campaigns.preview(campaign), found
+
+
+@app.command()
+def review(campaign: Id) -> None:
+    """Submit a draft for the approval of a second person; reviewers of the settings get a link to it."""
+    job = asyncio.run(_campaigns().ask_review(campaign, current_actor().id))
+    if job is not None:
+        from dingrelay_producers.client.client import Client
+
+        with Client() as client:
+            client.send(job)
+    _print_review(campaign)
+
+
+@app.command()
+def approve(campaign: Id) -> None:
+    """Approve a campaign that others wrote and submitted, so that it may start."""
+    asyncio.run(_campaigns().approve(campaign, current_actor().id))
+    _print_review(campaign)
+
+
+@app.command()
+def reject(
+    campaign: Id, reason: Annotated[str, typer.Option(help="Why; the writers read it.")]
+) -> None:
+    """Reject a campaign that was submitted; it does not start."""
+    asyncio.run(_campaigns().reject(campaign, current_actor().id, reason))
+    _print_review(campaign)
+
+
+def _print_review(campaign: str) -> None:
+    found = asyncio.run(_campaigns().review(campaign))
+    print_result(
+        {"id": campaign, **found.model_dump(mode="json")},
+        lambda: tr("{campaign} is {state}", campaign=campaign, state=found.state),
+    )
 
 
 @app.command()

@@ -377,6 +377,12 @@ class ConfirmRequest(Document):
     sample: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
+class RejectRequest(Document):
+    """Why a campaign is rejected."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+
+
 class TestRequest(Document):
     """The recipients of a campaign's test."""
 

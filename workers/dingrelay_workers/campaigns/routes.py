@@ -11,6 +11,7 @@ from typing import Annotated, Any, BinaryIO
 from aiohttp import web
 from pydantic import Field
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
@@ -33,10 +34,12 @@ from dingrelay_workers.campaigns.documents import (
     CampaignRequest,
     ConfirmRequest,
     JobsDocument,
+    RejectRequest,
     TestRequest,
 )
 from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport, Place
 from dingrelay_workers.campaigns.result_table import people_header, person_row
+from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, CampaignWriter, arrived
 from dingrelay_workers.http import paging, problems
@@ -59,6 +62,7 @@ NAMED_IDS = 100
 ROUTES = Routes(tag="campaigns")
 _one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}})
 _read = partial(_one, scope="campaigns:read")
+_decide = partial(_one, scope="campaigns:approve", problems=frozenset({404, 409}))
 _change = partial(_one, scope="campaigns:write", problems=frozenset({404, 409}))
 
 _UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None, reader=arrived)
@@ -103,6 +107,7 @@ async def create_campaign(call: HttpCall) -> CreatedCampaign:
     created = await _made_before(call)
     if created is None:
         with _refusing(call) as plan:
+            await _check_seen(call, plan)
             created = await call.context.service(CampaignWriter).create(plan, _id_of(call))
     call.headers["Location"] = f"/v1/campaigns/{created.id}"
     return created
@@ -133,6 +138,7 @@ async def _made_before(call: HttpCall) -> CreatedCampaign | None:
 async def preview_plan(call: HttpCall) -> CampaignPreview:
     """What a campaign would take."""
     with _refusing(call) as plan:
+        await _check_seen(call, plan)
         return await call.context.service(CampaignWriter).preview(plan)
 
 
@@ -333,6 +339,43 @@ async def confirm_campaign(call: HttpCall) -> JobsDocument:
     return await _enqueued(call, plan.jobs)
 
 
+@_read("GET /v1/campaigns/{id}/review", CampaignReview)
+async def get_review(call: HttpCall) -> CampaignReview:
+    """How the approval of a campaign stands."""
+    async with _found(call, within=COUNTING) as (campaigns, campaign):
+        return await campaigns.review(campaign.id)
+
+
+@_change("POST /v1/campaigns/{id}/review", CampaignReview)
+async def ask_review(call: HttpCall) -> CampaignReview:
+    """Submit a draft for the approval of a second person.
+
+    The reviewers of the settings get a link to it. Any change of the campaign voids the approval.
+    """
+    async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
+        job = await campaigns.ask_review(campaign.id, current_actor().id)
+        if job is not None:
+            await call.context.records.enqueue([record.draft(job)])
+        return await campaigns.review(campaign.id)
+
+
+@_decide("POST /v1/campaigns/{id}/approve", CampaignReview)
+async def approve_campaign(call: HttpCall) -> CampaignReview:
+    """Approve a campaign that another key or person wrote and submitted."""
+    async with _found(call, within=COUNTING) as (campaigns, campaign):
+        await campaigns.approve(campaign.id, current_actor().id)
+        return await campaigns.review(campaign.id)
+
+
+@_decide("POST /v1/campaigns/{id}/reject", CampaignReview, body=Body(model=RejectRequest))
+async def reject_campaign(call: HttpCall) -> CampaignReview:
+    """Reject a campaign that was submitted; it does not start."""
+    asked = RejectRequest.parse(call.body, strict=True)
+    async with _found(call, within=COUNTING) as (campaigns, campaign):
+        await campaigns.reject(campaign.id, current_actor().id, asked.reason)
+        return await campaigns.review(campaign.id)
+
+
 @asynccontextmanager
 async def _asking(
     context: GatewayContext, *, within: float = PATIENCE
@@ -405,6 +448,17 @@ def _refusing(call: HttpCall) -> Generator[Plan]:
         raise _malformed(error) from None
     except ContractError as error:
         raise _invalid(error, call.body) from None
+
+
+async def _check_seen(call: HttpCall, plan: Plan) -> None:
+    """Refuse campaigns whose people are to be left out, where the key may not see them."""
+    async with _asking(call.context) as campaigns:
+        for at, campaign in enumerate(plan.get("without_campaigns", ())):
+            found = None
+            with suppress(CampaignNotFound):
+                found = await campaigns.status(campaign)
+            if found is None or not may_see(call.key, sender=found.sender, app=found.app):
+                raise ContractError(f"without_campaigns.{at}", "there is no such campaign")
 
 
 def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:
