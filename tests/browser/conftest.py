@@ -1,6 +1,6 @@
 """A real Chromium, one a test process, and a console with one of everything for each file of tests."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,9 +123,11 @@ async def console(
         await database.dispose()
 
 
-@pytest.fixture(autouse=True)
-def no_troubles(console: Console) -> Iterator[None]:
-    """No page does what it may not."""
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def no_troubles(console: Console) -> AsyncIterator[None]:
+    """No page does what it may not; none is left open."""
     console.troubles.clear()
     yield
-    assert console.troubles == []
+    for context in console.browser.contexts:
+        await context.close()
+    assert not console.troubles, "\n".join(dict.fromkeys(console.troubles))

@@ -23,12 +23,9 @@ DOORS: Mapping[str, str] = {
 }
 KINDS: Mapping[str, str] = {
     "campaign": en("broadcast"),
-    "approval": en("approval"),
     "job": en("job"),
     "key": en("API key"),
     "webhook": "Webhook",
-    "role": en("role"),
-    "login-link": en("login link"),
     "person": en("personal data"),
 }
 PAGES: Mapping[str, str] = {"campaign": "/campaigns/", "job": "/jobs/", "webhook": "/webhooks/"}
@@ -49,16 +46,12 @@ ACTIONS: Mapping[str, str] = {
     "discard": en("discarded"),
     "resolve": en("decided what became of it"),
     "rotate": en("given a new secret"),
-    "grant": en("granted"),
     "revoke": en("revoked"),
     "add": en("added"),
     "remove": en("removed"),
     "replay": en("delivered again"),
     "export": en("exported"),
     "erase": en("erased"),
-    "terminate": en("withdrawn"),
-    "agree": en("agreed to"),
-    "refuse": en("refused"),
 }
 """Action of the audit → words. One that is not here stands for itself."""
 _MOST_BYTES = 64_000

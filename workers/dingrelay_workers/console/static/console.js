@@ -1,20 +1,25 @@
-// Renews a page that is live: only where it is seen, and not while something in it is selected or typed.
+// Renews a page that is live: only where it is seen, and not while something in it is selected, open or in use, or once
+// something was typed or ticked.
 // Without this script every page works, and is as old as it was asked for.
 "use strict";
 const main = document.querySelector("main[data-live]");
 if (main) {
   const stale = document.getElementById("stale");
-  let tag = "";
+  let tag = "", asks = false, touched = false;
+  main.addEventListener("input", () => { touched = true; });
   const busy = () =>
+    touched ||
     document.visibilityState !== "visible" ||
     String(getSelection()) !== "" ||
     main.querySelector("details[open], dialog[open]") ||
-    main.contains(document.activeElement) ||
+    main.querySelector(":focus:not(.wide)") ||
     main.matches(":hover:has(a:hover)");
   const renew = async () => {
-    if (busy()) return;
+    if (asks || busy()) return;
+    asks = true;
     try {
-      const answer = await fetch(location.href, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      const headers = tag ? { "If-None-Match": tag } : {};
+      const answer = await fetch(location.href, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
       if (answer.status === 304) { stale.hidden = true; return; }
       if (answer.redirected) { location.reload(); return; }
       if (!answer.ok) throw new Error(answer.status);
@@ -28,6 +33,8 @@ if (main) {
       }
     } catch {
       stale.hidden = false;
+    } finally {
+      asks = false;
     }
   };
   const timer = setInterval(renew, 1000 * Number(main.dataset.live));

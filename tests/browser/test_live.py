@@ -1,0 +1,181 @@
+"""Pages that are left open, used and attacked, in a real browser."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import ClientSession, web
+from playwright.async_api import Page, expect
+from sqlalchemy import delete, func, select
+
+from dingrelay_workers.campaigns.models import DraftRow
+from dingrelay_workers.console.models import ConsoleSessionRow
+from dingrelay_workers.http.connection import listen, url_of
+from jobs import queued
+
+if TYPE_CHECKING:
+    from conftest import Console
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+EVERY = 4_000
+"""Milliseconds after which the list of jobs renews itself."""
+USES = {
+    "nothing": "0",
+    "selected": "getSelection().selectAllChildren(document.querySelector('h1'))",
+    "focused": "document.querySelector('#q').focus()",
+    "typed": "document.querySelector('#q').dispatchEvent(new Event('input', {bubbles: true}))",
+    "not seen": "Object.defineProperty(document, 'visibilityState', {value: 'hidden'})",
+}
+TABS = 50
+RELAYED = {"Content-Type", "Location", "Set-Cookie", "ETag", "Content-Security-Policy"}
+"""Headers of answers that the proxy of a test passes on."""
+
+
+async def _left_open(console: "Console", at: str = "") -> Page:
+    """The list of jobs; its clock stands still."""
+    page = await console.open("/jobs", at=at)
+    await page.clock.install()
+    await page.reload()
+    return page
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_a_page_renews_itself_unless_it_is_in_use(console: "Console", use: str) -> None:
+    page = await _left_open(console)
+    await page.evaluate(USES[use])
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    job = await queued(console.redis)
+    await page.clock.run_for(EVERY)
+    row = page.locator(f"a[href='/jobs/{job.id}']")
+    await expect(row).to_have_count(1 if use == "nothing" else 0)
+    assert bool(asked) == (use == "nothing")
+
+
+async def test_a_page_says_that_it_is_old_and_goes_on_after_a_restart(console: "Console") -> None:
+    page = await _left_open(console)
+    await console.stop()
+    await page.clock.run_for(EVERY)
+    await expect(page.locator("#stale")).to_be_visible()
+    assert all("ERR_CONNECTION_REFUSED" in each for each in console.troubles)
+    console.troubles.clear()
+    await console.start()
+    job = await queued(console.redis)
+    await page.clock.run_for(EVERY)
+    await expect(page.locator("#stale")).to_be_hidden()
+    await expect(page.locator(f"a[href='/jobs/{job.id}']")).to_have_count(1)
+
+
+async def test_a_session_that_ends_leads_to_the_sign_in(console: "Console") -> None:
+    page, other = await _left_open(console), await console.open("/webhooks/drw_test")
+    async with console.database.write("tests") as connection:
+        await connection.execute(delete(ConsoleSessionRow))
+    await page.clock.run_for(EVERY)
+    await page.wait_for_url("**/sign-in*")
+    await other.get_by_role("button", name="Pause").click()
+    await other.wait_for_url("**/sign-in*")
+
+
+async def test_the_back_button_shows_what_was_there_and_nothing_after_signing_out(
+    console: "Console",
+) -> None:
+    page = await console.open("/people?q=alert")
+    await page.locator("tbody a").first.click()
+    await page.wait_for_url("**/people/u*")
+    await page.go_back()
+    await expect(page.locator("#q")).to_have_value("alert")
+    await page.get_by_role("button", name="Sign out").click()
+    await page.wait_for_url("**/sign-in*")
+    await page.go_back()
+    await page.wait_for_url("**/sign-in*")
+
+
+async def test_a_double_click_sends_a_form_once(console: "Console") -> None:
+    async def drafts() -> int:
+        async with console.database.read() as connection:
+            return await connection.scalar(select(func.count()).select_from(DraftRow)) or 0
+
+    before = await drafts()
+    campaign = next(path for path in console.paths if path.startswith("/campaigns/"))
+    page = await console.open(campaign)
+    await page.get_by_role("button", name="Write a new one like it").dblclick()
+    await page.wait_for_url("**/campaigns/drafts/**")
+    assert await drafts() == before + 1
+
+
+async def test_a_form_of_another_port_of_the_host_changes_nothing(console: "Console") -> None:
+    """Cookies know no ports: the browser sends the session along, and says whose form it is."""
+    page = await console.open("/jobs")
+    form = f"<form method=post action='{console.url}/sign-out'><button>x</button></form>"
+
+    async def attack(_: web.Request) -> web.Response:
+        return web.Response(text=form, content_type="text/html")
+
+    async with _serving(attack) as evil:
+        await page.goto(evil)
+        async with page.expect_navigation() as answer:
+            await page.click("button")
+        assert (await answer.value).status == 403
+    await page.goto(f"{console.url}/jobs")
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+@pytest.mark.parametrize("console", ["/dingrelay"], indirect=True)
+async def test_a_proxy_that_keeps_answers_back_changes_nothing(console: "Console") -> None:
+    """It passes on a path of its own only, answers once it has everything, and drops most headers."""
+
+    async def relay(request: web.Request) -> web.Response:
+        if not request.path.startswith("/dingrelay"):
+            raise web.HTTPNotFound
+        async with (
+            ClientSession() as client,
+            client.request(
+                request.method,
+                f"http://127.0.0.1:{console.port}{request.path_qs}",
+                headers=request.headers,
+                data=await request.read(),
+                allow_redirects=False,
+            ) as answer,
+        ):
+            kept = [each for each in answer.headers.items() if each[0] in RELAYED]
+            return web.Response(status=answer.status, headers=kept, body=await answer.read())
+
+    async with _serving(relay) as proxy:
+        page = await _left_open(console, at=f"{proxy}/dingrelay")
+        job = await queued(console.redis)
+        await page.clock.run_for(EVERY)
+        await expect(page.locator(f"a[href='/dingrelay/jobs/{job.id}']")).to_have_count(1)
+        await page.get_by_role("button", name="中文").click()
+        await expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+
+
+async def test_fifty_tabs_that_ask_at_once_are_answered(console: "Console") -> None:
+    page = await console.open()
+    ask = f"Promise.all(Array.from({{length: {TABS}}}, () => fetch('/').then(one => one.status)))"
+    assert set(await page.evaluate(ask)) == {200}
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "en-US"])
+async def test_without_script_a_person_is_found(console: "Console", language: str) -> None:
+    page = await console.open("/people", java_script_enabled=False, locale=language)
+    await page.fill("#q", "u1")
+    await page.click("main button")
+    await page.wait_for_url("**/people/u1")
+    await page.locator("header form button").first.click()
+    await expect(page.locator("html")).not_to_have_attribute("lang", language[:2])
+    await page.locator("header form button").last.click()
+    await page.wait_for_url("**/sign-in*")
+
+
+@asynccontextmanager
+async def _serving(handler: object) -> AsyncGenerator[str]:
+    """A server of another's, and its URL."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await listen(runner, "127.0.0.1", 0)
+    yield url_of(runner)
+    await runner.cleanup()
