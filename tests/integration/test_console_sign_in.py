@@ -10,12 +10,13 @@ from sqlalchemy import insert, update
 
 from consoles import Browser, browsing
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.console import sign_in
+from dingrelay_workers.console import sign_in, ways
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.roles.service import RoleRequest, RoleService
 from sandboxed import sandbox_settings
 
 CONSOLE = "http://console.test"
+DONE_PATH = "/sign-in/dingtalk/done"
 USER, UNION = "u1", "union-of-u1"
 
 
@@ -60,7 +61,7 @@ async def agree(browser: Browser, following: str = "") -> str:
     async with browser.session.get(f"{there}&user={USER}", allow_redirects=False) as answer:
         assert answer.status == 302
         back = answer.headers["Location"]
-    assert back.startswith(CONSOLE + sign_in.DONE_PATH)
+    assert back.startswith(CONSOLE + DONE_PATH)
     return back.removeprefix(CONSOLE)
 
 
@@ -105,7 +106,7 @@ async def test_a_state_is_good_in_the_browser_that_was_sent_and_for_ten_minutes(
     await know(browser, sandbox)
     back = await agree(browser)
     code = parse_qs(urlsplit(back).query)["authCode"][0]
-    for wrong in (f"{sign_in.DONE_PATH}?authCode={code}&state=x", sign_in.DONE_PATH):
+    for wrong in (f"{DONE_PATH}?authCode={code}&state=x", DONE_PATH):
         assert (await browser.get(wrong))[0] == 403
     (kept,) = browser.session.cookie_jar
     browser.session.cookie_jar.clear()
@@ -116,9 +117,9 @@ async def test_a_state_is_good_in_the_browser_that_was_sent_and_for_ten_minutes(
     back = await agree(browser)
     (kept,) = browser.session.cookie_jar
     late = {"Cookie": f"{kept.key}={kept.value}"}
-    later = sign_in.time.time() + sign_in.STATE_SECONDS + 1
+    later = ways.time.time() + ways.STATE_SECONDS + 1
     with monkeypatch.context() as patch:
-        patch.setattr(sign_in.time, "time", lambda: later)
+        patch.setattr(ways.time, "time", lambda: later)
         assert (await browser.get(back, **late))[0] == 403
     assert (await browser.get(back, **late))[0] == 303
 

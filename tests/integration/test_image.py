@@ -32,7 +32,7 @@ from servers import program
 
 pytestmark = pytest.mark.timeout(600)
 
-EXTRAS = "dingrelay[worker,gateway,flower,postgres,otel]"
+EXTRAS = "dingrelay[worker,gateway,flower,postgres,otel,oidc]"
 LARGEST = 200_000_000
 """Bytes that it may add to its base."""
 VERSION = "3.13"

@@ -16,7 +16,12 @@ from dingrelay_producers.settings.robots import (
     check_robots,
     secret_files,
 )
-from dingrelay_producers.settings.sections import LOOKS, QuotaSettings, RecipientSettings
+from dingrelay_producers.settings.sections import (
+    LOOKS,
+    OidcSettings,
+    QuotaSettings,
+    RecipientSettings,
+)
 from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY, Settings
 
 __all__ = [
@@ -27,6 +32,7 @@ __all__ = [
     "SANDBOX_WEBHOOK_KEY",
     "AppSettings",
     "GroupSettings",
+    "OidcSettings",
     "QuotaSettings",
     "RecipientSettings",
     "RobotSettings",

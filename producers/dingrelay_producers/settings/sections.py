@@ -80,6 +80,17 @@ class CampaignSettings(BaseModel, extra="forbid", frozen=True):
         return approve
 
 
+class OidcSettings(BaseModel, extra="forbid", frozen=True):
+    """An OpenID provider through which people sign in to the console."""
+
+    issuer: str = ""
+    """Its URL, as it names itself; empty: none."""
+    client_id: str = ""
+    """By which it knows the console; `oidc_secret` is what goes with it."""
+    claim: str = "email"
+    """Of its ID tokens, by which a person is found in the directory: ``email``, or one that holds the userid."""
+
+
 class HistorySettings(BaseModel, extra="forbid", frozen=True):
     """What is kept in SQL of jobs that ended."""
 

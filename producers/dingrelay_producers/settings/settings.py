@@ -42,6 +42,7 @@ from dingrelay_producers.settings.sections import (
     ApprovalSettings,
     CampaignSettings,
     HistorySettings,
+    OidcSettings,
     QuotaSettings,
     RecipientSettings,
     SyncSettings,
@@ -130,6 +131,7 @@ class Settings(BaseSettings):
     approvals: ApprovalSettings = ApprovalSettings()
     campaigns: CampaignSettings = CampaignSettings()
     history: HistorySettings = HistorySettings()
+    oidc: OidcSettings = OidcSettings()
     recipients: RecipientSettings = RecipientSettings()
     sync: SyncSettings = SyncSettings()
     codes: dict[str, str] = Field(default_factory=dict)
@@ -185,6 +187,8 @@ class Settings(BaseSettings):
     console_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=400)] = ""
     """Where people reach the console, such as ``https://relay.example.com``: for links in messages, and for
     signing in with DingTalk."""
+    oidc_secret: SecretStr = SecretStr("")
+    """That the OpenID provider has given to the console."""
     flower_user: str = ""
     flower_password: SecretStr = SecretStr("")
     """Flower's basic authentication; required outside the sandbox."""
@@ -264,6 +268,10 @@ class Settings(BaseSettings):
             ("DINGTALK_LOGIN_URL", self.login_url),
         ):
             check_dingtalk_url(variable, url, sandbox=self.env != "production")
+        if self.oidc.issuer:
+            check_dingtalk_url("oidc.issuer", self.oidc.issuer, sandbox=self.env != "production")
+            if not (self.oidc.client_id and self.oidc_secret.get_secret_value()):
+                raise ValueError("oidc.client_id, DINGRELAY_OIDC_SECRET: both are needed")
         check_management_api(
             "DINGRELAY_FLOWER_BROKER_API", self.flower_broker_api.get_secret_value()
         )

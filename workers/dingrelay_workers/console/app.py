@@ -17,6 +17,7 @@ from dingrelay_producers.language import (
     tr,
     translated,
 )
+from dingrelay_producers.logs import places
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleContext
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, FormValues, act
@@ -24,14 +25,13 @@ from dingrelay_workers.console.forms import COUNT, FIELD, FormToken, digest_of_f
 from dingrelay_workers.console.rendering import FOLDER, render, static_file
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.sign_in import (
-    DONE_PATH,
     SESSION_COOKIE,
-    from_dingtalk,
+    come_back,
+    leave,
     own_path,
     set_cookie,
     sign_in_by_link,
     sign_in_page,
-    to_dingtalk,
 )
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
@@ -67,8 +67,8 @@ def create_app(context: ConsoleContext) -> web.Application:
     app.router.add_get(f"{prefix}/healthz", _healthz)
     app.router.add_get(f"{prefix}/sign-in", sign_in_page)
     app.router.add_post(f"{prefix}/sign-in", sign_in_by_link)
-    app.router.add_get(f"{prefix}/sign-in/dingtalk", to_dingtalk)
-    app.router.add_get(prefix + DONE_PATH, from_dingtalk)
+    app.router.add_get(f"{prefix}/sign-in/{{way}}", leave)
+    app.router.add_get(f"{prefix}/sign-in/{{way}}/done", come_back)
     app.router.add_post(f"{prefix}/language", _language)
     for route in DECLARED:
         app.router.add_route(route.method, prefix + route.path, _handler(route))
@@ -98,12 +98,14 @@ async def _edge(
             response = _problem(request, error.status, error.reason)
         except Problem as refusal:
             response = _problem(request, refusal.kind.status, translated(refusal.detail))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any becomes a page
             problem = problem_of(error) if isinstance(error, DingrelayError) else None
             if problem and problem.kind.status < 500:
                 response = _problem(request, problem.kind.status, translated(str(problem.detail)))
             else:
-                log.exception("console_failed", path=request.path)
+                # Not the traceback: its variables may be secrets.
+                name = type(error).__name__
+                log.error("console_failed", path=request.path, error=name, at=places(error))  # noqa: TRY400
                 response = _problem(
                     request, 500, tr("Something went wrong here; the log has more.")
                 )

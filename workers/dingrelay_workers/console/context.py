@@ -1,7 +1,7 @@
 """What the console holds, and what a request has found out on its way to a page."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.records import GatewayRecords
 
 if TYPE_CHECKING:
-    from dingrelay_workers.console.sign_in import DingTalkSignIn
+    from dingrelay_workers.console.ways import SignInWay
 
 SHARED_FOR = 2.0
 """Seconds."""
@@ -45,7 +45,7 @@ class ConsoleContext:
 
     Attributes:
         records: of jobs; pages enqueue and change them.
-        dingtalk: signs people in; None where no app can.
+        ways: through other sites, which sign people in.
         prefix: of every path behind a proxy, such as ``/dingrelay``; empty for none.
     """
 
@@ -56,7 +56,7 @@ class ConsoleContext:
     redis: Redis
     records: GatewayRecords
     prefix: str = ""
-    dingtalk: "DingTalkSignIn | None" = None
+    ways: Mapping[str, "SignInWay"] = field(default_factory=dict[str, "SignInWay"])
     shared: SharedReads = field(default_factory=SharedReads)
 
 

@@ -29,7 +29,7 @@ from dingrelay_workers.console.app import create_app
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Sessions
-from dingrelay_workers.console.sign_in import dingtalk_sign_in
+from dingrelay_workers.console.sign_in import sign_in_ways
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
@@ -93,9 +93,9 @@ async def listening(
     await services.start()
     try:
         sessions, forms = Sessions(database), Forms(database)
-        async with dingtalk_sign_in(settings) as dingtalk:
+        async with sign_in_ways(settings, services.directory) as ways:
             context = ConsoleContext(
-                settings, services, sessions, forms, redis, records, prefix, dingtalk
+                settings, services, sessions, forms, redis, records, prefix, ways
             )
             runner = web.AppRunner(
                 create_app(context), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS

@@ -1,101 +1,62 @@
-"""How people come into the console: by a link of the command line, or through DingTalk."""
+"""How people come into the console: by a link of the command line, or through another site."""
 
 import asyncio
-import hmac
-import json
-import secrets
-import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import hdrs, web
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.current_apps import CurrentApps
+from dingrelay_producers.errors import NotInstalled
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_workers.console.context import CONTEXT
 from dingrelay_workers.console.rendering import render
 from dingrelay_workers.console.sessions import Session
+from dingrelay_workers.console.ways import STATE_SECONDS, DingTalkWay, NotSignedIn, SignInWay
 from dingrelay_workers.dingtalk.classify import Classifier
-from dingrelay_workers.dingtalk.errors import DingTalkError
-from dingrelay_workers.dingtalk.sign_in import sign_in_url, signed_in
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.directory.service import DirectoryService
 
 SESSION_COOKIE, STATE_COOKIE = "dingrelay_session", "dingrelay_sign_in"
-STATE_SECONDS = 600
-"""In which a person must come back from DingTalk."""
-DONE_PATH = "/sign-in/dingtalk/done"
-"""To be named in DingTalk's developer console, behind the URL of the console."""
 
 log = get_logger("dingrelay.console")
 
 
-@dataclass(frozen=True, slots=True)
-class DingTalkSignIn:
-    """Signing in through one app.
-
-    Attributes:
-        app: in whose directory people must be.
-        back: the URL to which DingTalk leads them.
-    """
-
-    app: str
-    back: str
-    login_url: str
-    apps: CurrentApps
-    transport: Transport
-
-    def state(self, following: str) -> tuple[str, str]:
-        """A new state, and the cookie that a browser must bring back with it.
-
-        Args:
-            following: the path to which the person wants.
-        """
-        state = secrets.token_urlsafe(16)
-        made = json.dumps([state, int(time.time()) + STATE_SECONDS, following])
-        body = urlsafe_b64encode(made.encode()).decode()
-        return state, f"{body}.{self._sign(body)}"
-
-    def following(self, state: str, cookie: str) -> str | None:
-        """The path to which a person wanted; None if another browser was sent, or too long ago."""
-        body, _, seal = cookie.partition(".")
-        if not hmac.compare_digest(seal.encode(), self._sign(body).encode()):
-            return None
-        made, ends, following = json.loads(urlsafe_b64decode(body))
-        fits = hmac.compare_digest(made.encode(), state.encode(errors="replace"))
-        return following if fits and time.time() < ends else None
-
-    def url(self, state: str) -> str:
-        """Where a person is sent."""
-        return sign_in_url(self.login_url, self.apps.app(self.app), self.back, state)
-
-    def _sign(self, body: str) -> str:
-        secret = self.apps.app(self.app).app_secret.get_secret_value()
-        key = hmac.digest(secret.encode(), b"sign-in to the console", "sha256")
-        return hmac.digest(key, body.encode(errors="replace"), "sha256").hex()
-
-
 @asynccontextmanager
-async def dingtalk_sign_in(settings: Settings) -> AsyncGenerator[DingTalkSignIn | None]:
-    """The way through DingTalk, where the console has a URL and an app has a key.
+async def sign_in_ways(
+    settings: Settings, directory: DirectoryService
+) -> AsyncGenerator[Mapping[str, SignInWay]]:
+    """The ways through other sites, by name, where the console has a URL.
 
-    The app is ``default``, or the first by name if there is none.
+    People must be in the directory of the app ``default``, or of the first by name if there is none.
+
+    Raises:
+        NotInstalled: the settings have an OpenID provider, and its extra is missing.
     """
     names = [DEFAULT_APP] if DEFAULT_APP in settings.apps else sorted(settings.apps)[:1]
-    if not settings.console_url or not names:
-        yield None
-        return
-    apps = CurrentApps(settings)
-    watching = asyncio.create_task(apps.watch()) if apps.has_files else None
-    async with Transport.open_session(settings) as session:
-        transport = Transport(session, Classifier(settings.codes), settings)
-        back = settings.console_url.rstrip("/") + DONE_PATH
-        yield DingTalkSignIn(names[0], back, settings.login_url, apps, transport)
-    if watching:
-        watching.cancel()
+    ways: dict[str, SignInWay] = {}
+    async with AsyncExitStack() as stack:
+        if settings.console_url and names:
+            common = names[0], settings.console_url, directory
+            apps = CurrentApps(settings)
+            if apps.has_files:
+                watching = asyncio.create_task(apps.watch())
+                stack.callback(watching.cancel)
+            session = await stack.enter_async_context(Transport.open_session(settings))
+            transport = Transport(session, Classifier(settings.codes), settings)
+            ways["dingtalk"] = DingTalkWay(
+                *common, login_url=settings.login_url, apps=apps, transport=transport
+            )
+            if settings.oidc.issuer:
+                try:
+                    from dingrelay_workers.console.oidc import OidcWay  # noqa: PLC0415 - an extra
+                except ModuleNotFoundError:
+                    raise NotInstalled("oidc") from None
+                secret = settings.oidc_secret.get_secret_value()
+                ways["oidc"] = OidcWay(*common, settings=settings.oidc, secret=secret)
+        yield ways
 
 
 async def sign_in_page(request: web.Request) -> web.Response:
@@ -114,48 +75,44 @@ async def sign_in_by_link(request: web.Request) -> web.Response:
     return _come_in(request, session, str(form.get("next", "")))
 
 
-async def to_dingtalk(request: web.Request) -> web.Response:
-    """Send a person to DingTalk. Nothing is stored: what must come back is in a signed cookie."""
+async def leave(request: web.Request) -> web.Response:
+    """Send a person to another site. Nothing is stored: what must come back is in a signed cookie."""
     way = _way(request)
-    state, cookie = way.state(own_path(request, request.query.get("next", "")))
-    response = web.Response(status=303, headers={hdrs.LOCATION: way.url(state)})
+    state, cookie = way.begin(own_path(request, request.query.get("next", "")))
+    try:
+        url = await way.url(state)
+    except NotSignedIn as error:
+        return _not_signed_in(request, way, error)
+    response = web.Response(status=303, headers={hdrs.LOCATION: url})
     set_cookie(request, response, STATE_COOKIE, cookie, max_age=STATE_SECONDS)
     return response
 
 
-async def from_dingtalk(request: web.Request) -> web.Response:
-    """Let a person in who comes back from DingTalk, is in the directory and has a role."""
-    way, context = _way(request), request.app[CONTEXT]
-    query, cookie = request.query, request.cookies.get(STATE_COOKIE, "")
-    following = way.following(query.get("state", ""), cookie)
+async def come_back(request: web.Request) -> web.Response:
+    """Let a person in who comes back, is in the directory and has a role."""
+    way, query = _way(request), request.query
+    state = query.get("state", "")
+    following = way.following(state, request.cookies.get(STATE_COOKIE, ""))
     code = query.get("authCode") or query.get("code", "")
     if following is None or not code:
-        problem = tr("You did not come back from DingTalk in time, or in another browser.")
+        problem = tr("You did not come back in time, or came back in another browser.")
         return _page(request, problem=problem, status=403)
     try:
-        found = await signed_in(way.transport, way.apps.app(way.app), code)
-    except DingTalkError as error:
-        log.warning("console_sign_in_failed", code=error.code, reason=str(error))
-        problem = tr("DingTalk does not say who you are: {code}. Try again.", code=error.code)
-        return _page(request, problem=problem, status=502)
-    user = await context.services.directory.userid_of(way.app, found.unionid)
-    session = await context.sessions.begin(way.app, user) if user else None
+        user, name = await way.arrival(code, state)
+    except NotSignedIn as error:
+        return _not_signed_in(request, way, error)
+    session = await request.app[CONTEXT].sessions.begin(way.app, user) if user else None
     if session is None:
-        log.info("console_sign_in_refused", user=user, by="dingtalk")
-        problem = (
-            tr(
+        log.info("console_sign_in_refused", user=user, by=way.name)
+        problem = tr("The directory of dingrelay does not have {name} yet.", name=name)
+        if user:
+            problem = tr(
                 "{name} ({user}) has no role here yet. Ask an administrator of dingrelay for one.",
-                name=found.nick,
+                name=name,
                 user=user,
             )
-            if user
-            else tr(
-                "The directory of dingrelay does not have {name} yet: it is synced at times.",
-                name=found.nick,
-            )
-        )
         return _page(request, problem=problem, status=403)
-    log.info("console_signed_in", user=session.user, by="dingtalk")
+    log.info("console_signed_in", user=session.user, by=way.name)
     return _come_in(request, session, following)
 
 
@@ -177,11 +134,17 @@ def set_cookie(
     )
 
 
-def _way(request: web.Request) -> DingTalkSignIn:
-    way = request.app[CONTEXT].dingtalk
+def _way(request: web.Request) -> SignInWay:
+    way = request.app[CONTEXT].ways.get(request.match_info["way"])
     if way is None:
         raise web.HTTPNotFound(reason=tr("There is nothing here."))
     return way
+
+
+def _not_signed_in(request: web.Request, way: SignInWay, error: NotSignedIn) -> web.Response:
+    reason = type(error.__cause__).__name__ if error.__cause__ else str(error)
+    log.warning("console_sign_in_failed", by=way.name, reason=reason)
+    return _page(request, problem=str(error), status=502)
 
 
 def _come_in(request: web.Request, session: Session, following: str) -> web.Response:
@@ -201,6 +164,6 @@ def _page(
         link=link,
         problem=problem,
         following=request.query.get("next", ""),
-        by_dingtalk=request.app[CONTEXT].dingtalk is not None,
+        ways=request.app[CONTEXT].ways,
         status=status,
     )

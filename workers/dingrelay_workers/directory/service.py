@@ -106,13 +106,12 @@ class DirectoryService:
             rows = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
             return [DepartmentDocument(**row) for row in rows.mappings()]
 
-    async def userid_of(self, app: str, unionid: str) -> str | None:
-        """The person with this unionid; None if there is none, or they have left."""
-        query = select(UserRow.userid).where(
-            UserRow.app == app, UserRow.unionid == unionid, UserRow.left_at.is_(None)
-        )
+    async def userid_of(self, app: str, which: ColumnElement[bool]) -> str | None:
+        """The one person that fits; None if none does, several do, or they have left."""
+        query = select(UserRow.userid).where(UserRow.app == app, which, UserRow.left_at.is_(None))
         async with answering(PATIENCE), self._database.read() as connection:
-            return await connection.scalar(query)
+            found = (await connection.scalars(query.limit(2))).all()
+        return found[0] if len(found) == 1 else None
 
     async def nodes(
         self, app: str, *, parents: Collection[int] = (), ids: Collection[int] = (), named: str = ""

@@ -1,0 +1,145 @@
+"""Ways into the console that lead through another site, which says who a person is."""
+
+import hmac
+import json
+import secrets
+import time
+from abc import ABC, abstractmethod
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import ClassVar, NamedTuple
+
+from dingrelay_producers.current_apps import CurrentApps
+from dingrelay_producers.language import tr
+from dingrelay_producers.settings import AppSettings
+from dingrelay_workers.dingtalk.errors import DingTalkError
+from dingrelay_workers.dingtalk.sign_in import sign_in_url, signed_in
+from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.directory.service import DirectoryService
+
+STATE_SECONDS = 600
+"""In which a person must come back."""
+
+
+class NotSignedIn(Exception):
+    """The other site does not say who a person is; the reason is for people."""
+
+
+class Arrival(NamedTuple):
+    """A person who has come back.
+
+    Attributes:
+        user: their userid; None where the directory has no such person, or they have left.
+        name: what the other site calls them.
+    """
+
+    user: str | None
+    name: str
+
+
+class SignInWay(ABC):
+    """One of these ways. Nothing is stored: what must come back with a person is in a signed cookie.
+
+    Args:
+        app: in whose directory people must be.
+        console_url: of the console; the other site must know its path ``/sign-in/…/done``.
+        directory: of the app.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, app: str, console_url: str, directory: DirectoryService) -> None:
+        self.app = app
+        self.back = f"{console_url.rstrip('/')}/sign-in/{self.name}/done"
+        self.directory = directory
+
+    @property
+    @abstractmethod
+    def secret(self) -> str:
+        """What no other site knows."""
+
+    @abstractmethod
+    async def url(self, state: str) -> str:
+        """Where a person is sent.
+
+        Raises:
+            NotSignedIn: the other site does not answer.
+        """
+
+    @abstractmethod
+    async def arrival(self, code: str, state: str) -> Arrival:
+        """Who has come back with this code.
+
+        Raises:
+            NotSignedIn: the other site does not say.
+        """
+
+    def begin(self, following: str) -> tuple[str, str]:
+        """A new state, and the cookie that a browser must bring back with it.
+
+        Args:
+            following: the path to which the person wants.
+        """
+        state = secrets.token_urlsafe(16)
+        made = json.dumps([state, int(time.time()) + STATE_SECONDS, following])
+        body = urlsafe_b64encode(made.encode()).decode()
+        return state, f"{body}.{self.derived('cookie', body)}"
+
+    def following(self, state: str, cookie: str) -> str | None:
+        """The path to which a person wanted; None if another browser was sent, or too long ago."""
+        body, _, seal = cookie.partition(".")
+        if not hmac.compare_digest(seal.encode(), self.derived("cookie", body).encode()):
+            return None
+        made, ends, following = json.loads(urlsafe_b64decode(body))
+        fits = hmac.compare_digest(made.encode(), state.encode(errors="replace"))
+        return following if fits and time.time() < ends else None
+
+    def derived(self, purpose: str, text: str) -> str:
+        """What follows from a text and the secret only: 43 characters of a URL."""
+        key = hmac.digest(self.secret.encode(), f"{self.name} {purpose}".encode(), "sha256")
+        made = hmac.digest(key, text.encode(errors="replace"), "sha256")
+        return urlsafe_b64encode(made).decode().rstrip("=")
+
+
+class DingTalkWay(SignInWay):
+    """Through DingTalk's page for one app."""
+
+    name = "dingtalk"
+
+    def __init__(
+        self,
+        app: str,
+        console_url: str,
+        directory: DirectoryService,
+        *,
+        login_url: str,
+        apps: CurrentApps,
+        transport: Transport,
+    ) -> None:
+        super().__init__(app, console_url, directory)
+        self._login_url = login_url
+        self._apps = apps
+        self._transport = transport
+
+    @property
+    def _app(self) -> AppSettings:
+        return self._apps.app(self.app)
+
+    @property
+    def secret(self) -> str:
+        """The app's."""
+        return self._app.app_secret.get_secret_value()
+
+    async def url(self, state: str) -> str:
+        """DingTalk's page."""
+        return sign_in_url(self._login_url, self._app, self.back, state)
+
+    async def arrival(self, code: str, state: str) -> Arrival:
+        """By the unionid, which DingTalk says."""
+        try:
+            found = await signed_in(self._transport, self._app, code)
+        except DingTalkError as error:
+            problem = tr("DingTalk does not say who you are: {code}. Try again.", code=error.code)
+            raise NotSignedIn(problem) from error
+        user = await self.directory.userid_of(self.app, UserRow.unionid == found.unionid)
+        return Arrival(user, found.nick)
