@@ -176,7 +176,7 @@ async def _read_workers(settings: "Settings") -> "WorkerList":
 def _print_workers(found: "WorkerList") -> None:
     print_table(
         found.workers,
-        Column("worker", lambda each: each.name),
+        Column("name", lambda each: each.name),
         Column("version", lambda each: each.version, rank=2),
         Column("lanes", lambda each: " ".join(each.lanes), rank=1),
         Column("running", lambda each: str(each.running or 0), rank=3, right=True),

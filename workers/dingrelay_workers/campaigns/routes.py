@@ -205,7 +205,7 @@ class PeopleQuery(paging.Query):
 
 
 @_read("GET /v1/campaigns/{id}/people", CampaignPeople, query=PeoplePaging)
-async def list_campaign_people(call: HttpCall) -> CampaignPeople:
+async def list_people_of_campaign(call: HttpCall) -> CampaignPeople:
     """The people of a campaign one by one, with what became of them.
 
     Names, job numbers and mobile numbers need the scope `directory:read`, and are empty without it.
@@ -231,10 +231,10 @@ async def list_campaign_people(call: HttpCall) -> CampaignPeople:
     ),
     query=PeopleQuery,
 )
-async def export_campaign_people(call: HttpCall) -> web.StreamResponse:
+async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
     """The people of a campaign as CSV, for a spreadsheet.
 
-    In the language of `Accept-Language`; see `listCampaignPeople`.
+    In the language of `Accept-Language`; see `listPeopleOfCampaign`.
     """
     async with _found(call) as (campaigns, campaign):
         pages = campaigns.results(campaign.id, call.query.outcome)

@@ -138,7 +138,7 @@ class DeliveryPaging(paging.Paging):
     scope="webhooks:read",
     query=DeliveryPaging,
 )
-async def list_deliveries(call: HttpCall) -> DeliveryPage:
+async def list_deliveries_of_webhook(call: HttpCall) -> DeliveryPage:
     """The deliveries to an endpoint one by one, of the latest notices first.
 
     Kept for 7 days.
