@@ -117,6 +117,7 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     assert await writer.submit(f"{campaign}/start", f"{campaign}/start") == 303
     status = await CampaignService(settings).status(campaign.rpartition("/")[2])
     assert (status.state, status.recipients) == ("running", 6)
+    assert draft not in (await writer.get("/campaigns"))[1]
     for verb, state in (("pause", "paused"), ("resume", "running")):
         assert await writer.submit(campaign, f"{campaign}/{verb}") == 303
         status = await CampaignService(settings).status(status.id)

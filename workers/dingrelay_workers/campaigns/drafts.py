@@ -29,7 +29,7 @@ from dingrelay_workers.campaigns.documents import (
     Departments,
     Pasted,
 )
-from dingrelay_workers.campaigns.models import DraftRow
+from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
 from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
@@ -125,8 +125,13 @@ class Drafts:
     async def list(
         self, apps: Collection[str] | None = None, *, limit: int = LISTED
     ) -> Sequence[CampaignDraft]:
-        """The latest drafts of these apps, or of any; latest first."""
-        query = _query().order_by(DraftRow.updated_at.desc(), DraftRow.id).limit(limit)
+        """The latest drafts of these apps, or of any, whose campaign was not started; latest first."""
+        started = select(CampaignRow.id).where(
+            CampaignRow.id == DraftRow.campaign,
+            CampaignRow.state.not_in([State.DRAFT, State.CREATING]),
+        )
+        query = _query().where(~started.exists())
+        query = query.order_by(DraftRow.updated_at.desc(), DraftRow.id).limit(limit)
         if apps is not None:
             query = query.where(DraftRow.app.in_(apps))
         async with self._opened() as store, store.database.read() as connection:
