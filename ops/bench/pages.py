@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
-from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -125,14 +124,12 @@ class Visitor:
         jar = CookieJar(unsafe=True)
         async with ClientSession(cookie_jar=jar, auto_decompress=False) as self._session:
             await self._sign_in(link)
-            screens = await self._screens()
+            weights: dict[str, int] = {}
+            screens = await self._screens(weights)
             figures = [
                 await self._screen(group, screen, paths, requests)
                 for screen, paths in screens.items()
             ]
-            weights = {
-                path: (await self._get(path))[0] for path in chain.from_iterable(screens.values())
-            }
             heaviest = max(weights, key=lambda path: weights[path])
             first, page = await self._get("/")
             for needed in sorted(set(_NEEDED.findall(page))):
@@ -162,8 +159,8 @@ class Visitor:
             text = gzip.decompress(body) if "Content-Encoding" in answer.headers else body
             return len(body), text.decode()
 
-    async def _screens(self) -> dict[str, list[str]]:
-        """Screen → some of its pages, found by following links."""
+    async def _screens(self, weights: dict[str, int]) -> dict[str, list[str]]:
+        """Screen → some of its pages, found by following links; notes what they weigh."""
         pages = [each.path for each in DECLARED if each.method == "GET"]
         found: dict[str, list[str]] = {path: [] for path in pages if not path.endswith(".csv")}
         waiting = [*SEARCHES, *(path for path in found if "{" not in path)]
@@ -173,7 +170,8 @@ class Visitor:
                 fits = re.fullmatch(re.sub(r"{\w+}", "[^/]+", screen), bare)
                 if fits and path not in paths and len(paths) < EXAMPLES:
                     paths.append(path)
-                    waiting += map(unescape, _LINK.findall((await self._get(path))[1]))
+                    weights[path], page = await self._get(path)
+                    waiting += map(unescape, _LINK.findall(page))
                 if fits:
                     break
         return {screen: paths for screen, paths in found.items() if paths}
@@ -202,12 +200,12 @@ class Visitor:
             path = ("/", "/jobs")[number % 2]
             await asyncio.sleep(number / TABS)
             pause, tag = int(_LIVE.search((await self._get(path))[1])[1]), ""
-            while time.monotonic() < began + seconds:
+            while (left := began + seconds - time.monotonic()) > 0:
                 headers = {"If-None-Match": tag} if tag else {}
                 async with self._session.get(self._url + path, headers=headers) as answer:
                     tag = answer.headers.get("ETag", tag)
                     await answer.read()
-                await asyncio.sleep(pause)
+                await asyncio.sleep(min(pause, left))
 
         await asyncio.gather(*map(renew, range(TABS)))
         return 100 * (cpu_seconds([console]) - before) / (time.monotonic() - began)
