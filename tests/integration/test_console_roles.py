@@ -129,8 +129,13 @@ async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browse
     assert await browser.post("/settings/people/revoke", form) == 303
     assert await come_in(browser, "clerk") is None
     async with browser.database.read() as connection:
-        rows = (await connection.execute(select(AuditRow.actor, AuditRow.action))).all()
-    assert [tuple(row) for row in rows] == [("root", "grant"), ("root", "revoke")]
+        columns = AuditRow.actor, AuditRow.kind, AuditRow.action
+        rows = [tuple(row) for row in await connection.execute(select(*columns))]
+    assert [row for row in rows if row[0] == "root"] == [
+        ("root", "role", "grant"),
+        ("root", "role", "revoke"),
+    ]
+    assert [row[1:] for row in rows if row[0] != "root"] == [("login-link", "create")] * 2
 
 
 async def test_roles_of_a_person_are_handed_out_and_erased(

@@ -26,6 +26,8 @@ KINDS: Mapping[str, str] = {
     "job": en("job"),
     "key": en("API key"),
     "webhook": "Webhook",
+    "role": en("role"),
+    "login-link": en("login link"),
     "person": en("personal data"),
 }
 PAGES: Mapping[str, str] = {"campaign": "/campaigns/", "job": "/jobs/", "webhook": "/webhooks/"}
@@ -46,6 +48,7 @@ ACTIONS: Mapping[str, str] = {
     "discard": en("discarded"),
     "resolve": en("decided what became of it"),
     "rotate": en("given a new secret"),
+    "grant": en("granted"),
     "revoke": en("revoked"),
     "add": en("added"),
     "remove": en("removed"),

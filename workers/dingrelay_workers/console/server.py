@@ -5,11 +5,13 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import open_redis
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers import logs
 from dingrelay_workers.console import (
     approvals,
@@ -61,8 +63,15 @@ def run(settings: Settings, host: str, port: int, prefix: str) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the address can't be listened on.
+        SettingsError: the address can't be listened on, or people would reach it under another prefix.
     """
+    if settings.console_url and urlsplit(settings.console_url).path.rstrip("/") != prefix:
+        raise SettingsError(
+            en(
+                "DINGRELAY_CONSOLE_URL: its path must be that of --prefix, which is {}",
+                prefix or "/",
+            )
+        )
     logs.configure(settings)
     asyncio.run(_serve(settings, host, port, prefix))
 

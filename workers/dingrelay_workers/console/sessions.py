@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
@@ -81,6 +82,7 @@ class Sessions:
         row = {"digest": _digest(token), "user": user, "role": role, "ends_at": ends}
         async with self._writing() as connection:
             await connection.execute(insert(ConsoleLinkRow).values(**row))
+            await audit.record(connection, "create", "login-link", user, after={"role": role})
         return token
 
     async def sign_in(self, link: str) -> Session | None:
