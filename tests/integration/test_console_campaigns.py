@@ -15,6 +15,7 @@ from sqlalchemy import update
 import campaigns
 from consoles import Browser, browsing
 from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.client.media import LocalFile
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Department, Member
@@ -253,11 +254,32 @@ async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(
     assert HOSTILE not in page
 
 
+@pytest.mark.parametrize(
+    ("name", "status"), [("plan.png", 303), ("talk.mp3", 422), ("<b>.exe", 422)]
+)
+async def test_a_picture_becomes_the_message(
+    writer: Browser, settings: Settings, redis: Redis, name: str, status: int
+) -> None:
+    draft = await begun(writer)
+    # DingTalk has it already.
+    known = LocalFile("plan.png", "image", b"picture").digest
+    await redis.set(keys.media("default", known), "@medium", ex=60)
+    form = FormData((await writer.forms(f"{draft}/write"))[f"{draft}/media"], quote_fields=False)
+    form.add_field("file", b"picture", filename=name)
+    assert await writer.post(f"{draft}/media", form) == status
+    message = (await stored(settings, draft)).content.message
+    assert message.get("image") == ({"media_id": "@medium"} if status == 303 else None)
+
+
 async def test_people_of_a_broadcast_are_handed_out_for_a_spreadsheet(writer: Browser) -> None:
     campaign = await made(writer, await written(writer))
     status, lines = await writer.get(f"{campaign}/people.csv")
     assert (status, lines.count("\r\n"), lines.count("pending")) == (200, 4, 3)
     assert (await writer.get(f"{campaign}/people.csv?outcome=failed"))[1].count("\r\n") == 1
+    _, page = await writer.get(f"{campaign}/people?outcome=pending")
+    assert page.count("/people/u2") == 3
+    assert HOSTILE not in page
+    assert (await writer.get(f"{campaign}/people?after=x"))[0] == 400
 
 
 @pytest.mark.parametrize("step", ["unread", "recall"])

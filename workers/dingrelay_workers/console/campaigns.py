@@ -51,8 +51,8 @@ async def campaigns(visit: Visit) -> web.Response:
 @at(_ONE, scope=_READS)
 async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
-    status = await _found(visit)
     services = visit.context.services.campaigns
+    status = await services.show((await _found(visit)).id)
     report = await services.report(status.id)
     review = await services.review(status.id)
     check = await services.preview(status.id) if status.state == "draft" else None
@@ -71,7 +71,6 @@ async def campaign(visit: Visit) -> web.Response:
         campaign=status,
         state=meaning(OF_CAMPAIGN, status.state),
         settled=status.accepted + status.left_out + status.failed,
-        waits="",
         report=report,
         outcomes=outcomes,
         reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
@@ -247,11 +246,28 @@ async def ask_unread(visit: Visit, _: FormValues) -> web.Response:
     return visit.redirect(f"/campaigns/{found.id}", words)
 
 
+@at(f"{_ONE}/people", scope=_READS)
+async def people_by_outcome(visit: Visit) -> web.Response:
+    """Its people, or those of one outcome."""
+    found, outcome, after = await _found(visit), _outcome(visit), visit.query("after")
+    place = decoded(after, int, int) if after else None
+    people, last = await visit.context.services.campaigns.people(
+        found.id, outcome, behind=(place[0], place[1]) if place else None, limit=PAGE
+    )
+    return visit.page(
+        "campaign_people.html",
+        campaign=found,
+        outcome=outcome or "",
+        words=meaning(OUTCOMES, outcome) if outcome else None,
+        people=[(each, meaning(OUTCOMES, each.outcome)) for each in people],
+        cursor=paging.encode(*last) if last else "",
+    )
+
+
 @at(f"{_ONE}/people.csv", scope=_READS)
 async def people_csv(visit: Visit) -> web.StreamResponse:
     """All its people with what became of them, or those of one outcome, for a spreadsheet."""
-    found, outcome = await _found(visit), visit.query("outcome")
-    chosen = cast(CampaignOutcome, outcome) if outcome in get_args(CampaignOutcome) else None
+    found, outcome = await _found(visit), _outcome(visit)
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/csv; charset=utf-8",
@@ -262,11 +278,16 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
     )
     await response.prepare(visit.request)
     await response.write(csv_line(people_header()).encode(SPREADSHEET))
-    async for page in visit.context.services.campaigns.results(found.id, chosen):
+    async for page in visit.context.services.campaigns.results(found.id, outcome):
         lines = "".join(csv_line(person_row(each)) for each in page)
         await response.write(lines.encode())
     await response.write_eof()
     return response
+
+
+def _outcome(visit: Visit) -> CampaignOutcome | None:
+    outcome = visit.query("outcome")
+    return cast(CampaignOutcome, outcome) if outcome in get_args(CampaignOutcome) else None
 
 
 async def _enqueue(visit: Visit, campaign: str, action: str, plan: FollowUpPlan) -> None:

@@ -1,5 +1,6 @@
 """The pages on which a broadcast is written, chosen for and checked: steps that are left and taken up again at will."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,15 +9,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
-from aiohttp.web_request import FileField
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus
+from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_producers.errors import DraftConflict, DraftNotFound
+from dingrelay_producers.client.media import Medium
+from dingrelay_producers.errors import DingrelayError, DraftConflict, DraftNotFound
 from dingrelay_producers.language import translated
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.zone import zone
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import TYPE_FIELD, ContractError
+from dingrelay_tasks.media_upload import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.documents import Template, TestRequest
 from dingrelay_workers.campaigns.drafts import (
@@ -52,6 +56,8 @@ LARGEST_FORM = 4_000_000
 """Bytes of a form: half a million pasted characters of Chinese, twice."""
 UPLOAD = LARGEST_FILE + 100_000
 """Bytes of a form with a file."""
+UPLOADING = 25.0
+"""Seconds in which a worker hands a file to DingTalk."""
 MOST_OPEN = 40
 """Departments that are open in the tree."""
 EARLIER = 20
@@ -68,6 +74,7 @@ LABELS: Mapping[str, str] = {
     "column": en("Column of the file"),
     "recipients": en("People"),
     "users": en("Recipients of the test"),
+    "file": en("File"),
     "start_at": en("Not before"),
     "quiet": en("Quiet hours"),
     "rate": en("People a minute at most"),
@@ -123,6 +130,25 @@ async def save_message(visit: Visit, form: FormValues) -> web.Response:
     return await _save(visit, form, "write", changes)
 
 
+@act(f"{_DRAFT}/media", scope=_WRITES, limit=LARGEST)
+async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
+    """Hand a picture or a file to DingTalk, and make the message of it."""
+    draft, file = await _found(visit), form.get("file")
+    if not isinstance(file, web.FileField):
+        return visit.redirect(_way(draft, "write"))
+    name, content, app = file.filename.rpartition("/")[2], file.file.read(), draft.content.app
+    try:
+        medium = await asyncio.to_thread(_upload, visit.context.settings, name, content, app)
+        message = message_of({TYPE_FIELD: medium.type, f"{medium.type}.media_id": medium.id})
+        await visit.context.services.drafts.save(
+            draft.id, _version(form), {"message": message}, visit.session.user
+        )
+    except (DingrelayError, ContractError) as error:
+        words = _words_of(error) if isinstance(error, ContractError) else translated(str(error))
+        return _write_page(visit, draft, draft.content, words, status=422)
+    return visit.redirect(_way(draft, "write"), en("DingTalk has the file “{}”.", name))
+
+
 @at(f"{_DRAFT}/choose", scope=_WRITES)
 async def choose_step(visit: Visit) -> web.Response:
     """Who gets it, and who does not."""
@@ -150,8 +176,8 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
     draft = await _found(visit)
     drafts, user = visit.context.services.drafts, visit.session.user
     file = form.get("file")
-    content = file.file.read() if isinstance(file, FileField) else None
-    name = file.filename if isinstance(file, FileField) else ""
+    content = file.file.read() if isinstance(file, web.FileField) else None
+    name = file.filename if isinstance(file, web.FileField) else ""
     if content is None and not text_of(form, "remove"):
         return visit.redirect(_way(draft, "choose"))
     try:
@@ -300,6 +326,13 @@ def _review_page(
         may_need=above < inf,
         **_common(draft, "review", problem),
     )
+
+
+def _upload(settings: Settings, name: str, content: bytes, app: str) -> Medium:
+    if ENDINGS.get(name.rpartition(".")[2].lower()) not in FIELDS:
+        raise ContractError("file", en("must be a picture, a document or an archive"))
+    with Client(settings) as client:
+        return client.upload(content, name=name, app=app, lane="urgent", timeout=UPLOADING)
 
 
 async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, Any]) -> web.Response:
