@@ -1,15 +1,17 @@
-"""What people do in the console to jobs and webhooks: each change with its effect, once, and only from the state that was seen."""
+"""What people do in the console to jobs, approvals and webhooks: each change with its effect, once, and only from the state that was seen."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from console_data import HTML
 from consoles import Browser, browsing
@@ -17,6 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
+from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.console import dead, webhooks
 from dingrelay_workers.console.visit import PAGE
@@ -337,3 +340,70 @@ async def test_a_test_without_a_worker_says_so(
     assert await browser.submit(page, f"{page}/test") == 303
     _, text = await browser.get(browser.location, **ENGLISH)
     assert "No worker has sent the test yet" in text
+
+
+async def an_approval(browser: Browser, instance: str = "i/1", **fields: Any) -> str:
+    """An approval for which u2 has to decide; the path of its page."""
+    now = datetime.now(UTC)
+    names = ("job", "sender", "template", "business_id", "link")
+    row = {
+        **dict.fromkeys(names, ""),
+        **dict.fromkeys(("created_at", "known_at", "changed_at"), now),
+        "app": "default",
+        "instance": instance,
+        "originator": "u1",
+        "title": HTML,
+        "state": "running",
+        "source": "event",
+        "looks": 0,
+    }
+    task = {"app": "default", "instance": instance, "task": "t1", "user": "u2", "state": "running"}
+    async with browser.database.write("tests") as connection:
+        await connection.execute(insert(ApprovalRow).values(**row | fields))
+        await connection.execute(insert(ApprovalTaskRow).values(**task, since=now))
+    return f"/approvals/default/{quote(instance, safe='')}"
+
+
+async def job_of(browser: Browser, redis: Redis) -> dict[str, Any]:
+    """What the job asks for to which the last form led."""
+    id_ = re.sub(r".*/jobs/|\?.*", "", browser.location)
+    return json.loads(await redis.hget(keys.job(id_), "payload") or b"{}")
+
+
+async def test_an_approval_is_withdrawn_or_decided_by_a_job(browser: Browser, redis: Redis) -> None:
+    page = await an_approval(browser, link="javascript:alert(1)")
+    _, text = await browser.get(page)
+    assert HTML not in text
+    assert "javascript:" not in text
+    form = (await browser.forms(page))[f"{page}/decide"]
+    assert form["user"] == "u2"
+    agrees = form | {"decision": "agree", "reason": "ok"}
+    assert [await browser.post(f"{page}/decide", agrees) for _ in range(2)] == [303, 303]
+    job = await job_of(browser, redis)
+    assert (job["instance"], job["user"], job["decision"]) == ("i/1", "u2", "agree")
+    assert await browser.post(f"{page}/decide", form | {"user": "u9"}) == 400
+    assert await browser.submit(page, f"{page}/terminate", reason="") == 400
+    assert await browser.submit(page, f"{page}/terminate", reason="x" * 5_000) in {400, 422}
+    assert await browser.submit(page, f"{page}/terminate", reason="by mistake") == 303
+    assert (await job_of(browser, redis))["body"]["remark"] == "by mistake"
+    query = select(AuditRow.action, AuditRow.reason).where(AuditRow.kind == "approval")
+    async with browser.database.read() as connection:
+        rows = (await connection.execute(query.order_by(AuditRow.number))).all()
+    assert [tuple(row) for row in rows] == [("agree", "ok"), ("terminate", "by mistake")]
+
+
+async def test_an_approval_that_has_ended_since_is_not_decided(
+    browser: Browser, redis: Redis
+) -> None:
+    page = await an_approval(browser)
+    form = (await browser.forms(page))[f"{page}/terminate"] | {"reason": "late"}
+    async with browser.database.write("tests") as connection:
+        await connection.execute(update(ApprovalRow).values(state="approved"))
+    assert await browser.post(f"{page}/terminate", form) == 409
+    assert set(await browser.forms(page)) == {"/language", "/sign-out"}
+    for path in ("/approvals/other/i%2F1", "/approvals/default/none"):
+        assert (await browser.get(path))[0] == 404
+    _, text = await browser.get("/approvals?state=running", **ENGLISH)
+    assert "No approval fits." in text
+    assert (await browser.get("/approvals?state=gone"))[0] == 400
+    assert not await redis.exists(keys.RECENT)

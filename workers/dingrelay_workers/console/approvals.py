@@ -1,23 +1,132 @@
-"""The pages of approvals."""
+"""The pages of approvals: who has to decide, and what can be done."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, cast, get_args
+from urllib.parse import quote
 
 from aiohttp import web
 
-from dingrelay_producers.client.filters import ApprovalFilter
-from dingrelay_workers.console.declared import at
-from dingrelay_workers.console.visit import PAGE, Visit, decoded
-from dingrelay_workers.console.words import OF_APPROVAL, meaning
+from dingrelay_producers.client.approvals import ApprovalStatus
+from dingrelay_producers.client.filters import ApprovalFilter, ApprovalStateName
+from dingrelay_producers.language import tr
+from dingrelay_producers.store import record
+from dingrelay_tasks.approval_actions import TerminationRequest, VerdictRequest
+from dingrelay_tasks.approval_decide import Decision
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
+from dingrelay_workers.console.words import OF_APPROVAL, OF_TASK, meaning
 
 
 @at("/approvals", scope="approvals:read")
 async def approvals(visit: Visit) -> web.Response:
     """The latest approvals, and who has to decide."""
-    cursor = visit.query("after")
+    cursor, state = visit.query("after"), visit.query("state")
     if cursor:
         decoded(cursor, datetime, str, str)
-    found = await visit.context.services.approvals.list(
-        ApprovalFilter(apps=visit.grant.sees["apps"], cursor=cursor or None), limit=PAGE
+    if state and state not in get_args(ApprovalStateName):
+        raise BadFilter(tr("there is no state “{state}”", state=state))
+    chosen = ApprovalFilter(
+        state=cast("ApprovalStateName | None", state or None),
+        apps=visit.grant.sees["apps"],
+        cursor=cursor or None,
     )
-    shown = [(each, meaning(OF_APPROVAL, each.state)) for each in found.approvals]
-    return visit.page("approvals.html", approvals=shown, cursor=found.next or "")
+    found = await visit.context.services.approvals.list(chosen, limit=PAGE)
+    return visit.page(
+        "approvals.html",
+        approvals=[(each, meaning(OF_APPROVAL, each.state)) for each in found.approvals],
+        names=await _names(visit, *found.approvals),
+        chosen=state,
+        states=OF_APPROVAL,
+        cursor=found.next or "",
+    )
+
+
+@at("/approvals/{app}/{id}", scope="approvals:read")
+async def approval(visit: Visit) -> web.Response:
+    """One approval: its steps, and what can be done."""
+    found = await _found(visit)
+    covered = visit.covers(found.app, "normal", scope="approvals:write")
+    return visit.page(
+        "approval.html",
+        approval=found,
+        state=meaning(OF_APPROVAL, found.state),
+        now=_state_of(found),
+        tasks=[(each, meaning(OF_TASK, each.state)) for each in found.tasks],
+        names=await _names(visit, found),
+        may_change=covered and not found.ended,
+        own=_path(found),
+    )
+
+
+async def _state(visit: Visit) -> Mapping[str, object]:
+    return _state_of(await _found(visit))
+
+
+def _state_of(found: ApprovalStatus) -> Mapping[str, object]:
+    waits_for = " ".join(task.user for task in found.tasks if task.state == "running")
+    return {"state": meaning(OF_APPROVAL, found.state).words, "waits for": waits_for}
+
+
+@act("/approvals/{app}/{id}/terminate", scope="approvals:write", state=_state)
+async def terminate(visit: Visit, form: FormValues) -> web.Response:
+    """Withdraw a running approval."""
+    found, reason = await _found(visit), text_of(form, "reason")
+    if not reason:
+        raise BadFilter(tr("reason: a value is missing"))
+    asked = TerminationRequest.parse({"app": found.app, "reason": reason})
+    generation = visit.context.settings.approval_api
+    job = asked.job(found.instance, generation, known_since=found.known_since)
+    return await _enqueue(visit, found, "terminate", job)
+
+
+@act("/approvals/{app}/{id}/decide", scope="approvals:write", state=_state)
+async def decide(visit: Visit, form: FormValues) -> web.Response:
+    """Agree or refuse in the name of an approver."""
+    found, user = await _found(visit), text_of(form, "user")
+    if user not in {task.user for task in found.tasks if task.state == "running"}:
+        raise BadFilter(tr("{user} has nothing to decide here", user=user))
+    asked = VerdictRequest.parse(
+        {"app": found.app, "user": user, "remark": text_of(form, "reason")}
+    )
+    decision: Decision = "agree" if text_of(form, "decision") == "agree" else "refuse"
+    return await _enqueue(visit, found, decision, asked.job(found.instance, decision), user=user)
+
+
+async def _enqueue(
+    visit: Visit, found: ApprovalStatus, action: str, job: Contract, **after: Any
+) -> web.Response:
+    """Accept the job of an action, which the audit has first."""
+    context = visit.context
+    context.settings.check_target(job)
+    await context.services.audit.note(
+        action, "approval", [found.instance], app=found.app, after=after
+    )
+    draft = record.draft(job, key=visit.once.hex())
+    await context.records.enqueue([draft])
+    return visit.redirect(f"/jobs/{draft.id}", en("This job asks DingTalk for it now."))
+
+
+async def _found(visit: Visit) -> ApprovalStatus:
+    """The approval of the path.
+
+    Raises:
+        NotHere: it is not followed, or the person may not see it; the answer does not reveal which.
+    """
+    app = visit.part("app")
+    found = await visit.context.services.approvals.get(app, visit.part("id"))
+    if found is None or not visit.grant.permits_app(app):
+        raise NotHere
+    return found
+
+
+async def _names(visit: Visit, *found: ApprovalStatus) -> Mapping[str, str]:
+    users = {each.originator for each in found} | {t.user for each in found for t in each.tasks}
+    apps = {each.app for each in found}
+    return await visit.context.services.history.names(users, apps=apps)
+
+
+def _path(found: ApprovalStatus) -> str:
+    return f"/approvals/{quote(found.app, safe='')}/{quote(found.instance, safe='')}"

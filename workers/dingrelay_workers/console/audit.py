@@ -23,6 +23,7 @@ DOORS: Mapping[str, str] = {
 }
 KINDS: Mapping[str, str] = {
     "campaign": en("broadcast"),
+    "approval": en("approval"),
     "job": en("job"),
     "key": en("API key"),
     "webhook": "Webhook",
@@ -55,6 +56,9 @@ ACTIONS: Mapping[str, str] = {
     "replay": en("delivered again"),
     "export": en("exported"),
     "erase": en("erased"),
+    "terminate": en("withdrawn"),
+    "agree": en("agreed to"),
+    "refuse": en("refused"),
 }
 """Action of the audit → words. One that is not here stands for itself."""
 _MOST_BYTES = 64_000

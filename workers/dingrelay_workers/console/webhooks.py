@@ -13,7 +13,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OF_DELIVERY, OF_ENDPOINT, meaning
+from dingrelay_workers.console.words import FAILING, OF_DELIVERY, OF_ENDPOINT, meaning
 from dingrelay_workers.http import paging
 from dingrelay_workers.webhooks.documents import EndpointStatus
 from dingrelay_workers.webhooks.routes import may_see_endpoint
@@ -52,6 +52,7 @@ async def webhook(visit: Visit) -> web.Response:
         "webhook.html",
         endpoint=endpoint,
         state=meaning(OF_ENDPOINT, endpoint.state),
+        failing=FAILING,
         now=_state_of(endpoint),
         deliveries=[(each, meaning(OF_DELIVERY, each.state)) for each in found],
         chosen=state,

@@ -98,6 +98,13 @@ OF_APPROVAL: Mapping[str, Meaning] = {
     "terminated": Meaning("doubt", en("withdrawn")),
     "deleted": Meaning("doubt", en("deleted in DingTalk")),
 }
+OF_TASK: Mapping[str, Meaning] = {
+    "running": Meaning("wait", en("has to decide")),
+    "agreed": Meaning("good", en("agreed")),
+    "refused": Meaning("bad", en("refused")),
+    "redirected": Meaning("doubt", en("passed on to another person")),
+    "cancelled": Meaning("doubt", en("not asked any more")),
+}
 OF_ENDPOINT: Mapping[str, Meaning] = {
     "enabled": Meaning("good", en("is delivered to")),
     "paused": Meaning("doubt", en("paused")),
@@ -108,9 +115,14 @@ OF_KEY: Mapping[str, Meaning] = {
     "expired": Meaning("doubt", en("has expired")),
     "revoked": Meaning("bad", en("is revoked")),
 }
+FAILING = Meaning(
+    "doubt",
+    en("The endpoint accepts nothing at present; no notice is lost."),
+    en("It is tried again by itself. Look at its last answer below, and mend it."),
+)
 OF_DELIVERY: Mapping[str, Meaning] = {
     "pending": Meaning("wait", en("waits, or is tried again")),
-    "delivered": Meaning("good", en("accepted")),
+    "delivered": Meaning("good", en("accepted by the endpoint")),
     "dead": Meaning(
         "bad",
         en("given up"),

@@ -181,7 +181,7 @@ class ReplayRequest(Document):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.since is None) == (self.notice is None):
-            raise ValueError("needs one of since and notice")
+            raise ValueError(en("needs one of {} and {}", "since", "notice"))
         return self
 
 
