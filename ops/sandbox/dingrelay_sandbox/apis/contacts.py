@@ -1,4 +1,4 @@
-"""Departments and people in the current generation, and finding one in both (API §3.1, §11.3, §11.11)."""
+"""Departments and people in both generations, and finding one (API §3.1, §3.2, §11.3, §11.11)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +20,41 @@ LISTED_FIELDS = frozenset(
     )
 )
 """What a list has of a person; `user/get` has more."""
+OLD_NAMES: Mapping[str, str] = {
+    "userid": "userid",
+    "unionid": "unionid",
+    "name": "name",
+    "mobile": "mobile",
+    "telephone": "tel",
+    "work_place": "workPlace",
+    "remark": "remark",
+    "admin": "isAdmin",
+    "boss": "isBoss",
+    "hide_mobile": "isHide",
+    "active": "active",
+    "dept_id_list": "department",
+    "title": "position",
+    "email": "email",
+    "org_email": "orgEmail",
+    "avatar": "avatar",
+    "job_number": "jobnumber",
+    "hired_date": "hiredDate",
+}
+"""Today's names of a person's fields → their first ones."""
+
+
+def _is_old(call: Call) -> bool:
+    return not call.path.startswith("/topapi/")
+
+
+def _by(call: Call, old: str, new: str) -> str:
+    """A name, by the generation of the call."""
+    return old if _is_old(call) else new
+
+
+def _answer(call: Call, fields: dict[str, Any]) -> Fields:
+    """What an answer has of its own: the current generation has it in its result."""
+    return fields if _is_old(call) else {"result": fields}
 
 
 @api("POST", "/topapi/v2/department/listsub")
@@ -39,12 +74,16 @@ def department_children(state: SandboxState, call: Call) -> Fields:
     return {"result": found}
 
 
+@api("GET", "/department/list_ids")
 @api("POST", "/topapi/v2/department/listsubid")
 def department_child_ids(state: SandboxState, call: Call) -> Fields:
-    """``v2/department/listsubid``: not bound to the app's scope."""
-    parent = _department(state, call.parameters.whole("dept_id"))
+    """Direct children's ids; today's call is not bound to the app's scope."""
+    if _is_old(call):
+        parent = visible_department(state, call, call.parameters.whole_or("id", ROOT))
+    else:
+        parent = _department(state, call.parameters.whole("dept_id"))
     ids = [child.id for child in state.organisation.children(parent.id)]
-    return {"result": {"dept_id_list": ids}}
+    return _answer(call, {_by(call, "sub_dept_id_list", "dept_id_list"): ids})
 
 
 @api("POST", "/topapi/v2/department/get")
@@ -54,36 +93,76 @@ def department(state: SandboxState, call: Call) -> Fields:
     return {"result": department_fields(state.organisation, found)}
 
 
+@api("GET", "/department/list")
+def departments_v1(state: SandboxState, call: Call) -> Fields:
+    """``GET /department/list``: children, or everything below with ``fetch_child``.
+
+    The root is in its own list (API §11.3).
+    """
+    parameters = call.parameters
+    parent = visible_department(state, call, parameters.whole_or("id", ROOT))
+    organisation = state.organisation
+    found = [parent] if parent.id == ROOT else []
+    if parameters.flag_or("fetch_child", default=False):
+        numbers = sorted(organisation.below(parent.id) - {parent.id})
+        found += [organisation.departments[number] for number in numbers]
+    else:
+        found += organisation.children(parent.id)
+    return {"department": [_old_department_fields(each) for each in found]}
+
+
+@api("GET", "/department/get")
+def department_v1(state: SandboxState, call: Call) -> Fields:
+    """``GET /department/get``."""
+    found = visible_department(state, call, call.parameters.whole("id"))
+    organisation = state.organisation
+    leaders = organisation.members(found.id)[:1]
+    return {
+        **_old_department_fields(found),
+        "order": found.id,
+        "deptHiding": False,
+        "deptPermits": "",
+        "userPermits": "",
+        "outerDept": False,
+        "outerPermitDepts": "",
+        "outerPermitUsers": "",
+        "orgDeptOwner": "",
+        "deptManagerUseridList": "|".join(leaders),
+        "groupContainSubDept": False,
+    }
+
+
+@api("GET", "/user/listbypage")
+@api("GET", "/user/list")
 @api("POST", "/topapi/v2/user/list")
 def members(state: SandboxState, call: Call) -> Fields:
-    """``v2/user/list``: direct members of a department, a page at a time."""
+    """Direct members of a department, a page at a time."""
     parent, page, more = _page(state, call)
     people = state.organisation.people
-    listed = [
-        member_fields(state.organisation, people[userid], parent.id, call.caller.hidden_fields)
-        for userid in page
-    ]
-    return {"result": {**more, "list": listed}}
+    listed = [member_fields(state.organisation, people[each], parent.id, call) for each in page]
+    return _answer(call, {**more, _by(call, "userlist", "list"): listed})
 
 
+@api("GET", "/user/simplelist")
 @api("POST", "/topapi/user/listsimple")
 def members_simple(state: SandboxState, call: Call) -> Fields:
-    """``user/listsimple``: ids and names."""
+    """The same: ids and names."""
     _, page, more = _page(state, call)
     organisation = state.organisation
     listed = [
         {"userid": userid, "name": organisation.fields(organisation.people[userid])["name"]}
         for userid in page
     ]
-    return {"result": {**more, "list": listed}}
+    return _answer(call, {**more, _by(call, "userlist", "list"): listed})
 
 
+@api("GET", "/user/getDeptMember")
 @api("POST", "/topapi/user/listid")
 def member_ids(state: SandboxState, call: Call) -> Fields:
-    """``user/listid``: all direct members, no pages."""
-    parent = visible_department(state, call, call.parameters.whole("dept_id"))
-    ids = list(state.organisation.members(parent.id))
-    return {"result": {"userid_list": ids}}
+    """The ids of all direct members, no pages."""
+    number = call.parameters.whole(_by(call, "deptId", "dept_id"))
+    ids = list(state.organisation.members(visible_department(state, call, number).id))
+    return _answer(call, {_by(call, "userIds", "userid_list"): ids})
 
 
 @api("POST", "/topapi/v2/user/get")
@@ -93,6 +172,19 @@ def user(state: SandboxState, call: Call) -> Fields:
     for hidden in call.caller.hidden_fields:
         fields.pop(hidden, None)
     return {"result": fields}
+
+
+@api("GET", "/user/get")
+def user_v1(state: SandboxState, call: Call) -> Fields:
+    """``GET /user/get``."""
+    person = visible_person(state, call)
+    organisation = state.organisation
+    fields = _old_fields(organisation, person, call)
+    leads_in = {place: leads(organisation, person, place) for place in person.departments}
+    fields["isLeaderInDepts"] = _pairs({k: str(v).lower() for k, v in leads_in.items()})
+    fields["orderInDepts"] = _pairs(dict.fromkeys(person.departments, str(person.number)))
+    fields["isSenior"] = False
+    return {**fields}
 
 
 @api("GET", "/auth/scopes")
@@ -168,19 +260,49 @@ def person_fields(organisation: Organisation, person: Person) -> dict[str, Any]:
 
 
 def member_fields(
-    organisation: Organisation, person: Person, place: int, hidden: tuple[str, ...]
+    organisation: Organisation, person: Person, place: int, call: Call
 ) -> dict[str, Any]:
     """What a list of a department has of one member."""
-    known = organisation.fields(person)
-    fields = {
-        name: value for name, value in known.items() if name in LISTED_FIELDS and name not in hidden
-    }
-    fields["dept_order"] = person.number
-    fields["leader"] = leads(organisation, person, place)
+    if _is_old(call):
+        fields = _old_fields(organisation, person, call)
+    else:
+        fields = {
+            name: value
+            for name, value in organisation.fields(person).items()
+            if name in LISTED_FIELDS and name not in call.caller.hidden_fields
+        }
+    fields[_by(call, "order", "dept_order")] = person.number
+    fields[_by(call, "isLeader", "leader")] = leads(organisation, person, place)
     return fields
 
 
-def check_page(cursor: int, size: int) -> None:
+def _old_department_fields(found: Department) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "id": found.id,
+        "name": found.name,
+        "createDeptGroup": found.changes.get("create_dept_group", False),
+        "autoAddUser": found.changes.get("auto_add_user", False),
+    }
+    if found.parent_id is not None:
+        fields["parentid"] = found.parent_id
+    return fields
+
+
+def _old_fields(organisation: Organisation, person: Person, call: Call) -> dict[str, Any]:
+    hidden = call.caller.hidden_fields
+    return {
+        OLD_NAMES[name]: value
+        for name, value in organisation.fields(person).items()
+        if name in OLD_NAMES and name not in hidden
+    }
+
+
+def _pairs(values: Mapping[int, str]) -> str:
+    """An object as this generation writes it: without quotes."""
+    return "{" + ",".join(f"{key}:{value}" for key, value in values.items()) + "}"
+
+
+def _check_page(cursor: int, size: int) -> None:
     """A page must be one."""
     if cursor < 0:
         raise OapiRefusal(40_068, "不合法的偏移量")
@@ -201,55 +323,48 @@ def _department(state: SandboxState, number: int) -> Department:
 
 
 def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], Mapping[str, Any]]:
-    """The department, one page of its members, and whether and where more follow."""
-    parameters = call.parameters
-    parent = visible_department(state, call, parameters.whole("dept_id"))
-    cursor, size = parameters.whole("cursor"), parameters.whole("size")
-    check_page(cursor, size)
-    everybody = state.organisation.members(parent.id)
-    page = everybody[cursor : cursor + size]
-    if cursor + size < len(everybody):
-        return parent, page, {"has_more": True, "next_cursor": cursor + size}
-    return parent, page, {"has_more": False}
+    """The department, one page of its members, and whether and where more follow.
 
-
-@api("POST", "/topapi/v2/user/getbymobile")
-def by_mobile(state: SandboxState, call: Call) -> Fields:
-    """``v2/user/getbymobile``."""
-    userid = _found(state, call, "mobile")
-    return {"result": {"userid": userid, "exclusive_account_userid_list": []}}
+    Without a page size `user/list` and `user/simplelist` of the first generation name all members.
+    """
+    parameters, old = call.parameters, _is_old(call)
+    number = parameters.whole(_by(call, "department_id", "dept_id"))
+    parent = visible_department(state, call, number)
+    everybody = list(state.organisation.members(parent.id))
+    if old and call.path != "/user/listbypage" and not parameters.has("size"):
+        return parent, everybody, {"hasMore": False}
+    start = parameters.whole(_by(call, "offset", "cursor"))
+    size = parameters.whole("size")
+    _check_page(start, size)
+    following = {"next_cursor": start + size} if start + size < len(everybody) else {}
+    more: dict[str, Any] = {_by(call, "hasMore", "has_more"): bool(following)}
+    return parent, everybody[start : start + size], more if old else more | following
 
 
 @api("GET", "/user/get_by_mobile")
-def by_mobile_v1(state: SandboxState, call: Call) -> Fields:
-    """``GET /user/get_by_mobile``."""
-    return {"userid": _found(state, call, "mobile")}
-
-
-@api("POST", "/topapi/user/getbyunionid")
-def by_unionid(state: SandboxState, call: Call) -> Fields:
-    """``user/getbyunionid``."""
-    return {"result": {"contact_type": 0, "userid": _found(state, call, "unionid")}}
+@api("POST", "/topapi/v2/user/getbymobile")
+def by_mobile(state: SandboxState, call: Call) -> Fields:
+    """The person with a mobile number."""
+    fields: dict[str, Any] = {"userid": _found(state, call, "mobile")}
+    if not _is_old(call):
+        fields["exclusive_account_userid_list"] = []
+    return _answer(call, fields)
 
 
 @api("GET", "/user/getUseridByUnionid")
-def by_unionid_v1(state: SandboxState, call: Call) -> Fields:
-    """``GET /user/getUseridByUnionid``."""
-    return {"contactType": 0, "userid": _found(state, call, "unionid")}
-
-
-@api("POST", "/topapi/user/count")
-def count(state: SandboxState, call: Call) -> Fields:
-    """``user/count``."""
-    only_active = call.parameters.flag_or("only_active", default=False)
-    return {"result": {"count": _counted(state, only_active=only_active)}}
+@api("POST", "/topapi/user/getbyunionid")
+def by_unionid(state: SandboxState, call: Call) -> Fields:
+    """The person with a unionid."""
+    contact = {_by(call, "contactType", "contact_type"): 0}
+    return _answer(call, {**contact, "userid": _found(state, call, "unionid")})
 
 
 @api("GET", "/user/get_org_user_count")
-def count_v1(state: SandboxState, call: Call) -> Fields:
-    """``GET /user/get_org_user_count``."""
-    only_active = call.parameters.flag_or("onlyActive", default=False)
-    return {"count": _counted(state, only_active=only_active)}
+@api("POST", "/topapi/user/count")
+def count(state: SandboxState, call: Call) -> Fields:
+    """How many people there are, or are active."""
+    only_active = call.parameters.flag_or(_by(call, "onlyActive", "only_active"), default=False)
+    return _answer(call, {"count": _counted(state, only_active=only_active)})
 
 
 def _found(state: SandboxState, call: Call, field: str) -> str:
