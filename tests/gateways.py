@@ -117,7 +117,7 @@ class NoHistory:
         return set()
 
     async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
-        return PersonHistory(user, [], [])
+        return PersonHistory(user=user, messages=[], known_as=[])
 
 
 class NoAudit:

@@ -213,7 +213,7 @@ async def test_people_are_found_by_name_and_by_address(worker: OneWorker, cli: C
     cli.variables["DINGRELAY_DATABASE_URL"] = worker.executor.resources.settings.database
 
     def found(*words: str) -> list[str]:
-        return [each["userid"] for each in cli.json("person", "find", *words)]
+        return [each["userid"] for each in cli.json("person", "find", *words)["people"]]
 
     def look() -> None:
         assert found("明") == ["u7", "u8"]

@@ -80,7 +80,8 @@ NEEDS = {
     **{
         f"{verb}Approval": "approvals:write" for verb in ("terminate", "agree", "refuse", "comment")
     },
-    **dict.fromkeys(("listUsers", "listDepartments"), "directory:read"),
+    "showPerson": "jobs:read",
+    **dict.fromkeys(("findPeople", "listUsers", "listDepartments"), "directory:read"),
     "createKey": "keys:write",
     "listKeys": "keys:write",
     **{f"{verb}Key": "keys:write" for verb in ("get", "rotate", "revoke")},

@@ -20,6 +20,7 @@ from dingrelay_workers.campaigns.models import ChunkRow, OutcomeRow
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.rules import Rules
@@ -39,6 +40,7 @@ ENDPOINT = "drw_aaaaaaaaaaaa"
 def grants() -> Sequence[Grant]:
     return [
         Grant(name="all", scopes=frozenset({"*"})),
+        Grant(name="hr people", scopes=frozenset({"directory:read"}), apps=frozenset({"hr"})),
         Grant(name="report", scopes=frozenset({"campaigns:read"})),
         Grant(
             name="hr",
@@ -325,3 +327,64 @@ def test_people_of_a_campaign_by_every_door(
     assert "王芳" in cli("campaign", "report", made[0], "--outcome", "failed").stdout
     cli("campaign", "report", made[0], "--outcome", "duplicate", "--csv", "some.csv")
     assert len(Path("some.csv").read_text("utf-8-sig").splitlines()) == 2
+
+
+def test_people_and_what_they_got_by_every_door(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+) -> None:
+    made: list[str] = []
+
+    async def fill(database: Database) -> None:
+        made.append(await broadcast(database))
+        jobs = [
+            {
+                "job": f"j{number}",
+                "kind": "message-send",
+                "app": app,
+                "sender": sender,
+                "key": "",
+                "lane": "normal",
+                "state": "done",
+                "attempts": 1,
+                "throttles": 0,
+                "error_class": "",
+                "error_code": "",
+                "ids": [],
+                "summary": "message-send",
+                **dict.fromkeys(("created_at", "ended_at"), NOW + timedelta(hours=number + 1)),
+            }
+            for number, (app, sender) in enumerate([("hr", "hr"), ("hr", "x"), ("default", "hr")])
+        ]
+        got = [
+            {"job": each["job"], "user": "u3", "outcome": "accepted", "at": each["ended_at"]}
+            for each in jobs
+        ]
+        person = {"app": "hr", "name": "王方", "fields": {}, "met_in": 1}
+        person |= dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
+        async with database.write("tests") as connection:
+            await connection.execute(insert(JobRow), jobs)
+            await connection.execute(insert(RecipientRow), got)
+            people = [person | {"userid": f"p{number}"} for number in range(4)]
+            await connection.execute(insert(UserRow), people)
+
+    filled(settings, fill)
+    found = gateway.ask("GET", "/v1/people?q=%E7%8E%8B&limit=2", key=keys["all"]).json
+    assert found["matches"] == 5
+    assert [each["name"] for each in found["people"]] == ["王方", "王方"]
+    assert cli.json("person", "find", "王", "--limit", "2") == found
+    own = gateway.ask("GET", "/v1/people?q=%E7%8E%8B", key=keys["hr people"]).json
+    assert (own["matches"], {each["app"] for each in own["people"]}) == (4, {"hr"})
+    assert gateway.ask("GET", "/v1/people?q=", key=keys["all"]).status == 422
+
+    shown = gateway.ask("GET", "/v1/people/u3", key=keys["all"]).json
+    assert [each["job"] or each["campaign"] for each in shown["messages"]] == [
+        "j2",
+        "j1",
+        "j0",
+        made[0],
+    ]
+    assert shown["messages"][-1]["outcome"] == "failed"
+    assert [each["name"] for each in shown["known_as"]] == ["王芳"]
+    assert cli.json("person", "show", "u3") == shown
+    own = gateway.ask("GET", "/v1/people/u3", key=keys["hr"]).json
+    assert ([each["job"] for each in own["messages"]], own["known_as"]) == (["j0"], [])

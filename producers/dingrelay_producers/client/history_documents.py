@@ -1,61 +1,62 @@
 """Which jobs a list holds, and what is known of them and of the people they were for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import BaseModel
+
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.sentence import Kept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What was sent to one person, or was not.
-
-    Attributes:
-        at: when DingTalk took the call or the job ended; when the campaign was made, where it took none.
-        job: the job's id; "" for a campaign.
-        campaign: the campaign's id; "" for a job.
-        name: the campaign's name, or the job's summary.
-        outcome: ``accepted``, ``unverified``, ``duplicate``, ``daily_cap``, ``unknown_user``, ``out_of_scope``,
-            ``invalid``, ``forbidden``, ``not_sent``, ``unknown``, ``failed``, ``kept``, ``cancelled`` or
-            ``pending``.
-        reason: why, where there is more to say.
-    """
+class Message(BaseModel, frozen=True):
+    """What was sent to one person, or was not."""
 
     at: datetime
+    """When DingTalk took the call or the job ended; when the campaign was made, where it took none."""
     app: str
     job: str = ""
+    """The job's id; empty for a campaign."""
     campaign: str = ""
+    """The campaign's id; empty for a job."""
     sender: str
     name: str
+    """The campaign's name, or the job's summary."""
     outcome: str
-    reason: str
+    """`accepted`, `unverified`, `duplicate`, `daily_cap`, `unknown_user`, `out_of_scope`, `invalid`,
+    `forbidden`, `not_sent`, `unknown`, `failed`, `kept`, `cancelled` or `pending`."""
+    reason: Kept
+    """Why, where there is more to say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownPerson:
-    """A person in the directory of an app.
-
-    Attributes:
-        left_at: when they left; None if they have not.
-        departments: the names of their departments.
-    """
+class KnownPerson(BaseModel, frozen=True):
+    """A person in the directory of an app."""
 
     app: str
     userid: str
     name: str
     job_number: str
     left_at: datetime | None
-    departments: Sequence[str]
+    """When they left; null if they have not."""
+    departments: list[str]
+    """The names of their departments."""
 
 
-@dataclass(frozen=True, slots=True)
-class PersonHistory:
+class FoundPeople(BaseModel):
+    """People in the directory, those who have not left first."""
+
+    people: list[KnownPerson]
+    matches: int
+    """How many fit, of which these are the first; counted up to 1,000."""
+
+
+class PersonHistory(BaseModel, frozen=True):
     """One person: what they were sent, the latest first, and how the directories know them."""
 
     user: str
-    messages: Sequence[Message]
-    known_as: Sequence[KnownPerson]
+    messages: list[Message]
+    known_as: list[KnownPerson]
 
 
 @dataclass(frozen=True, slots=True)

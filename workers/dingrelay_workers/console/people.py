@@ -7,17 +7,22 @@ from aiohttp import web
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.visit import PAGE, Visit
 from dingrelay_workers.console.words import OUTCOMES, meaning
+from dingrelay_workers.http.api_keys import ANY
 
 
 @at("/people", scope="directory:read")
 async def people(visit: Visit) -> web.Response:
     """Find a person by name, userid or address."""
     text = visit.query("q")[:100]
-    found = await visit.context.services.history.people(text, app=None, limit=PAGE) if text else []
-    found = [each for each in found if visit.grant.permits_app(each.app)]
-    if len(found) == 1:
-        return visit.redirect(f"/people/{quote(found[0].userid, safe='')}")
-    return visit.page("people.html", text=text, people=found)
+    if not text:
+        return visit.page("people.html", text="", people=[], more=0)
+    apps = None if ANY in visit.grant.apps else visit.grant.apps
+    history = visit.context.services.history
+    found = await history.search(text, app=None, apps=apps, limit=PAGE)
+    if len(found.people) == 1:
+        return visit.redirect(f"/people/{quote(found.people[0].userid, safe='')}")
+    more = found.matches - len(found.people)
+    return visit.page("people.html", text=text, people=found.people, more=more)
 
 
 @at("/people/{user}", scope="jobs:read")

@@ -23,6 +23,7 @@ from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.drop_in.door import drop_in_beside
 from dingrelay_workers.gateway.openapi import DOCUMENT
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.history import routes as history_routes
 from dingrelay_workers.http import job_routes
 from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server, listen, url_of
 from dingrelay_workers.http.dispatch import handler_of
@@ -46,6 +47,7 @@ ROUTES: tuple[Route, ...] = (
     *webhook_routes.ROUTES,
     *audit_routes.ROUTES,
     *backlog_routes.ROUTES,
+    *history_routes.ROUTES,
     *callbacks.ROUTES,
     *openapi.ROUTES,
     *health.ROUTES,

@@ -5,11 +5,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Executable, RowMapping, Select, select
+from sqlalchemy import Executable, RowMapping, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import (
+    FoundPeople,
     JobDetails,
     KnownPerson,
     Message,
@@ -26,6 +27,8 @@ from dingrelay_workers.history.models import JobRow, RecipientRow
 
 _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
 """Characters of an id, and where it has its dashes."""
+MOST_MATCHES = 1_000
+"""People that are counted who fit a search."""
 MOST_DEPARTMENTS = 20
 """Names of departments shown of a person."""
 
@@ -93,14 +96,14 @@ class HistoryService:
         refuse_missing(self._settings.database)
         async with self._reading() as connection:
             if connection is None:
-                return PersonHistory(user, [], [])
+                return PersonHistory(user=user, messages=[], known_as=[])
             single = await _single(connection, user, app, limit)
             campaigns = await campaigns_of(connection, user, app=app, most=limit)
             known_as = await find_people(
                 connection, UserRow.userid == user, app=app, departments=MOST_DEPARTMENTS
             )
         messages = sorted([*single, *campaigns], key=lambda each: each.at, reverse=True)
-        return PersonHistory(user, messages[:limit], known_as)
+        return PersonHistory(user=user, messages=messages[:limit], known_as=known_as)
 
     async def people(self, text: str, *, app: str | None, limit: int) -> Sequence[KnownPerson]:
         """People in the directory by a part of their name, a userid or an address.
@@ -113,6 +116,34 @@ class HistoryService:
             if connection is None:
                 return []
             return await find_people(connection, named(text), app=app, limit=limit)
+
+    async def search(
+        self, text: str, *, app: str | None, apps: Collection[str] | None = None, limit: int
+    ) -> FoundPeople:
+        """The same with the number of those who fit.
+
+        Args:
+            text: as for `people`.
+            app: of this app's directory only; None for all.
+            apps: of these apps' directories only; None for all.
+            limit: how many people at most.
+
+        Raises:
+            ServiceUnavailable: the database is away, or not there.
+        """
+        refuse_missing(self._settings.database)
+        fit = named(text)
+        if apps is not None:
+            fit &= UserRow.app.in_(apps)
+        if app is not None:
+            fit &= UserRow.app == app
+        async with reading(self._settings, UserRow, self._database) as connection:
+            if connection is None:
+                return FoundPeople(people=[], matches=0)
+            some = select(UserRow.userid).where(fit).limit(MOST_MATCHES).subquery()
+            matches = await connection.scalar(select(func.count()).select_from(some))
+            people = await find_people(connection, fit, app=app, limit=limit)
+        return FoundPeople(people=people, matches=matches or 0)
 
     async def names(self, users: Collection[str], *, apps: Collection[str]) -> Mapping[str, str]:
         """Userid → name of those of these people whom the directories of these apps know."""

@@ -61,9 +61,11 @@ def find(
     from dingrelay_workers.history.service import HistoryService
 
     history = HistoryService(Settings.load().of_app(app))
-    found = asyncio.run(history.people(text, app=app, limit=limit))
-    print_result(_json_values(found), lambda: _print(found))
-    if not found and not asyncio.run(history.people("", app=app, limit=1)):
+    found = asyncio.run(history.search(text, app=app, limit=limit))
+    print_result(found.model_dump(mode="json"), lambda: _print(found.people))
+    if found.matches > len(found.people):
+        note(tr("{count} more fit", count=found.matches - len(found.people)), style="dim")
+    if not found.people and not asyncio.run(history.people("", app=app, limit=1)):
         note(tr("The directory is empty: `dingrelay sync` reads it from DingTalk."), style="yellow")
 
 
@@ -95,7 +97,7 @@ def show(
     user = options.userid(user, "USER", app)
     with Client() as client:
         found = client.person(user, app=app, limit=limit)
-    print_result(_json_values(found), lambda: _print_history(found))
+    print_result(found.model_dump(mode="json"), lambda: _print_history(found))
 
 
 def _print_history(found: "PersonHistory") -> None:

@@ -1,0 +1,77 @@
+"""``/v1/people``: people by name, and what each of them was sent."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from dingrelay_producers.client.history_documents import FoundPeople, PersonHistory
+from dingrelay_tasks.contract import AppName
+from dingrelay_workers.history.service import HistoryService
+from dingrelay_workers.http.api_keys import ANY
+from dingrelay_workers.http.authentication import may_see
+from dingrelay_workers.http.routes import HttpCall, Routes
+
+MOST = 1_000
+"""Messages to a person that are looked at."""
+
+ROUTES = Routes(tag="directory")
+
+_Limit = Annotated[int, Field(ge=1, le=200)]
+
+
+class PeopleSearch(BaseModel, extra="forbid"):
+    """Which people to find."""
+
+    q: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]
+    """A part of a name, a userid, or a whole mobile number, e-mail address or job number."""
+    app: AppName | None = None
+    """In this app's directory only."""
+    limit: _Limit = 50
+    """People at most."""
+
+
+class PersonQuery(BaseModel, extra="forbid"):
+    """Which messages to a person."""
+
+    app: AppName | None = None
+    """Of this app only."""
+    limit: _Limit = 50
+    """Messages at most, the latest first."""
+
+
+@ROUTES("GET /v1/people", FoundPeople, scope="directory:read", query=PeopleSearch)
+async def find_people(call: HttpCall) -> FoundPeople:
+    """Find people in the directory by name, userid or address.
+
+    In the directories of the key's apps.
+    """
+    asked: PeopleSearch = call.query
+    apps = None if ANY in call.key.apps else call.key.apps
+    history = call.context.service(HistoryService)
+    return await history.search(asked.q, app=asked.app, apps=apps, limit=asked.limit)
+
+
+@ROUTES("GET /v1/people/{userid}", PersonHistory, scope="jobs:read", query=PersonQuery)
+async def show_person(call: HttpCall) -> PersonHistory:
+    """What a person was sent, the latest first, and why something did not arrive.
+
+    Of what the key may see: broadcasts need `campaigns:read`, and what the directories know of the person
+    needs `directory:read`.
+    """
+    asked: PersonQuery = call.query
+    key = call.key
+    found = await call.context.service(HistoryService).person(
+        call.path("userid"), app=asked.app, limit=MOST
+    )
+    messages = [
+        each
+        for each in found.messages
+        if may_see(key, sender=each.sender, app=each.app)
+        and (each.job or key.permits("campaigns:read"))
+    ]
+    known_as = [
+        each
+        for each in found.known_as
+        if key.permits("directory:read") and key.permits_app(each.app)
+    ]
+    return PersonHistory(user=found.user, messages=messages[: asked.limit], known_as=known_as)
