@@ -158,7 +158,7 @@ class CampaignNotFound(DingrelayError):
     """There is no campaign with this id."""
 
     def __init__(self, campaign: str) -> None:
-        super().__init__(en("no campaign {}", campaign))
+        super().__init__(en("no campaign {}; `dingrelay campaign list` shows their ids", campaign))
         self.campaign = campaign
 
 

@@ -183,12 +183,18 @@ async def test_a_file_names_people_by_one_kind_of_address(campaigns: CampaignSto
 
 
 async def test_ambiguous_or_empty_rows_name_their_lines(campaigns: CampaignStore) -> None:
-    rows = csv("job_number,name", "0001,Ann", "shared,Bob", "none,Eve")
+    rows = csv("job_number,name", "0001,Ann", "shared,Bob", "none,Eve", "1,Ann", ",Bob")
     with pytest.raises(MalformedRecipients) as caught:
         await campaigns.create(plan(recipients=rows))
     assert list(caught.value.first) == [
-        Malformed(3, "job_number shared is that of several people: u2, u3"),
-        Malformed(4, "job_number none belongs to no person in the directory"),
+        Malformed(3, 'the job number "shared" is that of several people: u2, u3'),
+        Malformed(4, 'no person in the directory has the job number "none"'),
+        Malformed(
+            5,
+            'no person in the directory has the job number "1"; "0001" is there: '
+            "Excel drops the zeros of a number, not of a text",
+        ),
+        Malformed(6, "has no job number"),
     ]
 
 

@@ -79,9 +79,10 @@ def test_malformed_rows_are_named_with_their_lines(cli: Cli, tmp_path: Path) -> 
     refused = cli("campaign", "create", "n", *options)
     assert refused.exit_code == 2
     assert refused.stderr.splitlines() == [
-        "recipients: 2 rows are malformed:",
+        "bad.csv: 2 rows are malformed:",
         "line 3: userid: holds a comma, a blank or a control character",
         "line 5: columns: 1 instead of 2",
+        "Correct them, or leave them out by `--malformed skip`; `--malformed-file FILE` lists them all.",
     ]
     assert cli.json("campaign", "list") == []
     skip = ("--malformed", "skip", "--malformed-file", "bad-lines.csv")

@@ -220,11 +220,12 @@ def _details(details: "JobDetails") -> Table:
     grid = _job(details.status)
     if details.key:
         grid.add_row(tr("key"), details.key)
+    titles = {"waiting": tr("waiting"), "not_sent": tr("not sent"), "accepted": tr("accepted")}
     by_outcome: dict[str, list[str]] = {}
     for user, outcome in details.recipients.items():
         by_outcome.setdefault(outcome, []).append(user)
     for outcome, users in by_outcome.items():
-        grid.add_row(outcome, _named(users))
+        grid.add_row(titles.get(outcome, outcome), _named(users))
     return grid
 
 

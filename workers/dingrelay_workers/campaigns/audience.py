@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby, islice
 from operator import itemgetter
@@ -25,6 +25,7 @@ from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, State
 from dingrelay_workers.campaigns.recipients import (
+    ADDRESS_WORDS,
     HEADERS,
     USERID,
     FileColumn,
@@ -402,12 +403,29 @@ async def resolved(
     known = {
         kind: await addresses.find(database, app, kind, values) for kind, values in asked.items()
     }
+    whole = await _with_zeros(
+        database,
+        app,
+        [number for number, people in known.get(JOB_NUMBER, {}).items() if not people],
+    )
     return [
-        _named_by(row, known[row.address[0]][row.address[1]])
+        _named_by(row, known[row.address[0]][row.address[1]], whole)
         if isinstance(row, Recipient) and row.address
         else row
         for row in rows
     ]
+
+
+async def _with_zeros(database: Database, app: str, numbers: Iterable[str]) -> dict[str, str]:
+    """Job numbers that no person has → those of persons from which a spreadsheet may have dropped zeros."""
+    longer = {
+        number.zfill(length): number
+        for number in numbers
+        if number.isdecimal()
+        for length in range(len(number) + 1, LONGEST_NUMBER + 1)
+    }
+    found = await addresses.find(database, app, JOB_NUMBER, longer) if longer else {}
+    return {longer[whole]: whole for whole, people in found.items() if people}
 
 
 @asynccontextmanager
@@ -437,7 +455,14 @@ async def gather(
         yield gathered
 
 
-def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
+JOB_NUMBER: AddressKind = "job_number"
+LONGEST_NUMBER = 12
+"""Digits of a job number that is looked for with zeros before it."""
+
+
+def _named_by(
+    row: Recipient, userids: Sequence[str], whole: Mapping[str, str]
+) -> Recipient | Malformed:
     """The recipient with the userid of their address; a problem where it is not one person's."""
     assert row.address, "only those with an address are looked up"
     kind, value = row.address
@@ -445,14 +470,19 @@ def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
         case [userid]:
             return Recipient(row.line, userid, row.fields)
         case []:
-            return Malformed(
-                row.line, en("{} {} belongs to no person in the directory", kind, value)
-            )
+            problem = en('no person in the directory has the {} "{}"', ADDRESS_WORDS[kind], value)
+            if kind == JOB_NUMBER and value in whole:
+                problem += en(
+                    '; "{}" is there: Excel drops the zeros of a number, not of a text',
+                    whole[value],
+                )
+            return Malformed(row.line, problem)
         case _:
             several = ", ".join(userids)
-            return Malformed(
-                row.line, en("{} {} is that of several people: {}", kind, value, several)
+            problem = en(
+                'the {} "{}" is that of several people: {}', ADDRESS_WORDS[kind], value, several
             )
+            return Malformed(row.line, problem)
 
 
 async def _is_there(database: Database, campaign: str) -> bool:

@@ -2,19 +2,19 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn, cast
 
 import typer
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
-from dingrelay_producers.cli.output import OTHERWISE, as_json, console, note, print_result
+from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
 from dingrelay_producers.language import tr, translated
@@ -170,6 +170,7 @@ def create(
     with pages.creation_progress(malformed_file) as progress, ExitStack() as files:
         plan["recipients"] = _open(files, file, "--file")
         plan["without"] = _open(files, without_file, "--except-file")
+        files.enter_context(_malformed_named(file, without_file))
         if dry_run:
             found = asyncio.run(_campaigns(app).preview(plan, progress))
             document, page = found.model_dump(mode="json"), partial(pages.cost_page, found)
@@ -178,6 +179,28 @@ def create(
             document = {**created.model_dump(mode="json"), "not_in_directory": absent}
             page = partial(pages.print_created, created, absent)
     print_result(document, page)
+
+
+@contextmanager
+def _malformed_named(file: str | None, without_file: str | None) -> Generator[None]:
+    """Names the file of malformed rows, and what can be done.
+
+    Raises:
+        Exit: there are some, and they are refused.
+    """
+    from dingrelay_producers.client.campaign_documents import MalformedRecipients
+
+    try:
+        yield
+    except MalformedRecipients as error:
+        name = (file if error.field == "recipients" else without_file) or error.field
+        note(translated(en("{}: {}", name, error.problem)), style="red")
+        if error.field == "recipients":
+            advice = tr(
+                "Correct them, or leave them out by `--malformed skip`; `--malformed-file FILE` lists them all."
+            )
+            note(advice, style="yellow")
+        raise typer.Exit(USAGE) from None
 
 
 def _check_people(
@@ -544,13 +567,18 @@ def _refresh(
         What was asked, and whether all answers are there.
 
     Raises:
-        BadParameter: there is no terminal for the question.
+        Exit: there is no terminal for the question.
         Abort: the answer is no.
     """
     plan = _Jobs(campaign, "confirm", lambda campaigns: campaigns.confirm(campaign, sample=sample))
     plan.announce(yes=yes)
     failed = plan.enqueue(timeout)
     return plan.document, not failed
+
+
+def _need_yes(what: str) -> NoReturn:
+    note(tr("{what}; give --yes to do it", what=what), style="red")
+    raise typer.Exit(USAGE)
 
 
 class _Jobs:
@@ -582,16 +610,14 @@ class _Jobs:
         """Show the cost, and ask.
 
         Raises:
-            BadParameter: there is no terminal for the question.
+            Exit: there is no terminal for the question.
             Abort: the answer is no.
         """
         if not as_json.get():
             console().print(pages.plan_text(self._plan, self._month), markup=False)
         if self._plan.jobs and not yes:
             if not sys.stdin.isatty():
-                raise typer.BadParameter(
-                    tr("needed for {calls:,} calls", calls=self._plan.calls), param_hint="--yes"
-                )
+                _need_yes(tr("this makes {calls:,} calls", calls=self._plan.calls))
             typer.confirm(tr("Go on?"), abort=True, err=True)
 
     def enqueue(self, timeout: float | None) -> int:
@@ -651,10 +677,7 @@ def delete(campaign: Id, yes: Yes = False) -> None:
     if not yes:
         found = asyncio.run(_campaigns().check_deletable(campaign))
         if not sys.stdin.isatty():
-            raise typer.BadParameter(
-                tr("needed to delete a campaign to {people:,} people", people=found.recipients),
-                param_hint="--yes",
-            )
+            _need_yes(tr("this deletes a campaign to {people:,} people", people=found.recipients))
         typer.confirm(
             tr(
                 "Delete {name} to {people:,} people, and its report? What it sent can't be recalled then",

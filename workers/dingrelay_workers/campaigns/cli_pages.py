@@ -129,7 +129,10 @@ def print_created(created: "CreatedCampaign", absent: int | None) -> None:
         markup=False,
     )
     err = console(stderr=True)
-    if absent:
+    if absent == created.recipients > 1:
+        words = tr("none of these people is in the directory: is this the column that names them?")
+        err.print(words, style="red")
+    elif absent:
         words = tr(
             "{people:,} people are not in the directory: they are looked up before their calls",
             people=absent,
@@ -144,7 +147,9 @@ def print_created(created: "CreatedCampaign", absent: int | None) -> None:
 def cost_page(found: "CampaignPreview") -> Table:
     """The cost of a campaign, for people."""
     absent = ""
-    if found.not_in_directory:
+    if found.not_in_directory == found.recipients > 1:
+        absent = tr("all of them: is this the column that names them?")
+    elif found.not_in_directory:
         absent = tr(
             "{people:,}, who are looked up before their calls", people=found.not_in_directory
         )

@@ -143,6 +143,11 @@ def _is_utf_8(line: bytes) -> bool:
     return True
 
 
+ADDRESS_WORDS: Mapping[AddressKind, str] = {
+    "job_number": en("job number"),
+    "mobile": en("mobile number"),
+    "email": en("e-mail address"),
+}
 USERID = "userid"
 HEADERS: Mapping[str, Sequence[str]] = {
     USERID: ("UserID", "员工UserID"),
@@ -452,6 +457,8 @@ def _addressed(
     line: int, kind: AddressKind, text: str, fields: Mapping[str, str]
 ) -> Recipient | Malformed:
     """A recipient with an address."""
+    if not text.strip():
+        return Malformed(line, en("has no {}", ADDRESS_WORDS[kind]))
     try:
         value = PARSERS[kind](_visible(text))
         value.encode()  # half of a character, which JSON can carry, is in no address

@@ -22,9 +22,10 @@ from dingrelay_producers.cli.output import (
 )
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
+from dingrelay_workers.campaigns.report import WORDS
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.history_documents import KnownPerson, PersonHistory
+    from dingrelay_producers.client.history_documents import KnownPerson, Message, PersonHistory
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 
@@ -100,23 +101,29 @@ def show(
     print_result(found.model_dump(mode="json"), lambda: _print_history(found))
 
 
+def _meaning(sent: "Message") -> str:
+    return translated(sent.reason or WORDS.get(sent.outcome, ""))
+
+
 def _print_history(found: "PersonHistory") -> None:
     out = console()
     for known in found.known_as:
         left = tr(", left {moment}", moment=local(known.left_at)) if known.left_at else ""
-        out.print(Text(f"{known.app}: {known.name}{left}, {_departments(known)}"))
+        person = ", ".join(filter(None, (known.name, known.userid, known.job_number)))
+        out.print(Text(f"{known.app}: {person}{left}, {_departments(known)}"))
     if not found.known_as:
         out.print(tr("not in the directory"), style="dim")
     print_table(
         found.messages,
         Column("at", lambda sent: local(sent.at), rank=2),
         Column("outcome", lambda sent: Text(sent.outcome, style=COLOURS.get(sent.outcome, "red"))),
+        Column("result", _meaning, rank=1, cut=True),
         Column("app", lambda sent: sent.app, rank=3),
         Column("job or campaign", lambda sent: sent.job or sent.campaign),
         Column(
             "what",
-            lambda sent: f"{sent.name}  {translated(sent.reason)}".rstrip(),
-            rank=1,
+            lambda sent: sent.name,
+            rank=2,
             cut=True,
         ),
     )
