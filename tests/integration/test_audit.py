@@ -24,6 +24,8 @@ from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.personal_data import audit as personal_data
+from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 from gateways import GatewayClient
 from plans import SCANS, plans_of
 
@@ -204,3 +206,28 @@ async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -
         assert "gone-1" not in page
         await browser.sign_in("u9", "view")
         assert (await browser.get("/settings/audit"))[0] == 403
+
+
+async def test_a_person_is_handed_out_and_erased(database: Database) -> None:
+    for actor, kind, name in (
+        ("u7", "campaign", "c1"),
+        ("admin", "role", "u7"),
+        ("admin", "campaign", "c2"),
+    ):
+        token = ACTOR.set(Actor("console", actor, "王芳" if actor == "u7" else ""))
+        async with database.write("test") as connection:
+            after = {"subject": name, "role": "view"}
+            await audit.record(connection, "grant", kind, name, after=after)
+        ACTOR.reset(token)
+    async with database.read() as connection:
+        found = await personal_data.export(connection, DataSubject("u7"))
+    assert [each["object"] for each in found] == ["u7", "c1"]
+    erasing = Erasing("u7", since=NOW, tombstone="gone-1", now=NOW)
+    await personal_data.erase(database, erasing)
+    assert erasing.changed["audit"] == 2
+    async with database.read() as connection:
+        rows = (await connection.execute(text("select * from audit"))).mappings().all()
+    assert "u7" not in str(rows)
+    assert "王芳" not in str(rows)
+    assert str(rows).count("gone-1") == 3
+    assert len(rows) == 3

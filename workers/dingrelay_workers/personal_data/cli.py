@@ -249,6 +249,7 @@ def _named(place: str) -> str:
     names = {
         "answers": tr("answers"),
         "approvals": tr("approvals"),
+        "audit": tr("audit"),
         "campaigns": tr("campaigns"),
         "daily_limits": tr("daily limits"),
         "directory": tr("directory"),

@@ -22,6 +22,7 @@ from dingrelay_workers.personal_data import (
     records,
     webhooks,
 )
+from dingrelay_workers.personal_data import audit as audit_rows
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 from dingrelay_workers.store.connections import impatient_redis
 
@@ -60,6 +61,7 @@ class Passes:
                 "campaigns": await campaigns.export(connection, subject),
                 "approvals": await approvals.export(connection, subject),
                 "webhooks": await webhooks.export(connection, with_approvals),
+                "audit": await audit_rows.export(connection, subject),
                 **kept,
             }
 
@@ -80,6 +82,7 @@ class Passes:
         await campaigns.erase(self._database, erasing)
         await approvals.erase(self._database, erasing)
         await webhooks.erase(self._database, with_approvals)
+        await audit_rows.erase(self._database, erasing)
         # Events and approvals may still refer to people here, so it goes last.
         await directory.erase(self._database, erasing)
         return erasing

@@ -19,7 +19,7 @@ NEEDED = timedelta(hours=36)
 repeat of the same content, and the 24 hours in which it takes a message back or reports its
 delivery (API §2.3, §2.4), with a margin for jobs that do so."""
 
-PLACES = ("jobs", "history", "campaigns", "approvals", "webhooks", "directory")
+PLACES = ("jobs", "history", "campaigns", "approvals", "webhooks", "audit", "directory")
 """Where a person is taken out, in this order."""
 
 MOST_LIKE = 500
