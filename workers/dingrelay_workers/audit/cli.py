@@ -52,7 +52,7 @@ async def _read(chosen: AuditFilter, limit: int) -> "list[AuditEntry]":
 def _print(found: "Sequence[AuditEntry]") -> None:
     print_table(
         found,
-        Column("at", lambda row: local(row.at)),
+        Column("at", lambda row: local(row.at), rank=1),
         Column("by", lambda row: row.name or row.actor, rank=1),
         Column("door", lambda row: row.door, rank=5),
         Column("action", lambda row: f"{row.kind} {row.action}"),

@@ -167,10 +167,13 @@ def create(
         "encoding": encoding,
     }
     page: Callable[[], Any]
-    with pages.creation_progress(malformed_file) as progress, ExitStack() as files:
+    with (
+        _malformed_named(file, without_file),
+        pages.creation_progress(malformed_file) as progress,
+        ExitStack() as files,
+    ):
         plan["recipients"] = _open(files, file, "--file")
         plan["without"] = _open(files, without_file, "--except-file")
-        files.enter_context(_malformed_named(file, without_file))
         if dry_run:
             found = asyncio.run(_campaigns(app).preview(plan, progress))
             document, page = found.model_dump(mode="json"), partial(pages.cost_page, found)
