@@ -17,7 +17,7 @@ TERMS = {
         # Fields and sections
         " actionerKey agent app apps avatar base calls cells code codes conversation data edition email group groups"
         " host instance mobile month msg name otel overlap parse recipients remark robots rules scope singleTitle"
-        " singleURL telephone title unionid users"
+        " notice since singleURL telephone title unionid user users"
         # Settings of Redis, commands of a system
         " appendonly kill maxclients maxmemory noeviction save ulimit yes",
     )

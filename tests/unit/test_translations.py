@@ -46,6 +46,7 @@ BY_KEY = {(message.context, message.id): message for message in STORED}
 SAME = {
     "userid",
     "task_id",
+    "worker",
     "workers",
     "id",
     "url",

@@ -55,7 +55,7 @@ def require_type(request: web.Request, *types: str) -> str:
     media_type, _, parameters = request.headers.get("Content-Type", "").partition(";")
     media_type = media_type.strip().lower()
     if media_type not in types:
-        wanted = " or ".join(types)
+        wanted = ", ".join(types)
         raise Problem(problems.UNSUPPORTED, en("the body must be {}", wanted), headers=accepted)
     if parameters.strip() and not _CHARSET.fullmatch(parameters.strip()):
         raise Problem(problems.UNSUPPORTED, "the body must be UTF-8", headers=accepted)

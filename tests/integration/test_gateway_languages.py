@@ -1,0 +1,117 @@
+"""What the gateway refuses, at every operation and for every reason that a caller can have, in Chinese."""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from dingrelay_workers.http.api_keys import Grant
+from foreign_words import foreign_words
+from forms import CONTENT_TYPE, form
+from gateways import GatewayClient
+
+GRANTS = (
+    Grant(name="all", scopes=frozenset({"*"})),
+    Grant(name="few", scopes=frozenset({"limits:read"})),
+    Grant(
+        name="narrow",
+        scopes=frozenset({"*"}),
+        sender="crm",
+        apps=frozenset({"hr"}),
+        lanes=frozenset({"bulk"}),
+    ),
+)
+MESSAGE = {"msgtype": "text", "text": {"content": "x"}}
+BODIES: Sequence[Any] = (
+    *(None, b"{", b"\xff", b"[]", b'{"a": 1, "a": 2}', b'{"a": NaN}', b'{"a": "\\ud800"}', {}),
+    {"nonsense": 1},
+    *({"to": to, "message": MESSAGE} for to in ("u1", {}, {"users": ["u 1"]}, {"mobiles": ["1"]})),
+    *({"to": {"users": ["u1"]}, "message": {"msgtype": each}} for each in ("text", "x", 1)),
+    {"to": {"users": ["u1"]}, "message": MESSAGE, "lane": "fast"},
+    {"to": {"users": ["u1"]}, "message": MESSAGE, "send_at": "2026-01-01T09:00"},
+    {"to": {"users": ["u1"]}, "message": MESSAGE, "sender": "x"},
+    {"name": "n", "scopes": ["mesages:write"], "rate": "1/x"},
+    {"name": "n", "scopes": ["*"], "expires_at": "2020-01-01T00:00:00Z"},
+    {"name": "n", "message": MESSAGE, "users": ["u1"], "rate": 0, "quiet": "8-22"},
+    {"name": "n", "message": MESSAGE, "departments": [9]},
+    {"name": "n", "message": {**MESSAGE, "text": {"content": "{stranger}"}}, "users": ["u1"]},
+    {"name": "n", "message": MESSAGE},
+    {"url": "http://x y", "types": ["job.*"]},
+    {"url": "https://127.0.0.1/x", "types": ["jobb.*"]},
+    {"process_code": "P", "originator": "u1", "form": {"": 1}},
+    {"scope": "user"},
+    {"method": "GET", "path": "//x"},
+    {"instance": "x", "sent": True},
+    {"to": ["u1"], "fields": {"x": 1}},
+)
+QUERIES = (
+    "?nonsense=1",
+    "?limit=0",
+    "?cursor=x",
+    "?since=x",
+    "?state=x",
+    "?kind=X",
+    "?wait=x",
+    "?wait=99",
+)
+FILES = (
+    *(b"", b"name\nx\n", b"userid\nu 1\n\n,\n", b"\xff\xfeu\0", b"\x89PNG", b"PK\x03\x04x"),
+    "工号\n7\n".encode(),
+)
+
+
+@pytest.fixture
+def grants() -> Sequence[Grant]:
+    return GRANTS
+
+
+def texts(document: Any) -> Iterator[str]:
+    """The sentences of a problem."""
+    yield from (document[name] for name in ("title", "detail") if name in document)
+    for each in document.get("errors", ()):
+        yield each["detail"]
+
+
+def test_every_refusal_is_said_in_chinese(gateway: GatewayClient, keys: dict[str, str]) -> None:
+    said: dict[str, str] = {}
+    kinds: set[str] = set()
+
+    def look(method: str, path: str, body: object = None, key: str = "all", **headers: str) -> None:
+        headers.setdefault("Accept_Language", "zh-CN")
+        reply = gateway.ask(method, path, body, key=keys.get(key, key), **headers)
+        if reply.status < 400:
+            return
+        assert reply.headers["Content-Language"] == "zh-CN"
+        kinds.add(reply.json["type"].rpartition(":")[2])
+        said.update((text, f"{method} {path} {body!r:.80}") for text in texts(reply.json))
+
+    paths = gateway.ask("GET", "/openapi.json").json["paths"]
+    for path, operations in paths.items():
+        nothing = re.sub(r"\{[^}]*\}", "nothing", path)
+        look("PATCH", nothing)
+        for method in operations:
+            verb = method.upper()
+            for key in ("", "drk_wrong", "few", "narrow"):
+                look(verb, nothing, {"app": "x"} if verb == "POST" else None, key)
+            for query in QUERIES:
+                look(verb, nothing + query, {} if verb == "POST" else None)
+            for body in BODIES if verb in {"POST", "PUT"} else ():
+                look(verb, nothing, body)
+            look(verb, nothing, {}, Idempotency_Key="订单".encode().decode("latin-1"))
+            look(verb, nothing, b"<a/>", Content_Type="text/xml")
+    for path, file in itertools.product(("/v1/campaigns", "/v1/campaign-previews"), FILES):
+        body = b"".join(form({"name": "n", "message": MESSAGE}, recipients=file))
+        look("POST", path, body, Content_Type=CONTENT_TYPE)
+    for message in ({"to": {"users": ["u1"]}, "message": MESSAGE}, {"to": {}, "message": MESSAGE}):
+        look("POST", "/v1/messages", message, Idempotency_Key="once")
+    look("GET", "/nowhere")
+    look("GET", "/v1/../metrics")
+    assert len(said) > 100
+    wrong = {text: words for text in said if (words := foreign_words(text))}
+    assert not wrong, "\n".join(f"{text}: {wrong[text]} of {said[text]}" for text in wrong)
+    assert kinds >= {
+        *("malformed-request", "unauthorized", "forbidden", "not-found", "method-not-allowed"),
+        *("unsupported-media-type", "invalid", "idempotency-key-reused"),
+    }
