@@ -173,6 +173,7 @@ TABLES = (
     "cells",
     "groups",
     "history",
+    "oidc",
     "robots",
     "recipients",
     "rules",

@@ -156,7 +156,7 @@ def test_traces_need_an_endpoint(compose: Json, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
     assert wanted()
     # Both files count on it.
-    assert ",otel]" in (ROOT / "ops/Dockerfile").read_text("utf-8")
+    assert ",otel," in (ROOT / "ops/Dockerfile").read_text("utf-8")
 
 
 def test_other_images_get_variables_that_they_know(compose: Json) -> None:
