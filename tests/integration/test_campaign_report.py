@@ -19,6 +19,7 @@ from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
+from dingrelay_workers.campaigns.removal import forget_unread
 from dingrelay_workers.campaigns.report import SAME_CONTENT, Report
 from dingrelay_workers.database.database import Database
 
@@ -166,6 +167,35 @@ async def test_unverified_people_count_once_dingtalk_confirms(database: Database
     [call] = await calls.confirmable(campaign, [0], since=NOW)
     await calls.note_delivery(campaign, call, DeliveryReport(True, unread=["u1"], invalid=["u2"]))
     assert await campaigns.outcomes(database, campaign) == {"u2": "invalid", "u3": "unverified"}
+
+
+async def test_people_who_have_not_read_it_are_named_for_a_time(database: Database) -> None:
+    campaign = await campaigns.put(database, people=5, size=3)
+    for number, accepted in ((0, 3), (1, 2)):
+        ending = ChunkEnding(Release(number, 1), task_id=7, called_at=NOW, accepted=accepted)
+        await campaigns.end(database, campaign, ending)
+    calls = CampaignCalls(database, now=lambda: NOW)
+    first, second = await calls.confirmable(campaign, [0, 1], since=NOW)
+    report = DeliveryReport(True, read=["u3"], unread=["u1", "u2", "stranger"])
+    await calls.note_delivery(campaign, first, report)
+    await CampaignCalls(database, keeps_unread=False, now=lambda: NOW).note_delivery(
+        campaign, second, DeliveryReport(True, unread=["u4", "u5"])
+    )
+
+    async def unread() -> list[str]:
+        found, _ = await Report(database).people(campaign, "unread", limit=10)
+        return [each.userid for each in found]
+
+    assert await unread() == ["u1", "u2"]
+    all_of_them = await results(database, campaign)
+    assert [each[3] for each in all_of_them] == [
+        *["not read when DingTalk was asked"] * 2,
+        *[""] * 3,
+    ]
+    assert (await Report(database).summary(campaign)).delivery.unread == 5
+    assert await forget_unread(database, NOW) == 0
+    assert await forget_unread(database, NOW + timedelta(seconds=1)) == 1
+    assert await unread() == []
 
 
 async def test_people_who_keep_a_recalled_message_are_named(database: Database) -> None:

@@ -236,7 +236,9 @@ async def fill(office: Office) -> None:
     async with office.database.write("tests") as connection:
         ours = ChunkRow.campaign == campaign
         await connection.execute(
-            update(ChunkRow).where(ours).values(users=f"{OTHER},{SUBJECT}", task_id=5, **calls)
+            update(ChunkRow)
+            .where(ours)
+            .values(users=f"{OTHER},{SUBJECT}", unread_users=SUBJECT, task_id=5, **calls)
         )
     outcome = {"campaign": campaign, "chunk": 0, "outcome": "forbidden", "reason": "143106"}
     await office.put(OutcomeRow, {**outcome, "userid": SUBJECT})

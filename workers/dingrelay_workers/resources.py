@@ -242,7 +242,8 @@ class Resources:
         """The calls of campaigns in SQL."""
         from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `database`
 
-        return CampaignCalls(self.jobs_database)
+        keeps_unread = self.settings.campaigns.unread_days > 0
+        return CampaignCalls(self.jobs_database, keeps_unread=keeps_unread)
 
     @cached_property
     def personal_data(self) -> "Passes":

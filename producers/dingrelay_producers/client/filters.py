@@ -44,6 +44,8 @@ CampaignOutcome = Literal[
     "pending",
 ]
 """What can have become of a recipient of a campaign."""
+CampaignSought = Literal[CampaignOutcome, "unread"]
+"""The recipients of a list: those of an outcome, or accepted ones that had not read it when DingTalk was asked."""
 ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]
 
 

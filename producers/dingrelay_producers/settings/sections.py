@@ -65,6 +65,8 @@ class CampaignSettings(BaseModel, extra="forbid", frozen=True):
     more people than that) or ``always``."""
     reviewers: tuple[str, ...] = ()
     """Userids of those who get a link to a campaign that is to be approved."""
+    unread_days: Annotated[int, Field(ge=0, le=365)] = 30
+    """Days for which the names of those are kept who had not read it when DingTalk was asked; 0: not at all."""
 
     @property
     def approved_above(self) -> float:

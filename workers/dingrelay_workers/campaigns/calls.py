@@ -58,9 +58,14 @@ class CampaignCalls:
     """`dingrelay_tasks.context.CalledChunks` on the database of campaigns."""
 
     def __init__(
-        self, database: Database, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        database: Database,
+        *,
+        keeps_unread: bool = True,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
+        self._keeps_unread = keeps_unread
         self._now = now
 
     async def wants(self, campaign: str, number: int, job: str) -> bool:
@@ -186,6 +191,13 @@ class CampaignCalls:
             if not noted.rowcount:
                 return
             asked = await _users(connection, campaign, call.number)
+            if self._keeps_unread:
+                unread = [user for user in delivery.unread if user in asked]
+                await connection.execute(
+                    update(ChunkRow)
+                    .where(ChunkRow.campaign == campaign, ChunkRow.number == call.number)
+                    .values(unread_users=",".join(unread))
+                )
             # People that the call was not for would be counted beside its own.
             ours = [row for row in rows if row["userid"] in asked]
             reached = asked & {*delivery.read, *delivery.unread, *had_it}

@@ -16,7 +16,7 @@ from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
-from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
+from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.sentence import en
@@ -427,7 +427,7 @@ def report(
     column: FileColumn = None,
     encoding: Encoding = "",
     outcome: Annotated[
-        CampaignOutcome | None,
+        CampaignSought | None,
         typer.Option(help="List the people with this outcome; with a file, write only them."),
     ] = None,
     refreshed: Annotated[
@@ -477,7 +477,7 @@ def report(
         raise typer.Exit(OTHERWISE)
 
 
-async def _people(campaign: str, outcome: CampaignOutcome) -> "CampaignPeople":
+async def _people(campaign: str, outcome: CampaignSought) -> "CampaignPeople":
     from dingrelay_workers.campaigns.report import CampaignPeople
 
     campaigns = _campaigns()
@@ -498,7 +498,7 @@ async def _report(
     campaign: str,
     csv_file: str | None,
     json_file: str | None,
-    outcome: CampaignOutcome | None,
+    outcome: CampaignSought | None,
     rows: "Callable[[], Rows] | None",
 ) -> "CampaignReport":
     from dingrelay_producers.settings import Settings

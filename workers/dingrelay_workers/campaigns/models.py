@@ -144,10 +144,19 @@ class ChunkRow(Base):
         delivered: people who have the message.
         read: those of them reported to have read it.
         unread: those of them reported not to have.
+        unread_users: their ids, separated by commas, for as long as `[campaigns] unread_days` says.
     """
 
     __tablename__ = "campaign_chunks"
-    __table_args__ = (Index(None, "campaign", "state", "number"),)
+    __table_args__ = (
+        Index(None, "campaign", "state", "number"),
+        Index(
+            "ix_campaign_chunks_unread",
+            "confirmed_at",
+            sqlite_where=text("unread_users is not null"),
+            postgresql_where=text("unread_users is not null"),
+        ),
+    )
 
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
@@ -168,6 +177,7 @@ class ChunkRow(Base):
     delivered: Mapped[int | None]
     read: Mapped[int | None]
     unread: Mapped[int | None]
+    unread_users: Mapped[str | None] = mapped_column(Text)
 
 
 class OutcomeRow(Base):

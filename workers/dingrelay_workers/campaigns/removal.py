@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
@@ -146,6 +146,23 @@ async def remove_some(database: Database, campaign: str, *, seconds: float) -> i
                 return gone
         await connection.execute(delete(CampaignRow).where(CampaignRow.id == campaign))
         return None
+
+
+async def forget_unread(database: Database, before: datetime) -> int:
+    """Forget in some chunks the people who had not read it when DingTalk was asked before; in how many."""
+    old = (
+        select(ChunkRow.campaign, ChunkRow.number)
+        .where(ChunkRow.unread_users.is_not(None), ChunkRow.confirmed_at < before)
+        .limit(PAGE)
+    )
+    async with database.write("unread") as connection:
+        rows = [{"its": row.campaign, "at": row.number} for row in await connection.execute(old)]
+        if rows:
+            its = update(ChunkRow).where(
+                ChunkRow.campaign == bindparam("its"), ChunkRow.number == bindparam("at")
+            )
+            await connection.execute(its.values(unread_users=None), rows)
+    return len(rows)
 
 
 async def _look(connection: AsyncConnection, campaign: str) -> CampaignRow:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from dingrelay_producers.client.filters import CampaignOutcome
+from dingrelay_producers.client.filters import CampaignOutcome, CampaignSought
 from dingrelay_producers.client.history_documents import Message
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
@@ -53,6 +53,8 @@ WORDS: Mapping[str, Sentence] = {
 }
 """What each of `OUTCOMES` means to the one who reads the list."""
 
+UNREAD = en("not read when DingTalk was asked")
+"""Of a person who has it and whose name is kept for `[campaigns] unread_days`."""
 SAME_CONTENT = en("settled by DingTalk's same-content rule")
 """Why a person has the message once although its call was made twice."""
 RECALLED = en("recalled since")
@@ -230,7 +232,7 @@ class Report:
         )
 
     async def results(
-        self, campaign: str, outcome: CampaignOutcome | None = None
+        self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:
         """Every recipient, or those with an outcome, in pages of up to 10,000; no transaction stays open between pages."""
         last: int | None = -1
@@ -244,7 +246,7 @@ class Report:
     async def people(
         self,
         campaign: str,
-        outcome: CampaignOutcome | None = None,
+        outcome: CampaignSought | None = None,
         *,
         behind: Place | None = None,
         limit: int,
@@ -264,13 +266,13 @@ class Report:
 async def _some(
     connection: AsyncConnection,
     campaign: str,
-    outcome: CampaignOutcome | None,
+    outcome: CampaignSought | None,
     first: int,
     most: int,
 ) -> tuple[list[tuple[Place, Result]], int | None]:
     """The people with an outcome in some chunks from a number on, and the last one's number; None: there are no more."""
     names = ("number", "state", "users", "task_id", "ambiguous", "error", "recalled_at")
-    columns = [getattr(ChunkRow, name) for name in names]
+    columns = [getattr(ChunkRow, name) for name in (*names, "unread_users")]
     query = select(*columns).where(ChunkRow.campaign == campaign, ChunkRow.number >= first)
     if outcome is not None:
         query = query.where(_may_hold(campaign, outcome))
@@ -282,17 +284,19 @@ async def _some(
         ((chunk.number, place), result)
         for chunk in rows
         for place, result in enumerate(_results(chunk, special), start=1)
-        if outcome in {None, result.outcome}
+        if outcome in {None, result.outcome} or (outcome == "unread" and result.reason == UNREAD)
     ]
     return found, rows[-1].number if len(rows) == most else None
 
 
-def _may_hold(campaign: str, outcome: CampaignOutcome) -> ColumnElement[bool]:
+def _may_hold(campaign: str, outcome: CampaignSought) -> ColumnElement[bool]:
     """Whether a chunk may hold people with an outcome: a campaign has many, and few people failed."""
     error = ChunkRow.error["class"].as_string()
     match outcome:
         case "pending":
             return and_(ChunkRow.state != ChunkState.SETTLED, error.is_(None))
+        case "unread":
+            return func.coalesce(ChunkRow.unread_users, "") != ""
         case "accepted":
             return and_(ChunkRow.state == ChunkState.SETTLED, error.is_(None))
         case _:
@@ -341,8 +345,11 @@ def _results(chunk: Any, special: Mapping[str, tuple[str, str]]) -> Iterator[Res
         common = (ACCEPTED, RECALLED)
     else:
         common = (ACCEPTED, SAME_CONTENT if chunk.ambiguous else "")
+    unread = set((chunk.unread_users or "").split(","))
     for userid in chunk.users.split(","):
         outcome, reason = special.get(userid, common)
+        if userid in unread and outcome == ACCEPTED:
+            reason = reason or UNREAD
         taken = outcome not in LEFT_OUT
         yield Result(userid, outcome, chunk.task_id if taken else None, reason)
 

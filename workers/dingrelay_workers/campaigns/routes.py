@@ -19,7 +19,7 @@ from dingrelay_producers.client.campaign_documents import (
     MalformedRecipients,
     Plan,
 )
-from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
+from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.language import spoken
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
@@ -191,7 +191,7 @@ def _behind(cursor: str) -> Place:
 class PeoplePaging(paging.Paging):
     """Which people of a campaign."""
 
-    outcome: CampaignOutcome | None = None
+    outcome: CampaignSought | None = None
     """Only people with this outcome."""
     cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
     """`next` of the page before."""
@@ -200,7 +200,7 @@ class PeoplePaging(paging.Paging):
 class PeopleQuery(paging.Query):
     """Which people of a campaign."""
 
-    outcome: CampaignOutcome | None = None
+    outcome: CampaignSought | None = None
     """Only people with this outcome."""
 
 

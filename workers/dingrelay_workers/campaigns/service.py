@@ -17,7 +17,7 @@ from dingrelay_producers.client.campaign_documents import (
     CreatedCampaign,
     Plan,
 )
-from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
+from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
@@ -186,7 +186,7 @@ class CampaignService:
             return await Report(store.database).summary(campaign)
 
     async def results(
-        self, campaign: str, outcome: CampaignOutcome | None = None
+        self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:
         """Its people one by one, or those with an outcome, in pages."""
         async with self._opened() as store:
@@ -196,7 +196,7 @@ class CampaignService:
     async def people(
         self,
         campaign: str,
-        outcome: CampaignOutcome | None = None,
+        outcome: CampaignSought | None = None,
         *,
         behind: Place | None = None,
         limit: int,

@@ -7,7 +7,7 @@ from typing import cast, get_args
 from aiohttp import web
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus
-from dingrelay_producers.client.filters import CampaignFilter, CampaignOutcome
+from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
@@ -285,9 +285,9 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
     return response
 
 
-def _outcome(visit: Visit) -> CampaignOutcome | None:
+def _outcome(visit: Visit) -> CampaignSought | None:
     outcome = visit.query("outcome")
-    return cast(CampaignOutcome, outcome) if outcome in get_args(CampaignOutcome) else None
+    return cast(CampaignSought, outcome) if outcome in get_args(CampaignSought) else None
 
 
 async def _enqueue(visit: Visit, campaign: str, action: str, plan: FollowUpPlan) -> None:

@@ -21,6 +21,7 @@ from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.audit import service as audit
+from dingrelay_workers.campaigns import removal
 from dingrelay_workers.database.database import Database, chunks, upsert
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.dingtalk import lenient
@@ -254,6 +255,9 @@ class Writer(Work):
         while await delete_before(self._database, before) == SLICE:
             self._step()
         while await audit.delete_before(self._database, self._now() - audit.KEPT) == audit.SLICE:
+            self._step()
+        unread = self._now() - timedelta(days=self._settings.campaigns.unread_days)
+        while await removal.forget_unread(self._database, unread) == removal.PAGE:
             self._step()
         self._purge_at = time.monotonic() + PURGE_EVERY
 

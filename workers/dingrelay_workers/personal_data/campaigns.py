@@ -196,6 +196,8 @@ async def _take_out(
 async def _rename(connection: AsyncConnection, campaign: Any, chunk: Any, erasing: Erasing) -> None:
     """Let the tombstone stand for the person in a chunk that is over."""
     values: dict[str, Any] = {"users": erasing.without(chunk.users)}
+    if chunk.unread_users:
+        values["unread_users"] = erasing.without(chunk.unread_users)
     if chunk.message is not None and chunk.users == erasing.user:
         # It was filled in for them alone: what is left is the campaign's, with its fields.
         values["message"] = campaign.message

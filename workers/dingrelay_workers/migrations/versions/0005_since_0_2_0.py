@@ -64,6 +64,15 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("sender", **_text(64)))
     op.add_column("campaigns", sa.Column("trace", **_text(600)))
     op.add_column("campaigns", sa.Column("writers", sa.JSON))
+    op.add_column("campaign_chunks", sa.Column("unread_users", sa.Text))
+    kept = sa.text("unread_users is not null")
+    op.create_index(
+        "ix_campaign_chunks_unread",
+        "campaign_chunks",
+        ["confirmed_at"],
+        sqlite_where=kept,
+        postgresql_where=kept,
+    )
     op.create_table(
         "campaign_drafts",
         sa.Column("id", sa.String(36), nullable=False),
