@@ -22,10 +22,14 @@ from dingrelay_producers.store.states import State
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.console import dead, webhooks
+from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.console.sign_in import SESSION_COOKIE
 from dingrelay_workers.console.visit import PAGE
+from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.roles.service import RoleRequest, RoleService
 from dingrelay_workers.store.records import Records, Usage
 from jobs import cancel, claimed, enqueue, message, queued, running, state
 from subscriptions import subscribe
@@ -407,3 +411,38 @@ async def test_an_approval_that_has_ended_since_is_not_decided(
     assert "No approval fits." in text
     assert (await browser.get("/approvals?state=gone"))[0] == 400
     assert not await redis.exists(keys.RECENT)
+
+
+async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    other = await ended(redis, records, text="other")
+    lane = await ended(redis, records, text="lane", app="hr", lane="urgent")
+    own = await ended(redis, records, text="own", app="hr", lane="bulk")
+    approval = await an_approval(browser)
+    await notices(browser, "delivered")
+    person = {"app": "default", "userid": "clerk", "name": "张三", "fields": {}, "met_in": 1}
+    reads = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
+    async with browser.database.write("tests") as connection:
+        await connection.execute(insert(UserRow).values(**person, **reads))
+    asked = {"subject": "clerk", "role": "operate", "apps": ["hr"], "lanes": ["bulk"]}
+    await RoleService(browser.database).give(RoleRequest.parse(asked))
+    session = await Sessions(browser.database).begin("default", "clerk")
+    assert session is not None
+    browser.session.cookie_jar.clear()
+    browser.session.cookie_jar.update_cookies({SESSION_COOKIE: session.token})
+    for path in ("/jobs", "/jobs?q=state:dead", "/dead/requeue?state=dead&code=60121"):
+        _, text = await browser.get(path)
+        assert own.id in text, path
+        assert other.id not in text, path
+        assert lane.id not in text, path
+    for path in (f"/jobs/{other.id}", f"/jobs/{lane.id}/discard", approval, "/webhooks/drw_test"):
+        assert (await browser.get(path))[0] == 404, path
+    for path in ("/approvals", "/webhooks", "/limits", "/people/u2"):
+        status, text = await browser.get(path)
+        assert (status, escape(HTML) in text) == (200, False), path
+    _, text = await browser.get("/", **ENGLISH)
+    assert "may have happened: 1, of these 1" in text
+    page = "/dead/requeue?state=dead&code=60121"
+    assert await browser.submit(page, page, count="1") == 303
+    assert [await state(redis, each) for each in (other, lane, own)] == ["dead", "dead", "queued"]

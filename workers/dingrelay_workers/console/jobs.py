@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
+from redis.asyncio import Redis
 
+from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.job_list import JobList, Position
@@ -16,22 +18,26 @@ from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_producers.zone import local
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.backlog import estimate
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
-from dingrelay_workers.console.now import why_it_waits
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OUTCOMES, STATES, meaning
+from dingrelay_workers.console.words import OUTCOMES, START, STATES, Meaning, meaning, outage
 from dingrelay_workers.gateway.job_changes import CHANGEABLE
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
+from dingrelay_workers.limiter.breakers import read_breakers
 
 PATIENCE = 2.0
 """Seconds for an answer of the history."""
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
 SHOWN = 50
 """People of each outcome who are named."""
+MOST_EMPTY = 5
+"""Parts of the list without a job that fits that one page passes over."""
 NAMESAKES = 10
 """People of one name who are listed."""
 
@@ -53,6 +59,18 @@ async def jobs(visit: Visit) -> web.Response:
         lambda: listing(visit, failed=chosen.state in FAILED).page(chosen, PAGE, after),
     )
     return _list(visit, text, given, found, paging.encode(*more) if more else "")
+
+
+async def _page(
+    visit: Visit, chosen: JobFilter, after: Position | None
+) -> tuple[list[JobStatus], Position | None]:
+    """A page of the list; one that costs a lot and has nothing is passed over, a few times."""
+    listed = listing(visit, failed=chosen.state in FAILED)
+    for _ in range(MOST_EMPTY):
+        found, after = await listed.page(chosen, PAGE, after)
+        if found or after is None:
+            break
+    return found, after
 
 
 def _list(
@@ -98,7 +116,7 @@ async def job(visit: Visit) -> web.Response:
             for name, states in CHANGEABLE.items()
             if record and may_change and status.state in states
         ],
-        why=await why_it_waits(visit.context.redis, status, record),
+        why=await _why_it_waits(visit.context.redis, status, record),
         key=found.key,
         worker=record.get(b"owner", b"").decode(errors="replace").partition("/")[0],
         not_before=_moment(record, b"not_before"),
@@ -240,6 +258,33 @@ async def _found(visit: Visit) -> tuple[JobDetails, Mapping[bytes, bytes]]:
     if found is None or not visit.covers(found.status.app, found.status.lane):
         raise NotHere
     return found, record
+
+
+async def _why_it_waits(
+    redis: Redis, job: JobStatus, record: Mapping[bytes, bytes]
+) -> Meaning | None:
+    """Why an open job has not run; None of one that runs or has ended."""
+    if job.state.ended or job.state == State.RUNNING:
+        return None
+    if job.state == State.QUEUED and job.due_at and job.due_at > datetime.now(UTC):
+        return Meaning("wait", en("It is not to run before {}.", local(job.due_at)))
+    async with asking():
+        queue = record.get(b"queue", b"").decode(errors="replace")
+        served = await redis.exists(keys.alive(queue))
+        breakers = await read_breakers(redis)
+    if not served:
+        return Meaning("bad", en("No worker serves the queue {}.", queue), START)
+    api = estimate.API_OF.get(job.kind, "")
+    for each in breakers:
+        scope, _, name = each.scope.partition(":")
+        of_app = name == job.app and (scope == "hold" or each.name == api)
+        if of_app or (scope == "egress" and each.name == estimate.HOST_OF.get(api)):
+            return outage(each)
+    if b"parked" in record:
+        return Meaning("wait", en("It waits for its sender's turn at a limit of DingTalk."))
+    if job.error and job.due_at:
+        return Meaning("wait", en("The last try failed; the next one is at {}.", local(job.due_at)))
+    return Meaning("wait", en("Other jobs go first."))
 
 
 def listing(visit: Visit, *, failed: bool) -> JobList:

@@ -7,9 +7,11 @@ from aiohttp import web
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_workers.backlog import workers as fleet
 from dingrelay_workers.console.declared import at
-from dingrelay_workers.console.now import outage
 from dingrelay_workers.console.visit import Visit
+from dingrelay_workers.console.words import outage
+from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
+from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.rules import in_words
 
 
@@ -18,6 +20,7 @@ async def limits(visit: Visit) -> web.Response:
     """How full DingTalk's limits are."""
     async with asking():
         found = await overview.read(visit.context.redis, visit.context.settings)
+    found = seen_limits(found, visit)
     return visit.page(
         "limits.html",
         limits=found,
@@ -25,6 +28,26 @@ async def limits(visit: Visit) -> web.Response:
         outages=[outage(each) for each in found.outages],
         months=found.quota,
         now=datetime.now(UTC),
+    )
+
+
+def seen_limits(found: FleetLimits, visit: Visit) -> FleetLimits:
+    """Those of the apps that the person may see; what all apps share is everyone's."""
+    grant, apps = visit.grant, visit.context.settings.apps
+    if ANY in grant.apps:
+        return found
+
+    def seen(scope: str) -> bool:
+        kind, _, name = scope.partition(":")
+        return kind == "egress" or grant.permits_app(name)
+
+    months = {app.organisation for name, app in apps.items() if grant.permits_app(name)}
+    return found.model_copy(
+        update={
+            "buckets": [each for each in found.buckets if seen(each.scope)],
+            "outages": [each for each in found.outages if seen(each.scope)],
+            "quota": [each for each in found.quota if each.organisation in months],
+        }
     )
 
 

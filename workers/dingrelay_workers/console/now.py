@@ -1,19 +1,17 @@
 """How things stand, in a few sentences: is delivery normal, what waits, who is affected, what to do."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from aiohttp import web
-from redis.asyncio import Redis
 
 from dingrelay_producers.cli.output import span
+from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.job_list import MOST_LOOKED_AT
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus
-from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.cli import counted
@@ -21,17 +19,20 @@ from dingrelay_workers.backlog.estimate import Backlog, Tally
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.jobs import listing
+from dingrelay_workers.console.limits import seen_limits
 from dingrelay_workers.console.visit import Visit
-from dingrelay_workers.console.words import TONES, Meaning
+from dingrelay_workers.console.words import START, TONES, Meaning, outage
+from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
-from dingrelay_workers.limiter.breakers import BreakerState, read_breakers
 from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.quota import SHARES
 from dingrelay_workers.limiter.rules import Rules
 
+LATELY = 900.0
+"""Seconds for which a failure says that delivery is not normal."""
 OLD = 600.0
 """Seconds that a job may wait before people are said to be affected."""
-START = en("Start one: dingrelay worker.")
 MOST = 5
 """Outages, lanes and senders that are named."""
 
@@ -40,6 +41,7 @@ MOST = 5
 async def now(visit: Visit) -> web.Response:
     """How things stand."""
     standing = await visit.context.shared.get("standing", lambda: _standing(visit.context))
+    standing = await _seen(standing, visit)
     tally = standing.tally
     return visit.page(
         "now.html",
@@ -57,12 +59,14 @@ class Standing:
 
     Attributes:
         dead: jobs that have failed for good, or of which DingTalk's answer was lost.
+        lately: those of the last `LATELY`.
     """
 
     limits: FleetLimits
     tally: Tally
     lanes: Sequence[Backlog]
     dead: int
+    lately: int
 
     def sentences(self) -> list[Meaning]:
         """The answers, the worst first."""
@@ -81,6 +85,8 @@ class Standing:
             return [Meaning("bad", words, START)]
         if self.limits.outages:
             return [outage(each) for each in self.limits.outages[:MOST]]
+        if self.lately:
+            return []  # `_failed` says so
         return [Meaning("good", en("Delivery is normal."))]
 
     def _waiting(self) -> Meaning:
@@ -154,9 +160,15 @@ class Standing:
         if not self.dead:
             return []
         words = en("Jobs that have failed for good, or may have happened: {:,}.", self.dead)
-        return [
-            Meaning("doubt", words, en("Look at the failed jobs: each code has its remedy there."))
-        ]
+        if self.lately:
+            words = en(
+                "Jobs that have failed for good, or may have happened: {:,}, of these {:,} in the last {}.",
+                self.dead,
+                self.lately,
+                span(LATELY),
+            )
+        remedy = en("Look at the failed jobs: each code has its remedy there.")
+        return [Meaning("bad" if self.lately else "doubt", words, remedy)]
 
     def _age(self, lane: Backlog) -> float:
         since = lane.jobs.since
@@ -170,47 +182,26 @@ async def _standing(context: ConsoleContext) -> Standing:
         limits = await overview.read(context.redis, context.settings, pace)
         tally, lanes = await estimate.read(context.redis, pace, most=MOST_COUNTED)
         dead = await context.redis.zcard(keys.DEAD)
-    return Standing(limits, tally, lanes, dead)
+        since = (tally.now.timestamp() - LATELY) * 1000
+        lately = await context.redis.zcount(keys.DEAD, since, "+inf")
+    return Standing(limits, tally, lanes, dead, lately)
 
 
-def outage(breaker: BreakerState) -> Meaning:
-    """An API or a host that is out, or an app that is held."""
-    kind, _, name = breaker.scope.partition(":")
-    since, retry = local(breaker.opened_at), local(breaker.next_probe)
-    if kind == "hold":
-        words = en("The app {} is held since {}: {}", name, since, breaker.reason)
-        return Meaning(
-            "bad", words, en("A person must mend that; its jobs go on by themselves then.")
-        )
-    words = en("{} does not answer sanely since {}: {}", breaker.name, since, breaker.reason)
-    return Meaning("bad", words, en("Nothing: it is tried again at {}, and no job is lost.", retry))
-
-
-async def why_it_waits(
-    redis: Redis, job: JobStatus, record: Mapping[bytes, bytes]
-) -> Meaning | None:
-    """Why an open job has not run; None of one that runs or has ended."""
-    if job.state.ended or job.state == State.RUNNING:
-        return None
-    if job.state == State.QUEUED and job.due_at and job.due_at > datetime.now(UTC):
-        return Meaning("wait", en("It is not to run before {}.", local(job.due_at)))
-    async with asking():
-        queue = record.get(b"queue", b"").decode(errors="replace")
-        served = await redis.exists(keys.alive(queue))
-        breakers = await read_breakers(redis)
-    if not served:
-        return Meaning("bad", en("No worker serves the queue {}.", queue), START)
-    api = estimate.API_OF.get(job.kind, "")
-    for each in breakers:
-        scope, _, name = each.scope.partition(":")
-        of_app = name == job.app and (scope == "hold" or each.name == api)
-        if of_app or (scope == "egress" and each.name == estimate.HOST_OF.get(api)):
-            return outage(each)
-    if b"parked" in record:
-        return Meaning("wait", en("It waits for its sender's turn at a limit of DingTalk."))
-    if job.error and job.due_at:
-        return Meaning("wait", en("The last try failed; the next one is at {}.", local(job.due_at)))
-    return Meaning("wait", en("Other jobs go first."))
+async def _seen(found: Standing, visit: Visit) -> Standing:
+    """Of all that, what concerns the apps that the person may see."""
+    grant = visit.grant
+    if ANY in grant.apps:
+        return found
+    failed, _ = await listing(visit, failed=True).page(JobFilter(), MOST_LOOKED_AT, None)
+    since = found.tally.now - timedelta(seconds=LATELY)
+    groups = [each for each in found.tally.groups if grant.permits_app(each.app)]
+    return Standing(
+        limits=seen_limits(found.limits, visit),
+        tally=replace(found.tally, groups=groups),
+        lanes=[each for each in found.lanes if visit.covers(each.jobs.app, each.jobs.lane)],
+        dead=len(failed),
+        lately=sum((job.settled_at or job.created_at) >= since for job in failed),
+    )
 
 
 def _held(lane: Backlog) -> str:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.limiter.breakers import BreakerState
 
 TONES = ("bad", "doubt", "wait", "good")
 """The worst first."""
@@ -132,6 +134,34 @@ OF_DELIVERY: Mapping[str, Meaning] = {
     "test": Meaning("wait", en("a test")),
     "tested": Meaning("good", en("a test")),
 }
+
+START = en("Start one: dingrelay worker.")
+
+
+def outage(breaker: BreakerState) -> Meaning:
+    """An API or a host that is out, or an app that is held."""
+    kind, _, name = breaker.scope.partition(":")
+    since, retry = local(breaker.opened_at)[:16], local(breaker.next_probe)[11:19]
+    if kind == "hold":
+        words = en("The app {} is held since {}: {}", name, since, breaker.reason)
+        return Meaning(
+            "bad",
+            words,
+            en(
+                "Correct the app's key, secret, permissions or IP list; its jobs go on by themselves then."
+            ),
+        )
+    words = en(
+        "DingTalk has not answered {} as it should since {}: {}",
+        breaker.name,
+        since,
+        breaker.reason,
+    )
+    return Meaning(
+        "bad",
+        words,
+        en("Nothing needs to be done: it is tried again at {}, and no job is lost.", retry),
+    )
 
 
 def meaning(table: Mapping[str, Meaning], word: str) -> Meaning:
