@@ -24,6 +24,8 @@ from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.server import PORT  # noqa: F401 - imports every page
 from dingrelay_workers.database.schema import upgrade
 
+Console = tuple[psutil.Process, str]
+"""A console and its URL."""
 PATIENCE = 30
 TABS = 50
 EXAMPLES = 4
@@ -40,6 +42,17 @@ SEARCHES = (
     "/jobs?q=app:app1+since:9d",
 )
 _CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
+_UNSHARED = """
+import runpy
+from dingrelay_workers.console import context
+context.SHARED_FOR = 0
+runpy.run_module("dingrelay_producers.cli", run_name="__main__")
+"""
+_CONSOLES = [
+    # What it reads once for many requests it reads here for each of them.
+    [sys.executable, "-c", _UNSHARED, "console", "--port", "0"],
+    [*_CLI, "console", "--port", "0"],
+]
 _LINK_OF = [*_CLI, "--json", "console", "login-link", "bench"]
 _URL = re.compile(r"listening on (http://\S+)")
 _LINK = re.compile(r'<a [^>]*href="([^"#]+)"')
@@ -78,13 +91,13 @@ def measure(
             fill(url, jobs, people, campaign)
             group = f"console on {jobs:,} jobs, {name}"
             env = {"DINGRELAY_DATABASE_URL": url}
-            console = [*_CLI, "console", "--port", "0"]
-            with testbed.processes([console], env=env, patient=True) as (process,):
-                log = testbed.directory / "process0.log"
-                wait_until(lambda: _URL.search(log.read_text()), PATIENCE)  # noqa: B023
-                visitor = Visitor(_URL.search(log.read_text())[1])
+            with testbed.processes(_CONSOLES, env=env, patient=True) as consoles:
+                logs = [testbed.directory / f"process{number}.log" for number in range(2)]
+                wait_until(lambda: all(_URL.search(log.read_text()) for log in logs), PATIENCE)  # noqa: B023
+                urls = [_URL.search(log.read_text())[1] for log in logs]
                 made = subprocess.check_output(_LINK_OF, env=testbed.environment(env))
-                visit = visitor.visit(json.loads(made)["link"], process, group, requests, seconds)
+                visitor = Visitor(*zip(consoles, urls, strict=True))
+                visit = visitor.visit(json.loads(made)["link"], group, requests, seconds)
                 figures += asyncio.run(visit)
     return figures
 
@@ -109,18 +122,12 @@ class Visitor:
 
     _session: ClientSession
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, each_read: Console, usual: Console) -> None:
+        self._console, self._url = each_read
+        self._usual = usual
 
-    async def visit(
-        self,
-        link: str,
-        console: psutil.Process,
-        group: str,
-        requests: int,
-        seconds: int,
-    ) -> list[Figure]:
-        """The figures of one console."""
+    async def visit(self, link: str, group: str, requests: int, seconds: int) -> list[Figure]:
+        """The figures of a database: each page by the first console, tabs that are left open by the second."""
         jar = CookieJar(unsafe=True)
         async with ClientSession(cookie_jar=jar, auto_decompress=False) as self._session:
             await self._sign_in(link)
@@ -134,7 +141,8 @@ class Visitor:
             first, page = await self._get("/")
             for needed in sorted(set(_NEEDED.findall(page))):
                 first += (await self._get(needed))[0]
-            tabs = await self._tabs(console, seconds)
+            self._console, self._url = self._usual
+            tabs = await self._tabs(seconds)
         return [
             *figures,
             Figure(group, "first visit", first / 1000, "kB", at_most=FIRST),
@@ -178,22 +186,24 @@ class Visitor:
 
     async def _screen(self, group: str, screen: str, paths: list[str], requests: int) -> Figure:
         """The slowest of some pages of a screen."""
-        slowest, worst, usual = "", 0.0, 0.0
+        slowest, worst, usual, cost = "", 0.0, 0.0, 0.0
         for path in paths:
             times: list[float] = []
+            before = cpu_seconds([self._console])
             for _ in range(requests):
                 began = time.perf_counter()
                 await self._get(path)
                 times.append((time.perf_counter() - began) * 1000)
             if (p95 := percentile(times, 95)) > worst:
                 slowest, worst, usual = path, p95, percentile(times, 50)
+                cost = (cpu_seconds([self._console]) - before) / requests * 1000
         most = LONGER.get(screen, LONGEST)
-        note = f"p50 {usual:.1f} ms; {slowest[:40]}"
+        note = f"p50 {usual:.1f} ms, CPU {cost:.1f} ms; {slowest[:40]}"
         return Figure(group, f"{screen}, p95", worst, "ms", at_most=most, note=note)
 
-    async def _tabs(self, console: psutil.Process, seconds: int) -> float:
+    async def _tabs(self, seconds: int) -> float:
         """The share of a core that pages cost which renew themselves."""
-        before = cpu_seconds([console])
+        before = cpu_seconds([self._console])
         began = time.monotonic()
 
         async def renew(number: int) -> None:
@@ -208,4 +218,4 @@ class Visitor:
                 await asyncio.sleep(min(pause, left))
 
         await asyncio.gather(*map(renew, range(TABS)))
-        return 100 * (cpu_seconds([console]) - before) / (time.monotonic() - began)
+        return 100 * (cpu_seconds([self._console]) - before) / (time.monotonic() - began)

@@ -557,7 +557,7 @@ class Client:
         return self._newest(keys.DEAD, limit)
 
     def dead_codes(self, **chosen: Unpack[JobFields]) -> DeadCodes:
-        """The latest 2,000 dead and unknown jobs, counted by the code of their error.
+        """The latest 1,000 dead and unknown jobs, counted by the code of their error.
 
         Args:
             **chosen: as for `jobs`.

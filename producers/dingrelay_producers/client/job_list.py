@@ -23,7 +23,7 @@ from dingrelay_tasks.kinds import KINDS
 
 CHUNK = 200
 """Records read in one round trip."""
-MOST_LOOKED_AT = 2_000
+MOST_LOOKED_AT = 1_000
 """Records that one page may cost; a filter that finds few gives short pages."""
 
 _T = TypeVar("_T")

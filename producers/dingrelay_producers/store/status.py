@@ -156,36 +156,37 @@ class _Fields:
 
     def __init__(self, job_id: str, record: Mapping[bytes, bytes]) -> None:
         self.job_id = job_id
-        # Invalid UTF-8 is reported where the field is read, if it matters there.
-        self._text = {
-            name.decode(errors="replace"): value.decode(errors="replace")
-            for name, value in record.items()
-        }
+        self._record = record
 
     def needed(self, name: str, parse: Callable[[str], _T]) -> _T:
         """What every record has."""
-        if not self._text.get(name):
+        value = self._record.get(name.encode())
+        if not value:
             raise UnreadableRecord(self.job_id, name, "is missing")
-        return self._parsed(name, parse)
+        return self._parsed(name, value, parse)
 
     def read(self, name: str, parse: Callable[[str], _T]) -> _T | None:
         """What it may have."""
-        return self._parsed(name, parse) if self._text.get(name) else None
+        value = self._record.get(name.encode())
+        return self._parsed(name, value, parse) if value else None
 
     def steps(self) -> dict[str, Any]:
         """The outcomes of steps, by name."""
+        named = {name.decode(errors="replace"): value for name, value in self._record.items()}
         return {
-            name.removeprefix(STEP): self._parsed(name, json.loads)
-            for name in self._text
+            name.removeprefix(STEP): self._parsed(name, value, json.loads)
+            for name, value in named.items()
             if name.startswith(STEP)
         }
 
-    def _parsed(self, name: str, parse: Callable[[str], _T]) -> _T:
+    def _parsed(self, name: str, value: bytes, parse: Callable[[str], _T]) -> _T:
+        # Invalid UTF-8 is reported here, if it matters.
+        text = value.decode(errors="replace")
         try:
-            return parse(self._text[name])
+            return parse(text)
         except (ValueError, OverflowError, OSError):
             # Only of the state, since other fields may hold what only their reader may see.
-            shown = en("is {!r:.60}, which ", self._text[name]) if name == "state" else ""
+            shown = en("is {!r:.60}, which ", text) if name == "state" else ""
             raise UnreadableRecord(self.job_id, name, en("{}can't be read", shown)) from None
 
 

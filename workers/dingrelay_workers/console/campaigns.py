@@ -17,6 +17,7 @@ from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
 from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import Verb
+from dingrelay_workers.console.context import SharedReads
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
@@ -53,7 +54,9 @@ async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
     services = visit.context.services.campaigns
     status = await services.show((await _found(visit)).id)
-    report = await services.report(status.id)
+    # Many watch one that runs, and to add up the calls of a million people takes long.
+    shared = visit.context.shared if status.state == "running" else SharedReads()
+    report = await shared.get(("report", status.id), lambda: services.report(status.id))
     review = await services.review(status.id)
     check = await services.preview(status.id) if status.state == "draft" else None
     outcomes = [

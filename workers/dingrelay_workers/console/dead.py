@@ -16,7 +16,7 @@ from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.visit import NotHere, Visit
 from dingrelay_workers.console.words import STATES, meaning
 
-MOST_FAILED = 2_000
+MOST_FAILED = 1_000
 """Failed jobs that are grouped, and that one form changes: the latest ones."""
 EXAMPLES = 10
 """Jobs that a confirmation names."""

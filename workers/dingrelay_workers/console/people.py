@@ -9,6 +9,9 @@ from dingrelay_workers.console.visit import PAGE, Visit
 from dingrelay_workers.console.words import OUTCOMES, meaning
 from dingrelay_workers.http.api_keys import ANY
 
+MESSAGES = 100
+"""The latest to a person that are shown."""
+
 
 @at("/people", scope="directory:read")
 async def people(visit: Visit) -> web.Response:
@@ -29,7 +32,7 @@ async def people(visit: Visit) -> web.Response:
 async def person(visit: Visit) -> web.Response:
     """Every message to a person."""
     user = visit.request.match_info["user"]
-    found = await visit.context.services.history.person(user, app=None, limit=200)
+    found = await visit.context.services.history.person(user, app=None, limit=MESSAGES)
     messages = [
         (each, meaning(OUTCOMES, each.outcome))
         for each in found.messages

@@ -389,7 +389,7 @@ CodesQuery = paging.query_of(
 
 @_read("GET /v1/dead/codes", DeadCodes, query=CodesQuery)
 async def count_dead(call: HttpCall) -> DeadCodes:
-    """The latest 2,000 dead and unknown jobs, counted by the code of their error.
+    """The latest 1,000 dead and unknown jobs, counted by the code of their error.
 
     Those that the key may see.
     """
