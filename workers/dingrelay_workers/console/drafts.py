@@ -394,10 +394,9 @@ async def _choose_page(
     parents = [int(each) for each in opened[-MOST_OPEN:] if each.lstrip("-").isdecimal()]
     named = visit.query("named")[:50]
     chosen = [*content.departments, *content.without_departments]
-    tops = [node.id for node in await directory.nodes(content.app)]
-    nodes = await directory.nodes(content.app, parents=[*tops, *parents], ids=chosen, named=named)
+    nodes = await directory.nodes(content.app, parents=parents, ids=chosen, named=named)
     tree: dict[int | None, list[DepartmentNode]] = {None: []}
-    shown = {*tops, *parents}
+    shown = {*parents, *(node.id for node in nodes if node.parent is None)}
     for node in nodes:
         if node.parent is None or node.parent in shown:
             tree.setdefault(node.parent, []).append(node)

@@ -1,7 +1,7 @@
 """The directory as it is read: a page at a time, and by names and addresses."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, Use
 
 PATIENCE = 1.8
 """Seconds that a request waits for the database."""
-MOST_NODES = 1_000
+MOST_NODES = 500
 """Departments that are shown to choose from at once."""
 
 
@@ -116,46 +116,67 @@ class DirectoryService:
     async def nodes(
         self, app: str, *, parents: Collection[int] = (), ids: Collection[int] = (), named: str = ""
     ) -> Sequence[DepartmentNode]:
-        """Departments that exist, by id: those at the top, and those below `parents`, in `ids`, or with this in their name."""
-        which: list[ColumnElement[bool]] = [DepartmentRow.parent.is_(None)]
-        which += [DepartmentRow.parent.in_(parents), DepartmentRow.id.in_(ids)]
-        if named:
-            which.append(DepartmentRow.name.contains(named, autoescape=True))
-        here = (DepartmentRow.app == app) & DepartmentRow.left_at.is_(None)
+        """Departments that exist, by id: the top and what is directly below it, what is below `parents`, `ids`, and those called so."""
+        query = select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent)
+        query = query.where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
         async with answering(PATIENCE), self._database.read() as connection:
-            query = select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent)
-            query = query.where(here, or_(*which)).order_by(DepartmentRow.id).limit(MOST_NODES)
-            rows = (await connection.execute(query)).all()
-            shown = [row.id for row in rows]
-            below = (
-                select(DepartmentRow.id.label("top"), DepartmentRow.id.label("id"))
-                .where(here, DepartmentRow.id.in_(shown))
-                .cte(recursive=True)
-            )
-            deeper = select(below.c.top, DepartmentRow.id).where(
-                here, DepartmentRow.parent == below.c.id
-            )
-            # UNION, not UNION ALL: a department that moved during a walk may stand in a circle.
-            below = below.union(deeper)
-            members = (MembershipRow.app == app) & (MembershipRow.department == below.c.id)
-            counted = await connection.execute(
-                select(below.c.top, func.count(MembershipRow.userid.distinct()))
-                .join(MembershipRow, members)
-                .group_by(below.c.top)
-            )
-            people = {row[0]: row[1] for row in counted}
-            inner = select(DepartmentRow.parent).where(here, DepartmentRow.parent.in_(shown))
-            parted = set(await connection.scalars(inner.distinct()))
+            every = (await connection.execute(query.order_by(DepartmentRow.id))).all()
+            parents_of = {row.id: row.parent for row in every}
+            opened = {
+                *parents,
+                None,
+                *(each for each, above in parents_of.items() if above is None),
+            }
+            rows = [
+                row
+                for row in every
+                if row.parent in opened or row.id in ids or (named and named in (row.name or ""))
+            ][:MOST_NODES]
+            counted = await _count_below(connection, app, parents_of, [row.id for row in rows])
+        parted = set(parents_of.values())
         return [
             DepartmentNode(
                 id=row.id,
                 name=row.name or str(row.id),
                 parent=row.parent,
-                people=people.get(row.id, 0),
+                people=counted[row.id],
                 leaf=row.id not in parted,
             )
             for row in rows
         ]
+
+
+async def _count_below(
+    connection: AsyncConnection,
+    app: str,
+    parents: Mapping[int, int | None],
+    departments: Collection[int],
+) -> dict[int, int]:
+    """People in each of these departments and in all below it, each once. `parents`: department → the one above it."""
+    place, own = MembershipRow.department, MembershipRow.app == app
+    direct = select(place, func.count()).where(own).group_by(place)
+    members: Mapping[int, int] = dict((await connection.execute(direct)).tuples().all())
+    user = MembershipRow.userid
+    several = select(user).where(own).group_by(user).having(func.count() > 1)
+    places: dict[str, list[int]] = defaultdict(list)
+    for userid, department in await connection.execute(
+        select(user, place).where(own, user.in_(several))
+    ):
+        places[userid].append(department)
+    children: dict[int | None, list[int]] = defaultdict(list)
+    for department, parent in parents.items():
+        children[parent].append(department)
+    found: dict[int, int] = {}
+    for top in departments:
+        below, ahead = set[int](), [top]
+        while ahead:
+            # A department that moved during a walk may stand in a circle until the next one.
+            if (department := ahead.pop()) not in below:
+                below.add(department)
+                ahead += children[department]
+        again = (len(below.intersection(each)) - 1 for each in places.values())
+        found[top] = sum(members.get(each, 0) for each in below) - sum(max(0, n) for n in again)
+    return found
 
 
 async def _departments(
