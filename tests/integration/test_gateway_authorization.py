@@ -72,7 +72,7 @@ NEEDS = {
     **dict.fromkeys(
         ("listCampaigns", "listPeopleOfCampaign", "exportPeopleOfCampaign"), "campaigns:read"
     ),
-    "getReview": "campaigns:read",
+    **dict.fromkeys(("getReview", "previewRecall", "previewConfirm"), "campaigns:read"),
     "askReview": "campaigns:write",
     **{f"{what}Campaign": "campaigns:approve" for what in ("approve", "reject")},
     **{f"{what}Campaign": "campaigns:read" for what in ("get", "preview", "report")},
@@ -404,7 +404,7 @@ def request_of(  # noqa: C901 - a table of operations
         wanted = {"name": "n", "message": TEXT, "users": ["u1"], **names}
         del wanted["lane"]
         return path, wanted, {}, None
-    if operation.endswith(("Campaign", "Review")):
+    if operation.endswith(("Campaign", "Review", "Recall", "Confirm")):
         campaign = data.draw(st.sampled_from(sorted(deployment.campaigns)))
         bodies: Mapping[str, Any] = {
             "testCampaign": {"users": ["u1"]},

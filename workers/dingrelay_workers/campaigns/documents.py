@@ -371,6 +371,23 @@ class JobsDocument(BaseModel):
     """The first hundred."""
 
 
+class FollowUpCost(BaseModel, from_attributes=True):
+    """What a recall, or a question to DingTalk, would reach now, and what it would take."""
+
+    people: int
+    """How many it is about."""
+    calls: int
+    """Calls to DingTalk; each counts against the month."""
+    too_old: int
+    """Calls that are left alone: DingTalk knows nothing of them after 24 hours."""
+    under_way: int
+    """Calls that may still be made, and are waited for."""
+    repeated: int
+    """People of calls that repeat one whose answer was lost: those that the first one reached keep its message."""
+    unknown: int
+    """People of calls whose outcome is unknown, which can't be recalled."""
+
+
 class ConfirmRequest(Document):
     """Which calls to ask DingTalk about; null for all of the last 24 hours."""
 

@@ -33,6 +33,7 @@ from dingrelay_workers.campaigns.documents import (
     CampaignPage,
     CampaignRequest,
     ConfirmRequest,
+    FollowUpCost,
     JobsDocument,
     RejectRequest,
     TestRequest,
@@ -252,9 +253,11 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
 
 def _moving(verb: str, move: Callable[[CampaignService, str], Awaitable[None]], what: str) -> None:
     """Declare the route that moves a campaign to another state."""
+    # What was approved is compared with the campaign as a whole.
+    within = COUNTING if verb == "start" else PATIENCE
 
     async def handle(call: HttpCall) -> CampaignStatus:
-        async with _found(call, changed=True) as (campaigns, campaign):
+        async with _found(call, within=within, changed=True) as (campaigns, campaign):
             await move(campaigns, campaign.id)
             return await campaigns.status(campaign.id)
 
@@ -337,6 +340,20 @@ async def confirm_campaign(call: HttpCall) -> JobsDocument:
         plan = await campaigns.confirm(campaign.id, sample=asked.sample)
         await campaigns.note(campaign.id, "confirm", plan)
     return await _enqueued(call, plan.jobs)
+
+
+@_read("GET /v1/campaigns/{id}/recall", FollowUpCost, problems=frozenset({404, 409}))
+async def preview_recall(call: HttpCall) -> FollowUpCost:
+    """What a recall of a campaign can still reach."""
+    async with _found(call, within=COUNTING) as (campaigns, campaign):
+        return FollowUpCost.model_validate(await campaigns.recall(campaign.id))
+
+
+@_read("GET /v1/campaigns/{id}/confirm", FollowUpCost)
+async def preview_confirm(call: HttpCall) -> FollowUpCost:
+    """What it takes to ask DingTalk which people a campaign reached, and who has not read it."""
+    async with _found(call, within=COUNTING) as (campaigns, campaign):
+        return FollowUpCost.model_validate(await campaigns.confirm(campaign.id, sample=None))
 
 
 @_read("GET /v1/campaigns/{id}/review", CampaignReview)
