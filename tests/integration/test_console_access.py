@@ -124,6 +124,9 @@ def test_every_scope_is_some_ones_and_apps_of_one_role_are_not_those_of_another(
     assert not both.permits_app("it")
     assert both.permits("campaigns:read")
     assert permitted([looks, writes], "keys:write") is None
+    urgent = Grant(name="u", scopes=ROLES["write"], lanes=frozenset({"urgent"}))
+    assert permitted([urgent], "campaigns:write") is None
+    assert permitted([urgent], "campaigns:read")
     assert permitted([], "") is None
     assert ROLES["view"] < set(SCOPES)
     assert {ANY} == ROLES["admin"]

@@ -9,6 +9,8 @@ _VIEW = frozenset(
     scope for scope in SCOPES if scope.endswith(":read") and not scope.startswith("audit")
 )
 
+CAMPAIGNS = "campaigns:write"
+"""Campaigns go in the lane bulk."""
 ROLES: Mapping[str, frozenset[str]] = {
     "view": _VIEW,
     "write": _VIEW | {"campaigns:write"},
@@ -44,6 +46,8 @@ def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
         scope: of the page; "" for any role.
     """
     found = [each for each in grants if not scope or each.permits(scope)]
+    if scope == CAMPAIGNS:
+        found = [each for each in found if each.permits_lane("bulk")]
     if not found:
         return None
     return Grant(
