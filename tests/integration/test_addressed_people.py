@@ -230,7 +230,7 @@ async def test_people_are_found_by_name_and_by_address(worker: OneWorker, cli: C
         assert found("stranger") == found("明", "--app", "hr") == []
         shown = cli("person", "find", "王").stdout
         assert "王小明" in shown
-        assert "none" in cli("person", "find", "stranger").stderr
+        assert "no such person" in cli("person", "find", "stranger").stderr
         assert cli.json("person", "show", "王小明")["user"] == "u7"
         assert cli.json("job", "list", "--to", "王小明") == []
         sent = cli.json("send", "--to", "u1，王小明、u2", "--text", "x")

@@ -167,7 +167,7 @@ def test_a_job_that_has_not_ended_in_time_is_not_done(cli: Cli) -> None:
     job_id = first.removeprefix("accepted ")
     assert then == (
         f"job {job_id} is queued after 0.1 s. It goes on: look at it with `dingrelay job show {job_id}`, "
-        f"or `dingrelay job cancel {job_id}`"
+        f"or `dingrelay job cancel {job_id}`; `dingrelay doctor` checks whether workers run"
     )
     line = '{"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "a"}}}\n'
     assert cli("send", "--jobs", "-", "--wait", "--timeout", "0.1", stdin=line).exit_code == 4

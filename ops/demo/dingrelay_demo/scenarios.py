@@ -239,7 +239,7 @@ async def campaign(context: DemoContext) -> None:
     )
     context.expected.note_campaign(ref, content, len(people))
     await asyncio.to_thread(ref.start)
-    with context.screen.bar(len(people), tr("people")) as bar:
+    with context.screen.bar(len(people), tr("guests")) as bar:
 
         async def until(people: int) -> CampaignStatus:
             return await context.reach(

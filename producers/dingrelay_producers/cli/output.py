@@ -291,6 +291,8 @@ def _job(status: "JobStatus") -> Table:
     error = status.error
     if status.due_at and not status.state.ended:
         due = f"{local(status.due_at)}{_from_now(status.due_at)}"
+        if error and error.code in {"api", "host", "hold"}:
+            due += tr(", or as soon as DingTalk answers again")
     if status.settled_at:
         took = (status.settled_at - status.created_at).total_seconds()
         settled = tr("{moment}, after {took:.2f} s", moment=local(status.settled_at), took=took)
@@ -371,11 +373,11 @@ class Column(Generic[Row]):
     cut: bool = False
 
 
-def print_table(rows: Iterable[Row], *columns: Column[Row]) -> None:
+def print_table(rows: Iterable[Row], *columns: Column[Row], empty: str = "") -> None:
     """Print a list, or that it is empty."""
     texts = [[_text(column.cell(row)) for column in columns] for row in rows]
     if not texts:
-        console(stderr=True).print(tr("none"), style="dim")
+        console(stderr=True).print(empty or tr("none"), style="dim")
         return
     out = console()
     shown = fitting(columns, texts, out.width)

@@ -14,6 +14,7 @@ from dingrelay_producers.cli.options import (
 )
 from dingrelay_producers.cli.waiting import enqueue, show_accepted
 from dingrelay_producers.language import tr
+from dingrelay_producers.zone import local
 
 PEOPLE = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
 """How `--to` may name a person instead of by a userid → the field of the job."""
@@ -114,7 +115,10 @@ def send(
     }
     with Client() as client:
         job = parsed(asked, MessageSend.parse, Uploads(client).of(app))
-        show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout)
+        what = job.summary()
+        if job.send_at:
+            what += tr(", not before {moment}", moment=local(job.send_at))
+        show_accepted(client.send(job), what, wait=wait, timeout=timeout)
 
 
 def _people(named: list[str], app: str) -> dict[str, list[str]]:

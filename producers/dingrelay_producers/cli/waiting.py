@@ -82,7 +82,8 @@ def wait_for(ref: "JobRef", timeout: float) -> "JobStatus":
 
 def _goes_on(ref: "JobRef") -> str:
     return tr(
-        "It goes on: look at it with `dingrelay job show {id}`, or `dingrelay job cancel {id}`",
+        "It goes on: look at it with `dingrelay job show {id}`, or `dingrelay job cancel {id}`; `dingrelay doctor` "
+        "checks whether workers run",
         id=ref.id,
     )
 

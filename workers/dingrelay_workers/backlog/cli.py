@@ -92,6 +92,7 @@ def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:
         *_counts(attrgetter("jobs")),
         Column("oldest", lambda each: _age(each.jobs, tally.now), right=True),
         Column("through in", _drain, right=True),
+        empty=tr("no job waits"),
     )
     _note(tally)
 
@@ -104,6 +105,7 @@ def _print_groups(tally: "Tally", groups: "list[BacklogGroup]", by: By) -> None:
         Column("kind" if by is By.KIND else "sender", lambda each: getattr(each, by) or "-"),
         *_counts(lambda each: each),
         Column("oldest", lambda each: _age(each, tally.now), right=True),
+        empty=tr("no job waits"),
     )
     _note(tally)
 
@@ -231,6 +233,7 @@ async def _read_limits(settings: "Settings") -> "FleetLimits":
 
 
 def _limits_page(found: "FleetLimits") -> Lines:
+    from dingrelay_workers.dingtalk.apis import APIS
     from dingrelay_workers.limiter.rules import in_words
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -246,6 +249,8 @@ def _limits_page(found: "FleetLimits") -> Lines:
     ):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column(tr("now"))
+    out = {(each.scope, each.name) for each in found.outages}
+    on_hosts = {api.name for api in APIS if api.dialect in {name for _, name in out}}
     for bucket in found.buckets:
         limit = bucket.limit and translated(in_words(bucket.unit, bucket.limit, bucket.window))
         table.add_row(
@@ -257,7 +262,7 @@ def _limits_page(found: "FleetLimits") -> Lines:
             f"{bucket.balance:.1f}" if bucket.limit else "",
             str(bucket.throttles),
             str(bucket.level),
-            _bucket_now(bucket),
+            _bucket_now(bucket, is_out=(bucket.scope, bucket.api) in out or bucket.api in on_hosts),
         )
     months = [
         Text(
@@ -315,11 +320,11 @@ def _outage(breaker: "BreakerState") -> str:
     return f"{what} {since}, {tries}: {translated(breaker.reason)}"
 
 
-def _bucket_now(bucket: "BucketState") -> Text:
+def _bucket_now(bucket: "BucketState", *, is_out: bool) -> Text:
     def left(until: datetime) -> float:
         return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
-    news: list[Text] = []
+    news = [Text(tr("an outage"), style="red")] if is_out else []
     if bucket.paused_until:
         text = tr(
             "paused for {length}: {reason}",

@@ -79,6 +79,7 @@ def _print(found: "Sequence[KnownPerson]") -> None:
         Column("job number", lambda each: each.job_number, rank=3),
         Column("department", _departments, rank=1, cut=True),
         Column("left", lambda each: local(each.left_at) if each.left_at else "", rank=1),
+        empty=tr("no such person in the directory"),
     )
 
 
@@ -126,6 +127,7 @@ def _print_history(found: "PersonHistory") -> None:
             rank=2,
             cut=True,
         ),
+        empty=tr("nothing was sent to this person"),
     )
 
 
