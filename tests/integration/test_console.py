@@ -50,7 +50,9 @@ async def test_every_page_shows_what_is_stored_and_runs_none_of_it(
         assert text.count("<script") <= 1, path
         assert not re.search(r"<[^>]* (style|on\w+)=", text), path
     _, person = await browser.get("/people/u1", **{"Accept-Language": language})
-    assert ("今天已收到相同内容" if language == "zh-CN" else "got the same text today") in person
+    assert (
+        "当天已收到此内容" if language == "zh-CN" else "had this content already that day"
+    ) in person
     _, dead = await browser.get("/dead", **{"Accept-Language": language})
     assert "60121" in dead
     _, now = await browser.get("/", **{"Accept-Language": language})

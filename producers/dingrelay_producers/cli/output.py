@@ -19,6 +19,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dingrelay_producers.client.outcomes import NOT_REACHED, OUTCOMES
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
@@ -195,18 +196,6 @@ def print_job(status: "JobStatus") -> None:
 
 NAMED_PEOPLE = 20
 """People of one outcome who are named; JSON has all."""
-NOT_REACHED = {
-    "duplicate": en("has this content today already; --allow-duplicate sends it all the same"),
-    "daily_cap": en("had had the day's messages"),
-    "unknown_user": en("DingTalk knows no person with this userid"),
-    "out_of_scope": en("outside the app's visible range"),
-    "unresolved": en("no person has this address"),
-    "duplicate_departments": en("this department was sent it today"),
-    "invalid": en("DingTalk knows no person with this userid"),
-    "forbidden": en("DingTalk did not deliver it"),
-    "failed": en("the delivery failed at DingTalk"),
-}
-"""Outcome → why a person did not get a message."""
 
 
 def print_details(details: "JobDetails") -> None:
@@ -238,14 +227,16 @@ def _named(people: Sequence[str]) -> str:
 def _not_reached(result: Mapping[str, Any]) -> str:
     """A line for each reason why people of a message did not get it."""
     lines: list[str] = []
-    for outcome, why in NOT_REACHED.items():
+    for outcome in NOT_REACHED:
         found = result.get(outcome)
         if isinstance(found, list) and found:
             # An address, or a person with DingTalk's code, is an object.
             people = [
                 next(iter(each.values())) if isinstance(each, dict) else each for each in found
             ]
-            lines.append(f"{_named(list(map(str, people)))}: {translated(why)}")
+            lines.append(
+                f"{_named(list(map(str, people)))}: {translated(OUTCOMES[outcome].reason)}"
+            )
     return "\n".join(lines)
 
 

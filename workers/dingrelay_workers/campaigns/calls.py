@@ -13,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_tasks.campaign_confirm import CALLS_PER_CHUNK, CampaignConfirm
 from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
@@ -45,8 +46,8 @@ _MARKED = ("title", "text", "content", "markdown")
 _FORBIDDEN = {
     "143103": en("the app had sent too many messages that minute"),
     "143104": en("the organisation had sent too many messages that minute"),
-    "143105": en("had had the day's messages"),
-    SAME_CONTENT_CODE: en("had this content already that day"),
+    "143105": OUTCOMES["daily_cap"].reason,
+    SAME_CONTENT_CODE: OUTCOMES["duplicate"].reason,
 }
 
 

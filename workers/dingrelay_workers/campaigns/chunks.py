@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_tasks.sentence import Sentence, en, with_parts
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -245,20 +246,13 @@ async def settle(
 
 
 def _outcomes(campaign: str, endings: Sequence[ChunkEnding]) -> list[dict[str, Any]]:
-    reasons = {
-        OutcomeKind.DUPLICATE: en("had this content already that day"),
-        OutcomeKind.DAILY_CAP: en("had had the day's messages"),
-        OutcomeKind.UNKNOWN_USER: en("DingTalk knows no person with this userid"),
-        OutcomeKind.OUT_OF_SCOPE: en("outside the app's visible range"),
-        OutcomeKind.UNVERIFIED: en("not in the directory, and DingTalk could not be asked"),
-    }
     return [
         {
             "campaign": campaign,
             "userid": user,
             "chunk": ending.release.number,
             "outcome": outcome,
-            "reason": reasons[outcome],
+            "reason": OUTCOMES[outcome].reason,
         }
         for ending in endings
         for outcome, users in {**ending.left_out, OutcomeKind.UNVERIFIED: ending.unverified}.items()

@@ -27,6 +27,7 @@ from dingrelay_producers.cli.output import (
     print_json,
     print_table,
 )
+from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, harmless
 from dingrelay_producers.zone import local
@@ -256,14 +257,12 @@ def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
 
 def report_page(summary: "CampaignReport") -> Table:
     """What became of a campaign's people, in figures."""
-    from dingrelay_workers.campaigns.report import WORDS
-
     seconds = summary.seconds
     return page_of(
         (tr("campaign"), f"{summary.name} ({summary.state})"),
         (tr("people"), f"{summary.recipients:,}"),
         *(
-            (outcome, f"{people:,} {translated(WORDS[outcome])}" if people else "")
+            (outcome, f"{people:,} {translated(OUTCOMES[outcome].result)}" if people else "")
             for outcome, people in summary.outcomes.items()
         ),
         (tr("calls"), f"{summary.calls:,}"),

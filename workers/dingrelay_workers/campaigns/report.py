@@ -18,7 +18,7 @@ from dingrelay_producers.client.history_documents import Message
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.addresses import CHINA
-from dingrelay_tasks.sentence import MADE_OF, Kept, Sentence, en, from_parts, joined
+from dingrelay_tasks.sentence import MADE_OF, Kept, en, from_parts, joined
 from dingrelay_workers.campaigns.models import (
     LEFT_OUT,
     CampaignRow,
@@ -35,23 +35,8 @@ from dingrelay_workers.directory.models import UserRow
 
 ACCEPTED = "accepted"
 PENDING = "pending"
-OUTCOMES: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
+EVERY: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
 """Everything that can have become of a person, each in one of them."""
-
-_NOT_SENT, _NOT_RECEIVED = en("not sent"), en("not received")
-WORDS: Mapping[str, Sentence] = {
-    **dict.fromkeys(LEFT_OUT, _NOT_SENT),
-    ACCEPTED: en("sent"),
-    PENDING: en("not sent yet"),
-    OutcomeKind.CANCELLED: _NOT_SENT,
-    OutcomeKind.INVALID: _NOT_RECEIVED,
-    OutcomeKind.FORBIDDEN: _NOT_RECEIVED,
-    OutcomeKind.FAILED: _NOT_RECEIVED,
-    OutcomeKind.UNVERIFIED: en("sent, though not known to exist"),
-    OutcomeKind.KEPT: en("received, and not recalled"),
-    OutcomeKind.UNKNOWN: en("unknown whether it was sent"),
-}
-"""What each of `OUTCOMES` means to the one who reads the list."""
 
 UNREAD = en("not read when DingTalk was asked")
 """Of a person who has it and whose name is kept for `[campaigns] unread_days`."""
@@ -74,7 +59,7 @@ class Result(NamedTuple):
     """The outcome of one person.
 
     Attributes:
-        outcome: one of `OUTCOMES`.
+        outcome: one of `EVERY`.
         task_id: DingTalk's id of the call that was for them; None if it took none.
         reason: why, where there is more to say.
         name: as the directory has it, like `job_number` and `mobile`; "" where it does not.
@@ -194,7 +179,7 @@ class Report:
                 *await _single(connection, campaign),
                 *await _whole_chunks(connection, campaign),
             ]
-        outcomes = dict.fromkeys(OUTCOMES, 0)
+        outcomes = dict.fromkeys(EVERY, 0)
         for reason in reasons:
             outcomes[reason.outcome] += reason.people
         # A call is accepted before its report shows people that it did not reach.

@@ -14,12 +14,13 @@ from tempfile import TemporaryFile
 
 from dingrelay_producers.cli.output import output_file
 from dingrelay_producers.client.campaign_documents import Malformed
+from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line, harmless
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.recipients import HEADERS, USERID, Recipient, Rows
-from dingrelay_workers.campaigns.report import WORDS, Report, Result
+from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 
 WORKBOOK = ".xlsx"
@@ -88,7 +89,12 @@ def _titles() -> tuple[str, ...]:
 
 
 def _outcome(row: Result) -> tuple[object, ...]:
-    return translated(WORDS[row.outcome]), translated(row.reason), row.outcome, row.task_id
+    return (
+        translated(OUTCOMES[row.outcome].result),
+        translated(row.reason),
+        row.outcome,
+        row.task_id,
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dingrelay_producers.client import outcomes
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.limiter.breakers import BreakerState
@@ -26,48 +27,8 @@ class Meaning(NamedTuple):
 
 
 OUTCOMES: Mapping[str, Meaning] = {
-    "accepted": Meaning("good", en("got it")),
-    "unverified": Meaning(
-        "doubt", en("sent; whether DingTalk knows this person could not be checked")
-    ),
-    "duplicate": Meaning(
-        "bad",
-        en("not sent: got the same text today already, and DingTalk drops the second one"),
-        en("Change the text, or send it tomorrow."),
-    ),
-    "daily_cap": Meaning(
-        "bad",
-        en("not sent: got as many messages of this app today as DingTalk delivers"),
-        en("Send it tomorrow, or from another app."),
-    ),
-    "unknown_user": Meaning(
-        "bad",
-        en("not sent: DingTalk knows no such person"),
-        en("Look the person up: the userid may be wrong, or they have left."),
-    ),
-    "out_of_scope": Meaning(
-        "bad",
-        en("not sent: the person is outside of what the app may reach"),
-        en("An administrator of DingTalk can widen the app's range."),
-    ),
-    "invalid": Meaning(
-        "bad", en("not sent: this is not a userid"), en("Look the person up by name.")
-    ),
-    "forbidden": Meaning(
-        "bad",
-        en("not sent: DingTalk refused it"),
-        en("Look at the job: it holds DingTalk's answer."),
-    ),
-    "not_sent": Meaning("bad", en("not sent"), en("Look at the job: it says why.")),
-    "unknown": Meaning(
-        "doubt",
-        en("may have got it: DingTalk's answer was lost"),
-        en("Ask the person, or say at the job whether it arrived."),
-    ),
-    "failed": Meaning("bad", en("not sent: the call failed"), en("Look at the job: it says why.")),
-    "kept": Meaning("good", en("got it, and keeps it: it was not taken back")),
-    "cancelled": Meaning("bad", en("not sent: it was cancelled")),
-    "pending": Meaning("wait", en("not sent yet")),
+    outcome: Meaning(words.tone, words.sentence, words.remedy)
+    for outcome, words in outcomes.OUTCOMES.items()
 }
 
 STATES: Mapping[str, Meaning] = {

@@ -20,9 +20,9 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
+from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
-from dingrelay_workers.campaigns.report import WORDS
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.history_documents import KnownPerson, Message, PersonHistory
@@ -103,7 +103,9 @@ def show(
 
 
 def _meaning(sent: "Message") -> str:
-    return translated(sent.reason or WORDS.get(sent.outcome, ""))
+    return translated(
+        sent.reason or (OUTCOMES[sent.outcome].sentence if sent.outcome in OUTCOMES else "")
+    )
 
 
 def _print_history(found: "PersonHistory") -> None:
