@@ -155,7 +155,7 @@ async def _count_below(
     """People in each of these departments and in all below it, each once. `parents`: department → the one above it."""
     place, own = MembershipRow.department, MembershipRow.app == app
     direct = select(place, func.count()).where(own).group_by(place)
-    members: Mapping[int, int] = dict((await connection.execute(direct)).tuples().all())
+    members = {row[0]: row[1] for row in await connection.execute(direct)}
     user = MembershipRow.userid
     several = select(user).where(own).group_by(user).having(func.count() > 1)
     places: dict[str, list[int]] = defaultdict(list)
