@@ -17,7 +17,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.estimate import Backlog
-from dingrelay_workers.backlog.shown import SENDERS, Shown
+from dingrelay_workers.backlog.shown import SENDERS, ShownBacklog
 from dingrelay_workers.limiter import overview as limits
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
@@ -210,7 +210,7 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
         counts = []
         monkeypatch.setattr("dingrelay_workers.backlog.shown.read", counts.append)
         BACKLOG.shown = Waiting()
-        other = Shown(one.redis, one.rules, one.quota, apps=["default"])
+        other = ShownBacklog(one.redis, one.rules, one.quota, apps=["default"])
         assert [lane.jobs["ready"] for lane in (await other.current()).lanes] == [3]
         assert not counts
 
@@ -226,7 +226,7 @@ async def test_metrics_name_configured_apps_and_few_senders(client: Client, redi
         ]
     )
     settings = Settings.load(env="sandbox")
-    shown = Shown(redis, RULES, Quota(redis, settings), apps=["default"])
+    shown = ShownBacklog(redis, RULES, Quota(redis, settings), apps=["default"])
     waiting = await shown.current()
     assert sorted((lane.app, lane.lane, lane.jobs["ready"]) for lane in waiting.lanes) == [
         (OTHERS, "normal", 60),
@@ -245,7 +245,9 @@ async def test_metrics_count_dead_jobs_and_nameless_senders(client: Client, redi
     await redis.zadd(keys.DEAD, {"a": 1, "b": 2})
     await redis.pexpire(keys.DEAD, 60_000)
     settings = Settings.load(env="sandbox")
-    BACKLOG.shown = await Shown(redis, RULES, Quota(redis, settings), apps=["default"]).current()
+    BACKLOG.shown = await ShownBacklog(
+        redis, RULES, Quota(redis, settings), apps=["default"]
+    ).current()
     value = REGISTRY.get_sample_value
     assert value("dingrelay_dead_jobs") == 2
     labels = {"app": "default", "sender": UNNAMED}
@@ -257,7 +259,7 @@ async def test_counts_of_an_older_worker_can_be_read(redis: Redis) -> None:
     await redis.set(keys.BACKLOG, '{"lanes":[],"quotas":[["default",1,null]]}', px=60_000)
     await redis.set(keys.BACKLOG_READER, 1, px=60_000)
     settings = Settings.load(env="sandbox")
-    waiting = await Shown(redis, RULES, Quota(redis, settings), apps=[]).current()
+    waiting = await ShownBacklog(redis, RULES, Quota(redis, settings), apps=[]).current()
     assert waiting == Waiting(lanes=[], senders=[], quotas=[])
 
 

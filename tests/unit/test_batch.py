@@ -13,9 +13,9 @@ from dingrelay_workers.calls.batch import (
     Batch,
     BatchClosed,
     BatchKey,
+    BatchMember,
     BatchRegistry,
     BatchSplit,
-    Member,
 )
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
@@ -47,7 +47,7 @@ def registry() -> BatchRegistry:
     return BatchRegistry(cast("Records", None))
 
 
-async def join(batches: BatchRegistry, *users: str) -> Member:
+async def join(batches: BatchRegistry, *users: str) -> BatchMember:
     return await batches.join(HERE, users, slot_request(), eager=False)
 
 
@@ -58,7 +58,7 @@ def users() -> st.SearchStrategy[list[list[str]]]:
 
 @given(wanted=users())
 def test_no_call_holds_a_user_twice_or_more_than_it_takes(wanted: list[list[str]]) -> None:
-    async def ask() -> list[Member]:
+    async def ask() -> list[BatchMember]:
         batches = registry()
         return [await join(batches, *each) for each in wanted]
 

@@ -25,7 +25,7 @@ from dingrelay_tasks.contract import WEBHOOKS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers import duties
 from dingrelay_workers.approvals.form_checks import FormChecks
-from dingrelay_workers.backlog.shown import Shown
+from dingrelay_workers.backlog.shown import ShownBacklog
 from dingrelay_workers.calls.batch import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
@@ -323,7 +323,7 @@ class Resources:
 
     async def _show_backlog(self) -> None:
         """Keep what the metrics show of waiting jobs current."""
-        shown = Shown(self.redis, self.rules, self.quota, apps=self.settings.apps)
+        shown = ShownBacklog(self.redis, self.rules, self.quota, apps=self.settings.apps)
         while True:
             try:
                 BACKLOG.shown = await shown.current()

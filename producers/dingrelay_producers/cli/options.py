@@ -19,7 +19,14 @@ from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en, not_json
 
 App = Annotated[str, typer.Option(help="The DingTalk application, by its name in the settings.")]
+Apps = Annotated[
+    list[str] | None,
+    typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
+]
 Lane = Annotated[LaneName, typer.Option(help="Who goes first when a limit is reached.")]
+Lanes = Annotated[
+    list[str] | None, typer.Option("--lane", help="In these lanes only; repeatable, or a,b.")
+]
 Key = Annotated[
     str | None, typer.Option(help="Idempotency key: the same key never makes a second job.")
 ]

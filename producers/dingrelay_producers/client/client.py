@@ -38,7 +38,7 @@ from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.media import Medium
-from dingrelay_producers.client.personal_data import Erasure, PersonQuery
+from dingrelay_producers.client.personal_data import Erasure, PersonRequest
 from dingrelay_producers.errors import (
     CannotResolve,
     CellUnavailable,
@@ -497,7 +497,7 @@ class Client:
             NotInstalled: the packages that the history needs are missing.
             ServiceUnavailable: the database can't be used.
         """
-        asked = PersonQuery(user=user, app=app)
+        asked = PersonRequest(user=user, app=app)
         most = checked_limit(limit)
         history = service("history", self.settings.of_app(app))
         found: PersonHistory = run(history.person(asked.user, app=app, limit=most))
@@ -517,7 +517,7 @@ class Client:
             NotInstalled: the packages that this needs are missing.
             ServiceUnavailable: Redis or the database can't be used.
         """
-        asked = PersonQuery(user=user, app=app)
+        asked = PersonRequest(user=user, app=app)
         kept = service("personal_data", self.settings.of_app(asked.app))
         found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
         return found
@@ -540,7 +540,7 @@ class Client:
             NotInstalled: as `export_person`.
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
         """
-        asked = PersonQuery(user=user, app=app)
+        asked = PersonRequest(user=user, app=app)
         cell = self._cells.of(asked.app)
         kept = service("personal_data", cell.settings)
         tombstone = personal_data.new_tombstone()

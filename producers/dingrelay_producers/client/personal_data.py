@@ -68,7 +68,7 @@ def new_tombstone() -> str:
     return f"erased-{secrets.token_hex(8)}"
 
 
-class PersonQuery(Document):
+class PersonRequest(Document):
     """A request for a person's data, of one app or of all."""
 
     user: UserId

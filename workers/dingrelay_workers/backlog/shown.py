@@ -26,7 +26,7 @@ SENDERS = 10
 """Senders that are named: those with most jobs."""
 
 
-class Shown:
+class ShownBacklog:
     """Counts, or reads what another process has counted.
 
     Args:

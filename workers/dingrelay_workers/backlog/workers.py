@@ -37,7 +37,7 @@ async def read(redis: Redis) -> WorkerList:
 
 
 def _worker(name: str, text: bytes | None) -> WorkerStatus:
-    """A worker of what it has published; one of an earlier release tells less."""
+    """A worker of what it has published; one of an earlier release says less."""
     try:
         kept: Any = json.loads(text or "{}")
         return WorkerStatus.model_validate({"name": name, **_NOTHING, **kept.get("worker", {})})

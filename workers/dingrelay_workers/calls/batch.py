@@ -58,7 +58,7 @@ class BatchKey:
     lane: str
 
 
-class Member:
+class BatchMember:
     """One job's part of a batch.
 
     Attributes:
@@ -161,11 +161,11 @@ class Batch:
         self.frozen = asyncio.Event()
         self.call = SharedCall(())
         self._most = most
-        self._members: dict[Member, None] = {}
+        self._members: dict[BatchMember, None] = {}
         self._users: set[str] = set()
-        self._expected: set[Member] = set()
+        self._expected: set[BatchMember] = set()
         self._nobody_expected = asyncio.Event()
-        self.sender = Member(self)
+        self.sender = BatchMember(self)
         self._members[self.sender] = None
         if key is not None:
             self.sender.add(users)
@@ -181,16 +181,16 @@ class Batch:
         fits = len(users) <= self.room and self._users.isdisjoint(users)
         return fits and not self.closed.is_set()
 
-    def join(self, users: Iterable[str], *, eager: bool) -> Member:
+    def join(self, users: Iterable[str], *, eager: bool) -> BatchMember:
         """A part for a job that found this batch by itself."""
-        member = Member(self)
+        member = BatchMember(self)
         member.add(users)
         self.eager = self.eager or eager
         return member
 
-    def reserve(self) -> Member:
+    def reserve(self) -> BatchMember:
         """A part for a job that is claimed for it; the job says later which people it adds."""
-        member = Member(self)
+        member = BatchMember(self)
         self._members[member] = None
         self._expected.add(member)
         return member
@@ -265,7 +265,7 @@ class Batch:
             case _:
                 return BatchClosed()
 
-    def admit(self, member: Member, users: tuple[str, ...]) -> None:
+    def admit(self, member: BatchMember, users: tuple[str, ...]) -> None:
         """Let these users be the member's.
 
         Raises:
@@ -278,7 +278,7 @@ class Batch:
         self._users.update(users)
         self.request.recipients = len(self._users)
 
-    def remove(self, member: Member) -> None:
+    def remove(self, member: BatchMember) -> None:
         """Forget a member, unless the call leaves with it."""
         if self.frozen.is_set() or member not in self._members:
             return
@@ -287,7 +287,7 @@ class Batch:
         self.request.recipients = len(self._users)
         self.expect_no_longer(member)
 
-    def expect_no_longer(self, member: Member) -> None:
+    def expect_no_longer(self, member: BatchMember) -> None:
         """The member is ready, or given up."""
         self._expected.discard(member)
         if not self._expected:
@@ -305,7 +305,7 @@ class ClaimedRun:
     """
 
     job: ClaimedJob
-    member: Member | None
+    member: BatchMember | None
     key: BatchKey | None
 
 
@@ -331,7 +331,7 @@ class BatchRegistry:
         *,
         eager: bool,
         most: int = USERS_PER_CALL,
-    ) -> Member:
+    ) -> BatchMember:
         """A part of the next call of jobs like this, or of a new one.
 
         Args:

@@ -11,7 +11,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Json, Lane
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchRegistry, Member
+from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchMember, BatchRegistry
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.tokens import Token, Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
@@ -68,7 +68,7 @@ class JobCalls:
         transport: Transport,
         batches: BatchRegistry,
         intents: IntentLog,
-        member: Member | None = None,
+        member: BatchMember | None = None,
     ) -> None:
         """Calls nothing yet.
 
@@ -143,7 +143,7 @@ class JobCalls:
         if api.access == "token":
             await self._tokens.token(self.app)
 
-    async def _join(self, request: Request) -> Member:
+    async def _join(self, request: Request) -> BatchMember:
         """The job's part of a call: kept for it, of one of its content that waits, or of a new one."""
         api, claim = request.api, self._claim
         turns = Turns(api.owner or self.app, api.rule, self._lane)
@@ -170,7 +170,7 @@ class JobCalls:
             self._key, users, slot, eager=bool(claim.waiting), most=most
         )
 
-    async def _share(self, member: Member) -> Json:
+    async def _share(self, member: BatchMember) -> Json:
         """Leave the call to the job that opened the batch; the answer is for all of it."""
         try:
             with self.intents.call():

@@ -146,7 +146,7 @@ class HistoryService:
         return FoundPeople(people=people, matches=matches or 0)
 
     async def names(self, users: Collection[str], *, apps: Collection[str]) -> Mapping[str, str]:
-        """Userid → name of those of these people whom the directories of these apps know."""
+        """Userid → name, of those of these people that the directories of these apps know."""
         named = select(UserRow.userid, UserRow.name).where(UserRow.app.in_(apps))
         rows = await self._rows(*(named.where(UserRow.userid.in_(some)) for some in chunks(users)))
         return {row["userid"]: row["name"] for row in rows if row["name"]}

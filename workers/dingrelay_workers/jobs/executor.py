@@ -20,7 +20,7 @@ from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
-from dingrelay_workers.calls.batch import BatchKey, ClaimedRun, Member
+from dingrelay_workers.calls.batch import BatchKey, BatchMember, ClaimedRun
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.jobs import outcome
@@ -176,7 +176,7 @@ class Executor:
             log.warning("left_to_newer_release", id=job_id, kind=kind)
         self._left = True
 
-    async def _run(self, job: ClaimedJob, member: Member | None) -> Outcome | None:
+    async def _run(self, job: ClaimedJob, member: BatchMember | None) -> Outcome | None:
         """Run a job that is claimed, as the member of a batch if that claimed it.
 
         Returns:
@@ -205,7 +205,7 @@ class Executor:
             self._observer.ended(wakeup.kind, claim, led_to, state, time.monotonic() - began)
             return led_to
 
-    def _prepare(self, wakeup: ReceivedWakeup, claim: Claim, member: Member | None) -> JobRun:
+    def _prepare(self, wakeup: ReceivedWakeup, claim: Claim, member: BatchMember | None) -> JobRun:
         resources = self.resources
         intents = IntentLog(
             claim,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.options import errors_of_options, split
+from dingrelay_producers.cli.options import Apps, Lanes, errors_of_options, split
 from dingrelay_producers.cli.output import (
     Column,
     console,
@@ -48,13 +48,8 @@ def create(
         list[str],
         typer.Option(help="What it may do, such as messages:write, or *; repeatable, or a,b."),
     ],
-    application: Annotated[
-        list[str] | None,
-        typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
-    ] = None,
-    lane: Annotated[
-        list[str] | None, typer.Option(help="In these lanes only; repeatable, or a,b.")
-    ] = None,
+    application: Apps = None,
+    lane: Lanes = None,
     sender: Annotated[
         str, typer.Option(help="Who its jobs come from; NAME if not given, * lets each job say.")
     ] = "",

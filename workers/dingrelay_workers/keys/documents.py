@@ -88,6 +88,13 @@ AppChoice = Annotated[
     Field(json_schema_extra={"pattern": r"^(?:(?:(?:robot|group):)?[A-Za-z0-9_-]{1,64}|\*)$"}),
 ]
 
+AppChoices = Annotated[
+    list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])
+]
+LaneChoices = Annotated[
+    list[Lane], Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES))
+]
+
 
 class KeyRequest(Document):
     """The request for a key.
@@ -105,13 +112,8 @@ class KeyRequest(Document):
 
     name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(printable)]
     scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=len(SCOPES) + 1)]
-    apps: Annotated[
-        list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])
-    ]
-    lanes: Annotated[
-        list[Lane],
-        Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES)),
-    ]
+    apps: AppChoices
+    lanes: LaneChoices
     sender: Annotated[
         str,
         AfterValidator(_sender),

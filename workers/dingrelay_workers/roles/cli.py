@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.options import errors_of_options, split
+from dingrelay_producers.cli.options import Apps, Lanes, errors_of_options, split
 from dingrelay_producers.cli.output import Column, console, print_result, print_table
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
@@ -32,13 +32,8 @@ app = typer.Typer(help="Who may do what in the console.", no_args_is_help=True)
 def grant(
     subject: Subject,
     role: Role,
-    application: Annotated[
-        list[str] | None,
-        typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
-    ] = None,
-    lane: Annotated[
-        list[str] | None, typer.Option(help="In these lanes only; repeatable, or a,b.")
-    ] = None,
+    application: Apps = None,
+    lane: Lanes = None,
     directory: Directory = "default",
 ) -> None:
     """Give a role to a person or a department."""

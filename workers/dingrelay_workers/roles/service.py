@@ -9,15 +9,15 @@ from sqlalchemy import ColumnElement, String, and_, cast, delete, insert, or_, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import DEFAULT_APP
-from dingrelay_tasks.contract import LANES, ContractError, Document, Lane
+from dingrelay_tasks.contract import ContractError, Document
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.service import find_people, named
-from dingrelay_workers.http.api_keys import ANY, Grant
-from dingrelay_workers.keys.documents import AppChoice
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.keys.documents import AppChoices, LaneChoices
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.roles.scopes import ROLES
 
@@ -43,12 +43,8 @@ class RoleRequest(Document):
     subject: Annotated[str, Field(min_length=1, max_length=64)]
     role: Literal["view", "write", "approve", "operate", "admin"]
     directory: str = DEFAULT_APP
-    apps: Annotated[
-        list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])
-    ]
-    lanes: Annotated[
-        list[Lane], Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES))
-    ]
+    apps: AppChoices
+    lanes: LaneChoices
 
     def grant(self) -> Grant:
         """What the role allows."""
@@ -71,7 +67,7 @@ class GivenRole(BaseModel):
     given_at: datetime
 
 
-class Candidate(NamedTuple):
+class Nominee(NamedTuple):
     """A person or a department that may get a role.
 
     Attributes:
@@ -111,7 +107,7 @@ class RoleService:
             found.append(GivenRole(**row, name=name or "", left=name is None))
         return found
 
-    async def candidates(self, text: str, limit: int) -> Sequence[Candidate]:
+    async def candidates(self, text: str, limit: int) -> Sequence[Nominee]:
         """People and departments with this in their name, and the person with this userid or address."""
         columns = DepartmentRow.app, DepartmentRow.id, DepartmentRow.name
         query = select(*columns).where(
@@ -123,9 +119,9 @@ class RoleService:
             there = named(text) & UserRow.left_at.is_(None)
             people = await find_people(connection, there, app=None, limit=limit, departments=3)
         return [
-            *(Candidate(row.app, f"{DEPARTMENT}{row.id}", row.name) for row in rows),
+            *(Nominee(row.app, f"{DEPARTMENT}{row.id}", row.name) for row in rows),
             *(
-                Candidate(each.app, each.userid, each.name, ", ".join(each.departments))
+                Nominee(each.app, each.userid, each.name, ", ".join(each.departments))
                 for each in people
             ),
         ]
