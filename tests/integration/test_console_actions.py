@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.console.sign_in import SESSION_COOKIE
 from dingrelay_workers.console.visit import PAGE
 from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
@@ -446,3 +447,43 @@ async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
     page = "/dead/requeue?state=dead&code=60121"
     assert await browser.submit(page, page, count="1") == 303
     assert [await state(redis, each) for each in (other, lane, own)] == ["dead", "dead", "queued"]
+
+
+async def test_messages_to_a_person_are_shown_by_time_and_a_page_at_a_time(
+    browser: Browser,
+) -> None:
+    now = datetime.now(UTC)
+    names = ("key", "error_class", "error_code", "sender")
+    job = {
+        **dict.fromkeys(names, ""),
+        **dict.fromkeys(("created_at", "started_at", "ended_at"), now),
+        "kind": "message-send",
+        "app": "default",
+        "lane": "normal",
+        "state": "done",
+        "attempts": 1,
+        "throttles": 0,
+        "ids": [],
+        "summary": HTML,
+        "content": None,
+    }
+    jobs = [f"{number:08d}-1111-4111-8111-111111111111" for number in range(PAGE + 5)]
+    async with browser.database.write("tests") as connection:
+        for number, id_ in enumerate(jobs):
+            at = now - timedelta(hours=number // 2)  # two at each moment
+            await connection.execute(insert(JobRow).values(**job, job=id_))
+            row = {"job": id_, "user": "u/1", "outcome": "duplicate", "at": at}
+            await connection.execute(insert(RecipientRow).values(**row))
+    path, seen = "/people/u%2F1", list[str]()
+    while path:
+        status, text = await browser.get(path)
+        assert (status, HTML in text) == (200, False)
+        seen += re.findall(r'href="/jobs/([^"]+)"', text)
+        more = re.search(r'rel="next" href="([^"]+)"', text)
+        path = "/people/u%2F1" + more[1].replace("&amp;", "&") if more else ""
+    assert sorted(seen) == jobs
+    for asked, count in (("since=90m", 4), ("until=90m", PAGE), ("since=1d&until=22h", 4)):
+        _, text = await browser.get(f"/people/u%2F1?{asked}")
+        assert text.count('href="/jobs/0') == count, asked
+    for asked in ("since=soon", "until=x", "after=x"):
+        assert (await browser.get(f"/people/u%2F1?{asked}"))[0] == 400

@@ -55,6 +55,9 @@ Place = tuple[int, int]
 """Of a person in a campaign: the number of their chunk, and their own in it, from 1 on."""
 
 
+NOT_READ = en("had not read it when DingTalk was asked")
+
+
 class Result(NamedTuple):
     """The outcome of one person.
 
@@ -437,16 +440,23 @@ def _seconds(row: CampaignRow) -> float | None:
 
 
 async def campaigns_of(
-    connection: AsyncConnection, user: str, *, app: str | None, most: int
+    connection: AsyncConnection,
+    user: str,
+    *,
+    app: str | None,
+    most: int,
+    before: datetime | None = None,
 ) -> list[Message]:
     """Campaigns to a person as messages, the newest first; drafts are none yet.
 
-    A campaign in which they are not costs the read of one page.
+    A campaign in which they are not costs the read of one page. Those made after `before` are left out.
     """
     latest_first = CampaignRow.created_at.desc(), CampaignRow.id
     query = select(CampaignRow.id).where(CampaignRow.state.not_in([State.CREATING, State.DRAFT]))
     if app is not None:
         query = query.where(CampaignRow.app == app)
+    if before is not None:
+        query = query.where(CampaignRow.created_at <= before)
     names = (await connection.scalars(query.order_by(*latest_first))).all()
     found: list[Message] = []
     for some in database.chunks(names, database.CHUNK // 2):
@@ -500,5 +510,7 @@ async def _in_campaigns(
             own = {user: special[chunk.campaign]} if chunk.campaign in special else {}
             for result in _results(chunk, own):
                 if result.userid == user:
-                    found[chunk.campaign] = chunk.called_at, result
+                    unread = user in (chunk.unread_users or "").split(",")
+                    shown = result._replace(reason=NOT_READ) if unread else result
+                    found[chunk.campaign] = chunk.called_at, shown
     return found

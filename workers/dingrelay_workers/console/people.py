@@ -1,16 +1,17 @@
 """The pages of people: who got what."""
 
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from aiohttp import web
 
 from dingrelay_workers.console.declared import at
-from dingrelay_workers.console.visit import PAGE, Visit
+from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.visit import PAGE, Visit, decoded
 from dingrelay_workers.console.words import OUTCOMES, meaning
+from dingrelay_workers.history.service import place_of
+from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import ANY
-
-MESSAGES = 100
-"""The latest to a person that are shown."""
 
 
 @at("/people", scope="directory:read")
@@ -31,12 +32,32 @@ async def people(visit: Visit) -> web.Response:
 @at("/people/{user}", scope="jobs:read")
 async def person(visit: Visit) -> web.Response:
     """Every message to a person."""
-    user = visit.request.match_info["user"]
-    found = await visit.context.services.history.person(user, app=None, limit=MESSAGES)
-    messages = [
-        (each, meaning(OUTCOMES, each.outcome))
-        for each in found.messages
-        if visit.grant.permits_app(each.app)
-    ]
-    known_as = [each for each in found.known_as if visit.grant.permits_app(each.app)]
-    return visit.page("person.html", user=user, known_as=known_as, messages=messages)
+    user, after, now = visit.part("user"), visit.query("after"), datetime.now(UTC)
+    since, until = visit.query("since"), visit.query("until")
+    before = None
+    if after:
+        at, id_ = decoded(after, datetime, str)
+        before = at, id_
+    elif until:
+        before = moment("until", until, now), ""
+    found = await visit.context.services.history.person(
+        user,
+        app=None,
+        limit=PAGE,
+        since=moment("since", since, now) if since else None,
+        before=before,
+    )
+    last = found.messages[-1] if len(found.messages) == PAGE else None
+    return visit.page(
+        "person.html",
+        user=user,
+        known_as=[each for each in found.known_as if visit.grant.permits_app(each.app)],
+        messages=[
+            (each, meaning(OUTCOMES, each.outcome))
+            for each in found.messages
+            if visit.grant.permits_app(each.app)
+        ],
+        since=since,
+        until=until,
+        cursor=paging.encode(*place_of(last)) if last else "",
+    )

@@ -9,6 +9,7 @@ from dingrelay_tasks.contract import AppName
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.authentication import may_see
+from dingrelay_workers.http.paging import Moment
 from dingrelay_workers.http.routes import HttpCall, Routes
 
 MOST = 1_000
@@ -37,6 +38,10 @@ class PersonQuery(BaseModel, extra="forbid"):
     """Of this app only."""
     limit: _Limit = 50
     """Messages at most, the latest first."""
+    since: Moment | None = None
+    """None from before."""
+    until: Moment | None = None
+    """Only those from before then."""
 
 
 @ROUTES("GET /v1/people", FoundPeople, scope="directory:read", query=PeopleSearch)
@@ -61,7 +66,11 @@ async def show_person(call: HttpCall) -> PersonHistory:
     asked: PersonQuery = call.query
     key = call.key
     found = await call.context.service(HistoryService).person(
-        call.path("userid"), app=asked.app, limit=MOST
+        call.path("userid"),
+        app=asked.app,
+        limit=MOST,
+        since=asked.since,
+        before=(asked.until, "") if asked.until else None,
     )
     messages = [
         each

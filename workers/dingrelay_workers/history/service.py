@@ -25,6 +25,8 @@ from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import find_people, named
 from dingrelay_workers.history.models import JobRow, RecipientRow
 
+Place = tuple[datetime, str]
+"""Of a message in the list of a person's: its moment, and the id of its job or campaign."""
 _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
 """Characters of an id, and where it has its dashes."""
 MOST_MATCHES = 1_000
@@ -87,8 +89,23 @@ class HistoryService:
         )
         return {row["job"] for row in rows}
 
-    async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
+    async def person(
+        self,
+        user: str,
+        *,
+        app: str | None,
+        limit: int,
+        since: datetime | None = None,
+        before: Place | None = None,
+    ) -> PersonHistory:
         """The messages to a person, the latest first.
+
+        Args:
+            user: their userid.
+            app: of this app only; None for all.
+            limit: how many at most.
+            since: none from before.
+            before: only those behind this one.
 
         Raises:
             ServiceUnavailable: the database is away, or not there.
@@ -97,12 +114,18 @@ class HistoryService:
         async with self._reading() as connection:
             if connection is None:
                 return PersonHistory(user=user, messages=[], known_as=[])
-            single = await _single(connection, user, app, limit)
-            campaigns = await campaigns_of(connection, user, app=app, most=limit)
+            single = await _single(connection, user, app, limit, before)
+            until = before[0] if before else None
+            campaigns = await campaigns_of(connection, user, app=app, most=limit, before=until)
             known_as = await find_people(
                 connection, UserRow.userid == user, app=app, departments=MOST_DEPARTMENTS
             )
-        messages = sorted([*single, *campaigns], key=lambda each: each.at, reverse=True)
+        messages = sorted([*single, *campaigns], key=place_of, reverse=True)
+        messages = [
+            each
+            for each in messages
+            if (before is None or place_of(each) < before) and (since is None or each.at >= since)
+        ]
         return PersonHistory(user=user, messages=messages[:limit], known_as=known_as)
 
     async def people(self, text: str, *, app: str | None, limit: int) -> Sequence[KnownPerson]:
@@ -192,8 +215,13 @@ def _chosen(chosen: JobFilter) -> Select[Any]:
     return query
 
 
+def place_of(message: Message) -> Place:
+    """Where a message stands in the list of a person's."""
+    return message.at, message.job or message.campaign
+
+
 async def _single(
-    connection: AsyncConnection, user: str, app: str | None, limit: int
+    connection: AsyncConnection, user: str, app: str | None, limit: int, before: Place | None
 ) -> list[Message]:
     """The jobs for a person as messages, the latest first."""
     name, reason = JobRow.summary.label("name"), JobRow.error_code.label("reason")
@@ -202,9 +230,8 @@ async def _single(
         .add_columns(RecipientRow.outcome, RecipientRow.at)
         .join(RecipientRow, JobRow.job == RecipientRow.job)
         .where(RecipientRow.user == user)
-        .order_by(RecipientRow.at.desc())
-        .limit(limit)
     )
+    query = latest_first(query, RecipientRow.at, RecipientRow.job, behind=before, limit=limit)
     if app is not None:
         query = query.where(JobRow.app == app)
     return [Message(**row) for row in (await connection.execute(query)).mappings()]
