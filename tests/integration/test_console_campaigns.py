@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
-from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.directory.store import AppDirectory
 
@@ -296,3 +296,11 @@ async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step
     path = f"/campaigns/{campaign}/{step}"
     assert "4 people" in (await writer.get(path))[1]
     assert await writer.submit(path, path) == 303
+    async with writer.database.write("tests") as connection:
+        old = {"called_at": now - timedelta(days=2), "unread_users": "u1", "unread": 1, "read": 1}
+        await connection.execute(update(ChunkRow).values(confirmed_at=now, **old))
+    status, page = await writer.get(path)
+    assert (status, "24 hours" in page) == (409, True)
+    _, page = await writer.get(f"/campaigns/{campaign}/people?outcome=unread")
+    assert "had not read it" in page
+    assert ("/people/u1" in page, "/people/u3" in page) == (True, False)

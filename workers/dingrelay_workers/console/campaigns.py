@@ -21,7 +21,7 @@ from dingrelay_workers.console.context import SharedReads
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, meaning
+from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, Meaning, meaning
 from dingrelay_workers.http import paging
 
 MANY = 500
@@ -29,6 +29,7 @@ MANY = 500
 LONGEST_REASON = 500
 """Characters of a rejection's reason."""
 
+_UNREAD = Meaning("doubt", en("had not read it when DingTalk was asked"))
 _ONE = "/campaigns/{id}"
 _READS, _WRITES, _APPROVES = "campaigns:read", "campaigns:write", "campaigns:approve"
 
@@ -187,6 +188,9 @@ async def confirm_recall(visit: Visit) -> web.Response:
     found = await _found(visit)
     services = visit.context.services.campaigns
     plan = await services.recall(found.id)
+    if not plan.jobs:
+        reason = tr("Nothing of it can be taken back: DingTalk does so for 24 hours.")
+        return _nothing(visit, found, reason)
     month = await services.month_of(plan)
     return visit.confirmation(
         f"/campaigns/{found.id}/recall",
@@ -229,6 +233,9 @@ async def confirm_unread(visit: Visit) -> web.Response:
     found = await _found(visit)
     services = visit.context.services.campaigns
     plan = await services.confirm(found.id, sample=None)
+    if not plan.jobs:
+        reason = tr("DingTalk can be asked about none of it: it answers for 24 hours.")
+        return _nothing(visit, found, reason)
     month = await services.month_of(plan)
     return visit.confirmation(
         f"/campaigns/{found.id}/unread",
@@ -261,7 +268,7 @@ async def people_by_outcome(visit: Visit) -> web.Response:
         "campaign_people.html",
         campaign=found,
         outcome=outcome or "",
-        words=meaning(OUTCOMES, outcome) if outcome else None,
+        words=_UNREAD if outcome == "unread" else meaning(OUTCOMES, outcome or ""),
         people=[(each, meaning(OUTCOMES, each.outcome)) for each in people],
         cursor=paging.encode(*last) if last else "",
     )
@@ -286,6 +293,11 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
         await response.write(lines.encode())
     await response.write_eof()
     return response
+
+
+def _nothing(visit: Visit, found: CampaignStatus, reason: str) -> web.Response:
+    back = f"/campaigns/{found.id}"
+    return visit.page("problem.html", status=409, reason=reason, back=visit.context.prefix + back)
 
 
 def _outcome(visit: Visit) -> CampaignSought | None:
