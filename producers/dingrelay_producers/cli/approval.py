@@ -1,7 +1,7 @@
 """``dingrelay approval``: create approvals, see how they stand, and act on them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.audit import note_in_audit
 from dingrelay_producers.cli.options import read_json, read_moment, read_pair
 from dingrelay_producers.cli.output import (
     DONE,
@@ -248,7 +249,9 @@ def terminate(
     what = tr("terminate {instance}", instance=instance)
     if user is not None:
         user = options.userid(user, "--user", app, left=False)
-    _act(instance, app, lambda ref: ref.terminate(reason, user=user), what, wait, timeout)
+    after = {"user": user} if user else None
+    note = ("terminate", after)
+    _act(instance, app, note, lambda ref: ref.terminate(reason, user=user), what, wait, timeout)
 
 
 def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
@@ -263,7 +266,8 @@ def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
         user = options.userid(user, "--user", app, left=False)
         agreed = tr("agree {instance}", instance=instance)
         what = agreed if verb == "agree" else tr("refuse {instance}", instance=instance)
-        _act(instance, app, lambda ref: getattr(ref, verb)(user, remark), what, wait, timeout)
+        note = (verb, {"user": user})
+        _act(instance, app, note, lambda ref: getattr(ref, verb)(user, remark), what, wait, timeout)
 
     return decide
 
@@ -286,7 +290,8 @@ def comment(
     """Add a comment to an approval."""
     user = options.userid(user, "--user", app, left=False)
     what = tr("comment {instance}", instance=instance)
-    _act(instance, app, lambda ref: ref.comment(text, user), what, wait, timeout)
+    note = ("comment", {"user": user})
+    _act(instance, app, note, lambda ref: ref.comment(text, user), what, wait, timeout)
 
 
 @contextmanager
@@ -301,13 +306,19 @@ def _approval(instance: str, app: str) -> "Generator[ApprovalRef]":
 def _act(
     instance: str,
     app: str,
+    note: "tuple[str, Mapping[str, object] | None]",
     act: "Callable[[ApprovalRef], JobRef]",
     what: str,
     wait: bool,
     timeout: float,
 ) -> None:
-    """Enqueue the job of an action and print it; with `wait`, once it has ended."""
-    with _approval(instance, app) as ref:
+    """Enqueue the job of an action, which the audit has first, and print it; with `wait`, once it has ended."""
+    from dingrelay_producers.client.client import Client
+
+    action, after = note
+    with Client() as client:
+        note_in_audit(client, action, "approval", [instance], app=app, after=after)
+        ref = client.approval(instance, app=app)
         show_accepted(act(ref), what, wait=wait, timeout=timeout)
 
 

@@ -1,12 +1,13 @@
 """``dingrelay job``: what became of jobs, and what can be done about them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dingrelay_producers.actor import system_user
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.audit import note_in_audit
 from dingrelay_producers.cli.output import (
     DONE,
     OTHERWISE,
@@ -28,7 +29,6 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.client import Client
     from dingrelay_producers.client.dead_codes import DeadCodes
     from dingrelay_producers.store.status import JobStatus
 
@@ -130,7 +130,8 @@ def cancel(job_id: JobId) -> None:
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        _audit(client, "cancel", [job_id])
+        before = {"state": client.status(job_id).state}
+        note_in_audit(client, "cancel", "job", [job_id], before=before)
         cancelled = client.cancel(job_id)
         status = client.status(job_id)
     print_job(status)
@@ -162,7 +163,7 @@ def requeue(
             for status in client.dead(ALL)
             if code is None or (status.error and status.error.code == code)
         ]
-        _audit(client, "requeue", chosen)
+        note_in_audit(client, "requeue", "job", chosen)
         _act(chosen, client.requeue, "requeued")
 
 
@@ -175,7 +176,7 @@ def discard(job_ids: JobIds = None) -> None:
 
     with Client() as client:
         chosen = [client.whole_id(each) for each in job_ids]
-        _audit(client, "discard", chosen)
+        note_in_audit(client, "discard", "job", chosen)
         _act(chosen, client.discard, "discarded")
 
 
@@ -242,7 +243,8 @@ def resolve(
     with Client() as client:
         job_id = client.whole_id(job_id)
         after = {"instance": instance, "not_created": not_created, "sent": sent}
-        _audit(client, "resolve", [job_id], after)
+        before = {"state": client.status(job_id).state}
+        note_in_audit(client, "resolve", "job", [job_id], before=before, after=after)
         resolved = client.resolve(
             job_id,
             instance=instance,
@@ -257,20 +259,3 @@ def resolve(
             tr("It was {state}, not unknown.", state=status.state), style="yellow"
         )
     raise typer.Exit(DONE if resolved else OTHERWISE)
-
-
-def _audit(
-    client: "Client", action: str, jobs: list[str], after: Mapping[str, object] | None = None
-) -> None:
-    """Write into the audit what is done to these jobs now. Without a database the command goes on: Redis has the jobs."""
-    from dingrelay_producers.client.in_threads import run
-    from dingrelay_producers.errors import NotInstalled
-    from dingrelay_producers.installed import service
-
-    try:
-        run(service("audit", client.settings.of_app(None)).note(action, "job", jobs, after=after))
-    except NotInstalled:  # such an install has no database
-        return
-    except ServiceUnavailable as error:
-        warning = tr("not in the audit: {error}", error=translated(str(error)))
-        console(stderr=True).print(warning, style="yellow")

@@ -20,6 +20,7 @@ from dingrelay_tasks.approval_actions import (
 from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.contract import AppName, Contract
 from dingrelay_workers.approvals.service import ApprovalService, position
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.authentication import check_asked, may_see
@@ -106,14 +107,19 @@ async def terminate(call: HttpCall) -> web.StreamResponse:
     asked, known = await _asked(call, TerminationRequest)
     known_since = known.known_since if known else None
     generation = call.context.settings.approval_api
-    return await _do(call, asked.job(call.path("instance"), generation, known_since=known_since))
+    return await _do(
+        call,
+        "terminate",
+        asked.user,
+        asked.job(call.path("instance"), generation, known_since=known_since),
+    )
 
 
 @_changes("comment", CommentRequest)
 async def comment(call: HttpCall) -> web.StreamResponse:
     """Add a comment to an approval."""
     asked, _ = await _asked(call, CommentRequest)
-    return await _do(call, asked.job(call.path("instance")))
+    return await _do(call, "comment", asked.user, asked.job(call.path("instance")))
 
 
 def _deciding(decision: Decision, what: str) -> None:
@@ -122,7 +128,7 @@ def _deciding(decision: Decision, what: str) -> None:
     @_changes(decision, VerdictRequest, summary=what)
     async def handle(call: HttpCall) -> web.StreamResponse:
         asked, _ = await _asked(call, VerdictRequest)
-        return await _do(call, asked.job(call.path("instance"), decision))
+        return await _do(call, decision, asked.user, asked.job(call.path("instance"), decision))
 
 
 _deciding("agree", "Agree to an approval")
@@ -137,8 +143,13 @@ async def _asked(call: HttpCall, action: type[_Action]) -> tuple[_Action, Approv
     return asked.model_copy(update={"sender": sender}), known
 
 
-async def _do(call: HttpCall, job: Contract) -> web.StreamResponse:
+async def _do(call: HttpCall, action: str, user: str | None, job: Contract) -> web.StreamResponse:
+    """Accept the job of an action in a person's name, which the audit has first."""
     check_asked(job, call.key, call.context.sender_of(call.key))
+    after = {"user": user} if user else None
+    await call.context.service(AuditService).note(
+        action, "approval", [call.path("instance")], app=job.app, after=after
+    )
     status = await accept(call, job, once=call.once)
     return await waited(call, status, pending=202)
 

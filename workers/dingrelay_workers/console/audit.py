@@ -59,6 +59,7 @@ ACTIONS: Mapping[str, str] = {
     "terminate": en("withdrawn"),
     "agree": en("agreed to"),
     "refuse": en("refused"),
+    "comment": en("commented on"),
 }
 """Action of the audit → words. One that is not here stands for itself."""
 _MOST_BYTES = 64_000
