@@ -1,17 +1,24 @@
 """A second person approves a campaign before it starts, on each database."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import update
 
 from campaigns import put
+from cli_runner import Cli
+from databases import rows
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.campaigns.models import ChunkRow, State
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.api_keys import Grant
+from gateways import Reply, gateway_thread, stored_keys
 
 Service = Callable[..., CampaignService]
 
@@ -122,3 +129,68 @@ async def test_reviewers_get_a_link(database: Database, service: Service) -> Non
 def test_a_rule_that_is_none_is_refused(service: Service, approve: str) -> None:
     with pytest.raises(SettingsError, match=r"campaigns.*approve"):
         service(approve)
+
+
+TEXT = {"msgtype": "text", "text": {"content": "hello"}}
+
+
+def test_keys_approve_what_other_keys_wrote(
+    settings: Settings, redis: Redis, sqlite_url: str
+) -> None:
+    reviewed = Settings.load(
+        env="test",
+        redis_url=settings.redis_url,
+        database_url=sqlite_url,
+        campaigns={"approve": "over 1", "reviewers": ("bob",)},
+    )
+    scopes = frozenset({"campaigns:write", "campaigns:read", "campaigns:approve"})
+    names = {"writer": scopes, "reviewer": scopes, "other": scopes - {"campaigns:approve"}}
+    keys = stored_keys(reviewed, [Grant(name=name, scopes=held) for name, held in names.items()])
+    with gateway_thread(reviewed, Services(reviewed)) as gateway:
+
+        def ask(verb: str, key: str, body: object = None, method: str = "POST") -> Reply:
+            return gateway.ask(method, f"/v1/campaigns/{campaign}{verb}", body, key=keys[key])
+
+        plan = {"name": "n", "message": TEXT, "users": ["u1", "u2"]}
+        campaign = gateway.ask("POST", "/v1/campaigns", plan, key=keys["writer"]).json["id"]
+        refused = ask("/start", "writer")
+        assert (refused.status, "approval of a second person" in refused.json["detail"]) == (
+            409,
+            True,
+        )
+        assert "approval" in ask("", "writer", method="GET").json["waits"]
+        assert ask("/review", "other").json["state"] == "asked"
+        assert ask("/approve", "other").status == 403
+        assert ask("/approve", "writer").status == 409
+        assert ask("/reject", "reviewer", {}).status == 422
+        assert ask("/reject", "reviewer", {"reason": "no"}).json["state"] == "rejected"
+        assert ask("/review", "writer").json["asked_by"].startswith("drk_")
+        assert ask("/approve", "reviewer").json["state"] == "approved"
+        assert ask("/start", "writer").json["state"] == "running"
+    jobs = rows(sqlite_url, "select action from audit where kind = 'campaign' order by number")
+    assert [row["action"] for row in jobs] == [
+        *("create", "ask", "rejected", "ask", "approved", "start")
+    ]
+
+
+def test_a_command_approves_what_another_user_wrote(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.toml").write_text('[campaigns]\napprove = "always"\n')
+    cli.variables["DINGRELAY_CONFIG"] = str(tmp_path / "settings.toml")
+    draft = cli.json("campaign", "create", "n", "--text", "hello", "--to", "u1,u2")["id"]
+    refused = cli("campaign", "start", draft)
+    assert (refused.exit_code, "needs the approval" in refused.stderr) == (2, True)
+    assert cli.json("campaign", "review", draft)["state"] == "asked"
+    own = cli("campaign", "approve", draft)
+    assert (own.exit_code, "neither wrote nor submitted" in own.stderr) == (2, True)
+    rest = cli.json(
+        *("campaign", "create", "rest", "--text", "x", "--to", "u1,u3"),
+        *("--except-campaign", draft, "--dry-run"),
+    )
+    assert (rest["recipients"], rest["excluded"]) == (1, 1)
+    unknown = cli("campaign", "create", "n", "--text", "x", "--to", "u1", "--except-campaign", "x")
+    assert (unknown.exit_code, "no campaign x" in unknown.stderr) == (2, True)
+    monkeypatch.setattr("dingrelay_producers.cli.group.system_user", lambda: "bob@office")
+    assert "approved" in cli("campaign", "approve", draft).stdout
+    assert cli.json("campaign", "start", draft)["state"] == "running"

@@ -24,7 +24,14 @@ from dingrelay_tasks import MessageSend
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow
+from dingrelay_workers.campaigns.drafts import Drafts
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    DraftRow,
+    OutcomeRow,
+)
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.store import CampaignStore
@@ -459,6 +466,29 @@ async def created(office: Office, users: list[str], **plan: Any) -> tuple[Campai
     message = plan.pop("message", TEXT)
     made = await store.create({"name": "news", "message": message, "users": users, **plan})
     return store, made.id
+
+
+async def test_drafts_go_on_without_them(office: Office) -> None:
+    await office.put(UserRow, {**a_person(SUBJECT), "name": "张三", "mobile": "+86-13800000000"})
+    await office.put(UserRow, a_person(OTHER))
+    drafts = Drafts(office.settings, office.database)
+    pasted = f"{OTHER} {SUBJECT}\n13800000000\nu9"
+    named = await drafts.create({"pasted": pasted, "without_pasted": "张三"}, "ann")
+    listed = await drafts.create({"pasted": OTHER}, "ann")
+    listed = await drafts.put_file(listed.id, 1, "x.csv", "手机\n13800000000\n".encode(), "ann")
+    others = await drafts.create({"pasted": OTHER}, "ann")
+    others = await drafts.put_file(others.id, 1, "x.csv", b"userid\nu9\n", "ann")
+    async with office.database.write("tests") as connection:
+        await connection.execute(update(DraftRow).values(updated_at=LONG_AGO))
+    exported = (await office.passes.export(DataSubject(SUBJECT)))["drafts"]
+    assert {each["draft"] for each in exported} == {named.id, listed.id}
+    found = await office.erase()
+    assert (found.changed["campaigns"], found.left) == (2, [])
+    content = (await drafts.get(named.id)).content
+    assert (content.pasted, content.without_pasted) == (f"{OTHER}\nu9", "")
+    assert [(await drafts.get(each)).file_name for each in (listed.id, others.id)] == ["", "x.csv"]
+    assert (await drafts.get(others.id)).version == others.version
+    assert await office.places() == set()
 
 
 async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(office: Office) -> None:

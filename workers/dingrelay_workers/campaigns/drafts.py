@@ -9,7 +9,7 @@ import io
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, Field
@@ -36,6 +36,9 @@ from dingrelay_workers.database.database import Database
 
 LARGEST_FILE = 10_000_000
 """Bytes of a file with people: some 300,000 rows. A larger one makes a campaign without a draft."""
+KEPT = timedelta(days=180)
+"""After which a draft without a change is deleted: it names people."""
+WRITER = "campaign drafts"
 LISTED = 200
 """Drafts in a list."""
 
@@ -109,7 +112,7 @@ class Drafts:
             "updated_by": by,
             "updated_at": datetime.now(UTC),
         }
-        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+        async with self._opened() as store, store.database.write(WRITER) as connection:
             await connection.execute(insert(DraftRow), row)
             return _document(await _find(connection, row["id"]))
 
@@ -153,7 +156,7 @@ class Drafts:
             DraftConflict: another change was saved since that version.
             ContractError: names the field that is wrong.
         """
-        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+        async with self._opened() as store, store.database.write(WRITER) as connection:
             row = await _find(connection, draft)
             content = DraftContent.parse({**row["document"], **changes})
             values = _columns(content)
@@ -173,7 +176,7 @@ class Drafts:
         if len(file or b"") > LARGEST_FILE:
             raise ContractError("file", en("may have {:,} bytes", LARGEST_FILE))
         values = {"file": file, "file_name": name[:255] if file is not None else ""}
-        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+        async with self._opened() as store, store.database.write(WRITER) as connection:
             return await _change(connection, await _find(connection, draft), version, values, by)
 
     async def delete(self, draft: str) -> None:
@@ -182,7 +185,7 @@ class Drafts:
         Raises:
             DraftNotFound: there is none.
         """
-        async with self._opened() as store, store.database.write("campaign drafts") as connection:
+        async with self._opened() as store, store.database.write(WRITER) as connection:
             await _find(connection, draft)
             await connection.execute(delete(DraftRow).where(DraftRow.id == draft))
 
@@ -227,7 +230,7 @@ class Drafts:
             if (former := row["campaign"]) is not None:
                 await removal.discard(store.database, former)
             created = await store.create(plan, campaign, writers=[*row["writers"], by])
-            async with store.database.write("campaign drafts") as connection:
+            async with store.database.write(WRITER) as connection:
                 made = update(DraftRow).where(DraftRow.id == draft).values(campaign=campaign)
                 await connection.execute(made)
             return created
@@ -243,6 +246,12 @@ class Drafts:
 def campaign_of(draft: str, version: int) -> str:
     """The id of the campaign that this version of a draft makes."""
     return str(uuid.uuid5(uuid.UUID(draft), str(version)))
+
+
+async def delete_before(database: Database, moment: datetime) -> None:
+    """Delete the drafts that were changed last before a moment."""
+    async with database.write(WRITER) as connection:
+        await connection.execute(delete(DraftRow).where(DraftRow.updated_at < moment))
 
 
 def _columns(content: DraftContent) -> dict[str, Any]:

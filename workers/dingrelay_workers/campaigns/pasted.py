@@ -46,9 +46,23 @@ async def resolve(
     An entry is one person by its whole text, or by all of its words together, such as name and mobile; otherwise each of
     its words is a person. A word that the directory does not know is a userid, unless none is spelled like that.
     """
-    words = {word for entry in pasted for word in (entry.text, *entry.text.split(" "))}
-    known = await _known(database, app, words)
+    known = await _known(database, app, {word for each in pasted for word in _words(each)})
     return [person for entry in pasted for person in _people(entry, known)]
+
+
+async def without(database: Database, app: str, text: str, user: str) -> str:
+    """The text without what names a person; of several in one entry the others stay by their userids."""
+    pasted = list(entries(text))
+    known = await _known(database, app, {word for each in pasted for word in _words(each)})
+    kept: list[str] = []
+    for entry in pasted:
+        userids = [each.userid for each in _people(entry, known) if isinstance(each, Recipient)]
+        kept += [each for each in userids if each != user] if user in userids else [entry.text]
+    return text if kept == [entry.text for entry in pasted] else "\n".join(kept)
+
+
+def _words(entry: PastedEntry) -> set[str]:
+    return {entry.text, *entry.text.split(" ")}
 
 
 def _people(

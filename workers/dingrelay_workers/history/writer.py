@@ -21,7 +21,7 @@ from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.audit import service as audit
-from dingrelay_workers.campaigns import removal
+from dingrelay_workers.campaigns import drafts, removal
 from dingrelay_workers.database.database import Database, chunks, upsert
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.dingtalk import lenient
@@ -256,6 +256,7 @@ class Writer(Work):
             self._step()
         while await audit.delete_before(self._database, self._now() - audit.KEPT) == audit.SLICE:
             self._step()
+        await drafts.delete_before(self._database, self._now() - drafts.KEPT)
         unread = self._now() - timedelta(days=self._settings.campaigns.unread_days)
         while await removal.forget_unread(self._database, unread) == removal.PAGE:
             self._step()

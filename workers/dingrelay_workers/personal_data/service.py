@@ -18,6 +18,7 @@ from dingrelay_workers.personal_data import (
     approvals,
     campaigns,
     directory,
+    drafts,
     history,
     records,
     webhooks,
@@ -59,6 +60,7 @@ class Passes:
                 "directory": await directory.export(connection, subject),
                 "history": await history.export(connection, subject),
                 "campaigns": await campaigns.export(connection, subject),
+                "drafts": await drafts.export(self._database, subject),
                 "approvals": await approvals.export(connection, subject),
                 "webhooks": await webhooks.export(connection, with_approvals),
                 "audit": await audit_rows.export(connection, subject),
@@ -80,6 +82,7 @@ class Passes:
         await records.erase(self._redis, with_approvals)
         await history.erase(self._database, erasing)
         await campaigns.erase(self._database, erasing)
+        await drafts.erase(self._database, erasing)
         await approvals.erase(self._database, erasing)
         await webhooks.erase(self._database, with_approvals)
         await audit_rows.erase(self._database, erasing)
