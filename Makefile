@@ -191,6 +191,9 @@ $(VENV)/node/.installed: tests/sdks/node/package-lock.json | $(INSTALLED)
 bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
 	@$(BIN)/python ops/bench/document.py
 
+pictures: setup ## take the pictures of the console that the documents show (needs Chromium)
+	@$(BIN)/python ops/pictures/console.py
+
 up: $(RUNNABLE) ## run the whole system here, with a local DingTalk
 	$(BIN)/dingrelay up --sandbox $(ARGS)
 

@@ -27,7 +27,8 @@ from dingrelay_workers.database.schema import upgrade
 Console = tuple[psutil.Process, str]
 """A console and its URL."""
 PATIENCE = 30
-TABS = 50
+TABS, PAUSE = 50, 4
+"""Tabs that are left open, and seconds after which each asks again, as these pages have it."""
 EXAMPLES = 4
 """Pages of a screen that are measured; the slowest one counts."""
 LONGEST, LONGER = 50, {"/people/{user}": 100}
@@ -57,7 +58,6 @@ _LINK_OF = [*_CLI, "--json", "console", "login-link", "bench"]
 _URL = re.compile(r"listening on (http://\S+)")
 _LINK = re.compile(r'<a [^>]*href="([^"#]+)"')
 _NEEDED = re.compile(r'(?:href|src)="([^"]*/static/[^"]+)"')
-_LIVE = re.compile(r'data-live="(\d+)"')
 
 
 def measure(
@@ -207,15 +207,15 @@ class Visitor:
         began = time.monotonic()
 
         async def renew(number: int) -> None:
-            path = ("/", "/jobs")[number % 2]
-            await asyncio.sleep(number / TABS)
-            pause, tag = int(_LIVE.search((await self._get(path))[1])[1]), ""
-            while (left := began + seconds - time.monotonic()) > 0:
+            path, tag = ("/", "/jobs")[number % 2], ""
+            await asyncio.sleep(PAUSE * number / TABS)
+            while time.monotonic() < began + seconds:
                 headers = {"If-None-Match": tag} if tag else {}
                 async with self._session.get(self._url + path, headers=headers) as answer:
+                    # A tab whose page is not answered asks again.
                     tag = answer.headers.get("ETag", tag)
                     await answer.read()
-                await asyncio.sleep(min(pause, left))
+                await asyncio.sleep(PAUSE)
 
         await asyncio.gather(*map(renew, range(TABS)))
         return 100 * (cpu_seconds([self._console]) - before) / (time.monotonic() - began)

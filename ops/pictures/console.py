@@ -1,0 +1,138 @@
+"""Take the pictures of the console that the documents show: ``make pictures``.
+
+A system with a sandbox runs in a folder of its own, gets some messages, and is looked at in Chinese and in English.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.campaigns.drafts import Drafts
+from dingrelay_workers.database.schema import opened
+
+DOCS = Path(__file__).parents[2] / "docs"
+LANGUAGES = {"zh-CN": ".zh-CN", "en-US": ""}
+"""A browser's language → what stands before the ending of a picture's name."""
+SIZE = {"width": 1000, "height": 640}
+LARGEST = 150_000
+"""Bytes of a picture."""
+PATIENCE = 60
+NOTICE = "大家好，办公室将于本周六搬至创新大厦 12 层，请在周五下班前整理好个人物品。"
+MOVE = {
+    "name": "办公室搬迁通知",
+    "app": "default",
+    "message": {
+        "msgtype": "markdown",
+        "markdown": {"title": "办公室搬迁", "text": f"#### 办公室搬迁\n\n{NOTICE}"},
+    },
+    "everyone": True,
+}
+MEETING, HOLIDAY = (
+    "明天上午十点，三楼大会议室开会。",
+    "中秋节 9 月 25 日至 27 日放假，祝大家节日快乐。",
+)
+WAITING = 400
+"""Messages to one person each, which wait for DingTalk's limit."""
+
+
+@contextmanager
+def _system(folder: Path) -> Iterator[None]:
+    """Everything on one machine, with a DingTalk."""
+    command = [sys.executable, "-m", "dingrelay_producers.cli", "up", "--sandbox"]
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    try:
+        file = folder / ".dingrelay" / "env"
+        deadline = time.monotonic() + PATIENCE
+        while not (file.exists() and file.read_text("utf-8")):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit((folder / "up.log").read_text("utf-8"))
+            time.sleep(0.1)
+        os.environ.update(line.split("=", 1) for line in file.read_text("utf-8").splitlines())
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+
+
+def _dingrelay(*arguments: str, lines: str = "") -> Any:
+    """What a command prints as JSON."""
+    command = [sys.executable, "-m", "dingrelay_producers.cli", "--json", *arguments]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    if done.returncode > 1:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1]) if done.stdout else None
+
+
+async def _draft() -> str:
+    async with opened(Settings.load()) as database:
+        return (await Drafts(Settings.load(), database).create(MOVE, "u1")).id
+
+
+def _fill() -> dict[str, str]:
+    """Send some messages; the name of a picture → the path of its page."""
+    _dingrelay("sync", "--wait")
+    # DingTalk drops the second one in silence.
+    for _ in range(2):
+        _dingrelay("send", "--to", "u1,u2", "--sender", "hr", "--text", MEETING, "--wait")
+    _dingrelay("call", "GET", "/v1.0/nothing", "--wait")
+    made = _dingrelay("campaign", "create", "中秋节放假安排", "--text", HOLIDAY, "--everyone")
+    _dingrelay("campaign", "start", made["id"])
+    content = {"msgtype": "text"}
+    jobs = [
+        {"to": {"users": [f"u{number}"]}, "sender": "crm", "lane": "bulk"}
+        | {"message": content | {"text": {"content": f"您有一条新的客户线索（{number}）"}}}
+        for number in range(1, WAITING)
+    ]
+    _dingrelay("send", "--jobs", "-", lines="\n".join(map(json.dumps, jobs)))
+    return {
+        "console": "/",
+        "console-person": "/people/u1",
+        "console-write": f"/campaigns/drafts/{asyncio.run(_draft())}/write",
+        "console-broadcast": f"/campaigns/{made['id']}",
+    }
+
+
+def _take(browser: Browser, pages: dict[str, str], into: Path) -> None:
+    for language, ending in LANGUAGES.items():
+        context = browser.new_context(locale=language, viewport=SIZE)
+        page = context.new_page()
+        link = _dingrelay("console", "login-link", "u1")["link"]
+        page.goto(link)
+        page.click("main button")
+        for name, path in pages.items():
+            page.goto(link.partition("/sign-in")[0] + path)
+            file = into / f"{name}{ending}.png"
+            page.screenshot(path=file)
+            if file.stat().st_size > LARGEST:
+                raise SystemExit(f"{file} is larger than {LARGEST} bytes")
+            print(file)
+
+
+def main() -> None:
+    """Take all pictures into ``docs``, or into the folder that is named."""
+    into = Path(*sys.argv[1:]).resolve() if sys.argv[1:] else DOCS
+    shell = shutil.which("chromium-headless-shell")
+    if shell is None:
+        raise SystemExit("chromium-headless-shell is not installed; .ci/servers installs it")
+    with tempfile.TemporaryDirectory() as folder, _system(Path(folder)):
+        pages = _fill()
+        with sync_playwright() as play:
+            _take(play.chromium.launch(executable_path=shell, args=["--no-sandbox"]), pages, into)
+
+
+if __name__ == "__main__":
+    main()
