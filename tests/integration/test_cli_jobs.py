@@ -271,10 +271,16 @@ def test_dead_jobs_are_requeued_by_id_or_all(cli: Cli, records: Redis) -> None:
 
 
 def test_discarded_jobs_are_gone(cli: Cli, records: Redis) -> None:
-    ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "ab"]
-    end(records, ids[0], State.DEAD)
-    assert cli.json("job", "discard", *ids, code=1) == {"discarded": [ids[0]], "left": [ids[1]]}
+    ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "abc"]
+    for job_id in ids[::2]:
+        end(records, job_id, State.DEAD)
+    assert cli.json("job", "discard", *ids[:2], code=1) == {
+        "discarded": [ids[0]],
+        "left": [ids[1]],
+    }
     assert cli("job", "show", ids[0]).exit_code == 2
+    assert cli.json("job", "discard", "--all", "--code", "88")["discarded"] == []
+    assert cli.json("job", "discard", "--all", "--code", "60011")["discarded"] == [ids[2]]
 
 
 def test_jobs_stream_from_lines(cli: Cli, records: Redis) -> None:

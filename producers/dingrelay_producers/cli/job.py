@@ -1,7 +1,7 @@
 """``dingrelay job``: what became of jobs, and what can be done about them."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from dingrelay_producers.store.status import JobStatus
 
 ALL = 100_000
-"""How many dead jobs one command requeues at most."""
+"""How many dead jobs one command requeues or discards at most."""
 
 JobId = Annotated[str, typer.Argument(help="The job's id, or how it begins.")]
+Everything = Annotated[bool, typer.Option("--all", help="All that are dead or unknown.")]
+Code = Annotated[str | None, typer.Option(help="With --all: only those that died of this code.")]
 JobIds = Annotated[list[str] | None, typer.Argument(help="The jobs' ids, or how they begin.")]
 
 app = typer.Typer(
@@ -141,16 +143,23 @@ def cancel(job_id: JobId) -> None:
 
 
 @app.command()
-def requeue(
-    job_ids: JobIds = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All that are dead or unknown.")
-    ] = False,
-    code: Annotated[
-        str | None, typer.Option(help="With --all: only those that died of this code.")
-    ] = None,
-) -> None:
+def requeue(job_ids: JobIds = None, everything: Everything = False, code: Code = None) -> None:
     """Give jobs another life, with what they have already done remembered."""
+    _change("requeue", job_ids, everything, code)
+
+
+@app.command()
+def discard(job_ids: JobIds = None, everything: Everything = False, code: Code = None) -> None:
+    """Forget dead or unknown jobs for good: nothing of them is kept."""
+    _change("discard", job_ids, everything, code)
+
+
+def _change(
+    verb: Literal["requeue", "discard"],
+    job_ids: list[str] | None,
+    everything: bool,
+    code: str | None,
+) -> None:
     if everything == bool(job_ids):
         raise typer.BadParameter(tr("give ids, or --all"), param_hint="JOB_IDS")
     if code is not None and not everything:
@@ -163,21 +172,11 @@ def requeue(
             for status in client.dead(ALL)
             if code is None or (status.error and status.error.code == code)
         ]
-        note_in_audit(client, "requeue", "job", chosen)
-        _act(chosen, client.requeue, "requeued")
-
-
-@app.command()
-def discard(job_ids: JobIds = None) -> None:
-    """Forget dead or unknown jobs for good: nothing of them is kept."""
-    if not job_ids:
-        raise typer.BadParameter(tr("give at least one"), param_hint="JOB_IDS")
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        chosen = [client.whole_id(each) for each in job_ids]
-        note_in_audit(client, "discard", "job", chosen)
-        _act(chosen, client.discard, "discarded")
+        note_in_audit(client, verb, "job", chosen)
+        if verb == "requeue":
+            _act(chosen, client.requeue, "requeued")
+        else:
+            _act(chosen, client.discard, "discarded")
 
 
 def _act(job_ids: list[str], act: Callable[[str], bool], verb: str) -> None:
