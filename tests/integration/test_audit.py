@@ -191,6 +191,8 @@ async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -
             await audit.record(connection, "erase", "person", "gone-1")
         ACTOR.reset(token)
         await browser.sign_in("u8", "operate")
+        _, page = await browser.get("/settings/audit", **{"Accept-Language": "zh-CN"})
+        assert "运维" in page
         for query, there in (
             ("", True),
             ("?kind=campaign&actor=u7&since=1d", True),

@@ -58,6 +58,6 @@ def _print(found: "Sequence[AuditEntry]") -> None:
         Column("action", lambda row: f"{row.kind} {row.action}"),
         Column("object", lambda row: row.object),
         Column("app", lambda row: row.app, rank=4),
-        Column("change", lambda row: row.change, rank=2, cut=True),
+        Column("change", lambda row: row.change(), rank=2, cut=True),
         Column("reason", lambda row: row.reason, rank=3, cut=True),
     )

@@ -1,8 +1,9 @@
 """The audit, written in the transaction of a change, and read."""
 
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import Door, current_actor
 from dingrelay_producers.client.filters import AuditFilter
+from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.spreadsheet import csv_line
 from dingrelay_workers.audit.models import AuditRow
@@ -56,16 +58,17 @@ class AuditEntry(BaseModel):
     reason: str
     request: str
 
-    @property
-    def change(self) -> str:
-        """What has changed, as ``state draft → running``."""
-        before, after = self.before or {}, self.after or {}
-        return ", ".join(
-            f"{name} {_spelled(before.get(name))} → {_spelled(after.get(name))}"
-            if name in before and name in after
-            else f"{name} {_spelled(value)}"
-            for name, value in {**before, **after}.items()
-        )
+    def change(self, spelled: Callable[[str, str], str] = lambda _, value: value) -> str:
+        """What has changed, in the reader's language, as ``state draft → running``.
+
+        Args:
+            spelled: field and value → how the value is shown.
+        """
+        values: dict[str, list[str]] = {}
+        for name, value in chain((self.before or {}).items(), (self.after or {}).items()):
+            if value not in (None, "", []):
+                values.setdefault(name, []).append(spelled(name, _spelled(value)))
+        return ", ".join(f"{tr(name)} {' → '.join(each)}" for name, each in values.items())
 
 
 async def record(

@@ -7,13 +7,16 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from dingrelay_producers.client.filters import AuditFilter
+from dingrelay_producers.language import translated
 from dingrelay_producers.spreadsheet import SPREADSHEET
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.audit.service import csv_line_of, csv_lines
+from dingrelay_workers.audit.service import AuditEntry, csv_line_of, csv_lines
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
+from dingrelay_workers.console.words import OF_CAMPAIGN, STATES, Meaning
 from dingrelay_workers.http import paging
+from dingrelay_workers.roles.scopes import NAMES
 
 DOORS: Mapping[str, str] = {
     "console": en("console"),
@@ -62,6 +65,7 @@ ACTIONS: Mapping[str, str] = {
     "comment": en("commented on"),
 }
 """Action of the audit → words. One that is not here stands for itself."""
+STATES_OF: Mapping[str, Mapping[str, Meaning]] = {"campaign": OF_CAMPAIGN, "job": STATES}
 _MOST_BYTES = 64_000
 
 
@@ -85,7 +89,19 @@ async def audit(visit: Visit) -> web.Response:
         kinds=KINDS,
         actions=ACTIONS,
         pages=PAGES,
+        change_of=_change,
+        roles=NAMES,
     )
+
+
+def _change(entry: AuditEntry) -> str:
+    """What has changed, with the states in words."""
+
+    def spelled(field: str, value: str) -> str:
+        words = STATES_OF.get(entry.kind, {}).get(value) if field == "state" else None
+        return translated(words.words) if words else value
+
+    return entry.change(spelled)
 
 
 @at("/settings/audit.csv", scope="audit:read")
