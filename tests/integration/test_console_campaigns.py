@@ -304,3 +304,9 @@ async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step
     _, page = await writer.get(f"/campaigns/{campaign}/people?outcome=unread")
     assert "had not read it" in page
     assert ("/people/u1" in page, "/people/u3" in page) == (True, False)
+
+
+async def test_a_draft_is_deleted_after_a_question(writer: Browser) -> None:
+    draft = await begun(writer)
+    assert await writer.submit(f"{draft}/delete", f"{draft}/delete") == 303
+    assert (await writer.get(f"{draft}/write"))[0] == 404

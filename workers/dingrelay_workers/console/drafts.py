@@ -15,7 +15,7 @@ from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import DingrelayError, DraftConflict, DraftNotFound
-from dingrelay_producers.language import translated
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.zone import zone
@@ -280,6 +280,19 @@ async def send_step(visit: Visit) -> web.Response:
     if draft.campaign == campaign_of(draft.id, draft.version):
         return visit.redirect(f"/campaigns/{draft.campaign}")
     return visit.redirect(_way(draft, "review"))
+
+
+@at(f"{_DRAFT}/delete", scope=_WRITES)
+async def confirm_delete(visit: Visit) -> web.Response:
+    """Ask before a draft is thrown away."""
+    draft = await _found(visit)
+    return visit.confirmation(
+        _way(draft, "delete"),
+        title=tr("Delete the draft “{name}”?", name=draft.content.name),
+        button=tr("Delete this draft"),
+        lines=(tr("{person} saved it last. It can't be brought back.", person=draft.updated_by),),
+        back=_way(draft, "write"),
+    )
 
 
 @act(f"{_DRAFT}/delete", scope=_WRITES)

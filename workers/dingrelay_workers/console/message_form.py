@@ -46,7 +46,7 @@ ROWS = "oa.body.form"
 """Rows of a notice's table: ``name: value`` a line."""
 
 _CARD = "action_card"
-_MEDIUM = en("The id that DingTalk gave the upload (dingrelay media upload prints it)")
+_MEDIUM = en("DingTalk's id of it: upload the file below")
 FIELDS: Mapping[str, tuple[MessageField, ...]] = {
     "text": (MessageField("text.content", en("Text"), widget="text"),),
     "markdown": (
