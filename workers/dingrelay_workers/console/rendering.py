@@ -116,15 +116,16 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
     )
     names: dict[str, Any] = cast("dict[str, Any]", found.globals)
+    filters: dict[str, Any] = found.filters
     names["_"] = tr
-    found.filters |= {
+    filters |= {
         "local": local,
         "length_of": length,
         "title_of": _title,
         "counted": counted,
         "translated": translated,
-        "as_plain": lambda text, fields: plain(text, fields=fields),
-        "as_markdown": lambda text, fields: markdown(text, fields=fields),
+        "as_plain": plain,
+        "as_markdown": markdown,
         "as_message": ShownMessage.of,
     }
     return found

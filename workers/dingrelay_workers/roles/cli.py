@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 Subject = Annotated[
-    str, typer.Argument(help="A userid, or department:ID for all in it and in those below.")
+    str,
+    typer.Argument(
+        metavar="SUBJECT", help="A userid, or department:ID for all in it and in those below."
+    ),
 ]
-Role = Annotated[str, typer.Argument(help="One of view, write, approve, operate and admin.")]
+Role = Annotated[
+    str, typer.Argument(metavar="ROLE", help="One of view, write, approve, operate and admin.")
+]
 Directory = Annotated[
     str, typer.Option("--directory", help="The application in whose directory they are.")
 ]

@@ -136,7 +136,8 @@ class RoleService:
         async with answering(PATIENCE), self._database.write(_WRITER) as connection:
             if await _name(connection, asked.directory, asked.subject) is None:
                 problem = en(
-                    "the directory of {} has no such person or department", asked.directory
+                    "the directory of {} has no such person or department; dingrelay sync reads it",
+                    asked.directory,
                 )
                 raise ContractError("subject", problem)
             before = await self._taken(connection, asked)
