@@ -1,6 +1,6 @@
 """How a database carries out the statements of a block."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ SCANS = ("SCAN ", "Seq Scan", "Sort", "TEMP B-TREE")
 
 
 @contextmanager
-def plans_of(database: Database, table: str) -> Iterator[list[str]]:
+def plans_of(database: Database, table: str) -> Generator[list[str]]:
     """The plans of the block's queries of a table, a list of their lines."""
     plans: list[str] = []
 

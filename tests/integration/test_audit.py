@@ -59,7 +59,7 @@ def test_a_change_is_written_down_by_each_door(
     cli("key", "revoke", made.json["id"])  # changes nothing more
     message = {"msgtype": "text", "text": {"content": SECRET}}
     with Client(settings) as client:
-        job = client.send(MessageSend(to={"users": ["u1"]}, message=message)).id
+        job = client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": message})).id
     cancelled = gateway.ask("POST", f"/v1/jobs/{job}/cancel", key=keys["all"])
     assert cancelled.status == 200
     assert gateway.ask("POST", f"/v1/jobs/{job}/discard", key=keys["all"]).status == 409
@@ -166,7 +166,7 @@ async def test_filters_and_pages_hold_each_once(
 
 @pytest.mark.parametrize("chosen", [{}, {"actor": "u1"}, {"action": "start"}, {"object": "c1"}])
 async def test_a_page_is_sought_in_an_index(
-    database: Database, settings: Settings, chosen: dict[str, str]
+    database: Database, settings: Settings, chosen: dict[str, Any]
 ) -> None:
     """However many rows lie before it, a page costs its own rows."""
     await fill(database, 3_000)

@@ -292,6 +292,17 @@ async def test_people_of_a_campaign_are_listed_by_outcome(database: Database, ou
     assert every == WHO[outcome]
 
 
+async def test_people_of_a_large_campaign_are_sought(database: Database) -> None:
+    campaign = await put(database, people=4_000)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("analyze"))
+    with plans_of(database, "campaign_chunks") as plans:
+        found, last = await Report(database).people(campaign, behind=(1_500, 1), limit=5)
+    assert [each.userid for each in found] == [f"u{number}" for number in range(3_002, 3_007)]
+    assert last == (1_502, 2)
+    assert not [line for line in plans if any(each in line for each in SCANS)]
+
+
 def test_people_of_a_campaign_by_every_door(
     gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
 ) -> None:
