@@ -16,9 +16,11 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.keys.documents import KeyRequest
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.roles.service import RoleRequest, RoleService
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue
 from subscriptions import subscribe
@@ -80,4 +82,8 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
         for user in ("u1", "u2"):
             row = person | {"userid": user} | moments
             await connection.execute(insert(UserRow).values(**row))
+    role = RoleRequest.parse({"subject": "u1", "role": "view"})
+    await RoleService(database).give(role)
+    key = KeyRequest.parse({"name": HTML, "scopes": ["jobs:read"]})
+    await KeyService(database).create(key.grant())
     return f"/jobs/{unclear.id} /jobs/{failed.id} /jobs/{job['job']} /campaigns/{campaign} /webhooks/drw_test"

@@ -157,7 +157,7 @@ async def test_departments_are_found_by_their_names(browser: Browser) -> None:
 
 
 async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Browser) -> None:
-    await RoleService(browser.database).give(request("boss", "admin", apps=["hr"]))
+    await RoleService(browser.database).give(request("boss", "admin", apps=["default", "hr"]))
     await come_in(browser, "boss")
     for apps, status in (
         ({}, 303),
@@ -221,7 +221,7 @@ async def test_a_role_for_another_app_shows_nothing_of_this_one(
     browser.session.cookie_jar.clear()
     browser.session.cookie_jar.update_cookies({SESSION_COOKIE: session.token})
     lists = [each.path for each in DECLARED if each.method == "GET" and "{" not in each.path]
-    searches = ["/people?q=alert", "/people/u1", "/jobs?q=state:dead"]
+    searches = ["/people?q=alert", "/settings/people?q=alert", "/people/u1", "/jobs?q=state:dead"]
     shown = {}
     for path in [*lists, *searches]:
         status, text = await browser.get(path)

@@ -21,11 +21,12 @@ async def roles(visit: Visit) -> web.Response:
     text = visit.query("q")[:100]
     service = visit.context.services.roles
     apps = [each for each in visit.context.settings.apps if visit.grant.permits_app(each)]
+    found = await service.candidates(text, MOST) if text else []
     return visit.page(
         "roles.html",
         text=text,
-        found=await service.candidates(text, MOST) if text else [],
-        given=await service.list(),
+        found=[each for each in found if visit.grant.permits_app(each.directory)],
+        given=[each for each in await service.list() if visit.grant.permits_app(each.directory)],
         names=NAMES,
         apps=apps,
         lanes=[each for each in LANES if visit.grant.permits_lane(each)],
@@ -61,6 +62,6 @@ async def revoke(visit: Visit, form: FormValues) -> web.Response:
 
 def _permitted(visit: Visit, asked: RoleRequest) -> RoleRequest:
     """Refuse to give or take what the person does not have: apps or lanes of others."""
-    if not visit.grant.covers(asked.grant()):
+    if not (visit.grant.covers(asked.grant()) and visit.grant.permits_app(asked.directory)):
         raise web.HTTPForbidden(reason=tr("Your own role does not include all of this."))
     return asked
