@@ -9,6 +9,7 @@ from sqlalchemy import insert
 import campaigns
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
+from dingrelay_workers.approvals.models import ApprovalRow
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.service import CampaignService
@@ -71,12 +72,24 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
         "summary": f"message-send app=default lane=normal {HTML}",
         "content": None,
     }
+    texts = ("sender", "template", "originator", "title", "business_id", "link")
+    approval: dict[str, Any] = {
+        **dict.fromkeys(texts, HTML),
+        **dict.fromkeys(("known_at", "changed_at", "created_at"), NOW),
+        "app": "default",
+        "instance": "i1",
+        "job": failed.id,
+        "state": "running",
+        "source": "event",
+        "looks": 0,
+    }
     person = {"app": "default", "userid": "u1", "name": HTML, "fields": {}, "met_in": 1}
     moments = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
     got = {"job": job["job"], "user": "u1", "outcome": "duplicate", "at": NOW}
     notice = Notice(type="job.dead", app="default", at=NOW, data={"id": HTML})
     async with database.write("tests") as connection:
         await outbox.write(connection, [notice])
+        await connection.execute(insert(ApprovalRow).values(**approval))
         await connection.execute(insert(JobRow).values(**job))
         await connection.execute(insert(RecipientRow).values(**got))
         for user in ("u1", "u2"):
