@@ -449,6 +449,51 @@ async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
     assert [await state(redis, each) for each in (other, lane, own)] == ["dead", "dead", "queued"]
 
 
+def a_row(at: datetime, **fields: Any) -> dict[str, Any]:
+    """A message in the history."""
+    names = ("key", "error_class", "error_code", "sender")
+    return {
+        **dict.fromkeys(names, ""),
+        **dict.fromkeys(("created_at", "started_at", "ended_at"), at),
+        "kind": "message-send",
+        "app": "default",
+        "lane": "normal",
+        "state": "done",
+        "attempts": 1,
+        "throttles": 0,
+        "ids": [],
+        "summary": HTML,
+        "content": None,
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("text users=1", "a text to one person"),
+        ("oa users=20 departments=1", "a notice to departments"),
+        ("action_card users=20", "a card to 20 people"),
+        ("markdown everyone", "a formatted text to everyone"),
+        ("sticker users=20", "sticker to 20 people"),
+    ],
+)
+async def test_a_message_to_a_person_is_in_words_with_what_to_do(
+    browser: Browser, what: str, says: str
+) -> None:
+    now, id_ = datetime.now(UTC), "00000000-1111-4111-8111-111111111111"
+    summary = f"message-send app=default lane=normal sender=hr {what}"
+    row = a_row(now, job=id_, state="dead", error_class="permission", error_code="60011")
+    async with browser.database.write("tests") as connection:
+        await connection.execute(insert(JobRow).values(**row | {"summary": summary}))
+        got = {"job": id_, "user": "u1", "outcome": "not_sent", "at": now}
+        await connection.execute(insert(RecipientRow).values(**got))
+    for path in ("/people/u1", f"/jobs/{id_}"):
+        _, text = await browser.get(path, **ENGLISH)
+        assert "Grant the app this permission" in text, path
+        assert says in text or "/jobs/" in path
+
+
 async def test_messages_to_a_person_are_shown_by_time_and_a_page_at_a_time(
     browser: Browser,
 ) -> None:

@@ -26,6 +26,7 @@ from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.console.words import OUTCOMES, START, STATES, Meaning, meaning, outage
+from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.gateway.job_changes import CHANGEABLE
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
@@ -124,6 +125,7 @@ async def job(visit: Visit) -> web.Response:
         people=[(meaning(OUTCOMES, outcome), users) for outcome, users in people.items()],
         names=names,
         shown=SHOWN,
+        hint=hint_of(status.error.code) if status.error else "",
         ids=result.get("ids") or dingtalk_ids(result),
         result=result,
     )

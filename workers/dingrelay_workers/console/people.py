@@ -9,6 +9,7 @@ from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
 from dingrelay_workers.console.words import OUTCOMES, meaning
+from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.history.service import place_of
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import ANY
@@ -53,7 +54,7 @@ async def person(visit: Visit) -> web.Response:
         user=user,
         known_as=[each for each in found.known_as if visit.grant.permits_app(each.app)],
         messages=[
-            (each, meaning(OUTCOMES, each.outcome))
+            (each, meaning(OUTCOMES, each.outcome), hint_of(each.reason))
             for each in found.messages
             if visit.grant.permits_app(each.app)
         ],

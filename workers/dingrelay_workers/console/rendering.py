@@ -14,12 +14,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dingrelay_producers.cli.output import length
 from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
 from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.cli import counted
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION
 from dingrelay_workers.console.declared import may_open
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.phone import ShownMessage, markdown, plain
 
+MESSAGE_TYPES = {
+    "text": en("a text"),
+    "markdown": en("a formatted text"),
+    "link": en("a link"),
+    "action_card": en("a card"),
+    "oa": en("a notice"),
+    "image": en("a picture"),
+    "file": en("a file"),
+    "voice": en("a voice message"),
+}
+_MESSAGE = re.compile(r"message-send (\w+) (everyone|(?:users=\d+ ?)?(?:departments=\d+)?)")
 FOLDER = Path(__file__).parent
 
 
@@ -102,8 +114,19 @@ def _may_be_compressed(request: web.Request) -> bool:
 
 
 def _title(summary: str) -> str:
-    """What a message is called where people look for theirs: its summary without app and lane."""
-    return re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
+    """What a message is called where people look for theirs: its summary without app and lane, in words."""
+    short = re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
+    message = _MESSAGE.fullmatch(short)
+    if message is None:
+        return short
+    type_ = translated(MESSAGE_TYPES.get(message[1], message[1]))
+    if message[2] == "everyone":
+        return tr("{type} to everyone", type=type_)
+    if message[2] == "users=1":
+        return tr("{type} to one person", type=type_)
+    if message[2].startswith("users=") and " " not in message[2]:
+        return tr("{type} to {count} people", type=type_, count=message[2].removeprefix("users="))
+    return tr("{type} to departments", type=type_)
 
 
 @cache

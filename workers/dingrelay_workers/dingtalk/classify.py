@@ -371,6 +371,14 @@ _PREFIXES: dict[str, Row] = {code[:-1]: row for code, row in _TABLE.items() if c
 _CLASSES: dict[str, type[DingTalkError]] = {error.name: error for error in HINTS}
 
 
+def hint_of(code: str) -> str:
+    """What to do about a code of DingTalk's, as far as it alone says that; empty where it does not."""
+    for row in ROWS:
+        if not row.words and code in row.codes.split():
+            return row.hint or HINTS.get(row.error, "")
+    return ""
+
+
 class Classifier:
     """Classifies DingTalk's answers.
 
