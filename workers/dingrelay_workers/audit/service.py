@@ -17,7 +17,7 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.spreadsheet import csv_line
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.database.database import Database, latest_first, narrowed
+from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
 from dingrelay_workers.database.errors import answering, reading
 
 KEPT = timedelta(days=400)
@@ -75,8 +75,7 @@ async def record(
     connection: AsyncConnection,
     action: str,
     kind: str,
-    name: str,
-    *,
+    *names: str,
     app: str = "",
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
@@ -87,8 +86,8 @@ async def record(
         connection: in the transaction of the change.
         action: such as ``start``.
         kind: of the object.
-        name: the object's id.
-        app: the object's.
+        names: the ids of the objects: at least one, and some hundreds at most.
+        app: the objects'.
         before: small values that the change replaces.
         after: small values that it leads to.
     """
@@ -102,13 +101,12 @@ async def record(
         "app": app,
         "action": action,
         "kind": kind,
-        "object": name,
         "before": to_jsonable_python(before),
         "after": to_jsonable_python(after),
         "reason": actor.reason.replace("\0", "")[:_LONGEST_REASON],
         "request": actor.request[:128],
     }
-    await connection.execute(insert(AuditRow).values(**row))
+    await connection.execute(insert(AuditRow), [{**row, "object": name} for name in names])
 
 
 class AuditService:
@@ -133,9 +131,9 @@ class AuditService:
             async with answering(PATIENCE if self._database else None):
                 if self._database is None and not await database.has(AuditRow):
                     return
-                async with database.write("audit") as connection:
-                    for name in names:
-                        await record(connection, action, kind, name, **values)
+                for some in chunks(names):
+                    async with database.write("audit") as connection:
+                        await record(connection, action, kind, *some, **values)
         finally:
             if self._database is None:
                 await database.dispose()
