@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,7 +58,7 @@ async def writer(settings: Settings) -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def another(browser: Browser, user: str, role: str) -> AsyncIterator[Browser]:
+async def another(browser: Browser, user: str, role: str) -> AsyncGenerator[Browser]:
     """Another person, before the same console."""
     async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
         found = Browser(session, browser.url, browser.database)
@@ -195,10 +195,13 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
 ) -> None:
     draft = await begun(writer)
     form = (await writer.forms(f"{draft}/choose"))[f"{draft}/choose"]
-    fields = {**form, "open": "2", "pasted": "u31\nu32", "without_pasted": "u32"}
+    fields = {**form, "open": "2", "pasted": "u31\nu32，不存在", "without_pasted": "u32"}
     assert await writer.post(f"{draft}/choose", [*fields.items(), ("departments", "2")]) == 303
     assert "open=2" in writer.location
-    assert HOSTILE not in (await writer.get(writer.location))[1]
+    _, page = await writer.get(writer.location)
+    assert HOSTILE not in page
+    assert "line 2: 不存在 is no person" in page
+    assert ("It names 2 people." in page, "It names 1 people." in page) == (True, True)
     form = (await writer.forms(f"{draft}/choose"))[f"{draft}/file"]
     upload = FormData(form, quote_fields=False)
     upload.add_field("file", "工号,姓名\n".encode("gb18030"), filename="名单.csv")
@@ -206,7 +209,7 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
     assert await writer.post(f"{draft}/file", upload) == 303
     found = await stored(settings, draft)
     assert (found.file_name, found.content.column) == ("名单.csv", "job_number=工号")
-    assert (found.content.departments, found.content.pasted) == ([2], "u31\nu32")
+    assert (found.content.departments, found.content.pasted) == ([2], "u31\nu32，不存在")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, Field
@@ -17,12 +18,18 @@ from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, CreatedCampaign, Plan
+from dingrelay_producers.client.campaign_documents import (
+    CampaignPreview,
+    CreatedCampaign,
+    Malformed,
+    Plan,
+    SkippedRow,
+)
 from dingrelay_producers.errors import CampaignNotFound, DraftConflict, DraftNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns import estimate, removal
+from dingrelay_workers.campaigns import estimate, pasted, removal
 from dingrelay_workers.campaigns.documents import (
     CampaignFields,
     CampaignIds,
@@ -39,6 +46,9 @@ LARGEST_FILE = 10_000_000
 KEPT = timedelta(days=180)
 """After which a draft without a change is deleted: it names people."""
 WRITER = "campaign drafts"
+MOST_PARSED = 500
+"""Pasted names that are looked up while a draft is written; its check looks up all."""
+LISTED_PROBLEMS = 20
 LISTED = 200
 """Drafts in a list."""
 
@@ -203,6 +213,19 @@ class Drafts:
         async with self._opened_here() as store:
             _, plan = await _read(store, draft)
             return await estimate.of_plan(self._settings, store.database, plan)
+
+    async def parse_pasted(
+        self, draft: CampaignDraft
+    ) -> dict[str, tuple[int, Sequence[SkippedRow]]]:
+        """How many people the pasted texts of a draft name, and what names none or several, by their fields."""
+        found: dict[str, tuple[int, Sequence[SkippedRow]]] = {}
+        async with self._opened() as store:
+            for name in ("pasted", "without_pasted"):
+                entries = list(islice(pasted.entries(getattr(draft.content, name)), MOST_PARSED))
+                rows = await pasted.resolve(store.database, draft.content.app, entries)
+                problems = [SkippedRow.of(row) for row in rows if isinstance(row, Malformed)]
+                found[name] = (len(rows) - len(problems), problems[:LISTED_PROBLEMS])
+        return found
 
     async def freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
         """Make a campaign of a draft, whose people and text stay as they are; nothing is sent.

@@ -432,6 +432,7 @@ async def _choose_page(
         elsewhere=elsewhere,
         minus=[node for node in nodes if node.parent is not None],
         campaigns=found,
+        parsed=await visit.context.services.drafts.parse_pasted(draft),
         **_common(draft, "choose", problem),
     )
 

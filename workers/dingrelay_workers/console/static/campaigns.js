@@ -19,7 +19,7 @@ if (form) {
       form.elements.form.value = fresh.elements.form.value;
       // Other forms of the page go on from this version, too.
       for (const each of document.querySelectorAll("[name=version]")) each.value = fresh.elements.version.value;
-      for (const id of ["saved", "preview", "people"]) {
+      for (const id of ["saved", "preview", "pasted-people", "without_pasted-people"]) {
         const there = page.getElementById(id);
         if (there) document.getElementById(id)?.replaceWith(there);
       }
