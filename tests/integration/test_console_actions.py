@@ -216,13 +216,14 @@ async def test_what_is_gone_or_can_not_be_changed_so_is_refused(
 ) -> None:
     for path in ("/jobs/none/discard", "/dead/forget?state=dead&code=1", "/dead/requeue"):
         assert (await browser.get(path))[0] == 404
-    job = await queued(redis)
+    job, failed = await queued(redis), await ended(redis, records, text="failed")
+    form = (await browser.forms(f"/jobs/{failed.id}"))[f"/jobs/{failed.id}/requeue"]
     await cancel(redis, job.id)
     for change in ("discard", "resolve"):
-        page = f"/jobs/{job.id}/{change}"
-        fields = {"happened": "yes", "reason": "seen"}
-        assert await browser.submit(page, page, **fields) == 409
+        assert (await browser.get(f"/jobs/{job.id}/{change}"))[0] == 409
+    assert await browser.post(f"/jobs/{failed.id}/discard", form) == 403  # of another form
     assert await audited(browser) == []
+    assert (await browser.get(f"/jobs?q={failed.id}"))[0] == 303
 
 
 @pytest.mark.parametrize(

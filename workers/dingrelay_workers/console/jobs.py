@@ -1,5 +1,6 @@
 """The pages of jobs: the latest that fit a filter, and one of them."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,11 +28,12 @@ from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, pa
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.console.words import OUTCOMES, START, STATES, Meaning, meaning, outage
 from dingrelay_workers.dingtalk.classify import hint_of
-from dingrelay_workers.gateway.job_changes import CHANGEABLE
+from dingrelay_workers.gateway.job_changes import CHANGEABLE, check_change
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
 from dingrelay_workers.limiter.breakers import read_breakers
 
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PATIENCE = 2.0
 """Seconds for an answer of the history."""
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
@@ -47,6 +49,8 @@ NAMESAKES = 10
 async def jobs(visit: Visit) -> web.Response:
     """The latest jobs that fit a filter in the URL."""
     text = visit.query("q")[:LONGEST]
+    if _ID.fullmatch(text):
+        return visit.redirect(f"/jobs/{text}")
     given: dict[str, str] = {}
     try:
         given = parse(text)
@@ -163,6 +167,7 @@ async def cancel(visit: Visit, _: FormValues) -> web.Response:
 async def ask_requeue(visit: Visit) -> web.Response:
     """Ask before a job is requeued whose call may have been carried out."""
     found, _ = await _found(visit)
+    check_change("requeue", found.status.state)
     return visit.confirmation(
         f"/jobs/{found.status.id}/requeue",
         title=tr("Requeue this job?"),
@@ -189,6 +194,7 @@ async def requeue(visit: Visit, _: FormValues) -> web.Response:
 async def ask_discard(visit: Visit) -> web.Response:
     """Ask before a job is forgotten."""
     found, _ = await _found(visit)
+    check_change("discard", found.status.state)
     return visit.confirmation(
         f"/jobs/{found.status.id}/discard",
         title=tr("Discard this job for good?"),
@@ -211,6 +217,7 @@ async def discard(visit: Visit, _: FormValues) -> web.Response:
 async def ask_resolve(visit: Visit) -> web.Response:
     """Ask what became of a job whose answer was lost."""
     found, _ = await _found(visit)
+    check_change("resolve", found.status.state)
     kind = KINDS.get(found.status.kind)
     return visit.page(
         "resolve.html",

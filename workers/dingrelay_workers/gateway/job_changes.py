@@ -43,12 +43,12 @@ class JobChanges:
     async def cancel(self, job: JobStatus) -> None:
         """Cancel a job that does not run; one that runs is not tried again."""
         await self._note("cancel", job)
-        _check("cancel", await self._records.cancel(job.id))
+        check_change("cancel", await self._records.cancel(job.id))
 
     async def requeue(self, job: JobStatus) -> None:
         """Give an ended job another life."""
         await self._note("requeue", job)
-        _check("requeue", await self._records.requeue(job.id))
+        check_change("requeue", await self._records.requeue(job.id))
 
     async def discard(self, job: JobStatus) -> None:
         """Forget a dead or unknown job for good."""
@@ -61,7 +61,7 @@ class JobChanges:
     ) -> None:
         """Say what became of an unknown job; `after` is what the audit has of that."""
         await self._note("resolve", job, after)
-        _check("resolve", await self._records.resolve(resolution, by=by))
+        check_change("resolve", await self._records.resolve(resolution, by=by))
         if follower := resolution.follower(job, self._settings):
             await self._records.enqueue([follower])
 
@@ -85,12 +85,17 @@ class JobChanges:
     async def _note(
         self, change: Change, job: JobStatus, after: Mapping[str, Any] | None = None
     ) -> None:
-        _check(change, job.state)
+        check_change(change, job.state)
         before = {"state": job.state}
         await self._audit.note(change, "job", [job.id], app=job.app, before=before, after=after)
 
 
-def _check(change: Change, state: State) -> None:
+def check_change(change: Change, state: State) -> None:
+    """Refuse a change of a job that is in none of its states.
+
+    Raises:
+        Problem: says which state it is in (409).
+    """
     if state not in CHANGEABLE[change]:
         raise _conflict(change, state)
 
