@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -289,6 +290,16 @@ def test_a_command_that_is_like_it_is_suggested(cli: Cli, wrong: tuple[str, ...]
         words = re.sub(r"[\s│|]+", " ", ESCAPE.sub("", run(terminal, *wrong).err))
         assert (f"是不是 '{right}'" if terminal.chinese else f"Did you mean '{right}'") in words
         assert terminal.chinese != ("Did you mean" in words)
+
+
+def test_two_sandboxes_do_not_share_a_port(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        port = taken.getsockname()[1]
+        for terminal in TERMINALS[1:3]:
+            printed = run(terminal, "sandbox", "--port", str(port))
+            words = re.sub(r"[\s│|]+", " ", ESCAPE.sub("", printed.err))
+            wanted = "已被其他程序占用" if terminal.chinese else "Address already in use"
+            assert (printed.code, wanted in words) == (2, True), printed.err
 
 
 STEPS = [
