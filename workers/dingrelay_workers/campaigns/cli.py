@@ -365,10 +365,12 @@ def reject(
 
 
 def _print_review(campaign: str) -> None:
+    from dingrelay_workers.campaigns.review import WORDS
+
     found = asyncio.run(_campaigns().review(campaign))
     print_result(
         {"id": campaign, **found.model_dump(mode="json")},
-        lambda: tr("{campaign} is {state}", campaign=campaign, state=found.state),
+        lambda: f"{campaign}: {translated(WORDS[found.state])}",
     )
 
 

@@ -234,7 +234,7 @@ class CampaignFields(Document):
         error_share: share of failed recipients at which it pauses itself.
     """
 
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$")] = ""
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$", default="")]
     app: AppName = "default"
     message: Annotated[dict[str, Any], _AsMessage, Field(default_factory=dict[str, Any])]
     start_at: Moment | None = None

@@ -112,9 +112,10 @@ class Drafts:
         Raises:
             ContractError: names the field that is wrong.
         """
+        draft = str(uuid.uuid4())
         row = {
             **_columns(DraftContent.parse(content)),
-            "id": str(uuid.uuid4()),
+            "id": draft,
             "file_name": "",
             "version": 1,
             "writers": [by],
@@ -124,7 +125,7 @@ class Drafts:
         }
         async with self._opened() as store, store.database.write(WRITER) as connection:
             await connection.execute(insert(DraftRow), row)
-            return _document(await _find(connection, row["id"]))
+            return _document(await _find(connection, draft))
 
     async def get(self, draft: str) -> CampaignDraft:
         """The draft with this id.

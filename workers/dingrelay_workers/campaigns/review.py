@@ -6,6 +6,7 @@ to be approved again. None who wrote it may approve it, nor who asked for the ap
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -17,13 +18,23 @@ from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.language import CHINESE, language_of, spoken, tr
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.message_send import MessageSend
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ReviewRow, State
 from dingrelay_workers.campaigns.store import PAGE, CampaignStore
 from dingrelay_workers.database.database import upsert
 
 Decision = Literal["approved", "rejected"]
+
+
+WORDS: Mapping[str, Sentence] = {
+    "none": en("no approval was asked for"),
+    "asked": en("the approval is asked for"),
+    "approved": en("approved"),
+    "rejected": en("rejected"),
+    "outdated": en("changed since its approval was asked for"),
+}
+"""What each state of a review means."""
 
 
 class CampaignReview(BaseModel):
