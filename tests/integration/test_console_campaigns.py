@@ -111,6 +111,7 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     async with another(writer, "li", "approve") as reviewer:
         _, page = await reviewer.get(campaign)
         assert HOSTILE not in page
+        assert f"{campaign}/people" in page
         assert await reviewer.submit(campaign, f"{campaign}/approve") == 303
         assert f"{campaign}/pause" not in await reviewer.forms(campaign)
     _, page = await writer.get(f"{campaign}/start")
