@@ -328,7 +328,7 @@ def test_what_a_setting_refuses_is_said_in_chinese(name: str) -> None:
             lambda: recipients.read(io.BytesIO(b"name\nx\n")),
             (
                 '第 1 行：表头中没有 "userid", "job_number", "工号", "mobile", "手机号", "email", "邮箱" 中的任何一列；'
-                '现有的列："name"。请指明收件人在哪一列，例如 --column job_number=name'
+                '现有的列："name"。请指明收件人在哪一列，例如 job_number=name（--column；HTTP 中为 "column"）'
             ),
         ),
         (

@@ -376,7 +376,7 @@ def _nameless(header: Sequence[str]) -> str:
     guess = next((each for each in header if each and each not in HEADERS["name"]), "NAME")
     return en(
         "the header has no column {}; it has {}. Say which one names people, such as "
-        "--column job_number={}",
+        'job_number={} (--column; over HTTP "column")',
         _quoted(known),
         _quoted(header),
         guess,
