@@ -65,7 +65,8 @@ async def audited(browser: Browser) -> list[tuple[str, str, str]]:
     """Actor, action and object of each change in the audit."""
     query = select(AuditRow.actor, AuditRow.action, AuditRow.object).where(AuditRow.kind == "job")
     async with browser.database.read() as connection:
-        return [tuple(row) for row in await connection.execute(query.order_by(AuditRow.number))]
+        rows = await connection.execute(query.order_by(AuditRow.number))
+        return [(actor, action, name) for actor, action, name in rows]
 
 
 async def test_a_waiting_job_is_cancelled_and_a_running_one_is_not_tried_again(

@@ -60,8 +60,7 @@ async def jobs(visit: Visit) -> web.Response:
         return _list(visit, text, given, problem=str(error), status=400)
     after = _position(visit.query("after"))
     found, more = await visit.context.shared.get(
-        ("jobs", visit.reach, chosen, after),
-        lambda: listing(visit, failed=chosen.state in FAILED).page(chosen, PAGE, after),
+        ("jobs", visit.reach, chosen, after), lambda: _page(visit, chosen, after)
     )
     return _list(visit, text, given, found, paging.encode(*more) if more else "")
 
@@ -71,11 +70,12 @@ async def _page(
 ) -> tuple[list[JobStatus], Position | None]:
     """A page of the list; one that costs a lot and has nothing is passed over, a few times."""
     listed = listing(visit, failed=chosen.state in FAILED)
+    found, more = await listed.page(chosen, PAGE, after)
     for _ in range(MOST_EMPTY):
-        found, after = await listed.page(chosen, PAGE, after)
-        if found or after is None:
+        if found or more is None:
             break
-    return found, after
+        found, more = await listed.page(chosen, PAGE, more)
+    return found, more
 
 
 def _list(
@@ -84,18 +84,21 @@ def _list(
     given: dict[str, str],
     found: Sequence[JobStatus] = (),
     cursor: str = "",
-    **more: Any,
+    *,
+    problem: str = "",
+    status: int = 200,
 ) -> web.Response:
     shown = [(job, meaning(STATES, job.state)) for job in found]
-    offered = offers(given, sorted(visit.context.settings.apps))
+    apps = filter(visit.grant.permits_app, visit.context.settings.apps)
     return visit.page(
         "jobs.html",
         text=text,
         jobs=shown,
         cursor=cursor,
-        offers=offered,
+        offers=offers(given, sorted(apps)),
         ticks=given.get("state") in FAILED and visit.may("jobs:write"),
-        **{"problem": ""} | more,
+        problem=problem,
+        status=status,
     )
 
 

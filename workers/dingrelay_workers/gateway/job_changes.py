@@ -71,8 +71,12 @@ class JobChanges:
         """Requeue or discard jobs, some at a time; how many there were."""
         changed = 0
         for start in range(0, len(jobs), AT_ONCE):
-            some = [job.id for job in jobs[start : start + AT_ONCE]]
-            await self._audit.note(change, "job", some)
+            piece = jobs[start : start + AT_ONCE]
+            for app, state in dict.fromkeys((job.app, job.state) for job in piece):
+                same = [job.id for job in piece if (job.app, job.state) == (app, state)]
+                before = {"state": state}
+                await self._audit.note(change, "job", same, app=app, before=before)
+            some = [job.id for job in piece]
             if change == "discard":
                 changed += await self._records.discard_all(some)
             else:
