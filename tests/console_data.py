@@ -68,7 +68,7 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
         "throttles": 0,
         "error_class": "",
         "error_code": "",
-        "ids": [],
+        "ids": [HTML],
         "summary": f"message-send app=default lane=normal {HTML}",
         "content": None,
     }

@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select
 
 from dingrelay_workers.campaigns.models import DraftRow
 from dingrelay_workers.console.models import ConsoleSessionRow
+from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.http.connection import listen, url_of
 from jobs import queued
 
@@ -68,14 +69,18 @@ async def test_a_page_says_that_it_is_old_and_goes_on_after_a_restart(console: "
     await expect(page.locator(f"a[href='/jobs/{job.id}']")).to_have_count(1)
 
 
-async def test_a_session_that_ends_leads_to_the_sign_in(console: "Console") -> None:
+async def test_a_session_that_ends_leads_to_the_sign_in_and_back(console: "Console") -> None:
     page, other = await _left_open(console), await console.open("/webhooks/drw_test")
     async with console.database.write("tests") as connection:
         await connection.execute(delete(ConsoleSessionRow))
     await page.clock.run_for(EVERY)
-    await page.wait_for_url("**/sign-in*")
+    await page.wait_for_url("**/sign-in?next=*")
     await other.get_by_role("button", name="Pause").click()
     await other.wait_for_url("**/sign-in*")
+    link = await Sessions(console.database).link("admin")
+    await page.goto(f"{page.url}&link={link}")
+    await page.click("main button")
+    await page.wait_for_url("**/jobs")
 
 
 async def test_the_back_button_shows_what_was_there_and_nothing_after_signing_out(
