@@ -41,6 +41,6 @@ def named(name: str) -> tzinfo:
         raise SettingsError(en("{}: there is no zone of this name", VARIABLE)) from None
 
 
-def local(moment: datetime) -> str:
-    """A moment in the reader's zone, to the second, with what it is ahead of UTC."""
-    return moment.astimezone(zone()).isoformat(" ", "seconds")
+def local(moment: datetime, within: tzinfo | None = None) -> str:
+    """A moment in a zone, the reader's own by default, to the second, with what it is ahead of UTC."""
+    return moment.astimezone(within or zone()).isoformat(" ", "seconds")

@@ -4,16 +4,18 @@ import gzip
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import hdrs, web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from dingrelay_producers.cli.output import length
 from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
-from dingrelay_producers.zone import local
+from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.cli import counted
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION
@@ -80,6 +82,7 @@ def render(
             opens=opens,
             token=token,
             status=status,
+            zone=zone(),
             environment=context.settings.env,
             language="zh-CN" if now_spoken() == CHINESE else "en",
             **values,
@@ -113,6 +116,12 @@ def _may_be_compressed(request: web.Request) -> bool:
     return not asked_elsewhere and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
 
 
+@pass_context
+def _local(context: Context, moment: datetime) -> str:
+    """A page of a hundred moments looks up the zone once."""
+    return local(moment, context["zone"])
+
+
 def _title(summary: str) -> str:
     """What a message is called where people look for theirs: its summary without app and lane, in words."""
     short = re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
@@ -142,7 +151,7 @@ def _templates() -> Environment:
     filters: dict[str, Any] = found.filters
     names["_"] = tr
     filters |= {
-        "local": local,
+        "local": _local,
         "length_of": length,
         "title_of": _title,
         "counted": counted,
