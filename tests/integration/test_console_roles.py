@@ -27,6 +27,11 @@ READ = {"read_at": 1, "detailed_at": 1}
 
 
 @pytest.fixture
+def settings(valkey_url: str, database_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
+
+
+@pytest.fixture
 async def browser(settings: Settings) -> AsyncIterator[Browser]:
     """A console with two people: ``boss`` at the top, ``clerk`` in a department below, of a circle."""
     async with browsing(settings) as found:
