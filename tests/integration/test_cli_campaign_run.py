@@ -107,7 +107,14 @@ async def test_watch_prints_lines_where_no_terminal_is(
             ("paused", 3, None),
             ("cancelled", 3, None),
         ]:
-            yield {**base, "state": state, "reason": "", "accepted": accepted, "seconds_left": left}
+            yield {
+                **base,
+                "state": state,
+                "reason": "",
+                "waits": "",
+                "accepted": accepted,
+                "seconds_left": left,
+            }
 
     await watch._print_lines(looks())
     lines = capsys.readouterr().out.splitlines()

@@ -443,8 +443,13 @@ async def _print_lines(looks: AsyncGenerator[dict[str, Any], None]) -> None:
 
 
 def _line(look: dict[str, Any]) -> str:
-    state = ": ".join(filter(None, (look["state"], translated(look["reason"]))))
-    return f"{state}, {_progress(look)}; {_outcome(look)}"
+    return f"{_standing(look)}, {_progress(look)}; {_outcome(look)}"
+
+
+def _standing(look: dict[str, Any]) -> str:
+    """Its state, and why it waits."""
+    why = translated(look["waits"] or look["reason"]).rstrip(".。")
+    return ": ".join(filter(None, (look["state"], why)))
 
 
 async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str, Any], None]:
@@ -485,6 +490,7 @@ def _known(look: dict[str, Any]) -> int:
 async def _look(
     store: "CampaignStore", redis: "Redis", settings: "Settings", campaign: str
 ) -> dict[str, Any]:
+    from dingrelay_workers.campaigns.waiting import why_it_waits
     from dingrelay_workers.limiter import buckets, fleet_rules
     from dingrelay_workers.limiter.rules import Rules
 
@@ -499,6 +505,7 @@ async def _look(
     return {
         "id": campaign,
         **{name: getattr(row, name) for name in names},
+        "waits": await why_it_waits(settings, redis, row, datetime.now(UTC)),
         "throttles": sum(state.throttles for state in states),
         "limits": [_limit(state) for state in states],
     }
@@ -528,7 +535,7 @@ def _page(look: dict[str, Any]) -> Group:
     bar = Table.grid()
     bar.add_row(ProgressBar(total=max(1, total), completed=known, width=60))
     return Group(
-        Text(": ".join(filter(None, (look["state"], translated(look["reason"]))))),
+        Text(_standing(look)),
         bar,
         Text(_progress(look)),
         Text(_outcome(look)),

@@ -28,7 +28,7 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_producers.errors import CampaignNotFound, DraftConflict, DraftNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.campaigns import estimate, pasted, removal
 from dingrelay_workers.campaigns.documents import (
     CampaignFields,
@@ -186,7 +186,9 @@ class Drafts:
         """
         if len(file or b"") > LARGEST_FILE:
             raise ContractError("file", en("may have {:,} bytes", LARGEST_FILE))
-        values = {"file": file, "file_name": name[:255] if file is not None else ""}
+        values = {"file": file, "file_name": ""}
+        if file is not None:
+            values["file_name"] = writable(name).replace("\0", "")[:255]
         async with self._opened() as store, store.database.write(WRITER) as connection:
             return await _change(connection, await _find(connection, draft), version, values, by)
 

@@ -24,6 +24,9 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ReviewRow,
 from dingrelay_workers.campaigns.store import PAGE, CampaignStore
 from dingrelay_workers.database.database import upsert
 
+LONGEST_REASON = 500
+"""Characters."""
+
 Decision = Literal["approved", "rejected"]
 
 
@@ -128,7 +131,7 @@ async def decide(
         await connection.execute(
             update(ReviewRow)
             .where(ReviewRow.campaign == campaign)
-            .values({**values, "reason": reason})
+            .values({**values, "reason": reason.replace("\0", "")[:LONGEST_REASON]})
         )
         after = {"reason": reason} if reason else None
         await audit.record(connection, decision, "campaign", campaign, app=row.app, after=after)

@@ -4,6 +4,7 @@ Who wrote a draft stays, as in the audit.
 """
 
 import io
+from collections.abc import AsyncIterator
 from typing import Any
 
 from sqlalchemy import select, update
@@ -24,17 +25,16 @@ _PASTED = ("pasted", "without_pasted")
 
 async def export(database: Database, subject: DataSubject) -> list[dict[str, Any]]:
     """Every draft that names them."""
-    rows = await _rows(database, subject)
     return [
         {"draft": row.id, "app": row.app, "name": row.name, "updated_at": row.updated_at}
-        for row in rows
+        async for row in _rows(database, subject)
         if await _without(database, row, subject.user)
     ]
 
 
 async def erase(database: Database, erasing: Erasing) -> None:
     """Take the person out of drafts; a file with them goes as a whole."""
-    for row in await _rows(database, erasing):
+    async for row in _rows(database, erasing):
         if row.updated_at > erasing.since:
             continue
         if not (values := await _without(database, row, erasing.user)):
@@ -49,10 +49,16 @@ async def erase(database: Database, erasing: Erasing) -> None:
             erasing.leave("campaigns", row.id, en("a draft that was changed just now"))
 
 
-async def _rows(database: Database, subject: DataSubject) -> list[Any]:
+async def _rows(database: Database, subject: DataSubject) -> AsyncIterator[Any]:
+    """The drafts one by one: each may have a file."""
     async with database.read() as connection:
-        query = subject.among(select(DraftRow.__table__), DraftRow.app)
-        return list(await connection.execute(query.order_by(DraftRow.updated_at)))
+        names = list(await connection.scalars(subject.among(select(DraftRow.id), DraftRow.app)))
+    for name in names:
+        async with database.read() as connection:
+            one = select(DraftRow.__table__).where(DraftRow.id == name)
+            row = (await connection.execute(one)).one_or_none()
+        if row is not None:
+            yield row
 
 
 async def _without(database: Database, row: Any, user: str) -> dict[str, Any]:
