@@ -82,7 +82,7 @@ class Tally:
     wrong: Counter[str] = field(default_factory=Counter[str])
 
 
-def send_for(client: Client, apps: int, lost: str, seconds: float, threads: int = THREADS) -> Tally:
+def send_for(client: Client, apps: int, lost: str, seconds: float) -> Tally:
     """Send to apps at random; `lost` is the cell that is away, if one is."""
     tally, lock = Tally(), threading.Lock()
     end = time.monotonic() + seconds
@@ -114,7 +114,7 @@ def send_for(client: Client, apps: int, lost: str, seconds: float, threads: int 
             tally.sent += own.sent
             tally.wrong += own.wrong
 
-    running = [threading.Thread(target=send, args=[number]) for number in range(threads)]
+    running = [threading.Thread(target=send, args=[number]) for number in range(THREADS)]
     for thread in running:
         thread.start()
     for thread in running:

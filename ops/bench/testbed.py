@@ -111,13 +111,12 @@ class Testbed:
         workers: list[psutil.Process],
         number: int,
         *,
-        concurrency: int = 64,
         env: Mapping[str, str] | None = None,
     ) -> None:
         """End a worker by kill -9 and start another one in its place, which may not be ready yet."""
         for process in with_children([workers[number]]):
             process.kill()
-        workers[number] = self._start(number, _worker(concurrency), env or {})
+        workers[number] = self._start(number, _worker(64), env or {})
 
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """The whole environment of a process here."""

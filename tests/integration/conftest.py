@@ -38,9 +38,13 @@ def settings(valkey_url: str, sqlite_url: str) -> Settings:
 
 
 @pytest.fixture
-def variables(valkey_url: str) -> dict[str, str]:
+def variables(settings: Settings) -> dict[str, str]:
     """The environment of `cli`; a module may have its own."""
-    return {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
+    return {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": settings.redis,
+        "DINGRELAY_DATABASE_URL": settings.database,
+    }
 
 
 @pytest.fixture

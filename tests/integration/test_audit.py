@@ -41,15 +41,6 @@ def grants() -> Sequence[Grant]:
     ]
 
 
-@pytest.fixture
-def variables(settings: Settings) -> dict[str, str]:
-    return {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": settings.redis,
-        "DINGRELAY_DATABASE_URL": settings.database,
-    }
-
-
 def test_a_change_is_written_down_by_each_door(
     gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
 ) -> None:

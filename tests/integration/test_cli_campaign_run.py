@@ -21,9 +21,9 @@ from tables import prepare
 
 
 @pytest.fixture
-def variables(variables: dict[str, str], sqlite_url: str) -> dict[str, str]:
-    prepare(sqlite_url)
-    return {**variables, "DINGRELAY_DATABASE_URL": sqlite_url}
+def variables(variables: dict[str, str]) -> dict[str, str]:
+    prepare(variables["DINGRELAY_DATABASE_URL"])
+    return variables
 
 
 def a_campaign(url: str, **fields: Any) -> str:

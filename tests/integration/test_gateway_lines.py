@@ -23,11 +23,6 @@ ALIKE = 10
 
 
 @pytest.fixture
-def variables(variables: dict[str, str], sqlite_url: str) -> dict[str, str]:
-    return {**variables, "DINGRELAY_DATABASE_URL": sqlite_url}
-
-
-@pytest.fixture
 def gateway(variables: dict[str, str]) -> Iterator[tuple[psutil.Process, int]]:
     """A gateway in a process of its own, and its port."""
     with gateway_process(variables) as served:

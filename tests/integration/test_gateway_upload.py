@@ -19,11 +19,6 @@ ROOM = 40_000
 
 
 @pytest.fixture
-def variables(variables: dict[str, str], sqlite_url: str) -> dict[str, str]:
-    return {**variables, "DINGRELAY_DATABASE_URL": sqlite_url}
-
-
-@pytest.fixture
 def gateway(variables: dict[str, str]) -> Iterator[tuple[int, int]]:
     """Process id and port of a gateway in a process of its own."""
     with gateway_process(variables) as (process, port):

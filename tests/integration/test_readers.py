@@ -51,15 +51,6 @@ def grants() -> Sequence[Grant]:
     ]
 
 
-@pytest.fixture
-def variables(settings: Settings) -> dict[str, str]:
-    return {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": settings.redis,
-        "DINGRELAY_DATABASE_URL": settings.database,
-    }
-
-
 async def deliver(database: Database, count: int) -> None:
     """Deliveries of as many notices, of which each hundredth is dead, and as many of another endpoint."""
     notices: list[dict[str, Any]] = [

@@ -204,13 +204,8 @@ def read_message(text: str | None, markdown: tuple[str, str] | None, message: st
     return read_json(message or "", "--message")
 
 
-def read_moment(text: str | None, option: str, *, past: bool = False) -> str | None:
-    """A time as ISO 8601 with its zone; ``+10m`` counts from now, one without is of the reader's zone.
-
-    Args:
-        text: as it was given.
-        option: where.
-        past: whether it may be over.
+def read_moment(text: str | None, option: str) -> str | None:
+    """A time to come as ISO 8601 with its zone; ``+10m`` counts from now, one without is of the reader's zone.
 
     Raises:
         BadParameter: names the option.
@@ -223,7 +218,7 @@ def read_moment(text: str | None, option: str, *, past: bool = False) -> str | N
     like = tr("2026-01-31T09:00, 2026-01-31T09:00+08:00, +90s, +10m, +2h or +1d")
     moment = _absolute(text, option, like)
     now = datetime.now(UTC)
-    if not past and moment < now - STILL_NOW:
+    if moment < now - STILL_NOW:
         problem = tr("{moment} is over; it is {now} now", moment=local(moment), now=local(now))
         raise typer.BadParameter(problem, param_hint=option)
     return moment.isoformat()
