@@ -15,6 +15,7 @@ from conftest import wait_until_async
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys
+from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.estimate import Backlog
 from dingrelay_workers.backlog.shown import SENDERS, ShownBacklog
@@ -91,6 +92,20 @@ async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Red
         ("normal", "message-send", ""),
         ("urgent", "message-send", "shop"),
     }
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_approval_that_people_have_not_decided_is_no_backlog(
+    client: Client, redis: Redis
+) -> None:
+    job = client.send(ApprovalFollow(instance="i1"))
+    await redis.set(keys.alive("dingrelay.events"), 1, px=60_000)
+    assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
+    await change(redis, job.id, state="snoozed")
+    jobs = (await lanes(redis))["default", "normal"].jobs
+    assert (jobs.waiting, jobs.scheduled, jobs.since) == (0, 1, None)
+    await change(redis, job.id, state="retrying")
+    assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
 
 
 @pytest.mark.usefixtures("served")

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import moment_of, transition
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.dingtalk.apis import APIS
@@ -140,6 +141,10 @@ def _group(counted: Sequence[Any]) -> BacklogGroup:
     for name, count in zip(COUNTS, counted[5:-1], strict=True):
         setattr(group, name, int(count))
     group.since = moment_of(counted[-1]) if counted[-1] else None
+    if kind == ApprovalFollow.kind and group.waiting == group.snoozed:
+        # Between two looks it waits for nothing, for as long as people take to decide.
+        group.scheduled, group.snoozed, group.since = group.scheduled + group.snoozed, 0, None
+        group.calls = group.recipients = 0
     return group
 
 
