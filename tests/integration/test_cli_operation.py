@@ -44,7 +44,14 @@ def test_nothing_in_use_is_reported(cli: Cli) -> None:
         "buckets": [],
         "outages": [],
         "quota": [
-            {"organisation": "default", "counts": counts, "used": 0, "limit": None}
+            {
+                "organisation": "default",
+                "counts": counts,
+                "used": 0,
+                "limit": None,
+                "expected": 0,
+                "days": {},
+            }
             for counts in ("calls", "pushes")
         ],
     }
