@@ -15,6 +15,7 @@ from dingrelay_producers.store import record
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
+from dingrelay_workers.campaigns.report import PENDING
 from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.context import SharedReads
@@ -74,7 +75,7 @@ async def campaign(visit: Visit) -> web.Response:
         "campaign.html",
         campaign=status,
         state=meaning(OF_CAMPAIGN, status.state),
-        settled=status.accepted + status.left_out + status.failed,
+        settled=report.recipients - report.outcomes[PENDING],
         report=report,
         outcomes=outcomes,
         reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
