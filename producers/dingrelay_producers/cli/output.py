@@ -278,7 +278,7 @@ def page_of(*fields: tuple[str, str | Text | datetime | None]) -> Table:
 
 
 def _job(status: "JobStatus") -> Table:
-    settled = due = result = resolved = None
+    settled = due = result = resolved = accepted = None
     error = status.error
     if status.due_at and not status.state.ended:
         due = f"{local(status.due_at)}{_from_now(status.due_at)}"
@@ -291,6 +291,8 @@ def _job(status: "JobStatus") -> Table:
         # A message's result has a list for each reason why users were not reached; most are empty.
         shown = {name: value for name, value in status.result.items() if value != []}
         result = json.dumps(shown, ensure_ascii=False)
+        if isinstance(shown.get("accepted"), int):
+            accepted = tr("{people:,} people", people=shown["accepted"])
     if status.resolved:
         resolved = tr(
             "{verdict}, said{who} at {moment}",
@@ -314,6 +316,7 @@ def _job(status: "JobStatus") -> Table:
         (tr("created"), status.created_at),
         (tr("next run"), due),
         (tr("settled"), settled),
+        (tr("accepted"), accepted),
         (tr("result"), result),
         (tr("not reached"), _not_reached(status.result or {})),
         (tr("resolved"), resolved),
