@@ -424,10 +424,10 @@ async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
     own = await ended(redis, records, text="own", app="hr", lane="bulk")
     approval = await an_approval(browser)
     await notices(browser, "delivered")
-    person = {"app": "default", "userid": "clerk", "name": "张三", "fields": {}, "met_in": 1}
+    named = {"app": "default", "userid": "clerk", "name": "张三", "fields": {}, "met_in": 1}
     reads = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
     async with browser.database.write("tests") as connection:
-        await connection.execute(insert(UserRow).values(**person, **reads))
+        await connection.execute(insert(UserRow).values(**named, **reads))
     asked = {"subject": "clerk", "role": "operate", "apps": ["hr"], "lanes": ["bulk"]}
     await RoleService(browser.database).give(RoleRequest.parse(asked))
     session = await Sessions(browser.database).begin("default", "clerk")
@@ -444,6 +444,11 @@ async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
     for path in ("/approvals", "/webhooks", "/limits", "/people/u2"):
         status, text = await browser.get(path)
         assert (status, escape(HTML) in text) == (200, False), path
+    for person in ("one", "two"):
+        async with browser.database.write("tests") as connection:
+            same = {**named, "userid": person, "name": "李四"}
+            await connection.execute(insert(UserRow).values(**same, **reads))
+    assert (await browser.get("/jobs?q=to:李四"))[0] == 200  # of another app's directory
     _, text = await browser.get("/", **ENGLISH)
     assert "may have happened: 1, of these 1" in text
     page = "/dead/requeue?state=dead&code=60121"

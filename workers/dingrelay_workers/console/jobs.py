@@ -332,7 +332,11 @@ async def _userid(visit: Visit, text: str) -> str:
         BadFilter: several people have this name.
     """
     found = await visit.context.services.history.people(text, app=None, limit=NAMESAKES)
-    same = {each.userid for each in found if text in {each.userid, each.name}}
+    same = {
+        each.userid
+        for each in found
+        if text in {each.userid, each.name} and visit.grant.permits_app(each.app)
+    }
     if text in same or not same:
         return text
     if len(same) > 1:
