@@ -338,6 +338,10 @@ class Gathered:
             value = row.userid if name == USERID else row.fields.get(name)
             if value is None:
                 value = known.get(row.userid, {}).get(name, "")
+            if name not in row.fields and row.userid not in known:
+                return Malformed(
+                    row.line, en("{} is not in the directory of the app {}", row.userid, self._app)
+                )
             if not value.strip():
                 return Malformed(row.line, en("{} has no value for {{{}}}", row.userid, name))
             values.append(value)

@@ -6,7 +6,7 @@ to be approved again. None who wrote it may approve it, nor who asked for the ap
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -52,6 +52,8 @@ class CampaignReview(BaseModel):
     decided_by: str = ""
     decided_at: datetime | None = None
     reason: str = ""
+    writers: list[str] = []
+    """Who wrote it: none of them may approve it."""
 
     @property
     def holds(self) -> bool:
@@ -62,16 +64,26 @@ class CampaignReview(BaseModel):
 async def review_of(settings: Settings, store: CampaignStore, row: CampaignRow) -> CampaignReview:
     """How the approval of a campaign stands."""
     needed = row.recipients > settings.campaigns.approved_above
+    writers = list(row.writers or ())
     async with store.database.read() as connection:
         found = await _find(connection, row.id)
     if found is None:
-        return CampaignReview(needed=needed, state="none")
+        return CampaignReview(needed=needed, state="none", writers=writers)
     state = found.decision or "asked"
     if row.state == State.DRAFT and found.digest != await digest_of(store, row):
         state = "outdated"
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
     fields = {name: getattr(found, name) for name in names}
-    return CampaignReview.model_validate({"needed": needed, "state": state, **fields})
+    return CampaignReview.model_validate(
+        {"needed": needed, "state": state, "writers": writers, **fields}
+    )
+
+
+async def states(store: CampaignStore, campaigns: Collection[str]) -> dict[str, str]:
+    """How reviews stand that were asked for, without a look at whether their campaigns have changed since."""
+    query = select(ReviewRow.campaign, ReviewRow.decision).where(ReviewRow.campaign.in_(campaigns))
+    async with store.database.read() as connection:
+        return {row.campaign: row.decision or "asked" for row in await connection.execute(query)}
 
 
 async def ask(

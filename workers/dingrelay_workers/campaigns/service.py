@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -135,6 +135,11 @@ class CampaignService:
         """How its approval stands."""
         async with self._opened() as store:
             return await review.review_of(self._settings, store, await store.get(campaign))
+
+    async def reviews(self, campaigns: Collection[str]) -> Mapping[str, str]:
+        """How the approvals of campaigns stand that were asked for: ``asked``, ``approved`` or ``rejected``."""
+        async with self._opened() as store:
+            return await review.states(store, campaigns)
 
     async def ask_review(self, campaign: str, by: str) -> MessageSend | None:
         """Ask for its approval; the job that sends a link to the reviewers, if there are some."""

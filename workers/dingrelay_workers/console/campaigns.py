@@ -22,7 +22,7 @@ from dingrelay_workers.console.context import SharedReads
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, Meaning, meaning
+from dingrelay_workers.console.words import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, Meaning, meaning
 from dingrelay_workers.http import paging
 
 MANY = 500
@@ -46,8 +46,17 @@ async def campaigns(visit: Visit) -> web.Response:
     )
     last = found[PAGE - 1] if len(found) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
-    shown = [(each, meaning(OF_CAMPAIGN, each.state)) for each in found[:PAGE]]
+    made = [each.id for each in found[:PAGE] if each.state == "draft"]
+    reviews = await services.campaigns.reviews(made) if made else {}
+    shown = [
+        (each, meaning(OF_REVIEW, reviews[each.id]))
+        if each.id in reviews
+        else (each, meaning(OF_CAMPAIGN, each.state))
+        for each in found[:PAGE]
+    ]
     drafts = await services.drafts.list(apps) if visit.may(_WRITES) and not after else []
+    # One that a broadcast was made of is changed from that broadcast's page.
+    drafts = [each for each in drafts if not each.campaign]
     return visit.page("campaigns.html", campaigns=shown, cursor=cursor, drafts=drafts)
 
 
@@ -70,7 +79,8 @@ async def campaign(visit: Visit) -> web.Response:
     if status.state == "draft" and visit.may(_WRITES):
         drafts = await visit.context.services.drafts.list([status.app])
         draft = next((each.id for each in drafts if each.campaign == status.id), None)
-    asked = review.state == "asked" and review.asked_by != visit.session.user
+    asked = review.state == "asked"
+    second = visit.session.user not in {review.asked_by, *review.writers}
     return visit.page(
         "campaign.html",
         campaign=status,
@@ -82,7 +92,7 @@ async def campaign(visit: Visit) -> web.Response:
         draft=draft,
         review=review,
         review_seen={"review": review.state},
-        decides=asked and visit.may(_APPROVES),
+        decides=asked and second and visit.may(_APPROVES),
         writes=visit.may(_WRITES),
         findings=findings_of(check) if check else [],
         first=check.first if check else [],

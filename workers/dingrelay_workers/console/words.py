@@ -54,6 +54,11 @@ OF_CAMPAIGN: Mapping[str, Meaning] = {
     "done": Meaning("good", en("done")),
     "cancelled": Meaning("bad", en("cancelled")),
 }
+OF_REVIEW: Mapping[str, Meaning] = {
+    "asked": Meaning("wait", en("waits for its approval")),
+    "approved": Meaning("good", en("approved, not sent yet")),
+    "rejected": Meaning("bad", en("rejected")),
+}
 OF_APPROVAL: Mapping[str, Meaning] = {
     "running": Meaning("wait", en("waits for a decision")),
     "approved": Meaning("good", en("approved")),
