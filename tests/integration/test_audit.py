@@ -23,6 +23,7 @@ from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.personal_data import audit as personal_data
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
@@ -180,14 +181,19 @@ async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -
         async with browser.database.write("test") as connection:
             await audit.record(connection, "start", "campaign", campaign, after={"state": HTML})
             await audit.record(connection, "erase", "person", "gone-1")
+            ACTOR.set(Actor("console", "u5"))
+            await audit.record(connection, "pause", "webhook", "drw_test")
+            person = {"app": "default", "userid": "u5", "name": "李雷", "fields": {}, "met_in": 1}
+            await connection.execute(insert(UserRow).values(person))
         ACTOR.reset(token)
         await browser.sign_in("u8", "operate")
         _, page = await browser.get("/settings/audit", **{"Accept-Language": "zh-CN"})
         assert "运维" in page
+        assert "李雷</a>" in page
         for query, there in (
             ("", True),
             ("?kind=campaign&actor=u7&since=1d", True),
-            ("?action=pause", False),
+            ("?action=cancel", False),
         ):
             status, page = await browser.get(f"/settings/audit{query}")
             assert status == 200

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from dingrelay_producers.client.filters import AuditFilter
 from dingrelay_producers.language import translated
+from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.spreadsheet import SPREADSHEET
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.service import AuditEntry, csv_line_of, csv_lines
@@ -79,8 +80,12 @@ async def audit(visit: Visit) -> web.Response:
         chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
     last = found[PAGE - 1] if len(found) > PAGE else None
+    people = {each.actor for each in found if each.door == "console"}
+    apps = {DEFAULT_APP, *visit.context.settings.apps}
+    names = await visit.context.services.history.names(people, apps=apps)
     return visit.page(
         "audit.html",
+        names=names,
         changes=found[:PAGE],
         cursor=paging.encode(last.at, last.number) if last else "",
         given=given,
