@@ -81,7 +81,11 @@ class Door:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared and hasattr(socket, "SO_REUSEPORT"):
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((host, port))
+        try:
+            bound.bind((host, port))
+        except OSError:
+            bound.close()
+            raise
         return bound
 
 
