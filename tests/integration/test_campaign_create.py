@@ -218,7 +218,7 @@ async def test_unusable_ids_are_refused(campaigns: CampaignStore, database: Data
     [
         ("{nmae}", "userid,name\nu1,x\n", "message: {nmae} is no field of the file (name, userid)"),
         ("{name}", "userid,name\nu1,x\nu2, \n", "line 3: u2 has no value for {name}"),
-        ("{name}", '{"userid": "u1"}', "line 1: u1 has no value for {name}"),
+        ("{name}", '{"userid": "u1"}', "line 1: u1 is not in the directory: no value for {name}"),
         ("{n}", "userid,n\nu1," + "x" * 5_001, "line 2: u1: message.text.content: "),
         ("x", "userid\n", "recipients: no recipient is left"),
     ],
@@ -276,7 +276,7 @@ async def test_fields_come_from_the_file_then_the_directory(campaigns: CampaignS
     ]
     assert [str(row) for row in created.skipped] == [
         "line 3: dan has no value for {title}",
-        "line 4: stranger has no value for {title}",
+        "line 4: stranger is not in the directory: no value for {title}",
     ]
 
 

@@ -192,7 +192,7 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
         (b"", "line 1: the header has no column"),
         (b"\n \n", "line 2: the header has no column"),
         (b"name;userid\n", 'line 1: the header has no column "userid", "job_number", "工号"'),
-        ("姓名,编号\n".encode(), "Say which one names people, such as job_number=编号 (--column"),
+        ("姓名,编号\n".encode(), "Say which one names people, such as job_number=编号"),
         (b"\x89PNG\r\n\x1a\n\0\0", "line 1: the file is a PNG picture; save it as .xlsx"),
         (b"\xd0\xcf\x11\xe0" + bytes(99), "an Excel file of before 2007"),
         (b"MZ\0\0", "line 1: the file is no text"),

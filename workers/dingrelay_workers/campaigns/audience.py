@@ -339,9 +339,8 @@ class Gathered:
             if value is None:
                 value = known.get(row.userid, {}).get(name, "")
             if name not in row.fields and row.userid not in known:
-                return Malformed(
-                    row.line, en("{} is not in the directory of the app {}", row.userid, self._app)
-                )
+                problem = en("{} is not in the directory: no value for {{{}}}", row.userid, name)
+                return Malformed(row.line, problem)
             if not value.strip():
                 return Malformed(row.line, en("{} has no value for {{{}}}", row.userid, name))
             values.append(value)
