@@ -304,9 +304,19 @@ def _coded(text: str) -> Markup:
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - it is escaped
 
 
-PAGE.filters |= {"coded": _coded, "said": lambda text: _coded(translated(text))}
-PAGE.globals |= {"_": tr, "problems": problems, "example": EXAMPLE, "style": STYLE}
-PAGE.globals["json"] = partial(json.dumps, ensure_ascii=False, indent=2)
+def _said(text: str) -> Markup:
+    return _coded(translated(text))
+
+
+PAGE.filters |= {"coded": _coded, "said": _said}
+_SHOWN: dict[str, Any] = {
+    "_": tr,
+    "problems": problems,
+    "example": EXAMPLE,
+    "style": STYLE,
+    "json": partial(json.dumps, ensure_ascii=False, indent=2),
+}
+PAGE.globals.update(_SHOWN)
 
 
 class Language(BaseModel, extra="forbid"):
