@@ -301,6 +301,9 @@ def test_a_confirmation_reports_the_people_that_it_reached(cli: Cli) -> None:
         "failed": 0,
     }
     assert refreshed(cli, campaign, "--sample", "1")["calls"] == 2
+    unread = cli.json("campaign", "report", campaign, "--outcome", "unread")["people"]
+    assert [each["outcome"] for each in unread] == ["accepted"] * 3
+    assert {each["reason"] for each in unread} == {"not read when DingTalk was asked"}
 
 
 def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> None:
