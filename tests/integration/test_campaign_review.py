@@ -1,12 +1,13 @@
 """A second person approves a campaign before it starts, on each database."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from campaigns import put
 from cli_runner import Cli
@@ -18,6 +19,7 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.roles.models import RoleRow
 from gateways import Reply, gateway_thread, stored_keys
 
 Service = Callable[..., CampaignService]
@@ -123,6 +125,20 @@ async def test_reviewers_get_a_link(database: Database, service: Service) -> Non
     card = asked["message"]["action_card"]
     assert card["single_url"] == f"https://relay.test/campaigns/{campaign}"
     assert card["markdown"].endswith("news\n\n共 4 人，提交人：ann")
+
+
+async def test_without_reviewers_people_with_the_role_get_it(
+    database: Database, service: Service
+) -> None:
+    for subject, apps in (("bob", ["*"]), ("ann", ["*"]), ("dan", ["hr"]), ("department:1", ["*"])):
+        role = {"directory": "default", "subject": subject, "role": "approve", "apps": apps}
+        async with database.write("tests") as connection:
+            await connection.execute(
+                insert(RoleRow).values(**role, lanes=["bulk"], given_at=datetime.now(UTC))
+            )
+    job = await service().ask_review(await draft(database), "cho")
+    assert job is not None
+    assert job.wire()["to"] == {"users": ["bob"]}
 
 
 @pytest.mark.parametrize("approve", ["on", "over", "over -1", "over 1 000"])

@@ -64,7 +64,7 @@ class CampaignSettings(BaseModel, extra="forbid", frozen=True):
     """Which of them start only once a second person has approved them: ``off`` (none), ``over 500`` (those to
     more people than that) or ``always``."""
     reviewers: tuple[str, ...] = ()
-    """Userids of those who get a link to a campaign that is to be approved."""
+    """Userids of those who get a link to a campaign that is to be approved; empty: people with the role ``approve``."""
     unread_days: Annotated[int, Field(ge=0, le=365)] = 30
     """Days for which the names of those are kept who had not read it when DingTalk was asked; 0: not at all."""
 

@@ -6,7 +6,7 @@ to be approved again. None who wrote it may approve it, nor who asked for the ap
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -23,6 +23,7 @@ from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ReviewRow, State
 from dingrelay_workers.campaigns.store import PAGE, CampaignStore
 from dingrelay_workers.database.database import upsert
+from dingrelay_workers.roles.service import approvers
 
 LONGEST_REASON = 500
 """Characters."""
@@ -92,7 +93,8 @@ async def ask(
     """Ask for the approval of a draft; once more asks again.
 
     Returns:
-        The job that sends a link to the reviewers; None where the settings name none.
+        The job that sends a link to the reviewers of the settings, or to people with the role of those who approve in the
+        directory of the campaign's app; None where there are none.
 
     Raises:
         CampaignNotFound: there is none with this id.
@@ -113,7 +115,9 @@ async def ask(
     async with store.database.write(f"campaign {campaign}") as connection:
         await upsert(connection, ReviewRow, [asked])
         await audit.record(connection, "ask", "campaign", campaign, app=row.app)
-    return _notification(settings, row, by, now)
+        named = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
+    reviewers = [user for user in named if user not in {*(row.writers or ()), by}]
+    return _notification(settings, row, reviewers, by, now) if reviewers else None
 
 
 async def decide(
@@ -209,12 +213,9 @@ async def _find(connection: AsyncConnection, campaign: str) -> ReviewRow | None:
 
 
 def _notification(
-    settings: Settings, row: CampaignRow, by: str, at: datetime
-) -> MessageSend | None:
+    settings: Settings, row: CampaignRow, reviewers: Sequence[str], by: str, at: datetime
+) -> MessageSend:
     """The work notification with a link to the campaign."""
-    reviewers = [user for user in settings.campaigns.reviewers if user != by]
-    if not reviewers:
-        return None
     # Reviewers read the language of the settings; without one, DingTalk's own.
     with spoken(language_of(settings.language) or CHINESE):
         title = tr("A campaign waits for your approval")

@@ -16,7 +16,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.service import find_people, named
-from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.http.api_keys import ANY, Grant
 from dingrelay_workers.keys.documents import AppChoices, LaneChoices
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.roles.scopes import ROLES
@@ -183,6 +183,17 @@ async def grants_of(connection: AsyncConnection, directory: str, userid: str) ->
     )
     rows = await connection.execute(query.where(there.exists()).order_by(RoleRow.number))
     return [_grant(userid, row.role, row.apps, row.lanes) for row in rows if row.role in ROLES]
+
+
+async def approvers(connection: AsyncConnection, directory: str, app: str) -> list[str]:
+    """The people of a directory to whom the role of those who approve was given by name, for this app."""
+    query = select(RoleRow.subject, RoleRow.apps).where(
+        RoleRow.directory == directory,
+        RoleRow.role == "approve",
+        RoleRow.subject.not_like(f"{DEPARTMENT}%"),
+    )
+    rows = await connection.execute(query.order_by(RoleRow.number))
+    return [row.subject for row in rows if {app, ANY} & {*row.apps}]
 
 
 def _is_of(directory: str, userid: str) -> ColumnElement[bool]:
