@@ -179,22 +179,18 @@ class JobList:
 
     async def _among(self, ids: Sequence[str], chosen: JobFilter) -> dict[str, JobStatus]:
         """Those of these jobs that fit, in their order."""
+        if chosen.reads_jobs:
+            # Most ask for something else, and to read a whole record takes longer than to find that out.
+            wanted = await self._that_ask_for(ids, chosen)
+            ids = [job for job in ids if job in wanted]
         known, gone = await self._read(ids, chosen)
         if gone and self._history is not None:
-            try:
-                known |= await self._answered(self._history.find(gone))
-            except ServiceUnavailable:
-                if self._patience is None:
-                    raise
-        fit = {
+            known |= await self._if_answered(self._history.find(gone), {})
+        return {
             job: known[job]
             for job in ids
             if job in known and self._visible(known[job]) and chosen.takes(known[job])
         }
-        if not chosen.reads_jobs or not fit:
-            return fit
-        wanted = await self._that_ask_for(list(fit), chosen)
-        return {job: status for job, status in fit.items() if job in wanted}
 
     async def _read(
         self, ids: Sequence[str], chosen: JobFilter
@@ -236,13 +232,22 @@ class JobList:
             elif _asks_for(kind or b"", payload, addresses, chosen):
                 found.add(job)
         if gone and chosen.to is not None and chosen.text is None and self._history is not None:
-            found |= await self._answered(self._history.to(gone, chosen.to))
+            found |= await self._if_answered(self._history.to(gone, chosen.to), set())
         return found
 
     async def _ask(self, work: Callable[[Any], Any]) -> Any:
         """What Redis answers."""
         answer = self._use(work)
         return await answer if isawaitable(answer) else answer
+
+    async def _if_answered(self, asked: Coroutine[Any, Any, _T], otherwise: _T) -> _T:
+        """What the history answers; something else if it need not be waited for."""
+        try:
+            return await self._answered(asked)
+        except ServiceUnavailable:
+            if self._patience is None:
+                raise
+            return otherwise
 
     async def _answered(self, asked: Coroutine[Any, Any, _T]) -> _T:
         """What the history answers."""
