@@ -148,7 +148,7 @@ def test_a_report_stands_beside_the_rows_of_the_file_that_named_the_people(
     cli: Cli, tmp_path: Path
 ) -> None:
     campaign = a_campaign(cli)
-    book = Workbook()
+    book: Any = Workbook()
     for row in (
         ("UserID", "部门", "桌号"),
         ("u1", "财务", "007"),
@@ -160,7 +160,7 @@ def test_a_report_stands_beside_the_rows_of_the_file_that_named_the_people(
     book.save(tmp_path / "guests.xlsx")
     asked = ("campaign", "report", campaign, "--input", "guests.xlsx", "--csv")
     assert cli(*asked, "r.xlsx").exit_code == cli(*asked, "r.csv").exit_code == 0
-    sheet = load_workbook(tmp_path / "r.xlsx").active
+    sheet: Any = load_workbook(tmp_path / "r.xlsx").active
     rows = [[cell or "" for cell in row] for row in sheet.iter_rows(values_only=True)]
     with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [*csv.reader(file)] == rows
