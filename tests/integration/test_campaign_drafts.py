@@ -66,7 +66,9 @@ async def test_the_latest_drafts_of_some_apps_are_listed(drafts: Drafts) -> None
     assert len(await drafts.list(limit=2)) == 2
     await drafts.delete(ours[0].id)
     assert [draft.id for draft in await drafts.list({"hr"})] == [ours[1].id]
-    for ask in (drafts.get, drafts.delete):
+    with pytest.raises(DraftNotFound):
+        await drafts.freeze("nothing", 1, "ann")
+    for ask in (drafts.get, drafts.delete, drafts.check):
         with pytest.raises(DraftNotFound):
             await ask(ours[0].id)
 

@@ -246,9 +246,9 @@ class Drafts:
         return await asyncio.to_thread(lambda: asyncio.run(self._freeze(draft, version, by)))
 
     async def _freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
-        campaign = campaign_of(draft, version)
         async with self._opened_here() as store:
             row, plan = await _read(store, draft)
+            campaign = campaign_of(draft, version)
             if row["version"] != version:
                 raise DraftConflict(draft, row["updated_by"], row["updated_at"])
             with suppress(CampaignNotFound):

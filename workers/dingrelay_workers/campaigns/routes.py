@@ -469,8 +469,10 @@ def _refusing(call: HttpCall) -> Generator[Plan]:
 
 async def _check_seen(call: HttpCall, plan: Plan) -> None:
     """Refuse campaigns whose people are to be left out, where the key may not see them."""
+    if not (named := plan.get("without_campaigns")):
+        return
     async with _asking(call.context) as campaigns:
-        for at, campaign in enumerate(plan.get("without_campaigns", ())):
+        for at, campaign in enumerate(named):
             found = None
             with suppress(CampaignNotFound):
                 found = await campaigns.status(campaign)
