@@ -186,7 +186,7 @@ async def grants_of(connection: AsyncConnection, directory: str, userid: str) ->
 
 
 async def approvers(connection: AsyncConnection, directory: str, app: str) -> list[str]:
-    """The people of a directory to whom the role of those who approve was given by name, for this app."""
+    """The people of a directory who were given the role of those who approve by name, for this app."""
     query = select(RoleRow.subject, RoleRow.apps).where(
         RoleRow.directory == directory,
         RoleRow.role == "approve",
