@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -39,6 +40,8 @@ os.environ["DINGRELAY_LANGUAGE"] = "en"
 # A shell starts what it puts into the background with SIGINT ignored, and so are all children then:
 # Ctrl-C would end none of the programs whose tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a thread of a test logs must not get into the output of a command that runs beside it.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 # Tests whose subject is not the history are spared its tables.
 os.environ["DINGRELAY_HISTORY"] = '{"days": 0}'
 
