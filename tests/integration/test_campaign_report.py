@@ -20,7 +20,7 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.removal import forget_unread
-from dingrelay_workers.campaigns.report import SAME_CONTENT, Report
+from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, campaigns_of
 from dingrelay_workers.database.database import Database
 
 BROKEN = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
@@ -192,10 +192,27 @@ async def test_people_who_have_not_read_it_are_named_for_a_time(database: Databa
         *["not read when DingTalk was asked"] * 2,
         *[""] * 3,
     ]
+    async with database.read() as connection:
+        [theirs] = await campaigns_of(connection, "u1", app=None, most=1)
+    assert theirs.reason == all_of_them[0][3]
     assert (await Report(database).summary(campaign)).delivery.unread == 5
     assert await forget_unread(database, NOW) == 0
     assert await forget_unread(database, NOW + timedelta(seconds=1)) == 1
     assert await unread() == []
+
+
+async def test_a_recall_is_said_of_those_who_had_not_read_it(database: Database) -> None:
+    campaign = await campaigns.put(database, people=1)
+    ending = ChunkEnding(Release(0, 1), task_id=7, called_at=NOW, accepted=1)
+    await campaigns.end(database, campaign, ending)
+    calls = CampaignCalls(database, now=lambda: NOW)
+    [call] = await calls.confirmable(campaign, [0], since=NOW)
+    await calls.note_delivery(campaign, call, DeliveryReport(True, unread=["u1"]))
+    await calls.note_recall(campaign, 0, [])
+    async with database.read() as connection:
+        [theirs] = await campaigns_of(connection, "u1", app=None, most=1)
+    [[*_, listed]] = await results(database, campaign)
+    assert theirs.reason == listed == "recalled since"
 
 
 async def test_people_who_keep_a_recalled_message_are_named(database: Database) -> None:

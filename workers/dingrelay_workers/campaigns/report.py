@@ -55,9 +55,6 @@ Place = tuple[int, int]
 """Of a person in a campaign: the number of their chunk, and their own in it, from 1 on."""
 
 
-NOT_READ = en("had not read it when DingTalk was asked")
-
-
 class Result(NamedTuple):
     """The outcome of one person.
 
@@ -510,7 +507,5 @@ async def _in_campaigns(
             own = {user: special[chunk.campaign]} if chunk.campaign in special else {}
             for result in _results(chunk, own):
                 if result.userid == user:
-                    unread = user in (chunk.unread_users or "").split(",")
-                    shown = result._replace(reason=NOT_READ) if unread else result
-                    found[chunk.campaign] = chunk.called_at, shown
+                    found[chunk.campaign] = chunk.called_at, result
     return found
