@@ -1,6 +1,7 @@
 """A broadcast in the console, from its first word to its end, without script."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -98,8 +99,22 @@ async def test_a_broadcast_goes_out_through_a_second_person(
 ) -> None:
     draft = await written(writer, everyone="1")
     # Its test is a job in the urgent lane, with the mark.
-    assert await writer.submit(f"{draft}/test", f"{draft}/test", users="wang") == 303
+    assert await writer.submit(f"{draft}/test", f"{draft}/test", users=f"{HOSTILE}20，u21") == 303
     job = re.findall(r"job=([0-9a-f-]+)", writer.location)[0]
+    _, page = await writer.get(writer.location)
+    assert "on its way" in page
+    assert "data-live" in page
+    assert "【测试】" in page
+    error = {
+        "class": "invalid",
+        "code": "nobody_reachable",
+        "message": "none",
+        "hint": "Look it up.",
+    }
+    await redis.hset(keys.job(job), mapping={"state": "dead", "error": json.dumps(error)})
+    _, page = await writer.get(writer.location)
+    assert "Look it up." in page
+    assert "data-live" not in page
     payload: Any = await redis.hget(keys.job(job), "payload")
     assert f'"【测试】{HOSTILE}20, come!"' in payload.decode()
     campaign = await made(writer, draft, then="ask")
@@ -218,7 +233,9 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
     [
         ("write", {"name": "n", "app": "default", "msgtype": "link"}, "Address"),
         ("review", {"quiet_from": "22:00", "quiet_to": "22:00"}, "Quiet hours"),
-        ("test", {"users": "a b,c"}, "Message"),
+        ("test", {"users": "u20 u21"}, "Message"),
+        ("test", {"users": "u20,不存在"}, "不存在 is no person in the directory"),
+        ("test", {"users": "u20,wang"}, "wang is no person in the directory"),
     ],
 )
 async def test_what_is_wrong_is_named_as_the_form_does(

@@ -414,7 +414,7 @@ class FollowUp:
             "message": message,
         }
         with suppress(ContractError):  # a text may have no room for the mark
-            return MessageSend.parse({**job, "message": _marked(message)})
+            return MessageSend.parse({**job, "message": marked(message)})
         return MessageSend.parse(job)
 
 
@@ -438,12 +438,12 @@ def _parts(fresh: Mapping[int, int]) -> Sequence[list[int]]:
     ]
 
 
-def _marked(message: Mapping[str, Any]) -> dict[str, Any]:
+def marked(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message whose title and text say that it is a test."""
     return {
         name: MARK + value
         if name in _MARKED and isinstance(value, str)
-        else _marked(cast("dict[str, Any]", value))
+        else marked(cast("dict[str, Any]", value))
         if isinstance(value, dict)
         else value
         for name, value in message.items()

@@ -37,9 +37,11 @@ from dingrelay_workers.campaigns.documents import (
     Pasted,
 )
 from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
+from dingrelay_workers.campaigns.recipients import Recipient
 from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory import audience as directory
 
 LARGEST_FILE = 10_000_000
 """Bytes of a file with people: some 300,000 rows. A larger one makes a campaign without a draft."""
@@ -229,6 +231,25 @@ class Drafts:
                 problems = [SkippedRow.of(row) for row in rows if isinstance(row, Malformed)]
                 found[name] = (len(rows) - len(problems), problems[:LISTED_PROBLEMS])
         return found
+
+    async def testers(self, draft: CampaignDraft, text: str) -> Sequence[str]:
+        """The userids of the people of a pasted text, who get a test.
+
+        Raises:
+            ContractError: one is not in the directory, or a name is that of several.
+        """
+        app = draft.content.app
+        async with self._opened() as store:
+            people = await pasted.resolve(store.database, app, list(pasted.entries(text)))
+            users = [each.userid for each in people if isinstance(each, Recipient)]
+            known = await directory.fields(store.database, app, users)
+            synced = await directory.was_synced(store.database, app)
+        for each in people:
+            if isinstance(each, Malformed):
+                raise ContractError("users", each.problem)
+            if synced and each.userid not in known:
+                raise ContractError("users", en("{} is no person in the directory", each.userid))
+        return users
 
     async def freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
         """Make a campaign of a draft, whose people and text stay as they are; nothing is sent.

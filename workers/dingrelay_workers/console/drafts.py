@@ -1,7 +1,6 @@
 """The pages on which a broadcast is written, chosen for and checked: steps that are left and taken up again at will."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from math import inf
@@ -13,15 +12,18 @@ from aiohttp import web
 from dingrelay_producers.client.campaign_documents import CampaignStatus
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.media import Medium
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import DingrelayError, DraftConflict, DraftNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import record
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.media_upload import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.calls import marked
 from dingrelay_workers.campaigns.documents import Template, TestRequest
 from dingrelay_workers.campaigns.drafts import (
     LARGEST_FILE,
@@ -41,7 +43,8 @@ from dingrelay_workers.console.message_form import (
     message_of,
 )
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of, texts_of
-from dingrelay_workers.console.words import Meaning
+from dingrelay_workers.console.words import OUTCOMES, Meaning, meaning
+from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.directory.service import DepartmentNode
 
 STEPS: Mapping[str, str] = {
@@ -89,7 +92,6 @@ _LACKS: Mapping[str, Meaning] = {
 _DRAFT = "/campaigns/drafts/{id}"
 _ENDS = ("from", "to")
 _LOCAL = "%Y-%m-%dT%H:%M"
-_SEPARATORS = re.compile(r"[\s,，、;；]+")
 _WRITES = "campaigns:write"
 
 
@@ -219,7 +221,7 @@ async def check_step(visit: Visit) -> web.Response:
 async def test_step(visit: Visit) -> web.Response:
     """Which people get a test."""
     draft = await _found(visit)
-    return _test_page(visit, draft, visit.session.user)
+    return await _test_page(visit, draft, visit.session.user)
 
 
 @act(f"{_DRAFT}/test", scope=_WRITES)
@@ -227,14 +229,15 @@ async def send_test(visit: Visit, form: FormValues) -> web.Response:
     """Send the message to oneself, marked as a test."""
     draft, users = await _found(visit), text_of(form, "users")
     try:
-        asked = TestRequest.parse({"users": [each for each in _SEPARATORS.split(users) if each]})
+        people = await visit.context.services.drafts.testers(draft, users)
+        asked = TestRequest.parse({"users": people})
         made = await _made(visit, draft, form)
         job = await visit.context.services.campaigns.test(made.id, asked.users, None)
     except ContractError as error:
-        return _test_page(visit, draft, users, _words_of(error), status=422)
+        return await _test_page(visit, draft, users, _words_of(error), status=422)
     sent = record.draft(job)
     await visit.context.records.enqueue([sent])
-    return visit.redirect(_way(draft, "test") + f"?job={sent.id}", en("The test is sent."))
+    return visit.redirect(_way(draft, "test") + f"?job={sent.id}")
 
 
 @at(f"{_DRAFT}/review", scope=_WRITES)
@@ -308,16 +311,47 @@ async def _made(visit: Visit, draft: CampaignDraft, form: FormValues) -> Campaig
     return await visit.context.services.drafts.freeze(draft.id, _version(form), visit.session.user)
 
 
-def _test_page(
+async def _test_page(
     visit: Visit, draft: CampaignDraft, users: str, problem: str = "", *, status: int = 200
 ) -> web.Response:
+    found, over = await _test_of(visit, draft)
     return visit.page(
         "draft_test.html",
         status=status,
         users=users,
         job=visit.query("job"),
+        became=found,
+        over=over,
+        message=marked(draft.content.message),
         **_common(draft, "test", problem),
     )
+
+
+async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], bool]:
+    """What became of the test that the page was led to, and whether that is final."""
+    id_, app = visit.query("job"), draft.content.app
+    async with asking():
+        record: Any = await visit.context.redis.hgetall(keys.job(id_))
+    found = details_of(id_, record)
+    if found is None or found.status.app != app:
+        return [], True
+    status = found.status
+    if not status.state.ended:
+        return [
+            Meaning("wait", en("The test is on its way: this page shows what becomes of it."))
+        ], False
+    names = await visit.context.services.history.names(list(found.recipients), apps=[app])
+    by_outcome: dict[str, list[str]] = {}
+    for user, outcome in found.recipients.items():
+        by_outcome.setdefault(outcome, []).append(names.get(user, user))
+    shown = [
+        Meaning(each.tone, en("{}: {}", ", ".join(people), each.words), each.remedy)
+        for each, people in ((meaning(OUTCOMES, key), value) for key, value in by_outcome.items())
+    ]
+    if status.error:
+        hint = status.error.hint or hint_of(status.error.code)
+        shown.append(Meaning("bad", status.error.message, hint))
+    return shown, True
 
 
 def _review_page(
