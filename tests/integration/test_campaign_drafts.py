@@ -108,7 +108,7 @@ async def organisation(database: Database) -> None:
     for number, members in people.items():
         await directory.fill(
             "r1",
-            Department(number, {}),
+            Department(number, {"name": f"team {number}"}),
             children=[Department(child, {}) for child in (2, 3)] if number == 1 else [],
             members=[Member(user, {"name": name, "mobile": m}) for user, name, m in members],
             calls=1,
@@ -140,6 +140,13 @@ async def test_pasted_people_are_found(
     made = await drafts.create({"name": "party", "message": TEXT, "pasted": pasted}, "ann")
     created = await drafts.freeze(made.id, 1, "bob")
     assert sorted(await users_of(database, created.id)) == people
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_people_of_one_name_differ_by_their_departments(drafts: Drafts) -> None:
+    made = await drafts.create({"pasted": "Cho"}, "ann")
+    (_, (problem,)), _ = (await drafts.parse_pasted(made)).values()
+    assert problem.problem == "Cho is the name of several people: c1 team 3, c2 team 3"
 
 
 @pytest.mark.usefixtures("organisation")

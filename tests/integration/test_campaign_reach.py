@@ -82,12 +82,39 @@ async def test_those_who_would_not_get_it_are_counted(
     await see(redis, departments=[2], users=[])
     await send(redis, "u1", PLAIN)
     await fill_day(redis, "u2")
-    found = await drafts.check(await draft(drafts, "u1 u2 u3 u4 u5 stranger u1 没有"))
-    assert (found.recipients, found.duplicates, found.malformed) == (6, 1, 1)
-    assert (found.not_in_directory, found.left, found.out_of_range) == (2, 1, 1)
+    found = await drafts.check(await draft(drafts, "u1 u2 u3 u4 u5 u1 没有"))
+    assert (found.recipients, found.duplicates, found.malformed) == (5, 1, 1)
+    assert (found.not_in_directory, found.left, found.out_of_range) == (1, 1, 1)
+    assert found.absent == []
     assert (found.had_it_today, found.at_daily_limit) == (1, 1)
     assert [row.line for row in found.skipped] == [1]
     assert rows(database_url, "select count(*) as n from campaigns") == [{"n": 0}]
+
+
+@pytest.mark.usefixtures("organisation")
+@pytest.mark.parametrize("message", [PLAIN, TEXT])
+async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(
+    drafts: Drafts, message: dict[str, Any]
+) -> None:
+    name = await draft(drafts, "u1\n1390000，u2", message=message)
+    found = await drafts.check(name)
+    problem = "1390000 is no person in the directory"
+    assert [(row.line, row.problem, row.pasted) for row in found.skipped] == [(2, problem, True)]
+    assert found.recipients == 2
+    people, problems = (await drafts.parse_pasted(await drafts.get(name)))["pasted"]
+    assert (people, [row.problem for row in problems]) == (2, [problem])
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_a_file_may_name_people_that_only_dingtalk_knows(drafts: Drafts) -> None:
+    name = await draft(drafts, "")
+    users = ["u1", "u5", *(f"x{number:02}" for number in range(12))]
+    file = "\n".join(["userid", *users, "a b"]).encode()
+    await drafts.put_file(name, 1, "people.csv", file, "ann")
+    found = await drafts.check(name)
+    assert (found.recipients, found.not_in_directory, found.left) == (14, 13, 1)
+    assert found.absent == users[2:12]
+    assert [(row.line, row.pasted) for row in found.skipped] == [(16, False)]
 
 
 @pytest.mark.usefixtures("organisation")

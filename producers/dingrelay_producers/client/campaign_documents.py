@@ -21,13 +21,24 @@ class Malformed(NamedTuple):
 
     Attributes:
         line: of the file, from 1, or the row's number in an iterable; 0 where it has none.
+        pasted: it is a line of the pasted text.
     """
 
     line: int
     problem: str
+    pasted: bool = False
 
     def __str__(self) -> str:
-        return en("line {}: {}", self.line, self.problem) if self.line else self.problem
+        if not self.line:
+            return self.problem
+        return en("{}: {}", self.place, self.problem)
+
+    @property
+    def place(self) -> str:
+        """Where the row is, as people are to read it."""
+        if self.pasted:
+            return en("line {} of the pasted text", self.line)
+        return en("line {}", self.line)
 
 
 class MalformedRecipients(ContractError):
@@ -106,14 +117,21 @@ class SkippedRow(BaseModel, frozen=True):
 
     line: int
     problem: Kept
+    pasted: bool = False
+    """Whether it is a line of the pasted text, not of the file."""
 
     @classmethod
     def of(cls, row: Malformed) -> Self:
         """The row as JSON can spell it: what it quotes may be no Unicode."""
-        return cls(line=row.line, problem=writable(row.problem))
+        return cls(line=row.line, problem=writable(row.problem), pasted=row.pasted)
 
     def __str__(self) -> str:
-        return str(Malformed(self.line, self.problem))
+        return str(Malformed(self.line, self.problem, self.pasted))
+
+    @property
+    def place(self) -> str:
+        """As of `Malformed`."""
+        return Malformed(self.line, self.problem, self.pasted).place
 
 
 class FirstRecipient(BaseModel, frozen=True):
@@ -169,6 +187,8 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     """Rows that name no person and are skipped."""
     excluded: int = 0
     """People who were named and taken out; 0 for a campaign that is stored."""
+    absent: list[str] = []
+    """Up to ten people who are not in the directory and have not left."""
     skipped: list[SkippedRow] = []
     """Some of the malformed rows."""
     first: list[FirstRecipient] = []

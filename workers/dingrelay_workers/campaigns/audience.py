@@ -256,7 +256,7 @@ class Gathered:
             for batch in batches(rows):
                 await self._stage(batch)
         async for people in self._pasted("pasted"):
-            await self._stage(people)
+            await self._stage(people, pasted=True)
         async for userids in self._named():
             await self._stage([Recipient(0, userid) for userid in userids])
 
@@ -309,7 +309,7 @@ class Gathered:
         async for userids in directory.below(self._database, self._app, department):
             yield userids
 
-    async def _stage(self, rows: Sequence[Recipient | Malformed]) -> None:
+    async def _stage(self, rows: Sequence[Recipient | Malformed], *, pasted: bool = False) -> None:
         # Lets a pending cancellation through.
         await asyncio.sleep(0)
         people: list[Person] = []
@@ -318,7 +318,7 @@ class Gathered:
         for row in rows:
             found = row if isinstance(row, Malformed) else self._person(row, known)
             if isinstance(found, Malformed):
-                self._complain(found)
+                self._complain(found._replace(pasted=pasted))
             else:
                 people.append(found)
         self.duplicates += len(people) - self.staging.add(people)

@@ -180,7 +180,7 @@ def cost_page(found: "CampaignPreview") -> Table:
             tr("month"),
             month_text(found.quota_used, found.quota_limit, found.quota_share, fits=found.fits),
         ),
-        *((tr("line {line}", line=row.line), translated(row.problem)) for row in found.skipped),
+        *((translated(row.place), translated(row.problem)) for row in found.skipped),
     )
 
 

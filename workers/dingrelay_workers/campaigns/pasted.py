@@ -1,7 +1,7 @@
 """Pasted people: userids, mobiles, e-mail addresses, job numbers or names, as the directory has them."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -11,7 +11,7 @@ from dingrelay_tasks.addresses import PARSERS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.recipients import Recipient, problem_of
 from dingrelay_workers.database.database import Database, chunks
-from dingrelay_workers.directory import addresses
+from dingrelay_workers.directory import addresses, audience
 from dingrelay_workers.directory.models import UserRow
 
 _SEPARATOR = re.compile(r"[,;，；、]")
@@ -44,19 +44,24 @@ async def resolve(
     """The people of the entries.
 
     An entry is one person by its whole text, or by all of its words together, such as name and mobile; otherwise each of
-    its words is a person. A word that the directory does not know is a userid, unless none is spelled like that.
+    its words is a person. Only where the directory was never synced is any word a userid that is spelled like one.
     """
     known = await _known(database, app, {word for each in pasted for word in _words(each)})
-    return [person for entry in pasted for person in _people(entry, known)]
+    several = {user for userids in known.values() if len(userids) > 1 for user in userids}
+    places = await audience.places(database, app, several)
+    return [person for entry in pasted for person in _people(entry, known, places)]
 
 
 async def without(database: Database, app: str, text: str, user: str) -> str:
     """The text without what names a person; of several in one entry the others stay by their userids."""
     pasted = list(entries(text))
     known = await _known(database, app, {word for each in pasted for word in _words(each)})
+    if user in known:
+        known[user] = frozenset({user})  # also of one who is in no directory any more
     kept: list[str] = []
     for entry in pasted:
-        userids = [each.userid for each in _people(entry, known) if isinstance(each, Recipient)]
+        people = _people(entry, known, {})
+        userids = [each.userid for each in people if isinstance(each, Recipient)]
         kept += [each for each in userids if each != user] if user in userids else [entry.text]
     return text if kept == [entry.text for entry in pasted] else "\n".join(kept)
 
@@ -66,7 +71,7 @@ def _words(entry: PastedEntry) -> set[str]:
 
 
 def _people(
-    entry: PastedEntry, known: dict[str, frozenset[str]]
+    entry: PastedEntry, known: Mapping[str, frozenset[str]], places: Mapping[str, str]
 ) -> Iterator[Recipient | Malformed]:
     words = entry.text.split(" ")
     together = frozenset[str].intersection(*(known[word] for word in words))
@@ -75,25 +80,27 @@ def _people(
             yield Recipient(entry.line, next(iter(userids)))
             return
     for word in [entry.text] if known[entry.text] else words:
-        yield _person(entry.line, word, known[word])
+        match sorted(known[word]):
+            case [userid]:
+                yield Recipient(entry.line, userid)
+            case []:
+                yield Malformed(entry.line, en("{} is no person in the directory", word))
+            case several:
+                found = ", ".join(f"{each} {places.get(each, '')}".strip() for each in several)
+                problem = en("{} is the name of several people: {}", word, found)
+                yield Malformed(entry.line, problem)
 
 
-def _person(line: int, word: str, userids: frozenset[str]) -> Recipient | Malformed:
-    match sorted(userids):
-        case [userid]:
-            return Recipient(line, userid)
-        case []:
-            is_userid = word.isascii() and "@" not in word and not _MOBILE.fullmatch(word)
-            if is_userid and problem_of(word) is None:
-                return Recipient(line, word)
-            return Malformed(line, en("{} is no person in the directory", word))
-        case several:
-            found = ", ".join(several)
-            return Malformed(line, en("{} is the name of several people: {}", word, found))
+def _is_userid(word: str) -> bool:
+    looks_so = word.isascii() and "@" not in word and not _MOBILE.fullmatch(word)
+    return looks_so and problem_of(word) is None
 
 
 async def _known(database: Database, app: str, words: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Word → the userids of those who have not left and are called so: as userid, by an address or by name."""
+    """Word → the userids of those who have not left and are called so: as userid, by an address or by name.
+
+    Of those who have left, by their userids: a check says that they have.
+    """
     found: dict[str, frozenset[str]] = dict.fromkeys(words, frozenset())
     here = (UserRow.app == app, UserRow.left_at.is_(None))
     async with database.read() as connection:
@@ -114,4 +121,7 @@ async def _known(database: Database, app: str, words: Iterable[str]) -> dict[str
             names = select(UserRow.name, UserRow.userid).where(*here, UserRow.name.in_(some))
             for name, userid in await connection.execute(names):
                 found[str(name)] |= {userid}
-    return found
+    unknown: Collection[str] = [word for word, userids in found.items() if not userids]
+    if await audience.was_synced(database, app):
+        unknown = await audience.who_left(database, app, unknown)
+    return found | {word: frozenset({word}) for word in unknown if _is_userid(word)}

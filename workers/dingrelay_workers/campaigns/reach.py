@@ -5,19 +5,18 @@ messages as Redis has them.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import func, select
 
 from dingrelay_producers.client.campaign_documents import FirstRecipient
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.message import digest
 from dingrelay_workers.campaigns.audience import BATCH, StagedChunk
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.contacts import VisibleRange
 from dingrelay_workers.directory import audience as directory
-from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.limiter.daily_limits import had_today
 from dingrelay_workers.recipients.known_people import KnownPeople
 from dingrelay_workers.recipients.visible_ranges import last_reading
@@ -27,6 +26,8 @@ MOST_LOOKED_AT = 200_000
 COUNTS = ("not_in_directory", "left", "out_of_range", "had_it_today", "at_daily_limit")
 FIRST = 3
 """People whose messages are shown."""
+ABSENT = 10
+"""People who are in no directory and are named."""
 
 
 async def count(
@@ -35,8 +36,8 @@ async def count(
     redis: Redis,
     app: str,
     pages: AsyncIterable[Sequence[tuple[str, str]]],
-) -> Mapping[str, int | None]:
-    """How many people `CampaignPreview` says it is of, by its fields.
+) -> Mapping[str, Any]:
+    """How many people, and which ones, `CampaignPreview` says it is of, by its fields.
 
     Args:
         settings: of this process.
@@ -50,6 +51,7 @@ async def count(
     visible = reading.range if reading is not None else None
     known = KnownPeople(database)
     counts = dict.fromkeys(COUNTS, 0)
+    strangers: list[str] = []
     try:
         async for page in pages:
             had, at_limit = await had_today(redis, app, page)
@@ -61,7 +63,10 @@ async def count(
             here = await known.find(app, users, None)
             absent = [user for user in users if user not in here]
             counts["not_in_directory"] += len(absent)
-            counts["left"] += await _left(database, app, absent)
+            left = await directory.who_left(database, app, absent)
+            counts["left"] += len(left)
+            more = (user for user in absent if user not in left)
+            strangers += islice(more, ABSENT - len(strangers))
             if visible is not None and visible.is_known and not visible.everybody:
                 sees = await known.find(app, here, visible.departments) | visible.users
                 counts["out_of_range"] += len(here - sees)
@@ -69,6 +74,7 @@ async def count(
         await known.close()
     return {
         **counts,
+        "absent": strangers,
         **({} if synced else {"not_in_directory": None, "left": None}),
         **({} if synced and _decides(visible) else {"out_of_range": None}),
     }
@@ -76,15 +82,6 @@ async def count(
 
 def _decides(visible: VisibleRange | None) -> bool:
     return visible is not None and (visible.everybody or visible.is_known)
-
-
-async def _left(database: Database, app: str, users: Sequence[str]) -> int:
-    found = 0
-    async with database.read() as connection:
-        for some in chunks(users):
-            query = select(func.count()).where(UserRow.app == app, UserRow.left_at.is_not(None))
-            found += await connection.scalar(query.where(UserRow.userid.in_(some))) or 0
-    return found
 
 
 async def contents(

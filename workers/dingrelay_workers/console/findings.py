@@ -56,9 +56,11 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
         yield Meaning("doubt", words, en("They are left out by themselves."))
     if unknown:
         words = en("{:,} people are not in the directory.", unknown)
-        yield Meaning(
-            "doubt", words, en("DingTalk is asked for each; those it does not know are left out.")
-        )
+        remedy = en("DingTalk is asked for each; those it does not know are left out.")
+        if found.absent:
+            more = ", …" if unknown > len(found.absent) else ""
+            words += " " + en("They are {}.", ", ".join(found.absent) + more)
+        yield Meaning("doubt", words, remedy)
     if found.out_of_range:
         words = en("{:,} people are outside of what the app may reach.", found.out_of_range)
         yield Meaning("bad", words, en("An administrator of DingTalk can widen the app's range."))

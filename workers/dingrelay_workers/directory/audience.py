@@ -7,12 +7,12 @@ below a department are found in the memberships alone.
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.directory.departments import tree
-from dingrelay_workers.directory.models import MembershipRow, RunRow, UserRow
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, RunRow, UserRow
 
 PAGE = 1_000
 """Userids a query."""
@@ -56,6 +56,32 @@ async def count_absent(
                 here = await connection.scalar(query.where(UserRow.userid.in_(some)))
                 absent += len(some) - (here or 0)
     return absent
+
+
+async def who_left(database: Database, app: str, userids: Collection[str]) -> set[str]:
+    """Those of these people who are known to have left."""
+    found = set[str]()
+    async with database.read() as connection:
+        for some in chunks(userids):
+            query = select(UserRow.userid).where(UserRow.app == app, UserRow.left_at.is_not(None))
+            found |= set(await connection.scalars(query.where(UserRow.userid.in_(some))))
+    return found
+
+
+async def places(database: Database, app: str, userids: Collection[str]) -> dict[str, str]:
+    """The names of the departments of people, by userid."""
+    found: dict[str, str] = {}
+    of_member = (
+        DepartmentRow.app == MembershipRow.app,
+        DepartmentRow.id == MembershipRow.department,
+    )
+    query = select(MembershipRow.userid, DepartmentRow.name).join(DepartmentRow, and_(*of_member))
+    query = query.where(MembershipRow.app == app, DepartmentRow.name.is_not(None))
+    async with database.read() as connection:
+        for some in chunks(userids):
+            for user, name in await connection.execute(query.where(MembershipRow.userid.in_(some))):
+                found[user] = f"{found[user]}/{name}" if user in found else str(name)
+    return found
 
 
 async def is_known(database: Database, app: str, department: int) -> bool:
