@@ -196,6 +196,25 @@ async def test_a_change_after_the_approval_makes_another_broadcast(
     assert (await CampaignService(settings).review(changed.split("/")[-1])).holds
 
 
+async def test_the_second_person_sees_which_people_were_chosen(writer: Browser) -> None:
+    draft = await written(
+        writer, everyone="1", without_departments="3", pasted="不存在", without_pasted="u20"
+    )
+    campaign = await made(writer, draft, then="ask")
+    async with another(writer, "li", "approve") as reviewer:
+        _, page = await reviewer.get(campaign)
+    for words in (
+        "Everyone in the organisation.",
+        "1 who were pasted.",
+        "Not those in the departments: team 3",
+        "Not the 1 who were pasted to be left out.",
+        "4 people are left out",
+        "line 1 of the pasted text: 不存在 is no person",
+    ):
+        assert words in page
+    assert f"{draft}/write" not in page
+
+
 async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> None:
     campaign = await made(writer, await written(writer, everyone="1"), then="ask")
     async with another(writer, "li", "approve") as reviewer:

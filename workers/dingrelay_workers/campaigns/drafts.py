@@ -153,6 +153,13 @@ class Drafts:
         async with self._opened() as store, store.database.read() as connection:
             return [_document(row) for row in (await connection.execute(query)).mappings()]
 
+    async def of_campaign(self, campaign: str) -> CampaignDraft | None:
+        """The draft of which this campaign was made last; None if there is none."""
+        query = _query().where(DraftRow.campaign == campaign)
+        async with self._opened() as store, store.database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return row and _document(row)
+
     async def save(
         self, draft: str, version: int, changes: Mapping[str, Any], by: str
     ) -> CampaignDraft:

@@ -1,6 +1,7 @@
 """The pages of a broadcast that is made: approved, sent, watched, and taken back."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import cast, get_args
 
@@ -12,15 +13,17 @@ from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store import record
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
+from dingrelay_workers.campaigns.drafts import CampaignDraft, campaign_of
 from dingrelay_workers.campaigns.report import PENDING
 from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.context import SharedReads
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.findings import findings_of
+from dingrelay_workers.console.findings import choices_of, findings_of
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
 from dingrelay_workers.console.words import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, Meaning, meaning
 from dingrelay_workers.http import paging
@@ -76,9 +79,13 @@ async def campaign(visit: Visit) -> web.Response:
         if people
     ]
     draft = None
-    if status.state == "draft" and visit.may(_WRITES):
-        drafts = await visit.context.services.drafts.list([status.app])
-        draft = next((each.id for each in drafts if each.campaign == status.id), None)
+    choices: list[Meaning] = []
+    if check:
+        draft = await visit.context.services.drafts.of_campaign(status.id)
+    if draft and check and campaign_of(draft.id, draft.version) == status.id:
+        choices, chosen = await _choices(visit, draft)
+        # Only the draft knows what its campaign leaves out.
+        check = check.model_copy(update=chosen)
     asked = review.state == "asked"
     second = visit.session.user not in {review.asked_by, *review.writers}
     return visit.page(
@@ -90,6 +97,8 @@ async def campaign(visit: Visit) -> web.Response:
         outcomes=outcomes,
         reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
         draft=draft,
+        choices=choices,
+        skipped=check.skipped if check else [],
         review=review,
         review_seen={"review": review.state},
         decides=asked and second and visit.may(_APPROVES),
@@ -97,6 +106,26 @@ async def campaign(visit: Visit) -> web.Response:
         findings=findings_of(check) if check else [],
         first=check.first if check else [],
     )
+
+
+async def _choices(
+    visit: Visit, draft: CampaignDraft
+) -> tuple[list[Meaning], Mapping[str, object]]:
+    """Which people a draft names, in sentences; and what its check knows of those who are left out or skipped."""
+    services, content = visit.context.services, draft.content
+    ids = [*content.departments, *content.without_departments]
+    nodes = await services.directory.nodes(content.app, ids=ids)
+    campaigns: list[str] = []
+    for each in content.without_campaigns:
+        with suppress(CampaignNotFound):
+            campaigns.append((await services.campaigns.status(each)).name)
+    choices = choices_of(draft, {node.id: node.name for node in nodes}, campaigns)
+    key = ("draft", draft.id, draft.version)
+    try:
+        check = await visit.context.shared.get(key, lambda: services.drafts.check(draft.id))
+    except ContractError:  # what it names is gone since
+        return choices, {}
+    return choices, {"excluded": check.excluded, "skipped": check.skipped}
 
 
 async def _state(visit: Visit) -> Mapping[str, object]:

@@ -1,17 +1,57 @@
 """What a broadcast will take, and which people it will not reach, in sentences with what can be done."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.client.campaign_documents import CampaignPreview
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns import pasted
+from dingrelay_workers.campaigns.drafts import CampaignDraft
 from dingrelay_workers.console.words import TONES, Meaning
 
 
 def findings_of(found: CampaignPreview) -> list[Meaning]:
     """What a check has found, the worst first."""
     return sorted([*_cost(found), *_people(found)], key=lambda each: TONES.index(each.tone))
+
+
+def choices_of(
+    draft: CampaignDraft, departments: Mapping[int, str], campaigns: Sequence[str]
+) -> list[Meaning]:
+    """Which people a draft names, and which it leaves out.
+
+    Args:
+        draft: that names them.
+        departments: id → name.
+        campaigns: names of those whose people are left out.
+    """
+    content = draft.content
+
+    def named(ids: Sequence[int]) -> str:
+        return ", ".join([departments.get(each, str(each)) for each in ids])
+
+    def pasted_in(text: str) -> int:
+        return sum(1 for _ in pasted.entries(text))
+
+    found: list[tuple[str, object, str]] = [
+        ("good", content.everyone, en("Everyone in the organisation.")),
+        ("good", content.departments, en("All in the departments: {}", named(content.departments))),
+        ("good", draft.file_name, en("Those in the file “{}”.", draft.file_name)),
+        ("good", content.pasted, en("{:,} who were pasted.", pasted_in(content.pasted))),
+        (
+            "doubt",
+            content.without_departments,
+            en("Not those in the departments: {}", named(content.without_departments)),
+        ),
+        (
+            "doubt",
+            content.without_pasted,
+            en("Not the {:,} who were pasted to be left out.", pasted_in(content.without_pasted)),
+        ),
+        ("doubt", campaigns, en("Not those who got: {}", ", ".join(campaigns))),
+    ]
+    return [Meaning(tone, words) for tone, chosen, words in found if chosen]
 
 
 def _cost(found: CampaignPreview) -> Iterator[Meaning]:
