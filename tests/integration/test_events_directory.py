@@ -214,15 +214,16 @@ class Contacts:
 
     async def members(self, number: int) -> AsyncIterator[list[Member]]:
         simulation = await self._there()
-        if number not in simulation.organisation.departments:
+        organisation = simulation.organisation
+        if number not in organisation.departments:
             raise LookupError(number)
         found = [
             contact_fields.member(
                 sandbox_contacts.member_fields(
-                    simulation.organisation, simulation.organisation.people[userid], number, ()
+                    organisation, organisation.people[userid], number, (), old=False
                 )
             )
-            for userid in simulation.organisation.members(number)
+            for userid in organisation.members(number)
         ]
         await simulation.pause()
         yield found

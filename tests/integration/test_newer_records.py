@@ -97,7 +97,7 @@ async def test_no_batch_and_no_turn_takes_a_newer_job_along(redis: Redis, record
     old, new = a_draft(), await written_by_the_next(redis, a_draft())
     await enqueue(redis, old)
     batch = await records.claim_batch(old.batch_key, nonce="n", room=100, lane="normal")
-    assert [claim.id for _, claim in batch.jobs] == [old.id]
+    assert [claim.id for _, claim in batch[0]] == [old.id]
     assert await redis.zscore(old.batch_key, new.id) is not None
 
     turns = Turns("default", "message.send", "normal")

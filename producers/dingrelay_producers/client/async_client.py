@@ -105,6 +105,7 @@ class AsyncClient(InThreads[Client]):
     export_person = in_threads(Client.export_person)
     erase_person = in_threads(Client.erase_person)
     dead = in_threads(Client.dead)
+    dead_codes = in_threads(Client.dead_codes)
 
     async def aclose(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""

@@ -139,7 +139,10 @@ def members(state: SandboxState, call: Call) -> Fields:
     """Direct members of a department, a page at a time."""
     parent, page, more = _page(state, call)
     people = state.organisation.people
-    listed = [member_fields(state.organisation, people[each], parent.id, call) for each in page]
+    hidden, old = call.caller.hidden_fields, _is_old(call)
+    listed = [
+        member_fields(state.organisation, people[each], parent.id, hidden, old=old) for each in page
+    ]
     return _answer(call, {**more, _by(call, "userlist", "list"): listed})
 
 
@@ -179,7 +182,7 @@ def user_v1(state: SandboxState, call: Call) -> Fields:
     """``GET /user/get``."""
     person = visible_person(state, call)
     organisation = state.organisation
-    fields = _old_fields(organisation, person, call)
+    fields = _old_fields(organisation, person, call.caller.hidden_fields)
     leads_in = {place: leads(organisation, person, place) for place in person.departments}
     fields["isLeaderInDepts"] = _pairs({k: str(v).lower() for k, v in leads_in.items()})
     fields["orderInDepts"] = _pairs(dict.fromkeys(person.departments, str(person.number)))
@@ -260,19 +263,19 @@ def person_fields(organisation: Organisation, person: Person) -> dict[str, Any]:
 
 
 def member_fields(
-    organisation: Organisation, person: Person, place: int, call: Call
+    organisation: Organisation, person: Person, place: int, hidden: tuple[str, ...], *, old: bool
 ) -> dict[str, Any]:
     """What a list of a department has of one member."""
-    if _is_old(call):
-        fields = _old_fields(organisation, person, call)
+    if old:
+        fields = _old_fields(organisation, person, hidden)
     else:
         fields = {
             name: value
             for name, value in organisation.fields(person).items()
-            if name in LISTED_FIELDS and name not in call.caller.hidden_fields
+            if name in LISTED_FIELDS and name not in hidden
         }
-    fields[_by(call, "order", "dept_order")] = person.number
-    fields[_by(call, "isLeader", "leader")] = leads(organisation, person, place)
+    fields["order" if old else "dept_order"] = person.number
+    fields["isLeader" if old else "leader"] = leads(organisation, person, place)
     return fields
 
 
@@ -288,8 +291,9 @@ def _old_department_fields(found: Department) -> dict[str, Any]:
     return fields
 
 
-def _old_fields(organisation: Organisation, person: Person, call: Call) -> dict[str, Any]:
-    hidden = call.caller.hidden_fields
+def _old_fields(
+    organisation: Organisation, person: Person, hidden: tuple[str, ...]
+) -> dict[str, Any]:
     return {
         OLD_NAMES[name]: value
         for name, value in organisation.fields(person).items()
