@@ -186,7 +186,7 @@ async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -
             person = {"app": "default", "userid": "u5", "name": "李雷", "fields": {}, "met_in": 1}
             await connection.execute(insert(UserRow).values(person))
         ACTOR.reset(token)
-        await browser.sign_in("u8", "operate")
+        await browser.sign_in("u5", "operate")
         _, page = await browser.get("/settings/audit", **{"Accept-Language": "zh-CN"})
         assert "运维" in page
         assert "李雷</a>" in page
@@ -199,9 +199,15 @@ async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -
             assert status == 200
             assert (campaign[:12] in page) == there
             assert HTML not in page
+        assert 'title="u5">李雷</span>' in (await browser.get("/settings/audit"))[1]
         _, page = await browser.get("/settings/audit.csv?kind=campaign")
         assert page.startswith("\ufeffnumber,at,")
         assert page.count(campaign) == 1
+        _, page = await browser.get("/settings/audit.csv", **{"Accept-Language": "zh-CN"})
+        assert page.startswith("\ufeff编号,时间,操作者,")
+        for words in ("控制台,运维,,开始发送,群发,", "u5", "控制台,运维,,导出,审计,audit,"):
+            assert words in page, page
+        assert "{" not in page
         assert "gone-1" not in page
         await browser.sign_in("u9", "view")
         assert (await browser.get("/settings/audit"))[0] == 403

@@ -15,11 +15,12 @@ from sqlalchemy import update
 
 import campaigns
 from consoles import Browser, browsing
-from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Department, Member
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
@@ -118,6 +119,8 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     payload: Any = await redis.hget(keys.job(job), "payload")
     assert f'"【测试】{HOSTILE}20, come!"' in payload.decode()
     campaign = await made(writer, draft, then="ask")
+    [row] = await AuditService(settings).list(AuditFilter(action="test"), limit=9)
+    assert (row.object, row.after) == (campaign.rpartition("/")[2], {"people": 1})
     _, page = await writer.get(campaign)
     assert "/start" not in page
     assert "/approve" not in page
@@ -193,6 +196,13 @@ async def test_a_change_after_the_approval_makes_another_broadcast(
     changed = await made(writer, draft)
     assert changed != campaign
     assert (await writer.get(campaign))[0] == 404
+    former, later = (each.rpartition("/")[2] for each in (campaign, changed))
+    [row] = await AuditService(settings).list(AuditFilter(action="replace"), limit=9)
+    assert (row.object, row.after) == (former, {"replaced_by": later})
+    await writer.sign_in("wang", "admin")
+    _, page = await writer.get("/settings/audit")
+    assert f'{campaign}"' not in page
+    assert f'{changed}"' in page
     assert (await CampaignService(settings).review(changed.split("/")[-1])).holds
 
 
@@ -311,11 +321,16 @@ async def test_a_picture_becomes_the_message(
     assert message.get("image") == ({"media_id": "@medium"} if status == 303 else None)
 
 
-async def test_people_of_a_broadcast_are_handed_out_for_a_spreadsheet(writer: Browser) -> None:
+async def test_people_of_a_broadcast_are_handed_out_for_a_spreadsheet(
+    writer: Browser, settings: Settings
+) -> None:
     campaign = await made(writer, await written(writer))
     status, lines = await writer.get(f"{campaign}/people.csv")
     assert (status, lines.count("\r\n"), lines.count("pending")) == (200, 4, 3)
     assert (await writer.get(f"{campaign}/people.csv?outcome=failed"))[1].count("\r\n") == 1
+    found = await AuditService(settings).list(AuditFilter(action="export"), limit=9)
+    assert [each.after for each in found] == [{"outcome": "failed", "people": 0}, {"people": 3}]
+    assert {(each.actor, each.door, each.role) for each in found} == {("wang", "console", "write")}
     _, page = await writer.get(f"{campaign}/people?outcome=pending")
     assert page.count("/people/u2") == 3
     assert HOSTILE not in page

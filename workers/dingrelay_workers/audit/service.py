@@ -1,6 +1,5 @@
 """The audit, written in the transaction of a change, and read."""
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -13,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import Door, current_actor
 from dingrelay_producers.client.filters import AuditFilter
-from dingrelay_producers.language import tr
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.spreadsheet import csv_line
+from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
 from dingrelay_workers.database.errors import answering, reading
@@ -33,6 +34,31 @@ _LONGEST_REASON = 500
 
 Place = tuple[datetime, int]
 """Of a row in the list: its moment and its number."""
+
+
+Spelled = Callable[[str, str], str]
+"""Field and value of a change → how the value is shown."""
+COLUMNS = (
+    en("number"),
+    en("at"),
+    en("actor"),
+    en("name"),
+    en("door"),
+    en("role"),
+    en("app"),
+    en("action"),
+    en("kind"),
+    en("object"),
+    en("change"),
+    en("reason"),
+    en("request"),
+)
+"""Of a CSV file."""
+
+
+def as_it_is(_: str, value: str) -> str:
+    """A value of a change, as it is."""
+    return value
 
 
 class AuditEntry(BaseModel):
@@ -58,7 +84,7 @@ class AuditEntry(BaseModel):
     reason: str
     request: str
 
-    def change(self, spelled: Callable[[str, str], str] = lambda _, value: value) -> str:
+    def change(self, spelled: Spelled = as_it_is) -> str:
         """What has changed, in the reader's language, as ``state draft → running``.
 
         Args:
@@ -68,7 +94,10 @@ class AuditEntry(BaseModel):
         for name, value in chain((self.before or {}).items(), (self.after or {}).items()):
             if value not in (None, "", []):
                 values.setdefault(name, []).append(spelled(name, _spelled(value)))
-        return ", ".join(f"{tr(name)} {' → '.join(each)}" for name, each in values.items())
+        words = {"subject": tr("subject"), "replaced_by": tr("replaced by")}
+        return ", ".join(
+            f"{words.get(name) or tr(name)} {' → '.join(each)}" for name, each in values.items()
+        )
 
 
 async def record(
@@ -173,17 +202,15 @@ def _spelled(value: Any) -> str:
 
 
 def csv_lines(changes: Iterable[AuditEntry]) -> Iterator[str]:
-    """The lines of a CSV file."""
-    yield csv_line(AuditEntry.model_fields)
+    """The lines of a CSV file, in the reader's language and time."""
+    yield csv_line(map(translated, COLUMNS))
     yield from map(csv_line_of, changes)
 
 
-def csv_line_of(change: AuditEntry) -> str:
-    """The line of a change."""
-    return csv_line(
-        json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
-        for value in change.model_dump(mode="json").values()
-    )
+def csv_line_of(change: AuditEntry, spelled: Spelled = as_it_is) -> str:
+    """The line of a change; `spelled` as for `AuditEntry.change`."""
+    row = {**dict(change), "at": local(change.at)[:19], "change": change.change(spelled)}
+    return csv_line(row[name] for name in COLUMNS)
 
 
 async def delete_before(database: Database, moment: datetime) -> int:

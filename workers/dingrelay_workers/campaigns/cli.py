@@ -512,6 +512,7 @@ async def _report(
     with ExitStack() as opened:  # only now: a mistyped id empties no file
         writers: list[result_table.Write] = []
         if csv_file is not None and rows is not None:
+            await campaigns.note_export(campaign)
             async with opened_store(Settings.load()) as store:
                 add = opened.enter_context(result_table.table(csv_file))
                 async for some in result_table.beside(store, campaign, rows()):

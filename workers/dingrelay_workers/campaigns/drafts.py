@@ -282,7 +282,7 @@ class Drafts:
             with suppress(CampaignNotFound):
                 return CreatedCampaign.model_validate(await store.get(campaign))
             if (former := row["campaign"]) is not None:
-                await removal.discard(store.database, former)
+                await removal.replace(store.database, former, campaign)
             created = await store.create(plan, campaign, writers=[*row["writers"], by])
             async with store.database.write(WRITER) as connection:
                 made = update(DraftRow).where(DraftRow.id == draft).values(campaign=campaign)

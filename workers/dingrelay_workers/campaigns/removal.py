@@ -75,8 +75,8 @@ async def hide(database: Database, campaign: str) -> None:
             )
 
 
-async def discard(database: Database, campaign: str) -> None:
-    """Hide a campaign that was never started, if there is one; the leader deletes its rows.
+async def replace(database: Database, campaign: str, by: str) -> None:
+    """Hide a campaign that was never started, if there is one, for a newer one; the leader deletes its rows.
 
     Raises:
         CampaignConflict: it was started.
@@ -92,7 +92,8 @@ async def discard(database: Database, campaign: str) -> None:
         await connection.execute(
             update(CampaignRow).where(CampaignRow.id == campaign).values(values)
         )
-        await audit.record(connection, "delete", "campaign", campaign, app=row.app)
+        after = {"replaced_by": by}
+        await audit.record(connection, "replace", "campaign", campaign, app=row.app, after=after)
 
 
 async def hidden(connection: AsyncConnection) -> list[str]:

@@ -193,7 +193,8 @@ class CampaignService:
     async def results(
         self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:
-        """Its people one by one, or those with an outcome, in pages."""
+        """Its people one by one, or those with an outcome, in pages; the audit says that they were handed out."""
+        await self.note_export(campaign, outcome)
         async with self._opened() as store:
             async for page in Report(store.database).results(campaign, outcome):
                 yield page
@@ -229,6 +230,28 @@ class CampaignService:
             after = {"people": plan.people, "calls": plan.calls}
             await audit.record(connection, action, "campaign", campaign, app=plan.app, after=after)
 
+    async def note_export(self, campaign: str, outcome: CampaignSought | None = None) -> None:
+        """Write into the audit that its people are handed out, or those with an outcome."""
+        async with self._opened() as store:
+            row = await store.get(campaign)
+            after: dict[str, Any] = {"people": row.recipients}
+            if outcome is not None:
+                report = await Report(store.database).summary(campaign)
+                counts = {**report.outcomes, "unread": report.delivery.unread}
+                after = {"outcome": outcome, "people": counts[outcome]}
+            async with store.database.write("audit") as connection:
+                await audit.record(
+                    connection, "export", "campaign", campaign, app=row.app, after=after
+                )
+
+    async def writers(self, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
+        """Who wrote them, of those of these campaigns that are there."""
+        query = select(CampaignRow.id, CampaignRow.writers).where(
+            CampaignRow.id.in_(campaigns), CampaignRow.state != State.CREATING
+        )
+        async with self._opened() as store, store.database.read() as connection:
+            return {row.id: row.writers or () for row in await connection.execute(query)}
+
     async def month_of(self, plan: FollowUpPlan) -> Month:
         """What the jobs take of the month."""
         return await estimate.month_of(self._settings, plan.app, plan.calls)
@@ -236,9 +259,15 @@ class CampaignService:
     async def test(
         self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
     ) -> Contract:
-        """The job that sends its message to testers."""
+        """The job that sends its message to testers, which is enqueued now: the audit says so."""
         async with self._opened() as store:
-            return await FollowUp(store).test(campaign, users, fields)
+            job = await FollowUp(store).test(campaign, users, fields)
+            async with store.database.write("audit") as connection:
+                after = {"people": len(users)}
+                await audit.record(
+                    connection, "test", "campaign", campaign, app=job.app, after=after
+                )
+        return job
 
     async def dry_run(self, campaign: str) -> DryRun:
         """The calls that it would make from its present state."""

@@ -135,6 +135,7 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
             following = urlencode({"next": request.path_qs}) if request.method == "GET" else ""
             return _redirect(_path(request, f"/sign-in?{following}".rstrip("?")))
         request[SESSION] = session
+        _act_as(session)
         grant = permitted(session.grants, route.scope)
         if grant is None:
             raise web.HTTPForbidden(reason=tr("Your role does not include this."))
@@ -162,9 +163,7 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
     if token is None:
         raise _forged()
     digest = digest_of_form(session, request.path, sent)
-    roles = (name for name, scopes in ROLES.items() if scopes in {g.scopes for g in session.grants})
-    reason, role = text_of(sent, "reason"), " ".join(roles)
-    ACTOR.set(Actor("console", session.user, role=role, request=digest[:32], reason=reason))
+    _act_as(session, request=digest[:32], reason=text_of(sent, "reason"))
     if first := await forms.begin(session, digest):
         return _redirect(first)
     visit.once = hmac.digest(session.form_key, digest.encode(), "sha256")
@@ -182,6 +181,13 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
         response.headers[hdrs.LOCATION] = location
     await forms.end(digest, location, visit.said)
     return response
+
+
+def _act_as(session: Session, **about: str) -> None:
+    """Whose changes the audit writes down from here on."""
+    held = {grant.scopes for grant in session.grants}
+    role = " ".join(name for name, scopes in ROLES.items() if scopes in held)
+    ACTOR.set(Actor("console", session.user, session.name, role, **about))
 
 
 async def _first(

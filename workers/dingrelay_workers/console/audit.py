@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -15,7 +16,7 @@ from dingrelay_workers.audit.service import AuditEntry, csv_line_of, csv_lines
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
-from dingrelay_workers.console.words import OF_CAMPAIGN, STATES, Meaning
+from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, STATES, Meaning, meaning
 from dingrelay_workers.http import paging
 from dingrelay_workers.roles.scopes import NAMES
 
@@ -34,36 +35,39 @@ KINDS: Mapping[str, str] = {
     "role": en("role"),
     "login-link": en("login link"),
     "person": en("personal data"),
+    "audit": en("audit"),
 }
 PAGES: Mapping[str, str] = {"campaign": "/campaigns/", "job": "/jobs/", "webhook": "/webhooks/"}
 """Kind of object → the beginning of its page's path."""
 ACTIONS: Mapping[str, str] = {
-    "create": en("made"),
-    "start": en("started sending"),
-    "pause": en("paused"),
+    "create": en("make"),
+    "start": en("start sending"),
+    "pause": en("pause"),
     "resume": en("let run on"),
-    "cancel": en("cancelled"),
-    "delete": en("deleted"),
-    "recall": en("taken back"),
-    "confirm": en("asked who has read it"),
-    "ask": en("submitted for approval"),
-    "approved": en("approved"),
-    "rejected": en("rejected"),
-    "requeue": en("sent again"),
-    "discard": en("discarded"),
-    "resolve": en("decided what became of it"),
-    "rotate": en("given a new secret"),
-    "grant": en("granted"),
-    "revoke": en("revoked"),
-    "add": en("added"),
-    "remove": en("removed"),
-    "replay": en("delivered again"),
-    "export": en("exported"),
-    "erase": en("erased"),
-    "terminate": en("withdrawn"),
-    "agree": en("agreed to"),
-    "refuse": en("refused"),
-    "comment": en("commented on"),
+    "cancel": en("cancel"),
+    "delete": en("delete"),
+    "replace": en("replace by a changed one"),
+    "test": en("send to testers"),
+    "recall": en("take back"),
+    "confirm": en("ask who has read it"),
+    "ask": en("submit for approval"),
+    "approved": en("approve"),
+    "rejected": en("reject"),
+    "requeue": en("send again"),
+    "discard": en("discard"),
+    "resolve": en("decide what became of it"),
+    "rotate": en("give a new secret"),
+    "grant": en("grant"),
+    "revoke": en("revoke"),
+    "add": en("add"),
+    "remove": en("remove"),
+    "replay": en("deliver again"),
+    "export": en("export"),
+    "erase": en("erase"),
+    "terminate": en("withdraw in DingTalk"),
+    "agree": en("agree in DingTalk"),
+    "refuse": en("refuse in DingTalk"),
+    "comment": en("comment in DingTalk"),
 }
 """Action of the audit → words. One that is not here stands for itself."""
 STATES_OF: Mapping[str, Mapping[str, Meaning]] = {"campaign": OF_CAMPAIGN, "job": STATES}
@@ -83,9 +87,11 @@ async def audit(visit: Visit) -> web.Response:
     people = {each.actor for each in found if each.door == "console"}
     apps = {DEFAULT_APP, *visit.context.settings.apps}
     names = await visit.context.services.history.names(people, apps=apps)
+    campaigns = {each.object for each in found if each.kind == "campaign"}
     return visit.page(
         "audit.html",
         names=names,
+        there=await visit.context.services.campaigns.writers(campaigns) if campaigns else {},
         changes=found[:PAGE],
         cursor=paging.encode(last.at, last.number) if last else "",
         given=given,
@@ -101,12 +107,28 @@ async def audit(visit: Visit) -> web.Response:
 
 def _change(entry: AuditEntry) -> str:
     """What has changed, with the states in words."""
+    return entry.change(partial(_spelled, entry.kind))
 
-    def spelled(field: str, value: str) -> str:
-        words = STATES_OF.get(entry.kind, {}).get(value) if field == "state" else None
-        return translated(words.words) if words else value
 
-    return entry.change(spelled)
+def _in_words(entry: AuditEntry) -> AuditEntry:
+    words = {
+        "door": DOORS[entry.door],
+        "action": ACTIONS.get(entry.action, entry.action),
+        "kind": KINDS.get(entry.kind, entry.kind),
+    }
+    shown = {name: translated(each) for name, each in words.items()}
+    return entry.model_copy(update=shown | {"role": _spelled(entry.kind, "role", entry.role)})
+
+
+def _spelled(kind: str, field: str, value: str) -> str:
+    if field == "role":
+        return " ".join(
+            translated(NAMES[each][0]) if each in NAMES else each for each in value.split()
+        )
+    if field == "outcome":
+        return translated(meaning(OUTCOMES, value).words)
+    words = STATES_OF.get(kind, {}).get(value) if field == "state" else None
+    return translated(words.words) if words else value
 
 
 @at("/settings/audit.csv", scope="audit:read")
@@ -122,8 +144,9 @@ async def audit_csv(visit: Visit) -> web.StreamResponse:
     )
     await response.prepare(visit.request)
     lines = bytearray("".join(csv_lines(())).encode(SPREADSHEET))
+    await visit.context.services.audit.note("export", "audit", ["audit"])
     async for each in visit.context.services.audit.every(chosen):
-        lines += csv_line_of(each).encode()
+        lines += csv_line_of(_in_words(each), partial(_spelled, each.kind)).encode()
         if len(lines) > _MOST_BYTES:
             await response.write(bytes(lines))
             lines.clear()

@@ -11,13 +11,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
+from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.roles.scopes import ROLES, permitted
 from dingrelay_workers.roles.service import grants_of
@@ -31,6 +33,16 @@ PATIENCE = 2.0
 """Seconds that a page waits for the database."""
 
 _WRITER = "console"
+_NAME = (
+    select(UserRow.name)
+    .where(
+        UserRow.userid == ConsoleSessionRow.user,
+        # Who came by a link is looked for where most people are.
+        UserRow.app == func.coalesce(func.nullif(ConsoleSessionRow.directory, ""), DEFAULT_APP),
+    )
+    .scalar_subquery()
+    .label("name")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class Session:
 
     Attributes:
         user: who.
+        name: as the directory has it; "" where it does not.
         token: of the cookie.
         grants: one for each role that the person holds.
         directory: the app in whose directory the person is; "" of one who came by a link.
@@ -50,6 +63,7 @@ class Session:
     grants: Sequence[Grant]
     directory: str = ""
     forms: int = 0
+    name: str = ""
 
     @property
     def digest(self) -> str:
@@ -115,6 +129,7 @@ class Sessions:
                 ConsoleSessionRow.roles,
                 ConsoleSessionRow.forms,
                 ConsoleSessionRow.used_at,
+                _NAME,
             )
             row = (await connection.execute(query.where(ours, ~_ended(now)))).one_or_none()
             grants = await _grants(connection, row.user, row.directory, row.role) if row else []
@@ -127,7 +142,7 @@ class Sessions:
         if now - row.used_at >= NOTED_EVERY:
             async with self._writing() as connection:
                 await connection.execute(update(ConsoleSessionRow).where(ours).values(used_at=now))
-        return Session(row.user, token, grants, row.directory, row.forms)
+        return Session(row.user, token, grants, row.directory, row.forms, row.name or "")
 
     async def sign_out(self, session: Session) -> None:
         """End a session."""
