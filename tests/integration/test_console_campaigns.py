@@ -226,13 +226,19 @@ async def test_the_second_person_sees_which_people_were_chosen(writer: Browser) 
 
 
 async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> None:
-    campaign = await made(writer, await written(writer, everyone="1"), then="ask")
+    draft = await written(writer, everyone="1")
+    campaign = await made(writer, draft, then="ask")
+    assert "wait for your approval" not in (await writer.get("/"))[1]
     async with another(writer, "li", "approve") as reviewer:
+        _, home = await reviewer.get("/")
+        assert (f'href="{campaign}"' in home, "wait for your approval: 1" in home) == (True, True)
         fields = {"reason": f"too long {HOSTILE}"}
         assert await reviewer.submit(f"{campaign}/reject", f"{campaign}/reject", **fields) == 303
-    _, page = await writer.get(campaign)
-    assert "too long" in page
-    assert HOSTILE not in page
+        assert "wait for your approval" not in (await reviewer.get("/"))[1]
+    for path in (campaign, f"{draft}/check", f"{draft}/review"):
+        _, page = await writer.get(path)
+        assert "too long" in page
+        assert HOSTILE not in page
 
 
 async def test_people_come_from_the_tree_pasted_text_and_a_file(

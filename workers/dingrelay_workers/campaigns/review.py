@@ -87,6 +87,25 @@ async def states(store: CampaignStore, campaigns: Collection[str]) -> dict[str, 
         return {row.campaign: row.decision or "asked" for row in await connection.execute(query)}
 
 
+async def waiting(
+    store: CampaignStore, user: str, apps: Collection[str] | None = None
+) -> Sequence[str]:
+    """The drafts of these apps, or of any, that wait for an approval and that this person may approve; latest first."""
+    query = (
+        select(CampaignRow.id, CampaignRow.writers)
+        .join(ReviewRow, ReviewRow.campaign == CampaignRow.id)
+        .where(
+            CampaignRow.state == State.DRAFT, ReviewRow.decision == "", ReviewRow.asked_by != user
+        )
+        .order_by(ReviewRow.asked_at.desc())
+    )
+    if apps is not None:
+        query = query.where(CampaignRow.app.in_(apps))
+    async with store.database.read() as connection:
+        rows = (await connection.execute(query)).all()
+    return [row.id for row in rows if user not in (row.writers or ())]
+
+
 async def ask(
     settings: Settings, store: CampaignStore, campaign: str, by: str
 ) -> MessageSend | None:

@@ -141,6 +141,11 @@ class CampaignService:
         async with self._opened() as store:
             return await review.states(store, campaigns)
 
+    async def waiting_reviews(self, user: str, apps: Collection[str] | None) -> Sequence[str]:
+        """Those of these apps, or of any, that wait for an approval which this person may give."""
+        async with self._opened() as store:
+            return await review.waiting(store, user, apps)
+
     async def ask_review(self, campaign: str, by: str) -> MessageSend | None:
         """Ask for its approval; the job that sends a link to the reviewers, if there are some."""
         async with self._opened() as store:

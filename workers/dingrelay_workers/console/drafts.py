@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -15,7 +16,12 @@ from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.errors import DingrelayError, DraftConflict, DraftNotFound
+from dingrelay_producers.errors import (
+    CampaignNotFound,
+    DingrelayError,
+    DraftConflict,
+    DraftNotFound,
+)
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
@@ -121,7 +127,7 @@ async def draft_of(visit: Visit) -> web.Response:
 async def write_step(visit: Visit) -> web.Response:
     """The message, as it is written and as a phone shows it."""
     draft = await _found(visit)
-    return _write_page(visit, draft, draft.content, _problem_of(draft.content.message))
+    return await _write_page(visit, draft, draft.content, _problem_of(draft.content.message))
 
 
 @act(f"{_DRAFT}/write", scope=_WRITES, limit=LARGEST_FORM)
@@ -147,7 +153,7 @@ async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
         )
     except (DingrelayError, ContractError) as error:
         words = _words_of(error) if isinstance(error, ContractError) else translated(str(error))
-        return _write_page(visit, draft, draft.content, words, status=422)
+        return await _write_page(visit, draft, draft.content, words, status=422)
     return visit.redirect(_way(draft, "write"), en("DingTalk has the file “{}”.", name))
 
 
@@ -213,7 +219,7 @@ async def check_step(visit: Visit) -> web.Response:
         "draft_check.html",
         check=check,
         findings=findings_of(check) if check else problems,
-        **_common(draft, "check", ""),
+        **await _common(visit, draft, "check", ""),
     )
 
 
@@ -243,7 +249,7 @@ async def send_test(visit: Visit, form: FormValues) -> web.Response:
 @at(f"{_DRAFT}/review", scope=_WRITES)
 async def review_step(visit: Visit) -> web.Response:
     """When it is sent, and the approval of a second person."""
-    return _review_page(visit, await _found(visit))
+    return await _review_page(visit, await _found(visit))
 
 
 @act(f"{_DRAFT}/review", scope=_WRITES)
@@ -270,7 +276,7 @@ async def make_campaign(visit: Visit, form: FormValues) -> web.Response:
     try:
         made = await _made(visit, draft, form)
     except ContractError as error:
-        return _review_page(visit, draft, _words_of(error), status=422)
+        return await _review_page(visit, draft, _words_of(error), status=422)
     if text_of(form, "then") == "ask":
         return await ask(visit, made.id)
     return visit.redirect(f"/campaigns/{made.id}")
@@ -323,7 +329,7 @@ async def _test_page(
         became=found,
         over=over,
         message=marked(draft.content.message),
-        **_common(draft, "test", problem),
+        **await _common(visit, draft, "test", problem),
     )
 
 
@@ -354,7 +360,7 @@ async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], b
     return shown, True
 
 
-def _review_page(
+async def _review_page(
     visit: Visit, draft: CampaignDraft, problem: str = "", *, status: int = 200
 ) -> web.Response:
     content, above = draft.content, visit.context.settings.campaigns.approved_above
@@ -371,7 +377,7 @@ def _review_page(
         quiet=(content.quiet or "-").split("-"),
         rule=rule,
         may_need=above < inf,
-        **_common(draft, "review", problem),
+        **await _common(visit, draft, "review", problem),
     )
 
 
@@ -403,10 +409,10 @@ async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, An
         )
     except ContractError as error:
         if step == "review":
-            return _review_page(visit, draft, _words_of(error), status=422)
+            return await _review_page(visit, draft, _words_of(error), status=422)
         if step == "write":
             content = draft.content.model_copy(update={"message": changes["message"]})
-            return _write_page(visit, draft, content, _words_of(error), status=422)
+            return await _write_page(visit, draft, content, _words_of(error), status=422)
         return await _choose_page(visit, draft, _words_of(error), status=422)
     then = text_of(form, "then")
     if then in STEPS:
@@ -414,7 +420,7 @@ async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, An
     return visit.redirect(_way(saved, step) + _opened(form))
 
 
-def _write_page(
+async def _write_page(
     visit: Visit, draft: CampaignDraft, content: DraftContent, problem: str, *, status: int = 200
 ) -> web.Response:
     values = {field.name: "" for fields in FIELDS.values() for field in fields}
@@ -428,7 +434,7 @@ def _write_page(
         fields=FIELDS,
         colours=COLOURS,
         message=content.message,
-        **_common(draft, "write", problem),
+        **await _common(visit, draft, "write", problem),
     )
 
 
@@ -467,7 +473,7 @@ async def _choose_page(
         minus=[node for node in nodes if node.parent is not None],
         campaigns=found,
         parsed=await visit.context.services.drafts.parse_pasted(draft),
-        **_common(draft, "choose", problem),
+        **await _common(visit, draft, "choose", problem),
     )
 
 
@@ -479,9 +485,16 @@ def _opened(form: FormValues) -> str:
     return "?" + urlencode({name: value for name, value in query.items() if value})
 
 
-def _common(draft: CampaignDraft, step: str, problem: str) -> dict[str, Any]:
+async def _common(visit: Visit, draft: CampaignDraft, step: str, problem: str) -> dict[str, Any]:
     """What all steps show."""
-    return {"draft": draft, "step": step, "steps": STEPS, "done": _done(draft), "problem": problem}
+    review, done = None, _done(draft)
+    if draft.campaign:
+        with suppress(CampaignNotFound):
+            review = await visit.context.services.campaigns.review(draft.campaign)
+    if review and review.state in {"asked", "approved"} and "test" in done:
+        done.add("review")
+    common = {"draft": draft, "step": step, "steps": STEPS, "problem": problem}
+    return common | {"done": done, "review": review}
 
 
 def _done(draft: CampaignDraft) -> set[str]:
@@ -492,6 +505,8 @@ def _done(draft: CampaignDraft) -> set[str]:
         done.add("write")
     if content.everyone or content.departments or content.pasted or draft.file_name:
         done.add("choose")
+    if draft.campaign == campaign_of(draft.id, draft.version):
+        done |= {"check", "test"}
     return done
 
 

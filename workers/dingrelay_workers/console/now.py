@@ -28,6 +28,7 @@ from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.quota import SHARES
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.roles.scopes import permitted
 
 LATELY = 900.0
 """Seconds for which a failure says that delivery is not normal."""
@@ -42,7 +43,7 @@ async def now(visit: Visit) -> web.Response:
     """How things stand."""
     standing = await visit.context.shared.get("standing", lambda: _standing(visit.context))
     standing = await _seen(standing, visit)
-    tally = standing.tally
+    tally, reviews = standing.tally, await _reviews(visit)
     return visit.page(
         "now.html",
         sentences=standing.sentences(),
@@ -50,7 +51,17 @@ async def now(visit: Visit) -> web.Response:
         now=tally.now,
         months=standing.limits.quota,
         dead=standing.dead,
+        reviews=reviews,
     )
+
+
+async def _reviews(visit: Visit) -> Sequence[str]:
+    """The broadcasts that this person may approve now."""
+    grant = permitted(visit.session.grants, "campaigns:approve")
+    if grant is None:
+        return []
+    campaigns = visit.context.services.campaigns
+    return await campaigns.waiting_reviews(visit.session.user, grant.sees["apps"])
 
 
 @dataclass(frozen=True, slots=True)
