@@ -256,11 +256,47 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
     form = (await writer.forms(f"{draft}/choose"))[f"{draft}/file"]
     upload = FormData(form, quote_fields=False)
     upload.add_field("file", "工号,姓名\n".encode("gb18030"), filename="名单.csv")
-    upload.add_field("column", "job_number=工号")
+    upload.add_field("column", "工号")
+    upload.add_field("kind", "job_number")
     assert await writer.post(f"{draft}/file", upload) == 303
+    _, page = await writer.get(writer.location)
+    assert "“名单.csv” has 0 rows, which name 0 people; its columns: 工号, 姓名." in page
+    assert '<option value="job_number" selected>' in page
     found = await stored(settings, draft)
     assert (found.file_name, found.content.column) == ("名单.csv", "job_number=工号")
     assert (found.content.departments, found.content.pasted) == ([2], "u31\nu32，不存在")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("x.xlsx", b"", "the file is empty"),
+        ("x.xlsx", b"\xd6x\xb5", "no Excel file (.xlsx)"),
+        ("x.xlsx", b"PK\x03\x04", "can&#39;t be read as an Excel file"),
+        ("x.csv", b"\x00\x01", "the file is no text"),
+        ("x.csv", "编号,备注\n1,x\n".encode("gbk"), "it has 编号, 备注."),
+    ],
+)
+async def test_a_file_that_is_no_list_of_people_is_not_taken(
+    writer: Browser, settings: Settings, name: str, content: bytes, words: str
+) -> None:
+    draft = await begun(writer)
+    form = (await writer.forms(f"{draft}/choose"))[f"{draft}/file"]
+    upload = FormData(form, quote_fields=False)
+    upload.add_field("file", content, filename=name)
+    status, page = await writer.send(f"{draft}/file", upload)
+    assert (status, words in page, "--column" in page) == (422, True, False)
+    assert (await stored(settings, draft)).file_name == ""
+
+
+async def test_it_is_said_which_people_a_file_names(writer: Browser) -> None:
+    draft = await begun(writer)
+    form = (await writer.forms(f"{draft}/choose"))[f"{draft}/file"]
+    upload = FormData(form, quote_fields=False)
+    upload.add_field("file", b"userid,bonus\nu20,1\nu21,2\nu21,2\nxx,3\na b,4\n", filename="x.csv")
+    assert await writer.post(f"{draft}/file", upload) == 303
+    _, page = await writer.get(writer.location)
+    assert "“x.csv” has 5 rows, which name 2 people; its columns: userid, bonus." in page
 
 
 @pytest.mark.parametrize(

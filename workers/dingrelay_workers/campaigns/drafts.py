@@ -7,11 +7,11 @@ who was faster. `Drafts.freeze` makes a campaign of it, whose people and text st
 import asyncio
 import io
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, BinaryIO, cast
 
 from pydantic import BaseModel, Field
 from sqlalchemy import Select, delete, func, insert, select, update
@@ -29,7 +29,8 @@ from dingrelay_producers.errors import CampaignNotFound, DraftConflict, DraftNot
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en, writable
-from dingrelay_workers.campaigns import estimate, pasted, removal
+from dingrelay_workers.campaigns import estimate, pasted, removal, workbook
+from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.documents import (
     CampaignFields,
     CampaignIds,
@@ -37,7 +38,7 @@ from dingrelay_workers.campaigns.documents import (
     Pasted,
 )
 from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
-from dingrelay_workers.campaigns.recipients import Recipient
+from dingrelay_workers.campaigns.recipients import FileColumn, NoPeopleColumn, Recipient, read
 from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
@@ -50,6 +51,8 @@ KEPT = timedelta(days=180)
 WRITER = "campaign drafts"
 MOST_PARSED = 500
 """Pasted names that are looked up while a draft is written; its check looks up all."""
+ROWS_READ = 20
+"""Of a file, before it is taken."""
 LISTED_PROBLEMS = 20
 LISTED = 200
 """Drafts in a list."""
@@ -191,15 +194,46 @@ class Drafts:
 
         Raises:
             DraftNotFound, DraftConflict: as `save`.
-            ContractError: it is too large.
+            ContractError: it is too large, empty or no table, or does not say which column names people.
         """
         if len(file or b"") > LARGEST_FILE:
             raise ContractError("file", en("may have {:,} bytes", LARGEST_FILE))
+        if file is not None:
+            content = (await self.get(draft)).content
+            await asyncio.to_thread(_check_table, name, file, content)
         values = {"file": file, "file_name": ""}
         if file is not None:
             values["file_name"] = writable(name).replace("\0", "")[:255]
         async with self._opened() as store, store.database.write(WRITER) as connection:
             return await _change(connection, await _find(connection, draft), version, values, by)
+
+    async def count_file(self, draft: str) -> tuple[int, int, Sequence[str]]:
+        """Rows of a draft's file, the people they name, without those the directory lacks, and its columns.
+
+        Raises:
+            DraftNotFound: there is none with this id.
+            ContractError: the file can't be read as a whole.
+        """
+        # Reading a file holds up an event loop.
+        return await asyncio.to_thread(lambda: asyncio.run(self._count_file(draft)))
+
+    async def _count_file(self, draft: str) -> tuple[int, int, Sequence[str]]:
+        async with self._opened_here() as store:
+            _, plan = await _read(store, draft)
+            app, named = plan["app"], plan["column"]
+            source = cast("BinaryIO", plan["recipients"])
+            rows = read(source, (), FileColumn.of(named) if named else None, plan["encoding"])
+            count, people = 0, set[str]()
+            for batch in batches(rows):
+                count += len(batch)
+                found = await resolved(store.database, app, batch)
+                people |= {each.userid for each in found if isinstance(each, Recipient)}
+
+            async def everybody() -> AsyncIterator[list[str]]:
+                yield list(people)
+
+            absent = await directory.count_absent(store.database, app, everybody())
+            return count, len(people) - (absent or 0), rows.header
 
     async def delete(self, draft: str) -> None:
         """Delete a draft; a campaign that was made of it stays.
@@ -306,6 +340,21 @@ async def delete_before(database: Database, moment: datetime) -> None:
     """Delete the drafts that were changed last before a moment."""
     async with database.write(WRITER) as connection:
         await connection.execute(delete(DraftRow).where(DraftRow.updated_at < moment))
+
+
+def _check_table(name: str, file: bytes, content: DraftContent) -> None:
+    """Refuse what is no table with people, before it is kept."""
+    if not file.strip():
+        raise ContractError("file", en("the file is empty"))
+    if name.lower().endswith((".xlsx", ".xls")) and not file.startswith(workbook.BEGINNING):
+        raise ContractError("file", en("this is no Excel file (.xlsx): save it as .xlsx or CSV"))
+    column = FileColumn.of(content.column) if content.column else None
+    try:
+        list(islice(read(io.BytesIO(file), (), column, content.encoding), ROWS_READ))
+    except NoPeopleColumn:
+        raise
+    except ContractError as error:
+        raise ContractError("file", error.problem) from None
 
 
 def _columns(content: DraftContent) -> dict[str, Any]:

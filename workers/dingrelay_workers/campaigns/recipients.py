@@ -216,6 +216,18 @@ class FileColumn(NamedTuple):
         )
 
 
+class NoPeopleColumn(ContractError):
+    """The header of a table does not say which column names people.
+
+    Attributes:
+        header: its names.
+    """
+
+    def __init__(self, number: int, header: Sequence[str]) -> None:
+        super().__init__(_line(number), _nameless(header))
+        self.header = header
+
+
 class Rows:
     """The rows of one source, read once.
 
@@ -344,7 +356,7 @@ class _Table(NamedTuple):
         elif (place := _place(header, USERID)) is None:
             kind = next((each for each in _ADDRESSES if _place(header, each) is not None), None)
             if kind is None:
-                raise ContractError(_line(number), _nameless(header))
+                raise NoPeopleColumn(number, header)
             place = _place(header, kind)
             assert place is not None, "it was found"
         if twice := sorted({name for name in header if name and header.count(name) > 1}):

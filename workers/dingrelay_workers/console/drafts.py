@@ -37,6 +37,12 @@ from dingrelay_workers.campaigns.drafts import (
     DraftContent,
     campaign_of,
 )
+from dingrelay_workers.campaigns.recipients import (
+    ADDRESS_WORDS,
+    USERID,
+    FileColumn,
+    NoPeopleColumn,
+)
 from dingrelay_workers.console.campaigns import ask
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.findings import findings_of
@@ -190,10 +196,14 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
         return visit.redirect(_way(draft, "choose"))
     try:
         version = _version(form)
-        if (column := text_of(form, "column")) != draft.content.column:
+        column, kind = text_of(form, "column"), text_of(form, "kind")
+        if column and kind:
+            column = f"{kind}={column}"
+        if column != draft.content.column:
             draft = await drafts.save(draft.id, version, {"column": column}, user)
             version = draft.version
         draft = await drafts.put_file(draft.id, version, name, content, user)
+        said = "" if content is None else await _read_as(visit, draft)
     except DraftConflict:
         problem = en(
             "Another person has changed this draft: look at it, and choose the file again."
@@ -201,7 +211,19 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
         return await _choose_page(visit, await _found(visit), translated(problem), status=409)
     except ContractError as error:
         return await _choose_page(visit, draft, _words_of(error), status=422)
-    return visit.redirect(_way(draft, "choose"))
+    return visit.redirect(_way(draft, "choose"), said)
+
+
+async def _read_as(visit: Visit, draft: CampaignDraft) -> str:
+    """What stands in the file of a draft."""
+    rows, people, header = await visit.context.services.drafts.count_file(draft.id)
+    return en(
+        "“{}” has {:,} rows, which name {:,} people; its columns: {}.",
+        draft.file_name,
+        rows,
+        people,
+        ", ".join(name for name in header if name)[:300] or "–",
+    )
 
 
 @at(f"{_DRAFT}/check", scope=_WRITES)
@@ -472,6 +494,8 @@ async def _choose_page(
         elsewhere=elsewhere,
         minus=[node for node in nodes if node.parent is not None],
         campaigns=found,
+        kinds={USERID: USERID, **ADDRESS_WORDS},
+        column=FileColumn.of(content.column) if content.column else None,
         parsed=await visit.context.services.drafts.parse_pasted(draft),
         **await _common(visit, draft, "choose", problem),
     )
@@ -522,6 +546,11 @@ def _problem_of(message: dict[str, Any]) -> str:
 
 
 def _words_of(error: ContractError) -> str:
+    if isinstance(error, NoPeopleColumn):
+        return tr(
+            "The file has no column userid, 工号, 手机号 or 邮箱; it has {columns}. If another one names the people, enter it as “Column with the people”.",
+            columns=", ".join(name for name in error.header if name)[:300] or "–",
+        )
     label = LABELS.get(error.field.partition(".")[0]) or label_of(error.field)
     return f"{translated(label)}: {translated(error.problem)}"
 
