@@ -25,6 +25,7 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.console.models import ConsoleFormRow
 from dingrelay_workers.directory.store import AppDirectory
 
 HOSTILE = "<script>alert(1)</script>"
@@ -120,7 +121,7 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     assert f'"【测试】{HOSTILE}20, come!"' in payload.decode()
     campaign = await made(writer, draft, then="ask")
     [row] = await AuditService(settings).list(AuditFilter(action="test"), limit=9)
-    assert (row.object, row.after) == (campaign.rpartition("/")[2], {"people": 1})
+    assert (row.object, row.after) == (campaign.rpartition("/")[2], {"people": 2})
     _, page = await writer.get(campaign)
     assert "/start" not in page
     assert "/approve" not in page
@@ -393,11 +394,24 @@ async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step
     path = f"/campaigns/{campaign}/{step}"
     assert "4 people" in (await writer.get(path))[1]
     assert await writer.submit(path, path) == 303
+    assert ("taking back was asked for" in (await writer.get("/campaigns"))[1]) == (
+        step == "recall"
+    )
+    async with writer.database.write("tests") as connection:
+        await connection.execute(update(ChunkRow).values(recalled_at=now))
+    _, page = await writer.get(writer.location)
+    assert ("done, taken back" in page, "4 of 4" in page, "data-live" in page) == (True,) * 3
+    if step == "recall":
+        assert "taken back already" in (await writer.get(path))[1]
+    async with writer.database.write("tests") as connection:
+        await connection.execute(update(ConsoleFormRow).values(at=now - timedelta(hours=1)))
+    assert 'class="said"' in page
+    assert 'class="said"' not in (await writer.get(writer.location))[1]
     async with writer.database.write("tests") as connection:
         old = {"called_at": now - timedelta(days=2), "unread_users": "u1", "unread": 1, "read": 1}
         await connection.execute(update(ChunkRow).values(confirmed_at=now, **old))
     status, page = await writer.get(path)
-    assert (status, "24 hours" in page) == (409, True)
+    assert (status, "24 hours" in page) == (409, step == "unread")
     _, page = await writer.get(f"/campaigns/{campaign}/people?outcome=unread")
     assert "had not read it" in page
     assert ("/people/u1" in page, "/people/u3" in page) == (True, False)

@@ -269,7 +269,9 @@ async def _some(
         ((chunk.number, place), result)
         for chunk in rows
         for place, result in enumerate(_results(chunk, special), start=1)
-        if outcome in {None, result.outcome} or (outcome == "unread" and result.reason == UNREAD)
+        if outcome in {None, result.outcome}
+        # Of one that was taken back since, or sent twice, the reason says that.
+        or (outcome == "unread" and result.userid in _unread(chunk))
     ]
     return found, rows[-1].number if len(rows) == most else None
 
@@ -330,13 +332,17 @@ def _results(chunk: Any, special: Mapping[str, tuple[str, str]]) -> Iterator[Res
         common = (ACCEPTED, RECALLED)
     else:
         common = (ACCEPTED, SAME_CONTENT if chunk.ambiguous else "")
-    unread = set((chunk.unread_users or "").split(","))
+    unread = _unread(chunk)
     for userid in chunk.users.split(","):
         outcome, reason = special.get(userid, common)
         if userid in unread and outcome == ACCEPTED:
             reason = reason or UNREAD
         taken = outcome not in LEFT_OUT
         yield Result(userid, outcome, chunk.task_id if taken else None, reason)
+
+
+def _unread(chunk: Any) -> set[str]:
+    return set((chunk.unread_users or "").split(","))
 
 
 async def _special(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from redis.asyncio import Redis
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.client.campaign_documents import (
@@ -24,6 +24,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
+from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns import chunks, estimate, notices, removal, review
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
@@ -234,6 +235,19 @@ class CampaignService:
         async with self._opened() as store, store.database.write("audit") as connection:
             after = {"people": plan.people, "calls": plan.calls}
             await audit.record(connection, action, "campaign", campaign, app=plan.app, after=after)
+
+    async def follow_ups(self, campaigns: Collection[str]) -> Mapping[tuple[str, str], datetime]:
+        """When what was sent was last taken back, or asked about: campaign, ``recall`` or ``confirm`` → the moment."""
+        query = (
+            select(AuditRow.object, AuditRow.action, func.max(AuditRow.at).label("at"))
+            .where(AuditRow.object.in_(campaigns), AuditRow.action.in_(("recall", "confirm")))
+            .group_by(AuditRow.object, AuditRow.action)
+        )
+        async with self._opened() as store, store.database.read() as connection:
+            return {
+                (row.object, row.action): row.at.replace(tzinfo=row.at.tzinfo or UTC)
+                for row in await connection.execute(query)
+            }
 
     async def note_export(self, campaign: str, outcome: CampaignSought | None = None) -> None:
         """Write into the audit that its people are handed out, or those with an outcome."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import cast, get_args
 
 from aiohttp import web
@@ -18,7 +18,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
 from dingrelay_workers.campaigns.drafts import CampaignDraft, campaign_of
-from dingrelay_workers.campaigns.report import PENDING
+from dingrelay_workers.campaigns.report import PENDING, CampaignReport
 from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.context import SharedReads
@@ -30,6 +30,8 @@ from dingrelay_workers.http import paging
 
 MANY = 500
 """People above which a number is typed before something is sent or taken back."""
+ANSWERED_WITHIN = timedelta(minutes=10)
+"""For so long after DingTalk was asked the page of a broadcast is renewed by itself."""
 LONGEST_REASON = 500
 """Characters of a rejection's reason."""
 
@@ -51,12 +53,16 @@ async def campaigns(visit: Visit) -> web.Response:
     cursor = paging.encode(last.created_at, last.id) if last else ""
     made = [each.id for each in found[:PAGE] if each.state == "draft"]
     reviews = await services.campaigns.reviews(made) if made else {}
-    shown = [
-        (each, meaning(OF_REVIEW, reviews[each.id]))
-        if each.id in reviews
-        else (each, meaning(OF_CAMPAIGN, each.state))
-        for each in found[:PAGE]
-    ]
+    sent = [each.id for each in found[:PAGE] if each.calls]
+    asked = await services.campaigns.follow_ups(sent) if sent else {}
+    shown: list[tuple[CampaignStatus, Meaning]] = []
+    for each in found[:PAGE]:
+        state = meaning(OF_CAMPAIGN, each.state)
+        if each.id in reviews:
+            state = meaning(OF_REVIEW, reviews[each.id])
+        elif (each.id, "recall") in asked:
+            state = Meaning("doubt", en("{}, taking back was asked for", state.words))
+        shown.append((each, state))
     drafts = await services.drafts.list(apps) if visit.may(_WRITES) and not after else []
     # One that a broadcast was made of is changed from that broadcast's page.
     drafts = [each for each in drafts if not each.campaign]
@@ -87,11 +93,19 @@ async def campaign(visit: Visit) -> web.Response:
         # Only the draft knows what its campaign leaves out.
         check = check.model_copy(update=chosen)
     asked = review.state == "asked"
+    follow_ups = await services.follow_ups([status.id]) if status.calls else {}
+    lately = datetime.now(UTC) - ANSWERED_WITHIN
+    moves = (
+        status.state in {"running", "paused"}
+        or asked
+        or max(follow_ups.values(), default=lately) > lately
+    )
     second = visit.session.user not in {review.asked_by, *review.writers}
     return visit.page(
         "campaign.html",
         campaign=status,
-        state=meaning(OF_CAMPAIGN, status.state),
+        state=_standing(status, report),
+        moves=moves,
         settled=report.recipients - report.outcomes[PENDING],
         report=report,
         outcomes=outcomes,
@@ -106,6 +120,16 @@ async def campaign(visit: Visit) -> web.Response:
         findings=findings_of(check) if check else [],
         first=check.first if check else [],
     )
+
+
+def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
+    """Its state, and how much of it was taken back."""
+    state = meaning(OF_CAMPAIGN, status.state)
+    if not report.recalled.calls:
+        return state
+    if report.recalled.calls < report.calls:
+        return Meaning("doubt", en("{}, partly taken back", state.words))
+    return Meaning("doubt", en("{}, taken back", state.words))
 
 
 async def _choices(
@@ -230,6 +254,8 @@ async def confirm_recall(visit: Visit) -> web.Response:
     plan = await services.recall(found.id)
     if not plan.jobs:
         reason = tr("Nothing of it can be taken back: DingTalk does so for 24 hours.")
+        if not plan.too_old:
+            reason = tr("There is nothing to take back, or all of it is taken back already.")
         return _nothing(visit, found, reason)
     month = await services.month_of(plan)
     return visit.confirmation(
@@ -337,7 +363,8 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
 
 def _nothing(visit: Visit, found: CampaignStatus, reason: str) -> web.Response:
     back = f"/campaigns/{found.id}"
-    return visit.page("problem.html", status=409, reason=reason, back=visit.context.prefix + back)
+    back = visit.context.prefix + back
+    return visit.page("problem.html", status=409, title=found.name, reason=reason, back=back)
 
 
 def _outcome(visit: Visit) -> CampaignSought | None:

@@ -11,7 +11,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from aiohttp.web_request import FileField
@@ -30,6 +30,8 @@ FIELD = "form"
 """The hidden field with the token."""
 COUNT = "count"
 """The field in which a number is typed."""
+SAID_FOR = timedelta(minutes=1)
+"""For so long a page says what a form has done; then it is no news."""
 ASK_EVERY, ASK_FOR = 0.1, 10.0
 """Seconds between two looks for the result of the same form that is being carried out, and for how long."""
 
@@ -130,9 +132,11 @@ class Forms:
             await connection.execute(delete(ConsoleFormRow).where(ConsoleFormRow.digest == digest))
 
     async def said(self, session: Session, digest: str) -> str:
-        """What a form of this session has done; "" if there is none."""
+        """What a form of this session has just done; "" if there is none."""
         query = select(ConsoleFormRow.said).where(
-            ConsoleFormRow.digest == digest, ConsoleFormRow.session == session.digest
+            ConsoleFormRow.digest == digest,
+            ConsoleFormRow.session == session.digest,
+            ConsoleFormRow.at > datetime.now(UTC) - SAID_FOR,
         )
         async with answering(PATIENCE), self._database.read() as connection:
             return (await connection.scalar(query)) or ""

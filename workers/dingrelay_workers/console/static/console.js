@@ -2,6 +2,12 @@
 // something was typed or ticked.
 // Without this script every page works, and is as old as it was asked for.
 "use strict";
+// What a form has done is said once, and not by a page that is renewed or reloaded.
+const shown = new URL(location.href);
+if (shown.searchParams.has("done")) {
+  shown.searchParams.delete("done");
+  history.replaceState(null, "", shown);
+}
 const main = document.querySelector("main[data-live]");
 if (main) {
   const stale = document.getElementById("stale");
