@@ -12,11 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import Door, current_actor
 from dingrelay_producers.client.filters import AuditFilter
-from dingrelay_producers.language import tr, translated
+from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.spreadsheet import csv_line
 from dingrelay_producers.zone import local
-from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
 from dingrelay_workers.database.errors import answering, reading
@@ -38,22 +37,6 @@ Place = tuple[datetime, int]
 
 Spelled = Callable[[str, str], str]
 """Field and value of a change → how the value is shown."""
-COLUMNS = (
-    en("number"),
-    en("at"),
-    en("actor"),
-    en("name"),
-    en("door"),
-    en("role"),
-    en("app"),
-    en("action"),
-    en("kind"),
-    en("object"),
-    en("change"),
-    en("reason"),
-    en("request"),
-)
-"""Of a CSV file."""
 
 
 def as_it_is(_: str, value: str) -> str:
@@ -201,16 +184,35 @@ def _spelled(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def _columns() -> dict[str, str]:
+    """Of a CSV file: field → heading."""
+    return {
+        "number": tr("number"),
+        "at": tr("at"),
+        "actor": tr("actor"),
+        "name": tr("name"),
+        "door": tr("door"),
+        "role": tr("role"),
+        "app": tr("app"),
+        "action": tr("action"),
+        "kind": tr("kind"),
+        "object": tr("object"),
+        "change": tr("change"),
+        "reason": tr("reason"),
+        "request": tr("request"),
+    }
+
+
 def csv_lines(changes: Iterable[AuditEntry]) -> Iterator[str]:
     """The lines of a CSV file, in the reader's language and time."""
-    yield csv_line(map(translated, COLUMNS))
+    yield csv_line(_columns().values())
     yield from map(csv_line_of, changes)
 
 
 def csv_line_of(change: AuditEntry, spelled: Spelled = as_it_is) -> str:
     """The line of a change; `spelled` as for `AuditEntry.change`."""
     row = {**dict(change), "at": local(change.at)[:19], "change": change.change(spelled)}
-    return csv_line(row[name] for name in COLUMNS)
+    return csv_line(row[name] for name in _columns())
 
 
 async def delete_before(database: Database, moment: datetime) -> int:
