@@ -110,6 +110,23 @@ async def test_a_double_click_sends_a_form_once(console: "Console") -> None:
     assert await drafts() == before + 1
 
 
+async def test_a_text_outlives_the_session_in_which_it_was_written(console: "Console") -> None:
+    page = await console.open("/campaigns/new")
+    await page.fill("#name", "in time")
+    await page.get_by_role("main").get_by_role("button").first.click()
+    await page.wait_for_url("**/write")
+    await page.context.clear_cookies()
+    await page.fill("#name", "written too late")
+    await expect(page.locator("#saved")).to_contain_text("not signed in any more", timeout=20_000)
+    link = await Sessions(console.database).link("admin")
+    beside = await page.context.new_page()
+    await beside.goto(f"{console.url}/sign-in?link={link}")
+    await beside.click("main button")
+    await expect(page.locator("#saved")).to_contain_text("Saved", timeout=20_000)
+    await page.reload()
+    await expect(page.locator("#name")).to_have_value("written too late")
+
+
 async def test_a_form_of_another_port_of_the_host_changes_nothing(console: "Console") -> None:
     """Cookies know no ports: the browser sends the session along, and says whose form it is."""
     page = await console.open("/jobs")

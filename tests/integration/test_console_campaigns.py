@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import ClientSession, CookieJar, FormData
@@ -421,3 +422,24 @@ async def test_a_draft_is_deleted_after_a_question(writer: Browser) -> None:
     draft = await begun(writer)
     assert await writer.submit(f"{draft}/delete", f"{draft}/delete") == 303
     assert (await writer.get(f"{draft}/write"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "referer", "following"),
+    [
+        ("write", "", "{draft}/write"),
+        ("file", "{url}{draft}/choose", "{draft}/choose"),
+        ("file", "http://elsewhere{draft}/choose", ""),
+    ],
+)
+async def test_a_form_after_the_end_of_its_session_leads_back_to_its_page(
+    writer: Browser, path: str, referer: str, following: str
+) -> None:
+    draft = await begun(writer)
+    writer.session.cookie_jar.clear()
+    headers = {"Referer": referer.format(url=writer.url, draft=draft)}
+    assert await writer.post(f"{draft}/{path}", {"name": "x"}, **headers) == 303
+    query = urlsplit(writer.location).query
+    assert parse_qs(query).get("next", [""]) == [following.format(draft=draft)]
+    _, page = await writer.get(writer.location)
+    assert "nothing was saved" in page

@@ -131,9 +131,11 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
     async def handle(request: web.Request) -> web.StreamResponse:
         session = await _session(request)
         if session is None:
-            # What a form would do is asked for again by the person.
-            following = urlencode({"next": request.path_qs}) if request.method == "GET" else ""
-            return _redirect(_path(request, f"/sign-in?{following}".rstrip("?")))
+            query = {"next": request.path_qs}
+            if request.method == "POST":
+                # What a form would do is asked for again by the person, on its page.
+                query = {"expired": "1", "next": _page_of(request, route)}
+            return _redirect(_path(request, f"/sign-in?{urlencode(query)}"))
         request[SESSION] = session
         _act_as(session)
         grant = permitted(session.grants, route.scope)
@@ -206,6 +208,14 @@ async def _first(
         reason = translated(str(error))
         return visit.page("problem.html", status=400, reason=reason, back=token.page)
     return response
+
+
+def _page_of(request: web.Request, route: ConsoleRoute) -> str:
+    """The page on which a form stood: at its own path, or that from which it was sent."""
+    if ("GET", route.path) in {each[:2] for each in DECLARED}:
+        return request.path
+    came_from = urlsplit(request.headers.get(hdrs.REFERER, ""))
+    return came_from.path if came_from.netloc == request.host else ""
 
 
 async def _session(request: web.Request) -> Session | None:

@@ -61,7 +61,12 @@ async def sign_in_ways(
 
 async def sign_in_page(request: web.Request) -> web.Response:
     """A button: what previews links in chats must not use one up."""
-    return _page(request, link=request.query.get("link", ""))
+    problem = ""
+    if "expired" in request.query:
+        problem = tr(
+            "You are not signed in any more, and nothing was saved. Sign in again; “Back” of the browser brings back what you had entered."
+        )
+    return _page(request, link=request.query.get("link", ""), problem=problem)
 
 
 async def sign_in_by_link(request: web.Request) -> web.Response:

@@ -4,17 +4,26 @@ const form = document.querySelector("form[data-autosave]");
 if (form) {
   const PAUSE = 1500, AGAIN = 5000;
   const say = (text) => { document.getElementById("saved").textContent = text; };
-  let timer, changed = false, saving = null, over = false;
+  let timer, changed = false, saving = null, over = false, expired = false;
   const later = (pause) => { clearTimeout(timer); timer = setTimeout(save, pause); };
+  const parsed = async (answer) => {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    return [page, page.querySelector("form[data-autosave]")];
+  };
   const send = async () => {
     changed = false;
     try {
+      if (expired) {
+        // Another session takes no form of the old one.
+        const [, fresh] = await parsed(await fetch(form.action));
+        if (fresh) { form.elements.form.value = fresh.elements.form.value; expired = false; }
+      }
       const body = new URLSearchParams(new FormData(form));
       body.set("then", "");
       const answer = await fetch(form.action, { method: "POST", body, keepalive: true });
       if (answer.status === 409) { over = true; say(form.dataset.conflict); return; }
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const fresh = page.querySelector("form[data-autosave]");
+      expired = new URL(answer.url).pathname.endsWith("/sign-in");
+      const [page, fresh] = await parsed(answer);
       if (!fresh) throw new Error(answer.status);
       form.elements.form.value = fresh.elements.form.value;
       // Other forms of the page go on from this version, too.
@@ -25,7 +34,7 @@ if (form) {
       }
     } catch {
       changed = true;
-      say(form.dataset.failed);
+      say(expired ? form.dataset.expired : form.dataset.failed);
       later(AGAIN);
     }
   };
