@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from campaigns import put
+from campaigns import end, put
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks import beijing
+from dingrelay_workers.campaigns import estimate
+from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.rules import Rules
@@ -102,3 +105,13 @@ async def test_a_review_is_a_reason(database: Database, settings: Settings) -> N
     campaigns = CampaignService(settings, database)
     campaign = await put(database, state=State.DRAFT)
     assert (await campaigns.show(campaign)).waits.startswith("needs the approval of a second")
+
+
+async def test_the_end_is_foretold_from_the_pace_of_the_last_minute(database: Database) -> None:
+    store, now = CampaignStore(database), datetime.now(UTC)
+    campaign = await put(database, people=40, started_at=now - timedelta(minutes=9))
+    assert await estimate.ends_at(store, campaign, now) is None
+    call = ChunkEnding(Release(0, 1), task_id=1, called_at=now, accepted=2)
+    await end(database, campaign, call)
+    # Two people a minute, and 38 are left.
+    assert await estimate.ends_at(store, campaign, now) == now + timedelta(minutes=19)

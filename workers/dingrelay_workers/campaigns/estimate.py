@@ -24,7 +24,7 @@ from dingrelay_workers.campaigns.audience import (
     gather,
 )
 from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkState, State
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, State
 from dingrelay_workers.campaigns.pace import QuietHours
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
@@ -247,6 +247,25 @@ async def _waiting(
         rules, campaign.app, recipients=int(people), calls=int(calls), look_ups=0, rate=None
     )
     return sum(queued) + running
+
+
+async def ends_at(store: CampaignStore, campaign: str, now: datetime) -> datetime | None:
+    """When a campaign that runs is through at the pace of the last minute; None where no call left in it.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+    """
+    row = await store.get(campaign)
+    begun = max(row.started_at or now, now - timedelta(minutes=1))
+    lately = select(func.sum(ChunkRow.size)).where(
+        ChunkRow.campaign == campaign, ChunkRow.called_at > begun
+    )
+    async with store.database.read() as connection:
+        people = int(await connection.scalar(lately) or 0)
+    if row.state != State.RUNNING or not people:
+        return None
+    left = row.recipients - row.accepted - row.left_out - row.failed
+    return QuietHours.parse(row.quiet).finish(now, (now - begun) * (left / people))
 
 
 async def month_of(settings: Settings, app: str, calls: int) -> Month:

@@ -196,6 +196,11 @@ class CampaignService:
         async with self._opened() as store:
             return await Report(store.database).summary(campaign)
 
+    async def ends_at(self, campaign: str) -> datetime | None:
+        """When it is through at its present pace, if it runs and calls leave."""
+        async with self._opened() as store:
+            return await estimate.ends_at(store, campaign, datetime.now(UTC))
+
     async def results(
         self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:

@@ -1,7 +1,7 @@
 """Why a campaign waits, in one sentence."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
 
@@ -21,6 +21,8 @@ from dingrelay_workers.limiter.quota import SHARES, Quota
 from dingrelay_workers.limiter.rules import Rules, in_words
 
 LANE: Lane = "bulk"
+BRIEF = timedelta(seconds=3)
+"""A pause that is over before a reader has read of it is none."""
 
 
 async def why_it_waits(settings: Settings, redis: Redis, row: CampaignRow, now: datetime) -> str:
@@ -84,8 +86,8 @@ def _limit(row: CampaignRow, buckets: Sequence[BucketState], now: datetime) -> s
         if (bucket.scope, bucket.api) == (f"app:{row.app}", MESSAGE_SEND.name)
     ]
     for bucket in own:
-        if bucket.paused_until is not None:
-            return en("DingTalk throttles: it goes on at {}.", local(bucket.paused_until))
+        if bucket.paused_until is not None and bucket.paused_until > now + BRIEF:
+            return en("DingTalk throttles: it goes on at {}.", local(bucket.paused_until)[11:19])
     if row.rate is not None and pace.allowance(row, now).people <= 0:
         return en("It goes at its own rate: {:,} people a minute.", row.rate)
     for bucket in own:

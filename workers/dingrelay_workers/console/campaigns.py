@@ -106,6 +106,7 @@ async def campaign(visit: Visit) -> web.Response:
         campaign=status,
         state=_standing(status, report),
         moves=moves,
+        ends_at=await services.ends_at(status.id) if status.state == "running" else None,
         settled=report.recipients - report.outcomes[PENDING],
         report=report,
         outcomes=outcomes,
