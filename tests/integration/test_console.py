@@ -176,7 +176,16 @@ async def test_what_is_not_there_is_said_on_a_page(
 ) -> None:
     await browser.sign_in()
     found, text = await browser.get(path)
-    assert (found, text.count("<h1>")) == (status, 1)
+    assert (found, text.count("<h1>"), text.count("<nav")) == (status, 1, 1)
+
+
+async def test_a_path_that_is_none_is_said_in_the_readers_language(browser: Browser) -> None:
+    chinese = {"Accept-Language": "zh-CN"}
+    status, text = await browser.get("/none", **chinese)
+    assert (status, "这里没有内容" in text, "<nav" in text) == (404, True, False), text
+    await browser.sign_in()
+    status, text = await browser.get("/language", **chinese)
+    assert (status, "不能这样访问此页面。" in text, "<nav" in text) == (405, True, True)
 
 
 async def test_tokens_are_stored_as_digests_only(browser: Browser) -> None:

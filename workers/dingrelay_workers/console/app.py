@@ -19,6 +19,7 @@ from dingrelay_producers.language import (
 )
 from dingrelay_producers.logs import places
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleContext
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, FormValues, act
 from dingrelay_workers.console.forms import COUNT, FIELD, FormToken, digest_of_form
@@ -46,6 +47,8 @@ LONGEST_BODY = 20_000
 """Bytes of a form before anyone has signed in."""
 DONE = "done"
 """The parameter of a URL with the form that led to it."""
+UNKNOWN = {404: en("There is nothing here."), 405: en("This page can't be used so.")}
+"""What is said of paths that are none."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -95,7 +98,10 @@ async def _edge(
             log.warning("console_unavailable", path=request.path, reason=str(error))
             response = _problem(request, 503, translated(str(error)))
         except web.HTTPException as error:
-            response = _problem(request, error.status, error.reason)
+            reason = UNKNOWN.get(error.status)
+            if reason and SESSION not in request and (session := await _session(request)):
+                request[SESSION] = session
+            response = _problem(request, error.status, translated(reason or error.reason))
         except Problem as refusal:
             response = _problem(request, refusal.kind.status, translated(refusal.detail))
         except Exception as error:  # noqa: BLE001 - any becomes a page

@@ -66,6 +66,7 @@ async def campaigns(visit: Visit) -> web.Response:
     drafts = await services.drafts.list(apps) if visit.may(_WRITES) and not after else []
     # One that a broadcast was made of is changed from that broadcast's page.
     drafts = [each for each in drafts if not each.campaign]
+    await visit.know(*(each.updated_by for each in drafts))
     return visit.page("campaigns.html", campaigns=shown, cursor=cursor, drafts=drafts)
 
 
@@ -78,6 +79,7 @@ async def campaign(visit: Visit) -> web.Response:
     shared = visit.context.shared if status.state == "running" else SharedReads()
     report = await shared.get(("report", status.id), lambda: services.report(status.id))
     review = await services.review(status.id)
+    await visit.know(review.asked_by, review.decided_by)
     check = await services.preview(status.id) if status.state == "draft" else None
     outcomes = [
         (outcome, meaning(OUTCOMES, outcome), people)

@@ -63,5 +63,7 @@ class ConsoleContext:
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)
 SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 """Of a person who has signed in, for the frame of the page."""
+NAMES: web.RequestKey[dict[str, str]] = web.RequestKey("names", dict)
+"""Userid → name, of people whom the page names."""
 SAID: web.RequestKey[str] = web.RequestKey("said", str)
 """What the form that led here has done, for the top of the page."""

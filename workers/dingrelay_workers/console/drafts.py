@@ -321,7 +321,12 @@ async def confirm_delete(visit: Visit) -> web.Response:
         _way(draft, "delete"),
         title=tr("Delete the draft “{name}”?", name=draft.content.name),
         button=tr("Delete this draft"),
-        lines=(tr("{person} saved it last. It can't be brought back.", person=draft.updated_by),),
+        lines=(
+            tr(
+                "{person} saved it last. It can't be brought back.",
+                person=visit.name_of(draft.updated_by),
+            ),
+        ),
         back=_way(draft, "write"),
     )
 
@@ -515,6 +520,7 @@ async def _common(visit: Visit, draft: CampaignDraft, step: str, problem: str) -
     if draft.campaign:
         with suppress(CampaignNotFound):
             review = await visit.context.services.campaigns.review(draft.campaign)
+            await visit.know(review.asked_by, review.decided_by)
     if review and review.state in {"asked", "approved"} and "test" in done:
         done.add("review")
     common = {"draft": draft, "step": step, "steps": STEPS, "problem": problem}
@@ -584,6 +590,7 @@ async def _found(visit: Visit) -> CampaignDraft:
         raise NotHere from None
     if not visit.grant.permits_app(found.content.app):
         raise NotHere
+    await visit.know(found.updated_by)
     return found
 
 

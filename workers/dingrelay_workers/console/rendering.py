@@ -18,7 +18,7 @@ from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.cli import counted
-from dingrelay_workers.console.context import CONTEXT, SAID, SESSION
+from dingrelay_workers.console.context import CONTEXT, NAMES, SAID, SESSION
 from dingrelay_workers.console.declared import may_open
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.phone import ShownMessage, markdown, plain
@@ -68,6 +68,7 @@ def render(
         made = FormToken(session.forms, seen, "" if count is None else str(count), request.path_qs)
         return made.sealed(session, to)
 
+    named = request.get(NAMES, {})
     text = (
         _templates()
         .get_template(template)
@@ -83,6 +84,7 @@ def render(
             token=token,
             status=status,
             zone=zone(),
+            name_of=lambda user: named.get(user) or user,
             environment=context.settings.env,
             language="zh-CN" if now_spoken() == CHINESE else "en",
             **values,

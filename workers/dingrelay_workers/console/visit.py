@@ -7,7 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from dingrelay_producers.language import tr
-from dingrelay_workers.console.context import ConsoleContext
+from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_workers.console.context import NAMES, ConsoleContext
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
 from dingrelay_workers.console.sessions import Session
@@ -72,6 +73,17 @@ class Visit:
     def part(self, name: str) -> str:
         """A part of the path, such as ``id`` of ``/jobs/{id}``."""
         return self.request.match_info[name]
+
+    async def know(self, *users: str) -> None:
+        """Look up the names of people whom the page names."""
+        apps = {DEFAULT_APP, *self.context.settings.apps}
+        known = self.request.get(NAMES, {})
+        found = await self.context.services.history.names(set(users) - {""}, apps=apps)
+        self.request[NAMES] = {**known, **found}
+
+    def name_of(self, user: str) -> str:
+        """The name of a person of `know`; the userid where the directories have none."""
+        return self.request.get(NAMES, {}).get(user) or user
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page from a template."""
