@@ -387,9 +387,10 @@ class Gathered:
         for name in self._template.fields:
             named = _FIELD_OF.get(name, name)
             if name not in columns | {USERID} and named not in DIRECTORY_FIELDS:
-                places = en("the directory ({})", ", ".join(sorted(DIRECTORY_FIELDS)))
+                places = en("the directory (name, job_number, title, mobile, email, …)")
                 if rows is not None:
-                    places = en("the file ({}) or {}", ", ".join(sorted(columns)), places)
+                    header = ", ".join(sorted(filter(None, rows.header)))
+                    places = en("the file ({}) or {}", header, places)
                 raise ContractError("message", en("{{{}}} is no field of {}", name, places))
 
 
