@@ -141,6 +141,8 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     status = await CampaignService(settings).status(campaign.rpartition("/")[2])
     assert (status.state, status.recipients) == ("running", 6)
     assert draft not in (await writer.get("/campaigns"))[1]
+    _, page = await writer.get(campaign)
+    assert "What &lt;script&gt;alert(1)&lt;/script&gt;20 gets" in page
     for verb, state in (("pause", "paused"), ("resume", "running")):
         assert await writer.submit(campaign, f"{campaign}/{verb}") == 303
         status = await CampaignService(settings).status(status.id)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 from sqlalchemy import func, select
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, Plan
+from dingrelay_producers.client.campaign_documents import CampaignPreview, FirstRecipient, Plan
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.sentence import en
@@ -247,6 +247,22 @@ async def _waiting(
         rules, campaign.app, recipients=int(people), calls=int(calls), look_ups=0, rate=None
     )
     return sum(queued) + running
+
+
+async def first_recipients(store: CampaignStore, campaign: str) -> list[FirstRecipient]:
+    """The first people of a campaign that is stored, and what they get.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+    """
+    row = await store.get(campaign)
+
+    async def staged() -> AsyncIterator[StagedChunk]:
+        async for page in store.chunks(campaign):
+            for chunk in page:
+                yield chunk.users.split(","), chunk.message
+
+    return await reach.first_recipients(store.database, row.app, staged(), row.message)
 
 
 async def ends_at(store: CampaignStore, campaign: str, now: datetime) -> datetime | None:

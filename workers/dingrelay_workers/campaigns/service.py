@@ -15,6 +15,7 @@ from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
     CreatedCampaign,
+    FirstRecipient,
     Plan,
 )
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
@@ -195,6 +196,11 @@ class CampaignService:
         """The outcomes of its people in figures."""
         async with self._opened() as store:
             return await Report(store.database).summary(campaign)
+
+    async def first_recipients(self, campaign: str) -> Sequence[FirstRecipient]:
+        """Its first people, and what they get."""
+        async with self._opened() as store:
+            return await estimate.first_recipients(store, campaign)
 
     async def ends_at(self, campaign: str) -> datetime | None:
         """When it is through at its present pace, if it runs and calls leave."""

@@ -1,6 +1,7 @@
 """The console as an aiohttp application: who may see a page, and what a form does."""
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode, urlsplit
 
@@ -46,6 +47,8 @@ LANGUAGE_COOKIE = "dingrelay_language"
 LONGEST_BODY = 20_000
 """Bytes of a form before anyone has signed in."""
 DONE = "done"
+_SEPARATORS = re.compile(r"[\s,，]")
+"""Within a number that people type as they read it."""
 """The parameter of a URL with the form that led to it."""
 UNKNOWN = {404: en("There is nothing here."), 405: en("This page can't be used so.")}
 """What is said of paths that are none."""
@@ -201,9 +204,10 @@ def _act_as(session: Session, **about: str) -> None:
 async def _first(
     route: ConsoleRoute, visit: Visit, sent: FormValues, token: FormToken
 ) -> web.Response:
-    if token.count and text_of(sent, COUNT) != token.count:
-        reason = tr("To confirm, type the number {count}.", count=token.count)
-        return visit.page("problem.html", status=400, reason=reason, back=token.page)
+    if token.count and _SEPARATORS.sub("", text_of(sent, COUNT)) != token.count:
+        reason = tr("To confirm, type the number {count:,}.", count=int(token.count))
+        title = tr("Nothing was done: another number was typed")
+        return visit.page("problem.html", status=400, title=title, reason=reason, back=token.page)
     if route.state:
         changes = token.changed(await route.state(visit))
         if changes:

@@ -121,7 +121,9 @@ async def campaign(visit: Visit) -> web.Response:
         decides=asked and second and visit.may(_APPROVES),
         writes=visit.may(_WRITES),
         findings=findings_of(check) if check else [],
-        first=check.first if check else [],
+        first=await visit.context.shared.get(
+            ("first", status.id), lambda: services.first_recipients(status.id)
+        ),
     )
 
 
