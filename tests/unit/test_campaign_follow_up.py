@@ -12,7 +12,7 @@ from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
 from dingrelay_tasks.context import CampaignCall, DeliveryReport
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Wait
-from dingrelay_workers.campaigns.calls import MARK, _marked
+from dingrelay_workers.campaigns.calls import MARK, marked
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Permanent
 from dingrelay_workers.dingtalk.messages import WorkNotifications
@@ -171,6 +171,6 @@ async def test_a_recall_is_refused_or_fails_as_dingtalk_says() -> None:
     ],
 )
 def test_a_test_is_marked_in_its_title_and_text(message: dict[str, Any], texts: int) -> None:
-    marked = _marked(message)
-    assert json.dumps(marked, ensure_ascii=False).count(MARK) == texts
-    assert json.loads(json.dumps(marked, ensure_ascii=False).replace(MARK, "")) == message
+    found = marked(message)
+    assert json.dumps(found, ensure_ascii=False).count(MARK) == texts
+    assert json.loads(json.dumps(found, ensure_ascii=False).replace(MARK, "")) == message
