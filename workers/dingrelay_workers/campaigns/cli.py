@@ -2,12 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -19,18 +18,16 @@ from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
-from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns import cli_input as given
 from dingrelay_workers.campaigns import cli_pages as pages
 from dingrelay_workers.campaigns.cli_pages import watch
 
 if TYPE_CHECKING:
-    from dingrelay_producers.cli.media import Upload
     from dingrelay_producers.client.campaign_documents import (
         CampaignPreview,
         CreatedCampaign,
         Plan,
     )
-    from dingrelay_tasks.media_upload import MediaType
     from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
@@ -45,90 +42,32 @@ app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=Tru
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-Text = Annotated[
-    str | None, typer.Option(help="A text message; {name} is a field of each recipient.")
-]
-File = Annotated[
-    str | None,
-    typer.Option(
-        "--file",
-        metavar="FILE|-",
-        help="CSV or Excel file (.xlsx) with a column userid, job_number (工号), mobile (手机号) or "
-        "email (邮箱) under a header; or one JSON object a line.",
-    ),
-]
-FileColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--column",
-        metavar="NAME|KIND=NAME",
-        help="Column of --file that names people, if it is none of these: job_number=编号 holds job "
-        "numbers, mobile=, email= and userid= the like.",
-    ),
-]
-To = Annotated[
-    list[str] | None,
-    typer.Option(help="People by userid or name, comma-separated; repeatable."),
-]
-Department = Annotated[
-    list[int] | None, typer.Option(help="A department and all below it; repeatable.")
-]
-Everyone = Annotated[bool, typer.Option("--everyone", help="Everyone in the directory.")]
-Without = Annotated[list[str] | None, typer.Option("--except", help="Not these people; as --to.")]
-WithoutDepartment = Annotated[
-    list[int] | None,
-    typer.Option("--except-department", help="No person in or below it; repeatable."),
-]
-WithoutCampaign = Annotated[
-    list[str] | None,
-    typer.Option("--except-campaign", metavar="ID", help="Not its people; repeatable."),
-]
-WithoutFile = Annotated[
-    str | None,
-    typer.Option("--except-file", metavar="FILE", help="Leave out the people it names; as --file."),
-]
-Quiet = Annotated[
-    str, typer.Option(metavar="HH:MM-HH:MM", help="Hours of Beijing's day without calls.")
-]
-Encoding = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="Of the files, such as gb18030; otherwise their bytes show it."
-    ),
-]
-Rate = Annotated[int | None, typer.Option(help="Recipients a minute at most.")]
-OnMalformed = Annotated[
-    Literal["refuse", "skip"],
-    typer.Option(
-        help="What rows that name no person mean: nothing is created, or they are left out."
-    ),
-]
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="A name for people; it need not be unique.")],
-    text: Text = None,
+    text: given.Text = None,
     markdown: common.Markdown = None,
     message: common.Message = None,
-    file: File = None,
-    column: FileColumn = None,
-    to: To = None,
-    department: Department = None,
-    everyone: Everyone = False,
-    without: Without = None,
-    without_department: WithoutDepartment = None,
-    without_campaign: WithoutCampaign = None,
-    without_file: WithoutFile = None,
-    encoding: Encoding = "",
-    malformed: OnMalformed = "refuse",
+    file: given.File = None,
+    column: given.FileColumn = None,
+    to: given.To = None,
+    department: given.Department = None,
+    everyone: given.Everyone = False,
+    without: given.Without = None,
+    without_department: given.WithoutDepartment = None,
+    without_campaign: given.WithoutCampaign = None,
+    without_file: given.WithoutFile = None,
+    encoding: given.Encoding = "",
+    malformed: given.OnMalformed = "refuse",
     malformed_file: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write every malformed row's line and problem there."),
     ] = None,
     at: common.At = None,
-    quiet: Quiet = "",
-    rate: Rate = None,
+    quiet: given.Quiet = "",
+    rate: given.Rate = None,
     weight: Annotated[int, typer.Option(help="Share beside other campaigns that run.")] = 1,
     error_share: Annotated[
         float, typer.Option(help="Share of failed recipients at which it pauses itself.")
@@ -153,9 +92,9 @@ def create(
         "weight": weight,
         "error_share": error_share,
     }
-    _check_people(file, to, department, everyone, column, without_file)
+    given.check_people(file, to, department, everyone, column, without_file)
     plan: Plan = {
-        **_stored(asked, dry_run=dry_run),
+        **given.parse_stored(asked, dry_run=dry_run),
         "column": column or "",
         "users": common.userids(to, "--to", app),
         "departments": department or [],
@@ -168,12 +107,12 @@ def create(
     }
     page: Callable[[], Any]
     with (
-        _malformed_named(file, without_file),
+        given.malformed_named(file, without_file),
         pages.creation_progress(malformed_file) as progress,
         ExitStack() as files,
     ):
-        plan["recipients"] = _open(files, file, "--file")
-        plan["without"] = _open(files, without_file, "--except-file")
+        plan["recipients"] = given.open_input(files, file, "--file")
+        plan["without"] = given.open_input(files, without_file, "--except-file")
         if dry_run:
             found = asyncio.run(_campaigns(app).preview(plan, progress))
             document, page = found.model_dump(mode="json"), partial(pages.cost_page, found)
@@ -182,74 +121,6 @@ def create(
             document = {**created.model_dump(mode="json"), "not_in_directory": absent}
             page = partial(pages.print_created, created, absent)
     print_result(document, page)
-
-
-@contextmanager
-def _malformed_named(file: str | None, without_file: str | None) -> Generator[None]:
-    """Names the file of malformed rows, and what can be done.
-
-    Raises:
-        Exit: there are some, and they are refused.
-    """
-    from dingrelay_producers.client.campaign_documents import MalformedRecipients
-
-    try:
-        yield
-    except MalformedRecipients as error:
-        name = (file if error.field == "recipients" else without_file) or error.field
-        note(translated(en("{}: {}", name, error.problem)), style="red")
-        if error.field == "recipients":
-            advice = tr(
-                "Correct them, or leave them out by `--malformed skip`; `--malformed-file FILE` lists them all."
-            )
-            note(advice, style="yellow")
-        raise typer.Exit(USAGE) from None
-
-
-def _check_people(
-    file: str | None,
-    to: list[str] | None,
-    department: list[int] | None,
-    everyone: bool,
-    column: str | None,
-    without_file: str | None,
-) -> None:
-    if not (file or to or department or everyone):
-        raise typer.BadParameter(
-            tr("give at least one of them"), param_hint="--file, --to, --department, --everyone"
-        )
-    if file == without_file == "-":
-        raise typer.BadParameter(tr("standard input can be read once"), param_hint="--except-file")
-    if column is not None and file is None:
-        raise typer.BadParameter(tr("goes with --file"), param_hint="--column")
-
-
-def _stored(asked: dict[str, Any], *, dry_run: bool) -> "Plan":
-    """What is stored of a campaign beside its people. Files that its message names are uploaded, but for a dry run.
-
-    Raises:
-        ContractError: names the field that is wrong.
-        InvalidArgument, UploadFailed, WaitTimeout, ServiceUnavailable: as `Client.upload`.
-    """
-    from dingrelay_producers.cli.media import parsed, unread
-    from dingrelay_workers.campaigns.documents import CampaignSpec
-
-    upload = unread if dry_run else _uploads(asked["app"])
-    spec = parsed(asked, CampaignSpec.parse, upload)
-    return cast("Plan", {name: getattr(spec, name) for name in CampaignSpec.model_fields})
-
-
-def _uploads(app: str) -> "Upload":
-    """Uploads for an app. Most campaigns name no file, and a client takes 25 MB."""
-
-    def upload(path: str, media_type: "MediaType") -> str:
-        from dingrelay_producers.cli.media import Uploads
-        from dingrelay_producers.client.client import Client
-
-        with Client() as client:
-            return Uploads(client).of(app)(path, media_type)
-
-    return upload
 
 
 def _campaigns(app: str | None = None) -> "CampaignService":
@@ -268,20 +139,6 @@ async def _create(
     campaigns = _campaigns(plan.get("app"))
     created = await campaigns.create(plan, progress=progress)
     return created, await campaigns.not_in_directory(created.id)
-
-
-def _open(files: ExitStack, name: str | None, option: str) -> BinaryIO | None:
-    if name is None:
-        return None
-    if name == "-":
-        return typer.get_binary_stream("stdin")
-    try:
-        return files.enter_context(Path(name).open("rb"))
-    except OSError as error:
-        raise typer.BadParameter(
-            translated(en("{}: {}", name, error.strerror)),
-            param_hint=option,
-        ) from None
 
 
 @app.command("list")
@@ -426,8 +283,8 @@ def report(
             "of each.",
         ),
     ] = None,
-    column: FileColumn = None,
-    encoding: Encoding = "",
+    column: given.FileColumn = None,
+    encoding: given.Encoding = "",
     outcome: Annotated[
         CampaignSought | None,
         typer.Option(help="List the people with this outcome; with a file, write only them."),
@@ -464,14 +321,14 @@ def report(
         print_result(people.model_dump(mode="json"), lambda: pages.people_table(people.people))
         return
     with ExitStack() as files:
-        source = _open(files, named_in, "--input")
+        source = given.open_input(files, named_in, "--input")
         found = asyncio.run(
             _report(
                 campaign,
                 csv_file,
                 json_file,
                 outcome,
-                None if source is None else partial(_rows, source, column, encoding),
+                None if source is None else partial(given.rows_of, source, column, encoding),
             )
         )
     print_result({**found.model_dump(mode="json"), **asked}, lambda: pages.report_page(found))
@@ -486,14 +343,6 @@ async def _people(campaign: str, outcome: CampaignSought) -> "CampaignPeople":
     await campaigns.status(campaign)  # a mistyped id is an error
     found, _ = await campaigns.people(campaign, outcome, limit=MOST_LISTED)
     return CampaignPeople(people=list(found))
-
-
-def _rows(source: BinaryIO, column: str | None, encoding: str) -> "Rows":
-    from dingrelay_workers.campaigns import recipients
-
-    return recipients.read(
-        source, (), recipients.FileColumn.of(column) if column else None, encoding
-    )
 
 
 async def _report(
@@ -664,9 +513,9 @@ async def _planned(
     return plan, await campaigns.month_of(plan)
 
 
-def _fields(given: list[str] | None) -> dict[str, str]:
+def _fields(pairs: list[str] | None) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for text in given or []:
+    for text in pairs or []:
         name, equals, value = text.partition("=")
         if not equals:
             raise typer.BadParameter(tr("must be like name=value"), param_hint="--field")
