@@ -97,6 +97,16 @@ async def test_the_back_button_shows_what_was_there_and_nothing_after_signing_ou
     await page.wait_for_url("**/sign-in*")
 
 
+async def test_what_a_form_has_done_is_said_once(console: "Console") -> None:
+    page = await console.open("/webhooks/drw_test")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.locator(".said")).to_have_count(1)
+    assert page.url.endswith("/webhooks/drw_test")
+    await page.reload()
+    await expect(page.locator("h1")).to_have_count(1)
+    await expect(page.locator(".said")).to_have_count(0)
+
+
 async def test_a_double_click_sends_a_form_once(console: "Console") -> None:
     async def drafts() -> int:
         async with console.database.read() as connection:
