@@ -17,7 +17,8 @@ SANDBOX = "sandbox"
 
 _PREFIX = "DINGRELAY_"
 _REDIS = "DINGRELAY_REDIS_URL"
-_NAMES_REDIS = (_REDIS, f"{_REDIS}_FILE", "DINGRELAY_CONFIG")
+_NAMES_REDIS = (_REDIS, f"{_REDIS}_FILE")
+_CONFIG = "DINGRELAY_CONFIG"
 
 log = logging.getLogger("dingrelay")
 
@@ -49,7 +50,7 @@ def read(folder: Path = FOLDER) -> dict[str, str]:
 def join() -> None:
     """Take the settings of the sandbox that runs here into this process's environment.
 
-    Nothing is taken where settings name a Redis. Production is never joined, and neither is a
+    Nothing is taken where settings name a Redis, or a file of settings that is not the sandbox's. Production is never joined, and neither is a
     sandbox by someone who asks for production.
     """
     os.environ.update(_joinable())
@@ -93,6 +94,10 @@ def _joinable() -> dict[str, str]:
     if any(given.get(name) for name in _NAMES_REDIS):
         return {}
     variables = read()
+    # Another file of settings than the sandbox's may name a Redis, or production.
+    config = given.get(_CONFIG)
+    if config and str(Path(config).resolve()) != variables.get(_CONFIG):
+        return {}
     asked = given.get("DINGRELAY_ENV") or SANDBOX
     return variables if variables.get("DINGRELAY_ENV") == SANDBOX == asked else {}
 

@@ -498,6 +498,7 @@ async def test_a_message_to_a_person_is_in_words_with_what_to_do(
     for path in ("/people/u1", f"/jobs/{id_}"):
         _, text = await browser.get(path, **ENGLISH)
         assert "Grant the app this permission" in text, path
+        assert "`" not in text
         assert says in text or "/jobs/" in path
 
 

@@ -66,6 +66,18 @@ def test_a_system_that_has_ended_is_not_joined(folder: Path) -> None:
     assert "DINGRELAY_REDIS_URL" not in os.environ
 
 
+def test_a_command_with_the_systems_file_of_settings_joins_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Path("dingrelay.toml").absolute()
+    config.write_text("[campaigns]\nunread_days = 3\n")
+    running.write(folder, SYSTEM | {"DINGRELAY_CONFIG": str(config)})
+    monkeypatch.setenv("DINGRELAY_CONFIG", "dingrelay.toml")
+    assert Client().settings.redis == SYSTEM["DINGRELAY_REDIS_URL"]
+    running.join()
+    assert {name: os.environ.get(name) for name in SYSTEM} == SYSTEM
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from dingrelay_producers.client.filters import AuditFilter
-from dingrelay_producers.language import translated
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.spreadsheet import SPREADSHEET
 from dingrelay_tasks.sentence import en
@@ -137,8 +137,7 @@ async def audit_csv(visit: Visit) -> web.StreamResponse:
     chosen = _filter(visit)
     response = web.StreamResponse(
         headers={
-            "Content-Type": "text/csv; charset=utf-8",
-            "Content-Disposition": 'attachment; filename="audit.csv"',
+            **visit.attachment(tr("Audit")),
             "Cache-Control": "no-store",
         }
     )

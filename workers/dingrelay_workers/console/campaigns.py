@@ -339,7 +339,7 @@ async def people_by_outcome(visit: Visit) -> web.Response:
         "campaign_people.html",
         campaign=found,
         outcome=outcome or "",
-        words=_UNREAD if outcome == "unread" else meaning(OUTCOMES, outcome or ""),
+        words=_words_of(outcome),
         people=[(each, meaning(OUTCOMES, each.outcome)) for each in people],
         cursor=paging.encode(*last) if last else "",
     )
@@ -351,8 +351,7 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
     found, outcome = await _found(visit), _outcome(visit)
     response = web.StreamResponse(
         headers={
-            "Content-Type": "text/csv; charset=utf-8",
-            "Content-Disposition": f'attachment; filename="{found.id[:8]}.csv"',
+            **visit.attachment(found.name, translated(_words_of(outcome).words) if outcome else ""),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
         }
@@ -364,6 +363,10 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
         await response.write(lines.encode())
     await response.write_eof()
     return response
+
+
+def _words_of(outcome: CampaignSought | None) -> Meaning:
+    return _UNREAD if outcome == "unread" else meaning(OUTCOMES, outcome or "")
 
 
 def _nothing(visit: Visit, found: CampaignStatus, reason: str) -> web.Response:

@@ -96,9 +96,28 @@ class Standing:
             return [Meaning("bad", words, START)]
         if self.limits.outages:
             return [outage(each) for each in self.limits.outages[:MOST]]
+        if held := self._throttled():
+            return held
         if self.lately:
             return []  # `_failed` says so
         return [Meaning("good", en("Delivery is normal."))]
+
+    def _throttled(self) -> list[Meaning]:
+        now = self.tally.now
+        held = [
+            (each, (each.paused_until - now).total_seconds())
+            for each in self.limits.buckets
+            if each.paused_until and each.paused_until > now
+        ]
+        return [
+            Meaning(
+                "doubt",
+                en("DingTalk throttles {} ({}): calls go on in {}.", *what, span(max(1.0, left))),
+                en("No job is lost."),
+            )
+            for each, left in held[:MOST]
+            for what in [(each.scope.partition(":")[2], each.api)]
+        ]
 
     def _waiting(self) -> Meaning:
         waiting = sum(each.jobs.waiting for each in self.lanes)

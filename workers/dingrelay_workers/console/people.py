@@ -48,6 +48,10 @@ async def person(visit: Visit) -> web.Response:
         since=moment("since", since, now) if since else None,
         before=before,
     )
+    # What people write in the console names no system as its sender.
+    by_people = {each.campaign for each in found.messages if each.campaign and not each.sender}
+    writers = await visit.context.services.campaigns.writers(by_people) if by_people else {}
+    await visit.know(*(each for some in writers.values() for each in some))
     last = found.messages[-1] if len(found.messages) == PAGE else None
     return visit.page(
         "person.html",
@@ -58,6 +62,10 @@ async def person(visit: Visit) -> web.Response:
             for each in found.messages
             if visit.grant.permits_app(each.app)
         ],
+        senders={
+            campaign: ", ".join(visit.name_of(each) for each in some)
+            for campaign, some in writers.items()
+        },
         since=since,
         until=until,
         cursor=paging.encode(*place_of(last)) if last else "",

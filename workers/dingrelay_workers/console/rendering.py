@@ -12,6 +12,7 @@ from typing import Any, cast
 from aiohttp import hdrs, web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from dingrelay_producers.cli.output import length
 from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
@@ -140,6 +141,15 @@ def _title(summary: str) -> str:
     return tr("{type} to departments", type=type_)
 
 
+def _advice(text: str) -> Markup:
+    """A text in the reader's language, in which backticks stand around commands."""
+    parts = translated(text).split("`")
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if index % 2 else part
+        for index, part in enumerate(parts)
+    )
+
+
 @cache
 def _templates() -> Environment:
     found = Environment(
@@ -158,6 +168,7 @@ def _templates() -> Environment:
         "title_of": _title,
         "counted": counted,
         "translated": translated,
+        "advice": _advice,
         "as_plain": plain,
         "as_markdown": markdown,
         "as_message": ShownMessage.of,

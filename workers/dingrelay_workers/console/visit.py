@@ -1,13 +1,17 @@
 """A request of a person who has signed in."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.zone import local
 from dingrelay_workers.console.context import NAMES, ConsoleContext
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
@@ -73,6 +77,15 @@ class Visit:
     def part(self, name: str) -> str:
         """A part of the path, such as ``id`` of ``/jobs/{id}``."""
         return self.request.match_info[name]
+
+    def attachment(self, *parts: str) -> Mapping[str, str]:
+        """The header of a CSV file that is named so, with the day."""
+        day = local(datetime.now(UTC))[:10]
+        name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', " ", " ".join([*filter(None, parts), day]))
+        encoded = quote(name.strip(), safe="")
+        # A browser that can't read the second form takes the first.
+        value = f"attachment; filename=\"{day}.csv\"; filename*=UTF-8''{encoded}.csv"
+        return {"Content-Disposition": value, "Content-Type": "text/csv; charset=utf-8"}
 
     async def know(self, *users: str) -> None:
         """Look up the names of people whom the page names."""

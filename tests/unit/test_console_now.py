@@ -1,0 +1,38 @@
+"""What the console's first page says of the readings."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dingrelay_workers.backlog.estimate import Tally
+from dingrelay_workers.console.now import Standing
+from dingrelay_workers.limiter.buckets import BucketState
+from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("seconds", "tone"), [(60, "doubt"), (-1, "good"), (None, "good")])
+def test_delivery_is_not_normal_while_dingtalk_throttles(seconds: int | None, tone: str) -> None:
+    bucket = BucketState(
+        scope="app:default",
+        api="message.send",
+        unit="calls",
+        limit=20,
+        window=1,
+        rate=1,
+        ceiling=None,
+        balance=0,
+        paused_until=None if seconds is None else NOW + timedelta(seconds=seconds),
+        reason="90018",
+        level=1,
+        throttles=1,
+        horizon=None,
+        waiting=0,
+    )
+    rules = PublishedRules(workers=1, differences=[])
+    limits = FleetLimits(rules=rules, buckets=[bucket], outages=[], quota=[])
+    standing = Standing(limits, Tally(groups=[], exact=True, now=NOW), lanes=[], dead=0, lately=0)
+    delivery = standing.sentences()[0]
+    assert delivery.tone == tone
+    assert ("throttles default" in delivery.words) == (tone == "doubt")
