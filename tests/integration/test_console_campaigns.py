@@ -28,6 +28,7 @@ from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.models import ConsoleFormRow
+from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.directory.store import AppDirectory
 
 HOSTILE = "<script>alert(1)</script>"
@@ -453,3 +454,8 @@ async def test_a_form_after_the_end_of_its_session_leads_back_to_its_page(
     assert parse_qs(query).get("next", [""]) == [following.format(draft=draft)]
     _, page = await writer.get(writer.location)
     assert "nothing was saved" in page
+    link = await Sessions(writer.database).link("wang", "write")
+    form = (await writer.forms(f"/sign-in?link={link}"))["/sign-in"]
+    assert form["next"] == following.format(draft=draft)
+    assert await writer.post("/sign-in", form) == 303
+    assert writer.location == (following.format(draft=draft) or "/")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import quote, unquote
 
 from aiohttp import hdrs, web
 from structlog.stdlib import get_logger
@@ -20,6 +21,10 @@ from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.service import DirectoryService
 
 SESSION_COOKIE, STATE_COOKIE = "dingrelay_session", "dingrelay_sign_in"
+NEXT_COOKIE = "dingrelay_next"
+"""Where a person wanted to go, for a link that comes by another way and can't say it."""
+
+NEXT_SECONDS = 3_600
 
 log = get_logger("dingrelay.console")
 
@@ -156,19 +161,24 @@ def _come_in(request: web.Request, session: Session, following: str) -> web.Resp
     to = own_path(request, following)
     response = web.Response(status=303, headers={hdrs.LOCATION: to})
     set_cookie(request, response, SESSION_COOKIE, session.token)
-    response.del_cookie(STATE_COOKIE, path=request.app[CONTEXT].prefix + "/")
+    for name in (STATE_COOKIE, NEXT_COOKIE):
+        response.del_cookie(name, path=request.app[CONTEXT].prefix + "/")
     return response
 
 
 def _page(
     request: web.Request, *, link: str = "", problem: str = "", status: int = 200
 ) -> web.Response:
-    return render(
+    following = request.query.get("next", "")
+    response = render(
         request,
         "sign_in.html",
         link=link,
         problem=problem,
-        following=request.query.get("next", ""),
+        following=following or (unquote(request.cookies.get(NEXT_COOKIE, "")) if link else ""),
         ways=request.app[CONTEXT].ways,
         status=status,
     )
+    if following and not link:
+        set_cookie(request, response, NEXT_COOKIE, quote(following[:1_000]), NEXT_SECONDS)
+    return response
