@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from campaigns import put
 from databases import rows
+from dingrelay_producers.language import CHINESE, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
@@ -17,6 +18,7 @@ from dingrelay_tasks.context import MessageCall
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
@@ -114,6 +116,9 @@ async def test_a_file_may_name_people_that_only_dingtalk_knows(drafts: Drafts) -
     found = await drafts.check(name)
     assert (found.recipients, found.not_in_directory, found.left) == (14, 13, 1)
     assert found.absent == users[2:12]
+    (words,) = [each.words for each in findings_of(found) if "x00" in each.words]
+    named = f"12 人不在通讯录中。 即：{', '.join(users[2:12])}, …。"
+    assert translated(words, CHINESE) == named
     assert [(row.line, row.pasted) for row in found.skipped] == [(16, False)]
 
 

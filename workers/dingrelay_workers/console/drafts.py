@@ -499,7 +499,7 @@ async def _choose_page(
         elsewhere=elsewhere,
         minus=[node for node in nodes if node.parent is not None],
         campaigns=found,
-        kinds={USERID: USERID, **ADDRESS_WORDS},
+        kinds={**ADDRESS_WORDS, USERID: USERID},
         column=FileColumn.of(content.column) if content.column else None,
         parsed=await visit.context.services.drafts.parse_pasted(draft),
         **await _common(visit, draft, "choose", problem),

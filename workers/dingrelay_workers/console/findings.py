@@ -99,7 +99,7 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
         remedy = en("DingTalk is asked for each; those it does not know are left out.")
         if found.absent:
             more = ", …" if unknown > len(found.absent) else ""
-            words += " " + en("They are {}.", ", ".join(found.absent) + more)
+            words = words + " " + en("They are {}.", ", ".join(found.absent) + more)
         yield Meaning("doubt", words, remedy)
     if found.out_of_range:
         words = en("{:,} people are outside of what the app may reach.", found.out_of_range)
