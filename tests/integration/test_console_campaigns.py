@@ -114,11 +114,11 @@ async def test_a_broadcast_goes_out_through_a_second_person(
         "class": "invalid",
         "code": "nobody_reachable",
         "message": "none",
-        "hint": "Look it up.",
+        "hint": "Look `it` up.",
     }
     await redis.hset(keys.job(job), mapping={"state": "dead", "error": json.dumps(error)})
     _, page = await writer.get(writer.location)
-    assert "Look it up." in page
+    assert "Look <code>it</code> up." in page
     assert "data-live" not in page
     payload: Any = await redis.hget(keys.job(job), "payload")
     assert f'"【测试】{HOSTILE}20, come!"' in payload.decode()

@@ -198,6 +198,7 @@ def test_the_workers_by_every_door(
     assert (old["name"], old["version"], old["seen_at"]) == ("old", "", None)
     served = {each["name"]: each["served"] for each in shown["lanes"]}
     assert (served["bulk"], served["urgent"]) == (True, False)
+    assert "webhooks" in served
     assert cli.json("workers") == shown
     printed = cli("workers")
     assert "1.2.3" in printed.stdout

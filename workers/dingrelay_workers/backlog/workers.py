@@ -5,16 +5,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.backlog.documents import ServedLane, WorkerList, WorkerStatus
-from dingrelay_workers.backlog.estimate import LANES
 
 PREFIX = "dingrelay."
-QUEUES = sorted(
-    {f"{PREFIX}{lane}" for lane in LANES} | {kind.queue for kind in KINDS.values() if kind.queue}
-)
-"""That a worker must serve for every kind of job to be carried out."""
 
 
 async def read(redis: Redis) -> WorkerList:

@@ -85,6 +85,7 @@ async def audit(visit: Visit) -> web.Response:
     )
     last = found[PAGE - 1] if len(found) > PAGE else None
     people = {each.actor for each in found if each.door == "console"}
+    people |= {each.object for each in found if each.kind in {"role", "login-link"}}
     apps = {DEFAULT_APP, *visit.context.settings.apps}
     names = await visit.context.services.history.names(people, apps=apps)
     campaigns = {each.object for each in found if each.kind == "campaign"}
