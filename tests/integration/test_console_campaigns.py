@@ -223,9 +223,9 @@ async def test_the_second_person_sees_which_people_were_chosen(writer: Browser) 
         _, page = await reviewer.get(campaign)
     for words in (
         "Everyone in the organisation.",
-        "1 who were pasted.",
+        "1 pasted names or numbers.",
         "Not those in the departments: team 3",
-        "Not the 1 who were pasted to be left out.",
+        "Not the 1 pasted names or numbers that are left out.",
         "4 people are left out",
         "line 1 of the pasted text: 不存在 is no person",
     ):

@@ -161,7 +161,7 @@ class Drafts:
         query = _query().where(DraftRow.campaign == campaign)
         async with self._opened() as store, store.database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
-        return row and _document(row)
+        return None if row is None else _document(row)
 
     async def save(
         self, draft: str, version: int, changes: Mapping[str, Any], by: str

@@ -38,7 +38,7 @@ def choices_of(
         ("good", content.everyone, en("Everyone in the organisation.")),
         ("good", content.departments, en("All in the departments: {}", named(content.departments))),
         ("good", draft.file_name, en("Those in the file “{}”.", draft.file_name)),
-        ("good", content.pasted, en("{:,} who were pasted.", pasted_in(content.pasted))),
+        ("good", content.pasted, en("{:,} pasted names or numbers.", pasted_in(content.pasted))),
         (
             "doubt",
             content.without_departments,
@@ -47,7 +47,10 @@ def choices_of(
         (
             "doubt",
             content.without_pasted,
-            en("Not the {:,} who were pasted to be left out.", pasted_in(content.without_pasted)),
+            en(
+                "Not the {:,} pasted names or numbers that are left out.",
+                pasted_in(content.without_pasted),
+            ),
         ),
         ("doubt", campaigns, en("Not those who got: {}", ", ".join(campaigns))),
     ]
