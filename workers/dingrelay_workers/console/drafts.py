@@ -30,7 +30,7 @@ from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.media_upload import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
-from dingrelay_workers.campaigns.documents import Template, TestRequest
+from dingrelay_workers.campaigns.documents import TestRequest
 from dingrelay_workers.campaigns.drafts import (
     LARGEST_FILE,
     CampaignDraft,
@@ -41,17 +41,16 @@ from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
     USERID,
     FileColumn,
-    NoPeopleColumn,
 )
 from dingrelay_workers.console.campaigns import ask
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.draft_words import differences, problem_of, words_of
 from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.console.message_form import (
     COLOURS,
     FIELDS,
     TYPES,
     form_of,
-    label_of,
     message_of,
 )
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of, texts_of
@@ -77,26 +76,6 @@ MOST_OPEN = 40
 """Departments that are open in the tree."""
 EARLIER = 20
 """Broadcasts of which people can be left out by a tick."""
-LABELS: Mapping[str, str] = {
-    "name": en("Name"),
-    "app": en("Sent by the app"),
-    "departments": en("Departments"),
-    "everyone": en("Everyone in the organisation"),
-    "pasted": en("People"),
-    "without_departments": en("Departments that are left out"),
-    "without_pasted": en("People who are left out"),
-    "without_campaigns": en("Those who got an earlier broadcast"),
-    "column": en("Column of the file"),
-    "recipients": en("People"),
-    "users": en("Recipients of the test"),
-    "file": en("File"),
-    "start_at": en("Not before"),
-    "quiet": en("Quiet hours"),
-    "rate": en("People a minute at most"),
-    "error_share": en("Share of failures at which it pauses"),
-}
-"""Fields of a draft that are no part of its message, as people call them."""
-
 _LACKS: Mapping[str, Meaning] = {
     "write": Meaning("bad", en("The message is not complete."), en("Go back to “Write”.")),
     "choose": Meaning("bad", en("No recipient is chosen yet."), en("Go back to “Choose people”.")),
@@ -133,7 +112,7 @@ async def draft_of(visit: Visit) -> web.Response:
 async def write_step(visit: Visit) -> web.Response:
     """The message, as it is written and as a phone shows it."""
     draft = await _found(visit)
-    return await _write_page(visit, draft, draft.content, _problem_of(draft.content.message))
+    return await _write_page(visit, draft, draft.content, problem_of(draft.content.message))
 
 
 @act(f"{_DRAFT}/write", scope=_WRITES, limit=LARGEST_FORM)
@@ -158,7 +137,7 @@ async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
             draft.id, _version(form), {"message": message}, visit.session.user
         )
     except (DingrelayError, ContractError) as error:
-        words = _words_of(error) if isinstance(error, ContractError) else translated(str(error))
+        words = words_of(error) if isinstance(error, ContractError) else translated(str(error))
         return await _write_page(visit, draft, draft.content, words, status=422)
     return visit.redirect(_way(draft, "write"), en("DingTalk has the file “{}”.", name))
 
@@ -210,7 +189,7 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
         )
         return await _choose_page(visit, await _found(visit), translated(problem), status=409)
     except ContractError as error:
-        return await _choose_page(visit, draft, _words_of(error), status=422)
+        return await _choose_page(visit, draft, words_of(error), status=422)
     return visit.redirect(_way(draft, "choose"), said)
 
 
@@ -236,7 +215,7 @@ async def check_step(visit: Visit) -> web.Response:
         try:
             check = await visit.context.services.drafts.check(draft.id)
         except ContractError as error:
-            problems = [Meaning("bad", _words_of(error))]
+            problems = [Meaning("bad", words_of(error))]
     return visit.page(
         "draft_check.html",
         check=check,
@@ -262,7 +241,7 @@ async def send_test(visit: Visit, form: FormValues) -> web.Response:
         made = await _made(visit, draft, form)
         job = await visit.context.services.campaigns.test(made.id, asked.users, None)
     except ContractError as error:
-        return await _test_page(visit, draft, users, _words_of(error), status=422)
+        return await _test_page(visit, draft, users, words_of(error), status=422)
     sent = record.draft(job)
     await visit.context.records.enqueue([sent])
     return visit.redirect(_way(draft, "test") + f"?job={sent.id}")
@@ -298,7 +277,7 @@ async def make_campaign(visit: Visit, form: FormValues) -> web.Response:
     try:
         made = await _made(visit, draft, form)
     except ContractError as error:
-        return await _review_page(visit, draft, _words_of(error), status=422)
+        return await _review_page(visit, draft, words_of(error), status=422)
     if text_of(form, "then") == "ask":
         return await ask(visit, made.id)
     return visit.redirect(f"/campaigns/{made.id}")
@@ -432,15 +411,15 @@ async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, An
             draft=draft,
             step=step,
             sent=sent,
-            differences=_differences(draft.content, mine),
+            differences=differences(draft.content, mine),
         )
     except ContractError as error:
         if step == "review":
-            return await _review_page(visit, draft, _words_of(error), status=422)
+            return await _review_page(visit, draft, words_of(error), status=422)
         if step == "write":
             content = draft.content.model_copy(update={"message": changes["message"]})
-            return await _write_page(visit, draft, content, _words_of(error), status=422)
-        return await _choose_page(visit, draft, _words_of(error), status=422)
+            return await _write_page(visit, draft, content, words_of(error), status=422)
+        return await _choose_page(visit, draft, words_of(error), status=422)
     then = text_of(form, "then")
     if then in STEPS:
         return visit.redirect(_way(saved, then))
@@ -531,51 +510,13 @@ def _done(draft: CampaignDraft) -> set[str]:
     """Steps that are complete."""
     content = draft.content
     done = set[str]()
-    if content.name and content.message and not _problem_of(content.message):
+    if content.name and content.message and not problem_of(content.message):
         done.add("write")
     if content.everyone or content.departments or content.pasted or draft.file_name:
         done.add("choose")
     if draft.campaign == campaign_of(draft.id, draft.version):
         done |= {"check", "test"}
     return done
-
-
-def _problem_of(message: dict[str, Any]) -> str:
-    """What the message lacks; "" for nothing, and before anything is written."""
-    if not message:
-        return ""
-    try:
-        Template(message)
-    except ContractError as error:
-        return _words_of(error)
-    return ""
-
-
-def _words_of(error: ContractError) -> str:
-    if isinstance(error, NoPeopleColumn):
-        return tr(
-            "The file has no column userid, 工号, 手机号 or 邮箱; it has {columns}. If another one names the people, enter it as “Column with the people”.",
-            columns=", ".join(name for name in error.header if name)[:300] or "–",
-        )
-    label = LABELS.get(error.field.partition(".")[0]) or label_of(error.field)
-    return f"{translated(label)}: {translated(error.problem)}"
-
-
-def _differences(theirs: DraftContent, mine: DraftContent) -> list[tuple[str, str, str]]:
-    """What two versions say differently: label, the other one, one's own."""
-    found = [
-        (label, _said(getattr(theirs, name)), _said(getattr(mine, name)))
-        for name, label in LABELS.items()
-        if name in DraftContent.model_fields
-    ]
-    forms = [form_of(each.message) for each in (theirs, mine)]
-    names = dict.fromkeys([*forms[0], *forms[1]])
-    found += [(label_of(name), forms[0].get(name, ""), forms[1].get(name, "")) for name in names]
-    return [each for each in found if each[1] != each[2]]
-
-
-def _said(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
 async def _found(visit: Visit) -> CampaignDraft:
