@@ -112,6 +112,8 @@ async def job(visit: Visit) -> web.Response:
         people.setdefault(outcome, []).append(user)
     shown = {user for users in people.values() for user in users[:SHOWN]}
     names = await visit.context.services.history.names(shown, apps=[status.app])
+    if status.resolved and status.resolved.by:
+        await visit.know(status.resolved.by)
     result = {name: value for name, value in (status.result or {}).items() if value != []}
     may_change = visit.covers(status.app, status.lane, scope="jobs:write")
     return visit.page(

@@ -70,6 +70,10 @@ def render(
         return made.sealed(session, to)
 
     named = request.get(NAMES, {})
+
+    def name_of(user: str) -> str:
+        return named.get(user) or user
+
     text = (
         _templates()
         .get_template(template)
@@ -85,7 +89,7 @@ def render(
             token=token,
             status=status,
             zone=zone(),
-            name_of=lambda user: named.get(user) or user,
+            name_of=name_of,
             environment=context.settings.env,
             language="zh-CN" if now_spoken() == CHINESE else "en",
             **values,
