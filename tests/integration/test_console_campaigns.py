@@ -218,12 +218,16 @@ async def test_the_second_person_sees_which_people_were_chosen(writer: Browser) 
     draft = await written(
         writer, everyone="1", without_departments="3", pasted="不存在", without_pasted="u20"
     )
+    upload = FormData((await writer.forms(f"{draft}/choose"))[f"{draft}/file"], quote_fields=False)
+    upload.add_field("file", b"userid\nu30\nu31\n", filename="list.csv")
+    assert await writer.post(f"{draft}/file", upload) == 303
     campaign = await made(writer, draft, then="ask")
     async with another(writer, "li", "approve") as reviewer:
         _, page = await reviewer.get(campaign)
     for words in (
         "Everyone in the organisation.",
         "1 pasted names or numbers.",
+        "Those in the file “list.csv”: 2 rows.",
         "Not those in the departments: team 3",
         "Not the 1 pasted names or numbers that are left out.",
         "4 people are left out",

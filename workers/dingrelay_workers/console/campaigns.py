@@ -148,11 +148,14 @@ async def _choices(
     for each in content.without_campaigns:
         with suppress(CampaignNotFound):
             campaigns.append((await services.campaigns.status(each)).name)
-    choices = choices_of(draft, {node.id: node.name for node in nodes}, campaigns)
-    key = ("draft", draft.id, draft.version)
-    try:
+    names, rows, check = {node.id: node.name for node in nodes}, 0, None
+    with suppress(ContractError):  # what it names is gone since
+        if draft.file_name:
+            rows = (await services.drafts.count_file(draft.id))[0]
+        key = ("draft", draft.id, draft.version)
         check = await visit.context.shared.get(key, lambda: services.drafts.check(draft.id))
-    except ContractError:  # what it names is gone since
+    choices = choices_of(draft, names, campaigns, rows=rows)
+    if check is None:
         return choices, {}
     return choices, {"excluded": check.excluded, "skipped": check.skipped}
 

@@ -17,7 +17,7 @@ def findings_of(found: CampaignPreview) -> list[Meaning]:
 
 
 def choices_of(
-    draft: CampaignDraft, departments: Mapping[int, str], campaigns: Sequence[str]
+    draft: CampaignDraft, departments: Mapping[int, str], campaigns: Sequence[str], *, rows: int
 ) -> list[Meaning]:
     """Which people a draft names, and which it leaves out.
 
@@ -25,6 +25,7 @@ def choices_of(
         draft: that names them.
         departments: id → name.
         campaigns: names of those whose people are left out.
+        rows: of its file.
     """
     content = draft.content
 
@@ -37,7 +38,7 @@ def choices_of(
     found: list[tuple[str, object, str]] = [
         ("good", content.everyone, en("Everyone in the organisation.")),
         ("good", content.departments, en("All in the departments: {}", named(content.departments))),
-        ("good", draft.file_name, en("Those in the file “{}”.", draft.file_name)),
+        ("good", draft.file_name, en("Those in the file “{}”: {:,} rows.", draft.file_name, rows)),
         ("good", content.pasted, en("{:,} pasted names or numbers.", pasted_in(content.pasted))),
         (
             "doubt",
