@@ -219,20 +219,20 @@ class Drafts:
 
     async def _count_file(self, draft: str) -> tuple[int, int, Sequence[str]]:
         async with self._opened_here() as store:
-            _, plan = await _read(store, draft)
-            app, named = plan["app"], plan["column"]
-            source = cast("BinaryIO", plan["recipients"])
-            rows = read(source, (), FileColumn.of(named) if named else None, plan["encoding"])
+            row, plan = await _read(store, draft)
+            content = DraftContent.parse(row["document"])
+            source = cast("BinaryIO", plan.get("recipients"))
+            rows = read(source, (), _column_of(content), content.encoding)
             count, people = 0, set[str]()
             for batch in batches(rows):
                 count += len(batch)
-                found = await resolved(store.database, app, batch)
+                found = await resolved(store.database, content.app, batch)
                 people |= {each.userid for each in found if isinstance(each, Recipient)}
 
             async def everybody() -> AsyncIterator[list[str]]:
                 yield list(people)
 
-            absent = await directory.count_absent(store.database, app, everybody())
+            absent = await directory.count_absent(store.database, content.app, everybody())
             return count, len(people) - (absent or 0), rows.header
 
     async def delete(self, draft: str) -> None:
@@ -348,13 +348,16 @@ def _check_table(name: str, file: bytes, content: DraftContent) -> None:
         raise ContractError("file", en("the file is empty"))
     if name.lower().endswith((".xlsx", ".xls")) and not file.startswith(workbook.BEGINNING):
         raise ContractError("file", en("this is no Excel file (.xlsx): save it as .xlsx or CSV"))
-    column = FileColumn.of(content.column) if content.column else None
     try:
-        list(islice(read(io.BytesIO(file), (), column, content.encoding), ROWS_READ))
+        list(islice(read(io.BytesIO(file), (), _column_of(content), content.encoding), ROWS_READ))
     except NoPeopleColumn:
         raise
     except ContractError as error:
         raise ContractError("file", error.problem) from None
+
+
+def _column_of(content: DraftContent) -> FileColumn | None:
+    return FileColumn.of(content.column) if content.column else None
 
 
 def _columns(content: DraftContent) -> dict[str, Any]:
