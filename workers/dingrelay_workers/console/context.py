@@ -64,6 +64,6 @@ CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)
 SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 """Of a person who has signed in, for the frame of the page."""
 NAMES: web.RequestKey[dict[str, str]] = web.RequestKey("names", dict)
-"""Userid → name, of people whom the page names."""
+"""Userid → name, of people on the page."""
 SAID: web.RequestKey[str] = web.RequestKey("said", str)
 """What the form that led here has done, for the top of the page."""

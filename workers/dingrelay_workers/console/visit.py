@@ -88,7 +88,7 @@ class Visit:
         return {"Content-Disposition": value, "Content-Type": "text/csv; charset=utf-8"}
 
     async def know(self, *users: str) -> None:
-        """Look up the names of people whom the page names."""
+        """Look up the names of people on the page."""
         apps = {DEFAULT_APP, *self.context.settings.apps}
         known = self.request.get(NAMES, {})
         found = await self.context.services.history.names(set(users) - {""}, apps=apps)
