@@ -115,7 +115,7 @@ def system(running: tuple[GatewayClient, Settings], sandbox: SandboxAdmin) -> Sy
     return System(gateway, sandbox, settings)
 
 
-def test_answers_match_dingtalks(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_match_dingtalks(system: System, capfd: pytest.CaptureFixture[str]) -> None:
     system.sandbox.add_robot(ROBOT, "")
     direct = Story(asking(system.sandbox.base_url), "sandbox-key", "sandbox-secret").run()
     system.sandbox.reset()
@@ -127,7 +127,7 @@ def test_answers_match_dingtalks(system: System, capsys: pytest.CaptureFixture[s
         if (theirs[1], without_words(theirs[2])) != (ours[1], without_words(ours[2]))
     ]
     assert not differing, "\n".join(differing)
-    logged = "".join(capsys.readouterr())
+    logged = "".join(capfd.readouterr())
     assert "drop-in" in logged
     assert not [word for word in ("secret", "access_token", "你好", ROBOT) if word in logged]
 
