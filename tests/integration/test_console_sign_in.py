@@ -148,7 +148,12 @@ async def test_no_other_site_is_led_to_after_a_sign_in(
     browser: Browser, sandbox: SandboxAdmin
 ) -> None:
     await know(browser, sandbox)
-    for evil in ("//evil.example/", "/\\evil.example", "https://evil.example/"):
+    for evil in (
+        "//evil.example/",
+        "/\\evil.example",
+        "https://evil.example/",
+        "/\t/evil.example/",
+    ):
         back = await agree(browser, evil)
         async with browser.session.get(browser.url + back, allow_redirects=False) as answer:
             assert answer.headers["Location"] == "/"

@@ -47,9 +47,9 @@ LANGUAGE_COOKIE = "dingrelay_language"
 LONGEST_BODY = 20_000
 """Bytes of a form before anyone has signed in."""
 DONE = "done"
+"""The parameter of a URL with the form that led to it."""
 _SEPARATORS = re.compile(r"[\s,，]")
 """Within a number that people type as they read it."""
-"""The parameter of a URL with the form that led to it."""
 UNKNOWN = {404: en("There is nothing here."), 405: en("This page can't be used so.")}
 """What is said of paths that are none."""
 HEADERS = {

@@ -1,6 +1,7 @@
 """How people come into the console: by a link of the command line, or through another site."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import quote, unquote
@@ -25,6 +26,8 @@ NEXT_COOKIE = "dingrelay_next"
 """Where a person wanted to go, for a link that comes by another way and can't say it."""
 
 NEXT_SECONDS = 3_600
+_OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f]*")
+"""Browsers read "//host" and "/\\host" as another site, and drop a tab or a line end between the two."""
 
 log = get_logger("dingrelay.console")
 
@@ -127,8 +130,8 @@ async def come_back(request: web.Request) -> web.Response:
 
 
 def own_path(request: web.Request, path: str) -> str:
-    """A path of ours; the first page for any other: "//host" would lead to another site."""
-    if path.startswith("/") and not path.startswith(("//", "/\\")):
+    """A path of ours; the first page for any other."""
+    if _OWN_PATH.fullmatch(path):
         return path
     return request.app[CONTEXT].prefix + "/"
 
