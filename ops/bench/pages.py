@@ -27,7 +27,7 @@ from dingrelay_workers.database.schema import upgrade
 Console = tuple[psutil.Process, str]
 """A console and its URL."""
 PATIENCE = 30
-TABS, PAUSE = 50, 4
+TABS, PAUSE = 50, 5
 """Tabs that are left open, and seconds after which each asks again, as these pages have it."""
 EXAMPLES = 4
 """Pages of a screen that are measured; the slowest one counts."""

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from conftest import Console
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+# A page may show what was read two seconds before, and then the next renewal shows the rest.
+expect.set_options(timeout=20_000)
 
-EVERY = 4_000
+EVERY = 5_000
 """Milliseconds after which the list of jobs renews itself."""
 USES = {
     "nothing": "0",
