@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from aiohttp import web
 
@@ -21,7 +21,6 @@ from dingrelay_workers.campaigns.drafts import CampaignDraft, campaign_of
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
 from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import Verb
-from dingrelay_workers.console.context import SharedReads
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.findings import choices_of, findings_of
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
@@ -74,10 +73,15 @@ async def campaigns(visit: Visit) -> web.Response:
 async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
     services = visit.context.services.campaigns
-    status = await services.show((await _found(visit)).id)
-    # Many watch one that runs, and to add up the calls of a million people takes long.
-    shared = visit.context.shared if status.state == "running" else SharedReads()
-    report = await shared.get(("report", status.id), lambda: services.report(status.id))
+    status = await _found(visit)
+    if status.state != "draft":  # why a draft waits is that of its review
+        status = await services.show(status.id)
+    if status.state == "running":
+        # Many watch it, and to add up the calls of a million people takes long.
+        key = ("report", status.id)
+        report = await visit.context.shared.get(key, lambda: services.report(status.id))
+    else:
+        report = await services.report(status.id)
     review = await services.review(status.id)
     await visit.know(review.asked_by, review.decided_by)
     check = await services.preview(status.id) if status.state == "draft" else None
@@ -149,11 +153,12 @@ async def _choices(
         with suppress(CampaignNotFound):
             campaigns.append((await services.campaigns.status(each)).name)
     names, rows, check = {node.id: node.name for node in nodes}, 0, None
+    shared, key = visit.context.shared, (draft.id, draft.version)
     with suppress(ContractError):  # what it names is gone since
         if draft.file_name:
-            rows = (await services.drafts.count_file(draft.id))[0]
-        key = ("draft", draft.id, draft.version)
-        check = await visit.context.shared.get(key, lambda: services.drafts.check(draft.id))
+            counted = await shared.get(("file", *key), lambda: services.drafts.count_file(draft.id))
+            rows = counted[0]
+        check = await shared.get(("draft", *key), lambda: services.drafts.check(draft.id))
     choices = choices_of(draft, names, campaigns, rows=rows)
     if check is None:
         return choices, {}
@@ -265,15 +270,15 @@ async def confirm_recall(visit: Visit) -> web.Response:
         if not plan.too_old:
             reason = tr("There is nothing to take back, or all of it is taken back already.")
         return _nothing(visit, found, reason)
-    month = await services.month_of(plan)
-    return visit.confirmation(
-        f"/campaigns/{found.id}/recall",
+    return await _confirm_calls(
+        visit,
+        found,
+        plan,
+        "recall",
         title=tr("Take “{name}” back?", name=found.name),
         button=tr("Take it back from {people:,} people", people=plan.people),
-        lines=tuple(plan_text(plan, month).splitlines()),
         count=plan.people if plan.people > MANY else None,
         state={"people": plan.people},
-        back=f"/campaigns/{found.id}",
     )
 
 
@@ -310,13 +315,13 @@ async def confirm_unread(visit: Visit) -> web.Response:
     if not plan.jobs:
         reason = tr("DingTalk can be asked about none of it: it answers for 24 hours.")
         return _nothing(visit, found, reason)
-    month = await services.month_of(plan)
-    return visit.confirmation(
-        f"/campaigns/{found.id}/unread",
+    return await _confirm_calls(
+        visit,
+        found,
+        plan,
+        "unread",
         title=tr("Ask DingTalk who has read “{name}”?", name=found.name),
         button=tr("Ask about {people:,} people", people=plan.people),
-        lines=tuple(plan_text(plan, month).splitlines()),
-        back=f"/campaigns/{found.id}",
     )
 
 
@@ -372,9 +377,18 @@ def _words_of(outcome: CampaignSought | None) -> Meaning:
     return _UNREAD if outcome == "unread" else meaning(OUTCOMES, outcome or "")
 
 
-def _nothing(visit: Visit, found: CampaignStatus, reason: str) -> web.Response:
+async def _confirm_calls(
+    visit: Visit, found: CampaignStatus, plan: FollowUpPlan, verb: str, **more: Any
+) -> web.Response:
+    """Ask before calls are made about what was sent, with what they cost."""
+    month = await visit.context.services.campaigns.month_of(plan)
     back = f"/campaigns/{found.id}"
-    back = visit.context.prefix + back
+    lines = tuple(plan_text(plan, month).splitlines())
+    return visit.confirmation(f"{back}/{verb}", lines=lines, back=back, **more)
+
+
+def _nothing(visit: Visit, found: CampaignStatus, reason: str) -> web.Response:
+    back = f"{visit.context.prefix}/campaigns/{found.id}"
     return visit.page("problem.html", status=409, title=found.name, reason=reason, back=back)
 
 
