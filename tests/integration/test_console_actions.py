@@ -506,20 +506,7 @@ async def test_messages_to_a_person_are_shown_by_time_and_a_page_at_a_time(
     browser: Browser,
 ) -> None:
     now = datetime.now(UTC)
-    names = ("key", "error_class", "error_code", "sender")
-    job = {
-        **dict.fromkeys(names, ""),
-        **dict.fromkeys(("created_at", "started_at", "ended_at"), now),
-        "kind": "message-send",
-        "app": "default",
-        "lane": "normal",
-        "state": "done",
-        "attempts": 1,
-        "throttles": 0,
-        "ids": [],
-        "summary": HTML,
-        "content": None,
-    }
+    job = a_row(now)
     jobs = [f"{number:08d}-1111-4111-8111-111111111111" for number in range(PAGE + 5)]
     async with browser.database.write("tests") as connection:
         for number, id_ in enumerate(jobs):

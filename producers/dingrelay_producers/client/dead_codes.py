@@ -10,6 +10,11 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.sentence import Kept
 
 
+def code_of(job: JobStatus) -> str:
+    """The code of a job's error; "" for none."""
+    return job.error.code if job.error else ""
+
+
 class DeadCode(BaseModel):
     """Jobs of one state and code."""
 
@@ -39,7 +44,7 @@ class DeadCodes(BaseModel):
         """Those of these jobs, the latest of which come first."""
         found: dict[tuple[str, str], DeadCode] = {}
         for job in jobs:
-            code = job.error.code if job.error else ""
+            code = code_of(job)
             known = found.get((job.state, code))
             if known is not None:
                 known.jobs += 1

@@ -67,3 +67,8 @@ NAMES: web.RequestKey[dict[str, str]] = web.RequestKey("names", dict)
 """Userid → name, of people on the page."""
 SAID: web.RequestKey[str] = web.RequestKey("said", str)
 """What the form that led here has done, for the top of the page."""
+
+
+def name_of(request: web.Request, user: str) -> str:
+    """The name of a person that the page has looked up; the userid where the directories have none."""
+    return request.get(NAMES, {}).get(user) or user

@@ -5,7 +5,9 @@ from typing import Literal, cast, get_args
 
 from aiohttp import web
 
+from dingrelay_producers.client.dead_codes import code_of
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.job_list import MOST_LOOKED_AT
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
@@ -16,8 +18,6 @@ from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.visit import NotHere, Visit
 from dingrelay_workers.console.words import STATES, meaning
 
-MOST_FAILED = 1_000
-"""Failed jobs that are grouped, and that one form changes: the latest ones."""
 EXAMPLES = 10
 """Jobs that a confirmation names."""
 _Change = Literal["requeue", "discard"]
@@ -28,7 +28,7 @@ async def dead(visit: Visit) -> web.Response:
     """Jobs that have failed for good, or may have happened, by the code of their error."""
     found = await listing(visit, failed=True).codes(JobFilter())
     groups = [(each, meaning(STATES, each.state)) for each in found.codes]
-    return visit.page("dead.html", groups=groups, more=not found.complete, most=MOST_FAILED)
+    return visit.page("dead.html", groups=groups, more=not found.complete, most=MOST_LOOKED_AT)
 
 
 @at("/dead/{change}", scope="jobs:write")
@@ -100,7 +100,7 @@ def _change_of(visit: Visit) -> _Change:
 
 async def _failed(visit: Visit) -> list[JobStatus]:
     """The latest dead and unknown jobs."""
-    found, _ = await listing(visit, failed=True).page(JobFilter(), MOST_FAILED, None)
+    found, _ = await listing(visit, failed=True).page(JobFilter(), MOST_LOOKED_AT, None)
     return found
 
 
@@ -113,8 +113,3 @@ async def _chosen(visit: Visit) -> list[JobStatus]:
         raise NotHere
     wanted = visit.query("state"), visit.query("code")
     return [job for job in await _failed(visit) if (job.state, code_of(job)) == wanted]
-
-
-def code_of(job: JobStatus) -> str:
-    """The code of a job's error; "" for none."""
-    return job.error.code if job.error else ""

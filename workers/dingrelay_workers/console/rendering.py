@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.cli import counted
-from dingrelay_workers.console.context import CONTEXT, NAMES, SAID, SESSION
+from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, name_of
 from dingrelay_workers.console.declared import may_open
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.phone import ShownMessage, markdown, plain
@@ -69,11 +69,6 @@ def render(
         made = FormToken(session.forms, seen, "" if count is None else str(count), request.path_qs)
         return made.sealed(session, to)
 
-    named = request.get(NAMES, {})
-
-    def name_of(user: str) -> str:
-        return named.get(user) or user
-
     text = (
         _templates()
         .get_template(template)
@@ -89,7 +84,7 @@ def render(
             token=token,
             status=status,
             zone=zone(),
-            name_of=name_of,
+            name_of=partial(name_of, request),
             environment=context.settings.env,
             language="zh-CN" if now_spoken() == CHINESE else "en",
             **values,

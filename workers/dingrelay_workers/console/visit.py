@@ -12,7 +12,7 @@ from aiohttp import web
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.zone import local
-from dingrelay_workers.console.context import NAMES, ConsoleContext
+from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
 from dingrelay_workers.console.sessions import Session
@@ -96,7 +96,7 @@ class Visit:
 
     def name_of(self, user: str) -> str:
         """The name of a person of `know`; the userid where the directories have none."""
-        return self.request.get(NAMES, {}).get(user) or user
+        return name_of(self.request, user)
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page from a template."""
