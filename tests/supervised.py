@@ -110,10 +110,10 @@ def run() -> None:
 def _fork_programs() -> None:
     real = Child._spawn
 
-    async def spawn(child: Any) -> Any:
+    async def spawn(child: Any, environment: dict[str, str]) -> Any:
         words = child.program.command
         if words[0] != sys.executable:
-            return await real(child)
-        return await _started(words, dict(child._environment))
+            return await real(child, environment)
+        return await _started(words, environment)
 
     Child._spawn = spawn

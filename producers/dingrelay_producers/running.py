@@ -1,8 +1,10 @@
-"""The system that `dingrelay up --sandbox` runs in this folder, as commands and clients find it."""
+"""How programs of a system find each other: their readiness, and what `dingrelay up --sandbox` runs in this folder."""
 
 import logging
 import os
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,17 @@ _PREFIX = "DINGRELAY_"
 _REDIS = "DINGRELAY_REDIS_URL"
 _NAMES_REDIS = (_REDIS, f"{_REDIS}_FILE")
 _CONFIG = "DINGRELAY_CONFIG"
+_NOTIFY_SOCKET = "NOTIFY_SOCKET"
 
 log = logging.getLogger("dingrelay")
+
+
+def notify_ready() -> None:
+    """Signal that this program serves, to what started it: `dingrelay up`, or systemd for a service of type notify."""
+    if address := os.environ.get(_NOTIFY_SOCKET):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice, suppress(OSError):
+            # An "@" stands for the zero byte of Linux' abstract names: sd_notify(3).
+            notice.sendto(b"READY=1", f"\0{address[1:]}" if address[0] == "@" else address)
 
 
 def write(folder: Path, variables: Mapping[str, str]) -> Path:

@@ -31,7 +31,7 @@ DINGRELAY = [sys.executable, "-m", "dingrelay_producers.cli"]
 class Up:
     """One system in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
         self.log = folder / "up.log"
         self.ready_within = math.inf
@@ -41,7 +41,7 @@ class Up:
             self.process = processes.Popen[bytes](
                 supervised.command("dingrelay_producers.cli", "up", "--sandbox", "-c", "4"),
                 cwd=folder,
-                env=_environment(supervised.variables()),
+                env=_environment(supervised.variables() | variables),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -26,10 +26,10 @@ class Systems:
         self.folder = folder
         self.started: list[Up] = []
 
-    def start(self, name: str) -> Up:
+    def start(self, name: str, **variables: str) -> Up:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        self.started.append(Up(folder))
+        self.started.append(Up(folder, **variables))
         return self.started[-1]
 
     def running(self) -> Up:
@@ -61,7 +61,7 @@ def test_two_systems_side_by_side_take_other_ports_and_keep_their_jobs(systems: 
     assert other.end(signal.SIGTERM) == 0
     assert other.left_behind() == []
 
-    again = systems.start("there")
+    again = systems.start("there", DINGRELAY_LOG_LEVEL="ERROR")
     again.wait_ready()
     kept = again.run("job", "show", json.loads(parked.stdout)["id"], "--json")
     assert json.loads(kept.stdout)["state"] == "queued"

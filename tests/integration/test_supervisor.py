@@ -16,15 +16,19 @@ from conftest import wait_until
 from dingrelay_workers.embedded.child import Program, StartFailed
 from dingrelay_workers.embedded.supervisor import Screen, Supervisor
 
-SLEEPER = """
+NOTIFY = """
+import os, socket
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+"""
+SLEEPER = f"""
 import os, pathlib, signal, sys, time
-folder = pathlib.Path({folder!r})
+folder = pathlib.Path({{folder!r}})
 def end(*_):
-    with (folder / "ends").open("a") as file: file.write({name!r} + "\\n")
+    with (folder / "ends").open("a") as file: file.write({{name!r}} + "\\n")
     sys.exit(0)
-signal.signal(signal.SIGTERM, signal.SIG_IGN if {stubborn} else end)
-with (folder / "starts").open("a") as file: file.write({name!r} + "\\n")
-print("hello from", {name!r}, flush=True)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if {{stubborn}} else end)
+with (folder / "starts").open("a") as file: file.write({{name!r}} + "\\n")
+{NOTIFY}
 while True: time.sleep(60)
 """
 
@@ -39,11 +43,9 @@ class Stage:
         self.supervisor: Supervisor | None = None
 
     def sleeper(self, name: str, *, stubborn: bool = False, patience: float = 5) -> Program:
-        """A program that says hello and sleeps; a stubborn one ignores SIGTERM."""
+        """A program that says that it is ready and sleeps; a stubborn one ignores SIGTERM."""
         code = SLEEPER.format(folder=str(self.folder), name=name, stubborn=stubborn)
-        return Program(
-            name, (sys.executable, "-c", code), ready_text="hello from", patience=patience
-        )
+        return Program(name, (sys.executable, "-c", code), patience=patience)
 
     def supervise(self, *stages: list[Program]) -> Supervisor:
         names = [program.name for stage in stages for program in stage]
@@ -88,12 +90,11 @@ async def test_stages_start_in_order_and_end_in_the_other(stage: Stage) -> None:
 
 
 async def test_output_carries_the_name(stage: Stage) -> None:
-    long = f"import sys; print('x' * 300_000); {SLEEPER}"
-    code = long.format(folder=str(stage.folder), name="big", stubborn=False)
-    program = Program("big", (sys.executable, "-c", code), ready_text="hello from")
-    await stage.supervise([program]).start()
+    code = f"print('x' * 300_000); print('bye', flush=True)\n{NOTIFY}\nimport time; time.sleep(60)"
+    await stage.supervise([Program("big", (sys.executable, "-c", code))]).start()
+    await until(lambda: "bye" in stage.output.getvalue())
     lines = stage.output.getvalue().splitlines()
-    assert lines == [f"big │ {'x' * 300_000}", "big │ hello from big"]
+    assert lines[:2] == [f"big │ {'x' * 300_000}", "big │ bye"]
 
 
 async def test_a_program_that_ends_is_started_again(stage: Stage) -> None:
@@ -105,8 +106,8 @@ async def test_a_program_that_ends_is_started_again(stage: Stage) -> None:
 
 
 async def test_a_program_that_ends_all_the_time_takes_the_system_down(stage: Stage) -> None:
-    code = "import time; print('hello from', flush=True); time.sleep(0.5); raise SystemExit(7)"
-    program = Program("weak", (sys.executable, "-c", code), ready_text="hello from")
+    code = f"{NOTIFY}\nimport time; time.sleep(0.5); raise SystemExit(7)"
+    program = Program("weak", (sys.executable, "-c", code))
     supervisor = stage.supervise([stage.sleeper("one"), program])
     await supervisor.start()
     async with asyncio.timeout(20):
@@ -136,10 +137,8 @@ async def test_a_program_that_ignores_the_end_is_killed(stage: Stage) -> None:
 
 async def test_children_of_a_program_end_with_it(stage: Stage) -> None:
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], "
-    code += "stdin=subprocess.PIPE); print('hello from', flush=True); import time; time.sleep(60)"
-    supervisor = stage.supervise(
-        [Program("parent", (sys.executable, "-c", code), ready_text="hello from")]
-    )
+    code += f"stdin=subprocess.PIPE)\n{NOTIFY}\nimport time; time.sleep(60)"
+    supervisor = stage.supervise([Program("parent", (sys.executable, "-c", code))])
     await supervisor.start()
     family = stage.pids()
     assert len(family) == 2
@@ -157,7 +156,7 @@ from dingrelay_workers.embedded.supervisor import Supervisor
 PROGRAM = "print(__import__('os').getpid(), flush=True); __import__('time').sleep(600)"
 
 async def main():
-    program = Program("one", (sys.executable, "-c", PROGRAM), ready_text="never")
+    program = Program("one", (sys.executable, "-c", PROGRAM))
     supervisor = Supervisor([[program]], {}, Screen(Console(file=sys.stderr), ["one"]))
     starting = asyncio.create_task(supervisor.start())
     await asyncio.sleep(600)

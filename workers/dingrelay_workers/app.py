@@ -15,7 +15,7 @@ from celery.signals import (
 )
 from structlog.stdlib import get_logger
 
-from dingrelay_producers import metrics_server
+from dingrelay_producers import metrics_server, running
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import Publisher
@@ -131,6 +131,7 @@ def _start(**_: Any) -> None:
     metrics.begin(_Worker.queues, settings.apps)
     metrics_server.serve(settings.metrics_port, runtime.loop)
     _leave_out_of_collections()
+    running.notify_ready()
     log.info("worker_ready", worker=resources.worker, queues=list(_Worker.queues))
 
 

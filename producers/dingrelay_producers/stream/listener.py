@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
-from dingrelay_producers import logs, metrics_server
+from dingrelay_producers import logs, metrics_server, running
 from dingrelay_producers.cells import Cells
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
@@ -285,6 +285,7 @@ async def _run(settings: Settings, apps: Sequence[str]) -> None:
         loop.add_signal_handler(number, stopping.set)
     metrics = StreamMetrics()
     metrics_server.serve(settings.metrics_port, loop, metrics.registry)
+    running.notify_ready()
     log.info("events_ready", apps=list(apps))
     await listen(settings, apps, metrics, stopping)
 

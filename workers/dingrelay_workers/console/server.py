@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from dingrelay_producers import running
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
@@ -81,6 +82,7 @@ async def _serve(settings: Settings, host: str, port: int, prefix: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with listening(settings, host, port, prefix) as url:
+        running.notify_ready()
         sys.stdout.write(f"console listening on {url}\n")
         sys.stdout.flush()
         await stopping.wait()

@@ -4,11 +4,14 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dingrelay_tasks.sentence import en
@@ -33,8 +36,7 @@ class Program:
     Attributes:
         name: the prefix of its output.
         command: for exec.
-        port: it is ready once something listens there; or
-        ready_text: it is ready once a line of its output holds this.
+        port: it is ready once something listens there; without one, once it says so (`running.notify_ready`).
         patience: seconds it may take to end after SIGTERM.
         orphaned: the signal it gets if this process is killed.
     """
@@ -42,7 +44,6 @@ class Program:
     name: str
     command: tuple[str, ...]
     port: int | None = None
-    ready_text: str = ""
     patience: float = 5.0
     orphaned: signal.Signals = signal.SIGKILL
 
@@ -56,7 +57,6 @@ class Child:
         self._screen = screen
         self._process: Process | None = None
         self._output: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
 
     async def start(self) -> None:
         """Start it, and return once it is ready.
@@ -64,30 +64,36 @@ class Child:
         Raises:
             StartFailed: it ended first, or was not ready in time.
         """
-        self._ready.clear()
-        self._process = await self._spawn()
-        self._output = asyncio.create_task(self._dispatcher(self._process))
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                while not await self._is_ready():
-                    if self._process.returncode is not None:
-                        raise StartFailed(
-                            en("{} ended with {}", self.program.name, self._process.returncode)
-                        )
-                    await asyncio.sleep(LOOK_SECONDS)
-        except TimeoutError:
-            raise StartFailed(
-                en("{} was not ready within {:g} s", self.program.name, START_SECONDS)
-            ) from None
+        with (
+            tempfile.TemporaryDirectory(prefix="dingrelay-") as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices,
+        ):
+            address = str(Path(folder, "ready"))
+            notices.bind(address)
+            notices.setblocking(False)
+            self._process = await self._spawn({**self._environment, "NOTIFY_SOCKET": address})
+            self._output = asyncio.create_task(self._dispatcher(self._process))
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    while not await self._is_ready(notices):
+                        if self._process.returncode is not None:
+                            raise StartFailed(
+                                en("{} ended with {}", self.program.name, self._process.returncode)
+                            )
+                        await asyncio.sleep(LOOK_SECONDS)
+            except TimeoutError:
+                raise StartFailed(
+                    en("{} was not ready within {:g} s", self.program.name, START_SECONDS)
+                ) from None
 
-    async def _spawn(self) -> Process:
+    async def _spawn(self, environment: Mapping[str, str]) -> Process:
         try:
             return await asyncio.create_subprocess_exec(
                 *self.program.command,
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=STDOUT,
-                env=self._environment,
+                env=environment,
                 # A session of its own: Ctrl-C reaches us only, and we end them in order.
                 start_new_session=True,
                 preexec_fn=_end_with_parent(self.program.orphaned),
@@ -133,9 +139,12 @@ class Child:
             else:
                 self._process.send_signal(number)
 
-    async def _is_ready(self) -> bool:
+    async def _is_ready(self, notices: socket.socket) -> bool:
         if self.program.port is None:
-            return self._ready.is_set()
+            try:
+                return bool(notices.recv(CHUNK))
+            except BlockingIOError:
+                return False
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.program.port)
         except OSError:
@@ -155,10 +164,7 @@ class Child:
             self._show(rest)
 
     def _show(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
-        if self.program.ready_text and self.program.ready_text in text:
-            self._ready.set()
-        self._screen.line(self.program.name, text)
+        self._screen.line(self.program.name, line.decode("utf-8", "replace").rstrip("\r"))
 
 
 def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:

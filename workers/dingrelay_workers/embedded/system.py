@@ -163,7 +163,6 @@ def _worker(lanes: str, concurrency: int, patience: float) -> Program:
     return Program(
         lanes.replace(",", "+"),
         _dingrelay("worker", "--lanes", lanes, "-c", str(concurrency)),
-        ready_text="worker_ready",
         patience=patience,
     )
 
@@ -174,7 +173,6 @@ def _gateway(settings: Settings, system: System) -> Program:
     return Program(
         "gateway",
         _dingrelay("gateway", "--port", str(port)),
-        ready_text="gateway listening on",
         patience=SHUTDOWN_SECONDS + STOP_MARGIN,
     )
 
@@ -185,7 +183,7 @@ def _console(settings: Settings, system: System) -> Program:
     if not settings.console_url:
         system.variables["DINGRELAY_CONSOLE_URL"] = url
     command = _dingrelay("console", "--port", str(port))
-    return Program("console", command, ready_text="console listening on")
+    return Program("console", command)
 
 
 def _events(settings: Settings, system: System) -> Program | None:
@@ -196,7 +194,7 @@ def _events(settings: Settings, system: System) -> Program | None:
         system.facts["events"] = tr("no stream: {error}", error=translated(str(error)))
         return None
     system.facts["events"] = tr("stream of {apps}", apps=", ".join(apps))
-    return Program("events", _dingrelay("events"), ready_text="events_ready")
+    return Program("events", _dingrelay("events"))
 
 
 def _flower(settings: Settings, system: System) -> Program | None:

@@ -75,6 +75,7 @@ async def _run(
         await _show_ways_in(system, settings, folder)
         if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
             file = running.write(folder, system.variables)
+        running.notify_ready()
         seconds = time.monotonic() - began
         screen.banner(
             tr("dingrelay is ready in {seconds:.1f} s", seconds=seconds),

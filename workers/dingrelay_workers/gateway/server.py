@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from dingrelay_producers import logs, metrics_server
+from dingrelay_producers import logs, metrics_server, running
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
 from dingrelay_workers.approvals import routes as approval_routes
@@ -123,6 +123,7 @@ async def _serve(settings: Settings, services: Services, host: str, port: int) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with listening(settings, services, host, port) as url:
+        running.notify_ready()
         log.info("gateway_ready", url=url)
         sys.stdout.write(f"gateway listening on {url}\n")
         sys.stdout.flush()
