@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, Field, ValidationError, validate_call
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, validate_call
 
 from dingrelay_sandbox import reports
 from dingrelay_sandbox.apps import App
@@ -33,6 +33,7 @@ MOST_AT_ONCE = 100_000
 PACE_SECONDS = 0.01
 """Between two handfuls of events that happen so many a second."""
 
+CONFIG: ConfigDict = {"arbitrary_types_allowed": True, "populate_by_name": True}
 Act = Callable[..., Any]
 Fields = dict[str, Any]
 Filled = Annotated[str, Field(min_length=1)]
@@ -89,7 +90,7 @@ def route(at: str) -> Callable[[Act], Act]:
     """
 
     def declare(act: Act) -> Act:
-        DECLARED[at] = validate_call(config={"arbitrary_types_allowed": True})(act)
+        DECLARED[at] = validate_call(config=CONFIG)(act)
         return act
 
     return declare
@@ -420,7 +421,7 @@ def _events(
     since: float = 0,
     kind: Annotated[str, Field(alias="type")] = "",
     state: str = "",
-    limit: int = 1_000,
+    limit: int = MOST_AT_ONCE,
 ) -> object:
     return sandbox.events.reports(since=since, kind=kind, state=state, limit=limit)
 
