@@ -3,34 +3,19 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.models import EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
+from rows import put
 
 
 async def subscribe(database: Database, **fields: Any) -> None:
     """An endpoint that takes everything."""
-    now = datetime.now(UTC)
-    row = {
-        "id": "drw_test",
-        "name": "test",
-        "url": "https://example.com/",
-        "types": ["*"],
-        "apps": [],
-        "senders": [],
-        "kinds": [],
-        "state": "enabled",
-        "reason": "",
-        "secrets": [],
-        "created_at": now,
-        "changed_at": now,
-        "enabled_at": now,
-        **fields,
-    }
-    async with database.write("tests") as connection:
-        await connection.execute(insert(EndpointRow), row)
+    row = {"id": "drw_test", "name": "test", "url": "https://example.com/", "types": ["*"]}
+    moments = {"enabled_at": datetime.now(UTC)}
+    await put(database, EndpointRow, {**row, **moments, "state": "enabled", **fields})
 
 
 async def taken(database: Database) -> list[tuple[str, dict[str, Any]]]:

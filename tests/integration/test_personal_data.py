@@ -4,13 +4,14 @@ import asyncio
 import json
 import stat
 import zlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 import campaigns
 import days
@@ -45,18 +46,21 @@ from dingrelay_workers.directory.models import (
     UserRow,
 )
 from dingrelay_workers.history.models import JobRow, RecipientRow
-from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
+from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.personal_data.service import Passes
 from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing, replaced
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue, queued
+from jobs import message as a_message
 from one_worker import OpenWorker
+from rows import LONG_AGO, all_of, put
+from subscriptions import subscribe
 from tables import prepare
 
 SUBJECT = "zhang-san"
 """The person whose data is exported and erased. `OTHER` must keep theirs, although it looks alike."""
 OTHER = "zhang-san2"
-LONG_AGO = datetime.now(UTC) - timedelta(days=3)
+MOBILE = "13800000000"
 TEXT = {"msgtype": "text", "text": {"content": "hi"}}
 
 
@@ -72,13 +76,23 @@ class Office:
         self.tombstone = new_tombstone()
 
     async def put(self, table: type[Base], *rows: dict[str, Any]) -> None:
+        for row in rows:
+            await put(self.database, table, row)
+
+    async def update(self, table: type[Base], **values: Any) -> None:
         async with self.database.write("tests") as connection:
-            await connection.execute(insert(table), list(rows))
+            await connection.execute(update(table).values(**values))
 
     async def rows(self, table: type[Base]) -> list[dict[str, Any]]:
-        async with self.database.read() as connection:
-            found = await connection.execute(select(table.__table__))
-            return [dict(row) for row in found.mappings()]
+        return await all_of(self.database, table)
+
+    async def payload(self, job: str) -> Any:
+        return json.loads(await self.redis.hget(keys.job(job), "payload") or b"")
+
+    async def age(self, job: str, ago: timedelta = NEEDED) -> None:
+        """As if the job had ended so long ago."""
+        settled = int((datetime.now(UTC) - ago).timestamp() * 1000)
+        await self.redis.hset(keys.job(job), "settled", str(settled))
 
     async def ended(
         self, state: State = State.DONE, *, ago: timedelta = NEEDED, **fields: Any
@@ -89,8 +103,7 @@ class Office:
         claim = await claimed(self.records, draft)
         usage = Usage(attempts=1, steps=steps)
         assert await self.records.settle(claim, state, usage=usage, result=result)
-        settled = int((datetime.now(UTC) - ago).timestamp() * 1000)
-        await self.redis.hset(keys.job(draft.id), "settled", str(settled))
+        await self.age(draft.id, ago)
         return draft.id
 
     async def erase(self, *, app: str | None = None, since: datetime | None = None) -> Erasing:
@@ -130,130 +143,69 @@ def office(redis: Redis, valkey_url: str, database_url: str, database: Database)
     return Office(redis, database, settings)
 
 
-def a_person(userid: str, **fields: Any) -> dict[str, Any]:
-    row = {"app": "default", "userid": userid, "name": userid.upper(), "met_in": 1, "read_at": 1}
-    return {**row, "fields": {"userid": userid, "mobile": "138"}, "left_at": None, **fields}
-
-
-def a_job(job: str, **fields: Any) -> dict[str, Any]:
-    texts = dict.fromkeys(("sender", "key", "error_class", "error_code", "summary"), "")
-    row = {
-        **texts,
-        "job": job,
-        "kind": "message-send",
-        "app": "default",
-        "lane": "normal",
-        "state": "done",
-        "created_at": LONG_AGO,
-        "started_at": LONG_AGO,
-        "ended_at": LONG_AGO,
-        "attempts": 1,
-        "throttles": 0,
-        "ids": [],
-        "content": None,
-    }
-    return {**row, **fields}
+def a_person(userid: str = SUBJECT, **fields: Any) -> dict[str, Any]:
+    row = {"userid": userid, "name": userid.upper(), "read_at": 1}
+    return {**row, "fields": {"userid": userid, "mobile": "138"}, **fields}
 
 
 def an_approval(instance: str, state: str = "approved", **fields: Any) -> dict[str, Any]:
-    row = {
-        **dict.fromkeys(("job", "sender", "business_id", "link"), ""),
-        **dict.fromkeys(("known_at", "changed_at", "created_at", "finished_at"), LONG_AGO),
-        "app": "default",
-        "instance": instance,
-        "template": "PROC-1",
-        "state": state,
-        "originator": SUBJECT,
-        "title": f"{SUBJECT}提交的请假",
-        "source": "event",
-        "looks": 1,
-        "look_at": LONG_AGO if state == "running" else None,
-    }
-    return {**row, **fields}
+    row = {"instance": instance, "state": state, "originator": SUBJECT}
+    due = LONG_AGO if state == "running" else None
+    return {**row, "title": f"{SUBJECT}提交的请假", "look_at": due, **fields}
 
 
 def a_notice(data: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    row = {"id": f"msg_{zlib.crc32(repr((data, fields)).encode())}", "type": "job.done"}
-    row |= {"app": "default", "sender": "", "kind": "", "at": LONG_AGO, "data": data}
-    return {**row, **fields}
+    id_ = f"msg_{zlib.crc32(repr((data, fields)).encode())}"
+    return {"id": id_, "type": "job.done", "data": data, **fields}
 
 
 async def fill(office: Office) -> None:
     """Name the person in every place that there is, in nothing that is still needed."""
-    departments = {"app": "default", "met_in": 1, "parent": None, "left_at": None, "read_at": 1}
     manager = {"dept_manager_userid_list": [SUBJECT, OTHER]}
-    await office.put(DepartmentRow, {**departments, "id": 7, "name": "d", "fields": manager})
-    await office.put(
-        UserRow,
-        a_person(SUBJECT, left_at=LONG_AGO),
-        a_person(OTHER, fields={"manager_userid": SUBJECT}),
-    )
-    member = {"app": "default", "department": 7, "met_in": 1, "leader": True}
-    await office.put(MembershipRow, {**member, "userid": SUBJECT}, {**member, "userid": OTHER})
-    run = {"app": "default", "scope": "everything", "opened_at": LONG_AGO, "calls": 1}
-    await office.put(RunRow, {**run, "number": 1, "run": "r", "closed_at": LONG_AGO})
-    change = {"number": 1, "app": "default", "event": "left", "fields": [], "at": LONG_AGO}
-    await office.put(ChangeRow, {**change, "userid": SUBJECT}, {**change, "userid": OTHER})
+    await office.put(DepartmentRow, {"id": 7, "name": "d", "fields": manager, "read_at": 1})
+    await office.put(UserRow, a_person(left_at=LONG_AGO))
+    await office.put(UserRow, a_person(OTHER, fields={"manager_userid": SUBJECT}))
+    await office.put(RunRow, {"number": 1, "run": "r", "closed_at": LONG_AGO})
+    for user in (SUBJECT, OTHER):
+        await office.put(MembershipRow, {"userid": user, "department": 7, "leader": True})
+        await office.put(ChangeRow, {"userid": user, "number": 1, "event": "left"})
 
-    both = json.dumps(
-        {"to": {"users": [SUBJECT, OTHER], "mobiles": ["13800000000"]}, "message": TEXT}
-    )
+    both = json.dumps({"to": {"users": [SUBJECT, OTHER], "mobiles": [MOBILE]}, "message": TEXT})
     alone = json.dumps({"to": {"users": [SUBJECT]}, "message": TEXT})
     approval = json.dumps({"originator": SUBJECT, "form": [{"name": "why", "value": "ill"}]})
+    summary = f"message-send sender={SUBJECT} text"
+    slip = {"key": f"slip-{SUBJECT}", "kind": "message-send", "sender": "crm"}
     await office.put(
         JobRow,
-        a_job("both", content=both, key=f"slip-{SUBJECT}", sender="crm"),
-        a_job(
-            "alone", content=alone, sender=SUBJECT, summary=f"message-send sender={SUBJECT} text"
-        ),
-        a_job("approval", kind="approval-create", content=approval),
-        a_job("other", content=json.dumps({"to": {"users": [OTHER]}})),
+        {"job": "both", "content": both, **slip},
+        {"job": "alone", "content": alone, "sender": SUBJECT, "summary": summary},
+        {"job": "approval", "kind": "approval-create", "content": approval},
+        {"job": "other", "content": json.dumps({"to": {"users": [OTHER]}})},
     )
-    got = {"outcome": "accepted", "at": LONG_AGO}
-    await office.put(
-        RecipientRow,
-        *({"job": job, "user": SUBJECT, **got} for job in ("both", "alone")),
-        *({"job": job, "user": OTHER, **got} for job in ("both", "other")),
-    )
-    task = {"app": "default", "task": "1", "state": "agreed", "since": None, "ended_at": None}
-    theirs, others = an_approval("theirs"), an_approval("others", originator=OTHER, title="x")
-    await office.put(ApprovalRow, theirs, others)
-    await office.put(
-        ApprovalTaskRow,
-        {**task, "instance": "theirs", "user": OTHER},
-        {**task, "instance": "others", "user": SUBJECT},
-    )
-    user = {"userid": SUBJECT, "name": "张三"}
+    for job, user in (("both", SUBJECT), ("alone", SUBJECT), ("both", OTHER), ("other", OTHER)):
+        await office.put(RecipientRow, {"job": job, "user": user, "outcome": "accepted"})
+    await office.put(ApprovalRow, an_approval("theirs"))
+    await office.put(ApprovalRow, an_approval("others", originator=OTHER, title="x"))
+    for instance, user in (("theirs", OTHER), ("others", SUBJECT)):
+        await office.put(ApprovalTaskRow, {"instance": instance, "task": "1", "user": user})
     event = {"event": {"userId": [SUBJECT, OTHER]}}
     await office.put(
         NoticeRow,
-        *(
-            {**notice, "recorded_at": LONG_AGO}
-            for notice in (
-                a_notice(user, type="directory.user.left"),
-                a_notice(event, type="dingtalk.user_leave_org"),
-                a_notice({"result": {}}, sender=SUBJECT),
-            )
-        ),
+        a_notice({"userid": SUBJECT, "name": "张三"}, type="directory.user.left"),
+        a_notice(event, type="dingtalk.user_leave_org"),
+        a_notice({"result": {}}, sender=SUBJECT),
     )
-    calls = {"called_at": LONG_AGO, "accepted": 2, "state": ChunkState.SETTLED}
     campaign = await campaigns.put(
         office.database, people=2, state="done", created_at=LONG_AGO, settled=1, accepted=2
     )
-    async with office.database.write("tests") as connection:
-        ours = ChunkRow.campaign == campaign
-        await connection.execute(
-            update(ChunkRow)
-            .where(ours)
-            .values(users=f"{OTHER},{SUBJECT}", unread_users=SUBJECT, task_id=5, **calls)
-        )
-    outcome = {"campaign": campaign, "chunk": 0, "outcome": "forbidden", "reason": "143106"}
+    called = {"called_at": LONG_AGO, "accepted": 2, "state": ChunkState.SETTLED, "task_id": 5}
+    await office.update(ChunkRow, users=f"{OTHER},{SUBJECT}", unread_users=SUBJECT, **called)
+    outcome = {"campaign": campaign, "outcome": "forbidden", "reason": "143106"}
     await office.put(OutcomeRow, {**outcome, "userid": SUBJECT})
 
     step = {"call:1": {"task_id": 1, "request_id": "r", "duplicate": [SUBJECT]}}
-    await office.ended(
-        to={"users": [SUBJECT]}, sender=SUBJECT, steps=step, result={"duplicate": [SUBJECT]}
-    )
+    result = {"duplicate": [SUBJECT]}
+    await office.ended(to={"users": [SUBJECT]}, sender=SUBJECT, steps=step, result=result)
     await office.ended(State.DEAD, to={"users": [OTHER, SUBJECT], "departments": [1]})
 
 
@@ -302,12 +254,8 @@ async def test_data_of_others_and_counts_stay(office: Office) -> None:
     assert json.loads(jobs["approval"]["content"]) == {"originator": tombstone, "form": []}
     assert json.loads(jobs["other"]["content"]) == {"to": {"users": [OTHER]}}
     recipients = {(row["job"], row["user"]) for row in await office.rows(RecipientRow)}
-    assert recipients == {
-        ("both", tombstone),
-        ("both", OTHER),
-        ("alone", tombstone),
-        ("other", OTHER),
-    }
+    theirs = {("both", OTHER), ("other", OTHER)}
+    assert recipients == theirs | {("both", tombstone), ("alone", tombstone)}
     approvals = {row["instance"]: row for row in await office.rows(ApprovalRow)}
     assert approvals["theirs"]["title"] == approvals["theirs"]["originator"] == tombstone
     assert (approvals["others"]["title"], approvals["others"]["originator"]) == ("x", OTHER)
@@ -321,24 +269,18 @@ async def test_data_of_others_and_counts_stay(office: Office) -> None:
 
 
 async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Office) -> None:
-    job = await office.ended(
-        State.DEAD,
-        to={"mobiles": ["13800000000", "13900000000"], "users": [OTHER]},
-        idempotency_key="k",
-        steps={"addresses": {"users": [SUBJECT, "u9"], "unresolved": []}},
-    )
+    asked = {"to": {"mobiles": [MOBILE, "13900000000"], "users": [OTHER]}, "idempotency_key": "k"}
+    steps = {"addresses": {"users": [SUBJECT, "u9"], "unresolved": []}}
+    job = await office.ended(State.DEAD, steps=steps, **asked)
     alive = await office.redis.pttl(keys.job(job))
     assert (await office.erase()).changed["jobs"] == 1
     # As many people, in the order in which their calls were made: what is done is not done again.
-    payload = json.loads(await office.redis.hget(keys.job(job), "payload") or b"")
+    payload = await office.payload(job)
     assert payload["to"] == {"users": [OTHER, office.tombstone, "u9"]}
     MessageSend.parse(payload)
     assert alive - 60_000 < await office.redis.pttl(keys.job(job)) <= alive
-    same = a_draft(
-        to={"mobiles": ["13800000000", "13900000000"], "users": [OTHER]}, idempotency_key="k"
-    )
-    assert not (await enqueue(office.redis, same)).created
-    assert not (await enqueue(office.redis, same)).conflict
+    same = await enqueue(office.redis, a_draft(**asked))
+    assert (same.created, same.conflict) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -347,11 +289,10 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
 async def test_a_bare_job_is_erased(office: Office, users: Any, left: list[str]) -> None:
     steps = {"addresses": {"users": [SUBJECT], "unresolved": []}}
     job = await office.ended(State.DEAD, steps=steps)
-    asked = {"to": {"users": users, "mobiles": ["13800000000"]}, "message": TEXT}
+    asked = {"to": {"users": users, "mobiles": [MOBILE]}, "message": TEXT}
     await office.redis.hset(keys.job(job), "payload", json.dumps(asked))
     assert (await office.erase()).changed["jobs"] == 1
-    payload = json.loads(await office.redis.hget(keys.job(job), "payload") or b"")
-    assert payload["to"] == {"users": [*left, office.tombstone]}
+    assert (await office.payload(job))["to"] == {"users": [*left, office.tombstone]}
 
 
 async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office) -> None:
@@ -364,59 +305,41 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     await office.redis.hset(answer, "body", json.dumps({"result": {"invalid": [SUBJECT]}}))
     await office.redis.pexpire(answer, 80_000_000)
     await office.put(ApprovalRow, an_approval("open", "running"))
-    waiting = {"id": "e1", "name": "crm", "url": "https://a.example", "types": ["*"]}
-    lists = {name: [] for name in ("apps", "senders", "kinds", "secrets")}
-    moments = dict.fromkeys(("created_at", "changed_at", "enabled_at"), LONG_AGO)
-    endpoint = {**waiting, **lists, **moments, "state": "paused", "reason": ""}
-    await office.put(EndpointRow, endpoint)
-    notice = {**a_notice({"userid": SUBJECT}), "recorded_at": now}
-    await office.put(NoticeRow, {**notice, "number": 1})
-    await office.put(DeliveryRow, {"endpoint": "e1", "notice": 1, "state": "pending"})
-    run = {"app": "default", "run": "r", "scope": "everything", "opened_at": now, "calls": 0}
-    await office.put(RunRow, {**run, "closed_at": None})
-    await office.put(UserRow, a_person(SUBJECT))
+    await subscribe(office.database, state="paused")
+    notice = a_notice({"userid": SUBJECT})
+    await office.put(NoticeRow, {**notice, "number": 1, "recorded_at": now})
+    await office.put(DeliveryRow, {"endpoint": "drw_test", "notice": 1, "state": "pending"})
+    await office.put(RunRow, {"run": "r", "opened_at": now})
+    await office.put(UserRow, a_person())
 
     found = await office.erase()
     left = {(each.place, each.id) for each in found.left}
     assert {("jobs", draft.id), ("jobs", lately), ("approvals", "open")} <= left
-    assert {place for place, _ in left} == {
-        "jobs",
-        "daily_limits",
-        "answers",
-        "approvals",
-        "webhooks",
-        "directory",
-    }
-    until = {each.id: each.until for each in found.left}
-    assert until[lately] is not None
-    assert timedelta(hours=34) < until[lately] - now < timedelta(hours=35, minutes=1)
+    places = {"jobs", "daily_limits", "answers", "approvals", "webhooks", "directory"}
+    assert {place for place, _ in left} == places
+    until = {each.id: each.until for each in found.left}[lately]
+    assert until is not None
+    assert timedelta(hours=34) < until - now < timedelta(hours=35, minutes=1)
     # A person who belongs to the organisation is added again.
     assert found.returned
     assert await office.rows(UserRow) == []
 
     # Once it is over, nothing is left.
-    await office.redis.delete(
-        keys.job(draft.id), days.of_user("default", today, SUBJECT)[0], answer
-    )
-    settled = int((datetime.now(UTC) - NEEDED).timestamp() * 1000)
-    await office.redis.hset(keys.job(lately), "settled", str(settled))
-    async with office.database.write("tests") as connection:
-        await connection.execute(update(DeliveryRow).values(state="delivered"))
-        await connection.execute(update(RunRow).values(closed_at=now))
-        await connection.execute(update(ApprovalRow).values(state="approved", look_at=None))
+    received, _ = days.of_user("default", today, SUBJECT)
+    await office.redis.delete(keys.job(draft.id), received, answer)
+    await office.age(lately)
+    await office.update(DeliveryRow, state="delivered")
+    await office.update(RunRow, closed_at=now)
+    await office.update(ApprovalRow, state="approved", look_at=None)
     assert (await office.erase()).left == []
     assert await office.places() == set()
 
 
 async def test_a_notice_is_left_until_its_delivery_is_over(office: Office) -> None:
-    lists = {name: [] for name in ("apps", "senders", "kinds", "secrets")}
-    moments = dict.fromkeys(("created_at", "changed_at", "enabled_at"), LONG_AGO)
-    texts = {"id": "e1", "name": "crm", "url": "https://a.example", "reason": ""}
-    endpoint = {**texts, **lists, **moments, "types": ["*"], "state": "enabled"}
-    await office.put(EndpointRow, endpoint)
-    await office.put(NoticeRow, {**a_notice({"userid": SUBJECT}), "recorded_at": LONG_AGO})
+    await subscribe(office.database)
+    await office.put(NoticeRow, a_notice({"userid": SUBJECT}))
     (notice,) = await office.rows(NoticeRow)
-    delivery = {"endpoint": "e1", "notice": notice["number"], "state": "pending"}
+    delivery = {"endpoint": "drw_test", "notice": notice["number"], "state": "pending"}
     await office.put(DeliveryRow, delivery)
     assert [each.place for each in (await office.erase()).left] == ["webhooks"]
     async with office.database.write("tests") as connection:
@@ -429,16 +352,13 @@ async def test_data_newer_than_the_request_is_not_touched(office: Office) -> Non
     """So an erasure comes to an end, although its person works on."""
     since = await office.passes.now() - timedelta(minutes=5)
     now = datetime.now(UTC)
-    await office.put(UserRow, a_person(SUBJECT, read_at=int(now.timestamp() * 1000)))
-    await office.put(JobRow, a_job("new", created_at=now))
-    await office.put(
-        RecipientRow, {"job": "new", "user": SUBJECT, "outcome": "accepted", "at": now}
-    )
+    await office.put(UserRow, a_person(read_at=int(now.timestamp() * 1000)))
+    await office.put(JobRow, {"job": "new", "created_at": now})
+    await office.put(RecipientRow, {"job": "new", "user": SUBJECT, "at": now})
     await office.put(ApprovalRow, an_approval("new", known_at=now))
-    await office.put(NoticeRow, {**a_notice({"userid": SUBJECT}, at=now), "recorded_at": now})
+    await office.put(NoticeRow, a_notice({"userid": SUBJECT}, at=now, recorded_at=now))
     await campaigns.put(office.database, people=2, first=1)
-    async with office.database.write("tests") as connection:
-        await connection.execute(update(ChunkRow).values(users=SUBJECT))
+    await office.update(ChunkRow, users=SUBJECT)
     await office.ended(to={"users": [SUBJECT]})
     before = await office.places()
     found = await office.erase(since=since)
@@ -447,39 +367,46 @@ async def test_data_newer_than_the_request_is_not_touched(office: Office) -> Non
 
 
 async def test_only_one_application_is_asked_about(office: Office) -> None:
-    await office.put(UserRow, a_person(SUBJECT), a_person(SUBJECT, app="hr"))
-    await office.put(JobRow, a_job("a"), a_job("b", app="hr"))
-    got = {"user": SUBJECT, "outcome": "accepted", "at": LONG_AGO}
-    await office.put(RecipientRow, {"job": "a", **got}, {"job": "b", **got})
+    for job, app in (("a", "default"), ("b", "hr")):
+        await office.put(UserRow, a_person(app=app))
+        await office.put(JobRow, {"job": job, "app": app})
+        await office.put(RecipientRow, {"job": job, "user": SUBJECT})
     jobs = [await office.ended(to={"users": [SUBJECT]}, app=app) for app in ("default", "hr")]
     await office.erase(app="hr")
     assert [row["app"] for row in await office.rows(UserRow)] == ["default"]
     users = {row["job"]: row["user"] for row in await office.rows(RecipientRow)}
     assert users == {"a": SUBJECT, "b": office.tombstone}
-    payloads = [await office.redis.hget(keys.job(job), "payload") for job in jobs]
-    assert [SUBJECT.encode() in (payload or b"") for payload in payloads] == [True, False]
+    named = [SUBJECT in (await office.payload(job))["to"]["users"] for job in jobs]
+    assert named == [True, False]
 
 
-async def created(office: Office, users: list[str], **plan: Any) -> tuple[CampaignStore, str]:
-    """A campaign as a command makes it, with an index of its people."""
+@pytest.fixture
+async def store(office: Office) -> AsyncIterator[CampaignStore]:
     store = CampaignStore(office.settings.database)
-    message = plan.pop("message", TEXT)
-    made = await store.create({"name": "news", "message": message, "users": users, **plan})
-    return store, made.id
+    yield store
+    await store.close()
+
+
+async def created(store: CampaignStore, *users: str) -> str:
+    """A campaign as a command makes it, with an index of its people."""
+    return (await store.create({"name": "news", "message": TEXT, "users": users})).id
+
+
+async def chunks_in(store: CampaignStore, campaign: str) -> list[ChunkRow]:
+    return [chunk async for page in store.chunks(campaign) for chunk in page]
 
 
 async def test_drafts_go_on_without_them(office: Office) -> None:
-    await office.put(UserRow, {**a_person(SUBJECT), "name": "张三", "mobile": "+86-13800000000"})
+    await office.put(UserRow, a_person(name="张三", mobile=f"+86-{MOBILE}"))
     await office.put(UserRow, a_person(OTHER))
     drafts = Drafts(office.settings, office.database)
-    pasted = f"{OTHER} {SUBJECT}\n13800000000\nu9"
+    pasted = f"{OTHER} {SUBJECT}\n{MOBILE}\nu9"
     named = await drafts.create({"pasted": pasted, "without_pasted": "张三"}, "ann")
     listed = await drafts.create({"pasted": OTHER}, "ann")
-    listed = await drafts.put_file(listed.id, 1, "x.csv", "手机\n13800000000\n".encode(), "ann")
+    listed = await drafts.put_file(listed.id, 1, "x.csv", f"手机\n{MOBILE}\n".encode(), "ann")
     others = await drafts.create({"pasted": OTHER}, "ann")
     others = await drafts.put_file(others.id, 1, "x.csv", b"userid\nu9\n", "ann")
-    async with office.database.write("tests") as connection:
-        await connection.execute(update(DraftRow).values(updated_at=LONG_AGO))
+    await office.update(DraftRow, updated_at=LONG_AGO)
     exported = (await office.passes.export(DataSubject(SUBJECT)))["drafts"]
     assert {each["draft"] for each in exported} == {named.id, listed.id}
     found = await office.erase()
@@ -491,70 +418,63 @@ async def test_drafts_go_on_without_them(office: Office) -> None:
     assert await office.places() == set()
 
 
-async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(office: Office) -> None:
-    users = [SUBJECT, OTHER, *(f"u{number}" for number in range(200))]
-    store, campaign = await created(office, users)
+async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(
+    office: Office, store: CampaignStore
+) -> None:
+    others = [OTHER, *(f"u{number}" for number in range(200))]
+    campaign = await created(store, SUBJECT, *others)
     found = await office.erase()
     assert (found.changed["campaigns"], found.left) == (1, [])
-    chunks = [chunk async for page in store.chunks(campaign) for chunk in page]
-    sent_to = [
-        user
-        for chunk in chunks
-        if chunk.state == ChunkState.PENDING
-        for user in chunk.users.split(",")
-    ]
-    assert sorted(sent_to) == sorted(user for user in users if user != SUBJECT)
-    assert all(len(chunk.users.split(",")) == chunk.size for chunk in chunks)
+    chunks = await chunks_in(store, campaign)
+    users = {chunk.number: chunk.users.split(",") for chunk in chunks}
+    pending = [chunk.number for chunk in chunks if chunk.state == ChunkState.PENDING]
+    assert sorted(user for number in pending for user in users[number]) == sorted(others)
+    assert all(len(users[chunk.number]) == chunk.size for chunk in chunks)
     row = await store.get(campaign)
     assert (row.recipients, row.chunks, row.settled) == (202, len(chunks), 1)
     report = await Report(office.database).summary(campaign)
-    assert report.outcomes["cancelled"] == 1
-    assert report.outcomes["pending"] == 201
+    assert (report.outcomes["cancelled"], report.outcomes["pending"]) == (1, 201)
     async with office.database.read() as connection:
         assert await chunks_of(connection, [SUBJECT], [campaign]) == {campaign: set()}
-        known = (await chunks_of(connection, [OTHER], [campaign]))[campaign]
-    assert known
+        assert (await chunks_of(connection, [OTHER], [campaign]))[campaign]
     assert await office.places() == set()
-    await store.close()
 
 
-async def test_the_last_person_of_a_chunk_ends_it(office: Office) -> None:
-    store, campaign = await created(office, [SUBJECT])
+async def test_the_last_person_of_a_chunk_ends_it(office: Office, store: CampaignStore) -> None:
+    campaign = await created(store, SUBJECT)
     await office.erase()
     row = await store.get(campaign)
     assert (row.chunks, row.settled, row.recipients) == (1, 1, 1)
     report = await Report(office.database).summary(campaign)
-    assert report.outcomes["cancelled"] == 1
-    assert report.outcomes["accepted"] == 0
-    await store.close()
+    assert (report.outcomes["cancelled"], report.outcomes["accepted"]) == (1, 0)
 
 
 @pytest.mark.parametrize("state", [ChunkState.QUEUED, ChunkState.SETTLED])
-async def test_a_call_of_today_keeps_its_people(office: Office, state: ChunkState) -> None:
+async def test_a_call_of_today_keeps_its_people(
+    office: Office, store: CampaignStore, state: ChunkState
+) -> None:
     """Messages of equal content find out by it who has them, and so does a recall."""
-    store, campaign = await created(office, [SUBJECT, OTHER])
-    async with office.database.write("tests") as connection:
-        lately = datetime.now(UTC) - timedelta(hours=2)
-        await connection.execute(update(ChunkRow).values(state=state, called_at=lately))
+    campaign = await created(store, SUBJECT, OTHER)
+    await office.update(ChunkRow, state=state, called_at=datetime.now(UTC) - timedelta(hours=2))
     (left,) = (await office.erase()).left
     assert (left.place, left.id) == ("campaigns", campaign)
     assert (left.until is None) == (state == ChunkState.QUEUED)
     assert await office.places() == {"campaign_chunks"}
-    await store.close()
 
 
-async def test_a_message_made_for_one_person_goes_with_them(office: Office) -> None:
-    message = {"msgtype": "text", "text": {"content": "{name}, hello"}}
-    store, campaign = await created(office, [SUBJECT, OTHER])
-    filled = {"msgtype": "text", "text": {"content": "张三, hello"}}
-    async with office.database.write("tests") as connection:
-        values = {"state": ChunkState.SETTLED, "called_at": LONG_AGO, "users": SUBJECT, "size": 1}
-        await connection.execute(update(ChunkRow).values(message=filled, **values))
-        await connection.execute(update(CampaignRow).values(message=message))
+async def test_a_message_made_for_one_person_goes_with_them(
+    office: Office, store: CampaignStore
+) -> None:
+    message, filled = (
+        {**TEXT, "text": {"content": f"{name}, hello"}} for name in ("{name}", "张三")
+    )
+    campaign = await created(store, SUBJECT, OTHER)
+    called = {"state": ChunkState.SETTLED, "called_at": LONG_AGO}
+    await office.update(ChunkRow, message=filled, users=SUBJECT, size=1, **called)
+    await office.update(CampaignRow, message=message)
     await office.erase()
-    (chunk,) = [chunk async for page in store.chunks(campaign) for chunk in page]
+    (chunk,) = await chunks_in(store, campaign)
     assert (chunk.message, chunk.users) == (message, office.tombstone)
-    await store.close()
 
 
 async def test_nobody_gets_a_message_twice_because_of_an_erasure(
@@ -563,14 +483,10 @@ async def test_nobody_gets_a_message_twice_because_of_an_erasure(
     """And a job that is running ends as it would have; the erasure comes back for its record."""
     sandbox.put_user(user := "u1", name="u1", dept_id_list=[1])
     async with open_worker() as worker:
-        message = MessageSend.parse({"to": {"users": [user]}, "message": TEXT})
+        message = a_message(user)
         first = await worker.send(message)
         assert await worker.run(first) == State.DONE
-        waiting = await worker.send(
-            MessageSend.parse(
-                {"to": {"users": [user]}, "message": {**TEXT, "text": {"content": "2"}}}
-            )
-        )
+        waiting = await worker.send(a_message(user, text="2"))
         erasure = await asyncio.to_thread(worker.client.erase_person, user)
         assert {each.id for each in erasure.remaining if each.place == "jobs"} == {first, waiting}
         assert await worker.run(await worker.send(message)) == State.DUPLICATE
@@ -592,17 +508,15 @@ async def test_nobody_gets_a_message_twice_because_of_an_erasure(
             payload = await redis.hget(keys.job(job), "payload") or b""
             assert user.encode() not in payload
             assert erasure.tombstone.encode() in payload
-        status = await worker.status(erasure.job)
-        assert status.result == {"tombstone": erasure.tombstone}
+        assert (await worker.status(erasure.job)).result == {"tombstone": erasure.tombstone}
 
 
-def test_the_client_returns_what_it_found(valkey_url: str, sqlite_url: str, redis: Redis) -> None:
-    prepare(sqlite_url)
-    settings = Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+def test_the_client_returns_what_it_found(settings: Settings) -> None:
+    prepare(settings.database)
     with Client(settings) as client:
         nothing = client.erase_person("stranger")
         assert (nothing.job, nothing.follow_up, nothing.remaining) == ("", None, [])
-        client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": TEXT}))
+        client.send(a_message("u1"))
         erasure = client.erase_person("u1")
         assert client.status(erasure.job).kind == PersonErase.kind
         assert "u1" not in client.export_person("u1")["jobs"][0]["job"]
@@ -614,11 +528,8 @@ def test_the_client_returns_what_it_found(valkey_url: str, sqlite_url: str, redi
             client.export_person("u1", app="no such")
 
 
-def test_an_export_is_for_whoever_asked(
-    cli: Cli, redis: Redis, sqlite_url: str, tmp_path: Path
-) -> None:
+def test_an_export_is_private(cli: Cli, sqlite_url: str, tmp_path: Path) -> None:
     prepare(sqlite_url)
-    cli.variables["DINGRELAY_DATABASE_URL"] = sqlite_url
     job = cli.json("send", "--to", "u1", "--text", "你好")["id"]
     file = tmp_path / "u1.json"
     cli("person", "export", "u1", "--output", str(file))
@@ -652,14 +563,12 @@ def test_a_userid_is_replaced_where_it_stands_for_itself(value: Any, left: Any) 
     assert replaced(value, "u1", "x") == left
 
 
-NAME, MOBILE = "Ouyang Unique", "13912345678"
-
-
 async def test_names_in_events_and_candidates_go_as_well(office: Office) -> None:
     """A title names who asked for an approval, and its row who decides."""
-    title = f"{NAME}提交的请假"
+    name = "Ouyang Unique"
+    title = f"{name}提交的请假"
     await office.put(ApprovalRow, an_approval("theirs", title=title))
-    diff = {"curr": {"name": NAME, "mobile": MOBILE}, "userid": SUBJECT}
+    diff = {"curr": {"name": name, "mobile": MOBILE}, "userid": SUBJECT}
     events = {
         "user_modify_org": {"userId": [SUBJECT], "diffInfo": diff},
         "bpms_instance_change": {"staffId": SUBJECT, "title": title},
@@ -668,48 +577,37 @@ async def test_names_in_events_and_candidates_go_as_well(office: Office) -> None
     approval = {"originator": SUBJECT, "process_code": "P", "form": []}
     error = {"class": "unknown", "candidates": [{"id": "1", "title": title}]}
     records: list[dict[str, Any]] = [
-        {"kind": "approval-create", "payload": approval, "error": error},
-        *(
-            {
-                "kind": "event",
-                "payload": {"event_type": kind, "data": data},
-                f"step:user:{SUBJECT}": {},
-            }
-            for kind, data in events.items()
-        ),
+        {"kind": "approval-create", "payload": approval, "error": error}
     ]
-    jobs: list[str] = []
-    for record in records:
-        jobs.append(await office.ended())
-        mapping = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
-        await office.redis.hset(keys.job(jobs[-1]), mapping=mapping)
     for kind, data in events.items():
+        payload = {"event_type": kind, "data": data}
+        records.append({"kind": "event", "payload": payload, f"step:user:{SUBJECT}": {}})
         notice = a_notice({"event_id": kind, "event": data}, type=f"dingtalk.{kind}")
-        await office.put(NoticeRow, {**notice, "recorded_at": LONG_AGO})
+        await office.put(NoticeRow, notice)
+    jobs = [await office.ended() for _ in records]
+    for job, record in zip(jobs, records, strict=True):
+        mapping = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
+        await office.redis.hset(keys.job(job), mapping=mapping)
     # The last event ended lately: it is erased by a later pass, which knows the approval by the tombstone.
-    settled = await office.redis.hget(keys.job(jobs[-1]), "settled") or b""
-    await office.redis.hset(
-        keys.job(jobs[-1]), "settled", str(int(datetime.now(UTC).timestamp() * 1000))
-    )
+    await office.age(jobs[-1], timedelta())
     exported = await office.passes.export(DataSubject(SUBJECT))
     assert (len(exported["jobs"]), len(exported["webhooks"])) == (len(records), len(events))
     assert [each.id for each in (await office.erase()).left] == [jobs[-1]]
-    await office.redis.hset(keys.job(jobs[-1]), "settled", settled)
+    await office.age(jobs[-1])
     assert (await office.erase()).left == []
-    assert await office.places() == set()
-    for value in (NAME, MOBILE):
+    for value in (SUBJECT, name, MOBILE):
         assert await office.places(value) == set()
-    kept = json.loads(await office.redis.hget(keys.job(jobs[-1]), "payload") or b"")
+    kept = await office.payload(jobs[-1])
     assert kept["data"] == {"staffId": OTHER, "processInstanceId": "theirs"}
 
 
 @pytest.mark.parametrize("user", ['q"q', "b\\b", "a/b", "%_", "张三"])
 async def test_any_userid_is_found_however_json_spells_it(office: Office, user: str) -> None:
     content = json.dumps({"to": {"users": [user]}, "message": TEXT}, ensure_ascii=False)
-    await office.put(JobRow, a_job("kept", content=content))
+    await office.put(JobRow, {"job": "kept", "content": content})
     record = await office.ended(to={"users": [user]})
     await office.redis.hset(keys.job(record), "reserved", json.dumps([user], ensure_ascii=False))
-    await office.put(NoticeRow, {**a_notice({"userid": user}), "recorded_at": LONG_AGO})
+    await office.put(NoticeRow, a_notice({"userid": user}))
     exported = await office.passes.export(DataSubject(user))
     assert [len(exported[place]) for place in ("jobs", "history", "webhooks")] == [1, 1, 1]
     since = await office.passes.now()

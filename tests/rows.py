@@ -1,0 +1,40 @@
+"""Rows in SQL: a test names the columns that it is about, and the others are filled."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args, get_origin
+
+from sqlalchemy import insert, select
+
+from dingrelay_workers.database.base import Base
+from dingrelay_workers.database.database import Database
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=3)
+
+
+def filled(table: type[Base], fields: dict[str, Any]) -> dict[str, Any]:
+    """A row: columns that must have a value are of the app `default`, `LONG_AGO`, zero or empty."""
+    row = {}
+    for column in table.__table__.columns:
+        counted = column is table.__table__.autoincrement_column  # type: ignore[attr-defined]
+        if not (column.nullable or column.server_default is not None or counted):
+            row[column.name] = _filling(table, column.name)
+    return row | fields
+
+
+async def put(database: Database, table: type[Base], *rows: dict[str, Any]) -> None:
+    """Insert rows that name the same columns."""
+    async with database.write("tests") as connection:
+        await connection.execute(insert(table), [filled(table, row) for row in rows])
+
+
+async def all_of(database: Database, table: type[Base]) -> list[dict[str, Any]]:
+    """All rows of a table."""
+    async with database.read() as connection:
+        found = await connection.execute(select(table.__table__))
+        return [dict(row) for row in found.mappings()]
+
+
+def _filling(table: type[Base], name: str) -> Any:
+    (kind,) = get_args(table.__annotations__[name])
+    kind = get_origin(kind) or kind
+    return {"app": "default"}.get(name, LONG_AGO if kind is datetime else kind())
