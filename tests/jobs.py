@@ -9,7 +9,7 @@ from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.store.records import Claim, Records
+from dingrelay_workers.store.records import Claim, Records, RedisTime
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 
@@ -32,6 +32,15 @@ def a_wakeup(draft: Draft, *, woken: int = 1, nonce: str = "") -> ReceivedWakeup
         woken=woken,
         nonce=nonce or uuid.uuid4().hex,
     )
+
+
+def a_claim(**fields: Any) -> Claim:
+    """A worker's claim of a message that it runs for the first time."""
+    words = {"nonce": "n", "app": "default", "lane": "normal", "sender": "", "parent": ""}
+    numbers = dict.fromkeys(("attempts", "throttles", "crashes", "waiting", "created"), 0)
+    plain: dict[str, Any] = {"id": "j", "kind": "message-send", "fence": 1, **words, **numbers}
+    plain |= {"payload": {}, "steps": {}, "expires": None, "intent": None, "time": RedisTime(0)}
+    return Claim(**plain | fields)
 
 
 async def enqueue(redis: Redis, draft: Draft) -> record.Enqueued:

@@ -1,9 +1,13 @@
-"""`Calls` in memory: answers what a test says, and keeps what was asked."""
+"""`Calls` in memory: answers what a test says, and keeps what was asked; and real ones of a job."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
+from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
 
@@ -36,3 +40,34 @@ class FakeCalls:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+
+def limiter(**given: Any) -> Any:
+    """One that gives every call its slot."""
+    acquire, report = AsyncMock(return_value=SimpleNamespace()), AsyncMock()
+    plain = {"acquire": acquire, "report": report, "wanted": lambda *_: 0}
+    return SimpleNamespace(**plain | {"stale": lambda _: False} | given)
+
+
+def job_calls(*, turn: str = "", **parts: Any) -> JobCalls:
+    """Those of a job that goes alone; around it is nothing but the parts that are given."""
+    claim: Any = SimpleNamespace(
+        id="j",
+        app="default",
+        lane="normal",
+        waiting=0,
+        batch_key="",
+        sender="",
+        turn=turn,
+        queue="",
+    )
+    nothing: dict[str, Any] = {
+        "settings": SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o")),
+        "limiter": limiter(),
+        "quota": SimpleNamespace(check=AsyncMock(), count=Mock()),
+        "tokens": AsyncMock(),
+        "transport": AsyncMock(),
+        "batches": SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None),
+        "intents": SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext),
+    }
+    return JobCalls(claim, **nothing | parts)

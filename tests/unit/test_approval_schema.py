@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
+from anything import json_values
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_workers.dingtalk.approval_schema import Schema, items
 
@@ -163,29 +163,10 @@ def test_a_schema_of_another_shape_is_none(entries: list[Any]) -> None:
     assert Schema.of(entries) is None
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=4),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(
-                    [
-                        "componentName",
-                        "props",
-                        "children",
-                        "label",
-                        "options",
-                        "behaviorLinkage",
-                        "id",
-                    ]
-                ),
-                inner,
-            )
-        ),
-        max_leaves=10,
-    )
-)
+SHAPES = ["componentName", "props", "children", "label", "options", "behaviorLinkage", "id"]
+
+
+@given(json_values(SHAPES))
 def test_any_schema_of_dingtalk_is_read(props: Any) -> None:
     schema = Schema.of([{"componentName": "DDSelectField", "props": props}, props])
     if schema:

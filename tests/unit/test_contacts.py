@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anything import json_values
 from dingrelay_tasks.organisation import Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FIELDS
@@ -291,17 +292,7 @@ async def test_texts_fit_any_database() -> None:
     assert found.fields == {"name": "ab?", "role_list": [{"name": "x?"}]}
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["dept_id", "userid", "leader", "order", "id", "name"]), inner
-        )
-    ),
-    max_leaves=8,
-)
+JSON = json_values(["dept_id", "userid", "leader", "order", "id", "name"])
 KEYS = [
     *("result", "list", "has_more", "next_cursor", "department", "userlist", "hasMore"),
     *("dept_id", "userid", "id", "parentid", "department", "extattr", "isLeader"),

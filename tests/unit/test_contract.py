@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anything import SCALARS, TEXTS, json_values
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ApiCall, ApprovalCreate, Contract, ContractError, MessageSend, UserSync
 from dingrelay_tasks.contract import check_size
@@ -28,13 +29,8 @@ GOOD: dict[type[Contract], dict[str, Any]] = {
 }
 CONTRACTS = st.sampled_from(list(GOOD))
 
-TEXTS = st.text(st.characters(exclude_categories=[]))
-"""Halves of surrogate pairs too, which JSON can spell and UTF-8 can't."""
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=4),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
-    max_leaves=8,
-)
+ANYTHING = json_values(scalars=SCALARS | TEXTS | st.binary(max_size=4))
+ANYTHING |= st.dictionaries(TEXTS, ANYTHING, max_size=4)
 NAMES = st.sampled_from(sorted({name for good in GOOD.values() for name in good} | {"app"}))
 
 
@@ -133,34 +129,56 @@ def test_null_means_the_default() -> None:
     assert MessageSend.parse(nulls | body) == MessageSend.parse(body)
 
 
-@pytest.mark.parametrize(
-    ("fields", "field"),
-    [
+TO = {"users": ["u"]}
+LONG = {"msgtype": "text", "text": {"content": "a" * 5_001}}
+LATE = {"send_at": "2026-11-24T09:00:00+08:00", "expires_at": "2026-11-24T01:00:00Z"}
+REFUSED: dict[type[Contract], list[tuple[dict[str, Any], str]]] = {
+    MessageSend: [
         ({"app": "a b"}, "app"),
-        ({"lane": "fast"}, "lane"),
+        ({"lane": "fast"}, "lane: must be 'urgent', 'normal' or 'bulk'"),
         ({"to": {}}, "to"),
+        ({"to": []}, "to: must be an object"),
         ({"to": {"users": [], "everyone": False}}, "to"),
         ({"to": {"everyone": True, "users": ["u"]}}, "to.everyone"),
         ({"to": {"users": ["a,b"]}}, "to.users.0"),
+        ({"to": {"users": [1]}}, "to.users.0: must be a text"),
+        ({"to": {"users": "u1"}}, "to.users: must be a list"),
         ({"to": {"departments": ["1"]}}, "to.departments.0"),
         ({"to": {"departments": [True]}}, "to.departments.0"),
-        ({"idempotency_key": ""}, "idempotency_key"),
+        ({"to": {"departments": [0.5]}}, "to.departments.0: must be a whole number"),
+        ({"to": {**TO, "user": None}}, "to.user"),
+        ({"idempotency_key": ""}, "idempotency_key: must not be empty"),
         ({"send_at": "2026-11-24T09:00:00"}, "send_at"),
-        ({"send_at": "soon"}, "send_at"),
         (
-            {"send_at": "2026-11-24T09:00:00+08:00", "expires_at": "2026-11-24T01:00:00Z"},
-            "expires_at",
+            {"send_at": "soon"},
+            "send_at: must be a date and time such as 2026-01-31T09:00:00+08:00",
         ),
+        (LATE, "expires_at"),
         ({"on_unknown": "guess"}, "on_unknown"),
+        ({"confirm": "perhaps"}, "confirm: must be true or false"),
         ({"message": "hi"}, "message"),
-        ({"messsage": None}, "messsage"),
-        ({"to": {"users": ["u"], "user": None}}, "to.user"),
+        ({"message": {"msgtype": "oa"}}, "message.oa: is required"),
+        ({"message": LONG}, "message.text.content: may have 5,000 characters at most"),
+        ({"messsage": None}, "messsage: there is no such field"),
     ],
+    UserSync: [({"department": None}, "department: needed for scope department")],
+    ApprovalCreate: [({"cc": ["u"] * 51}, "cc: may have 50 entries at most")],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "error"),
+    [(kind, *row) for kind, rows in REFUSED.items() for row in rows],
 )
-def test_errors_are_named(fields: dict[str, Any], field: str) -> None:
-    error = outcome(MessageSend, GOOD[MessageSend] | fields)
-    assert error
-    assert error.field == field
+def test_errors_are_named(kind: type[Contract], fields: dict[str, Any], error: str) -> None:
+    """By their fields, and in a sentence for the author of the job."""
+    found = outcome(kind, GOOD[kind] | fields)
+    assert found
+    assert error in {found.field, str(found)}
+
+
+def test_a_missing_field_is_named() -> None:
+    assert str(outcome(MessageSend, {"message": TEXT})) == "to: is required"
 
 
 def test_an_error_never_repeats_what_was_given() -> None:

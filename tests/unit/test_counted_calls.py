@@ -1,6 +1,6 @@
 """Which calls are of the month: those that DingTalk carried out, and those that it refused (API §6)."""
 
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -8,7 +8,6 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import (
@@ -22,6 +21,7 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.dingtalk.request import Request
+from unit.fake_calls import job_calls, limiter
 
 
 @pytest.mark.parametrize(
@@ -53,31 +53,10 @@ async def test_a_call_counts_although_redis_is_away_by_then(answer: Any) -> None
 
 async def calls_of_the_month(api: Api, answer: Any, *, report: Any = None) -> int:
     """How many calls were counted after one to which DingTalk gave this answer."""
-    claim: Any = SimpleNamespace(
-        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", turn="", queue=""
-    )
-    report = report or AsyncMock()
-    limiter: Any = SimpleNamespace(
-        acquire=AsyncMock(return_value=SimpleNamespace()),
-        wanted=lambda *_: 0,
-        stale=lambda _: False,
-        report=report,
-    )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None)
-    settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
-    quota: Any = SimpleNamespace(check=AsyncMock(), count=Mock())
-    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext)
-    transport: Any = SimpleNamespace(request=AsyncMock(side_effect=[answer]))
-    calls = JobCalls(
-        claim,
-        settings=settings,
-        limiter=limiter,
-        quota=quota,
-        tokens=AsyncMock(),
-        transport=transport,
-        batches=nothing,
-        intents=intents,
-    )
+    quota = SimpleNamespace(check=AsyncMock(), count=Mock())
+    transport = SimpleNamespace(request=AsyncMock(side_effect=[answer]))
+    reporting = limiter(report=report or AsyncMock())
+    calls = job_calls(quota=quota, transport=transport, limiter=reporting)
     with suppress(DingTalkError, RedisConnectionError):
         await calls.send(Request(api))
     return int(quota.count.call_count)

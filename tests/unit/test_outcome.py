@@ -27,29 +27,11 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked
-from dingrelay_workers.store.records import Claim, RedisTime
+from dingrelay_workers.store.records import RedisTime
+from jobs import a_claim
 
 SETTINGS = Settings.load(env="test")
-CLAIM = Claim(
-    time=RedisTime(0),
-    sender="",
-    id="j",
-    kind="message-send",
-    nonce="n",
-    fence=1,
-    app="default",
-    lane="normal",
-    payload={},
-    parent="",
-    attempts=0,
-    throttles=0,
-    crashes=0,
-    expires=None,
-    waiting=0,
-    intent=None,
-    steps={},
-    created=0,
-)
+CLAIM = a_claim()
 
 
 def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcome.Outcome:

@@ -10,28 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.utils.json import dumps, loads
 
+from anything import SCALARS, json_values
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.wakeup import ReceivedWakeup, plain_json
 
 MOMENT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 ID = uuid.UUID(int=7)
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(),
-    st.datetimes(timezones=st.just(UTC)),
-    st.dates(),
-    st.times(),
-    st.decimals(),
-    st.uuids(),
-    st.binary(),
-)
-VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
-)
+OF_CELERY = st.dates() | st.times() | st.decimals() | st.uuids() | st.binary()
+VALUES = json_values(scalars=SCALARS | OF_CELERY | st.datetimes(timezones=st.just(UTC)), leaves=20)
 
 
 @pytest.mark.parametrize(

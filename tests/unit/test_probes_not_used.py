@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
 from conftest import wait_until_async
-from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Request
@@ -24,6 +23,7 @@ from dingrelay_workers.limiter.buckets import Ask, acquire, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Draining, Outage, Slot, SlotRequest, Turns
+from unit.fake_calls import job_calls
 
 APP, API, HOST = "default", "message.send", "oapi"
 
@@ -153,22 +153,9 @@ async def probe_with(
     fleet: Fleet, *, write: Any = None, transport: Any = None, token: Any = None
 ) -> Any:
     """A job's call, which is the probe."""
-    claim: Any = SimpleNamespace(
-        id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", turn="", queue=""
-    )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None)
-    intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), call=nullcontext)
-    tokens: Any = SimpleNamespace(token=token or AsyncMock())
-    calls = JobCalls(
-        claim,
-        settings=nothing,
-        limiter=fleet.limiter,
-        quota=nothing,
-        tokens=tokens,
-        transport=transport,
-        batches=nothing,
-        intents=intents,
-    )
+    intents = SimpleNamespace(open=False, write=write or AsyncMock(), call=nullcontext)
+    tokens = SimpleNamespace(token=token or AsyncMock())
+    calls = job_calls(limiter=fleet.limiter, tokens=tokens, transport=transport, intents=intents)
     return await calls.send(Request(replace(apis.MESSAGE_SEND, counted=False)))
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anything import json_values
 from dingrelay_sandbox.apis.api import DECLARED
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.faults import FaultSpec
@@ -233,13 +234,6 @@ def test_every_call_is_in_the_audit(caller: Caller) -> None:
     assert caller.state.audit.most_calls()[SEND] == 2
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
 NAMES = [
     "agent_id", "userid_list", "dept_id_list", "to_all_user", "msg", "msgtype", "text", "task_id",
     "msg_task_id", "dept_id", "cursor", "size", "userid", "processCode", "originatorUserId",
@@ -267,7 +261,7 @@ SIGN_IN_PAGE = "/oauth2/auth"
 )
 @given(
     st.sampled_from(sorted(DECLARED)),
-    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8),
+    st.dictionaries(st.sampled_from(NAMES), json_values(leaves=6), max_size=8),
     st.booleans(),
 )
 def test_any_request_is_answered(

@@ -1,6 +1,5 @@
 """What Celery's events, and so Flower, tell of a run."""
 
-import uuid
 from typing import Any
 
 import pytest
@@ -8,11 +7,12 @@ from celery.events.state import State as EventsState
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anything import json_values
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.celery_worker.task_events import SHOWN, TaskEvents, words
 from dingrelay_workers.jobs.outcome import Outcome, done
-from dingrelay_workers.store.records import Claim, RedisTime
+from jobs import a_claim
 
 MESSAGE = {
     "calls": [{"task_id": 7, "recipients": 2}, {"task_id": 8, "recipients": 1}],
@@ -37,30 +37,6 @@ class Dispatcher:
         self.tasks.event({"type": event, "clock": clock, **origin, **fields})
 
 
-def a_claim() -> Claim:
-    return Claim(
-        id=str(uuid.uuid4()),
-        kind="message-send",
-        nonce="n",
-        fence=1,
-        app="default",
-        lane="normal",
-        sender="",
-        payload={},
-        parent="",
-        attempts=2,
-        throttles=0,
-        crashes=0,
-        expires=None,
-        waiting=0,
-        intent=None,
-        steps={},
-        created=1,
-        time=RedisTime(1),
-        summary="message-send app=default lane=normal text users=2",
-    )
-
-
 @pytest.mark.parametrize(
     ("outcome", "state", "shown", "text"),
     [
@@ -73,7 +49,8 @@ def a_claim() -> Claim:
     ],
 )
 def test_a_run_is_one_story(outcome: Outcome, state: State, shown: str, text: str | None) -> None:
-    events, dispatcher, claim = TaskEvents(), Dispatcher(), a_claim()
+    events, dispatcher = TaskEvents(), Dispatcher()
+    claim = a_claim(attempts=2, summary="message-send app=default lane=normal text users=2")
     events.send_through(dispatcher)
     events.began(KIND, claim)
     events.flush()
@@ -111,14 +88,7 @@ def test_a_result_is_numbers_and_ids(result: dict[str, Any], text: str) -> None:
     assert words(done(result), State.DONE) == text
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-)
-
-
-@given(st.dictionaries(st.sampled_from(["calls", "x_id", "a", "users"]) | st.text(), JSON))
+@given(st.dictionaries(st.sampled_from(["calls", "x_id", "a", "users"]) | st.text(), json_values()))
 def test_no_result_fails_the_run(result: dict[str, Any]) -> None:
     text = words(done(result), State.DONE)
     assert isinstance(text, str)

@@ -1,9 +1,7 @@
 """What a Celery message is taken for, what Celery publishes of it, and the turn that its job keeps."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 from celery import Celery, Task
@@ -12,13 +10,13 @@ from kombu import Message
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.celery_worker.pool import JobRequest
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from unit.fake_calls import job_calls, limiter
 
 KIND = KINDS["approval-create"]
 
@@ -89,36 +87,14 @@ def test_the_representation_of_a_job_holds_no_token() -> None:
 
 @pytest.mark.parametrize("api", [apis.USER, apis.MESSAGE_SEND])
 async def test_calls_of_other_apis_leave_the_turn_to_the_one_that_it_is_for(api: Api) -> None:
-    turn = Turns("a", api.rule, "normal").coming
-    claim: Any = SimpleNamespace(
-        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", turn=turn, queue=""
-    )
     acquired: list[tuple[str, str]] = []
 
     async def acquire(request: SlotRequest) -> Any:
         acquired.append((request.turns.api, request.woken))
         return SimpleNamespace()
 
-    limiter: Any = SimpleNamespace(
-        acquire=acquire,
-        wanted=lambda *_: 0,
-        stale=lambda _: False,
-        report=AsyncMock(),
-    )
-    nothing: Any = SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None)
-    settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
-    quota: Any = SimpleNamespace(check=AsyncMock(), count=lambda _: None)
-    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext)
-    calls = JobCalls(
-        claim,
-        settings=settings,
-        limiter=limiter,
-        quota=quota,
-        tokens=AsyncMock(),
-        transport=AsyncMock(),
-        batches=nothing,
-        intents=intents,
-    )
+    turn = Turns("default", api.rule, "normal").coming
+    calls = job_calls(turn=turn, limiter=limiter(acquire=acquire))
     for _ in range(2):
         for each in (apis.USER, apis.MESSAGE_SEND):
             await calls.send(Request(each))

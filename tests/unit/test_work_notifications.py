@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
+from anything import json_values
 from dingrelay_tasks.context import DeliveryReport, MessageCall
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Ambiguous, Transient
@@ -90,16 +90,7 @@ async def test_lists_that_hold_nothing_may_be_absent() -> None:
     assert await WorkNotifications(calls).delivery(7) == DeliveryReport(finished=True)
 
 
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["status", "forbidden_list", "read_user_id_list", "userid"]), inner
-        )
-    ),
-    max_leaves=6,
-)
+ANYTHING = json_values(["status", "forbidden_list", "read_user_id_list", "userid"], leaves=6)
 
 
 @given(ANYTHING, ANYTHING)
