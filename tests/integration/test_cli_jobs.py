@@ -72,6 +72,16 @@ def test_a_message_is_what_the_options_say(cli: Cli, records: Redis) -> None:
     assert datetime.fromisoformat(sent["due_at"]) - at < timedelta(seconds=1)
 
 
+def test_a_message_of_a_robot_is_what_the_options_say(cli: Cli, records: Redis) -> None:
+    post = ("send", "--robot", "assistant", "--text", "好")
+    sent = cli.json(*post, "--to", "u1,u2", "--lane", "urgent", "--confirm")
+    assert (sent["kind"], sent["lane"]) == ("robot-message", "urgent")
+    job = payload(records, sent["id"])
+    assert (job["to"], job["confirm"]) == ({"robot": "assistant", "users": ["u1", "u2"]}, True)
+    for option in ("--everyone", "--allow-duplicate", "--app=hr"):
+        assert cli(*post, option).exit_code == 2
+
+
 def test_a_call_is_what_the_options_say(cli: Cli, records: Redis) -> None:
     sent = cli.json(
         *("call", "put", "/v1.0/todo/x", "--query", "a=b=c", "--query", "access_token=stolen"),

@@ -130,9 +130,9 @@ def test_deliveries_by_every_door(
     assert rest["next"] is None
     assert gateway.ask("GET", f"{path}?state=odd", key=keys["all"]).status == 422
     assert gateway.ask("GET", path, key=keys["hr"]).status == 404
-    listed = cli.json("webhook", "deliveries", ENDPOINT, "--state", "dead")
-    assert listed == [first["deliveries"][0]]
-    assert "http_503" in cli("webhook", "deliveries", ENDPOINT).stdout
+    shown = cli.json("webhook", "show", ENDPOINT, "--state", "dead")
+    assert shown["deliveries"] == [first["deliveries"][0]]
+    assert "http_503" in cli("webhook", "show", ENDPOINT).stdout
 
 
 def changed(settings: Settings, change: Callable[[Redis], Awaitable[None]]) -> None:

@@ -52,9 +52,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (send.send, send.sync, send.call):
+for command in (send.send, send.sync, send.call, robot.robots):
     app.command(rich_help_panel=JOBS_PANEL)(command)
-for name, noun in (("job", job), ("approval", approval), ("media", media), ("robot", robot)):
+for name, noun in (("job", job), ("approval", approval), ("media", media)):
     app.add_typer(noun.app, name=name, rich_help_panel=JOBS_PANEL)
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.job_ref import JobRef
 
 LOOK_SECONDS = 60.0
+"""How long the job of a look or of an action is waited for; `job show --wait` waits for longer."""
 A_DAY = 86_400.0
 """How long the end of an approval, which people decide, is waited for by default."""
 
@@ -243,7 +244,6 @@ def terminate(
     ] = None,
     app: options.App = "default",
     wait: options.Wait = False,
-    timeout: options.Timeout = 60,
 ) -> None:
     """Withdraw a running approval. DingTalk refuses it in the first 15 seconds; the job waits."""
     what = tr("terminate {instance}", instance=instance)
@@ -251,7 +251,7 @@ def terminate(
         user = options.userid(user, "--user", app, left=False)
     after = {"user": user} if user else None
     note = ("terminate", after)
-    _act(instance, app, note, lambda ref: ref.terminate(reason, user=user), what, wait, timeout)
+    _act(instance, app, note, lambda ref: ref.terminate(reason, user=user), what, wait)
 
 
 def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
@@ -261,13 +261,12 @@ def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
         remark: Remark = "",
         app: options.App = "default",
         wait: options.Wait = False,
-        timeout: options.Timeout = 60,
     ) -> None:
         user = options.userid(user, "--user", app, left=False)
         agreed = tr("agree {instance}", instance=instance)
         what = agreed if verb == "agree" else tr("refuse {instance}", instance=instance)
         note = (verb, {"user": user})
-        _act(instance, app, note, lambda ref: getattr(ref, verb)(user, remark), what, wait, timeout)
+        _act(instance, app, note, lambda ref: getattr(ref, verb)(user, remark), what, wait)
 
     return decide
 
@@ -285,13 +284,12 @@ def comment(
     ],
     app: options.App = "default",
     wait: options.Wait = False,
-    timeout: options.Timeout = 60,
 ) -> None:
     """Add a comment to an approval."""
     user = options.userid(user, "--user", app, left=False)
     what = tr("comment {instance}", instance=instance)
     note = ("comment", {"user": user})
-    _act(instance, app, note, lambda ref: ref.comment(text, user), what, wait, timeout)
+    _act(instance, app, note, lambda ref: ref.comment(text, user), what, wait)
 
 
 @contextmanager
@@ -310,7 +308,6 @@ def _act(
     act: "Callable[[ApprovalRef], JobRef]",
     what: str,
     wait: bool,
-    timeout: float,
 ) -> None:
     """Enqueue the job of an action, which the audit has first, and print it; with `wait`, once it has ended."""
     from dingrelay_producers.client.client import Client
@@ -319,7 +316,7 @@ def _act(
     with Client() as client:
         note_in_audit(client, action, "approval", [instance], app=app, after=after)
         ref = client.approval(instance, app=app)
-        show_accepted(act(ref), what, wait=wait, timeout=timeout)
+        show_accepted(act(ref), what, wait=wait, timeout=LOOK_SECONDS)
 
 
 def _state(status: "ApprovalStatus") -> Text:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.dead_codes import DeadCodes
     from dingrelay_producers.store.status import JobStatus
 
+RECALLED = 60.0
+"""Seconds for which the end of a recall is waited for; `job show --wait` waits for longer."""
 ALL = 100_000
 """How many dead jobs one command requeues or discards at most."""
 
@@ -202,7 +204,7 @@ def _act(job_ids: list[str], act: Callable[[str], bool], verb: str) -> None:
 
 
 @app.command()
-def recall(job_id: JobId, wait: options.Wait = False, timeout: options.Timeout = 60) -> None:
+def recall(job_id: JobId, wait: options.Wait = False) -> None:
     """Take back a message of the last 24 hours.
 
     Calls that carried other messages like it, to other people, are left as they are.
@@ -211,7 +213,9 @@ def recall(job_id: JobId, wait: options.Wait = False, timeout: options.Timeout =
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        show_accepted(client.recall(job_id), f"message-recall {job_id}", wait=wait, timeout=timeout)
+        show_accepted(
+            client.recall(job_id), f"message-recall {job_id}", wait=wait, timeout=RECALLED
+        )
 
 
 @app.command()

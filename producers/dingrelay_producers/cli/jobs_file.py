@@ -12,6 +12,7 @@ import typer
 
 from dingrelay_producers.cli.media import Uploads, parsed
 from dingrelay_producers.cli.output import DONE, NOT_ENDED, OTHERWISE, as_json, console, print_json
+from dingrelay_producers.cli.send import OPTIONS
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.job_ref import JobRef
@@ -35,18 +36,6 @@ AHEAD = 1_000
 """Lines in memory that are read and not handed out."""
 LONGEST = 8_000_000
 """Bytes of a line at most: a job may have 1 MB, and JSON may spell each of its characters in six."""
-
-OPTIONS = {
-    "app": "--app",
-    "lane": "--lane",
-    "sender": "--sender",
-    "send_at": "--at",
-    "expires_at": "--expires",
-    "allow_duplicate": "--allow-duplicate",
-    "confirm": "--confirm",
-    "on_unknown": "--on-unknown",
-}
-"""A field of a job → the option that gives it to lines without it."""
 
 
 @dataclass(frozen=True, slots=True)

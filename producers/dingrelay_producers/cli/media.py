@@ -50,7 +50,6 @@ def upload(
     again: Annotated[
         bool, typer.Option("--again", help="Upload it even if it has been uploaded before.")
     ] = False,
-    lane: options.Lane = "normal",
     app: options.App = "default",
     timeout: options.Timeout = 60,
 ) -> None:
@@ -64,7 +63,7 @@ def upload(
 
     with Client() as client, spinner(tr("uploading {file}", file=file)):
         found = client.upload(
-            file, name=name, media_type=media_type, app=app, lane=lane, timeout=timeout, again=again
+            file, name=name, media_type=media_type, app=app, timeout=timeout, again=again
         )
     print_result(
         {"media_id": found.id, "type": found.type, "app": app, "known": found.known},

@@ -18,6 +18,17 @@ from dingrelay_producers.zone import local
 
 PEOPLE = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
 """How `--to` may name a person instead of by a userid → the field of the job."""
+OPTIONS = {
+    "app": "--app",
+    "lane": "--lane",
+    "sender": "--sender",
+    "send_at": "--at",
+    "expires_at": "--expires",
+    "allow_duplicate": "--allow-duplicate",
+    "confirm": "--confirm",
+    "on_unknown": "--on-unknown",
+}
+"""A field that several kinds of jobs have → the option of `send` that gives it."""
 
 
 def send(
@@ -32,6 +43,13 @@ def send(
     ] = None,
     department: Annotated[list[int] | None, typer.Option(help="A department; repeatable.")] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="The whole organisation.")] = False,
+    group: Annotated[
+        str | None, typer.Option(help="A group of the settings: its robots post the message.")
+    ] = None,
+    robot: Annotated[
+        str | None,
+        typer.Option(help="A robot of the settings posts the message; with --to one to one."),
+    ] = None,
     text: options.Text = None,
     markdown: options.Markdown = None,
     message: options.Message = None,
@@ -51,6 +69,13 @@ def send(
     on_unknown: Annotated[
         Literal["repeat", "stop"], typer.Option(help="If a call's answer is lost.")
     ] = "repeat",
+    digest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="5m",
+            help="Of robots: merge what would come sooner after the last message.",
+        ),
+    ] = None,
     jobs: Annotated[
         typer.FileBinaryRead | None,
         typer.Option(
@@ -67,7 +92,7 @@ def send(
     wait: options.Wait = False,
     timeout: options.Timeout = 60,
 ) -> None:
-    """Send a work notification.
+    """Send a work notification, or post a message by a robot.
 
     dingrelay send --to u1,u2 --text "你好" --wait
     """
@@ -81,40 +106,39 @@ def send(
         "confirm": confirm,
         "on_unknown": on_unknown,
     }
+    given = {name: fields[name] for name, option in OPTIONS.items() if _is_given(context, option)}
     if jobs is not None:
-        people = to or department or everyone
-        if people or text or markdown or message:
+        place = to or department or everyone or group or robot or digest
+        if place or text or markdown or message:
             raise typer.BadParameter(tr("stands alone"), param_hint="--jobs")
         if key is not None:
             raise typer.BadParameter(
                 tr("each line has its own: idempotency_key"), param_hint="--key"
             )
-        from dingrelay_producers.cli.jobs_file import OPTIONS, send_jobs
+        from dingrelay_producers.cli.jobs_file import send_jobs
 
-        given = {
-            name: fields[name] for name, option in OPTIONS.items() if _is_given(context, option)
-        }
         send_jobs(jobs, first=first, defaults=given, wait=wait, timeout=timeout)
         return
     if first > 1:
         raise typer.BadParameter(tr("is for --jobs"), param_hint="--from")
-    content = read_message(text, markdown, message)
+    content = {"message": read_message(text, markdown, message), "idempotency_key": key}
+    people = {**_people(split(to), app), "departments": department or [], "everyone": everyone}
+    if group or robot or digest:
+        from dingrelay_tasks.robot_message import RobotMessage
+
+        named = {**people, "group": group, "robot": robot}
+        target = {name: value for name, value in named.items() if value}
+        post = RobotMessage.parse({**given, **content, "to": target, "digest": digest})
+        enqueue(post, wait=wait, timeout=timeout)
+        return
     from dingrelay_producers.cli.media import Uploads, parsed
     from dingrelay_producers.client.client import Client
     from dingrelay_tasks.message_send import MessageSend
 
-    asked = {
-        **fields,
-        "to": {
-            **_people(split(to), app),
-            "departments": department or [],
-            "everyone": everyone,
-        },
-        "message": content,
-        "idempotency_key": key,
-    }
     with Client() as client:
-        job = parsed(asked, MessageSend.parse, Uploads(client).of(app))
+        job = parsed(
+            {**fields, **content, "to": people}, MessageSend.parse, Uploads(client).of(app)
+        )
         what = job.summary()
         if job.send_at:
             what += tr(", not before {moment}", moment=local(job.send_at))

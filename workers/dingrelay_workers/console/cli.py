@@ -16,7 +16,7 @@ app = typer.Typer(
     help="Pages for people who do not program: who got what, what waits, what failed."
 )
 
-app.add_typer(roles.app, name="role")
+app.command()(roles.role)
 
 URL = "http://127.0.0.1:8620"
 
@@ -52,10 +52,6 @@ def login_link(
     role: Annotated[
         str, typer.Option(help="What they may do: view, write, approve, operate or admin.")
     ] = "admin",
-    url: Annotated[
-        str,
-        typer.Option(help="Where people reach the console; DINGRELAY_CONSOLE_URL if not given."),
-    ] = "",
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""
     from dingrelay_producers.settings import Settings
@@ -66,7 +62,7 @@ def login_link(
         raise typer.BadParameter(problem, param_hint="--role")
     settings = Settings.load()
     found = asyncio.run(_link(settings, user, role))
-    link = f"{(url or settings.console_url or URL).rstrip('/')}/sign-in?link={found}"
+    link = f"{(settings.console_url or URL).rstrip('/')}/sign-in?link={found}"
     print_result({"link": link}, lambda: link)
 
 

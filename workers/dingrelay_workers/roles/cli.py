@@ -1,8 +1,8 @@
 """``dingrelay console role``: who may do what in the console."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -12,75 +12,68 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_workers.roles.service import RoleService
+    from dingrelay_workers.roles.service import GivenRole, RoleService
 
 Found = TypeVar("Found")
 
-Subject = Annotated[
-    str,
-    typer.Argument(
-        metavar="SUBJECT", help="A userid, or department:ID for all in it and in those below."
-    ),
-]
-Role = Annotated[
-    str, typer.Argument(metavar="ROLE", help="One of view, write, approve, operate and admin.")
-]
-Directory = Annotated[
-    str, typer.Option("--directory", help="The application in whose directory they are.")
-]
 _OPTIONS = {"apps": "--app", "lanes": "--lane", "subject": "SUBJECT", "role": "ROLE"}
 
-app = typer.Typer(help="Who may do what in the console.", no_args_is_help=True)
 
-
-@app.command()
-def grant(
-    subject: Subject,
-    role: Role,
+def role(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SUBJECT]", help="A userid, or department:ID for all in it and in those below."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[ROLE]", help="One of view, write, approve, operate and admin."),
+    ] = None,
     application: Apps = None,
     lane: Lanes = None,
-    directory: Directory = "default",
+    directory: Annotated[
+        str, typer.Option(help="The application in whose directory they are.")
+    ] = "default",
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take the role away; their sessions end.")
+    ] = False,
 ) -> None:
-    """Give a role to a person or a department."""
-    asked = {"subject": subject, "role": role, "directory": directory}
-    some = {"apps": split(application), "lanes": split(lane)}
-    _change(asked | {name: value for name, value in some.items() if value}, "give")
-    console().print(tr("{subject} has the role {role}.", subject=subject, role=role))
+    """Give a role to a person or a department, or take it away; alone: list the roles that are given.
 
-
-@app.command()
-def revoke(subject: Subject, role: Role, directory: Directory = "default") -> None:
-    """Take a role away; their sessions in the console end."""
-    _change({"subject": subject, "role": role, "directory": directory}, "take")
-    console().print(
-        tr("{subject} does not have the role {role} any more.", subject=subject, role=role)
-    )
-
-
-@app.command("list")
-def list_() -> None:
-    """List the roles that are given, the latest first."""
-    found = asyncio.run(_ask(lambda roles: roles.list()))
-    print_result(
-        [each.model_dump(mode="json") for each in found],
-        lambda: print_table(
-            found,
-            Column("role", lambda row: row.role),
-            Column("given to", lambda row: row.subject),
-            Column("name", lambda row: row.name, rank=1, cut=True),
-            Column("apps", lambda row: " ".join(row.apps), rank=2),
-            Column("lanes", lambda row: " ".join(row.lanes), rank=4),
-            Column("given at", lambda row: local(row.given_at), rank=3),
-        ),
-    )
-
-
-def _change(asked: dict[str, Any], verb: Literal["give", "take"]) -> None:
+    dingrelay console role department:17 write --app hr
+    """
+    if subject is None:
+        found = asyncio.run(_ask(lambda roles: roles.list()))
+        print_result([each.model_dump(mode="json") for each in found], lambda: _print(found))
+        return
+    if name is None:
+        raise typer.BadParameter(tr("name a role"), param_hint="ROLE")
     from dingrelay_workers.roles.service import RoleRequest
 
+    some = {"apps": split(application), "lanes": split(lane)}
+    asked: dict[str, Any] = {"subject": subject, "role": name, "directory": directory}
+    asked |= {field: values for field, values in some.items() if values}
     with errors_of_options(_OPTIONS, asked):
         request = RoleRequest.parse(asked)
-        asyncio.run(_ask(lambda roles: getattr(roles, verb)(request)))
+        asyncio.run(_ask(lambda roles: roles.take(request) if revoke else roles.give(request)))
+    console().print(
+        tr("{subject} does not have the role {role} any more.", subject=subject, role=name)
+        if revoke
+        else tr("{subject} has the role {role}.", subject=subject, role=name)
+    )
+
+
+def _print(found: "Sequence[GivenRole]") -> None:
+    print_table(
+        found,
+        Column("role", lambda row: row.role),
+        Column("given to", lambda row: row.subject),
+        Column("name", lambda row: row.name, rank=1, cut=True),
+        Column("apps", lambda row: " ".join(row.apps), rank=2),
+        Column("lanes", lambda row: " ".join(row.lanes), rank=4),
+        Column("given at", lambda row: local(row.given_at), rank=3),
+    )
 
 
 async def _ask(work: "Callable[[RoleService], Awaitable[Found]]") -> Found:

@@ -24,7 +24,11 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_workers.webhooks.documents import EndpointStatus, IssuedEndpoint
+    from dingrelay_workers.webhooks.documents import (
+        DeliveryDocument,
+        EndpointStatus,
+        IssuedEndpoint,
+    )
     from dingrelay_workers.webhooks.endpoints import Endpoint
     from dingrelay_workers.webhooks.service import WebhookService
 
@@ -99,43 +103,25 @@ def list_() -> None:
 
 
 @app.command()
-def show(endpoint: EndpointArgument) -> None:
-    """Show an endpoint, its backlog, and since when it fails."""
-    found = asyncio.run(_ask(lambda webhooks: webhooks.get(endpoint)))
-    print_result(found.model_dump(mode="json"), lambda: _page(found))
-
-
-@app.command()
-def deliveries(
+def show(
     endpoint: EndpointArgument,
     state: Annotated[
         DeliveryStateName | None, typer.Option(help="Only deliveries in this state.")
     ] = None,
-    limit: Limit = 50,
+    limit: Limit = 10,
 ) -> None:
-    """List the deliveries to an endpoint one by one, of the latest notices first."""
-    found = asyncio.run(
-        _ask(lambda webhooks: webhooks.deliveries(endpoint, state=state, limit=limit))
-    )
-    print_result(
-        [each.model_dump(mode="json") for each in found],
-        lambda: print_table(
-            found,
-            Column("number", lambda row: str(row.number), rank=6, right=True),
-            Column("at", lambda row: local(row.at), rank=2),
-            Column("state", lambda row: row.state),
-            Column("type", lambda row: row.type),
-            Column("att.", lambda row: str(row.attempts), rank=4, right=True),
-            Column("next try at", lambda row: local(row.due_at) if row.due_at else "", rank=5),
-            Column("notice", lambda row: row.notice, rank=3),
-            Column(
-                "reason",
-                lambda row: f"{row.code} {translated(row.reason)}".strip(),
-                rank=1,
-                cut=True,
-            ),
-        ),
-    )
+    """Show an endpoint, its backlog, since when it fails, and its deliveries, of the latest notices first."""
+
+    async def act(
+        webhooks: "WebhookService",
+    ) -> "tuple[EndpointStatus, Sequence[DeliveryDocument]]":
+        latest = await webhooks.deliveries(endpoint, state=state, limit=limit)
+        return await webhooks.get(endpoint), latest
+
+    found, deliveries = asyncio.run(_ask(act))
+    document = found.model_dump(mode="json")
+    document["deliveries"] = [each.model_dump(mode="json") for each in deliveries]
+    print_result(document, lambda: _print_deliveries(found, deliveries))
 
 
 @app.command("test")
@@ -275,6 +261,23 @@ def _only(endpoint: "Endpoint") -> str:
             ("kind", endpoint.kinds),
         )
         if values
+    )
+
+
+def _print_deliveries(found: "EndpointStatus", deliveries: "Sequence[DeliveryDocument]") -> None:
+    console().print(_page(found))
+    print_table(
+        deliveries,
+        Column("number", lambda row: str(row.number), rank=6, right=True),
+        Column("at", lambda row: local(row.at), rank=2),
+        Column("state", lambda row: row.state),
+        Column("type", lambda row: row.type),
+        Column("att.", lambda row: str(row.attempts), rank=4, right=True),
+        Column("next try at", lambda row: local(row.due_at) if row.due_at else "", rank=5),
+        Column("notice", lambda row: row.notice, rank=3),
+        Column(
+            "reason", lambda row: f"{row.code} {translated(row.reason)}".strip(), rank=1, cut=True
+        ),
     )
 
 
