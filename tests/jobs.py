@@ -1,6 +1,7 @@
 """Jobs as records, and their places in Redis, for tests of the transitions."""
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,6 +22,11 @@ def message(*users: str, text: str = "你好", **fields: Any) -> MessageSend:
 
 def a_draft(**fields: Any) -> Draft:
     return record.draft(message(**fields))
+
+
+def ahead(**by: float) -> str:
+    """The time from now by so many hours or days, as a request has it."""
+    return (datetime.now(UTC) + timedelta(**by)).isoformat()
 
 
 def a_wakeup(draft: Draft, *, woken: int = 1, nonce: str = "") -> ReceivedWakeup:
@@ -53,6 +59,11 @@ async def queued(redis: Redis, **fields: Any) -> Draft:
     draft = a_draft(**fields)
     await enqueue(redis, draft)
     return draft
+
+
+async def several(redis: Redis, count: int, **fields: Any) -> list[Draft]:
+    """So many jobs that are accepted."""
+    return [await queued(redis, **fields) for _ in range(count)]
 
 
 async def running(redis: Redis, records: Records, **fields: Any) -> tuple[Draft, Claim]:

@@ -26,6 +26,7 @@ from dingrelay_workers.store.records import Claim, ClaimedJob, Records, Usage
 from jobs import (
     a_draft,
     a_wakeup,
+    ahead,
     cancel,
     claimed,
     enqueue,
@@ -34,6 +35,7 @@ from jobs import (
     run_out,
     running,
     server_time,
+    several,
     state,
 )
 
@@ -41,35 +43,34 @@ NOTE = {"step": "call:1", "attempt": 1, "at": 5}
 """Of a call that leaves."""
 
 
+@pytest.fixture
+def brief(valkey_url: str) -> Settings:
+    """Ended records live less long than tombstones."""
+    return Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
+
+
 async def test_an_accepted_job_is_scheduled_before_it_is_published(redis: Redis) -> None:
-    draft = a_draft()
+    draft, later = a_draft(), a_draft(send_at=ahead(hours=3))
     answer = await enqueue(redis, draft)
     assert answer.created
     assert answer.wakeup is not None
     assert await state(redis, draft) == "queued"
     assert await places(redis, draft) == {"woken": answer.wakeup.at}
     assert await redis.pttl(keys.job(draft.id)) > 0
-
-
-async def test_a_job_for_later_is_not_woken_now(redis: Redis) -> None:
-    later = datetime.now(UTC) + timedelta(hours=3)
-    draft = a_draft(send_at=later.isoformat())
-    answer = await enqueue(redis, draft)
-    assert answer.created
-    assert answer.wakeup is None
-    assert await places(redis, draft) == {"schedule": int(later.timestamp() * 1000)}
+    answer = await enqueue(redis, later)
+    assert (answer.created, answer.wakeup) == (True, None), "it is not woken now"
+    assert await places(redis, later) == {"schedule": later.due}
 
 
 async def test_a_clock_step_back_does_not_delay_a_wakeup(redis: Redis, records: Records) -> None:
     """It is the only one of its job: nothing would look at that again until the clock has come back."""
     draft = await queued(redis)
-    ahead = await server_time(redis) + 3_600_000
-    await redis.hset(keys.job(draft.id), mapping={"due": ahead, "woken": ahead, "created": ahead})
-    await redis.zadd(keys.woken(draft.queue), {draft.id: ahead})
-    verdict, claim, _ = await records.claim(a_wakeup(draft, woken=ahead))
-    assert claim, verdict
+    later = await server_time(redis) + 3_600_000
+    await redis.hset(keys.job(draft.id), mapping=dict.fromkeys(("due", "woken", "created"), later))
+    await redis.zadd(keys.woken(draft.queue), {draft.id: later})
+    claim = await claimed(records, draft, woken=later)
     assert await records.park(claim, State.SNOOZED, delay=60, usage=Usage())
-    assert (await records.claim(a_wakeup(draft, woken=ahead))).verdict == "early"
+    assert (await records.claim(a_wakeup(draft, woken=later))).verdict == "early"
 
 
 async def test_the_same_key_is_one_job_and_another_payload_a_conflict(redis: Redis) -> None:
@@ -98,6 +99,13 @@ async def test_the_same_delivery_may_claim_again(redis: Redis, records: Records)
     assert first[1] == again[1]
 
 
+async def assert_lost(records: Records, claim: Claim) -> None:
+    """Nothing that a worker says by this claim counts any more."""
+    assert await records.write_intent(claim, NOTE, Usage()) == "lost"
+    assert await records.park(claim, State.SNOOZED, delay=1, usage=Usage()) is None
+    assert not await records.settle(claim, State.DONE, usage=Usage(), result={})
+
+
 async def test_an_expired_lease_goes_to_the_next_worker(redis: Redis, records: Records) -> None:
     draft = await queued(redis)
     gone = await claimed(records, draft)
@@ -106,11 +114,9 @@ async def test_an_expired_lease_goes_to_the_next_worker(redis: Redis, records: R
     heir = await claimed(records, draft)
     assert (heir.fence, heir.crashes) == (2, 1)
     assert heir.intent == {"step": "call:1", "attempt": 1, "at": 5, "since": 5}
-    # The first worker comes back from its pause: nothing that it says counts any more.
+    # The first worker comes back from its pause.
     assert await records.heartbeat([gone, heir]) == {gone.nonce}
-    assert await records.write_intent(gone, {"step": "x", "attempt": 1, "at": 6}, Usage()) == "lost"
-    assert await records.park(gone, State.SNOOZED, delay=1, usage=Usage()) is None
-    assert not await records.settle(gone, State.DONE, usage=Usage(), result={})
+    await assert_lost(records, gone)
     assert await state(redis, draft) == "running"
     assert await records.settle(heir, State.DONE, usage=Usage(attempts=1), result={})
 
@@ -124,11 +130,7 @@ async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records:
     second = await claimed(records, draft)
     assert (first.fence, second.fence) == (1, 1)
     assert await records.heartbeat([first, second]) == {first.nonce}
-    assert (
-        await records.write_intent(first, {"step": "x", "attempt": 1, "at": 6}, Usage()) == "lost"
-    )
-    assert await records.park(first, State.SNOOZED, delay=1, usage=Usage()) is None
-    assert not await records.settle(first, State.DONE, usage=Usage(), result={})
+    await assert_lost(records, first)
     assert await records.settle(second, State.DONE, usage=Usage(), result={})
 
 
@@ -158,8 +160,8 @@ async def test_a_late_call_leaves_nothing_behind(records: Records, redis: Redis)
     over = await server_time(redis)
     assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=over) == "late"
     assert await redis.hget(keys.job(draft.id), "intent") is None
-    ahead = over + 60_000
-    assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=ahead) == "written"
+    later = over + 60_000
+    assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=later) == "written"
 
 
 async def test_a_cancelled_job_makes_no_further_call(redis: Redis, records: Records) -> None:
@@ -176,35 +178,38 @@ async def test_a_cancelled_job_makes_no_further_call(redis: Redis, records: Reco
     assert await redis.hget(keys.job(draft.id), "step:call:1") is not None
 
 
-async def test_a_job_cancelled_after_its_call_is_unknown(redis: Redis, records: Records) -> None:
-    waits, runs = a_draft(), a_draft()
-    for draft in (waits, runs):
-        await enqueue(redis, draft)
-    claim = await claimed(records, waits)
-    assert await records.write_intent(claim, NOTE, Usage()) == "written"
-    await records.park(claim, State.RETRYING, delay=60, usage=Usage())
-    answer = await cancel(redis, waits.id)
-    assert answer == b"unknown"
+async def withdraw(redis: Redis, job_id: str) -> bytes:
+    """Cancel a job whose work another one carries on: the state that it has then."""
+    return await scripts.run_async(redis, record.withdraw(job_id, record_ttl_ms=60_000))
 
-    claim = await claimed(records, runs)
-    assert await records.write_intent(claim, NOTE, Usage()) == "written"
-    answer = await cancel(redis, runs.id)
-    assert answer == b"running"
-    parked = await records.park(claim, State.RETRYING, delay=60, usage=Usage())
-    assert parked == State.UNKNOWN
-    assert await redis.zcard(keys.DEAD) == 2
-    for draft in (waits, runs):
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "runs"])
+@pytest.mark.parametrize(
+    ("called", "end", "ended"),
+    [
+        (False, cancel, State.CANCELLED),
+        (True, cancel, State.UNKNOWN),
+        (True, withdraw, State.CANCELLED),
+    ],
+    ids=["cancelled", "cancelled after its call", "withdrawn after its call"],
+)
+async def test_a_cancelled_job_is_unknown_only_after_its_call(
+    redis: Redis, records: Records, called: bool, end: Any, ended: State, waits: bool
+) -> None:
+    draft, claim = await running(redis, records)
+    if called:
+        assert await records.write_intent(claim, NOTE, Usage()) == "written"
+    if waits:
+        await records.park(claim, State.RETRYING, delay=60, usage=Usage())
+        assert await end(redis, draft.id) == ended.encode()
+    else:
+        assert await end(redis, draft.id) == b"running"
+        assert await records.park(claim, State.RETRYING, delay=60, usage=Usage()) == ended
+    assert await places(redis, draft) == {}
+    assert await redis.zcard(keys.DEAD) == (ended is State.UNKNOWN)
+    if ended is State.UNKNOWN:
         error = json.loads(await redis.hget(keys.job(draft.id), "error") or b"")
         assert (error["class"], error["code"]) == ("unknown", "cancelled")
-
-
-async def test_a_withdrawn_job_is_cancelled(redis: Redis, records: Records) -> None:
-    draft, claim = await running(redis, records)
-    assert await records.write_intent(claim, NOTE, Usage()) == "written"
-    withdrawn = record.withdraw(draft.id, record_ttl_ms=60_000)
-    assert await scripts.run_async(redis, withdrawn) == b"running"
-    parked = await records.park(claim, State.RETRYING, delay=60, usage=Usage())
-    assert parked == State.CANCELLED
 
 
 async def test_a_lost_worker_is_charged_to_the_open_call(redis: Redis, records: Records) -> None:
@@ -227,17 +232,18 @@ async def test_a_wakeup_of_ours_brings_back_nothing(redis: Redis, records: Recor
     assert await redis.keys("dingrelay:job:*") == []
 
 
-@pytest.mark.parametrize("ended", [State.UNKNOWN, State.DONE])
-async def test_no_ended_foreign_job_is_revived(redis: Redis, valkey_url: str, ended: State) -> None:
-    brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
-    records = Records(redis, brief)
-    draft = a_draft()
+@pytest.mark.parametrize("fate", ["expired", "discarded", "resolved"])
+async def test_no_ended_foreign_job_is_revived(redis: Redis, brief: Settings, fate: str) -> None:
+    records, draft = Records(redis, brief), a_draft()
     claim = await claimed(records, draft, woken=0)
+    ended = State.DONE if fate == "expired" else State.UNKNOWN
     await records.settle(claim, ended, usage=Usage(attempts=1), error={"code": "x"})
-    if ended is State.DONE:
-        await redis.delete(keys.job(draft.id))  # its time is over
-    else:
+    if fate == "discarded":
         assert await scripts.run_async(redis, record.discard(draft.id)) == 1
+    else:
+        if fate == "resolved":  # as an unknown one its record lived long, now it does not
+            await scripts.run_async(redis, Resolution(draft.id, happened=True).call(brief, by="me"))
+        await redis.delete(keys.job(draft.id))  # its time is over
     assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "ended"
     assert await state(redis, draft) == "none"
     ttl = await redis.pttl(keys.tombstone(draft.id))
@@ -254,23 +260,9 @@ async def test_long_records_have_no_tombstone(redis: Redis, records: Records, en
     assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "ended"
 
 
-async def test_a_resolved_foreign_job_is_not_revived(redis: Redis, valkey_url: str) -> None:
-    """As an unknown one its record lived long, as a resolved one it does not."""
-    brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
+async def test_a_cancelled_foreign_job_has_a_tombstone(redis: Redis, brief: Settings) -> None:
     records = Records(redis, brief)
-    draft = a_draft()
-    claim = await claimed(records, draft, woken=0)
-    await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=1))
-    await scripts.run_async(redis, Resolution(draft.id, happened=True).call(brief, by="me"))
-    await redis.delete(keys.job(draft.id))  # its time is over
-    assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "ended"
-    assert await state(redis, draft) == "none"
-
-
-async def test_a_cancelled_foreign_job_has_a_tombstone(redis: Redis, valkey_url: str) -> None:
-    records = Records(redis, Settings.load(env="test", redis_url=valkey_url, record_ttl=60))
-    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    waiting, running = a_draft(send_at=later), a_draft()
+    waiting, running = a_draft(send_at=ahead(hours=1)), a_draft()
     assert (await records.claim(a_wakeup(waiting, woken=0)))[0] == "early"
     claim = await claimed(records, running, woken=0)
     for draft in (waiting, running):
@@ -282,19 +274,16 @@ async def test_a_cancelled_foreign_job_has_a_tombstone(redis: Redis, valkey_url:
 
 
 async def test_a_discarded_jobs_key_is_free(redis: Redis, records: Records) -> None:
-    draft = await queued(redis, idempotency_key="k")
-    await records.settle(await claimed(records, draft), State.DEAD, usage=Usage())
+    draft, claim = await running(redis, records, idempotency_key="k")
+    await records.settle(claim, State.DEAD, usage=Usage())
     assert await scripts.run_async(redis, record.discard(draft.id)) == 1
     assert (await enqueue(redis, draft)).created
     assert not await redis.exists(keys.tombstone(draft.id))
 
 
 async def test_a_requeued_job_keeps_its_future_times(redis: Redis, records: Records) -> None:
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    later = a_draft(
-        send_at=tomorrow.isoformat(), expires_at=(tomorrow + timedelta(hours=1)).isoformat()
-    )
-    over = a_draft(expires_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
+    later = a_draft(send_at=ahead(days=1), expires_at=ahead(days=1, hours=1))
+    over = a_draft(expires_at=ahead(hours=-1))
     for draft in (later, over):
         await enqueue(redis, draft)
         await cancel(redis, draft.id)
@@ -309,12 +298,11 @@ async def test_a_requeued_job_keeps_its_future_times(redis: Redis, records: Reco
 async def test_expiry_is_by_the_clock_of_redis(
     redis: Redis, records: Records, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int
 ) -> None:
-    clock = time.time
+    clock, soon = time.time, a_draft(expires_at=ahead(hours=1))
     monkeypatch.setattr(time, "time", lambda: clock() + ahead_seconds)
     never, epoch = a_draft(), a_draft(expires_at="1970-01-01T00:00:00Z")
-    ahead = a_draft(expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     expired: list[bool] = []
-    for draft in (never, epoch, ahead):
+    for draft in (never, epoch, soon):
         await enqueue(redis, draft)
         claim = await claimed(records, draft)
         assert abs(claim.time.at - await server_time(redis)) < 60_000
@@ -325,10 +313,13 @@ async def test_expiry_is_by_the_clock_of_redis(
 async def test_a_requeue_accepts_a_lost_call(redis: Redis, records: Records) -> None:
     draft, claim = await running(redis, records, on_unknown="stop")
     assert await records.write_intent(claim, NOTE, Usage()) == "written"
-    assert await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=1))
-    await scripts.run_async(redis, record.requeue(draft.id))
+    assert await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=8), error={"code": "x"})
+    assert await redis.zscore(keys.DEAD, draft.id) is not None
+    assert await scripts.run_async(redis, record.requeue(draft.id)) == b"unknown"
+    assert await redis.zscore(keys.DEAD, draft.id) is None
     claim = await claimed(records, draft)
-    assert claim.requeued
+    assert (claim.requeued, claim.attempts) == (True, 0)
+    assert claim.intent is not None
     # The answer to the next call may get lost as well: that is for the next one to accept.
     assert await records.write_intent(claim, NOTE, Usage()) == "written"
     await run_out(redis, draft)
@@ -337,18 +328,16 @@ async def test_a_requeue_accepts_a_lost_call(redis: Redis, records: Records) -> 
 
 async def test_a_message_without_a_record_makes_one(redis: Redis, records: Records) -> None:
     draft = a_draft(lane="urgent")
-    verdict, claim, _ = await records.claim(a_wakeup(draft, woken=0))
-    assert verdict == "claimed"
-    assert claim.lane == "urgent"
-    assert claim.payload == draft.job
+    claim = await claimed(records, draft, woken=0)
+    assert (claim.lane, claim.payload) == ("urgent", draft.job)
+    assert (claim.batch_key, claim.recipients) == (draft.batch_key, 1), "it shares calls, too"
     assert await redis.zscore(keys.RECENT, draft.id) is not None
 
 
 async def test_a_taken_task_id_is_logged(redis: Redis, records: Records) -> None:
     draft = a_draft()
     other = a_draft(to={"users": ["u2"]})._replace(id=draft.id)
-    claim = (await records.claim(a_wakeup(draft, woken=0))).claim
-    assert claim
+    await claimed(records, draft, woken=0)
     with capture_logs() as lines:
         assert (await records.claim(a_wakeup(draft, woken=0))).verdict == "busy"
         assert lines == []
@@ -368,9 +357,7 @@ async def test_the_newest_jobs_are_trimmed(redis: Redis, passed: int) -> None:
 
 
 async def test_a_full_redis_lets_no_job_be_claimed(redis: Redis, records: Records) -> None:
-    drafts = [a_draft() for _ in range(4)]
-    for draft in drafts:
-        await enqueue(redis, draft)
+    drafts = await several(redis, 4)
     claim = await claimed(records, drafts.pop())  # its queue has been noted just now
     turns = Turns("default", "message.send", "normal")
     late = {"state": "snoozed", "turn": turns.coming}
@@ -424,29 +411,6 @@ async def test_a_parked_job_keeps_what_it_did_and_waits(redis: Redis, records: R
     assert back.steps == {"call:0": {"task_id": 7}}
 
 
-async def test_cancelling_waiting_and_running_jobs(redis: Redis, records: Records) -> None:
-    waiting = await queued(redis)
-    under_way, claim = await running(redis, records)
-    assert await cancel(redis, waiting.id) == b"cancelled"
-    assert await places(redis, waiting) == {}
-    assert await cancel(redis, under_way.id) == b"running"
-    parked = await records.park(claim, State.RETRYING, delay=1, usage=Usage())
-    assert parked == State.CANCELLED
-    assert await places(redis, under_way) == {}
-
-
-async def test_a_requeued_dead_job_keeps_its_intent(redis: Redis, records: Records) -> None:
-    draft, claim = await running(redis, records)
-    assert await records.write_intent(claim, NOTE, Usage()) == "written"
-    assert await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=8), error={"code": "x"})
-    assert await redis.zscore(keys.DEAD, draft.id) is not None
-    assert await scripts.run_async(redis, record.requeue(draft.id)) == b"unknown"
-    assert await redis.zscore(keys.DEAD, draft.id) is None
-    back = await claimed(records, draft)
-    assert back.attempts == 0
-    assert back.intent is not None
-
-
 async def waiting(redis: Redis, draft: Draft) -> list[str]:
     jobs: Any = await redis.zrange(draft.batch_key, 0, -1)
     return [job.decode() for job in jobs]
@@ -474,9 +438,8 @@ async def claim_batch(
 
 
 async def test_a_job_waits_for_a_batch_until_claimed(redis: Redis, records: Records) -> None:
-    later = datetime.now(UTC) + timedelta(hours=1)
     first, cancelled, scheduled = await enqueued(
-        redis, to("u1"), to("u2"), to("u3", send_at=later.isoformat())
+        redis, to("u1"), to("u2"), to("u3", send_at=ahead(hours=1))
     )
     alone = await queued(redis, confirm=True)
     assert alone.batch_key == ""
@@ -491,37 +454,23 @@ async def test_a_job_waits_for_a_batch_until_claimed(redis: Redis, records: Reco
 
 
 @pytest.mark.parametrize(
-    ("state_after", "since", "waits"),
+    ("state_after", "since", "alone", "waits"),
     [
-        (State.SNOOZED, 123, True),
-        (State.QUEUED, 0, True),
-        (State.SNOOZED, 0, False),
-        (State.RETRYING, 0, False),
+        (State.SNOOZED, 123, False, True),
+        (State.QUEUED, 0, False, True),
+        (State.QUEUED, 0, True, False),
+        (State.SNOOZED, 0, False, False),
+        (State.RETRYING, 0, False, False),
     ],
 )
 async def test_only_a_job_that_waits_for_a_limit_waits_for_a_call_again(
-    redis: Redis, records: Records, state_after: State, since: int, waits: bool
+    redis: Redis, records: Records, state_after: State, since: int, alone: bool, waits: bool
 ) -> None:
-    (draft,) = await enqueued(redis, to("u1"))
-    claim = await claimed(records, draft)
-    await records.park(claim, state_after, delay=60, usage=Usage(), waiting=since)
+    draft, claim = await running(redis, records)
+    await records.park(claim, state_after, delay=0, usage=Usage(), waiting=since, alone=alone)
     assert await waiting(redis, draft) == [draft.id] * waits
-
-
-async def test_a_lone_job_never_waits_for_a_batch_again(redis: Redis, records: Records) -> None:
-    (draft,) = await enqueued(redis, to("u1"))
-    await records.park(
-        await claimed(records, draft), State.QUEUED, delay=0, usage=Usage(), alone=True
-    )
-    assert await waiting(redis, draft) == []
     claim = await claimed(records, draft)
-    assert claim.batch_key == claim.shared == ""
-
-
-async def test_a_foreign_clients_job_shares_calls_too(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    claim = await claimed(records, draft, woken=0)
-    assert (claim.batch_key, claim.recipients) == (draft.batch_key, 1)
+    assert (claim.batch_key == "", claim.shared == "") == (alone, alone)
 
 
 async def test_a_claimed_member_is_not_blamed_for_a_crash(redis: Redis, records: Records) -> None:
@@ -565,9 +514,8 @@ async def test_the_next_caller_is_of_the_same_lane(redis: Redis, records: Record
 
 
 async def test_a_batch_takes_only_eligible_jobs(redis: Redis, records: Records) -> None:
-    past = datetime.now(UTC) - timedelta(seconds=1)
     parked, retrying, running, expired, gone = await enqueued(
-        redis, *(to(f"u{n}") for n in range(3)), to("u3", expires_at=past.isoformat()), to("u4")
+        redis, *(to(f"u{n}") for n in range(3)), to("u3", expires_at=ahead(seconds=-1)), to("u4")
     )
     claim = await claimed(records, parked)
     await records.park(claim, State.SNOOZED, delay=60, usage=Usage(), waiting=1)
@@ -581,11 +529,8 @@ async def test_a_batch_takes_only_eligible_jobs(redis: Redis, records: Records) 
     assert [claim.id for _, claim in jobs] == [parked.id]
     assert jobs[0][1].waiting == 1
     assert await waiting(redis, parked) == []
-    assert [await state(redis, draft) for draft in (retrying, running, expired)] == [
-        "retrying",
-        "running",
-        "queued",
-    ]
+    states = [await state(redis, draft) for draft in (retrying, running, expired)]
+    assert states == ["retrying", "running", "queued"]
     # Its own wake-up ends the expired one.
     assert (await records.claim(a_wakeup(expired)))[0] == "claimed"
 
@@ -604,13 +549,13 @@ async def test_a_batch_claims_within_the_bucket(redis: Redis, records: Records) 
     assert len(await waiting(redis, drafts[0])) == 8
 
 
+APPROVAL = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": {"事由": "x"}})
+
+
 @pytest.mark.parametrize(
     ("job", "step"),
     [
-        (
-            ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": {"事由": "x"}}),
-            "create",
-        ),
+        (APPROVAL, "create"),
         (ApprovalDecide(instance="i", user="u1", decision="agree"), "decide"),
     ],
     ids=["approval-create", "approval-decide"],
@@ -633,8 +578,7 @@ async def test_an_approval_from_before_a_failover_is_looked_for_first(
 
 
 async def test_an_approval_that_was_made_is_not_looked_for(redis: Redis, records: Records) -> None:
-    form = {"process_code": "P", "originator": "u1", "form": {"事由": "x"}}
-    draft = record.draft(ApprovalCreate.parse(form))
+    draft = record.draft(APPROVAL)
     await enqueue(redis, draft)
     made = Usage(steps={"create": {"instance_id": "i"}})
     await records.park(await claimed(records, draft), State.QUEUED, delay=0, usage=made)
@@ -653,9 +597,7 @@ async def test_concurrent_jobs_share_commands(redis: Redis, records: Records) ->
         assert await records.settle(claim, State.DONE, usage=usage)
 
     count = 2 * scripts.CALLS_TOGETHER
-    drafts = [a_draft() for _ in range(count + 2)]
-    for draft in drafts:
-        await enqueue(redis, draft)
+    drafts = await several(redis, count + 2)
     await asyncio.gather(life(drafts.pop()), life(drafts.pop()))  # Redis learns the scripts
     before = await commands()
     await asyncio.gather(*map(life, drafts))
