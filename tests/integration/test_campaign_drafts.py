@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from campaigns import chunks, read
+from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, DraftConflict, DraftNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
@@ -13,13 +14,18 @@ from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.audience import people_of
 from dingrelay_workers.campaigns.drafts import LARGEST_FILE, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
 
 
 @pytest.fixture
-def drafts(valkey_url: str, database_url: str, database: Database) -> Drafts:
-    settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
+def settings(valkey_url: str, database_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
+
+
+@pytest.fixture
+def drafts(settings: Settings, database: Database) -> Drafts:
     return Drafts(settings, database)
 
 
@@ -170,6 +176,44 @@ async def test_a_frozen_draft_is_one_campaign(drafts: Drafts, database: Database
     rest = await drafts.create({**others, "message": TEXT}, "ann")
     frozen = await drafts.freeze(rest.id, 1, "ann")
     assert await users_of(database, frozen.id) == ["b1", "c1", "c2"]
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_what_the_check_found_stays_with_the_campaign(
+    drafts: Drafts, settings: Settings, database: Database
+) -> None:
+    campaigns = CampaignService(settings, database)
+    content = {"pasted": "a1 b1 c1 没有", "without_pasted": "b1"}
+    made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
+    checked = await drafts.check(made.id)
+    found = (await drafts.freeze(made.id, 1, "ann")).preview
+    assert found
+    varies = {
+        "checked_at": found.checked_at,
+        "starts_at": found.starts_at,
+        "ends_at": found.ends_at,
+    }
+    assert found == checked.model_copy(update={"first": [], **varies})
+    assert (found.recipients, found.excluded, len(found.skipped)) == (2, 1, 1)
+    frozen = await campaigns.status(str((await drafts.get(made.id)).campaign))
+    assert (frozen.excluded, frozen.skipped, frozen.preview) == (1, found.skipped, found)
+    again = await campaigns.preview(frozen.id)
+    assert (again.excluded, again.skipped) == (1, found.skipped)
+    await campaigns.start(frozen.id)
+    (listed,) = await campaigns.list(CampaignFilter(), limit=9)
+    assert (listed.excluded, listed.preview) == (1, None)
+    started = await campaigns.status(frozen.id)
+    assert started.preview
+    assert (started.preview.malformed, started.skipped, started.preview.skipped) == (1, [], [])
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_a_draft_is_frozen_while_redis_is_away(database_url: str, database: Database) -> None:
+    away = "redis://127.0.0.1:1/0"
+    drafts = Drafts(Settings.load(env="test", redis_url=away, database_url=database_url), database)
+    made = await drafts.create({"name": "party", "message": TEXT, "pasted": "a1\n没有"}, "ann")
+    frozen = await drafts.freeze(made.id, 1, "ann")
+    assert (frozen.recipients, len(frozen.skipped), frozen.preview) == (1, 1, None)
 
 
 @pytest.mark.usefixtures("organisation")

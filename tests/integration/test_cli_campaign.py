@@ -36,7 +36,8 @@ def test_a_draft_is_created_listed_and_shown(cli: Cli) -> None:
     assert (created["state"], created["quiet"], created["skipped"]) == ("draft", "22:00-08:00", [])
     shown = cli.json("campaign", "show", created["id"])
     assert shown == {name: created[name] for name in shown}
-    assert cli.json("campaign", "list") == [shown]
+    assert (shown["preview"]["calls"], shown["preview"]["excluded"]) == (3, 2)
+    assert cli.json("campaign", "list") == [{**shown, "preview": None}]
     assert cli.json("campaign", "list", "--app", "other") == []
     people = cli("campaign", "create", "P", *options, "--to", "u0,new").stdout
     assert "people: 251, calls: 3, duplicates: 1, excluded: 0, malformed: 0" in people

@@ -17,6 +17,7 @@ import campaigns
 import days
 from cli_runner import Cli
 from dingrelay_producers import Client, State
+from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.client.personal_data import new_tombstone
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -416,6 +417,16 @@ async def test_drafts_go_on_without_them(office: Office) -> None:
     assert [(await drafts.get(each)).file_name for each in (listed.id, others.id)] == ["", "x.csv"]
     assert (await drafts.get(others.id)).version == others.version
     assert await office.places() == set()
+
+
+async def test_a_check_names_them_no_longer(office: Office, store: CampaignStore) -> None:
+    await office.put(UserRow, {**a_person(SUBJECT), "name": "张三"})
+    await office.put(UserRow, {**a_person(OTHER), "name": "张三"})
+    plan: Plan = {"name": "news", "message": TEXT, "users": ["u9"], "pasted": "张三"}
+    campaign = (await store.create({**plan, "malformed": "skip"})).id
+    assert SUBJECT in (await store.get(campaign)).skipped[0]["problem"]
+    await office.erase()
+    assert ((await store.get(campaign)).skipped, await office.places()) == ([], set())
 
 
 async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(

@@ -186,7 +186,11 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     malformed: int
     """Rows that name no person and are skipped."""
     excluded: int = 0
-    """People who were named and taken out; 0 for a campaign that is stored."""
+    """People who were named and taken out."""
+    file_rows: int = 0
+    """Rows of the file that names people."""
+    checked_at: datetime
+    """When this was found."""
     absent: list[str] = []
     """Up to ten people who are not in the directory and have not left."""
     skipped: list[SkippedRow] = []
@@ -224,6 +228,8 @@ class CampaignStatus(
     """Rows that repeated a person."""
     malformed: int
     """Rows that were skipped."""
+    excluded: int
+    """People who were named and taken out."""
     planned: Annotated[int, Field(validation_alias=AliasChoices("planned", "chunks"))]
     """Calls that it takes."""
     ended: Annotated[int, Field(validation_alias=AliasChoices("ended", "settled"))]
@@ -241,12 +247,8 @@ class CampaignStatus(
     """Not before this moment."""
     started_at: datetime | None
     ended_at: datetime | None
-
-
-class CreatedCampaign(CampaignStatus, frozen=True):
-    """A new draft."""
-
-    excluded: int = 0
-    """People who were named and taken out."""
     skipped: list[SkippedRow] = []
-    """Some of the rows that were skipped."""
+    """Some of the rows that were skipped; only of a draft, where one campaign is looked at."""
+    preview: CampaignPreview | None = None
+    """What its check found when it was made, without `first`; only where one campaign is looked at. Null of one of 0.2.0, and
+    where Redis could not be used."""

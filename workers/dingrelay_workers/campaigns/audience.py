@@ -204,6 +204,7 @@ class Gathered:
 
     Attributes:
         rows: how many rows and members were looked at.
+        file_rows: those of the file.
         duplicates: rows of a recipient already read; the first one counts.
         excluded: people who were taken out.
         malformed: rows without a valid recipient.
@@ -224,7 +225,7 @@ class Gathered:
         self._plan = plan
         self._progress = progress
         self.staging = staging
-        self.rows = 0
+        self.rows = self.file_rows = 0
         self.duplicates = 0
         self.excluded = 0
         self.malformed = 0
@@ -255,6 +256,7 @@ class Gathered:
         if rows is not None:
             for batch in batches(rows):
                 await self._stage(batch)
+            self.file_rows = self.rows
         async for people in self._pasted("pasted"):
             await self._stage(people, pasted=True)
         async for userids in self._named():

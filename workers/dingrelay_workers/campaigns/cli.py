@@ -25,10 +25,8 @@ from dingrelay_workers.campaigns.cli_pages import watch
 if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import (
         CampaignPreview,
-        CreatedCampaign,
         Plan,
     )
-    from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import DryRun, Month
     from dingrelay_workers.campaigns.recipients import Rows
@@ -117,7 +115,8 @@ def create(
             found = asyncio.run(_campaigns(app).preview(plan, progress))
             document, page = found.model_dump(mode="json"), partial(pages.cost_page, found)
         else:
-            created, absent = asyncio.run(_create(plan, progress))
+            created = asyncio.run(_campaigns(app).create(plan, progress=progress))
+            absent = created.preview.not_in_directory if created.preview else None
             document = {**created.model_dump(mode="json"), "not_in_directory": absent}
             page = partial(pages.print_created, created, absent)
     print_result(document, page)
@@ -130,15 +129,6 @@ def _campaigns(app: str | None = None) -> "CampaignService":
 
     settings = Settings.load()
     return CampaignService(settings if app is None else settings.of_app(app))
-
-
-async def _create(
-    plan: "Plan", progress: "CreationProgress"
-) -> "tuple[CreatedCampaign, int | None]":
-    """The draft, and how many of its people are not in the directory."""
-    campaigns = _campaigns(plan.get("app"))
-    created = await campaigns.create(plan, progress=progress)
-    return created, await campaigns.not_in_directory(created.id)
 
 
 @app.command("list")

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import (
         CampaignPreview,
         CampaignStatus,
-        CreatedCampaign,
         Malformed,
     )
     from dingrelay_workers.campaigns.audience import CreationProgress
@@ -114,7 +113,7 @@ def campaign_page(row: "CampaignStatus") -> Table:
     )
 
 
-def print_created(created: "CreatedCampaign", absent: int | None) -> None:
+def print_created(created: "CampaignStatus", absent: int | None) -> None:
     """A new draft, and on standard error what is missing in it."""
     console().print(
         tr(

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
-    CreatedCampaign,
+    CampaignStatus,
     Malformed,
     Plan,
     SkippedRow,
@@ -292,7 +292,7 @@ class Drafts:
                 raise ContractError("users", en("{} is no person in the directory", each.userid))
         return users
 
-    async def freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
+    async def freeze(self, draft: str, version: int, by: str) -> CampaignStatus:
         """Make a campaign of a draft, whose people and text stay as they are; nothing is sent.
 
         The same version makes one campaign, however often. One that was made of an older version, and was not started, is
@@ -307,17 +307,19 @@ class Drafts:
         # Reading people holds up an event loop.
         return await asyncio.to_thread(lambda: asyncio.run(self._freeze(draft, version, by)))
 
-    async def _freeze(self, draft: str, version: int, by: str) -> CreatedCampaign:
+    async def _freeze(self, draft: str, version: int, by: str) -> CampaignStatus:
         async with self._opened_here() as store:
             row, plan = await _read(store, draft)
             campaign = campaign_of(draft, version)
             if row["version"] != version:
                 raise DraftConflict(draft, row["updated_by"], row["updated_at"])
             with suppress(CampaignNotFound):
-                return CreatedCampaign.model_validate(await store.get(campaign))
+                return CampaignStatus.model_validate(await store.get(campaign))
             if (former := row["campaign"]) is not None:
                 await removal.replace(store.database, former, campaign)
-            created = await store.create(plan, campaign, writers=[*row["writers"], by])
+            check = estimate.check(self._settings, store.database)
+            writers = [*row["writers"], by]
+            created = await store.create(plan, campaign, writers=writers, check=check)
             async with store.database.write(WRITER) as connection:
                 made = update(DraftRow).where(DraftRow.id == draft).values(campaign=campaign)
                 await connection.execute(made)

@@ -1,6 +1,7 @@
 """Estimates what a campaign will take, before anything is sent."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,8 +10,14 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 from sqlalchemy import func, select
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, FirstRecipient, Plan
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.client.campaign_documents import (
+    CampaignPreview,
+    FirstRecipient,
+    Plan,
+    SkippedRow,
+)
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
@@ -20,13 +27,14 @@ from dingrelay_workers.campaigns import reach
 from dingrelay_workers.campaigns.audience import (
     UNWATCHED,
     CreationProgress,
+    Gathered,
     StagedChunk,
     gather,
 )
 from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, State
 from dingrelay_workers.campaigns.pace import QuietHours
-from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.campaigns.store import CampaignStore, Check
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
 from dingrelay_workers.directory import audience as directory
@@ -121,6 +129,9 @@ async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> C
         plain_calls=plain_calls,
         duplicates=row.duplicates,
         malformed=row.malformed,
+        excluded=row.excluded,
+        file_rows=(row.checked or {}).get("file_rows", 0),
+        skipped=[SkippedRow.model_validate(each) for each in row.skipped],
     )
 
 
@@ -135,26 +146,44 @@ async def of_plan(
     """
     spec = CampaignSpec.of(plan)
     async with gather(database, spec, plan, progress) as gathered:
-        people, staging = gathered.recipients, gathered.staging
+        return await _of_gathered(settings, database, spec, gathered)
 
-        async def staged() -> AsyncIterator[StagedChunk]:
-            for chunk in staging.chunks(spec.users_per_call):
-                yield chunk
 
-        return await _preview(
-            settings,
-            database,
-            spec,
-            staged,
-            recipients=people,
-            message=spec.template.message,
-            calls=staging.count_chunks(spec.users_per_call),
-            plain_calls=-(-people // spec.users_per_call),
-            duplicates=gathered.duplicates,
-            malformed=gathered.malformed,
-            excluded=gathered.excluded,
-            skipped=gathered.skipped,
-        )
+def check(settings: Settings, database: Database) -> Check:
+    """What a campaign keeps of its check; nothing where Redis can't be used, or a rule in the settings can't be read."""
+
+    async def found(spec: CampaignSpec, gathered: Gathered) -> CampaignPreview | None:
+        with suppress(ServiceUnavailable, SettingsError):
+            return await _of_gathered(settings, database, spec, gathered)
+        return None
+
+    return found
+
+
+async def _of_gathered(
+    settings: Settings, database: Database, spec: CampaignSpec, gathered: Gathered
+) -> CampaignPreview:
+    people, staging = gathered.recipients, gathered.staging
+
+    async def staged() -> AsyncIterator[StagedChunk]:
+        for chunk in staging.chunks(spec.users_per_call):
+            yield chunk
+
+    return await _preview(
+        settings,
+        database,
+        spec,
+        staged,
+        recipients=people,
+        message=spec.template.message,
+        calls=staging.count_chunks(spec.users_per_call),
+        plain_calls=-(-people // spec.users_per_call),
+        duplicates=gathered.duplicates,
+        malformed=gathered.malformed,
+        excluded=gathered.excluded,
+        file_rows=gathered.file_rows,
+        skipped=gathered.skipped,
+    )
 
 
 async def count_look_ups(
@@ -215,6 +244,7 @@ async def _preview(
         quota_share=month.share,
         fits=month.fits,
         first=await reach.first_recipients(database, app, staged(), message),
+        checked_at=now,
         **found,
         **counts,
     )

@@ -67,6 +67,9 @@ class CampaignRow(Base):
         recipients: how many people, each once.
         duplicates: rows of the source with a recipient already read.
         malformed: rows of the source that were skipped.
+        excluded: people who were named and taken out.
+        checked: what its check found when it was made, in figures; None of one of 0.2.0, and where Redis was away.
+        named: of a draft, the people that its check names, and the rows that name none.
         settled: chunks that have ended. The counts of people below belong to these.
         accepted: people in calls that DingTalk took.
         left_out: people left out since DingTalk would silently have dropped the message.
@@ -103,6 +106,9 @@ class CampaignRow(Base):
     recipients: Mapped[int]
     duplicates: Mapped[int]
     malformed: Mapped[int]
+    excluded: Mapped[int] = mapped_column(server_default="0")
+    checked: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    named: Mapped[dict[str, list[Any]] | None] = mapped_column(JSON(none_as_null=True))
     chunks: Mapped[int]
     settled: Mapped[int]
     accepted: Mapped[int]
@@ -116,6 +122,16 @@ class CampaignRow(Base):
     index_bits: Mapped[int | None]
     trace: Mapped[str] = mapped_column(String(600), server_default=text("''"))
     writers: Mapped[list[str] | None] = mapped_column(JSON)
+
+    @property
+    def preview(self) -> dict[str, Any] | None:
+        """What its check found when it was made."""
+        return self.checked and {**self.checked, **(self.named or {})}
+
+    @property
+    def skipped(self) -> list[Any]:
+        """Some of the rows that were skipped."""
+        return (self.named or {}).get("skipped", [])
 
     @property
     def chunk_size(self) -> int:

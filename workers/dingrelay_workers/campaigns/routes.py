@@ -15,7 +15,6 @@ from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
-    CreatedCampaign,
     MalformedRecipients,
     Plan,
 )
@@ -94,7 +93,7 @@ class CampaignPaging(paging.Paging):
     {
         201: RouteAnswer(
             description="The draft.",
-            model=CreatedCampaign,
+            model=CampaignStatus,
             headers={"Location": "Where the campaign can be looked at."},
         )
     },
@@ -103,7 +102,7 @@ class CampaignPaging(paging.Paging):
     description=f"Nothing is sent before it is started.\n\n{_FILES}",
     links={201: links("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")},
 )
-async def create_campaign(call: HttpCall) -> CreatedCampaign:
+async def create_campaign(call: HttpCall) -> CampaignStatus:
     """Make a draft of a campaign with its recipients."""
     created = await _made_before(call)
     if created is None:
@@ -119,13 +118,13 @@ def _id_of(call: HttpCall) -> str | None:
     return None if call.once is None else str(uuid.UUID(call.once))
 
 
-async def _made_before(call: HttpCall) -> CreatedCampaign | None:
+async def _made_before(call: HttpCall) -> CampaignStatus | None:
     """The draft that this request made before its answer was lost."""
     if (campaign := _id_of(call)) is None:
         return None
     async with _asking(call.context) as campaigns:
         with suppress(CampaignNotFound):
-            return CreatedCampaign.model_validate(await campaigns.status(campaign))
+            return await campaigns.status(campaign)
     return None
 
 

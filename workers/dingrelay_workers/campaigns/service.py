@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
-    CreatedCampaign,
     FirstRecipient,
     Plan,
 )
@@ -78,10 +77,11 @@ class CampaignService:
 
     async def create(
         self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
-    ) -> CreatedCampaign:
-        """Store a draft, with this id if one is given."""
+    ) -> CampaignStatus:
+        """Store a draft with what its check finds, under this id if one is given."""
         async with self._opened() as store:
-            return await store.create(plan, campaign, progress)
+            check = estimate.check(self._settings, store.database)
+            return await store.create(plan, campaign, progress, check=check)
 
     async def preview(
         self, plan: Plan | str, progress: CreationProgress = UNWATCHED
@@ -91,13 +91,6 @@ class CampaignService:
             if isinstance(plan, str):
                 return await estimate.of_draft(self._settings, store, plan)
             return await estimate.of_plan(self._settings, store.database, plan, progress)
-
-    async def not_in_directory(self, campaign: str) -> int | None:
-        """How many people of a campaign are looked up before their calls, as `CampaignPreview` says."""
-        async with self._opened() as store:
-            app = (await store.get(campaign)).app
-            people = store.people(campaign)
-            return await estimate.count_look_ups(self._settings, store.database, app, people)
 
     async def status(self, campaign: str) -> CampaignStatus:
         """How a campaign stands."""
@@ -125,7 +118,8 @@ class CampaignService:
         """The latest campaigns, latest first; see `CampaignStore.list`."""
         async with self._opened() as store:
             rows = await store.list(chosen, limit=limit, after=after)
-            return [CampaignStatus.model_validate(row) for row in rows]
+            alone: dict[str, Any] = {"preview": None, "skipped": []}
+            return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
 
     async def start(self, campaign: str) -> None:
         """Let a draft run, which may have to be approved before."""
@@ -358,13 +352,13 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
             values: dict[str, Any] = {"state": to, "reason": ""}
             match verb:
                 case "start":
-                    values["started_at"] = now
+                    values |= {"started_at": now, "named": None}
                 case "resume":
                     values |= {"recent_people": 0.0, "recent_failed": 0.0}
                 case "pause":
                     values["reason"] = en("asked for")
                 case "cancel":
-                    values |= {"reason": en("asked for"), "ended_at": now}
+                    values |= {"reason": en("asked for"), "ended_at": now, "named": None}
             await connection.execute(
                 update(CampaignRow).where(CampaignRow.id == campaign).values(values)
             )

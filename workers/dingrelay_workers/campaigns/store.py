@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.actor import current_actor
-from dingrelay_producers.client.campaign_documents import CampaignStatus, CreatedCampaign, Plan
+from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
@@ -46,6 +46,10 @@ PAGE = 500
 _Row = TypeVar("_Row", bound=Base)
 Pages = Iterator[tuple[type[Base], list[dict[str, Any]]]]
 """Rows to insert, by their table."""
+Check = Callable[[CampaignSpec, Gathered], Awaitable[CampaignPreview | None]]
+"""Finds out what a campaign will take while it is made."""
+_NAMES = {"skipped", "absent"}
+"""Of a check, what names people: kept for a draft only."""
 
 
 class CampaignStore:
@@ -66,7 +70,8 @@ class CampaignStore:
         progress: CreationProgress = UNWATCHED,
         *,
         writers: Sequence[str] = (),
-    ) -> CreatedCampaign:
+        check: Check | None = None,
+    ) -> CampaignStatus:
         """Make a draft with its recipients: all of it or, whatever happens, nothing.
 
         Args:
@@ -74,6 +79,7 @@ class CampaignStore:
             campaign: its id; a new one by default.
             progress: follows the creation.
             writers: who wrote it, and so may not approve it; the actor by default.
+            check: whose result is kept.
 
         Raises:
             MalformedRecipients: there are malformed rows, and they are refused.
@@ -84,13 +90,10 @@ class CampaignStore:
         campaign = campaign or str(uuid.uuid4())
         async with gather(self.database, spec, plan, progress) as gathered:
             with spans.span("create campaign", "INTERNAL") as span:
-                row = await self._write(campaign, spec, gathered, progress, writers)
+                found = await check(spec, gathered) if check else None
+                row = await self._write(campaign, spec, gathered, progress, writers, found)
                 span.set_attributes({"dingrelay.app": spec.app, "dingrelay.campaign": campaign})
-            return CreatedCampaign(
-                **dict(CampaignStatus.model_validate(row)),
-                excluded=gathered.excluded,
-                skipped=gathered.skipped,
-            )
+            return CampaignStatus.model_validate(row)
 
     async def get(self, campaign: str) -> CampaignRow:
         """The campaign with this id.
@@ -139,12 +142,15 @@ class CampaignStore:
         gathered: Gathered,
         progress: CreationProgress,
         writers: Sequence[str],
+        found: CampaignPreview | None,
     ) -> CampaignRow:
         """Write it in transactions that are short, and make it a draft in the last one."""
         await self._delete_leftovers()
         size = spec.users_per_call
         people = gathered.recipients
         bits = bits_for(people)
+        named = found.model_dump(mode="json", include=_NAMES) if found else {}
+        named["skipped"] = [each.model_dump(mode="json") for each in gathered.skipped]
         row = {
             "id": campaign,
             "app": spec.app,
@@ -162,6 +168,9 @@ class CampaignStore:
             "recipients": people,
             "duplicates": gathered.duplicates,
             "malformed": gathered.malformed,
+            "excluded": gathered.excluded,
+            "checked": found and found.model_dump(mode="json", exclude={"first", *_NAMES}),
+            "named": named if any(named.values()) else None,
             "chunks": gathered.staging.count_chunks(size),
             **dict.fromkeys(("settled", "accepted", "left_out", "failed", "calls"), 0),
             "index_bits": bits,

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, CreatedCampaign, Plan
+from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.service import CampaignService
@@ -224,7 +224,7 @@ class CampaignWriter:
         self.places = asyncio.Semaphore(CAMPAIGN_PLACES)
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="campaign")
 
-    async def create(self, plan: Plan, campaign: str | None = None) -> CreatedCampaign:
+    async def create(self, plan: Plan, campaign: str | None = None) -> CampaignStatus:
         """Store a draft, with this id if one is given, even if the caller goes away.
 
         Raises:

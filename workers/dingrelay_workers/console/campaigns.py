@@ -13,7 +13,6 @@ from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store import record
-from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
@@ -34,6 +33,11 @@ ANSWERED_WITHIN = timedelta(minutes=10)
 LONGEST_REASON = 500
 """Characters of a rejection's reason."""
 
+_UNCHECKED = Meaning(
+    "doubt",
+    en("It was not checked when it was made."),
+    en("“Send it” checks it before anything is sent."),
+)
 _UNREAD = Meaning("doubt", en("had not read it when DingTalk was asked"))
 _ONE = "/campaigns/{id}"
 _READS, _WRITES, _APPROVES = "campaigns:read", "campaigns:write", "campaigns:approve"
@@ -84,20 +88,17 @@ async def campaign(visit: Visit) -> web.Response:
         report = await services.report(status.id)
     review = await services.review(status.id)
     await visit.know(review.asked_by, review.decided_by)
-    check = await services.preview(status.id) if status.state == "draft" else None
     outcomes = [
         (outcome, meaning(OUTCOMES, outcome), people)
         for outcome, people in report.outcomes.items()
         if people
     ]
-    draft = None
+    draft, check = None, status.preview
     choices: list[Meaning] = []
-    if check:
+    if status.state == "draft":
         draft = await visit.context.services.drafts.of_campaign(status.id)
-    if draft and check and campaign_of(draft.id, draft.version) == status.id:
-        choices, chosen = await _choices(visit, draft)
-        # Only the draft knows what its campaign leaves out.
-        check = check.model_copy(update=chosen)
+    if draft and campaign_of(draft.id, draft.version) == status.id:
+        choices = await _choices(visit, draft, rows=check.file_rows if check else 0)
     asked = review.state == "asked"
     follow_ups = await services.follow_ups([status.id]) if status.calls else {}
     lately = datetime.now(UTC) - ANSWERED_WITHIN
@@ -119,12 +120,12 @@ async def campaign(visit: Visit) -> web.Response:
         reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
         draft=draft,
         choices=choices,
-        skipped=check.skipped if check else [],
+        check=check,
         review=review,
         review_seen={"review": review.state},
         decides=asked and second and visit.may(_APPROVES),
         writes=visit.may(_WRITES),
-        findings=findings_of(check) if check else [],
+        findings=findings_of(check) if check else [_UNCHECKED],
         first=await visit.context.shared.get(
             ("first", status.id), lambda: services.first_recipients(status.id)
         ),
@@ -141,10 +142,8 @@ def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
     return Meaning("doubt", en("{}, taken back", state.words))
 
 
-async def _choices(
-    visit: Visit, draft: CampaignDraft
-) -> tuple[list[Meaning], Mapping[str, object]]:
-    """Which people a draft names, in sentences; and what its check knows of those who are left out or skipped."""
+async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Meaning]:
+    """Which people a draft names, in sentences."""
     services, content = visit.context.services, draft.content
     ids = [*content.departments, *content.without_departments]
     nodes = await services.directory.nodes(content.app, ids=ids)
@@ -152,17 +151,8 @@ async def _choices(
     for each in content.without_campaigns:
         with suppress(CampaignNotFound):
             campaigns.append((await services.campaigns.status(each)).name)
-    names, rows, check = {node.id: node.name for node in nodes}, 0, None
-    shared, key = visit.context.shared, (draft.id, draft.version)
-    with suppress(ContractError):  # what it names is gone since
-        if draft.file_name:
-            counted = await shared.get(("file", *key), lambda: services.drafts.count_file(draft.id))
-            rows = counted[0]
-        check = await shared.get(("draft", *key), lambda: services.drafts.check(draft.id))
-    choices = choices_of(draft, names, campaigns, rows=rows)
-    if check is None:
-        return choices, {}
-    return choices, {"excluded": check.excluded, "skipped": check.skipped}
+    names = {node.id: node.name for node in nodes}
+    return choices_of(draft, names, campaigns, rows=rows)
 
 
 async def _state(visit: Visit) -> Mapping[str, object]:

@@ -67,6 +67,12 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
 
 async def erase(database: Database, erasing: Erasing) -> None:
     """Take the person out of campaigns that were made before."""
+    async with database.write("campaign checks") as connection:
+        # Their sentences may name anyone of the app; the figures stay.
+        named = update(CampaignRow).where(
+            CampaignRow.created_at <= erasing.since, CampaignRow.named.is_not(None)
+        )
+        await connection.execute(erasing.among(named, CampaignRow.app).values(named=None))
     async with database.read() as connection:
         for campaign in await removal.hidden(connection):
             erasing.leave(
