@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,6 @@ from dingrelay_workers.metrics import CAMPAIGNS, OpenCampaigns
 from dingrelay_workers.store.records import Claim, Records, Usage
 from leading import lead_once
 from subscriptions import subscribe, taken
-from tables import prepare
 from wakeups import received
 
 NOON = datetime.now(UTC).replace(hour=4, minute=0)
@@ -54,6 +53,21 @@ class Fleet:
         self.users_per_call = 100
         self.published: list[Wakeup] = []
         self.payloads: list[dict[str, Any]] = []
+
+    async def put(self, **fields: Any) -> str:
+        return await campaigns.put(self.database, **fields)
+
+    async def row(self, campaign: str) -> Any:
+        return await campaigns.read(self.database, campaign)
+
+    async def chunks(self, campaign: str) -> list[Any]:
+        return await campaigns.chunks(self.database, campaign)
+
+    async def released(self, **fields: Any) -> tuple[str, Dispatcher]:
+        """A campaign, and a dispatcher that has released its first chunks."""
+        campaign, dispatcher = await self.put(**fields), await self.dispatcher()
+        await dispatcher.tick()
+        return campaign, dispatcher
 
     async def move(self, campaign: str, verb: Verb) -> None:
         await move(self.database, self.redis, campaign, verb)
@@ -98,19 +112,12 @@ class Fleet:
                 continue
             self.payloads.append(claim.payload)
             ran.append(claim.payload["number"])
-            result = {
-                "call": {
-                    "task_id": 100 + ran[-1],
-                    "request_id": "r",
-                    "recipients": len(claim.payload["users"]),
-                },
-                "called_at": self.now.isoformat(),
-                "ambiguous": claim.payload["repeated"],
-            }
+            call = {"task_id": 100 + ran[-1], "request_id": "r"}
+            call["recipients"] = len(claim.payload["users"])
+            at, repeated = self.now.isoformat(), claim.payload["repeated"]
+            result = None if error else {"call": call, "called_at": at, "ambiguous": repeated}
             state = JobState.DEAD if error else JobState.DONE
-            await self.records.settle(
-                claim, state, usage=Usage(), result=None if error else result, error=error
-            )
+            await self.records.settle(claim, state, usage=Usage(), result=result, error=error)
         return ran
 
     async def jobs(self) -> int:
@@ -123,18 +130,20 @@ class Fleet:
             await dispatcher.tick()
             self.clock += 0.1
             await self.run()
-            row = await campaigns.read(self.database, campaign)
+            row = await self.row(campaign)
             if row.state == State.DONE:
                 return row
         raise AssertionError(row)
 
 
 @pytest.fixture
-async def fleet(redis: Redis, valkey_url: str, sqlite_url: str) -> AsyncIterator[Fleet]:
-    prepare(sqlite_url)
-    database = Database(sqlite_url)
-    yield Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
-    await database.dispose()
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
+@pytest.fixture
+def fleet(redis: Redis, database: Database, settings: Settings) -> Fleet:
+    return Fleet(redis, database, settings)
 
 
 def breaks(monkeypatch: pytest.MonkeyPatch, target: object, name: str, error: Exception) -> None:
@@ -148,8 +157,34 @@ def breaks(monkeypatch: pytest.MonkeyPatch, target: object, name: str, error: Ex
     monkeypatch.setattr(target, name, broken)
 
 
+def nothing(*_: object) -> None:
+    """What happens around a transaction by itself."""
+
+
+def around(
+    monkeypatch: pytest.MonkeyPatch,
+    database: Database,
+    *,
+    before: Callable[[str], None] = nothing,
+    after: Callable[[], None] = nothing,
+    seconds: float = 0,
+) -> None:
+    """Do something before and after each transaction, which takes so long."""
+    real = database.write
+
+    @asynccontextmanager
+    async def write(app: str) -> AsyncIterator[AsyncConnection]:
+        before(app)
+        async with real(app) as connection:
+            yield connection
+            await asyncio.sleep(seconds)
+        after()
+
+    monkeypatch.setattr(database, "write", write)
+
+
 async def test_every_chunk_is_called_once_and_nothing_is_left_in_redis(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=61)
+    campaign = await fleet.put(people=61)
     row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.calls, row.settled, row.failed) == (61, 31, 31, 0)
     assert row.ended_at is not None
@@ -161,20 +196,18 @@ async def test_every_chunk_is_called_once_and_nothing_is_left_in_redis(fleet: Fl
 
 
 async def test_crash_before_enqueue(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign = await campaigns.put(fleet.database)
+    campaign = await fleet.put()
     dying = await fleet.dispatcher()
     breaks(monkeypatch, dying._queue, "enqueue", RedisAway())
     with pytest.raises(RedisAway):
         await dying.tick()
-    row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
-    assert row.accepted == 4
+    assert (await fleet.run_to_end(await fleet.dispatcher(), campaign)).accepted == 4
     assert len(fleet.payloads) == 2
-    chunks = await campaigns.chunks(fleet.database, campaign)
-    assert all(chunk.ambiguous for chunk in chunks)
+    assert all(chunk.ambiguous for chunk in await fleet.chunks(campaign))
 
 
 async def test_a_crash_between_enqueue_and_publish_makes_no_second_job(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database)
+    campaign = await fleet.put()
     await (await fleet.dispatcher()).tick()
     wakeups = fleet.published
     fleet.published = []
@@ -187,22 +220,20 @@ async def test_a_crash_between_enqueue_and_publish_makes_no_second_job(fleet: Fl
 
 
 async def test_database_away_after_the_jobs(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign = await campaigns.put(fleet.database)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released()
     await fleet.run()
     away = OperationalError("", {}, Exception())
     breaks(monkeypatch, dispatcher, "_goes_on", away)
     with pytest.raises(OperationalError):
         await dispatcher.tick()
-    assert (await campaigns.read(fleet.database, campaign)).settled == 0
+    assert (await fleet.row(campaign)).settled == 0
     assert await fleet.jobs() == 2
     row = await fleet.run_to_end(dispatcher, campaign)
     assert (row.accepted, row.calls, len(fleet.payloads)) == (4, 2, 2)
 
 
 async def test_crash_before_deletion(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign = await campaigns.put(fleet.database, people=30)
+    campaign = await fleet.put(people=30)
     dying = await fleet.dispatcher()
     await dying.tick()
     await fleet.run()
@@ -216,9 +247,7 @@ async def test_crash_before_deletion(fleet: Fleet, monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_late_wakeup_of_a_settled_chunk_is_no_new_job(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released()
     wakeups = list(fleet.published)
     await fleet.run_to_end(dispatcher, campaign)
     for wakeup in wakeups:
@@ -227,7 +256,7 @@ async def test_a_late_wakeup_of_a_settled_chunk_is_no_new_job(fleet: Fleet) -> N
 
 
 async def test_an_emptied_redis_repeats_the_day_and_says_so(fleet: Fleet, redis: Redis) -> None:
-    campaign = await campaigns.put(fleet.database)
+    campaign = await fleet.put()
     await (await fleet.dispatcher()).tick()
     await fleet.run()
     await redis.flushall()
@@ -235,17 +264,14 @@ async def test_an_emptied_redis_repeats_the_day_and_says_so(fleet: Fleet, redis:
     assert (row.accepted, row.settled) == (4, 2)
     assert [payload["repeated"] for payload in fleet.payloads] == [False, False, True, True]
     first, again = fleet.payloads[0], fleet.payloads[2]
-    assert first["users"] == again["users"]
-    assert first["message"] == again["message"]
-    assert all(chunk.ambiguous for chunk in await campaigns.chunks(fleet.database, campaign))
+    assert (first["users"], first["message"]) == (again["users"], again["message"])
+    assert all(chunk.ambiguous for chunk in await fleet.chunks(campaign))
 
 
 @pytest.mark.parametrize("held_up_by", ["pause", "quota"])
 async def test_lost_jobs_are_not_released(fleet: Fleet, redis: Redis, held_up_by: str) -> None:
     """On another day it would arrive a second time, and no report would say so; on this one it waits."""
-    campaign = await campaigns.put(fleet.database, people=2, error_share=1.0)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released(people=2, error_share=1.0)
     await fleet.run()
     await redis.flushall()
     dispatcher = await fleet.dispatcher()
@@ -256,8 +282,8 @@ async def test_lost_jobs_are_not_released(fleet: Fleet, redis: Redis, held_up_by
     else:
         await fleet.run(error={**BAD, "class": "quota"})
     await dispatcher.tick()
-    [chunk] = await campaigns.chunks(fleet.database, campaign)
-    assert (await campaigns.read(fleet.database, campaign)).state == State.PAUSED
+    [chunk] = await fleet.chunks(campaign)
+    assert (await fleet.row(campaign)).state == State.PAUSED
     await dispatcher.tick()
     await fleet.move(campaign, "resume")
     await dispatcher.tick()
@@ -267,19 +293,19 @@ async def test_lost_jobs_are_not_released(fleet: Fleet, redis: Redis, held_up_by
 
 
 async def test_a_record_lost_on_an_earlier_day_ends_unknown(fleet: Fleet, redis: Redis) -> None:
-    campaign = await campaigns.put(fleet.database, people=42, error_share=1.0)
+    campaign = await fleet.put(people=42, error_share=1.0)
     await (await fleet.dispatcher()).tick()
     await redis.flushall()
     fleet.now += timedelta(days=1)
     fleet.published = []
     row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.failed, row.settled) == (22, 20, 21)
-    lost = (await campaigns.chunks(fleet.database, campaign))[:10]
+    lost = (await fleet.chunks(campaign))[:10]
     assert {chunk.error["class"] for chunk in lost} == {"unknown"}
 
 
 async def test_an_old_dispatcher_is_fenced(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign = await campaigns.put(fleet.database)
+    campaign = await fleet.put()
     older = await fleet.dispatcher()
     enqueue, forget = older._queue.enqueue, older._queue.forget
     held: list[Any] = []
@@ -290,13 +316,12 @@ async def test_an_old_dispatcher_is_fenced(fleet: Fleet, monkeypatch: pytest.Mon
     monkeypatch.setattr(older._queue, "enqueue", hold)
     await older.tick()
     newer = await fleet.dispatcher()
-    row = await fleet.run_to_end(newer, campaign)
-    assert row.accepted == 4
+    assert (await fleet.run_to_end(newer, campaign)).accepted == 4
     # It wakes up with chunks to enqueue that were settled while it slept.
     await enqueue(*held[0])
     assert not fleet.published
     assert await fleet.jobs() == 0
-    again = await campaigns.put(fleet.database)
+    again = await fleet.put()
     await newer.tick()
     assert await fleet.jobs() == 2
     await forget((await newer._read())[0].campaign, [Release(0, 1), Release(1, 1)])
@@ -305,7 +330,7 @@ async def test_an_old_dispatcher_is_fenced(fleet: Fleet, monkeypatch: pytest.Mon
 
 
 async def test_two_dispatchers_at_once_settle_and_release_each_chunk_once(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=80)
+    campaign = await fleet.put(people=80)
     one, two = await fleet.dispatcher(), await fleet.dispatcher()
     for _ in range(8):
         await two.tick()
@@ -324,14 +349,12 @@ async def test_two_dispatchers_at_once_settle_and_release_each_chunk_once(fleet:
 
 
 async def test_pause_takes_back_what_has_not_started_and_resume_sends_it(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=6)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released(people=6)
     started = await fleet.claim(fleet.published[0])
     assert started is not None
     await fleet.move(campaign, "pause")
     await dispatcher.tick()
-    states = [chunk.state for chunk in await campaigns.chunks(fleet.database, campaign)]
+    states = [chunk.state for chunk in await fleet.chunks(campaign)]
     assert states == ["queued", "pending", "pending"]
     # The one that runs may not call any more.
     assert await fleet.records.write_intent(started, {}, Usage()) == "cancelled"
@@ -347,20 +370,16 @@ async def test_pause_takes_back_what_has_not_started_and_resume_sends_it(fleet: 
 
 
 async def test_a_call_without_an_answer_is_carried_on_after_a_pause(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=2)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released(people=2)
     claim = await fleet.claim(fleet.published.pop())
     assert claim is not None
-    assert (
-        await fleet.records.write_intent(claim, {"step": "call", "attempt": 1, "at": 1}, Usage())
-        == "written"
-    )
+    intent = {"step": "call", "attempt": 1, "at": 1}
+    assert await fleet.records.write_intent(claim, intent, Usage()) == "written"
     await fleet.records.park(claim, JobState.RETRYING, delay=60, usage=Usage(attempts=1))
     await fleet.move(campaign, "pause")
     await dispatcher.tick()
     await dispatcher.tick()
-    assert (await campaigns.chunks(fleet.database, campaign))[0].state == "queued"
+    assert (await fleet.chunks(campaign))[0].state == "queued"
     await fleet.move(campaign, "resume")
     await dispatcher.tick()
     fields = await fleet.redis.hgetall(keys.job(claim.id))
@@ -369,18 +388,16 @@ async def test_a_call_without_an_answer_is_carried_on_after_a_pause(fleet: Fleet
 
 
 async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=60)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released(people=60)
     fleet.published = fleet.published[:2]
     await fleet.run()
     await fleet.move(campaign, "cancel")
     await dispatcher.tick()
     assert await dispatcher.tick() is None
-    row = await campaigns.read(fleet.database, campaign)
+    row = await fleet.row(campaign)
     assert (row.state, row.accepted, row.failed, row.settled) == ("cancelled", 4, 0, 30)
     assert row.ended_at is not None
-    errors = [chunk.error for chunk in await campaigns.chunks(fleet.database, campaign)]
+    errors = [chunk.error for chunk in await fleet.chunks(campaign)]
     assert errors[:2] == [None, None]
     assert {error["class"] for error in errors[2:]} == {"cancelled"}
     assert await fleet.jobs() == 0
@@ -388,13 +405,11 @@ async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("name", ["quota", "outage", "settings"])
 async def test_an_error_of_every_chunk_pauses_and_loses_nobody(fleet: Fleet, name: str) -> None:
-    campaign = await campaigns.put(fleet.database)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released()
     error = {"class": name, "code": name, "message": "no more", "hint": ""}
     await fleet.run(error=error)
     await dispatcher.tick()
-    row = await campaigns.read(fleet.database, campaign)
+    row = await fleet.row(campaign)
     assert row.state == State.PAUSED
     assert row.reason.endswith(": no more")
     assert row.failed == 0
@@ -403,23 +418,21 @@ async def test_an_error_of_every_chunk_pauses_and_loses_nobody(fleet: Fleet, nam
 
 
 async def test_too_many_failures_pause_it(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=2_000, size=100, error_share=0.5)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released(people=2_000, size=100, error_share=0.5)
     rest, fleet.published = fleet.published[4:], fleet.published[:4]
     await fleet.run(error=BAD)
     await dispatcher.tick()
-    assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
+    assert (await fleet.row(campaign)).state == State.RUNNING
     fleet.published = rest[:2]
     await fleet.run(error=BAD)
     await dispatcher.tick()
-    row = await campaigns.read(fleet.database, campaign)
+    row = await fleet.row(campaign)
     assert (row.state, row.reason) == (State.PAUSED, "600 of the latest 600 people failed")
 
 
 async def test_nothing_leaves_before_its_time_or_in_quiet_hours(fleet: Fleet) -> None:
-    later = await campaigns.put(fleet.database, start_at=NOON + timedelta(hours=1))
-    quiet = await campaigns.put(fleet.database, quiet="11:00-13:30")
+    later = await fleet.put(start_at=NOON + timedelta(hours=1))
+    quiet = await fleet.put(quiet="11:00-13:30")
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
     assert not fleet.published
@@ -432,20 +445,20 @@ async def test_nothing_leaves_before_its_time_or_in_quiet_hours(fleet: Fleet) ->
 
 
 async def test_a_rate_of_its_own_is_kept(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=200, size=2, rate=120)
+    campaign = await fleet.put(people=200, size=2, rate=120)
     dispatcher = await fleet.dispatcher()
-    for _ in range(100):
+    for _ in range(40):
         await dispatcher.tick()
         await fleet.run()
-        fleet.now += timedelta(seconds=0.1)
+        fleet.now += timedelta(seconds=0.25)
     called = sum(len(payload["users"]) for payload in fleet.payloads)
     assert 18 <= called <= 22
-    assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
+    assert (await fleet.row(campaign)).state == State.RUNNING
 
 
 async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
-    heavy = await campaigns.put(fleet.database, people=2_000, size=2, weight=3)
-    await campaigns.put(fleet.database, people=2_000, size=2, weight=1)
+    heavy = await fleet.put(people=2_000, size=2, weight=3)
+    await fleet.put(people=2_000, size=2, weight=1)
     dispatcher = await fleet.dispatcher()
     for _ in range(5):
         await dispatcher.tick()
@@ -459,7 +472,7 @@ async def test_a_campaign_that_starts_is_carried_on_by_one_worker_at_once(fleet:
     one, two = fleet.leader(), fleet.leader()
     await lead_once(one)
     await lead_once(two)
-    campaign = await campaigns.put(fleet.database, state=State.DRAFT)
+    campaign = await fleet.put(state=State.DRAFT)
     await fleet.move(campaign, "start")
     await lead_once(two)
     await lead_once(one)
@@ -467,18 +480,18 @@ async def test_a_campaign_that_starts_is_carried_on_by_one_worker_at_once(fleet:
     await one.close()
     await fleet.run()
     await lead_once(two)
-    assert (await campaigns.read(fleet.database, campaign)).state == State.DONE
+    assert (await fleet.row(campaign)).state == State.DONE
     await two.close()
 
 
 async def test_a_start_whose_signal_is_lost_counts_all_the_same(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    campaign = await campaigns.put(fleet.database, state=State.DRAFT)
+    campaign = await fleet.put(state=State.DRAFT)
     breaks(monkeypatch, Lease, "announce", RedisAway())
     with pytest.raises(RedisAway):
         await fleet.move(campaign, "start")
-    assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
+    assert (await fleet.row(campaign)).state == State.RUNNING
 
 
 async def test_no_tables_are_no_campaign(fleet: Fleet, redis: Redis, tmp_path: Path) -> None:
@@ -494,9 +507,10 @@ async def test_no_tables_are_no_campaign(fleet: Fleet, redis: Redis, tmp_path: P
 async def test_a_slow_database_costs_neither_the_lease_nor_a_call(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    campaign = await campaigns.put(fleet.database)
+    campaign = await fleet.put()
     monkeypatch.setattr(leaders, "LEASE", 1.0)
-    slow = _slow(fleet.database, monkeypatch, seconds=1.5)
+    locks: list[str] = []
+    around(monkeypatch, fleet.database, before=locks.append, seconds=1.5)
     await WORK.announce(redis)
     one, two = fleet.leader(), fleet.leader()
     await one.look()
@@ -505,7 +519,7 @@ async def test_a_slow_database_costs_neither_the_lease_nor_a_call(
         await one.look()
         await two.look()
         await asyncio.sleep(0.02)
-    assert slow
+    assert locks
     assert await redis.get(keys.DISPATCHER) == lease
     await one.close()
     await two.close()
@@ -516,10 +530,8 @@ async def test_a_slow_database_costs_neither_the_lease_nor_a_call(
 
 
 async def test_the_metrics_show_what_is_carried_on_here(fleet: Fleet) -> None:
-    await campaigns.put(fleet.database, people=61)
-    await campaigns.put(fleet.database, people=4, state=State.PAUSED)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    await fleet.put(people=61)
+    _, dispatcher = await fleet.released(people=4, state=State.PAUSED)
     assert CAMPAIGNS.shown == [
         OpenCampaigns("default", "paused", 1, 4),
         OpenCampaigns("default", "running", 1, 61),
@@ -530,23 +542,8 @@ async def test_the_metrics_show_what_is_carried_on_here(fleet: Fleet) -> None:
     assert REGISTRY.get_sample_value("dingrelay_campaign_chunks") == 0
 
 
-def _slow(database: Database, monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> list[str]:
-    """Transactions take so long from now on; the names of their locks."""
-    real, locks = database.write, list[str]()
-
-    @asynccontextmanager
-    async def write(app: str) -> AsyncIterator[AsyncConnection]:
-        locks.append(app)
-        async with real(app) as connection:
-            yield connection
-            await asyncio.sleep(seconds)
-
-    monkeypatch.setattr(database, "write", write)
-    return locks
-
-
 async def test_a_stalled_dispatcher_can_not_give_back_what_was_released_again(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=4, size=4)
+    campaign = await fleet.put(people=4, size=4)
     older = await fleet.dispatcher()
     await older.tick()
     await fleet.move(campaign, "pause")
@@ -567,9 +564,7 @@ async def test_a_stalled_dispatcher_can_not_give_back_what_was_released_again(fl
 
 
 async def test_chunks_given_back_to_a_cancelled_campaign_are_cancelled(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=4)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released(people=4)
     await fleet.move(campaign, "pause")
     turns = await dispatcher._read()
     for turn in turns:
@@ -577,58 +572,51 @@ async def test_chunks_given_back_to_a_cancelled_campaign_are_cancelled(fleet: Fl
     await fleet.move(campaign, "cancel")
     for turn in turns:
         await dispatcher._carry_on(turn)
-    row = await campaigns.read(fleet.database, campaign)
+    row = await fleet.row(campaign)
     assert (row.state, row.settled, row.chunks) == ("cancelled", 2, 2)
-    chunks = await campaigns.chunks(fleet.database, campaign)
+    chunks = await fleet.chunks(campaign)
     assert {chunk.error["class"] for chunk in chunks} == {"cancelled"}
 
 
 async def test_a_lost_commit_answer(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign = await campaigns.put(fleet.database, people=60)
+    campaign = await fleet.put(people=60)
     dispatcher = await fleet.dispatcher()
-    real, count = fleet.database.write, iter(range(1_000))
+    count = iter(range(1_000))
 
-    @asynccontextmanager
-    async def write(app: str) -> AsyncIterator[AsyncConnection]:
-        async with real(app) as connection:
-            yield connection
+    def lose() -> None:
         if next(count) % 2 == 0:
             raise OperationalError("commit", {}, Exception("connection lost"))
 
-    monkeypatch.setattr(fleet.database, "write", write)
+    around(monkeypatch, fleet.database, after=lose)
     for _ in range(40):
         with suppress(OperationalError):
             await dispatcher.tick()
         await fleet.run()
-    row = await campaigns.read(fleet.database, campaign)
+    row = await fleet.row(campaign)
     assert (row.state, row.accepted, row.calls) == (State.DONE, 60, 30)
     assert await fleet.jobs() == 0
-    assert not any(chunk.ambiguous for chunk in await campaigns.chunks(fleet.database, campaign))
+    assert not any(chunk.ambiguous for chunk in await fleet.chunks(campaign))
 
 
 async def test_one_failing_campaign(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = [await campaigns.put(fleet.database) for _ in range(2)]
-    good = await campaigns.put(fleet.database)
-    real = fleet.database.write
+    bad = [await fleet.put() for _ in range(2)]
+    good = await fleet.put()
 
-    @asynccontextmanager
-    async def write(app: str) -> AsyncIterator[AsyncConnection]:
+    def refuse(app: str) -> None:
         if any(campaign in app for campaign in bad):
             raise OperationalError("", {}, Exception("can't be stored"))
-        async with real(app) as connection:
-            yield connection
 
-    monkeypatch.setattr(fleet.database, "write", write)
+    around(monkeypatch, fleet.database, before=refuse)
     dispatcher = await fleet.dispatcher()
     for _ in range(6):
         with suppress(OperationalError):
             await dispatcher.tick()
         await fleet.run()
-    assert (await campaigns.read(fleet.database, good)).state == State.DONE
+    assert (await fleet.row(good)).state == State.DONE
 
 
 async def test_a_rate_holds_over_changes_of_the_dispatcher(fleet: Fleet) -> None:
-    await campaigns.put(fleet.database, people=2_000, size=100, rate=100)
+    await fleet.put(people=2_000, size=100, rate=100)
     for _ in range(5):
         dispatcher = await fleet.dispatcher()
         for _ in range(4):
@@ -639,9 +627,7 @@ async def test_a_rate_holds_over_changes_of_the_dispatcher(fleet: Fleet) -> None
 
 
 async def test_a_clock_that_steps_back_does_not_stop_a_rate(fleet: Fleet) -> None:
-    await campaigns.put(fleet.database, people=40, size=2, rate=120)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    _, dispatcher = await fleet.released(people=40, size=2, rate=120)
     fleet.now -= timedelta(hours=1)
     for _ in range(40):
         await dispatcher.tick()
@@ -652,23 +638,21 @@ async def test_a_clock_that_steps_back_does_not_stop_a_rate(fleet: Fleet) -> Non
 
 
 async def test_twenty_people_are_enough_to_pause(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=20, size=1)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    campaign, dispatcher = await fleet.released(people=20, size=1)
     await fleet.run(error=BAD)
     await dispatcher.tick()
-    row = await campaigns.read(fleet.database, campaign)
+    row = await fleet.row(campaign)
     assert (row.state, row.reason) == (State.PAUSED, "10 of the latest 10 people failed")
     assert row.settled == 10
 
 
 async def test_the_latest_failures_count_and_not_those_of_all_time(fleet: Fleet) -> None:
-    campaign = await campaigns.put(fleet.database, people=1_000, size=2, error_share=0.5)
+    campaign = await fleet.put(people=1_000, size=2, error_share=0.5)
     dispatcher = await fleet.dispatcher()
-    while (await campaigns.read(fleet.database, campaign)).accepted < 400:
+    while (await fleet.row(campaign)).accepted < 240:
         await dispatcher.tick()
         await fleet.run()
-    while (row := await campaigns.read(fleet.database, campaign)).state == State.RUNNING:
+    while (row := await fleet.row(campaign)).state == State.RUNNING:
         await dispatcher.tick()
         await fleet.run(error=BAD)
     assert row.state == State.PAUSED
@@ -681,11 +665,11 @@ async def test_the_latest_failures_count_and_not_those_of_all_time(fleet: Fleet)
     fleet.published = fleet.published[:1]
     await fleet.run(error=BAD)
     await dispatcher.tick()
-    assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
+    assert (await fleet.row(campaign)).state == State.RUNNING
 
 
 async def test_only_what_makes_sense_is_allowed(fleet: Fleet) -> None:
-    draft = await campaigns.put(fleet.database, state=State.DRAFT)
+    draft = await fleet.put(state=State.DRAFT)
     with pytest.raises(CampaignConflict):
         await fleet.move(draft, "pause")
     with pytest.raises(CampaignNotFound):
@@ -697,22 +681,15 @@ async def test_only_what_makes_sense_is_allowed(fleet: Fleet) -> None:
         await fleet.move(draft, "resume")
 
 
-async def test_the_end_of_a_campaign_is_a_notice_with_its_counts(fleet: Fleet) -> None:
+async def test_its_end_and_a_pause_of_its_own_are_notices(fleet: Fleet) -> None:
     await subscribe(fleet.database)
-    campaign = await campaigns.put(fleet.database, people=4, size=2, sender="crm")
-    await fleet.run_to_end(await fleet.dispatcher(), campaign)
-    ((event, data),) = await taken(fleet.database)
-    assert event == "campaign.completed"
-    assert (data["id"], data["state"], data["accepted"], data["calls"]) == (campaign, "done", 4, 2)
-
-
-async def test_a_campaign_that_pauses_itself_is_a_notice(fleet: Fleet) -> None:
-    await subscribe(fleet.database)
-    campaign = await campaigns.put(fleet.database)
-    dispatcher = await fleet.dispatcher()
-    await dispatcher.tick()
+    ended = await fleet.put(people=4, size=2, sender="crm")
+    await fleet.run_to_end(await fleet.dispatcher(), ended)
+    paused, dispatcher = await fleet.released()
     await fleet.run(error={**BAD, "class": "quota"})
     await dispatcher.tick()
-    ((event, data),) = await taken(fleet.database)
-    assert (event, data["id"], data["state"]) == ("campaign.paused", campaign, "paused")
-    assert data["reason"].endswith("bad")
+    (end, data), (pause, why) = await taken(fleet.database)
+    assert (end, data["id"], data["state"]) == ("campaign.completed", ended, "done")
+    assert (data["accepted"], data["calls"]) == (4, 2)
+    assert (pause, why["id"], why["state"]) == ("campaign.paused", paused, "paused")
+    assert why["reason"].endswith("bad")
