@@ -81,7 +81,8 @@ async def test_departments_come_in_pages(filled: DirectoryService) -> None:
     (rest,) = await filled.departments("default", parent=None, after=2, limit=2)
     assert rest.id == 3
     below = await filled.departments("default", parent=1, after=None, limit=9)
-    assert [entry.id for entry in below] == [2, 3]
+    assert [(entry.id, entry.people, entry.leaf) for entry in below] == [(2, 5, True), (3, 3, True)]
+    assert (every[0].people, every[0].leaf) == (6, False)
 
 
 async def test_a_tree_of_departments_counts_each_person_once(filled: DirectoryService) -> None:
@@ -135,6 +136,8 @@ async def test_a_client_walks_the_pages(gateway: GatewayClient, sqlite_url: str)
         assert second["next"] is None
     inside = gateway.ask("GET", "/v1/directory/users?department=3&left=false", key=key).json
     assert [person["userid"] for person in inside["users"]] == ["u03", "u04", "u05"]
+    named = gateway.ask("GET", "/v1/directory/departments?named=hre", key=key).json
+    assert [(each["id"], each["people"]) for each in named["departments"]] == [(3, 3)]
 
 
 def test_reading_beyond_the_scopes_of_a_key_is_refused(gateway: GatewayClient) -> None:

@@ -41,6 +41,7 @@ def grants() -> Sequence[Grant]:
     return [
         Grant(name="all", scopes=frozenset({"*"})),
         Grant(name="hr people", scopes=frozenset({"directory:read"}), apps=frozenset({"hr"})),
+        Grant(name="writer", scopes=frozenset({"jobs:write"}), apps=frozenset({"hr"})),
         Grant(name="report", scopes=frozenset({"campaigns:read"})),
         Grant(
             name="hr",
@@ -232,6 +233,23 @@ def test_dead_jobs_are_counted_by_code_by_every_door(
     assert cli.json("job", "list", "--by-code") == shown
     assert "90018" in cli("job", "list", "--by-code", "--app", "hr").stdout
 
+    def change(path: str, key: str, once: str = "") -> Any:
+        headers = {"Idempotency_Key": once} if once else {}
+        found = gateway.ask("POST", f"/v1/dead/{path}", key=keys[key], **headers)
+        return found.json if found.status == 200 else found.status
+
+    assert change("requeue", "hr") == 403
+    assert change("requeue?code=60011&since=7d", "writer") == 422
+    group = "requeue?code=60011&state=dead"
+    assert change(group, "writer") == {"changed": 1, "complete": True}  # of its app
+    for _ in range(2):
+        assert change(group, "all", once="again") == {"changed": 2, "complete": True}
+    assert change(group, "all") == {"changed": 0, "complete": True}
+    assert change("discard", "all") == {"changed": 2, "complete": True}
+    assert gateway.ask("GET", "/v1/dead", key=keys["all"]).json["jobs"] == []
+    noted = gateway.ask("GET", "/v1/audit?kind=job", key=keys["all"]).json["changes"]
+    assert sorted(each["action"] for each in noted) == ["discard"] * 2 + ["requeue"] * 3
+
 
 async def broadcast(database: Database, people: int = 12) -> str:
     """A campaign of chunks of two people: two that failed as a whole, one person that is left out, the rest accepted."""
@@ -388,6 +406,15 @@ def test_people_and_what_they_got_by_every_door(
     ]
     assert shown["messages"][-1]["outcome"] == "failed"
     assert [each["name"] for each in shown["known_as"]] == ["王芳"]
-    assert cli.json("person", "show", "u3") == shown
+    assert {**cli.json("person", "show", "u3"), "next": None} == shown
+    for key, some in (("all", shown["messages"]), ("hr", shown["messages"][2:3])):
+        pages, cursor = list[Any](), ""
+        while cursor is not None:
+            path = f"/v1/people/u3?limit=1{cursor and f'&cursor={cursor}'}"
+            page = gateway.ask("GET", path, key=keys[key]).json
+            pages += page["messages"]
+            cursor = page["next"]
+        assert pages == some
+    assert gateway.ask("GET", "/v1/people/u3?cursor=x", key=keys["all"]).status == 422
     own = gateway.ask("GET", "/v1/people/u3", key=keys["hr"]).json
     assert ([each["job"] for each in own["messages"]], own["known_as"]) == (["j0"], [])

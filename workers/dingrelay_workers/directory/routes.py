@@ -51,6 +51,8 @@ class DepartmentFilter(paging.Paging):
     app: AppName = "default"
     parent: Department | None = None
     """Only departments directly below it."""
+    named: Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")] = ""
+    """Only departments with this in their name."""
     cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after_department)] | None = None
     """`next` of the page before."""
 
@@ -82,6 +84,7 @@ async def list_departments(call: HttpCall) -> BaseModel:
     found = await call.context.service(DirectoryService).departments(
         asked.app,
         parent=asked.parent,
+        named=asked.named,
         after=_after_department(asked.cursor) if asked.cursor else None,
         limit=asked.limit,
     )

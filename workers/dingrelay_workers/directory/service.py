@@ -46,6 +46,10 @@ class DepartmentDocument(BaseModel):
     name: str | None
     parent: int | None
     """The department above it; null for the root."""
+    people: int
+    """In it and in all departments below it, each once."""
+    leaf: bool
+    """There is none below it."""
     fields: dict[str, Any]
     """All fields that DingTalk returned, under its own names."""
 
@@ -92,19 +96,28 @@ class DirectoryService:
         ]
 
     async def departments(
-        self, app: str, *, parent: int | None, after: int | None, limit: int
+        self, app: str, *, parent: int | None, named: str = "", after: int | None, limit: int
     ) -> Sequence[DepartmentDocument]:
-        """Departments that exist by id, after one of them."""
+        """Departments that exist and whose name has this in it, by id, after one of them."""
         query = select(
             DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent, DepartmentRow.fields
         ).where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
         if parent is not None:
             query = query.where(DepartmentRow.parent == parent)
+        if named:
+            query = query.where(DepartmentRow.name.contains(named, autoescape=True))
         if after is not None:
             query = query.where(DepartmentRow.id > after)
         async with answering(PATIENCE), self._database.read() as connection:
-            rows = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
-            return [DepartmentDocument(**row) for row in rows.mappings()]
+            found = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
+            rows = found.mappings().all()
+            parents = await _parents(connection, app)
+            counted = await _count_below(connection, app, parents, [row["id"] for row in rows])
+        parted = set(parents.values())
+        return [
+            DepartmentDocument(**row, people=counted[row["id"]], leaf=row["id"] not in parted)
+            for row in rows
+        ]
 
     async def userid_of(self, app: str, which: ColumnElement[bool]) -> str | None:
         """The one person that fits; None if none does, several do, or they have left."""
@@ -144,6 +157,13 @@ class DirectoryService:
             )
             for row in rows
         ]
+
+
+async def _parents(connection: AsyncConnection, app: str) -> dict[int, int | None]:
+    """Department that exists → the one above it."""
+    query = select(DepartmentRow.id, DepartmentRow.parent)
+    query = query.where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
+    return {row.id: row.parent for row in await connection.execute(query)}
 
 
 async def _count_below(

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.client.job_list import JobList, Position
+from dingrelay_producers.client.job_list import MOST_LOOKED_AT, JobList, Position
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
@@ -490,6 +490,41 @@ async def resolve_job(call: HttpCall) -> web.Response:
     after = document.model_dump(exclude_defaults=True)
     await _changes(call).resolve(job, resolution, by=call.key.name, after=after)
     return await _now(call, job.id)
+
+
+GroupQuery = paging.query_of(JobFilter, paging.Query, ("state", "kind", "sender", "app", "code"))
+
+
+class ChangedJobs(BaseModel):
+    """How many jobs were changed."""
+
+    changed: int
+    complete: bool
+    """Whether all that fit were; otherwise only those among the latest 1,000 failed jobs: ask again for the others."""
+
+
+def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
+    """Declare the route that changes a group of failed jobs."""
+
+    async def handle(call: HttpCall) -> ChangedJobs:
+        wanted = JobFilter(**call.query.filters())
+        jobs, after = await _listing(call, keys.DEAD).page(wanted, MOST_LOOKED_AT, None)
+        changed = await _changes(call).change_all(change, jobs)
+        return ChangedJobs(changed=changed, complete=after is None)
+
+    answer = RouteAnswer(description="How many there were.", model=ChangedJobs)
+    _bare(
+        f"POST /v1/dead/{change}",
+        answer,
+        query=GroupQuery,
+        operation=f"{change}Dead",
+        summary=what,
+        description="Those that the key may see and that fit all that is given. The audit names each.",
+    )(handle)
+
+
+_group_change("requeue", "Give dead and unknown jobs another life")
+_group_change("discard", "Forget dead and unknown jobs for good")
 
 
 async def _now(call: HttpCall, job_id: str) -> web.Response:

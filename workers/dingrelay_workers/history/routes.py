@@ -1,12 +1,14 @@
 """``/v1/people``: people by name, and what each of them was sent."""
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from dingrelay_producers.client.history_documents import FoundPeople, PersonHistory
 from dingrelay_tasks.contract import AppName
-from dingrelay_workers.history.service import HistoryService
+from dingrelay_workers.history.service import HistoryService, Place, place_of
+from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.paging import Moment
@@ -31,7 +33,12 @@ class PeopleSearch(BaseModel, extra="forbid"):
     """People at most."""
 
 
-class PersonQuery(BaseModel, extra="forbid"):
+def _behind(cursor: str) -> Place:
+    at, message = paging.decode(cursor, datetime, str)
+    return at, message
+
+
+class PersonQuery(paging.Paging):
     """Which messages to a person."""
 
     app: AppName | None = None
@@ -42,6 +49,15 @@ class PersonQuery(BaseModel, extra="forbid"):
     """None from before."""
     until: Moment | None = None
     """Only those from before then."""
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
+    """`next` of the page before."""
+
+
+class PersonHistoryPage(PersonHistory, frozen=True):
+    """One person: some of what they were sent, the latest first, and how the directories know them."""
+
+    next: str | None = None
+    """Cursor of the next page; null where this is the last."""
 
 
 @ROUTES("GET /v1/people", FoundPeople, scope="directory:read", query=PeopleSearch)
@@ -56,21 +72,24 @@ async def find_people(call: HttpCall) -> FoundPeople:
     return await history.search(asked.q, app=asked.app, apps=apps, limit=asked.limit)
 
 
-@ROUTES("GET /v1/people/{userid}", PersonHistory, scope="jobs:read", query=PersonQuery)
-async def show_person(call: HttpCall) -> PersonHistory:
+@ROUTES("GET /v1/people/{userid}", PersonHistoryPage, scope="jobs:read", query=PersonQuery)
+async def show_person(call: HttpCall) -> PersonHistoryPage:
     """What a person was sent, the latest first, and why something did not arrive.
 
-    Of what the key may see: broadcasts need `campaigns:read`, and what the directories know of the person
+    Of what the key may see; a page may hold fewer than asked for although there are more. Broadcasts need `campaigns:read`, and what the directories know of the person
     needs `directory:read`.
     """
     asked: PersonQuery = call.query
     key = call.key
+    before = (asked.until, "") if asked.until else None
+    if asked.cursor:
+        before = _behind(asked.cursor)
     found = await call.context.service(HistoryService).person(
         call.path("userid"),
         app=asked.app,
         limit=MOST,
         since=asked.since,
-        before=(asked.until, "") if asked.until else None,
+        before=before,
     )
     messages = [
         each
@@ -83,4 +102,10 @@ async def show_person(call: HttpCall) -> PersonHistory:
         for each in found.known_as
         if key.permits("directory:read") and key.permits_app(each.app)
     ]
-    return PersonHistory(user=found.user, messages=messages[: asked.limit], known_as=known_as)
+    shown, last = messages[: asked.limit], None
+    if len(messages) > asked.limit:
+        last = shown[-1]
+    elif len(found.messages) == MOST:
+        last = found.messages[-1]
+    cursor = paging.encode(*place_of(last)) if last else None
+    return PersonHistoryPage(user=found.user, messages=shown, known_as=known_as, next=cursor)
