@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -225,6 +226,14 @@ class GatewayClient:
             return Reply(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
+
+    def by(self, key: str) -> "Ask":
+        """Requests with this key."""
+        return partial(self.ask, key=key)
+
+
+Ask = Callable[..., Reply]
+"""Makes a request as `GatewayClient.ask` does, with a key."""
 
 
 def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:

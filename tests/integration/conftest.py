@@ -16,7 +16,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
-from gateways import GatewayClient, gateway_thread, stored_keys
+from gateways import Ask, GatewayClient, gateway_thread, stored_keys
 from one_worker import OneWorker, OpenWorker, one_worker
 from outages import OpenFleet, opened_fleets
 from tables import prepare
@@ -70,6 +70,12 @@ def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]
     """A gateway on the database with `keys`."""
     with gateway_thread(settings, Services(settings)) as client:
         yield client
+
+
+@pytest.fixture
+def callers(gateway: GatewayClient, keys: dict[str, str]) -> dict[str, Ask]:
+    """Name → requests to the gateway with the key of this name."""
+    return {name: gateway.by(text) for name, text in keys.items()}
 
 
 @pytest.fixture
