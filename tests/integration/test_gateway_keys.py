@@ -7,7 +7,7 @@ import pytest
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import Grant, Rate
-from gateways import GatewayClient
+from gateways import Ask, GatewayClient, Reply
 
 TEAM = Grant(
     name="team",
@@ -24,38 +24,44 @@ def grants() -> Sequence[Grant]:
     return [Grant(name="all", scopes=frozenset({"*"})), TEAM]
 
 
-def test_a_key_is_made_rotated_and_revoked(gateway: GatewayClient, keys: dict[str, str]) -> None:
+@pytest.fixture
+def every(callers: dict[str, Ask]) -> Ask:
+    return callers["all"]
+
+
+def names(ask: Ask) -> list[str]:
+    """Of the keys that a key sees."""
+    return sorted(key["name"] for key in ask("GET", "/v1/keys").json["keys"])
+
+
+def test_a_key_is_made_rotated_and_revoked(gateway: GatewayClient, every: Ask) -> None:
     wanted = {"name": "crm", "scopes": ["messages:write", "keys:write"], "rate": "50/1s"}
-    made = gateway.ask("POST", "/v1/keys", {**wanted, "expires": "90d"}, key=keys["all"])
+    made = every("POST", "/v1/keys", {**wanted, "expires": "90d"})
     assert made.status == 201, made.content
     assert set(made.json) == {"id", "key", "old_secret_until"}
     place = made.headers["Location"]
-    shown = gateway.ask("GET", place, key=keys["all"]).json
+    shown = every("GET", place).json
     assert (shown["name"], shown["state"], shown["sender"]) == ("crm", "live", "crm")
     assert (shown["rate"], shown["apps"]) == ("50/1s", ["*"])
+    assert names(gateway.by(made.json["key"])) == ["crm"]
+    assert names(every) == ["all", "crm", "team"]
 
-    own = gateway.ask("GET", "/v1/keys", key=made.json["key"])
-    assert [key["name"] for key in own.json["keys"]] == ["crm"]
-    names = [key["name"] for key in gateway.ask("GET", "/v1/keys", key=keys["all"]).json["keys"]]
-    assert sorted(names) == ["all", "crm", "team"]
+    def taken(*replies: Reply) -> set[int]:
+        return {gateway.ask("GET", place, key=each.json["key"]).status for each in replies}
 
-    rotated = gateway.ask("POST", f"{place}/rotate", {"overlap": "1h"}, key=keys["all"])
+    rotated = every("POST", f"{place}/rotate", {"overlap": "1h"})
     assert rotated.status == 200
     assert rotated.json["old_secret_until"]
-    for text in (made.json["key"], rotated.json["key"]):
-        assert gateway.ask("GET", place, key=text).status == 200
-    bare = gateway.ask("POST", f"{place}/rotate", key=keys["all"])
+    bare = every("POST", f"{place}/rotate")
     assert bare.status == 200
-    for text in (made.json["key"], rotated.json["key"], bare.json["key"]):
-        assert gateway.ask("GET", place, key=text).status == 200
-    ended = gateway.ask("POST", f"{place}/rotate", {"overlap": "0s"}, key=keys["all"])
-    assert gateway.ask("GET", place, key=made.json["key"]).status == 401
-    assert gateway.ask("GET", place, key=bare.json["key"]).status == 401
+    assert taken(made, rotated, bare) == {200}
+    ended = every("POST", f"{place}/rotate", {"overlap": "0s"})
+    assert taken(made, bare) == {401}
+    assert taken(ended) == {200}
 
-    revoked = gateway.ask("POST", f"{place}/revoke", key=keys["all"])
-    assert revoked.json["state"] == "revoked"
-    assert gateway.ask("GET", place, key=ended.json["key"]).status == 401
-    again = gateway.ask("POST", f"{place}/rotate", key=keys["all"])
+    assert every("POST", f"{place}/revoke").json["state"] == "revoked"
+    assert taken(ended) == {401}
+    again = every("POST", f"{place}/rotate")
     assert (again.status, again.json["type"]) == (409, "urn:dingrelay:problem:conflict")
 
 
@@ -72,63 +78,51 @@ TOO_MUCH: list[tuple[dict[str, object], str]] = [
 ]
 
 
-def test_a_key_gives_no_more_than_it_has(gateway: GatewayClient, keys: dict[str, str]) -> None:
-    fits = {
-        "name": "x",
-        "scopes": ["messages:write"],
-        "apps": ["hr"],
-        "lanes": ["bulk"],
-        "rate": "5/1s",
-    }
+def test_a_key_gives_no_more_than_it_has(callers: dict[str, Ask]) -> None:
+    team = callers["team"]
+    fits = {"name": "x", "scopes": ["messages:write"], "apps": ["hr"], "lanes": ["bulk"]}
+    fits["rate"] = "5/1s"
     for more, pointer in TOO_MUCH:
-        refused = gateway.ask("POST", "/v1/keys", {**fits, **more}, key=keys["team"])
+        refused = team("POST", "/v1/keys", {**fits, **more})
         assert refused.status == 403, (more, refused.content)
         assert [error["pointer"] for error in refused.json["errors"]] == [pointer]
-    made = gateway.ask("POST", "/v1/keys", fits, key=keys["team"])
+    made = team("POST", "/v1/keys", fits)
     assert made.status == 201
-    shown = gateway.ask("GET", made.headers["Location"], key=keys["team"]).json
-    assert shown["sender"] == "team"
+    assert team("GET", made.headers["Location"]).json["sender"] == "team"
 
 
-def test_a_key_above_ones_own_is_not_there(gateway: GatewayClient, keys: dict[str, str]) -> None:
-    above = keys["all"].partition(".")[0]
-    for method, path in (("GET", ""), ("POST", "/rotate"), ("POST", "/revoke")):
-        refused = gateway.ask(method, f"/v1/keys/{above}{path}", key=keys["team"])
-        assert (refused.status, refused.json["detail"]) == (404, "no such key")
-    assert gateway.ask("GET", "/v1/keys", key=keys["all"]).status == 200
-    listed = gateway.ask("GET", "/v1/keys", key=keys["team"]).json["keys"]
-    assert [key["name"] for key in listed] == ["team"]
+def test_a_key_above_ones_own_is_not_there(callers: dict[str, Ask], keys: dict[str, str]) -> None:
+    refused = callers["team"]("GET", f"/v1/keys/{keys['all'].partition('.')[0]}")
+    assert (refused.status, refused.json["detail"]) == (404, "no such key")
+    assert names(callers["team"]) == ["team"]
 
 
-def test_a_busy_database_is_reported_in_time(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings
-) -> None:
+def test_a_busy_database_is_reported_in_time(every: Ask, settings: Settings) -> None:
     """SQLite makes a writer wait for another process, and nothing of ours ends that wait."""
     wanted = {"name": "x", "scopes": ["messages:write"]}
     text = {"msgtype": "text", "text": {"content": "hello"}}
     draft = {"name": "n", "message": text, "users": ["u1"]}
-    place = gateway.ask("POST", "/v1/campaigns", draft, key=keys["all"]).headers["Location"]
+    place = every("POST", "/v1/campaigns", draft).headers["Location"]
     writer = sqlite3.connect(settings.database.partition("///")[2], isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     # The client's patience is 30 s, as long as a writer's that is no request.
     for path, body in (("/v1/keys", wanted), (f"{place}/start", None)):
-        reply = gateway.ask("POST", path, body, key=keys["all"])
+        reply = every("POST", path, body)
         assert (reply.status, reply.headers["Retry-After"]) == (503, "2"), reply.content
     writer.execute("ROLLBACK")
     writer.close()
-    assert gateway.ask("GET", place, key=keys["all"]).json["state"] == "draft"
-    assert gateway.ask("POST", "/v1/keys", wanted, key=keys["all"]).status == 201
+    assert every("GET", place).json["state"] == "draft"
+    assert every("POST", "/v1/keys", wanted).status == 201
 
 
-def test_a_wrong_request_names_its_field(gateway: GatewayClient, keys: dict[str, str]) -> None:
+def test_a_wrong_request_names_its_field(every: Ask) -> None:
     for body, pointer in (
         ({"name": "x", "scopes": ["messages:send"]}, "/scopes/0"),
         ({"name": "x", "scopes": ["*"], "rate": "fast"}, "/rate"),
         ({"name": "x", "scopes": "*"}, "/scopes"),
         ({"name": "x"}, "/scopes"),
     ):
-        refused = gateway.ask("POST", "/v1/keys", body, key=keys["all"])
+        refused = every("POST", "/v1/keys", body)
         assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, pointer)
-    refused = gateway.ask("POST", "/v1/messages", {}, key=keys["team"])
-    assert gateway.ask("GET", "/v1/keys/drk_nobodynobody", key=keys["all"]).status == 404
-    assert gateway.ask("GET", "/v1/keys/'%20or%201=1", key=keys["all"]).status == 404
+    for name in ("drk_nobodynobody", "'%20or%201=1"):
+        assert every("GET", f"/v1/keys/{name}").status == 404
