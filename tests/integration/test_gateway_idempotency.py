@@ -17,7 +17,7 @@ from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.webhooks.service import WebhookService
 from forms import BOUNDARY, form
-from gateways import GatewayClient, Reply
+from gateways import Ask, GatewayClient, Reply
 
 ENTRY = "dingrelay:idempotency:drk_crm000000000:x"
 ONCE = Script.load("dingrelay_producers.store", "once")
@@ -76,29 +76,36 @@ def test_what_a_key_makes_has_one_name_until_the_key_ends(redis: Redis) -> None:
     assert begin(redis, "right", "sixth") == [b"begun", b"sixth"]
 
 
-def upload(gateway: GatewayClient, key: str, rows: bytes, boundary: bytes, once: str) -> Reply:
+@pytest.fixture
+def every(callers: dict[str, Ask]) -> Ask:
+    return callers["all"]
+
+
+def upload(ask: Ask, rows: bytes, boundary: bytes, once: str) -> Reply:
     fields = {name: value for name, value in NEWS.items() if name != "users"}
     body = b"".join(form(fields, recipients=rows)).replace(BOUNDARY.encode(), boundary)
     content_type = f"multipart/form-data; boundary={boundary.decode()}"
-    path = "/v1/campaigns"
-    return gateway.ask("POST", path, body, key=key, Content_Type=content_type, Idempotency_Key=once)
+    headers = {"Content_Type": content_type, "Idempotency_Key": once}
+    return ask("POST", "/v1/campaigns", body, **headers)
 
 
-def test_each_change_is_made_once(
-    gateway: GatewayClient, keys: dict[str, str], redis: Redis
-) -> None:
+def count(ask: Ask, name: str) -> int:
+    """How many of these there are."""
+    return len(ask("GET", f"/v1/{name}").json[name])
+
+
+def test_each_change_is_made_once(gateway: GatewayClient, every: Ask, redis: Redis) -> None:
     """Repeated with its key each request gets its first answer, and another request is refused."""
-    key = keys["all"]
 
     def twice(method: str, path: str, body: object = None) -> Reply:
         once = {"Idempotency_Key": f"{method} {path}".replace(" ", "-")}
-        first = gateway.ask(method, path, body, key=key, **once)
+        first = every(method, path, body, **once)
         assert first.status < 300, (path, first.content)
-        again = gateway.ask(method, path, body, key=key, **once)
+        again = every(method, path, body, **once)
         assert again.headers["Idempotent-Replayed"] == "true", path
         assert (again.status, again.content) == (first.status, first.content)
         assert again.headers.get("Location") == first.headers.get("Location")
-        other = gateway.ask(method, f"{path}?x=1", body, key=key, **once)
+        other = every(method, f"{path}?x=1", body, **once)
         assert other.status == 422, path
         return first
 
@@ -107,9 +114,8 @@ def test_each_change_is_made_once(
         twice("POST", f"/v1/jobs/{job}/{verb}")
     redis.hset(redis_keys.job(job), "state", "unknown")
     twice("POST", f"/v1/jobs/{job}/resolve", {"sent": True})
-    approval = twice(
-        "POST", "/v1/approvals", {"process_code": "P", "originator": "u1", "form": {"a": "b"}}
-    )
+    asked = {"process_code": "P", "originator": "u1", "form": {"a": "b"}}
+    approval = twice("POST", "/v1/approvals", asked)
     redis.hset(redis_keys.job(approval.json["id"]), "state", "dead")
     twice("POST", f"/v1/jobs/{approval.json['id']}/discard")
     for verb, body in (
@@ -132,28 +138,19 @@ def test_each_change_is_made_once(
     for text in (issued.json["key"], rotated.json["key"]):
         assert gateway.ask("POST", "/v1/messages", MESSAGE, key=text).status == 202
     twice("POST", f"{place}/revoke")
-    lists = [gateway.ask("GET", f"/v1/{name}", key=key).json[name] for name in ("keys", "webhooks")]
-    assert [len(each) for each in lists] == [3, 0]
-    secrets = [
-        issued.json["key"].partition(".")[2],
-        rotated.json["key"].partition(".")[2],
-        "whsec_",
-    ]
+    assert [count(every, name) for name in ("keys", "webhooks")] == [3, 0]
+    secrets = [each.json["key"].partition(".")[2] for each in (issued, rotated)] + ["whsec_"]
     for entry in redis.scan_iter("dingrelay:idempotency:*"):
         kept = str(redis.hgetall(entry))
         assert not any(secret in kept for secret in secrets), "no secret is kept in clear"
 
 
-def test_lines_are_enqueued_once_however_they_come(
-    gateway: GatewayClient, keys: dict[str, str], redis: Redis
-) -> None:
+def test_lines_are_enqueued_once_however_they_come(every: Ask, redis: Redis) -> None:
     lines = [json.dumps({**MESSAGE, "to": {"users": [f"u{number}"]}}) for number in range(3)]
 
     def send(lines: list[str], once: str = "k") -> list[dict[str, object]]:
-        body = "\n".join(lines).encode()
-        reply = gateway.ask(
-            "POST", "/v1/jobs", body, key=keys["all"], Content_Type=NDJSON, Idempotency_Key=once
-        )
+        headers = {"Content_Type": NDJSON, "Idempotency_Key": once}
+        reply = every("POST", "/v1/jobs", "\n".join(lines).encode(), **headers)
         assert reply.status == 200, reply.content
         return [json.loads(line) for line in reply.content.splitlines()]
 
@@ -169,77 +166,66 @@ def test_lines_are_enqueued_once_however_they_come(
     assert send(named, "k3") == send(named, "k4")
 
 
-def test_another_senders_key_is_refused(gateway: GatewayClient, keys: dict[str, str]) -> None:
+def test_another_senders_key_is_refused(callers: dict[str, Ask]) -> None:
     line = json.dumps({**MESSAGE, "idempotency_key": "order-1"}).encode()
     ours, theirs = (
-        json.loads(
-            gateway.ask("POST", "/v1/jobs", line, key=keys[name], Content_Type=NDJSON).content
-        )
+        json.loads(callers[name]("POST", "/v1/jobs", line, Content_Type=NDJSON).content)
         for name in ("all", "crm")
     )
-    assert gateway.ask("GET", f"/v1/jobs/{ours['id']}", key=keys["all"]).status == 200
+    assert callers["all"]("GET", f"/v1/jobs/{ours['id']}").status == 200
     assert theirs["error"]["status"] == 409, theirs
 
 
-def test_a_form_is_the_same_whatever_its_boundary(
-    gateway: GatewayClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key, rows = keys["all"], b"userid\nu1\nu2\n"
-    first = upload(gateway, key, rows, b"b1", "one")
-    assert first.status == 201, first.content
-    assert upload(gateway, key, rows, b"b2", "one").content == first.content
-    assert upload(gateway, key, rows + b"u3\n", b"b1", "one").status == 422
+def lose_answer(monkeypatch: pytest.MonkeyPatch, store: type[Any], name: str) -> list[Any]:
+    """Let the answer of this method be lost once, after it is done; what it was."""
+    original, lost = getattr(store, name), list[Any]()
 
-    # The answer is lost after the draft is stored: a repetition finds the draft.
-    original = CampaignService.create
-
-    async def lost(self: CampaignService, *args: Any, **kwargs: Any) -> None:
-        monkeypatch.setattr(CampaignService, "create", original)
-        await original(self, *args, **kwargs)
+    async def made(self: object, *args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(store, name, original)
+        lost.append(await original(self, *args, **kwargs))
         raise ServiceUnavailable("the database does not answer")
 
-    monkeypatch.setattr(CampaignService, "create", lost)
-    assert upload(gateway, key, rows, b"b1", "two").status == 503
-    assert upload(gateway, key, rows, b"b1", "two").status == 201
-    assert len(gateway.ask("GET", "/v1/campaigns", key=key).json["campaigns"]) == 2
+    monkeypatch.setattr(store, name, made)
+    return lost
+
+
+def test_a_form_is_the_same_whatever_its_boundary(
+    every: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = b"userid\nu1\nu2\n"
+    first = upload(every, rows, b"b1", "one")
+    assert first.status == 201, first.content
+    assert upload(every, rows, b"b2", "one").content == first.content
+    assert upload(every, rows + b"u3\n", b"b1", "one").status == 422
+    # The answer is lost after the draft is stored: a repetition finds the draft.
+    lose_answer(monkeypatch, CampaignService, "create")
+    assert [upload(every, rows, b"b1", "two").status for _ in range(2)] == [503, 201]
+    assert count(every, "campaigns") == 2
 
 
 def test_what_was_made_before_the_answer_was_lost_is_not_made_again(
-    gateway: GatewayClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    every: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[Any] = []
-
-    def twice(store: type[Any], name: str, path: str, body: object) -> Reply:
-        original = getattr(store, name)
-
-        async def made(self: object, *args: Any, **kwargs: Any) -> None:
-            monkeypatch.setattr(store, name, original)
-            lost.append(await original(self, *args, **kwargs))
-            raise ServiceUnavailable("the database does not answer")
-
-        monkeypatch.setattr(store, name, made)
+    def twice(store: type[Any], name: str, path: str, body: object) -> tuple[Any, Any]:
+        """What was made, and the answer to the repetition."""
+        lost = lose_answer(monkeypatch, store, name)
         once = {"Idempotency_Key": name}
-        assert gateway.ask("POST", path, body, key=keys["all"], **once).status == 503
-        return gateway.ask("POST", path, body, key=keys["all"], **once)
+        assert every("POST", path, body, **once).status == 503
+        return lost[0], every("POST", path, body, **once)
 
-    added = twice(WebhookService, "add", "/v1/webhooks", WEBHOOK)
-    assert added.json["secret"] == lost.pop().secret
-    assert len(gateway.ask("GET", "/v1/webhooks", key=keys["all"]).json["webhooks"]) == 1
-    made = twice(KeyService, "create", "/v1/keys", KEY)
-    assert made.json["key"] == lost.pop().key
-    assert len(gateway.ask("GET", "/v1/keys", key=keys["all"]).json["keys"]) == 3
+    lost, added = twice(WebhookService, "add", "/v1/webhooks", WEBHOOK)
+    assert (added.json["secret"], count(every, "webhooks")) == (lost.secret, 1)
+    lost, made = twice(KeyService, "create", "/v1/keys", KEY)
+    assert (made.json["key"], count(every, "keys")) == (lost.key, 3)
     place = made.headers["Location"]
-    rotated = twice(KeyService, "rotate", f"{place}/rotate", {"overlap": "1h"})
-    assert rotated.json["key"] == lost.pop().key
-    shown = gateway.ask("GET", place, key=keys["all"]).json
-    assert shown["old_secret_until"] == rotated.json["old_secret_until"]
+    lost, rotated = twice(KeyService, "rotate", f"{place}/rotate", {"overlap": "1h"})
+    assert rotated.json["key"] == lost.key
+    assert every("GET", place).json["old_secret_until"] == rotated.json["old_secret_until"]
 
 
-def test_a_key_whose_life_is_over_names_a_new_request(
-    gateway: GatewayClient, keys: dict[str, str], redis: Redis
-) -> None:
+def test_a_key_whose_life_is_over_names_a_new_request(every: Ask, redis: Redis) -> None:
     def send() -> str:
-        reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=keys["all"], Idempotency_Key="one")
+        reply = every("POST", "/v1/messages", MESSAGE, Idempotency_Key="one")
         assert reply.status == 202
         return str(reply.json["id"])
 
