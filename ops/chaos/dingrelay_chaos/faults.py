@@ -36,9 +36,6 @@ MANNERS = (
     *("slow", "error", "error", "busy", "garbage"),
     *("cut", "endless", "redirect", "flap", "half"),
 )
-SHARES = (0.1, 0.3, 0.7, 1.0)
-MOST_SKEW = 60.0
-"""Seconds by which a clock may be wrong, either way."""
 ON_OPEN_STREAMS = ("drop", "drop", "disconnect", "disconnect", "die", "silence")
 ON_NEW_STREAMS = ("no_registered", "deaf", "silent")
 
@@ -87,13 +84,11 @@ class Fault:
         return max(0.1, self.seconds)
 
 
-Draw = Callable[[random.Random], dict[str, Any]]
-"""The values of a fault, with its seconds."""
+Spec = tuple[float, dict[str, Any]]
+"""Seconds and values of a fault."""
+Draw = Callable[[random.Random, float], Spec]
+"""From the schedule's randomness, and the most seconds that a clock is off."""
 Act = Callable[[System, Fault], object]
-
-
-def _by_itself(system: System, fault: Fault) -> None:
-    """The sandbox ends it, or what it was about is replaced anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,96 +98,133 @@ class Kind:
     weight: float
     draw: Draw
     begin: Act
-    end: Act = _by_itself
+    end: Act
 
 
-def draw(rng: random.Random, name: str, workers: int) -> Fault:
-    """A random fault of that name in a fleet of so many workers."""
+def draw(rng: random.Random, name: str, workers: int, skew: float) -> Fault:
+    """A random fault of that name in a fleet of so many workers, `skew` seconds off at most."""
     worker = rng.randrange(workers)
-    values = FAULTS[name].draw(rng)
-    seconds = values.pop("seconds")
+    seconds, values = FAULTS[name].draw(rng, skew)
     return Fault(name, seconds, {"worker": worker, **values} if name in OF_WORKERS else values)
 
 
-def _each(**values: Any) -> Draw:
-    """Values that are drawn in this order: from a tuple, by a function, or as they stand."""
+def _seconds(rng: random.Random, low: float, high: float) -> float:
+    return round(rng.uniform(low, high), 2)
 
-    def draw(rng: random.Random) -> dict[str, Any]:
-        return {name: _value(rng, each) for name, each in values.items()}
+
+def _for(low: float, high: float, *or_high: float) -> Draw:
+    def draw(rng: random.Random, skew: float) -> Spec:
+        return _seconds(rng, low, rng.choice((high, *or_high)) if or_high else high), {}
 
     return draw
 
 
-def _value(rng: random.Random, each: Any) -> Any:
-    if isinstance(each, tuple):
-        return rng.choice(each)
-    return each(rng) if callable(each) else each
+def _share(rng: random.Random) -> float:
+    return rng.choice((0.1, 0.3, 0.7, 1.0))
 
 
-def _within(low: float, *highs: float, digits: int = 2) -> Callable[[random.Random], float]:
-    """A number up to one of the higher ones."""
-
-    def number(rng: random.Random) -> float:
-        return round(rng.uniform(low, rng.choice(highs) if len(highs) > 1 else highs[0]), digits)
-
-    return number
+def _ends(rng: random.Random, skew: float) -> Spec:
+    off = round(rng.uniform(-skew, skew), 1) if rng.random() < 0.2 else 0.0
+    return _seconds(rng, 0.2, 6), {"skew": off}
 
 
-def _odds(share: float) -> Callable[[random.Random], bool]:
-    return lambda rng: rng.random() < share
+def _spoils(rng: random.Random, low: float, high: float, kind: str, **spec: Any) -> Spec:
+    return _seconds(rng, low, high), {"kind": kind, **spec}
 
 
-_SKEW = _within(-MOST_SKEW, MOST_SKEW, digits=1)
-
-
-def _ends(rng: random.Random) -> dict[str, Any]:
-    off = _SKEW(rng) if rng.random() < 0.2 else 0.0
-    return {"seconds": _within(0.2, 6)(rng), "skew": off}
-
-
-def _lost(rng: random.Random) -> dict[str, Any]:
+def _lost(rng: random.Random, skew: float) -> Spec:
     kind = rng.choice(("lost_answer", "lost_answer", "reset_after", "reset_before", "hang"))
     extra = {"effect": rng.random() < 0.6} if kind == "hang" else {}
-    drawn = _each(kind=kind, api=APIS, share=SHARES, seconds=_within(1, 8))
-    return {**drawn(rng), **extra}
+    return _spoils(rng, 1, 8, kind, api=rng.choice(APIS), share=_share(rng), **extra)
+
+
+def _wrong(rng: random.Random, skew: float) -> Spec:
+    kind = rng.choice(("truncated", "wrong_types", "html"))
+    effect = rng.random() < 0.6
+    return _spoils(rng, 1, 6, kind, api=rng.choice(APIS), share=_share(rng), effect=effect)
 
 
 def _sick(*, effect: bool) -> Draw:
-    def draw(rng: random.Random) -> dict[str, Any]:
-        common = _each(api=APIS, share=SHARES, effect=effect)(rng)
-        own = SICK[rng.choice(("busy", "remote", "gateway", "html"))]
-        return {**common, **_each(**own, seconds=_within(1, 8))(rng)}
+    def draw(rng: random.Random, skew: float) -> Spec:
+        api = rng.choice(APIS)
+        common: dict[str, Any] = {"api": api, "share": _share(rng), "effect": effect}
+        match rng.choice(("busy", "remote", "gateway", "html")):
+            case "remote":
+                return _spoils(rng, 1, 8, "error", **common, status=200, body=REMOTE_TIMEOUT)
+            case "busy":
+                return _spoils(rng, 1, 8, "error", **common)
+            case "gateway":
+                status = rng.choice((500, 502, 503, 504))
+                return _spoils(rng, 1, 8, "http", status=status, **common)
+            case _:
+                return _spoils(rng, 1, 8, "html", status=502, **common)
 
     return draw
 
 
-SICK: Mapping[str, Mapping[str, Any]] = {
-    "busy": {"kind": "error"},
-    "remote": {"kind": "error", "status": 200, "body": REMOTE_TIMEOUT},
-    "gateway": {"kind": "http", "status": (500, 502, 503, 504)},
-    "html": {"kind": "html", "status": 502},
-}
-
-
-def _slow(rng: random.Random) -> dict[str, Any]:
+def _slow(rng: random.Random, skew: float) -> Spec:
     low = rng.choice((200, 1_000, 3_500))
-    drawn = _each(kind="latency", api=APIS, min_ms=low, max_ms=low * 1.3, seconds=_within(2, 8))
-    return drawn(rng)
+    return _spoils(rng, 2, 8, "latency", api=rng.choice(APIS), min_ms=low, max_ms=low * 1.3)
 
 
-def _outage(rng: random.Random) -> dict[str, Any]:
+def _outage(rng: random.Random, skew: float) -> Spec:
     api = rng.choice((*APIS, *TOKEN_APIS, "*", "*"))
     kind = rng.choice(("http", "html", "error", "reset_before", "hang", "lost_answer"))
     extra: dict[str, Any] = {"status": 503} if kind in {"http", "html"} else {}
-    extra |= {} if kind == "reset_before" else {"effect": _odds(0.2)}
-    return _each(kind=kind, api=api, **extra, seconds=_within(4, 15))(rng)
+    extra |= {} if kind == "reset_before" else {"effect": rng.random() < 0.2}
+    return _spoils(rng, 4, 15, kind, api=api, **extra)
 
 
-def _receiver(rng: random.Random) -> dict[str, Any]:
+def _throttles(rng: random.Random, skew: float) -> Spec:
+    return _spoils(rng, 0.5, 4, "throttle", api=rng.choice(APIS), share=_share(rng))
+
+
+def _clock(rng: random.Random, skew: float) -> Spec:
+    return _seconds(rng, 2, 15), {"offset": round(rng.uniform(-skew, skew), 1)}
+
+
+def _swallowed(rng: random.Random, skew: float) -> Spec:
+    return _seconds(rng, 1, 8), {"kind": "swallow", "share": _share(rng)}
+
+
+def _again(rng: random.Random, skew: float) -> Spec:
+    late = rng.choice((100, 3_000))
+    spec = {"share": _share(rng), "copies": rng.randint(1, 3), "min_ms": 0, "max_ms": late}
+    return _spoils(rng, 1, 10, "duplicate", **spec)
+
+
+def _late(rng: random.Random, skew: float) -> Spec:
+    spec = {"share": _share(rng), "min_ms": 0, "max_ms": rng.choice((1_000, 10_000))}
+    return _spoils(rng, 1, 10, "delay", **spec)
+
+
+def _mixed(rng: random.Random, skew: float) -> Spec:
+    spec = {"window": rng.choice((3, 10, 30)), "max_ms": rng.choice((500, 3_000))}
+    return _spoils(rng, 1, 10, "reorder", **spec)
+
+
+def _stream(rng: random.Random, skew: float) -> Spec:
+    how = rng.choice((*ON_OPEN_STREAMS, *ON_NEW_STREAMS))
+    return _seconds(rng, 0.5, 5), {"how": how}
+
+
+def _receiver(rng: random.Random, skew: float) -> Spec:
     if rng.random() < 0.1:
-        return _each(seconds=_within(1, 5), endpoint=GONE, manner="gone")(rng)
-    endpoints = ("*", ALL, *FIRST)
-    return _each(endpoint=endpoints, manner=MANNERS, seconds=_within(0.5, 10))(rng)
+        return _seconds(rng, 1, 5), {"endpoint": GONE, "manner": "gone"}
+    endpoint, manner = rng.choice(("*", ALL, *FIRST)), rng.choice(MANNERS)
+    return _seconds(rng, 0.5, 10), {"endpoint": endpoint, "manner": manner}
+
+
+def _by_itself(system: System, fault: Fault) -> None:
+    """The sandbox ends it, or what it was about is replaced anyway."""
+
+
+def _spoil_calls(system: System, fault: Fault) -> None:
+    system.sandbox.add_fault(seconds=fault.bounded, **fault.values)
+
+
+def _spoil_events(system: System, fault: Fault) -> None:
+    system.sandbox.add_event_fault(seconds=fault.bounded, **fault.values)
 
 
 def _break_streams(system: System, fault: Fault) -> None:
@@ -229,30 +261,29 @@ def _start_worker(system: System, fault: Fault) -> None:
 
 
 def _calls(weight: float, draw: Draw) -> Kind:
-    """What spoils calls, at the sandbox."""
-    return Kind(
-        weight,
-        draw,
-        lambda system, fault: system.sandbox.add_fault(seconds=fault.bounded, **fault.values),
-    )
+    return Kind(weight, draw, _spoil_calls, _by_itself)
 
 
-def _events(weight: float, **values: Any) -> Kind:
-    """What spoils events, likewise."""
-    return Kind(
-        weight,
-        _each(**values),
-        lambda system, fault: system.sandbox.add_event_fault(seconds=fault.bounded, **fault.values),
-    )
+def _events(weight: float, draw: Draw) -> Kind:
+    return Kind(weight, draw, _spoil_events, _by_itself)
 
 
-def _of(part: str, weight: float, begin: str, end: str, *seconds: float) -> Kind:
+def _of(part: str, weight: float, draw: Draw, begin: str, end: str) -> Kind:
     """What a part of the system does to itself, and how it mends that, by the names of its methods."""
 
     def act(method: str) -> Act:
         return lambda system, _: getattr(getattr(system, part), method)()
 
-    return Kind(weight, _each(seconds=_within(*seconds)), act(begin), act(end))
+    return Kind(weight, draw, act(begin), act(end))
+
+
+def _refuses_writes(*, full: bool) -> Kind:
+    return Kind(
+        2,
+        _for(0.5, 6),
+        lambda system, _: system.valkey.refuse_writes(full=full),
+        lambda system, _: system.valkey.take_writes(full=full),
+    )
 
 
 OF_WORKERS = frozenset({"kill", "terminate", "suspend"})
@@ -260,82 +291,57 @@ OF_WORKERS = frozenset({"kill", "terminate", "suspend"})
 FAULTS: Mapping[str, Kind] = {
     "kill": Kind(5, _ends, _worker("kill"), _start_worker),
     "terminate": Kind(3, _ends, _worker("terminate"), _start_worker),
-    "suspend": Kind(3, _each(seconds=_within(1, 4, 10, 20)), _worker("suspend"), _worker("resume")),
-    "gateway_kill": _of("gateway", 3, "kill", "start", 0.1, 4),
+    "suspend": Kind(3, _for(1, 4, 10, 20), _worker("suspend"), _worker("resume")),
+    "gateway_kill": _of("gateway", 3, _for(0.1, 4), "kill", "start"),
     "valkey_restart": Kind(
         2,
-        _each(seconds=_within(0.2, 4), how=("kill", "terminate")),
+        lambda rng, _: (_seconds(rng, 0.2, 4), {"how": rng.choice(("kill", "terminate"))}),
         lambda system, fault: system.valkey.end(kill=fault.values["how"] == "kill"),
         lambda system, _: system.valkey.start(),
     ),
     "valkey_failover": Kind(
         2,
-        _each(seconds=_within(0.2, 3), losing=(0, 0, 0.3, 1)),
+        lambda rng, _: (_seconds(rng, 0.2, 3), {"losing": rng.choice((0, 0, 0.3, 1))}),
         lambda system, fault: system.valkey.fail_over(fault.values["losing"]),
         lambda system, _: system.valkey.promote(),
     ),
-    "valkey_freeze": _of("valkey", 2, "suspend", "resume", 0.5, 8),
-    "valkey_full": _of("valkey", 2, "fill", "empty", 0.5, 6),
-    "valkey_read_only": _of("valkey", 2, "follow", "lead", 0.5, 6),
-    "database_locked": _of("database", 2, "lock", "unlock", 0.5, 8),
-    "database_away": _of("database", 2, "take_away", "bring_back", 0.5, 8),
+    "valkey_freeze": _of("valkey", 2, _for(0.5, 8), "suspend", "resume"),
+    "valkey_full": _refuses_writes(full=True),
+    "valkey_read_only": _refuses_writes(full=False),
+    "database_locked": _of("database", 2, _for(0.5, 8), "lock", "unlock"),
+    "database_away": _of("database", 2, _for(0.5, 8), "take_away", "bring_back"),
     "lost_answer": _calls(6, _lost),
-    "wrong_answer": _calls(
-        4,
-        _each(
-            kind=("truncated", "wrong_types", "html"),
-            effect=_odds(0.6),
-            api=APIS,
-            share=SHARES,
-            seconds=_within(1, 6),
-        ),
-    ),
+    "wrong_answer": _calls(4, _wrong),
     "sick_after_effect": _calls(5, _sick(effect=True)),
     "sick_before_effect": _calls(4, _sick(effect=False)),
     "slow": _calls(3, _slow),
     "outage": _calls(4, _outage),
-    "throttle": _calls(4, _each(kind="throttle", api=APIS, share=SHARES, seconds=_within(0.5, 4))),
-    "token": Kind(3, _each(seconds=0, how=("revoke", "expire")), _end_tokens),
+    "throttle": _calls(4, _throttles),
+    "token": Kind(
+        3, lambda rng, _: (0, {"how": rng.choice(("revoke", "expire"))}), _end_tokens, _by_itself
+    ),
     "credentials": Kind(
-        2,
-        _each(seconds=_within(1, 6)),
-        _change_secret("changed-at-dingtalk"),
-        _change_secret(APP_SECRET),
+        2, _for(1, 6), _change_secret("changed-at-dingtalk"), _change_secret(APP_SECRET)
     ),
     "connections_refused": Kind(
         3,
-        _each(seconds=_within(0.5, 8)),
+        _for(0.5, 8),
         lambda system, fault: system.sandbox.refuse_connections(fault.bounded),
         lambda system, _: system.sandbox.accept_connections(),
     ),
     "dingtalk_clock": Kind(
         2,
-        _each(seconds=_within(2, 15), offset=_SKEW),
+        _clock,
         lambda system, fault: system.sandbox.set_clock(fault.values["offset"]),
         lambda system, _: system.sandbox.set_clock(system.setting.sandbox_skew),
     ),
-    "gateway_suspend": _of("gateway", 2, "suspend", "resume", 0.5, 3, 10),
-    "event_swallow": _events(3, seconds=_within(1, 8), kind="swallow", share=SHARES),
-    "event_duplicate": _events(
-        3,
-        kind="duplicate",
-        max_ms=(100, 3_000),
-        share=SHARES,
-        copies=lambda rng: rng.randint(1, 3),
-        seconds=_within(1, 10),
-    ),
-    "event_delay": _events(
-        3, kind="delay", share=SHARES, max_ms=(1_000, 10_000), seconds=_within(1, 10)
-    ),
-    "event_reorder": _events(
-        2, kind="reorder", window=(3, 10, 30), max_ms=(500, 3_000), seconds=_within(1, 10)
-    ),
-    "stream": Kind(
-        3,
-        _each(how=(*ON_OPEN_STREAMS, *ON_NEW_STREAMS), seconds=_within(0.5, 5)),
-        _break_streams,
-    ),
-    "listener_kill": _of("listener", 2, "kill", "start", 0.1, 4),
+    "gateway_suspend": _of("gateway", 2, _for(0.5, 3, 10), "suspend", "resume"),
+    "event_swallow": _events(3, _swallowed),
+    "event_duplicate": _events(3, _again),
+    "event_delay": _events(3, _late),
+    "event_reorder": _events(2, _mixed),
+    "stream": Kind(3, _stream, _break_streams, _by_itself),
+    "listener_kill": _of("listener", 2, _for(0.1, 4), "kill", "start"),
     "receiver": Kind(
         4,
         _receiver,
@@ -344,6 +350,6 @@ FAULTS: Mapping[str, Kind] = {
         ),
         lambda system, fault: system.receiver.manners.pop(fault.values["endpoint"], None),
     ),
-    "receiver_away": _of("receiver", 2, "go_away", "come_back", 0.5, 12),
+    "receiver_away": _of("receiver", 2, _for(0.5, 12), "go_away", "come_back"),
 }
 """A seed leaves some of them out, so that others come more often."""

@@ -7,13 +7,15 @@ from typing import Literal
 
 from dingrelay_chaos import faults
 from dingrelay_chaos.draws import OPERATIONS, Drawing
-from dingrelay_chaos.faults import FAULTS, MOST_SKEW, Fault
+from dingrelay_chaos.faults import FAULTS, Fault
 from dingrelay_chaos.fleet import DoorKind
 from dingrelay_chaos.operations import Operation, brief
 from dingrelay_chaos.subscribers import LEVELS
 
 QUIET_SHARE = 0.1
 """Faults begin after this share of the time, when there is work for them to meet."""
+MOST_SKEW = 60.0
+"""Seconds by which a clock may be wrong, either way."""
 OPERATION_SECONDS = (0.02, 0.4)
 """Shortest and longest pause between two operations."""
 FAULT_SECONDS = (0.5, 4.0)
@@ -116,7 +118,7 @@ def schedule(
     drawn: list[tuple[float, Fault | None]] = []
     at = seconds * QUIET_SHARE
     while chosen and (at := at + rng.uniform(*FAULT_SECONDS)) < seconds * 0.9:
-        fault = faults.draw(rng, _pick(rng, chosen), len(setting.worker_skews))
+        fault = faults.draw(rng, _pick(rng, chosen), len(setting.worker_skews), MOST_SKEW)
         # All of them end with the time of the run: then the system has to come to rest.
         drawn.append((at, fault.shortened(seconds - at)))
     kinds = _kept(rng, _weights(), only)

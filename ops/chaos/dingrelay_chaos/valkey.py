@@ -125,32 +125,26 @@ class Valkey:
         """Let it answer again."""
         self._process.resume()
 
-    def fill(self) -> None:
-        """Let it be out of memory, so that it refuses writes."""
-        self._ask("CONFIG", "SET", "maxmemory", 1)
+    def refuse_writes(self, *, full: bool) -> None:
+        """Let it refuse writes: out of memory, or a replica."""
+        self._set("1" if full else "", ("127.0.0.1", CLOSED_PORT) if not full else None)
 
-    def empty(self) -> None:
-        """Let it have memory again."""
-        self._ask("CONFIG", "SET", "maxmemory", 0)
+    def take_writes(self, *, full: bool) -> None:
+        """Let it take writes again."""
+        self._set("0" if full else "", ("NO", "ONE") if not full else None)
 
-    def follow(self) -> None:
-        """Let it be a replica of nothing, so that it refuses writes."""
-        self._ask("REPLICAOF", "127.0.0.1", CLOSED_PORT)
-
-    def lead(self) -> None:
-        """Let it be a primary again."""
-        self._ask("REPLICAOF", "NO", "ONE")
-
-    def _ask(self, *command: str | int) -> None:
+    def _set(self, memory: str, primary: tuple[str, Any] | None) -> None:
         with suppress(RedisError), self.connect() as redis:
-            redis.execute_command(*command)
+            if memory:
+                redis.config_set("maxmemory", memory)
+            if primary:
+                redis.replicaof(*primary)
 
     def mend(self) -> None:
         """End everything that is wrong with it."""
         self.resume()
         self.start()
-        self.empty()
-        self.lead()
+        self._set("0", ("NO", "ONE"))
 
     def connect(self) -> Redis:
         """A connection that gives up soon."""
