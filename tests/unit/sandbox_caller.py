@@ -128,7 +128,7 @@ class Caller:
 
     def reasons(self, userid: str) -> list[str]:
         """What became of each message to a person; empty where it arrived."""
-        return [entry.reason for entry in self.state.sends.inboxes.of(userid)]
+        return [entry.reason for entry in self.state.sends.inboxes.get(userid, ())]
 
 
 def _reply(outcome: Outcome) -> Reply:

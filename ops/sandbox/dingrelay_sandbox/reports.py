@@ -35,25 +35,25 @@ def audit(state: SandboxState) -> Row:
         quota: ``organisation month`` → counted calls.
         faults: kind → calls that a scripted fault met.
     """
-    inboxes = state.sends.inboxes
+    sends = state.sends
     calls = state.audit.verdicts()
     fetched = [api for api in calls if api.startswith(TOKEN_PATHS)]
     return {
         "calls": calls,
         "accepted": sum(calls[api].get("ok", 0) for api in calls if api not in fetched),
         "throttled": state.audit.total("throttled"),
-        "delivered": inboxes.delivered,
-        "reached": inboxes.reached,
-        "dropped": dict(inboxes.dropped),
+        "delivered": sends.delivered,
+        "reached": len(sends.reached),
+        "dropped": dict(sends.dropped),
         "duplicates": {
             "approvals": state.approvals.duplicates,
-            "messages_delivered": sum(content.repeated for content in state.sends.contents),
-            "messages_dropped": inboxes.dropped["143106"],
+            "messages_delivered": sum(content.repeated for content in sends.contents.values()),
+            "messages_dropped": sends.dropped["143106"],
         },
         "token_fetches": state.tokens.fetches,
         "tokens_issued": state.tokens.issued,
         "tokens_live": state.tokens.live(state.clock()),
-        "max_recipients_60s": state.sends.most_recipients(),
+        "max_recipients_60s": sends.most_recipients(),
         "max_calls": state.audit.most_calls(),
         "approvals": len(state.approvals.instances),
         "quota": dict(state.limiter.used),
@@ -63,7 +63,7 @@ def audit(state: SandboxState) -> Row:
 
 def inbox(state: SandboxState, userid: str) -> Row:
     """Everything that was sent to one person."""
-    entries = [_entry(state, entry) for entry in state.sends.inboxes.of(userid)]
+    entries = [_entry(each) for each in state.sends.inboxes.get(userid, ())]
     delivered = [entry for entry in entries if not entry["reason"]]
     dropped = [entry for entry in entries if entry["reason"]]
     return {"user": userid, "delivered": delivered, "dropped": dropped}
@@ -73,26 +73,26 @@ def inboxes(state: SandboxState, *, limit: int) -> Row:
     """All inboxes together, with the newest contents; `repeated` counts second copies of a day."""
     sends = state.sends
     contents = [
-        {**asdict(each), "message": json.loads(each.message)} for each in sends.contents[-limit:]
+        {**asdict(each), "message": json.loads(each.message)}
+        for each in [*sends.contents.values()][-limit:]
     ]
-    known = sends.inboxes
-    return {"delivered": known.delivered, "reached": known.reached, "contents": contents}
+    return {"delivered": sends.delivered, "reached": len(sends.reached), "contents": contents}
 
 
 def dropped(state: SandboxState, *, limit: int) -> list[Row]:
     """The first recipients that silently got nothing."""
-    return [_entry(state, entry) for entry in islice(state.sends.inboxes.drops(), limit)]
+    return [_entry(each) for each in islice(state.sends.drops(), limit)]
 
 
-def _entry(state: SandboxState, entry: Entry) -> Row:
+def _entry(entry: Entry) -> Row:
     """One recipient of one message. `reason` is empty where it arrived."""
-    sent = state.sends.sends[entry.send]
+    sent = entry.send
     return {
         "user": entry.user,
         "at": sent.at,
         "app": sent.app_key,
         "channel": sent.channel,
-        "message": json.loads(state.sends.contents[sent.content].message),
+        "message": json.loads(sent.content.message),
         "task_id": sent.task_id,
         "call_id": sent.call_id,
         "reason": entry.reason,

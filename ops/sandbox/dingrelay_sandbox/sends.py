@@ -1,6 +1,5 @@
 """Messages that DingTalk took, who really got which, and the silent limits that decide it (API §2.1)."""
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,93 +10,7 @@ from dingrelay_sandbox.limits import Limiter
 from dingrelay_sandbox.windows import Peak
 
 DELIVERED = ""
-REASONS = (DELIVERED, "unknown_user", "scope", "143103", "143105", "143106", "41029")
-"""Why a recipient got nothing; the numbers are DingTalk's (API §2.3)."""
-_NUMBERS = {reason: number for number, reason in enumerate(REASONS)}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One recipient of one send. `reason` is empty where the message arrived."""
-
-    user: str
-    send: int
-    reason: str
-
-
-class Inboxes:
-    """Every recipient of every send."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._names: list[str] = []
-        self._last = array("I")
-        """By person: 1 + the index of their last entry, 0 for none."""
-        self._user = array("I")
-        self._send = array("I")
-        self._reason = array("B")
-        self._previous = array("I")
-        self.delivered = 0
-        self.reached = 0
-        """How many people got anything."""
-        self.dropped: Counter[str] = Counter()
-        self._has = bytearray()
-
-    def number(self, userid: str) -> int:
-        """The person's number here; people are numbered as they are met."""
-        number = self._numbers.get(userid)
-        if number is None:
-            number = self._numbers[userid] = len(self._names)
-            self._names.append(userid)
-            self._last.append(0)
-            self._has.append(0)
-        return number
-
-    def add(self, person: int, send: int, reason: str) -> None:
-        """Note what became of a send for a person."""
-        self._user.append(person)
-        self._send.append(send)
-        self._reason.append(_NUMBERS[reason])
-        self._previous.append(self._last[person])
-        self._last[person] = len(self._user)
-        if reason:
-            self.dropped[reason] += 1
-            return
-        self.delivered += 1
-        if not self._has[person]:
-            self._has[person] = 1
-            self.reached += 1
-
-    @property
-    def size(self) -> int:
-        """How many entries there are; an entry's index stays."""
-        return len(self._user)
-
-    def entry(self, index: int) -> Entry:
-        """The entry at an index."""
-        name = self._names[self._user[index]]
-        return Entry(name, self._send[index], REASONS[self._reason[index]])
-
-    def of(self, userid: str) -> list[Entry]:
-        """All entries of a person, oldest first."""
-        found: list[Entry] = []
-        number = self._numbers.get(userid)
-        index = 0 if number is None else self._last[number]
-        while index:
-            found.append(self.entry(index - 1))
-            index = self._previous[index - 1]
-        found.reverse()
-        return found
-
-    def drops(self) -> Iterator[Entry]:
-        """The entries of those that got nothing, oldest first."""
-        for index, reason in enumerate(self._reason):
-            if reason:
-                yield self.entry(index)
-
-
 Channel = Literal["work", "robot"]
-
 FIRST_TASK_ID = 256_000_000_001
 RECIPIENT_SECONDS = 60
 
@@ -119,48 +32,64 @@ class Content:
 
 @dataclass(slots=True)
 class Send:
-    """One accepted call; its recipients are the inbox entries from `first` to `end`."""
+    """One accepted call. `task_id` is DingTalk's id of it."""
 
-    number: int
+    task_id: int
     channel: Channel
     app_key: str
-    content: int
+    content: Content
     call_id: int
     at: float
-    first: int
-    end: int = 0
+    entries: list["Entry"] = field(default_factory=list["Entry"])
     recalled: bool = False
     status_bar: dict[str, str] | None = None
     invalid_departments: Sequence[int] = ()
 
-    @property
-    def task_id(self) -> int:
-        """DingTalk's id of it."""
-        return FIRST_TASK_ID + self.number
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recipient of one send.
+
+    Attributes:
+        reason: why they got nothing: ``unknown_user``, ``scope`` or a number of DingTalk's (API §2.3);
+            empty where the message arrived.
+    """
+
+    user: str
+    send: Send
+    reason: str
 
 
 @dataclass(slots=True)
 class _Day:
-    """What an app has sent on one Beijing day."""
+    """What an app has sent on one Beijing day: who has which message, and how many each person has."""
 
-    got: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
-    """Content → the people that have it."""
-    received: "array[int]" = field(default_factory=lambda: array("H"))
-    """By person: how many messages."""
+    got: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    received: Counter[str] = field(default_factory=Counter[str])
     everyone: int = 0
 
 
 class Sends:
-    """All sends, and the state of the silent limits."""
+    """All sends, and the state of the silent limits.
+
+    Attributes:
+        inboxes: person → what was sent to them, whether or not it arrived, oldest first.
+        contents: by their message.
+        delivered: how many messages arrived.
+        reached: the people who got anything.
+        dropped: reason → recipients that silently got nothing.
+    """
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         self._days: dict[tuple[str, str], _Day] = {}
-        self._contents: dict[str, int] = {}
         self._peaks: dict[str, Peak] = {}
-        self.inboxes = Inboxes()
-        self.contents: list[Content] = []
+        self.inboxes: dict[str, list[Entry]] = {}
+        self.contents: dict[str, Content] = {}
         self.sends: list[Send] = []
+        self.delivered = 0
+        self.reached: set[str] = set()
+        self.dropped: Counter[str] = Counter()
 
     def everyone_left(self, app_key: str, at: float) -> bool:
         """Count a send to everyone; False when the day's are used up."""
@@ -192,22 +121,23 @@ class Sends:
             call_id: the call that brought it.
             at: Unix seconds.
         """
-        content = self._content(message)
-        send = Send(len(self.sends), channel, app_key, content, call_id, at, self.inboxes.size)
+        content = self.contents.setdefault(message, Content(message))
+        task_id = FIRST_TASK_ID + len(self.sends)
+        send = Send(task_id, channel, app_key, content, call_id, at)
         self.sends.append(send)
         today = self._today(app_key, at)
         silent = channel == "work"
         if silent:
-            self._peak(app_key).add(at, len(users))
-        for userid in users:
-            person = self.inboxes.number(userid)
-            reason = reachable(userid)
-            if not reason and silent:
-                reason = self._silent(today, send, person)
-            self.inboxes.add(person, send.number, reason)
-            if not reason:
-                self._arrived(today, content, person)
-        send.end = self.inboxes.size
+            self._peaks.setdefault(app_key, Peak(RECIPIENT_SECONDS)).add(at, len(users))
+        for user in users:
+            reason = reachable(user) or (self._silent(today, send, user) if silent else DELIVERED)
+            entry = Entry(user, send, reason)
+            send.entries.append(entry)
+            self.inboxes.setdefault(user, []).append(entry)
+            if reason:
+                self.dropped[reason] += 1
+            else:
+                self._arrived(today, content, user)
         return send
 
     def shift(self, seconds: float) -> None:
@@ -220,33 +150,34 @@ class Sends:
         number = task_id - FIRST_TASK_ID
         return self.sends[number] if 0 <= number < len(self.sends) else None
 
+    def drops(self) -> Iterator[Entry]:
+        """The entries of those that got nothing, oldest first."""
+        return (entry for send in self.sends for entry in send.entries if entry.reason)
+
     def most_recipients(self) -> int:
         """The most recipients of one app's accepted calls in any minute."""
         return max((peak.most for peak in self._peaks.values()), default=0)
 
-    def _silent(self, today: _Day, send: Send, person: int) -> str:
+    def _silent(self, today: _Day, send: Send, user: str) -> str:
         """Why this person gets nothing, or empty."""
         limits = self._limiter.limits
-        if limits.same_content and person in today.got.get(send.content, ()):
+        if limits.same_content and (user, send.content.message) in today.got:
             return "143106"
-        if person < len(today.received) and today.received[person] >= limits.user_day:
+        if today.received[user] >= limits.user_day:
             return "143105"
-        if self.inboxes.size - send.first >= limits.recipients_per_call:
+        if len(send.entries) >= limits.recipients_per_call:
             return "41029"
         if not self._limiter.recipients(send.app_key, send.at, 1):
             return "143103"
         return DELIVERED
 
-    def _arrived(self, today: _Day, content: int, person: int) -> None:
-        got = today.got.setdefault(content, set())
-        entry = self.contents[content]
-        entry.delivered += 1
-        if person in got:
-            entry.repeated += 1
-        got.add(person)
-        if person >= len(today.received):
-            today.received.extend([0] * (person + 1 - len(today.received)))
-        today.received[person] = min(today.received[person] + 1, 65_535)
+    def _arrived(self, today: _Day, content: Content, user: str) -> None:
+        self.delivered += 1
+        self.reached.add(user)
+        content.delivered += 1
+        content.repeated += (user, content.message) in today.got
+        today.got.add((user, content.message))
+        today.received[user] += 1
 
     def _today(self, app_key: str, at: float) -> _Day:
         date = day(at)
@@ -257,15 +188,3 @@ class Sends:
                 del self._days[key]
             known = self._days[app_key, date] = _Day()
         return known
-
-    def _content(self, message: str) -> int:
-        number = self._contents.get(message)
-        if number is None:
-            number = self._contents[message] = len(self.contents)
-            self.contents.append(Content(message))
-        return number
-
-    def _peak(self, app_key: str) -> Peak:
-        if app_key not in self._peaks:
-            self._peaks[app_key] = Peak(RECIPIENT_SECONDS)
-        return self._peaks[app_key]

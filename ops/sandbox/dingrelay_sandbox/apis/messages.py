@@ -68,9 +68,9 @@ def progress(state: SandboxState, call: Call) -> Fields:
 def result(state: SandboxState, call: Call) -> Fields:
     """``getsendresult``: who got it, and why the others did not."""
     sent = _find(state, call, "task_id", DAY_SECONDS)
-    if sent.end - sent.first > MOST_FOR_RESULT:
+    if len(sent.entries) > MOST_FOR_RESULT:
         raise OapiRefusal(41_052, "发送人数过多或者发送进度未完成，暂时不返回结果")
-    entries = [state.sends.inboxes.entry(index) for index in range(sent.first, sent.end)]
+    entries = sent.entries
     thresholds = {"143105": state.limits.user_day, "143106": 1}
     stopped = [entry for entry in entries if entry.reason in _FLOW_CONTROLLED]
     content: dict[str, Any] = {
@@ -105,7 +105,7 @@ def recall(state: SandboxState, call: Call) -> Fields:
 def status_bar(state: SandboxState, call: Call) -> Fields:
     """``status_bar/update``: of `oa` messages, within 7 days."""
     sent = _find(state, call, "task_id", STATUS_BAR_SECONDS)
-    message = json.loads(state.sends.contents[sent.content].message)
+    message = json.loads(sent.content.message)
     if message["msgtype"] != "oa":
         raise OapiRefusal(400_002, "仅支持OA消息")
     parameters = call.parameters

@@ -80,7 +80,7 @@ def read_status(state: SandboxState, call: Call) -> Fields:
             "name": organisation.fields(organisation.people[entry.user])["name"],
             "readStatus": "READ" if entry.user in readers else "UNREAD",
         }
-        for entry in map(state.sends.inboxes.entry, range(sent.first, sent.end))
+        for entry in sent.entries
         if entry.user in organisation.people
     ]
     status = "RECALLED" if sent.recalled else "SUCCESS"
