@@ -1,12 +1,11 @@
 """What both generations of the approval API check and return alike; each has its own refusals."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from dingrelay_sandbox.answers import Refusal
+from dingrelay_sandbox.answers import OapiRefusal, Refusal, RestRefusal
 from dingrelay_sandbox.approvals import Form, Instance, Record, Request, Step, Task, title_of
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.form_values import FormError, check_form, control_of, spell
@@ -23,31 +22,35 @@ LONGEST_WINDOW_SECONDS = 120 * 86_400
 OLDEST_START_SECONDS = 365 * 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """The refusals of one generation; that of a form names the control."""
+_WRONG = "processInstanceInvalidParameter"
+_REFUSALS = {
+    "template": ("820001 不合法的process_code", "processCodeError 审批模板不存在或已被删除"),
+    "originator": ("60121 找不到该用户", f"{_WRONG} 发起人不存在"),
+    "department": ("60003 部门不存在", f"{_WRONG} 部门不存在"),
+    "outside": ("400002 发起人不在该部门", f"{_WRONG} 发起人不在该部门"),
+    "form": ("810003 表单格式错误，失败控件：", "formConverterError 表单数据校验失败，失败控件："),
+    "people": ("400002 审批人或抄送人参数错误", f"{_WRONG} 审批人或抄送人不存在"),
+    "window": ("400002 查询条件超出限制", "invalidParameter 查询条件超出限制"),
+}
+"""What is wrong → code and text of each generation."""
 
-    template: Refusal
-    originator: Refusal
-    department: Refusal
-    outside: Refusal
-    form: Callable[[str], Refusal]
-    people: Refusal
-    window: Refusal
+
+def refused(call: Call, what: str, label: str = "") -> Refusal:
+    """The refusal of the call's generation; that of a form names the control."""
+    first, current = _REFUSALS[what]
+    if call.dialect == "rest":
+        code, _, message = current.partition(" ")
+        return RestRefusal(code, message + label)
+    code, _, message = first.partition(" ")
+    return OapiRefusal(code, message + label)
 
 
-def find_template(state: SandboxState, process_code: str, wording: Wording) -> Template:
-    """The template, which must exist."""
-    template = state.approvals.templates.get(process_code)
+def find_template(state: SandboxState, call: Call, name: str) -> Template:
+    """The template with the code that a parameter has, which must exist."""
+    template = state.approvals.templates.get(call.parameters.text(name))
     if template is None:
-        raise wording.template
+        raise refused(call, "template")
     return template
-
-
-def check_people(state: SandboxState, people: Sequence[str], wording: Wording) -> None:
-    """All of these must be in the organisation."""
-    if any(userid not in state.organisation.people for userid in people):
-        raise wording.people
 
 
 def template_steps(state: SandboxState, template: Template) -> list[Step]:
@@ -56,20 +59,19 @@ def template_steps(state: SandboxState, template: Template) -> list[Step]:
     return [Step("NONE", (user,)) for user in users]
 
 
-def create_instance(
-    state: SandboxState, call: Call, request: Request, wording: Wording
-) -> Instance:
+def create_instance(state: SandboxState, call: Call, request: Request) -> Instance:
     """Check the people and the department, and start the instance."""
     originator = state.organisation.people.get(request.originator)
     if originator is None:
-        raise wording.originator
+        raise refused(call, "originator")
     number = ROOT if request.department == ROOT_DEPARTMENT else request.department
     if number not in state.organisation.departments:
-        raise wording.department
+        raise refused(call, "department")
     if number not in {ROOT, *originator.departments}:
-        raise wording.outside
-    approvers = [user for step in request.steps for user in step.users]
-    check_people(state, [*approvers, *request.cc], wording)
+        raise refused(call, "outside")
+    named = {*request.cc, *(user for step in request.steps for user in step.users)}
+    if not named <= state.organisation.people.keys():
+        raise refused(call, "people")
     return state.approvals.create(
         request,
         app_key=call.caller.app_key,
@@ -90,16 +92,15 @@ def listed_ids(
     statuses: Sequence[str],
     cursor: int,
     size: int,
-    wording: Wording,
 ) -> tuple[list[str], int | None]:
     """One page of instance ids, and where the next one starts."""
     now_ms = int(call.at * 1000)
     if not 0 <= (now_ms if end_ms is None else end_ms) - start_ms <= LONGEST_WINDOW_SECONDS * 1000:
-        raise wording.window
+        raise refused(call, "window")
     if start_ms < now_ms - OLDEST_START_SECONDS * 1000:
-        raise wording.window
+        raise refused(call, "window")
     if not 1 <= size <= LARGEST_PAGE or cursor < 0 or len(users) > MOST_LISTED_USERS:
-        raise wording.window
+        raise refused(call, "window")
     found = state.approvals.listed(
         process_code,
         start=start_ms / 1000,
@@ -131,37 +132,32 @@ def open_task(instance: Instance, task: Task) -> bool:
 LONGEST_VALUE = 65_535
 
 
-def read_form(
-    state: SandboxState,
-    components: Sequence[Mapping[str, Any]],
-    template: Template,
-    most: int,
-    refused: Callable[[str], Refusal],
-) -> Form:
+def read_form(state: SandboxState, call: Call, name: str, template: Template, most: int) -> Form:
     """The form: known controls, each once, with values that are texts and that the controls take.
 
     Args:
         state: who and what a form may name.
-        components: as they came.
+        call: what has the form.
+        name: what it is called there.
         template: what the form belongs to.
         most: how many controls a form may have.
-        refused: the refusal for the control with this label.
     """
+    components = call.parameters.objects(name)
     if not components or len(components) > most:
-        raise refused("")
+        raise refused(call, "form")
     form: dict[str, str] = {}
     for component in components:
-        name, value = component.get("name"), component.get("value")
-        if not isinstance(name, str):
-            raise refused("")
-        if not isinstance(value, str) or len(value) > LONGEST_VALUE or name in form:
-            raise refused(name)
-        form[name] = value
+        label, value = component.get("name"), component.get("value")
+        if not isinstance(label, str):
+            raise refused(call, "form")
+        if not isinstance(value, str) or len(value) > LONGEST_VALUE or label in form:
+            raise refused(call, "form", label)
+        form[label] = value
     if template.fields:
         try:
             check_form(template.fields, form, state)
         except FormError as error:
-            raise refused(error.label) from None
+            raise refused(call, "form", error.label) from None
     return tuple(form.items())
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from dingrelay_sandbox.answers import RestRefusal
 from dingrelay_sandbox.apis import approval_request as common
 from dingrelay_sandbox.apis.api import Fields, api
-from dingrelay_sandbox.apis.approval_request import Wording
 from dingrelay_sandbox.approvals import Instance, Request, Step
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.clock import iso_minute
@@ -20,37 +19,29 @@ MOST_FIELDS = 150
 CC_POSITIONS = frozenset({"START", "FINISH", "START_FINISH"})
 
 
-def find_template_rest(state: SandboxState, process_code: str) -> Template:
-    """The template with a code, which must exist."""
-    return common.find_template(state, process_code, _wording())
-
-
-def read_request(state: SandboxState, parameters: Parameters, user: str) -> Request:
+def read_request(state: SandboxState, call: Call, user: str) -> Request:
     """Template, originator, department and form, as creating and forecasting ask for them.
 
     Args:
         state: where the template is.
-        parameters: of the call.
+        call: what asks.
         user: what the call names the originator.
     """
-    wording = _wording()
-    originator = parameters.text(user)
-    template = find_template_rest(state, parameters.text("processCode"))
-    components = parameters.objects("formComponentValues")
+    originator = call.parameters.text(user)
+    template = common.find_template(state, call, "processCode")
     return Request(
         template=template,
         originator=originator,
-        department=parameters.whole_or("deptId", common.ROOT_DEPARTMENT),
-        form=common.read_form(state, components, template, MOST_FIELDS, wording.form),
+        department=call.parameters.whole_or("deptId", common.ROOT_DEPARTMENT),
+        form=common.read_form(state, call, "formComponentValues", template, MOST_FIELDS),
     )
 
 
 @api("POST", "/v1.0/workflow/processInstances", counted=True)
 def create(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/workflow/processInstances``."""
-    wording = _wording()
     parameters = call.parameters
-    wanted = read_request(state, parameters, "originatorUserId")
+    wanted = read_request(state, call, "originatorUserId")
     steps = common.read_steps(parameters, "approvers", "actionType", "userIds")
     if len(steps) > MOST_APPROVERS:
         raise parameters.invalid("approvers")
@@ -70,7 +61,7 @@ def create(state: SandboxState, call: Call) -> Fields:
         cc=cc if steps else (),
         cc_position=cc_position,
     )
-    return {"instanceId": common.create_instance(state, call, request, wording).id}
+    return {"instanceId": common.create_instance(state, call, request).id}
 
 
 @api("GET", "/v1.0/workflow/processInstances", counted=True)
@@ -85,7 +76,7 @@ def get(state: SandboxState, call: Call) -> Fields:
 def query(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/workflow/processes/instanceIds/query``."""
     parameters = call.parameters
-    template = find_template_rest(state, parameters.text("processCode"))
+    template = common.find_template(state, call, "processCode")
     page, following = common.listed_ids(
         state,
         call,
@@ -96,7 +87,6 @@ def query(state: SandboxState, call: Call) -> Fields:
         statuses=parameters.texts("statuses"),
         cursor=parameters.whole("nextToken"),
         size=parameters.whole("maxResults"),
-        wording=_wording(),
     )
     result: dict[str, Any] = {"list": page}
     if following is not None:
@@ -127,28 +117,13 @@ def _find_instance(state: SandboxState, instance_id: str) -> Instance:
     return instance
 
 
-def _wording() -> Wording:
-    wrong = "processInstanceInvalidParameter"
-    return Wording(
-        template=RestRefusal("processCodeError", "审批模板不存在或已被删除"),
-        originator=RestRefusal(wrong, "发起人不存在"),
-        department=RestRefusal(wrong, "部门不存在"),
-        outside=RestRefusal(wrong, "发起人不在该部门"),
-        form=lambda label: RestRefusal(
-            "formConverterError", f"表单数据校验失败，失败控件：{label}"
-        ),
-        people=RestRefusal(wrong, "审批人或抄送人不存在"),
-        window=RestRefusal("invalidParameter", "查询条件超出限制"),
-    )
-
-
 LARGEST_PAGE = 100
 
 
 @api("GET", "/v1.0/workflow/forms/schemas/processCodes", counted=True)
 def schema(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/workflow/forms/schemas/processCodes``."""
-    template = find_template_rest(state, call.parameters.text("processCode"))
+    template = common.find_template(state, call, "processCode")
     result = {
         "name": template.name,
         "formCode": template.process_code,
@@ -184,7 +159,7 @@ def visible(state: SandboxState, call: Call) -> Fields:
 @api("POST", "/v1.0/workflow/processes/forecast", counted=True)
 def forecast(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/workflow/processes/forecast``: the steps, and what the originator must choose."""
-    request = read_request(state, call.parameters, "userId")
+    request = read_request(state, call, "userId")
     template = request.template
     rules = [
         {

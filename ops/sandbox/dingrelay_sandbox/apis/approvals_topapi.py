@@ -7,7 +7,6 @@ from typing import Any
 from dingrelay_sandbox.answers import OapiRefusal
 from dingrelay_sandbox.apis import approval_request as common
 from dingrelay_sandbox.apis.api import Fields, api
-from dingrelay_sandbox.apis.approval_request import Wording
 from dingrelay_sandbox.apis.approvals import DONE, RESULTS
 from dingrelay_sandbox.approvals import Instance, Request, Step
 from dingrelay_sandbox.call import Call
@@ -21,11 +20,9 @@ MOST_FIELDS = 200
 @api("POST", "/topapi/processinstance/create", counted=True)
 def create(state: SandboxState, call: Call) -> Fields:
     """``/topapi/processinstance/create``."""
-    wording = _wording()
     parameters = call.parameters
-    template = common.find_template(state, parameters.text("process_code"), wording)
-    components = parameters.objects("form_component_values")
-    form = common.read_form(state, components, template, MOST_FIELDS, wording.form)
+    template = common.find_template(state, call, "process_code")
+    form = common.read_form(state, call, "form_component_values", template, MOST_FIELDS)
     if parameters.text_or("agent_id", call.caller.agent_id) != call.caller.agent_id:
         raise OapiRefusal(40_056, "不合法的agentid")
     cc = parameters.separated("cc_list")
@@ -33,7 +30,7 @@ def create(state: SandboxState, call: Call) -> Fields:
     if not parameters.has("approvers_v2"):
         steps = [Step("NONE", (user,)) for user in parameters.separated("approvers")]
     if sum(len(step.users) for step in steps) > MOST_PEOPLE or len(cc) > MOST_PEOPLE:
-        raise wording.people
+        raise common.refused(call, "people")
     request = Request(
         template=template,
         originator=parameters.text("originator_user_id"),
@@ -43,7 +40,7 @@ def create(state: SandboxState, call: Call) -> Fields:
         cc=cc if steps else (),
         cc_position=parameters.text_or("cc_position", "START"),
     )
-    instance = common.create_instance(state, call, request, wording)
+    instance = common.create_instance(state, call, request)
     return {"process_instance_id": instance.id}
 
 
@@ -57,9 +54,8 @@ def get(state: SandboxState, call: Call) -> Fields:
 @api("POST", "/topapi/processinstance/listids", counted=True)
 def list_ids(state: SandboxState, call: Call) -> Fields:
     """``/topapi/processinstance/listids``."""
-    wording = _wording()
     parameters = call.parameters
-    template = common.find_template(state, parameters.text("process_code"), wording)
+    template = common.find_template(state, call, "process_code")
     page, following = common.listed_ids(
         state,
         call,
@@ -70,7 +66,6 @@ def list_ids(state: SandboxState, call: Call) -> Fields:
         statuses=(),
         cursor=parameters.whole_or("cursor", 0),
         size=parameters.whole_or("size", 10),
-        wording=wording,
     )
     result: dict[str, Any] = {"list": page}
     if following is not None:
@@ -128,18 +123,6 @@ def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 def _snake(name: str) -> str:
     spelt = re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
     return spelt.replace("user_id", "userid")
-
-
-def _wording() -> Wording:
-    return Wording(
-        template=OapiRefusal(820_001, "不合法的process_code"),
-        originator=OapiRefusal(60_121, "找不到该用户"),
-        department=OapiRefusal(60_003, "部门不存在"),
-        outside=OapiRefusal(400_002, "发起人不在该部门"),
-        form=lambda label: OapiRefusal(810_003, f"表单格式错误，失败控件：{label}"),
-        people=OapiRefusal(400_002, "审批人或抄送人参数错误"),
-        window=OapiRefusal(400_002, "查询条件超出限制"),
-    )
 
 
 WRONG_STATE = 820_005
