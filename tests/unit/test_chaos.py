@@ -12,11 +12,13 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from dingrelay_chaos.evidence import TOO_MANY_A_DAY, Evidence, Snapshot, text_of
+from dingrelay_chaos.dingtalk import text_of
+from dingrelay_chaos.evidence import TOO_MANY_A_DAY, Evidence, Snapshot
 from dingrelay_chaos.invariants.campaigns import _people
 from dingrelay_chaos.invariants.changes import violations
 from dingrelay_chaos.invariants.traces import MOST_RECENT, _keys
-from dingrelay_chaos.requests import MessageRequest, Requests
+from dingrelay_chaos.operations import Send
+from dingrelay_chaos.requests import Request, Requests
 from dingrelay_chaos.soak import BOUNDS, MORE_OF_OTHERS, Sample, grown
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import enqueue
@@ -38,21 +40,21 @@ def snapshot_of(entries: list[Any]) -> Snapshot:
     return Snapshot(entries, [], [], nothing, {}, {}, [])
 
 
-def excused(messages: list[MessageRequest], entries: list[Any]) -> set[str]:
+def excused(messages: list[Request[Send]], entries: list[Any]) -> set[str]:
     """The contents that a person may have missed in silence."""
     snapshot = snapshot_of(entries)
     schedule: Any = SimpleNamespace(setting=SimpleNamespace(recipients="5000/60s"))
     fields: dict[str, Any] = dict.fromkeys(Evidence.__dataclass_fields__)
-    fields |= {"schedule": schedule, "requests": Requests(messages=messages), "lost": []}
+    fields |= {"schedule": schedule, "requests": Requests(jobs=messages), "lost": []}
     fields["snapshot"] = snapshot
     found = Evidence(**fields)
-    for content in {each.content for each in messages}:
+    for content in {each.what.tag for each in messages}:
         assert found.unreachable(content, "u1") is ((content, "u1") in found.beyond_the_day)
     return {content for content, _ in found.beyond_the_day}
 
 
-def plain(content: str, **more: Any) -> MessageRequest:
-    return MessageRequest(1, 0.0, content, (), **more)
+def plain(content: str, **more: Any) -> Request[Send]:
+    return Request(1, 0.0, Send(content, **more))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_only_the_message_that_was_dropped_is_excused(
     snapshot = SimpleNamespace(entries=entries, received=lambda user: 500)
     beyond = {(text_of(each), "u1") for each in entries if each["reason"]}
     evidence: Any = SimpleNamespace(snapshot=snapshot, uncounted=set(), beyond_the_day=beyond)
-    request: Any = SimpleNamespace(campaign="c", users=["u1"], tag="campaign 1")
+    request: Any = SimpleNamespace(job="c", what=SimpleNamespace(users=["u1"], tag="campaign 1"))
     report: Any = SimpleNamespace(people=[{"userid": "u1", "outcome": outcome}])
     assert (not list(_people(evidence, request, report))) is excused
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from dingrelay_chaos.process import Process, reserve, wait_until
-from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_sandbox.admin import Row, SandboxAdmin
 
 START_SECONDS = 20
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret-of-chaos", "1000001"
@@ -47,6 +47,16 @@ POOL, POOLED = "pool", ("pooled-1", "pooled-2", "pooled-3")
 """A group, and the tokens of its robots."""
 MADE_UP = "robot-made-up"
 """A robot that DingTalk does not know."""
+
+
+def text_of(entry: Row) -> str:
+    """The text of a message."""
+    return str(entry["message"].get("text", {}).get("content", ""))
+
+
+def holds(approval: Row, tag: str) -> bool:
+    """Whether a form holds a value."""
+    return any(value == tag for _, value in approval["form"])
 
 
 class DingTalk(Process):

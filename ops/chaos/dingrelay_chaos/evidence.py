@@ -8,10 +8,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dingrelay_chaos.database import Directory
-from dingrelay_chaos.requests import JobRequest, Journal, Requests
+from dingrelay_chaos.dingtalk import holds, text_of
+from dingrelay_chaos.operations import Send
+from dingrelay_chaos.requests import Journal, Request, Requests
 from dingrelay_chaos.subscribers import QUEUE, WebhookRequest
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
@@ -113,16 +115,6 @@ class Snapshot:
 def day_of(entry: Row) -> str:
     """The Beijing day of a message, by DingTalk's clock."""
     return beijing.day(datetime.fromtimestamp(entry["at"], UTC))
-
-
-def text_of(entry: Row) -> str:
-    """The text of a message."""
-    return str(entry["message"].get("text", {}).get("content", ""))
-
-
-def holds(approval: Row, tag: str) -> bool:
-    """Whether a form holds a value."""
-    return any(value == tag for _, value in approval["form"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +268,7 @@ class Evidence:
         """A job's status; None where there is no record."""
         return self.statuses.get(job)
 
-    def forgotten(self, request: JobRequest) -> bool:
+    def forgotten(self, request: Request[Any]) -> bool:
         """Whether a failover may have lost that this was accepted."""
         return any(
             request.at <= lost.until and request.answered >= lost.since for lost in self.lost
@@ -353,12 +345,13 @@ class Evidence:
         A message to departments, to everyone or with `allow_duplicate` is sent in any case. One to departments
         is in no count, so for each that a person got, another one may be sent to them in vain.
         """
+        messages = [each.what for each in self.requests.of(Send)]
         in_any_case = {
-            request.content
-            for request in self.requests.messages
-            if request.departments or request.everyone or request.allow_duplicate
+            each.tag
+            for each in messages
+            if each.departments or each.everyone or each.allow_duplicate
         }
-        to_departments = {each.content for each in self.requests.messages if each.departments}
+        to_departments = {each.tag for each in messages if each.departments}
         uncounted: Counter[tuple[str, str]] = Counter()
         dropped: dict[tuple[str, str], list[str]] = {}
         for entry in self.snapshot.entries:

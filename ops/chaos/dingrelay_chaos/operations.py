@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,21 +14,9 @@ from typing import Any, Literal, Protocol
 
 from redis.exceptions import RedisError
 
-from dingrelay_chaos.dingtalk import MADE_UP, POOL, STAYING
-from dingrelay_chaos.evidence import holds, text_of
+from dingrelay_chaos.dingtalk import MADE_UP, POOL, STAYING, holds, text_of
 from dingrelay_chaos.fleet import UPLOADS
-from dingrelay_chaos.requests import (
-    Absence,
-    ActionRequest,
-    AlertRequest,
-    ApprovalRequest,
-    CampaignRequest,
-    Command,
-    JobRequest,
-    MessageRequest,
-    RobotRequest,
-    SyncRequest,
-)
+from dingrelay_chaos.requests import Absence, AlertRequest, Command, Request
 from dingrelay_chaos.subscribers import Verb as EndpointVerb
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
@@ -72,14 +60,21 @@ def _field(value: Any, field: Any) -> str:
         return f"{field.name}=[{', '.join(brief(each) for each in held)}]"
     if isinstance(held, tuple) and all(isinstance(each, str) for each in held):
         return f"{field.name}={','.join(held)}"
-    return f"{field.name}={held!r}"
+    return f"{field.name}={brief(held) if is_dataclass(held) else repr(held)}"
 
 
-def _enqueue(system: System, request: JobRequest, job: Contract) -> None:
+def _ask(system: System, step: int, what: "Operation | Acted") -> Request[Any]:
+    """Note that a job is asked for."""
+    request = Request[Any](step, system.now(), what)
+    system.requests.jobs.append(request)
+    return request
+
+
+def _enqueue(system: System, request: Request[Any], job: Contract) -> None:
     _accept(system, request, lambda: system.client.send(job).id)
 
 
-def _accept(system: System, request: JobRequest, act: Callable[[], str]) -> None:
+def _accept(system: System, request: Request[Any], act: Callable[[], str]) -> None:
     """Do what enqueues a job and returns its id, and note what became of it."""
     try:
         request.job = act()
@@ -106,7 +101,8 @@ class Send:
 
     Attributes:
         send_in: seconds from when it is asked for, as `expires_in` is.
-        addressed: recipients by something else than a userid: what, and who it is.
+        addressed: recipients by something else than a userid: what, and who it is; once it is asked for, with
+            the address between them.
     """
 
     tag: str
@@ -124,12 +120,17 @@ class Send:
     bare: bool = False
     http: bool = False
     same_as: int | None = None
-    addressed: tuple[tuple[str, str], ...] = ()
+    addressed: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every recipient that it names."""
+        return (*self.users, *(each[-1] for each in self.addressed))
 
     def run(self, system: System, step: int) -> None:
         """Enqueue it."""
-        request, document = self.request(system, step), self.document()
-        system.requests.messages.append(request)
+        addressed = tuple(_address(system, *each) for each in self.addressed)
+        request, document = _ask(system, step, replace(self, addressed=addressed)), self.document()
         if self.bare:
             # kombu raises what its transport does.
             with suppress(Exception):
@@ -143,27 +144,9 @@ class Send:
                 request.accepted = "no"
                 raise AssertionError(f"the gateway refused a message: {status} {answer}")
         else:
-            for kind, address, _ in request.addressed:
+            for kind, address, _ in addressed:
                 document["to"].setdefault(PLURALS[kind], []).append(address)
             _enqueue(system, request, MessageSend.parse(document))
-
-    def request(self, system: System, step: int) -> MessageRequest:
-        """What the oracle is to know of it."""
-        now = system.now()
-        return MessageRequest(
-            step,
-            now,
-            self.tag,
-            self.users,
-            self.departments,
-            self.everyone,
-            self.allow_duplicate,
-            bare=self.bare,
-            not_before=None if self.send_in is None else now + self.send_in,
-            not_after=None if self.expires_in is None else now + self.expires_in,
-            same_as=self.same_as,
-            addressed=tuple(_address(system, *each) for each in self.addressed),
-        )
 
     def document(self) -> dict[str, Any]:
         """The job as JSON values."""
@@ -204,9 +187,7 @@ class SendMany:
 
     def run(self, system: System, step: int) -> None:
         """Enqueue them; equal ones become one job."""
-        requests = [each.request(system, step) for each in self.sends]
-        system.requests.messages.extend(requests)
-        left = iter(requests)
+        left = iter([_ask(system, step, each) for each in self.sends])
 
         def accept(job: Any) -> None:
             each = next(left)
@@ -235,8 +216,7 @@ class Approve:
 
     def run(self, system: System, step: int) -> None:
         """Enqueue it."""
-        request = ApprovalRequest(step, system.now(), self.tag)
-        system.requests.approvals.append(request)
+        request = _ask(system, step, self)
         job = {
             "process_code": self.process_code,
             "originator": self.originator,
@@ -300,9 +280,8 @@ class Act:
             return
         remark = f"意见 {step}"
         user = STAYING[-1] if self.stranger else _decider(found) or found["originator"]
-        request = ActionRequest(step, system.now(), self.verb, found["id"], user, remark)
         approval = system.client.approval(found["id"])
-        system.requests.actions.append(request)
+        request = _ask(system, step, Acted(self.verb, found["id"], user, remark))
         arguments: dict[str, tuple[str, ...]] = {
             "agree": (user, remark),
             "refuse": (user, remark),
@@ -316,9 +295,20 @@ class Act:
             _accept(system, request, lambda: str(ask(*arguments[self.verb]).id))
 
 
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """What an `Act` has asked for; no other has its remark."""
+
+    verb: str
+    instance: str
+    user: str
+    remark: str
+
+
 def _instance(system: System, target: int) -> Row | None:
     """An approval that a step asked for; of equal ones any."""
-    tag = next((each.tag for each in system.requests.approvals if each.step == target), "")
+    asked = (each.what.tag for each in system.requests.of(Approve) if each.step == target)
+    tag = next(asked, "")
     found = [each for each in system.sandbox.approvals() if tag and holds(each, tag)]
     return random.choice(found) if found else None
 
@@ -339,7 +329,7 @@ class Broadcast:
 
     def run(self, system: System, step: int) -> None:
         """Store and start it."""
-        request = CampaignRequest(step, system.now(), self.tag, tuple(dict.fromkeys(self.users)))
+        request = Request(step, system.now(), self)
         system.requests.campaigns.append(request)
         text = f"{self.tag} {{name}}" if self.fields else self.tag
         plan = system.client.campaign(
@@ -351,9 +341,9 @@ class Broadcast:
         # Ten people a chunk would need a setting; what is small here is the audience.
         with suppress(DingrelayError):
             campaign = plan.create()
-            request.campaign = campaign.id
+            request.job = campaign.id
             campaign.start()
-            request.started = True
+            request.accepted = "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +355,7 @@ class CampaignCommand:
 
     def run(self, system: System, step: int) -> None:
         """Ask for it, if there is that campaign."""
-        if campaign := system.requests.campaign_of(self.target):
+        if campaign := system.requests.id_of(self.target):
             of = system.client.campaign_ref(campaign)
             _command(system, step, self.verb, campaign, getattr(of, self.verb))
 
@@ -379,7 +369,7 @@ class JobCommand:
 
     def run(self, system: System, step: int) -> None:
         """Ask for it, if there is that job."""
-        if job := system.requests.job_of(self.target):
+        if job := system.requests.id_of(self.target):
             resolves = self.verb == "resolve"
             ask = partial(_resolve, system) if resolves else getattr(system.client, self.verb)
             _command(system, step, self.verb, job, lambda: ask(job))
@@ -390,21 +380,21 @@ def _resolve(system: System, job: str) -> str:
     client, requests = system.client, system.requests
     if client.status(job).state != State.UNKNOWN:
         return "not unknown"
-    request = next((each for each in requests.everything() if each.job == job), None)
-    if isinstance(request, MessageRequest):
-        inboxes = [system.sandbox.inbox(user) for user in request.named]
-        sent = any(text_of(each) == request.content for box in inboxes for each in box["delivered"])
+    what = next((each.what for each in requests.jobs if each.job == job), None)
+    if isinstance(what, Send):
+        inboxes = [system.sandbox.inbox(user) for user in what.named]
+        sent = any(text_of(each) == what.tag for box in inboxes for each in box["delivered"])
         return f"sent {sent}: {client.resolve(job, sent=sent)}"
-    if not isinstance(request, ApprovalRequest):
+    if not isinstance(what, Approve):
         return "nothing to resolve"
     # Where several equal jobs are unknown, each gets an instance that no other names.
     named = {
         (client.status(each.job).result or {}).get("instance_id")
-        for each in requests.approvals
-        if each.job and each.accepted == "yes" and each.tag == request.tag
+        for each in requests.of(Approve)
+        if each.job and each.accepted == "yes" and each.what.tag == what.tag
     }
     for each in system.sandbox.approvals():
-        if each["id"] not in named and holds(each, request.tag):
+        if each["id"] not in named and holds(each, what.tag):
             return f"{each['id']}: {client.resolve(job, instance=each['id'])}"
     return f"not created: {client.resolve(job, not_created=True)}"
 
@@ -418,8 +408,7 @@ class Sync:
 
     def run(self, system: System, step: int) -> None:
         """Enqueue it."""
-        request = SyncRequest(step, system.now())
-        system.requests.syncs.append(request)
+        request = _ask(system, step, self)
         job: dict[str, Any] = {"scope": self.scope, "confirm_removals": True}
         if self.scope != "everything":
             job[self.scope] = int(self.target) if self.scope == "department" else self.target
@@ -522,8 +511,7 @@ class Post:
     def run(self, system: System, step: int) -> None:
         """Enqueue them."""
         for text in self.texts:
-            request = RobotRequest(step, system.now(), text=text)
-            system.requests.posts.append(request)
+            request = _ask(system, step, replace(self, texts=(text,)))
             content = {"msgtype": "text", "text": {"content": text}}
             job = {"to": {"group": POOL}, "message": content, "lane": self.lane}
             _enqueue(system, request, RobotMessage.parse({**job, "digest": self.digest or None}))

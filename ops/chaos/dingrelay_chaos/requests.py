@@ -1,92 +1,36 @@
 """What was asked of the system, and which faults it met: all that the oracle knows beside the sandbox's truth."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     from dingrelay_chaos.faults import Fault
+    from dingrelay_chaos.operations import Broadcast
 
 Accepted = Literal["yes", "perhaps", "no"]
 """Whether a job was accepted. Perhaps: the producer's call said that Redis is away, which it also says
 where only the answer was lost."""
 
 
+What = TypeVar("What")
+
+
 @dataclass(slots=True)
-class JobRequest:
-    """A request that makes one job.
+class Request(Generic[What]):
+    """A request that makes one job or campaign.
 
     Attributes:
+        what: the operation that asked for it; of several messages one.
+        job: the id of the job or campaign; empty if it is not known.
         answered: when the producer's call returned, in seconds from the start.
     """
 
     step: int
     at: float
-    accepted: Accepted = field(default="perhaps", kw_only=True)
-    job: str = field(default="", kw_only=True)
-    answered: float = field(default=float("inf"), kw_only=True)
-
-
-@dataclass(slots=True)
-class MessageRequest(JobRequest):
-    """A message.
-
-    Attributes:
-        bare: a bare Celery client's: it has Celery's guarantee until a worker has made the record.
-        not_before: seconds from the start before which it must not be sent; its ``send_at``.
-        not_after: seconds from the start after which it need not be sent; its ``expires_at``.
-        same_as: the step whose idempotency key it has.
-        addressed: recipients by something else than a userid: kind of address, address, and whose it is.
-    """
-
-    content: str
-    users: tuple[str, ...]
-    departments: tuple[int, ...] = ()
-    everyone: bool = False
-    allow_duplicate: bool = False
-    bare: bool = False
-    not_before: float | None = None
-    not_after: float | None = None
-    same_as: int | None = None
-    addressed: tuple[tuple[str, str, str], ...] = ()
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Every recipient that it names."""
-        return (*self.users, *(user for _, _, user in self.addressed))
-
-
-@dataclass(slots=True)
-class ApprovalRequest(JobRequest):
-    """An approval. Equal ones have the same `tag`, which is in the form."""
-
-    tag: str
-
-
-@dataclass(slots=True)
-class SyncRequest(JobRequest):
-    """A user-sync."""
-
-
-@dataclass(slots=True)
-class ActionRequest(JobRequest):
-    """Something that a job does to an approval; no other has its remark."""
-
-    verb: str
-    instance: str
-    user: str
-    remark: str
-
-
-@dataclass(slots=True)
-class CampaignRequest:
-    """A campaign. The texts of its people all hold `tag`."""
-
-    step: int
-    at: float
-    tag: str
-    users: tuple[str, ...]
-    campaign: str = ""
-    started: bool = False
+    what: What
+    accepted: Accepted = "perhaps"
+    job: str = ""
+    answered: float = float("inf")
 
 
 @dataclass(slots=True)
@@ -100,13 +44,6 @@ class AlertRequest:
     asked: int = 0
     answered: int = 0
     until: float = float("inf")
-
-
-@dataclass(slots=True)
-class RobotRequest(JobRequest):
-    """A message to a group of robots; its text is nowhere else."""
-
-    text: str
 
 
 @dataclass(slots=True)
@@ -133,34 +70,27 @@ class Command:
 class Requests:
     """Everything that was asked in a run. Lists are only appended to, so threads may share it."""
 
-    messages: list[MessageRequest] = field(default_factory=list[MessageRequest])
-    approvals: list[ApprovalRequest] = field(default_factory=list[ApprovalRequest])
-    campaigns: list[CampaignRequest] = field(default_factory=list[CampaignRequest])
-    syncs: list[SyncRequest] = field(default_factory=list[SyncRequest])
-    actions: list[ActionRequest] = field(default_factory=list[ActionRequest])
+    jobs: list[Request[Any]] = field(default_factory=list[Request[Any]])
+    campaigns: list[Request["Broadcast"]] = field(default_factory=list["Request[Broadcast]"])
     alerts: list[AlertRequest] = field(default_factory=list[AlertRequest])
-    posts: list[RobotRequest] = field(default_factory=list[RobotRequest])
     commands: list[Command] = field(default_factory=list[Command])
     absences: list[Absence] = field(default_factory=list[Absence])
 
-    def everything(self) -> list[JobRequest]:
-        """All jobs that were asked for."""
-        return [*self.messages, *self.approvals, *self.syncs, *self.actions, *self.posts]
+    def of(self, kind: type[What]) -> list[Request[What]]:
+        """The jobs that a kind of operation asked for."""
+        return [each for each in self.jobs if isinstance(each.what, kind)]
 
-    def job_of(self, step: int) -> str:
-        """The id of the job that a step asked for, or empty."""
-        return next((request.job for request in self.everything() if request.step == step), "")
+    def id_of(self, step: int) -> str:
+        """The id of the job or campaign that a step asked for, or empty."""
+        made = (each.job for each in (*self.jobs, *self.campaigns) if each.step == step)
+        return next(made, "")
 
-    def campaign_of(self, step: int) -> str:
-        """The id of the campaign that a step created, or empty."""
-        return next((each.campaign for each in self.campaigns if each.step == step), "")
-
-    def jobs(self) -> dict[str, str]:
-        """Job id → what it is, of all that were accepted."""
+    def accepted(self) -> dict[str, str]:
+        """Job id → the operation that asked for it, of all jobs that were accepted."""
         return {
-            request.job: type(request).__name__.removesuffix("Request").lower()
-            for request in self.everything()
-            if request.job and request.accepted == "yes"
+            each.job: type(each.what).__name__.lower()
+            for each in self.jobs
+            if each.job and each.accepted == "yes"
         }
 
     def was_absent(self, user: str, since: float = 0, until: float = float("inf")) -> bool:

@@ -73,7 +73,7 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         requests=requests,
         snapshot=Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING)),
         journal=journal,
-        statuses=evidence.statuses(system.client, [*requests.jobs(), *walks]),
+        statuses=evidence.statuses(system.client, [*requests.accepted(), *walks]),
         discarded={each.job for each in requests.commands if each.verb == "discard"},
         lost=[
             Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)
@@ -87,9 +87,7 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         began_at=system.began_at,
         waited=waited,
         last=last[0] if last else "",
-        campaigns=evidence.campaigns(
-            system, [each.campaign for each in requests.campaigns if each.campaign]
-        ),
+        campaigns=evidence.campaigns(system, [each.job for each in requests.campaigns if each.job]),
         logs={
             path.stem: path.read_text("utf-8", "replace") for path in system.folder.glob("*.log")
         },
@@ -130,7 +128,7 @@ def _settled(system: System, last: list[str]) -> bool:
 
 
 def _open_jobs(system: System) -> str:
-    for status in evidence.statuses(system.client, system.requests.jobs()).values():
+    for status in evidence.statuses(system.client, system.requests.accepted()).values():
         if status and not status.state.ended:
             return f"{status.kind} {status.id} {status.state} {status.error or ''}"
     return ""

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, cast
 
-from dingrelay_chaos.evidence import Evidence, text_of
-from dingrelay_chaos.operations import brief
-from dingrelay_chaos.requests import Command, JobRequest, Journal, Requests
+from dingrelay_chaos.dingtalk import text_of
+from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.operations import Approve, Send, brief
+from dingrelay_chaos.requests import Command, Journal, Request, Requests
 from dingrelay_chaos.system import System
 
 NEAR_SECONDS = 3.0
@@ -44,19 +45,17 @@ def story(evidence: Evidence, system: System, job: str) -> str:
 
 def _ids(requests: Requests, job: str) -> set[str]:
     """The job with all that were asked alike: equal approvals, messages of one content."""
-    contents = {each.content for each in requests.messages if job in {each.job, each.content}}
-    tags = {each.tag for each in requests.approvals if each.job == job}
-    ids = {job, *(each.job for each in requests.messages if each.content in contents)}
-    ids |= {each.job for each in requests.approvals if each.tag in tags}
-    return ids - {""}
+    tagged: list[Request[Any]] = [*requests.of(Send), *requests.of(Approve)]
+    tags = {each.what.tag for each in tagged if job in {each.job, each.what.tag}}
+    return {job, *(each.job for each in tagged if each.what.tag in tags)} - {""}
 
 
 def _driver(requests: Requests, ids: set[str]) -> Iterator[Line]:
-    of_jobs: list[JobRequest | Command] = [*requests.everything(), *requests.commands]
-    campaigns = [each for each in requests.campaigns if each.campaign in ids]
-    asked = [*(each for each in of_jobs if each.job in ids), *campaigns]
+    asked: list[Request[Any] | Command]
+    asked = [*requests.jobs, *requests.campaigns, *requests.commands]
     for each in asked:
-        yield each.at, "asked", f"#{each.step} {brief(each)}"
+        if each.job in ids:
+            yield each.at, "asked", f"#{each.step} {brief(each)}"
 
 
 def _faults(journal: Journal, since: float, until: float) -> Iterator[Line]:
@@ -95,15 +94,15 @@ def _short(line: str) -> str:
 
 def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
     snapshot, requests = evidence.snapshot, evidence.requests
-    contents = {each.content for each in requests.messages if each.job in ids} | ids
-    campaigns = tuple(each.tag for each in requests.campaigns if each.campaign in ids)
+    contents = {each.what.tag for each in requests.of(Send) if each.job in ids} | ids
+    campaigns = tuple(each.what.tag for each in requests.campaigns if each.job in ids)
     calls: dict[int, list[str]] = {}
     for entry in snapshot.entries:
         text = text_of(entry)
         if text in contents or (campaigns and text.startswith(campaigns)):
             outcome = f"{entry['user']} {entry['reason'] or ''}".rstrip()
             calls.setdefault(entry["call_id"], []).append(outcome)
-    for tag in {each.tag for each in requests.approvals if each.job in ids}:
+    for tag in {each.what.tag for each in requests.of(Approve) if each.job in ids}:
         for instance in snapshot.instances(tag):
             calls.setdefault(instance["call_id"], []).append(f"creates {instance['id']}")
     for call in snapshot.calls:

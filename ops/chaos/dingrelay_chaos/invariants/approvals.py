@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from dingrelay_chaos.evidence import Evidence, Finding, holds
-from dingrelay_chaos.requests import ActionRequest, ApprovalRequest
+from dingrelay_chaos.dingtalk import holds
+from dingrelay_chaos.evidence import Evidence, Finding
+from dingrelay_chaos.operations import Acted, Approve
+from dingrelay_chaos.requests import Request
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import Row
@@ -21,9 +23,9 @@ _RESULTS = {"AGREE": "agreed", "REFUSE": "refused", "REDIRECTED": "redirected"}
 
 def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     """Judged by groups of equal forms: an instance may be any job's of its group."""
-    groups: dict[str, list[ApprovalRequest]] = {}
-    for request in evidence.requests.approvals:
-        groups.setdefault(request.tag, []).append(request)
+    groups: dict[str, list[Request[Approve]]] = {}
+    for request in evidence.requests.of(Approve):
+        groups.setdefault(request.what.tag, []).append(request)
     for tag, group in groups.items():
         yield from _group(evidence, tag, group, system.deleted)
     for instance in evidence.snapshot.approvals:
@@ -32,7 +34,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
 
 
 def _group(
-    evidence: Evidence, tag: str, group: list[ApprovalRequest], deleted: Collection[str]
+    evidence: Evidence, tag: str, group: list[Request[Approve]], deleted: Collection[str]
 ) -> Iterator[Finding]:
     made = {each["id"] for each in evidence.snapshot.instances(tag)}
     jobs = {each.job for each in group if each.job and each.accepted == "yes"}
@@ -97,14 +99,14 @@ def violations_of_states(evidence: Evidence, system: System) -> Iterator[Finding
         if row["job"] and row["state"] != "running" and follower not in {"done", ""}:
             text = f"{instance} is {row['state']}, and the job that follows it {follower}"
             yield text, instance
-    for request in evidence.requests.actions:
-        yield from _action(evidence, request, instances.get(request.instance))
+    for request in evidence.requests.of(Acted):
+        yield from _action(evidence, request, instances.get(request.what.instance))
 
 
 def _followed(evidence: Evidence, system: System) -> set[str]:
     """The approvals whose jobs are done, and have been for as long as a failover may forget."""
     found: set[str] = set()
-    for request in evidence.requests.approvals:
+    for request in evidence.requests.of(Approve):
         status = evidence.statuses.get(request.job)
         if status is None or status.state != State.DONE or evidence.lost:
             continue
@@ -158,22 +160,22 @@ def _may_have_missed(evidence: Evidence, instance: str) -> bool:
     )
 
 
-def _action(evidence: Evidence, request: ActionRequest, true: Row | None) -> Iterator[Finding]:
+def _action(evidence: Evidence, request: Request[Acted], true: Row | None) -> Iterator[Finding]:
     """Whether what a job says that it did was done, once; and nothing of what it says it did not."""
-    status = evidence.statuses.get(request.job)
-    if status is None or true is None or request.verb == "look":
+    status, what = evidence.statuses.get(request.job), request.what
+    if status is None or true is None or what.verb == "look":
         return
-    times = sum(each["remark"] == request.remark for each in true["records"])
+    times = sum(each["remark"] == what.remark for each in true["records"])
     if times > 1:
-        yield f"{request.job} did {request.verb} {times} times", request.job
+        yield f"{request.job} did {what.verb} {times} times", request.job
     if status.state in SILENT_ENDS and times:
-        text = f"{request.job} is {status.state}, and {request.verb} was done"
+        text = f"{request.job} is {status.state}, and {what.verb} was done"
         yield text, request.job
     if status.state != State.DONE or times:
         return
     decided = any(
-        each["user"] == request.user and each["result"] == DECISIONS.get(request.verb)
+        each["user"] == what.user and each["result"] == DECISIONS.get(what.verb)
         for each in true["tasks"]
     )
     if not decided:
-        yield f"{request.job} is done, and {request.verb} was not", request.job
+        yield f"{request.job} is done, and {what.verb} was not", request.job

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from dingrelay_chaos.evidence import Evidence, Finding
+from dingrelay_chaos.operations import Send
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
 
@@ -19,7 +20,7 @@ INNER = frozenset({"event", "missed-events", "approval-follow"})
 
 def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     """Jobs that were lost, hang, or died of what was news for the fleet."""
-    for job, kind in evidence.requests.jobs().items():
+    for job, kind in evidence.requests.accepted().items():
         status = evidence.statuses[job]
         if status is None:
             if not _may_be_gone(evidence, job):
@@ -38,9 +39,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
 def _may_be_gone(evidence: Evidence, job: str) -> bool:
     if job in evidence.discarded:
         return True
-    return any(
-        evidence.forgotten(each) for each in evidence.requests.everything() if each.job == job
-    )
+    return any(evidence.forgotten(each) for each in evidence.requests.jobs if each.job == job)
 
 
 def _waiting(status: JobStatus, kind: str) -> Iterator[Finding]:
@@ -75,14 +74,15 @@ def _inner(evidence: Evidence) -> Iterator[Finding]:
 
 def _keys(evidence: Evidence) -> Iterator[Finding]:
     """Equal keys are one job, and a key holds one payload."""
-    by_step = {each.step: each for each in evidence.requests.messages}
-    for request in evidence.requests.messages:
-        first = by_step.get(request.same_as) if request.same_as is not None else None
+    messages = evidence.requests.of(Send)
+    by_step = {each.step: each for each in messages}
+    for request in messages:
+        first = None if request.what.same_as is None else by_step.get(request.what.same_as)
         if first is None or first.accepted != "yes" or first.at > request.at:
             continue
         if first.job in evidence.discarded or evidence.forgotten(first):
             continue
-        same = first.content == request.content
+        same = first.what.tag == request.what.tag
         if same and request.accepted == "yes" and request.job != first.job:
             yield f"one key, two jobs: {first.job} and {request.job}", request.job
         if request.accepted == ("no" if same else "yes"):

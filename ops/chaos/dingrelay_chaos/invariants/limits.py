@@ -4,8 +4,10 @@ import json
 import time
 from collections.abc import Iterator
 
-from dingrelay_chaos.evidence import LATEST_SECONDS, TOO_MANY_A_MINUTE, Evidence, Finding, text_of
+from dingrelay_chaos.dingtalk import text_of
+from dingrelay_chaos.evidence import LATEST_SECONDS, TOO_MANY_A_MINUTE, Evidence, Finding
 from dingrelay_chaos.faults import Fault
+from dingrelay_chaos.operations import Send
 from dingrelay_chaos.process import dingrelay
 from dingrelay_chaos.system import System
 
@@ -27,7 +29,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
             contents[entry["call_id"]] = text_of(entry)
     for call, users in dropped.items():
         content = contents[call]
-        job = next((a.job for a in evidence.requests.messages if a.content == content), content)
+        job = next((a.job for a in evidence.requests.of(Send) if a.what.tag == content), content)
         text = f"{users} did not get {content!r}: {_window(evidence, system, call)}"
         yield text, job
     throttled = [each for each in snapshot.calls if each["verdict"] == "throttled"]

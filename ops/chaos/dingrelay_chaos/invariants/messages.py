@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from dingrelay_chaos.dingtalk import MADE_UP, POOLED, STAYING
 from dingrelay_chaos.evidence import USER_DAY, Evidence, Finding, Snapshot
-from dingrelay_chaos.requests import AlertRequest, MessageRequest
+from dingrelay_chaos.operations import Post, Send
+from dingrelay_chaos.requests import AlertRequest, Request
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
 from dingrelay_tasks import addresses
@@ -26,8 +27,8 @@ SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     """Messages that did not arrive and are said to have, and those whose reason is not true."""
     snapshot = evidence.snapshot
-    askers = Counter(each.content for each in evidence.requests.messages)
-    for request in evidence.requests.messages:
+    askers = Counter(each.what.tag for each in evidence.requests.of(Send))
+    for request in evidence.requests.of(Send):
         status = evidence.statuses.get(request.job)
         if status is None or request.accepted != "yes":
             continue
@@ -37,9 +38,9 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
             yield from _named_truly(evidence, request, status, unresolved)
             for user in _expected(request, snapshot, unresolved):
                 yield from _checked(evidence, request, user, by_user.get(user, ""))
-        if status.state == State.DEAD and request.addressed:
+        if status.state == State.DEAD and request.what.addressed:
             yield from _no_recipient(evidence, request, status)
-        if askers[request.content] == 1:
+        if askers[request.what.tag] == 1:
             yield from _silent(request, status, evidence)
             yield from _times(request, status, evidence, system)
     for content, people in snapshot.by_content.items():
@@ -60,35 +61,37 @@ def _unresolved(status: JobStatus) -> dict[str, str]:
 
 
 def _named_truly(
-    evidence: Evidence, request: MessageRequest, status: JobStatus, unresolved: dict[str, str]
+    evidence: Evidence, request: Request[Send], status: JobStatus, unresolved: dict[str, str]
 ) -> Iterator[Finding]:
     """Whether addresses that name no person do so, and whether a stranger got the message."""
-    if not request.addressed:
+    if not request.what.addressed:
         return
     settled = status.settled_at
     ended = settled.timestamp() - evidence.began_at if settled else float("inf")
-    for kind, address, user in request.addressed:
+    for kind, address, user in request.what.addressed:
         reason = unresolved.get(_compared(kind, address))
         true = reason == "unknown" and _unknown(evidence, kind, user, request.at, ended)
         if reason and not true:
             yield f"{request.job} calls {user}'s {kind} {address} {reason}", request.job
-    strangers = set(evidence.snapshot.by_content.get(request.content, {})) - set(request.named)
+    strangers = set(evidence.snapshot.by_content.get(request.what.tag, {})) - set(
+        request.what.named
+    )
     if strangers:
         yield f"{request.job} went to {sorted(strangers)} as well", request.job
 
 
 def _no_recipient(
-    evidence: Evidence, request: MessageRequest, status: JobStatus
+    evidence: Evidence, request: Request[Send], status: JobStatus
 ) -> Iterator[Finding]:
     """Whether a message died without recipients although one of them was there."""
     if status.error is None or status.error.code != "nobody_found":
         return
     known = [
         user
-        for kind, _, user in request.addressed
+        for kind, _, user in request.what.addressed
         if not _unknown(evidence, kind, user, request.at, float("inf"))
     ]
-    if known or request.users:
+    if known or request.what.users:
         yield f"{request.job} says that it found no recipient, not even {known}", request.job
 
 
@@ -107,39 +110,41 @@ def _unknown(evidence: Evidence, kind: str, user: str, since: float, until: floa
     return evidence.requests.was_absent(user)
 
 
-def _silent(request: MessageRequest, status: JobStatus, evidence: Evidence) -> Iterator[Finding]:
+def _silent(request: Request[Send], status: JobStatus, evidence: Evidence) -> Iterator[Finding]:
     """Whether a job that ended without success hides that a person got it."""
     if status.state in SILENT_ENDS and not (status.result or {}).get("calls"):
-        reached = evidence.snapshot.reached(request.content, besides=evidence.unnoted)
+        reached = evidence.snapshot.reached(request.what.tag, besides=evidence.unnoted)
         if reached:
             text = f"{status.id} is {status.state} and reports no call, but {reached} have it"
             yield text, status.id
 
 
 def _times(
-    request: MessageRequest, status: JobStatus, evidence: Evidence, system: System
+    request: Request[Send], status: JobStatus, evidence: Evidence, system: System
 ) -> Iterator[Finding]:
     """Whether a message left in its time, by the clock of the machine, which is Redis's."""
     calls = {each["id"]: each["monotonic"] - system.began for each in evidence.snapshot.calls}
-    people = evidence.snapshot.by_content.get(request.content, {})
+    people = evidence.snapshot.by_content.get(request.what.tag, {})
     left = [calls[each["call_id"]] for entries in people.values() for each in entries]
-    if request.not_before is not None and left and min(left) < request.not_before - EARLY_SECONDS:
-        early = request.not_before - min(left)
+    send_in, expires_in = request.what.send_in, request.what.expires_in
+    if send_in is not None and left and min(left) < request.at + send_in - EARLY_SECONDS:
+        early = request.at + send_in - min(left)
         yield f"{request.job} left {early:.1f} s before its send_at", request.job
-    if request.not_after is None:
+    if expires_in is None:
         return
+    not_after = request.at + expires_in
     # A job that is requeued after its time is wanted all the same.
     requeued = any(
-        each.at > request.not_after and each.answer != "False"
+        each.at > not_after and each.answer != "False"
         for each in evidence.requests.commands_on(request.job, "requeue")
     )
-    if left and not requeued and min(left) > request.not_after + LATE_SECONDS:
-        late = min(left) - request.not_after
+    if left and not requeued and min(left) > not_after + LATE_SECONDS:
+        late = min(left) - not_after
         yield f"{request.job} left {late:.1f} s after its expires_at", request.job
     if status.state == State.EXPIRED and status.settled_at is not None:
         settled = status.settled_at.timestamp() - system.began_at
-        if settled < request.not_after - EARLY_SECONDS:
-            early = request.not_after - settled
+        if settled < not_after - EARLY_SECONDS:
+            early = not_after - settled
             yield f"{request.job} expired {early:.1f} s before its time", request.job
 
 
@@ -157,35 +162,33 @@ def _outcomes(status: JobStatus) -> dict[str, str]:
     return by_user | {each["userid"]: "forbidden" for each in result.get("forbidden", ())}
 
 
-def _expected(
-    request: MessageRequest, snapshot: Snapshot, unresolved: Collection[str]
-) -> list[str]:
+def _expected(request: Request[Send], snapshot: Snapshot, unresolved: Collection[str]) -> list[str]:
     """Its people. Of departments and everyone only those count who were there all along."""
-    if request.everyone:
+    if request.what.everyone:
         return list(STAYING)
-    users = list(request.users)
+    users = list(request.what.users)
     users += [
         user
-        for kind, address, user in request.addressed
+        for kind, address, user in request.what.addressed
         if _compared(kind, address) not in unresolved
     ]
-    if request.departments:
-        meant = snapshot.below(request.departments)
+    if request.what.departments:
+        meant = snapshot.below(request.what.departments)
         users += [user for user in STAYING if meant & set(snapshot.people[user]["dept_id_list"])]
     return list(dict.fromkeys(users))
 
 
 def _checked(
-    evidence: Evidence, request: MessageRequest, user: str, reason: str
+    evidence: Evidence, request: Request[Send], user: str, reason: str
 ) -> Iterator[Finding]:
     snapshot = evidence.snapshot
-    has = snapshot.delivered(request.content, user)
+    has = snapshot.delivered(request.what.tag, user)
     match reason:
-        case "" if not has and not evidence.unreachable(request.content, user):
-            yield f"{request.job} is done, and {user} never got {request.content!r}", request.job
+        case "" if not has and not evidence.unreachable(request.what.tag, user):
+            yield f"{request.job} is done, and {user} never got {request.what.tag!r}", request.job
         # A person may have left after they were sent it.
         case "duplicate" if not has and not _perhaps_sent(evidence, request, user):
-            what = f"calls {request.content!r} a duplicate for {user}, who has none"
+            what = f"calls {request.what.tag!r} a duplicate for {user}, who has none"
             yield f"{request.job} {what}", request.job
         case "daily_cap" if (received := snapshot.received(user)) < USER_DAY:
             yield f"{request.job}: {user} had {received} messages only", request.job
@@ -194,23 +197,23 @@ def _checked(
             if reason == "out_of_scope" or not evidence.requests.was_absent(user):
                 yield f"{request.job} calls {user} {reason}, who could be reached", request.job
         case "invalid" | "forbidden":
-            if not any(each["reason"] for each in snapshot.sent(request.content, user)):
+            if not any(each["reason"] for each in snapshot.sent(request.what.tag, user)):
                 text = f"{request.job} calls {user} {reason}, and nothing says so at DingTalk"
                 yield text, request.job
         case _:
             pass
 
 
-def _perhaps_sent(evidence: Evidence, request: MessageRequest, user: str) -> bool:
+def _perhaps_sent(evidence: Evidence, request: Request[Send], user: str) -> bool:
     """Whether a job that does not know may have sent it, or tried to an absent person."""
-    if evidence.unreachable(request.content, user):
+    if evidence.unreachable(request.what.tag, user):
         return True
     return any(
-        other.content == request.content
-        and user in other.named
+        other.what.tag == request.what.tag
+        and user in other.what.named
         and (status := evidence.statuses.get(other.job)) is not None
         and status.state == State.UNKNOWN
-        for other in evidence.requests.messages
+        for other in evidence.requests.of(Send)
     )
 
 
@@ -245,13 +248,13 @@ def violations_of_posts(evidence: Evidence, system: System) -> Iterator[Finding]
         for text in [json.dumps(post["message"], ensure_ascii=False)]
     ]
     # What a failover lost may be of the digests.
-    for request in () if evidence.lost else evidence.requests.posts:
+    for request in () if evidence.lost else evidence.requests.of(Post):
         status = evidence.statuses.get(request.job)
         # The end of a text is the end of a line, or of the message.
-        ends = re.compile(re.escape(request.text) + r"(?!\d)")
+        ends = re.compile(re.escape(request.what.texts[0]) + r"(?!\d)")
         found = sum(bool(ends.search(text)) for text in shown)
         if found > 1 or (found == 0 and status is not None and status.state == State.DONE):
-            yield f"{request.text!r} is {found} times in its group", request.job
+            yield f"{request.what.texts[0]!r} is {found} times in its group", request.job
 
 
 def _gateway_ended(evidence: Evidence, request: AlertRequest) -> bool:

@@ -157,7 +157,7 @@ def _jobs(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
     ends: dict[str, list[str]] = {}
     for end, data in _reported(documents, "job."):
         ends.setdefault(data["id"], []).append(end)
-    for job, kind in evidence.requests.jobs().items():
+    for job, kind in evidence.requests.accepted().items():
         status = evidence.statuses.get(job)
         if status is None or not status.state.ended:
             continue
