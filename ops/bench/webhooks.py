@@ -2,10 +2,8 @@
 
 import asyncio
 import sqlite3
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
@@ -16,6 +14,7 @@ from testbed import Testbed, wait_until
 
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.settings import Settings
+from dingrelay_sandbox.receiver import receiving
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.outbox import outbox
@@ -146,8 +145,6 @@ async def _database(testbed: Testbed) -> AsyncIterator[Database]:
 def _receiver() -> Iterator[tuple[str, dict[str, list[float]]]]:
     """A server that accepts ``/good`` at once, ``/slow`` after 10 s, and ``/hang`` never."""
     arrivals: dict[str, list[float]] = {}
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    port: Future[int] = Future()
 
     async def handle(request: web.Request) -> web.Response:
         delay = {"slow": 10, "hang": 3_600}.get(request.path.split("/")[1])
@@ -157,27 +154,8 @@ def _receiver() -> Iterator[tuple[str, dict[str, list[float]]]]:
             arrivals.setdefault(request.headers["webhook-id"], []).append(time.monotonic())
         return web.Response(status=204)
 
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_post("/{path:.*}", handle)
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
-        )
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512)
-        await site.start()
-        port.set_result(runner.addresses[0][1])
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port.result(10)}", arrivals
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with receiving(handle) as url:
+        yield url, arrivals
 
 
 def _settings(testbed: Testbed) -> Settings:

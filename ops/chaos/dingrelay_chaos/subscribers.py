@@ -4,10 +4,11 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from dingrelay_chaos.database import Database as Sql
 from dingrelay_chaos.process import reserve
 from dingrelay_producers import Settings
 from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_sandbox.receiver import receiving
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.service import WebhookService
@@ -31,7 +33,6 @@ HEADERS = {"busy": {"Retry-After": "1"}, "redirect": {"Location": "/elsewhere"}}
 LATE_SECONDS = 4.0
 """Longer than the workers wait for an answer."""
 CHUNK = b"x" * 65_536
-START_SECONDS = 10
 
 ALL = "all"
 """The endpoint that takes everything from the start to the end, over HTTP."""
@@ -87,7 +88,7 @@ class WebhookRequest:
 
 
 class Receiver:
-    """An HTTP server on a thread of its own; its endpoints are its paths.
+    """An HTTP server; its endpoints are its paths.
 
     Attributes:
         requests: everything, in order; only appended to.
@@ -98,55 +99,27 @@ class Receiver:
         self.port = reserve()
         self.requests: list[WebhookRequest] = []
         self.manners: dict[str, Manner] = {}
-        self._loop = asyncio.new_event_loop()
-        self._runner: web.AppRunner | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
-        self.come_back()
-
-    def end(self) -> None:
-        """Stop for good."""
-        if self._thread.is_alive():
-            self.go_away()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(START_SECONDS)
-        self._loop.close()
+        self._serving = ExitStack()
+        self._away = True
 
     def go_away(self) -> None:
         """Refuse connections, and end those that there are."""
-        self._do(self._close())
+        self._serving.close()
+        self._away = True
 
     def come_back(self) -> None:
         """Listen again."""
-        self._do(self._listen())
+        if self._away:
+            self._serving.enter_context(receiving(self._take, self.port))
+            self._away = False
 
     def mend(self) -> None:
         """End everything that is wrong with it."""
         self.manners.clear()
         self.come_back()
 
-    def _do(self, act: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(act, self._loop).result(START_SECONDS)
-
-    async def _listen(self) -> None:
-        if self._runner is not None:
-            return
-        application = web.Application(client_max_size=2**24)
-        application.router.add_post("/{name}", self._take)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
-
-    async def _close(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
-
     async def _take(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
+        name = request.match_info["path"]
         at, body = time.monotonic(), await request.read()
         manner = self.manners.get(name) or self.manners.get("*") or ""
         status = 0 if manner in UNREADABLE else STATUSES.get(manner, 204)

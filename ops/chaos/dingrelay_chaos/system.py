@@ -117,7 +117,7 @@ class System:
         for worker, skew in zip(self.workers, self.setting.worker_skews, strict=True):
             worker.start(skew)
         self.gateway.start()
-        self.receiver.start()
+        self.receiver.come_back()
         self.celery_events.start()
         wait_until(
             lambda: all(worker.ready for worker in self.workers),
@@ -181,7 +181,7 @@ class System:
         self.celery_events.end()
         for service in self.services:
             service.kill()
-        self.receiver.end()
+        self.receiver.go_away()
         self.dingtalk.end()
         self.valkey.close()
         self.database.mend()

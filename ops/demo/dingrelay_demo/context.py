@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dingrelay_demo.requests import Expected, ended
 from dingrelay_demo.screen import Screen
@@ -16,6 +16,7 @@ from dingrelay_sandbox.admin import Row
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Contract
 
+Found = TypeVar("Found")
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 60.0
 SEND_API = "/topapi/message/corpconversation/asyncsend_v2"
@@ -59,16 +60,16 @@ class DemoContext:
         Raises:
             TooLate: not all of them within a minute.
         """
-        open_, deadline = set(refs), time.monotonic() + PATIENCE_SECONDS
-        while True:
-            open_.difference_update(await asyncio.to_thread(ended, list(open_)))
+        left = set(refs)
+
+        def over(found: list[JobRef]) -> bool:
+            left.difference_update(found)
             if look:
-                look(len(refs) - len(open_))
-            if not open_:
-                return await asyncio.to_thread(lambda: [ref.status() for ref in refs])
-            if time.monotonic() > deadline:
-                raise TooLate(f"{len(open_)} jobs have not ended")
-            await asyncio.sleep(LOOK_SECONDS)
+                look(len(refs) - len(left))
+            return not left
+
+        await self._poll(lambda: ended(list(left)), over, "the jobs have ended")
+        return await asyncio.to_thread(lambda: [ref.status() for ref in refs])
 
     async def until(self, predicate: Callable[[], bool], what: str) -> None:
         """Wait for something.
@@ -76,11 +77,17 @@ class DemoContext:
         Raises:
             TooLate: it is not so within a minute.
         """
+        await self._poll(predicate, bool, what)
+
+    async def _poll(
+        self, read: Callable[[], Found], done: Callable[[Found], bool], what: str
+    ) -> Found:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not await asyncio.to_thread(predicate):
+        while not done(found := await asyncio.to_thread(read)):
             if time.monotonic() > deadline:
                 raise TooLate(f"not so: {what}")
             await asyncio.sleep(LOOK_SECONDS)
+        return found
 
     async def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
@@ -107,15 +114,14 @@ class DemoContext:
         Raises:
             TooLate: not within a minute.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            status = await asyncio.to_thread(campaign.status)
+
+        def reached(status: CampaignStatus) -> bool:
             look(status.accepted)
-            if status.state.ended or people <= status.accepted < status.recipients:
-                return status
-            if time.monotonic() > deadline:
-                raise TooLate(f"the campaign has come to {status.accepted} people")
-            await asyncio.sleep(LOOK_SECONDS)
+            return status.state.ended or people <= status.accepted < status.recipients
+
+        return await self._poll(
+            campaign.status, reached, f"the campaign has come to {people} people"
+        )
 
     def calls(self, since: float) -> list[Row]:
         """The message calls that DingTalk saw since a Unix time."""

@@ -47,20 +47,21 @@ class GuideScript:
     def __init__(self, base_url: str, key: str) -> None:
         self._base_url = base_url
         app_key, _, secret = key.partition(".")
-        pair = {"appkey": app_key, "appsecret": secret}
-        self._token = {"access_token": self._get("/gettoken", pair)["access_token"]}
+        self._token: dict[str, str] = {}
+        token = self._call("/gettoken", appkey=app_key, appsecret=secret)["access_token"]
+        self._token = {"access_token": token}
 
-    def send(self, users: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    def send(self, users: str, message: Mapping[str, Any]) -> Any:
         """Its step 4."""
         body = {"agent_id": "1000001", "userid_list": users, "msg": message}
-        return self._post("/topapi/message/corpconversation/asyncsend_v2", body)
+        return self._call("/topapi/message/corpconversation/asyncsend_v2", body)
 
     def departments(self) -> list[dict[str, Any]]:
         """Its step 5."""
-        found: list[dict[str, Any]] = self._get("/department/list", self._token)["department"]
+        found: list[dict[str, Any]] = self._call("/department/list")["department"]
         return found
 
-    def approval(self, process_code: str, user: str, form: Mapping[str, str]) -> dict[str, Any]:
+    def approval(self, process_code: str, user: str, form: Mapping[str, str]) -> Any:
         """Its step 7."""
         values = [{"name": name, "value": value} for name, value in form.items()]
         body = {
@@ -69,21 +70,13 @@ class GuideScript:
             "dept_id": -1,
             "form_component_values": values,
         }
-        return self._post("/topapi/processinstance/create", body)
+        return self._call("/topapi/processinstance/create", body)
 
-    def _get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
-        return self._answer(Request(f"{self._base_url}{path}?{urlencode(query)}"))
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        url = f"{self._base_url}{path}?{urlencode(self._token)}"
-        headers = {"Content-Type": "application/json"}
-        return self._answer(Request(url, json.dumps(body).encode(), headers))
-
-    @staticmethod
-    def _answer(request: Request) -> dict[str, Any]:
-        with urlopen(request) as answer:
-            content: dict[str, Any] = json.load(answer)
-        return content
+    def _call(self, path: str, body: Mapping[str, Any] | None = None, **query: str) -> Any:
+        url = f"{self._base_url}{path}?{urlencode(self._token | query)}"
+        content = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(url, content, {"Content-Type": "application/json"})) as answer:
+            return json.load(answer)
 
 
 ONE_OF_EACH: list[dict[str, Any]] = json.loads(

@@ -7,14 +7,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
+from aiohttp import web
 from redis import Redis
 
 from dingrelay_demo import requests as messages
 from dingrelay_demo.context import SEND_API, DemoContext
-from dingrelay_demo.system import GROUP, receiving
+from dingrelay_demo.system import GROUP
 from dingrelay_producers import CampaignStatus, JobRef, JobStatus
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import keys
+from dingrelay_sandbox.receiver import receiving
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 
 BURST = 300
@@ -143,10 +145,17 @@ async def decisions(context: DemoContext) -> None:
         "{count} approvals are decided in DingTalk; the business system gets a webhook of each",
         count=len(made),
     )
-    with receiving() as receiver:
+    states: dict[str, str] = {}
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.json()
+        states[body["data"]["instance"]] = body["type"].removeprefix("approval.")
+        return web.Response(status=204)
+
+    with receiving(take) as url:
         # One notice of each approval, so all are delivered once each is; the receiver ends then.
         types = ["approval.approved", "approval.refused"]
-        endpoint = {"name": "demo", "url": receiver.url, "types": types}
+        endpoint = {"name": "demo", "url": url, "types": types}
         await context.ask("POST", "/v1/webhooks", endpoint)
         began = time.monotonic()
         for number, approval in enumerate(made):
@@ -155,12 +164,10 @@ async def decisions(context: DemoContext) -> None:
                 context.system.sandbox.advance, approval["id"], result, to_end=True
             )
         wanted = {approval["id"] for approval in made}
-        await context.until(
-            lambda: wanted <= receiver.states.keys(), tr("all webhooks are delivered")
-        )
+        await context.until(lambda: wanted <= states.keys(), tr("all webhooks are delivered"))
         took = time.monotonic() - began
-    context.expected.decisions.update(receiver.states)
-    for instance, state in receiver.states.items():
+    context.expected.decisions.update(states)
+    for instance, state in states.items():
         context.screen.note(f"{instance}: {state}")
     looks = sum([await context.looks(instance) for instance in wanted])
     context.screen.note(

@@ -1,14 +1,10 @@
-"""The system that the demo plays on, and a business system that gets its webhooks."""
+"""The system that the demo plays on."""
 
 import asyncio
 import json
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -20,45 +16,6 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.embedded.supervisor import Screen, Supervisor
 from dingrelay_workers.embedded.system import plan, sandbox_key
 from dingrelay_workers.http import paging
-
-
-@dataclass
-class Receiver:
-    """What it got.
-
-    Attributes:
-        url: where it listens.
-        states: approval → the state that it got.
-    """
-
-    url: str
-    states: dict[str, str] = field(default_factory=dict[str, str])
-
-
-@contextmanager
-def receiving() -> Generator[Receiver]:
-    """A receiver on a port of its own, until the block ends."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            receiver.states[body["data"]["instance"]] = body["type"].removeprefix("approval.")
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-            """The screen is the demo's."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver = Receiver(f"http://127.0.0.1:{server.server_port}/")
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
-
 
 ALL_LANES = "urgent,normal,events,bulk,directory,webhooks"
 CONCURRENCY = 32
