@@ -1,17 +1,11 @@
 """Workers die by kill -9: while a campaign runs, whichever dispatchers among them, and while jobs do."""
 
-import json
 import random
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import datetime
 from statistics import median
-from typing import Any
 
 import psutil
 from figures import Figure
@@ -45,63 +39,40 @@ def campaign(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> lis
     """
     group = f"campaign under {kills} kills"
     testbed.clear(people=people, calls=CALLS, recipients="")
-    created = _create(testbed, people)
     # Dead workers are noticed sooner than by default: so much waiting would show nothing more.
     env = testbed.rules(calls=CALLS, recipients="")
     env |= {"DINGRELAY_LEASE": "2"}
     dispatchers: set[object] = set()
-    with testbed.workers(WORKERS, env=env) as workers, Redis.from_url(testbed.redis_url) as redis:
-        _start(testbed, created)
+    with (
+        testbed.client() as client,
+        testbed.workers(WORKERS, env=env) as workers,
+        Redis.from_url(testbed.redis_url) as redis,
+    ):
+        created = client.campaign(
+            name="broadcast",
+            message={"msgtype": "text", "text": {"content": "broadcast for all"}},
+            recipients=[f"u{1 + number}" for number in range(people)],
+        ).create()
+        created.start()
         watch_for(testbed, 1)
         for _ in range(kills):
             dispatchers.add(redis.get(keys.DISPATCHER))
             testbed.replace_worker(workers, random.randrange(WORKERS), env=env)
             time.sleep(random.uniform(*PAUSE))
-        if _row(testbed, created)["state"] == "done":
+        if created.status().state.ended:
             raise RuntimeError("the campaign was over before the last kill")
-        wait_until(lambda: _row(testbed, created)["state"] == "done", PATIENCE, pause=0.1)
-    campaign = _row(testbed, created)
+        wait_until(lambda: created.status().state.ended, PATIENCE, pause=0.1)
+        ended = created.status()
     taken = testbed.sandbox.audit()["calls"][API]["ok"]
-    wrong = _wrong(testbed, people) + abs(people - campaign["accepted"])
-    seconds = _lasted(campaign)
+    wrong = _wrong(testbed, people) + abs(people - ended.accepted)
+    seconds = (ended.ended_at - ended.started_at).total_seconds()
     note = (
         f"{people:,} people in {seconds:.0f} s, the dispatcher in {len(dispatchers - {None})} hands"
     )
     return [
         Figure(group, "not exactly once", wrong, "people", at_most=0, note=note),
-        Figure(group, "repeated", taken - campaign["chunks"], "calls", at_most=kills * WINDOW),
+        Figure(group, "repeated", taken - ended.planned, "calls", at_most=kills * WINDOW),
     ]
-
-
-def _create(testbed: Testbed, people: int) -> str:
-    """The id of a draft to so many users, from a CSV file."""
-    source = testbed.directory / "people.csv"
-    with source.open("w") as file:
-        file.write("userid,name\n")
-        file.writelines(f"u{1 + number},name {number}\n" for number in range(people))
-    options = ["--text", "broadcast for all", "--file", str(source)]
-    return str(json.loads(_command(testbed, "create", "broadcast", *options))["id"])
-
-
-def _start(testbed: Testbed, campaign: str) -> None:
-    """Start it."""
-    _command(testbed, "start", campaign)
-
-
-def _row(testbed: Testbed, campaign: str) -> dict[str, Any]:
-    """How far it has come, by the database."""
-    with sqlite3.connect(testbed.database) as connection:
-        connection.row_factory = sqlite3.Row
-        found = connection.execute("SELECT * FROM campaigns WHERE id = ?", [campaign])
-        found_row = dict(found.fetchone())
-    connection.close()
-    return found_row
-
-
-def _lasted(campaign: dict[str, Any]) -> float:
-    """Seconds from the start of a campaign to its end."""
-    began, ended = (datetime.fromisoformat(campaign[name]) for name in ("started_at", "ended_at"))
-    return (ended - began).total_seconds()
 
 
 def _wrong(testbed: Testbed, people: int) -> int:
@@ -109,13 +80,6 @@ def _wrong(testbed: Testbed, people: int) -> int:
     inboxes = testbed.sandbox.inboxes(limit=1)
     repeated = sum(content["repeated"] for content in inboxes["contents"])
     return people - inboxes["reached"] + repeated
-
-
-def _command(testbed: Testbed, action: str, *arguments: str) -> bytes:
-    cli = [sys.executable, "-m", "dingrelay_producers.cli", "campaign", action, *arguments]
-    return subprocess.run(
-        [*cli, "--json"], env=testbed.environment(), check=True, capture_output=True
-    ).stdout
 
 
 def recovery(testbed: Testbed, kills: int = 20) -> list[Figure]:

@@ -69,7 +69,12 @@ class Testbed:
 
     def client(self) -> Client:
         """A client of this stand."""
-        return Client(Settings.load(env="sandbox", redis_url=self.redis_url))
+        return Client(self.settings())
+
+    def settings(self) -> Settings:
+        """The settings of this stand, for what is not a process of its own."""
+        database = self.env["DINGRELAY_DATABASE_URL"]
+        return Settings.load(env="sandbox", redis_url=self.redis_url, database_url=database)
 
     def celery(self) -> Celery:
         """A Celery client of this stand's broker."""

@@ -13,7 +13,6 @@ from messages import send_at_pace
 from testbed import Testbed, wait_until
 
 from dingrelay_producers.enqueuing.connections import open_redis
-from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.receiver import receiving
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate
@@ -87,7 +86,7 @@ async def _add_endpoints(testbed: Testbed, url: str, count: int, *, first: int =
 
 
 async def _add(testbed: Testbed, url: str, senders: frozenset[str] = frozenset()) -> None:
-    settings = _settings(testbed)
+    settings = testbed.settings()
     database, redis = Database(settings.database), open_redis(settings)
     store = WebhookService(database, redis, settings, patience=30)
     types = ("campaign.paused",)
@@ -98,7 +97,7 @@ async def _add(testbed: Testbed, url: str, senders: frozenset[str] = frozenset()
 
 async def _hang(testbed: Testbed, url: str) -> None:
     """Commit so many notices that the endpoints below this URL have `STUCK` deliveries."""
-    await asyncio.to_thread(migrate, _settings(testbed))
+    await asyncio.to_thread(migrate, testbed.settings())
     for number in range(ENDPOINTS):
         await _add(testbed, f"{url}/{number}")
     async with _database(testbed) as database:
@@ -110,7 +109,7 @@ async def _notices(
     testbed: Testbed, url: str, add: int, seconds: int, arrivals: dict[str, list[float]]
 ) -> list[float]:
     """Commit notices at the rate, and wait until the good endpoints have them."""
-    await asyncio.to_thread(migrate, _settings(testbed))
+    await asyncio.to_thread(migrate, testbed.settings())
     await _add_endpoints(testbed, url, add)
     committed: dict[str, float] = {}
     async with _database(testbed) as database:
@@ -136,7 +135,7 @@ async def _commit(database: Database, number: int) -> str:
 
 @asynccontextmanager
 async def _database(testbed: Testbed) -> AsyncIterator[Database]:
-    database = Database(_settings(testbed).database)
+    database = Database(testbed.settings().database)
     yield database
     await database.dispose()
 
@@ -156,14 +155,6 @@ def _receiver() -> Iterator[tuple[str, dict[str, list[float]]]]:
 
     with receiving(handle) as url:
         yield url, arrivals
-
-
-def _settings(testbed: Testbed) -> Settings:
-    return Settings.load(
-        env="sandbox",
-        redis_url=testbed.redis_url,
-        database_url=testbed.env["DINGRELAY_DATABASE_URL"],
-    )
 
 
 def _stuck(testbed: Testbed) -> int:
