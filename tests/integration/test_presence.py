@@ -15,9 +15,29 @@ from dingrelay_workers.maintenance.presence import HELD, Presence, vanished
 from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, a_wakeup, claimed, enqueue, places, queued, run_out, running, server_time
+from jobs import a_wakeup, claimed, places, queued, run_out, running, server_time, several
 
 TIMEOUT = 0.6
+GONE = "host.2:1:b"
+
+
+@pytest.fixture
+def gone(redis: Redis, settings: Settings) -> Records:
+    """Those of a worker that vanishes."""
+    return Records(redis, settings, worker=GONE)
+
+
+async def sign(redis: Redis, worker: str, value: str) -> None:
+    """Note a worker's sign of life."""
+    await redis.hset(keys.PRESENCE, worker, value)
+    await redis.pexpire(keys.PRESENCE, 60_000)
+
+
+async def counts_as_gone(redis: Redis, worker: str) -> None:
+    async def let_go() -> bool:
+        return not await redis.hexists(keys.PRESENCE, worker)
+
+    await wait_until_async(let_go, what="it counts as gone")
 
 
 @pytest.fixture
@@ -30,25 +50,20 @@ def watcher(settings: Settings) -> Iterator[Presence]:
 
 
 @pytest.mark.usefixtures("watcher")
-async def test_a_vanished_workers_jobs_are_woken(redis: Redis, settings: Settings) -> None:
-    vanished = Records(redis, settings, worker="host.2:1:b")
-    lives = Records(redis, settings, worker="host.2:1:bb")
-    taken, kept = a_draft(), a_draft()
-    for draft in (taken, kept):
-        await enqueue(redis, draft)
-    gone, other = await claimed(vanished, taken), await claimed(lives, kept)
-    await redis.hset(keys.PRESENCE, "host.2:1:b", f"5 {TIMEOUT}")
-
-    async def let_go() -> bool:
-        return not await redis.hexists(keys.PRESENCE, "host.2:1:b")
-
-    await wait_until_async(let_go, what="it counts as gone")
+async def test_a_vanished_workers_jobs_are_woken(
+    redis: Redis, settings: Settings, gone: Records
+) -> None:
+    lives = Records(redis, settings, worker=f"{GONE}b")
+    taken, kept = await several(redis, 2)
+    lost, other = await claimed(gone, taken), await claimed(lives, kept)
+    await sign(redis, GONE, f"5 {TIMEOUT}")
+    await counts_as_gone(redis, GONE)
     schedule = Schedule(redis, settings)
     due = await schedule.take_due("w", lease=60, most=10)
     assert [wakeup.id for wakeup in due.wakeups] == [taken.id]
     assert list(await places(redis, kept)) == ["running"]
     heir = await claimed(lives, taken)
-    assert await vanished.heartbeat([gone]) == {gone.nonce}
+    assert await gone.heartbeat([lost]) == {lost.nonce}
     assert await lives.heartbeat([heir, other]) == set()
     assert await lives.settle(heir, State.DONE, usage=Usage(), result={})
     assert await redis.hgetall(keys.PRESENCE) != {}
@@ -56,20 +71,15 @@ async def test_a_vanished_workers_jobs_are_woken(redis: Redis, settings: Setting
 
 async def test_a_vanished_workers_wakeups_are_published(redis: Redis, settings: Settings) -> None:
     """It took them from the broker and claimed none: one of a new job, one of another's orphan."""
-    drafts = [a_draft() for _ in range(HELD + 2)]
     schedule = Schedule(redis, settings)
-    orphan, *waiting = drafts
-    await enqueue(redis, orphan)
-    await claimed(Records(redis, settings, worker="host.1:1:a"), orphan)
+    orphan, _ = await running(redis, Records(redis, settings, worker="host.1:1:a"))
     await run_out(redis, orphan)
     await confirm_published(schedule, await schedule.take_due("w", lease=60, most=10))
     assert list(await places(redis, orphan)) == ["woken"]
-    for draft in waiting:
-        await enqueue(redis, draft)
-    await redis.hset(keys.PRESENCE, "host.2:1:b", f"5 {TIMEOUT}")
-    await redis.pexpire(keys.PRESENCE, 60_000)
+    await several(redis, HELD + 1)
+    await sign(redis, GONE, f"5 {TIMEOUT}")
     presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:e")
-    presence.end_leases("host.2:1:b", f"5 {TIMEOUT}")
+    presence.end_leases(GONE, f"5 {TIMEOUT}")
     presence.stop()
     due = await schedule.take_due("w", lease=60, most=4 * HELD)
     woken = {wakeup.id for wakeup in due.wakeups}
@@ -85,9 +95,8 @@ async def test_a_clock_step_does_not_delay_the_wakeups(redis: Redis, settings: S
     ahead = await server_time(redis) + 3_600_000
     await redis.hset(keys.job(draft.id), mapping={"due": ahead, "woken": ahead})
     await redis.zadd(keys.woken(draft.queue), {draft.id: ahead})
-    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
-    await redis.pexpire(keys.PRESENCE, 60_000)
-    await run_async(redis, vanished("host.2:1:b", "5 1"))
+    await sign(redis, GONE, "5 1")
+    await run_async(redis, vanished(GONE, "5 1"))
     due = await Schedule(redis, settings).take_due("w", lease=60, most=10)
     assert [wakeup.id for wakeup in due.wakeups] == [draft.id]
 
@@ -101,59 +110,51 @@ async def confirm_published(schedule: Schedule, due: DueBatch) -> None:
     ("field", "value"), [("owner", None), ("lease", None), ("state", None), ("lease", "soon")]
 )
 async def test_a_record_that_was_damaged_keeps_no_other_lease_from_being_ended(
-    redis: Redis, settings: Settings, field: str, value: str | None
+    redis: Redis, settings: Settings, gone: Records, field: str, value: str | None
 ) -> None:
-    gone = Records(redis, settings, worker="host.2:1:b")
     other = Records(redis, settings, worker="host.4:1:d")
-    damaged, sound = a_draft(), a_draft()
-    for draft, records in ((damaged, gone if value is None else other), (sound, gone)):
-        await enqueue(redis, draft)
-        await claimed(records, draft)
+    damaged, _ = await running(redis, gone if value is None else other)
+    sound, _ = await running(redis, gone)
     await redis.hdel(keys.job(damaged.id), field)
     if value is not None:
         await redis.hset(keys.job(damaged.id), field, value)
     await redis.zadd(keys.woken(damaged.queue), {damaged.id: 1})
     await redis.zadd(keys.RUNNING, {damaged.id: -1}, incr=True)
-    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
-    await redis.pexpire(keys.PRESENCE, 60_000)
-    await run_async(redis, vanished("host.2:1:b", "5 1"))
+    await sign(redis, GONE, "5 1")
+    await run_async(redis, vanished(GONE, "5 1"))
     heir = Records(redis, settings, worker="host.3:1:c")
     assert (await claimed(heir, sound)).id == sound.id
 
 
-async def test_a_claim_hides_no_ended_lease(redis: Redis, settings: Settings) -> None:
-    gone = Records(redis, settings, worker="host.2:1:b")
+async def test_a_claim_hides_no_ended_lease(
+    redis: Redis, settings: Settings, gone: Records
+) -> None:
     heir = Records(redis, settings, worker="host.3:1:c")
-    drafts = [a_draft() for _ in range(9)]
-    for draft in drafts:
-        await enqueue(redis, draft)
-        await claimed(gone, draft)
-    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
-    await redis.pexpire(keys.PRESENCE, 60_000)
-    start, ended = await run_async(redis, vanished("host.2:1:b", "5 1", 0, 2))
+    drafts = [(await running(redis, gone))[0] for _ in range(9)]
+    await sign(redis, GONE, "5 1")
+    start, ended = await run_async(redis, vanished(GONE, "5 1", 0, 2))
     while start:
         for draft in drafts:
             await heir.claim(a_wakeup(draft))
-        start, leases = await run_async(redis, vanished("host.2:1:b", "5 1", start, 2))
+        start, leases = await run_async(redis, vanished(GONE, "5 1", start, 2))
         ended += leases
     assert ended == len(drafts)
 
 
-async def test_leases_of_one_millisecond_all_end(redis: Redis, settings: Settings) -> None:
-    gone = Records(redis, settings, worker="host.2:1:b")
+async def test_leases_of_one_millisecond_all_end(
+    redis: Redis, settings: Settings, gone: Records
+) -> None:
     other = Records(redis, settings, worker="host.3:1:c")
-    drafts = sorted((a_draft() for _ in range(6)), key=lambda draft: draft.id)
+    drafts = sorted(await several(redis, 6), key=lambda draft: draft.id)
     for draft in drafts:
-        await enqueue(redis, draft)
         await claimed(gone if draft is drafts[-1] else other, draft)
     ends = await redis.zscore(keys.RUNNING, drafts[0].id)
     assert ends is not None
     await redis.zadd(keys.RUNNING, {draft.id: ends for draft in drafts})
-    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
-    await redis.pexpire(keys.PRESENCE, 60_000)
-    start, ended = await run_async(redis, vanished("host.2:1:b", "5 1", 0, 2))
+    await sign(redis, GONE, "5 1")
+    start, ended = await run_async(redis, vanished(GONE, "5 1", 0, 2))
     while start:
-        start, leases = await run_async(redis, vanished("host.2:1:b", "5 1", start, 2))
+        start, leases = await run_async(redis, vanished(GONE, "5 1", start, 2))
         ended += leases
     assert ended == 1
 
@@ -161,12 +162,8 @@ async def test_leases_of_one_millisecond_all_end(redis: Redis, settings: Setting
 async def test_sleepers_keep_their_job(redis: Redis, settings: Settings, watcher: Presence) -> None:
     asleep = Records(redis, settings, worker="asleep:1:c")
     draft, claim = await running(redis, asleep)
-    await redis.hset(keys.PRESENCE, "asleep:1:c", f"5 {TIMEOUT}")
-
-    async def let_go() -> bool:
-        return not await redis.hexists(keys.PRESENCE, "asleep:1:c")
-
-    await wait_until_async(let_go, what="it counts as gone")
+    await sign(redis, "asleep:1:c", f"5 {TIMEOUT}")
+    await counts_as_gone(redis, "asleep:1:c")
     assert await asleep.heartbeat([claim]) == set()
     verdict, _, _ = await Records(redis, settings, worker="x").claim(a_wakeup(draft))
     assert verdict == "busy"
@@ -176,10 +173,8 @@ async def test_sleepers_keep_their_job(redis: Redis, settings: Settings, watcher
 
 async def test_a_late_sign_saves_the_worker(redis: Redis, settings: Settings) -> None:
     records = Records(redis, settings, worker="late:1:d")
-    draft = await queued(redis)
-    await claimed(records, draft)
-    await redis.hset(keys.PRESENCE, mapping={"late:1:d": "6 1"})
-    await redis.pexpire(keys.PRESENCE, 60_000)
+    draft, _ = await running(redis, records)
+    await sign(redis, "late:1:d", "6 1")
     # What this one knows of the other is a sign that is not the latest any more.
     presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:e")
     presence.end_leases("late:1:d", "5 1")

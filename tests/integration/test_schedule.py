@@ -1,6 +1,5 @@
 """The scheduler's view of the job records: what is due, what was lost, and how much at once."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from dingrelay_workers.store.records import Records, Usage
 from jobs import (
     a_draft,
     a_wakeup,
+    ahead,
     claimed,
     enqueue,
     places,
@@ -22,6 +22,7 @@ from jobs import (
     run_out,
     running,
     server_time,
+    several,
     state,
     woken_ago,
 )
@@ -53,6 +54,14 @@ async def confirm_published(schedule: Schedule, batch: DueBatch) -> None:
     await schedule.take_due("w", lease=60, most=0, published=batch.batch)
 
 
+async def due(redis: Redis, records: Records, count: int, **fields: Any) -> list[Draft]:
+    """Jobs that wait on the schedule and are due."""
+    drafts = await several(redis, count, **fields)
+    for draft in drafts:
+        await records.park(await claimed(records, draft), State.RETRYING, delay=0, usage=Usage())
+    return drafts
+
+
 async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
     """As if a wake-up that was published at `woken` had been started `ago` ms ago."""
     slot = (await server_time(redis) - ago) // (GRACE * 1000 // 6)
@@ -82,13 +91,9 @@ async def test_a_scheduler_from_before_a_clock_step(redis: Redis, schedule: Sche
 async def test_a_clock_step_ends_waits(redis: Redis, records: Records, schedule: Schedule) -> None:
     hour = 3_600_000
     await schedule.take_due("w", lease=5, most=10)
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    snoozed, later = a_draft(), a_draft(send_at=tomorrow)
-    for draft in (snoozed, later):
-        await enqueue(redis, draft)
-    parked = await records.park(
-        await claimed(records, snoozed), State.SNOOZED, delay=20, usage=Usage()
-    )
+    snoozed, claim = await running(redis, records)
+    later = await queued(redis, send_at=ahead(days=1))
+    parked = await records.park(claim, State.SNOOZED, delay=20, usage=Usage())
     assert parked == State.SNOOZED
     now = await server_time(redis)
     # All that was noted then is an hour ahead.
@@ -107,8 +112,7 @@ async def test_a_clock_step_ends_waits(redis: Redis, records: Records, schedule:
 
 
 async def test_due_jobs_are_woken_once(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft, claim = await running(redis, records)
-    await records.park(claim, State.RETRYING, delay=0, usage=Usage())
+    (draft,) = await due(redis, records, 1)
     batch = await schedule.take_due("w", lease=5, most=10)
     assert [wakeup.id for wakeup in batch.wakeups] == [draft.id]
     assert await places(redis, draft) == {"woken": batch.wakeups[0].at}
@@ -117,10 +121,7 @@ async def test_due_jobs_are_woken_once(redis: Redis, records: Records, schedule:
 
 
 async def test_due_jobs_share_commands(redis: Redis, records: Records, schedule: Schedule) -> None:
-    drafts = [a_draft() for _ in range(MOST)]
-    for draft in drafts:
-        await enqueue(redis, draft)
-        await records.park(await claimed(records, draft), State.RETRYING, delay=0, usage=Usage())
+    drafts = await due(redis, records, MOST)
     before = (await redis.info("stats"))["total_commands_processed"]
     assert set(await woken_now(schedule, published=False)) == {draft.id for draft in drafts}
     spent = (await redis.info("stats"))["total_commands_processed"] - before
@@ -128,37 +129,31 @@ async def test_due_jobs_share_commands(redis: Redis, records: Records, schedule:
 
 
 async def test_a_queue_lives_for_a_month_after_its_latest_wakeup(redis: Redis) -> None:
-    first, second, later = a_draft(), a_draft(), a_draft()
-    place = keys.woken(first.queue)
-    await enqueue(redis, first)
+    place = keys.woken((await queued(redis)).queue)
     for name in (place, keys.QUEUES):
         assert await redis.pttl(name) > keys.JOB_MARGIN_MS
         await redis.pexpire(name, keys.JOB_MARGIN_MS + 60_000)
-    await enqueue(redis, second)
+    await queued(redis)
     assert await redis.pttl(place) <= keys.JOB_MARGIN_MS + 60_000, "there is time enough"
     await redis.pexpire(place, keys.JOB_MARGIN_MS)
     await redis.delete(keys.QUEUES)
-    await enqueue(redis, later)
+    latest = await queued(redis)
     assert await redis.pttl(place) > keys.JOB_MARGIN_MS + 60_000
-    assert await redis.smembers(keys.QUEUES) == {first.queue.encode()}
+    assert await redis.smembers(keys.QUEUES) == {latest.queue.encode()}
     assert await redis.pttl(keys.QUEUES) > keys.JOB_MARGIN_MS + 60_000
 
 
 async def test_a_queue_is_known_again_once_it_was_empty(redis: Redis, schedule: Schedule) -> None:
-    draft, other = a_draft(), a_draft()
-    await enqueue(redis, draft)
+    draft = await queued(redis)
     await redis.zrem(keys.woken(draft.queue), draft.id)
     await woken_now(schedule)
     assert not await redis.exists(keys.QUEUES)
-    await enqueue(redis, other)
+    other = await queued(redis)
     assert await redis.smembers(keys.QUEUES) == {other.queue.encode()}
 
 
 async def test_unpublished_wakeups(redis: Redis, records: Records, schedule: Schedule) -> None:
-    settled, waits = a_draft(), a_draft()
-    for draft in (settled, waits):
-        await enqueue(redis, draft)
-        await records.park(await claimed(records, draft), State.RETRYING, delay=0, usage=Usage())
+    settled, waits = await due(redis, records, 2)
     first = await schedule.take_due("w", lease=5, most=10)
     assert {wakeup.id for wakeup in first.wakeups} == {settled.id, waits.id}
     await records.settle(await claimed(records, settled), State.DONE, usage=Usage())
@@ -171,47 +166,35 @@ async def test_unpublished_wakeups(redis: Redis, records: Records, schedule: Sch
 
 
 async def test_a_lost_workers_job_wakes(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = await queued(redis)
-    await claimed(records, draft)
-    assert (await schedule.take_due("w", lease=5, most=10)).wakeups == []
+    draft, _ = await running(redis, records)
+    assert await woken_now(schedule) == []
     await run_out(redis, draft)
-    batch = await schedule.take_due("w", lease=5, most=10)
-    assert [wakeup.id for wakeup in batch.wakeups] == [draft.id]
+    assert await woken_now(schedule) == [draft.id]
 
 
-async def test_an_overtaken_wakeup_is_lost(redis: Redis, schedule: Schedule) -> None:
-    lost, later = a_draft(), a_draft()
-    for draft in (lost, later):
-        await enqueue(redis, draft)
-    then = await woken_ago(redis, lost, 60_000)
+@pytest.mark.parametrize(
+    ("woken", "ago", "lost"),
+    [(1, 40_000, True), (1, 20_000, False), (-1, 40_000, False)],
+    ids=["overtaken", "overtaken just now", "in a long queue"],
+)
+async def test_only_an_overtaken_wakeup_is_lost(
+    redis: Redis, schedule: Schedule, woken: int, ago: int, lost: bool
+) -> None:
+    draft, later = await several(redis, 2)
+    then = await woken_ago(redis, draft, 60_000)
     await woken_ago(redis, later, 45_000)
-    await progress(redis, lost, woken=then + 1, ago=40_000)
-    assert await woken_now(schedule) == [lost.id]
-    assert await woken_now(schedule) == []
-
-
-async def test_a_recent_wakeup_overtakes_none(redis: Redis, schedule: Schedule) -> None:
-    draft = await queued(redis)
-    then = await woken_ago(redis, draft, 60_000)
-    await progress(redis, draft, woken=then + 1, ago=20_000)
-    assert await woken_now(schedule) == []
-
-
-async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Schedule) -> None:
-    draft = await queued(redis)
-    then = await woken_ago(redis, draft, 60_000)
-    # What has started so far was all published before it.
-    await progress(redis, draft, woken=then - 1, ago=40_000)
+    await progress(redis, draft, woken=then + woken, ago=ago)
     await redis.hset(keys.progress(draft.queue), "started", await server_time(redis))
     await redis.set(keys.alive(draft.queue), 1, px=60_000)
+    assert await woken_now(schedule) == [draft.id] * lost
     assert await woken_now(schedule) == []
-    assert await places(redis, draft) == {"woken": then}
+    assert lost or await places(redis, draft) == {"woken": then}
 
 
 async def test_a_clock_step_loses_no_wakeup(redis: Redis, schedule: Schedule) -> None:
     draft = await queued(redis)
-    ahead = await server_time(redis) + 3_600_000
-    await redis.hset(keys.progress(draft.queue), mapping={"passed": ahead, "started": ahead})
+    hour_on = await server_time(redis) + 3_600_000
+    await redis.hset(keys.progress(draft.queue), mapping={"passed": hour_on, "started": hour_on})
     await redis.expire(keys.progress(draft.queue), 60)
     assert await woken_now(schedule) == []
     assert set(await places(redis, draft)) == {"woken"}
@@ -223,8 +206,8 @@ async def test_a_clock_step_loses_no_wakeup(redis: Redis, schedule: Schedule) ->
 async def test_a_clock_step_does_not_stop_probes(redis: Redis, schedule: Schedule) -> None:
     draft = await queued(redis)
     await woken_ago(redis, draft, 60_000)
-    ahead = await server_time(redis) + 3_600_000
-    noted: dict[Any, Any] = {"started": ahead, "probed": ahead, "probes": 3}
+    hour_on = await server_time(redis) + 3_600_000
+    noted: dict[Any, Any] = {"started": hour_on, "probed": hour_on, "probes": 3}
     await redis.hset(keys.progress(draft.queue), mapping=noted)
     await redis.expire(keys.progress(draft.queue), 60)
     await redis.set(keys.alive(draft.queue), 1, px=60_000)
@@ -265,9 +248,8 @@ async def test_distant_jobs_hide_no_lost_wakeup(redis: Redis, schedule: Schedule
 
 async def a_silent_queue(redis: Redis, count: int, *, served: bool = True) -> list[Draft]:
     """Jobs that were woken long ago in a queue that starts nothing."""
-    drafts = [a_draft() for _ in range(count)]
+    drafts = await several(redis, count)
     for number, draft in enumerate(drafts):
-        await enqueue(redis, draft)
         await woken_ago(redis, draft, 60_000 - number)
     if served:
         await redis.set(keys.alive(drafts[0].queue), 1, px=60_000)
@@ -303,8 +285,7 @@ async def test_wakeups_follow_the_probe(redis: Redis, records: Records, schedule
     first, *others = await a_silent_queue(redis, 4)
     assert await woken_now(schedule) == [first.id]
     (woken,) = (await places(redis, first)).values()
-    _, claim, _ = await records.claim(a_wakeup(first, woken=int(woken)))
-    assert claim
+    await claimed(records, first, woken=int(woken))
     assert await woken_now(schedule) == []
     await redis.delete(keys.progress(first.queue))
     await progress(redis, first, woken=int(woken), ago=40_000)
@@ -325,22 +306,11 @@ async def test_a_job_that_nobody_serves_lives_on(redis: Redis, schedule: Schedul
 
 
 async def test_a_job_a_year_ahead_lives_until_then(redis: Redis) -> None:
-    later = datetime.now(UTC) + timedelta(days=365)
-    draft = await queued(redis, send_at=later.isoformat())
-    await enqueue(redis, a_draft(send_at=(later - timedelta(days=300)).isoformat()))
+    draft = await queued(redis, send_at=ahead(days=365))
+    await queued(redis, send_at=ahead(days=65))
     year = 365 * 86_400_000
     for key in (keys.job(draft.id), keys.SCHEDULE):
         assert year < await redis.pttl(key) <= year + keys.JOB_MARGIN_MS
-
-
-async def due(redis: Redis, records: Records, count: int, **fields: Any) -> list[Draft]:
-    """Jobs that wait on the schedule and are due."""
-    drafts = [a_draft(**fields) for _ in range(count)]
-    for draft in drafts:
-        await enqueue(redis, draft)
-        claim = await claimed(records, draft)
-        await records.park(claim, State.RETRYING, delay=0, usage=Usage())
-    return drafts
 
 
 async def test_a_look_is_bounded(redis: Redis, records: Records, schedule: Schedule) -> None:
@@ -368,8 +338,7 @@ async def test_an_open_batch_goes_first(redis: Redis, records: Records, schedule
 
 
 async def test_leases_are_not_starved(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = await queued(redis)
-    await claimed(records, draft)
+    draft, _ = await running(redis, records)
     await run_out(redis, draft)
     await due(redis, records, 2 * MOST)
     assert draft.id in await woken_now(schedule)
@@ -386,9 +355,7 @@ async def test_no_payload_in_a_wakeup(redis: Redis, records: Records, schedule: 
 
 
 async def test_old_entries_are_placed(redis: Redis, records: Records, schedule: Schedule) -> None:
-    queued, running, ended = a_draft(), a_draft(), a_draft()
-    for draft in (queued, running, ended):
-        await enqueue(redis, draft)
+    queued, running, ended = await several(redis, 3)
     claim = await claimed(records, running)
     await records.settle(await claimed(records, ended), State.DONE, usage=Usage(), result={})
     before = [await places(redis, draft) for draft in (queued, running)]
@@ -412,9 +379,8 @@ async def test_a_record_that_was_damaged_keeps_no_other_job_from_being_woken(
     redis: Redis, schedule: Schedule, field: str, value: str | None
 ) -> None:
     """A field was deleted, or written, perhaps of a record that had expired."""
-    damaged, sound = a_draft(), a_draft()
+    damaged, sound = await several(redis, 2)
     for draft in (damaged, sound):
-        await enqueue(redis, draft)
         await redis.zrem(keys.woken(draft.queue), draft.id)
         await redis.hset(keys.job(draft.id), "woken", 0)
         await redis.zadd(keys.SCHEDULE, {draft.id: int(draft is sound)})
