@@ -109,6 +109,7 @@ SANE: Mapping[str, Callable[[bytes, str], list[Piece]]] = {
     "as usual": lambda body, date: [http(body, date=date)],
     "byte by byte": lambda body, date: [bytes([each]) for each in http(body, date=date)],
     "in chunks": lambda body, date: [chunked(body)],
+    "in two megabytes": lambda body, date: [http(body + b" " * 2**21, date=date)],
     "after 100 and 103": lambda body, date: [
         b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + b"HTTP/1.1 103 Early Hints\r\n\r\n",
         http(body, date=date),
