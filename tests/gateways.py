@@ -22,7 +22,7 @@ import pytest
 
 import processes
 from dingrelay_producers import JobStatus
-from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus
+from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter, JobFilter
 from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.errors import ServiceUnavailable
@@ -134,8 +134,10 @@ class NoApprovals:
     async def get(self, app: str, instance: str) -> ApprovalStatus | None:
         return None
 
-    async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
-        return ApprovalPage(approvals=[])
+    async def list(
+        self, chosen: ApprovalFilter, *, limit: int, after: object = None
+    ) -> list[ApprovalStatus]:
+        return []
 
 
 class MemoryBackend(Services):

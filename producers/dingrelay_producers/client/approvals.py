@@ -75,14 +75,6 @@ class ApprovalStatus(BaseModel, frozen=True):
         return self.state != "running"
 
 
-class ApprovalPage(BaseModel):
-    """Some approvals, the newest first."""
-
-    approvals: list[ApprovalStatus]
-    next: str | None = None
-    """Cursor of the next page; null on the last page."""
-
-
 class ApprovalPatience:
     """How long to wait for the end of an approval.
 

@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 from dingrelay_producers import running
 from dingrelay_producers.cells import Cells
 from dingrelay_producers.client import media, personal_data
-from dingrelay_producers.client.approvals import ApprovalPage, ApprovalRef, ApprovalStatus
+from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus
 from dingrelay_producers.client.arguments import (
     CallFields,
     checked_flag,
@@ -295,8 +295,8 @@ class Client:
         """
         asked, most = checked_filter(ApprovalFilter, chosen), checked_limit(limit)
         approvals = service("approvals", self.settings.of_app(asked.app))
-        page: ApprovalPage = run(approvals.list(asked, limit=most))
-        return page.approvals
+        found: Sequence[ApprovalStatus] = run(approvals.list(asked, limit=most))
+        return found
 
     def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
         """The status in the record.

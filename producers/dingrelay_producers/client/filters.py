@@ -150,11 +150,7 @@ class SeenFilter(ListFilter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalFilter(SeenFilter):
-    """Which approvals a list holds.
-
-    Attributes:
-        cursor: `next` of the page before.
-    """
+    """Which approvals a list holds."""
 
     SAME = ("app", "state", "template", "originator", "sender")
 
@@ -167,7 +163,6 @@ class ApprovalFilter(SeenFilter):
         str | None, Asked("Only approvals that this user has to decide.", PERSON)
     ] = None
     app: Annotated[str | None, Asked("Only approvals of this application.")] = None
-    cursor: str | None = None
 
 
 class ApprovalFields(TypedDict, total=False):

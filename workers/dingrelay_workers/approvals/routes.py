@@ -3,12 +3,13 @@
 `createApproval` is one of the routes that make jobs.
 """
 
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus
+from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.errors import ApprovalNotFound
 from dingrelay_tasks.approval_actions import (
@@ -19,7 +20,7 @@ from dingrelay_tasks.approval_actions import (
 )
 from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.contract import AppName, Contract
-from dingrelay_workers.approvals.service import ApprovalService, position
+from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY
@@ -34,10 +35,12 @@ _Action = TypeVar("_Action", bound=Action)
 class ApprovalPaging(paging.Paging):
     """Which part of a list of approvals."""
 
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(position)] | None = None
-    """`next` of the previous page."""
+    cursor: Annotated[Any, paging.Behind(datetime, str, str)] = None
 
 
+ApprovalPage = paging.page_of(
+    "ApprovalPage", "Some approvals, the newest first.", approvals=ApprovalStatus
+)
 ApprovalQuery = paging.query_of(ApprovalFilter, ApprovalPaging)
 
 
@@ -74,18 +77,17 @@ def _changes(verb: str, body: type[BaseModel], **fields: Any) -> Declare:
     query=ApprovalQuery,
     problems=frozenset({403, 503}),
 )
-async def list_approvals(call: HttpCall) -> ApprovalPage:
+async def list_approvals(call: HttpCall) -> BaseModel:
     """List approvals and their states."""
     asked: ApprovalPaging = call.query
     key, filters = call.key, asked.filters()
     if filters["app"] is not None and not key.permits_app(filters["app"]):
         raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
-    chosen = ApprovalFilter(
-        **filters,
-        **key.sees,
-        cursor=asked.cursor,
+    found = await call.context.service(ApprovalService).list(
+        ApprovalFilter(**filters, **key.sees), limit=asked.limit, after=asked.cursor
     )
-    return await call.context.service(ApprovalService).list(chosen, limit=asked.limit)
+    behind = paging.behind(found, asked.limit, "known_since", "app", "instance")
+    return ApprovalPage(approvals=list(found), next=behind)
 
 
 @ROUTES(

@@ -1,19 +1,17 @@
 """The stored approvals, as clients, the gateway and the command line read them."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.approvals import ApprovalPage, ApprovalStatus, ApprovalTaskStatus
+from dingrelay_producers.client.approvals import ApprovalStatus, ApprovalTaskStatus
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.database.database import Database, latest_first, narrowed
 from dingrelay_workers.database.errors import reading, refuse_missing
-from dingrelay_workers.http import paging
 
 PATIENCE = 1.8
 """Seconds that a request waits for the database."""
@@ -39,18 +37,12 @@ class ApprovalService:
         found = await self._read(query)
         return found[0] if found else None
 
-    async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
-        """Approvals, the latest first."""
+    async def list(
+        self, chosen: ApprovalFilter, *, limit: int, after: Sequence[Any] | None = None
+    ) -> Sequence[ApprovalStatus]:
+        """Approvals, the latest first, behind the one of this `known_since`, app and instance."""
         columns = ApprovalRow.known_at, ApprovalRow.app, ApprovalRow.instance
-        behind = position(chosen.cursor) if chosen.cursor else None
-        found = await self._read(
-            latest_first(_chosen(chosen), *columns, behind=behind, limit=limit)
-        )
-        if len(found) < limit:
-            return ApprovalPage(approvals=[*found])
-        last = found[-1]
-        cursor = paging.encode(last.known_since, last.app, last.instance)
-        return ApprovalPage(approvals=[*found], next=cursor)
+        return await self._read(latest_first(_chosen(chosen), *columns, behind=after, limit=limit))
 
     async def _read(self, query: Select[Any]) -> Sequence[ApprovalStatus]:
         if self._database is None:
@@ -62,16 +54,6 @@ class ApprovalService:
             rows = (await connection.execute(query)).mappings().all()
             tasks = await _tasks(connection, rows)
             return [_status(row, tasks.get((row["app"], row["instance"]), [])) for row in rows]
-
-
-def position(cursor: str) -> tuple[datetime, str, str]:
-    """Decode a cursor.
-
-    Raises:
-        ValueError: it is none of ours.
-    """
-    at, app, instance = paging.decode(cursor, datetime, str, str)
-    return at, app, instance
 
 
 def _chosen(chosen: ApprovalFilter) -> Select[Any]:

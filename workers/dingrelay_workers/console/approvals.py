@@ -18,29 +18,28 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.console.words import OF_APPROVAL, OF_TASK, meaning
+from dingrelay_workers.http import paging
 
 
 @at("/approvals", scope="approvals:read")
 async def approvals(visit: Visit) -> web.Response:
     """The latest approvals, and who has to decide."""
     cursor, state = visit.query("after"), visit.query("state")
-    if cursor:
-        decoded(cursor, datetime, str, str)
+    after = decoded(cursor, datetime, str, str) if cursor else None
     if state and state not in get_args(ApprovalStateName):
         raise BadFilter(tr("there is no state “{state}”", state=state))
     chosen = ApprovalFilter(
         state=cast("ApprovalStateName | None", state or None),
         apps=visit.grant.sees["apps"],
-        cursor=cursor or None,
     )
-    found = await visit.context.services.approvals.list(chosen, limit=PAGE)
+    found = await visit.context.services.approvals.list(chosen, limit=PAGE, after=after)
     return visit.page(
         "approvals.html",
-        approvals=[(each, meaning(OF_APPROVAL, each.state)) for each in found.approvals],
-        names=await _names(visit, *found.approvals),
+        approvals=[(each, meaning(OF_APPROVAL, each.state)) for each in found],
+        names=await _names(visit, *found),
         chosen=state,
         states=OF_APPROVAL,
-        cursor=found.next or "",
+        cursor=paging.behind(found, PAGE, "known_since", "app", "instance") or "",
     )
 
 

@@ -1,6 +1,6 @@
 """``/v1/directory``: people and departments, as of the last user-sync and the events since."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -10,27 +10,12 @@ from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import HttpCall, Routes
 
-_LARGEST_ID = 2**63 - 1
-
-Department = Annotated[int, Field(ge=-_LARGEST_ID, le=_LARGEST_ID)]
-
+Department = Annotated[int, Field(ge=-paging.LARGEST, le=paging.LARGEST)]
 
 PersonPage = paging.page_of("PersonPage", "Some people, by userid.", users=PersonDocument)
 DepartmentPage = paging.page_of(
     "DepartmentPage", "Some departments, by id.", departments=DepartmentDocument
 )
-
-
-def _after_user(cursor: str) -> str:
-    (userid,) = paging.decode(cursor, str)
-    return str(userid)
-
-
-def _after_department(cursor: str) -> int:
-    (number,) = paging.decode(cursor, int)
-    if abs(number) > _LARGEST_ID:
-        raise paging.unknown_cursor()
-    return int(number)
 
 
 class UserFilter(paging.Paging):
@@ -41,8 +26,7 @@ class UserFilter(paging.Paging):
     """Only people in it or below it."""
     left: bool = False
     """People who left, instead of those who are there."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after_user)] | None = None
-    """`next` of the page before."""
+    cursor: Annotated[Any, paging.Behind(str)] = None
 
 
 class DepartmentFilter(paging.Paging):
@@ -53,8 +37,7 @@ class DepartmentFilter(paging.Paging):
     """Only departments directly below it."""
     named: Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")] = ""
     """Only departments with this in their name."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after_department)] | None = None
-    """`next` of the page before."""
+    cursor: Annotated[Any, paging.Behind(int)] = None
 
 
 ROUTES = Routes(tag="directory", scope="directory:read")
@@ -69,11 +52,10 @@ async def list_users(call: HttpCall) -> BaseModel:
         asked.app,
         department=asked.department,
         left=asked.left,
-        after=_after_user(asked.cursor) if asked.cursor else None,
+        after=asked.cursor and asked.cursor[0],
         limit=asked.limit,
     )
-    behind = paging.encode(found[-1].userid) if len(found) == asked.limit else None
-    return PersonPage(users=list(found), next=behind)
+    return PersonPage(users=list(found), next=paging.behind(found, asked.limit, "userid"))
 
 
 @ROUTES("GET /v1/directory/departments", DepartmentPage, query=DepartmentFilter)
@@ -85,11 +67,10 @@ async def list_departments(call: HttpCall) -> BaseModel:
         asked.app,
         parent=asked.parent,
         named=asked.named,
-        after=_after_department(asked.cursor) if asked.cursor else None,
+        after=asked.cursor and asked.cursor[0],
         limit=asked.limit,
     )
-    behind = paging.encode(found[-1].id) if len(found) == asked.limit else None
-    return DepartmentPage(departments=list(found), next=behind)
+    return DepartmentPage(departments=list(found), next=paging.behind(found, asked.limit, "id"))
 
 
 def _check_app(call: HttpCall, app: str) -> None:

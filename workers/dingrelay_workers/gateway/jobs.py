@@ -12,7 +12,7 @@ from functools import partial, wraps
 from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from redis.asyncio import Redis
 
 from dingrelay_producers.client.dead_codes import DeadCodes
@@ -318,8 +318,8 @@ PATIENCE = 2.0
 _LARGEST_MOMENT = 10**14
 
 
-def _place(cursor: str) -> Position:
-    place = Position(*paging.decode(cursor, int, str))
+def _place(parts: Sequence[Any]) -> Position:
+    place = Position(*parts)
     if not 0 <= place.at < _LARGEST_MOMENT:
         raise paging.unknown_cursor()
     return place
@@ -330,8 +330,7 @@ class JobPaging(paging.Paging):
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs at most."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_place)] | None = None
-    """`next` of the page before."""
+    cursor: Annotated[Any, paging.Behind(int, str), AfterValidator(_place)] = None
 
 
 JobQuery = paging.query_of(
@@ -400,8 +399,8 @@ async def _page(
     call: HttpCall, index: str, wanted: JobFilter, *, history: bool = False
 ) -> web.Response:
     asked: JobPaging = call.query
-    place = _place(asked.cursor) if asked.cursor else None
-    jobs, after = await _listing(call, index, history=history).page(wanted, asked.limit, place)
+    listing = _listing(call, index, history=history)
+    jobs, after = await listing.page(wanted, asked.limit, asked.cursor)
     shown = [job.to_json() for job in jobs]
     return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 

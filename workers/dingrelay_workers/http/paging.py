@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
@@ -12,11 +13,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    GetCoreSchemaHandler,
     create_model,
 )
+from pydantic_core import core_schema
 
 from dingrelay_producers.client.filters import ListFilter, askable
 from dingrelay_tasks.contract import RFC_3339, AppName, SenderName
+
+LARGEST = 2**63 - 1
+"""Number that the database takes."""
 
 
 def unknown_cursor() -> ValueError:
@@ -31,7 +37,7 @@ def encode(*parts: str | int | datetime) -> str:
 
 
 def decode(cursor: str, *types: type) -> Sequence[Any]:
-    """The parts of a cursor, which must have these types. Moments have a zone.
+    """The parts of a cursor, which must have these types. Moments have a zone, and numbers fit into a column.
 
     Raises:
         ValueError: it is none of ours.
@@ -44,6 +50,8 @@ def decode(cursor: str, *types: type) -> Sequence[Any]:
         raise unknown_cursor() from None
     spelled = [str if each is datetime else each for each in types]
     if not isinstance(parts, list) or [type(part) for part in parts] != spelled:
+        raise unknown_cursor()
+    if any(isinstance(part, int) and abs(part) > LARGEST for part in parts):
         raise unknown_cursor()
     return [
         _moment(part) if each is datetime else part for part, each in zip(parts, types, strict=True)
@@ -58,6 +66,30 @@ def _moment(text: str) -> datetime:
     if moment.tzinfo is None:
         raise unknown_cursor()
     return moment
+
+
+class Behind:
+    """Marks the field of a query that is a cursor: its value are the parts, which have these types."""
+
+    def __init__(self, *types: type) -> None:
+        self._types = types
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """A text for who asks."""
+        return core_schema.no_info_after_validator_function(
+            partial(_parts, types=self._types), core_schema.str_schema(max_length=1_000)
+        )
+
+
+def _parts(cursor: str, *, types: Sequence[type]) -> Sequence[Any]:
+    return decode(cursor, *types)
+
+
+def behind(found: Sequence[Any], limit: int, *names: str) -> str | None:
+    """The cursor of the page behind these, which is made of these fields; None where this is the last."""
+    return encode(*(getattr(found[-1], name) for name in names)) if len(found) == limit else None
 
 
 def checked(read: Callable[[str], object]) -> AfterValidator:
@@ -83,7 +115,8 @@ class Paging(Query):
 
     limit: Annotated[int, Field(ge=1, le=500)] = 100
     """Entries at most."""
-    cursor: str | None = None
+    cursor: Any = None
+    """`next` of the page before."""
 
     def filters(self) -> dict[str, Any]:
         """What the list is narrowed to."""

@@ -260,14 +260,6 @@ class DeliveryDocument(BaseModel):
     """The HTTP status; 0 if there was none."""
 
 
-class DeliveryPage(BaseModel):
-    """Some deliveries, of the latest notices first."""
-
-    deliveries: list[DeliveryDocument]
-    next: str | None = None
-    """Cursor of the next page; null where this is the last."""
-
-
 class ReplayDocument(BaseModel):
     """What a replay delivers."""
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel
 
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.errors import EndpointNotFound
@@ -21,7 +21,7 @@ from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, l
 from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import (
-    DeliveryPage,
+    DeliveryDocument,
     EndpointList,
     EndpointRequest,
     EndpointStatus,
@@ -116,11 +116,9 @@ async def get_webhook(call: HttpCall) -> EndpointStatus:
     return await _found(call)
 
 
-def _behind(cursor: str) -> int:
-    (number,) = paging.decode(cursor, int)
-    if not 0 <= number < 2**63:
-        raise paging.unknown_cursor()
-    return int(number)
+DeliveryPage = paging.page_of(
+    "DeliveryPage", "Some deliveries, of the latest notices first.", deliveries=DeliveryDocument
+)
 
 
 class DeliveryPaging(paging.Paging):
@@ -128,8 +126,7 @@ class DeliveryPaging(paging.Paging):
 
     state: DeliveryStateName | None = None
     """Only deliveries in this state."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
-    """`next` of the page before."""
+    cursor: Annotated[Any, paging.Behind(int)] = None
 
 
 @_one(
@@ -138,7 +135,7 @@ class DeliveryPaging(paging.Paging):
     scope="webhooks:read",
     query=DeliveryPaging,
 )
-async def list_deliveries_of_webhook(call: HttpCall) -> DeliveryPage:
+async def list_deliveries_of_webhook(call: HttpCall) -> BaseModel:
     """The deliveries to an endpoint one by one, of the latest notices first.
 
     Kept for 7 days.
@@ -147,11 +144,10 @@ async def list_deliveries_of_webhook(call: HttpCall) -> DeliveryPage:
     found = await _service(call).deliveries(
         (await _found(call)).id,
         state=asked.state,
-        behind=_behind(asked.cursor) if asked.cursor else None,
+        behind=asked.cursor and asked.cursor[0],
         limit=asked.limit,
     )
-    behind = paging.encode(found[-1].number) if len(found) == asked.limit else None
-    return DeliveryPage(deliveries=list(found), next=behind)
+    return DeliveryPage(deliveries=list(found), next=paging.behind(found, asked.limit, "number"))
 
 
 @_change("DELETE /v1/webhooks/{id}", {204: RouteAnswer(description="The endpoint is removed.")})
