@@ -150,8 +150,7 @@ async def test_pasted_people_are_found(
 
 @pytest.mark.usefixtures("organisation")
 async def test_people_of_one_name_differ_by_their_departments(drafts: Drafts) -> None:
-    made = await drafts.create({"pasted": "Cho"}, "ann")
-    (_, (problem,)), _ = (await drafts.parse_pasted(made)).values()
+    (problem,) = (await drafts.parse_pasted("default", "Cho")).problems
     assert problem.problem == "Cho is the name of several people: c1 team 3, c2 team 3"
 
 

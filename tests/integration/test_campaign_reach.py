@@ -103,8 +103,8 @@ async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(
     problem = "1390000 is no person in the directory"
     assert [(row.line, row.problem, row.pasted) for row in found.skipped] == [(2, problem, True)]
     assert found.recipients == 2
-    people, problems = (await drafts.parse_pasted(await drafts.get(name)))["pasted"]
-    assert (people, [row.problem for row in problems]) == (2, [problem])
+    parsed = await drafts.parse_pasted("default", (await drafts.get(name)).content.pasted)
+    assert (len(parsed.people), [row.problem for row in parsed.problems]) == (2, [problem])
 
 
 @pytest.mark.usefixtures("organisation")

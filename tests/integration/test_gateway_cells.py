@@ -111,6 +111,8 @@ def test_a_request_goes_to_the_cell_that_it_names(
     campaign = {"name": "n", "app": "shop", "message": TEXT, "users": ["u1"]}
     place = gateway.ask("POST", "/v1/campaigns", campaign, key=key).headers["Location"]
     assert gateway.ask("GET", place, key=key).json["app"] == "shop"
+    place = gateway.ask("POST", "/v1/campaign-drafts", {"app": "shop"}, key=key).headers["Location"]
+    assert gateway.ask("PATCH", place, {"version": 1, "name": "n"}, key=key).json["version"] == 2
     endpoint = {"name": "n", "url": "https://example.com/hook", "types": ["job.*"]}
     both = {**endpoint, "apps": ["default", "shop"]}
     assert gateway.ask("POST", "/v1/webhooks", both, key=key).status == 422

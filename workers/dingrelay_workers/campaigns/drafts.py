@@ -41,7 +41,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
 from dingrelay_workers.campaigns.recipients import FileColumn, NoPeopleColumn, Recipient, read
 from dingrelay_workers.campaigns.service import opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, latest_first
 from dingrelay_workers.directory import audience as directory
 
 LARGEST_FILE = 10_000_000
@@ -50,10 +50,9 @@ KEPT = timedelta(days=180)
 """After which a draft without a change is deleted: it names people."""
 WRITER = "campaign drafts"
 MOST_PARSED = 500
-"""Pasted names that are looked up while a draft is written; its check looks up all."""
+"""Pasted names that are looked up at once; the check of a draft looks up all."""
 ROWS_READ = 20
 """Of a file, before it is taken."""
-LISTED_PROBLEMS = 20
 LISTED = 200
 """Drafts in a list."""
 
@@ -99,6 +98,26 @@ class CampaignDraft(BaseModel, from_attributes=True):
     """The campaign that was made of it last."""
 
 
+class PastedPerson(BaseModel):
+    """A person that a pasted text names."""
+
+    line: int
+    """Of the text, from 1."""
+    userid: str
+    name: str
+    """As the directory has it; empty if it has none."""
+
+
+class PastedPeople(BaseModel):
+    """The people that a pasted text names, and what names none or several."""
+
+    people: list[PastedPerson]
+    """In the order of the text; one who is named twice is there twice."""
+    problems: list[SkippedRow]
+    complete: bool
+    """Whether all was looked up, and not the first 500 entries only."""
+
+
 class Drafts:
     """The drafts of all apps.
 
@@ -111,13 +130,15 @@ class Drafts:
         self._settings = settings
         self._database = database
 
-    async def create(self, content: Mapping[str, Any], by: str) -> CampaignDraft:
-        """A new draft.
+    async def create(
+        self, content: Mapping[str, Any], by: str, draft: str | None = None
+    ) -> CampaignDraft:
+        """A new draft, with this id if one is given.
 
         Raises:
             ContractError: names the field that is wrong.
         """
-        draft = str(uuid.uuid4())
+        draft = draft or str(uuid.uuid4())
         row = {
             **_columns(DraftContent.parse(content)),
             "id": draft,
@@ -142,15 +163,19 @@ class Drafts:
             return _document(await _find(connection, draft))
 
     async def list(
-        self, apps: Collection[str] | None = None, *, limit: int = LISTED
+        self,
+        apps: Collection[str] | None = None,
+        *,
+        limit: int = LISTED,
+        behind: tuple[datetime, str] | None = None,
     ) -> Sequence[CampaignDraft]:
-        """The latest drafts of these apps, or of any, whose campaign was not started; latest first."""
+        """Drafts of these apps, or of any, whose campaign was not started, latest first, behind one of this moment and id."""
         started = select(CampaignRow.id).where(
             CampaignRow.id == DraftRow.campaign,
             CampaignRow.state.not_in([State.DRAFT, State.CREATING]),
         )
         query = _query().where(~started.exists())
-        query = query.order_by(DraftRow.updated_at.desc(), DraftRow.id).limit(limit)
+        query = latest_first(query, DraftRow.updated_at, DraftRow.id, behind=behind, limit=limit)
         if apps is not None:
             query = query.where(DraftRow.app.in_(apps))
         async with self._opened() as store, store.database.read() as connection:
@@ -260,18 +285,25 @@ class Drafts:
             _, plan = await _read(store, draft)
             return await estimate.of_plan(self._settings, store.database, plan)
 
-    async def parse_pasted(
-        self, draft: CampaignDraft
-    ) -> dict[str, tuple[int, Sequence[SkippedRow]]]:
-        """How many people the pasted texts of a draft name, and what names none or several, by their fields."""
-        found: dict[str, tuple[int, Sequence[SkippedRow]]] = {}
+    async def parse_pasted(self, app: str, text: str) -> PastedPeople:
+        """The people that a pasted text names, and what names none or several."""
+        entries = list(islice(pasted.entries(text), MOST_PARSED + 1))
         async with self._opened() as store:
-            for name in ("pasted", "without_pasted"):
-                entries = list(islice(pasted.entries(getattr(draft.content, name)), MOST_PARSED))
-                rows = await pasted.resolve(store.database, draft.content.app, entries)
-                problems = [SkippedRow.of(row) for row in rows if isinstance(row, Malformed)]
-                found[name] = (len(rows) - len(problems), problems[:LISTED_PROBLEMS])
-        return found
+            rows = await pasted.resolve(store.database, app, entries[:MOST_PARSED])
+            users = [each for each in rows if isinstance(each, Recipient)]
+            known = await directory.fields(store.database, app, {each.userid for each in users})
+        return PastedPeople(
+            people=[
+                PastedPerson(
+                    line=each.line,
+                    userid=each.userid,
+                    name=str(known.get(each.userid, {}).get("name") or ""),
+                )
+                for each in users
+            ],
+            problems=[SkippedRow.of(row) for row in rows if isinstance(row, Malformed)],
+            complete=len(entries) <= MOST_PARSED,
+        )
 
     async def testers(self, draft: CampaignDraft, text: str) -> Sequence[str]:
         """The userids of the people of a pasted text, who get a test.

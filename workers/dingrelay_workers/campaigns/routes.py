@@ -29,6 +29,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import upload
 from dingrelay_workers.campaigns.documents import (
     UPLOAD_SCHEMA,
+    CampaignFields,
     CampaignPage,
     CampaignRequest,
     ConfirmRequest,
@@ -106,8 +107,8 @@ async def create_campaign(call: HttpCall) -> CampaignStatus:
     """Make a draft of a campaign with its recipients."""
     created = await _made_before(call)
     if created is None:
-        with _refusing(call) as plan:
-            await _check_seen(call, plan)
+        with refusing(call):
+            plan = await _plan(call)
             created = await call.context.service(CampaignWriter).create(plan, _id_of(call))
     call.headers["Location"] = f"/v1/campaigns/{created.id}"
     return created
@@ -122,7 +123,7 @@ async def _made_before(call: HttpCall) -> CampaignStatus | None:
     """The draft that this request made before its answer was lost."""
     if (campaign := _id_of(call)) is None:
         return None
-    async with _asking(call.context) as campaigns:
+    async with asking_campaigns(call.context) as campaigns:
         with suppress(CampaignNotFound):
             return await campaigns.status(campaign)
     return None
@@ -137,8 +138,8 @@ async def _made_before(call: HttpCall) -> CampaignStatus | None:
 )
 async def preview_plan(call: HttpCall) -> CampaignPreview:
     """What a campaign would take."""
-    with _refusing(call) as plan:
-        await _check_seen(call, plan)
+    with refusing(call):
+        plan = await _plan(call)
         return await call.context.service(CampaignWriter).preview(plan)
 
 
@@ -153,7 +154,7 @@ async def list_campaigns(call: HttpCall) -> CampaignPage:
     asked: CampaignPaging = call.query
     chosen = CampaignFilter(**call.key.sees, **asked.filters())
     after = _after(asked.cursor) if asked.cursor else None
-    async with _asking(call.context) as campaigns:
+    async with asking_campaigns(call.context) as campaigns:
         found = await campaigns.list(chosen, after=after, limit=asked.limit)
     last = found[-1] if len(found) == asked.limit else None
     cursor = paging.encode(last.created_at, last.id) if last else None
@@ -393,7 +394,7 @@ async def reject_campaign(call: HttpCall) -> CampaignReview:
 
 
 @asynccontextmanager
-async def _asking(
+async def asking_campaigns(
     context: GatewayContext, *, within: float = PATIENCE
 ) -> AsyncGenerator[CampaignService]:
     """The campaigns, for so many seconds.
@@ -417,14 +418,14 @@ async def _found(
     Raises:
         CampaignNotFound: there is none, or the key may not see it; the answer does not reveal which.
         Problem: it is to be changed, and the key is not for campaigns.
-        ServiceUnavailable: as `_asking`.
+        ServiceUnavailable: as `asking_campaigns`.
     """
-    async with _asking(call.context, within=within or PATIENCE) as campaigns:
+    async with asking_campaigns(call.context, within=within or PATIENCE) as campaigns:
         found = await campaigns.status(call.path("id"))
         if not may_see(call.key, sender=found.sender, app=found.app):
             raise CampaignNotFound(found.id)
         if changed:
-            _check_lane(call.key)
+            check_lane(call.key)
         yield campaigns, found
 
 
@@ -446,35 +447,50 @@ def _signed(call: HttpCall, job: Contract) -> Contract:
 
 
 @contextmanager
-def _refusing(call: HttpCall) -> Generator[Plan]:
-    """The plan that the request asks for, and around what is done with it.
+def refusing(call: HttpCall) -> Generator[None]:
+    """Around what is done with a request that says what a campaign is to be.
 
     Raises:
-        Problem: it is wrong, with its fields or lines, or the key may not do it.
+        Problem: it is wrong, with its fields or lines.
     """
-    assert call.upload is not None
-    files = call.upload.files
     try:
-        asked = CampaignRequest.parse(call.body, strict=True)
-        recipients = files.get(upload.RECIPIENTS)
-        _check_people(asked, recipients)
-        sender = _permitted(call, asked)
-        yield asked.plan(sender=sender, recipients=recipients, without=files.get(upload.WITHOUT))
+        yield
     except MalformedRecipients as error:
         raise _malformed(error) from None
     except ContractError as error:
         raise _invalid(error, call.body) from None
 
 
-async def _check_seen(call: HttpCall, plan: Plan) -> None:
-    """Refuse campaigns whose people are to be left out, where the key may not see them."""
-    if not (named := plan.get("without_campaigns")):
+async def _plan(call: HttpCall) -> Plan:
+    """The plan that the request asks for.
+
+    Raises:
+        ContractError: it is wrong; it names the field.
+        Problem: the key may not do it.
+    """
+    assert call.upload is not None
+    files = call.upload.files
+    asked = CampaignRequest.parse(call.body, strict=True)
+    recipients = files.get(upload.RECIPIENTS)
+    _check_people(asked, recipients)
+    sender = permitted_sender(call, asked)
+    await check_left_out(call, asked.without_campaigns)
+    return asked.plan(sender=sender, recipients=recipients, without=files.get(upload.WITHOUT))
+
+
+async def check_left_out(call: HttpCall, campaigns: Sequence[str]) -> None:
+    """Refuse campaigns whose people are to be left out, where the key may not see them.
+
+    Raises:
+        ContractError: names the first of them.
+    """
+    if not campaigns:
         return
-    async with _asking(call.context) as campaigns:
-        for at, campaign in enumerate(named):
+    async with asking_campaigns(call.context) as service:
+        for at, campaign in enumerate(campaigns):
             found = None
             with suppress(CampaignNotFound):
-                found = await campaigns.status(campaign)
+                found = await service.status(campaign)
             if found is None or not may_see(call.key, sender=found.sender, app=found.app):
                 raise ContractError(f"without_campaigns.{at}", "there is no such campaign")
 
@@ -486,21 +502,26 @@ def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:
         raise ContractError("recipients", "name recipients: in a file, or in a field")
 
 
-def _permitted(call: HttpCall, asked: CampaignRequest) -> str:
-    """The campaign's sender.
+def permitted_sender(call: HttpCall, asked: CampaignFields) -> str:
+    """The sender of a campaign.
 
     Raises:
         Problem: the key is not for this app, lane or sender (403).
     """
     if not call.key.permits_app(asked.app):
         raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
-    _check_lane(call.key)
+    check_lane(call.key)
     if asked.sender and not call.key.permits_sender(asked.sender):
         raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
     return asked.sender or call.context.sender_of(call.key)
 
 
-def _check_lane(key: ApiKey) -> None:
+def check_lane(key: ApiKey) -> None:
+    """Refuse a key that is not for the lane of campaigns.
+
+    Raises:
+        Problem: it is not (403).
+    """
     if not key.permits_lane("bulk"):
         detail = "campaigns go in the lane bulk, for which the key is not"
         raise Problem(problems.FORBIDDEN, detail)

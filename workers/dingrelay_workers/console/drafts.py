@@ -74,6 +74,8 @@ UPLOADING = 25.0
 """Seconds in which a worker hands a file to DingTalk."""
 MOST_OPEN = 40
 """Departments that are open in the tree."""
+PROBLEMS = 20
+"""Pasted words of which it is said why they name no person."""
 EARLIER = 20
 """Broadcasts of which people can be left out by a tick."""
 _LACKS: Mapping[str, Meaning] = {
@@ -480,7 +482,14 @@ async def _choose_page(
         campaigns=found,
         kinds={**ADDRESS_WORDS, USERID: USERID},
         column=FileColumn.of(content.column) if content.column else None,
-        parsed=await visit.context.services.drafts.parse_pasted(draft),
+        parsed={
+            name: await visit.context.services.drafts.parse_pasted(content.app, text)
+            for name, text in (
+                ("pasted", content.pasted),
+                ("without_pasted", content.without_pasted),
+            )
+        },
+        problems_shown=PROBLEMS,
         **await _common(visit, draft, "choose", problem),
     )
 

@@ -16,6 +16,7 @@ from dingrelay_producers.tracing import export
 from dingrelay_workers.approvals import routes as approval_routes
 from dingrelay_workers.audit import routes as audit_routes
 from dingrelay_workers.backlog import routes as backlog_routes
+from dingrelay_workers.campaigns import draft_routes
 from dingrelay_workers.campaigns import routes as campaign_routes
 from dingrelay_workers.directory import routes as directory
 from dingrelay_workers.gateway import callbacks, health, jobs, openapi
@@ -42,6 +43,7 @@ ROUTES: tuple[Route, ...] = (
     *jobs.ROUTES,
     *approval_routes.ROUTES,
     *campaign_routes.ROUTES,
+    *draft_routes.ROUTES,
     *directory.ROUTES,
     *keys.ROUTES,
     *webhook_routes.ROUTES,

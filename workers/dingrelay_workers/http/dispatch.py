@@ -109,7 +109,9 @@ def _apps(route: Route, call: HttpCall) -> Iterator[str]:
     """The apps that a request names. What is no text is left to the contract, which refuses it."""
     given = call.body if isinstance(call.body, dict) else {}
     model = route.body.model if route.body else None
-    if isinstance(model, type) and "app" in model.model_fields:
+    # A change of what is there names no app, unless it gets another one.
+    changes = route.method == "PATCH" and "app" not in given
+    if isinstance(model, type) and "app" in model.model_fields and not changes:
         app = given.get("app")
         yield app if isinstance(app, str) and app else DEFAULT_APP
     several = given.get("apps")
