@@ -46,6 +46,11 @@ class Listening:
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, {"app": "default", **labels}) or 0
 
+    async def connects(self, outcome: str, count: int = 1) -> None:
+        """Wait for so many connects that ended so."""
+        name = "dingrelay_stream_connects_total"
+        await wait_until_async(lambda: self.count(name, outcome=outcome) >= count)
+
     async def stop(self) -> None:
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -94,10 +99,12 @@ async def listen(server: StreamServer, valkey_url: str) -> AsyncIterator[Listen]
         yield start
 
 
+def job_of(event_id: str) -> str:
+    return keys.job(record.keyed_id("default", "event", event_id))
+
+
 async def state(redis: Redis, event_id: str) -> bytes | None:
-    found: bytes | None = await redis.hget(
-        keys.job(record.keyed_id("default", "event", event_id)), "state"
-    )
+    found: bytes | None = await redis.hget(job_of(event_id), "state")
     return found
 
 
@@ -112,8 +119,7 @@ async def test_an_event_is_stored_first(server: StreamServer, listen: Listen, re
         "message": "OK",
         "data": '{"status": "SUCCESS", "message": "success"}',
     }
-    job = record.keyed_id("default", "event", "e1")
-    payload = await redis.hget(keys.job(job), "payload")
+    payload = await redis.hget(job_of("e1"), "payload")
     assert payload is not None
     assert json.loads(payload) == {
         "event_type": "user_add_org",
@@ -123,9 +129,8 @@ async def test_an_event_is_stored_first(server: StreamServer, listen: Listen, re
         "data": {"userId": ["张三"]},
     }
     # DingTalk may tell it again though it was acknowledged.
-    assert (
-        await client.status(await client.event("e1", "user_add_org", userId=["张三"])) == "SUCCESS"
-    )
+    again = await client.event("e1", "user_add_org", userId=["张三"])
+    assert await client.status(again) == "SUCCESS"
     assert listening.count("dingrelay_events_total", door="stream", outcome="taken") == 1
     assert listening.count("dingrelay_events_total", door="stream", outcome="known") == 1
     assert listening.count("dingrelay_stream_connections") == 1
@@ -153,28 +158,19 @@ async def test_an_unreadable_frame(server: StreamServer, listen: Listen, redis: 
     no_data = await client.send("EVENT", {"eventType": "t", "eventId": "y"}, "no JSON")
     # Sent again it would not be readable either.
     assert await client.status(no_type) == await client.status(no_data) == "SUCCESS"
-    # An object where the documents have a text.
-    headers = {"messageId": "plain", "eventType": "t", "eventId": "z"}
-    await client.socket.send_str(
-        json.dumps({"type": "EVENT", "headers": headers, "data": {"a": 1}})
-    )
-    plain = "plain"
-    assert await client.status(plain) == "SUCCESS"
-    assert await state(redis, "z") == b"queued"
+    # An object where the documents have a text, and half of a character, which UTF-8 can't carry.
+    await client.socket.send_str(json.dumps({"type": "SYSTEM", "headers": {"topic": "ping"}}))
+    for message, event_id, data in (("plain", "z", {"a": 1}), ("half", "h\ud800", "{}")):
+        headers = {"messageId": message, "eventType": "t", "eventId": event_id}
+        frame = {"type": "EVENT", "headers": headers, "data": data}
+        await client.socket.send_str(json.dumps(frame))
+        assert await client.status(message) == "SUCCESS"
+        assert await state(redis, event_id.replace("\ud800", "?")) == b"queued"
     # An event that holds nothing but its type.
     for number, data in enumerate(("", "null")):
         bare = await client.send("EVENT", {"eventType": "t", "eventId": f"bare{number}"}, data)
         assert await client.status(bare) == "SUCCESS"
         assert await state(redis, f"bare{number}") == b"queued"
-    # Half of a character, which UTF-8 can't carry.
-    await client.socket.send_str(json.dumps({"type": "SYSTEM", "headers": {"topic": "ping"}}))
-    half = {
-        "type": "EVENT",
-        "headers": {"eventType": "t", "eventId": "h\ud800", "messageId": "half"},
-    }
-    await client.socket.send_str(json.dumps(half | {"data": "{}"}))
-    assert await client.status("half") == "SUCCESS"
-    assert await state(redis, "h?") == b"queued"
     assert len(server.open) == 1
 
 
@@ -197,12 +193,10 @@ async def test_connections_overlap(server: StreamServer, listen: Listen, redis: 
 
 async def test_an_old_connection_is_left(server: StreamServer, listen: Listen) -> None:
     await listen(Times(silence=30, farewell=0.2, lasting=0))
-    first = await server.client(1)
-    await first.system("disconnect", {})
+    await (await server.client(1)).system("disconnect", {})
     await server.client(2)
-
-    await wait_until_async(lambda: first.closed_with is not None, what="the old connection is left")
-    assert len(server.open) == 1
+    await wait_until_async(lambda: len(server.open) == 1, what="the old connection is left")
+    assert server.clients[0].closed_with is not None
 
 
 async def test_a_connection_that_is_silent_is_dead(server: StreamServer, listen: Listen) -> None:
@@ -263,9 +257,7 @@ async def test_refused_credentials_are_logged_and_tried_slowly(
     with capture_logs() as lines:
         listening = await listen()
 
-        await wait_until_async(
-            lambda: listening.count("dingrelay_stream_connects_total", outcome="refused") == 2
-        )
+        await listening.connects("refused", 2)
         server.refuses = None
         await server.client(1)
     refusals = [line for line in lines if line["event"] == "stream_refused"]
@@ -276,42 +268,30 @@ async def test_refused_credentials_are_logged_and_tried_slowly(
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"endpoint": "wss://x", "ticket": ""}', "x" * 200_000]
+    ("body", "endpoint"),
+    [
+        *((body, "") for body in ("", "[]", "{}", '{"endpoint": "wss://x", "ticket": ""}')),
+        ("x" * 200_000, ""),
+        *((None, f"wss://{rest}") for rest in ("[", "host:99999/x", "host:x/", "")),
+    ],
 )
-async def test_no_ticket_is_a_failure(server: StreamServer, listen: Listen, body: str) -> None:
-    server.refuses = (200, body)
-    listening = await listen()
-
-    await wait_until_async(
-        lambda: listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
-    )
-    server.refuses = None
-    await server.client(1)
-
-
-@pytest.mark.parametrize("endpoint", ["wss://[", "wss://host:99999/x", "wss://host:x/", "wss://"])
-async def test_a_bad_endpoint_retries(server: StreamServer, listen: Listen, endpoint: str) -> None:
+async def test_no_ticket_or_a_bad_endpoint_is_tried_again(
+    server: StreamServer, listen: Listen, body: str | None, endpoint: str
+) -> None:
+    server.refuses = None if body is None else (200, body)
     server.endpoint = endpoint
     listening = await listen()
-
-    await wait_until_async(
-        lambda: listening.count("dingrelay_stream_connects_total", outcome="failed") >= 2
-    )
-    server.endpoint = ""
+    await listening.connects("failed", 2)
+    server.refuses, server.endpoint = None, ""
     await server.client(1)
 
 
 async def test_a_ticket_never_travels_in_the_clear(server: StreamServer, listen: Listen) -> None:
     server.endpoint = "ws://dingtalk.example/connect"
     with capture_logs() as lines:
-        listening = await listen()
-
-        await wait_until_async(
-            lambda: listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
-        )
-    assert "not encrypted" in next(
-        each["reason"] for each in lines if each["event"] == "stream_failed"
-    )
+        await (await listen()).connects("failed")
+    reasons = [each["reason"] for each in lines if each["event"] == "stream_failed"]
+    assert "not encrypted" in reasons[0]
 
 
 async def test_processes_listen_at_once(server: StreamServer, listen: Listen, redis: Redis) -> None:
@@ -404,18 +384,6 @@ async def test_what_the_sandbox_sends_again_is_never_lost(
     assert await redis.llen("dingrelay.events") == len(ids)
 
 
-async def test_the_secret_is_another(sandbox: SandboxAdmin, valkey_url: str) -> None:
-    settings = settings_for(
-        sandbox.base_url, valkey_url, apps={"default": {**APP, "app_secret": "wrong"}}
-    )
-    with capture_logs() as lines:
-        async with opened(settings) as listening:
-            await wait_until_async(
-                lambda: listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
-            )
-    assert any(line["event"] == "stream_refused" for line in lines)
-
-
 async def test_a_new_secret_in_its_file_is_tried_at_once(
     sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,16 +391,14 @@ async def test_a_new_secret_in_its_file_is_tried_at_once(
     secret = tmp_path / "secret"
     secret.write_text("old")
     monkeypatch.setenv("DINGTALK_APP_SECRET_FILE", str(secret))
-    settings = settings_for(
-        sandbox.base_url, valkey_url, apps={"default": {**APP, "app_secret": "old"}}
-    )
-    async with opened(settings, replace(QUICK, refused=600)) as listening:
-        await wait_until_async(
-            lambda: listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
-        )
-        secret.write_text("sandbox-secret")
-
-        await wait_until_async(lambda: listening.count("dingrelay_stream_connections") == 1)
+    apps = {"default": {**APP, "app_secret": "old"}}
+    settings = settings_for(sandbox.base_url, valkey_url, apps=apps)
+    with capture_logs() as lines:
+        async with opened(settings, replace(QUICK, refused=600)) as listening:
+            await listening.connects("refused")
+            secret.write_text("sandbox-secret")
+            await wait_until_async(lambda: listening.count("dingrelay_stream_connections") == 1)
+    assert any(line["event"] == "stream_refused" for line in lines)
 
 
 async def test_a_message_to_a_robot_is_an_event_that_can_be_replied_to(
@@ -450,14 +416,18 @@ async def test_a_message_to_a_robot_is_an_event_that_can_be_replied_to(
         for more in ({}, {"group": "", "user": "u2", "session_seconds": 0}):
             await asyncio.to_thread(sandbox.call, "POST", "robot-messages", {**said, **more})
 
-        async def events() -> list[dict[str, Any]]:
-            records = [key async for key in redis.scan_iter("dingrelay:job:*")]
-            payloads = [await redis.hget(key, "payload") for key in records]
-            assert not any(b"sendBySession" in payload for payload in payloads if payload)
-            return [json.loads(payload) for payload in payloads if b"robot.message" in payload]
+        texts: dict[str, Any] = {}
 
-        await wait_until_async(events_are(events, 2))
-        texts = {each["data"]["senderStaffId"]: each["data"] for each in await events()}
+        async def both_are_events() -> bool:
+            async for key in redis.scan_iter("dingrelay:job:*"):
+                payload = await redis.hget(key, "payload")
+                assert b"sendBySession" not in payload
+                if b"robot.message" in payload:
+                    data = json.loads(payload)["data"]
+                    texts[data["senderStaffId"]] = data
+            return len(texts) == 2
+
+        await wait_until_async(both_are_events)
         assert texts["u1"]["text"] == {"content": " status?"}
         for user in ("u1", "u2"):
             message = {"msgtype": "text", "text": {"content": f"all well, {user}"}}
@@ -468,12 +438,3 @@ async def test_a_message_to_a_robot_is_an_event_that_can_be_replied_to(
     # Its session was over.
     [late] = sandbox.inbox("u2")["delivered"]
     assert "all well, u2" in str(late)
-
-
-def events_are(
-    events: Callable[[], Awaitable[list[dict[str, Any]]]], count: int
-) -> Callable[[], Awaitable[bool]]:
-    async def there() -> bool:
-        return len(await events()) == count
-
-    return there
