@@ -28,6 +28,24 @@ async def all_of(reader: Endings) -> list[Ending]:
     return found
 
 
+async def several(redis: Redis, records: Records, count: int) -> list[str]:
+    """So many jobs end."""
+    return [await end(redis, records) for _ in range(count)]
+
+
+async def ids_of(reader: Endings) -> list[str]:
+    return [ending.id for ending in await all_of(reader)]
+
+
+@pytest.fixture
+async def readers(redis: Redis) -> tuple[Endings, Endings]:
+    """Two that are known before any job ends."""
+    both = Endings(redis, "slow"), Endings(redis, "fast")
+    for reader in both:
+        assert (await reader.read(1)).last is None
+    return both
+
+
 @pytest.mark.parametrize("state", [state for state in State if state.ended])
 async def test_an_ending_names_its_sender(redis: Redis, records: Records, state: State) -> None:
     job_id = await end(redis, records, state, sender="crm")
@@ -54,12 +72,8 @@ async def test_each_end_is_reported(redis: Redis, records: Records, settings: Se
     resolution = Resolution.of(lost, "message-send", instance=None, not_created=False, sent=True)
     await scripts.run_async(redis, resolution.call(settings, by="ops"))
     ended = [(ending.id, ending.state) for ending in await all_of(Endings(redis, "a"))]
-    assert ended == [
-        (waiting.id, "cancelled"),
-        (runs.id, "cancelled"),
-        (lost, "unknown"),
-        (lost, "done"),
-    ]
+    assert ended[:2] == [(waiting.id, "cancelled"), (runs.id, "cancelled")]
+    assert ended[2:] == [(lost, "unknown"), (lost, "done")]
 
 
 async def test_a_job_that_goes_on_is_no_ending(redis: Redis, records: Records) -> None:
@@ -67,7 +81,7 @@ async def test_a_job_that_goes_on_is_no_ending(redis: Redis, records: Records) -
     await records.park(await claimed(records, draft), State.SNOOZED, delay=9, usage=Usage())
     lost = await end(redis, records, State.UNKNOWN)
     await scripts.run_async(redis, record.requeue(lost))
-    assert [ending.id for ending in await all_of(Endings(redis, "a"))] == [lost]
+    assert await ids_of(Endings(redis, "a")) == [lost]
 
 
 async def test_chunks_are_reported_to_their_dispatcher_only(redis: Redis, records: Records) -> None:
@@ -81,18 +95,17 @@ async def test_chunks_are_reported_to_their_dispatcher_only(redis: Redis, record
 
 
 async def test_endings_that_are_not_passed_come_again(redis: Redis, records: Records) -> None:
-    ids = [await end(redis, records) for _ in range(3)]
+    ids = await several(redis, records, 3)
     reader = Endings(redis, "a")
     page = await reader.read(2)
     assert [ending.id for ending in page.endings] == ids[:2]
     assert [ending.id for ending in (await Endings(redis, "a").read(2)).endings] == ids[:2]
     assert await reader.pass_(page)
-    assert [ending.id for ending in await all_of(reader)] == ids[2:]
+    assert await ids_of(reader) == ids[2:]
 
 
 async def test_a_late_reader_takes_nothing_back(redis: Redis, records: Records) -> None:
-    for _ in range(4):
-        await end(redis, records)
+    await several(redis, records, 4)
     old, new = Endings(redis, "a"), Endings(redis, "a")
     stale = await old.read(1)
     assert len(await all_of(new)) == 4
@@ -101,7 +114,7 @@ async def test_a_late_reader_takes_nothing_back(redis: Redis, records: Records) 
 
 
 async def test_an_awaited_reader_misses_nothing(redis: Redis, records: Records) -> None:
-    ids = [await end(redis, records) for _ in range(4)]
+    ids = await several(redis, records, 4)
     first = Endings(redis, "a")
     assert await first.pass_(await first.read(2), awaited=["late"])
     assert await first.pass_(await first.read(2), awaited=["late"])
@@ -113,12 +126,12 @@ async def test_an_awaited_reader_misses_nothing(redis: Redis, records: Records) 
 
 
 async def test_readers_do_not_hinder_each_other(redis: Redis, records: Records) -> None:
-    ids = [await end(redis, records) for _ in range(5)]
+    ids = await several(redis, records, 5)
     slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
     first = await slow.read(1)
     await slow.pass_(first)
-    assert [ending.id for ending in await all_of(fast)] == ids
-    assert [ending.id for ending in await all_of(slow)] == ids[1:]
+    assert await ids_of(fast) == ids
+    assert await ids_of(slow) == ids[1:]
     # What both have read takes no memory any more.
     assert await redis.xlen(keys.ENDINGS) <= 1
 
@@ -126,47 +139,33 @@ async def test_readers_do_not_hinder_each_other(redis: Redis, records: Records) 
 async def test_a_new_reader_misses_nothing(redis: Redis, records: Records) -> None:
     slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
     assert (await slow.read(9)).last is None
-    ids = [await end(redis, records) for _ in range(5)]
-    assert [ending.id for ending in await all_of(fast)] == ids
-    assert [ending.id for ending in await all_of(slow)] == ids
+    ids = await several(redis, records, 5)
+    assert await ids_of(fast) == ids
+    assert await ids_of(slow) == ids
     assert 0 < await redis.pttl(keys.ENDINGS_READ) <= keys.ENDINGS_TTL_MS
 
 
-async def test_a_reader_of_a_lost_stream_misses_nothing(redis: Redis, records: Records) -> None:
-    slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
-    for reader in (slow, fast):
-        assert (await reader.read(1)).last is None
-    for _ in range(5):
-        await end(redis, records)
-    for reader in (slow, fast):
-        assert len(await all_of(reader)) == 5
+@pytest.mark.parametrize("read", [5, 2], ids=["all read all", "one is behind"])
+async def test_readers_of_a_lost_stream_miss_nothing(
+    redis: Redis, records: Records, readers: tuple[Endings, Endings], read: int
+) -> None:
+    slow, fast = readers
+    await several(redis, records, 5)
+    assert len(await all_of(fast)) == 5
+    assert await slow.pass_(await slow.read(read))
     await redis.delete(keys.ENDINGS)
-    ids = [await end(redis, records) for _ in range(3)]
-    assert [ending.id for ending in await all_of(fast)] == ids
-    assert [ending.id for ending in await all_of(slow)] == ids
-    assert await redis.xlen(keys.ENDINGS) <= 1
-
-
-async def test_readers_keep_a_stream_that_followed_a_loss(redis: Redis, records: Records) -> None:
-    """They had not read equally much of that one."""
-    ahead, behind = Endings(redis, "ahead"), Endings(redis, "behind")
-    for reader in (ahead, behind):
-        assert (await reader.read(1)).last is None
-    for _ in range(5):
-        await end(redis, records)
-    assert len(await all_of(ahead)) == 5
-    assert await behind.pass_(await behind.read(2))
-    await redis.delete(keys.ENDINGS)
-    ids = [await end(redis, records) for _ in range(10)]
-    for reader in (behind, ahead):
-        assert [ending.id for ending in await all_of(reader)] == ids
+    ids = await several(redis, records, 10)
+    order = (fast, slow) if read == 5 else (slow, fast)
+    for reader in order:
+        assert await ids_of(reader) == ids
+    assert read < 5 or await redis.xlen(keys.ENDINGS) <= 1
 
 
 async def test_unread_endings_beyond_the_bound_count_once(redis: Redis, records: Records) -> None:
     reader = Endings(redis, "a")
     await end(redis, records)
     assert len(await all_of(reader)) == 1
-    ids = [await end(redis, records) for _ in range(5)]
+    ids = await several(redis, records, 5)
     await redis.xtrim(keys.ENDINGS, maxlen=2, approximate=False)
     page = await reader.read(9)
     assert (page.missed, [ending.id for ending in page.endings]) == (3, ids[3:])
@@ -178,11 +177,10 @@ async def test_unread_endings_beyond_the_bound_count_once(redis: Redis, records:
 
 async def test_a_lost_stream_is_read_from_its_start(redis: Redis, records: Records) -> None:
     reader = Endings(redis, "a")
-    for _ in range(5):
-        await end(redis, records)
+    await several(redis, records, 5)
     assert len(await all_of(reader)) == 5
     await redis.delete(keys.ENDINGS)
-    ids = [await end(redis, records) for _ in range(3)]
+    ids = await several(redis, records, 3)
     page = await reader.read(9)
     assert (page.missed, [ending.id for ending in page.endings]) == (0, ids)
     assert await reader.pass_(page)
@@ -198,8 +196,7 @@ async def test_the_stream_is_bounded(
         "dingrelay_workers.store", "settle", preludes=record.ENDING, together=True
     )
     monkeypatch.setattr("dingrelay_workers.store.records._SETTLE", settle)
-    for _ in range(500):
-        await end(redis, records)
+    await several(redis, records, 500)
     # Redis trims whole nodes of a hundred entries.
     assert 100 <= await redis.xlen(keys.ENDINGS) <= 200
     assert 0 < await redis.pttl(keys.ENDINGS) <= keys.ENDINGS_TTL_MS
