@@ -1,7 +1,7 @@
 """The fleet's token: who fetches, who waits, and what a failure means for the others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +77,36 @@ def fetches(sandbox: SandboxAdmin) -> Callable[[], int]:
     return count
 
 
+async def take(redis: Redis, tokens: Tokens, *, by: str = "", lease_ms: int = 20_000) -> None:
+    """A worker says that it fetches the token, and is not done yet."""
+    arguments = ["take", by or tokens._worker, 600_000, lease_ms, 0]
+    assert (await run_async(redis, module._TOKEN.call(entry(tokens), arguments)))[0] == b"fetch"
+
+
 async def value(tokens: Tokens) -> str:
     """What a call would carry."""
     return (await tokens.token(APP)).value
 
 
-async def all_of(workers: list[Tokens], times: int = 10) -> list[str]:
-    """The token as many jobs of each worker get it at once."""
-    return await asyncio.gather(*(value(tokens) for tokens in workers for _ in range(times)))
+async def all_of(workers: list[Tokens], times: int = 10) -> list[Any]:
+    """The token or the error as many jobs of each worker get it at once."""
+    calls = [value(tokens) for tokens in workers for _ in range(times)]
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+@pytest.fixture
+def near_its_end(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[None]]:
+    """Have the token that workers have be one that is soon over, and them look at it again."""
+    monkeypatch.setattr(module, "REFRESH_MARGIN", 3590)
+
+    async def age(*fleet: Tokens) -> None:
+        await all_of([*fleet])
+        for field in ("generation", "expires"):
+            await redis.hincrby(keys.token(APP), field, -3_700_000)
+        for tokens in fleet:
+            tokens._held.clear()
+
+    return age
 
 
 @pytest.mark.parametrize("api", PATHS)
@@ -103,15 +125,10 @@ async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
     redis: Redis,
     sandbox: SandboxAdmin,
     fetches: Callable[[], int],
-    monkeypatch: pytest.MonkeyPatch,
+    near_its_end: Callable[..., Awaitable[None]],
 ) -> None:
-    monkeypatch.setattr(module, "REFRESH_MARGIN", 3590)
     fleet = [worker() for _ in range(4)]
-    await all_of(fleet)
-    await redis.hincrby(keys.token(APP), "generation", -3_700_000)
-    await redis.hincrby(keys.token(APP), "expires", -3_700_000)
-    for tokens in fleet:
-        tokens._held.clear()
+    await near_its_end(*fleet)
     # A long refresh delays no caller.
     sandbox.add_fault("latency", api="/gettoken", min_ms=400, max_ms=400)
     async with asyncio.timeout(0.3):
@@ -125,17 +142,12 @@ async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
 
 async def test_a_failed_refresh_leaves_the_token_in_use(
     worker: Worker,
-    redis: Redis,
     sandbox: SandboxAdmin,
     fetches: Callable[[], int],
-    monkeypatch: pytest.MonkeyPatch,
+    near_its_end: Callable[..., Awaitable[None]],
 ) -> None:
-    monkeypatch.setattr(module, "REFRESH_MARGIN", 3590)
     tokens = worker()
-    await value(tokens)
-    await redis.hincrby(keys.token(APP), "generation", -3_700_000)
-    await redis.hincrby(keys.token(APP), "expires", -3_700_000)
-    tokens._held.clear()
+    await near_its_end(tokens)
     sandbox.add_fault("http", api="/gettoken", status=503)
     for _ in range(3):
         assert await value(tokens) == sandbox.tokens()[0]
@@ -149,8 +161,7 @@ async def test_the_lease_of_a_dead_fetcher_is_taken_over(
 ) -> None:
     tokens = worker()
     lease_ms = 300
-    dead = module._TOKEN.call(entry(tokens), ["take", "dead-worker", 600_000, lease_ms, 0])
-    assert (await run_async(redis, dead))[0] == b"fetch"
+    await take(redis, tokens, by="dead-worker", lease_ms=lease_ms)
     waiting = asyncio.create_task(value(tokens))
     await asyncio.wait([waiting], timeout=lease_ms / 3000)
     assert not waiting.done(), "the lease was not respected"
@@ -161,8 +172,7 @@ async def test_the_lease_of_a_dead_fetcher_is_taken_over(
 
 async def test_a_late_fetcher_keeps_the_newer_token(worker: Worker, redis: Redis) -> None:
     slow, quick = worker(), worker()
-    take = module._TOKEN.call(entry(slow), ["take", slow._worker, 600_000, 1, 0])
-    assert (await run_async(redis, take))[0] == b"fetch"
+    await take(redis, slow, lease_ms=1)
     good = await quick.token(APP)
     assert await slow._put(entry(slow), "an older token", 7200) == 0
     assert await value(slow) == good.value
@@ -170,8 +180,7 @@ async def test_a_late_fetcher_keeps_the_newer_token(worker: Worker, redis: Redis
 
 async def test_a_token_kept_twice_is_one_generation(worker: Worker, redis: Redis) -> None:
     tokens = worker()
-    take = module._TOKEN.call(entry(tokens), ["take", tokens._worker, 600_000, 20_000, 0])
-    assert (await run_async(redis, take))[0] == b"fetch"
+    await take(redis, tokens)
     first = await tokens._put(entry(tokens), "a token", 7200)
     assert await tokens._put(entry(tokens), "a token", 7200) == first > 0
 
@@ -191,14 +200,10 @@ async def test_a_bad_token_is_replaced_once_and_only_its_own_generation(
 ) -> None:
     fleet = [worker() for _ in range(4)]
     old = [await tokens.token(APP) for tokens in fleet]
-    if fate == "revoked":
-        sandbox.revoke_tokens()
-    else:
-        sandbox.expire_tokens()
-    pairs = zip(fleet, old, strict=True)
-    new = await asyncio.gather(
-        *(tokens.token(APP, distrust=token) for tokens, token in pairs for _ in range(10))
-    )
+    end = {"revoked": sandbox.revoke_tokens, "expired": sandbox.expire_tokens}
+    end[fate]()
+    pairs = [*zip(fleet, old, strict=True)] * 10
+    new = await asyncio.gather(*(tokens.token(APP, distrust=token) for tokens, token in pairs))
     assert {token.value for token in new} == {sandbox.tokens()[1]}
     assert fetches() == 2
     # Who complains late of the old one does not cost the new one its life.
@@ -221,9 +226,7 @@ async def test_wrong_credentials_open_a_circuit_for_the_fleet(
 ) -> None:
     fleet = [worker(secret="wrong", DINGTALK_TOKEN_API=api) for _ in range(3)]
     for _ in range(3):
-        for error in await asyncio.gather(
-            *(value(tokens) for tokens in fleet for _ in range(5)), return_exceptions=True
-        ):
+        for error in await all_of(fleet):
             assert isinstance(error, Credentials)
             assert (error.code, error.hint) == (code, module.CREDENTIALS_HINT)
     assert fetches() == 1
@@ -305,15 +308,14 @@ async def test_a_failed_fetch_is_news_for_all_who_want_the_token(
 ) -> None:
     sandbox.add_fault(**fault, api="/gettoken", count=1)
     fleet = [worker() for _ in range(3)]
-    results = await asyncio.gather(
-        *(value(tokens) for tokens in fleet for _ in range(10)), return_exceptions=True
-    )
-    assert {type(each) for each in results} == {error}
+    assert {type(each) for each in await all_of(fleet)} == {error}
     assert fetches() == 1
-    async with asyncio.timeout(3):
-        while fetches() == 1:
-            await asyncio.sleep(0.05)
-            await asyncio.gather(*(value(t) for t in fleet), return_exceptions=True)
+
+    async def fetched_again() -> bool:
+        await all_of(fleet, 1)
+        return fetches() == 2
+
+    await wait_until_async(fetched_again)
     assert await value(fleet[1]) == sandbox.tokens()[-1]
     assert fetches() == 2
 
