@@ -11,7 +11,8 @@ from typing import Self, cast
 class Wire:
     """One connection through the proxy: its two ends, and whether it still carries anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, hole: "BlackHole") -> None:
+        self.hole = hole
         self.silent = False
         self.ends: list[asyncio.Transport] = []
 
@@ -37,9 +38,13 @@ class End(asyncio.Protocol):
             self._on_made(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._wire.silent:
-            for other in self._others():
-                other.write(data)
+        hole, answers = self._wire.hole, self._on_made is None
+        if self._wire.silent or (answers and hole.mute):
+            return
+        for other in self._others():
+            other.write(data)
+        if answers and hole.last_answer and hole.last_answer in data:
+            hole.mute = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._wire.silent:
@@ -59,6 +64,8 @@ class BlackHole:
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.mute = False
+        self.last_answer = b""
         self._target = target
         self._wires: list[Wire] = []
         self._connecting: set[asyncio.Task[None]] = set()
@@ -88,12 +95,16 @@ class BlackHole:
             wire.silent = True
         return len(swallowed)
 
+    def keep_answers(self, *, after: bytes = b"") -> None:
+        """Forward no answer from now on, or after the one with this in it; what is asked goes on."""
+        self.last_answer, self.mute = after, not after
+
     async def _listen(self) -> int:
         self._server = await self._loop.create_server(self._accept, "127.0.0.1", 0)
         return int(self._server.sockets[0].getsockname()[1])
 
     def _accept(self) -> asyncio.Protocol:
-        self._wires.append(wire := Wire())
+        self._wires.append(wire := Wire(self))
         return End(wire, on_made=partial(self._start_connecting, wire))
 
     def _start_connecting(self, wire: Wire, near: asyncio.Transport) -> None:

