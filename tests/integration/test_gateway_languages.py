@@ -34,7 +34,9 @@ BODIES: Mapping[str, Sequence[Any]] = {
         *(JOB | {"message": {"msgtype": each}} for each in ("text", "x", 1)),
         *(JOB | {"lane": "fast"}, JOB | {"send_at": "2026-01-01T09:00"}, JOB | {"sender": "x"}),
     ),
+    "/v1/robot-messages": (JOB | {"to": {}},),
     "/v1/keys": (
+        {"name": "n"},
         {"name": "n", "scopes": ["mesages:write"], "rate": "1/x"},
         {"name": "n", "scopes": ["*"], "expires_at": "2020-01-01T00:00:00Z"},
     ),
@@ -47,6 +49,7 @@ BODIES: Mapping[str, Sequence[Any]] = {
             "users": ["u1"],
         },
         CAMPAIGN,
+        {"name": "n"},
     ),
     "/v1/webhooks": (
         {"url": "http://x y", "types": ["job.*"]},
@@ -90,7 +93,7 @@ def texts(document: Any) -> Iterator[str]:
 def wrong(path: str, verb: str) -> Iterator[tuple[str, Any]]:
     """Queries and bodies with which this operation is refused."""
     posted = verb == "POST"
-    if verb == "GET" or path == "/v1/messages":
+    if verb == "GET" or path.endswith(("/messages", "/test")):
         yield from ((query, {} if posted else None) for query in QUERIES)
     if posted:
         yield from (("", body) for body in (None, {}, {"nonsense": 1}, *BODIES.get(path, ())))
