@@ -1,16 +1,21 @@
 """The command line inside the test's process, away from this folder's own settings."""
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from typer import Typer, testing
 from typer.testing import CliRunner, Result
 
 from dingrelay_producers.cli import app, group
+from dingrelay_producers.store import keys
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.doctor import broker
 
 _make = testing._get_command
@@ -48,6 +53,44 @@ class Cli:
         result = self(*arguments, "--json")
         assert result.exit_code == code, result.output
         return json.loads(result.stdout)
+
+    def shown(self, *arguments: str) -> str:
+        """What one command that succeeds prints."""
+        result = self(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def refused(self, *arguments: str, code: int = 2, stdin: str | None = None) -> str:
+        """Why one command is refused."""
+        result = self(*arguments, stdin=stdin)
+        assert result.exit_code == code, result.output
+        return result.stderr
+
+    def in_database(self, act: Callable[[Database], Awaitable[Any]]) -> Any:
+        """Do something in the database of the commands."""
+
+        async def run() -> Any:
+            database = Database(self.variables["DINGRELAY_DATABASE_URL"])
+            try:
+                return await act(database)
+            finally:
+                await database.dispose()
+
+        return asyncio.run(run())
+
+
+ERROR = {"class": "permission", "code": "60011", "message": "[no] permission", "hint": "Ask."}
+
+
+def end(redis: Redis, job_id: str, state: str, error: Mapping[str, str] = ERROR) -> None:
+    """Settle a job as a worker does, with this error if it failed."""
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    redis.hset(keys.job(job_id), mapping={"state": state, "settled": now, "attempts": 1})
+    redis.zrem(keys.SCHEDULE, job_id)
+    if state in {"dead", "unknown"}:
+        redis.hset(keys.job(job_id), "error", json.dumps(error))
+        redis.zadd(keys.DEAD, {job_id: now})
+        redis.pexpire(keys.DEAD, 60_000)
 
 
 def in_folder(monkeypatch: pytest.MonkeyPatch, folder: Path, variables: Mapping[str, str]) -> Cli:
