@@ -39,7 +39,7 @@ def main() -> None:
 def documents() -> dict[Path, str]:
     """Every document and what it should hold."""
     content = written(json.loads(PUBLISHED.read_text("utf-8")))
-    report = Published.from_json(json.loads(content))
+    report = Published(json.loads(content))
     made = {PUBLISHED: content}
     for words in LANGUAGES:
         for name, block in {words.readme: key_figures, words.page: all_figures}.items():

@@ -1,9 +1,9 @@
 """A measured figure beside what it should be."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from statistics import quantiles
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -61,13 +61,6 @@ class Figure:
     def to_json(self) -> dict[str, Any]:
         """The figure as JSON values, without what it does not have."""
         return {name: value for name, value in asdict(self).items() if value not in {None, ""}}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The figure that `to_json` wrote."""
-        return cls(
-            **{each.name: content[each.name] for each in fields(cls) if each.name in content}
-        )
 
 
 def number(value: float) -> str:

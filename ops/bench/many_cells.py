@@ -10,15 +10,14 @@ them and says nothing, and after its return. Exit code 1 if the apps of the othe
 import argparse
 import random
 import socket
-import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from figures import Figure, percentile, show
 from redis import Redis
@@ -66,60 +65,39 @@ def settings_of(urls: dict[str, str], apps: int) -> Settings:
     return Settings.load(env="test", cells=cells)
 
 
-@dataclass
-class Tally:
-    """What became of the sends of one phase.
+class Sent(NamedTuple):
+    """What became of a send: its cell, how many seconds it took, and what is wrong with that, if anything is."""
 
-    Attributes:
-        others: seconds of each send to an app of a cell that is there.
-        lost: seconds of each that was refused by name.
-        wrong: what else came of them.
-    """
-
-    others: list[float] = field(default_factory=list[float])
-    lost: list[float] = field(default_factory=list[float])
-    sent: Counter[str] = field(default_factory=Counter[str])
-    wrong: Counter[str] = field(default_factory=Counter[str])
+    cell: str
+    seconds: float
+    refused: bool = False
+    wrong: str = ""
 
 
-def send_for(client: Client, apps: int, lost: str, seconds: float) -> Tally:
+def send_for(client: Client, apps: int, lost: str, seconds: float) -> list[Sent]:
     """Send to apps at random; `lost` is the cell that is away, if one is."""
-    tally, lock = Tally(), threading.Lock()
+    sends: list[Sent] = []
     end = time.monotonic() + seconds
 
     def send(seed: int) -> None:
         chosen = random.Random(seed)
-        own = Tally()
         while time.monotonic() < end:
             app = f"app{chosen.randrange(apps)}"
             cell = client.settings.cell_of(app)
-            job = message(app)
+            job, wrong, refused = message(app), "", False
             began = time.perf_counter()
             try:
                 client.send(job)
             except CellUnavailable as error:
-                took = time.perf_counter() - began
-                if list(error.cells) == [lost] == [cell]:
-                    own.lost.append(took)
-                else:
-                    own.wrong[str(error)] += 1
+                refused = True
+                wrong = "" if list(error.cells) == [lost] == [cell] else str(error)
             else:
-                own.others.append(time.perf_counter() - began)
-                own.sent[cell] += 1
-                if cell == lost:
-                    own.wrong["accepted by a cell that is away"] += 1
-        with lock:
-            tally.others += own.others
-            tally.lost += own.lost
-            tally.sent += own.sent
-            tally.wrong += own.wrong
+                wrong = "accepted by a cell that is away" if cell == lost else ""
+            sends.append(Sent(cell, time.perf_counter() - began, refused, wrong))
 
-    running = [threading.Thread(target=send, args=[number]) for number in range(THREADS)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    return tally
+    with ThreadPoolExecutor(THREADS) as programs:
+        list(programs.map(send, range(THREADS)))
+    return sends
 
 
 def message(app: str) -> MessageSend:
@@ -144,28 +122,28 @@ def seconds_until_back(client: Client, app: str) -> float:
 def measure(servers: dict[str, ValkeyServer], apps: int, seconds: float) -> list[Figure]:
     """Lose a cell in both ways, and have it back; each phase lasts so many seconds."""
     urls = {name: f"redis://127.0.0.1:{each.port}/0" for name, each in servers.items()}
-    names, server, tallies = list(servers), servers[LOST], dict[str, Tally]()
+    names, server, phases = list(servers), servers[LOST], dict[str, list[Sent]]()
     lost = next(f"app{n}" for n in range(apps) if names[n % len(names)] == LOST)
     with Client(settings_of(urls, apps)) as client:
-        tallies["all there"] = send_for(client, apps, "", seconds)
+        phases["all there"] = send_for(client, apps, "", seconds)
         server.stop()
-        tallies["one refuses"] = send_for(client, apps, LOST, seconds)
+        phases["one refuses"] = send_for(client, apps, LOST, seconds)
         server.start()
         returned = seconds_until_back(client, lost)
         with Redis(port=server.port) as redis:
             # It takes connections and says nothing.
             redis.client_pause(int((seconds + 1) * 1000))
-        tallies["one is silent"] = send_for(client, apps, LOST, seconds)
+        phases["one is silent"] = send_for(client, apps, LOST, seconds)
         time.sleep(1)
         spoke = seconds_until_back(client, lost)
-        tallies["all there again"] = send_for(client, apps, "", seconds)
+        phases["all there again"] = send_for(client, apps, "", seconds)
     # Threads of one process on a few cores make the slowest one anything.
-    slow = round(2 * median(tallies["all there"].others) * 1000, 1)
-    sent = tallies["all there"].sent
+    slow = round(2 * median(each.seconds for each in phases["all there"]) * 1000, 1)
+    sent = Counter(each.cell for each in phases["all there"])
     figures = [
         figure
-        for name, tally in tallies.items()
-        for figure in _phase(name, tally, len(servers), seconds, slow)
+        for name, sends in phases.items()
+        for figure in _phase(name, sends, len(servers), seconds, slow)
     ]
     return [
         *figures,
@@ -175,23 +153,26 @@ def measure(servers: dict[str, ValkeyServer], apps: int, seconds: float) -> list
     ]
 
 
-def _phase(name: str, tally: Tally, cells: int, seconds: float, slow: float) -> list[Figure]:
+def _phase(name: str, sends: list[Sent], cells: int, seconds: float, slow: float) -> list[Figure]:
     """What became of the sends of a phase."""
-    others = [each * 1000 for each in tally.others]
+    taken = [each for each in sends if not each.refused]
+    others = [each.seconds * 1000 for each in taken]
+    wrong = Counter(each.wrong for each in sends if each.wrong)
     away = name.startswith("one")
     figures = [
         Figure(name, "sends to other cells", len(others) / seconds, "/s"),
         Figure(name, "a send, median", median(others), "ms", at_most=slow),
         Figure(name, "a send, p99", percentile(others, 99), "ms"),
         Figure(name, "a send, slowest", max(others), "ms"),
-        Figure(name, "cells used", len(tally.sent), at_least=cells - away),
-        Figure(name, "wrong", tally.wrong.total(), at_most=0, note=str(dict(tally.wrong) or "")),
+        Figure(name, "cells used", len({each.cell for each in taken}), at_least=cells - away),
+        Figure(name, "wrong", wrong.total(), at_most=0, note=str(dict(wrong) or "")),
     ]
     if away:
-        slowest = max(tally.lost, default=float("inf"))
+        refused = [each.seconds for each in sends if each.refused and not each.wrong]
+        slowest = max(refused, default=float("inf"))
         figures += [
-            Figure(name, "sends refused by name", len(tally.lost), at_least=1),
-            Figure(name, "a refusal, median", median(tally.lost or [0]), "s"),
+            Figure(name, "sends refused by name", len(refused), at_least=1),
+            Figure(name, "a refusal, median", median(refused or [0]), "s"),
             Figure(name, "a refusal, slowest", slowest, "s", at_most=BOUND),
         ]
     return figures

@@ -5,7 +5,6 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import distributions, version
 from itertools import groupby
 from pathlib import Path
@@ -26,48 +25,32 @@ PACKAGES = (
 )
 
 
-@dataclass(slots=True)
-class Report:
-    """The figures of a run as they come, with the state of the machine before the first one.
+def begun(command: str) -> dict[str, Any]:
+    """The report of a run before its first measurement; `command` measures the same again."""
+    return {
+        "command": command,
+        "date": _date(time.time()),
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
+            "kernel": f"{platform.system()} {platform.release()}",
+            "load_at_start": [round(load, 2) for load in os.getloadavg()],
+        },
+        "versions": {"python": platform.python_version(), **_versions()},
+        "measurements": [],
+    }
 
-    Attributes:
-        command: what measures the same again.
-    """
 
-    command: str
-    figures: list[Figure] = field(default_factory=list)
-    measured: list[dict[str, Any]] = field(default_factory=list)
-    began: float = field(default_factory=time.time)
-    load: tuple[float, float, float] = field(default_factory=os.getloadavg)
-
-    def add(self, measurement: Measurement, figures: Sequence[Figure], seconds: float) -> None:
-        """Add what a measurement gave, and how long it took."""
-        self.figures += figures
-        self.measured.append(
-            {
-                "letter": measurement.letter,
-                "name": measurement.name,
-                "date": _date(time.time() - seconds),
-                "seconds": round(seconds, 1),
-                "figures": [figure.to_json() for figure in figures],
-            }
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
-        return {
-            "command": self.command,
-            "date": _date(self.began),
-            "machine": {
-                "cpu": _cpu_model(),
-                "cores": os.cpu_count(),
-                "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
-                "kernel": f"{platform.system()} {platform.release()}",
-                "load_at_start": [round(load, 2) for load in self.load],
-            },
-            "versions": {"python": platform.python_version(), **_versions()},
-            "measurements": self.measured,
-        }
+def measured(measurement: Measurement, figures: Sequence[Figure], seconds: float) -> dict[str, Any]:
+    """What a measurement gave, and how long it took, as JSON values."""
+    return {
+        "letter": measurement.letter,
+        "name": measurement.name,
+        "date": _date(time.time() - seconds),
+        "seconds": round(seconds, 1),
+        "figures": [figure.to_json() for figure in figures],
+    }
 
 
 def added(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
@@ -82,11 +65,11 @@ def added(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     same = all(here[name] == there[name] for name in ("cpu", "cores", "memory_gb", "kernel"))
     if not same or later["versions"] != earlier["versions"]:
         raise ValueError("the earlier run was on another machine, or with other versions")
-    measured = {each["letter"]: each for each in earlier["measurements"] + later["measurements"]}
+    by_letter = {each["letter"]: each for each in earlier[LAST] + later[LAST]}
     return {
         **earlier,
         "command": "python ops/bench/run.py",
-        "measurements": [measured[letter] for letter in sorted(measured)],
+        "measurements": [by_letter[letter] for letter in sorted(by_letter)],
     }
 
 
@@ -114,7 +97,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
 class Published:
     """A report as it was written.
 
@@ -123,24 +105,18 @@ class Published:
         about: the rest: machine, versions, command, date, seconds.
     """
 
-    groups: Mapping[str, Sequence[Sequence[Figure]]]
-    about: Mapping[str, Any]
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.groups: dict[str, list[list[Figure]]] = {}
+        for each in content["measurements"]:
+            figures = [Figure(**figure) for figure in each["figures"]]
+            grouped = groupby(figures, key=lambda figure: figure.group)
+            self.groups[each["letter"]] = [list(members) for _, members in grouped]
+        self.about = {name: value for name, value in content.items() if name != LAST}
 
     @classmethod
     def read(cls) -> Self:
         """The report in ``docs/bench.json``."""
-        return cls.from_json(json.loads(PUBLISHED.read_text("utf-8")))
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The report that `report.Report` wrote."""
-        groups: dict[str, list[list[Figure]]] = {}
-        for measured in content["measurements"]:
-            figures = [Figure.from_json(figure) for figure in measured["figures"]]
-            grouped = groupby(figures, key=lambda figure: figure.group)
-            groups[measured["letter"]] = [list(members) for _, members in grouped]
-        about = {name: value for name, value in content.items() if name != "measurements"}
-        return cls(groups, about)
+        return cls(json.loads(PUBLISHED.read_text("utf-8")))
 
     def find(self, letter: str, group: int, name: str) -> Figure | None:
         """A figure of the nth group of a measurement; None where it was not measured."""
@@ -157,12 +133,12 @@ def written(content: Mapping[str, Any]) -> str:
     kept = [each for each in content["measurements"] if each["letter"] in letters]
     about = {**content, "seconds": round(sum(each["seconds"] for each in kept))}
     lines = [f" {_name(name)}{_json(value)}," for name, value in about.items() if name != LAST]
-    measured: list[str] = []
+    entries: list[str] = []
     for each in kept:
-        figures = [_json(Figure.from_json(figure).to_json()) for figure in each["figures"]]
+        figures = [_json(Figure(**figure).to_json()) for figure in each["figures"]]
         head = _json({**each, "figures": None}).removesuffix("null}")
-        measured.append(f"  {head}[\n   " + ",\n   ".join(figures) + "]}")
-    return "\n".join(["{", *lines, f" {_name(LAST)}[", ",\n".join(measured) + "]", "}", ""])
+        entries.append(f"  {head}[\n   " + ",\n   ".join(figures) + "]}")
+    return "\n".join(["{", *lines, f" {_name(LAST)}[", ",\n".join(entries) + "]", "}", ""])
 
 
 def _name(name: str) -> str:

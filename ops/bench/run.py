@@ -13,9 +13,9 @@ import time
 import traceback
 from pathlib import Path
 
-from figures import show
+from figures import Figure, show
 from measurements import MEASUREMENTS
-from report import PUBLISHED, Report, added, written
+from report import PUBLISHED, added, begun, measured, written
 from testbed import testbed
 
 
@@ -27,7 +27,7 @@ def main() -> int:
         for each in MEASUREMENTS
         if (each.letter in options.only if options.only else each.in_smoke or not options.quick)
     ]
-    report = Report(_command(options))
+    report, shown = begun(_command(options)), list[Figure]()
     complete = True
     with testbed() as here:
         for number, measurement in enumerate(chosen, 1):
@@ -39,17 +39,18 @@ def main() -> int:
                 complete = False
                 traceback.print_exc()
             else:
-                report.add(measurement, figures, time.monotonic() - began)
-    show(report.figures)
+                shown += figures
+                seconds = time.monotonic() - began
+                report["measurements"].append(measured(measurement, figures, seconds))
+    show(shown)
     whole = complete and not options.quick and not options.only
     path = options.json or (PUBLISHED if whole or options.add else None)
     if path:
-        document = report.to_json()
         if options.add:
-            document = added(json.loads(path.read_text("utf-8")), document)
-        path.write_text(written(document), "utf-8")
+            report = added(json.loads(path.read_text("utf-8")), report)
+        path.write_text(written(report), "utf-8")
         print(f"written to {path}", file=sys.stderr)
-    broken = [figure for figure in report.figures if figure.holds is False]
+    broken = [figure for figure in shown if figure.holds is False]
     if options.quick:
         return 0 if complete else 1
     for figure in broken:

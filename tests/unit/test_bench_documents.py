@@ -24,7 +24,7 @@ def report(**groups: list[Figure]) -> Published:
             for letter, figures in groups.items()
         ]
     }
-    return Published.from_json(json.loads(json.dumps(content)))
+    return Published(json.loads(json.dumps(content)))
 
 
 def limit_used() -> list[Figure]:
