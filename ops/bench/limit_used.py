@@ -3,11 +3,12 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from figures import Figure
 from messages import distinct, full, same, user
 from testbed import PEOPLE, Testbed, wait_until
+
+from dingrelay_sandbox.admin import Row
 
 LIMIT = 20
 A_MINUTE, A_CALL = 5_000, 100
@@ -40,55 +41,24 @@ for number in count():
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Calls that arrived within the watched time.
-
-    Attributes:
-        seconds: how long it was.
-        accepted: calls that were carried out.
-        refused: calls that were answered with a throttle.
-        recipients: people in the accepted calls.
-    """
-
-    seconds: float
-    accepted: int
-    refused: int
-    recipients: int
-
-    @property
-    def calls(self) -> int:
-        """Accepted and refused ones."""
-        return self.accepted + self.refused
-
-    @property
-    def refused_share(self) -> float:
-        """In percent of the calls."""
-        return self.refused / max(1, self.calls) * 100
-
-    def used_share(self, limit: float) -> float:
-        """Accepted calls, in percent of a limit a second."""
-        return self.accepted / (limit * self.seconds) * 100
-
-
 def watch_for(testbed: Testbed, seconds: float) -> None:
     """Let it run until so many seconds after the first call."""
     wait_until(testbed.calls, 60, pause=0.01)
     time.sleep(seconds)
 
 
-def seen_within(testbed: Testbed, seconds: float, *, lead: float = 0) -> Watched:
-    """The calls of so many seconds, which begin `lead` seconds after the first call."""
+def seen_within(
+    testbed: Testbed, seconds: float, *, lead: float = 0
+) -> tuple[list[Row], list[Row]]:
+    """The calls that were carried out, and those that were throttled, of so many seconds.
+
+    They begin `lead` seconds after the first call.
+    """
     calls = testbed.calls()
     begin = min(call["monotonic"] for call in calls) + lead
     within = [call for call in calls if begin <= call["monotonic"] < begin + seconds]
     accepted = [call for call in within if call["verdict"] == "ok"]
-    return Watched(
-        seconds=seconds,
-        accepted=len(accepted),
-        refused=sum(call["verdict"] == "throttled" for call in within),
-        recipients=sum(call["recipients"] for call in accepted),
-    )
+    return accepted, [call for call in within if call["verdict"] == "throttled"]
 
 
 def measure(
@@ -114,11 +84,12 @@ def measure(
     def watched(name: str, window: str, way: Way, seconds: float, **bounds: float) -> None:
         testbed.clear(latency=LATENCY_MS, calls=CALLS, window=window, recipients="")
         way(testbed, lead + seconds)
-        seen = seen_within(testbed, seconds, lead=lead)
-        note, least = f"{seen.calls:,} calls", bounds.get("at_least")
-        used.append(Figure(USED, name, seen.used_share(LIMIT), "%", at_least=least, note=note))
-        most = bounds.get("at_most")
-        refused.append(Figure(REFUSED, name, seen.refused_share, "%", at_most=most))
+        accepted, throttled = seen_within(testbed, seconds, lead=lead)
+        calls = len(accepted) + len(throttled)
+        share, note = len(accepted) / (LIMIT * seconds) * 100, f"{calls:,} calls"
+        used.append(Figure(USED, name, share, "%", at_least=bounds.get("at_least"), note=note))
+        share = len(throttled) / max(1, calls) * 100
+        refused.append(Figure(REFUSED, name, share, "%", at_most=bounds.get("at_most")))
 
     for window, (name, least) in list(WINDOWS.items())[-1 if few else 0 :]:
         watched(name, window, _ours, seconds, at_least=least, at_most=0.3)
@@ -179,12 +150,13 @@ def recipients(testbed: Testbed, minutes: float = 3) -> list[Figure]:
         with testbed.client() as client:
             client.send_many(full(int((minutes + 1) * A_MINUTE / A_CALL), A_CALL))
         watch_for(testbed, minutes * 60)
-        seen = seen_within(testbed, minutes * 60)
+        accepted, _ = seen_within(testbed, minutes * 60)
         # What was under way is in the inboxes, too.
         time.sleep(0.1)
         dropped = sum(testbed.sandbox.audit()["dropped"].values())
-    delivered = (seen.recipients - dropped) / (A_MINUTE * minutes) * 100
-    note = f"{seen.recipients:,} people in {minutes:g} min"
+    people = sum(call["recipients"] for call in accepted)
+    delivered = (people - dropped) / (A_MINUTE * minutes) * 100
+    note = f"{people:,} people in {minutes:g} min"
     return [
         Figure(group, "delivered", delivered, "%", at_least=96, note=note),
         Figure(group, "dropped silently", dropped, "people", at_most=0),

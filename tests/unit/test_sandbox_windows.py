@@ -107,7 +107,7 @@ def listed(caller: Caller, start: float) -> list[str]:
 
 @pytest.mark.parametrize("offset", [60.0, -60.0])
 def test_create_times_and_lists_follow_the_clock(caller: Caller, offset: float) -> None:
-    caller.state.set_clock(offset)
+    caller.state.clock.offset = offset
     made = caller.create()
     assert caller.state.approvals.instances[made].created_at == NOON + offset
     assert listed(caller, NOON + offset) == [made]
@@ -117,7 +117,7 @@ def test_create_times_and_lists_follow_the_clock(caller: Caller, offset: float) 
 
 def test_approvals_are_listed_after_the_clock_went_back(caller: Caller) -> None:
     made = caller.create()
-    caller.state.set_clock(-60)
+    caller.state.clock.offset = -60
     assert listed(caller, NOON - 60) == [made]
 
 
@@ -125,9 +125,9 @@ def test_the_day_turns_by_the_clock_and_back(caller: Caller) -> None:
     caller.limit(token_seconds=1_000_000)
     caller.log_in()
     caller.send("hello", "u1")
-    caller.state.set_clock(HALF_A_DAY)
+    caller.state.clock.offset = HALF_A_DAY
     caller.send("hello", "u1")
-    caller.state.set_clock(0)
+    caller.state.clock.offset = 0
     caller.send("hello", "u1")
     assert caller.reasons("u1") == ["", "", "143106"]
 
@@ -137,7 +137,7 @@ def test_the_day_turns_by_the_clock_and_back(caller: Caller) -> None:
 def test_rates_go_on_as_before(caller: Caller, window: str, offset: float) -> None:
     caller.limit(calls="2/1s", recipients="3/60s", window=window)
     assert [caller.send(f"{n}", "u1").code for n in range(3)] == ["0", "0", "90018"]
-    caller.state.set_clock(offset)
+    caller.state.clock.offset = offset
     assert caller.send("4", "u1").code == "90018"
     caller.now += 1.1
     assert caller.send("5", "u1", "u2").code == "0"
@@ -150,11 +150,11 @@ def test_a_ban_lasts_as_long_whatever_the_clock_says(caller: Caller) -> None:
     caller.limit(calls="", egress="1/20s")
     for _ in range(2):
         caller.outcome("POST", SEND, remote="10.0.0.1")
-    caller.state.set_clock(600)
+    caller.state.clock.offset = 600
     assert caller.outcome("POST", SEND, remote="10.0.0.1").answer.status == 403
 
 
 def test_a_reset_sets_the_clock_right(caller: Caller) -> None:
-    caller.state.set_clock(60)
+    caller.state.clock.offset = 60
     caller.state.reset()
     assert caller.state.clock() == NOON

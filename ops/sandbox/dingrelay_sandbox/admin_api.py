@@ -24,6 +24,7 @@ from dingrelay_sandbox.events.stream_gateway import StreamAct
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.limits import Latency
 from dingrelay_sandbox.robots import Robot
+from dingrelay_sandbox.scripted import Scripted, Spec
 from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import Template
 
@@ -35,59 +36,59 @@ PACE_SECONDS = 0.01
 
 CONFIG: ConfigDict = {"arbitrary_types_allowed": True, "populate_by_name": True}
 Act = Callable[..., Any]
+Acts = dict[str, Act]
 Fields = dict[str, Any]
 Filled = Annotated[str, Field(min_length=1)]
 PerSecond = Annotated[float, Field(gt=0, le=100_000)] | None
 """How many a second, in the background; None: all at once."""
 
-OF_ALL: dict[str, Callable[[SandboxState], object]] = {
+
+def _scripted(name: str, faults: Callable[[SandboxState], Scripted[Any]], spec: type[Spec]) -> Acts:
+    """The routes of the faults of calls, or of events."""
+    return {
+        f"GET {name}": lambda sandbox: faults(sandbox).report(),
+        f"POST {name}": lambda sandbox, body: {
+            "id": faults(sandbox).add(spec.model_validate(body))
+        },
+        f"DELETE {name}": lambda sandbox: {"ended": faults(sandbox).delete()},
+        f"GET {name}/{{key}}": lambda sandbox, key: faults(sandbox).find(int(key)),
+        f"DELETE {name}/{{key}}": lambda sandbox, key: {"ended": faults(sandbox).delete(int(key))},
+    }
+
+
+DECLARED: Acts = {
+    **_scripted("faults", lambda sandbox: sandbox.faults, FaultSpec),
+    **_scripted("event-faults", lambda sandbox: sandbox.event_faults, EventFaultSpec),
     "GET approvals": reports.approvals,
+    "DELETE approvals/{key}": lambda sandbox, key: sandbox.approvals.delete(
+        key, at=sandbox.clock()
+    ),
     "GET audit": reports.audit,
     "GET callbacks": lambda sandbox: [each.model_dump() for each in sandbox.callbacks.all()],
+    "DELETE callbacks/{key}": lambda sandbox, key: sandbox.callbacks.delete(key),
     "GET clock": lambda sandbox: {"now": sandbox.clock(), "offset": sandbox.clock.offset},
     "GET delivery": lambda sandbox: sandbox.delivery_times.model_dump(),
-    "DELETE event-faults": lambda sandbox: {"ended": sandbox.event_faults.delete()},
-    "GET event-faults": lambda sandbox: sandbox.event_faults.report(),
+    "DELETE departments/{key}": lambda sandbox, key: sandbox.organisation.delete_department(
+        int(key)
+    ),
     "GET events/summary": lambda sandbox: sandbox.events.summary(),
-    "DELETE faults": lambda sandbox: {"ended": sandbox.faults.delete()},
-    "GET faults": lambda sandbox: sandbox.faults.report(),
+    "GET events/{key}": lambda sandbox, key: sandbox.events.report(key),
+    "POST events/{key}/resend": lambda sandbox, key: sandbox.events.add(sandbox.events.find(key)),
+    "PUT groups/{key}": lambda sandbox, key: sandbox.robots.groups.add(key),
     "GET health": reports.health,
+    "GET inbox/{userid}": reports.inbox,
     "GET limits": lambda sandbox: sandbox.limits.model_dump(mode="json"),
     "GET media": reports.media,
     "GET organisation": reports.organisation,
     "GET robots": lambda sandbox: sandbox.robots.posts,
     "GET tokens": lambda sandbox: sandbox.tokens.values,
-}
-"""Routes without a parameter."""
-OF_ONE: dict[str, Callable[[SandboxState, str], object]] = {
-    "DELETE approvals/{key}": lambda sandbox, key: sandbox.approvals.delete(
-        key, at=sandbox.clock()
-    ),
-    "DELETE callbacks/{key}": lambda sandbox, key: sandbox.callbacks.delete(key),
-    "DELETE departments/{key}": lambda sandbox, key: sandbox.organisation.delete_department(
-        int(key)
-    ),
-    "DELETE event-faults/{key}": lambda sandbox, key: {
-        "ended": sandbox.event_faults.delete(int(key))
-    },
-    "GET events/{key}": lambda sandbox, key: sandbox.events.report(key),
-    "POST events/{key}/resend": lambda sandbox, key: sandbox.events.add(sandbox.events.find(key)),
-    "DELETE faults/{key}": lambda sandbox, key: {"ended": sandbox.faults.delete(int(key))},
-    "GET faults/{key}": lambda sandbox, key: sandbox.faults.find(int(key)),
-    "PUT groups/{key}": lambda sandbox, key: sandbox.robots.groups.add(key),
-    "GET inbox/{key}": reports.inbox,
     "DELETE users/{key}": lambda sandbox, key: sandbox.organisation.delete_user(key),
 }
-"""Routes whose only parameter is the id in the path."""
-DECLARED: dict[str, Act] = {}
-"""The others: what they take is what their functions take."""
+"""Method and path → what is done. What path, query and body have is given by its name, all of the body as `body`."""
 
 
 def route(at: str) -> Callable[[Act], Act]:
-    """Declare a route. What path, query and body have is given to the function by its parameters' names.
-
-    `body` is the whole body, `request` the request.
-    """
+    """Declare a route by the function that checks what it is given. `request` is the request."""
 
     def declare(act: Act) -> Act:
         DECLARED[at] = validate_call(config=CONFIG)(act)
@@ -98,44 +99,25 @@ def route(at: str) -> Callable[[Act], Act]:
 
 def admin_routes(sandbox: SandboxState) -> list[web.RouteDef]:
     """All routes of the admin API."""
-
-    def without(act: Act) -> Act:
-        def handle(request: web.Request) -> Any:
-            return act(sandbox, *request.match_info.values())
-
-        return handle
-
-    plain: dict[str, Act] = {**OF_ALL, **OF_ONE}
-    acts = {at: without(act) for at, act in plain.items()}
-    acts |= {at: _with_parameters(sandbox, act) for at, act in DECLARED.items()}
-    acts["* {rest:.*}"] = _no_such_route
+    acts = {**DECLARED, "* {rest:.*}": _no_such_route}
     return [
-        web.route(method, f"{ROOT}/{path}", _answered(act))
+        web.route(method, f"{ROOT}/{path}", _answered(sandbox, act))
         for (method, path), act in ((at.split(" "), act) for at, act in acts.items())
     ]
 
 
-def _with_parameters(sandbox: SandboxState, act: Act) -> Act:
-    names = inspect.signature(act).parameters
-
-    async def handle(request: web.Request) -> Any:
-        content = json.loads(await request.read() or b"{}")
-        given: Fields = {**request.query, **request.match_info}
-        given |= {"body": content} if "body" in names else content
-        if "request" in names:
-            given["request"] = request
-        answer = act(sandbox, **given)
-        return await answer if inspect.isawaitable(answer) else answer
-
-    return handle
-
-
-def _answered(act: Act) -> Any:
+def _answered(sandbox: SandboxState, act: Act) -> Any:
     """The act's result as JSON, {} for none; a bad request as HTTP 400 that says what is wrong."""
+    names = inspect.signature(act).parameters
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            content, status = act(request), 200
+            content: Any = json.loads(await request.read() or b"{}")
+            given: Fields = {**request.query, **request.match_info}
+            given |= {"body": content} if "body" in names else content
+            if "request" in names:
+                given["request"] = request
+            content, status = act(sandbox, **given), 200
             if inspect.isawaitable(content):
                 content = await content
         except ValidationError as error:
@@ -154,7 +136,7 @@ def _answered(act: Act) -> Any:
     return handle
 
 
-def _no_such_route(request: web.Request) -> None:
+def _no_such_route(sandbox: SandboxState, request: web.Request, rest: str, body: object) -> None:
     raise LookupError(f"no such route: {request.method} {request.path}")
 
 
@@ -283,8 +265,8 @@ def _change_latency(sandbox: SandboxState, body: Latency) -> None:
 def _set_clock(
     sandbox: SandboxState, offset: Annotated[float, Field(ge=-YEAR_SECONDS, le=YEAR_SECONDS)]
 ) -> object:
-    sandbox.set_clock(offset)
-    return OF_ALL["GET clock"](sandbox)
+    sandbox.clock.offset = offset
+    return DECLARED["GET clock"](sandbox)
 
 
 @route("POST door/shut")
@@ -309,16 +291,6 @@ def _revoke_tokens(sandbox: SandboxState, app_key: str | None = None) -> object:
 @route("POST tokens/expire")
 def _expire_tokens(sandbox: SandboxState, app_key: str | None = None) -> object:
     return {"ended": sandbox.tokens.expire(sandbox.clock(), app_key)}
-
-
-@route("POST faults")
-def _add_fault(sandbox: SandboxState, body: FaultSpec) -> object:
-    return {"id": sandbox.faults.add(body)}
-
-
-@route("POST event-faults")
-def _add_event_fault(sandbox: SandboxState, body: EventFaultSpec) -> object:
-    return {"id": sandbox.event_faults.add(body)}
 
 
 # What people do to approvals.

@@ -28,11 +28,6 @@ class Audit:
             peak = self._peaks[app_key, api] = Peak(rate.seconds if rate else 1)
         peak.add(at)
 
-    def shift(self, seconds: float) -> None:
-        """Go on counting intervals after the clock was set by so much."""
-        for peak in self._peaks.values():
-            peak.shift(seconds)
-
     def record(self, call: dict[str, Any]) -> None:
         """Note what became of a call."""
         self._verdicts.setdefault(call["api"], Counter())[call["verdict"]] += 1

@@ -23,6 +23,10 @@ class Clock:
         """The time now, in Unix seconds."""
         return self._base() + self.offset
 
+    def steady(self, at: float) -> float:
+        """One of its times by the machine's clock, which goes on when this one is set."""
+        return at - self.offset
+
     def date(self) -> str:
         """The time now as the ``Date`` header of an answer, which has whole seconds."""
         second = int(self())

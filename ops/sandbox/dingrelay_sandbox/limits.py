@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, model_validator
 
-from dingrelay_sandbox.clock import month
+from dingrelay_sandbox.clock import Clock, month
 from dingrelay_sandbox.windows import Rate, SlidingWindow, Window, WindowKind, new_window
 
 
@@ -181,9 +181,14 @@ class Breach:
 
 
 class Limiter:
-    """Counts against the limits. All times are Unix seconds of the sandbox's clock."""
+    """Counts against the limits. All times are Unix seconds of the sandbox's clock.
 
-    def __init__(self, limits: Limits) -> None:
+    Months and calendar windows follow it. Whatever else is counted in seconds goes on as before when it is set,
+    as no second becomes longer by a wrong clock.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self.clock = clock
         self._limits = limits
         self._calls: dict[tuple[str, str], Window | None] = {}
         self._egress = _Penalties()
@@ -211,14 +216,6 @@ class Limiter:
         if old.robot != limits.robot:
             self._robots = _Penalties()
 
-    def shift(self, seconds: float) -> None:
-        """Go on as before after the clock was set by so much; the quota's month is the clock's."""
-        for window in (*self._recipients.values(), *self._calls.values()):
-            if window is not None:
-                window.shift(seconds)
-        self._egress.shift(seconds)
-        self._robots.shift(seconds)
-
     def call(self, app_key: str, path: str, at: float) -> Breach | None:
         """Count a call of an app on an API path, or say why not."""
         key = (app_key, path)
@@ -228,16 +225,18 @@ class Limiter:
         window = self._calls[key]
         if window is None:
             return None
-        if window.room(at) >= 1:
-            window.take(at)
+        moment = at if self._limits.window == "calendar" else self.clock.steady(at)
+        if window.room(moment) >= 1:
+            window.take(moment)
             return None
         rate = self._limits.calls_of(path)
         assert rate is not None, "a window has a rate"
-        return Breach(rate, window.frees_at(at))
+        return Breach(rate, window.frees_at(moment) + at - moment)
 
     def egress(self, address: str, at: float) -> bool:
         """Count a call from an address; False while it is banned (API §6)."""
-        return self._egress.take(address, at, self._limits.egress, self._limits.egress_ban_seconds)
+        limits, moment = self._limits, self.clock.steady(at)
+        return self._egress.take(address, moment, limits.egress, limits.egress_ban_seconds)
 
     def recipients(self, app_key: str, at: float, wanted: int) -> int:
         """How many of `wanted` people an app may still reach in this minute; they are counted."""
@@ -246,9 +245,10 @@ class Limiter:
         window = self._recipients.get(app_key)
         if window is None:
             window = self._recipients[app_key] = SlidingWindow(self._limits.recipients)
-        granted = min(wanted, window.room(at))
+        moment = self.clock.steady(at)
+        granted = min(wanted, window.room(moment))
         if granted:
-            window.take(at, granted)
+            window.take(moment, granted)
         return granted
 
     def quota(self, organisation: str, at: float) -> bool:
@@ -265,7 +265,8 @@ class Limiter:
 
     def robot(self, token: str, at: float) -> bool:
         """Count a message of a webhook robot; False for the whole penalty (API §2.8)."""
-        return self._robots.take(token, at, self._limits.robot, self._limits.robot_penalty_seconds)
+        limits, moment = self._limits, self.clock.steady(at)
+        return self._robots.take(token, moment, limits.robot, limits.robot_penalty_seconds)
 
 
 def _take(counts: dict[str, int], key: str, most: int | None) -> bool:
@@ -295,10 +296,3 @@ class _Penalties:
             return False
         window.take(at)
         return True
-
-    def shift(self, seconds: float) -> None:
-        """Go on as before after the clock was set by so much."""
-        for window in self._windows.values():
-            window.shift(seconds)
-        for key in self._closed_until:
-            self._closed_until[key] += seconds

@@ -128,7 +128,8 @@ class Sends:
         today = self._today(app_key, at)
         silent = channel == "work"
         if silent:
-            self._peaks.setdefault(app_key, Peak(RECIPIENT_SECONDS)).add(at, len(users))
+            peak = self._peaks.setdefault(app_key, Peak(RECIPIENT_SECONDS))
+            peak.add(self._limiter.clock.steady(at), len(users))
         for user in users:
             reason = reachable(user) or (self._silent(today, send, user) if silent else DELIVERED)
             entry = Entry(user, send, reason)
@@ -139,11 +140,6 @@ class Sends:
             else:
                 self._arrived(today, content, user)
         return send
-
-    def shift(self, seconds: float) -> None:
-        """Go on counting minutes after the clock was set by so much; days are the clock's."""
-        for peak in self._peaks.values():
-            peak.shift(seconds)
 
     def find(self, task_id: int) -> Send | None:
         """The send with a task id."""

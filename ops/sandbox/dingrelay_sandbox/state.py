@@ -68,7 +68,7 @@ class SandboxState:
         self.organisation.seed(users=start.users, departments=start.departments, seed=start.seed)
         self.organisation.notify = self._organisation_changed
         self.scopes = Scopes(self.organisation)
-        self.limiter = Limiter(start.limits)
+        self.limiter = Limiter(start.limits, self.clock)
         self.tokens = Tokens()
         self.sign_ins = SignIns()
         self.sends = Sends(self.limiter)
@@ -101,17 +101,6 @@ class SandboxState:
         if app is None:
             raise LookupError(f"app {app_key} does not exist")
         return app
-
-    def set_clock(self, offset: float) -> None:
-        """Set the clock ahead of the machine's by some seconds, or behind.
-
-        Times of day, months and lists follow it. What is counted in seconds goes on as before, as
-        no second becomes longer by a wrong clock.
-        """
-        seconds = offset - self.clock.offset
-        self.clock.offset = offset
-        for counted in (self.limiter, self.sends, self.audit):
-            counted.shift(seconds)
 
     @property
     def limits(self) -> Limits:

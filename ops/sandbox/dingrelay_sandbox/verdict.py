@@ -50,7 +50,7 @@ def respond(state: SandboxState, call: Call) -> Outcome:
     know_caller(state, call)
     if call.app is not None:
         rate = state.limits.calls_of(call.path)
-        state.audit.arrive(call.app.app_key, call.path, call.at, rate)
+        state.audit.arrive(call.app.app_key, call.path, call.monotonic, rate)
     fault = None
     if not state.limiter.egress(call.remote, call.at):
         ruling = _refused(call, answers.Banned(state.limits.egress_ban_answer))

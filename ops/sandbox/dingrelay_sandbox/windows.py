@@ -66,9 +66,6 @@ class CalendarWindow:
         """The start of the next stretch."""
         return (math.floor(at / self._rate.seconds) + 1) * self._rate.seconds
 
-    def shift(self, seconds: float) -> None:
-        """Nothing: the stretch that the clock shows now starts from zero."""
-
     def _turn(self, at: float) -> None:
         stretch = math.floor(at / self._rate.seconds)
         if stretch != self._stretch:
@@ -97,10 +94,6 @@ class SlidingWindow:
     def frees_at(self, at: float) -> float:
         """When the oldest count leaves the window."""
         return self._entries[0][0] + self._rate.seconds if self._entries else at
-
-    def shift(self, seconds: float) -> None:
-        """What was counted keeps its age."""
-        self._entries = deque((at + seconds, amount) for at, amount in self._entries)
 
     def _forget(self, at: float) -> None:
         horizon = at - self._rate.seconds
@@ -131,10 +124,6 @@ class BucketWindow:
         """When the next whole token is there."""
         self._fill(at)
         return at + max(0.0, 1 - self._tokens) / self._per_second
-
-    def shift(self, seconds: float) -> None:
-        """The bucket keeps its tokens and fills on."""
-        self._filled_at += seconds
 
     def _fill(self, at: float) -> None:
         if at > self._filled_at:
@@ -167,7 +156,3 @@ class Peak:
         """Note `amount` at that time."""
         self._window.take(at, amount)
         self.most = max(self.most, -self._window.room(at))
-
-    def shift(self, seconds: float) -> None:
-        """Go on as before after the clock was set by so much."""
-        self._window.shift(seconds)

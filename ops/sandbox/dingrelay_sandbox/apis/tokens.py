@@ -60,7 +60,7 @@ def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:
         raise answers.credentials_refused(call.dialect)
     call.app = app
     rate = state.limits.calls_of(call.path)
-    state.audit.arrive(key, call.path, call.at, rate)
+    state.audit.arrive(key, call.path, call.monotonic, rate)
     check_rate(state, call)
     return state.tokens.fetch(key, call.at, state.limits.token_seconds)
 
