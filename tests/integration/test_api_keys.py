@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -51,7 +50,7 @@ async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
     found = await keys.verify(issued.key)
     assert found == (await keys.get(issued.id)).key
     assert found is not None
-    wanted = {name: getattr(found, name) for name in Grant.__dataclass_fields__}
+    wanted = {name: getattr(found, name) for name in Grant.model_fields}
     assert Grant(**wanted) == CRM
     assert await keys.verify_pair(key_id, issued.key) == found
     assert await keys.verify_pair(key_id, secret) == found
@@ -97,20 +96,22 @@ async def test_no_secret_is_stored_or_shown(keys: KeyService, database: Database
 
 
 async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> None:
-    unnamed = replace(CRM, sender="")
+    unnamed = CRM.model_copy(update={"sender": ""})
 
     async def made(grant: Grant) -> ApiKey:
         return (await keys.get((await keys.create(grant)).id)).key
 
     assert (await made(unnamed)).sender == "crm"
-    chinese = await made(replace(unnamed, name="人事系统"))
+    chinese = await made(unnamed.model_copy(update={"name": "人事系统"}))
     assert chinese.sender == chinese.id
-    assert (await made(replace(unnamed, scopes=frozenset({"*"})))).permits_sender("anyone")
+    assert (await made(unnamed.model_copy(update={"scopes": frozenset({"*"})}))).permits_sender(
+        "anyone"
+    )
 
 
 async def test_an_expired_key_is_not_read_again(keys: KeyService, database: Database) -> None:
     soon = datetime.now(UTC) + timedelta(milliseconds=300)
-    issued = await keys.create(replace(CRM, expires_at=soon))
+    issued = await keys.create(CRM.model_copy(update={"expires_at": soon}))
     # It may have expired by now on a busy machine, which the rest does not depend on.
     await keys.verify(issued.key)
 
@@ -309,7 +310,7 @@ async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: KeyServi
 async def test_keys_in_use_are_verified_while_the_database_is_away(keys: KeyService) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=1)
     used, fresh = await keys.create(CRM), await keys.create(CRM)
-    brief = await keys.create(replace(CRM, expires_at=soon))
+    brief = await keys.create(CRM.model_copy(update={"expires_at": soon}))
     now = 100.0
     keys._known._clock = lambda: now
     for issued in (used, brief):

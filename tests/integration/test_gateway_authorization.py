@@ -120,7 +120,7 @@ class Deployment:
     def ask(self, grant: Grant, request: "Request", method: str) -> Reply:
         """Make a request with a key of this grant."""
         self.keys.made_up = ApiKey(
-            id=PROBE, **{name: getattr(grant, name) for name in Grant.__dataclass_fields__}
+            id=PROBE, **{name: getattr(grant, name) for name in Grant.model_fields}
         )
         return self.gateway.ask(
             method, request.path, request.body, key=f"{PROBE}.x", **request.headers

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
@@ -89,26 +90,28 @@ class Rate(NamedTuple):
         return f"{self.limit}/{self.window:g}s"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """What a key may do.
+_IN_ORDER = PlainSerializer(sorted, return_type=list[str])
+Names = Annotated[frozenset[str], _IN_ORDER]
 
-    Attributes:
-        name: for people and logs; it need not be unique.
-        scopes: the groups of routes, or ``*``.
-        apps: DingTalk applications for which it may act, or ``*``.
-        lanes: lanes that its jobs may take.
-        sender: of its jobs; ``*`` lets each job name its own.
-        rate: its requests over all gateways; None for no limit.
-        expires_at: from when on it is refused; None for never.
-    """
+
+class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
+    """What a key may do."""
 
     name: str
-    scopes: frozenset[str]
-    apps: frozenset[str] = frozenset({ANY})
-    lanes: frozenset[Lane] = frozenset(LANES)
+    """For people and logs; it need not be unique."""
+    scopes: Names
+    """The groups of routes, or `*`."""
+    apps: Names = frozenset({ANY})
+    """DingTalk applications for which it may act, or `*`."""
+    lanes: Annotated[frozenset[Lane], _IN_ORDER] = frozenset(LANES)
     sender: str = ANY
-    rate: Rate | None = None
+    """Who its jobs come from; `*` where each job may say."""
+    rate: Annotated[
+        Rate | None,
+        BeforeValidator(lambda rate: Rate.parse(rate) if isinstance(rate, str) else rate),
+        PlainSerializer(lambda rate: rate and str(rate), return_type=str | None),
+    ] = None
+    """Requests over all gateways, such as `50/1s`; null for no limit."""
     expires_at: datetime | None = None
 
     def permits(self, scope: str) -> bool:
@@ -180,12 +183,7 @@ class Grant:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey(Grant):
-    """A key without its secret: safe to keep, to compare and to log.
-
-    Attributes:
-        id: ``drk_…``, shown in lists and logs.
-    """
+class ApiKey(Grant, frozen=True):
+    """A key without its secret: safe to keep, to compare and to log."""
 
     id: str

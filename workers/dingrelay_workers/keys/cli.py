@@ -157,7 +157,7 @@ def _print_table(found: "Sequence[KeyDocument]") -> None:
         Column("apps", lambda key: " ".join(key.apps), rank=6),
         Column("lanes", lambda key: " ".join(key.lanes), rank=7),
         Column("sender", lambda key: key.sender, rank=3),
-        Column("rate", lambda key: key.rate or tr("none"), rank=8),
+        Column("rate", lambda key: str(key.rate or tr("none")), rank=8),
         Column("name", lambda key: key.name, rank=1, cut=True),
     )
 

@@ -15,6 +15,7 @@ from dingrelay_workers.http.api_keys import (
     SCOPES,
     SENDER,
     TARGET,
+    ApiKey,
     Grant,
     Rate,
 )
@@ -169,21 +170,11 @@ class RotationRequest(Document):
         return duration(self.overlap)
 
 
-class KeyDocument(BaseModel):
+class KeyDocument(ApiKey, frozen=True):
     """An API key, without its secret."""
 
-    id: str
-    name: str
     state: Literal["live", "expired", "revoked"]
-    scopes: list[str]
-    apps: list[str]
-    lanes: list[str]
-    sender: str
-    """Who its jobs come from; `*` where each job may say."""
-    rate: str | None
-    """Requests over all gateways, such as `50/1s`; null for no limit."""
     created_at: datetime
-    expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
     """To about a minute."""

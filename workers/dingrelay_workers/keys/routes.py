@@ -97,7 +97,7 @@ def _with_sender(grant: Grant, giver: ApiKey) -> Grant:
     """A key that is given by one with a sender of its own has that one, unless it says otherwise."""
     if grant.sender or giver.sender == ANY or ANY in giver.scopes:
         return grant
-    return replace(grant, sender=giver.sender)
+    return grant.model_copy(update={"sender": giver.sender})
 
 
 def _refuse_excess(giver: ApiKey, wanted: Grant) -> None:

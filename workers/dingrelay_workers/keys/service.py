@@ -11,16 +11,16 @@ import hmac
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, cast
+from functools import cached_property
+from typing import Annotated, Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from pydantic import Field
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound
-from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
@@ -32,7 +32,6 @@ from dingrelay_workers.http.api_keys import (
     SENDER,
     ApiKey,
     Grant,
-    Rate,
     public_id,
 )
 from dingrelay_workers.http.last_known import LastKnown
@@ -60,51 +59,27 @@ _STATES = {"": "live", "has expired": "expired", "is revoked": "revoked"}
 """Why a key is refused → its state."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredKey:
-    """One row of the table.
+class StoredKey(ApiKey, frozen=True):
+    """One row of the table."""
 
-    Attributes:
-        digest: of its secret.
-        old_secrets: the digests of those before → until when each is taken.
-    """
-
-    key: ApiKey
     created_at: datetime
     used_at: datetime | None
     revoked_at: datetime | None
-    digest: str = field(repr=False)
-    old_secrets: Mapping[str, datetime] = field(repr=False)
+    digest: Annotated[str, Field(repr=False)]
+    """Of its secret."""
+    old_secrets: Annotated[Mapping[str, datetime], Field(repr=False)]
+    """The digests of those before → until when each is taken."""
 
-    @classmethod
-    def of(cls, row: RowMapping) -> Self:
-        """The key of a row."""
-        return cls(
-            key=ApiKey(
-                id=row["id"],
-                name=row["name"],
-                scopes=frozenset(row["scopes"]),
-                apps=frozenset(row["apps"]),
-                lanes=frozenset(cast("list[Lane]", row["lanes"])),
-                sender=row["sender"],
-                rate=Rate.parse(row["rate"]) if row["rate"] else None,
-                expires_at=row["expires_at"],
-            ),
-            created_at=row["created_at"],
-            used_at=row["used_at"],
-            revoked_at=row["revoked_at"],
-            digest=row["digest"],
-            old_secrets={
-                digest: datetime.fromisoformat(until)
-                for digest, until in row["old_secrets"].items()
-            },
-        )
+    @cached_property
+    def key(self) -> ApiKey:
+        """The key, without what its secret is checked against."""
+        return ApiKey(**{name: getattr(self, name) for name in ApiKey.model_fields})
 
     def end(self, now: datetime) -> str:
         """Why it is refused: ``is revoked`` or ``has expired``; "" while it is live."""
         if self.revoked_at is not None:
             return en("is revoked")
-        if self.key.expires_at is not None and self.key.expires_at <= now:
+        if self.expires_at is not None and self.expires_at <= now:
             return en("has expired")
         return ""
 
@@ -122,16 +97,11 @@ class StoredKey:
         """The key as it is shown."""
         now = datetime.now(UTC)
         ends = [] if self.end(now) else self.old(now).values()
-        return KeyDocument.model_validate(
-            {
-                **_columns(self.key),
-                "id": self.key.id,
-                "state": _STATES[self.end(now)],
-                "created_at": self.created_at,
-                "last_used_at": self.used_at,
-                "revoked_at": self.revoked_at,
-                "old_secret_until": max(ends, default=None),
-            }
+        return KeyDocument(
+            **dict(self),
+            state=_STATES[self.end(now)],
+            last_used_at=self.used_at,
+            old_secret_until=max(ends, default=None),
         )
 
 
@@ -246,7 +216,7 @@ class KeyService:
     async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
         """Make a key; a grant without a sender gets one. Of each seed there is one key."""
         key_id, text = new_id(seed), new_secret(seed)
-        grant = replace(grant, sender=grant.sender or _sender(grant, key_id))
+        grant = grant.model_copy(update={"sender": grant.sender or _sender(grant, key_id)})
         row = {
             **_columns(grant),
             "id": key_id,
@@ -271,7 +241,7 @@ class KeyService:
         query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
         async with answering(self._patience), self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        return [StoredKey.of(row) for row in rows]
+        return [StoredKey.model_validate(row) for row in rows]
 
     async def rotate(
         self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
@@ -314,7 +284,7 @@ class KeyService:
             if stored.revoked_at is None:
                 await _change(connection, key_id, revoked_at=now)
                 await audit.record(connection, "revoke", "key", key_id, before=_columns(stored.key))
-                stored = replace(stored, revoked_at=now)
+                stored = stored.model_copy(update={"revoked_at": now})
         self._known.forget(key_id)
         return stored
 
@@ -344,7 +314,7 @@ async def _stored(connection: AsyncConnection, key_id: str) -> StoredKey:
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         raise KeyNotFound(key_id)
-    return StoredKey.of(row)
+    return StoredKey.model_validate(row)
 
 
 async def _change(connection: AsyncConnection, key_id: str, **values: object) -> None:
@@ -360,15 +330,7 @@ def _sender(grant: Grant, key_id: str) -> str:
 
 def _columns(grant: Grant) -> dict[str, Any]:
     """The columns that say what a key may do."""
-    return {
-        "name": grant.name,
-        "scopes": sorted(grant.scopes),
-        "apps": sorted(grant.apps),
-        "lanes": sorted(grant.lanes),
-        "sender": grant.sender,
-        "rate": str(grant.rate) if grant.rate else None,
-        "expires_at": grant.expires_at,
-    }
+    return grant.model_dump(include=set(Grant.model_fields))
 
 
 def new_id(seed: bytes | None = None) -> str:

@@ -4,13 +4,14 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel
 from sqlalchemy import RowMapping
 
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks import notice_types
+from dingrelay_workers.http.api_keys import Names
 
 _NAMESPACE = uuid.UUID("3a0b1f57-58a4-4f3c-9b43-0a4b0f0a7c52")
 
@@ -37,9 +38,6 @@ class Subject(NamedTuple):
     app: str
     sender: str
     kind: str
-
-
-Names = Annotated[frozenset[str], PlainSerializer(sorted, return_type=list[str])]
 
 
 class Subscription(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
