@@ -23,7 +23,7 @@ import pytest
 import processes
 from dingrelay_producers import JobStatus
 from dingrelay_producers.client.approvals import ApprovalStatus
-from dingrelay_producers.client.filters import ApprovalFilter, JobFilter
+from dingrelay_producers.client.filters import ApprovalFilter, JobFilter, Seen
 from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
@@ -101,9 +101,9 @@ class NoHistory:
     """No job has ended."""
 
     async def list(
-        self, chosen: JobFilter, *, before: tuple[datetime, str] | None, limit: int
-    ) -> Sequence[JobStatus]:
-        return []
+        self, chosen: JobFilter, seen: Seen, *, before: tuple[datetime, str] | None, limit: int
+    ) -> tuple[Sequence[JobStatus], None]:
+        return [], None
 
     async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
         return {}

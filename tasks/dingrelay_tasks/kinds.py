@@ -124,6 +124,13 @@ kind = Kind
 _DECLARED: dict[str, Kind] = {}
 KINDS: Mapping[str, Kind] = _DECLARED
 """Every kind by its name."""
+
+
+def reported_kinds() -> frozenset[str]:
+    """The kinds whose ends are reported, and whose jobs are listed."""
+    return frozenset(name for name, each in KINDS.items() if each.is_reported)
+
+
 DEFAULT_KIND = "message-send"
 """The kind of a job in a file of jobs that names none."""
 

@@ -10,11 +10,6 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.sentence import Kept
 
 
-def code_of(job: JobStatus) -> str:
-    """The code of a job's error; "" for none."""
-    return job.error.code if job.error else ""
-
-
 class DeadCode(BaseModel):
     """Jobs of one state and code."""
 
@@ -40,25 +35,21 @@ class DeadCodes(BaseModel):
     """Whether all were counted, and not the latest ones only."""
 
     @classmethod
-    def of(cls, jobs: Iterable[JobStatus], *, complete: bool) -> Self:
-        """Those of these jobs, the latest of which come first."""
-        found: dict[tuple[str, str], DeadCode] = {}
-        for job in jobs:
-            code = code_of(job)
-            known = found.get((job.state, code))
-            if known is not None:
-                known.jobs += 1
-                continue
-            found[job.state, code] = DeadCode.model_validate(
+    def of(cls, latest: Iterable[tuple[JobStatus, int]], *, complete: bool) -> Self:
+        """The latest job of each state and code, with how many there are."""
+        codes = [
+            DeadCode.model_validate(
                 {
                     "state": job.state,
-                    "code": code,
+                    "code": job.error.code if job.error else "",
                     "error_class": job.error.error_class if job.error else "",
                     "message": job.error.message if job.error else "",
                     "hint": job.error.hint if job.error else "",
-                    "jobs": 1,
+                    "jobs": jobs,
                     "latest": job.id,
                     "latest_at": job.settled_at or job.created_at,
                 }
             )
-        return cls(codes=sorted(found.values(), key=lambda each: -each.jobs), complete=complete)
+            for job, jobs in latest
+        ]
+        return cls(codes=sorted(codes, key=lambda each: -each.jobs), complete=complete)

@@ -53,6 +53,10 @@ PERSON = "USER"
 """The metavar of a person: a command takes their name, too."""
 
 
+Seen = Mapping[str, Collection[str]]
+"""Field → the values that it may have of jobs that a caller may see; one that is missing may have any."""
+
+
 class Asked(NamedTuple):
     """Marks a field that a caller may ask for: an argument of the client and an option of the command.
 
@@ -109,6 +113,12 @@ class JobFilter(ListFilter):
     def reads_jobs(self) -> bool:
         """Whether what a job asks for decides, and not only how it stands."""
         return self.to is not None or self.text is not None
+
+    def allowed(self, seen: Seen) -> dict[str, set[str]]:
+        """Field → the values of jobs that fit, and that a caller may see."""
+        fit: dict[str, Any] = self.equal if self.code is None else {**self.equal, "code": self.code}
+        found = {name: set(values) for name, values in seen.items()}
+        return found | {name: {value} & found.get(name, {value}) for name, value in fit.items()}
 
     def takes(self, job: "JobStatus") -> bool:
         """Whether a job fits, as far as its status shows."""

@@ -5,15 +5,17 @@ An index in Redis says which jobs there are; where it ends the history goes on, 
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from datetime import datetime
 from inspect import isawaitable
-from operator import attrgetter, methodcaller
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from redis import Redis
 
 from dingrelay_producers.client.dead_codes import DeadCodes
-from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.filters import JobFilter, Seen
 from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import milliseconds, moment_of
@@ -21,11 +23,14 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
 
-CHUNK = 200
-"""Records read in one round trip."""
-MOST_LOOKED_AT = 1_000
-"""Records that one page may cost; a filter that finds few gives short pages."""
+CHUNK = 500
+"""Jobs that Redis looks at in one step, and serves no other client for a millisecond or two."""
+MOST_LOOKED_AT = 10_000
+"""Jobs that one page may cost; a filter that finds few gives short pages."""
+MOST_COUNTED = 1_000
+"""Failed jobs that are counted by code, and changed at once."""
 
+_ALWAYS = 10**15
 _T = TypeVar("_T")
 
 
@@ -35,6 +40,24 @@ class Position(NamedTuple):
     at: int
     """Milliseconds since the epoch."""
     job_id: str
+
+
+class Brief(NamedTuple):
+    """A job of an index, with what lists are narrowed by; of one without a record these are empty."""
+
+    id: str
+    at: int
+    state: str = ""
+    kind: str = ""
+    app: str = ""
+    sender: str = ""
+    lane: str = ""
+    code: str = ""
+    """Of its error."""
+
+
+FIELDS = Brief._fields[2:]
+"""What `briefs.lua` knows of a job."""
 
 
 class JobList:
@@ -51,7 +74,7 @@ class JobList:
         index: a sorted set of job ids by a time in ms, read from its end.
         patience: seconds for an answer of the history, without which Redis's jobs are listed nevertheless;
             None: as long as it takes, and none are.
-        visible: whether the caller may see a job.
+        seen: which jobs the caller may see.
         on_unreadable: called for each record of another release, which is left out.
     """
 
@@ -62,14 +85,14 @@ class JobList:
         *,
         index: str = keys.RECENT,
         patience: float | None = None,
-        visible: Callable[[JobStatus], bool] = lambda _: True,
+        seen: Seen | None = None,
         on_unreadable: Callable[[UnreadableRecord], object] = lambda _: None,
     ) -> None:
         self._use = use
         self._history = history
         self._index = index
         self._patience = patience
-        self._visible = visible
+        self._seen = seen or {}
         self._on_unreadable = on_unreadable
 
     async def find(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
@@ -97,27 +120,33 @@ class JobList:
         found: list[JobStatus] = []
         looked_at = 0
         last = after
-        since = chosen.since.timestamp() * 1000 if chosen.since else 0
-        async for places in self._places(self._index, after):
-            fit = await self._among([place.job_id for place in places], chosen)
-            for place in places:
-                if place.at < since:
-                    return found, None
-                last = place
-                looked_at += 1
-                if place.job_id in fit:
-                    found.append(fit[place.job_id])
-                if len(found) == limit or looked_at == MOST_LOOKED_AT:
-                    return found, last
+        since = _milliseconds(chosen.since, 0)
+        async for briefs, number, last in self._briefs(self._index, chosen, after, limit):
+            fit = await self._among([brief.id for brief in briefs], chosen)
+            for brief in briefs:
+                if brief.id in fit:
+                    found.append(fit[brief.id])
+                if len(found) == limit:
+                    return found, Position(brief.at, brief.id)
+            looked_at += number
+            if last.at < since:
+                return found, None
+            if looked_at >= MOST_LOOKED_AT:
+                return found, last
         if self._history is None:
             return found, None
         try:
-            return await self._older(chosen, limit, last, found)
+            before = (moment_of(last.at), last.job_id) if last else None
+            rows, behind = await self._answered(
+                self._history.list(chosen, self._seen, before=before, limit=limit - len(found))
+            )
         except ServiceUnavailable:
             # Answer with what Redis has; the request for the next page then fails.
             if found and last:
                 return found, last
             raise
+        at = behind and Position(milliseconds(behind[0]) or 0, behind[1])
+        return [*found, *rows], at
 
     async def codes(self, chosen: JobFilter) -> DeadCodes:
         """Those of the index, which is that of dead and unknown jobs, counted by code.
@@ -125,93 +154,123 @@ class JobList:
         Raises:
             ServiceUnavailable: Redis can't be used.
         """
-        found, after = await self.page(chosen, MOST_LOOKED_AT, None)
-        return DeadCodes.of(found, complete=after is None)
+        briefs, complete = await self.briefs(chosen)
+        groups: dict[tuple[str, str], list[str]] = {}
+        for brief in briefs:
+            groups.setdefault((brief.state, brief.code), []).append(brief.id)
+        known: dict[str, JobStatus] = {}
+        while unread := [jobs for jobs in groups.values() if jobs and jobs[0] not in known]:
+            known |= (await self._read([jobs[0] for jobs in unread]))[0]
+            for jobs in unread:
+                if jobs[0] not in known:
+                    del jobs[0]
+        counted = [(known[jobs[0]], len(jobs)) for jobs in groups.values() if jobs]
+        return DeadCodes.of(counted, complete=complete)
 
-    async def _older(
-        self, chosen: JobFilter, limit: int, last: Position | None, found: list[JobStatus]
-    ) -> tuple[list[JobStatus], Position | None]:
-        """A page that the history fills up."""
-        most = max(CHUNK, limit)
-        for _ in range(MOST_LOOKED_AT // CHUNK):
-            before = (moment_of(last.at), last.job_id) if last else None
-            rows: Sequence[JobStatus] = await self._answered(
-                self._history.list(chosen, before=before, limit=most)
-            )
-            for job in rows:
-                last = Position(milliseconds(job.created_at) or 0, job.id)
-                if self._visible(job):
-                    found.append(job)
-                if len(found) == limit:
-                    return found, last
-            if len(rows) < most:
-                return found, None
-        return found, last
+    async def briefs(self, chosen: JobFilter) -> tuple[list[Brief], bool]:
+        """The latest jobs of the index, without their records; and whether these are all.
+
+        Raises:
+            ServiceUnavailable: Redis can't be used.
+        """
+        found: list[Brief] = []
+        looked_at = 0
+        async for some, number, _ in self._briefs(self._index, chosen, None, MOST_COUNTED + 1):
+            with_record = [brief for brief in some if brief.state]
+            if chosen.reads_jobs:
+                wanted = await self._that_ask_for([brief.id for brief in with_record], chosen)
+                with_record = [brief for brief in with_record if brief.id in wanted]
+            found += with_record
+            looked_at += number
+            if len(found) > MOST_COUNTED or looked_at >= MOST_LOOKED_AT:
+                return found[:MOST_COUNTED], False
+        return found, True
 
     async def _failed(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
         """Dead or unknown jobs. Redis has an index of them, which goes further back than the newest jobs."""
         found: dict[str, JobStatus] = {}
-        async for places in self._places(keys.DEAD, None):
-            found |= await self._among([place.job_id for place in places], chosen)
+        async for briefs, _, _ in self._briefs(keys.DEAD, chosen, None, limit):
+            found |= await self._among([brief.id for brief in briefs], chosen)
             if len(found) >= limit:
                 break
-        if self._history is not None and len(found) < limit:
+        before = None
+        while self._history is not None and len(found) < limit:
             # A job of theirs may have another life by now.
-            rows = await self._answered(self._history.list(chosen, before=None, limit=limit))
+            rows, before = await self._answered(
+                self._history.list(chosen, self._seen, before=before, limit=limit)
+            )
             found |= await self._among([row.id for row in rows if row.id not in found], chosen)
+            if before is None:
+                break
         return sorted(found.values(), key=attrgetter("created_at", "id"), reverse=True)[:limit]
 
-    async def _places(self, index: str, after: Position | None) -> AsyncGenerator[list[Position]]:
-        """The index after a place, newest first; ids of one moment in reverse order of the alphabet."""
-        start = "+inf" if after is None else str(after.at)
-        offset, full = 0, True
+    async def _briefs(
+        self, index: str, chosen: JobFilter, after: Position | None, limit: int
+    ) -> AsyncGenerator[tuple[list[Brief], int, Position]]:
+        """The jobs of an index after a place that fit, newest first, up to a few at a time.
+
+        With each of these parts: how many jobs were looked at, and the last of them. Ids of one moment are in
+        reverse order of the alphabet.
+        """
+        allowed = chosen.allowed(self._seen)
+        asked: list[scripts.Value] = [
+            _milliseconds(chosen.since, 0),
+            _milliseconds(chosen.until, _ALWAYS),
+            *((text or "").encode(errors="replace") for text in (chosen.text, chosen.to)),
+            *("".join(f"\n{value}" for value in allowed.get(name, ())) for name in FIELDS),
+        ]
+        last, full = after, all(allowed.values())
+        if last is None and chosen.until and index == keys.RECENT:
+            # Its score is when a job was accepted.
+            last = Position(math.ceil(_milliseconds(chosen.until, 0)), "")
         while full:
-            asked = {"offset": offset, "num": CHUNK, "desc": True, "byscore": True}
-            raw = await self._ask(
-                methodcaller("zrange", index, start, "-inf", **asked, withscores=True)
-            )
-            places = [Position(int(at), job.decode(errors="replace")) for job, at in raw]
-            if fresh := [place for place in places if after is None or place < after]:
-                yield fresh
-                after = fresh[-1]
-            offset += CHUNK
-            full = len(raw) == CHUNK
+            place: Sequence[scripts.Value] = last or ("", "")
+            call = record.BRIEFS.call([index], [CHUNK, min(limit, CHUNK), *place, *asked])
+            ((number, job, at, *rows),) = await self._ask(lambda redis: _run_many(redis, [call]))  # noqa: B023
+            if not number:
+                return
+            last = Position(int(at), _text(job))
+            found = [Brief(_text(row[0]), int(row[1]), *map(_text, row[2:])) for row in rows]
+            if after is not None:
+                # The one of this place may be gone, and others have its moment.
+                found = [each for each in found if (each.at, each.id) < after]
+            yield found, number, last
+            full = number == CHUNK or len(rows) == min(limit, CHUNK)
 
     async def _among(self, ids: Sequence[str], chosen: JobFilter) -> dict[str, JobStatus]:
         """Those of these jobs that fit, in their order."""
         if chosen.reads_jobs:
-            # Most ask for something else, and to read a whole record takes longer than to find that out.
             wanted = await self._that_ask_for(ids, chosen)
             ids = [job for job in ids if job in wanted]
-        known, gone = await self._read(ids, chosen)
+        known, gone = await self._read(ids)
         if gone and self._history is not None:
             known |= await self._if_answered(self._history.find(gone), {})
         return {
             job: known[job]
             for job in ids
-            if job in known and self._visible(known[job]) and chosen.takes(known[job])
+            if job in known and self._sees(known[job]) and chosen.takes(known[job])
         }
 
-    async def _read(
-        self, ids: Sequence[str], chosen: JobFilter
-    ) -> tuple[dict[str, JobStatus], list[str]]:
-        """Those that may fit, and those of which there is no record that can be read."""
-        calls = [record.read(job) for job in ids]
-        answers = await self._ask(lambda redis: _run_many(redis, calls))
-        wanted = [(name.encode(), value.encode()) for name, value in chosen.equal.items()]
+    def _sees(self, job: JobStatus) -> bool:
+        return all(getattr(job, name) in values for name, values in self._seen.items())
+
+    async def _read(self, ids: Sequence[str]) -> tuple[dict[str, JobStatus], list[str]]:
+        """Those of these jobs whose records can be read, and the others."""
+        if not ids:
+            return {}, []
+        call = record.READ.call([keys.job(job) for job in ids], [""])
+        (answers,) = await self._ask(lambda redis: _run_many(redis, [call]))
         found: dict[str, JobStatus] = {}
         gone: list[str] = []
         for job, answer in zip(ids, answers, strict=True):
-            fields = record.fields(answer)
-            if not fields:
-                gone.append(job)
-            # To read a record takes ten times as long.
-            elif all(fields.get(name, b"") == value for name, value in wanted):
-                try:
-                    found[job] = JobStatus.from_record(job, fields)
-                except UnreadableRecord as error:
-                    self._on_unreadable(error)
+            try:
+                if not answer:
                     gone.append(job)
+                else:
+                    found[job] = JobStatus.from_record(job, record.fields([answer]))
+            except UnreadableRecord as error:
+                self._on_unreadable(error)
+                gone.append(job)
         return found, gone
 
     async def _that_ask_for(self, ids: Sequence[str], chosen: JobFilter) -> set[str]:
@@ -258,6 +317,14 @@ class JobList:
             raise ServiceUnavailable(
                 "DINGRELAY_DATABASE_URL: the database does not answer"
             ) from None
+
+
+def _milliseconds(moment: datetime | None, otherwise: float) -> float:
+    return moment.timestamp() * 1000 if moment else otherwise
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
 
 
 def _run_many(redis: Any, calls: Sequence[scripts.Call]) -> Any:

@@ -94,6 +94,7 @@ UNPUBLISHED_AT_ONCE = 100
 """Wake-ups of one call of that script: some three commands each, in which Redis serves no other client."""
 _DISCARD = transition(_PACKAGE, "discard", preludes=["reservations"])
 READ = Script.load(_PACKAGE, "read")
+BRIEFS = transition(_PACKAGE, "briefs")
 
 _NO_ENVELOPE = ("", "", "", "")
 _FIELDS = 21

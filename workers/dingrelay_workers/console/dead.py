@@ -5,16 +5,15 @@ from typing import Literal, cast, get_args
 
 from aiohttp import web
 
-from dingrelay_producers.client.dead_codes import code_of
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.client.job_list import MOST_LOOKED_AT
+from dingrelay_producers.client.job_list import MOST_COUNTED, Brief
 from dingrelay_producers.language import tr
+from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.jobs import listing
+from dingrelay_workers.console.jobs import FAILED, listing
 from dingrelay_workers.console.visit import NotHere, Visit
 from dingrelay_workers.console.words import STATES, meaning
 
@@ -28,7 +27,7 @@ async def dead(visit: Visit) -> web.Response:
     """Jobs that have failed for good, or may have happened, by the code of their error."""
     found = await listing(visit, failed=True).codes(JobFilter())
     groups = [(each, meaning(STATES, each.state)) for each in found.codes]
-    return visit.page("dead.html", groups=groups, more=not found.complete, most=MOST_LOOKED_AT)
+    return visit.page("dead.html", groups=groups, more=not found.complete, most=MOST_COUNTED)
 
 
 @at("/dead/{change}", scope="jobs:write")
@@ -61,7 +60,7 @@ async def ask_change(visit: Visit) -> web.Response:
         else tr("Discard {count:,} jobs", count=count),
         lines=tuple(lines),
         examples=tuple(
-            f"{local(job.created_at)} {job.kind} {job.app} {code_of(job)} {job.id}"
+            f"{local(moment_of(job.at))} {job.kind} {job.app} {job.code} {job.id}"
             for job in found[:EXAMPLES]
         ),
         count=count,
@@ -74,7 +73,7 @@ async def _state(visit: Visit) -> dict[str, object]:
     return _state_of(visit, await _chosen(visit))
 
 
-def _state_of(visit: Visit, found: Sequence[JobStatus]) -> dict[str, object]:
+def _state_of(visit: Visit, found: Sequence[Brief]) -> dict[str, object]:
     """Which jobs a form was made for: it names them in its URL, which the token does not sign."""
     chosen = visit.request.query.getall("job", []) or [visit.query("state"), visit.query("code")]
     return {"jobs": len(found), "chosen": " ".join(chosen)}
@@ -98,18 +97,14 @@ def _change_of(visit: Visit) -> _Change:
     return cast("_Change", change)
 
 
-async def _failed(visit: Visit) -> list[JobStatus]:
-    """The latest dead and unknown jobs."""
-    found, _ = await listing(visit, failed=True).page(JobFilter(), MOST_LOOKED_AT, None)
-    return found
-
-
-async def _chosen(visit: Visit) -> list[JobStatus]:
+async def _chosen(visit: Visit) -> list[Brief]:
     """The failed jobs that the URL names, by state and code or one by one."""
     query = visit.request.query
-    if ids := set(query.getall("job", [])):
-        return [job for job in await _failed(visit) if job.id in ids]
-    if "code" not in query:
-        raise NotHere
-    wanted = visit.query("state"), visit.query("code")
-    return [job for job in await _failed(visit) if (job.state, code_of(job)) == wanted]
+    chosen = JobFilter()
+    ids = set(query.getall("job", []))
+    if not ids:
+        if "code" not in query or visit.query("state") not in FAILED:
+            raise NotHere
+        chosen = JobFilter(state=State(visit.query("state")), code=visit.query("code"))
+    found, _ = await listing(visit, failed=True).briefs(chosen)
+    return [job for job in found if job.id in ids or not ids]

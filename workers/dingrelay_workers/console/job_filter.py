@@ -11,7 +11,7 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import LANES
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_workers.console.visit import BadFilter
 from dingrelay_workers.console.words import STATES
 
@@ -108,7 +108,7 @@ def offers(given: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Se
         "state": {name: translated(each.words) for name, each in STATES.items()},
         "since": {"1h": tr("the last hour"), "1d": tr("the last day"), "7d": tr("the last 7 days")},
         "app": {name: name for name in apps},
-        "kind": {name: name for name, kind in KINDS.items() if kind.is_reported},
+        "kind": {name: name for name in reported_kinds()},
         "lane": {name: name for name in LANES},
     }
     return [

@@ -1,6 +1,7 @@
 """The pages of jobs: the latest that fit a filter, and one of them."""
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +21,7 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.console.declared import FormValues, act, at
@@ -39,8 +40,8 @@ PATIENCE = 2.0
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
 SHOWN = 50
 """People of each outcome who are named."""
-MOST_EMPTY = 5
-"""Parts of the list without a job that fits that one page passes over."""
+LOOKS_ON = 0.02
+"""Seconds for which a page looks for its first job that fits before it shows how far back it has looked."""
 NAMESAKES = 10
 """People of one name who are listed."""
 
@@ -62,18 +63,17 @@ async def jobs(visit: Visit) -> web.Response:
     found, more = await visit.context.shared.get(
         ("jobs", visit.reach, chosen, after), lambda: _page(visit, chosen, after)
     )
-    return _list(visit, text, given, found, paging.encode(*more) if more else "")
+    return _list(visit, text, given, found, more)
 
 
 async def _page(
     visit: Visit, chosen: JobFilter, after: Position | None
 ) -> tuple[list[JobStatus], Position | None]:
-    """A page of the list; one that costs a lot and has nothing is passed over, a few times."""
+    """A page of the list; parts of it without a job that fits are passed over for a moment."""
     listed = listing(visit, failed=chosen.state in FAILED)
+    began = time.monotonic()
     found, more = await listed.page(chosen, PAGE, after)
-    for _ in range(MOST_EMPTY):
-        if found or more is None:
-            break
+    while not found and more and time.monotonic() < began + LOOKS_ON:
         found, more = await listed.page(chosen, PAGE, more)
     return found, more
 
@@ -83,7 +83,7 @@ def _list(
     text: str,
     given: dict[str, str],
     found: Sequence[JobStatus] = (),
-    cursor: str = "",
+    more: Position | None = None,
     *,
     problem: str = "",
     status: int = 200,
@@ -94,7 +94,8 @@ def _list(
         "jobs.html",
         text=text,
         jobs=shown,
-        cursor=cursor,
+        cursor=paging.encode(*more) if more else "",
+        looked_back_to=moment_of(more.at) if more and len(found) < PAGE else None,
         offers=offers(given, sorted(apps)),
         ticks=given.get("state") in FAILED and visit.may("jobs:write"),
         problem=problem,
@@ -317,14 +318,9 @@ def listing(visit: Visit, *, failed: bool) -> JobList:
         None if failed else visit.context.services.history,
         index=keys.DEAD if failed else keys.RECENT,
         patience=PATIENCE,
-        visible=lambda job: _asked_for(job) and visit.covers(job.app, job.lane),
+        # Parts of a sync or of a broadcast are shown as a whole elsewhere.
+        seen={**visit.grant.sees_jobs, "lane": visit.grant.lanes, "kind": reported_kinds()},
     )
-
-
-def _asked_for(job: JobStatus) -> bool:
-    """Whether an application asked for it: parts of a sync or of a broadcast are shown as a whole elsewhere."""
-    kind = KINDS.get(job.kind)
-    return kind is None or kind.is_reported
 
 
 async def _userid(visit: Visit, text: str) -> str:

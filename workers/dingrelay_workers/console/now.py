@@ -9,9 +9,9 @@ from aiohttp import web
 
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.client.job_list import MOST_LOOKED_AT
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import milliseconds
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.cli import counted
@@ -222,15 +222,17 @@ async def _seen(found: Standing, visit: Visit) -> Standing:
     grant = visit.grant
     if ANY in grant.apps:
         return found
-    failed, _ = await listing(visit, failed=True).page(JobFilter(), MOST_LOOKED_AT, None)
-    since = found.tally.now - timedelta(seconds=LATELY)
+    failed, _ = await visit.context.shared.get(
+        ("failed", visit.reach), lambda: listing(visit, failed=True).briefs(JobFilter())
+    )
+    since = milliseconds(found.tally.now - timedelta(seconds=LATELY)) or 0
     groups = [each for each in found.tally.groups if grant.permits_app(each.app)]
     return Standing(
         limits=seen_limits(found.limits, visit),
         tally=replace(found.tally, groups=groups),
         lanes=[each for each in found.lanes if visit.covers(each.jobs.app, each.jobs.lane)],
         dead=len(failed),
-        lately=sum((job.settled_at or job.created_at) >= since for job in failed),
+        lately=sum(job.at >= since for job in failed),
     )
 
 

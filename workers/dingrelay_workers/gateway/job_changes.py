@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from dingrelay_producers.client.job_list import Brief
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
@@ -65,9 +66,7 @@ class JobChanges:
         if follower := resolution.follower(job, self._settings):
             await self._records.enqueue([follower])
 
-    async def change_all(
-        self, change: Literal["requeue", "discard"], jobs: Sequence[JobStatus]
-    ) -> int:
+    async def change_all(self, change: Literal["requeue", "discard"], jobs: Sequence[Brief]) -> int:
         """Requeue or discard jobs, some at a time; how many there were."""
         changed = 0
         for start in range(0, len(jobs), AT_ONCE):

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.client.job_list import MOST_LOOKED_AT, JobList, Position
+from dingrelay_producers.client.job_list import JobList, Position
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
@@ -35,7 +35,7 @@ from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import authentication, paging, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.authentication import may_see, permitted
+from dingrelay_workers.http.authentication import permitted
 from dingrelay_workers.http.body_reader import Line, batches, parse_json, require_type
 from dingrelay_workers.http.job_routes import (
     JOB_LINKS,
@@ -415,7 +415,7 @@ def _listing(call: HttpCall, index: str, *, history: bool = False) -> JobList:
         call.context.service(HistoryService) if history else None,
         index=index,
         patience=PATIENCE,
-        visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
+        seen=call.key.sees_jobs,
     )
 
 
@@ -499,7 +499,7 @@ class ChangedJobs(BaseModel):
 
     changed: int
     complete: bool
-    """Whether all that fit were; otherwise only those among the latest 1,000 failed jobs: ask again for the others."""
+    """Whether all that fit were; otherwise only 1,000 of them, and none before the latest 10,000 failed jobs."""
 
 
 def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
@@ -507,9 +507,9 @@ def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
 
     async def handle(call: HttpCall) -> ChangedJobs:
         wanted = JobFilter(**call.query.filters())
-        jobs, after = await _listing(call, keys.DEAD).page(wanted, MOST_LOOKED_AT, None)
+        jobs, complete = await _listing(call, keys.DEAD).briefs(wanted)
         changed = await _changes(call).change_all(change, jobs)
-        return ChangedJobs(changed=changed, complete=after is None)
+        return ChangedJobs(changed=changed, complete=complete)
 
     answer = RouteAnswer(description="How many there were.", model=ChangedJobs)
     _bare(

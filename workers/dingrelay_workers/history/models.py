@@ -2,10 +2,16 @@
 
 from datetime import datetime
 
-from sqlalchemy import JSON, ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy import JSON, ForeignKeyConstraint, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, JobId, Utc
+
+
+def _of_some(name: str, column: str, some: str) -> Index:
+    """The index of a column that most jobs have no use for."""
+    columns = column, "created_at", "job"
+    return Index(name, *columns, sqlite_where=text(some), postgresql_where=text(some))
 
 
 class JobRow(Base):
@@ -24,8 +30,8 @@ class JobRow(Base):
         Index("ix_job_history_app", "app", "created_at", "job"),
         Index("ix_job_history_sender", "sender", "created_at", "job"),
         Index("ix_job_history_kind", "kind", "created_at", "job"),
-        Index("ix_job_history_lane", "lane", "created_at", "job"),
-        Index("ix_job_history_state", "state", "created_at", "job"),
+        _of_some("ix_job_history_state", "state", "state <> 'done'"),
+        _of_some("ix_job_history_code", "error_code", "error_code <> ''"),
         Index("ix_job_history_ended_at", "ended_at"),
     )
 

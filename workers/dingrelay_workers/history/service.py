@@ -5,10 +5,23 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Executable, RowMapping, Select, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    RowMapping,
+    Select,
+    and_,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.filters import JobFilter, Seen
 from dingrelay_producers.client.history_documents import (
     FoundPeople,
     JobDetails,
@@ -17,9 +30,13 @@ from dingrelay_producers.client.history_documents import (
     PersonHistory,
 )
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
+from dingrelay_tasks.contract import LANES
+from dingrelay_tasks.kinds import reported_kinds
 from dingrelay_workers.campaigns.report import campaigns_of
-from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
+from dingrelay_workers.database.base import Utc
+from dingrelay_workers.database.database import Database, chunks, latest_first
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import find_people, named
@@ -27,6 +44,16 @@ from dingrelay_workers.history.models import JobRow, RecipientRow
 
 Place = tuple[datetime, str]
 """Of a message in the list of a person's: its moment, and the id of its job or campaign."""
+MOST_LOOKED_AT = 5_000
+"""Jobs that one page of a list may cost."""
+_INDEXED: Mapping[str, Sequence[ColumnElement[bool]]] = {
+    "app": (),
+    "sender": (),
+    "kind": (),
+    "state": (JobRow.state != literal_column("'done'"),),
+    "code": (JobRow.error_code != literal_column("''"),),
+}
+"""Fields with an index each, and what its jobs have in common."""
 _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
 """Characters of an id, and where it has its dashes."""
 MOST_MATCHES = 1_000
@@ -48,12 +75,22 @@ class HistoryService:
         self._database = database
 
     async def list(
-        self, chosen: JobFilter, *, before: tuple[datetime, str] | None, limit: int
-    ) -> Sequence[JobStatus]:
-        """Jobs that ended, the latest accepted first."""
-        columns = JobRow.created_at, JobRow.job
-        page = latest_first(_chosen(chosen), *columns, behind=before, limit=limit)
-        return [_status(row) for row in await self._rows(page)]
+        self, chosen: JobFilter, seen: Seen, *, before: Place | None, limit: int
+    ) -> tuple[Sequence[JobStatus], Place | None]:
+        """Jobs that ended and that the caller may see, the latest accepted first.
+
+        It looks at `MOST_LOOKED_AT` jobs at most; so a filter that few fit gives short pages. With them the place
+        behind which the list goes on; None where it ends.
+        """
+        async with self._reading() as connection:
+            if connection is None:
+                return [], None
+            query, behind = await _looked_at(connection, chosen, seen, before)
+            page = latest_first(query, JobRow.created_at, JobRow.job, behind=before, limit=limit)
+            rows = (await connection.execute(page)).mappings().all()
+        if len(rows) == limit:
+            behind = rows[-1]["created_at"], rows[-1]["job"]
+        return [_status(row) for row in rows], behind
 
     async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
         """Those of these jobs that are kept."""
@@ -199,20 +236,56 @@ def _as_uuid(text: str) -> str:
     return "".join("-" if index in _DASHES else text[index] for index in range(_UUID))
 
 
-def _chosen(chosen: JobFilter) -> Select[Any]:
-    query = narrowed(select(JobRow.__table__), JobRow, chosen)
-    if chosen.code is not None:
-        query = query.where(JobRow.error_code == chosen.code)
+async def _looked_at(
+    connection: AsyncConnection, chosen: JobFilter, seen: Seen, before: Place | None
+) -> tuple[Select[Any], Place | None]:
+    """Jobs that fit, among so many as one page may look at, and the last of these; None where these are all.
+
+    It looks at those of one index: of the condition that the fewest jobs fulfil. The other ones are written so that
+    no index helps, or a database would follow whichever it likes.
+    """
+    query = select(JobRow.__table__)
     if chosen.since:
         query = query.where(JobRow.created_at >= chosen.since)
     if chosen.until:
         query = query.where(JobRow.created_at < chosen.until)
-    if chosen.to is not None:
-        ours = select(RecipientRow.job).where(RecipientRow.user == chosen.to)
-        query = query.where(JobRow.job.in_(ours))
+    every = {"kind": reported_kinds(), "lane": LANES}
+    fit = chosen.allowed(seen)
+    fit = {
+        name: values
+        for name, values in fit.items()
+        if not values.issuperset(every.get(name, {None}))
+    }
+    columns = {name: JobRow.error_code if name == "code" else getattr(JobRow, name) for name in fit}
+    others = {name: columns[name].concat("").in_(values) for name, values in fit.items()}
     if chosen.text is not None:
-        query = query.where(JobRow.content.contains(chosen.text, autoescape=True))
-    return query
+        others["text"] = JobRow.content.contains(chosen.text, autoescape=True)
+    if chosen.to is not None:
+        theirs = RecipientRow.user == chosen.to
+        to_them = select(RecipientRow.job).where(theirs)
+        ranked = to_them.order_by(RecipientRow.at.desc()).offset(MOST_LOOKED_AT).limit(1)
+        if await connection.scalar(ranked) is None:
+            return query.where(JobRow.job.in_(to_them), *others.values()), None
+        others["to"] = exists().where(RecipientRow.job == JobRow.job, theirs)
+    leads = {
+        name: and_(columns[name] == value, *_INDEXED[name])
+        for name, (value, *more) in fit.items()
+        if name in _INDEXED and not more and value not in {State.DONE, ""}
+    } or {"": true()}
+    if others.keys() <= leads.keys() and len(leads) == 1:
+        return query.where(*leads.values()), None
+    order = JobRow.created_at, JobRow.job
+    reach: dict[str, tuple[Any, ...]] = {}
+    for name, lead in leads.items():
+        jobs = latest_first(query.where(lead), *order, behind=before, limit=1)
+        last = jobs.with_only_columns(*order).offset(MOST_LOOKED_AT - 1)
+        reach[name] = tuple((await connection.execute(last)).one_or_none() or ())
+    first = min(reach, key=lambda name: reach[name])
+    query = query.where(leads[first], *(each for name, each in others.items() if name != first))
+    if not reach[first]:
+        return query, None
+    at, job = reach[first]
+    return query.where(tuple_(*order) >= tuple_(literal(at, Utc), literal(job))), (at, job)
 
 
 def place_of(message: Message) -> Place:

@@ -19,7 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.kinds import reported_kinds
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import drafts, removal
 from dingrelay_workers.database.database import Database, chunks, upsert
@@ -265,5 +265,4 @@ class Writer(Work):
 
 def _is_kept(ending: Ending) -> bool:
     """Whether jobs of this kind are reported, and so kept."""
-    kind = KINDS.get(ending.kind)
-    return kind is not None and kind.is_reported
+    return ending.kind in reported_kinds()

@@ -1,12 +1,13 @@
 """API keys and what each of them may do. `keys/` stores them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
+from dingrelay_producers.client.filters import Seen
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.robot_post import ROBOTS
@@ -126,10 +127,16 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
             "sender": None if self.sender == ANY else self.sender,
         }
 
+    @property
+    def sees_jobs(self) -> Seen:
+        """Which jobs it sees: those that it could have asked for."""
+        apps = self.apps | {ROBOTS} if any(map(TARGET.match, self.apps)) else self.apps
+        found: dict[str, Collection[str]] = {} if ANY in apps else {"app": apps}
+        return found if self.sender == ANY else {**found, "sender": {self.sender}}
+
     def permits_app(self, app: str) -> bool:
         """Whether it may act for this DingTalk application; of robots, for any."""
-        some = app == ROBOTS and any(TARGET.match(each) for each in self.apps)
-        return some or not self.apps.isdisjoint({app, ANY})
+        return app in self.sees_jobs.get("app", {app})
 
     def permits_target(self, target: str) -> bool:
         """Whether its messages may go to this robot or group, such as ``group:oncall``."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import AppName, Document, Moment
-from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
+from dingrelay_tasks.kinds import TASK_PREFIX, reported_kinds
 from dingrelay_tasks.sentence import Kept, en
 from dingrelay_workers.http.api_keys import SENDER
 from dingrelay_workers.keys.documents import printable
@@ -31,7 +31,7 @@ OWN = (TASK_PREFIX, "celery.")
 
 FAMILIES = ("job", "approval", "directory", "campaign", "dingtalk")
 
-KIND_NAMES = tuple(sorted(kind.name for kind in KINDS.values() if kind.is_reported))
+KIND_NAMES = tuple(sorted(reported_kinds()))
 """Kinds of jobs whose ends are reported."""
 
 

@@ -358,8 +358,18 @@ def _history() -> None:
         sa.PrimaryKeyConstraint("job", name="pk_job_history"),
     )
     op.create_index("ix_job_history_created_at", "job_history", ["created_at", "job"])
-    for name in ("app", "sender", "kind", "state", "lane"):
+    for name in ("app", "sender", "kind"):
         op.create_index(f"ix_job_history_{name}", "job_history", [name, "created_at", "job"])
+    # Most jobs end well.
+    for name, column, ended_well in (("state", "state", "done"), ("code", "error_code", "")):
+        some = sa.text(f"{column} <> '{ended_well}'")
+        op.create_index(
+            f"ix_job_history_{name}",
+            "job_history",
+            [column, "created_at", "job"],
+            sqlite_where=some,
+            postgresql_where=some,
+        )
     op.create_index("ix_job_history_ended_at", "job_history", ["ended_at"])
     op.create_table(
         "job_recipients",
