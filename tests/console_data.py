@@ -1,12 +1,11 @@
 """One of everything that the console shows, with HTML in each text that comes from elsewhere."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import insert
 
 import campaigns
+import rows
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_workers.approvals.models import ApprovalRow
@@ -53,48 +52,20 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     await Drafts(settings).create(content, "admin")
     await subscribe(database, name=HTML)
     await subscribe(database, id="drw_paused", name=HTML, state="paused", reason=HTML)
-    job: dict[str, Any] = {
-        "job": "11111111-1111-4111-8111-111111111111",
-        "kind": "message-send",
-        "app": "default",
-        "sender": "crm",
-        "key": "",
-        "lane": "normal",
-        "state": "done",
-        "created_at": NOW,
-        "started_at": NOW,
-        "ended_at": NOW,
-        "attempts": 1,
-        "throttles": 0,
-        "error_class": "",
-        "error_code": "",
-        "ids": [HTML],
-        "summary": f"message-send app=default lane=normal {HTML}",
-        "content": None,
-    }
+    job = {"job": "11111111-1111-4111-8111-111111111111"}
+    summary = f"message-send app=default lane=normal {HTML}"
+    ended = {"kind": "message-send", "sender": "crm", "lane": "normal", "state": "done"}
+    await rows.put(database, JobRow, {**job, **ended, "ids": [HTML], "summary": summary})
+    await rows.put(database, RecipientRow, {**job, "user": "u1", "outcome": "duplicate"})
     texts = ("sender", "template", "originator", "title", "business_id", "link")
-    approval: dict[str, Any] = {
-        **dict.fromkeys(texts, HTML),
-        **dict.fromkeys(("known_at", "changed_at", "created_at"), NOW),
-        "app": "default",
-        "instance": "i1",
-        "job": failed.id,
-        "state": "running",
-        "source": "event",
-        "looks": 0,
-    }
-    person = {"app": "default", "userid": "u1", "name": HTML, "fields": {}, "met_in": 1}
-    moments = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
-    got = {"job": job["job"], "user": "u1", "outcome": "duplicate", "at": NOW}
+    approval = {**dict.fromkeys(texts, HTML), "instance": "i1", "job": failed.id}
+    followed = {"state": "running", "source": "event", "created_at": NOW}
+    await rows.put(database, ApprovalRow, approval | followed)
+    people = [{"userid": user, "name": HTML} for user in ("u1", "u2")]
+    await rows.put(database, UserRow, *people)
     notice = Notice(type="job.dead", app="default", at=NOW, data={"id": HTML})
     async with database.write("tests") as connection:
         await outbox.write(connection, [notice])
-        await connection.execute(insert(ApprovalRow).values(**approval))
-        await connection.execute(insert(JobRow).values(**job))
-        await connection.execute(insert(RecipientRow).values(**got))
-        for user in ("u1", "u2"):
-            row = person | {"userid": user} | moments
-            await connection.execute(insert(UserRow).values(**row))
     role = RoleRequest.parse({"subject": "u1", "role": "view"})
     await RoleService(database).give(role)
     key = KeyRequest.parse({"name": HTML, "scopes": ["jobs:read"]})

@@ -7,10 +7,12 @@ from html import unescape
 from typing import Any
 
 from aiohttp import ClientSession, CookieJar
+from sqlalchemy import Executable, Select
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console.server import listening
-from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.console.sessions import Session, Sessions
+from dingrelay_workers.console.sign_in import SESSION_COOKIE
 from dingrelay_workers.database.database import Database
 from tables import prepare
 
@@ -30,6 +32,28 @@ class Browser:
             self.url + path, headers=headers, allow_redirects=False
         ) as answer:
             return answer.status, await answer.text()
+
+    async def status(self, path: str, **headers: str) -> int:
+        """How a page is answered."""
+        return (await self.get(path, **headers))[0]
+
+    async def text(self, path: str) -> str:
+        """A page that is shown."""
+        status, text = await self.get(path)
+        assert status == 200, (path, status)
+        return text
+
+    async def pages(self, path: str) -> list[str]:
+        """A list, page after page."""
+        texts: list[str] = []
+        following = path
+        while following:
+            texts.append(await self.text(following))
+            more = re.search(r'rel="next" href="([^"]+)"', texts[-1])
+            following = unescape(more[1]) if more else ""
+            if following.startswith("?"):
+                following = path + following
+        return texts
 
     async def post(self, path: str, fields: Any, **headers: str) -> int:
         return (await self.send(path, fields, **headers))[0]
@@ -58,13 +82,41 @@ class Browser:
             for action, inside in found
         }
 
-    async def submit(self, page: str, path: str, **fields: str) -> int:
-        """Fill in the form to this path on a page, and send it."""
+    async def submit(self, page: str, path: str = "", **fields: str) -> int:
+        """Fill in the form to this path on a page, or to its own, and send it."""
+        path = path or page
         return await self.post(path, (await self.forms(page))[path] | fields)
 
     async def sign_in(self, user: str = "admin", role: str = "admin") -> None:
         link = await Sessions(self.database).link(user, role)
         assert await self.post("/sign-in", {"link": link}) == 303
+
+    async def come_in(self, user: str, app: str = "default") -> Session | None:
+        """Sign a person of the directory in as DingTalk does, or none that has no role."""
+        session = await Sessions(self.database).begin(app, user)
+        self.session.cookie_jar.clear()
+        if session:
+            self.session.cookie_jar.update_cookies({SESSION_COOKIE: session.token})
+        return session
+
+    @asynccontextmanager
+    async def another(self, user: str, role: str) -> "AsyncGenerator[Browser]":
+        """Another person, before the same console."""
+        async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+            found = Browser(session, self.url, self.database)
+            await found.sign_in(user, role)
+            yield found
+
+    async def write(self, *changes: Executable) -> None:
+        """Change what is stored."""
+        async with self.database.write("tests") as connection:
+            for change in changes:
+                await connection.execute(change)
+
+    async def rows(self, query: Select[Any]) -> list[tuple[Any, ...]]:
+        """What is stored."""
+        async with self.database.read() as connection:
+            return [tuple(row) for row in await connection.execute(query)]
 
 
 @asynccontextmanager

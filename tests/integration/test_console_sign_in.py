@@ -6,8 +6,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import update
 
+import rows
 from consoles import Browser, browsing
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.console import sign_in, ways
@@ -39,12 +40,8 @@ async def browser(
 async def know(browser: Browser, sandbox: SandboxAdmin, **fields: Any) -> None:
     """Put the person into the directory, with a role."""
     sandbox.put_user(USER, unionid=UNION)
-    row = {"app": "default", "userid": USER, "name": "张三", "unionid": UNION}
-    moments = dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
-    async with browser.database.write("tests") as connection:
-        await connection.execute(
-            insert(UserRow).values(**row | moments | fields, fields={}, met_in=1)
-        )
+    row = {"userid": USER, "name": "张三", "unionid": UNION, **fields}
+    await rows.put(browser.database, UserRow, row)
     if "left_at" not in fields:
         role = RoleRequest.parse({"subject": USER, "role": "view"})
         await RoleService(browser.database).give(role)
@@ -69,18 +66,16 @@ async def test_a_person_with_a_role_comes_in_and_to_the_page_that_was_wanted(
     browser: Browser, sandbox: SandboxAdmin
 ) -> None:
     await know(browser, sandbox)
-    status, text = await browser.get("/jobs?q=state:dead")
-    assert status == 303
-    _, text = await browser.get("/sign-in?next=%2Fjobs%3Fq%3Dstate%3Adead")
+    assert await browser.status("/jobs?q=state:dead") == 303
+    text = await browser.text("/sign-in?next=%2Fjobs%3Fq%3Dstate%3Adead")
     assert "/sign-in/dingtalk?next=/jobs%3Fq%3Dstate%3Adead" in text
     back = await agree(browser, "/jobs?q=state:dead")
     async with browser.session.get(browser.url + back, allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (303, "/jobs?q=state:dead")
-    _, text = await browser.get("/jobs")
-    assert USER in text
+    assert USER in await browser.text("/jobs")
     # The code, the state and the cookie are good once.
     browser.session.cookie_jar.clear()
-    assert (await browser.get(back))[0] == 403
+    assert await browser.status(back) == 403
 
 
 @pytest.mark.parametrize("why", ["unknown", "left", "no role"])
@@ -94,10 +89,10 @@ async def test_a_person_without_a_role_gets_one_clear_page(
         await RoleService(browser.database).take(
             RoleRequest.parse({"subject": USER, "role": "view"})
         )
-    status, text = await browser.get(await agree(browser), **{"Accept-Language": "en"})
+    status, text = await browser.get(await agree(browser))
     assert status == 403
     assert ("has no role here yet" if why == "no role" else "does not have") in text
-    assert (await browser.get("/jobs"))[0] == 303
+    assert await browser.status("/jobs") == 303
 
 
 async def test_a_state_is_good_in_the_browser_that_was_sent_and_for_ten_minutes(
@@ -107,21 +102,21 @@ async def test_a_state_is_good_in_the_browser_that_was_sent_and_for_ten_minutes(
     back = await agree(browser)
     code = parse_qs(urlsplit(back).query)["authCode"][0]
     for wrong in (f"{DONE_PATH}?authCode={code}&state=x", DONE_PATH):
-        assert (await browser.get(wrong))[0] == 403
+        assert await browser.status(wrong) == 403
     (kept,) = browser.session.cookie_jar
     browser.session.cookie_jar.clear()
-    assert (await browser.get(back))[0] == 403
+    assert await browser.status(back) == 403
     for forged in ("x", "e30=.00", kept.value[:-1] + "-"):
         cookies = {"Cookie": f"{sign_in.STATE_COOKIE}={forged}"}
-        assert (await browser.get(back, **cookies))[0] == 403
+        assert await browser.status(back, **cookies) == 403
     back = await agree(browser)
     (kept,) = browser.session.cookie_jar
     late = {"Cookie": f"{kept.key}={kept.value}"}
     later = ways.time.time() + ways.STATE_SECONDS + 1
     with monkeypatch.context() as patch:
         patch.setattr(ways.time, "time", lambda: later)
-        assert (await browser.get(back, **late))[0] == 403
-    assert (await browser.get(back, **late))[0] == 303
+        assert await browser.status(back, **late) == 403
+    assert await browser.status(back, **late) == 303
 
 
 @pytest.mark.parametrize(
@@ -141,7 +136,7 @@ async def test_what_dingtalk_does_not_say_is_said_on_a_page(
     sandbox.add_fault(kind, api=api, count=1)
     status, text = await browser.get(back)
     assert (status, text.count("<h1>")) == (502, 1)
-    assert (await browser.get(await agree(browser)))[0] == 303
+    assert await browser.status(await agree(browser)) == 303
 
 
 async def test_no_other_site_is_led_to_after_a_sign_in(
@@ -162,8 +157,7 @@ async def test_no_other_site_is_led_to_after_a_sign_in(
 async def test_a_left_person_is_out_at_once(browser: Browser, sandbox: SandboxAdmin) -> None:
     await know(browser, sandbox)
     await browser.get(await agree(browser))
-    assert (await browser.get("/jobs"))[0] == 200
-    async with browser.database.write("tests") as connection:
-        gone = update(UserRow).where(UserRow.userid == USER)
-        await connection.execute(gone.values(left_at=datetime.now(UTC)))
-    assert (await browser.get("/jobs"))[0] == 303
+    assert await browser.status("/jobs") == 200
+    gone = update(UserRow).where(UserRow.userid == USER)
+    await browser.write(gone.values(left_at=datetime.now(UTC)))
+    assert await browser.status("/jobs") == 303
