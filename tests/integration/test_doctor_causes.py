@@ -26,19 +26,15 @@ def own() -> Iterator[ValkeyServer]:
         yield server
 
 
-@pytest.mark.parametrize(
-    ("url", "verdict", "found"),
-    [
+def test_a_wrong_url_of_redis(own: ValkeyServer) -> None:
+    for url, verdict, found in (
         ("redis://{}/99", "failed", "it has no database of this number"),
         ("sentinel://{}/0?master=main", "failed", "it answers, and is no Sentinel"),
         ("redis://no-such-host.invalid/0", "unreachable", "the name of its host is unknown here"),
-    ],
-)
-def test_a_wrong_url_of_redis(own: ValkeyServer, url: str, verdict: str, found: str) -> None:
-    settings = Settings.load(env="test", redis_url=url.format(f"{own.host}:{own.port}"))
-    (result,) = check_redis(settings)
-    assert (result.verdict, result.found) == (verdict, found)
-    assert result.advice
+    ):
+        address = url.format(f"{own.host}:{own.port}")
+        (result,) = check_redis(Settings.load(env="test", redis_url=address))
+        assert (result.verdict, result.found, bool(result.advice)) == (verdict, found, True)
 
 
 def test_a_redis_without_a_free_connection_and_a_fleet_without_workers(own: ValkeyServer) -> None:
@@ -54,23 +50,16 @@ def test_a_redis_without_a_free_connection_and_a_fleet_without_workers(own: Valk
     assert [(each.check, each.found) for each in results] == [("redis", full), ("broker", full)]
 
 
-@pytest.mark.parametrize(
-    ("url", "verdict", "found"),
-    [
-        ("sqlite:///{}/text.db", "failed", "the file is no SQLite database"),
-        ("sqlite:///{}/no/folder.db", "failed", "the file can't be opened"),
-        (
-            "postgresql://no-such-host.invalid/x",
-            "unreachable",
-            "the name of its host is unknown here",
-        ),
-    ],
-)
-def test_a_wrong_url_of_the_database(tmp_path: Path, url: str, verdict: str, found: str) -> None:
+def test_a_wrong_url_of_the_database(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database " * 1_000)
-    result = check_database(Settings.load(env="test", database_url=url.format(tmp_path)))
-    assert (result.verdict, result.found) == (verdict, found)
-    assert result.advice
+    unknown = "the name of its host is unknown here"
+    for url, verdict, found in (
+        (f"sqlite:///{tmp_path}/text.db", "failed", "the file is no SQLite database"),
+        (f"sqlite:///{tmp_path}/no/folder.db", "failed", "the file can't be opened"),
+        ("postgresql://no-such-host.invalid/x", "unreachable", unknown),
+    ):
+        result = check_database(Settings.load(env="test", database_url=url))
+        assert (result.verdict, result.found, bool(result.advice)) == (verdict, found, True)
 
 
 def test_a_full_disk_under_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,29 +79,20 @@ def test_a_postgresql_that_takes_writes_has_nothing_left_of_the_trial(postgres_u
         assert left is None
 
 
-@pytest.mark.parametrize(
-    ("error", "found"),
-    [
-        (psycopg.errors.DiskFull(), "its disk is full"),
-        (
-            psycopg.errors.TooManyConnections(),
-            "it takes no more connections: max_connections is reached",
-        ),
-        (
-            psycopg.errors.ReadOnlySqlTransaction(),
-            "it takes no writes: it is a replica, or read-only",
-        ),
-        (
-            psycopg.OperationalError('FATAL:  database "x" does not exist'),
-            "it has no database of this name",
-        ),
-    ],
-)
-def test_postgresql_s_codes(error: Exception, found: str) -> None:
-    wrapped = OperationalError("select 1", None, error)
-    wrapped.__cause__ = error
-    result = cause("database", wrapped, "DINGRELAY_DATABASE_URL")
-    assert (result.verdict, result.found) == ("failed", found)
+def test_postgresql_s_codes() -> None:
+    errors = psycopg.errors
+    full = "it takes no more connections: max_connections is reached"
+    missing = psycopg.OperationalError('FATAL:  database "x" does not exist')
+    for error, found in (
+        (errors.DiskFull(), "its disk is full"),
+        (errors.TooManyConnections(), full),
+        (errors.ReadOnlySqlTransaction(), "it takes no writes: it is a replica, or read-only"),
+        (missing, "it has no database of this name"),
+    ):
+        wrapped = OperationalError("select 1", None, error)
+        wrapped.__cause__ = error
+        result = cause("database", wrapped, "DINGRELAY_DATABASE_URL")
+        assert (result.verdict, result.found) == ("failed", found)
 
 
 def test_an_error_that_says_nothing_has_no_cause() -> None:
