@@ -57,9 +57,12 @@ BODIES: Mapping[str, dict[str, Any]] = {
     "commentApproval": {"user": "u1", "text": "x"},
     "replayWebhook": {"since": "2026-01-01T00:00:00Z"},
     "resumeWebhook": {},
+    "saveDraft": {"version": 1, "rate": 5},
+    "freezeDraft": {"version": 1},
 }
 """Operations on what is there → what they ask for."""
 NOUNS = {
+    "campaign-drafts": "campaigns",
     "campaign-previews": "campaigns",
     "dead": "jobs",
     "people": "directory",
@@ -71,6 +74,8 @@ NOUNS = {
 """The beginning of a path → the noun of its scope, where it is another one."""
 NEEDS = {
     "showPerson": "jobs:read",
+    "matchPeople": "directory:read",
+    **dict.fromkeys(("listDrafts", "getDraft", "checkDraft"), "campaigns:write"),
     **dict.fromkeys(("approveCampaign", "rejectCampaign"), "campaigns:approve"),
     **dict.fromkeys(("listKeys", "getKey"), "keys:write"),
 }
@@ -148,6 +153,12 @@ class Deployment:
     def add_webhook(self, body: Mapping[str, Any]) -> str:
         """An endpoint of another key's; its id."""
         made = self.gateway.ask("POST", "/v1/webhooks", body, key=self.admin)
+        assert made.status == 201, made.content
+        return str(made.json["id"])
+
+    def add_draft(self, body: Mapping[str, Any]) -> str:
+        """A draft; its id."""
+        made = self.gateway.ask("POST", "/v1/campaign-drafts", body, key=self.admin)
         assert made.status == 201, made.content
         return str(made.json["id"])
 
@@ -314,6 +325,16 @@ def request_of(  # noqa: C901, PLR0912 - a table of operations
         permitted = held.names(**names | {"lane": "bulk"})
         del names["lane"]
         return Request(path, {"name": "n", "message": TEXT, "users": ["u1"], **names}, permitted)
+    if path.startswith("/v1/campaign-drafts"):
+        names = {"app": app, "sender": sender or SENDERS[0]}
+        content = {"name": "n", "message": TEXT, "pasted": "u1", **names}
+        if operation == "createDraft":
+            return Request(path, content, held.names(**names, lane="bulk"))
+        if operation == "listDrafts":
+            return Request(path)
+        path = path.replace("{id}", deployment.add_draft(content))
+        seen = held.sees(names["sender"], app) and "bulk" in held.grant.lanes
+        return Request(path, BODIES.get(operation), seen)
     if path.startswith("/v1/campaigns/{id}"):
         campaign = pick(deployment.campaigns)
         takes_lane = needed(route) != "campaigns:write" or "bulk" in held.grant.lanes
@@ -356,6 +377,8 @@ def request_of(  # noqa: C901, PLR0912 - a table of operations
         other = deployment.others[key]
         permitted = held.gives(other.scopes, other.apps, other.lanes, other.sender)
         return Request(path.replace("{id}", key), None, permitted)
+    if operation == "matchPeople":
+        return Request(path, {"app": app, "text": "u1"}, held.app(app))
     if path.startswith("/v1/directory/"):
         return Request(f"{path}?app={app}", None, held.app(app))
     return Request(path.replace("{app}", app).replace("{userid}", "u1"))
@@ -390,6 +413,8 @@ def check_answer(held: Held, reply: Reply) -> None:
     for each in itertools.chain([answer], *(found for found in lists if isinstance(found, list))):
         if "app" in each and each.keys() & {"kind", "weight", "originator"}:
             assert held.sees(each.get("sender", ""), each["app"])
+    for each in answer.get("drafts", []):
+        assert held.sees(each["content"]["sender"], each["content"]["app"])
     for each in answer.get("keys", []):
         assert held.scope("*") or set(each["scopes"]) <= held.grant.scopes
 

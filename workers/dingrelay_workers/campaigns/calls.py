@@ -6,10 +6,10 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+from pydantic import Field, SkipValidation
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,7 +23,7 @@ from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.chunks import Release, storable
-from dingrelay_workers.campaigns.documents import Template
+from dingrelay_workers.campaigns.documents import FollowUpCost, Template
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -283,32 +283,16 @@ async def _users(connection: AsyncConnection, campaign: str, number: int) -> set
     return set((await connection.scalar(query) or "").split(","))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowUpPlan:
+class FollowUpPlan(FollowUpCost):
     """Jobs to enqueue, and what they take.
 
     Attributes:
         app: the app whose campaign it is.
         jobs: none where nothing is to be done.
-        chunks: calls of the campaign that the jobs are about.
-        people: how many are in these.
-        calls: calls to DingTalk that the jobs make; each counts against the month.
-        too_old: calls that are left alone since DingTalk knows nothing of them after 24 hours.
-        under_way: of the chunks, those that may still be called; the jobs wait for them.
-        repeated: people of calls that repeat one whose answer was lost. Those that the first one
-            reached keep its message.
-        unknown: people of calls whose outcome is unknown, which can't be recalled.
     """
 
-    app: str
-    jobs: Sequence[Contract]
-    chunks: int
-    people: int
-    calls: int
-    too_old: int
-    under_way: int = 0
-    repeated: int = 0
-    unknown: int = 0
+    app: Annotated[str, Field(exclude=True)]
+    jobs: Annotated[Sequence[SkipValidation[Contract]], Field(exclude=True)]
 
 
 class FollowUp:
@@ -344,12 +328,13 @@ class FollowUp:
             for some in _parts(fresh)
         ]
         plan = _plan(row, jobs, fresh, too_old, cost=1)
-        return replace(
-            plan,
-            calls=plan.calls + len(repeated) * CALLS_PER_CHUNK,
-            under_way=len(fresh) - len(taken),
-            repeated=sum(repeated.values()),
-            unknown=await self._calls.unknown(campaign),
+        return plan.model_copy(
+            update={
+                "calls": plan.calls + len(repeated) * CALLS_PER_CHUNK,
+                "under_way": len(fresh) - len(taken),
+                "repeated": sum(repeated.values()),
+                "unknown": await self._calls.unknown(campaign),
+            }
         )
 
     async def confirm(self, campaign: str, *, sample: int | None = None) -> FollowUpPlan:

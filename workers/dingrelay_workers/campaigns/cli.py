@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -303,9 +303,15 @@ def report(
     if named_in is not None and csv_file is None:
         raise typer.BadParameter(tr("goes with --csv"), param_hint="--input")
     asked: dict[str, Any] = {}
-    complete = True
+    failed = 0
     if refreshed:
-        asked["refreshed"], complete = _refresh(campaign, sample=sample, yes=yes, timeout=timeout)
+        asked["refreshed"], failed = _follow_up(
+            "confirm",
+            campaign,
+            lambda campaigns: campaigns.confirm(campaign, sample=sample),
+            yes=yes,
+            timeout=timeout,
+        )
     if outcome is not None and not (csv_file or json_file):
         people = asyncio.run(_people(campaign, outcome))
         print_result(people.model_dump(mode="json"), lambda: pages.people_table(people.people))
@@ -322,7 +328,7 @@ def report(
             )
         )
     print_result({**found.model_dump(mode="json"), **asked}, lambda: pages.report_page(found))
-    if not complete:
+    if failed:
         raise typer.Exit(OTHERWISE)
 
 
@@ -395,104 +401,56 @@ def recall(
     campaign: Id, yes: Yes = False, wait: common.Wait = False, timeout: common.Timeout = 3600
 ) -> None:
     """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
-    plan = _Jobs(campaign, "recall", lambda campaigns: campaigns.recall(campaign))
-    plan.announce(yes=yes)
-    failed = plan.enqueue(timeout if wait else None)
-    print_result(plan.document, plan.accepted)
+    made, failed = _follow_up(
+        "recall",
+        campaign,
+        lambda campaigns: campaigns.recall(campaign),
+        yes=yes,
+        timeout=timeout if wait else None,
+    )
+    print_result(made, lambda: _accepted(made["jobs"]))
     if failed:
         raise typer.Exit(OTHERWISE)
 
 
-def _refresh(
-    campaign: str, *, sample: int | None, yes: bool, timeout: float
-) -> "tuple[dict[str, Any], bool]":
-    """Ask DingTalk which people a campaign reached and who read it, and wait for the answers.
+def _follow_up(
+    action: Literal["recall", "confirm"],
+    campaign: str,
+    act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
+    *,
+    yes: bool,
+    timeout: float | None,
+) -> tuple[dict[str, Any], int]:
+    """Make jobs about a campaign, once their cost is shown and agreed to; unless `timeout` is None, wait for their end.
 
     Returns:
-        What was asked, and whether all answers are there.
+        What was made, and how many jobs are not done.
 
     Raises:
         Exit: there is no terminal for the question.
         Abort: the answer is no.
     """
-    plan = _Jobs(campaign, "confirm", lambda campaigns: campaigns.confirm(campaign, sample=sample))
-    plan.announce(yes=yes)
-    failed = plan.enqueue(timeout)
-    return plan.document, not failed
+    plan, month = asyncio.run(_planned(act))
+    made = {"id": campaign, **plan.model_dump(), "quota": asdict(month), "jobs": list[str]()}
+    if not as_json.get():
+        console().print(pages.plan_text(plan, month), markup=False)
+    if not plan.jobs:
+        return made, 0
+    if not yes:
+        _confirm(tr("this makes {calls:,} calls", calls=plan.calls), tr("Go on?"))
+    from dingrelay_producers.client.client import Client
+    from dingrelay_producers.client.job_ref import JobRef
 
-
-def _need_yes(what: str) -> NoReturn:
-    note(tr("{what}; give --yes to do it", what=what), style="red")
-    raise typer.Exit(USAGE)
-
-
-class _Jobs:
-    """Jobs about a campaign, with their cost.
-
-    Args:
-        campaign: its id.
-        action: in the audit.
-        act: plans them.
-    """
-
-    def __init__(
-        self,
-        campaign: str,
-        action: str,
-        act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
-    ) -> None:
-        self._action = action
-        self._plan, self._month = asyncio.run(_planned(act))
-        counts = ("chunks", "people", "calls", "too_old", "under_way", "repeated", "unknown")
-        self.document: dict[str, Any] = {
-            "id": campaign,
-            **{name: getattr(self._plan, name) for name in counts},
-            "quota": asdict(self._month),
-            "jobs": [],
-        }
-
-    def announce(self, *, yes: bool) -> None:
-        """Show the cost, and ask.
-
-        Raises:
-            Exit: there is no terminal for the question.
-            Abort: the answer is no.
-        """
-        if not as_json.get():
-            console().print(pages.plan_text(self._plan, self._month), markup=False)
-        if self._plan.jobs and not yes:
-            if not sys.stdin.isatty():
-                _need_yes(tr("this makes {calls:,} calls", calls=self._plan.calls))
-            typer.confirm(tr("Go on?"), abort=True, err=True)
-
-    def enqueue(self, timeout: float | None) -> int:
-        """Enqueue them; unless `timeout` is None, wait for their end. How many are not done."""
-        from dingrelay_producers.client.client import Client
-        from dingrelay_producers.client.job_ref import JobRef
-
-        refs: list[JobRef] = []
-        if not self._plan.jobs:
-            return 0
-        asyncio.run(_campaigns().note(self.document["id"], self._action, self._plan))
-        with Client() as client:
-            client.send_many(self._plan.jobs, on_sent=refs.append)
-            self.document["jobs"] = [ref.id for ref in refs]
-            if timeout is None:
-                return 0
-            failed = len(refs) - wait_for_all(refs, timeout)[State.DONE]
-        if failed:
-            problem = tr(
-                "{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs)
-            )
-            note(problem, style="yellow")
-        return failed
-
-    def accepted(self) -> str | None:
-        """How many were enqueued, in words."""
-        jobs = self.document["jobs"]
-        if not jobs:
-            return None
-        return tr("accepted {count:,} jobs, such as {id}", count=len(jobs), id=jobs[0])
+    refs: list[JobRef] = []
+    asyncio.run(_campaigns().note(campaign, action, plan))
+    with Client() as client:
+        client.send_many(plan.jobs, on_sent=refs.append)
+        made["jobs"] = [ref.id for ref in refs]
+        failed = 0 if timeout is None else len(refs) - wait_for_all(refs, timeout)[State.DONE]
+    if failed:
+        problem = tr("{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs))
+        note(problem, style="yellow")
+    return made, failed
 
 
 async def _planned(
@@ -501,6 +459,25 @@ async def _planned(
     campaigns = _campaigns()
     plan = await act(campaigns)
     return plan, await campaigns.month_of(plan)
+
+
+def _accepted(jobs: list[str]) -> str | None:
+    return (
+        tr("accepted {count:,} jobs, such as {id}", count=len(jobs), id=jobs[0]) if jobs else None
+    )
+
+
+def _confirm(what: str, question: str) -> None:
+    """Ask on a terminal.
+
+    Raises:
+        Exit: there is none.
+        Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        note(tr("{what}; give --yes to do it", what=what), style="red")
+        raise typer.Exit(USAGE)
+    typer.confirm(question, abort=True, err=True)
 
 
 def _fields(pairs: list[str] | None) -> dict[str, str]:
@@ -521,16 +498,13 @@ def delete(campaign: Id, yes: Yes = False) -> None:
     """
     if not yes:
         found = asyncio.run(_campaigns().check_deletable(campaign))
-        if not sys.stdin.isatty():
-            _need_yes(tr("this deletes a campaign to {people:,} people", people=found.recipients))
-        typer.confirm(
-            tr(
-                "Delete {name} to {people:,} people, and its report? What it sent can't be recalled then",
-                name=found.name,
-                people=found.recipients,
-            ),
-            abort=True,
-            err=True,
+        question = tr(
+            "Delete {name} to {people:,} people, and its report? What it sent can't be recalled then",
+            name=found.name,
+            people=found.recipients,
+        )
+        _confirm(
+            tr("this deletes a campaign to {people:,} people", people=found.recipients), question
         )
     asyncio.run(_delete(campaign))
     print_result(

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from dingrelay_producers.client.campaign_documents import CampaignStatus, Plan
+from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_tasks.contract import (
     TYPE_FIELD,
     AppName,
@@ -285,40 +285,48 @@ class CampaignSpec(CampaignFields):
         return users_per_call(self.message)
 
 
-class CampaignRequest(CampaignSpec):
+class DraftContent(CampaignFields):
+    """What a draft says. It may be half-filled; what is there has the form that a campaign needs.
+
+    Attributes:
+        departments: these and all below them, as the directory has them.
+        everyone: all in the directory.
+        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
+        without_departments: leave out people in or below them.
+        without_pasted: people to leave out, as `pasted`.
+        without_campaigns: leave out the people of these campaigns.
+        column: of the file that names people, such as ``job_number=编号``; empty for its usual names.
+        encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
+    """
+
+    departments: Departments
+    everyone: bool = False
+    pasted: Pasted = ""
+    without_departments: Departments
+    without_pasted: Pasted = ""
+    without_campaigns: CampaignIds
+    column: Annotated[str, Field(max_length=256)] = ""
+    encoding: Annotated[str, Field(max_length=32)] = ""
+
+
+class CampaignRequest(CampaignSpec, DraftContent):
     """The request for a campaign. At least one of the fields that name people is needed.
 
     Attributes:
         recipients: rows, as in a file: an object with a ``userid`` and the fields of the message.
         users: ids of users.
-        departments: these and all below them, as the directory has them.
-        everyone: all in the directory.
-        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
         without_users: people to leave out.
-        without_departments: leave out people in or below them.
-        without_pasted: people to leave out, as `pasted`.
-        without_campaigns: leave out the people of these campaigns.
         malformed: whether rows that name no person are refused, and nothing is created, or skipped.
-        column: of the file that names people, such as ``job_number=编号``; empty for its usual names.
-        encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
     """
 
     recipients: Annotated[
         list[dict[str, Any]], Field(max_length=MOST_NAMED, default_factory=list[dict[str, Any]])
     ]
     users: Annotated[list[UserId], Field(max_length=MOST_NAMED, default_factory=list[UserId])]
-    departments: Departments
-    everyone: bool = False
-    pasted: Pasted = ""
     without_users: Annotated[
         list[UserId], Field(max_length=MOST_NAMED, default_factory=list[UserId])
     ]
-    without_departments: Departments
-    without_pasted: Pasted = ""
-    without_campaigns: CampaignIds
     malformed: Literal["refuse", "skip"] = "refuse"
-    column: Annotated[str, Field(max_length=256)] = ""
-    encoding: Annotated[str, Field(max_length=32)] = ""
 
     @property
     def names_people(self) -> bool:
@@ -354,14 +362,6 @@ UPLOAD_SCHEMA: dict[str, Any] = {
 """A request with files: what each part of the form is."""
 
 
-class CampaignPage(BaseModel):
-    """Some campaigns, latest first."""
-
-    campaigns: list[CampaignStatus]
-    next: str | None = None
-    """Cursor of the next page; null where this is the last."""
-
-
 class JobsDocument(BaseModel):
     """Jobs that were accepted."""
 
@@ -371,20 +371,22 @@ class JobsDocument(BaseModel):
     """The first hundred."""
 
 
-class FollowUpCost(BaseModel, from_attributes=True):
+class FollowUpCost(BaseModel, json_schema_serialization_defaults_required=True):
     """What a recall, or a question to DingTalk, would reach now, and what it would take."""
 
+    chunks: int
+    """Calls of the campaign that it is about."""
     people: int
     """How many it is about."""
     calls: int
-    """Calls to DingTalk; each counts against the month."""
+    """To DingTalk; each counts against the month."""
     too_old: int
     """Calls that are left alone: DingTalk knows nothing of them after 24 hours."""
-    under_way: int
+    under_way: int = 0
     """Calls that may still be made, and are waited for."""
-    repeated: int
+    repeated: int = 0
     """People of calls that repeat one whose answer was lost: those that the first one reached keep its message."""
-    unknown: int
+    unknown: int = 0
     """People of calls whose outcome is unknown, which can't be recalled."""
 
 

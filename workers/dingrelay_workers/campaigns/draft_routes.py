@@ -12,8 +12,8 @@ from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
 from dingrelay_producers.errors import DraftNotFound
 from dingrelay_tasks.contract import AppName, Document
-from dingrelay_workers.campaigns.documents import Pasted
-from dingrelay_workers.campaigns.drafts import CampaignDraft, DraftContent, Drafts, PastedPeople
+from dingrelay_workers.campaigns.documents import DraftContent, Pasted
+from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts, PastedPeople
 from dingrelay_workers.campaigns.routes import (
     asking_campaigns,
     check_lane,
@@ -56,18 +56,12 @@ class PastedText(Document):
     text: Pasted
 
 
-def _behind(cursor: str) -> tuple[datetime, str]:
-    at, draft = paging.decode(cursor, datetime, str)
-    return at, draft
-
-
 class DraftPaging(paging.Paging):
     """Which part of the list of drafts."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     """Drafts at most."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
-    """`next` of the page before."""
+    cursor: Annotated[Any, paging.Behind(datetime, str)] = None
 
 
 DraftPage = paging.page_of(
@@ -112,13 +106,10 @@ async def list_drafts(call: HttpCall) -> BaseModel:
     asked: DraftPaging = call.query
     async with asking_campaigns(call.context):
         found = await call.context.service(Drafts).list(
-            call.key.sees["apps"],
-            limit=asked.limit,
-            behind=_behind(asked.cursor) if asked.cursor else None,
+            call.key.sees["apps"], limit=asked.limit, behind=asked.cursor
         )
-    last = found[-1] if len(found) == asked.limit else None
     seen = [each for each in found if _is_seen(call, each)]
-    return DraftPage(drafts=seen, next=paging.encode(last.updated_at, last.id) if last else None)
+    return DraftPage(drafts=seen, next=paging.behind(found, asked.limit, "updated_at", "id"))
 
 
 @_one("GET /v1/campaign-drafts/{id}", CampaignDraft)

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -31,12 +31,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.campaigns import estimate, pasted, removal, workbook
 from dingrelay_workers.campaigns.audience import batches, resolved
-from dingrelay_workers.campaigns.documents import (
-    CampaignFields,
-    CampaignIds,
-    Departments,
-    Pasted,
-)
+from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
 from dingrelay_workers.campaigns.recipients import FileColumn, NoPeopleColumn, Recipient, read
 from dingrelay_workers.campaigns.service import opened_store
@@ -55,30 +50,6 @@ ROWS_READ = 20
 """Of a file, before it is taken."""
 LISTED = 200
 """Drafts in a list."""
-
-
-class DraftContent(CampaignFields):
-    """What a draft says. It may be half-filled; what is there has the form that a campaign needs.
-
-    Attributes:
-        departments: these and all below them, as the directory has them.
-        everyone: all in the directory.
-        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
-        column: of the file that names people, such as ``job_number=编号``; empty for its usual names.
-        encoding: of the file, such as ``gb18030``; empty for UTF-8 or GB18030, by its bytes.
-        without_departments: leave out people in or below them.
-        without_pasted: people to leave out, as `pasted`.
-        without_campaigns: leave out the people of these campaigns.
-    """
-
-    departments: Departments
-    everyone: bool = False
-    pasted: Pasted = ""
-    column: Annotated[str, Field(max_length=256)] = ""
-    encoding: Annotated[str, Field(max_length=32)] = ""
-    without_departments: Departments
-    without_pasted: Pasted = ""
-    without_campaigns: CampaignIds
 
 
 class CampaignDraft(BaseModel, from_attributes=True):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any, BinaryIO
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
@@ -30,7 +30,6 @@ from dingrelay_workers.campaigns import upload
 from dingrelay_workers.campaigns.documents import (
     UPLOAD_SCHEMA,
     CampaignFields,
-    CampaignPage,
     CampaignRequest,
     ConfirmRequest,
     FollowUpCost,
@@ -38,7 +37,7 @@ from dingrelay_workers.campaigns.documents import (
     RejectRequest,
     TestRequest,
 )
-from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport, Place
+from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
 from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
@@ -60,6 +59,10 @@ UNNAMED: dict[str, Any] = {"name": "", "job_number": "", "mobile": ""}
 NAMED_IDS = 100
 """Ids of accepted jobs in an answer."""
 
+CampaignPage = paging.page_of(
+    "CampaignPage", "Some campaigns, latest first.", campaigns=CampaignStatus
+)
+
 ROUTES = Routes(tag="campaigns")
 _one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}})
 _read = partial(_one, scope="campaigns:read")
@@ -77,16 +80,10 @@ Rows that name no person are refused with their lines, and nothing is created, u
 `skip`."""
 
 
-def _after(cursor: str) -> tuple[datetime, str]:
-    at, campaign = paging.decode(cursor, datetime, str)
-    return at, campaign
-
-
 class CampaignPaging(paging.Paging):
     """Which part of a list of campaigns."""
 
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after)] | None = None
-    """`next` of the page before."""
+    cursor: Annotated[Any, paging.Behind(datetime, str)] = None
 
 
 @ROUTES(
@@ -149,16 +146,14 @@ async def preview_plan(call: HttpCall) -> CampaignPreview:
     scope="campaigns:read",
     query=paging.query_of(CampaignFilter, CampaignPaging),
 )
-async def list_campaigns(call: HttpCall) -> CampaignPage:
+async def list_campaigns(call: HttpCall) -> BaseModel:
     """List the campaigns, latest first."""
     asked: CampaignPaging = call.query
     chosen = CampaignFilter(**call.key.sees, **asked.filters())
-    after = _after(asked.cursor) if asked.cursor else None
     async with asking_campaigns(call.context) as campaigns:
-        found = await campaigns.list(chosen, after=after, limit=asked.limit)
-    last = found[-1] if len(found) == asked.limit else None
-    cursor = paging.encode(last.created_at, last.id) if last else None
-    return CampaignPage(campaigns=list(found), next=cursor)
+        found = await campaigns.list(chosen, after=asked.cursor, limit=asked.limit)
+    following = paging.behind(found, asked.limit, "created_at", "id")
+    return CampaignPage(campaigns=list(found), next=following)
 
 
 @_read("GET /v1/campaigns/{id}", CampaignStatus)
@@ -182,27 +177,17 @@ async def report_campaign(call: HttpCall) -> CampaignReport:
         return await campaigns.report(campaign.id)
 
 
-def _behind(cursor: str) -> Place:
-    chunk, number = paging.decode(cursor, int, int)
-    if not (0 <= chunk < 2**31 and 0 < number < 2**31):
-        raise paging.unknown_cursor()
-    return chunk, number
-
-
-class PeoplePaging(paging.Paging):
-    """Which people of a campaign."""
-
-    outcome: CampaignSought | None = None
-    """Only people with this outcome."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
-    """`next` of the page before."""
-
-
 class PeopleQuery(paging.Query):
     """Which people of a campaign."""
 
     outcome: CampaignSought | None = None
     """Only people with this outcome."""
+
+
+class PeoplePaging(paging.Paging, PeopleQuery):
+    """Which people of a campaign."""
+
+    cursor: Annotated[Any, paging.Behind(int, int)] = None
 
 
 @_read("GET /v1/campaigns/{id}/people", CampaignPeople, query=PeoplePaging)
@@ -212,10 +197,9 @@ async def list_people_of_campaign(call: HttpCall) -> CampaignPeople:
     Names, job numbers and mobile numbers need the scope `directory:read`, and are empty without it.
     """
     asked: PeoplePaging = call.query
-    behind = _behind(asked.cursor) if asked.cursor else None
     async with _found(call, within=COUNTING) as (campaigns, campaign):
         found, last = await campaigns.people(
-            campaign.id, asked.outcome, behind=behind, limit=asked.limit
+            campaign.id, asked.outcome, behind=asked.cursor, limit=asked.limit
         )
     people = list(found)
     if not call.key.permits(PERSONAL):
@@ -346,14 +330,14 @@ async def confirm_campaign(call: HttpCall) -> JobsDocument:
 async def preview_recall(call: HttpCall) -> FollowUpCost:
     """What a recall of a campaign can still reach."""
     async with _found(call, within=COUNTING) as (campaigns, campaign):
-        return FollowUpCost.model_validate(await campaigns.recall(campaign.id))
+        return await campaigns.recall(campaign.id)
 
 
 @_read("GET /v1/campaigns/{id}/confirm", FollowUpCost)
 async def preview_confirm(call: HttpCall) -> FollowUpCost:
     """What it takes to ask DingTalk which people a campaign reached, and who has not read it."""
     async with _found(call, within=COUNTING) as (campaigns, campaign):
-        return FollowUpCost.model_validate(await campaigns.confirm(campaign.id, sample=None))
+        return await campaigns.confirm(campaign.id, sample=None)
 
 
 @_read("GET /v1/campaigns/{id}/review", CampaignReview)

@@ -48,6 +48,8 @@ Pages = Iterator[tuple[type[Base], list[dict[str, Any]]]]
 """Rows to insert, by their table."""
 Check = Callable[[CampaignSpec, Gathered], Awaitable[CampaignPreview | None]]
 """Finds out what a campaign will take while it is made."""
+_STORED = {"app", "name", "start_at", "quiet", "rate", "weight", "error_share", "sender"}
+"""Fields of a campaign's specification that are columns."""
 _NAMES = {"skipped", "absent"}
 """Of a check, what names people: kept for a draft only."""
 
@@ -152,19 +154,12 @@ class CampaignStore:
         named = found.model_dump(mode="json", include=_NAMES) if found else {}
         named["skipped"] = [each.model_dump(mode="json") for each in gathered.skipped]
         row = {
+            **spec.model_dump(include=_STORED),
             "id": campaign,
-            "app": spec.app,
-            "name": spec.name,
             "state": State.CREATING,
             "reason": "",
             "message": spec.template.message,
             "created_at": datetime.now(UTC),
-            "start_at": spec.start_at,
-            "quiet": spec.quiet,
-            "rate": spec.rate,
-            "weight": spec.weight,
-            "error_share": spec.error_share,
-            "sender": spec.sender,
             "recipients": people,
             "duplicates": gathered.duplicates,
             "malformed": gathered.malformed,

@@ -6,8 +6,7 @@ from typing import Any
 from dingrelay_producers.language import tr, translated
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.documents import Template
-from dingrelay_workers.campaigns.drafts import DraftContent
+from dingrelay_workers.campaigns.documents import DraftContent, Template
 from dingrelay_workers.campaigns.recipients import NoPeopleColumn
 from dingrelay_workers.console.message_form import form_of, label_of
 

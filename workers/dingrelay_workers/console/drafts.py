@@ -30,11 +30,10 @@ from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.media_upload import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
-from dingrelay_workers.campaigns.documents import TestRequest
+from dingrelay_workers.campaigns.documents import DraftContent, TestRequest
 from dingrelay_workers.campaigns.drafts import (
     LARGEST_FILE,
     CampaignDraft,
-    DraftContent,
     campaign_of,
 )
 from dingrelay_workers.campaigns.recipients import (

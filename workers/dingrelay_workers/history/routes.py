@@ -1,13 +1,13 @@
 """``/v1/people``: people by name, and what each of them was sent."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from dingrelay_producers.client.history_documents import FoundPeople, PersonHistory
 from dingrelay_tasks.contract import AppName
-from dingrelay_workers.history.service import HistoryService, Place, place_of
+from dingrelay_workers.history.service import HistoryService, place_of
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.authentication import may_see
@@ -33,11 +33,6 @@ class PeopleSearch(BaseModel, extra="forbid"):
     """People at most."""
 
 
-def _behind(cursor: str) -> Place:
-    at, message = paging.decode(cursor, datetime, str)
-    return at, message
-
-
 class PersonQuery(paging.Paging):
     """Which messages to a person."""
 
@@ -49,8 +44,7 @@ class PersonQuery(paging.Paging):
     """None from before."""
     until: Moment | None = None
     """Only those from before then."""
-    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_behind)] | None = None
-    """`next` of the page before."""
+    cursor: Annotated[Any, paging.Behind(datetime, str)] = None
 
 
 class PersonHistoryPage(PersonHistory, frozen=True):
@@ -83,7 +77,8 @@ async def show_person(call: HttpCall) -> PersonHistoryPage:
     key = call.key
     before = (asked.until, "") if asked.until else None
     if asked.cursor:
-        before = _behind(asked.cursor)
+        at, message = asked.cursor
+        before = at, message
     found = await call.context.service(HistoryService).person(
         call.path("userid"),
         app=asked.app,

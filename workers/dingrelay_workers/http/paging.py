@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
@@ -90,16 +90,6 @@ def _parts(cursor: str, *, types: Sequence[type]) -> Sequence[Any]:
 def behind(found: Sequence[Any], limit: int, *names: str) -> str | None:
     """The cursor of the page behind these, which is made of these fields; None where this is the last."""
     return encode(*(getattr(found[-1], name) for name in names)) if len(found) == limit else None
-
-
-def checked(read: Callable[[str], object]) -> AfterValidator:
-    """Refuses a cursor that can't be read so."""
-
-    def check(cursor: str) -> str:
-        read(cursor)
-        return cursor
-
-    return AfterValidator(check)
 
 
 class Query(BaseModel, extra="forbid"):
