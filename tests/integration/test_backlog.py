@@ -24,7 +24,7 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
-from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED, Waiting
+from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED
 from dingrelay_workers.resources import Resources
 from jobs import message
 
@@ -35,7 +35,7 @@ QUEUES = ("dingrelay.urgent", "dingrelay.normal", "dingrelay.bulk")
 @pytest.fixture(autouse=True)
 def _nothing_shown() -> Iterator[None]:
     yield
-    BACKLOG.shown = Waiting()
+    BACKLOG.series = {}
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
     )
 
     async with Resources(settings, Publisher(settings)) as one:
-        await wait_until_async(lambda: BACKLOG.shown.lanes)
+        await wait_until_async(lambda: BACKLOG.series)
         labels = {"app": "default", "lane": "bulk"}
         value = REGISTRY.get_sample_value
         assert value("dingrelay_backlog_jobs", {**labels, "state": "ready"}) == 3
@@ -224,9 +224,8 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
         assert value("dingrelay_quota_limit_pushes", organisation) == 3_000
         counts = []
         monkeypatch.setattr("dingrelay_workers.backlog.shown.read", counts.append)
-        BACKLOG.shown = Waiting()
         other = ShownBacklog(one.redis, one.rules, one.quota, apps=["default"])
-        assert [lane.jobs["ready"] for lane in (await other.current()).lanes] == [3]
+        assert [["default", "bulk", "ready"], 3] in (await other.current())["backlog_jobs"]
         assert not counts
 
 
@@ -243,16 +242,17 @@ async def test_metrics_name_configured_apps_and_few_senders(client: Client, redi
     settings = Settings.load(env="sandbox")
     shown = ShownBacklog(redis, RULES, Quota(redis, settings), apps=["default"])
     waiting = await shown.current()
-    assert sorted((lane.app, lane.lane, lane.jobs["ready"]) for lane in waiting.lanes) == [
-        (OTHERS, "normal", 60),
-        ("default", "normal", 32),
+    ready = [(*place, jobs) for place, jobs in waiting["backlog_jobs"] if place[2] == "ready"]
+    assert sorted(ready) == [
+        (OTHERS, "normal", "ready", 60),
+        ("default", "normal", "ready", 32),
     ]
-    assert waiting.kinds["message-send"] == 92
-    named = {(app, sender): jobs for app, sender, jobs in waiting.senders}
+    assert [["message-send"], 92] in waiting["backlog_kind_jobs"]
+    named = {(app, sender): jobs for (app, sender), jobs in waiting["backlog_sender_jobs"]}
     assert named[OTHERS, "spam"] == 60
     assert len(named) == SENDERS + 1
     assert sum(named.values()) == 92
-    assert (waiting.dead, waiting.workers) == (0, 0)
+    assert (waiting["dead_jobs"], waiting["fleet_workers"]) == ([[[], 0]], [[[], 0]])
 
 
 async def test_metrics_count_dead_jobs_and_nameless_senders(client: Client, redis: Redis) -> None:
@@ -260,7 +260,7 @@ async def test_metrics_count_dead_jobs_and_nameless_senders(client: Client, redi
     await redis.zadd(keys.DEAD, {"a": 1, "b": 2})
     await redis.pexpire(keys.DEAD, 60_000)
     settings = Settings.load(env="sandbox")
-    BACKLOG.shown = await ShownBacklog(
+    BACKLOG.series = await ShownBacklog(
         redis, RULES, Quota(redis, settings), apps=["default"]
     ).current()
     value = REGISTRY.get_sample_value
@@ -268,14 +268,6 @@ async def test_metrics_count_dead_jobs_and_nameless_senders(client: Client, redi
     labels = {"app": "default", "sender": UNNAMED}
     assert value("dingrelay_backlog_sender_jobs", labels) == 1
     assert value("dingrelay_backlog_kind_jobs", {"kind": "approval-create"}) == 0
-
-
-async def test_counts_of_an_older_worker_can_be_read(redis: Redis) -> None:
-    await redis.set(keys.BACKLOG, '{"lanes":[],"quotas":[["default",1,null]]}', px=60_000)
-    await redis.set(keys.BACKLOG_READER, 1, px=60_000)
-    settings = Settings.load(env="sandbox")
-    waiting = await ShownBacklog(redis, RULES, Quota(redis, settings), apps=[]).current()
-    assert waiting == Waiting(lanes=[], senders=[], quotas=[])
 
 
 async def test_the_limits_are_those_of_the_workers(

@@ -29,7 +29,7 @@ from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance import leader as leaders
 from dingrelay_workers.maintenance.leader import WORK, Leader, Lease
-from dingrelay_workers.metrics import CAMPAIGNS, OpenCampaigns
+from dingrelay_workers.metrics import CAMPAIGNS
 from dingrelay_workers.store.records import Claim, Records, Usage
 from leading import lead_once
 from subscriptions import subscribe, taken
@@ -532,13 +532,13 @@ async def test_a_slow_database_costs_neither_the_lease_nor_a_call(
 async def test_the_metrics_show_what_is_carried_on_here(fleet: Fleet) -> None:
     await fleet.put(people=61)
     _, dispatcher = await fleet.released(people=4, state=State.PAUSED)
-    assert CAMPAIGNS.shown == [
-        OpenCampaigns("default", "paused", 1, 4),
-        OpenCampaigns("default", "running", 1, 61),
-    ]
+    for name, paused, running in (("campaigns", 1, 1), ("campaign_people_left", 4, 61)):
+        for state, figure in (("paused", paused), ("running", running)):
+            labels = {"app": "default", "state": state}
+            assert REGISTRY.get_sample_value(f"dingrelay_{name}", labels) == figure
     assert REGISTRY.get_sample_value("dingrelay_campaign_chunks")
     dispatcher.begin("")
-    assert CAMPAIGNS.shown == ()
+    assert not CAMPAIGNS.series
     assert REGISTRY.get_sample_value("dingrelay_campaign_chunks") == 0
 
 

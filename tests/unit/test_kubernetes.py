@@ -14,7 +14,7 @@ from dingrelay_workers import preflight
 from dingrelay_workers.backlog.estimate import STATES
 from dingrelay_workers.http.connection import PORT
 from dingrelay_workers.http.job_routes import WaitQuery
-from dingrelay_workers.metrics import BacklogCollector, Waiting, WaitingJobs
+from dingrelay_workers.metrics import BACKLOG
 from manifests import (
     ALL,
     CONFIGURED,
@@ -189,7 +189,9 @@ def test_the_ingress_leads_to_the_gateway_over_tls() -> None:
         WaitQuery(wait=int(patience))
 
 
-def test_the_scaled_object_asks_for_a_metric_of_the_workers() -> None:
+def test_the_scaled_object_asks_for_a_metric_of_the_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scaled = EXAMPLES["keda"]["spec"]
     args = container(scaled["scaleTargetRef"]["name"])["args"]
     (trigger,) = scaled["triggers"]
@@ -199,11 +201,11 @@ def test_the_scaled_object_asks_for_a_metric_of_the_workers() -> None:
     )
     assert query
     metric, lane, state = query.groups()
-    backlog = BacklogCollector()
-    backlog.shown = Waiting([WaitingJobs("default", lane, dict.fromkeys(STATES, 1), 1.0, None)])
-    (shown,) = (family for family in backlog.collect() if family.name == metric)
-    samples = {(sample.labels["lane"], sample.labels["state"]) for sample in shown.samples}
-    assert (lane, state) in samples
+    series = {metric.removeprefix("dingrelay_"): [(("default", lane, state), 1)]}
+    monkeypatch.setattr(BACKLOG, "series", series)
+    ((sample,),) = (family.samples for family in BACKLOG.collect() if family.samples)
+    assert sample.labels == {"app": "default", "lane": lane, "state": state}
+    assert state in STATES
     assert lane in args[args.index("--lanes") + 1].split(",")
     # What the table reckons.
     concurrency = int(args[args.index("--concurrency") + 1])

@@ -1,10 +1,8 @@
 """Prometheus metrics of a worker process. Names of states and classes are those of the records."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import NamedTuple
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -14,7 +12,7 @@ from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
-from dingrelay_workers.limiter.quota import PUSHES, MonthCount
+from dingrelay_workers.limiter.quota import PUSHES
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 _WAIT_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -202,171 +200,90 @@ class Limits(Collector):
         yield breakers
 
 
-class WaitingJobs(NamedTuple):
-    """Jobs that wait in a lane of an application.
+Series = Mapping[str, Sequence[tuple[Sequence[str], float]]]
+"""A family → its series: the values of its labels, and the figure."""
+
+
+class Shown(Collector):
+    """Figures that are read somewhere, as they were last read.
+
+    Args:
+        families: name → what it counts, and its labels.
 
     Attributes:
-        jobs: ready, parked, snoozed, retrying, scheduled or running → how many.
-        oldest_seconds: since the oldest of those which wait does so; 0 if none does.
-        drain_seconds: until they are through; None if that can't be known.
+        series: each reading replaces them as a whole.
     """
 
-    app: str
-    lane: str
-    jobs: Mapping[str, int]
-    oldest_seconds: float
-    drain_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Jobs that wait in the fleet, and the month's calls.
-
-    Attributes:
-        lanes: of each application.
-        kinds: kind → waiting jobs of all applications.
-        senders: application and sender → waiting jobs; the rest is of `OTHERS`.
-        dead: jobs that ended dead or unknown and are not dealt with; None before it is known.
-        workers: that are there; None before it is known.
-        quotas: what is used of this month, and how much there may be.
-    """
-
-    lanes: Sequence[WaitingJobs] = ()
-    kinds: Mapping[str, int] = field(default_factory=dict[str, int])
-    senders: Sequence[tuple[str, str, int]] = ()
-    dead: int | None = None
-    workers: int | None = None
-    quotas: Sequence[MonthCount] = ()
-
-
-class BacklogCollector(Collector):
-    """Jobs that wait in the fleet, as last read; every process shows the same.
-
-    Attributes:
-        shown: each reading replaces it as a whole.
-    """
-
-    def __init__(self) -> None:
-        self.shown = Waiting()
+    def __init__(self, families: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+        self._families = families
+        self.series: Series = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One family a figure."""
-        shown = self.shown
-        yield from _lanes(shown.lanes)
-        kinds = GaugeMetricFamily(
-            "dingrelay_backlog_kind_jobs",
-            "Jobs of a kind that wait and need not; scheduled ones do not count.",
-            labels=["kind"],
-        )
-        for kind, count in shown.kinds.items():
-            kinds.add_metric([kind], count)
-        senders = GaugeMetricFamily(
-            "dingrelay_backlog_sender_jobs",
-            "The same by who asked, of those with most of them; the rest is together.",
-            labels=["app", "sender"],
-        )
-        for app, sender, count in shown.senders:
-            senders.add_metric([app, sender], count)
-        dead = GaugeMetricFamily(
-            "dingrelay_dead_jobs",
-            "Jobs that ended dead or unknown, and that were not requeued, discarded or resolved.",
-        )
-        if shown.dead is not None:
-            dead.add_metric([], shown.dead)
-        workers = GaugeMetricFamily(
-            "dingrelay_fleet_workers", "Workers that are there, as Redis knows them."
-        )
-        if shown.workers is not None:
-            workers.add_metric([], shown.workers)
-        yield from (kinds, senders, dead, workers)
-        for counts, what in (("calls", "Calls"), (PUSHES, "Webhook & Stream messages")):
-            used = GaugeMetricFamily(
-                f"dingrelay_quota_used_{counts}", f"{what} of this month.", labels=["organisation"]
-            )
-            limit = GaugeMetricFamily(
-                f"dingrelay_quota_limit_{counts}",
-                f"{what} that a month may have; absent where they are counted only.",
-                labels=["organisation"],
-            )
-            for month in shown.quotas:
-                if month.counts == counts:
-                    used.add_metric([month.organisation], month.used)
-                    if month.limit is not None:
-                        limit.add_metric([month.organisation], month.limit)
-            yield from (used, limit)
+        """The families, also those without a series."""
+        for name, (text, labels) in self._families.items():
+            family = GaugeMetricFamily(f"dingrelay_{name}", text, labels=labels)
+            for values, figure in self.series.get(name, ()):
+                family.add_metric(values, figure)
+            yield family
 
 
-def _lanes(lanes: Sequence[WaitingJobs]) -> Iterator[GaugeMetricFamily]:
-    jobs = GaugeMetricFamily(
-        "dingrelay_backlog_jobs",
-        "Open jobs: ready, parked, snoozed, retrying, scheduled or running.",
-        labels=["app", "lane", "state"],
-    )
-    oldest = GaugeMetricFamily(
-        "dingrelay_backlog_oldest_seconds",
-        "For how long the oldest job waits that need not; scheduled jobs do not count.",
-        labels=["app", "lane"],
-    )
-    drain = GaugeMetricFamily(
-        "dingrelay_backlog_drain_seconds",
-        "Until what waits is through at the present rate; absent where that is not known.",
-        labels=["app", "lane"],
-    )
-    for lane in lanes:
-        for state, count in lane.jobs.items():
-            jobs.add_metric([lane.app, lane.lane, state], count)
-        oldest.add_metric([lane.app, lane.lane], lane.oldest_seconds)
-        if lane.drain_seconds is not None:
-            drain.add_metric([lane.app, lane.lane], lane.drain_seconds)
-    yield from (jobs, oldest, drain)
-
-
-class OpenCampaigns(NamedTuple):
-    """The campaigns of an application that stand in one state.
-
-    Attributes:
-        state: ``running`` or ``paused``.
-        campaigns: how many.
-        people_left: of theirs, who have not been dealt with.
-    """
-
-    app: str
-    state: str
-    campaigns: int
-    people_left: int
-
-
-class Campaigns(Collector):
-    """The campaigns that have not ended, in the process that carries them on.
-
-    Attributes:
-        shown: as they were last read; each reading replaces them as a whole.
-    """
-
-    def __init__(self) -> None:
-        self.shown: Sequence[OpenCampaigns] = ()
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One family a figure."""
-        campaigns = GaugeMetricFamily(
-            "dingrelay_campaigns",
-            "Campaigns that run or are paused, in the process that carries campaigns on.",
-            labels=["app", "state"],
-        )
-        left = GaugeMetricFamily(
-            "dingrelay_campaign_people_left",
-            "People of these campaigns that have not been dealt with.",
-            labels=["app", "state"],
-        )
-        for each in self.shown:
-            campaigns.add_metric([each.app, each.state], each.campaigns)
-            left.add_metric([each.app, each.state], each.people_left)
-        yield from (campaigns, left)
-
+_OF_LANE, _OF_CAMPAIGNS = ("app", "lane"), ("app", "state")
+_BOTH = (("calls", "Calls"), (PUSHES, "Webhook & Stream messages"))
 
 LIMITS = Limits()
-BACKLOG = BacklogCollector()
-CAMPAIGNS = Campaigns()
+BACKLOG = Shown(
+    {
+        "backlog_jobs": (
+            "Open jobs: ready, parked, snoozed, retrying, scheduled or running.",
+            (*_OF_LANE, "state"),
+        ),
+        "backlog_oldest_seconds": (
+            "For how long the oldest job waits that need not; scheduled jobs do not count.",
+            _OF_LANE,
+        ),
+        "backlog_drain_seconds": (
+            "Until what waits is through at the present rate; absent where that is not known.",
+            _OF_LANE,
+        ),
+        "backlog_kind_jobs": (
+            "Jobs of a kind that wait and need not; scheduled ones do not count.",
+            ("kind",),
+        ),
+        "backlog_sender_jobs": (
+            "The same by who asked, of those with most of them; the rest is together.",
+            ("app", "sender"),
+        ),
+        "dead_jobs": (
+            "Jobs that ended dead or unknown, and that were not requeued, discarded or resolved.",
+            (),
+        ),
+        "fleet_workers": ("Workers that are there, as Redis knows them.", ()),
+    }
+    | {
+        f"quota_used_{counts}": (f"{what} of this month.", ("organisation",))
+        for counts, what in _BOTH
+    }
+    | {
+        f"quota_limit_{counts}": (
+            f"{what} that a month may have; absent where they are counted only.",
+            ("organisation",),
+        )
+        for counts, what in _BOTH
+    }
+)
+"""Waiting jobs and the month's calls; every process shows the same."""
+CAMPAIGNS = Shown(
+    {
+        "campaigns": (
+            "Campaigns that run or are paused, in the process that carries campaigns on.",
+            _OF_CAMPAIGNS,
+        ),
+        "campaign_people_left": (
+            "People of these campaigns that have not been dealt with.",
+            _OF_CAMPAIGNS,
+        ),
+    }
+)
 REGISTRY.register(BACKLOG)
 REGISTRY.register(CAMPAIGNS)
 REGISTRY.register(LIMITS)

@@ -41,7 +41,7 @@ from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
 from dingrelay_workers.maintenance.presence import Deadlines, Leases, Presence
 from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
-from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE, Waiting
+from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE
 from dingrelay_workers.recipients.checks import RecipientChecks
 from dingrelay_workers.store.connections import Patience, open_redis
 from dingrelay_workers.store.records import Records, Revocations
@@ -326,9 +326,9 @@ class Resources:
         shown = ShownBacklog(self.redis, self.rules, self.quota, apps=self.settings.apps)
         while True:
             try:
-                BACKLOG.shown = await shown.current()
+                BACKLOG.series = await shown.current()
             except (RedisError, OSError):
-                BACKLOG.shown = Waiting()  # as above
+                BACKLOG.series = {}  # as above
             await asyncio.sleep(BACKLOG_EVERY)
 
     async def _publish_rules(self) -> None:

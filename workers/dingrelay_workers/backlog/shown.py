@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from redis.asyncio import Redis
 
@@ -14,7 +14,7 @@ from dingrelay_workers.backlog.estimate import STATES, Backlog, Tally, read
 from dingrelay_workers.limiter.overview import read_pace
 from dingrelay_workers.limiter.quota import MonthCount, Quota
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.metrics import OTHERS, UNNAMED, Waiting, WaitingJobs
+from dingrelay_workers.metrics import OTHERS, UNNAMED, Series
 
 EVERY = 15.0
 """Seconds between two counts."""
@@ -49,7 +49,7 @@ class ShownBacklog:
         self._quota = quota
         self._apps = apps
 
-    async def current(self) -> Waiting:
+    async def current(self) -> Series:
         """Waiting jobs, and the month's calls; nothing before the first count.
 
         Raises:
@@ -57,33 +57,20 @@ class ShownBacklog:
         """
         if await self._redis.set(keys.BACKLOG_READER, 1, nx=True, px=int(EVERY * 1000)):
             await self._count()
-        text = await self._redis.get(keys.BACKLOG)
-        if text is None:
-            return Waiting()
-        shown = json.loads(text)
-        return Waiting(
-            lanes=[WaitingJobs(*lane) for lane in shown["lanes"]],
-            # An older worker, which may have counted, has none of these.
-            kinds=shown.get("kinds", {}),
-            senders=[(app, sender, jobs) for app, sender, jobs in shown.get("senders", ())],
-            dead=shown.get("dead"),
-            workers=shown.get("workers"),
-            quotas=[MonthCount.model_validate(each) for each in shown.get("months", ())],
-        )
+        shown: Series = json.loads(await self._redis.get(keys.BACKLOG) or "{}")
+        return shown
 
     async def _count(self) -> None:
         began = time.monotonic()
         pace = await read_pace(self._redis, self._rules)
         counted, lanes = await read(self._redis, pace, most=MOST)
         shown = {
-            "lanes": self._lanes(counted, lanes),
-            "kinds": _kinds(counted),
-            "senders": self._senders(counted),
-            "dead": await self._redis.zcard(keys.DEAD),
-            "workers": pace.rules.workers,
-            "months": [month.model_dump() for month in await self._quota.months()],
-            # An older worker reads these.
-            "quotas": [],
+            **self._lanes(counted, lanes),
+            "backlog_kind_jobs": _kinds(counted),
+            "backlog_sender_jobs": self._senders(counted),
+            "dead_jobs": [([], await self._redis.zcard(keys.DEAD))],
+            "fleet_workers": [([], pace.rules.workers)],
+            **_quotas(await self._quota.months()),
         }
         rest = max(EVERY, (time.monotonic() - began) / SHARE)
         await self._redis.set(
@@ -95,42 +82,47 @@ class ShownBacklog:
     def _named(self, app: str) -> str:
         return app if app in self._apps else OTHERS
 
-    def _lanes(self, counted: Tally, lanes: Iterable[Backlog]) -> list[WaitingJobs]:
-        found: dict[tuple[str, str], WaitingJobs] = {}
+    def _lanes(self, counted: Tally, lanes: Iterable[Backlog]) -> Series:
+        """Applications that are not named count together."""
+        jobs: Counter[tuple[str, str, str]] = Counter()
+        oldest: dict[tuple[str, str], float] = {}
+        drain: dict[tuple[str, str], float] = {}
         for lane in lanes:
-            jobs = lane.jobs
-            each = WaitingJobs(
-                self._named(jobs.app),
-                jobs.lane,
-                {state: getattr(jobs, state) for state in STATES},
-                (counted.now - jobs.since).total_seconds() if jobs.since else 0.0,
-                lane.drain_seconds,
-            )
-            name = each.app, each.lane
-            found[name] = _together(found[name], each) if name in found else each
-        return list(found.values())
+            place, since = (self._named(lane.jobs.app), lane.jobs.lane), lane.jobs.since
+            for state in STATES:
+                jobs[*place, state] += getattr(lane.jobs, state)
+            age = (counted.now - since).total_seconds() if since else 0.0
+            oldest[place] = max(oldest.get(place, 0.0), age)
+            if lane.drain_seconds is not None:
+                drain[place] = max(drain.get(place, 0.0), lane.drain_seconds)
+        return {
+            "backlog_jobs": [*jobs.items()],
+            "backlog_oldest_seconds": [*oldest.items()],
+            "backlog_drain_seconds": [*drain.items()],
+        }
 
-    def _senders(self, counted: Tally) -> list[tuple[str, str, int]]:
+    def _senders(self, counted: Tally) -> list[tuple[tuple[str, str], int]]:
         waiting: Counter[tuple[str, str]] = Counter()
         for group in counted.groups:
             waiting[self._named(group.app), group.sender or UNNAMED] += group.waiting
-        named = [(app, sender, jobs) for (app, sender), jobs in waiting.most_common(SENDERS)]
-        rest = waiting.total() - sum(jobs for *_, jobs in named)
-        return [*(each for each in named if each[2]), (OTHERS, OTHERS, rest)]
+        named = waiting.most_common(SENDERS)
+        rest = waiting.total() - sum(jobs for _, jobs in named)
+        return [*(each for each in named if each[1]), ((OTHERS, OTHERS), rest)]
 
 
-def _kinds(counted: Tally) -> dict[str, int]:
+def _kinds(counted: Tally) -> list[tuple[tuple[str], int]]:
     waiting = dict.fromkeys((*KINDS, OTHERS), 0)
     for group in counted.groups:
         waiting[group.kind if group.kind in KINDS else OTHERS] += group.waiting
-    return waiting
+    return [((kind,), jobs) for kind, jobs in waiting.items()]
 
 
-def _together(one: WaitingJobs, other: WaitingJobs) -> WaitingJobs:
-    """Two applications that are not named, in the same lane."""
-    drains = [each.drain_seconds for each in (one, other) if each.drain_seconds is not None]
-    return one._replace(
-        jobs={state: one.jobs[state] + other.jobs[state] for state in one.jobs},
-        oldest_seconds=max(one.oldest_seconds, other.oldest_seconds),
-        drain_seconds=max(drains, default=None),
-    )
+def _quotas(months: Iterable[MonthCount]) -> Series:
+    found: dict[str, list[tuple[Sequence[str], float]]] = {}
+    for month in months:
+        figures = {"used": month.used, "limit": month.limit}
+        for name, figure in figures.items():
+            if figure is not None:
+                series = found.setdefault(f"quota_{name}_{month.counts}", [])
+                series.append(((month.organisation,), figure))
+    return found

@@ -33,7 +33,7 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.people_index import PeopleIndex
 from dingrelay_workers.database import database
 from dingrelay_workers.database.database import insert_missing
-from dingrelay_workers.metrics import OpenCampaigns
+from dingrelay_workers.metrics import Series
 
 CANCELLED = {
     "class": "cancelled",
@@ -121,16 +121,20 @@ async def active(connection: AsyncConnection) -> list[CampaignRow]:
     return await _campaigns(connection, wanted)
 
 
-async def standing(connection: AsyncConnection) -> list[OpenCampaigns]:
+async def standing(connection: AsyncConnection) -> Series:
     """How many campaigns run or are paused, by application and state, for the metrics."""
     left = CampaignRow.recipients - CampaignRow.accepted - CampaignRow.left_out - CampaignRow.failed
-    rows = await connection.execute(
+    found = await connection.execute(
         select(CampaignRow.app, CampaignRow.state, func.count(), func.sum(left))
         .where(CampaignRow.state.in_([State.RUNNING, State.PAUSED]))
         .group_by(CampaignRow.app, CampaignRow.state)
         .order_by(CampaignRow.app, CampaignRow.state)
     )
-    return [OpenCampaigns(app, state, count, int(people)) for app, state, count, people in rows]
+    rows = found.all()
+    return {
+        "campaigns": [((app, state), count) for app, state, count, _ in rows],
+        "campaign_people_left": [((app, state), int(people)) for app, state, _, people in rows],
+    }
 
 
 async def lately_ended(connection: AsyncConnection, since: datetime) -> list[CampaignRow]:

@@ -179,7 +179,7 @@ class Dispatcher(Work):
         self._running: set[str] = set()
         self._show_at = -1.0
         # Campaigns of another worker are in its metrics.
-        CAMPAIGNS.shown = ()
+        CAMPAIGNS.series = {}
         CAMPAIGN_CHUNKS.set(0)
 
     async def tick(self) -> float | None:
@@ -223,7 +223,7 @@ class Dispatcher(Work):
         if time.monotonic() < self._show_at:
             return
         async with self._database.read() as connection:
-            CAMPAIGNS.shown = await chunks.standing(connection)
+            CAMPAIGNS.series = await chunks.standing(connection)
         self._show_at = time.monotonic() + SHOWN_EVERY
 
     async def _read(self) -> list[CampaignTick]:
