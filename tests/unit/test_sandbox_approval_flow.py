@@ -136,7 +136,7 @@ def test_a_comment_is_in_the_records(caller: Caller) -> None:
     assert caller.post(path, {**wanted, "text": "x" * 1_025}).code == "invalidParameter"
     assert caller.post(path, {**wanted, "text": ""}).code == "invalidInstanceCommentText"
     assert caller.post(path, {**wanted, "commentUserId": "stranger"}).code == "userNotExist"
-    caller.state.approvals.find(made).flow.terminate("u1", at=caller.now)
+    caller.state.approvals.find(made).terminate("u1", at=caller.now)
     assert caller.post(path, wanted).code == "aflowProcessInstCanNotBeExecuted"
 
 

@@ -103,7 +103,7 @@ def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
 
 def test_each_step_of_an_approval_is_an_event(caller: Caller) -> None:
     made = caller.create(("OR", ["u2", "u3"]), ("NONE", ["u4"]))
-    flow = caller.state.approvals.find(made).flow
+    flow = caller.state.approvals.find(made)
     flow.redirect(flow.open_tasks[0], "u5", at=NOON, remark="请看")
     flow.decide(flow.open_tasks[1], agree=True, at=NOON)
     flow.comment("u9", "快一点", at=NOON)
@@ -125,7 +125,7 @@ def test_each_step_of_an_approval_is_an_event(caller: Caller) -> None:
 
 def test_fields_of_the_events_of_an_instance(caller: Caller) -> None:
     made = caller.create(("NONE", ["u2"]))
-    flow = caller.state.approvals.find(made).flow
+    flow = caller.state.approvals.find(made)
     flow.terminate("u1", at=NOON)
     caller.state.approvals.delete(made, at=NOON)
     start, begun, cancelled, ended, deleted = (fields for _, fields in emitted(caller))

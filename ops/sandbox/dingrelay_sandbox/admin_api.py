@@ -305,14 +305,14 @@ def _advance(
     to_end: bool = False,
 ) -> object:
     """Those decide who are asked in the step that an approval is in, or in all to come."""
-    flow = sandbox.approvals.find(key).flow
-    if flow.status != "RUNNING":
-        raise ValueError(f"the approval is {flow.status}")
+    approval = sandbox.approvals.find(key)
+    if approval.status != "RUNNING":
+        raise ValueError(f"the approval is {approval.status}")
     agree, at = result == "agree", sandbox.clock()
-    flow.advance(agree=agree, at=at, remark=remark)
-    while to_end and flow.status == "RUNNING":
-        flow.advance(agree=agree, at=at, remark=remark)
-    return {"status": flow.status, "result": flow.result}
+    approval.advance(agree=agree, at=at, remark=remark)
+    while to_end and approval.status == "RUNNING":
+        approval.advance(agree=agree, at=at, remark=remark)
+    return {"status": approval.status, "result": approval.result}
 
 
 @route("POST approvals/{key}/act")
@@ -325,7 +325,7 @@ def _act(
     remark: str = "",
 ) -> object:
     """A person does something in the client, without the limits of the API; a comment needs a remark."""
-    flow, at = sandbox.approvals.find(key).flow, sandbox.clock()
+    approval, at = sandbox.approvals.find(key), sandbox.clock()
     if action == "redirect" and not to:
         raise ValueError("to: a person must be named")
     if action == "comment" and not remark:
@@ -333,18 +333,18 @@ def _act(
     for person in filter(None, (user, to)):
         if person not in sandbox.organisation.people:
             raise LookupError(f"user {person} does not exist")
-    if flow.status != "RUNNING" and action != "comment":
-        raise ValueError(f"the approval is {flow.status}")
+    if approval.status != "RUNNING" and action != "comment":
+        raise ValueError(f"the approval is {approval.status}")
     match action:
         case "agree" | "refuse":
-            flow.decide(flow.task_of(user), agree=action == "agree", at=at, remark=remark)
+            approval.decide(approval.task_of(user), agree=action == "agree", at=at, remark=remark)
         case "redirect":
-            flow.redirect(flow.task_of(user), to, at=at, remark=remark)
+            approval.redirect(approval.task_of(user), to, at=at, remark=remark)
         case "comment":
-            flow.comment(user, remark, at=at)
+            approval.comment(user, remark, at=at)
         case "terminate":
-            flow.terminate(user, at=at, remark=remark)
-    return {"status": flow.status, "result": flow.result}
+            approval.terminate(user, at=at, remark=remark)
+    return {"status": approval.status, "result": approval.result}
 
 
 # Events.

@@ -81,25 +81,46 @@ class FlowChange:
     remark: str = ""
 
 
-@dataclass(slots=True)
-class Flow:
-    """The way of one instance through its steps.
+Form = tuple[tuple[str, str], ...]
+"""Name and value of each control that was submitted, as it was submitted."""
+
+MOST_LISTED = 10_000
+"""DingTalk lists no more instances than this."""
+FIRST_TASK_ID = 74_000_000_001
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an instance was asked for with."""
+
+    template: Template
+    originator: str
+    department: int
+    form: Form
+    steps: Sequence[Step] = ()
+    cc: Sequence[str] = ()
+    cc_position: str = "START"
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """One approval instance, and its way through its steps; without any it waits until it is ended from outside.
 
     Attributes:
-        originator: who started it.
-        steps: in their order; without any it waits until it is ended from outside.
-        cc: who gets a copy.
-        cc_position: when the copies go out.
-        new_task_id: gives numbers that no other task has.
-        tell: what is done with each change.
+        created_at: Unix seconds of the sandbox's clock.
+        monotonic: the same on a clock that never jumps.
+        approvals: what numbers its tasks, and is notified of its changes.
+        step: counts from 0.
     """
 
-    originator: str
-    steps: Sequence[Step]
-    cc: Sequence[str]
-    cc_position: str
-    new_task_id: Callable[[], int]
-    notify: Callable[[FlowChange], None]
+    id: str
+    app_key: str
+    call_id: int
+    request: Request
+    business_id: str
+    created_at: float
+    monotonic: float
+    approvals: "Approvals"
     status: FlowStatus = "RUNNING"
     result: FlowResult = ""
     finished_at: float | None = None
@@ -109,8 +130,8 @@ class Flow:
 
     def start(self, at: float) -> None:
         """Begin with the first step."""
-        self._note(self.originator, at, "START_PROCESS_INSTANCE")
-        self.notify(FlowChange("instance", "start", at))
+        self._note(self.request.originator, at, "START_PROCESS_INSTANCE")
+        self.approvals.notify(self, FlowChange("instance", "start", at))
         self._copy("START", at)
         self._open(at)
 
@@ -143,7 +164,7 @@ class Flow:
         if not agree:
             self._end("COMPLETED", "refuse", at)
             return
-        if self.steps[self.step].action == "AND" and self.open_tasks:
+        if self.request.steps[self.step].action == "AND" and self.open_tasks:
             return
         self._cancel(at)
         self.step += 1
@@ -159,7 +180,7 @@ class Flow:
     def comment(self, user: str, text: str, *, at: float) -> None:
         """A person says something."""
         self._note(user, at, "ADD_REMARK", "NONE", text)
-        self.notify(FlowChange("task", "comment", at, user, remark=text))
+        self.approvals.notify(self, FlowChange("task", "comment", at, user, remark=text))
 
     def terminate(self, user: str, *, at: float, remark: str = "") -> None:
         """It is withdrawn."""
@@ -176,14 +197,14 @@ class Flow:
             self._end("COMPLETED", "agree" if agree else "refuse", at)
 
     def _open(self, at: float) -> None:
-        if self.step < len(self.steps):
-            for user in dict.fromkeys(self.steps[self.step].users):
+        if self.step < len(self.request.steps):
+            for user in dict.fromkeys(self.request.steps[self.step].users):
                 self._ask(user, self.step, at)
-        elif self.steps:
+        elif self.request.steps:
             self._end("COMPLETED", "agree", at)
 
     def _ask(self, user: str, step: int, at: float) -> None:
-        task = Task(self.new_task_id(), user, step, at)
+        task = Task(next(self.approvals.task_ids), user, step, at)
         self.tasks.append(task)
         self._notify(task, "start", at)
 
@@ -193,7 +214,7 @@ class Flow:
         ended = status == "COMPLETED"
         if ended:
             self._copy("FINISH", at)
-        self.notify(FlowChange("instance", "finish" if ended else "terminate", at))
+        self.approvals.notify(self, FlowChange("instance", "finish" if ended else "terminate", at))
 
     def _cancel(self, at: float) -> None:
         for task in self.open_tasks:
@@ -203,11 +224,11 @@ class Flow:
     def _notify(
         self, task: Task, kind: Literal["start", "finish", "cancel"], at: float, remark: str = ""
     ) -> None:
-        self.notify(FlowChange("task", kind, at, task.user, task, remark))
+        self.approvals.notify(self, FlowChange("task", kind, at, task.user, task, remark))
 
     def _copy(self, moment: str, at: float) -> None:
-        if self.cc and moment in self.cc_position:
-            self._note(self.originator, at, "PROCESS_CC", "NONE", "")
+        if self.request.cc and moment in self.request.cc_position:
+            self._note(self.request.originator, at, "PROCESS_CC", "NONE", "")
 
     def _note(
         self,
@@ -219,47 +240,6 @@ class Flow:
         activity: str = "",
     ) -> None:
         self.records.append(Record(user, at, kind, result, remark, activity))
-
-
-Form = tuple[tuple[str, str], ...]
-"""Name and value of each control that was submitted, as it was submitted."""
-
-MOST_LISTED = 10_000
-"""DingTalk lists no more instances than this."""
-FIRST_TASK_ID = 74_000_000_001
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an instance was asked for with."""
-
-    template: Template
-    originator: str
-    department: int
-    form: Form
-    steps: Sequence[Step] = ()
-    cc: Sequence[str] = ()
-    cc_position: str = "START"
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One approval instance.
-
-    Attributes:
-        created_at: Unix seconds of the sandbox's clock.
-        monotonic: the same on a clock that never jumps.
-        flow: what has become of it.
-    """
-
-    id: str
-    app_key: str
-    call_id: int
-    request: Request
-    business_id: str
-    created_at: float
-    monotonic: float
-    flow: Flow
 
 
 class Approvals:
@@ -275,7 +255,7 @@ class Approvals:
         self.instances: dict[str, Instance] = {}
         self._by_template: dict[str, list[Instance]] = {}
         self._equal: Counter[tuple[str, str, str]] = Counter()
-        self._task_ids = count(FIRST_TASK_ID)
+        self.task_ids = count(FIRST_TASK_ID)
 
     def create(
         self, request: Request, *, app_key: str, call_id: int, at: float, monotonic: float
@@ -290,20 +270,13 @@ class Approvals:
             business_id=f"{int(at * 1000)}{number:06d}",
             created_at=at,
             monotonic=monotonic,
-            flow=Flow(
-                originator=request.originator,
-                steps=request.steps,
-                cc=request.cc,
-                cc_position=request.cc_position,
-                new_task_id=lambda: next(self._task_ids),
-                notify=lambda change: self.notify(instance, change),
-            ),
+            approvals=self,
         )
         process_code = request.template.process_code
         self.instances[instance.id] = instance
         self._by_template.setdefault(process_code, []).append(instance)
         self._equal[process_code, request.originator, equal_form(request.form)] += 1
-        instance.flow.start(at)
+        instance.start(at)
         return instance
 
     def delete(self, instance_id: str, *, at: float) -> None:
@@ -330,7 +303,7 @@ class Approvals:
 
     def of_task(self, task_id: int) -> Instance | None:
         """The instance that a task belongs to."""
-        return next((each for each in self.instances.values() if each.flow.find(task_id)), None)
+        return next((each for each in self.instances.values() if each.find(task_id)), None)
 
     @property
     def duplicates(self) -> int:
@@ -364,7 +337,7 @@ class Approvals:
             and (end is None or instance.created_at < end)
             and instance.monotonic <= visible_until
             and (not users or instance.request.originator in users)
-            and (not statuses or instance.flow.status in statuses)
+            and (not statuses or instance.status in statuses)
         )
         return list(islice(found, MOST_LISTED))
 

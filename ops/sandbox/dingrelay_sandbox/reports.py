@@ -119,16 +119,16 @@ def approvals(state: SandboxState) -> list[Row]:
             "originator": each.request.originator,
             "department": each.request.department,
             "form": [[name, value] for name, value in each.request.form],
-            "approvers": [user for step in each.flow.steps for user in step.users],
-            "cc": list(each.flow.cc),
-            "status": each.flow.status,
-            "result": each.flow.result,
-            "tasks": [asdict(task) for task in each.flow.tasks],
+            "approvers": [user for step in each.request.steps for user in step.users],
+            "cc": list(each.request.cc),
+            "status": each.status,
+            "result": each.result,
+            "tasks": [asdict(task) for task in each.tasks],
             "records": [
-                {**asdict(record), "remark": record.remark or ""} for record in each.flow.records
+                {**asdict(record), "remark": record.remark or ""} for record in each.records
             ],
             "created_at": each.created_at,
-            "finished_at": each.flow.finished_at,
+            "finished_at": each.finished_at,
         }
         for each in state.approvals.instances.values()
     ]

@@ -117,7 +117,7 @@ def listed_ids(
 
 def ended_or_too_young(state: SandboxState, call: Call, instance: Instance) -> str:
     """Why an instance can't be withdrawn: only a running one can, and not at first (API §4.2)."""
-    if instance.flow.status != "RUNNING":
+    if instance.status != "RUNNING":
         return "审批单已结束"
     if call.monotonic - instance.monotonic < state.limits.terminate_after_seconds:
         return f"提交审批后 {state.limits.terminate_after_seconds:g} 秒内不允许撤销"
@@ -126,7 +126,7 @@ def ended_or_too_young(state: SandboxState, call: Call, instance: Instance) -> s
 
 def open_task(instance: Instance, task: Task) -> bool:
     """Whether it still has to be decided."""
-    return instance.flow.status == "RUNNING" and task.status == "RUNNING"
+    return instance.status == "RUNNING" and task.status == "RUNNING"
 
 
 LONGEST_VALUE = 65_535
@@ -183,22 +183,22 @@ def instance_document(
     state: SandboxState, instance: Instance, time: Callable[[float], str]
 ) -> dict[str, Any]:
     """What is known of an instance, under today's names; `time` spells a moment."""
-    request, flow = instance.request, instance.flow
+    request = instance.request
     place = state.organisation.departments.get(max(request.department, 1))
     document = {
         "title": title_of(instance, state.organisation),
         "createTime": time(instance.created_at),
-        "finishTime": None if flow.finished_at is None else time(flow.finished_at),
+        "finishTime": None if instance.finished_at is None else time(instance.finished_at),
         "originatorUserId": request.originator,
         "originatorDeptId": str(request.department),
         "originatorDeptName": place.name if place else "",
-        "status": flow.status,
-        "result": flow.result,
-        "approverUserIds": [user for step in flow.steps for user in step.users],
-        "ccUserIds": list(flow.cc),
+        "status": instance.status,
+        "result": instance.result,
+        "approverUserIds": [user for step in request.steps for user in step.users],
+        "ccUserIds": list(request.cc),
         "businessId": instance.business_id,
-        "operationRecords": [_record(each, time) for each in flow.records],
-        "tasks": [_task(instance, each, time) for each in flow.tasks],
+        "operationRecords": [_record(each, time) for each in instance.records],
+        "tasks": [_task(instance, each, time) for each in instance.tasks],
         "bizAction": "NONE",
         "attachedProcessInstanceIds": [],
         "formComponentValues": list(_components(instance, state.organisation)),

@@ -249,14 +249,14 @@ def execute(state: SandboxState, call: Call) -> Fields:
     agree = RESULTS[parameters.text("result")]
     remark = parameters.text_or("remark", "", longest=common.LONGEST_REMARK)
     _check_files(parameters)
-    task = instance.flow.find(parameters.whole("taskId"))
+    task = instance.find(parameters.whole("taskId"))
     if task is None:
         raise RestRefusal("processInstanceInvalidParameter", "任务不属于该流程实例")
     if not common.open_task(instance, task):
         raise RestRefusal("aflowProcessInstStatusException", "审批单状态异常")
     if task.user != user:
         raise RestRefusal("processInstanceInvalidParameter", "不是该审批任务的审批人")
-    instance.flow.decide(task, agree=agree, at=call.at, remark=remark)
+    instance.decide(task, agree=agree, at=call.at, remark=remark)
     return DONE
 
 
@@ -269,20 +269,20 @@ def redirect(state: SandboxState, call: Call) -> Fields:
             raise RestRefusal("param.blank", f"{name}参数不能为空")
     number = parameters.whole("taskId")
     instance = state.approvals.of_task(number)
-    task = instance.flow.find(number) if instance else None
+    task = instance.find(number) if instance else None
     if instance is None or task is None:
         raise RestRefusal("param.illegal", "不合法的参数taskId")
     to_user = parameters.text("toUserId")
     if to_user not in state.organisation.people:
         raise RestRefusal("param.illegal", "不合法的参数toUserId")
     remark = parameters.text_or("remark", "", longest=LONGEST_REDIRECT_REMARK)
-    if instance.flow.status != "RUNNING":
+    if instance.status != "RUNNING":
         raise RestRefusal("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
     if not common.open_task(instance, task):
         raise RestRefusal("task.status.error", "当前任务状态不是运行中不支持转交操作")
     if task.user != parameters.text("operateUserId"):
         raise RestRefusal("param.illegal.operator", "不合法的参数operateUserId")
-    instance.flow.redirect(task, to_user, at=call.at, remark=remark)
+    instance.redirect(task, to_user, at=call.at, remark=remark)
     return {"result": True}
 
 
@@ -298,9 +298,9 @@ def comment(state: SandboxState, call: Call) -> Fields:
     _check_files(parameters)
     if user not in state.organisation.people:
         raise RestRefusal("userNotExist", "用户不存在")
-    if instance.flow.status == "TERMINATED":
+    if instance.status == "TERMINATED":
         raise RestRefusal("aflowProcessInstCanNotBeExecuted", "审批状态异常，无法执行")
-    instance.flow.comment(user, text, at=call.at)
+    instance.comment(user, text, at=call.at)
     return DONE
 
 
@@ -323,7 +323,7 @@ def terminate(state: SandboxState, call: Call) -> Fields:
     if wrong := common.ended_or_too_young(state, call, instance):
         raise RestRefusal("aflowProcessInstStatusException", wrong)
     user = parameters.text_or("operatingUserId", originator)
-    instance.flow.terminate(user, at=call.at, remark=remark)
+    instance.terminate(user, at=call.at, remark=remark)
     return DONE
 
 

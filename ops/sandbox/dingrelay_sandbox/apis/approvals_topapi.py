@@ -138,14 +138,14 @@ def execute(state: SandboxState, call: Call) -> Fields:
     if result not in RESULTS:
         raise request.invalid("result")
     remark = request.text_or("remark", "", longest=common.LONGEST_REMARK)
-    task = instance.flow.find(request.whole("task_id"))
+    task = instance.find(request.whole("task_id"))
     if task is None:
         raise request.invalid("task_id")
     if not common.open_task(instance, task):
         raise OapiRefusal(WRONG_STATE, "审批任务已处理")
     if task.user != user:
         raise request.invalid("actioner_userid")
-    instance.flow.decide(task, agree=RESULTS[result], at=call.at, remark=remark)
+    instance.decide(task, agree=RESULTS[result], at=call.at, remark=remark)
     return DONE
 
 
@@ -159,7 +159,7 @@ def comment(state: SandboxState, call: Call) -> Fields:
     user = request.text("comment_userid")
     if user not in state.organisation.people:
         raise OapiRefusal(60_121, "找不到该用户")
-    instance.flow.comment(user, text, at=call.at)
+    instance.comment(user, text, at=call.at)
     return DONE
 
 
@@ -180,5 +180,5 @@ def terminate(state: SandboxState, call: Call) -> Fields:
         raise OapiRefusal(NOT_REVOCABLE, "审批系统错误, 您没有任务处理的权限")
     if wrong := common.ended_or_too_young(state, call, instance):
         raise OapiRefusal(WRONG_STATE, wrong)
-    instance.flow.terminate(user, at=call.at, remark=remark)
+    instance.terminate(user, at=call.at, remark=remark)
     return DONE

@@ -138,7 +138,7 @@ def _instance(instance: Instance, change: FlowChange) -> dict[str, Any]:
     if change.type != "start":
         payload["finishTime"] = _milliseconds(change.at)
     if change.type == "finish":
-        payload["result"] = instance.flow.result
+        payload["result"] = instance.result
     return payload
 
 
