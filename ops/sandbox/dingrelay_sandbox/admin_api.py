@@ -78,7 +78,7 @@ DECLARED: Acts = {
     "GET health": reports.health,
     "GET inbox/{userid}": reports.inbox,
     "GET limits": lambda sandbox: sandbox.limits.model_dump(mode="json"),
-    "GET media": reports.media,
+    "GET media": lambda sandbox: sandbox.media,
     "GET organisation": reports.organisation,
     "GET robots": lambda sandbox: sandbox.robots.posts,
     "GET tokens": lambda sandbox: sandbox.tokens.values,

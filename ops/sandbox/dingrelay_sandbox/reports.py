@@ -134,11 +134,6 @@ def approvals(state: SandboxState) -> list[Row]:
     ]
 
 
-def media(state: SandboxState) -> list[Row]:
-    """Every uploaded file."""
-    return [asdict(each) for each in state.media.files.values()]
-
-
 def organisation(state: SandboxState) -> Row:
     """The whole directory; people with all fields, nothing hidden."""
     known = state.organisation

@@ -1,19 +1,14 @@
 """People who sign in to other sites with DingTalk: codes, and the tokens that they buy."""
 
 import secrets
-from dataclasses import dataclass
 
 CODE_SECONDS = 300
 TOKEN_SECONDS = 7_200
 
 
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    """A person at an app, until a moment in Unix seconds."""
-
-    app_key: str
-    userid: str
-    ends_at: float
+SignIn = tuple[str, str, float]
+"""An app, the person who is there, and until when, in Unix seconds."""
+NO_ONE: SignIn = ("", "", 0)
 
 
 class SignIns:
@@ -25,21 +20,21 @@ class SignIns:
 
     def code(self, app_key: str, userid: str, at: float) -> str:
         """A code for a person who agreed."""
-        return _keep(self._codes, SignIn(app_key, userid, at + CODE_SECONDS))
+        return _keep(self._codes, (app_key, userid, at + CODE_SECONDS))
 
-    def take(self, code: str, app_key: str, at: float) -> SignIn | None:
-        """What a code of this app stands for; it is used up."""
-        found = self._codes.pop(code, None)
-        return found if found and found.app_key == app_key and found.ends_at > at else None
+    def take(self, code: str, app_key: str, at: float) -> str | None:
+        """The person that a code of this app stands for; it is used up."""
+        app, userid, until = self._codes.pop(code, NO_ONE)
+        return userid if app == app_key and until > at else None
 
-    def token(self, sign_in: SignIn, at: float) -> str:
+    def token(self, app_key: str, userid: str, at: float) -> str:
         """A token of the person."""
-        return _keep(self._tokens, SignIn(sign_in.app_key, sign_in.userid, at + TOKEN_SECONDS))
+        return _keep(self._tokens, (app_key, userid, at + TOKEN_SECONDS))
 
     def person(self, token: str, at: float) -> str | None:
         """Whose token it is."""
-        found = self._tokens.get(token)
-        return found.userid if found and found.ends_at > at else None
+        _, userid, until = self._tokens.get(token, NO_ONE)
+        return userid if until > at else None
 
 
 def _keep(where: dict[str, SignIn], sign_in: SignIn) -> str:

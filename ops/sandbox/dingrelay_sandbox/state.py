@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from dingrelay_sandbox.approvals import Approvals, FlowChange, Instance, title_of
 from dingrelay_sandbox.apps import App, Scopes
@@ -15,7 +16,6 @@ from dingrelay_sandbox.events.frames import Tickets
 from dingrelay_sandbox.events.log import EventLog
 from dingrelay_sandbox.faults import Faults
 from dingrelay_sandbox.limits import DeliveryTimes, Latency, Limiter, Limits
-from dingrelay_sandbox.media import Media
 from dingrelay_sandbox.organisation import Change, Organisation
 from dingrelay_sandbox.robots import Robot, Robots
 from dingrelay_sandbox.sends import Sends
@@ -74,7 +74,8 @@ class SandboxState:
         self.sends = Sends(self.limiter)
         self.approvals = Approvals()
         self.approvals.notify = self._approval_changed
-        self.media = Media()
+        self.media: list[dict[str, Any]] = []
+        """Files that were uploaded; their contents are not kept."""
         self.robots = Robots()
         robot = Robot()
         self.robots.robots = {robot.token: robot}

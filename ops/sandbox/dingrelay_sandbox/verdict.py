@@ -22,13 +22,8 @@ class Outcome:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Ruling:
-    answer: Answer
-    verdict: Verdict
-    code: str = ""
-
-
+_Ruling = tuple[Answer, Verdict, str]
+"""The answer, what the audit says of it, and its code."""
 NOTHING = Answer(200, b"")
 ENDINGS: dict[str, Ending] = {
     "hang": "hang",
@@ -58,6 +53,7 @@ def respond(state: SandboxState, call: Call) -> Outcome:
         fault = state.faults.draw(call) if state.faults else None
         spoilt_before = fault is not None and not fault.after_effect
         ruling = _spoilt(state, call, fault) if spoilt_before and fault else _rule(state, call)
+    answer, verdict, code = ruling
     state.audit.record(
         {
             "id": call.id,
@@ -65,25 +61,25 @@ def respond(state: SandboxState, call: Call) -> Outcome:
             "monotonic": call.monotonic,
             "app": call.app.app_key if call.app else "",
             "api": call.path,
-            "verdict": ruling.verdict,
-            "code": ruling.code,
+            "verdict": verdict,
+            "code": code,
             "fault": fault.kind if fault else "",
             "recipients": call.recipients,
             "bytes": call.size,
         }
     )
     if fault is None:
-        return Outcome("answer", ruling.answer)
+        return Outcome("answer", answer)
     ending = ENDINGS.get(fault.kind, "answer")
     if ending == "answer" and fault.after_effect:
         _end_tokens(state, call, fault)
-        return Outcome(ending, faulty_answer(fault, call, ruling.answer))
-    return Outcome(ending, ruling.answer)
+        return Outcome(ending, faulty_answer(fault, call, answer))
+    return Outcome(ending, answer)
 
 
 def _rule(state: SandboxState, call: Call) -> _Ruling:
     try:
-        return _Ruling(_execute(state, call), "ok")
+        return _execute(state, call), "ok", ""
     except Refusal as refusal:
         return _refused(call, refusal)
 
@@ -141,7 +137,7 @@ def _spoilt(state: SandboxState, call: Call, fault: FaultSpec) -> _Ruling:
         verdict = "throttled"
     elif fault.kind == "token_expired":
         verdict = "token"
-    return _Ruling(answer, verdict, fault_code(fault))
+    return answer, verdict, fault_code(fault)
 
 
 def _end_tokens(state: SandboxState, call: Call, fault: FaultSpec) -> None:
@@ -150,4 +146,4 @@ def _end_tokens(state: SandboxState, call: Call, fault: FaultSpec) -> None:
 
 
 def _refused(call: Call, refusal: Refusal) -> _Ruling:
-    return _Ruling(refusal.answer(call.request_id), refusal.verdict, refusal.code)
+    return refusal.answer(call.request_id), refusal.verdict, refusal.code

@@ -1,13 +1,13 @@
 """Work notifications, and the files in them (API §2.1 to §2.6, §11.5)."""
 
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from dingrelay_sandbox.answers import OapiRefusal
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.media import LARGEST, SUFFIXES
 from dingrelay_sandbox.sends import DELIVERED, Send
 from dingrelay_sandbox.state import SandboxState
 
@@ -220,6 +220,16 @@ def _check_buttons(part: dict[str, Any]) -> None:
         raise OapiRefusal(34_016, "消息内容过长 msg.action_card.btn_json_list")
 
 
+LARGEST = {"image": 20, "voice": 2, "video": 20, "file": 20}
+"""Megabytes of a file."""
+SUFFIXES = {
+    "image": frozenset({"jpg", "jpeg", "gif", "png", "bmp"}),
+    "voice": frozenset({"amr", "mp3", "wav"}),
+    "video": frozenset({"mp4"}),
+    "file": frozenset({"doc", "docx", "xls", "xlsx", "ppt", "pptx", "zip", "pdf", "rar"}),
+}
+
+
 @api("POST", "/media/upload", takes_file=True, counted=True)
 def upload(state: SandboxState, call: Call) -> Fields:
     """``POST /media/upload``: the kind is in the query or the form."""
@@ -231,7 +241,9 @@ def upload(state: SandboxState, call: Call) -> Fields:
         raise OapiRefusal(41_005, "缺少多媒体文件数据")
     if file.name.rpartition(".")[2].lower() not in SUFFIXES[kind]:
         raise OapiRefusal(40_005, "不合法的文件类型")
-    if file.size > LARGEST[kind]:
+    if file.size > LARGEST[kind] * 1024 * 1024:
         raise OapiRefusal(40_006, "不合法的文件大小")
-    kept = state.media.add(call.caller.app_key, kind, file)
-    return {"type": kind, "media_id": kept.id, "created_at": int(call.at * 1000)}
+    number = f"@lAD{secrets.token_urlsafe(12)}"
+    kept = {"id": number, "app": call.caller.app_key, "kind": kind, "name": file.name}
+    state.media.append({**kept, "size": file.size})
+    return {"type": kind, "media_id": number, "created_at": int(call.at * 1000)}

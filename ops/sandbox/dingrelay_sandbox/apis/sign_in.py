@@ -60,7 +60,7 @@ def user_access_token(state: SandboxState, call: Call) -> Fields:
     if found is None:
         raise RestRefusal("invalidParameter.authCode.notFound", "不存在的临时授权码")
     return {
-        "accessToken": state.sign_ins.token(found, call.at),
+        "accessToken": state.sign_ins.token(app.app_key, found, call.at),
         "refreshToken": "",
         "expireIn": TOKEN_SECONDS,
         "corpId": app.organisation,
@@ -89,11 +89,11 @@ def me(state: SandboxState, call: Call) -> Fields:
 def user_info(state: SandboxState, call: Call) -> Fields:
     """``v2/user/getuserinfo``: who a code is, of a page within DingTalk."""
     found = state.sign_ins.take(call.parameters.text("code"), call.caller.app_key, call.at)
-    if found is None or found.userid not in state.organisation.people:
+    if found is None or found not in state.organisation.people:
         raise OapiRefusal(40_078, "不存在的临时授权码")
-    fields = state.organisation.fields(state.organisation.people[found.userid])
+    fields = state.organisation.fields(state.organisation.people[found])
     union = fields["unionid"]
-    result = {"userid": found.userid, "name": fields["name"], "unionid": union}
+    result = {"userid": found, "name": fields["name"], "unionid": union}
     return {"result": {**result, "associated_unionid": union, "sys": False, "sys_level": 0}}
 
 

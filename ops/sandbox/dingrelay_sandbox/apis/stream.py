@@ -44,7 +44,7 @@ def _subscriptions(parameters: Parameters) -> list[Subscription]:
 def _subscription(parameters: Parameters, given: dict[str, Any]) -> Subscription:
     kind, topic = given.get("type"), given.get("topic")
     if kind == EVENTS and topic == EVERY_TOPIC:
-        return Subscription("EVENT", EVERY_TOPIC)
+        return "EVENT", EVERY_TOPIC
     if kind == CALLBACK and isinstance(topic, str) and topic.startswith("/"):
-        return Subscription("CALLBACK", topic)
+        return "CALLBACK", topic
     raise parameters.invalid("subscriptions")

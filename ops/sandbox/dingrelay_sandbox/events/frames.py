@@ -99,12 +99,8 @@ MOST_TICKETS = 10_000
 """Tickets that wait to be used; the oldest go first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What a connection is to get: all events, or the callbacks of a topic."""
-
-    type: Literal["EVENT", "CALLBACK"]
-    topic: str
+Subscription = tuple[Literal["EVENT", "CALLBACK"], str]
+"""What a connection is to get: all events, or the callbacks of a topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +128,7 @@ class Tickets:
         self._tickets[value] = Ticket(app_key, tuple(subscriptions), client, until)
         if len(self._tickets) > MOST_TICKETS:
             self._tickets.popitem(last=False)
-        if any(each.type == EVENTS for each in subscriptions):
+        if any(kind == EVENTS for kind, _ in subscriptions):
             self._for_events.add(app_key)
         return value
 

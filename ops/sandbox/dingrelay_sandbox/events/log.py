@@ -1,6 +1,6 @@
 """Every event that happened, and what became of telling it."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,12 +35,6 @@ class Delivery:
     """Of the log; one that began before a reset is counted no more."""
 
 
-@dataclass(slots=True)
-class _Row:
-    event: Event
-    deliveries: list[Delivery] = field(default_factory=list[Delivery])
-
-
 class EventLog:
     """The events since the last reset, oldest first.
 
@@ -53,8 +47,7 @@ class EventLog:
         self.deliver: Callable[[Event], None] = lambda event: None
         self.planned = 0
         self._kept = kept
-        self._rows: deque[_Row] = deque()
-        self._by_id: dict[str, _Row] = {}
+        self._rows: dict[str, tuple[Event, list[Delivery]]] = {}
         self._happened = 0
         self._attempts = 0
         self._settled: Counter[State] = Counter()
@@ -65,17 +58,15 @@ class EventLog:
         """Forget all events. What is still on its way is counted nowhere."""
         self._life += 1
         self._rows.clear()
-        self._by_id.clear()
         self._settled.clear()
         self._happened = self._attempts = self._begun = self.planned = 0
 
     def add(self, event: Event) -> None:
         """Note that something happened, and tell those who want to know."""
-        if event.id not in self._by_id:
-            row = self._by_id[event.id] = _Row(event)
-            self._rows.append(row)
+        if event.id not in self._rows:
+            self._rows[event.id] = event, []
             if len(self._rows) > self._kept:
-                del self._by_id[self._rows.popleft().event.id]
+                del self._rows[next(iter(self._rows))]
         self._happened += 1
         self.deliver(event)
 
@@ -85,15 +76,14 @@ class EventLog:
         Raises:
             LookupError: there is none, or it was long ago.
         """
-        return self._row(event_id).event
+        return self._row(event_id)[0]
 
     def begin(self, delivery: Delivery) -> None:
         """Note that an app is to get it."""
         delivery.life = self._life
         self._begun += 1
-        row = self._by_id.get(delivery.event.id)
-        if row is not None:
-            row.deliveries.append(delivery)
+        if row := self._rows.get(delivery.event.id):
+            row[1].append(delivery)
 
     def attempt(
         self, delivery: Delivery, outcome: str, *, at: float, took: float, connection: int = 0
@@ -116,7 +106,7 @@ class EventLog:
         Raises:
             LookupError: there is none, or it was long ago.
         """
-        return _report(self._row(event_id))
+        return _report(*self._row(event_id))
 
     def reports(self, *, since: float, kind: str, state: str, limit: int) -> list[dict[str, Any]]:
         """The newest events that happened at `since` (Unix seconds) or later, oldest first.
@@ -128,13 +118,13 @@ class EventLog:
             limit: how many.
         """
         found = (
-            row
-            for row in reversed(self._rows)
-            if row.event.born >= since
-            and kind in {"", row.event.type}
-            and (not state or any(each.state == state for each in row.deliveries))
+            (event, deliveries)
+            for event, deliveries in reversed(self._rows.values())
+            if event.born >= since
+            and kind in {"", event.type}
+            and (not state or any(each.state == state for each in deliveries))
         )
-        return [_report(row) for row in reversed(list(islice(found, limit)))]
+        return [_report(*row) for row in reversed(list(islice(found, limit)))]
 
     def summary(self) -> dict[str, int]:
         """The sums since the last reset.
@@ -153,26 +143,24 @@ class EventLog:
 
     def deliveries(self) -> Iterator[Delivery]:
         """All deliveries, those of the oldest event first."""
-        for row in self._rows:
-            yield from row.deliveries
+        for _, deliveries in self._rows.values():
+            yield from deliveries
 
-    def _row(self, event_id: str) -> _Row:
-        row = self._by_id.get(event_id)
+    def _row(self, event_id: str) -> tuple[Event, list[Delivery]]:
+        row = self._rows.get(event_id)
         if row is None:
             raise LookupError(f"event {event_id} does not exist")
         return row
 
 
-def _report(row: _Row) -> dict[str, Any]:
-    event = row.event
-    deliveries = [
-        {"app": each.app_key, "way": each.way, "state": each.state, "attempts": each.attempts}
-        for each in row.deliveries
-    ]
+def _report(event: Event, deliveries: list[Delivery]) -> dict[str, Any]:
     return {
         "id": event.id,
         "type": event.type,
         "at": event.born,
         "fields": dict(event.fields),
-        "deliveries": deliveries,
+        "deliveries": [
+            {"app": each.app_key, "way": each.way, "state": each.state, "attempts": each.attempts}
+            for each in deliveries
+        ],
     }

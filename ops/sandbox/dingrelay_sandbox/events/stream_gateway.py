@@ -75,8 +75,8 @@ class StreamConnection:
     def fed(self, event: Event) -> bool:
         """Whether an event is sent this way."""
         wanted = any(
-            each.topic == event.type if event.is_callback else each.type == EVENTS
-            for each in self._ticket.subscriptions
+            topic == event.type if event.is_callback else kind == EVENTS
+            for kind, topic in self._ticket.subscriptions
         )
         return wanted and self.state in {"open", "dead"}
 
@@ -157,7 +157,7 @@ class StreamConnection:
             "state": self.state,
             "opened_at": self._opened_at,
             "client": self._ticket.client,
-            "subscriptions": [f"{each.type} {each.topic}" for each in self._ticket.subscriptions],
+            "subscriptions": [" ".join(each) for each in self._ticket.subscriptions],
             "faults": sorted(self.faults),
             "events": self._sent,
             "acknowledged": self._acknowledged,
