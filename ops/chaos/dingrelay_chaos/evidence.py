@@ -239,14 +239,13 @@ class Evidence:
         left_too_early: people who are there and were marked as left before the last walk.
         by_events: the directory before the last walks.
         walks: the jobs of the last walks.
-        began: when the schedule started, by the monotonic clock of `calls`.
-        began_at: the same in Unix seconds.
         waited: seconds until everything was settled.
         last: a job that was among the last to settle.
         logs: log file → its text.
     """
 
     schedule: "Schedule"
+    system: "System"
     requests: Requests
     snapshot: Snapshot
     journal: Journal
@@ -257,8 +256,6 @@ class Evidence:
     by_events: Directory
     walks: list[str]
     system_state: SystemState
-    began: float
-    began_at: float
     waited: float
     last: str
     campaigns: dict[str, CampaignEvidence]
@@ -284,7 +281,7 @@ class Evidence:
             each["id"]
             for each in self.snapshot.calls
             for lost in self.lost
-            if lost.since <= each["monotonic"] - self.began <= lost.until + seconds
+            if lost.since <= each["monotonic"] - self.system.began <= lost.until + seconds
         }
 
     @cached_property
@@ -319,7 +316,7 @@ class Evidence:
         """
         jumps = [each.what for each in self.journal.faults if each.what.name == "dingtalk_clock"]
         offsets = [self.schedule.setting.sandbox_skew, *(each.values["offset"] for each in jumps)]
-        at = attempt["at"] + attempt["took"] - self.began_at
+        at = attempt["at"] + attempt["took"] - self.system.began_at
         return any(self.lost_at(at - offset) for offset in offsets)
 
     @cached_property
@@ -331,7 +328,7 @@ class Evidence:
             each["fault"]
             or any(
                 fault.began - LATEST_SECONDS
-                <= each["monotonic"] - self.began
+                <= each["monotonic"] - self.system.began
                 <= fault.ended + LATEST_SECONDS
                 for fault in spoiling
             )

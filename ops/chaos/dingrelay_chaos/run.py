@@ -90,12 +90,12 @@ def run(
         with watch(running):
             _carry_out(schedule, running, journal)
         evidence = settle(running, schedule, journal)
-        violations = invariants.verify(evidence, running)
+        violations = invariants.verify(evidence)
         violations += [Violation(0, error) for error in journal.errors]
         verdict = Verdict(
             schedule,
             violations,
-            _stories(violations, evidence, running),
+            _stories(violations, evidence),
             _figures(evidence, schedule),
             folder,
         )
@@ -157,12 +157,12 @@ def _safely(act: Callable[[], object], journal: Journal) -> None:
         journal.errors.append(traceback.format_exc(limit=-4))
 
 
-def _stories(violations: list[Violation], evidence: Evidence, running: System) -> list[str]:
+def _stories(violations: list[Violation], evidence: Evidence) -> list[str]:
     """A story of each kind of violation."""
     stories: dict[str, str] = {}
     for first, *_ in _alike(violations):
         if first.job and first.job not in stories and len(stories) < MOST_STORIES:
-            stories[first.job] = f"--- {first}\n{story(evidence, running, first.job)}"
+            stories[first.job] = f"--- {first}\n{story(evidence, first.job)}"
     return list(stories.values())
 
 

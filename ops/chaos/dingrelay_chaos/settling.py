@@ -70,6 +70,7 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     walks = _walks(system, last)
     return Evidence(
         schedule=schedule,
+        system=system,
         requests=requests,
         snapshot=Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING)),
         journal=journal,
@@ -83,8 +84,6 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         by_events=by_events,
         walks=walks,
         system_state=SystemState.read(system),
-        began=system.began,
-        began_at=system.began_at,
         waited=waited,
         last=last[0] if last else "",
         campaigns=evidence.campaigns(system, [each.job for each in requests.campaigns if each.job]),

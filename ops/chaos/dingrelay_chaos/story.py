@@ -22,13 +22,13 @@ Line = tuple[float, str, str]
 """Seconds from the start, who, what."""
 
 
-def story(evidence: Evidence, system: System, job: str) -> str:
+def story(evidence: Evidence, job: str) -> str:
     """The story of a job, a campaign, or a content."""
     ids = _ids(evidence.requests, job)
     lines = [
         *_driver(evidence.requests, ids),
-        *_logged(evidence, system, ids),
-        *_at_dingtalk(evidence, system, ids),
+        *_logged(evidence, ids),
+        *_at_dingtalk(evidence, ids),
     ]
     if not lines:
         return ""
@@ -40,7 +40,7 @@ def story(evidence: Evidence, system: System, job: str) -> str:
         gap = (lines[half][0], "…", f"{left_out} lines are left out")
         lines = [*lines[:half], gap, *lines[-half:]]
     shown = [f"{at:8.3f}  {source:8} {what}" for at, source, what in lines]
-    return "\n".join([*shown, *_records(system, ids)])
+    return "\n".join([*shown, *_records(evidence.system, ids)])
 
 
 def _ids(requests: Requests, job: str) -> set[str]:
@@ -65,13 +65,13 @@ def _faults(journal: Journal, since: float, until: float) -> Iterator[Line]:
             yield fault.ended, "FAULT", f"ends: {brief(fault.what)}"
 
 
-def _logged(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
-    for worker in system.workers:
+def _logged(evidence: Evidence, ids: set[str]) -> Iterator[Line]:
+    for worker in evidence.system.workers:
         for line in evidence.logs.get(worker.name, "").splitlines():
             if any(each in line for each in ids):
                 found = _TIMESTAMP.search(line)
                 at = datetime.fromisoformat(found[1]).timestamp() if found else 0.0
-                at -= _skew(worker.skews, at) + system.began_at
+                at -= _skew(worker.skews, at) + evidence.system.began_at
                 yield at, worker.name, _short(line)
 
 
@@ -92,7 +92,7 @@ def _short(line: str) -> str:
     return f"{fields.get('event')}: {rest}"[:300]
 
 
-def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
+def _at_dingtalk(evidence: Evidence, ids: set[str]) -> Iterator[Line]:
     snapshot, requests = evidence.snapshot, evidence.requests
     contents = {each.what.tag for each in requests.of(Send) if each.job in ids} | ids
     campaigns = tuple(each.what.tag for each in requests.campaigns if each.job in ids)
@@ -109,7 +109,7 @@ def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[
         if call["id"] in calls:
             spoilt = f" spoilt: {call['fault']}" if call["fault"] else ""
             what = f"{call['api']} {call['verdict']}{spoilt}: {', '.join(calls[call['id']])}"
-            yield call["monotonic"] - system.began, "dingtalk", what
+            yield call["monotonic"] - evidence.system.began, "dingtalk", what
 
 
 def _records(system: System, ids: set[str]) -> Iterator[str]:

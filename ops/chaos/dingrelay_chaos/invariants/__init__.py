@@ -14,9 +14,8 @@ from dingrelay_chaos.invariants import (
     traces,
     webhooks,
 )
-from dingrelay_chaos.system import System
 
-INVARIANTS: tuple[tuple[int, Callable[[Evidence, System], Iterator[Finding]]], ...] = (
+INVARIANTS: tuple[tuple[int, Callable[[Evidence], Iterator[Finding]]], ...] = (
     (1, jobs.violations),
     (2, messages.violations),
     (2, messages.violations_of_alerts),
@@ -43,10 +42,10 @@ class Violation:
         return f"invariant {self.invariant}: {self.text}"
 
 
-def verify(evidence: Evidence, system: System) -> list[Violation]:
+def verify(evidence: Evidence) -> list[Violation]:
     """Everything that does not hold."""
     return [
         Violation(number, text, job)
         for number, check in INVARIANTS
-        for text, job in check(evidence, system)
+        for text, job in check(evidence)
     ]

@@ -11,7 +11,6 @@ from dingrelay_chaos.dingtalk import holds
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.operations import Acted, Approve
 from dingrelay_chaos.requests import Request
-from dingrelay_chaos.system import System
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import Row
 
@@ -21,13 +20,13 @@ _STATES = {"RUNNING": "running", "COMPLETED": "cancelled", "CANCELED": "cancelle
 _RESULTS = {"AGREE": "agreed", "REFUSE": "refused", "REDIRECTED": "redirected"}
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """Judged by groups of equal forms: an instance may be any job's of its group."""
     groups: dict[str, list[Request[Approve]]] = {}
     for request in evidence.requests.of(Approve):
         groups.setdefault(request.what.tag, []).append(request)
     for tag, group in groups.items():
-        yield from _group(evidence, tag, group, system.deleted)
+        yield from _group(evidence, tag, group, evidence.system.deleted)
     for instance in evidence.snapshot.approvals:
         if not any(holds(instance, tag) for tag in groups):
             yield f"{instance['id']} was not asked for: {instance['form']}", ""
@@ -82,16 +81,16 @@ def _suspect(evidence: Evidence, states: dict[str, State | None], made: set[str]
     return max(states, key=lambda job: (s := evidence.statuses[job]) is not None and s.attempts)
 
 
-def violations_of_states(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations_of_states(evidence: Evidence) -> Iterator[Finding]:
     """Rows that are missing or not true; decisions that were not taken."""
     instances = {each["id"]: each for each in evidence.snapshot.approvals}
     rows = evidence.system_state.approvals
-    for instance in _followed(evidence, system) - rows.keys():
+    for instance in _followed(evidence) - rows.keys():
         yield f"the approval {instance} is not followed", instance
     for instance, row in rows.items():
         if instance in instances:
             yield from _row(evidence, instances[instance], row)
-        elif instance not in system.deleted:
+        elif instance not in evidence.system.deleted:
             yield f"the approval {instance} is followed, and there is none", instance
         elif row["state"] != "deleted" and not _may_have_missed(evidence, instance):
             yield f"{instance} is deleted, and followed as {row['state']}", instance
@@ -103,7 +102,7 @@ def violations_of_states(evidence: Evidence, system: System) -> Iterator[Finding
         yield from _action(evidence, request, instances.get(request.what.instance))
 
 
-def _followed(evidence: Evidence, system: System) -> set[str]:
+def _followed(evidence: Evidence) -> set[str]:
     """The approvals whose jobs are done, and have been for as long as a failover may forget."""
     found: set[str] = set()
     for request in evidence.requests.of(Approve):
@@ -114,7 +113,7 @@ def _followed(evidence: Evidence, system: System) -> set[str]:
                evidence.requests.commands_on(request.job, "resolve")):  # fmt: skip
             continue
         found.add(str((status.result or {}).get("instance_id")))
-    return found - system.deleted
+    return found - evidence.system.deleted
 
 
 def _row(evidence: Evidence, true: Row, row: Row) -> Iterator[Finding]:

@@ -7,13 +7,12 @@ from dingrelay_chaos.dingtalk import text_of
 from dingrelay_chaos.evidence import USER_DAY, CampaignEvidence, Evidence, Finding
 from dingrelay_chaos.operations import Broadcast
 from dingrelay_chaos.requests import Request
-from dingrelay_chaos.system import System
 
 NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_scope"})
 """Outcomes that say: no call was made for this person."""
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """Campaigns that hang, miss people or report what is not true."""
     for request in evidence.requests.campaigns:
         found = evidence.campaigns.get(request.job)

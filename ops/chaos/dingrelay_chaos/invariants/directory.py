@@ -4,16 +4,17 @@ from collections.abc import Collection, Iterator
 
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.evidence import Evidence, Finding, Snapshot
-from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """Compared before and after walks that began when nothing changed any more."""
     if evidence.left_too_early:
         yield f"marked as left while they were there: {evidence.left_too_early}", ""
     yield from _by_events(evidence)
-    yield from _differences(Directory.read(system.database), evidence.snapshot, "after a walk")
+    yield from _differences(
+        Directory.read(evidence.system.database), evidence.snapshot, "after a walk"
+    )
     yield from _last_walk(evidence)
 
 

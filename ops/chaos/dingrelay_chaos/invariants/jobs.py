@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.operations import Send
-from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
 
 LATE_SECONDS = 10
@@ -18,7 +17,7 @@ INNER = frozenset({"event", "missed-events", "approval-follow"})
 """Kinds that the system asks for itself."""
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """Jobs that were lost, hang, or died of what was news for the fleet."""
     for job, kind in evidence.requests.accepted().items():
         status = evidence.statuses[job]
@@ -31,7 +30,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
             yield from _dead(status, kind)
     yield from _keys(evidence)
     yield from _inner(evidence)
-    for service in system.services:
+    for service in evidence.system.services:
         for failure in service.failures:
             yield f"{failure} by itself", ""
 

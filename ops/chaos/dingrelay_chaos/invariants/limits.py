@@ -9,7 +9,6 @@ from dingrelay_chaos.evidence import LATEST_SECONDS, TOO_MANY_A_MINUTE, Evidence
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.operations import Send
 from dingrelay_chaos.process import dingrelay
-from dingrelay_chaos.system import System
 
 SHOWN_SECONDS, SHOWN_PAUSE = 5.0, 0.5
 """How long a process may take to publish what it has counted, and the pause between two looks."""
@@ -18,7 +17,7 @@ STRAY_LEAST = 6
 """So many calls may be throttled: calls leave evenly and arrive unevenly."""
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """People that a limit kept from a message in silence, throttles, and the month's count."""
     snapshot = evidence.snapshot
     contents: dict[int, str] = {}
@@ -30,23 +29,23 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
     for call, users in dropped.items():
         content = contents[call]
         job = next((a.job for a in evidence.requests.of(Send) if a.what.tag == content), content)
-        text = f"{users} did not get {content!r}: {_window(evidence, system, call)}"
+        text = f"{users} did not get {content!r}: {_window(evidence, call)}"
         yield text, job
     throttled = [each for each in snapshot.calls if each["verdict"] == "throttled"]
     stray = [each for each in throttled if not each["fault"]]
     if len(stray) > max(STRAY_LEAST, STRAY_SHARE * len(snapshot.calls)):
         yield f"{len(stray)} of {len(snapshot.calls)} calls were throttled", ""
-    yield from _month(evidence, system)
+    yield from _month(evidence)
 
 
-def _window(evidence: Evidence, system: System, number: int) -> str:
+def _window(evidence: Evidence, number: int) -> str:
     """The calls that had filled the recipients' window when this call came."""
     limit, _, window = evidence.schedule.setting.recipients.partition("/")
     calls = {each["id"]: each for each in evidence.snapshot.calls}
     last = calls[number]["monotonic"]
     since = last - float(window.removesuffix("s"))
     before = [
-        f"{each['recipients']} at {each['monotonic'] - system.began:.3f}"
+        f"{each['recipients']} at {each['monotonic'] - evidence.system.began:.3f}"
         for each in evidence.snapshot.calls
         if each["recipients"] and since < each["monotonic"] <= last
     ]
@@ -62,12 +61,13 @@ def _slow_times(evidence: Evidence) -> list[tuple[float, float]]:
     ]
 
 
-def _month(evidence: Evidence, system: System) -> Iterator[Finding]:
+def _month(evidence: Evidence) -> Iterator[Finding]:
     """The fleet counts answered calls; what it can't have counted is what no answer came to."""
     counted = sum(evidence.snapshot.audit["quota"].values())
     late = _slow_times(evidence)
     spoilt = sum(
-        bool(each["fault"]) or any(a <= each["monotonic"] - system.began <= b for a, b in late)
+        bool(each["fault"])
+        or any(a <= each["monotonic"] - evidence.system.began <= b for a, b in late)
         for each in evidence.snapshot.calls
     )
     broken = sum(
@@ -81,7 +81,7 @@ def _month(evidence: Evidence, system: System) -> Iterator[Finding]:
         document = json.loads(dingrelay("limits", "--json"))
         used = sum(int(row["used"]) for row in document["quota"] if row["counts"] == "calls")
         # Approvals are still looked at, so there may have been calls since the first count.
-        since = sum(system.sandbox.audit()["quota"].values())
+        since = sum(evidence.system.sandbox.audit()["quota"].values())
         if counted - slack <= used <= since + slack:
             return
         if used > since + slack or time.monotonic() > deadline:

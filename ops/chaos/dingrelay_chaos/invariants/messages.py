@@ -10,7 +10,6 @@ from dingrelay_chaos.dingtalk import MADE_UP, POOLED, STAYING
 from dingrelay_chaos.evidence import USER_DAY, Evidence, Finding, Snapshot
 from dingrelay_chaos.operations import Post, Send
 from dingrelay_chaos.requests import AlertRequest, Request
-from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
 from dingrelay_tasks import addresses
 
@@ -24,7 +23,7 @@ REASONS = (
 SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """Messages that did not arrive and are said to have, and those whose reason is not true."""
     snapshot = evidence.snapshot
     askers = Counter(each.what.tag for each in evidence.requests.of(Send))
@@ -42,7 +41,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
             yield from _no_recipient(evidence, request, status)
         if askers[request.what.tag] == 1:
             yield from _silent(request, status, evidence)
-            yield from _times(request, status, evidence, system)
+            yield from _times(request, status, evidence)
     for content, people in snapshot.by_content.items():
         for user in people:
             if snapshot.delivered(content, user) > 1:
@@ -67,7 +66,7 @@ def _named_truly(
     if not request.what.addressed:
         return
     settled = status.settled_at
-    ended = settled.timestamp() - evidence.began_at if settled else float("inf")
+    ended = settled.timestamp() - evidence.system.began_at if settled else float("inf")
     for kind, address, user in request.what.addressed:
         reason = unresolved.get(_compared(kind, address))
         true = reason == "unknown" and _unknown(evidence, kind, user, request.at, ended)
@@ -119,11 +118,11 @@ def _silent(request: Request[Send], status: JobStatus, evidence: Evidence) -> It
             yield text, status.id
 
 
-def _times(
-    request: Request[Send], status: JobStatus, evidence: Evidence, system: System
-) -> Iterator[Finding]:
+def _times(request: Request[Send], status: JobStatus, evidence: Evidence) -> Iterator[Finding]:
     """Whether a message left in its time, by the clock of the machine, which is Redis's."""
-    calls = {each["id"]: each["monotonic"] - system.began for each in evidence.snapshot.calls}
+    calls = {
+        each["id"]: each["monotonic"] - evidence.system.began for each in evidence.snapshot.calls
+    }
     people = evidence.snapshot.by_content.get(request.what.tag, {})
     left = [calls[each["call_id"]] for entries in people.values() for each in entries]
     send_in, expires_in = request.what.send_in, request.what.expires_in
@@ -142,7 +141,7 @@ def _times(
         late = min(left) - not_after
         yield f"{request.job} left {late:.1f} s after its expires_at", request.job
     if status.state == State.EXPIRED and status.settled_at is not None:
-        settled = status.settled_at.timestamp() - system.began_at
+        settled = status.settled_at.timestamp() - evidence.system.began_at
         if settled < not_after - EARLY_SECONDS:
             early = not_after - settled
             yield f"{request.job} expired {early:.1f} s before its time", request.job
@@ -217,11 +216,11 @@ def _perhaps_sent(evidence: Evidence, request: Request[Send], user: str) -> bool
     )
 
 
-def violations_of_alerts(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations_of_alerts(evidence: Evidence) -> Iterator[Finding]:
     """Alerts that are missing, or there too often."""
     posts = Counter(
         (post["robot"], post["message"]["text"]["content"])
-        for post in system.sandbox.robot_posts()
+        for post in evidence.system.sandbox.robot_posts()
         if post["message"]["msgtype"] == "text"
     )
     for request in evidence.requests.alerts:
@@ -239,11 +238,11 @@ def violations_of_alerts(evidence: Evidence, system: System) -> Iterator[Finding
             yield f"{request.text!r} is {found} times in its group: {said}", request.text
 
 
-def violations_of_posts(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations_of_posts(evidence: Evidence) -> Iterator[Finding]:
     """Messages to a pool that are done and not there, or there twice, alone or in digests."""
     shown = [
         text
-        for post in system.sandbox.robot_posts()
+        for post in evidence.system.sandbox.robot_posts()
         if post["robot"] in POOLED
         for text in [json.dumps(post["message"], ensure_ascii=False)]
     ]

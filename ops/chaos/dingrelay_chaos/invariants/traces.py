@@ -8,7 +8,6 @@ from redis import Redis
 from dingrelay_chaos.dingtalk import APP_SECRET
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.settling import QUEUES
-from dingrelay_chaos.system import System
 from dingrelay_chaos.valkey import records
 from dingrelay_producers.store import keys
 
@@ -26,13 +25,13 @@ MEMORY_FACTOR = 2.0
 MEMORY_LEAST = 300 * 1024 * 1024
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """What a run leaves behind."""
-    with system.valkey.connect() as redis:
+    with evidence.system.valkey.connect() as redis:
         yield from _keys(redis)
         secrets = [APP_SECRET, *evidence.snapshot.tokens]
         yield from _secrets(evidence, redis, secrets)
-    for worker in system.workers:
+    for worker in evidence.system.workers:
         if len(worker.memory) > 10:
             first, last = worker.memory[5], worker.memory[-1]
             if last > max(MEMORY_LEAST, first * MEMORY_FACTOR):

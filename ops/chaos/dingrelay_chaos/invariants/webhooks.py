@@ -12,7 +12,6 @@ from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.invariants import changes
 from dingrelay_chaos.invariants.approvals import task_states, true_state
 from dingrelay_chaos.subscribers import ALL, Subscriber
-from dingrelay_chaos.system import System
 from dingrelay_sandbox.admin import Row
 
 CACHED_SECONDS = 10
@@ -23,7 +22,7 @@ REVIVING = ("requeue", "resolve", "cancel", "discard")
 """What lets a job that had ended end again."""
 
 
-def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
+def violations(evidence: Evidence) -> Iterator[Finding]:
     """What subscribers missed, and what they got wrongly."""
     state = evidence.system_state
     received: dict[str, set[str]] = {}
@@ -31,16 +30,16 @@ def violations(evidence: Evidence, system: System) -> Iterator[Finding]:
         if request.taken:
             received.setdefault(request.path, set()).add(request.id)
     received["celery"] = {each for each, _ in state.published}
-    for each in system.subscribers.all.values():
+    for each in evidence.system.subscribers.all.values():
         yield from _completeness(evidence, each, received.get(each.name, set()))
     yield from _ids(evidence)
-    yield from _signatures(evidence, system)
-    if ALL in system.subscribers.all and not evidence.lost:
+    yield from _signatures(evidence)
+    if ALL in evidence.system.subscribers.all and not evidence.lost:
         notices = [each for each in state.notices if each["id"] in received.get(ALL, set())]
         yield from _jobs(evidence, notices)
-        yield from _approvals(evidence, notices, system)
+        yield from _approvals(evidence, notices)
         yield from _tasks(evidence, notices)
-        skews = system.setting.worker_skews
+        skews = evidence.system.setting.worker_skews
         yield from _people(evidence, notices, max(skews) - min(skews))
         yield from _campaigns(evidence, notices)
         yield from _events(evidence, notices)
@@ -121,9 +120,9 @@ def _canonical(document: Any) -> str:
     return json.dumps(document, sort_keys=True, ensure_ascii=False)
 
 
-def _signatures(evidence: Evidence, system: System) -> Iterator[Finding]:
+def _signatures(evidence: Evidence) -> Iterator[Finding]:
     for request in evidence.system_state.requests:
-        of = system.subscribers.all.get(request.path)
+        of = evidence.system.subscribers.all.get(request.path)
         if of is None or not of.surely:
             continue
         newest = max((at for at, _ in of.secrets), default=0)
@@ -170,7 +169,7 @@ def _jobs(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
             yield f"the {kind} {job} is reported to have ended as {reported}", job
 
 
-def _approvals(evidence: Evidence, documents: list[Row], system: System) -> Iterator[Finding]:
+def _approvals(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
     """How approvals ended is reported, and is true."""
     instances = {each["id"]: each for each in evidence.snapshot.approvals}
     reported: set[tuple[str, str]] = set()
@@ -180,7 +179,7 @@ def _approvals(evidence: Evidence, documents: list[Row], system: System) -> Iter
         instance = data["instance"]
         reported.add((instance, what))
         true = true_state(instances[instance]) if instance in instances else "deleted"
-        if what != true and instance not in system.deleted:
+        if what != true and instance not in evidence.system.deleted:
             yield f"{instance} is reported to be {what}, and is {true}", instance
     for instance, row in evidence.system_state.approvals.items():
         if row["state"] != "running" and (instance, row["state"]) not in reported:
