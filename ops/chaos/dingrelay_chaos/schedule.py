@@ -33,7 +33,7 @@ AWAY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How the system of a seed is set up.
+    """How the system of a seed is set up; by default, that of a soak.
 
     Attributes:
         worker_skews: seconds by which the clock of each worker is wrong.
@@ -43,36 +43,19 @@ class Setting:
         follow: which approvals are followed.
     """
 
-    worker_skews: tuple[float, ...]
-    sandbox_skew: float
-    concurrency: int
-    calls: str
-    recipients: str
-    window: str
-    latency: str
-    approval_api: str
-    contacts_api: str
-    token_api: str
-    door: DoorKind
-    endpoints: tuple[str, ...]
-    follow: Literal["own", "all"]
-
-
-SOAK = Setting(
-    worker_skews=(0.0, 0.0, 0.0),
-    sandbox_skew=0.0,
-    concurrency=16,
-    calls="20/1s",
-    recipients="5000/60s",
-    window="calendar",
-    latency="5-30",
-    approval_api="v1.0",
-    contacts_api="v2",
-    token_api="oapi",
-    door="stream",
-    endpoints=("all", "approvals"),
-    follow="own",
-)
+    worker_skews: tuple[float, ...] = (0.0, 0.0, 0.0)
+    sandbox_skew: float = 0.0
+    concurrency: int = 16
+    calls: str = "20/1s"
+    recipients: str = "5000/60s"
+    window: str = "calendar"
+    latency: str = "5-30"
+    approval_api: str = "v1.0"
+    contacts_api: str = "v2"
+    token_api: str = "oapi"
+    door: DoorKind = "stream"
+    endpoints: tuple[str, ...] = ("all", "approvals")
+    follow: Literal["own", "all"] = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +119,7 @@ def soak(seed: int, seconds: float) -> Schedule:
         (KILL_SECONDS * (number + 1), kill) for number in range(kills)
     ]
     drawn += [(moment, None) for moment in _moments(rng, SOAK_OPERATION_SECONDS, seconds)]
-    return Schedule(seed, seconds, SOAK, tuple(_steps(rng, drawn, _weights(), seconds)))
+    return Schedule(seed, seconds, Setting(), tuple(_steps(rng, drawn, _weights(), seconds)))
 
 
 def _steps(
