@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from dingrelay_sandbox.call import Call
+
 FIRST_GROUP = "cidSandboxGroup=="
 """The group that is there from the start."""
 
@@ -33,7 +35,6 @@ class Robot(BaseModel, extra="forbid", frozen=True):
 class GroupPost:
     """What an app's robot posted in a group."""
 
-    key: str
     group: str
     app_key: str
     at: float
@@ -56,32 +57,15 @@ class Robots:
         """Session of a message to a robot → where it was written, and until when it is good."""
         self._seen: set[tuple[str, str]] = set()
 
-    def post(self, robot: Robot, message: dict[str, Any], *, at: float, call_id: int) -> None:
-        """Keep a webhook's message, once for each ``msgUuid``."""
+    def post(self, call: Call, robot: str, group: str, message: dict[str, Any]) -> None:
+        """Keep what a robot says in a group; a webhook's message once for each ``msgUuid``."""
         key = message.get("msgUuid")
         if isinstance(key, str) and key:
-            if (robot.token, key) in self._seen:
+            if (robot, key) in self._seen:
                 return
-            self._seen.add((robot.token, key))
-        post = {"at": at, "call_id": call_id, "robot": robot.token, "group": robot.group}
-        self.posts.append({**post, "message": message})
-
-    def post_in_group(
-        self,
-        app_key: str,
-        robot: str,
-        group: str,
-        message: dict[str, Any],
-        *,
-        at: float,
-        call_id: int,
-    ) -> str:
-        """Keep what an app's robot says in a group; the key to ask about it with."""
-        key = f"group{len(self.group_posts) + 1}"
-        self.group_posts[key] = GroupPost(key, group, app_key, at)
-        post = {"at": at, "call_id": call_id, "robot": robot, "group": group, "message": message}
-        self.posts.append(post)
-        return key
+            self._seen.add((robot, key))
+        place = {"at": call.at, "call_id": call.id, "robot": robot, "group": group}
+        self.posts.append({**place, "message": message})
 
     def page(self, group: str) -> str:
         """What stands in a group, as a page for people."""

@@ -162,7 +162,7 @@ def webhook(state: SandboxState, call: Call) -> Answer:
     month = state.limiter.robot_month(token, call.at, robot.month)
     if not month or not state.limiter.push(state.start.app.organisation, call.at):
         raise OapiRefusal(90_030, "webhook over limit", verdict="quota")
-    state.robots.post(robot, message, at=call.at, call_id=call.id)
+    state.robots.post(call, robot.token, robot.group, message)
     return json_answer(
         {"errcode": "0" if state.limiter.limits.robot_text_code else 0, "errmsg": "ok"}
     )
@@ -178,8 +178,7 @@ def reply(state: SandboxState, call: Call) -> Answer:
     if not isinstance(message, dict):
         raise OapiRefusal(40_035, "缺少参数 json")
     _check_parts(message)
-    post = {"at": call.at, "call_id": call.id, "robot": "session", "group": place}
-    state.robots.posts.append({**post, "message": message})
+    state.robots.post(call, "session", place, message)
     return json_answer({"errcode": 0, "errmsg": "ok"})
 
 
@@ -293,10 +292,9 @@ def group_send(state: SandboxState, call: Call) -> Fields:
     message = read_message(parameters)
     if len(message["msgParam"].encode(errors="replace")) > LARGEST_PARAM_BYTES:
         raise RestRefusal("invalidParameter.msgParam.invalid", "msgParam过长")
-    app = call.caller
-    key = state.robots.post_in_group(
-        app.app_key, app.robot, group, dict(message), at=call.at, call_id=call.id
-    )
+    key = f"group{len(state.robots.group_posts) + 1}"
+    state.robots.group_posts[key] = GroupPost(group, call.caller.app_key, call.at)
+    state.robots.post(call, call.caller.robot, group, dict(message))
     return {"processQueryKey": key}
 
 
