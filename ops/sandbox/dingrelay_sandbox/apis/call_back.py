@@ -50,7 +50,7 @@ def _registered(state: SandboxState, call: Call) -> Callback:
     known = state.callbacks.of(call.caller.app_key)
     if known is None:
         raise OapiRefusal(71_007, "回调地址不存在")
-    return known.callback
+    return known
 
 
 def _put(state: SandboxState, call: Call) -> Fields:

@@ -135,25 +135,17 @@ class Callback(BaseModel, extra="forbid", frozen=True):
         """The cipher of its texts."""
         return CallbackCrypto(self.aes_key, self.owner_key or self.app_key)
 
-
-class Pushing:
-    """A callback at work."""
-
-    def __init__(self, callback: Callback) -> None:
-        self.callback = callback
-        self._crypto = callback.crypto()
-
     def wants(self, event: Event) -> bool:
         """Whether the app has asked for this event."""
-        return wants(self.callback.events, event)
+        return wants(self.events, event)
 
     def push(self, content: Mapping[str, Any], at: float) -> tuple[dict[str, str], bytes]:
         """Query and body of a request with something in it, signed at a Unix time."""
-        encrypt = self._crypto.encrypt(json.dumps(content, ensure_ascii=False))
+        encrypt = self.crypto().encrypt(json.dumps(content, ensure_ascii=False))
         timestamp, nonce = str(int(at * 1_000)), new_nonce()
-        sign, time = NAMES[self.callback.parameters]
+        sign, time = NAMES[self.parameters]
         query = {
-            sign: signature(self.callback.token, timestamp, nonce, encrypt),
+            sign: signature(self.token, timestamp, nonce, encrypt),
             time: timestamp,
             "nonce": nonce,
         }
@@ -171,10 +163,10 @@ class Pushing:
             return "no object"
         given = [answer.get(name) for name in ("timeStamp", "nonce", "encrypt", "msg_signature")]
         timestamp, nonce, encrypt, sign = (str(each) for each in given)
-        if None in given or sign != signature(self.callback.token, timestamp, nonce, encrypt):
+        if None in given or sign != signature(self.token, timestamp, nonce, encrypt):
             return "wrong signature"
         try:
-            message = self._crypto.decrypt(encrypt)
+            message = self.crypto().decrypt(encrypt)
         except ValueError as error:
             return f"not decrypted: {error}"
         return SUCCESS if message == SUCCESS else "not success"
@@ -184,18 +176,18 @@ class Callbacks:
     """The callback of each app, and what could not be pushed."""
 
     def __init__(self) -> None:
-        self._pushing: dict[str, Pushing] = {}
+        self._callbacks: dict[str, Callback] = {}
         self._failed: dict[str, deque[tuple[Event, float]]] = {}
         """By app: events, and until when each is kept, on the clock that never jumps."""
 
     def put(self, callback: Callback) -> None:
         """Push an app's events there from now on. What failed before can still be fetched."""
-        self._pushing[callback.app_key] = Pushing(callback)
+        self._callbacks[callback.app_key] = callback
         self._failed.setdefault(callback.app_key, deque(maxlen=MOST_FAILED))
 
-    def of(self, app_key: str) -> Pushing | None:
+    def of(self, app_key: str) -> Callback | None:
         """The callback of an app, if it has one."""
-        return self._pushing.get(app_key)
+        return self._callbacks.get(app_key)
 
     def delete(self, app_key: str) -> None:
         """Push nothing to an app any more.
@@ -203,13 +195,13 @@ class Callbacks:
         Raises:
             LookupError: it has no callback.
         """
-        if self._pushing.pop(app_key, None) is None:
+        if self._callbacks.pop(app_key, None) is None:
             raise LookupError(f"app {app_key} has no callback")
         del self._failed[app_key]
 
     def all(self) -> list[Callback]:
         """Every callback."""
-        return [each.callback for each in self._pushing.values()]
+        return list(self._callbacks.values())
 
     def fail(self, app_key: str, event: Event, *, until: float) -> None:
         """Keep what could not be pushed, to be fetched until then."""

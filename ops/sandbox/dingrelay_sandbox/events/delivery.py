@@ -11,7 +11,7 @@ from aiohttp import web
 from yarl import URL
 
 from dingrelay_sandbox.apps import App
-from dingrelay_sandbox.events.callbacks import CHECK, SUCCESS, Callback, Pushing
+from dingrelay_sandbox.events.callbacks import CHECK, SUCCESS, Callback
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaultSpec
 from dingrelay_sandbox.events.log import Delivery, Way
@@ -52,21 +52,21 @@ class HttpPush:
 
     async def check(self, callback: Callback) -> str:
         """Ask whether a URL is a callback: ``success``, or what is wrong with it."""
-        return await self._post(Pushing(callback), CHECK)
+        return await self._post(callback, CHECK)
 
     async def deliver(self, delivery: Delivery) -> None:
         """Push an event until it is taken, or no more is tried."""
         state = self._state
         waits = iter(state.delivery_times.retries)
         while True:
-            pushing = state.callbacks.of(delivery.app_key)
+            callback = state.callbacks.of(delivery.app_key)
             app = state.apps.get(delivery.app_key)
-            if pushing is None or app is None:
+            if callback is None or app is None:
                 state.events.settle(delivery, "failed")
                 return
             at, began = state.clock(), time.monotonic()
-            content = delivery.event.pushed(app.organisation, pushing.callback.casing)
-            outcome = await self._post(pushing, content)
+            content = delivery.event.pushed(app.organisation, callback.casing)
+            outcome = await self._post(callback, content)
             state.events.attempt(delivery, outcome, at=at, took=time.monotonic() - began)
             if outcome == SUCCESS:
                 state.events.settle(delivery, "delivered")
@@ -79,11 +79,11 @@ class HttpPush:
         state.callbacks.fail(delivery.app_key, delivery.event, until=until)
         state.events.settle(delivery, "failed")
 
-    async def _post(self, pushing: Pushing, content: Mapping[str, Any]) -> str:
+    async def _post(self, callback: Callback, content: Mapping[str, Any]) -> str:
         assert self._session is not None, "opened when the server starts"
         async with self._room:
-            query, content_sealed = pushing.push(content, self._state.clock())
-            url = URL(pushing.callback.url).update_query(query)
+            query, content_sealed = callback.push(content, self._state.clock())
+            url = URL(callback.url).update_query(query)
             timeout = aiohttp.ClientTimeout(total=self._state.delivery_times.push_timeout)
             try:
                 async with self._session.post(
@@ -98,7 +98,7 @@ class HttpPush:
                         more := await answer.content.read(LARGEST_ANSWER - len(body))
                     ):
                         body += more
-                    return pushing.verdict(answer.status, body)
+                    return callback.verdict(answer.status, body)
             except TimeoutError:
                 return "timeout"
             except aiohttp.ClientConnectorError:
