@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 from dingrelay_sandbox.organisation import ROOT, Organisation
 
@@ -27,7 +28,7 @@ class Churn:
 
     def step(self) -> str:
         """Make a change of some kind; its name."""
-        kinds: dict[Callable[[], bool], int] = {
+        kinds: dict[Callable[[], object], int] = {
             self._rename: 30,
             self._move: 20,
             self._join: 15,
@@ -41,23 +42,20 @@ class Churn:
         for _ in range(MOST_TRIES):
             (kind,) = self._rng.choices(list(kinds), list(kinds.values()))
             self._made += 1
-            if kind():
+            # There is nothing to choose from, or it can't be changed so.
+            with suppress(LookupError):
+                kind()
                 return kind.__name__.removeprefix("_")
         raise ValueError("the organisation is too small to change")
 
-    def _person(self) -> str | None:
-        people = self._organisation.people
-        if not people:
-            return None
-        return self._rng.choice(list(people))
+    def _person(self) -> str:
+        return self._rng.choice(list(self._organisation.people))
 
-    def _place(self) -> int:
-        return self._rng.choice(list(self._organisation.departments))
+    def _place(self, but: int = 0) -> int:
+        return self._rng.choice([each for each in self._organisation.departments if each != but])
 
-    def _rename(self) -> bool:
+    def _rename(self) -> None:
         userid = self._person()
-        if userid is None:
-            return False
         changes = {
             "name": f"改名{self._made}",
             "title": f"职位{self._rng.randint(1, 99)}",
@@ -66,69 +64,47 @@ class Churn:
         }
         name = self._rng.choice(list(changes))
         self._organisation.put_user(userid, {name: changes[name]})
-        return True
 
-    def _move(self) -> bool:
-        userid, place = self._person(), self._place()
-        if userid is None or self._organisation.people[userid].departments == (place,):
-            return False
+    def _move(self) -> None:
+        userid = self._person()
+        only = self._organisation.people[userid].departments
+        place = self._place(but=only[0] if len(only) == 1 else 0)
         self._organisation.put_user(userid, {"dept_id_list": [place]})
-        return True
 
-    def _join(self) -> bool:
+    def _join(self) -> None:
         userid = f"new-{self._seed}-{self._made}"
         self._organisation.put_user(userid, {"dept_id_list": [self._place()], "active": False})
-        return True
 
-    def _leave(self) -> bool:
+    def _leave(self) -> None:
         userid = self._person()
-        if userid is None:
-            return False
         self._organisation.delete_user(userid)
         self._left.append(userid)
-        return True
 
-    def _come_back(self) -> bool:
-        if not self._left:
-            return False
-        userid = self._left.pop(self._rng.randrange(len(self._left)))
+    def _come_back(self) -> None:
+        userid = self._rng.choice(self._left)
+        self._left.remove(userid)
         self._organisation.put_user(userid, {"dept_id_list": [self._place()]})
-        return True
 
-    def _activate(self) -> bool:
+    def _activate(self) -> None:
         waiting = [
             userid
             for userid, person in self._organisation.people.items()
             if person.changes and person.changes.get("active") is False
         ]
-        if not waiting:
-            return False
         self._organisation.put_user(self._rng.choice(waiting), {"active": True})
-        return True
 
-    def _open_department(self) -> bool:
+    def _open_department(self) -> None:
         number = FIRST_DEPARTMENT + self._made
         changes = {"name": f"新部门{self._made}", "parent_id": self._place()}
         self._organisation.put_department(number, changes)
-        return True
 
-    def _change_department(self) -> bool:
-        number = self._place()
-        if number == ROOT:
-            return False
+    def _change_department(self) -> None:
+        number = self._place(but=ROOT)
         if self._rng.random() < 0.5:
             self._organisation.put_department(number, {"name": f"改名部门{self._made}"})
-            return True
-        parent = self._place()
-        department = self._organisation.departments[number]
-        if parent in self._organisation.below(number) or parent == department.parent_id:
-            return False
-        self._organisation.put_department(number, {"parent_id": parent})
-        return True
+            return
+        parent = self._organisation.departments[number].parent_id
+        self._organisation.put_department(number, {"parent_id": self._place(but=parent or 0)})
 
-    def _close_department(self) -> bool:
-        number = self._place()
-        if number == ROOT or self._organisation.children(number):
-            return False
-        self._organisation.delete_department(number)
-        return True
+    def _close_department(self) -> None:
+        self._organisation.delete_department(self._place(but=ROOT))
