@@ -83,7 +83,10 @@ class Drawing:
         """A random operation of a name in the table; None if there is nothing that it could be about."""
         self.step, self.left = step, left
         _, draw = OPERATIONS[name]
-        operation = draw(self)
+        try:
+            operation = draw(self)
+        except IndexError:  # there was nothing to choose from
+            return None
         match operation:
             case Send():
                 self.sends[step] = operation
@@ -106,9 +109,9 @@ class Drawing:
         """Any lane."""
         return self.rng.choice(LANES)
 
-    def approval(self) -> int | None:
+    def approval(self) -> int:
         """The step of an approval that is likely to be there by now."""
-        return self.rng.choice(list(self.approvals)[-10:]) if self.approvals else None
+        return self.rng.choice(list(self.approvals)[-10:])
 
 
 Draw = Callable[[Drawing], Operation | None]
@@ -138,10 +141,8 @@ def _send_many(of: Drawing) -> SendMany:
     return SendMany(tuple(sends))
 
 
-def _same_key(of: Drawing) -> Send | None:
+def _same_key(of: Drawing) -> Send:
     keyed = [number for number, send in of.sends.items() if send.key and send.same_as is None]
-    if not keyed:
-        return None
     number = of.rng.choice(keyed)
     first = of.sends[number]
     # Another payload under the key is refused, and must change nothing.
@@ -150,10 +151,8 @@ def _same_key(of: Drawing) -> Send | None:
                 confirm=first.confirm, same_as=number)  # fmt: skip
 
 
-def _equal_content(of: Drawing) -> Send | None:
+def _equal_content(of: Drawing) -> Send:
     recent = [send for send in list(of.sends.values())[-8:] if send.users and not send.addressed]
-    if not recent:
-        return None
     first = of.rng.choice(recent)
     users = tuple(dict.fromkeys((*of.rng.sample(first.users, 1), *of.users(4))))
     return Send(first.tag, users, lane=of.lane(), sender=of.rng.choice(SENDERS))
@@ -210,22 +209,18 @@ def _approval(of: Drawing) -> Approve:
     return Approve(f"审批 {of.step}", rng.choice(STAYING), TEMPLATE, form, key)
 
 
-def _equal_approval(of: Drawing) -> Approve | None:
-    return of.rng.choice(list(of.approvals.values())[-3:]) if of.approvals else None
+def _equal_approval(of: Drawing) -> Approve:
+    return of.rng.choice(list(of.approvals.values())[-3:])
 
 
-def _at_dingtalk(of: Drawing) -> AtDingTalk | None:
+def _at_dingtalk(of: Drawing) -> AtDingTalk:
     target = of.approval()
-    if target is None:
-        return None
     verb: Any = of.rng.choice(AT_DINGTALK)
     return AtDingTalk(verb, target, of.rng.choice(STAYING))
 
 
-def _act(of: Drawing) -> Act | None:
+def _act(of: Drawing) -> Act:
     target = of.approval()
-    if target is None:
-        return None
     verb: Any = of.rng.choice(BY_JOBS)
     return Act(verb, target, of.rng.random() < 0.1)
 
