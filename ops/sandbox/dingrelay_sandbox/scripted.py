@@ -37,24 +37,25 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 
 class InForce(Generic[SpecT]):
-    """A fault in force, or waiting for its time."""
+    """A fault that is in force, waits for its time, or is over."""
 
     def __init__(self, number: int, spec: SpecT, now: float) -> None:
         self.id = number
         self.spec = spec
         self.met = 0
+        self.deleted = False
         self.starts = now + spec.starts_in
         self._ends = None if spec.seconds is None else self.starts + spec.seconds
 
     def over(self, now: float) -> bool:
         """Whether it can meet nothing any more."""
         spent = self.spec.count is not None and self.met >= self.spec.count
-        return spent or (self._ends is not None and now >= self._ends)
+        return self.deleted or spent or (self._ends is not None and now >= self._ends)
 
-    def report(self, *, over: bool) -> dict[str, Any]:
+    def report(self, now: float) -> dict[str, Any]:
         """The fault as JSON values."""
         spec = self.spec.model_dump(exclude_unset=True)
-        return {"id": self.id, "met": self.met, "over": over, **spec}
+        return {"id": self.id, "met": self.met, "over": self.over(now), **spec}
 
 
 class Scripted(Generic[SpecT]):
@@ -65,13 +66,15 @@ class Scripted(Generic[SpecT]):
         rng: draws shares and delays.
     """
 
+    reports_over = False
+    """Whether a fault that is over by itself is among those that are reported, until it is deleted."""
+
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None
     ) -> None:
         self._clock = clock
         self._rng = rng or random.Random()
         self._faults: dict[int, InForce[SpecT]] = {}
-        self._ended: dict[int, InForce[SpecT]] = {}
         self._last = 0
 
     def __bool__(self) -> bool:
@@ -82,18 +85,25 @@ class Scripted(Generic[SpecT]):
         """Put a fault in force; its id."""
         self._last += 1
         self._faults[self._last] = InForce(self._last, spec, self._clock())
+        over = [number for number, fault in self._faults.items() if fault.over(self._clock())]
+        for number in over[:-ENDED_KEPT]:
+            del self._faults[number]
         return self._last
 
     def delete(self, number: int | None = None) -> int:
         """End a fault, or all; how many ended."""
-        numbers = list(self._faults) if number is None else [number]
-        return sum(self._end(each) for each in numbers)
+        ended = [each for each in self._reported() if number in {None, each.id}]
+        for fault in ended:
+            fault.deleted = True
+        return len(ended)
 
     def report(self) -> list[dict[str, Any]]:
         """The faults in force and those whose time is to come."""
-        self._forget()
-        now = self._clock()
-        return [fault.report(over=fault.over(now)) for fault in self._faults.values()]
+        return [fault.report(self._clock()) for fault in self._reported()]
+
+    def _reported(self) -> list[InForce[SpecT]]:
+        now, faults = self._clock(), self._faults.values()
+        return [f for f in faults if not (f.deleted if self.reports_over else f.over(now))]
 
     def find(self, number: int) -> dict[str, Any]:
         """One fault, in force or over.
@@ -101,15 +111,12 @@ class Scripted(Generic[SpecT]):
         Raises:
             LookupError: there is none with that id, or it ended long ago.
         """
-        self._forget()
-        fault = self._faults.get(number) or self._ended.get(number)
-        if fault is None:
+        if number not in self._faults:
             raise LookupError(f"fault {number} does not exist")
-        return fault.report(over=number in self._ended)
+        return self._faults[number].report(self._clock())
 
     def met(self, wanted: Callable[[SpecT], bool]) -> Iterator[SpecT]:
         """The faults that meet something now, of those that are wanted."""
-        self._forget()
         now = self._clock()
         for fault in list(self._faults.values()):
             if not wanted(fault.spec) or now < fault.starts or fault.over(now):
@@ -118,17 +125,3 @@ class Scripted(Generic[SpecT]):
                 continue
             fault.met += 1
             yield fault.spec
-
-    def _forget(self) -> None:
-        now = self._clock()
-        for number in [n for n, fault in self._faults.items() if fault.over(now)]:
-            self._end(number)
-
-    def _end(self, number: int) -> bool:
-        fault = self._faults.pop(number, None)
-        if fault is None:
-            return False
-        self._ended[number] = fault
-        if len(self._ended) > ENDED_KEPT:
-            del self._ended[next(iter(self._ended))]
-        return True

@@ -36,24 +36,19 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 def create_app(state: SandboxState) -> web.Application:
     """The sandbox as an aiohttp application around its state."""
     app = web.Application(client_max_size=LARGEST_BODY_BYTES)
-    app[DELIVERIES] = deliveries = Deliveries(state)
-    app.cleanup_ctx.append(_delivering(deliveries))
+    app[DELIVERIES] = Deliveries(state)
+    app.cleanup_ctx.append(_delivering)
     app.on_shutdown.append(_hang_up)
-    app.router.add_get(STREAM_PATH, deliveries.stream.connect)
+    app.router.add_get(STREAM_PATH, app[DELIVERIES].stream.connect)
     app.add_routes(admin_routes(state))
     app.router.add_route("*", "/{path:.*}", _dingtalk(state))
     return app
 
 
-def _delivering(
-    deliveries: Deliveries,
-) -> Callable[[web.Application], AsyncIterator[None]]:
-    async def while_served(_: web.Application) -> AsyncIterator[None]:
-        await deliveries.open()
-        yield
-        await deliveries.close()
-
-    return while_served
+async def _delivering(app: web.Application) -> AsyncIterator[None]:
+    await app[DELIVERIES].open()
+    yield
+    await app[DELIVERIES].close()
 
 
 async def _hang_up(app: web.Application) -> None:

@@ -51,8 +51,7 @@ class EventFaultSpec(Spec, frozen=True):
 class EventFaults(Scripted[EventFaultSpec]):
     """All faults of events. One that is over is reported until it is deleted, with what it met."""
 
-    def _forget(self) -> None:
-        pass
+    reports_over = True
 
     def draw(self, kind: EventFaultKind, delivery: Delivery) -> EventFaultSpec | None:
         """The oldest fault of a kind that meets this delivery, if one does."""
