@@ -10,12 +10,14 @@ from dingrelay_demo.requests import Expected, ended
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_producers import CampaignRef, CampaignStatus, JobRef, JobStatus
+from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import record
 from dingrelay_sandbox.admin import Row
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Contract
 
+Act = Callable[[], object]
 Found = TypeVar("Found")
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 60.0
@@ -70,6 +72,27 @@ class DemoContext:
 
         await self._poll(lambda: ended(list(left)), over, "the jobs have ended")
         return await asyncio.to_thread(lambda: [ref.status() for ref in refs])
+
+    async def watch(
+        self, refs: Sequence[JobRef], since: float = 0, after: int = 0, act: Act = lambda: None
+    ) -> list[JobStatus]:
+        """Show how messages end, and the calls since a Unix time; the statuses once all have.
+
+        Args:
+            refs: the jobs.
+            since: 0 for no calls.
+            after: how many have ended when something is done.
+            act: what that is.
+        """
+        waiting = [act]
+        with self.screen.bar(len(refs), tr("messages")) as bar:
+
+            def look(ended: int) -> None:
+                if waiting and ended >= after:
+                    waiting.pop()()
+                bar.show(ended, self.calls(since) if since else ())
+
+            return await self.finish(refs, look)
 
     async def until(self, predicate: Callable[[], bool], what: str) -> None:
         """Wait for something.

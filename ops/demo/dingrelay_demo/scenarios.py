@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from aiohttp import web
@@ -207,20 +208,14 @@ async def burst(context: DemoContext) -> None:
     )
     since = time.time()
     refs = await context.send_many(messages.texts(BURST, "全员通知", "bulk"))
-    urgent: JobRef | None = None
-    with context.screen.bar(BURST, tr("messages")) as bar:
-        enough = asyncio.Event()
+    sending: list[asyncio.Task[JobRef]] = []
 
-        def look(ended: int) -> None:
-            bar.show(ended, context.calls(since))
-            if ended >= URGENT_AFTER:
-                enough.set()
+    def overtake() -> None:
+        urgent = messages.message("u7", messages.text("生产告警"), "urgent")
+        sending.append(asyncio.create_task(context.send(urgent)))
 
-        watching = asyncio.create_task(context.finish(refs, look))
-        await enough.wait()
-        urgent = await context.send(messages.message("u7", messages.text("生产告警"), "urgent"))
-        done = await watching
-    (passed,) = await context.finish([urgent])
+    done = await context.watch(refs, since, after=URGENT_AFTER, act=overtake)
+    (passed,) = await context.finish([await each for each in sending])
     waiting = sum(_after(status, passed) for status in done)
     context.screen.note(
         "urgent: {took} from enqueue to DingTalk, ahead of {waiting} messages that had been "
@@ -287,19 +282,9 @@ async def storm(context: DemoContext) -> None:
     )
     since = time.time()
     refs = await context.send_many(messages.texts(STORM_BURST, "账单提醒", "normal"))
-    with context.screen.bar(STORM_BURST, tr("messages")) as bar:
-        striking = False
-
-        def look(ended: int) -> None:
-            nonlocal striking
-            if not striking and ended >= STORM_BURST // 4:
-                striking = True
-                context.system.sandbox.add_fault(
-                    "throttle", code="43004", api=SEND_API, seconds=STORM_SECONDS
-                )
-            bar.show(ended, context.calls(since))
-
-        done = await context.finish(refs, look)
+    storm = {"code": "43004", "api": SEND_API, "seconds": STORM_SECONDS}
+    strike = partial(context.system.sandbox.add_fault, "throttle", **storm)
+    done = await context.watch(refs, since, after=STORM_BURST // 4, act=strike)
     refused = sum(call["verdict"] == "throttled" for call in context.calls(since))
     spent = sum(status.attempts - 1 for status in done)
     context.screen.note(
@@ -314,8 +299,7 @@ async def alerts(context: DemoContext) -> None:
     """A storm of alerts to the two robots of a group, which take 20 messages a minute each."""
     context.screen.act("{count} alerts to a group within a second", count=ALERTS)
     refs = await context.send_many(messages.alerts(ALERTS, GROUP))
-    with context.screen.bar(ALERTS, tr("messages")) as bar:
-        await context.finish(refs, lambda ended: bar.show(ended, []))
+    await context.watch(refs)
     posts = [each for each in context.system.sandbox.robot_posts() if each["group"] == GROUP]
     context.screen.note(
         "the first was posted at once, the others were merged: {count} messages; {url}",
@@ -331,22 +315,18 @@ async def crash(context: DemoContext) -> None:
     slow = context.system.sandbox.add_fault("latency", api=SEND_API, min_ms=400, max_ms=800)
     since = time.time()
     refs = await context.send_many(messages.texts(KILL_BURST, "排班更新", "normal"))
-    killed = 0
-    with context.screen.bar(KILL_BURST, tr("messages")) as bar:
+    killed: list[int] = []
 
-        def look(ended: int) -> None:
-            nonlocal killed
-            if not killed and ended >= KILL_AFTER:
-                killed = context.system.worker_pids()[0]
-                os.kill(killed, signal.SIGKILL)
-            bar.show(ended, context.calls(since))
+    def kill() -> None:
+        killed.append(context.system.worker_pids()[0])
+        os.kill(killed[0], signal.SIGKILL)
 
-        await context.finish(refs, look)
+    await context.watch(refs, since, after=KILL_AFTER, act=kill)
     context.system.sandbox.delete_fault(slow)
     context.screen.note(
         "process {killed} was killed; {jobs} jobs that it held were finished by another one once "
         "it had given no sign of life for a while (5 s here, 6 s by default)",
-        killed=killed,
+        killed=killed[0],
         jobs=await asyncio.to_thread(taken_over, context, refs),
     )
 
