@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from openpyxl import Workbook
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
+import rows
 from dingrelay_workers.campaigns import chunks as campaign_chunks
-from dingrelay_workers.campaigns.chunks import ChunkEnding, Counts
+from dingrelay_workers.campaigns.chunks import ChunkEnding, Counts, Release
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -21,7 +22,6 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.database.database import Database
 
 NOW = datetime.now(UTC)
-ZEROS = ("duplicates", "malformed", "settled", "accepted", "left_out", "failed", "calls")
 
 
 def xlsx(*table: list[Any]) -> bytes:
@@ -42,38 +42,28 @@ async def put(
     campaign = str(uuid.uuid4())
     users = [f"u{first + number}" for number in range(people)]
     parts = [users[start : start + size] for start in range(0, people, size)]
-    row = {
-        "id": campaign,
-        "app": "default",
-        "name": "news",
-        "state": State.RUNNING,
-        "reason": "",
-        "message": {"msgtype": "text", "text": {"content": f"news {campaign}"}},
-        "created_at": datetime.now(UTC),
-        "quiet": "",
-        "weight": 1,
-        "error_share": 0.2,
-        "recipients": people,
-        "chunks": len(parts),
-        **dict.fromkeys(ZEROS, 0),
-        **fields,
-    }
-    rows = [
-        {
-            "campaign": campaign,
-            "number": number,
-            "state": ChunkState.PENDING,
-            "size": len(part),
-            "users": ",".join(part),
-            "accepted": 0,
-            "ambiguous": False,
-        }
+    message = {"msgtype": "text", "text": {"content": f"news {campaign}"}}
+    planned = {"recipients": people, "chunks": len(parts), "weight": 1, "error_share": 0.2}
+    row = {"id": campaign, "name": "news", "state": State.RUNNING, "message": message, **planned}
+    chunk = {"campaign": campaign, "state": ChunkState.PENDING}
+    numbered = [
+        {**chunk, "number": number, "size": len(part), "users": ",".join(part)}
         for number, part in enumerate(parts)
     ]
-    async with database.write("tests") as connection:
-        await connection.execute(insert(CampaignRow), row)
-        await connection.execute(insert(ChunkRow), rows)
+    await rows.put(database, CampaignRow, {**row, "created_at": datetime.now(UTC), **fields})
+    await rows.put(database, ChunkRow, *numbered)
     return campaign
+
+
+def taken(number: int = 0, accepted: int = 2, **fields: Any) -> ChunkEnding:
+    """The end of a chunk whose call DingTalk took."""
+    call = {"task_id": 7 + number, "called_at": NOW, "accepted": accepted}
+    return ChunkEnding(Release(number, 1), **call | fields)
+
+
+def failed(number: int, error: dict[str, Any]) -> ChunkEnding:
+    """The end of a chunk that DingTalk did not take."""
+    return ChunkEnding(Release(number, 1), error=error)
 
 
 async def release(database: Database, campaign: str, most: int) -> list[int]:
@@ -129,18 +119,10 @@ async def fill_in(
 ) -> dict[str, str]:
     """Give each chunk a message of its own, as fields do; user → its text."""
     texts: dict[str, str] = {}
-    rows = await chunks(database, campaign)
-    async with database.write("tests") as connection:
-        await connection.execute(
-            update(CampaignRow)
-            .where(CampaignRow.id == campaign)
-            .values(message={"msgtype": "text", "text": {"content": "{text}"}})
-        )
-        for row, message in zip(rows, messages, strict=False):
-            await connection.execute(
-                update(ChunkRow)
-                .where(ChunkRow.campaign == campaign, ChunkRow.number == row.number)
-                .values(message=message)
-            )
-            texts |= dict.fromkeys(row.users.split(","), message["text"]["content"])
+    template = {"msgtype": "text", "text": {"content": "{text}"}}
+    await rows.change(database, CampaignRow, CampaignRow.id == campaign, message=template)
+    for chunk, message in zip(await chunks(database, campaign), messages, strict=False):
+        where = ChunkRow.campaign == campaign, ChunkRow.number == chunk.number
+        await rows.change(database, ChunkRow, *where, message=message)
+        texts |= dict.fromkeys(chunk.users.split(","), message["text"]["content"])
     return texts

@@ -7,8 +7,8 @@ knows what was asked and what the sandbox's inboxes hold, and nothing of how the
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -308,6 +308,10 @@ async def _all(redis: Redis, key: str) -> dict[bytes, bytes]:
 def _content(request: Json) -> str:
     content: str = request["message"]["text"]["content"]
     return content
+
+
+OpenStory = Callable[..., AbstractAsyncContextManager[Story]]
+"""`a_story` on what a test has."""
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args, get_origin
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, update
 
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import Database
@@ -27,10 +27,23 @@ async def put(database: Database, table: type[Base], *rows: dict[str, Any]) -> N
         await connection.execute(insert(table), [filled(table, row) for row in rows])
 
 
-async def all_of(database: Database, table: type[Base]) -> list[dict[str, Any]]:
-    """All rows of a table."""
+async def change(database: Database, table: type[Base], *where: Any, **values: Any) -> None:
+    """Give columns of these rows, or of all, other values."""
+    async with database.write("tests") as connection:
+        await connection.execute(update(table).where(*where).values(**values))
+
+
+async def count(database: Database, table: type[Base], *where: Any) -> int:
+    """How many of a table's rows are like that."""
     async with database.read() as connection:
-        found = await connection.execute(select(table.__table__))
+        found = await connection.scalar(select(func.count()).select_from(table).where(*where))
+    return found or 0
+
+
+async def all_of(database: Database, table: type[Base], *where: Any) -> list[dict[str, Any]]:
+    """A table's rows, or those that are like that."""
+    async with database.read() as connection:
+        found = await connection.execute(select(table.__table__).where(*where))
         return [dict(row) for row in found.mappings()]
 
 

@@ -9,10 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from cli_runner import Cli, in_folder
+from daily_story import OpenStory, a_story
 from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
@@ -35,6 +37,12 @@ def sqlite_url(tmp_path: Path) -> str:
 def settings(valkey_url: str, sqlite_url: str) -> Settings:
     """Of what runs in a test: Redis, and a SQLite database that does not exist yet."""
     return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+
+
+@pytest.fixture
+def each_settings(valkey_url: str, database_url: str) -> Settings:
+    """The same on a database of each kind."""
+    return Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
 
 
 @pytest.fixture
@@ -113,6 +121,13 @@ async def worker(
         yield worker
 
 
+@pytest.fixture
+def open_story(redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str) -> OpenStory:
+    """Start two workers in this process on the sandbox, with limits that a test chooses."""
+    prepare(sqlite_url)
+    return partial(a_story, 1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database, of each kind in turn."""
@@ -126,6 +141,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.dispose()
+
+
+@pytest.fixture
+def directory(database: Database) -> AppDirectory:
+    """The directory of the one app, on each database."""
+    return AppDirectory(database, "default")
 
 
 @pytest.fixture

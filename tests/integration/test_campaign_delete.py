@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select
 
 import campaigns
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
@@ -31,6 +31,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.personal_data import campaigns as erasures
 from dingrelay_workers.personal_data.subject import Erasing
 from dingrelay_workers.store.records import Records
+from rows import change, count, put
 from tables import prepare
 
 TABLES = (CampaignRow, ChunkRow, OutcomeRow, IndexRow)
@@ -41,23 +42,18 @@ async def ended(database: Database, *, people: int = 8, **fields: Any) -> str:
     campaign = await campaigns.put(
         database, people=people, state=State.DONE, index_bits=0, **fields
     )
-    numbers = range(people // 2)
-    async with database.write("tests") as connection:
-        await connection.execute(update(ChunkRow).values(state=ChunkState.SETTLED))
-        outcome = {"campaign": campaign, "outcome": OutcomeKind.DUPLICATE, "reason": ""}
-        rows = [{**outcome, "userid": f"u{n}", "chunk": (n - 1) // 2} for n in range(1, people + 1)]
-        await connection.execute(insert(OutcomeRow), rows)
-        index = [{"campaign": campaign, "bucket": n, "part": 0, "entries": b""} for n in numbers]
-        await connection.execute(insert(IndexRow), index)
+    await change(database, ChunkRow, state=ChunkState.SETTLED)
+    outcome = {"campaign": campaign, "outcome": OutcomeKind.DUPLICATE}
+    left_out = [{**outcome, "userid": f"u{n + 1}", "chunk": n // 2} for n in range(people)]
+    await put(database, OutcomeRow, *left_out)
+    await put(
+        database, IndexRow, *({"campaign": campaign, "bucket": n} for n in range(people // 2))
+    )
     return campaign
 
 
 async def counts(database: Database) -> list[int]:
-    async with database.read() as connection:
-        return [
-            await connection.scalar(select(func.count()).select_from(table)) or 0
-            for table in TABLES
-        ]
+    return [await count(database, table) for table in TABLES]
 
 
 def dispatcher(redis: Redis, database: Database) -> Dispatcher:
@@ -99,12 +95,10 @@ async def test_a_campaign_that_has_not_ended_stays(
     database: Database, state: State, chunk: ChunkState, error: str
 ) -> None:
     campaign = await campaigns.put(database, state=state)
-    async with database.write("tests") as connection:
-        await connection.execute(update(ChunkRow).values(state=chunk))
-    with pytest.raises(CampaignConflict, match=error):
-        await removal.look(database, campaign)
-    with pytest.raises(CampaignConflict, match=error):
-        await removal.hide(database, campaign)
+    await change(database, ChunkRow, state=chunk)
+    for act in (removal.look, removal.hide):
+        with pytest.raises(CampaignConflict, match=error):
+            await act(database, campaign)
     assert (await campaigns.read(database, campaign)).state == state
 
 
@@ -169,9 +163,8 @@ async def test_a_slow_dispatcher_does_not_mind(
 
     async def read() -> Any:
         turns = await turn()
-        async with database.write("tests") as connection:
-            await connection.execute(update(CampaignRow).values(state=State.DONE))
-            await connection.execute(update(ChunkRow).values(state=ChunkState.SETTLED))
+        await change(database, CampaignRow, state=State.DONE)
+        await change(database, ChunkRow, state=ChunkState.SETTLED)
         await removal.hide(database, campaign)
         await removal.remove(database, campaign)
         return turns
@@ -192,7 +185,7 @@ async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.Monk
     removing = asyncio.create_task(removal.remove(database, campaign))
     while not removing.done():
         async with other.write("another") as connection:
-            seen.add(await connection.scalar(select(func.count()).select_from(OutcomeRow)) or 0)
+            seen.add(await connection.scalar(select(func.count(OutcomeRow.userid))) or 0)
     await removing
     assert len(seen - {0, 80}) >= 2
     await database.dispose()

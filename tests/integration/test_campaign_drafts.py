@@ -3,30 +3,25 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from campaigns import chunks, read
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, DraftConflict, DraftNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns.audience import people_of
 from dingrelay_workers.campaigns.drafts import LARGEST_FILE, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.store import AppDirectory
+from organisations import organise
+from rows import change
 
 
 @pytest.fixture
-def settings(valkey_url: str, database_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
-
-
-@pytest.fixture
-def drafts(settings: Settings, database: Database) -> Drafts:
-    return Drafts(settings, database)
+def drafts(each_settings: Settings, database: Database) -> Drafts:
+    return Drafts(each_settings, database)
 
 
 async def test_a_half_filled_draft_is_saved(drafts: Drafts) -> None:
@@ -104,21 +99,13 @@ async def test_an_error_names_the_field(
 @pytest.fixture
 async def organisation(database: Database) -> None:
     """Ann (a1) and Bob (b1) in 2, two people called Cho (c1, c2) in 3, below 1."""
-    directory = AppDirectory(database, "default")
-    await directory.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
-    people = {
-        1: [],
-        2: [("a1", "安娜", "13800000001"), ("b1", "Bob Lee", "13800000002")],
-        3: [("c1", "Cho", "13800000003"), ("c2", "Cho", "13800000004")],
-    }
-    for number, members in people.items():
-        await directory.fill(
-            "r1",
-            Department(number, {"name": f"team {number}"}),
-            children=[Department(child, {}) for child in (2, 3)] if number == 1 else [],
-            members=[Member(user, {"name": name, "mobile": m}) for user, name, m in members],
-            calls=1,
-        )
+
+    def person(user: str, name: str, last: int) -> Member:
+        return Member(user, {"name": name, "mobile": f"1380000000{last}"})
+
+    two = [person("a1", "安娜", 1), person("b1", "Bob Lee", 2)]
+    three = [person("c1", "Cho", 3), person("c2", "Cho", 4)]
+    await organise(database, {1: [], 2: two, 3: three}, {1: (2, 3)})
 
 
 TEXT = {"msgtype": "text", "text": {"content": "{姓名}，明天放假"}}
@@ -179,19 +166,16 @@ async def test_a_frozen_draft_is_one_campaign(drafts: Drafts, database: Database
 
 @pytest.mark.usefixtures("organisation")
 async def test_what_the_check_found_stays_with_the_campaign(
-    drafts: Drafts, settings: Settings, database: Database
+    drafts: Drafts, each_settings: Settings, database: Database
 ) -> None:
-    campaigns = CampaignService(settings, database)
+    campaigns = CampaignService(each_settings, database)
     content = {"pasted": "a1 b1 c1 没有", "without_pasted": "b1"}
     made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
     checked = await drafts.check(made.id)
     found = (await drafts.freeze(made.id, 1, "ann")).preview
     assert found
-    varies = {
-        "checked_at": found.checked_at,
-        "starts_at": found.starts_at,
-        "ends_at": found.ends_at,
-    }
+    moments = ("checked_at", "starts_at", "ends_at")
+    varies = {name: getattr(found, name) for name in moments}
     assert found == checked.model_copy(update={"first": [], **varies})
     assert (found.recipients, found.excluded, len(found.skipped)) == (2, 1, 1)
     frozen = await campaigns.status(str((await drafts.get(made.id)).campaign))
@@ -223,8 +207,7 @@ async def test_a_started_campaign_leaves_its_draft_as_it_is(
     with pytest.raises(DraftConflict):
         await drafts.freeze(made.id, 2, "ann")
     frozen = await drafts.freeze(made.id, 1, "ann")
-    async with database.write("tests") as connection:
-        await connection.execute(update(CampaignRow).values(state=State.RUNNING))
+    await change(database, CampaignRow, state=State.RUNNING)
     saved = await drafts.save(made.id, 1, {"pasted": "b1"}, "ann")
     with pytest.raises(CampaignConflict, match="is running: write another draft"):
         await drafts.freeze(made.id, saved.version, "ann")

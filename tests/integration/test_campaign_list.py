@@ -1,6 +1,6 @@
 """Lists of campaigns, and the campaigns of a person, on each database."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -8,10 +8,8 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import insert
 
 import campaigns
-import campaigns as rows
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_workers.campaigns import people_index
 from dingrelay_workers.campaigns.models import CampaignRow, State
@@ -19,12 +17,17 @@ from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
-from tables import prepare
+from rows import put
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-async def test_filters_and_pages_hold_each_once(database: Database, database_url: str) -> None:
+@pytest.fixture
+def store(database: Database) -> CampaignStore:
+    return CampaignStore(database)
+
+
+async def test_filters_and_pages_hold_each_once(database: Database, store: CampaignStore) -> None:
     ids = [
         await campaigns.put(
             database,
@@ -36,11 +39,12 @@ async def test_filters_and_pages_hold_each_once(database: Database, database_url
         )
         for number in range(6)
     ]
-    store = CampaignStore(database_url)
 
     async def listed(**chosen: Any) -> list[str]:
         return [row.id for row in await store.list(CampaignFilter(**chosen), limit=100)]
 
+    moments = [row.created_at for row in await store.list(limit=100)]
+    assert moments == sorted(moments, reverse=True)
     everything = await listed()
     assert set(everything) == set(ids)
     assert set(await listed(apps=["hr"])) == set(ids[1::2])
@@ -54,41 +58,24 @@ async def test_filters_and_pages_hold_each_once(database: Database, database_url
         seen.append(page[0].id)
         after = (page[0].created_at, page[0].id)
     assert seen == everything
-    await store.close()
 
 
 NOW = datetime.now(UTC)
 
 
-async def test_somebody_is_found_however_many_campaigns_came_later(database_url: str) -> None:
-    prepare(database_url)
-    database = Database(database_url)
-    older = [await rows.put(database, created_at=NOW - timedelta(days=ago)) for ago in (8, 9)]
-    like = await rows.read(database, older[0])
-    later = [
-        {**like._mapping, "id": f"later {number}", "index_bits": 0, "created_at": NOW}
-        for number in range(1_100)
-    ]
-    async with database.write("test") as connection:
-        await connection.execute(insert(CampaignRow), later)
+async def test_somebody_is_found_however_many_campaigns_came_later(database: Database) -> None:
+    older = [await campaigns.put(database, created_at=NOW - timedelta(days=ago)) for ago in (8, 9)]
+    later = {"state": State.RUNNING, "index_bits": 0, "created_at": NOW}
+    await put(database, CampaignRow, *({**later, "id": f"later {n}"} for n in range(1_100)))
     async with database.read() as connection:
         found = await campaigns_of(connection, "u1", app="default", most=50)
         assert [each.campaign for each in found] == older
         assert len(await campaigns_of(connection, "u1", app=None, most=1)) == 1
         assert await campaigns_of(connection, "u1", app="another", most=50) == []
-    await database.dispose()
 
 
 TWINS = "ets6w3", "4zawow"
 """Two userids with one checksum."""
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[CampaignStore]:
-    prepare(database_url)
-    store = CampaignStore(database_url)
-    yield store
-    await store.close()
 
 
 async def create(store: CampaignStore, users: Iterable[str]) -> str:
@@ -120,7 +107,7 @@ async def test_a_large_campaign_is_indexed_in_parts(
 
 
 async def test_a_campaign_of_an_earlier_version_is_looked_through(store: CampaignStore) -> None:
-    campaign = await rows.put(store.database, people=14)
+    campaign = await campaigns.put(store.database, people=14)
     assert await chunks_of(store, ["u1"], campaign) is None
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import update
 
 from campaigns import put
 from databases import rows
@@ -15,37 +14,35 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import MessageCall
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
 from jobs import claimed, queued
+from organisations import organise
+from rows import change
 
 TEXT = {"msgtype": "text", "text": {"content": "{姓名}，明天放假"}}
 PLAIN = {"msgtype": "text", "text": {"content": "明天放假"}}
 
 
 @pytest.fixture
-def drafts(valkey_url: str, database_url: str, database: Database) -> Drafts:
-    settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
-    return Drafts(settings, database)
+def drafts(each_settings: Settings, database: Database) -> Drafts:
+    return Drafts(each_settings, database)
 
 
 @pytest.fixture
 async def organisation(database: Database) -> None:
     """u1 to u3 in 2, u4 in 3, below 1; u5 has left."""
-    directory, root = AppDirectory(database, "default"), Department(1, {})
-    await directory.open_run("walk", scope="everything", roots=[root], calls=1)
-    for number, people in {1: (), 2: (1, 2, 3, 5), 3: (4,)}.items():
-        members = [Member(f"u{each}", {"name": f"员工{each}"}) for each in people]
-        children = [Department(child, {}) for child in (2, 3)] if number == 1 else []
-        await directory.fill(
-            "walk", Department(number, {}), children=children, members=members, calls=1
-        )
+    people = {1: (), 2: (1, 2, 3, 5), 3: (4,)}
+    members = {
+        number: [Member(f"u{each}", {"name": f"员工{each}"}) for each in users]
+        for number, users in people.items()
+    }
+    directory = await organise(database, members, {1: (2, 3)})
     await directory.close_run("walk", confirm_removals=False)
     await directory.drop_user("gone", "u5", calls=1)
 
@@ -128,9 +125,8 @@ async def test_each_gets_a_text_of_their_own(drafts: Drafts, redis: Redis) -> No
     await send(redis, "u1", PLAIN)
     found = await drafts.check(await draft(drafts, "u1 u2 u3 u4", message=TEXT))
     assert (found.calls, found.plain_calls, found.had_it_today) == (4, 1, 1)
-    assert [(one.userid, one.name) for one in found.first] == [
-        (f"u{number}", f"员工{number}") for number in (1, 2, 3)
-    ]
+    names = [(f"u{number}", f"员工{number}") for number in (1, 2, 3)]
+    assert [(one.userid, one.name) for one in found.first] == names
     assert found.first[0].message["text"]["content"] == "员工1，明天放假"
 
 
@@ -167,8 +163,7 @@ async def test_campaigns_that_run_already_take_their_time(
     name = await draft(drafts, "u1 u2")
     assert (await drafts.check(name)).waiting_minutes == 0
     await put(database, people=2)
-    async with database.write("tests") as connection:
-        await connection.execute(update(CampaignRow).values(recipients=1_000_000, chunks=10_000))
+    await change(database, CampaignRow, recipients=1_000_000, chunks=10_000)
     found = await drafts.check(name)
     assert found.waiting_minutes == pytest.approx(205.8, abs=0.1)
     assert (found.ends_at - found.starts_at).total_seconds() / 60 == pytest.approx(205.8, abs=0.1)

@@ -1,4 +1,4 @@
-"""Jobs of chunks that Redis brings back, or that the quota stops: SQL says which may still call."""
+"""Campaigns whose Redis is restored, whose quota is used up, or whose dispatchers die (see `dispatchers`)."""
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import campaigns
+from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
@@ -14,11 +15,13 @@ from dingrelay_producers.store.states import CampaignState, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.service import move
+from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
-from tables import prepare
+from dispatchers import DispatcherRun
+from thorough import either
 from wakeups import received
 
 HOLDER = "dispatcher"
@@ -57,6 +60,11 @@ class Fleet:
         dispatcher.begin(HOLDER)
         await dispatcher.tick()
 
+    async def move(self, campaign: str, verb: Verb) -> None:
+        """A person moves it, and the dispatcher does its work."""
+        await move(self.database, self.redis, campaign, verb)
+        await self.tick()
+
     async def work(self, wakeups: Iterable[Wakeup]) -> None:
         for wakeup in wakeups:
             await self._executor.execute(received(wakeup))
@@ -79,17 +87,19 @@ class Fleet:
 
 
 @pytest.fixture
-async def fleet(
+def environment(
     sandbox_env: dict[str, str], database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Fleet]:
+) -> None:
+    """That of a worker on a database of each kind, which has its tables."""
     for name, value in {**sandbox_env, "DINGRELAY_DATABASE_URL": database_url}.items():
         monkeypatch.setenv(name, value)
-    prepare(database_url)
-    database = Database(database_url)
+
+
+@pytest.fixture
+async def fleet(environment: None, database: Database) -> AsyncIterator[Fleet]:
     publisher: Any = object()
     async with Resources(Settings.load(), publisher) as resources:
         yield Fleet(resources, database)
-    await database.dispose()
 
 
 @pytest.mark.parametrize("since", ["done", "deleted", "paused", "cancelled", "released again"])
@@ -105,15 +115,12 @@ async def test_sql_decides_after_a_restore(fleet: Fleet, sandbox: SandboxAdmin, 
         await removal.hide(fleet.database, campaign)
         await removal.remove(fleet.database, campaign)
     if since in {"paused", "released again"}:
-        await move(fleet.database, fleet.redis, campaign, "pause")
-        await fleet.tick()
+        await fleet.move(campaign, "pause")
     if since == "released again":
-        await move(fleet.database, fleet.redis, campaign, "resume")
-        await fleet.tick()
+        await fleet.move(campaign, "resume")
         assert len(fleet.wakeups) == 4
     if since == "cancelled":
-        await move(fleet.database, fleet.redis, campaign, "cancel")
-        await fleet.tick()
+        await fleet.move(campaign, "cancel")
     calls = sandbox.audit()["delivered"]
 
     await fleet.restore(saved)
@@ -149,3 +156,21 @@ async def test_a_lost_answer_outlasts_the_quota(fleet: Fleet, sandbox: SandboxAd
     (chunk,) = await campaigns.chunks(fleet.database, campaign)
     assert (chunk.accepted, chunk.ambiguous) == (2, True)
     assert sandbox.audit()["delivered"] == 2
+
+
+UNLIMITED = {"calls": "1000000/1s", "recipients": "100000000/60s"}
+
+
+@pytest.mark.usefixtures("environment", "database")
+@pytest.mark.parametrize("seed", either([1], [1, 2, 3, 4]))
+async def test_each_person_gets_it_once_whatever_becomes_of_the_dispatchers(
+    seed: int, sandbox: SandboxAdmin, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.set_limits(calls="1000000/1s", egress="", recipients="")
+    monkeypatch.setattr(outcome, "MAX_CRASHES", 100)
+    rules = {"*": {"calls": "1000000/1s"}, "message.send": UNLIMITED}
+    settings = Settings.load(lease=0.4, rules=rules)
+    async with Resources(settings, Publisher(settings)) as resources:
+        run = DispatcherRun(seed, database_url, resources, sandbox)
+        faults = await run.run()
+    assert not faults, f"seed {seed}: {faults}; {', '.join(run.story)}"

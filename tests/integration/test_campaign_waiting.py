@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from campaigns import end, put
+from campaigns import end, put, taken
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks import beijing
 from dingrelay_workers.campaigns import estimate
-from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.store import CampaignStore
@@ -52,6 +51,9 @@ def quiet_now() -> str:
     return f"{begin:%H:%M}-{end:%H:%M}"
 
 
+SLOW = {"rate": 60, "rate_credit": -600.0, "rate_at": NOW + timedelta(hours=1)}
+
+
 @pytest.mark.parametrize(
     ("fields", "prepare", "sentence"),
     [
@@ -59,30 +61,16 @@ def quiet_now() -> str:
         ({"quiet": quiet_now()}, nothing, "Quiet hours: it goes on at "),
         ({"state": State.PAUSED, "reason": "asked for"}, nothing, "asked for"),
         ({}, used_up, "4,500 of 5,000 calls of this month are used: campaigns stop at 90%."),
-        (
-            {"rate": 60, "rate_credit": -600.0, "rate_at": NOW + timedelta(hours=1)},
-            nothing,
-            "It goes at its own rate: 60 people a minute.",
-        ),
+        (SLOW, nothing, "It goes at its own rate: 60 people a minute."),
         ({}, out, "DingTalk does not answer sanely: no answer"),
         ({}, nothing, ""),
         ({"state": State.DONE}, nothing, ""),
     ],
 )
 async def test_it_is_said_why_a_campaign_waits(
-    database: Database,
-    redis: Redis,
-    settings: Settings,
-    fields: dict[str, Any],
-    prepare: Prepare,
-    sentence: str,
+    database: Database, redis: Redis, valkey_url: str, fields: Any, prepare: Prepare, sentence: str
 ) -> None:
-    settings = Settings.load(
-        env="test",
-        redis_url=settings.redis_url,
-        database_url=settings.database_url,
-        quota={"edition": "standard"},
-    )
+    settings = Settings.load(env="test", redis_url=valkey_url, quota={"edition": "standard"})
     campaigns = CampaignService(settings, database)
     campaign = await put(database, **fields)
     await redis.set(keys.alive("dingrelay.bulk"), 1, ex=60)
@@ -111,7 +99,6 @@ async def test_the_end_is_foretold_from_the_pace_of_the_last_minute(database: Da
     store, now = CampaignStore(database), datetime.now(UTC)
     campaign = await put(database, people=40, started_at=now - timedelta(minutes=9))
     assert await estimate.ends_at(store, campaign, now) is None
-    call = ChunkEnding(Release(0, 1), task_id=1, called_at=now, accepted=2)
-    await end(database, campaign, call)
+    await end(database, campaign, taken(called_at=now))
     # Two people a minute, and 38 are left.
     assert await estimate.ends_at(store, campaign, now) == now + timedelta(minutes=19)

@@ -1,5 +1,9 @@
+"""What DingTalk drops in silence is refused before the call, a Beijing day long."""
+
 import asyncio
+import string
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -9,13 +13,13 @@ import days
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.resolution import Resolution
-from dingrelay_producers.store.scripts import Call, run_async
+from dingrelay_producers.store.scripts import Call, Script, run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost, State
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict, MessageCall
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
-from dingrelay_workers.limiter.daily_limits import DailyLimits
+from dingrelay_workers.limiter.daily_limits import DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
 from jobs import cancel, running
 
@@ -25,6 +29,11 @@ TODAY = "2026-11-24"
 ONE_USER = MessageCall("call:1", users=["u1"])
 ONE_DEPARTMENT = MessageCall("call:1", departments=[1])
 EVERYONE = MessageCall("call:1", everyone=True)
+
+
+def after_evening(seconds: float) -> int:
+    """The moment in ms."""
+    return int((EVENING + timedelta(seconds=seconds)).timestamp() * 1000)
 
 
 def text(content: str) -> dict[str, Any]:
@@ -59,20 +68,20 @@ class Office:
         await self.redis.expire(keys.job(job), 60)
         return run
 
+    async def call(
+        self, job: str, call: MessageCall, content: str = "hi", *, app: str = "a", **options: Any
+    ) -> tuple[DailyVerdict, int]:
+        """The answer to a run of the job, and until when the call may leave."""
+        run = await self.job(job)
+        return await self.daily_limits.reserve(app, run, call, text(content), **options)
+
     async def reserve(
-        self,
-        job: str,
-        *users: str,
-        content: str = "hi",
-        app: str = "a",
-        anyway: bool = False,
-        step: str = "call:1",
+        self, job: str, *users: str, content: str = "hi", step: str = "call:1", **options: Any
     ) -> DailyVerdict:
-        """The answer to a run of the job."""
-        verdict, _ = await self.daily_limits.reserve(
-            app, await self.job(job), MessageCall(step, users), text(content), anyway=anyway
-        )
-        return verdict
+        return (await self.call(job, MessageCall(step, users), content, **options))[0]
+
+    async def everyone(self, job: str, content: str) -> bool:
+        return (await self.call(job, EVERYONE, content))[0].everyone
 
     async def sent(self, job: str, *users: str, content: str = "hi") -> None:
         """A job that has brought these users the content."""
@@ -102,22 +111,17 @@ async def test_the_same_content_goes_to_a_user_once_a_day(office: Office, day: D
 
 
 async def test_admitted_messages_may_leave_until_shortly_before_midnight(office: Office) -> None:
-    run, message = await office.job("job"), text("hi")
-    last = int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
-    limits = office.daily_limits
     for call in (ONE_USER, ONE_DEPARTMENT, EVERYONE):
-        assert (await limits.reserve("a", run, call, message))[1] == last
+        assert (await office.call("job", call))[1] == after_evening(58)
 
 
 async def test_the_same_job_is_admitted_again_and_counted_once(office: Office) -> None:
-    await office.job("job")
     for _ in range(3):
         assert await office.reserve("job", "u1") == DailyVerdict(["u1"])
     assert await office.received() == {"u1": 1}
 
 
 async def test_a_call_that_may_be_leaving_is_waited_for(office: Office) -> None:
-    await office.job("job1")
     await office.reserve("job1", "u1")
     with pytest.raises(Wait):
         await office.reserve("job2", "u1", "u2")
@@ -125,7 +129,6 @@ async def test_a_call_that_may_be_leaving_is_waited_for(office: Office) -> None:
 
 
 async def test_a_call_that_is_answered_soon_is_waited_for_here(office: Office) -> None:
-    await office.job("job1")
     await office.reserve("job1", "u1")
     asking = asyncio.create_task(office.reserve("job2", "u1"))
     await asyncio.sleep(0)
@@ -135,10 +138,8 @@ async def test_a_call_that_is_answered_soon_is_waited_for_here(office: Office) -
 
 @pytest.mark.parametrize("state", ["queued", "snoozed", "retrying", "cancelled", "dead", "unknown"])
 async def test_an_unused_reservation_goes_to_another_job(office: Office, state: str) -> None:
-    await office.job("job1")
     await office.reserve("job1", "u1")
     await office.job("job1", state)
-    await office.job("job2")
     assert await office.reserve("job2", "u1") == DailyVerdict(["u1"])
     assert await office.received() == {"u1": 1}
     # The first one asks again before it calls.
@@ -157,7 +158,6 @@ async def test_a_step_that_was_answered_stays_taken_however_the_job_ends(office:
 
 
 async def test_a_cancelled_job_gives_back_what_it_reserved(office: Office) -> None:
-    await office.job("job1")
     await office.reserve("job1", "u1", "u2")
     await office.job("job1", "retrying")
     await office.cancel("job1")
@@ -165,18 +165,18 @@ async def test_a_cancelled_job_gives_back_what_it_reserved(office: Office) -> No
 
 
 @pytest.mark.parametrize(
-    ("end", "given_back"),
+    ("end", "counted", "free"),
     [
-        (State.DEAD, True),
-        (State.EXPIRED, True),
-        (State.DUPLICATE, True),
-        (State.CANCELLED, True),
-        (State.UNKNOWN, False),
-        (State.DONE, False),
+        (State.DEAD, False, True),
+        (State.EXPIRED, False, True),
+        (State.DUPLICATE, False, True),
+        (State.CANCELLED, False, True),
+        (State.UNKNOWN, True, True),
+        (State.DONE, True, False),
     ],
 )
 async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
-    office: Office, redis: Redis, end: State, *, given_back: bool
+    office: Office, redis: Redis, end: State, *, counted: bool, free: bool
 ) -> None:
     records = Records(redis, Settings.load(env="test"))
     draft, claim = await running(redis, records)
@@ -187,7 +187,9 @@ async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
         assert parked == State.CANCELLED
     else:
         assert await records.settle(claim, end, usage=Usage())
-    assert await office.received() == ({} if given_back else {"u1": 1})
+    assert await office.received() == ({"u1": 1} if counted else {})
+    verdict = DailyVerdict(["u1"]) if free else DailyVerdict([], duplicate=["u1"])
+    assert await office.reserve("another", "u1") == verdict
 
 
 async def test_messages_that_may_have_been_sent_stay_counted(office: Office) -> None:
@@ -196,9 +198,8 @@ async def test_messages_that_may_have_been_sent_stay_counted(office: Office) -> 
     await office.job("job1", "retrying")
     await office.cancel("job1")
     assert await office.received() == {"u1": 1}
-    assert await office.reserve("job2", "u1") == DailyVerdict(["u1"]), (
-        "DingTalk drops a second copy"
-    )
+    # DingTalk drops a second copy.
+    assert await office.reserve("job2", "u1") == DailyVerdict(["u1"])
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,6 @@ async def test_a_run_that_lost_its_job_reserves_nothing(
 
 async def test_allow_duplicate_keeps_reservations_of_others(office: Office) -> None:
     await office.sent("job1", "u1")
-    await office.job("job2")
     assert await office.reserve("job2", "u1", "u2", anyway=True) == DailyVerdict(["u1", "u2"])
     assert await office.received() == {"u1": 1, "u2": 1}
     await office.job("job2", "done")
@@ -272,12 +272,8 @@ async def test_allow_duplicate_keeps_reservations_of_others(office: Office) -> N
 async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
     async def reserve(job: str, *departments: int, anyway: bool = False) -> list[int]:
         call = MessageCall("call:1", departments=departments)
-        verdict, _ = await office.daily_limits.reserve(
-            "a", await office.job(job), call, text("hi"), anyway=anyway
-        )
-        return verdict.departments
+        return (await office.call(job, call, anyway=anyway))[0].departments
 
-    await office.job("job1")
     assert await reserve("job1", 1, 2) == [1, 2]
     with pytest.raises(Wait):
         await reserve("job2", 2, 3)
@@ -292,18 +288,17 @@ async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
 async def test_messages_to_everyone_count_for_each_users_500(office: Office, redis: Redis) -> None:
     await days.put_received(redis, "a", TODAY, {"u1": 498, "u2": 497})
     for job in ("job1", "job2"):
-        assert await everyone(office, job, job)
+        assert await office.everyone(job, job)
     assert await office.reserve("job3", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
 
 
 async def test_a_broadcast_counts_for_each_person(office: Office, redis: Redis) -> None:
-    await office.job("job1")
-    assert await everyone(office, "job1", "hi")
+    assert await office.everyone("job1", "hi")
     with pytest.raises(Wait):
         await office.reserve("job2", "u1")
     await office.job("job1", "done")
     assert await office.reserve("job2", "u1") == DailyVerdict([], duplicate=["u1"])
-    assert not await everyone(office, "job3", "hi")
+    assert not await office.everyone("job3", "hi")
     assert await redis.hlen(keys.everyone("a", TODAY)) == 1
 
 
@@ -323,46 +318,22 @@ async def test_concurrent_jobs_never_share_a_user(office: Office) -> None:
     assert sum(isinstance(verdict, Wait) for verdict in verdicts) == 4, "they look again"
 
 
-async def everyone(office: Office, job: str, content: str) -> bool:
-    verdict, _ = await office.daily_limits.reserve(
-        "a", await office.job(job), EVERYONE, text(content)
-    )
-    return verdict.everyone
-
-
 async def test_a_message_to_everyone_is_taken_three_times_a_day(office: Office, day: Day) -> None:
     for number in (1, 2, 3, 3, 1):
-        await office.job(f"job{number}")
-        assert await everyone(office, f"job{number}", f"hi{number}")
+        assert await office.everyone(f"job{number}", f"hi{number}")
     with pytest.raises(Wait):
-        await everyone(office, "job4", "hi4")
+        await office.everyone("job4", "hi4")
     # One that is cancelled was none of them.
     await office.job("job2", "snoozed")
     await office.cancel("job2")
-    await office.job("job4")
-    assert await everyone(office, "job4", "hi4")
+    assert await office.everyone("job4", "hi4")
     for job in ("job1", "job3", "job4"):
         await office.job(job, "done")
     with pytest.raises(Refused) as refused:
-        await everyone(office, "job5", "hi5")
+        await office.everyone("job5", "hi5")
     assert refused.value.code == "everyone_cap"
     day.moment += timedelta(minutes=2)
-    assert await everyone(office, "job5", "hi5")
-
-
-async def test_nothing_is_admitted_around_midnight(office: Office, day: Day) -> None:
-    day.moment = EVENING + timedelta(seconds=58.5)
-    with pytest.raises(Wait) as before:
-        await office.reserve("job", "u1")
-    assert before.value.delay == timedelta(seconds=3.5)
-    day.moment = EVENING + timedelta(seconds=61)
-    with pytest.raises(Wait) as after:
-        await office.reserve("job", "u1")
-    assert after.value.delay == timedelta(seconds=1)
-    day.moment = EVENING + timedelta(seconds=57)
-    run = await office.job("job")
-    _, until = await office.daily_limits.reserve("a", run, ONE_USER, text("hi"))
-    assert until == int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
+    assert await office.everyone("job5", "hi5")
 
 
 async def test_the_day_is_that_of_redis(
@@ -381,6 +352,7 @@ async def test_the_day_is_that_of_redis(
 @pytest.mark.parametrize(
     ("at", "ahead", "name", "last"),
     [
+        (57, 0, "2026-11-24", 58),
         (30, 20, "2026-11-24", 38),
         (43, 20, "2026-11-25", 86_438),
         (70, -20, "2026-11-24", 78),
@@ -392,31 +364,29 @@ async def test_the_day_is_that_of_dingtalk_where_its_clock_was_measured(
 ) -> None:
     """Days and moments are in seconds from 23:59 by Redis's clock on."""
     day.moment = EVENING + timedelta(seconds=at)
-    run, second, third = [await office.job(f"job{number}") for number in range(3)]
-    message, limits = text("hi"), office.daily_limits
-    until = int((EVENING + timedelta(seconds=last)).timestamp() * 1000)
-    by = ahead * 1000
-    assert (await limits.reserve("a", run, ONE_USER, message, ahead=by))[1] == until
-    assert (await limits.reserve("a", second, ONE_DEPARTMENT, message, ahead=by))[1] == until
-    assert (await limits.reserve("a", third, EVERYONE, text("all"), ahead=by))[1] == until
+    for call, content in ((ONE_USER, "hi"), (ONE_DEPARTMENT, "hi"), (EVERYONE, "all")):
+        _, until = await office.call(f"job {call}", call, content, ahead=ahead * 1000)
+        assert until == after_evening(last)
     assert await days.received(redis, "a", name) == {"u1": 1}
 
 
-@pytest.mark.parametrize(("at", "ahead", "delay"), [(41, 20, 1), (80, -20, 2), (39, 20, 3)])
+@pytest.mark.parametrize(
+    ("at", "ahead", "delay"),
+    [(58.5, 0, 3.5), (61, 0, 1), (41, 20, 1), (80, -20, 2), (39, 20, 3)],
+)
 async def test_nothing_is_admitted_around_the_midnight_of_dingtalk(
-    office: Office, day: Day, at: int, ahead: int, delay: int
+    office: Office, day: Day, at: float, ahead: int, delay: float
 ) -> None:
     day.moment = EVENING + timedelta(seconds=at)
-    run = await office.job("job")
     with pytest.raises(Wait) as waits:
-        await office.daily_limits.reserve("a", run, ONE_USER, text("hi"), ahead=ahead * 1000)
+        await office.call("job", ONE_USER, ahead=ahead * 1000)
     assert waits.value.delay == timedelta(seconds=delay)
 
 
 async def test_keys_live_a_day_and_some_hours(office: Office, redis: Redis) -> None:
     await office.reserve("job1", "u1")
-    assert await everyone(office, "job2", "all")
-    await office.daily_limits.reserve("a", await office.job("job3"), ONE_DEPARTMENT, text("hi"))
+    assert await office.everyone("job2", "all")
+    await office.call("job3", ONE_DEPARTMENT)
     await office.sent("job4", "u2")
     await redis.delete(*(keys.job(f"job{number}") for number in (1, 2, 3, 4)))
     names = [name async for name in redis.scan_iter("dingrelay:*")]
@@ -429,3 +399,61 @@ def test_content_is_the_same_whatever_the_order_of_its_fields() -> None:
     assert digest({"a": 1, "b": {"c": 2, "d": "你"}}) == digest({"b": {"d": "你", "c": 2}, "a": 1})
     assert digest(text("a")) != digest(text("b"))
     assert digest(text("\ud800"))
+
+
+PEOPLE = [f"u{number}" for number in range(1, 101)]
+
+
+async def call_for(office: Office, *users: str) -> None:
+    """A job that has called for these people."""
+    records = Records(office.redis, Settings.load(env="test"))
+    _, claim = await running(office.redis, records)
+    call = MessageCall("call", users)
+    verdict, _ = await office.daily_limits.reserve("a", claim.ownership, call, text("hi"))
+    assert verdict == DailyVerdict(list(users))
+    usage = Usage(answered=True, steps={"call": {}})
+    assert await records.settle(claim, State.DONE, usage=usage)
+
+
+async def test_sent_messages_are_kept_as_integers_for_a_day(office: Office, redis: Redis) -> None:
+    await call_for(office, *PEOPLE)
+    assert not await redis.keys(keys.content("a", "*", "*")), "only calls under way are named"
+    names: list[Any] = await redis.keys(f"{keys.received('a', '*')}:*")
+    sets = [name for name in names if b":had:" in name]
+    assert 0 < len(sets) < len(names)
+    for name in names:
+        encoding = "intset" if name in sets else "listpack"
+        assert await redis.object("ENCODING", name) == encoding.encode()
+        assert timedelta() < timedelta(milliseconds=await redis.pttl(name)) <= timedelta(hours=36)
+    assert await office.reserve("job", *PEOPLE, "x") == DailyVerdict(["x"], duplicate=PEOPLE)
+    assert await days.received(redis, "a", TODAY, PEOPLE) == dict.fromkeys(PEOPLE, 1)
+
+
+async def test_a_server_with_other_thresholds_answers_the_same(
+    office: Office, redis: Redis
+) -> None:
+    settings = {"set-max-intset-entries": 0, "hash-max-listpack-entries": 0}
+    before = {name: str((await redis.config_get(name))[name]) for name in settings}
+    for name, value in settings.items():
+        await redis.config_set(name, value)
+    try:
+        await call_for(office, "u1")
+        expected = DailyVerdict(["u2"], duplicate=["u1"])
+        assert await office.reserve("job", "u1", "u2") == expected
+    finally:
+        for name, value in before.items():
+            await redis.config_set(name, value)
+
+
+async def test_the_person_is_found_by_the_same_digest_in_both_languages(redis: Redis) -> None:
+    body = """
+        local found = {}
+        for _, text in ipairs(ARGV) do found[#found + 1], found[#found + 2] = place(text) end
+        return found
+    """
+    texts = [*string.ascii_letters, "张三", "0134521346352323", *PEOPLE]
+    file = resources.files("dingrelay_producers.store").joinpath("lua", "reservations.lua")
+    script = Script.of(file.read_text("utf-8") + body)
+    found = await run_async(redis, script.call([], texts))
+    pairs = [(found[at], int(found[at + 1])) for at in range(0, len(found), 2)]
+    assert pairs == [place(text) for text in texts]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 import campaigns
 import days
@@ -54,7 +54,7 @@ from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue, queued
 from jobs import message as a_message
 from one_worker import OpenWorker
-from rows import LONG_AGO, all_of, put
+from rows import LONG_AGO, all_of, change, put
 from subscriptions import subscribe
 from tables import prepare
 
@@ -81,8 +81,7 @@ class Office:
             await put(self.database, table, row)
 
     async def update(self, table: type[Base], **values: Any) -> None:
-        async with self.database.write("tests") as connection:
-            await connection.execute(update(table).values(**values))
+        await change(self.database, table, **values)
 
     async def rows(self, table: type[Base]) -> list[dict[str, Any]]:
         return await all_of(self.database, table)
