@@ -4,7 +4,7 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisAway
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from dingrelay_chaos.database import Database as SQLiteFile
@@ -23,17 +23,16 @@ from dingrelay_producers.store.states import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.endings import Ending
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks import dispatcher as dispatchers
 from dingrelay_workers.webhooks import secret
 from dingrelay_workers.webhooks.dispatcher import WebhookDispatcher
-from dingrelay_workers.webhooks.ended_jobs import notices_of
 from dingrelay_workers.webhooks.http import Receipt
 from dingrelay_workers.webhooks.secret import Generation
 from jobs import claimed, queued
+from rows import count
 from subscriptions import subscribe
 from thorough import either
 
@@ -81,25 +80,19 @@ class Fleet:
         self._dispatchers.append(dispatcher)
         return dispatcher
 
-    async def write(self, count: int, *, type_: str = "directory.user.left") -> None:
+    async def write(self, many: int) -> None:
+        left = {"type": "directory.user.left", "app": "default", "at": datetime.now(UTC)}
+        notices = [Notice(**left, data={"n": number}) for number in range(many)]
         async with self.database.write("tests") as connection:
-            await outbox.write(
-                connection,
-                [
-                    Notice(type=type_, app="default", at=datetime.now(UTC), data={"n": number})
-                    for number in range(count)
-                ],
-            )
+            await outbox.write(connection, notices)
 
-    async def end_jobs(self, count: int) -> None:
-        for _ in range(count):
+    async def end_jobs(self, many: int) -> None:
+        for _ in range(many):
             draft = await queued(self.redis)
             await self.records.settle(await claimed(self.records, draft), State.DONE, usage=Usage())
 
-    async def count(self, table: Any, *conditions: Any) -> int:
-        async with self.database.read() as connection:
-            query = select(func.count()).select_from(table).where(*conditions)
-            return await connection.scalar(query) or 0
+    async def locked(self) -> int:
+        return await count(self.database, DeliveryRow, DeliveryRow.locked_until.is_not(None))
 
     async def finish(self, dispatcher: Any) -> None:
         """Return once everything is delivered."""
@@ -107,7 +100,7 @@ class Fleet:
         for _ in range(400):
             await dispatcher.tick()
             await asyncio.sleep(0.005)
-            left = await self.count(DeliveryRow, DeliveryRow.state == "pending")
+            left = await count(self.database, DeliveryRow, DeliveryRow.state == "pending")
             quiet = 0 if left or (await dispatcher._endings.read(1)).last else quiet + 1
             if quiet == 3:
                 return
@@ -119,21 +112,21 @@ class Fleet:
 
 
 @pytest.fixture
-async def fleet(redis: Redis, valkey_url: str, database: Database) -> Any:
-    fleet = Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
+async def fleet(redis: Redis, settings: Settings, database: Database) -> AsyncIterator[Fleet]:
+    fleet = Fleet(redis, database, settings)
     yield fleet
     await fleet.close()
 
 
 async def test_notices_are_delivered_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    page, count = either((50, 70), (500, 700))
+    page, many = either((50, 70), (500, 700))
     monkeypatch.setattr(dispatchers, "AT_ONCE", page)
     await fleet.subscribe()
-    await fleet.write(count)
+    await fleet.write(many)
     await fleet.end_jobs(3)
     await fleet.finish(await fleet.dispatcher())
-    assert await fleet.count(NoticeRow) == count + 3
-    assert len(fleet.got) == 2 * (count + 3)
+    assert await count(fleet.database, NoticeRow) == many + 3
+    assert len(fleet.got) == 2 * (many + 3)
     assert set(fleet.got.values()) == {1}
 
 
@@ -143,23 +136,9 @@ async def test_one_turn_is_bounded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     await fleet.write(1)
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
-    assert await fleet.count(DeliveryRow, DeliveryRow.locked_until.is_not(None)) == 20
+    assert await fleet.locked() == 20
     await fleet.finish(dispatcher)
     assert len(fleet.got) == 20
-
-
-async def test_jobs_of_an_application_are_notices_however_enqueued(redis: Redis) -> None:
-    kinds = ("message-send", "approval-decide", "approval-look", "approval-follow")
-    endings = [
-        Ending(id=str(uuid.uuid4()), kind=kind, app="default", sender="", state="done", at=1)
-        for kind in kinds
-    ]
-    written = await notices_of(redis, endings, lambda subject: True)
-    assert [notice.kind for notice in written] == [
-        "message-send",
-        "approval-decide",
-        "approval-look",
-    ]
 
 
 async def test_a_dead_leaders_deliveries_are_sent_again(fleet: Fleet) -> None:
@@ -192,16 +171,16 @@ async def test_a_worker_that_stops_leaves_no_claim(fleet: Fleet) -> None:
 
     stopping._deliverer._sender.post = hangs
     await stopping.tick()
-    assert await fleet.count(DeliveryRow, DeliveryRow.locked_until.is_not(None)) > 0
+    assert await fleet.locked() > 0
     await stopping.close()
-    assert await fleet.count(DeliveryRow, DeliveryRow.locked_until.is_not(None)) == 0
+    assert await fleet.locked() == 0
     await fleet.finish(await fleet.dispatcher())
     assert len(fleet.got) == 40
 
 
-async def test_without_tables_it_passes(redis: Redis, valkey_url: str, sqlite_url: str) -> None:
-    database = Database(sqlite_url)
-    fleet = Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
+async def test_without_tables_it_passes(redis: Redis, settings: Settings) -> None:
+    database = Database(settings.database)
+    fleet = Fleet(redis, database, settings)
     await fleet.end_jobs(3)
     dispatcher = await fleet.dispatcher()
     assert await dispatcher.tick() is None
@@ -209,11 +188,11 @@ async def test_without_tables_it_passes(redis: Redis, valkey_url: str, sqlite_ur
     await database.dispose()
 
 
-async def test_a_new_leader_without_sql(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
+async def test_a_new_leader_without_sql(redis: Redis, settings: Settings, tmp_path: Path) -> None:
     file = SQLiteFile(tmp_path)
     file.create()
     database = Database(file.url)
-    fleet = Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
+    fleet = Fleet(redis, database, settings)
     await fleet.subscribe("drw_aaaaaaaaaaaa")
     await database.dispose()
     file.take_away()
@@ -267,7 +246,7 @@ async def test_every_notice_is_delivered_whatever_dies_and_when(
         fleet.later += timedelta(seconds=dice.choice([0, 10]))
     fleet.later += timedelta(minutes=1)
     await fleet.finish(await fleet.dispatcher())
-    assert await fleet.count(NoticeRow) == expected
+    assert await count(fleet.database, NoticeRow) == expected
     assert len(fleet.got) == 2 * expected
 
 

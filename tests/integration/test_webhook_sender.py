@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -28,18 +29,46 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-@pytest.fixture
-async def sender() -> AsyncIterator[Sender]:
-    sender = Sender(Settings.load(env="test", call_timeout=5))
-    yield sender
-    await sender.close()
+OpenSender = Callable[..., Sender]
 
 
 @pytest.fixture
-async def production() -> AsyncIterator[Sender]:
-    sender = Sender(Settings.load(**PRODUCTION, call_timeout=5))
-    yield sender
-    await sender.close()
+async def opened() -> AsyncIterator[OpenSender]:
+    senders: list[Sender] = []
+
+    def open_sender(**settings: Any) -> Sender:
+        senders.append(Sender(Settings.load(**{"env": "test", "call_timeout": 5} | settings)))
+        return senders[-1]
+
+    yield open_sender
+    for sender in senders:
+        await sender.close()
+
+
+@pytest.fixture
+def sender(opened: OpenSender) -> Sender:
+    return opened()
+
+
+@pytest.fixture
+def production(opened: OpenSender) -> Sender:
+    return opened(**PRODUCTION)
+
+
+@asynccontextmanager
+async def server(
+    handle: Callable[[asyncio.StreamWriter], Awaitable[object]],
+) -> AsyncGenerator[str]:
+    """The URL of a server that answers each request as `handle` writes."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            await handle(writer)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
 
 def port_of(receiver: Receiver) -> int:
@@ -73,11 +102,12 @@ async def test_a_name_that_leads_inside_by_the_time_of_the_call_is_not_followed(
     assert receiver.requests == []
 
 
-async def test_only_allowed_addresses(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    sender = Sender(Settings.load(**PRODUCTION, webhook_networks="127.0.0.1/32"))
+async def test_only_allowed_addresses(
+    opened: OpenSender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = opened(**PRODUCTION, webhook_networks="127.0.0.1/32")
     leads(monkeypatch, ["127.0.0.9", "127.0.0.1"])
     receipt = await sender.post(f"http://crm.example:{port_of(receiver)}/", b"{}", {})
-    await sender.close()
     assert receipt.verdict == "taken"
 
 
@@ -125,32 +155,27 @@ async def test_cookies_and_other_headers_are_not_sent(sender: Sender, receiver: 
     assert names == expected
 
 
-async def test_the_whole_takes_no_longer_than_the_time_out(receiver: Receiver) -> None:
+async def test_the_whole_takes_no_longer_than_the_time_out(
+    opened: OpenSender, receiver: Receiver
+) -> None:
     """Not even where the answer comes a byte at a time."""
 
-    async def drips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
-                writer.write(bytes([byte]))
-                await writer.drain()
-                await asyncio.sleep(0.05)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
+    async def drips(writer: asyncio.StreamWriter) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.05)
 
-    sender = Sender(Settings.load(env="test", call_timeout=0.4))
-    async with await asyncio.start_server(drips, "127.0.0.1") as server:
-        port = server.sockets[0].getsockname()[1]
-        receipt = await sender.post(f"http://127.0.0.1:{port}/", b"{}", {})
-        assert receipt.code == "timeout"
+    sender = opened(call_timeout=0.4)
+    async with server(drips) as url:
+        assert (await sender.post(url, b"{}", {})).code == "timeout"
     receiver.behaves = hanging
     assert (await sender.post(receiver.url, b"{}", {})).code == "timeout"
-    await sender.close()
 
 
-async def test_a_body_that_never_ends_takes_nothing_from_the_verdict(receiver: Receiver) -> None:
+async def test_a_body_that_never_ends_takes_nothing_from_the_verdict(
+    opened: OpenSender, receiver: Receiver
+) -> None:
     async def stalls(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(status=202)
         await answer.prepare(request)
@@ -159,28 +184,71 @@ async def test_a_body_that_never_ends_takes_nothing_from_the_verdict(receiver: R
         return answer
 
     receiver.behaves = stalls
-    sender = Sender(Settings.load(env="test", call_timeout=0.4))
-    receipt = await sender.post(receiver.url, b"{}", {})
-    await sender.close()
+    receipt = await opened(call_timeout=0.4).post(receiver.url, b"{}", {})
     assert (receipt.verdict, receipt.status) == ("taken", 202)
+
+
+async def test_ten_megabytes_are_no_answer_and_are_not_read(sender: Sender) -> None:
+    written = 0
+
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\nContent-Encoding: gzip\r\n\r\n"
+        )
+        for _ in range(1_000):
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+            written += 10_000
+
+    async with server(endless) as url:
+        assert (await sender.post(url, b"{}", {})).verdict == "taken"
+    # What the sockets of both sides hold may be a few megabytes.
+    assert 0 < written < 9_000_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"\x00\xff" * 4_000,
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"",
+    ],
+    ids=["another protocol", "no status", "bytes", "a header without end", "nothing"],
+)
+async def test_garbage_is_a_failure(sender: Sender, answer: bytes) -> None:
+    async def garbage(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+
+    async with server(garbage) as url:
+        receipt = await sender.post(url, b"{}", {})
+    assert receipt.verdict == "failed"
+    assert receipt.code in {"no_http", "cut"}
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_a_failure(sender: Sender, receiver: Receiver, status: int) -> None:
+    elsewhere = receiver.url.replace("/hook", "/elsewhere")
+    receiver.behaves = answering(status, headers={"Location": elsewhere})
+    receipt = await sender.post(receiver.url, b"{}", {})
+    assert (receipt.verdict, receipt.code) == ("failed", f"http_{status}")
+    assert [request.path for request in receiver.requests] == ["/hook"]
 
 
 async def test_a_connection_that_was_closed_meanwhile_is_no_failure(sender: Sender) -> None:
     requests = 0
 
-    async def once_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def once_each(writer: asyncio.StreamWriter) -> None:
         nonlocal requests
-        await reader.readuntil(b"\r\n\r\n")
         requests += 1
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")  # and keeps quiet of closing it
         await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(once_each, "127.0.0.1") as server:
-        port = server.sockets[0].getsockname()[1]
+    async with server(once_each) as url:
         for _ in range(5):
-            receipt = await sender.post(f"http://127.0.0.1:{port}/", b"", {})
-            assert receipt.verdict == "taken"
+            assert (await sender.post(url, b"", {})).verdict == "taken"
     assert requests == 5
 
 
@@ -214,8 +282,10 @@ async def test_no_receipt_has_the_answer(sender: Sender, receiver: Receiver) -> 
     assert "s3cret" not in repr(await sender.post(receiver.url, b"{}", {}))
 
 
-async def test_slow_dns_delays_one(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    sender = Sender(Settings.load(env="test", call_timeout=30))
+async def test_slow_dns_delays_one(
+    opened: OpenSender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = opened(call_timeout=30)
     free, hosts = threading.Event(), list[str]()
     real = socket.getaddrinfo
 
@@ -237,4 +307,3 @@ async def test_slow_dns_delays_one(receiver: Receiver, monkeypatch: pytest.Monke
     free.set()
     assert {receipt.verdict for receipt in await asyncio.gather(*hang)} == {"taken"}
     assert len(hosts) == 21
-    await sender.close()

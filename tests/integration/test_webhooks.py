@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 from aiohttp import web
 from redis.asyncio import Redis
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from standardwebhooks import WebhookVerificationError
 
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.webhooks import dispatcher, secret, service
 from dingrelay_workers.webhooks.deliverer import PLACES
 from dingrelay_workers.webhooks.endpoints import NEEDED
 from offices import Office, hurry
 from outages import OpenFleet, eventually, message
 from receivers import Receiver, a_receiver, answering, hanging, verified
+from rows import change, count
 from thorough import either
 
 OpenOffice = Callable[..., Awaitable[Office]]
@@ -110,29 +111,26 @@ async def test_an_endpoint_gets_what_it_chose_only(at: Office, receiver: Receive
         return len(receiver.taken) >= 4 and not await at.under_way()
 
     await eventually(all_arrived)
-    arrived = {(each.path.removeprefix("/hook/"), each.document["type"]) for each in receiver.taken}
-    of_users = {(each.path, each.document["data"].get("userid")) for each in receiver.taken}
-    assert arrived == {
-        ("hr", "directory.user.left"),
-        ("crm", "directory.user.left"),
-        ("crm", "job.done"),
+    arrived = {
+        (each.path.removeprefix("/hook/"), data.get("userid") or data["id"])
+        for each in receiver.taken
+        for data in [each.document["data"]]
     }
-    assert ("/hook/hr", "b") not in of_users
-    of_jobs = [each.document["data"] for each in receiver.taken if "state" in each.document["data"]]
-    assert [data["id"] for data in of_jobs] == [drafts[1].id]
+    assert arrived == {("hr", "a"), ("crm", "a"), ("crm", "b"), ("crm", drafts[1].id)}
 
 
-async def test_an_hours_outage_loses_nothing(at: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_hours_outage_loses_nothing(at: Office) -> None:
     async with a_receiver() as gone:
         port = int(gone.url.split(":")[2].partition("/")[0])
     await at.add(f"http://127.0.0.1:{port}/hook")
-    ids = await at.people_left(people(300))
+    many = either(100, 300)
+    ids = await at.people_left(people(many))
     await asyncio.sleep(3)
     async with at.database.read() as connection:
         attempts = await connection.scalar(select(func.sum(DeliveryRow.attempts)))
     # Five failures open the breaker; then one at a time tries, and the rest spends no attempt.
     assert NEEDED <= (attempts or 0) < 40
-    assert await at.under_way() == 300
+    assert await at.under_way() == many
     async with a_receiver(port) as receiver:
         await at.arrived(receiver, ids)
         assert receiver.most <= PLACES
@@ -160,7 +158,7 @@ async def test_ids_are_stable_under_a_flapping_receiver(at: Office, receiver: Re
         return web.Response(status=dice.choice([200, 202, 204]))
 
     receiver.behaves = flaps
-    ids = await at.people_left(people(100))
+    ids = await at.people_left(people(either(40, 100)))
     await at.arrived(receiver, ids)
     assert set(receiver.ids) == set(ids)
     assert receiver.most <= PLACES
@@ -168,18 +166,6 @@ async def test_ids_are_stable_under_a_flapping_receiver(at: Office, receiver: Re
     for call in receiver.requests:
         assert call.body == bodies[call.id]
         verified(call, issued.secret)
-
-
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirect_is_a_failure(at: Office, receiver: Receiver, status: int) -> None:
-    issued = await at.add(receiver.url)
-    elsewhere = receiver.url.replace("/hook", "/elsewhere")
-    receiver.behaves = answering(status, headers={"Location": elsewhere})
-    await at.people_left(["ann"])
-
-    await eventually(lambda: len(receiver.requests) >= 3)
-    assert {request.path for request in receiver.requests} == {"/hook"}
-    assert (await at.store.get(issued.id)).health.last_failure == f"http_{status}"
 
 
 async def test_410_disables_at_once_and_nothing_is_lost(at: Office, receiver: Receiver) -> None:
@@ -199,11 +185,10 @@ async def test_410_disables_at_once_and_nothing_is_lost(at: Office, receiver: Re
 
 
 async def test_an_endpoint_that_fails_for_days_is_disabled_and_loses_nothing(
-    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    at: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Longer than a busy machine takes until it has tried each of them.
     monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=2))
-    at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
     ids = await at.people_left(people(20))
@@ -215,21 +200,23 @@ async def test_an_endpoint_that_fails_for_days_is_disabled_and_loses_nothing(
     await at.arrived(receiver, ids)
 
 
-@pytest.mark.parametrize("paused", [True, False])
+@pytest.mark.parametrize("state", ["paused", "disabled"])
 async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
-    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, paused: bool
+    at: Office, receiver: Receiver, state: str
 ) -> None:
     """Each notice failed long before; after the resumption each fails once more, then it is accepted."""
-    monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=1))
-    at = await office()
-    issued = await at.add(receiver.url)
+    endpoint = (await at.add(receiver.url)).id
     receiver.behaves = answering(500)
     ids = await at.people_left(people(4))
 
     await eventually(lambda: len({request.id for request in receiver.requests}) == 4)
-    if paused:
-        await at.store.pause(issued.id)
-    await asyncio.sleep(1.5)
+    if state == "paused":
+        await at.store.pause(endpoint)
+    failed_at = datetime.now(UTC) - 2 * dispatcher.GIVE_UP
+    await change(at.database, DeliveryRow, failed_at=failed_at)
+    await change(at.database, EndpointRow, failing_since=failed_at, enabled_at=failed_at)
+    if state == "disabled":
+        await at.disabled(endpoint)
     failed = set[str]()
 
     async def once(request: web.Request) -> web.StreamResponse:
@@ -239,16 +226,14 @@ async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
         return web.Response(status=status)
 
     receiver.behaves = once
-    await at.store.resume(issued.id)
-    ids_later = await at.people_left(["later"])
-    await at.arrived(receiver, [*ids, *ids_later])
+    await at.store.resume(endpoint)
+    await at.arrived(receiver, [*ids, *await at.people_left(["later"])])
 
 
 async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
-    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    at: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=0.4))
-    at = await office()
     issued = await at.add(receiver.url)
 
     async def refuses_one(request: web.Request) -> web.StreamResponse:
@@ -259,10 +244,7 @@ async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
 
     async def given_up() -> bool:
         await at.people_left(["good"])
-        async with at.database.read() as connection:
-            return bool(
-                await connection.scalar(select(func.count()).where(DeliveryRow.state == "dead"))
-            )
+        return bool(await count(at.database, DeliveryRow, DeliveryRow.state == "dead"))
 
     await eventually(given_up)
     assert (await at.store.get(issued.id)).state == "enabled"
@@ -286,71 +268,8 @@ async def test_retry_after_is_respected(at: Office, receiver: Receiver) -> None:
     assert len(receiver.requests) <= PLACES
 
 
-async def test_ten_megabytes_are_no_answer_and_are_not_read(office: OpenOffice) -> None:
-    written = 0
-
-    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal written
-        await reader.readuntil(b"\r\n\r\n")
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\nContent-Encoding: gzip\r\n\r\n"
-        writer.write(head)
-        try:
-            for _ in range(1_000):
-                writer.write(b"x" * 10_000)
-                await writer.drain()
-                written += 10_000
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    at = await office(call_timeout=5)
-    async with await asyncio.start_server(endless, "127.0.0.1") as server:
-        port = server.sockets[0].getsockname()[1]
-        await at.add(f"http://127.0.0.1:{port}/hook")
-        await at.people_left(["ann"])
-
-        async def over() -> bool:
-            return written > 0 and not await at.under_way()
-
-        await eventually(over)
-    # What the sockets of both sides hold may be a few megabytes.
-    assert written < 9_000_000
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"SSH-2.0-OpenSSH_9.6\r\n",
-        b"HTTP/1.1 abc\r\n\r\n",
-        b"\x00\xff" * 4_000,
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
-        b"",
-    ],
-    ids=["another protocol", "no status", "bytes", "a header without end", "nothing"],
-)
-async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
-    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        writer.close()
-
-    at = await office(call_timeout=5)
-    async with await asyncio.start_server(garbage, "127.0.0.1") as server:
-        port = server.sockets[0].getsockname()[1]
-        issued = await at.add(f"http://127.0.0.1:{port}/hook")
-        await at.people_left(["ann"])
-
-        async def failed() -> bool:
-            health = (await at.store.get(issued.id)).health
-            return health.last_failure in {"no_http", "cut"}
-
-        await eventually(failed)
-
-
-async def test_a_paused_endpoint_skips_or_delays(at: Office, receiver: Receiver) -> None:
-    issued = await at.add(receiver.url)
-    endpoint = issued.id
+async def test_a_paused_endpoint_gets_all_later(at: Office, receiver: Receiver) -> None:
+    endpoint = (await at.add(receiver.url)).id
     assert (await at.store.pause(endpoint)).state == "paused"
 
     async def recorded() -> bool:
@@ -362,13 +281,6 @@ async def test_a_paused_endpoint_skips_or_delays(at: Office, receiver: Receiver)
     assert receiver.requests == []
     await at.store.resume(endpoint)
     await at.arrived(receiver, kept)
-    await at.store.pause(endpoint)
-    skipped = await at.people_left(people(3))
-    await eventually(recorded)
-    await at.store.resume(endpoint, skip=True)
-    later = await at.people_left(["later"])
-    await at.arrived(receiver, later)
-    assert not set(skipped) & set(receiver.ids)
 
 
 async def test_a_new_endpoint_gets_nothing_from_before(at: Office, receiver: Receiver) -> None:
@@ -488,9 +400,8 @@ async def test_a_celery_application_needs_no_http(at: Office, redis: Redis) -> N
     assert "crm" not in at.fleet.wakeups._celery.amqp.queues
 
 
-async def test_endpoints_are_limited(office: OpenOffice, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endpoints_are_limited(at: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "MOST", 2)
-    at = await office()
     issued = [await at.add(f"https://crm.example.com/{number}") for number in range(2)]
     with pytest.raises(ContractError, match="2 endpoints already"):
         await at.add("https://crm.example.com/")
@@ -498,42 +409,29 @@ async def test_endpoints_are_limited(office: OpenOffice, monkeypatch: pytest.Mon
     await at.add("https://crm.example.com/")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://10.1.2.3/",
-        "http://[::ffff:10.1.2.3]/",
-        "http://169.254.169.254/latest/meta-data",
-        "http://[fd00::1]:8080/",
-    ],
-)
-async def test_private_addresses_are_refused_when_they_are_named(at: Office, url: str) -> None:
-    with pytest.raises(ContractError, match="not public"):
-        await at.add(url)
+async def test_private_addresses_are_refused_when_they_are_named(at: Office) -> None:
+    hosts = ("10.1.2.3", "[::ffff:10.1.2.3]", "169.254.169.254", "[fd00::1]:8080")
+    for host in hosts:
+        with pytest.raises(ContractError, match="not public"):
+            await at.add(f"http://{host}/latest")
 
 
 async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
-    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    at: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "PURGE", 0.1)
-    at = await office()
     issued = await at.add(receiver.url)
     early = await at.people_left(people(3))
     await at.arrived(receiver, early)
     await at.store.pause(issued.id)
     await at.people_left(people(4))
 
-    async def count(expected: int) -> bool:
-        async with at.database.read() as connection:
-            found = await connection.scalar(select(func.count()).select_from(NoticeRow))
-        return found == expected
+    async def are_kept(expected: int) -> bool:
+        return await count(at.database, NoticeRow) == expected
 
-    await eventually(lambda: count(7))
-    async with at.database.write("tests") as connection:
-        await connection.execute(
-            update(NoticeRow).values(recorded_at=datetime.now(UTC) - timedelta(days=8))
-        )
-    await eventually(lambda: count(0))
+    await eventually(lambda: are_kept(7))
+    await change(at.database, NoticeRow, recorded_at=datetime.now(UTC) - timedelta(days=8))
+    await eventually(lambda: are_kept(0))
     await at.store.resume(issued.id)
     later = await at.people_left(["later"])
     await at.arrived(receiver, later)
@@ -559,7 +457,7 @@ async def test_what_was_skipped_can_be_replayed(at: Office, receiver: Receiver) 
 
 async def test_a_new_endpoint_gets_the_next_commit(at: Office, receiver: Receiver) -> None:
     ids: list[str] = []
-    for number in range(30):
+    for number in range(either(10, 30)):
         app = f"app{number}"
         await at.add(f"{receiver.url}/{number}", apps=frozenset({app}))
         ids += await at.people_left(["ann"], app=app)
@@ -608,10 +506,9 @@ async def test_endpoints_that_hang_delay_no_other(office: OpenOffice, receiver: 
 
 
 async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
-    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    at: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "UNSIGNED", 0.1)
-    at = await office()
     issued = await at.add(receiver.url)
     real = secret.derive
 
@@ -632,8 +529,6 @@ async def test_without_endpoints_nothing_is_kept(at: Office, redis: Redis) -> No
     await at.fleet.done(await at.fleet.enqueue(*map(message, range(5))))
 
     async def drained() -> bool:
-        async with at.database.read() as connection:
-            left = await connection.scalar(select(func.count()).select_from(NoticeRow))
-        return left == 0 and await redis.xlen(keys.ENDINGS) <= 1
+        return not await count(at.database, NoticeRow) and await redis.xlen(keys.ENDINGS) <= 1
 
     await eventually(drained)
