@@ -30,7 +30,7 @@ MOST_LOOKED_AT = 10_000
 MOST_COUNTED = 1_000
 """Failed jobs that are counted by code, and changed at once."""
 
-_ALWAYS = 10**15
+_ALWAYS = math.inf
 _T = TypeVar("_T")
 
 

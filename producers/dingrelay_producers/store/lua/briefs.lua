@@ -38,7 +38,8 @@ local function fitting(record)
   local fields = redis.call('HMGET', record, 'state', 'kind', 'app', 'sender', 'lane', 'created')
   if not fields[1] then return {} end
   local created = tonumber(fields[6] or 0)
-  if not created or created < since or created >= before then return end
+  -- A moment that can't be read is named where the record is read.
+  if created and (created < since or created >= before) then return end
   for field = 1, CODE do
     if field == CODE then fields[CODE] = code_of(redis.call('HGET', record, 'error') or '') end
     local value = fields[field] or ''
