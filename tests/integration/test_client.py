@@ -40,15 +40,9 @@ def broker(valkey_url: str) -> Iterator[Redis]:
 
 
 def test_every_option_that_a_url_may_have_is_taken(valkey_url: str, broker: Redis) -> None:
-    values = {
-        "client_name": "orders",
-        "health_check_interval": "5",
-        "max_connections": "7",
-        "socket_connect_timeout": "1.5",
-        "socket_keepalive": "yes",
-        "socket_read_size": "4096",
-        "socket_timeout": "1.5",
-    }
+    values = {"client_name": "orders", "health_check_interval": "5", "max_connections": "7"}
+    values |= {"socket_keepalive": "yes", "socket_read_size": "4096"}
+    values |= dict.fromkeys(("socket_connect_timeout", "socket_timeout"), "1.5")
     assert values.keys() == OPTIONS
     settings = Settings.load(env="test", redis_url=f"{valkey_url}?{urlencode(values)}")
     with Client(settings) as client:
