@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from jobs import a_draft, a_wakeup
 from one_worker import OneWorker, OpenWorker
 
 BY_MOBILE = "/topapi/v2/user/getbymobile"
@@ -41,47 +43,36 @@ def call(method: str = "POST", path: str = BY_MOBILE, **fields: Any) -> ApiCall:
     return ApiCall.parse({"method": method, "path": path, **fields})
 
 
-async def test_any_api_is_called_with_our_token(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    person = await worker.send(call(path=PERSON, body={"userid": "u7"}))
-    assert await worker.run(person) == State.DONE
-    result = (await worker.status(person)).result
-    user = result["answer"]["result"]
-    job = await worker.send(
-        call(body={"mobile": user["mobile"]}, query={"access_token": "stolen"}, effect="none")
-    )
-    assert await worker.run(job) == State.DONE
-    result = (await worker.status(job)).result
-    assert result["answer"]["result"]["userid"] == "u7"
-    assert result["answer"]["errcode"] == 0
+async def test_any_api_is_called_with_our_token(worker: OneWorker) -> None:
+    async def answer(job: ApiCall) -> Any:
+        sent = await worker.send(job)
+        assert await worker.run(sent) == State.DONE
+        return (await worker.status(sent)).result["answer"]
+
+    user = (await answer(call(path=PERSON, body={"userid": "u7"})))["result"]
+    stolen = {"query": {"access_token": "stolen"}, "effect": "none"}
+    found = await answer(call(body={"mobile": user["mobile"]}, **stolen))
+    assert (found["result"]["userid"], found["errcode"]) == ("u7", 0)
 
 
 async def test_a_message_of_another_kind_does_not_change_the_job(worker: OneWorker) -> None:
     """A client without our package has called two tasks by its order's number."""
     person = await worker.send(call(path=PERSON, body={"userid": "u7"}))
-    text = {"msgtype": "text", "text": {"content": "order 17"}}
-    other = ReceivedWakeup(
-        id=person,
-        kind=KINDS["message-send"],
-        job={"to": {"users": ["u7"]}, "message": text},
-        queue="dingrelay.normal",
-        woken=0,
-        nonce="n",
-    )
+    other = replace(a_wakeup(a_draft(text="order 17")), id=person, woken=0)
     await worker.executor.execute(other)
     assert (await worker.status(person)).state == State.DONE
 
 
 async def test_a_refusal_is_classified_and_kept_in_dingtalks_own_words(worker: OneWorker) -> None:
-    unknown = await worker.send(call(path=PERSON, body={"userid": "stranger"}))
-    assert await worker.run(unknown) == State.DEAD
-    error = (await worker.status(unknown)).error
-    assert error.error_class == "not_found"
-    assert error.answer.status == 200
-    assert str(error.answer.body["errcode"]) == error.code
+    async def refused(job: ApiCall) -> Any:
+        sent = await worker.send(job)
+        assert await worker.run(sent) == State.DEAD
+        return (await worker.status(sent)).error
 
-    nothing = await worker.send(call("GET", "/v1.0/no/such/api"))
-    assert await worker.run(nothing) == State.DEAD
-    error = (await worker.status(nothing)).error
+    error = await refused(call(path=PERSON, body={"userid": "stranger"}))
+    assert (error.error_class, error.answer.status) == ("not_found", 200)
+    assert str(error.answer.body["errcode"]) == error.code
+    error = await refused(call("GET", "/v1.0/no/such/api"))
     assert (error.answer.status, error.answer.body["code"]) == (404, "InvalidAction.NotFound")
 
 
@@ -171,14 +162,10 @@ async def test_an_answer_that_is_no_json_object(
     job = await elsewhere.send(call("GET", "/topapi/report"))
     assert await elsewhere.run(job) == State.RETRYING
     error = (await elsewhere.status(job)).error
-    assert (error.code, error.message) == (
-        "redirected" if status == 302 else "unreadable",
-        f"HTTP {status} without a readable answer",
-    )
-    assert [target.split("?")[0] for _, target in server.requests] == [
-        "/gettoken",
-        "/topapi/report",
-    ]
+    assert error.code == ("redirected" if status == 302 else "unreadable")
+    assert error.message == f"HTTP {status} without a readable answer"
+    asked = [target.split("?")[0] for _, target in server.requests]
+    assert asked == ["/gettoken", "/topapi/report"]
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"\x89PNG\r\n\x1a\n\x00\x00"])
@@ -201,19 +188,11 @@ async def test_an_empty_answer_is_a_success(elsewhere: OneWorker, server: Answer
 
 
 async def test_a_token_of_the_callers_is_in_no_record(worker: OneWorker, redis: Redis) -> None:
-    fields = {
-        "method": "POST",
-        "path": BY_MOBILE,
-        "query": {"access_token": "stolen-token"},
-        "body": {"mobile": "1"},
-    }
+    stolen = {"query": {"access_token": "stolen-token"}, "body": {"mobile": "1"}}
+    fields = {"method": "POST", "path": BY_MOBILE, **stolen}
     sent = await worker.send(ApiCall.parse(fields))
-    request = {
-        "id": "from-elsewhere",
-        "args": [],
-        "kwargs": {"job": fields},
-        "delivery_info": {"routing_key": "dingrelay.normal"},
-    }
+    queue = {"delivery_info": {"routing_key": "dingrelay.normal"}}
+    request = {"id": "from-elsewhere", "args": [], "kwargs": {"job": fields}, **queue}
     bare = ReceivedWakeup.from_request(KINDS["api-call"], request)
     assert await worker.executor.execute(bare)
     assert (await worker.status("from-elsewhere")).state == State.DEAD
@@ -225,14 +204,9 @@ async def test_a_token_of_the_callers_is_in_no_record(worker: OneWorker, redis: 
 
 async def test_the_same_call_from_asyncio(worker: OneWorker) -> None:
     async with AsyncClient(worker.client.settings) as client:
-        first = await client.call("POST", BY_MOBILE, body={"mobile": "1"}, idempotency_key="k")
-        again = await client.call(
-            "POST",
-            BY_MOBILE,
-            body={"mobile": "1"},
-            query={"access_token": "x"},
-            idempotency_key="k",
-        )
+        asked: dict[str, Any] = {"body": {"mobile": "1"}, "idempotency_key": "k"}
+        first = await client.call("POST", BY_MOBILE, **asked)
+        again = await client.call("POST", BY_MOBILE, query={"access_token": "x"}, **asked)
     assert first == again
     assert worker.client.call("GET", "/auth/scopes") != first
 

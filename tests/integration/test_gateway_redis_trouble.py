@@ -54,47 +54,46 @@ def works_again(gateway: GatewayClient, redis: Redis) -> None:
     """It takes jobs by itself, and has taken none while Redis was away."""
     wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)
     assert redis.keys("dingrelay:job:*") == []
-    wait_until(
-        lambda: (
-            ask(gateway, "POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1").status == 202
-        )
-    )
+    once = {"Idempotency_Key": "order-1"}
+    wait_until(lambda: ask(gateway, "POST", "/v1/messages", MESSAGE, **once).status == 202)
     assert len(redis.keys("dingrelay:job:*")) == 1
 
 
-def test_away(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
+@pytest.fixture
+def redis(durable_server: ValkeyServer) -> Iterator[Redis]:
+    with Redis(host=durable_server.host, port=durable_server.port) as redis:
+        yield redis
+
+
+def test_away(gateway: GatewayClient, durable_server: ValkeyServer, redis: Redis) -> None:
     assert ask(gateway, "GET", "/readyz").status == 200
     durable_server.stop()
     refused(gateway, reads=False)
     durable_server.start()
-    with Redis(host=durable_server.host, port=durable_server.port) as redis:
-        works_again(gateway, redis)
+    works_again(gateway, redis)
 
 
-def test_silent(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
-    with Redis(host=durable_server.host, port=durable_server.port) as redis:
-        pid = redis.info("server")["process_id"]
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            assert ask(gateway, "POST", "/v1/messages", MESSAGE).status == 503
-            assert ask(gateway, "GET", "/readyz").status == 503
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)
+def test_silent(gateway: GatewayClient, redis: Redis) -> None:
+    pid = redis.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert ask(gateway, "POST", "/v1/messages", MESSAGE).status == 503
+        assert ask(gateway, "GET", "/readyz").status == 503
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)
 
 
-def test_full(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
-    with Redis(host=durable_server.host, port=durable_server.port) as redis:
-        redis.config_set("maxmemory-policy", "noeviction")
-        redis.config_set("maxmemory", 1)
-        refused(gateway, reads=True)
-        redis.config_set("maxmemory", 0)
-        works_again(gateway, redis)
+def test_full(gateway: GatewayClient, redis: Redis) -> None:
+    redis.config_set("maxmemory-policy", "noeviction")
+    redis.config_set("maxmemory", 1)
+    refused(gateway, reads=True)
+    redis.config_set("maxmemory", 0)
+    works_again(gateway, redis)
 
 
-def test_read_only(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
-    with Redis(host=durable_server.host, port=durable_server.port) as redis:
-        redis.replicaof("127.0.0.1", 1)
-        refused(gateway, reads=True)
-        redis.replicaof("NO", "ONE")
-        works_again(gateway, redis)
+def test_read_only(gateway: GatewayClient, redis: Redis) -> None:
+    redis.replicaof("127.0.0.1", 1)
+    refused(gateway, reads=True)
+    redis.replicaof("NO", "ONE")
+    works_again(gateway, redis)
