@@ -24,7 +24,7 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
-from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED
+from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED, Series
 from dingrelay_workers.resources import Resources
 from jobs import message
 
@@ -56,6 +56,16 @@ async def lanes(redis: Redis) -> dict[tuple[str, str], Backlog]:
     return {(each.jobs.app, each.jobs.lane): each for each in found}
 
 
+async def normal(redis: Redis) -> Backlog:
+    return (await lanes(redis))["default", "normal"]
+
+
+async def shown(redis: Redis, *apps: str) -> Series:
+    """What a worker's metrics show that has these apps."""
+    quota = Quota(redis, Settings.load(env="sandbox"))
+    return await ShownBacklog(redis, RULES, quota, apps=apps).current()
+
+
 async def change(redis: Redis, job_id: str, **fields: Any) -> None:
     await redis.hset(keys.job(job_id), mapping=fields)
 
@@ -66,18 +76,10 @@ async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Red
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     client.send(message(text="later", send_at=tomorrow))
     client.send(message(text="now", lane="urgent", sender="shop"))
-    for job_id, fields in zip(
-        jobs,
-        (
-            {"state": "snoozed", "parked": "x"},
-            {"state": "snoozed"},
-            {"state": "retrying"},
-            {"state": "running"},
-            {"state": "done"},
-        ),
-        strict=False,
-    ):
-        await change(redis, job_id, **fields)
+    await change(redis, jobs[0], parked="x")
+    states = ("snoozed", "snoozed", "retrying", "running", "done")
+    for job_id, state in zip(jobs, states, strict=False):
+        await change(redis, job_id, state=state)
     old = int((datetime.now(UTC) - timedelta(hours=2)).timestamp() * 1000)
     await change(redis, jobs[5], created=old)
     found = await lanes(redis)
@@ -100,12 +102,12 @@ async def test_an_approval_that_people_have_not_decided_is_no_backlog(
 ) -> None:
     job = client.send(ApprovalFollow(instance="i1"))
     await redis.set(keys.alive("dingrelay.events"), 1, px=60_000)
-    assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
+    assert (await normal(redis)).jobs.waiting == 1
     await change(redis, job.id, state="snoozed")
-    jobs = (await lanes(redis))["default", "normal"].jobs
+    jobs = (await normal(redis)).jobs
     assert (jobs.waiting, jobs.scheduled, jobs.since) == (0, 1, None)
     await change(redis, job.id, state="retrying")
-    assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
+    assert (await normal(redis)).jobs.waiting == 1
 
 
 @pytest.mark.usefixtures("served")
@@ -126,18 +128,14 @@ async def test_jobs_that_share_calls_count_as_these(client: Client, redis: Redis
     assert found["default", "normal"].jobs.calls == 10
     assert found["default", "urgent"].jobs.calls == 3
     # 1,250 people are more than the calls take: 5,000 a minute.
-    assert found["default", "normal"].drain_seconds == pytest.approx(
-        1_250 / (4_900 / 60.5), rel=0.01
-    )
+    seconds = 1_250 / (4_900 / 60.5)
+    assert found["default", "normal"].drain_seconds == pytest.approx(seconds, rel=0.01)
 
 
 async def test_a_lane_without_a_worker_has_no_end(client: Client, redis: Redis) -> None:
     client.send(message())
-    found = await lanes(redis)
-    assert (found["default", "normal"].drain_seconds, found["default", "normal"].held_by) == (
-        None,
-        "worker",
-    )
+    found = await normal(redis)
+    assert (found.drain_seconds, found.held_by) == (None, "worker")
 
 
 @pytest.mark.usefixtures("served")
@@ -147,7 +145,7 @@ async def test_a_pause_counts(client: Client, redis: Redis) -> None:
     await limiter.acquire(SlotRequest(Turns("default", "message.send", "normal"), 1))
     await limiter.throttled("default", "message.send", pause=60, everything=False, reason="90018")
     await limiter.close()
-    paused = (await lanes(redis))["default", "normal"].drain_seconds
+    paused = (await normal(redis)).drain_seconds
     assert paused is not None
     assert 55 < paused < 62
 
@@ -173,7 +171,7 @@ async def test_an_unreadable_record_is_not_counted(client: Client, redis: Redis)
     client.send(message(text="other"))
     await redis.zadd(keys.SCHEDULE, {"stranger": 1})
     await redis.pexpire(keys.SCHEDULE, 60_000)
-    assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
+    assert (await normal(redis)).jobs.waiting == 1
 
 
 def test_the_command_shows_lanes_kinds_and_senders(cli: Cli, client: Client) -> None:
@@ -217,11 +215,9 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
         assert value("dingrelay_backlog_jobs", {**labels, "state": "ready"}) == 3
         assert value("dingrelay_backlog_oldest_seconds", labels) is not None
         assert value("dingrelay_backlog_drain_seconds", labels) is None, "no worker serves it"
-        organisation = {"organisation": "default"}
-        assert value("dingrelay_quota_used_calls", organisation) == 0
-        assert value("dingrelay_quota_limit_calls", organisation) == 5_000
-        assert value("dingrelay_quota_used_pushes", organisation) == 0
-        assert value("dingrelay_quota_limit_pushes", organisation) == 3_000
+        quotas = {"used_calls": 0, "limit_calls": 5_000, "used_pushes": 0, "limit_pushes": 3_000}
+        for name, expected in quotas.items():
+            assert value(f"dingrelay_quota_{name}", {"organisation": "default"}) == expected
         counts = []
         monkeypatch.setattr("dingrelay_workers.backlog.shown.read", counts.append)
         other = ShownBacklog(one.redis, one.rules, one.quota, apps=["default"])
@@ -239,9 +235,7 @@ async def test_metrics_name_configured_apps_and_few_senders(client: Client, redi
             *(message(text=f"{number}", sender=f"s{number}") for number in range(30)),
         ]
     )
-    settings = Settings.load(env="sandbox")
-    shown = ShownBacklog(redis, RULES, Quota(redis, settings), apps=["default"])
-    waiting = await shown.current()
+    waiting = await shown(redis, "default")
     ready = [(*place, jobs) for place, jobs in waiting["backlog_jobs"] if place[2] == "ready"]
     assert sorted(ready) == [
         (OTHERS, "normal", "ready", 60),
@@ -259,10 +253,7 @@ async def test_metrics_count_dead_jobs_and_nameless_senders(client: Client, redi
     client.send(message())
     await redis.zadd(keys.DEAD, {"a": 1, "b": 2})
     await redis.pexpire(keys.DEAD, 60_000)
-    settings = Settings.load(env="sandbox")
-    BACKLOG.series = await ShownBacklog(
-        redis, RULES, Quota(redis, settings), apps=["default"]
-    ).current()
+    BACKLOG.series = await shown(redis, "default")
     value = REGISTRY.get_sample_value
     assert value("dingrelay_dead_jobs") == 2
     labels = {"app": "default", "sender": UNNAMED}
