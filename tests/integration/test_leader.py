@@ -75,6 +75,12 @@ class Fleet:
         self._closing.push_async_callback(leader.close)
         return (leader, *works)
 
+    async def lead(self, *leaders: Leader) -> None:
+        """Work is announced, and each of these looks."""
+        await WORK.announce(self.redis)
+        for leader in leaders:
+            await lead_once(leader)
+
     async def holder(self) -> bytes | None:
         found: bytes | None = await self.redis.get(keys.DISPATCHER)
         return found
@@ -91,9 +97,7 @@ async def test_workers_that_do_not_lead_ask_redis_only(fleet: Fleet, redis: Redi
     await lead_once(one)
     await lead_once(two)
     assert fleet.opened == [], "nothing was announced"
-    await WORK.announce(redis)
-    await lead_once(two)
-    await lead_once(one)
+    await fleet.lead(two, one)
     assert (first.ticks, other.ticks, second.ticks) == (1, 1, 0)
     assert first.held == [one._holder]
     assert await fleet.holder() == one._holder.encode()
@@ -109,7 +113,7 @@ async def test_what_is_announced_during_a_turn_is_not_missed(fleet: Fleet, redis
     work.hangs = True
     await WORK.announce(redis)
     await leader.look()
-    await wait_until_async(lambda: _true(work.ticks), what="the turn has begun")
+    await wait_until_async(lambda: work.ticks, what="the turn has begun")
     await WORK.announce(redis)
     await leader.look()
     work.hangs = False
@@ -123,17 +127,14 @@ async def test_without_a_signal_it_looks_after_a_while(
     monkeypatch.setattr(leaders, "ASK", 0.05)
     leader, work, _ = fleet.worker()
     await leader.look()
-    await wait_until_async(lambda: _true(work.ticks > 2), what="it has looked")
+    await wait_until_async(lambda: work.ticks > 2, what="it has looked")
 
 
 async def test_between_two_looks_only_a_signal_counts(fleet: Fleet, redis: Redis) -> None:
     leader, work, _ = fleet.worker()
-    await WORK.announce(redis)
-    await lead_once(leader)
-    await lead_once(leader)
+    await fleet.lead(leader, leader)
     assert work.ticks == 1
-    await WORK.announce(redis)
-    await lead_once(leader)
+    await fleet.lead(leader)
     assert work.ticks == 2
 
 
@@ -142,7 +143,7 @@ async def test_a_duty_that_has_more_to_do_goes_on_by_itself(fleet: Fleet, redis:
     work.pause = 0.0
     await WORK.announce(redis)
     await leader.look()
-    await wait_until_async(lambda: _true(work.ticks > 20), what="it goes on")
+    await wait_until_async(lambda: work.ticks > 20, what="it goes on")
     assert other.ticks == 1
 
 
@@ -194,13 +195,11 @@ async def test_a_duty_that_fails_stops_no_other_and_is_another_workers_in_the_en
     (one, fails, other), (two, second, _) = fleet.worker(), fleet.worker()
     fails.error = error
     began = one._posts[0].carried_on
-    await WORK.announce(redis)
-    await lead_once(one)
-    await wait_until_async(lambda: _true(fails.ticks > 2), what="it is tried again")
+    await fleet.lead(one)
+    await wait_until_async(lambda: fails.ticks > 2, what="it is tried again")
     assert one._posts[0].carried_on == began
     assert one._posts[1].carried_on > began
-    await WORK.announce(redis)
-    await lead_once(one)
+    await fleet.lead(one)
     assert other.ticks == 2
     assert other.held == [one._holder], "it goes on under the same lease"
 
@@ -214,8 +213,7 @@ async def test_a_duty_that_fails_stops_no_other_and_is_another_workers_in_the_en
 
 async def test_a_lease_that_ran_out_is_taken_under_another_name(fleet: Fleet, redis: Redis) -> None:
     leader, work, _ = fleet.worker()
-    await WORK.announce(redis)
-    await lead_once(leader)
+    await fleet.lead(leader)
     first = leader._holder
     await redis.delete(keys.DISPATCHER)
     await lead_once(leader)
@@ -228,9 +226,4 @@ async def test_a_lease_from_before_a_clock_step_is_free(fleet: Fleet, redis: Red
     await redis.set(keys.DISPATCHER, "gone", px=3_600_000)
     leader, _, _ = fleet.worker()
     await lead_once(leader)
-    assert leader._holder
-    assert await fleet.holder() == leader._holder.encode()
-
-
-async def _true(value: object) -> bool:
-    return bool(value)
+    assert await fleet.holder() == leader._holder.encode() != b""
