@@ -16,7 +16,7 @@ from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from jobs import a_draft, a_wakeup, claimed, enqueue, places, queued, run_out, server_time, state
+from jobs import a_draft, a_wakeup, claimed, places, queued, run_out, running, server_time, state
 
 NEXT = RECORD_FORMAT + 1
 
@@ -26,8 +26,8 @@ def schedule(redis: Redis, settings: Settings) -> Schedule:
     return Schedule(redis, settings)
 
 
-async def written_by_the_next(redis: Redis, draft: Draft) -> Draft:
-    await enqueue(redis, draft)
+async def written_by_the_next(redis: Redis) -> Draft:
+    draft = await queued(redis)
     await redis.hset(keys.job(draft.id), "v", NEXT)
     return draft
 
@@ -44,19 +44,15 @@ async def woken(schedule: Schedule) -> list[str]:
     return [wakeup.id for wakeup in batch.wakeups]
 
 
-async def test_a_record_holds_its_format(redis: Redis) -> None:
-    draft = await queued(redis)
-    assert await redis.hget(keys.job(draft.id), "v") == str(RECORD_FORMAT).encode()
-
-
 async def test_a_record_of_an_older_release_is_run(redis: Redis, records: Records) -> None:
     draft = await queued(redis)
+    assert await redis.hget(keys.job(draft.id), "v") == str(RECORD_FORMAT).encode()
     await redis.hdel(keys.job(draft.id), "v")
     assert (await claimed(records, draft)).id == draft.id
 
 
 async def test_a_newer_job_backs_off(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = await written_by_the_next(redis, a_draft())
+    draft = await written_by_the_next(redis)
     pauses: list[float] = []
     for _ in range(9):
         assert (await records.claim(a_wakeup(draft))).verdict == "newer"
@@ -75,7 +71,7 @@ async def test_a_newer_job_backs_off(redis: Redis, records: Records, schedule: S
 
 
 async def test_a_repeated_wakeup_does_not_delay_it(redis: Redis, records: Records) -> None:
-    draft = await written_by_the_next(redis, a_draft())
+    draft = await written_by_the_next(redis)
     await records.claim(a_wakeup(draft))
     where = await places(redis, draft)
     assert (await records.claim(a_wakeup(draft))).verdict == "newer"
@@ -83,8 +79,7 @@ async def test_a_repeated_wakeup_does_not_delay_it(redis: Redis, records: Record
 
 
 async def test_a_lost_newer_job_returns(redis: Redis, records: Records, schedule: Schedule) -> None:
-    draft = await queued(redis)
-    await claimed(records, draft)
+    draft, _ = await running(redis, records)
     await redis.hset(keys.job(draft.id), "v", NEXT)
     await run_out(redis, draft)
     assert await woken(schedule) == [draft.id]
@@ -94,8 +89,7 @@ async def test_a_lost_newer_job_returns(redis: Redis, records: Records, schedule
 
 
 async def test_no_batch_and_no_turn_takes_a_newer_job_along(redis: Redis, records: Records) -> None:
-    old, new = a_draft(), await written_by_the_next(redis, a_draft())
-    await enqueue(redis, old)
+    new, old = await written_by_the_next(redis), await queued(redis)
     batch = await records.claim_batch(old.batch_key, nonce="n", room=100, lane="normal")
     assert [claim.id for _, claim in batch[0]] == [old.id]
     assert await redis.zscore(old.batch_key, new.id) is not None
@@ -116,8 +110,7 @@ async def test_no_batch_and_no_turn_takes_a_newer_job_along(redis: Redis, record
 
 @pytest.mark.parametrize("change", ["state", "summary"])
 async def test_unknown_entries_stay(redis: Redis, schedule: Schedule, change: str) -> None:
-    draft, damaged = await written_by_the_next(redis, a_draft()), a_draft()
-    await enqueue(redis, damaged)
+    draft, damaged = await written_by_the_next(redis), await queued(redis)
     for each in (draft, damaged):
         await redis.hset(keys.job(each.id), "state", "held")
         if change == "summary":
@@ -132,7 +125,7 @@ async def test_unknown_entries_stay(redis: Redis, schedule: Schedule, change: st
 
 
 async def test_the_error_asks_to_upgrade(redis: Redis, settings: Settings) -> None:
-    draft = await written_by_the_next(redis, a_draft())
+    draft = await written_by_the_next(redis)
     error = f"job {draft.id}: v in its record is more than {RECORD_FORMAT}.* newer release"
     before = await redis.hgetall(keys.job(draft.id))
 

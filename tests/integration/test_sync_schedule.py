@@ -82,15 +82,10 @@ async def test_an_app_has_one_sync_a_period_however_many_leaders_come(fleet: Fle
     assert len({*first, *second}) == 4
 
 
-async def test_a_period_keeps_its_one_sync_though_the_record_is_gone(fleet: Fleet) -> None:
+@pytest.mark.parametrize("note", [True, False], ids=["its note", "its record"])
+async def test_a_period_keeps_its_one_sync_that_has_lost(fleet: Fleet, note: bool) -> None:
     (job,) = await fleet.look()
-    await fleet.redis.delete(keys.job(job))
-    assert await fleet.look() == []
-
-
-async def test_a_leader_that_died_before_its_note(fleet: Fleet) -> None:
-    assert len(await fleet.look()) == 1
-    await fleet.redis.delete(keys.scheduled_sync("default"))
+    await fleet.redis.delete(keys.scheduled_sync("default") if note else keys.job(job))
     assert await fleet.look() == []
     assert await fleet.redis.exists(keys.scheduled_sync("default")), "the next one has noted it"
 
@@ -141,16 +136,16 @@ async def test_one_leader_looks_once_a_minute(fleet: Fleet) -> None:
     assert len(fleet.published.wakeups) == 2
 
 
-@pytest.mark.parametrize("every", ["24", "24h ", "1m", "29d", "-1h", "0s", "1w"])
-def test_a_length_that_makes_no_sense_is_refused(every: str) -> None:
-    with pytest.raises(SettingsError, match=r"^sync\.every: must be"):
-        Settings.load(env="test", sync={"every": every})
-
-
-@pytest.mark.parametrize("keep", ["90", "23h", "3651d", "0s"])
-def test_a_retention_that_makes_no_sense_is_refused(keep: str) -> None:
-    with pytest.raises(SettingsError, match=r"^sync\.keep_left: must be"):
-        Settings.load(env="test", sync={"keep_left": keep})
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        *(("every", length) for length in ("24", "24h ", "1m", "29d", "-1h", "0s", "1w")),
+        *(("keep_left", length) for length in ("90", "23h", "3651d", "0s")),
+    ],
+)
+def test_a_length_that_makes_no_sense_is_refused(name: str, length: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^sync\.{name}: must be"):
+        Settings.load(env="test", sync={name: length})
 
 
 def test_lengths_that_make_sense() -> None:
