@@ -77,7 +77,10 @@ LIST = "/call_back/get_call_back_failed_result"
 FOUND = {"events": 0, "unreadable": 0, "walks": False, "lost": 0, "refused": ""}
 
 
-async def result(worker: OneWorker, job_id: str) -> dict[str, Any] | None:
+async def read_missed(worker: OneWorker, job_id: str = "") -> dict[str, Any] | None:
+    """Have the list of missed events read, by a new job if none is given; what was found."""
+    job_id = job_id or await worker.send(MissedEvents())
+    assert await worker.run(job_id) == State.DONE
     return (await worker.status(job_id)).result
 
 
@@ -99,21 +102,15 @@ async def failed_pushes(sandbox: SandboxAdmin, count: int) -> None:
 async def test_missed_events_are_read_in_pages(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.seed(users=250, departments=3)
     await failed_pushes(sandbox, 230)
-    job_id = await worker.send(MissedEvents())
-    assert await worker.run(job_id) == State.DONE
-    assert await result(worker, job_id) == {**FOUND, "events": 230}
+    assert await read_missed(worker) == {**FOUND, "events": 230}
     assert await worker.redis.llen("dingrelay.events") == 231
-    again = await worker.send(MissedEvents())
-    assert await worker.run(again) == State.DONE
-    assert await result(worker, again) == {**FOUND, "events": 0}
+    assert await read_missed(worker) == {**FOUND, "events": 0}
 
 
 async def test_an_event_without_names_walks_all(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     await failed_pushes(sandbox, 2)
     sandbox.set_delivery(failed_hollow=True)
-    job_id = await worker.send(MissedEvents())
-    assert await worker.run(job_id) == State.DONE
-    assert await result(worker, job_id) == {**FOUND, "unreadable": 2, "walks": True}
+    assert await read_missed(worker) == {**FOUND, "unreadable": 2, "walks": True}
     assert await worker.redis.llen("dingrelay.directory") == 1
 
 
@@ -135,8 +132,7 @@ async def test_a_list_that_is_lost_has_everything_read_that_it_may_have_been_abo
         with monkeypatch.context() as patched:
             patched.setattr(JobContext, "enqueue", fails)
             assert await worker.run(job_id) == State.RETRYING
-    assert await worker.run(job_id) == State.DONE
-    assert await result(worker, job_id) == {**FOUND, "lost": 1, "walks": True}
+    assert await read_missed(worker, job_id) == {**FOUND, "lost": 1, "walks": True}
     assert await worker.redis.llen("dingrelay.directory") == 1
     table = ApprovalStore(worker.database, "default")
     row = await table.find("i1")
@@ -145,6 +141,4 @@ async def test_a_list_that_is_lost_has_everything_read_that_it_may_have_been_abo
 
 async def test_a_forbidden_list_is_not_an_error(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("error", api=LIST, code="60011")
-    job_id = await worker.send(MissedEvents())
-    assert await worker.run(job_id) == State.DONE
-    assert await result(worker, job_id) == {**FOUND, "refused": "60011"}
+    assert await read_missed(worker) == {**FOUND, "refused": "60011"}
