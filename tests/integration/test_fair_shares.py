@@ -93,13 +93,13 @@ def test_a_later_sender_shares_from_then_on(redis: Redis) -> None:
 def test_jobs_that_were_cancelled_hold_no_place(redis: Redis) -> None:
     async def story() -> None:
         async with SimulatedFleet(redis, rules=RULES) as fleet:
-            jobs = await fleet.enqueue("impatient", 800)
+            jobs = await fleet.enqueue("impatient", 400)
             await asyncio.sleep(4)
             await fleet.cancel(jobs)
             before = len(fleet.calls)
             began = fleet.loop.time()
             await fleet.enqueue("impatient", 100)
-            on_their_way = 800 - len(fleet.cancelled) - before
+            on_their_way = 400 - len(fleet.cancelled) - before
             await asyncio.sleep(1.1 * (100 + on_their_way) / LIMIT + 1)
             assert len(fleet.calls) - before == 100 + on_their_way, fleet.loop.time() - began
 

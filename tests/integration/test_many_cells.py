@@ -18,7 +18,7 @@ from dingrelay_producers import Client
 from servers import free_port
 
 CELLS, APPS = 100, 10_000
-SECONDS = 1.0
+SECONDS = 0.5
 
 
 @pytest.fixture
