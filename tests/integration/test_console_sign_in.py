@@ -31,7 +31,6 @@ async def browser(
         valkey_url,
         database_url=sqlite_url,
         console_url=CONSOLE,
-        DINGTALK_LOGIN_URL=sandbox.base_url,
     )
     async with browsing(settings) as found:
         yield found

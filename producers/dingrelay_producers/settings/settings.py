@@ -3,6 +3,7 @@
 import ipaddress
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -11,6 +12,7 @@ from pydantic_settings import SettingsError as SourceError
 from dingrelay_producers.language import language_of
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress, TlsFiles
 from dingrelay_producers.settings.addresses import (
+    LOOPBACK,
     check_dingtalk_url,
     check_management_api,
     check_servers,
@@ -59,6 +61,7 @@ from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en, not_json
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
+LOGIN_URL = "https://login.dingtalk.com"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
 SHORTEST_WEBHOOK_KEY = 32
 SANDBOX_WEBHOOK_KEY = "the-webhook-key-of-sandboxes-and-tests"
@@ -106,8 +109,6 @@ class Settings(BaseSettings):
     """Host of the old dialect (API §0)."""
     api_url: str = Field("https://api.dingtalk.com", validation_alias="DINGTALK_API_URL")
     """Host of the new dialect (API §0)."""
-    login_url: str = Field("https://login.dingtalk.com", validation_alias="DINGTALK_LOGIN_URL")
-    """Host where people sign in to the console with DingTalk."""
     contacts_api: Literal["v2", "v1"] = Field("v2", validation_alias="DINGTALK_CONTACTS_API")
     approval_api: Literal["v1.0", "topapi"] = Field(
         "v1.0", validation_alias="DINGTALK_APPROVAL_API"
@@ -265,7 +266,6 @@ class Settings(BaseSettings):
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
-            ("DINGTALK_LOGIN_URL", self.login_url),
         ):
             check_dingtalk_url(variable, url, sandbox=self.env != "production")
         if self.oidc.issuer:
@@ -451,6 +451,11 @@ class Settings(BaseSettings):
         """The URL of the SQL directory."""
         named = self._servers.database_url.get_secret_value()
         return named or database(self.cell)
+
+    @property
+    def login_url(self) -> str:
+        """Host where people sign in to the console with DingTalk; a sandbox on this machine is all hosts."""
+        return self.api_url if urlsplit(self.api_url).hostname in LOOPBACK else LOGIN_URL
 
     @property
     def dead_ttl(self) -> float:

@@ -108,12 +108,12 @@ async def probe(visit: Visit, _: FormValues) -> web.Response:
     """Send a test notice, and wait for its answer."""
     endpoint = await _found(visit)
     found = await visit.context.services.webhooks.test(endpoint.id, within=TEST_SECONDS)
-    if found is None:
+    if found.verdict == "pending":
         said = en("No worker has sent the test yet; is there one that serves webhooks?")
-    elif found["verdict"] == "taken":
+    elif found.verdict == "taken":
         said = en("The endpoint accepted the test.")
     else:
-        said = en("The endpoint did not accept the test: {} {}", found["code"], found["reason"])
+        said = en("The endpoint did not accept the test: {} {}", found.code, found.reason)
     return visit.redirect(f"/webhooks/{endpoint.id}", said)
 
 

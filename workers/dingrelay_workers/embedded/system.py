@@ -110,7 +110,7 @@ def plan(
 def _sandbox(system: System, settings: Settings) -> Program:
     port = pick_port(SANDBOX_PORT)
     url = f"http://127.0.0.1:{port}"
-    hosts = dict.fromkeys(("DINGTALK_OAPI_URL", "DINGTALK_API_URL", "DINGTALK_LOGIN_URL"), url)
+    hosts = dict.fromkeys(("DINGTALK_OAPI_URL", "DINGTALK_API_URL"), url)
     system.variables |= {**hosts, **SANDBOX_APP}
     others: list[dict[str, str]] = []
     for name, app in sorted(_apps_of(settings).items()):

@@ -182,12 +182,6 @@ class KeyDocument(ApiKey, frozen=True):
     """Until when secrets before the last rotation are taken as well."""
 
 
-class KeyList(BaseModel):
-    """API keys, the newest first."""
-
-    keys: list[KeyDocument]
-
-
 class IssuedKey(BaseModel):
     """An API key with its secret, which is shown this once only."""
 

@@ -3,15 +3,16 @@
 from dataclasses import replace
 from functools import partial
 
+from pydantic import BaseModel
+
 from dingrelay_producers.errors import KeyNotFound
-from dingrelay_workers.http import authentication, problems
+from dingrelay_workers.http import authentication, paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.keys.documents import (
     IssuedKey,
     KeyDocument,
-    KeyList,
     KeyRequest,
     RotationRequest,
 )
@@ -40,8 +41,11 @@ async def create_key(call: HttpCall) -> IssuedKey:
     return made
 
 
+KeyList = paging.page_of("KeyList", "API keys, the newest first.", keys=KeyDocument)
+
+
 @ROUTES("GET /v1/keys", KeyList)
-async def list_keys(call: HttpCall) -> KeyList:
+async def list_keys(call: HttpCall) -> BaseModel:
     """List the API keys.
 
     Those that may do no more than the key that asks.

@@ -128,15 +128,8 @@ def show(
 def probe(endpoint: EndpointArgument) -> None:
     """Send a test notice to an endpoint, and show the answer."""
     answer = asyncio.run(_ask(lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
-    if answer is None:
-        problem = tr(
-            "no worker has done it within {seconds:g} s; is there one that serves webhooks?",
-            seconds=ANSWER,
-        )
-        console(stderr=True).print(problem, style="red", markup=False)
-        raise typer.Exit(UNREACHABLE)
-    print_result(answer, lambda: translated(answer["reason"]))
-    raise typer.Exit(DONE if answer["verdict"] == "taken" else OTHERWISE)
+    print_result(answer.model_dump(mode="json"), lambda: translated(answer.reason))
+    raise typer.Exit({"taken": DONE, "pending": UNREACHABLE}.get(answer.verdict, OTHERWISE))
 
 
 @app.command()

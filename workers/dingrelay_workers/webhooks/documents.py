@@ -208,12 +208,6 @@ class EndpointStatus(Endpoint, frozen=True):
     health: EndpointHealth
 
 
-class EndpointList(BaseModel):
-    """Endpoints, the newest first."""
-
-    webhooks: list[Endpoint]
-
-
 class IssuedEndpoint(BaseModel, frozen=True):
     """An endpoint with its secret, which is never shown again."""
 

@@ -6,7 +6,6 @@ from functools import partial
 from itertools import chain
 from typing import Annotated, Any
 
-from aiohttp import web
 from pydantic import BaseModel
 
 from dingrelay_producers.client.filters import DeliveryStateName
@@ -16,13 +15,12 @@ from dingrelay_tasks import notice_types
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant
-from dingrelay_workers.http.problems import Problem, json_response
+from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import (
     DeliveryDocument,
-    EndpointList,
     EndpointRequest,
     EndpointStatus,
     IssuedEndpoint,
@@ -34,13 +32,6 @@ from dingrelay_workers.webhooks.documents import (
 )
 from dingrelay_workers.webhooks.endpoints import Endpoint
 from dingrelay_workers.webhooks.service import WebhookService
-
-PENDING: dict[str, Any] = {
-    "verdict": "pending",
-    "code": "pending",
-    "reason": "no worker has sent it yet; is there one that serves webhooks?",
-    "status": 0,
-}
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "job": ("jobs:read",),
@@ -100,8 +91,11 @@ async def add_webhook(call: HttpCall) -> IssuedEndpoint:
     return made
 
 
+EndpointList = paging.page_of("EndpointList", "Endpoints, the newest first.", webhooks=Endpoint)
+
+
 @ROUTES("GET /v1/webhooks", EndpointList, scope="webhooks:read")
-async def list_webhooks(call: HttpCall) -> EndpointList:
+async def list_webhooks(call: HttpCall) -> BaseModel:
     """List the endpoints of webhooks.
 
     Only endpoints that receive no more than the key may read.
@@ -210,11 +204,12 @@ async def replay_webhook(call: HttpCall) -> ReplayDocument:
     },
     query=TestWait,
 )
-async def test_webhook(call: HttpCall) -> web.Response:
+async def test_webhook(call: HttpCall) -> TestDocument:
     """Send a test notice to an endpoint."""
     asked: TestWait = call.query
     answer = await _service(call).test((await _found(call)).id, within=asked.wait)
-    return json_response(PENDING, status=202) if answer is None else json_response(answer)
+    call.status = 202 if answer.verdict == "pending" else 200
+    return answer
 
 
 def _service(call: HttpCall) -> WebhookService:

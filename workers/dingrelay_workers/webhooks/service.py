@@ -1,10 +1,9 @@
 """Endpoints, for their administration by command line and gateway."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -32,6 +31,7 @@ from dingrelay_workers.webhooks.documents import (
     DeliveryDocument,
     EndpointStatus,
     IssuedEndpoint,
+    TestDocument,
 )
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
@@ -214,7 +214,7 @@ class WebhookService:
             await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
             await connection.execute(delete(DeliveryRow).where(DeliveryRow.endpoint == endpoint))
 
-    async def test(self, endpoint: str, *, within: float) -> Mapping[str, Any] | None:
+    async def test(self, endpoint: str, *, within: float) -> TestDocument:
         """Send it a test notice, and wait for what the leader writes down of it."""
         at = datetime.now(UTC)
         data = {"endpoint": endpoint}
@@ -237,9 +237,10 @@ class WebhookService:
                 found = (await connection.execute(query)).mappings().one_or_none()
             if found is not None:
                 taken = found["code"] in {"taken", "published"}
-                return {"verdict": "taken" if taken else "failed", **found}
+                return TestDocument(verdict="taken" if taken else "failed", **found)
             await asyncio.sleep(ANSWER_PAUSE)
-        return None
+        reason = en("no worker has sent it yet; is there one that serves webhooks?")
+        return TestDocument(verdict="pending", code="pending", reason=reason, status=0)
 
     def _check(self, url: str) -> None:
         """Refuse a URL that can't get notices, or must not.

@@ -205,25 +205,17 @@ def refused(words: Words, path: str) -> DoorAnswer:
         message = words.message or words.errmsg
         content = {"code": words.code, "requestid": request_id, "message": message}
         return DoorAnswer(content, words.status)
-    if words.sub_code:
-        return DoorAnswer(
-            {
-                "errcode": words.errcode,
-                "sub_code": words.sub_code,
-                "sub_msg": words.errmsg,
-                "errmsg": f"Remote service error[subcode={words.sub_code},submsg={words.errmsg}]",
-                "request_id": request_id,
-            }
-        )
+    errcode, sub_code, whose = words.errcode, words.sub_code, "Remote service"
     topapi = path.startswith("/topapi/")
     if words.wrapped == "always" or (words.wrapped == "topapi" and topapi):
-        code = str(words.errcode)
+        errcode, sub_code, whose = 88, str(words.errcode), "ding talk"
+    if sub_code:
         return DoorAnswer(
             {
-                "errcode": 88,
-                "sub_code": code,
+                "errcode": errcode,
+                "sub_code": sub_code,
                 "sub_msg": words.errmsg,
-                "errmsg": f"ding talk error[subcode={code},submsg={words.errmsg}]",
+                "errmsg": f"{whose} error[subcode={sub_code},submsg={words.errmsg}]",
                 "request_id": request_id,
             }
         )
