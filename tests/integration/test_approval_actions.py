@@ -56,16 +56,17 @@ async def worker(
         yield worker
 
 
+@pytest.fixture
+async def client(worker: OneWorker) -> AsyncIterator[AsyncClient]:
+    client = AsyncClient(worker.client.settings)
+    yield client
+    await client.aclose()
+
+
 async def created(worker: OneWorker, *, sender: str = "", approvers: str = "u2") -> str:
-    job = ApprovalCreate.parse(
-        {
-            "sender": sender,
-            "process_code": "PROC-ANY",
-            "originator": "u1",
-            "form": {"事由": "出差"},
-            "approvers": [{"action": "AND", "users": approvers.split()}],
-        }
-    )
+    deciders = [{"action": "AND", "users": approvers.split()}]
+    asked = {"process_code": "PROC-ANY", "originator": "u1", "form": {"事由": "出差"}}
+    job = ApprovalCreate.parse({**asked, "sender": sender, "approvers": deciders})
     ref = worker.client.job(await worker.send(job))
     status = await asyncio.to_thread(ref.wait, 30)
     assert status.result is not None, status
@@ -79,8 +80,7 @@ async def known(worker: OneWorker, instance: str) -> bool:
     return await approvals.get("default", instance) is not None
 
 
-async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    client = AsyncClient(worker.client.settings)
+async def test_people_decide_through_python(worker: OneWorker, client: AsyncClient) -> None:
     instance = await created(worker, approvers="u2 u3")
     ref = client.approval(instance)
     assert (await ref.status()).state == "running"
@@ -96,13 +96,13 @@ async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxA
     assert {task.user: task.state for task in status.tasks} == {"u2": "agreed", "u3": "agreed"}
     assert await ref.status() in await client.approvals(state="approved")
     assert await client.approvals(waits_for="u2") == []
-    await client.aclose()
 
 
-async def test_no_decision_is_repeated(worker: OneWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_decision_is_repeated(
+    worker: OneWorker, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # No answer is under way any more: the look need not wait for it.
     monkeypatch.setattr(JobContext, "settle_delay", timedelta())
-    client = AsyncClient(worker.client.settings)
     decision = await client.approval(await created(worker)).agree("u2")
     assert (await decision.wait()).state == "done"
     # The replica had the job as it was accepted, and its data has another history.
@@ -112,14 +112,12 @@ async def test_no_decision_is_repeated(worker: OneWorker, monkeypatch: pytest.Mo
     await worker.redis.hset(stale, mapping={"state": "queued", "history": "0" * 40})
     again = await decision.wait(30)
     assert again.state == "done", again
-    await client.aclose()
 
 
 @pytest.mark.parametrize("answer", [{"success": False}, {"result": "false", "success": True}])
 async def test_a_no_without_a_code_is_no_decision(
-    worker: OneWorker, sandbox: SandboxAdmin, answer: dict[str, Any]
+    worker: OneWorker, client: AsyncClient, sandbox: SandboxAdmin, answer: dict[str, Any]
 ) -> None:
-    client = AsyncClient(worker.client.settings)
     ref = client.approval(await created(worker))
     path = "/v1.0/workflow/processInstances/execute"
     sandbox.add_fault("http", api=path, status=200, body=answer, count=1)
@@ -128,18 +126,15 @@ async def test_a_no_without_a_code_is_no_decision(
     assert (ended.state, ended.error.code) == ("unknown", "not_decided")
     assert (await ref.status()).state == "running"
     assert (await (await ref.agree("u2", "again")).wait()).state == "done"
-    await client.aclose()
 
 
-async def test_an_approval_is_withdrawn(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+async def test_an_approval_is_withdrawn(worker: OneWorker, client: AsyncClient) -> None:
     instance = await created(worker)
-    client = AsyncClient(worker.client.settings)
     ref = client.approval(instance)
     done = await (await ref.terminate("no longer needed", user="u1")).wait()
     assert done.state == "done", done
     assert (await (await ref.look()).wait()).state == "done"
     assert (await ref.status()).state == "terminated"
-    await client.aclose()
 
 
 async def test_an_approval_that_nobody_follows_is_reported_so(worker: OneWorker) -> None:
@@ -167,11 +162,8 @@ async def test_people_decide_over_http(worker: OneWorker) -> None:
     def ask(client: GatewayClient) -> None:
         path = f"/v1/approvals/{instance}"
         status = client.ask("GET", path, key=crm)
-        assert (status.status, status.json["state"], status.json["sender"]) == (
-            200,
-            "running",
-            "crm",
-        )
+        assert status.status == 200
+        assert (status.json["state"], status.json["sender"]) == ("running", "crm")
         listed = client.ask("GET", "/v1/approvals?limit=1&waits_for=stranger", key=crm)
         assert listed.json == {"approvals": [], "next": None}
         page = client.ask("GET", "/v1/approvals?limit=1&state=running", key=crm)
@@ -201,19 +193,9 @@ async def test_the_actions_are_jobs_whose_repetition_does_no_harm(worker: OneWor
     comment = approval_actions.CommentRequest(user="u1", text="x").job("i1")
     asked = approval_actions.TerminationRequest(user="u1")
     withdrawn = [asked.job("i1", "v1.0"), asked.job("i1", "topapi")]
-    assert [job.effect for job in (comment, *withdrawn)] == [
-        "once",
-        "repeatable",
-        "repeatable",
-    ]
+    assert comment.effect == "once"
+    assert [job.effect for job in withdrawn] == ["repeatable", "repeatable"]
     assert record.draft(comment).kind == "api-call"
-    assert json.dumps(withdrawn[1].body) == json.dumps(
-        {
-            "request": {
-                "process_instance_id": "i1",
-                "is_system": False,
-                "remark": "",
-                "operating_userid": "u1",
-            }
-        }
-    )
+    fields = {"process_instance_id": "i1", "is_system": False, "remark": ""}
+    wanted = {"request": {**fields, "operating_userid": "u1"}}
+    assert json.dumps(withdrawn[1].body) == json.dumps(wanted)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -12,15 +12,13 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.approvals.form_checks import FormChecks
-from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ
 from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.jobs.context import JobApprovals
-from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
-from dingrelay_workers.store.records import Claim, RedisTime
+from dingrelay_workers.store.records import RedisTime
 
 FORM = [("事由", "出差")]
 JOB = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": dict(FORM)})
@@ -97,13 +95,8 @@ class DingTalk:
             case api:
                 assert api == APPROVAL_READ
                 form = [{"name": name, "value": value} for name, value in FORM]
-                return {
-                    "result": {
-                        "originatorUserId": "u1",
-                        "createTime": "2026-11-24T08:00Z",
-                        "formComponentValues": form,
-                    }
-                }
+                made = {"originatorUserId": "u1", "createTime": "2026-11-24T08:00Z"}
+                return {"result": {**made, "formComponentValues": form}}
 
     async def search_from(self, since: int) -> None:
         self.searches.append(since)
@@ -113,14 +106,12 @@ class Job:
     """A job's approvals on that DingTalk."""
 
     def __init__(self, redis: Redis, job_id: str, calls: DingTalk) -> None:
+        holds: Any = {"redis": redis, "settings": SETTINGS, "form_checks": FormChecks(redis)}
         transport = SimpleNamespace(clock=DingTalkClock())
-        resources = SimpleNamespace(
-            redis=redis, settings=SETTINGS, transport=transport, form_checks=FormChecks(redis)
-        )
-        claim = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
-        self._approvals = JobApprovals(
-            cast("Claim", claim), cast("JobCalls", calls), cast("Resources", resources)
-        )
+        resources: Any = SimpleNamespace(**holds, transport=transport)
+        claim: Any = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
+        of_job: Any = calls
+        self._approvals = JobApprovals(claim, of_job, resources)
 
     async def create(self) -> str:
         return await self._approvals.create(JOB)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import RowMapping, select, update
 
-from dingrelay_producers import State
+from dingrelay_producers import JobStatus, State
 from dingrelay_producers.settings import LOOKS
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -34,17 +34,69 @@ EXECUTE = f"{READ}/execute"
 
 AT_ONCE: Any = {"approvals": {"looks": [0.001]}}
 """DingTalk is asked whenever an approval is looked at."""
+SHARE: Any = {"quota": {"edition": "100"}, "approvals": {"look_share": 0.02, "looks": [0.001]}}
+EACH_API = [
+    pytest.param({"DINGTALK_APPROVAL_API": api, **AT_ONCE}, id=api) for api in ("v1.0", "topapi")
+]
+asking = pytest.mark.parametrize("worker_settings", [AT_ONCE], ids=["asking"])
 
 
-@pytest.fixture
-async def asking(open_worker: OpenWorker) -> AsyncIterator[OneWorker]:
-    """A worker that asks DingTalk at each look at an approval."""
-    async with open_worker(**AT_ONCE) as worker:
-        yield worker
+def follow(which: Any) -> Any:
+    """The settings of a worker that follows these approvals."""
+    return {"approvals": {"follow": which}}
 
 
-async def created(worker: OneWorker) -> str:
-    """Create an approval that u2 decides; its id."""
+class Followed:
+    """An approval that u2 decides, and the worker that follows it."""
+
+    def __init__(self, worker: OneWorker, instance: str) -> None:
+        self.worker = worker
+        self.id = instance
+        self.follower = record.keyed_id("default", "approval-follow", instance)
+        self.store = ApprovalStore(worker.database, "default")
+
+    async def run(self) -> State:
+        """One run of the job that follows it."""
+        return await self.worker.run(self.follower)
+
+    async def finish(self) -> State:
+        return await self.worker.finish(self.follower)
+
+    async def status(self) -> JobStatus:
+        return await self.worker.status(self.follower)
+
+    async def agree(self) -> str:
+        """The job of u2's decision."""
+        job = ApprovalDecide(instance=self.id, user="u2", decision="agree")
+        return await self.worker.send(job)
+
+    async def row(self) -> RowMapping:
+        row = await self.store.find(self.id)
+        assert row is not None
+        return row
+
+    async def tasks(self) -> Any:
+        return (await self.store.tasks([self.id]))[self.id]
+
+    async def event(self, *, of: str = "instance", **fields: Any) -> bool:
+        """Whether an event is about an approval that is followed."""
+        data = {"processInstanceId": self.id, "processCode": "PROC-ANY", **fields}
+        kind, event_id = f"bpms_{of}_change", uuid.uuid4().hex
+        job = await self.worker.send(Event(event_type=kind, event_id=event_id, data=data))
+        assert await self.worker.finish(job) == State.DONE
+        return bool((await self.worker.status(job)).result["follows"] == "approval")
+
+    async def hide_owner(self) -> bytes:
+        """Forget the job that created it, as before its answer came; `show_owner` undoes it."""
+        mark = await self.worker.redis.getdel(keys.approval_owner(self.id))
+        assert isinstance(mark, bytes)
+        return mark
+
+    async def show_owner(self, mark: bytes) -> None:
+        await self.worker.redis.set(keys.approval_owner(self.id), mark, ex=60)
+
+
+async def created(worker: OneWorker) -> Followed:
     job = ApprovalCreate.parse(
         {
             "process_code": "PROC-ANY",
@@ -55,19 +107,12 @@ async def created(worker: OneWorker) -> str:
     )
     job_id = await worker.send(job)
     assert await worker.finish(job_id) == State.DONE
-    result = (await worker.status(job_id)).result
-    return str(result["instance_id"])
+    return Followed(worker, str((await worker.status(job_id)).result["instance_id"]))
 
 
-def follower(instance: str) -> str:
-    return record.keyed_id("default", "approval-follow", instance)
-
-
-async def row_of(worker: OneWorker, instance: str) -> RowMapping:
-    store = ApprovalStore(worker.database, "default")
-    row = await store.find(instance)
-    assert row is not None
-    return row
+@pytest.fixture
+async def approval(worker: OneWorker) -> Followed:
+    return await created(worker)
 
 
 def reads(sandbox: SandboxAdmin) -> int:
@@ -75,90 +120,80 @@ def reads(sandbox: SandboxAdmin) -> int:
     return sum(call["api"] == READ for call in sandbox.calls()) - 1
 
 
-async def test_nothing_is_asked_before_it_is_due(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    instance = await created(worker)
-    assert await worker.run(follower(instance)) == State.SNOOZED
-    row = await row_of(worker, instance)
+async def test_nothing_is_asked_before_it_is_due(approval: Followed, sandbox: SandboxAdmin) -> None:
+    assert await approval.run() == State.SNOOZED
+    row = await approval.row()
     assert (row["state"], row["template"], row["originator"]) == ("running", "PROC-ANY", "u1")
     assert (row["look_at"] - row["known_at"]).total_seconds() == LOOKS[0]
     assert reads(sandbox) == 0
 
 
-@pytest.mark.parametrize("generation", ["v1.0", "topapi"])
+@pytest.mark.parametrize("worker_settings", EACH_API)
 async def test_a_decision_without_an_event_is_found_by_looking(
-    open_worker: OpenWorker, sandbox: SandboxAdmin, generation: str
+    approval: Followed, sandbox: SandboxAdmin
 ) -> None:
-    api = {"DINGTALK_APPROVAL_API": generation, **AT_ONCE}
-    async with open_worker(**api) as worker:
-        instance = await created(worker)
-        assert await worker.run(follower(instance)) == State.SNOOZED
-        assert (await row_of(worker, instance))["state"] == "running"
-        await asyncio.to_thread(sandbox.advance, instance, "agree")
-        assert await worker.run(follower(instance)) == State.DONE
-        row = await row_of(worker, instance)
-        assert (row["state"], row["source"], row["looks"]) == ("approved", "look", 2)
-        assert row["business_id"]
-        assert row["link"].startswith("https://")
-        store = ApprovalStore(worker.database, "default")
-        [task] = (await store.tasks([instance]))[instance]
-        assert (task["user"], task["state"]) == ("u2", "agreed")
-        status = await worker.status(follower(instance))
-        assert status.result == {"state": "approved", "looks": 2}
+    assert await approval.run() == State.SNOOZED
+    assert (await approval.row())["state"] == "running"
+    await asyncio.to_thread(sandbox.advance, approval.id, "agree")
+    assert await approval.run() == State.DONE
+    row = await approval.row()
+    assert (row["state"], row["source"], row["looks"]) == ("approved", "look", 2)
+    assert row["business_id"]
+    assert row["link"].startswith("https://")
+    [task] = await approval.tasks()
+    assert (task["user"], task["state"]) == ("u2", "agreed")
+    assert (await approval.status()).result == {"state": "approved", "looks": 2}
 
 
-@pytest.mark.parametrize("dialect", ["v1.0", "topapi"])
+@pytest.mark.parametrize("worker_settings", EACH_API)
 async def test_a_deleted_approval_is_reported_so(
-    open_worker: OpenWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, dialect: str
+    approval: Followed, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {**AT_ONCE, "DINGTALK_APPROVAL_API": dialect}
-    async with open_worker(**settings) as asking:
-        instance = await created(asking)
-        await asyncio.to_thread(sandbox.delete_approval, instance)
-        # It may only not be readable yet, or be denied by mistake.
-        for _ in range(2):
-            assert await asking.run(follower(instance)) == State.SNOOZED
-            assert (await row_of(asking, instance))["state"] == "running"
-        monkeypatch.setattr(approval_follow, "DENIED_AGAIN_AFTER", timedelta(0))
-        assert await asking.run(follower(instance)) == State.DONE
-        assert (await row_of(asking, instance))["state"] == "deleted"
+    await asyncio.to_thread(sandbox.delete_approval, approval.id)
+    # It may only not be readable yet, or be denied by mistake.
+    for _ in range(2):
+        assert await approval.run() == State.SNOOZED
+        assert (await approval.row())["state"] == "running"
+    monkeypatch.setattr(approval_follow, "DENIED_AGAIN_AFTER", timedelta(0))
+    assert await approval.run() == State.DONE
+    assert (await approval.row())["state"] == "deleted"
 
 
+@asking
 async def test_one_denial_does_not_delete_an_approval_and_its_end_revives_a_deleted_one(
-    asking: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    approval: Followed, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    instance = await created(asking)
     denied = {"api": READ, "code": "processInstanceNotExist", "status": 400}
     monkeypatch.setattr(approval_follow, "DENIED_AGAIN_AFTER", timedelta(seconds=1))
     sandbox.add_fault("error", **denied, count=1)
     for _ in range(2):
-        assert await asking.run(follower(instance)) == State.SNOOZED
-    row = await row_of(asking, instance)
+        assert await approval.run() == State.SNOOZED
+    row = await approval.row()
     assert (row["state"], row["looks"]) == ("running", 1)
     # A denial of the next look is the first one again.
     sandbox.add_fault("error", **denied, count=20)
-    assert await asking.run(follower(instance)) == State.SNOOZED
-    assert await asking.finish(follower(instance)) == State.DONE
-    assert (await row_of(asking, instance))["state"] == "deleted"
-    await instance_event(asking, instance, type="finish", result="agree")
-    assert (await row_of(asking, instance))["state"] == "approved"
+    assert await approval.run() == State.SNOOZED
+    assert await approval.finish() == State.DONE
+    assert (await approval.row())["state"] == "deleted"
+    await approval.event(type="finish", result="agree")
+    assert (await approval.row())["state"] == "approved"
 
 
-async def test_a_contradicted_end_is_looked_up(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    instance = await created(worker)
-    assert await worker.run(follower(instance)) == State.SNOOZED
+async def test_a_contradicted_end_is_looked_up(approval: Followed, sandbox: SandboxAdmin) -> None:
+    assert await approval.run() == State.SNOOZED
     (waiting,) = sandbox.approvals()[-1]["tasks"]
-    await task_event(worker, instance, type="start", taskId=str(waiting["id"]), staffId="u2")
-    await instance_event(worker, instance, type="finish", result="agree")
+    await approval.event(of="task", type="start", taskId=str(waiting["id"]), staffId="u2")
+    await approval.event(type="finish", result="agree")
     waits, state = list[float](), State.SNOOZED
-    while (row := await row_of(worker, instance))["look_at"] is not None:
+    while (row := await approval.row())["look_at"] is not None:
         waits.append((row["look_at"] - row["changed_at"]).total_seconds())
         # The time passes until the look-up is due.
         passed = row["look_at"] - datetime.now(UTC) + timedelta(seconds=1)
         moved = {"look_at": row["look_at"] - passed, "changed_at": row["changed_at"] - passed}
-        async with worker.database.write("tests") as connection:
+        async with approval.worker.database.write("tests") as connection:
             await connection.execute(update(ApprovalRow).values(moved))
-        state = await worker.run(follower(instance))
-        due = (await worker.status(follower(instance))).due_at
+        state = await approval.run()
+        due = (await approval.status()).due_at
         assert state == State.DONE or (due and due - datetime.now(UTC) > timedelta(minutes=5))
     # The first look-up reports the link, which is a change.
     assert [round(wait / 60) for wait in waits] == [10, 30, 150, 510]
@@ -166,139 +201,114 @@ async def test_a_contradicted_end_is_looked_up(worker: OneWorker, sandbox: Sandb
     assert (row["state"], state) == ("approved", State.DONE)
 
 
-async def test_failing_looks_spend_no_attempt(asking: OneWorker, sandbox: SandboxAdmin) -> None:
-    instance = await created(asking)
+@asking
+async def test_failing_looks_spend_no_attempt(approval: Followed, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("error", api=READ, code="systemError", count=3)
     for _ in range(3):
-        assert await asking.run(follower(instance)) == State.SNOOZED
-    assert (await asking.status(follower(instance))).attempts == 0
-    await asyncio.to_thread(sandbox.advance, instance, "refuse")
-    assert await asking.finish(follower(instance)) == State.DONE
-    assert (await row_of(asking, instance))["state"] == "refused"
+        assert await approval.run() == State.SNOOZED
+    assert (await approval.status()).attempts == 0
+    await asyncio.to_thread(sandbox.advance, approval.id, "refuse")
+    assert await approval.finish() == State.DONE
+    assert (await approval.row())["state"] == "refused"
 
 
-async def test_looks_keep_to_their_share(open_worker: OpenWorker, sandbox: SandboxAdmin) -> None:
-    limits: dict[str, Any] = {
-        "quota": {"edition": "100"},
-        "approvals": {"look_share": 0.02, "looks": [0.001]},
-    }
-    async with open_worker(**limits) as worker:
-        instance = await created(worker)
-        # What DingTalk does not answer is not charged.
-        sandbox.add_fault("http", api=READ, status=503, count=3)
-        for _ in range(3):
-            assert await worker.run(follower(instance)) == State.SNOOZED
-        sandbox.clear_faults()
-        unanswered = reads(sandbox)
-        for _ in range(5):
-            assert await worker.run(follower(instance)) == State.SNOOZED
-        assert reads(sandbox) - unanswered == 2
+@pytest.mark.parametrize("worker_settings", [SHARE])
+async def test_looks_keep_to_their_share(approval: Followed, sandbox: SandboxAdmin) -> None:
+    # What DingTalk does not answer is not charged.
+    sandbox.add_fault("http", api=READ, status=503, count=3)
+    for _ in range(3):
+        assert await approval.run() == State.SNOOZED
+    sandbox.clear_faults()
+    unanswered = reads(sandbox)
+    for _ in range(5):
+        assert await approval.run() == State.SNOOZED
+    assert reads(sandbox) - unanswered == 2
 
 
-async def instance_event(worker: OneWorker, instance: str, **fields: Any) -> bool:
-    """Whether an event is about an approval that is followed."""
-    return await send_event("bpms_instance_change", worker, instance, **fields)
-
-
-async def task_event(worker: OneWorker, instance: str, **fields: Any) -> bool:
-    """The same of an event of a task."""
-    return await send_event("bpms_task_change", worker, instance, **fields)
-
-
-async def send_event(event_type: str, worker: OneWorker, instance: str, **fields: Any) -> bool:
-    data = {"processInstanceId": instance, "processCode": "PROC-ANY", **fields}
-    event = Event(event_type=event_type, event_id=uuid.uuid4().hex, data=data)
-    job_id = await worker.send(event)
-    assert await worker.finish(job_id) == State.DONE
-    result = (await worker.status(job_id)).result
-    return bool(result["follows"] == "approval")
-
-
-async def test_an_event_replaces_the_look(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    instance = await created(worker)
+async def test_an_event_replaces_the_look(approval: Followed, sandbox: SandboxAdmin) -> None:
     # It comes before the job that follows the approval has made its row.
-    assert await instance_event(worker, instance, type="start", title="Trip")
-    assert await worker.run(follower(instance)) == State.SNOOZED
-    row = await row_of(worker, instance)
+    assert await approval.event(type="start", title="Trip")
+    assert await approval.run() == State.SNOOZED
+    row = await approval.row()
     assert (row["title"], row["originator"], row["job"] != "") == ("Trip", "u1", True)
-    assert await instance_event(worker, instance, type="finish", result="agree")
-    due = await worker.redis.hget(keys.job(follower(instance)), "due")
+    assert await approval.event(type="finish", result="agree")
+    due = await approval.worker.redis.hget(keys.job(approval.follower), "due")
     assert due is not None
-    assert int(due) <= (await row_of(worker, instance))["changed_at"].timestamp() * 1000 + 60_000
-    assert await worker.run(follower(instance)) == State.DONE
-    row = await row_of(worker, instance)
+    assert int(due) <= (await approval.row())["changed_at"].timestamp() * 1000 + 60_000
+    assert await approval.run() == State.DONE
+    row = await approval.row()
     assert (row["state"], row["source"], reads(sandbox)) == ("approved", "event", 0)
 
 
-async def test_an_unknown_decider_is_looked_up(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    instance = await created(worker)
-    assert await worker.run(follower(instance)) == State.SNOOZED
+async def test_an_unknown_decider_is_looked_up(approval: Followed, sandbox: SandboxAdmin) -> None:
+    assert await approval.run() == State.SNOOZED
     (waiting,) = sandbox.approvals()[-1]["tasks"]
-    await task_event(worker, instance, type="start", taskId=str(waiting["id"]), staffId="u2")
-    await asyncio.to_thread(sandbox.advance, instance, "agree")
-    assert await instance_event(worker, instance, type="finish", result="agree")
-    assert await worker.run(follower(instance)) == State.SNOOZED
-    row = await row_of(worker, instance)
-    assert (row["state"], row["look_at"] - row["finished_at"]) == (
-        "approved",
-        timedelta(seconds=LOOKS[0]),
-    )
-    store = ApprovalStore(worker.database, "default")
+    await approval.event(of="task", type="start", taskId=str(waiting["id"]), staffId="u2")
+    await asyncio.to_thread(sandbox.advance, approval.id, "agree")
+    assert await approval.event(type="finish", result="agree")
+    assert await approval.run() == State.SNOOZED
+    row = await approval.row()
+    assert row["state"] == "approved"
+    assert (row["look_at"] - row["finished_at"]).total_seconds() == LOOKS[0]
     due = row["look_at"] - timedelta(days=1)
-    async with worker.database.write("tests") as connection:
+    async with approval.worker.database.write("tests") as connection:
         await connection.execute(update(ApprovalRow).values(look_at=due))
-    assert await worker.run(follower(instance)) == State.DONE
-    (task,) = (await store.tasks([instance]))[instance]
+    assert await approval.run() == State.DONE
+    (task,) = await approval.tasks()
     assert (task["state"], reads(sandbox)) == ("agreed", 1)
 
 
-async def test_an_early_event_waits_for_the_job(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    instance = await created(worker)
-    owner = await worker.redis.getdel(keys.approval_owner(instance))
-    data = {"processInstanceId": instance, "type": "finish", "result": "agree"}
+async def test_an_early_event_waits_for_the_job(approval: Followed, sandbox: SandboxAdmin) -> None:
+    owner = await approval.hide_owner()
+    data = {"processInstanceId": approval.id, "type": "finish", "result": "agree"}
     event = Event(event_type="bpms_instance_change", event_id="early", data=data)
-    job_id = await worker.send(event)
-    assert await worker.run(job_id) == State.SNOOZED
-    await worker.redis.set(keys.approval_owner(instance), owner or b"", ex=60)
-    assert await worker.run(job_id) == State.DONE
-    assert await worker.run(follower(instance)) == State.DONE
-    assert ((await row_of(worker, instance))["state"], reads(sandbox)) == ("approved", 0)
+    job_id = await approval.worker.send(event)
+    assert await approval.worker.run(job_id) == State.SNOOZED
+    await approval.show_owner(owner)
+    assert await approval.worker.run(job_id) == State.DONE
+    assert await approval.run() == State.DONE
+    assert ((await approval.row())["state"], reads(sandbox)) == ("approved", 0)
 
 
-async def test_a_much_earlier_event_causes_a_look(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    instance = await created(worker)
+async def test_a_much_earlier_event_causes_a_look(
+    approval: Followed, sandbox: SandboxAdmin
+) -> None:
     # As if the answer to the creation were still to come.
-    owner = await worker.redis.getdel(keys.approval_owner(instance))
-    assert not await instance_event(worker, instance, type="finish", result="agree")
-    await worker.redis.set(keys.approval_owner(instance), owner or b"", ex=60)
-    await asyncio.to_thread(sandbox.advance, instance, "agree")
-    assert await worker.run(follower(instance)) == State.DONE
+    owner = await approval.hide_owner()
+    assert not await approval.event(type="finish", result="agree")
+    await approval.show_owner(owner)
+    await asyncio.to_thread(sandbox.advance, approval.id, "agree")
+    assert await approval.run() == State.DONE
     assert reads(sandbox) == 1
 
 
 @pytest.mark.parametrize(
-    ("follow", "followed"),
-    [("own", False), ("none", False), ("all", True), (["PROC-ANY"], True), (["PROC-X"], False)],
+    ("worker_settings", "followed", "own"),
+    [
+        (follow("own"), False, True),
+        (follow("none"), False, False),
+        (follow("all"), True, True),
+        (follow(["PROC-ANY"]), True, True),
+        (follow(["PROC-X"]), False, True),
+    ],
 )
 async def test_a_setting_chooses_the_approvals_that_are_followed(
-    open_worker: OpenWorker, redis: Redis, follow: Any, followed: bool
+    worker: OneWorker, redis: Redis, followed: bool, own: bool
 ) -> None:
-    settings = {"approvals": {"follow": follow}}
-    async with open_worker(**settings) as worker:
-        assert await instance_event(worker, "somebodys", type="start") == followed
-        assert await redis.exists(keys.job(follower("somebodys"))) == followed
-        instance = await created(worker)
-        assert await redis.exists(keys.job(follower(instance))) == (follow != "none")
+    another = Followed(worker, "another's")
+    assert await another.event(type="start") == followed
+    assert await redis.exists(keys.job(another.follower)) == followed
+    approval = await created(worker)
+    assert await redis.exists(keys.job(approval.follower)) == own
 
 
-async def test_an_event_makes_an_unfollowed_approval_followed(worker: OneWorker) -> None:
+async def test_an_event_makes_an_unfollowed_approval_followed(approval: Followed) -> None:
     """Such as one that a person named, where the client died before it enqueued the job."""
-    instance = await created(worker)
-    await worker.redis.delete(keys.job(follower(instance)))
-    assert await instance_event(worker, instance, type="start", title="Trip")
-    owner = await worker.redis.get(keys.approval_owner(instance))
-    assert (await row_of(worker, instance))["job"] == owner.decode().partition(" ")[2]
-    assert await worker.run(follower(instance)) == State.SNOOZED
+    await approval.worker.redis.delete(keys.job(approval.follower))
+    assert await approval.event(type="start", title="Trip")
+    owner = await approval.worker.redis.get(keys.approval_owner(approval.id))
+    assert (await approval.row())["job"] == owner.decode().partition(" ")[2]
+    assert await approval.run() == State.SNOOZED
 
 
 def states_of_hr(worker: OneWorker, store: Callable[[], ApprovalStore]) -> JobApprovalStates:
@@ -312,97 +322,87 @@ def states_of_hr(worker: OneWorker, store: Callable[[], ApprovalStore]) -> JobAp
     return JobApprovalStates("hr", job_id="event-of-hr", sender="", store=store, **chosen)
 
 
-async def test_another_apps_approval_is_not_followed(worker: OneWorker) -> None:
-    instance = await created(worker)
-    store = ApprovalStore(worker.database, "hr")
-    states = states_of_hr(worker, lambda: store)
-    change = ApprovalChange(instance=instance, source="event", state="approved")
+async def test_another_apps_approval_is_not_followed(approval: Followed) -> None:
+    store = ApprovalStore(approval.worker.database, "hr")
+    states = states_of_hr(approval.worker, lambda: store)
+    change = ApprovalChange(instance=approval.id, source="event", state="approved")
     assert await states.record(change, at=datetime.now(UTC)) is None
-    assert await store.find(instance) is None
+    assert await store.find(approval.id) is None
 
 
-ALL: Any = {"approvals": {"follow": "all"}}
-
-
-async def notices_of(database: Database, *types: str) -> list[Notice]:
-    """The notices of some types, in order."""
-    query = select(NoticeRow.__table__).where(NoticeRow.type.in_(types)).order_by(NoticeRow.number)
+async def notices_of(database: Database, type_: str) -> list[Notice]:
+    """The notices whose type begins so, in order."""
+    query = select(NoticeRow.__table__).where(NoticeRow.type.startswith(type_))
     async with database.read() as connection:
-        return [Notice.of(row) for row in (await connection.execute(query)).mappings()]
+        return [
+            Notice.of(row)
+            for row in (await connection.execute(query.order_by(NoticeRow.number))).mappings()
+        ]
 
 
-async def test_a_late_job_names_its_approval(open_worker: OpenWorker, redis: Redis) -> None:
-    async with open_worker(**ALL) as worker:
-        resources = worker.executor.resources
-        database = resources.database
-        await subscribe(database)
-        await subscribe(database, id="drw_crm", senders=["crm"])
-        instance = await created(worker)
-        mark = await redis.getdel(keys.approval_owner(instance))
-        assert isinstance(mark, bytes)
-        job = mark.decode().partition(" ")[2]
-        await redis.hset(keys.job(job), "sender", "crm")
-        await redis.delete(keys.job(follower(instance)))
-        # Its answer is lost, and nothing says yet whose approval it is.
-        await task_event(worker, instance, type="finish", result="agree", taskId="7", staffId="u2")
-        await instance_event(worker, instance, type="finish", result="agree")
-        assert await worker.run(follower(instance)) == State.DONE
-        assert (await row_of(worker, instance))["job"] == ""
-        await redis.set(keys.approval_owner(instance), mark, ex=60)
-        states = resources.approval_states("default", job_id=job, sender="crm")
-        for _ in range(2):
-            await states.follow(instance, at=datetime.now(UTC))
-        row = await row_of(worker, instance)
-        assert (row["job"], row["sender"], row["originator"]) == (job, "crm", "u1")
-        (end,) = await notices_of(database, "approval.approved")
-        assert (end.sender, end.kind, end.data["job"]) == ("crm", "approval-create", job)
-        taking = select(DeliveryRow.endpoint).join(
-            NoticeRow, NoticeRow.number == DeliveryRow.notice
-        )
-        async with database.read() as connection:
-            takers = await connection.scalars(taking.where(NoticeRow.id == end.id))
-            assert set(takers) == {"drw_test", "drw_crm"}
-
-
-async def test_two_apps_report_an_approval_once(open_worker: OpenWorker, redis: Redis) -> None:
-    async with open_worker(**ALL) as worker:
-        resources = worker.executor.resources
-        database = resources.database
-        await subscribe(database)
-        instance = await created(worker)
-        hr, now = resources.approval_states("hr", job_id="e", sender=""), datetime.now(UTC)
-        table = ApprovalStore(database, "hr")
-
-        def change(instance: str, **fields: Any) -> ApprovalChange:
-            return ApprovalChange(instance=instance, source="event", **fields)
-
-        # While the answer is lost the events of both apps look alike.
-        mark = await redis.getdel(keys.approval_owner(instance))
-        assert await hr.record(change(instance, state="running"), at=now)
-        assert await table.find(instance)
-        await redis.set(keys.approval_owner(instance), mark or b"", ex=60)
-        assert await hr.record(change(instance, state="approved"), at=now) is None
-        assert await table.find(instance) is None
-        await instance_event(worker, instance, type="finish", result="agree")
-        (end,) = await notices_of(database, "approval.approved")
-        assert (end.app, end.data["job"]) == ("default", (await row_of(worker, instance))["job"])
-        # One that people created belongs to each app that hears of it, and has one id.
-        for app in ("default", "hr"):
-            states = resources.approval_states(app, job_id="e", sender="")
-            assert await states.record(change("a person's", state="refused"), at=now)
-        assert len(await notices_of(database, "approval.refused")) == 1
-
-
-async def test_a_named_approval_has_template_and_originator(worker: OneWorker) -> None:
-    instance = await created(worker)
-    mark = await worker.redis.getdel(keys.approval_owner(instance))
-    assert isinstance(mark, bytes)
+@pytest.mark.parametrize("worker_settings", [follow("all")])
+async def test_a_late_job_names_its_approval(approval: Followed, redis: Redis) -> None:
+    resources, database = approval.worker.executor.resources, approval.worker.database
+    await subscribe(database)
+    await subscribe(database, id="drw_crm", senders=["crm"])
+    mark = await approval.hide_owner()
     job = mark.decode().partition(" ")[2]
-    await worker.redis.delete(keys.job(follower(instance)), keys.job_approval(job))
-    await worker.redis.hset(keys.job(job), "state", "unknown")
-    assert await asyncio.to_thread(worker.client.resolve, job, instance=instance)
-    assert await worker.run(follower(instance)) == State.SNOOZED
-    row = await row_of(worker, instance)
+    await redis.hset(keys.job(job), "sender", "crm")
+    await redis.delete(keys.job(approval.follower))
+    # Its answer is lost, and nothing says yet whose approval it is.
+    await approval.event(of="task", type="finish", result="agree", taskId="7", staffId="u2")
+    await approval.event(type="finish", result="agree")
+    assert await approval.run() == State.DONE
+    assert (await approval.row())["job"] == ""
+    await approval.show_owner(mark)
+    states = resources.approval_states("default", job_id=job, sender="crm")
+    for _ in range(2):
+        await states.follow(approval.id, at=datetime.now(UTC))
+    row = await approval.row()
+    assert (row["job"], row["sender"], row["originator"]) == (job, "crm", "u1")
+    (end,) = await notices_of(database, "approval.approved")
+    assert (end.sender, end.kind, end.data["job"]) == ("crm", "approval-create", job)
+    taking = select(DeliveryRow.endpoint).join(NoticeRow, NoticeRow.number == DeliveryRow.notice)
+    async with database.read() as connection:
+        takers = await connection.scalars(taking.where(NoticeRow.id == end.id))
+        assert set(takers) == {"drw_test", "drw_crm"}
+
+
+@pytest.mark.parametrize("worker_settings", [follow("all")])
+async def test_two_apps_report_an_approval_once(approval: Followed) -> None:
+    resources, database = approval.worker.executor.resources, approval.worker.database
+    await subscribe(database)
+    hr, now = resources.approval_states("hr", job_id="e", sender=""), datetime.now(UTC)
+    table = ApprovalStore(database, "hr")
+
+    def change(instance: str, **fields: Any) -> ApprovalChange:
+        return ApprovalChange(instance=instance, source="event", **fields)
+
+    # While the answer is lost the events of both apps look alike.
+    mark = await approval.hide_owner()
+    assert await hr.record(change(approval.id, state="running"), at=now)
+    assert await table.find(approval.id)
+    await approval.show_owner(mark)
+    assert await hr.record(change(approval.id, state="approved"), at=now) is None
+    assert await table.find(approval.id) is None
+    await approval.event(type="finish", result="agree")
+    (end,) = await notices_of(database, "approval.approved")
+    assert (end.app, end.data["job"]) == ("default", (await approval.row())["job"])
+    # One that people created belongs to each app that hears of it, and has one id.
+    for app in ("default", "hr"):
+        states = resources.approval_states(app, job_id="e", sender="")
+        assert await states.record(change("a person's", state="refused"), at=now)
+    assert len(await notices_of(database, "approval.refused")) == 1
+
+
+async def test_a_named_approval_has_template_and_originator(approval: Followed) -> None:
+    mark = await approval.hide_owner()
+    job = mark.decode().partition(" ")[2]
+    await approval.worker.redis.delete(keys.job(approval.follower), keys.job_approval(job))
+    await approval.worker.redis.hset(keys.job(job), "state", "unknown")
+    assert await asyncio.to_thread(approval.worker.client.resolve, job, instance=approval.id)
+    assert await approval.run() == State.SNOOZED
+    row = await approval.row()
     assert (row["job"], row["template"], row["originator"]) == (job, "PROC-ANY", "u1")
 
 
@@ -428,40 +428,30 @@ async def test_an_event_before_its_row_causes_a_look(worker: OneWorker) -> None:
 
 
 async def test_each_change_is_one_notice(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    database = worker.database
-    await subscribe(database)
-    instance = await created(worker)
+    approval = await created(worker)
+    await subscribe(worker.database)
     task = {"taskId": "71", "staffId": "u2"}
     for _ in range(2):
-        await instance_event(worker, instance, type="start")
-        await task_event(worker, instance, type="start", **task)
-        await task_event(worker, instance, type="finish", result="refuse", **task)
-        await instance_event(worker, instance, type="finish", result="refuse")
-    notices = await notices_of(
-        database, "approval.task", "approval.approved", "approval.refused", "approval.terminated"
-    )
-    published = [
-        (notice.type, notice.data.get("task", {}).get("state"))
-        for notice in notices
-        if notice.type.startswith("approval.")
-    ]
-    assert published == [
-        ("approval.task", "running"),
-        ("approval.task", "refused"),
-        ("approval.refused", None),
-    ]
-    assert {notice.data["instance"] for notice in notices} == {instance}
+        await approval.event(type="start")
+        await approval.event(of="task", type="start", **task)
+        await approval.event(of="task", type="finish", result="refuse", **task)
+        await approval.event(type="finish", result="refuse")
+    notices = await notices_of(worker.database, "approval.")
+    published = [(notice.type, notice.data.get("task", {}).get("state")) for notice in notices]
+    tasks = [("approval.task", "running"), ("approval.task", "refused")]
+    assert published == [*tasks, ("approval.refused", None)]
+    assert {notice.data["instance"] for notice in notices} == {approval.id}
     assert len({notice.id for notice in notices}) == len(notices)
 
 
 @pytest.mark.parametrize("kind", [ApprovalDecide, ApprovalLook])
 async def test_an_approval_that_somebody_waits_for_is_read_at_once(
-    worker: OneWorker, sandbox: SandboxAdmin, kind: type[ApprovalDecide | ApprovalLook]
+    approval: Followed, sandbox: SandboxAdmin, kind: type[ApprovalDecide | ApprovalLook]
 ) -> None:
-    instance = await created(worker)
+    worker = approval.worker
     sandbox.add_fault("http", api=READ, status=503, count=1)
     fields = {"user": "u2", "decision": "agree"} if kind is ApprovalDecide else {}
-    job_id = await worker.send(kind.model_validate({"instance": instance, **fields}))
+    job_id = await worker.send(kind.model_validate({"instance": approval.id, **fields}))
     assert await worker.run(job_id) == State.RETRYING
     due = (await worker.status(job_id)).due_at
     assert due is not None
@@ -470,45 +460,40 @@ async def test_an_approval_that_somebody_waits_for_is_read_at_once(
 
 
 @pytest.mark.parametrize("fault", ["reset_before", "reset_after", "lost_answer"])
+@pytest.mark.parametrize("worker_settings", [{"settle_delay": 0.2}])
 async def test_a_decision_whose_answer_was_lost_is_taken_once(
-    open_worker: OpenWorker, sandbox: SandboxAdmin, fault: str
+    approval: Followed, sandbox: SandboxAdmin, fault: str
 ) -> None:
-    async with open_worker(settle_delay=0.2) as worker:
-        instance = await created(worker)
-        await worker.run(follower(instance))
-        sandbox.add_fault(fault, api=EXECUTE, count=1)
-        decide = ApprovalDecide(instance=instance, user="u2", decision="agree")
-        job_id = await worker.send(decide)
-        assert not (await worker.run(job_id)).ended
-        assert await worker.finish(job_id) == State.DONE
-        [report] = sandbox.approvals()
-        assert [task["result"] for task in report["tasks"]] == ["AGREE"]
-        assert report["status"] == "COMPLETED"
+    await approval.run()
+    sandbox.add_fault(fault, api=EXECUTE, count=1)
+    job_id = await approval.agree()
+    assert not (await approval.worker.run(job_id)).ended
+    assert await approval.worker.finish(job_id) == State.DONE
+    [report] = sandbox.approvals()
+    assert [task["result"] for task in report["tasks"]] == ["AGREE"]
+    assert report["status"] == "COMPLETED"
 
 
 @pytest.mark.parametrize(
     ("action", "state"), [("agree", "done"), ("refuse", "dead"), ("terminate", "dead")]
 )
+@pytest.mark.parametrize("worker_settings", [{"settle_delay": 0.2}])
 async def test_a_decision_that_was_lost_is_not_taken_for_what_others_did_meanwhile(
-    open_worker: OpenWorker, sandbox: SandboxAdmin, action: str, state: str
+    approval: Followed, sandbox: SandboxAdmin, action: str, state: str
 ) -> None:
     sandbox.set_limits(calls="", terminate_after_seconds=0)
-    async with open_worker(settle_delay=0.2) as worker:
-        instance = await created(worker)
-        await worker.run(follower(instance))
-        sandbox.add_fault("reset_before", api=EXECUTE, count=1)
-        job_id = await worker.send(ApprovalDecide(instance=instance, user="u2", decision="agree"))
-        assert not (await worker.run(job_id)).ended
-        user = "u1" if action == "terminate" else "u2"
-        await asyncio.to_thread(sandbox.act, instance, action, user)
-        assert await worker.finish(job_id) == state
-        status = await worker.status(job_id)
-        if state == "done":
-            assert status.result
-            assert status.result["task"]
-        else:
-            assert status.error
-            assert status.error.code == "decided_otherwise"
+    await approval.run()
+    sandbox.add_fault("reset_before", api=EXECUTE, count=1)
+    job_id = await approval.agree()
+    assert not (await approval.worker.run(job_id)).ended
+    user = "u1" if action == "terminate" else "u2"
+    await asyncio.to_thread(sandbox.act, approval.id, action, user)
+    assert await approval.worker.finish(job_id) == state
+    status = await approval.worker.status(job_id)
+    if state == "done":
+        assert status.result["task"]
+    else:
+        assert status.error.code == "decided_otherwise"
 
 
 @pytest.mark.parametrize(("generation", "state"), [("v1.0", "done"), ("topapi", "dead")])

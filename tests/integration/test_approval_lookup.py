@@ -4,21 +4,20 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
 from cli_runner import Cli
 from conftest import wait_until
 from dingrelay_producers import CannotResolve, Client, InvalidArgument, JobNotFound, Settings, State
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import ApprovalCreate, MessageSend
+from dingrelay_tasks import ApprovalCreate
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.dingtalk.apis import AUTH_SCOPES
 from dingrelay_workers.dingtalk.errors import DingTalkError
@@ -28,6 +27,7 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from jobs import message
 from sandboxed import sandbox_settings
 from wakeups import Published
 
@@ -43,70 +43,77 @@ def settings_of(sandbox: SandboxAdmin, valkey_url: str, **fields: Any) -> Settin
 
 
 class Relay:
-    """A client, and workers that run what a test asks for."""
+    """A client, and a worker that runs what a test asks for."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.client = Client(settings)
-        self.redis = Redis.from_url(settings.redis)
+    def __init__(self, resources: Resources, client: Client, sandbox: SandboxAdmin) -> None:
+        self.resources = resources
+        self.client = client
+        self.redis = resources.redis
+        self.sandbox = sandbox
 
-    def ask(self, form: Any, **fields: Any) -> str:
+    def ask(self, form: Any = {"事由": "出差"}, **fields: Any) -> str:  # noqa: B006
         job = {"process_code": "PROC-ANY", "originator": "u1", "form": form, **fields}
         return self.client.send(ApprovalCreate.parse(job)).id
 
-    async def run(self, resources: Resources, job_id: str) -> Outcome:
+    async def run(self, job_id: str) -> Outcome:
         """One run of the job, as if it were due."""
-        self.redis.hset(keys.job(job_id), "due", 1)
-        record = self.redis.hgetall(keys.job(job_id))
-        wakeup = ReceivedWakeup(
-            job_id,
-            KINDS[record[b"kind"].decode()],
-            json.loads(record[b"payload"]),
-            record[b"queue"].decode(),
-            woken=1,
-            nonce=uuid.uuid4().hex,
-        )
-        led_to = await Executor(resources).execute(wakeup)
+        await self.redis.hset(keys.job(job_id), "due", "1")
+        fields = await self.redis.hgetall(keys.job(job_id))
+        kind, job = KINDS[fields[b"kind"].decode()], json.loads(fields[b"payload"])
+        nonce, queue = uuid.uuid4().hex, fields[b"queue"].decode()
+        wakeup = ReceivedWakeup(job_id, kind, job, queue, woken=1, nonce=nonce)
+        led_to = await Executor(self.resources).execute(wakeup)
         assert led_to is not None
         return led_to
 
-    async def end(self, resources: Resources, job_id: str) -> State:
+    async def end(self, job_id: str) -> State:
         """Where the job ends if each wait is as long as it asks for."""
         for _ in range(8):
-            led_to = await self.run(resources, job_id)
+            led_to = await self.run(job_id)
             if led_to.state.ended:
                 return led_to.state
             await asyncio.sleep(min(led_to.delay, 2 * SETTLE))
         pytest.fail(f"the job goes on: {led_to}")
 
+    async def retries(self, job_id: str) -> bool:
+        """Whether its next run leaves the job to a retry."""
+        return (await self.run(job_id)).state == State.RETRYING
+
+    def lose(self, count: int = 1) -> None:
+        """Lose the answers to creations."""
+        self.sandbox.add_fault("lost_answer", api=CREATE, count=count)
+
+    def made(self) -> int:
+        """How many approvals there are."""
+        return len(self.sandbox.approvals())
+
+
+def first_wakeup(job_id: str) -> ReceivedWakeup:
+    kind, queue = KINDS["approval-create"], "dingrelay.normal"
+    return ReceivedWakeup(job_id, kind, {}, queue, woken=1, nonce="first")
+
 
 NO_PUBLISHER: Any = Published()
 
 
+@asynccontextmanager
+async def relaying(settings: Settings, sandbox: SandboxAdmin) -> AsyncGenerator[Relay]:
+    async with Resources(settings, NO_PUBLISHER) as resources:
+        with Client(settings) as client:
+            yield Relay(resources, client, sandbox)
+
+
 @pytest.fixture
-def relay(sandbox: SandboxAdmin, valkey_url: str) -> Iterator[Relay]:
-    relay = Relay(settings_of(sandbox, valkey_url))
-    with relay.client, relay.redis:
+async def relay(sandbox: SandboxAdmin, valkey_url: str) -> AsyncIterator[Relay]:
+    async with relaying(settings_of(sandbox, valkey_url), sandbox) as relay:
         yield relay
 
 
-@pytest.fixture
-async def resources(relay: Relay) -> AsyncIterator[Resources]:
-    async with Resources(relay.settings, NO_PUBLISHER) as resources:
-        yield resources
-
-
-def lose(sandbox: SandboxAdmin, count: int = 1) -> None:
-    sandbox.add_fault("lost_answer", api=CREATE, count=count)
-
-
-async def test_a_lost_answer_costs_no_second_approval(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
+async def test_a_lost_answer_costs_no_second_approval(relay: Relay) -> None:
     job = relay.ask({"事由": "出差", "备注": "", "明细": [{"项目": "车票", "金额": 3}]})
-    lose(sandbox)
-    assert await relay.end(resources, job) == State.DONE
-    (made,) = sandbox.approvals()
+    relay.lose()
+    assert await relay.end(job) == State.DONE
+    (made,) = relay.sandbox.approvals()
     assert relay.client.status(job).result == {"instance_id": made["id"]}
 
 
@@ -129,121 +136,112 @@ async def test_an_answer_that_may_follow_the_effect_costs_no_second_approval(
     api = CREATE if generation == "v1.0" else "/topapi/processinstance/create"
     bodies = [] if generation == "v1.0" else [REMOTE, BUSY]
     faults = [*AFTER, *({"kind": "http", "status": 200, "body": body} for body in bodies)]
-    relay = Relay(settings)
-    with relay.client, relay.redis:
-        async with Resources(settings, NO_PUBLISHER) as resources:
-            for number, fault in enumerate(faults):
-                job = relay.ask({"事由": f"出差 {number}"})
-                made = len(sandbox.approvals())
-                sandbox.add_fault(api=api, count=1, effect=True, **fault)
-                assert await relay.end(resources, job) == State.DONE, fault
-                assert len(sandbox.approvals()) == made + 1, fault
-                relay.redis.flushall()  # one sick answer is no outage
+    async with relaying(settings, sandbox) as relay:
+        for number, fault in enumerate(faults):
+            job, made = relay.ask({"事由": f"出差 {number}"}), relay.made()
+            sandbox.add_fault(api=api, count=1, effect=True, **fault)
+            assert await relay.end(job) == State.DONE, fault
+            assert relay.made() == made + 1, fault
+            await relay.redis.flushall()  # one sick answer is no outage
 
 
 @pytest.mark.parametrize("ahead", [-3600, -60, 60, 3600])
 async def test_clocks_that_differ_make_no_second_approval(
-    relay: Relay, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, ahead: int
+    sandbox: SandboxAdmin, valkey_url: str, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
     """The worker's own clock is off, and then DingTalk's is: only theirs to each other counts."""
     monkeypatch.setattr(time, "time", lambda real=time.time: real() + ahead)
-    async with Resources(relay.settings, NO_PUBLISHER) as resources:
-        job = relay.ask({"事由": "出差"})
-        lose(sandbox)
-        assert await relay.end(resources, job) == State.DONE
-    assert len(sandbox.approvals()) == 1
+    async with relaying(settings_of(sandbox, valkey_url), sandbox) as relay:
+        job = relay.ask()
+        relay.lose()
+        assert await relay.end(job) == State.DONE
+        assert relay.made() == 1
 
 
 @pytest.mark.parametrize("ahead", [-3600, -60, 60, 3600])
 @pytest.mark.parametrize("measured", [True, False])
 async def test_a_dingtalk_whose_clock_differs_from_redis(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin, ahead: int, measured: bool
+    relay: Relay, ahead: int, measured: bool
 ) -> None:
-    sandbox.set_clock(ahead)
-    job = relay.ask({"事由": "出差"})
-    lose(sandbox)
-    assert (await relay.run(resources, job)).state == State.RETRYING
+    relay.sandbox.set_clock(ahead)
+    job = relay.ask()
+    relay.lose()
+    assert await relay.retries(job)
     if not measured:
-        resources.transport.clock = DingTalkClock()
-    assert await relay.end(resources, job) == State.DONE
-    assert len(sandbox.approvals()) == 1
+        relay.resources.transport.clock = DingTalkClock()
+    assert await relay.end(job) == State.DONE
+    assert relay.made() == 1
 
 
-async def test_a_dingtalk_whose_clock_is_set_while_the_answer_is_lost(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
+async def test_a_dingtalk_whose_clock_is_set_while_the_answer_is_lost(relay: Relay) -> None:
     for set_to in (60, -60):
         job = relay.ask({"事由": f"出差 {set_to}"})
-        made = len(sandbox.approvals())
-        lose(sandbox)
-        assert (await relay.run(resources, job)).state == State.RETRYING
-        sandbox.set_clock(set_to)
-        resources.transport.clock = DingTalkClock()
-        assert await relay.end(resources, job) == State.DONE
-        assert len(sandbox.approvals()) == made + 1
-        sandbox.set_clock(0)
-        resources.transport.clock = DingTalkClock()
+        made = relay.made()
+        relay.lose()
+        assert await relay.retries(job)
+        relay.sandbox.set_clock(set_to)
+        relay.resources.transport.clock = DingTalkClock()
+        assert await relay.end(job) == State.DONE
+        assert relay.made() == made + 1
+        relay.sandbox.set_clock(0)
+        relay.resources.transport.clock = DingTalkClock()
 
 
-async def test_a_second_call_is_waited_for_as_long_as_the_first(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
-    job = relay.ask({"事由": "出差"})
-    sandbox.add_fault("lost_answer", api=CREATE, count=2)
-    assert (await relay.run(resources, job)).state == State.RETRYING
-    sandbox.set_limits(listing_lag_seconds=3600)
+async def test_a_second_call_is_waited_for_as_long_as_the_first(relay: Relay) -> None:
+    job = relay.ask()
+    relay.lose(2)
+    assert await relay.retries(job)
+    relay.sandbox.set_limits(listing_lag_seconds=3600)
     await asyncio.sleep(SETTLE)
-    assert (await relay.run(resources, job)).state == State.RETRYING
-    assert len(sandbox.approvals()) == 2  # DingTalk did not list the first one in time
-    again = await relay.run(resources, job)
+    assert await relay.retries(job)
+    assert relay.made() == 2  # DingTalk did not list the first one in time
+    again = await relay.run(job)
     assert (again.state, again.delay <= SETTLE) == (State.SNOOZED, True)
-    intent = json.loads(relay.redis.hget(keys.job(job), "intent") or b"")
+    intent = json.loads(await relay.redis.hget(keys.job(job), "intent") or b"")
     assert intent["since"] < intent["at"] - SETTLE * 1000
-    sandbox.set_limits(listing_lag_seconds=0)
-    assert await relay.end(resources, job) == State.DONE
-    assert len(sandbox.approvals()) == 2
+    relay.sandbox.set_limits(listing_lag_seconds=0)
+    assert await relay.end(job) == State.DONE
+    assert relay.made() == 2
 
 
 async def test_indistinguishable_approvals_are_left_to_a_person(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})
-    assert await relay.end(resources, other) == State.DONE
-    sandbox.add_fault("hang", api=CREATE, count=1)
-    assert (await relay.run(resources, job)).state == State.RETRYING
+    job, other = relay.ask({"事由": "出差 "}), relay.ask()
+    assert await relay.end(other) == State.DONE
+    relay.sandbox.add_fault("hang", api=CREATE, count=1)
+    assert await relay.retries(job)
     await asyncio.sleep(SETTLE)
     # The other job has what is like it, so it is free to create its own; and it is lost again.
-    lose(sandbox)
+    relay.lose()
     for claims in ("dingrelay:adopted-instance:*", "dingrelay:adopted-job:*"):
-        relay.redis.delete(*relay.redis.keys(claims))
-    assert await relay.end(resources, job) == State.UNKNOWN
+        await relay.redis.delete(*await relay.redis.keys(claims))
+    assert await relay.end(job) == State.UNKNOWN
     error = relay.client.status(job).error
     (candidate,) = error.candidates
-    assert candidate.id == sandbox.approvals()[0]["id"]
+    assert candidate.id == relay.sandbox.approvals()[0]["id"]
     assert candidate.link.startswith("https://aflow.dingtalk.com")
-    assert len(sandbox.approvals()) == 1
+    assert relay.made() == 1
     shown = relay.client.status(job).to_json()["error"]["candidates"]
     assert shown[0]["link"] == candidate.link
 
 
-async def test_an_instance_of_another_job_is_no_candidate_and_is_not_read(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
-    job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})
-    assert await relay.end(resources, other) == State.DONE
-    sandbox.add_fault("hang", api=CREATE, count=1)
-    assert await relay.end(resources, job) == State.DONE
-    assert len(sandbox.approvals()) == 2
-    assert len(sandbox.calls(api=CREATE)) == 3  # an instance is read on the same path
+async def test_an_instance_of_another_job_is_no_candidate_and_is_not_read(relay: Relay) -> None:
+    job, other = relay.ask({"事由": "出差 "}), relay.ask()
+    assert await relay.end(other) == State.DONE
+    relay.sandbox.add_fault("hang", api=CREATE, count=1)
+    assert await relay.end(job) == State.DONE
+    assert relay.made() == 2
+    assert len(relay.sandbox.calls(api=CREATE)) == 3  # an instance is read on the same path
 
 
 async def test_a_call_that_was_held_up_after_its_note_is_noted_anew(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = relay.ask({"事由": "出差"})
-    await resources.tokens.token("default")
+    job = relay.ask()
+    await relay.resources.tokens.token("default")
     notes: list[float] = []
-    note = resources.records.write_intent
+    note = relay.resources.records.write_intent
 
     async def stopped_after(*given: Any, **more: Any) -> Any:
         verdict = await note(*given, **more)
@@ -252,83 +250,76 @@ async def test_a_call_that_was_held_up_after_its_note_is_noted_anew(
             time.sleep(SETTLE)  # noqa: ASYNC251 - the process stands still
         return verdict
 
-    monkeypatch.setattr(resources.records, "write_intent", stopped_after)
-    assert await relay.end(resources, job) == State.DONE
+    monkeypatch.setattr(relay.resources.records, "write_intent", stopped_after)
+    assert await relay.end(job) == State.DONE
     assert len(notes) > 1  # a busy machine holds it up once more
-    assert len(sandbox.approvals()) == 1
+    assert relay.made() == 1
 
 
 async def test_a_worker_that_stood_still_sends_nothing_once_another_has_the_job(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = relay.ask({"事由": "出差"})
-    await resources.tokens.token("default")
-    note = resources.records.write_intent
+    job = relay.ask()
+    await relay.resources.tokens.token("default")
+    note = relay.resources.records.write_intent
 
     async def stopped_after(*given: Any, **more: Any) -> Any:
         verdict = await note(*given, **more)
-        monkeypatch.setattr(resources.records, "write_intent", note)
-        relay.redis.hset(keys.job(job), "lease", 1)
+        monkeypatch.setattr(relay.resources.records, "write_intent", note)
+        await relay.redis.hset(keys.job(job), "lease", "1")
         time.sleep(SETTLE)  # noqa: ASYNC251 - the process stands still
-        assert await relay.end(resources, job) == State.DONE  # as another worker would
+        assert await relay.end(job) == State.DONE  # as another worker would
         return verdict
 
-    monkeypatch.setattr(resources.records, "write_intent", stopped_after)
-    wakeup = ReceivedWakeup(
-        job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="first"
-    )
-    assert await Executor(resources).execute(wakeup) is None
-    assert len(sandbox.approvals()) == 1
+    monkeypatch.setattr(relay.resources.records, "write_intent", stopped_after)
+    wakeup = first_wakeup(job)
+    assert await Executor(relay.resources).execute(wakeup) is None
+    assert relay.made() == 1
 
 
-async def test_a_wrong_form_costs_no_creation(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
+async def test_a_wrong_form_costs_no_creation(relay: Relay) -> None:
     jobs = [
         relay.ask({"事由": "x", "天": 1}, process_code="PROC-LEAVE"),
         relay.ask({"事由": "x", "请假类型": "丧假"}, process_code="PROC-LEAVE"),
     ]
     for job in jobs:
-        assert await relay.end(resources, job) == State.DEAD
+        assert await relay.end(job) == State.DEAD
     errors = [relay.client.status(job).error for job in jobs]
-    assert [error and (error.error_class, error.code) for error in errors] == [
-        ("contract", "form.天"),
-        ("contract", "form.请假类型"),
-    ]
-    assert sandbox.calls(api=CREATE) == []
-    assert len(sandbox.calls(api=SCHEMA)) == 2  # for each, since the template may be edited
+    codes = [error and (error.error_class, error.code) for error in errors]
+    assert codes == [("contract", "form.天"), ("contract", "form.请假类型")]
+    assert relay.sandbox.calls(api=CREATE) == []
+    assert len(relay.sandbox.calls(api=SCHEMA)) == 2  # for each, since the template may be edited
 
 
-async def test_a_template_that_was_edited_takes_the_new_form(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
-    sandbox.add_template("PROC-NEW", ["事由"])
+async def test_a_template_that_was_edited_takes_the_new_form(relay: Relay) -> None:
+    relay.sandbox.add_template("PROC-NEW", ["事由"])
     first = relay.ask({"事由": "x"}, process_code="PROC-NEW")
-    assert await relay.end(resources, first) == State.DONE
-    sandbox.add_template("PROC-NEW", ["事由", "天数"])
+    assert await relay.end(first) == State.DONE
+    relay.sandbox.add_template("PROC-NEW", ["事由", "天数"])
     second = relay.ask({"事由": "x", "天数": 3}, process_code="PROC-NEW")
-    assert await relay.end(resources, second) == State.DONE
+    assert await relay.end(second) == State.DONE
 
 
-async def unknown(relay: Relay, resources: Resources, sandbox: SandboxAdmin, form: Any) -> str:
+async def unknown(relay: Relay) -> str:
     """A job that ended unknown, and whose approval no job has."""
-    job = relay.ask(form)
-    lose(sandbox)
-    assert (await relay.run(resources, job)).state == State.RETRYING
-    sandbox.add_fault("error", api=LIST, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
-    assert (await relay.run(resources, job)).state == State.RETRYING
-    relay.redis.hset(keys.job(job), "retried", int(relay.settings.retry_for * 1000))
-    assert await relay.end(resources, job) == State.UNKNOWN
-    sandbox.clear_faults()
+    job = relay.ask()
+    relay.lose()
+    assert await relay.retries(job)
+    relay.sandbox.add_fault(
+        "error", api=LIST, code="Forbidden.AccessDenied.AccessTokenPermissionDenied"
+    )
+    assert await relay.retries(job)
+    retried = int(relay.resources.settings.retry_for * 1000)
+    await relay.redis.hset(keys.job(job), "retried", str(retried))
+    assert await relay.end(job) == State.UNKNOWN
+    relay.sandbox.clear_faults()
     return job
 
 
-async def test_a_person_names_the_instance(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
-    job = await unknown(relay, resources, sandbox, {"事由": "出差"})
-    instance = sandbox.approvals()[0]["id"]
-    other = await unknown(relay, resources, sandbox, {"事由": "出差"})
+async def test_a_person_names_the_instance(relay: Relay) -> None:
+    job = await unknown(relay)
+    instance = relay.sandbox.approvals()[0]["id"]
+    other = await unknown(relay)
     assert relay.client.resolve(job, instance=instance, by="li")
     status = relay.client.status(job)
     assert (status.state, status.error) == (State.DONE, None)
@@ -342,50 +333,41 @@ async def test_a_person_names_the_instance(
         relay.client.resolve(other, instance=instance)
     # Nor does it take it by itself.
     relay.client.requeue(other)
-    assert await relay.end(resources, other) == State.DONE
+    assert await relay.end(other) == State.DONE
     assert relay.client.status(other).result != {"instance_id": instance}
-    assert len(sandbox.approvals()) == 2
+    assert relay.made() == 2
 
 
-async def test_a_person_says_that_there_is_none(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin
-) -> None:
-    job = await unknown(relay, resources, sandbox, {"事由": "出差"})
-    looks = len(sandbox.calls(api=LIST))
+async def test_a_person_says_that_there_is_none(relay: Relay) -> None:
+    job = await unknown(relay)
+    looks = len(relay.sandbox.calls(api=LIST))
     assert relay.client.resolve(job, not_created=True)
     assert relay.client.status(job).state == State.QUEUED
-    assert await relay.end(resources, job) == State.DONE
-    assert len(sandbox.calls(api=LIST)) == looks
-    assert len(sandbox.approvals()) == 2  # as the person would have it
+    assert await relay.end(job) == State.DONE
+    assert len(relay.sandbox.calls(api=LIST)) == looks
+    assert relay.made() == 2  # as the person would have it
     resolved = relay.client.status(job).resolved
     assert not resolved.happened
 
 
 @pytest.mark.parametrize(("sent", "state"), [(True, State.DONE), (False, State.QUEUED)])
 async def test_a_person_says_whether_a_message_was_sent(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin, sent: bool, state: State
+    relay: Relay, sent: bool, state: State
 ) -> None:
-    message = {"msgtype": "text", "text": {"content": "a"}}
-    job = relay.client.send(
-        MessageSend.parse({"to": {"users": ["u1"]}, "message": message, "on_unknown": "stop"})
-    ).id
-    sandbox.add_fault("hang", api="/topapi/message", count=1, effect=sent)
-    assert (await relay.run(resources, job)).state == State.RETRYING
-    assert await relay.end(resources, job) == State.UNKNOWN
+    job = relay.client.send(message("u1", on_unknown="stop")).id
+    relay.sandbox.add_fault("hang", api="/topapi/message", count=1, effect=sent)
+    assert await relay.retries(job)
+    assert await relay.end(job) == State.UNKNOWN
     assert relay.client.resolve(job, sent=sent)
     assert relay.client.status(job).state == state
     if not sent:
-        assert await relay.end(resources, job) == State.DONE
+        assert await relay.end(job) == State.DONE
 
 
 async def test_a_resolution_must_fit_the_job(relay: Relay) -> None:
-    job = relay.ask({"事由": "出差"})
-    wrong: list[dict[str, Any]] = [
-        {},
-        {"instance": "i", "not_created": True},
-        {"sent": True},
-        {"instance": "a b"},
-    ]
+    job = relay.ask()
+    both = {"instance": "i", "not_created": True}
+    wrong: list[dict[str, Any]] = [{}, both, {"sent": True}, {"instance": "a b"}]
     with pytest.raises(InvalidArgument):
         relay.client.resolve(job, instance="")
     for arguments in wrong:
@@ -397,11 +379,9 @@ async def test_a_resolution_must_fit_the_job(relay: Relay) -> None:
     assert relay.client.status(job).state == State.QUEUED
 
 
-async def test_resolving_on_the_command_line(
-    relay: Relay, resources: Resources, sandbox: SandboxAdmin, cli: Cli
-) -> None:
-    job = await unknown(relay, resources, sandbox, {"事由": "出差"})
-    instance = sandbox.approvals()[0]["id"]
+async def test_resolving_on_the_command_line(relay: Relay, cli: Cli) -> None:
+    job = await unknown(relay)
+    instance = relay.sandbox.approvals()[0]["id"]
     assert cli("job", "resolve", job).exit_code == 2
     assert cli("job", "resolve", job, "--sent").exit_code == 2
     shown = cli.json("job", "resolve", job, "--instance", instance)
@@ -456,16 +436,12 @@ async def test_a_proxys_date_is_not_dingtalks(sandbox: SandboxAdmin, valkey_url:
                 assert (behind.transport.clock.now() is not None) == known
 
 
-async def test_the_time_of_a_claim_is_redis(
-    relay: Relay, resources: Resources, redis: AsyncRedis
-) -> None:
-    job = relay.ask({"事由": "出差"})
-    wakeup = ReceivedWakeup(
-        job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="n"
-    )
-    claim = (await resources.records.claim(wakeup)).claim
+async def test_the_time_of_a_claim_is_redis(relay: Relay) -> None:
+    job = relay.ask()
+    wakeup = first_wakeup(job)
+    claim = (await relay.resources.records.claim(wakeup)).claim
     now = claim.time.now()
-    seconds, micros = await redis.time()
+    seconds, micros = await relay.redis.time()
     assert 0 <= seconds * 1000 + micros // 1000 - now < 60_000
     earlier = claim.time.now()
     wait_until(lambda: claim.time.now() > earlier)

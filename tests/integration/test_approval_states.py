@@ -27,6 +27,18 @@ def a_change(source: str = "event", **fields: object) -> ApprovalChange:
     return ApprovalChange(instance="i1", source=source, **fields)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def empty(database: Database) -> ApprovalStore:
+    return ApprovalStore(database, "default")
+
+
+@pytest.fixture
+async def store(empty: ApprovalStore) -> ApprovalStore:
+    """It follows the approval."""
+    await opened(empty)
+    return empty
+
+
 async def opened(store: ApprovalStore, at: datetime = AT) -> None:
     await store.open("i1", job="j1", template="PROC-1", originator="u1", sender="crm", at=at)
 
@@ -41,9 +53,7 @@ STORY: Sequence[ApprovalChange] = [
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_the_order_of_events_does_not_matter(database: Database, seed: int) -> None:
-    store = ApprovalStore(database, "default")
-    await opened(store)
+async def test_the_order_of_events_does_not_matter(store: ApprovalStore, seed: int) -> None:
     events = [*STORY, *STORY]
     random.Random(seed).shuffle(events)
     for index, event in enumerate(events):
@@ -56,9 +66,7 @@ async def test_the_order_of_events_does_not_matter(database: Database, seed: int
     assert tasks == {"1": "agreed", "2": "cancelled"}
 
 
-async def test_only_what_is_new_counts_as_moved(database: Database) -> None:
-    store = ApprovalStore(database, "default")
-    await opened(store)
+async def test_only_what_is_new_counts_as_moved(store: ApprovalStore) -> None:
     first = await store.record(STORY[1], at=AT)
     assert first is not None
     assert [each.id for each in first.tasks] == ["1", "2"]
@@ -72,9 +80,7 @@ async def test_only_what_is_new_counts_as_moved(database: Database) -> None:
     assert gone.state == "deleted"
 
 
-async def test_the_decider_is_never_guessed(database: Database) -> None:
-    store = ApprovalStore(database, "default")
-    await opened(store)
+async def test_the_decider_is_never_guessed(store: ApprovalStore) -> None:
     await store.record(STORY[1], at=AT)
     end = await store.record(a_change(state="refused"), at=AT)
     assert end.row["look_at"] == AT + FIRST_LOOK
@@ -102,29 +108,23 @@ async def test_nothing_is_recorded_of_what_nobody_follows(database: Database) ->
     assert await ApprovalStore(database, "other").find("i1") is None
 
 
-async def test_a_job_that_comes_after_the_event_gives_the_row_its_name(database: Database) -> None:
-    store = ApprovalStore(database, "default")
-    await store.open("i1", job="", template="PROC-1", originator="", sender="", at=AT)
-    await opened(store, AT + MINUTE)
-    row = await store.find("i1")
-    assert (row["job"], row["sender"], row["originator"], row["known_at"]) == (
-        "j1",
-        "crm",
-        "u1",
-        AT,
-    )
+async def test_a_job_that_comes_after_the_event_gives_the_row_its_name(
+    empty: ApprovalStore,
+) -> None:
+    await empty.open("i1", job="", template="PROC-1", originator="", sender="", at=AT)
+    await opened(empty, AT + MINUTE)
+    row = await empty.find("i1")
+    assert (row["job"], row["sender"], row["originator"]) == ("j1", "crm", "u1")
+    assert row["known_at"] == AT
 
 
-async def test_the_job_may_have_the_longest_id_that_there_is(database: Database) -> None:
-    store = ApprovalStore(database, "default")
+async def test_the_job_may_have_the_longest_id_that_there_is(empty: ApprovalStore) -> None:
     job = "x" * LONGEST_ID
-    row = await store.open("i1", job=job, template="PROC-1", originator="u1", sender="", at=AT)
+    row = await empty.open("i1", job=job, template="PROC-1", originator="u1", sender="", at=AT)
     assert row["job"] == job
 
 
-async def test_each_look_without_an_end_makes_the_next_one_later(database: Database) -> None:
-    store = ApprovalStore(database, "default")
-    await opened(store)
+async def test_each_look_without_an_end_makes_the_next_one_later(store: ApprovalStore) -> None:
     at, delays = AT, list[timedelta]()
     for _ in range(5):
         moved = await store.record(a_change("look", state="running"), at=at)
