@@ -5,13 +5,12 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import ChangeRow, MembershipRow, UserRow
 from dingrelay_workers.directory.store import AppDirectory
-from tables import prepare
+from rows import all_of
 
 Write = Callable[[AppDirectory], Coroutine[Any, Any, Any]]
 
@@ -51,13 +50,10 @@ def listed(*members: tuple[str, dict[str, Any]], department: int = 2) -> Write:
 
 async def here(database: Database, app: str) -> dict[str, Any]:
     """The fields of people who are there, by userid; each has one row and is in department 2."""
-    async with database.read() as connection:
-        people = select(UserRow.userid, UserRow.fields).where(
-            UserRow.app == app, UserRow.left_at.is_(None)
-        )
-        found = {row.userid: row.fields for row in await connection.execute(people)}
-        places = select(MembershipRow.userid).where(MembershipRow.app == app)
-        assert set(await connection.scalars(places)) <= found.keys()
+    people = await all_of(database, UserRow, UserRow.app == app, UserRow.left_at.is_(None))
+    found = {row["userid"]: row["fields"] for row in people}
+    places = await all_of(database, MembershipRow, MembershipRow.app == app)
+    assert {row["userid"] for row in places} <= found.keys()
     unionids = [fields["unionid"] for fields in found.values()]
     assert len(set(unionids)) == len(unionids), found
     return found
@@ -103,9 +99,7 @@ CASES: dict[str, tuple[list[Write], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_person_has_one_row_in_any_order(database_url: str, case: str) -> None:
-    prepare(database_url)
-    database = Database(database_url)
+async def test_a_person_has_one_row_in_any_order(database: Database, case: str) -> None:
     writes, expected = CASES[case]
     for order in permutations(range(len(writes))):
         app = "-".join(map(str, order))
@@ -117,7 +111,6 @@ async def test_a_person_has_one_row_in_any_order(database_url: str, case: str) -
         assert not any(name in fields for fields in found.values() for name in ADDRESSES)
         for kind, value in KEYS.items():
             assert await AppDirectory(database, app).find(kind, [value]) == {value: []}  # type: ignore[arg-type]
-    await database.dispose()
 
 
 async def test_a_new_userid_takes_over_what_happened_to_the_old_one(database: Database) -> None:
@@ -127,9 +120,8 @@ async def test_a_new_userid_takes_over_what_happened_to_the_old_one(database: Da
         counts.append(await write(AppDirectory(database, "default", read_at=100 + index)))
     last = counts[-1]
     assert (last.added, last.changed, last.left) == (1, 0, 0)
-    async with database.read() as connection:
-        rows = select(ChangeRow.userid, ChangeRow.event).order_by(ChangeRow.number)
-        found = [tuple(row) for row in await connection.execute(rows)]
+    rows = sorted(await all_of(database, ChangeRow), key=lambda row: row["number"])
+    found = [(row["userid"], row["event"]) for row in rows]
     assert found == [("new", "added"), ("new", "changed"), ("new", "added")]
 
 
@@ -164,9 +156,8 @@ async def test_a_field_that_an_answer_leaves_out_is_cleared_once_others_show_it(
     writes = [listed(("ann", ANN | own), ("bob", BOB | ADDRESSES)), *reads]
     for index, write in enumerate(writes):
         await write(AppDirectory(database, "default", read_at=100 + index))
-    async with database.read() as connection:
-        row = (await connection.execute(select(UserRow).where(UserRow.userid == "ann"))).one()
-        known = [row.fields[name] for name in ADDRESSES] + [row.email, row.job_number]
+    (row,) = await all_of(database, UserRow, UserRow.userid == "ann")
+    known = [row["fields"][name] for name in ADDRESSES] + [row["email"], row["job_number"]]
     assert [bool(value) for value in known] == [not cleared] * 6
     # A read from before does not bring it back.
     await answered("ann", "A", **own)(AppDirectory(database, "default", read_at=99))
@@ -178,7 +169,6 @@ async def test_an_incomplete_answer_is_verified_once(database: Database) -> None
     people += [answered("cho", "C", mobile="13900000001", job_number="J-2", title="Head")]
     asked: list[Any] = []
     for index, write in enumerate([*people, answered("ann", "A"), answered("ann", "A")]):
-        asked.append(
-            (await write(AppDirectory(database, "default", read_at=100 + index))).witnesses
-        )
+        found = await write(AppDirectory(database, "default", read_at=100 + index))
+        asked.append(found.witnesses)
     assert [sorted(each) for each in asked] == [[], [], [], ["bob", "cho"], []]

@@ -1,7 +1,6 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
@@ -9,6 +8,8 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import ChangeRow
 from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
+from organisations import read
+from rows import all_of
 
 
 def crowd(count: int) -> list[Member]:
@@ -27,31 +28,22 @@ async def close(directory: AppDirectory, run: str, *, confirm: bool) -> Progress
             return await directory.close_run(run, confirm_removals=confirm)
 
 
-async def open_with(
-    directory: AppDirectory, run: str, members: list[Member], *, scope: str = "everything"
-) -> None:
-    """A run that has read the root with these members."""
-    await directory.open_run(run, scope=scope, roots=[Department(1, {"name": "Org"})], calls=1)
-    await directory.fill(run, Department(1, {}), children=[], members=members, calls=2)
-
-
 async def walk(
     directory: AppDirectory, run: str, members: list[Member], *, confirm: bool = False
 ) -> int:
-    await open_with(directory, run, members)
+    await read(directory, {1: members}, run=run)
     return (await close(directory, run, confirm=confirm)).left
 
 
 async def events(database: Database) -> list[tuple[str, str]]:
-    async with database.read() as connection:
-        rows = await connection.execute(
-            select(ChangeRow.userid, ChangeRow.event).order_by(ChangeRow.number, ChangeRow.userid)
-        )
-        return [tuple(row) for row in rows]
+    rows = await all_of(database, ChangeRow)
+    rows.sort(key=lambda row: (row["number"], row["userid"]))
+    return [(row["userid"], row["event"]) for row in rows]
 
 
-async def test_people_missing_in_a_walk_leave_and_may_come_back(database: Database) -> None:
-    directory = AppDirectory(database, "default")
+async def test_people_missing_in_a_walk_leave_and_may_come_back(
+    directory: AppDirectory, database: Database
+) -> None:
     await walk(directory, "r1", crowd(20))
     assert await walk(directory, "r2", crowd(19)) == 1
     assert len(await all_users(directory)) == len(await users_below(directory, 1)) == 19
@@ -60,19 +52,17 @@ async def test_people_missing_in_a_walk_leave_and_may_come_back(database: Databa
     assert (await events(database))[20:] == [("u019", "left"), ("u019", "added")]
 
 
-async def test_closing_again_answers_the_same(database: Database) -> None:
-    directory = AppDirectory(database, "default")
+async def test_closing_again_answers_the_same(directory: AppDirectory) -> None:
     await walk(directory, "r1", crowd(20))
-    await open_with(directory, "r2", crowd(18))
+    await read(directory, {1: crowd(18)}, run="r2")
     first = await close(directory, "r2", confirm=False)
     assert first == await close(directory, "r2", confirm=False)
     assert (first.users, first.left) == (18, 2)
 
 
-async def test_more_than_the_share_needs_a_confirmation(database: Database) -> None:
-    directory = AppDirectory(database, "default")
+async def test_more_than_the_share_needs_a_confirmation(directory: AppDirectory) -> None:
     await walk(directory, "r1", crowd(20))
-    await open_with(directory, "r2", crowd(17))
+    await read(directory, {1: crowd(17)}, run="r2")
     with pytest.raises(Refused) as refused:
         await close(directory, "r2", confirm=False)
     assert refused.value.code == "removal_share"
@@ -81,22 +71,17 @@ async def test_more_than_the_share_needs_a_confirmation(database: Database) -> N
     assert (await close(directory, "r2", confirm=True)).left == 3
 
 
-async def test_the_share_is_of_those_who_were_there_before(database: Database) -> None:
-    directory = AppDirectory(database, "default")
+async def test_the_share_is_of_those_who_were_there_before(directory: AppDirectory) -> None:
     await walk(directory, "r1", crowd(10))
     others = [Member(f"new{number}", {}) for number in range(100)]
-    await open_with(directory, "r2", others)
+    await read(directory, {1: others}, run="r2")
     with pytest.raises(Refused, match="10 of 10"):
         await close(directory, "r2", confirm=False)
 
 
-async def test_a_failed_department_keeps_everyone(database: Database) -> None:
-    directory = AppDirectory(database, "default")
+async def test_a_failed_department_keeps_everyone(directory: AppDirectory) -> None:
     await walk(directory, "r1", crowd(20))
-    await directory.open_run("r2", scope="everything", roots=[Department(1, {})], calls=1)
-    below = [Department(2, {}), Department(3, {})]
-    await directory.fill("r2", Department(1, {}), children=below, members=crowd(19), calls=2)
-    await directory.fill("r2", Department(2, {}), children=[], members=[], calls=2)
+    await read(directory, {1: crowd(19), 2: []}, {1: (2, 3)}, run="r2")
     with pytest.raises(Refused, match="1 pending, 0 failed"):
         await close(directory, "r2", confirm=True)
     await directory.fail("r2", 3)
@@ -110,25 +95,19 @@ async def test_a_failed_department_keeps_everyone(database: Database) -> None:
     assert (await close(directory, "r2", confirm=False)).left == 1
 
 
-async def test_departments_below_a_failed_one_do_not_stay_pending(database: Database) -> None:
-    directory = AppDirectory(database, "default")
-    await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
-    await directory.fill("r", Department(1, {}), children=[Department(2, {})], members=[], calls=1)
-    await directory.fail("r", 1)
-    assert (await directory.progress("r")).failed == [2]
+async def test_departments_below_a_failed_one_do_not_stay_pending(directory: AppDirectory) -> None:
+    await read(directory, {1: []}, {1: (2,)})
+    await directory.fail("walk", 1)
+    assert (await directory.progress("walk")).failed == [2]
 
 
 async def test_a_vanished_department_is_empty_and_gone(database: Database) -> None:
     for run, gone in (("r1", False), ("r2", True)):
         directory = AppDirectory(database, "default", read_at=1_000 + gone)
-        await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
-        below = [Department(2, {})]
-        await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
+        there = {} if gone else {2: [Member("only-there", {})]}
+        await read(directory, {1: crowd(20), **there}, {1: (2,)}, run=run)
         if gone:
             await directory.vanish(run, 2, calls=1)
-        else:
-            people = [Member("only-there", {})]
-            await directory.fill(run, Department(2, {}), children=[], members=people, calls=2)
         progress = await close(directory, run, confirm=False)
     assert (progress.left, progress.departments, progress.calls) == (1, 1, 5)
     assert len(await users_below(directory, 2)) == 0
@@ -136,16 +115,10 @@ async def test_a_vanished_department_is_empty_and_gone(database: Database) -> No
 
 @pytest.mark.parametrize("scope", ["everything", "department", "event"])
 async def test_people_of_a_removed_department_are_read(database: Database, scope: str) -> None:
-    early, late = (
-        AppDirectory(database, "default", read_at=100),
-        AppDirectory(database, "default", read_at=200),
-    )
-    await early.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
-    below = [Department(2, {}), Department(3, {})]
-    await early.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
-    for number, userids in ((2, ["ann", "bob", "eve"]), (3, ["dan"])):
-        people = [Member(userid, {}) for userid in userids]
-        await early.fill("r1", Department(number, {}), children=[], members=people, calls=2)
+    early, late = (AppDirectory(database, "default", read_at=at) for at in (100, 200))
+    two = [Member(userid, {}) for userid in ("ann", "bob", "eve")]
+    people = {1: crowd(20), 2: two, 3: [Member("dan", {})]}
+    await read(early, people, {1: (2, 3)}, run="r1")
     # The walk's job is run again, after its department was deleted.
     await early.vanish("r1", 2, calls=1)
     assert (await early.unmet("r1", most=50, confirm_removals=True))[0] == []
@@ -163,16 +136,10 @@ async def test_people_of_a_removed_department_are_read(database: Database, scope
     assert "eve" not in await all_users(late)
 
 
-async def test_who_is_told_without_departments_is_asked_for_once(database: Database) -> None:
-    early, late = (
-        AppDirectory(database, "default", read_at=100),
-        AppDirectory(database, "default", read_at=200),
-    )
-    for directory, run in ((early, "r1"), (late, "r2")):
-        await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
-        below = [Department(2, {})]
-        await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
-    await early.fill("r1", Department(2, {}), children=[], members=[Member("ann", {})], calls=2)
+async def test_people_named_without_departments_are_asked_for_once(database: Database) -> None:
+    early, late = (AppDirectory(database, "default", read_at=at) for at in (100, 200))
+    await read(early, {1: crowd(20), 2: [Member("ann", {})]}, {1: (2,)}, run="r1")
+    await read(late, {1: crowd(20)}, {1: (2,)}, run="r2")
     await late.vanish("r2", 2, calls=1)
     assert (await late.unmet("r2", most=50, confirm_removals=False))[0] == ["ann"]
     await late.note_users("r2", met=[Member("ann", {"name": "Ann"})], hidden=[], gone=[])
@@ -182,35 +149,26 @@ async def test_who_is_told_without_departments_is_asked_for_once(database: Datab
 
 
 async def test_an_answer_older_than_the_removal_is_ignored(database: Database) -> None:
-    early, late = (
-        AppDirectory(database, "default", read_at=100),
-        AppDirectory(database, "default", read_at=200),
-    )
+    early, late = (AppDirectory(database, "default", read_at=at) for at in (100, 200))
     await late.open_run("r", scope="event", roots=[], calls=1)
     await late.vanish("r", 2, calls=1)
     ann = Member("ann", {"dept_id_list": [1, 2]})
     assert (await early.put_user("e1", ann, calls=1)).outdated
     # What DingTalk still says then is taken, though it contradicts itself.
-    assert not (
-        await AppDirectory(database, "default", read_at=201).put_user("e1", ann, calls=1)
-    ).outdated
+    later = AppDirectory(database, "default", read_at=201)
+    assert not (await later.put_user("e1", ann, calls=1)).outdated
 
 
-async def test_a_department_that_no_walk_meets_is_gone(database: Database) -> None:
-    directory = AppDirectory(database, "default")
-    await directory.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
-    below = [Department(2, {})]
-    await directory.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
-    await directory.fill("r1", Department(2, {}), children=[], members=crowd(20), calls=2)
+async def test_a_department_that_no_walk_meets_is_gone(directory: AppDirectory) -> None:
+    await read(directory, {1: crowd(20), 2: crowd(20)}, {1: (2,)}, run="r1")
     await walk(directory, "r2", crowd(20))
     assert len(await users_below(directory, 2)) == 0
     assert len(await users_below(directory, 1)) == 20
 
 
-async def test_the_walk_of_a_department_marks_nobody(database: Database) -> None:
-    directory = AppDirectory(database, "default")
+async def test_the_walk_of_a_department_marks_nobody(directory: AppDirectory) -> None:
     await walk(directory, "r1", crowd(20))
-    await open_with(directory, "r2", crowd(10), scope="department")
+    await read(directory, {1: crowd(10)}, run="r2", scope="department")
     assert (await close(directory, "r2", confirm=True)).left == 0
     assert len(await all_users(directory)) == 20
     assert len(await users_below(directory, 1)) == 10
@@ -231,14 +189,9 @@ async def test_a_person_met_by_another_run_stays(database: Database) -> None:
     assert len(await users_below(directory, 9)) == 1
 
 
-async def test_one_user_is_a_run_of_its_own(database: Database) -> None:
-    directory = AppDirectory(database, "default")
-    fields: dict[str, Any] = {
-        "name": "Ann",
-        "dept_id_list": [5, 6],
-        "leader_in_dept": [{"dept_id": 5, "leader": True}],
-        "role_list": [{"id": 1}],
-    }
+async def test_one_user_is_a_run_of_its_own(directory: AppDirectory) -> None:
+    fields: dict[str, Any] = {"name": "Ann", "dept_id_list": [5, 6], "role_list": [{"id": 1}]}
+    fields["leader_in_dept"] = [{"dept_id": 5, "leader": True}]
     first = await directory.put_user("r1", Member("ann", fields), calls=1)
     assert first == await directory.put_user("r1", Member("ann", fields), calls=1)
     assert (first.users, first.added, first.changed, first.calls) == (1, 1, 0, 1)
@@ -254,8 +207,7 @@ async def test_one_user_is_a_run_of_its_own(database: Database) -> None:
     assert await all_users(directory) == []
 
 
-async def test_details_that_become_known_are_no_change(database: Database) -> None:
-    directory = AppDirectory(database, "default")
+async def test_details_that_become_known_are_no_change(directory: AppDirectory) -> None:
     await walk(directory, "r1", [Member("ann", {"name": "Ann"})])
     full = Member("ann", {"name": "Ann", "senior": True, "manager_userid": "boss"})
     assert (await directory.put_user("r2", full, calls=1)).changed == 0
@@ -263,7 +215,7 @@ async def test_details_that_become_known_are_no_change(database: Database) -> No
     assert (await directory.put_user("r3", moved, calls=1)).changed == 1
 
 
-async def test_an_unknown_run_is_refused(database: Database) -> None:
+async def test_an_unknown_run_is_refused(directory: AppDirectory) -> None:
     with pytest.raises(Refused) as refused:
-        await AppDirectory(database, "default").progress("never")
+        await directory.progress("never")
     assert refused.value.code == "no_such_run"

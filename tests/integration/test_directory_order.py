@@ -1,11 +1,10 @@
 """Of two reads the newer stays, whichever is written last."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import permutations
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.database.database import Database
@@ -13,6 +12,7 @@ from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, Use
 from dingrelay_workers.directory.order import CLOCK_SET_BACK_MS
 from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
+from rows import all_of
 from tables import prepare
 
 Write = Callable[[AppDirectory], Awaitable[Any]]
@@ -81,39 +81,34 @@ CASES: dict[str, list[Write]] = {
 
 async def state(database: Database, app: str) -> Any:
     """All that a reader sees of an app's directory."""
-    async with database.read() as connection:
-        users = await connection.execute(
-            select(UserRow.userid, UserRow.fields).where(
-                UserRow.app == app, UserRow.left_at.is_(None)
-            )
-        )
-        departments = await connection.execute(
-            select(DepartmentRow.id, DepartmentRow.parent, DepartmentRow.name, DepartmentRow.fields)
-            .where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
-            .where(DepartmentRow.read_at + DepartmentRow.detailed_at > 0)
-        )
-        memberships = await connection.execute(
-            select(MembershipRow.department, MembershipRow.userid).where(MembershipRow.app == app)
-        )
-        return (
-            {row.userid: row.fields for row in users},
-            {row.id: (row.parent, row.name, row.fields) for row in departments},
-            {(row.department, row.userid) for row in memberships},
-        )
+    users = await all_of(database, UserRow, UserRow.app == app, UserRow.left_at.is_(None))
+    known = DepartmentRow.left_at.is_(None), DepartmentRow.read_at + DepartmentRow.detailed_at > 0
+    departments = await all_of(database, DepartmentRow, DepartmentRow.app == app, *known)
+    memberships = await all_of(database, MembershipRow, MembershipRow.app == app)
+    return (
+        {row["userid"]: row["fields"] for row in users},
+        {row["id"]: (row["parent"], row["name"], row["fields"]) for row in departments},
+        {(row["department"], row["userid"]) for row in memberships},
+    )
+
+
+@pytest.fixture
+async def one_database(sqlite_url: str) -> AsyncIterator[Database]:
+    prepare(sqlite_url)
+    database = Database(sqlite_url)
+    yield database
+    await database.dispose()
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_the_order_of_writes_does_not_matter(sqlite_url: str, case: str) -> None:
-    prepare(sqlite_url)
-    database = Database(sqlite_url)
+async def test_the_order_of_writes_does_not_matter(one_database: Database, case: str) -> None:
     writes = CASES[case]
     seen: list[Any] = []
     for order in permutations(range(len(writes))):
         app = "-".join(map(str, order))
         for index in order:
-            await writes[index](AppDirectory(database, app, read_at=100 + index))
-        seen.append(await state(database, app))
-    await database.dispose()
+            await writes[index](AppDirectory(one_database, app, read_at=100 + index))
+        seen.append(await state(one_database, app))
     assert seen == seen[:1] * len(seen)
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
-from tables import prepare
+from rows import all_of
 
 FEW, MANY = 120, 400
 """People."""
@@ -126,30 +127,75 @@ async def run_body(
             return await run(job, parent)
 
 
-@pytest.fixture(params=[ContactsV2, ContactsV1])
-async def contacts(
-    request: pytest.FixtureRequest, sandbox: SandboxAdmin
-) -> AsyncIterator[ContactsV2]:
-    """Contacts of an organisation of FEW people in DEPARTMENTS departments."""
-    async with organised(request.param, sandbox, FEW, DEPARTMENTS) as contacts:
-        yield contacts
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
 
 
-@pytest.fixture(params=[ContactsV2, ContactsV1])
-async def contacts_of_many(
-    request: pytest.FixtureRequest, sandbox: SandboxAdmin
-) -> AsyncIterator[ContactsV2]:
-    """Contacts of an organisation of MANY people in LARGE departments."""
-    async with organised(request.param, sandbox, MANY, LARGE) as contacts:
-        yield contacts
+class Walker:
+    """The directory of an app, and the syncs that read the sandbox into it."""
 
+    def __init__(self, contacts: ContactsV2, database: Database, sandbox: SandboxAdmin) -> None:
+        self.contacts = contacts
+        self.database = database
+        self.sandbox = sandbox
+        self.directory = AppDirectory(database, "default")
+        self._runs = count(1)
 
-def organised(
-    generation: Callable[[Any], ContactsV2], sandbox: SandboxAdmin, people: int, departments: int
-) -> AbstractAsyncContextManager[ContactsV2]:
-    sandbox.seed(users=people, departments=departments, seed=7)
-    sandbox.set_limits(calls="")
-    return opened(generation, sandbox, "sandbox-key")
+    async def sync(self, contacts: Any = None, *, walk: Any = None, **scope: Any) -> Any:
+        """The result of one more sync; of everything, if no scope is given."""
+        reads = contacts or self.contacts
+        job, run_id = UserSync(**scope), f"r{next(self._runs)}"
+        return await run_body(job, run_id, reads, self.directory, **(walk or {}))
+
+    async def refused(self, contacts: Any = None, **scope: Any) -> str:
+        """Why the sync is refused."""
+        with pytest.raises(Refused) as refused:
+            await self.sync(contacts, **scope)
+        return refused.value.code
+
+    async def people(self) -> set[str]:
+        return set(await all_users(self.directory))
+
+    async def below(self, department: int) -> int:
+        """How many people."""
+        return len(await users_below(self.directory, department))
+
+    async def events(self, *where: Any) -> dict[str, list[tuple[str, list[str]]]]:
+        """What runs have found of each person, in order."""
+        columns = select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields)
+        found: dict[str, list[tuple[str, list[str]]]] = {}
+        async with self.database.read() as connection:
+            for row in await connection.execute(columns.where(*where).order_by(ChangeRow.number)):
+                found.setdefault(row.userid, []).append((row.event, row.fields))
+        return found
+
+    async def is_the_organisation(self) -> None:
+        """Departments, people, their names and who is where: as the sandbox has them."""
+        organisation = self.sandbox.organisation()
+        departments = await all_of(self.database, DepartmentRow)
+        assert {
+            (row["id"], row["name"], row["parent"]) for row in departments if not row["left_at"]
+        } == {
+            (each["dept_id"], each["name"], each.get("parent_id"))
+            for each in organisation["departments"]
+        }
+        people = await all_of(self.database, UserRow)
+        known = {row["userid"]: row for row in people if not row["left_at"]}
+        assert known.keys() == {each["userid"] for each in organisation["users"]}
+        for each in organisation["users"]:
+            row = known[each["userid"]]
+            assert row["name"] == each["name"]
+            fields = {name: each.get(name) for name in row["fields"]}
+            fields["dept_id_list"] = sorted(each["dept_id_list"])
+            assert row["fields"] == fields
+            assert {"mobile", "title", "active", "dept_id_list"} <= row["fields"].keys()
+        memberships = await all_of(self.database, MembershipRow)
+        assert {(row["userid"], row["department"]) for row in memberships} == {
+            (each["userid"], number)
+            for each in organisation["users"]
+            for number in each["dept_id_list"]
+        }
 
 
 @asynccontextmanager
@@ -167,47 +213,29 @@ async def opened(
         yield generation(SandboxCalls(transport, token["access_token"]))
 
 
+@pytest.fixture(params=[ContactsV2, ContactsV1])
+async def contacts(
+    request: pytest.FixtureRequest, sandbox: SandboxAdmin, size: tuple[int, int]
+) -> AsyncIterator[ContactsV2]:
+    people, departments = size
+    sandbox.seed(users=people, departments=departments, seed=7)
+    sandbox.set_limits(calls="")
+    async with opened(request.param, sandbox, "sandbox-key") as contacts:
+        yield contacts
+
+
 @pytest.fixture
-async def database(sqlite_url: str) -> AsyncIterator[Database]:
-    prepare(sqlite_url)
-    database = Database(sqlite_url)
-    yield database
-    await database.dispose()
+def size() -> tuple[int, int]:
+    """People and departments of the organisation."""
+    return FEW, DEPARTMENTS
 
 
-async def is_the_organisation_of(database: Database, sandbox: SandboxAdmin) -> None:
-    """Departments, people, their names and who is where: as the sandbox has them."""
-    organisation = sandbox.organisation()
-    async with database.read() as connection:
-        departments = await connection.execute(
-            select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent).where(
-                DepartmentRow.left_at.is_(None)
-            )
-        )
-        assert {tuple(row) for row in departments} == {
-            (each["dept_id"], each["name"], each.get("parent_id"))
-            for each in organisation["departments"]
-        }
-        users = await connection.execute(
-            select(UserRow.userid, UserRow.name, UserRow.fields).where(UserRow.left_at.is_(None))
-        )
-        known = {row.userid: row for row in users}
-        assert known.keys() == {each["userid"] for each in organisation["users"]}
-        for each in organisation["users"]:
-            row = known[each["userid"]]
-            assert row.name == each["name"]
-            fields = {name: each.get(name) for name in row.fields}
-            fields["dept_id_list"] = sorted(each["dept_id_list"])
-            assert row.fields == fields
-            assert {"mobile", "title", "active", "dept_id_list"} <= row.fields.keys()
-        memberships = await connection.execute(
-            select(MembershipRow.userid, MembershipRow.department)
-        )
-        assert {tuple(row) for row in memberships} == {
-            (each["userid"], number)
-            for each in organisation["users"]
-            for number in each["dept_id_list"]
-        }
+large = pytest.mark.parametrize("size", [(MANY, LARGE)], ids=["large"])
+
+
+@pytest.fixture
+def walker(contacts: ContactsV2, database: Database, sandbox: SandboxAdmin) -> Walker:
+    return Walker(contacts, database, sandbox)
 
 
 def calls_made(sandbox: SandboxAdmin) -> int:
@@ -220,12 +248,12 @@ def calls_made(sandbox: SandboxAdmin) -> int:
     return sum(verdicts)
 
 
+@large
 async def test_the_directory_becomes_the_organisation(
-    contacts_of_many: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    result = await run_body(UserSync(), "r1", contacts_of_many, directory)
-    await is_the_organisation_of(database, sandbox)
+    result = await walker.sync()
+    await walker.is_the_organisation()
     assert (result["departments"], result["users"], result["added"]) == (LARGE, MANY, MANY)
     assert (result["changed"], result["left"]) == (0, 0)
     assert result["calls"] == calls_made(sandbox)
@@ -240,11 +268,10 @@ async def test_the_directory_becomes_the_organisation(
 
 
 async def test_a_second_walk_finds_exactly_what_changed(
-    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    await run_body(UserSync(), "r1", contacts, directory)
-    again = await run_body(UserSync(), "r2", contacts, directory)
+    await walker.sync()
+    again = await walker.sync()
     assert (again["added"], again["changed"], again["left"]) == (0, 0, 0)
     # Another leader would follow one who goes, and that is a change, too.
     promoted, leaver, mover = [
@@ -257,76 +284,65 @@ async def test_a_second_walk_finds_exactly_what_changed(
     sandbox.delete_user(leaver)
     sandbox.put_department(999, name="Lab", parent_id=3)
     sandbox.put_user(mover, dept_id_list=[999])
-    result = await run_body(UserSync(), "r3", contacts, directory)
+    result = await walker.sync()
     assert (result["added"], result["changed"], result["left"]) == (1, 2, 1)
-    async with database.read() as connection:
-        rows = await connection.execute(
-            select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).where(ChangeRow.number == 3)
-        )
-    assert {row.userid: (row.event, row.fields) for row in rows} == {
-        promoted: ("changed", ["title"]),
-        "newcomer": ("added", []),
-        leaver: ("left", []),
-        mover: ("changed", ["dept_id_list"]),
+    assert await walker.events(ChangeRow.number == 3) == {
+        promoted: [("changed", ["title"])],
+        "newcomer": [("added", [])],
+        leaver: [("left", [])],
+        mover: [("changed", ["dept_id_list"])],
     }
-    await is_the_organisation_of(database, sandbox)
+    await walker.is_the_organisation()
 
 
 async def test_one_user_and_one_department_are_read_alone(
-    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    await run_body(UserSync(), "r1", contacts, directory)
+    await walker.sync()
     sandbox.put_user("u5", title="Chief of everything")
     sandbox.delete_user("u6")
-    changed = await run_body(UserSync(scope="user", user="u5"), "r2", contacts, directory)
+    changed = await walker.sync(scope="user", user="u5")
     assert (changed["changed"], changed["calls"]) == (1, 1)
-    left = await run_body(UserSync(scope="user", user="u6"), "r3", contacts, directory)
+    left = await walker.sync(scope="user", user="u6")
     assert (left["left"], left["users"]) == (1, 0)
     sandbox.put_department(999, name="Lab", parent_id=3)
     sandbox.put_user("newcomer", name="New", dept_id_list=[999])
-    below = UserSync(scope="department", department=3)
-    result = await run_body(below, "r4", contacts, directory)
+    result = await walker.sync(scope="department", department=3)
     assert (result["added"], result["changed"], result["left"]) == (1, 0, 0)
     assert 1 < result["departments"] < 26
-    assert len(await users_below(directory, 999)) == 1
+    assert await walker.below(999) == 1
     sandbox.delete_user("newcomer")
     sandbox.delete_department(999)
-    gone = UserSync(scope="department", department=999)
-    result = await run_body(gone, "r5", contacts, directory)
+    result = await walker.sync(scope="department", department=999)
     assert (result["departments"], result["left"], result["calls"]) == (0, 0, 1)
-    assert len(await users_below(directory, 999)) == 0
+    assert await walker.below(999) == 0
 
 
 async def test_a_department_that_fails_for_a_while_costs_nobody(
-    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    await run_body(UserSync(), "r1", contacts, directory)
+    await walker.sync()
     for api, key in (("/topapi/v2/user/list", "dept_id"), ("/user/listbypage", "department_id")):
         sandbox.add_fault("error", api=api, match={key: "3"}, code="-1", count=ATTEMPTS)
-    with pytest.raises(Refused) as refused:
-        await run_body(UserSync(confirm_removals=True), "r2", contacts, directory)
-    assert refused.value.code == "departments_failed"
-    assert len(await all_users(directory)) == FEW
+    assert await walker.refused(confirm_removals=True) == "departments_failed"
+    assert len(await walker.people()) == FEW
     sandbox.clear_faults()
     for api in ("/topapi/v2/user/list", "/user/listbypage"):
         sandbox.add_fault("truncated", api=api, count=ATTEMPTS - 1)
-    result = await run_body(UserSync(confirm_removals=True), "r3", contacts, directory)
+    result = await walker.sync(confirm_removals=True)
     assert (result["users"], result["left"], result["changed"]) == (FEW, 0, 0)
-    await is_the_organisation_of(database, sandbox)
+    await walker.is_the_organisation()
 
 
 async def test_people_and_departments_that_move_during_a_walk_do_not_leave(
-    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    await run_body(UserSync(), "r1", contacts, directory)
+    await walker.sync()
     sandbox.put_department(998, name="Hall", parent_id=25)
     sandbox.put_department(999, name="Lab", parent_id=998)
     sandbox.put_user("u7", dept_id_list=[999])
     sandbox.put_user("u8", dept_id_list=[25])
-    await run_body(UserSync(), "r2", contacts, directory)
+    await walker.sync()
 
     def move(read: int) -> None:
         if read == 2:
@@ -335,34 +351,32 @@ async def test_people_and_departments_that_move_during_a_walk_do_not_leave(
             sandbox.put_department(998, parent_id=2)
             sandbox.delete_user("u9")
 
-    result = await run_body(UserSync(), "r3", contacts, directory, at_once=1, after=move)
-    assert result["left"] == ("u9" not in set(await all_users(directory)))  # it may have been met
-    assert {"u7", "u8"} <= set(await all_users(directory))
-    assert len(await users_below(directory, 998)) == len(await users_below(directory, 999)) == 1
-    await run_body(UserSync(), "r4", contacts, directory)
-    await is_the_organisation_of(database, sandbox)
+    result = await walker.sync(walk={"at_once": 1, "after": move})
+    assert result["left"] == ("u9" not in await walker.people())  # it may have been met
+    assert {"u7", "u8"} <= await walker.people()
+    assert await walker.below(998) == await walker.below(999) == 1
+    await walker.sync()
+    await walker.is_the_organisation()
 
 
+@large
 async def test_many_who_are_gone_need_a_confirmation_and_few_calls_to_say_so(
-    contacts_of_many: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    await run_body(UserSync(), "r1", contacts_of_many, directory)
+    await walker.sync()
     for number in range(101, 361):
         sandbox.delete_user(f"u{number}")
-    with pytest.raises(Refused) as refused:
-        await run_body(UserSync(), "r2", contacts_of_many, directory)
-    assert refused.value.code == "removal_share"
-    assert len(await all_users(directory)) == MANY
+    assert await walker.refused() == "removal_share"
+    assert len(await walker.people()) == MANY
     # The share is 40 people; they are asked for by the hundred.
     assert sum(sandbox.audit()["calls"]["/topapi/v2/user/get"].values()) == 100
-    result = await run_body(UserSync(confirm_removals=True), "r3", contacts_of_many, directory)
+    result = await walker.sync(confirm_removals=True)
     assert result["left"] == 260
-    await is_the_organisation_of(database, sandbox)
+    await walker.is_the_organisation()
 
 
 async def test_an_app_that_sees_a_part_syncs_that_part(
-    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
     sandbox.put_department(-7, name="家校通讯录", parent_id=1)
     sandbox.put_user("parent", dept_id_list=[-7])
@@ -370,68 +384,57 @@ async def test_an_app_that_sees_a_part_syncs_that_part(
     outsider = next(each["userid"] for each in whole["users"] if each["dept_id_list"] == [9])
     app = {"app_key": "part-key", "app_secret": "sandbox-secret", "agent_id": "7"}
     sandbox.add_app(**app, departments=[-7, 2, 3], users=[outsider])
-    directory = AppDirectory(database, "default")
-    async with opened(type(contacts), sandbox, "part-key") as part:
-        result = await run_body(UserSync(), "r1", part, directory)
-        met = set(await all_users(directory))
+    async with opened(type(walker.contacts), sandbox, "part-key") as part:
+        result = await walker.sync(part)
+        met = await walker.people()
         assert {outsider, "parent"} < met < {each["userid"] for each in whole["users"]}
         assert (result["users"], result["added"]) == (len(met), len(met))
-        assert len(await users_below(directory, -7)) == 1
+        assert await walker.below(-7) == 1
         # What the app may not see any more is not said to have left.
         sandbox.add_app(**app, departments=[-7, 2])
-        again = await run_body(UserSync(confirm_removals=True), "r2", part, directory)
+        again = await walker.sync(part, confirm_removals=True)
         assert again["left"] == 0
-        assert set(await all_users(directory)) == met
+        assert await walker.people() == met
         sandbox.add_app(**app, departments=[])
-        with pytest.raises(Refused) as refused:
-            await run_body(UserSync(confirm_removals=True), "r3", part, directory)
-        assert refused.value.code == "nothing_visible"
+        assert await walker.refused(part, confirm_removals=True) == "nothing_visible"
 
 
 async def test_a_person_who_is_hired_again_is_the_same(
-    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    await run_body(UserSync(), "r1", contacts, directory)
+    await walker.sync()
     unionid = next(
         each["unionid"] for each in sandbox.organisation()["users"] if each["userid"] == "u6"
     )
     sandbox.delete_user("u6")
-    await run_body(UserSync(), "r2", contacts, directory)
+    await walker.sync()
     sandbox.put_user("u6-again", name="New", unionid=unionid, dept_id_list=[3])
-    result = await run_body(UserSync(), "r3", contacts, directory)
+    result = await walker.sync()
     assert (result["added"], result["left"]) == (1, 0)
-    await is_the_organisation_of(database, sandbox)
-    async with database.read() as connection:
-        people = select(UserRow.userid).where(UserRow.userid.like("u6%"))
-        assert "u6" not in set(await connection.scalars(people))
-        events = select(ChangeRow.event).where(ChangeRow.userid == "u6-again")
-        assert list(await connection.scalars(events.order_by(ChangeRow.number))) == [
-            "added",
-            "left",
-            "added",
-        ]
+    await walker.is_the_organisation()
+    assert "u6" not in {row["userid"] for row in await all_of(walker.database, UserRow)}
+    events = (await walker.events(ChangeRow.userid == "u6-again"))["u6-again"]
+    assert [event for event, _ in events] == ["added", "left", "added"]
     # Within one walk, and in an event.
     sandbox.delete_user("u6-again")
     sandbox.put_user("u6-third", name="New", unionid=unionid, dept_id_list=[3])
-    single = await run_body(UserSync(scope="user", user="u6-third"), "r4", contacts, directory)
+    single = await walker.sync(scope="user", user="u6-third")
     assert single["added"] == 1
-    result = await run_body(UserSync(), "r5", contacts, directory)
-    assert "u6-third" in set(await all_users(directory))
-    await is_the_organisation_of(database, sandbox)
+    result = await walker.sync()
+    assert "u6-third" in await walker.people()
+    await walker.is_the_organisation()
 
 
 async def test_addresses_that_were_cleared_or_given_to_another_are_not_kept(
-    contacts: ContactsV2, database: Database, sandbox: SandboxAdmin
+    walker: Walker, sandbox: SandboxAdmin
 ) -> None:
-    directory = AppDirectory(database, "default")
-    await run_body(UserSync(), "r1", contacts, directory)
+    await walker.sync()
     sandbox.put_user("u7", email="desk@x.cn", job_number="J-1")
-    await run_body(UserSync(scope="user", user="u7"), "r2", contacts, directory)
-    assert await directory.find("email", ["desk@x.cn"]) == {"desk@x.cn": ["u7"]}
+    await walker.sync(scope="user", user="u7")
+    assert await walker.directory.find("email", ["desk@x.cn"]) == {"desk@x.cn": ["u7"]}
     sandbox.put_user("u7", email=None, job_number=None)
     sandbox.put_user("u8", email="desk@x.cn")
-    for run_id, user in (("r3", "u7"), ("r4", "u8")):
-        await run_body(UserSync(scope="user", user=user), run_id, contacts, directory)
-    assert await directory.find("email", ["desk@x.cn"]) == {"desk@x.cn": ["u8"]}
-    assert await directory.find("job_number", ["J-1"]) == {"J-1": []}
+    for user in ("u7", "u8"):
+        await walker.sync(scope="user", user=user)
+    assert await walker.directory.find("email", ["desk@x.cn"]) == {"desk@x.cn": ["u8"]}
+    assert await walker.directory.find("job_number", ["J-1"]) == {"J-1": []}

@@ -3,16 +3,15 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from dingrelay_sandbox.apis import contacts as sandbox_contacts
+from dingrelay_sandbox.apis import contacts as apis
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_tasks import event, user_sync
 from dingrelay_tasks.contract import Contract, Json
@@ -25,7 +24,7 @@ from dingrelay_workers.dingtalk import contact_fields
 from dingrelay_workers.directory import store
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.store import AppDirectory
-from tables import prepare
+from rows import all_of
 from thorough import either
 
 AT_ONCE = 12
@@ -180,58 +179,40 @@ class Contacts:
     job: Job
 
     async def user(self, userid: str) -> Member | None:
-        simulation = await self._there()
-        person = simulation.organisation.people.get(userid)
-        found = None
-        if person is not None:
-            found = contact_fields.member(
-                sandbox_contacts.person_fields(simulation.organisation, person)
-            )
-        await simulation.pause()
-        return found
+        async with self._there() as organisation:
+            person = organisation.people.get(userid)
+            return person and contact_fields.member(apis.person_fields(organisation, person))
 
     async def department(self, number: int) -> Department | None:
-        simulation = await self._there()
-        row = simulation.organisation.departments.get(number)
-        found = None
-        if row is not None:
-            found = contact_fields.department(
-                sandbox_contacts.department_fields(simulation.organisation, row)
-            )
-        await simulation.pause()
-        return found
+        async with self._there() as organisation:
+            row = organisation.departments.get(number)
+            return row and contact_fields.department(apis.department_fields(organisation, row))
 
     async def children(self, number: int) -> list[Department] | None:
-        simulation = await self._there()
-        if number not in simulation.organisation.departments:
-            return None
-        found = [
-            Department(child.id, {"name": child.name, "parent_id": child.parent_id})
-            for child in simulation.organisation.children(number)
-        ]
-        await simulation.pause()
-        return found
+        async with self._there() as organisation:
+            if number not in organisation.departments:
+                return None
+            return [
+                Department(child.id, {"name": child.name, "parent_id": child.parent_id})
+                for child in organisation.children(number)
+            ]
 
     async def members(self, number: int) -> AsyncIterator[list[Member]]:
-        simulation = await self._there()
-        organisation = simulation.organisation
-        if number not in organisation.departments:
-            raise LookupError(number)
-        found = [
-            contact_fields.member(
-                sandbox_contacts.member_fields(
-                    organisation, organisation.people[userid], number, (), old=False
-                )
-            )
-            for userid in organisation.members(number)
-        ]
-        await simulation.pause()
-        yield found
+        async with self._there() as organisation:
+            if number not in organisation.departments:
+                raise LookupError(number)
+            found = [
+                apis.member_fields(organisation, organisation.people[user], number, (), old=False)
+                for user in organisation.members(number)
+            ]
+        yield [contact_fields.member(each) for each in found]
 
-    async def _there(self) -> Simulation:
-        simulation = self.job.simulation
-        await simulation.pause()
-        return simulation
+    @asynccontextmanager
+    async def _there(self) -> AsyncGenerator[Organisation]:
+        """The request has arrived; when the block ends, so has the answer."""
+        await self.job.simulation.pause()
+        yield self.job.simulation.organisation
+        await self.job.simulation.pause()
 
 
 def change(simulation: Simulation) -> None:
@@ -302,32 +283,25 @@ def _heads(organisation: Organisation) -> dict[int, str | None]:
 async def differences(simulation: Simulation) -> list[str]:
     """Where the directory is not the organisation."""
     organisation = simulation.organisation
-    async with simulation.database.read() as connection:
-        departments = {
-            row.id: (row.name, row.parent)
-            for row in await connection.execute(
-                select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent).where(
-                    DepartmentRow.left_at.is_(None)
-                )
-            )
-        }
-        fields = {
-            row.userid: row.fields
-            for row in await connection.execute(
-                select(UserRow.userid, UserRow.fields).where(UserRow.left_at.is_(None))
-            )
-        }
-        memberships = {
-            (row.department, row.userid): row.leader
-            for row in await connection.execute(
-                select(MembershipRow.department, MembershipRow.userid, MembershipRow.leader)
-            )
-        }
+    departments = {
+        row["id"]: (row["name"], row["parent"])
+        for row in await all_of(simulation.database, DepartmentRow)
+        if row["left_at"] is None
+    }
+    fields = {
+        row["userid"]: row["fields"]
+        for row in await all_of(simulation.database, UserRow)
+        if row["left_at"] is None
+    }
+    memberships = {
+        (row["department"], row["userid"]): row["leader"]
+        for row in await all_of(simulation.database, MembershipRow)
+    }
     known = {each.id: (each.name, each.parent_id) for each in organisation.departments.values()}
     found = [f"departments {_unlike(departments, known)}"] if departments != known else []
     people = {}
     for userid, person in organisation.people.items():
-        answer = contact_fields.member(sandbox_contacts.person_fields(organisation, person)).fields
+        answer = contact_fields.member(apis.person_fields(organisation, person)).fields
         people[userid] = {
             name: answer.get(name) for name in ("name", "title", "manager_userid", "email")
         } | {"dept_id_list": sorted(answer["dept_id_list"])}
@@ -337,7 +311,7 @@ async def differences(simulation: Simulation) -> list[str]:
     }
     found += [f"people {_unlike(seen, people)}"] if seen != people else []
     places = {
-        (place, userid): sandbox_contacts.leads(organisation, person, place)
+        (place, userid): apis.leads(organisation, person, place)
         for userid, person in organisation.people.items()
         for place in person.departments
     }
@@ -376,14 +350,14 @@ async def follow(simulation: Simulation, changes: int) -> None:
     assert (found.added, found.changed, found.left) == (0, 0, 0)
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
 @pytest.mark.parametrize("seed", either([2], list(range(2, 22))))
 async def test_by_events_alone_it_becomes_the_organisation(
-    sqlite_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+    database: Database, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "REMOVAL_SHARE", 1.0)
-    prepare(sqlite_url)
-    database = Database(sqlite_url)
-    try:
-        await follow(Simulation(database, seed), changes=either(60, 100))
-    finally:
-        await database.dispose()
+    await follow(Simulation(database, seed), changes=either(60, 100))
