@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import insert, text, update
+from sqlalchemy import text
 
 from campaigns import put
 from cli_runner import Cli
@@ -27,9 +27,11 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.service import WebhookService
-from gateways import GatewayClient
+from gateways import GatewayClient, Reply
 from jobs import claimed, queued
 from plans import SCANS, plans_of
+from rows import change
+from rows import put as put_rows
 from subscriptions import subscribe
 
 NOW = datetime.now(UTC)
@@ -38,65 +40,65 @@ ENDPOINT = "drw_aaaaaaaaaaaa"
 
 @pytest.fixture
 def grants() -> Sequence[Grant]:
+    hr, reads = frozenset({"hr"}), frozenset({"webhooks:read", "limits:read", "jobs:read"})
     return [
         Grant(name="all", scopes=frozenset({"*"})),
-        Grant(name="hr people", scopes=frozenset({"directory:read"}), apps=frozenset({"hr"})),
-        Grant(name="writer", scopes=frozenset({"jobs:write"}), apps=frozenset({"hr"})),
+        Grant(name="hr people", scopes=frozenset({"directory:read"}), apps=hr),
+        Grant(name="writer", scopes=frozenset({"jobs:write"}), apps=hr),
         Grant(name="report", scopes=frozenset({"campaigns:read"})),
-        Grant(
-            name="hr",
-            scopes=frozenset({"webhooks:read", "limits:read", "jobs:read"}),
-            apps=frozenset({"hr"}),
-            sender="hr",
-        ),
+        Grant(name="hr", scopes=reads, apps=hr, sender="hr"),
     ]
 
 
-async def deliver(database: Database, count: int) -> None:
+class Doors:
+    """The gateway and the command line, and what a test puts before them."""
+
+    def __init__(
+        self, gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+    ) -> None:
+        self.gateway = gateway
+        self.keys = keys
+        self.settings = settings
+        self.cli = cli
+
+    def ask(self, path: str, key: str = "all", **headers: str) -> Reply:
+        return self.gateway.ask("GET", f"/v1/{path}", key=self.keys[key], **headers)
+
+    def put(self, fill: Callable[[Database, Redis], Awaitable[Any]]) -> Any:
+        """Put something into the database and Redis."""
+
+        async def run() -> Any:
+            database = Database(self.settings.database)
+            async with Redis.from_url(self.settings.redis) as redis:
+                made = await fill(database, redis)
+            await database.dispose()
+            return made
+
+        return asyncio.run(run())
+
+
+@pytest.fixture
+def doors(gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli) -> Doors:
+    return Doors(gateway, keys, settings, cli)
+
+
+async def deliver(database: Database, many: int) -> None:
     """Deliveries of as many notices, of which each hundredth is dead, and as many of another endpoint."""
-    notices: list[dict[str, Any]] = [
-        {
-            "number": number,
-            "id": f"n{number}",
-            "type": "job.done",
-            "app": "default",
-            "sender": "crm",
-            "kind": "message-send",
-            "data": {},
-            **dict.fromkeys(("at", "recorded_at"), NOW + timedelta(seconds=number)),
-        }
-        for number in range(1, count + 1)
-    ]
-    deliveries = [
-        {
-            "endpoint": endpoint,
-            "notice": number,
-            "attempts": 1,
-            "state": "delivered" if number % 100 else "dead",
-            "code": "taken" if number % 100 else "http_503",
-            "reason": "",
-            "status": 503,
-        }
-        for endpoint in (ENDPOINT, "drw_bbbbbbbbbbbb")
-        for number in range(1, count + 1)
-    ]
+    numbers = range(1, many + 1)
+    taken, dead = {"state": "delivered", "code": "taken"}, {"state": "dead", "code": "http_503"}
     await subscribe(database, id=ENDPOINT)
-    async with database.write("tests") as connection:
-        await connection.execute(insert(NoticeRow), notices)
-        await connection.execute(insert(DeliveryRow), deliveries)
+    await put_rows(database, NoticeRow, *({"number": n, "id": f"n{n}"} for n in numbers))
+    for endpoint in (ENDPOINT, "drw_bbbbbbbbbbbb"):
+        to = {"endpoint": endpoint, "attempts": 1, "status": 503}
+        rows = [{**to, "notice": number, **(taken if number % 100 else dead)} for number in numbers]
+        await put_rows(database, DeliveryRow, *rows)
+    await analyze(database)
+
+
+async def analyze(database: Database) -> None:
+    """Let the database plan by what there is."""
     async with database.engine.begin() as connection:
         await connection.execute(text("analyze"))
-
-
-def filled(settings: Settings, fill: Callable[[Database], Awaitable[None]]) -> None:
-    """Put something into the database that a gateway has opened."""
-
-    async def run() -> None:
-        database = Database(settings.database)
-        await fill(database)
-        await database.dispose()
-
-    asyncio.run(run())
 
 
 async def test_deliveries_are_listed_one_by_one(
@@ -118,64 +120,45 @@ async def test_deliveries_are_listed_one_by_one(
         await webhooks.deliveries("drw_none", limit=1)
 
 
-def test_deliveries_by_every_door(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
-) -> None:
-    filled(settings, lambda database: deliver(database, 100))
-    path = f"/v1/webhooks/{ENDPOINT}/deliveries"
-    first = gateway.ask("GET", f"{path}?limit=60", key=keys["all"]).json
-    rest = gateway.ask("GET", f"{path}?limit=60&cursor={first['next']}", key=keys["all"]).json
-    assert [each["number"] for each in (*first["deliveries"], *rest["deliveries"])] == list(
-        range(100, 0, -1)
-    )
+def test_deliveries_by_every_door(doors: Doors) -> None:
+    doors.put(lambda database, _: deliver(database, 100))
+    path = f"webhooks/{ENDPOINT}/deliveries"
+    first = doors.ask(f"{path}?limit=60").json
+    rest = doors.ask(f"{path}?limit=60&cursor={first['next']}").json
+    numbers = [each["number"] for each in (*first["deliveries"], *rest["deliveries"])]
+    assert numbers == list(range(100, 0, -1))
     assert rest["next"] is None
-    assert gateway.ask("GET", f"{path}?state=odd", key=keys["all"]).status == 422
-    assert gateway.ask("GET", path, key=keys["hr"]).status == 404
-    shown = cli.json("webhook", "show", ENDPOINT, "--state", "dead")
+    assert doors.ask(f"{path}?state=odd").status == 422
+    assert doors.ask(path, "hr").status == 404
+    shown = doors.cli.json("webhook", "show", ENDPOINT, "--state", "dead")
     assert shown["deliveries"] == [first["deliveries"][0]]
-    assert "http_503" in cli("webhook", "show", ENDPOINT).stdout
+    assert "http_503" in doors.cli("webhook", "show", ENDPOINT).stdout
 
 
-def changed(settings: Settings, change: Callable[[Redis], Awaitable[None]]) -> None:
-    """Put something into Redis."""
-
-    async def run() -> None:
-        async with Redis.from_url(settings.redis) as redis:
-            await change(redis)
-
-    asyncio.run(run())
-
-
-def test_the_queue_by_every_door(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
-) -> None:
-    async def wait(redis: Redis) -> None:
+def test_the_queue_by_every_door(doors: Doors) -> None:
+    async def wait(_: Database, redis: Redis) -> None:
         for sender, app in (("crm", "default"), ("crm", "default"), ("hr", "hr"), ("x", "hr")):
             await queued(redis, sender=sender, app=app)
 
-    changed(settings, wait)
-    shown = gateway.ask("GET", "/v1/queue", key=keys["all"]).json
+    doors.put(wait)
+    shown = doors.ask("queue").json
     assert shown["exact"]
     lanes = {(each["app"], each["lane"]): each for each in shown["lanes"]}
-    assert {name: each["waiting"] for name, each in lanes.items()} == {
-        ("default", "normal"): 2,
-        ("hr", "normal"): 2,
-    }
+    waiting = {name: each["waiting"] for name, each in lanes.items()}
+    assert waiting == {("default", "normal"): 2, ("hr", "normal"): 2}
     assert lanes["hr", "normal"]["held_by"] == "worker"
     senders = {(each["app"], each["sender"]): each["waiting"] for each in shown["groups"]}
     assert senders == {("default", "crm"): 2, ("hr", "hr"): 1, ("hr", "x"): 1}
-    own = gateway.ask("GET", "/v1/queue", key=keys["hr"]).json
+    own = doors.ask("queue", "hr").json
     assert [(each["app"], each["waiting"]) for each in own["lanes"]] == [("hr", 2)]
     assert [each["sender"] for each in own["groups"]] == ["hr"]
-    listed = cli.json("queue")
+    listed = doors.cli.json("queue")
     assert listed.keys() == shown.keys()
     assert [each["waiting"] for each in listed["lanes"]] == [2, 2]
 
 
-def test_the_workers_by_every_door(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
-) -> None:
-    async def work(redis: Redis) -> None:
+def test_the_workers_by_every_door(doors: Doors) -> None:
+    async def work(_: Database, redis: Redis) -> None:
         about = {"version": "1.2.3", "lanes": ["bulk"], "running": 3, "seen_at": NOW.isoformat()}
         rules = Rules.from_settings({}, "default")
         await redis.hset(fields.PRESENCE, mapping={"new": "1 6", "old": "1 6", "odd": "1 6"})
@@ -185,57 +168,51 @@ def test_the_workers_by_every_door(
         await fleet_rules.publish(redis, "odd", rules, {"version": 7})
         await redis.set(fields.alive("dingrelay.bulk"), 1, px=60_000)
 
-    assert gateway.ask("GET", "/v1/workers", key=keys["all"]).json["workers"] == []
-    changed(settings, work)
-    shown = gateway.ask("GET", "/v1/workers", key=keys["all"]).json
+    assert doors.ask("workers").json["workers"] == []
+    doors.put(work)
+    shown = doors.ask("workers").json
     new, odd, old = shown["workers"]
-    assert (new["name"], new["version"], new["lanes"], new["running"]) == (
-        "new",
-        "1.2.3",
-        ["bulk"],
-        3,
-    )
+    assert (new["name"], new["version"]) == ("new", "1.2.3")
+    assert (new["lanes"], new["running"]) == (["bulk"], 3)
     assert (odd["name"], odd["version"]) == ("odd", "")
     assert (old["name"], old["version"], old["seen_at"]) == ("old", "", None)
     served = {each["name"]: each["served"] for each in shown["lanes"]}
     assert (served["bulk"], served["urgent"]) == (True, False)
     assert "webhooks" in served
-    assert cli.json("workers") == shown
-    printed = cli("workers")
+    assert doors.cli.json("workers") == shown
+    printed = doors.cli("workers")
     assert "1.2.3" in printed.stdout
     assert "urgent" in printed.stderr
 
 
-def test_dead_jobs_are_counted_by_code_by_every_door(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
-) -> None:
-    async def die(redis: Redis) -> None:
-        records = Records(redis, settings)
-        for number in range(5):
-            app, state = ("default", "hr")[number % 2], (State.DEAD, State.UNKNOWN)[number == 4]
-            draft = await queued(redis, sender="hr", app=app)
-            error = {"class": "permission", "code": "60011", "message": "no", "hint": "ask"}
-            error["code"] = ("60011", "60011", "60011", "90018", "60011")[number]
-            claim = await claimed(records, draft)
+def test_dead_jobs_are_counted_by_code_by_every_door(doors: Doors) -> None:
+    ends = [("default", "60011"), ("hr", "60011"), ("default", "60011"), ("hr", "90018")]
+
+    async def die(_: Database, redis: Redis) -> None:
+        records = Records(redis, doors.settings)
+        for number, (app, code) in enumerate([*ends, ("default", "60011")]):
+            claim = await claimed(records, await queued(redis, sender="hr", app=app))
+            error = {"class": "permission", "code": code, "message": "no", "hint": "ask"}
+            state = State.DEAD if number < len(ends) else State.UNKNOWN
             await records.settle(claim, state, usage=Usage(), error=error)
 
-    changed(settings, die)
-    shown = gateway.ask("GET", "/v1/dead/codes", key=keys["all"]).json
+    doors.put(die)
+    shown = doors.ask("dead/codes").json
     assert shown["complete"]
     counts = [(each["state"], each["code"], each["jobs"]) for each in shown["codes"]]
     assert counts[0] == ("dead", "60011", 3)
     assert sorted(counts[1:]) == [("dead", "90018", 1), ("unknown", "60011", 1)]
     assert (shown["codes"][0]["message"], shown["codes"][0]["hint"]) == ("no", "ask")
-    own = gateway.ask("GET", "/v1/dead/codes", key=keys["hr"]).json["codes"]
+    own = doors.ask("dead/codes", "hr").json["codes"]
     assert {(each["code"], each["jobs"]) for each in own} == {("60011", 1), ("90018", 1)}
-    some = gateway.ask("GET", "/v1/dead/codes?app=default&state=dead", key=keys["all"]).json
+    some = doors.ask("dead/codes?app=default&state=dead").json
     assert [each["jobs"] for each in some["codes"]] == [2]
-    assert cli.json("job", "list", "--by-code") == shown
-    assert "90018" in cli("job", "list", "--by-code", "--app", "hr").stdout
+    assert doors.cli.json("job", "list", "--by-code") == shown
+    assert "90018" in doors.cli("job", "list", "--by-code", "--app", "hr").stdout
 
-    def change(path: str, key: str, once: str = "") -> Any:
-        headers = {"Idempotency_Key": once} if once else {}
-        found = gateway.ask("POST", f"/v1/dead/{path}", key=keys[key], **headers)
+    def change(path: str, key: str, **headers: str) -> Any:
+        key = doors.keys[key]
+        found = doors.gateway.ask("POST", f"/v1/dead/{path}", key=key, **headers)
         return found.json if found.status == 200 else found.status
 
     assert change("requeue", "hr") == 403
@@ -243,11 +220,11 @@ def test_dead_jobs_are_counted_by_code_by_every_door(
     group = "requeue?code=60011&state=dead"
     assert change(group, "writer") == {"changed": 1, "complete": True}  # of its app
     for _ in range(2):
-        assert change(group, "all", once="again") == {"changed": 2, "complete": True}
+        assert change(group, "all", Idempotency_Key="again") == {"changed": 2, "complete": True}
     assert change(group, "all") == {"changed": 0, "complete": True}
     assert change("discard", "all") == {"changed": 2, "complete": True}
-    assert gateway.ask("GET", "/v1/dead", key=keys["all"]).json["jobs"] == []
-    noted = gateway.ask("GET", "/v1/audit?kind=job", key=keys["all"]).json["changes"]
+    assert doors.ask("dead").json["jobs"] == []
+    noted = doors.ask("audit?kind=job").json["changes"]
     assert sorted(each["action"] for each in noted) == ["discard"] * 2 + ["requeue"] * 3
 
 
@@ -256,23 +233,13 @@ async def broadcast(database: Database, people: int = 12) -> str:
     campaign = await put(database, people=people)
     ours = ChunkRow.campaign == campaign
     error = {"class": "permission", "code": "60011", "message": "no", "hint": ""}
-    async with database.write("tests") as connection:
-        settled = update(ChunkRow).where(ours, ChunkRow.number < people // 2 - 1)
-        await connection.execute(settled.values(state="settled", task_id=7))
-        failed = update(ChunkRow).where(ours, ChunkRow.number.in_([1, 3]))
-        await connection.execute(failed.values(error=error, task_id=None))
-        row = {
-            "campaign": campaign,
-            "chunk": 2,
-            "userid": "u5",
-            "outcome": "duplicate",
-            "reason": "",
-        }
-        await connection.execute(insert(OutcomeRow), row)
-        person = {"app": "default", "userid": "u3", "name": "王芳", "fields": {}, "met_in": 1}
-        person |= {"mobile": "+86-13800138000", "job_number": "007"}
-        person |= dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
-        await connection.execute(insert(UserRow), person)
+    settled = ChunkRow.number < people // 2 - 1
+    await change(database, ChunkRow, ours, settled, state="settled", task_id=7)
+    await change(database, ChunkRow, ours, ChunkRow.number.in_([1, 3]), error=error, task_id=None)
+    left_out = {"campaign": campaign, "chunk": 2, "userid": "u5", "outcome": "duplicate"}
+    await put_rows(database, OutcomeRow, left_out)
+    person = {"userid": "u3", "name": "王芳", "mobile": "+86-13800138000", "job_number": "007"}
+    await put_rows(database, UserRow, person)
     return campaign
 
 
@@ -304,8 +271,7 @@ async def test_people_of_a_campaign_are_listed_by_outcome(database: Database, ou
 
 async def test_people_of_a_large_campaign_are_sought(database: Database) -> None:
     campaign = await put(database, people=4_000)
-    async with database.engine.begin() as connection:
-        await connection.execute(text("analyze"))
+    await analyze(database)
     with plans_of(database, "campaign_chunks") as plans:
         found, last = await Report(database).people(campaign, behind=(1_500, 1), limit=5)
     assert [each.userid for each in found] == [f"u{number}" for number in range(3_002, 3_007)]
@@ -313,108 +279,73 @@ async def test_people_of_a_large_campaign_are_sought(database: Database) -> None
     assert not [line for line in plans if any(each in line for each in SCANS)]
 
 
-def test_people_of_a_campaign_by_every_door(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
-) -> None:
-    made: list[str] = []
-
-    async def fill(database: Database) -> None:
-        made.append(await broadcast(database))
-
-    filled(settings, fill)
-    path = f"/v1/campaigns/{made[0]}/people"
-    first = gateway.ask("GET", f"{path}?outcome=failed&limit=3", key=keys["all"]).json
-    rest = gateway.ask("GET", f"{path}?outcome=failed&cursor={first['next']}", key=keys["all"]).json
+def test_people_of_a_campaign_by_every_door(doors: Doors) -> None:
+    campaign = doors.put(lambda database, _: broadcast(database))
+    path = f"campaigns/{campaign}/people"
+    first = doors.ask(f"{path}?outcome=failed&limit=3").json
+    rest = doors.ask(f"{path}?outcome=failed&cursor={first['next']}").json
     people = [*first["people"], *rest["people"]]
     assert [each["userid"] for each in people] == WHO["failed"]
     assert rest["next"] is None
     assert (people[0]["name"], people[0]["mobile"]) == ("王芳", "13800138000")
     assert "60011" in people[0]["reason"]
-    unnamed = gateway.ask("GET", f"{path}?outcome=failed", key=keys["report"]).json["people"]
+    unnamed = doors.ask(f"{path}?outcome=failed", "report").json["people"]
     assert (unnamed[0]["name"], unnamed[0]["mobile"]) == ("", "")
-    assert gateway.ask("GET", f"{path}?outcome=odd", key=keys["all"]).status == 422
-    assert gateway.ask("GET", path, key=keys["hr"]).status == 403
+    assert doors.ask(f"{path}?outcome=odd").status == 422
+    assert doors.ask(path, "hr").status == 403
 
-    csv = gateway.ask("GET", f"{path}.csv", key=keys["all"], Accept_Language="zh-CN")
+    csv = doors.ask(f"{path}.csv", Accept_Language="zh-CN")
     text = csv.content.decode("utf-8-sig")
     assert text.startswith("userid,姓名,")
     assert len(text.splitlines()) == 13
     assert "13800138000" in text
-    csv = gateway.ask("GET", f"{path}.csv?outcome=failed", key=keys["report"])
+    csv = doors.ask(f"{path}.csv?outcome=failed", "report")
     assert len(csv.content.splitlines()) == 5
     assert b"13800138000" not in csv.content
 
-    assert cli.json("campaign", "report", made[0], "--outcome", "failed")["people"] == people
-    assert "王芳" in cli("campaign", "report", made[0], "--outcome", "failed").stdout
-    cli("campaign", "report", made[0], "--outcome", "duplicate", "--csv", "some.csv")
+    assert doors.cli.json("campaign", "report", campaign, "--outcome", "failed")["people"] == people
+    assert "王芳" in doors.cli("campaign", "report", campaign, "--outcome", "failed").stdout
+    doors.cli("campaign", "report", campaign, "--outcome", "duplicate", "--csv", "some.csv")
     assert len(Path("some.csv").read_text("utf-8-sig").splitlines()) == 2
 
 
-def test_people_and_what_they_got_by_every_door(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
-) -> None:
-    made: list[str] = []
+def test_people_and_what_they_got_by_every_door(doors: Doors) -> None:
+    async def fill(database: Database, _: Redis) -> str:
+        campaign = await broadcast(database)
+        for number, (app, sender) in enumerate([("hr", "hr"), ("hr", "x"), ("default", "hr")]):
+            moments = dict.fromkeys(("created_at", "ended_at"), NOW + timedelta(hours=number + 1))
+            job = {"job": f"j{number}", "kind": "message-send", "app": app, "sender": sender}
+            await put_rows(database, JobRow, {**job, **moments, "state": "done"})
+            got = {"job": job["job"], "user": "u3", "outcome": "accepted"}
+            await put_rows(database, RecipientRow, {**got, "at": moments["ended_at"]})
+        people = [{"app": "hr", "userid": f"p{number}", "name": "王方"} for number in range(4)]
+        await put_rows(database, UserRow, *people)
+        return campaign
 
-    async def fill(database: Database) -> None:
-        made.append(await broadcast(database))
-        jobs = [
-            {
-                "job": f"j{number}",
-                "kind": "message-send",
-                "app": app,
-                "sender": sender,
-                "key": "",
-                "lane": "normal",
-                "state": "done",
-                "attempts": 1,
-                "throttles": 0,
-                "error_class": "",
-                "error_code": "",
-                "ids": [],
-                "summary": "message-send",
-                **dict.fromkeys(("created_at", "ended_at"), NOW + timedelta(hours=number + 1)),
-            }
-            for number, (app, sender) in enumerate([("hr", "hr"), ("hr", "x"), ("default", "hr")])
-        ]
-        got = [
-            {"job": each["job"], "user": "u3", "outcome": "accepted", "at": each["ended_at"]}
-            for each in jobs
-        ]
-        person = {"app": "hr", "name": "王方", "fields": {}, "met_in": 1}
-        person |= dict.fromkeys(("read_at", "detailed_at", "placed_at"), 1)
-        async with database.write("tests") as connection:
-            await connection.execute(insert(JobRow), jobs)
-            await connection.execute(insert(RecipientRow), got)
-            people = [person | {"userid": f"p{number}"} for number in range(4)]
-            await connection.execute(insert(UserRow), people)
-
-    filled(settings, fill)
-    found = gateway.ask("GET", "/v1/people?q=%E7%8E%8B&limit=2", key=keys["all"]).json
+    campaign = doors.put(fill)
+    found = doors.ask("people?q=%E7%8E%8B&limit=2").json
     assert found["matches"] == 5
     assert [each["name"] for each in found["people"]] == ["王方", "王方"]
-    assert cli.json("person", "find", "王", "--limit", "2") == found
-    own = gateway.ask("GET", "/v1/people?q=%E7%8E%8B", key=keys["hr people"]).json
+    assert doors.cli.json("person", "find", "王", "--limit", "2") == found
+    own = doors.ask("people?q=%E7%8E%8B", "hr people").json
     assert (own["matches"], {each["app"] for each in own["people"]}) == (4, {"hr"})
-    assert gateway.ask("GET", "/v1/people?q=", key=keys["all"]).status == 422
+    assert doors.ask("people?q=").status == 422
 
-    shown = gateway.ask("GET", "/v1/people/u3", key=keys["all"]).json
+    shown = doors.ask("people/u3").json
     assert [each["job"] or each["campaign"] for each in shown["messages"]] == [
-        "j2",
-        "j1",
-        "j0",
-        made[0],
+        *("j2", "j1", "j0"),
+        campaign,
     ]
     assert shown["messages"][-1]["outcome"] == "failed"
     assert [each["name"] for each in shown["known_as"]] == ["王芳"]
-    assert {**cli.json("person", "show", "u3"), "next": None} == shown
+    assert {**doors.cli.json("person", "show", "u3"), "next": None} == shown
     for key, some in (("all", shown["messages"]), ("hr", shown["messages"][2:3])):
         pages, cursor = list[Any](), ""
         while cursor is not None:
-            path = f"/v1/people/u3?limit=1{cursor and f'&cursor={cursor}'}"
-            page = gateway.ask("GET", path, key=keys[key]).json
+            page = doors.ask(f"people/u3?limit=1{cursor and f'&cursor={cursor}'}", key).json
             pages += page["messages"]
             cursor = page["next"]
         assert pages == some
-    assert gateway.ask("GET", "/v1/people/u3?cursor=x", key=keys["all"]).status == 422
-    own = gateway.ask("GET", "/v1/people/u3", key=keys["hr"]).json
+    assert doors.ask("people/u3?cursor=x").status == 422
+    own = doors.ask("people/u3", "hr").json
     assert ([each["job"] for each in own["messages"]], own["known_as"]) == (["j0"], [])
