@@ -1,4 +1,4 @@
-"""Of two reads the newer stays, whichever is written last."""
+"""Of two reads the newer stays; and a person is who has a unionid: userids change hands."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import permutations
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.order import CLOCK_SET_BACK_MS
 from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
@@ -18,15 +18,20 @@ from tables import prepare
 Write = Callable[[AppDirectory], Awaitable[Any]]
 
 
-def answered(*departments: int, **fields: Any) -> Write:
+def answered(*departments: int, userid: str = "ann", **fields: Any) -> Write:
     """A user's own answer."""
-    member = Member("ann", {"dept_id_list": list(departments), **fields})
-    return lambda directory: directory.put_user(f"put{directory._read_at}", member, calls=1)
+    member = Member(userid, {"dept_id_list": list(departments), **fields})
+    return lambda found: found.put_user(f"{userid}{found._read_at}", member, calls=1)
 
 
-def unknown() -> Write:
+def person(userid: str, unionid: str, **fields: Any) -> Write:
+    """The answer of a person in department 2."""
+    return answered(2, userid=userid, **{"name": userid, "unionid": unionid} | fields)
+
+
+def unknown(userid: str = "ann") -> Write:
     """DingTalk does not know the user."""
-    return lambda directory: directory.drop_user(f"drop{directory._read_at}", "ann", calls=1)
+    return lambda found: found.drop_user(f"drop-{userid}{found._read_at}", userid, calls=1)
 
 
 def listed(department: int, *members: Member, below: tuple[int, ...] = ()) -> Write:
@@ -123,3 +128,120 @@ async def test_a_read_with_a_time_in_the_future_is_overwritten(database: Databas
     assert await users_below(directory, 2) == []
     await unknown()(AppDirectory(database, "default", read_at=600))
     assert await all_users(directory) == []
+
+
+ADDRESSES: dict[str, Any] = {
+    "email": "old@x.cn",
+    "mobile": "13911112222",
+    "job_number": "J-1",
+    "title": "Clerk",
+}
+KEYS = {"email": "old@x.cn", "mobile": "+86-13911112222", "job_number": "J-1"}
+
+
+async def here(database: Database, app: str) -> dict[str, Any]:
+    """The fields of people who are there, by userid; each has one row and is in department 2."""
+    people = await all_of(database, UserRow, UserRow.app == app, UserRow.left_at.is_(None))
+    found = {row["userid"]: row["fields"] for row in people}
+    places = await all_of(database, MembershipRow, MembershipRow.app == app)
+    assert {row["userid"] for row in places} <= found.keys()
+    unionids = [fields["unionid"] for fields in found.values()]
+    assert len(set(unionids)) == len(unionids), found
+    return found
+
+
+OLD = person("old", "A", **ADDRESSES)
+OLD_A, NEW_A = Member("old", {"unionid": "A"}), Member("new", {"unionid": "A"})
+EXCHANGED = [
+    listed(2, Member("u1", {"unionid": "A", **ADDRESSES}), Member("u2", {"unionid": "B"})),
+    listed(2, Member("u1", {"unionid": "B"}), Member("u2", {"unionid": "A"})),
+]
+IDENTITIES: dict[str, tuple[list[Write], dict[str, str]]] = {
+    "a new userid": ([OLD, unknown("old"), person("new", "A")], {"new": "A"}),
+    "a new one before the old one is gone": (
+        [OLD, person("new", "A"), unknown("old")],
+        {"new": "A"},
+    ),
+    "a new one and the old one again": (
+        [person("old", "A"), person("new", "A"), person("old", "A")],
+        {"old": "A"},
+    ),
+    "a new one in a list": ([listed(2, OLD_A), listed(2, NEW_A)], {"new": "A"}),
+    "that of another person": ([OLD, unknown("old"), person("old", "B")], {"old": "B"}),
+    "that of another person, whose leaving is not heard of": (
+        [OLD, person("old", "B"), person("new", "A")],
+        {"old": "B", "new": "A"},
+    ),
+    "two exchanged": (EXCHANGED, {"u1": "B", "u2": "A"}),
+    "both in one list": ([listed(2, OLD_A, NEW_A)], {"new": "A"}),
+}
+
+
+@pytest.mark.parametrize("case", IDENTITIES)
+async def test_a_person_has_one_row_in_any_order(database: Database, case: str) -> None:
+    writes, expected = IDENTITIES[case]
+    for order in permutations(range(len(writes))):
+        app = "-".join(map(str, order))
+        for index in order:
+            await writes[index](AppDirectory(database, app, read_at=100 + index))
+            await here(database, app)
+        found = await here(database, app)
+        assert {userid: fields["unionid"] for userid, fields in found.items()} == expected, order
+        assert not any(name in fields for fields in found.values() for name in ADDRESSES)
+        for kind, value in KEYS.items():
+            assert await AppDirectory(database, app).find(kind, [value]) == {value: []}  # type: ignore[arg-type]
+
+
+async def test_a_new_userid_takes_over_what_happened_to_the_old_one(database: Database) -> None:
+    writes = [person("old", "A"), person("old", "A", title="Head"), person("new", "A")]
+    counts: list[Progress] = []
+    for index, write in enumerate(writes):
+        counts.append(await write(AppDirectory(database, "default", read_at=100 + index)))
+    last = counts[-1]
+    assert (last.added, last.changed, last.left) == (1, 0, 0)
+    rows = sorted(await all_of(database, ChangeRow), key=lambda row: row["number"])
+    found = [(row["userid"], row["event"]) for row in rows]
+    assert found == [("new", "added"), ("new", "changed"), ("new", "added")]
+
+
+AMY = {"unionid": "A", "name": "Ann"}
+BOB = Member("bob", {"unionid": "B", "name": "Bob"} | ADDRESSES)
+LISTED, LATER = listed(2, Member("ann", AMY)), listed(3, BOB)
+ANN_ANSWER, BOB_ANSWER = person("ann", "A"), person("bob", "B", **ADDRESSES)
+
+
+@pytest.mark.parametrize(
+    ("reads", "cleared"),
+    [
+        pytest.param([listed(2, Member("ann", AMY), BOB)], True, id="one list"),
+        pytest.param([LISTED, LATER], True, id="a later list"),
+        pytest.param([LISTED, BOB_ANSWER], False, id="kinds"),
+        pytest.param([ANN_ANSWER, BOB_ANSWER], True, id="answers"),
+        pytest.param([ANN_ANSWER, person("bob", "B")], False, id="hidden from the app"),
+        pytest.param([BOB_ANSWER, ANN_ANSWER], False, id="before"),
+        pytest.param([ANN_ANSWER, unknown("ann"), BOB_ANSWER], False, id="left since"),
+    ],
+)
+async def test_a_field_that_an_answer_leaves_out_is_cleared_once_others_show_it(
+    database: Database, reads: list[Write], cleared: bool
+) -> None:
+    own = {name: f"{value}0" for name, value in ADDRESSES.items()}
+    writes = [listed(2, Member("ann", AMY | own), BOB), *reads]
+    for index, write in enumerate(writes):
+        await write(AppDirectory(database, "default", read_at=100 + index))
+    (row,) = await all_of(database, UserRow, UserRow.userid == "ann")
+    known = [row["fields"][name] for name in ADDRESSES] + [row["email"], row["job_number"]]
+    assert [bool(value) for value in known] == [not cleared] * 6
+    # A read from before does not bring it back.
+    await person("ann", "A", **own)(AppDirectory(database, "default", read_at=99))
+    assert not (cleared and (await here(database, "default"))["ann"]["email"])
+
+
+async def test_an_incomplete_answer_is_verified_once(database: Database) -> None:
+    people = [person("ann", "A", **ADDRESSES), person("bob", "B", email="bob@x.cn")]
+    people += [person("cho", "C", mobile="13900000001", job_number="J-2", title="Head")]
+    asked: list[Any] = []
+    for index, write in enumerate([*people, person("ann", "A"), person("ann", "A")]):
+        found = await write(AppDirectory(database, "default", read_at=100 + index))
+        asked.append(found.witnesses)
+    assert [sorted(each) for each in asked] == [[], [], [], ["bob", "cho"], []]
