@@ -384,8 +384,8 @@ def test_what_may_not_be_asked_for_is_refused(cli: Cli) -> None:
 def test_a_dry_run_sends_nothing(cli: Cli, sandbox: SandboxAdmin) -> None:
     campaign = a_campaign(cli, state=State.DRAFT)
     plan = cli.json("campaign", "start", campaign, "--dry-run")
-    (first,) = plan["first"]
-    assert (plan["recipients"], plan["calls"], first["users"]) == (2, 1, ["u5", "u6"])
+    assert (plan["id"], plan["recipients"], plan["calls"]) == (campaign, 6, 3)
+    assert [each["userid"] for each in plan["first"]] == ["u5", "u6"]
     assert f"news {campaign}" in cli.shown("campaign", "start", campaign, "--dry-run")
     assert cli.json("campaign", "show", campaign)["state"] == "draft"
     assert sandbox.calls() == []

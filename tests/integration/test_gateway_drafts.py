@@ -59,13 +59,13 @@ def made(gateway: GatewayClient, key: str, **content: Any) -> dict[str, Any]:
 
 def test_a_draft_becomes_a_campaign(gateway: GatewayClient, keys: dict[str, str]) -> None:
     key = keys["crm"]
-    draft = made(gateway, key, name="", pasted="Ann, nobody")
+    draft = made(gateway, key, name="", pasted="Ann, Zed")
     place = f"{DRAFTS}/{draft['id']}"
     assert (draft["version"], draft["content"]["sender"]) == (1, "crm")
     refused = gateway.ask("GET", f"{place}/check", key=key)
     assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/name")
     saved = gateway.ask("PATCH", place, {"version": 1, "name": "party", "rate": 60}, key=key).json
-    assert (saved["version"], saved["content"]["pasted"]) == (2, "Ann, nobody")
+    assert (saved["version"], saved["content"]["pasted"]) == (2, "Ann, Zed")
     stale = gateway.ask("PATCH", place, {"version": 1, "name": "picnic"}, key=key)
     assert (stale.status, stale.json["type"]) == (409, "urn:dingrelay:problem:conflict")
     assert gateway.ask("PATCH", place, {"version": 2, "rate": None}, key=key).json["version"] == 3

@@ -24,11 +24,10 @@ from dingrelay_workers.campaigns.cli_pages import watch
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import (
-        CampaignPreview,
         Plan,
     )
     from dingrelay_workers.campaigns.calls import FollowUpPlan
-    from dingrelay_workers.campaigns.estimate import DryRun, Month
+    from dingrelay_workers.campaigns.estimate import Month
     from dingrelay_workers.campaigns.recipients import Rows
     from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
     from dingrelay_workers.campaigns.service import CampaignService, Verb
@@ -172,15 +171,9 @@ def start(
     if not dry_run:
         _move(campaign, "start", "running")
         return
-    cost, found = asyncio.run(_dry_run(campaign))
-    document = {**cost.model_dump(mode="json"), **found.model_dump(mode="json")}
-    print_result(document, lambda: pages.dry_run_page(cost, found))
-
-
-async def _dry_run(campaign: str) -> "tuple[CampaignPreview, DryRun]":
-    campaigns = _campaigns()
-    found = await campaigns.dry_run(campaign)
-    return await campaigns.preview(campaign), found
+    found = asyncio.run(_campaigns().preview(campaign))
+    document = {"id": campaign, **found.model_dump(mode="json")}
+    print_result(document, lambda: pages.cost_page(found))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     )
     from dingrelay_workers.campaigns.audience import CreationProgress
     from dingrelay_workers.campaigns.calls import FollowUpPlan
-    from dingrelay_workers.campaigns.estimate import DryRun, Month
-    from dingrelay_workers.campaigns.report import CampaignPerson, CampaignReport
+    from dingrelay_workers.campaigns.estimate import Month
+    from dingrelay_workers.campaigns.report import CallSums, CampaignPerson, CampaignReport
 
 
 def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
@@ -61,11 +61,10 @@ def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
 
 def campaign_page(row: "CampaignStatus") -> Table:
     """One campaign: what it sends, how, and how far it has come."""
-    rate = (
-        tr("{rate:,} recipients a minute at most", rate=row.rate)
-        if row.rate
-        else tr("at DingTalk's limits")
-    )
+    fields = dict(row)
+    rate = tr("at DingTalk's limits")
+    if row.rate:
+        rate = tr("{rate:,} recipients a minute at most", rate=row.rate)
     quiet = tr(", quiet {quiet} in Beijing", quiet=row.quiet) if row.quiet else ""
     return page_of(
         (tr("state"), f"{row.state} {translated(row.reason)}".strip()),
@@ -78,34 +77,23 @@ def campaign_page(row: "CampaignStatus") -> Table:
         (
             tr("left out"),
             tr(
-                "{duplicates:,} duplicates, {malformed:,} malformed rows",
-                duplicates=row.duplicates,
-                malformed=row.malformed,
+                "{duplicates:,} duplicates, {malformed:,} malformed rows, {excluded:,} excluded",
+                **fields,
             ),
         ),
         (
             tr("calls"),
-            tr(
-                "{ended:,} of {planned:,} have ended, {calls:,} were taken",
-                ended=row.ended,
-                planned=row.planned,
-                calls=row.calls,
-            ),
+            tr("{ended:,} of {planned:,} have ended, {calls:,} were taken", **fields),
         ),
         (
             tr("so far"),
-            tr(
-                "{accepted:,} accepted, {left_out:,} left out, {failed:,} failed",
-                accepted=row.accepted,
-                left_out=row.left_out,
-                failed=row.failed,
-            ),
+            tr("{accepted:,} accepted, {left_out:,} left out, {failed:,} failed", **fields),
         ),
         (
             tr("pace"),
             tr("{rate}{quiet}, weight {weight}", rate=rate, quiet=quiet, weight=row.weight),
         ),
-        (tr("pauses at"), tr("{error_share:.0%} failed", error_share=row.error_share)),
+        (tr("pauses at"), tr("{error_share:.0%} failed", **fields)),
         (tr("created"), row.created_at),
         (tr("not before"), row.start_at),
         (tr("started"), row.started_at),
@@ -115,19 +103,12 @@ def campaign_page(row: "CampaignStatus") -> Table:
 
 def print_created(created: "CampaignStatus", absent: int | None) -> None:
     """A new draft, and on standard error what is missing in it."""
-    console().print(
-        tr(
-            "draft {id}  people: {recipients:,}, calls: {planned:,}, duplicates: {duplicates:,}, "
-            "excluded: {excluded:,}, malformed: {malformed:,}",
-            id=created.id,
-            recipients=created.recipients,
-            planned=created.planned,
-            duplicates=created.duplicates,
-            excluded=created.excluded,
-            malformed=created.malformed,
-        ),
-        markup=False,
+    line = tr(
+        "draft {id}  people: {recipients:,}, calls: {planned:,}, duplicates: {duplicates:,}, "
+        "excluded: {excluded:,}, malformed: {malformed:,}",
+        **dict(created),
     )
+    console().print(line, markup=False)
     err = console(stderr=True)
     if absent == created.recipients > 1:
         words = tr("none of these people is in the directory: is this the column that names them?")
@@ -180,6 +161,7 @@ def cost_page(found: "CampaignPreview") -> Table:
             month_text(found.quota_used, found.quota_limit, found.quota_share, fits=found.fits),
         ),
         *((translated(row.place), translated(row.problem)) for row in found.skipped),
+        *((each.userid, json.dumps(each.message, ensure_ascii=False)) for each in found.first),
     )
 
 
@@ -197,60 +179,31 @@ def month_text(used: int, limit: int | None, share: float | None, *, fits: bool)
     return line if fits else tr("{line}: it stops before it is through", line=line)
 
 
-def dry_run_page(cost: "CampaignPreview", found: "DryRun") -> Group:
-    """What a draft takes, and the first of its calls."""
-    lines: list[RenderableType] = [
-        tr(
-            "would send to {recipients:,} people in {calls:,} calls",
-            recipients=found.recipients,
-            calls=found.calls,
-        )
-    ]
-    for call in found.first:
-        text = json.dumps(call.message, ensure_ascii=False)
-        number = len(call.users) - 1
-        others = tr(" and {number} more", number=number) if number else ""
-        lines.append(Text(f"{call.users[0]}{others}: {text}"))
-    return Group(cost_page(cost), *lines)
-
-
 def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
     """What jobs about a campaign cost."""
     used = month_text(month.used, month.limit, month.share, fits=month.fits)
+    fields = dict(plan)
     lines = [
-        tr(
-            "calls of the campaign: {chunks:,}, to {people:,} people",
-            chunks=plan.chunks,
-            people=plan.people,
-        ),
+        tr("calls of the campaign: {chunks:,}, to {people:,} people", **fields),
         tr("costs: {calls:,} calls: {month}", calls=plan.calls, month=used),
     ]
     if plan.under_way:
-        lines.append(
-            tr(
-                "of these, {under_way:,} are under way, and are waited for",
-                under_way=plan.under_way,
-            )
-        )
+        lines.append(tr("of these, {under_way:,} are under way, and are waited for", **fields))
     if plan.repeated:
-        lines.append(
-            tr(
-                "{repeated:,} people are in calls that repeat a lost one: people who got that one keep the "
-                "message, and the report names them",
-                repeated=plan.repeated,
-            )
+        repeated = tr(
+            "{repeated:,} people are in calls that repeat a lost one: people who got that one keep the "
+            "message, and the report names them",
+            **fields,
         )
+        lines.append(repeated)
     if plan.unknown:
-        lines.append(
-            tr(
-                "{unknown:,} people are in calls whose outcome is unknown, which can't be recalled",
-                unknown=plan.unknown,
-            )
+        unknown = tr(
+            "{unknown:,} people are in calls whose outcome is unknown, which can't be recalled",
+            **fields,
         )
+        lines.append(unknown)
     if plan.too_old:
-        lines.append(
-            tr("left alone: {too_old:,} calls that are older than 24 hours", too_old=plan.too_old)
-        )
+        lines.append(tr("left alone: {too_old:,} calls that are older than 24 hours", **fields))
     return "\n".join(lines)
 
 
@@ -284,44 +237,27 @@ def _special(summary: "CampaignReport") -> Iterator[tuple[str, str]]:
 
     ambiguous, recalled, reports = summary.ambiguous, summary.recalled, summary.delivery
     if summary.calls and not reports.calls:
-        yield (
-            tr("delivery"),
-            tr(
-                "not asked. `dingrelay campaign report {id} --refresh` asks DingTalk who got it and who read it: "
-                "within 24 hours of a call, with two calls for each of {calls:,}, while workers run",
-                id=summary.id,
-                calls=summary.calls,
-            ),
+        unasked = tr(
+            "not asked. `dingrelay campaign report {id} --refresh` asks DingTalk who got it and who read it: "
+            "within 24 hours of a call, with two calls for each of {calls:,}, while workers run",
+            **dict(summary),
         )
+        yield tr("delivery"), unasked
     if ambiguous.calls:
-        people = tr(
-            "{calls:,} calls for {people:,} people", calls=ambiguous.calls, people=ambiguous.people
-        )
-        yield tr("repeated"), f"{people}, {translated(SAME_CONTENT)}"
+        yield tr("repeated"), f"{_calls_for(ambiguous)}, {translated(SAME_CONTENT)}"
     if recalled.calls:
-        yield (
-            tr("recalled"),
-            tr(
-                "{calls:,} calls for {people:,} people",
-                calls=recalled.calls,
-                people=recalled.people,
-            ),
-        )
+        yield tr("recalled"), _calls_for(recalled)
     if reports.calls:
-        counts: dict[str, Any] = {
-            name: getattr(reports, name)
-            for name in ("delivered", "read", "unread", "invalid", "forbidden", "failed")
-        }
-        words = ", ".join(f"{count:,} {tr(name)}" for name, count in counts.items())
+        names = ("delivered", "read", "unread", "invalid", "forbidden", "failed")
+        words = ", ".join(f"{getattr(reports, name):,} {tr(name)}" for name in names)
         yield (
             tr("confirmed"),
-            tr(
-                "{calls:,} calls for {people:,} people: {words}",
-                calls=reports.calls,
-                people=reports.people,
-                words=words,
-            ),
+            tr("{calls:,} calls for {people:,} people: {words}", **dict(reports), words=words),
         )
+
+
+def _calls_for(sums: "CallSums") -> str:
+    return tr("{calls:,} calls for {people:,} people", **dict(sums))
 
 
 def people_table(found: "Sequence[CampaignPerson]") -> None:
@@ -562,11 +498,7 @@ def _outcome(look: dict[str, Any]) -> str:
     return tr(
         "{accepted:,} accepted, {left_out:,} left out, {failed:,} failed; {calls:,} calls, "
         "{throttles:,} throttled",
-        accepted=look["accepted"],
-        left_out=look["left_out"],
-        failed=look["failed"],
-        calls=look["calls"],
-        throttles=look["throttles"],
+        **look,
     )
 
 

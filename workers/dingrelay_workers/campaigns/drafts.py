@@ -34,7 +34,7 @@ from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
 from dingrelay_workers.campaigns.recipients import FileColumn, NoPeopleColumn, Recipient, read
-from dingrelay_workers.campaigns.service import opened_store
+from dingrelay_workers.campaigns.service import apart, opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database, latest_first
 from dingrelay_workers.directory import audience as directory
@@ -210,18 +210,15 @@ class Drafts:
             DraftNotFound: there is none with this id.
             ContractError: the file can't be read as a whole.
         """
-        # Reading a file holds up an event loop.
-        return await asyncio.to_thread(lambda: asyncio.run(self._count_file(draft)))
 
-    async def _count_file(self, draft: str) -> tuple[int, int, Sequence[str]]:
-        async with self._opened_here() as store:
+        async def count(store: CampaignStore) -> tuple[int, int, Sequence[str]]:
             row, plan = await _read(store, draft)
             content = DraftContent.parse(row["document"])
             source = cast("BinaryIO", plan.get("recipients"))
             rows = read(source, (), _column_of(content), content.encoding)
-            count, people = 0, set[str]()
+            read_rows, people = 0, set[str]()
             for batch in batches(rows):
-                count += len(batch)
+                read_rows += len(batch)
                 found = await resolved(store.database, content.app, batch)
                 people |= {each.userid for each in found if isinstance(each, Recipient)}
 
@@ -229,7 +226,9 @@ class Drafts:
                 yield list(people)
 
             absent = await directory.count_absent(store.database, content.app, everybody())
-            return count, len(people) - (absent or 0), rows.header
+            return read_rows, len(people) - (absent or 0), rows.header
+
+        return await apart(self._settings, self._database, count)
 
     async def delete(self, draft: str) -> None:
         """Delete a draft; a campaign that was made of it stays.
@@ -249,12 +248,12 @@ class Drafts:
             ContractError, MalformedRecipients: as `freeze`.
             ServiceUnavailable: the database or Redis can't be used.
         """
-        return await asyncio.to_thread(lambda: asyncio.run(self._check(draft)))
 
-    async def _check(self, draft: str) -> CampaignPreview:
-        async with self._opened_here() as store:
+        async def check(store: CampaignStore) -> CampaignPreview:
             _, plan = await _read(store, draft)
             return await estimate.of_plan(self._settings, store.database, plan)
+
+        return await apart(self._settings, self._database, check)
 
     async def parse_pasted(self, app: str, text: str) -> PastedPeople:
         """The people that a pasted text names, and what names none or several."""
@@ -307,11 +306,8 @@ class Drafts:
             ContractError: the draft is no campaign yet; it names the field that is wrong.
             MalformedRecipients: people who are to be left out can't be found.
         """
-        # Reading people holds up an event loop.
-        return await asyncio.to_thread(lambda: asyncio.run(self._freeze(draft, version, by)))
 
-    async def _freeze(self, draft: str, version: int, by: str) -> CampaignStatus:
-        async with self._opened_here() as store:
+        async def freeze(store: CampaignStore) -> CampaignStatus:
             row, plan = await _read(store, draft)
             campaign = campaign_of(draft, version)
             if row["version"] != version:
@@ -328,12 +324,10 @@ class Drafts:
                 await connection.execute(made)
             return created
 
+        return await apart(self._settings, self._database, freeze)
+
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
         return opened_store(self._settings, self._database)
-
-    def _opened_here(self) -> AbstractAsyncContextManager[CampaignStore]:
-        """For another event loop, which the connections of this process's database don't serve."""
-        return opened_store(self._settings, migrated=self._database is not None)
 
 
 def campaign_of(draft: str, version: int) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel
 from redis.asyncio import Redis
 from sqlalchemy import func, select
 
@@ -18,7 +17,6 @@ from dingrelay_producers.client.campaign_documents import (
 )
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
 from dingrelay_workers.backlog import estimate as backlog
@@ -324,47 +322,3 @@ async def month_of(settings: Settings, app: str, calls: int) -> Month:
     async with impatient_redis(settings) as redis:
         used = await Quota(redis, settings).used(organisation)
     return share_of_month(calls, used=used, limit=settings.quota.monthly_calls)
-
-
-SHOWN = 3
-
-
-class DryCall(BaseModel):
-    """A call that a campaign would make."""
-
-    users: list[str]
-    message: dict[str, Any]
-
-
-class DryRun(BaseModel):
-    """The calls that a campaign would make from its present state."""
-
-    id: str
-    recipients: int
-    """People who would be called for."""
-    calls: int
-    first: list[DryCall]
-    """The first of the calls."""
-
-
-async def dry_run(store: CampaignStore, campaign: str) -> DryRun:
-    """Make up and check all calls that are still to be made; none leaves.
-
-    Raises:
-        CampaignNotFound: there is none with this id.
-        ContractError: a chunk is none that could be sent.
-    """
-    row = await store.get(campaign)
-    run = DryRun(id=campaign, recipients=0, calls=0, first=[])
-    async for page in store.chunks(campaign):
-        for chunk in page:
-            if chunk.state == ChunkState.SETTLED:
-                continue
-            call = DryCall(users=chunk.users.split(","), message=chunk.message or row.message)
-            asked = {"app": row.app, "campaign": campaign, "number": chunk.number}
-            CampaignChunk.parse({**asked, **call.model_dump()})
-            run.recipients += len(call.users)
-            run.calls += 1
-            if len(run.first) < SHOWN:
-                run.first.append(call)
-    return run

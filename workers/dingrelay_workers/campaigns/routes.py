@@ -41,7 +41,7 @@ from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
 from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
-from dingrelay_workers.campaigns.upload import FORM, CampaignWriter, arrived
+from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.authentication import may_see
@@ -106,7 +106,7 @@ async def create_campaign(call: HttpCall) -> CampaignStatus:
     if created is None:
         with refusing(call):
             plan = await _plan(call)
-            created = await call.context.service(CampaignWriter).create(plan, _id_of(call))
+            created = await call.context.service(CampaignService).create(plan, _id_of(call))
     call.headers["Location"] = f"/v1/campaigns/{created.id}"
     return created
 
@@ -137,7 +137,7 @@ async def preview_plan(call: HttpCall) -> CampaignPreview:
     """What a campaign would take."""
     with refusing(call):
         plan = await _plan(call)
-        return await call.context.service(CampaignWriter).preview(plan)
+        return await call.context.service(CampaignService).preview(plan)
 
 
 @ROUTES(
@@ -387,7 +387,7 @@ async def asking_campaigns(
         ServiceUnavailable: the database or Redis does not answer in time.
     """
     try:
-        async with asyncio.timeout(within), context.service(CampaignWriter).places:
+        async with asyncio.timeout(within):
             yield context.service(CampaignService)
     except TimeoutError:
         raise ServiceUnavailable("the database or Redis does not answer") from None

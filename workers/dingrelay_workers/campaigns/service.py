@@ -2,10 +2,18 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from redis.asyncio import Redis
 from sqlalchemy import func, select, update
@@ -28,7 +36,7 @@ from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns import chunks, estimate, notices, removal, review
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
-from dingrelay_workers.campaigns.estimate import DryRun, Month
+from dingrelay_workers.campaigns.estimate import Month
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.report import (
     CampaignPerson,
@@ -46,6 +54,9 @@ from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.maintenance.leader import WORK
 from dingrelay_workers.store.connections import impatient_redis
 
+READERS = 2
+"""Campaigns of a process whose files are read at the same time; the others wait, their uploads complete on the disk."""
+_T = TypeVar("_T")
 Verb = Literal["start", "pause", "resume", "cancel"]
 
 _MOVES: Mapping[Verb, tuple[State, frozenset[State]]] = {
@@ -65,32 +76,39 @@ class CampaignService:
     Args:
         settings: of this process.
         database: of a process that serves many callers, whose tables are up to date; for its event loop only.
-        migrated: whether the tables are up to date without one.
     """
 
-    def __init__(
-        self, settings: Settings, database: Database | None = None, *, migrated: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
-        self._migrated = migrated
+        # Without a database callers may be on several event loops.
+        self._readers = asyncio.Semaphore(READERS) if database is not None else nullcontext()
 
     async def create(
         self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
     ) -> CampaignStatus:
         """Store a draft with what its check finds, under this id if one is given."""
-        async with self._opened() as store:
+
+        async def create(store: CampaignStore) -> CampaignStatus:
             check = estimate.check(self._settings, store.database)
             return await store.create(plan, campaign, progress, check=check)
+
+        async with self._readers:
+            return await apart(self._settings, self._database, create)
 
     async def preview(
         self, plan: Plan | str, progress: CreationProgress = UNWATCHED
     ) -> CampaignPreview:
         """The estimated cost of a plan, or of the campaign with this id."""
-        async with self._opened() as store:
-            if isinstance(plan, str):
+        if isinstance(plan, str):
+            async with self._opened() as store:
                 return await estimate.of_draft(self._settings, store, plan)
+
+        async def preview(store: CampaignStore) -> CampaignPreview:
             return await estimate.of_plan(self._settings, store.database, plan, progress)
+
+        async with self._readers:
+            return await apart(self._settings, self._database, preview)
 
     async def status(self, campaign: str) -> CampaignStatus:
         """How a campaign stands."""
@@ -293,24 +311,24 @@ class CampaignService:
                 )
         return job
 
-    async def dry_run(self, campaign: str) -> DryRun:
-        """The calls that it would make from its present state."""
-        async with self._opened() as store:
-            return await estimate.dry_run(store, campaign)
-
     async def _move(self, campaign: str, verb: Verb) -> None:
         async with self._opened() as store, impatient_redis(self._settings) as redis:
             await move(store.database, redis, campaign, verb)
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
-        return opened_store(self._settings, self._database, migrated=self._migrated)
+        return opened_store(self._settings, self._database)
 
 
 @asynccontextmanager
 async def opened_store(
     settings: Settings, database: Database | None = None, *, migrated: bool = False
 ) -> AsyncGenerator[CampaignStore]:
-    """The campaigns in their database, while the block runs; the arguments are those of `CampaignService`.
+    """The campaigns in their database, while the block runs.
+
+    Args:
+        settings: of this process.
+        database: as of `CampaignService`.
+        migrated: whether the tables are up to date without one.
 
     Raises:
         ServiceUnavailable: the database can't be used, or there is no room for temporary files.
@@ -327,6 +345,21 @@ async def opened_store(
         raise ServiceUnavailable(en("temporary files ($TMPDIR): {}", error)) from None
     finally:
         await store.close()
+
+
+async def apart(
+    settings: Settings, database: Database | None, work: Callable[[CampaignStore], Awaitable[_T]]
+) -> _T:
+    """Do what works on files and on the database by turns, and would hold up the event loop of many callers.
+
+    There it has a thread with a loop of its own, and is finished once it has begun.
+    """
+
+    async def run() -> _T:
+        async with opened_store(settings, migrated=database is not None) as store:
+            return await work(store)
+
+    return await (run() if database is None else asyncio.to_thread(lambda: asyncio.run(run())))
 
 
 async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> None:

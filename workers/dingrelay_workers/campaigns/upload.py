@@ -6,21 +6,17 @@ slow upload holds neither memory nor the database, and one that breaks off leave
 """
 
 import asyncio
-import contextvars
 import hashlib
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO
 
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.body_reader import parse_json, read_json
 from dingrelay_workers.http.problems import Problem
@@ -198,52 +194,3 @@ def _late(seconds: float) -> Problem:
 
 def _too_large() -> Problem:
     return Problem(problems.TOO_LARGE, en("the body may have {:,} bytes", LARGEST_UPLOAD))
-
-
-AT_ONCE = 2
-"""Files that are read at the same time; the uploads behind them wait, each complete on the disk."""
-
-CAMPAIGN_PLACES = 10
-"""Requests that ask for campaigns at the same time; the others wait, since each opens a connection to SQL."""
-
-_T = TypeVar("_T")
-
-
-class CampaignWriter:
-    """Reads the files of campaigns beside the loop that serves requests.
-
-    Args:
-        campaigns: stores them.
-
-    Attributes:
-        places: bounds the concurrent campaign requests, each of which has its own connection.
-    """
-
-    def __init__(self, campaigns: CampaignService) -> None:
-        self._campaigns = campaigns
-        self.places = asyncio.Semaphore(CAMPAIGN_PLACES)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="campaign")
-
-    async def create(self, plan: Plan, campaign: str | None = None) -> CampaignStatus:
-        """Store a draft, with this id if one is given, even if the caller goes away.
-
-        Raises:
-            ContractError: the plan is wrong; it names the field, or the lines.
-            ServiceUnavailable: the database can't be used.
-        """
-        return await self._run(lambda: self._campaigns.create(plan, campaign))
-
-    async def preview(self, plan: Plan) -> CampaignPreview:
-        """What a campaign would take; raises as `create`."""
-        return await self._run(lambda: self._campaigns.preview(plan))
-
-    def close(self) -> None:
-        """Begin no more; what is being written is finished."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _run(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        # A loop of its own: what keeps campaigns works on files and on the database by turns.
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        return await loop.run_in_executor(
-            self._threads, lambda: context.run(lambda: asyncio.run(ask()))
-        )

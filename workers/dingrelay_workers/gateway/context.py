@@ -13,8 +13,6 @@ from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
 from dingrelay_tasks.media_upload import LARGEST
-from dingrelay_workers.campaigns.service import CampaignService
-from dingrelay_workers.campaigns.upload import CampaignWriter
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import Check, ServerWatch
 from dingrelay_workers.gateway.services import Services
@@ -107,8 +105,6 @@ async def _context(
     records = GatewayRecords(servers, redis)
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
-    # It has event loops of its own, which the services' connections don't serve.
-    writer = CampaignWriter(CampaignService(servers, migrated=True))
     here = () if settings.across_cells else common[Receiver].apps
     missed = MissedReader(records, redis, filter(settings.serves, here))
     running = asyncio.create_task(missed.run())
@@ -120,7 +116,6 @@ async def _context(
             services={
                 **services.by_class(),
                 **common,
-                CampaignWriter: writer,
                 MissedReader: missed,
             },
             ends=ends,
@@ -128,7 +123,6 @@ async def _context(
         )
     finally:
         await _ended(running)
-        writer.close()
         ends.close()
         await records.aclose()
         await redis.aclose()
