@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from cli_runner import Cli, in_folder
@@ -17,6 +18,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records
 from gateways import Ask, GatewayClient, gateway_thread, stored_keys
 from one_worker import OneWorker, OpenWorker, one_worker
@@ -98,6 +100,19 @@ def cells(valkey_url: str, tmp_path: Path) -> Iterator[TwoCells]:
 def records(redis: Redis, settings: Settings) -> Records:
     """The records in Redis."""
     return Records(redis, settings)
+
+
+@pytest.fixture
+def schedule(redis: Redis, settings: Settings) -> Schedule:
+    """What a scheduler asks Redis for."""
+    return Schedule(redis, settings)
+
+
+@pytest.fixture
+def store(valkey_url: str) -> Iterator[SyncRedis]:
+    """The Redis of `valkey_url`, for a test without a loop."""
+    with SyncRedis.from_url(valkey_url) as redis:
+        yield redis
 
 
 @pytest.fixture

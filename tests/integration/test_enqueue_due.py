@@ -1,6 +1,5 @@
 """What is due at no time leaves nothing half accepted."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,19 +10,12 @@ from dingrelay_producers.store import record, scripts
 from jobs import a_draft
 
 
-@pytest.fixture
-def server(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        redis.flushall()
-        yield redis
-
-
 @pytest.mark.parametrize("due", ["", "soon", "1.5", "nan", "inf", 2**63])
-def test_an_invalid_due_time_accepts_no_part_of_the_batch(server: Redis, due: Any) -> None:
+def test_an_invalid_due_time_accepts_no_part_of_the_batch(store: Redis, due: Any) -> None:
     """No contract lets one in."""
     drafts = [a_draft() for _ in range(3)]
     drafts[2] = drafts[2]._replace(due=due)
     calls = record.enqueue_all(map(record.written, drafts))
     with pytest.raises(ResponseError, match=f"the due of {drafts[2].id} is no time"):
-        scripts.run_many(server, calls)
-    assert server.keys() == []
+        scripts.run_many(store, calls)
+    assert store.keys() == []

@@ -21,11 +21,6 @@ from jobs import a_draft, a_wakeup, claimed, places, queued, run_out, running, s
 NEXT = RECORD_FORMAT + 1
 
 
-@pytest.fixture
-def schedule(redis: Redis, settings: Settings) -> Schedule:
-    return Schedule(redis, settings)
-
-
 async def written_by_the_next(redis: Redis) -> Draft:
     draft = await queued(redis)
     await redis.hset(keys.job(draft.id), "v", NEXT)

@@ -51,14 +51,13 @@ def watcher(settings: Settings) -> Iterator[Presence]:
 
 @pytest.mark.usefixtures("watcher")
 async def test_a_vanished_workers_jobs_are_woken(
-    redis: Redis, settings: Settings, gone: Records
+    redis: Redis, settings: Settings, gone: Records, schedule: Schedule
 ) -> None:
     lives = Records(redis, settings, worker=f"{GONE}b")
     taken, kept = await several(redis, 2)
     lost, other = await claimed(gone, taken), await claimed(lives, kept)
     await sign(redis, GONE, f"5 {TIMEOUT}")
     await counts_as_gone(redis, GONE)
-    schedule = Schedule(redis, settings)
     due = await schedule.take_due("w", lease=60, most=10)
     assert [wakeup.id for wakeup in due.wakeups] == [taken.id]
     assert list(await places(redis, kept)) == ["running"]
@@ -69,9 +68,10 @@ async def test_a_vanished_workers_jobs_are_woken(
     assert await redis.hgetall(keys.PRESENCE) != {}
 
 
-async def test_a_vanished_workers_wakeups_are_published(redis: Redis, settings: Settings) -> None:
+async def test_a_vanished_workers_wakeups_are_published(
+    redis: Redis, settings: Settings, schedule: Schedule
+) -> None:
     """It took them from the broker and claimed none: one of a new job, one of another's orphan."""
-    schedule = Schedule(redis, settings)
     orphan, _ = await running(redis, Records(redis, settings, worker="host.1:1:a"))
     await run_out(redis, orphan)
     await confirm_published(schedule, await schedule.take_due("w", lease=60, most=10))
@@ -89,7 +89,7 @@ async def test_a_vanished_workers_wakeups_are_published(redis: Redis, settings: 
     assert (await schedule.take_due("w", lease=60, most=4 * HELD)).wakeups == []
 
 
-async def test_a_clock_step_does_not_delay_the_wakeups(redis: Redis, settings: Settings) -> None:
+async def test_a_clock_step_does_not_delay_the_wakeups(redis: Redis, schedule: Schedule) -> None:
     """A machine whose clock was ahead starts over."""
     draft = await queued(redis)
     ahead = await server_time(redis) + 3_600_000
@@ -97,7 +97,7 @@ async def test_a_clock_step_does_not_delay_the_wakeups(redis: Redis, settings: S
     await redis.zadd(keys.woken(draft.queue), {draft.id: ahead})
     await sign(redis, GONE, "5 1")
     await run_async(redis, vanished(GONE, "5 1"))
-    due = await Schedule(redis, settings).take_due("w", lease=60, most=10)
+    due = await schedule.take_due("w", lease=60, most=10)
     assert [wakeup.id for wakeup in due.wakeups] == [draft.id]
 
 

@@ -36,11 +36,6 @@ def settings(valkey_url: str) -> Settings:
     return Settings.load(env="test", redis_url=valkey_url, lease=GRACE)
 
 
-@pytest.fixture
-def schedule(redis: Redis, settings: Settings) -> Schedule:
-    return Schedule(redis, settings)
-
-
 async def woken_now(schedule: Schedule, *, published: bool = True) -> list[str]:
     """The jobs that one look wakes, and unless it fails their wake-ups are published."""
     batch = await schedule.take_due("w", lease=60, most=MOST)
