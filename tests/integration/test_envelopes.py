@@ -17,7 +17,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import run
-from dingrelay_tasks import MessageSend
+from jobs import message
 
 WAKEUPS = [
     Wakeup("3b0c", "message-send", "dingrelay.normal", "default", "normal", "to 2 users", 1_700),
@@ -109,21 +109,17 @@ def test_both_ways_write_the_same(valkey_url: str, database: int) -> None:
     assert len(directly[1]) == len(WAKEUPS)
 
 
-def test_a_message_that_waits_is_small(valkey_url: str) -> None:
-    settings = Settings.load(env="sandbox", redis_url=valkey_url)
-    with Redis.from_url(valkey_url) as redis:
-        redis.flushall()
-        publisher = Publisher(settings)
-        publisher.publish(WAKEUPS[:1])
-        publisher.close()
-        (message,) = redis.lrange(WAKEUPS[0].queue, 0, -1)
-    assert len(message) < 450
+def test_a_message_that_waits_is_small(settings: Settings, store: Redis) -> None:
+    publisher = Publisher(settings)
+    publisher.publish(WAKEUPS[:1])
+    publisher.close()
+    (waits,) = store.lrange(WAKEUPS[0].queue, 0, -1)
+    assert len(waits) < 450
 
 
 @pytest.mark.parametrize("directly", [True, False])
-def test_celery_reads_the_same_of_both(valkey_url: str, directly: bool) -> None:
-    settings = Settings.load(env="sandbox", redis_url=valkey_url)
-    app = Celery(broker=valkey_url, set_as_current=False)
+def test_celery_reads_the_same_of_both(settings: Settings, directly: bool) -> None:
+    app = Celery(broker=settings.redis, set_as_current=False)
     task = app.task(name="dingrelay.message-send")(message_send)
     published(settings, directly=directly)
     with app.connection_for_read() as connection:
@@ -155,12 +151,7 @@ def test_a_broker_that_is_away_leaves_the_wakeups(without_broker: Settings) -> N
     publisher.close()
 
 
-JOBS = [
-    MessageSend.model_validate(
-        {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": f"{n}"}}}
-    )
-    for n in range(150)
-]
+JOBS = [message(text=f"{number}") for number in range(150)]
 QUEUE = "dingrelay.normal"
 
 
@@ -180,26 +171,20 @@ def send_by_enqueuer(settings: Settings) -> None:
 
 @pytest.mark.parametrize("send", [send_by_client, send_by_enqueuer])
 def test_jobs_that_the_broker_did_not_take_are_due_at_once(
-    without_broker: Settings, send: Callable[[Settings], None]
+    without_broker: Settings, store: Redis, send: Callable[[Settings], None]
 ) -> None:
     send(without_broker)
-    with Redis.from_url(without_broker.redis, decode_responses=True) as redis:
-        assert redis.zcard(keys.woken(QUEUE)) == 0
-        assert redis.zcard(keys.SCHEDULE) == len(JOBS)
-        seconds, micros = redis.time()
-        assert redis.zcount(keys.SCHEDULE, "-inf", seconds * 1000 + micros // 1000) == len(JOBS)
+    assert store.zcard(keys.woken(QUEUE)) == 0
+    assert store.zcard(keys.SCHEDULE) == len(JOBS)
+    seconds, micros = store.time()
+    assert store.zcount(keys.SCHEDULE, "-inf", seconds * 1000 + micros // 1000) == len(JOBS)
 
 
-def test_a_job_that_was_woken_again_stays_where_it_is(without_broker: Settings) -> None:
-    with Redis.from_url(without_broker.redis) as redis:
-        redis.zadd(keys.woken(QUEUE), {"woken-again": 2, "started": 3})
-        redis.expire(keys.woken(QUEUE), 60)
-        for call in record.unpublished([wakeup("woken-again", at=1), wakeup("gone", at=1)]):
-            run(redis, call)
-        assert redis.zcard(keys.woken(QUEUE)) == 2
-        assert redis.zcard(keys.SCHEDULE) == 0
-
-
-def wakeup(job_id: str, *, at: int) -> Wakeup:
-    """That of a message."""
-    return Wakeup(job_id, "message-send", QUEUE, "default", "normal", "", at)
+def test_a_job_that_was_woken_again_stays_where_it_is(store: Redis) -> None:
+    store.zadd(keys.woken(QUEUE), {"woken-again": 2, "started": 3})
+    store.expire(keys.woken(QUEUE), 60)
+    wakeups = [WAKEUPS[0]._replace(id=job, at=1) for job in ("woken-again", "gone")]
+    for call in record.unpublished(wakeups):
+        run(store, call)
+    assert store.zcard(keys.woken(QUEUE)) == 2
+    assert store.zcard(keys.SCHEDULE) == 0

@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from typing import Any, cast
 
@@ -28,14 +28,6 @@ OPTIONS = {"priority_steps": [0], "queue_order_strategy": "priority", "socket_ti
 WAKEUP: dict[str, Any] = {WOKEN_HEADER: 1}
 BARE: dict[str, Any] = {}
 KINDS = pytest.mark.parametrize("headers", [WAKEUP, BARE], ids=["wake-up", "job"])
-
-
-@pytest.fixture
-def broker(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        redis.flushdb()
-        yield redis
-        redis.flushdb()
 
 
 class Worker:
@@ -84,67 +76,67 @@ def publish(url: str, *bodies: str, headers: dict[str, Any], queue: Queue = NORM
             producer.publish(body, routing_key=queue.name, headers=headers, declare=[queue])
 
 
-def marked(broker: Redis) -> int:
-    return sum(broker.llen(key) for key in broker.scan_iter(keys.taken("*", "*")))
+def marked(store: Redis) -> int:
+    return sum(store.llen(key) for key in store.scan_iter(keys.taken("*", "*")))
 
 
-def waits(broker: Redis) -> int:
-    blocked = [client["cmd"] for client in broker.client_list() if "b" in client["flags"]]
+def waits(store: Redis) -> int:
+    blocked = [client["cmd"] for client in store.client_list() if "b" in client["flags"]]
     return blocked.count("blmove")
 
 
 @KINDS
 @pytest.mark.parametrize("early", [True, False], ids=["waits", "is waited for"])
 def test_a_job_is_marked_until_it_is_acknowledged_and_a_wakeup_is_not(
-    broker: Redis, valkey_url: str, headers: dict[str, Any], early: bool
+    store: Redis, valkey_url: str, headers: dict[str, Any], early: bool
 ) -> None:
     if early:
         publish(valkey_url, "it", headers=headers)
     with working(valkey_url) as worker:
         if not early:
-            worker.until(lambda: waits(broker))
+            worker.until(lambda: waits(store))
             publish(valkey_url, "it", headers=headers)
         (message,) = worker.take(1)
-        worker.until(lambda: marked(broker) == (headers is BARE))
+        worker.until(lambda: marked(store) == (headers is BARE))
         assert worker.bodies == ["it"]
-        assert not broker.llen("q")
+        assert not store.llen("q")
         message.ack()
-        assert not marked(broker)
-    assert not broker.exists("q", "unacked")
+        assert not marked(store)
+    assert not store.exists("q", "unacked")
 
 
 @KINDS
-def test_unacknowledged_comes_back(broker: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
+def test_unacknowledged_comes_back(store: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
     publish(valkey_url, "1", "2", "3", headers=headers)
     with working(valkey_url, room=2) as worker:
         assert [message.payload for message in worker.take(2)] == ["1", "2"]
-    assert broker.llen("q") == 3
-    assert not marked(broker)
+    assert store.llen("q") == 3
+    assert not marked(store)
     with working(valkey_url) as worker:
         for message in worker.take(3):
             message.ack()
         assert worker.bodies == ["1", "2", "3"]
-    assert not broker.exists("q")
+    assert not store.exists("q")
 
 
 @KINDS
-def test_rejected_is_gone_or_back(broker: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
+def test_rejected_is_gone_or_back(store: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
     publish(valkey_url, "it", headers=headers)
     with working(valkey_url) as worker:
         worker.take(1)[0].requeue()
         worker.take(2)[1].reject()
         assert worker.bodies == ["it", "it"]
-    assert not broker.exists("q")
-    assert not marked(broker)
+    assert not store.exists("q")
+    assert not marked(store)
 
 
-def test_waiting_messages_are_taken_together_and_in_order(broker: Redis, valkey_url: str) -> None:
+def test_waiting_messages_are_taken_together_and_in_order(store: Redis, valkey_url: str) -> None:
     bodies = [str(number) for number in range(50)]
     publish(valkey_url, *bodies, headers=WAKEUP)
     with working(valkey_url, room=100) as worker:
-        before = commands(broker)
+        before = commands(store)
         worker.take(50)
-        assert commands(broker) - before < 10
+        assert commands(store) - before < 10
         assert worker.bodies == bodies
         for message in worker.messages:
             message.ack()
@@ -159,39 +151,39 @@ def test_an_urgent_message_is_first(valkey_url: str) -> None:
 
 
 @KINDS
-def test_only_what_fits_is_taken(broker: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
+def test_only_what_fits_is_taken(store: Redis, valkey_url: str, headers: dict[str, Any]) -> None:
     with working(valkey_url, 1, (URGENT, NORMAL)) as worker:
-        worker.until(lambda: waits(broker) == 2)
+        worker.until(lambda: waits(store) == 2)
         publish(valkey_url, "1", headers=headers)
         publish(valkey_url, "2", headers=headers, queue=URGENT)
         worker.take(1)
-        worker.until(lambda: not waits(broker))
+        worker.until(lambda: not waits(store))
         assert len(worker.messages) == 1
-        assert broker.llen("q") + broker.llen("urgent") == 1, "the second is for another worker"
+        assert store.llen("q") + store.llen("urgent") == 1, "the second is for another worker"
         worker.messages[0].ack()
         worker.take(2)[1].ack()
         assert sorted(worker.bodies) == ["1", "2"]
 
 
 @pytest.mark.parametrize("garbage", [b"no JSON", b"\xff", b"7", b"null", b"{}", b'{"body": 1}'])
-def test_garbage_alone_is_refused(broker: Redis, valkey_url: str, garbage: bytes) -> None:
+def test_garbage_alone_is_refused(store: Redis, valkey_url: str, garbage: bytes) -> None:
     publish(valkey_url, "before", headers=WAKEUP)
-    broker.lpush("q", garbage, garbage)
+    store.lpush("q", garbage, garbage)
     publish(valkey_url, "after", headers=WAKEUP)
     with working(valkey_url) as worker:
         worker.take(2)
         assert worker.bodies == ["before", "after"]
-        worker.until(lambda: waits(broker))
-        broker.lpush("q", garbage)
-        worker.until(lambda: not broker.exists("q") and not marked(broker))
+        worker.until(lambda: waits(store))
+        store.lpush("q", garbage)
+        worker.until(lambda: not store.exists("q") and not marked(store))
         for message in worker.messages:
             message.ack()
-    assert not broker.exists("q")
+    assert not store.exists("q")
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["waits", "is waited for"])
 def test_a_message_whose_answer_is_lost_is_not(
-    broker: Redis,
+    store: Redis,
     valkey_server: ValkeyServer,
     valkey_url: str,
     early: bool,
@@ -200,10 +192,10 @@ def test_a_message_whose_answer_is_lost_is_not(
     monkeypatch.setattr(transport, "WAIT", 5)  # so that no wait ends just before the message comes
     with BlackHole(valkey_server.port) as proxy:
         worker = Worker(valkey_url.replace(f":{valkey_server.port}", f":{proxy.port}"))
-        worker.until(lambda: waits(broker))
+        worker.until(lambda: waits(store))
         publish(valkey_url, "first", headers=WAKEUP)
         worker.take(1)[0].ack()
-        worker.until(lambda: waits(broker))
+        worker.until(lambda: waits(store))
         if early:  # the wait ends, and the script is asked: its answer is lost
             proxy.keep_answers(after=base64.b64encode(b"before"))
             publish(valkey_url, "before", headers=WAKEUP)
@@ -213,44 +205,44 @@ def test_a_message_whose_answer_is_lost_is_not(
             publish(valkey_url, "it", headers=BARE)
         with pytest.raises((RedisError, OSError)):
             worker.until(lambda: False)
-        assert not broker.exists("q"), "taken, and its answer never came"
+        assert not store.exists("q"), "taken, and its answer never came"
         with suppress(RedisError, OSError):
             worker.close()
-    assert marked(broker), "could not be put back either"
+    assert marked(store), "could not be put back either"
     with working(valkey_url) as other:
-        other.until(lambda: waits(broker))
+        other.until(lambda: waits(store))
         assert not other.messages, "the first may still have it"
-        for each in cast("list[bytes]", broker.zrange(keys.TAKEN, 0, -1)):
-            broker.zadd(keys.TAKEN, {each: 1}, xx=True)
+        for each in cast("list[bytes]", store.zrange(keys.TAKEN, 0, -1)):
+            store.zadd(keys.TAKEN, {each: 1}, xx=True)
         other.until(lambda: "it" in other.bodies)
 
 
-def test_what_another_transport_marked_comes_back(broker: Redis, valkey_url: str) -> None:
+def test_what_another_transport_marked_comes_back(store: Redis, valkey_url: str) -> None:
     """That of 0.2.0, whose worker was killed."""
     publish(valkey_url, "it", headers=BARE)
-    raw = json.loads(cast("bytes", broker.rpop("q")))
-    broker.hset("unacked", "tag", json.dumps([raw, "", "q"]))
-    broker.zadd("unacked_index", {"tag": 1})
+    raw = json.loads(cast("bytes", store.rpop("q")))
+    store.hset("unacked", "tag", json.dumps([raw, "", "q"]))
+    store.zadd("unacked_index", {"tag": 1})
     with working(valkey_url) as worker:
         worker.take(1)[0].ack()
         assert worker.bodies == ["it"]
-    assert not broker.exists("unacked", "q")
+    assert not store.exists("unacked", "q")
 
 
-def test_a_full_redis_still_gives_what_it_has(broker: Redis, valkey_url: str) -> None:
+def test_a_full_redis_still_gives_what_it_has(store: Redis, valkey_url: str) -> None:
     publish(valkey_url, *"abc", headers=BARE)
     with working(valkey_url) as worker:
-        broker.config_set("maxmemory", 1)
+        store.config_set("maxmemory", 1)
         try:
             worker.take(3)
-            worker.until(lambda: not waits(broker))
+            worker.until(lambda: not waits(store))
             for message in worker.messages[:2]:
                 message.ack()
             worker.close()
         finally:
-            broker.config_set("maxmemory", 0)
-    assert broker.llen("q") == 1
+            store.config_set("maxmemory", 0)
+    assert store.llen("q") == 1
 
 
-def commands(broker: Redis) -> int:
-    return int(broker.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+def commands(store: Redis) -> int:
+    return int(store.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))

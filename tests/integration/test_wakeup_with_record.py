@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,38 +21,31 @@ from jobs import message
 QUEUE = "dingrelay.normal"
 
 
-@pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        redis.flushall()
-        yield redis
-
-
-def accepted(settings: Settings, redis: Redis, drafts: Sequence[Draft]) -> list[Enqueued]:
+def accepted(settings: Settings, store: Redis, drafts: Sequence[Draft]) -> list[Enqueued]:
     """What became of these jobs, with their wake-ups in the script, if they can be."""
     publisher = Publisher(settings)
     jobs = [record.written(draft, publisher.envelope(draft)) for draft in drafts]
     calls = record.enqueue_all(jobs)
-    answers = scripts.run_many(redis, calls)
+    answers = scripts.run_many(store, calls)
     publisher.close()
     return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
 
 
-def test_it_equals_what_the_publisher_writes(settings: Settings, redis: Redis) -> None:
+def test_it_equals_what_the_publisher_writes(settings: Settings, store: Redis) -> None:
     drafts = [record.draft(message(text=f'a "b" % {number}', sender="hr")) for number in range(120)]
-    with redis.pubsub() as events:
+    with store.pubsub() as events:
         events.psubscribe("*")
         events.get_message(timeout=5)
-        answers = accepted(settings, redis, drafts)
+        answers = accepted(settings, store, drafts)
         assert all(answer.created and answer.wakeup is None for answer in answers)
         published = [read(event(events)) for _ in drafts]
-        messages = waiting(redis)
-        woken = [int(redis.hget(keys.job(draft.id), "woken") or 0) for draft in drafts]
-        places: Any = redis.zrange(keys.woken(QUEUE), 0, -1, withscores=True)
+        messages = waiting(store)
+        woken = [int(store.hget(keys.job(draft.id), "woken") or 0) for draft in drafts]
+        places: Any = store.zrange(keys.woken(QUEUE), 0, -1, withscores=True)
         assert dict(places) == {
             draft.id.encode(): at for draft, at in zip(drafts, woken, strict=True)
         }
-        redis.delete(QUEUE)
+        store.delete(QUEUE)
         publisher = Publisher(settings)
         publisher.publish(
             [
@@ -62,13 +55,13 @@ def test_it_equals_what_the_publisher_writes(settings: Settings, redis: Redis) -
         )
         publisher.close()
         assert published == [read(event(events)) for _ in drafts]
-    assert messages == waiting(redis)
+    assert messages == waiting(store)
     assert [each["headers"][WOKEN_HEADER] for each in messages] == woken
 
 
-def waiting(redis: Redis) -> list[Any]:
+def waiting(store: Redis) -> list[Any]:
     """What the queue holds, oldest first."""
-    messages: Any = redis.lrange(QUEUE, 0, -1)
+    messages: Any = store.lrange(QUEUE, 0, -1)
     return [read(each) for each in reversed(messages)]
 
 
@@ -88,7 +81,7 @@ def read(text: bytes) -> Any:
     return envelope
 
 
-def test_a_job_that_is_enqueued_twice_is_woken_once(settings: Settings, redis: Redis) -> None:
+def test_a_job_that_is_enqueued_twice_is_woken_once(settings: Settings, store: Redis) -> None:
     with Client(settings) as client:
         client.send(message(idempotency_key="k"))
         client.send(message(idempotency_key="k"))
@@ -96,31 +89,31 @@ def test_a_job_that_is_enqueued_twice_is_woken_once(settings: Settings, redis: R
         assert client.send_many(keyed) == 3
         with pytest.raises(IdempotencyConflict):
             client.send_many([message(text="new"), message(text="changed", idempotency_key="k")])
-    assert redis.llen(QUEUE) == 3
+    assert store.llen(QUEUE) == 3
 
 
-def test_a_job_is_one_round_trip(settings: Settings, redis: Redis) -> None:
+def test_a_job_is_one_round_trip(settings: Settings, store: Redis) -> None:
     with Client(settings) as client:
         client.send(message())
-        redis.config_resetstat()
+        store.config_resetstat()
         client.send(message(text="again"))
         client.send_many(message(text=f"text {number}") for number in range(100))
-    stats = redis.info("commandstats")
+    stats = store.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 3
     assert "cmdstat_ping" not in stats
-    assert redis.info("stats")["total_commands_processed"] <= 13 + 100 * 6 + 2 * 8
+    assert store.info("stats")["total_commands_processed"] <= 13 + 100 * 6 + 2 * 8
 
 
 @pytest.mark.parametrize("name", ["localhost", "other database"])
-def test_another_broker_is_published_to(valkey_url: str, redis: Redis, name: str) -> None:
+def test_another_broker_is_published_to(valkey_url: str, store: Redis, name: str) -> None:
     url = valkey_url.removesuffix("/0")
     broker = f"{url}/3" if name == "other database" else url.replace("127.0.0.1", "localhost")
     settings = Settings.load(env="test", redis_url=valkey_url, broker_url=broker)
     draft = record.draft(message())
-    (answer,) = accepted(settings, redis, [draft])
+    (answer,) = accepted(settings, store, [draft])
     assert answer.wakeup
-    assert answer.wakeup.at == int(redis.hget(keys.job(draft.id), "woken") or 0)
-    assert redis.llen(QUEUE) == 0
+    assert answer.wakeup.at == int(store.hget(keys.job(draft.id), "woken") or 0)
+    assert store.llen(QUEUE) == 0
     with Client(settings) as client, Redis.from_url(broker) as other:
         client.send(message(text="next"))
         assert other.llen(QUEUE) == 1
@@ -128,28 +121,28 @@ def test_another_broker_is_published_to(valkey_url: str, redis: Redis, name: str
 
 @pytest.mark.parametrize("jobs", [1, 120])
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_refusals_leave_nothing(settings: Settings, redis: Redis, trouble: str, jobs: int) -> None:
+def test_refusals_leave_nothing(settings: Settings, store: Redis, trouble: str, jobs: int) -> None:
     with Client(settings) as client:
         client.send(message(text="known"))
-        before = sorted(redis.keys())
+        before = sorted(store.keys())
         try:
             if trouble == "full":
-                redis.config_set("maxmemory", 1)
+                store.config_set("maxmemory", 1)
             else:
-                redis.replicaof("127.0.0.1", 1)
+                store.replicaof("127.0.0.1", 1)
             with pytest.raises(ServiceUnavailable, match=r"OutOfMemory|ReadOnly"):
                 client.send_many(message(text=f"text {number}") for number in range(jobs))
         finally:
-            redis.config_set("maxmemory", 0)
-            redis.replicaof("NO", "ONE")
-        assert sorted(redis.keys()) == before
-        assert redis.llen(QUEUE) == redis.zcard(keys.woken(QUEUE)) == 1
+            store.config_set("maxmemory", 0)
+            store.replicaof("NO", "ONE")
+        assert sorted(store.keys()) == before
+        assert store.llen(QUEUE) == store.zcard(keys.woken(QUEUE)) == 1
 
 
 def test_a_user_who_may_not_write_to_the_queue_has_the_job_accepted(
-    valkey_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
+    valkey_url: str, store: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    redis.acl_setuser(
+    store.acl_setuser(
         "narrow",
         enabled=True,
         passwords=["+secret"],
@@ -163,31 +156,31 @@ def test_a_user_who_may_not_write_to_the_queue_has_the_job_accepted(
                 ref = client.send(message())
             assert ref.status().state == State.QUEUED
     finally:
-        redis.acl_deluser("narrow")
+        store.acl_deluser("narrow")
     assert "wake-ups not published, the scheduler will" in caplog.text
-    assert redis.llen(QUEUE) == 0
-    assert redis.zscore(keys.SCHEDULE, ref.id)
+    assert store.llen(QUEUE) == 0
+    assert store.zscore(keys.SCHEDULE, ref.id)
 
 
-def test_without_the_lease_none_of_them_is_accepted(redis: Redis) -> None:
+def test_without_the_lease_none_of_them_is_accepted(store: Redis) -> None:
     drafts = [record.draft(message(text=f"text {number}")) for number in range(3)]
-    redis.set("dingrelay:lease-of-a-test", "another", px=60_000)
+    store.set("dingrelay:lease-of-a-test", "another", px=60_000)
     lease = ("dingrelay:lease-of-a-test", "me")
     calls = [record.enqueue(draft, fence=lease) for draft in drafts]
-    assert scripts.run_many(redis, calls) == [[b"fenced", 0]] * 3
-    assert redis.keys("dingrelay:job:*") == []
+    assert scripts.run_many(store, calls) == [[b"fenced", 0]] * 3
+    assert store.keys("dingrelay:job:*") == []
 
 
-def test_large_jobs_do_not_share_a_call(settings: Settings, redis: Redis) -> None:
+def test_large_jobs_do_not_share_a_call(settings: Settings, store: Redis) -> None:
     sizes = [10] * 60 + [40_000] * 5 + [300_000, 10, 10]
     drafts = [
         record.draft(message(text=str(number)))._replace(job={"text": "x" * size})
         for number, size in enumerate(sizes)
     ]
     calls = record.enqueue_all([record.written(draft) for draft in drafts])
-    counts = [len(answer) // 2 for answer in scripts.run_many(redis, calls)]
+    counts = [len(answer) // 2 for answer in scripts.run_many(store, calls)]
     assert counts == [50, 12, 2, 1, 1, 2]
-    assert redis.zcard(keys.RECENT) == len(sizes)
+    assert store.zcard(keys.RECENT) == len(sizes)
     error = RedisError("no")
     found = list(record.each_answer(calls, [error] * len(calls)))
     assert found == [error] * len(sizes)
