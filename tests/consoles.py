@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import ClientSession, CookieJar
 from sqlalchemy import Executable, Select
 
+from conftest import wait_until_async
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.console.sessions import Session, Sessions
@@ -68,6 +69,14 @@ class Browser:
         ) as answer:
             self.location = answer.headers.get("Location", "")
             return answer.status, await answer.text()
+
+    async def is_out(self) -> None:
+        """Wait until the session has ended."""
+
+        async def leads_to_sign_in() -> bool:
+            return (await self.get("/jobs"))[0] == 303
+
+        await wait_until_async(leads_to_sign_in, timeout=5)
 
     async def forms(self, page: str) -> dict[str, dict[str, str]]:
         """The forms of a page that change something: path → hidden fields."""

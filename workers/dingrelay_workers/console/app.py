@@ -156,6 +156,7 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
             try:
                 return await _carry_out(route, visit, sent)
             finally:
+                visit.context.shared.forget()
                 for each in sent.values():
                     if isinstance(each, web.FileField):
                         each.file.close()
@@ -229,8 +230,13 @@ def _page_of(request: web.Request, route: ConsoleRoute) -> str:
 
 
 async def _session(request: web.Request) -> Session | None:
-    token = request.cookies.get(SESSION_COOKIE, "")
-    return await request.app[CONTEXT].sessions.find(token) if token else None
+    """Who asks. Tabs that are left open share what was found a moment ago; a form does not."""
+    token, context = request.cookies.get(SESSION_COOKIE, ""), request.app[CONTEXT]
+    if not token:
+        return None
+    if request.method == "POST":
+        return await context.sessions.find(token)
+    return await context.shared.get(("session", token), lambda: context.sessions.find(token))
 
 
 async def _home(request: web.Request) -> web.Response:

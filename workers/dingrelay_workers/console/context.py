@@ -38,6 +38,10 @@ class SharedReads:
         value: Value = await asyncio.shield(self._reads[key][1])
         return value
 
+    def forget(self) -> None:
+        """Read everything again, since something has changed."""
+        self._reads.clear()
+
 
 @dataclass(frozen=True, slots=True)
 class ConsoleContext:

@@ -60,8 +60,11 @@ async def _reviews(visit: Visit) -> Sequence[str]:
     grant = permitted(visit.session.grants, "campaigns:approve")
     if grant is None:
         return []
-    campaigns = visit.context.services.campaigns
-    return await campaigns.waiting_reviews(visit.session.user, grant.sees["apps"])
+    user, apps = visit.session.user, grant.sees["apps"]
+    return await visit.context.shared.get(
+        ("reviews", user, apps),
+        lambda: visit.context.services.campaigns.waiting_reviews(user, apps),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import DEFAULT_APP
@@ -43,6 +43,20 @@ _NAME = (
     .scalar_subquery()
     .label("name")
 )
+_FOUND = select(
+    ConsoleSessionRow.user,
+    ConsoleSessionRow.directory,
+    ConsoleSessionRow.role,
+    ConsoleSessionRow.roles,
+    ConsoleSessionRow.forms,
+    ConsoleSessionRow.used_at,
+    _NAME,
+).where(
+    ConsoleSessionRow.digest == bindparam("digest"),
+    ConsoleSessionRow.begun_at > bindparam("begun"),
+    ConsoleSessionRow.used_at > bindparam("used"),
+)
+"""Made once: that takes as long as to carry it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +135,9 @@ class Sessions:
         """The session of this token; None if it has ended or is none of ours."""
         now = datetime.now(UTC)
         ours = ConsoleSessionRow.digest == _digest(token)
+        values = {"digest": _digest(token), "begun": now - SESSION_LIVES, "used": now - IDLE}
         async with answering(PATIENCE), self._database.read() as connection:
-            query = select(
-                ConsoleSessionRow.user,
-                ConsoleSessionRow.directory,
-                ConsoleSessionRow.role,
-                ConsoleSessionRow.roles,
-                ConsoleSessionRow.forms,
-                ConsoleSessionRow.used_at,
-                _NAME,
-            )
-            row = (await connection.execute(query.where(ours, ~_ended(now)))).one_or_none()
+            row = (await connection.execute(_FOUND, values)).one_or_none()
             grants = await _grants(connection, row.user, row.directory, row.role) if row else []
         if row is None:
             return None
