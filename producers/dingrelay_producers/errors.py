@@ -4,25 +4,22 @@
   x ServiceUnavailable     Redis cannot be reached; nothing was accepted
     + CellUnavailable      those of some cells; the apps of the others go on
   x InvalidArgument        an argument is of a wrong type or value; it is named
-  x IdempotencyConflict    the key was used for another job
-  x JobNotFound            no record with this id, or its time is over
+  x NotFound               nothing has this id: `JobNotFound`, `CampaignNotFound`, ...
+  x Conflict               the present state does not allow what was asked: `CampaignConflict`, ...
+    + IdempotencyConflict  the key was used for another job
   x UnreadableRecord       a field of the record is not what this release writes; it is named
   x UploadFailed           DingTalk did not take a file
   x CannotResolve          what was said of an unknown job can't be so
   x WaitTimeout            the job has not ended in the given time
-  x CampaignNotFound       no campaign with this id
-  x CampaignConflict       the campaign's state does not allow what was asked
-  x KeyNotFound            no API key with this id
-  x KeyConflict            the API key's state does not allow what was asked
   x NotInstalled           an extra of the package is needed for this
 
 A job that is not what its contract says raises `dingrelay_tasks.ContractError`, a wrong setting
 `dingrelay_producers.settings.SettingsError`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from dingrelay_tasks.sentence import en, joined
+from dingrelay_tasks.sentence import Sentence, en, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +62,28 @@ class InvalidArgument(DingrelayError, ValueError):
         self.name = name
 
 
-class IdempotencyConflict(DingrelayError):
+class NotFound(DingrelayError):
+    """Nothing has this id.
+
+    Attributes:
+        problem: with the id in its place.
+        withheld: without it, for a caller who may not even see it.
+        id: that nothing has.
+    """
+
+    problem: ClassVar[Sentence]
+    withheld: ClassVar[Sentence]
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(Sentence(self.problem, id_))
+        self.id = id_
+
+
+class Conflict(DingrelayError):
+    """The present state of something does not allow what was asked of it."""
+
+
+class IdempotencyConflict(Conflict):
     """The idempotency key belongs to a job with another payload.
 
     Attributes:
@@ -83,12 +101,16 @@ class IdempotencyConflict(DingrelayError):
         self.job_id = job_id
 
 
-class JobNotFound(DingrelayError):
+class JobNotFound(NotFound):
     """There is no record of this job: a wrong id, or its record has expired."""
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(en("no job {}: a wrong id, or its record has expired", job_id))
-        self.job_id = job_id
+    problem = en("no job {}: a wrong id, or its record has expired")
+    withheld = en("no such job: a wrong id, or its record has expired")
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.id
 
 
 class UnreadableRecord(DingrelayError):
@@ -146,23 +168,25 @@ class WaitTimeout(DingrelayError, TimeoutError):
     """The job has not ended in the given time; it goes on all the same."""
 
 
-class ApprovalNotFound(DingrelayError):
+class ApprovalNotFound(NotFound):
     """No approval with this id is followed."""
 
-    def __init__(self, instance: str) -> None:
-        super().__init__(en("no approval {} is followed", instance))
-        self.instance = instance
+    problem, withheld = en("no approval {} is followed"), en("no such approval is followed")
 
 
-class CampaignNotFound(DingrelayError):
+class CampaignNotFound(NotFound):
     """There is no campaign with this id."""
 
-    def __init__(self, campaign: str) -> None:
-        super().__init__(en("no campaign {}; `dingrelay campaign list` shows their ids", campaign))
-        self.campaign = campaign
+    problem = en("no campaign {}; `dingrelay campaign list` shows their ids")
+    withheld = en("no such campaign")
+
+    @property
+    def campaign(self) -> str:
+        """The campaign's id."""
+        return self.id
 
 
-class CampaignConflict(DingrelayError):
+class CampaignConflict(Conflict):
     """The campaign's state does not allow what was asked of it.
 
     Args:
@@ -175,15 +199,13 @@ class CampaignConflict(DingrelayError):
         self.campaign = campaign
 
 
-class DraftNotFound(DingrelayError):
+class DraftNotFound(NotFound):
     """There is no draft of a campaign with this id."""
 
-    def __init__(self, draft: str) -> None:
-        super().__init__(en("no draft {:.40}", draft))
-        self.draft = draft
+    problem, withheld = en("no draft {:.40}"), en("no such draft")
 
 
-class DraftConflict(DingrelayError):
+class DraftConflict(Conflict):
     """The draft of a campaign is not what it was when it was read.
 
     Attributes:
@@ -200,15 +222,13 @@ class DraftConflict(DingrelayError):
         self.at = at
 
 
-class KeyNotFound(DingrelayError):
+class KeyNotFound(NotFound):
     """There is no API key with this id."""
 
-    def __init__(self, key_id: str) -> None:
-        super().__init__(en("no API key {:.40}", key_id))
-        self.key_id = key_id
+    problem, withheld = en("no API key {:.40}"), en("no such key")
 
 
-class KeyConflict(DingrelayError):
+class KeyConflict(Conflict):
     """The API key's state does not allow what was asked of it.
 
     Args:
@@ -221,15 +241,13 @@ class KeyConflict(DingrelayError):
         self.key_id = key_id
 
 
-class EndpointNotFound(DingrelayError):
+class EndpointNotFound(NotFound):
     """There is no webhook endpoint with this id."""
 
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(en("no webhook endpoint {:.40}", endpoint))
-        self.endpoint = endpoint
+    problem, withheld = en("no webhook endpoint {:.40}"), en("no such webhook endpoint")
 
 
-class EndpointConflict(DingrelayError):
+class EndpointConflict(Conflict):
     """The state of the webhook endpoint does not allow what was asked of it.
 
     Args:

@@ -434,13 +434,7 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
 
     for code, kinds in (
         (USAGE, (ContractError, SettingsError, errors.InvalidArgument, errors.NotInstalled)),
-        (USAGE, (errors.IdempotencyConflict, errors.CannotResolve, errors.JobNotFound)),
-        (USAGE, (errors.CampaignNotFound, errors.CampaignConflict, errors.ApprovalNotFound)),
-        (
-            USAGE,
-            (errors.KeyNotFound, errors.KeyConflict, errors.DraftNotFound, errors.DraftConflict),
-        ),
-        (USAGE, (errors.EndpointNotFound, errors.EndpointConflict)),
+        (USAGE, (errors.NotFound, errors.Conflict, errors.CannotResolve)),
         (OTHERWISE, (errors.UploadFailed,)),
         (NOT_ENDED, (errors.WaitTimeout,)),
         (UNREACHABLE, (errors.ServiceUnavailable, errors.UnreadableRecord)),

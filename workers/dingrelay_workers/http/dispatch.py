@@ -1,7 +1,7 @@
 """The walk of a request: key → scope → rate → query → body → once → handler → answer."""
 
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from dingrelay_producers import errors
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import ContractError, sentence
-from dingrelay_tasks.sentence import Sentence, en
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
@@ -213,24 +213,12 @@ async def _body(body: Body, request: web.Request, within: float) -> Any:
     return found  # pyright: ignore[reportUnknownVariableType]
 
 
-_MISSING: Mapping[type[errors.DingrelayError], Sentence] = {
-    errors.JobNotFound: en("no such job: a wrong id, or its record has expired"),
-    errors.ApprovalNotFound: en("no such approval is followed"),
-    errors.CampaignNotFound: en("no such campaign"),
-    errors.DraftNotFound: en("no such draft"),
-    errors.KeyNotFound: en("no such key"),
-    errors.EndpointNotFound: en("no such webhook endpoint"),
-}
-
-
 def problem_of(error: errors.DingrelayError) -> Problem:
     """What the client raises, as a problem; its message names nothing that the caller may not see."""
-    if (missing := _MISSING.get(type(error))) is not None:
-        return Problem(problems.NOT_FOUND, missing)
     match error:
-        case errors.CampaignConflict() | errors.KeyConflict() | errors.EndpointConflict():
-            return Problem(problems.CONFLICT, str(error))
-        case errors.DraftConflict() | errors.IdempotencyConflict():
+        case errors.NotFound():
+            return Problem(problems.NOT_FOUND, error.withheld)
+        case errors.Conflict():
             return Problem(problems.CONFLICT, str(error))
         case errors.CannotResolve():
             return Problem.at(problems.INVALID, "", str(error))
