@@ -6,8 +6,6 @@ vanish, and Redis fails over to an older state.
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -31,7 +29,7 @@ from dingrelay_producers.store.states import ENDS
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
-from jobs import a_draft, a_wakeup
+from jobs import a_draft, a_wakeup, ahead, server_time
 
 T = TypeVar("T")
 
@@ -43,20 +41,6 @@ NOTE = {"step": "call:1", "attempt": 1}
 
 chosen = st.integers(min_value=0, max_value=1000)
 """Which of the jobs, claims or messages there are."""
-
-
-@dataclass
-class Model:
-    """What is known besides Redis.
-
-    Attributes:
-        bare: jobs that came as messages of another client.
-        over: jobs that may not come back by any message.
-    """
-
-    drafts: dict[str, Draft] = field(default_factory=dict)
-    bare: set[str] = field(default_factory=set)
-    over: set[str] = field(default_factory=set)
 
 
 class Lives(RuleBasedStateMachine):
@@ -74,7 +58,11 @@ class Lives(RuleBasedStateMachine):
         self.workers = [Records(self.shared, self.settings, worker=name) for name in WORKERS]
         self.schedule = Schedule(self.shared, self.settings)
         self.presence = Presence(self.settings, worker="watcher")
-        self.model = Model()
+        self.drafts: dict[str, Draft] = {}
+        self.bare: set[str] = set()
+        """Jobs that came as messages of another client."""
+        self.over: set[str] = set()
+        """Jobs that may not come back by any message."""
         self.claims: list[tuple[Records, Claim]] = []
         self.batch = ""
         self.older: tuple[dict[bytes, tuple[bytes, int]], set[str]] = ({}, set())
@@ -90,7 +78,7 @@ class Lives(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
     def pick(self, number: int) -> Draft:
-        return list(self.model.drafts.values())[number % len(self.model.drafts)]
+        return list(self.drafts.values())[number % len(self.drafts)]
 
     def fields(self, job_id: str) -> dict[str, str]:
         found = self.redis.hgetall(keys.job(job_id))
@@ -109,10 +97,9 @@ class Lives(RuleBasedStateMachine):
 
     @rule(later=st.booleans())
     def enqueue(self, *, later: bool) -> None:
-        times = {"send_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()} if later else {}
-        draft = a_draft(**times)
+        draft = a_draft(**({"send_at": ahead(hours=1)} if later else {}))
         scripts.run(self.redis, record.enqueue(draft))
-        self.model.drafts[draft.id] = draft
+        self.drafts[draft.id] = draft
 
     @rule(number=chosen, carried_on=st.booleans())
     def cancel(self, number: int, *, carried_on: bool) -> None:
@@ -138,7 +125,7 @@ class Lives(RuleBasedStateMachine):
     def discard(self, number: int) -> None:
         draft = self.pick(number)
         if scripts.run(self.redis, record.discard(draft.id)):
-            self.model.over.add(draft.id)
+            self.over.add(draft.id)
 
     @rule(number=chosen, happened=st.booleans())
     def resolve(self, number: int, *, happened: bool) -> None:
@@ -163,8 +150,8 @@ class Lives(RuleBasedStateMachine):
     @rule(worker=st.sampled_from([0, 1]))
     def foreign_message(self, worker: int) -> None:
         draft = a_draft()
-        self.model.drafts[draft.id] = draft
-        self.model.bare.add(draft.id)
+        self.drafts[draft.id] = draft
+        self.bare.add(draft.id)
         self._deliver(draft, worker, woken=0)
 
     @rule(worker=st.sampled_from([0, 1]))
@@ -173,13 +160,13 @@ class Lives(RuleBasedStateMachine):
         records, claim = self.claims[-1]
         assert self.run(records.settle(claim, State.UNKNOWN, usage=Usage()))
         assert scripts.run(self.redis, record.discard(claim.id)) == 1
-        self.model.over.add(claim.id)
-        self._deliver(self.model.drafts[claim.id], worker, woken=0)
+        self.over.add(claim.id)
+        self._deliver(self.drafts[claim.id], worker, woken=0)
 
     @rule(number=chosen, worker=st.sampled_from([0, 1]), repeated=st.booleans())
     def message(self, number: int, worker: int, *, repeated: bool) -> None:
         draft = self.pick(number)
-        foreign = repeated and draft.id in self.model.bare
+        foreign = repeated and draft.id in self.bare
         self._deliver(draft, worker, woken=0 if foreign else 1)
 
     def _deliver(self, draft: Draft, worker: int, *, woken: int) -> None:
@@ -267,7 +254,7 @@ class Lives(RuleBasedStateMachine):
         brief = self.redis.pttl(keys.job(draft.id)) < keys.TOMBSTONE_TTL_MS
         if self.state(draft.id) in ENDS and brief:
             self.redis.delete(keys.job(draft.id))
-            self.model.over.add(draft.id)
+            self.over.add(draft.id)
 
     @rule(name=st.sampled_from(WORKERS))
     def worker_vanishes(self, name: str) -> None:
@@ -277,7 +264,7 @@ class Lives(RuleBasedStateMachine):
         for _, claim in self.claims:
             fields = self.fields(claim.id)
             if fields.get("state") == State.RUNNING and fields["owner"].startswith(f"{name}/"):
-                assert int(fields["lease"]) <= self._now()
+                assert int(fields["lease"]) <= self.run(server_time(self.shared))
 
     @rule(published=st.booleans())
     def take_due(self, *, published: bool) -> None:
@@ -290,10 +277,9 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def replicate(self) -> None:
         """A replica has all that there is now."""
-        held = {
-            key: (self.redis.dump(key), self.redis.pttl(key)) for key in self.redis.scan_iter("*")
-        }
-        self.older = held, set(self.model.over)
+        found = self.redis.scan_iter("*")
+        held = {key: (self.redis.dump(key), self.redis.pttl(key)) for key in found}
+        self.older = held, set(self.over)
 
     @rule()
     def fail_over(self) -> None:
@@ -303,13 +289,13 @@ class Lives(RuleBasedStateMachine):
             self.redis.flushall()
             for key, (value, ttl) in held.items():
                 self.redis.restore(key, max(ttl, 1), value)
-            self.model.over = set(over)
+            self.over = set(over)
 
     @rule()
     def fail_over_between_two_claims(self) -> None:
         """Two workers hold a claim of one job, with one fence."""
         self.enqueue(later=False)
-        draft = list(self.model.drafts.values())[-1]
+        draft = list(self.drafts.values())[-1]
         self.replicate()
         self._deliver(draft, 0, woken=1)
         self.fail_over()
@@ -320,10 +306,6 @@ class Lives(RuleBasedStateMachine):
         self.heartbeat(len(self.claims) - 2)
         self.heartbeat(len(self.claims) - 1)
 
-    def _now(self) -> int:
-        seconds, micros = self.redis.time()
-        return seconds * 1000 + micros // 1000
-
     # What is always true.
 
     @invariant()
@@ -332,16 +314,14 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def every_open_job_is_found_and_no_other(self) -> None:
-        for job_id, draft in self.model.drafts.items():
+        for job_id, draft in self.drafts.items():
             places = {
-                name: self.redis.zscore(key, job_id)
-                for name, key in (
-                    ("schedule", keys.SCHEDULE),
-                    ("woken", keys.woken(draft.queue)),
-                    ("running", keys.RUNNING),
-                )
+                "schedule": keys.SCHEDULE,
+                "woken": keys.woken(draft.queue),
+                "running": keys.RUNNING,
             }
-            here = {name for name, score in places.items() if score is not None}
+            scored = {name: self.redis.zscore(key, job_id) for name, key in places.items()}
+            here = {name for name, score in scored.items() if score is not None}
             match self.state(job_id):
                 case State.RUNNING:
                     # Its lease ran out and its wake-up is on the way, or it holds.
@@ -353,7 +333,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def nothing_that_is_over_comes_back(self) -> None:
-        assert [job_id for job_id in self.model.over if self.state(job_id)] == []
+        assert [job_id for job_id in self.over if self.state(job_id)] == []
 
 
 def test_random_lives_of_jobs_keep_what_is_always_true(valkey_url: str) -> None:
