@@ -1,8 +1,8 @@
 """Jobs of any kind from a stream of JSON lines, in constant memory."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from queue import Empty, Queue
 from threading import Thread
@@ -38,12 +38,8 @@ LONGEST = 8_000_000
 """Bytes of a line at most: a job may have 1 MB, and JSON may spell each of its characters in six."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobLine:
-    """A line and its number, from 1 on."""
-
-    number: int
-    text: str
+JobLine = tuple[int, str]
+"""The number of a line, from 1 on, and its text."""
 
 
 class LineError(ContractError):
@@ -150,10 +146,11 @@ def _send(
     """Enqueue the jobs of one batch, or of those before a line that is wrong."""
     jobs: dict[int, Contract] = {}
     wrong: LineError | None = None
-    for line in batch:
+    for number, text in batch:
         try:
-            if not line.text.isspace():
-                jobs[line.number] = _job(line, defaults, uploads)
+            if not text.isspace():
+                with _of_line(number):
+                    jobs[number] = _job(text, defaults, uploads)
         except LineError as error:
             wrong = error
             break
@@ -179,37 +176,40 @@ def _send(
             # Those for other servers are accepted, but not all of these lines.
             progress.accept(sent, progress.next)
         raise
-    progress.accept(sent, wrong.number if wrong else batch[-1].number + 1)
+    progress.accept(sent, wrong.number if wrong else batch[-1][0] + 1)
     if wrong:
         raise wrong
 
 
-def _job(line: JobLine, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
+@contextmanager
+def _of_line(number: int) -> Generator[None]:
+    """Turns errors of a job into those of its line."""
     try:
-        fields = json.loads(line.text)
-    except ValueError as error:
-        raise LineError(line.number, "", not_json(error)) from None
-    if not isinstance(fields, dict):
-        raise LineError(line.number, "", "must be a JSON object")
-    job = cast("dict[str, object]", fields)
-    try:
-        kind = public_kind(job.pop("kind", DEFAULT_KIND))
+        yield
     except ContractError as error:
-        raise LineError(line.number, error.field, error.problem) from None
+        raise LineError(number, error.field, error.problem) from None
+    except (InvalidArgument, UploadFailed) as error:
+        raise LineError(number, "message", str(error)) from None
+
+
+def _job(text: str, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise ContractError("", not_json(error)) from None
+    if not isinstance(fields, dict):
+        raise ContractError("", "must be a JSON object")
+    job = cast("dict[str, object]", fields)
+    kind = public_kind(job.pop("kind", DEFAULT_KIND))
     for field, value in defaults.items():
         if field not in kind.contract.model_fields:
             problem = en("{} has no such field, so {} can't give it", kind.name, OPTIONS[field])
-            raise LineError(line.number, field, problem)
+            raise ContractError(field, problem)
         if job.get(field) is None:
             job[field] = value
-    try:
-        contract = parsed(job, kind.contract.parse, uploads.of(str(job.get("app") or DEFAULT_APP)))
-        if len(line.text) > LARGEST_JOB // 4:
-            check_size(job, canonical_json(job))
-    except ContractError as error:
-        raise LineError(line.number, error.field, error.problem) from None
-    except (InvalidArgument, UploadFailed) as error:
-        raise LineError(line.number, "message", str(error)) from None
+    contract = parsed(job, kind.contract.parse, uploads.of(str(job.get("app") or DEFAULT_APP)))
+    if len(text) > LARGEST_JOB // 4:
+        check_size(job, canonical_json(job))
     return contract
 
 
@@ -222,11 +222,11 @@ def batches(lines: BinaryIO, first: int, most: int) -> Iterator[list[JobLine]]:
     arriving: Queue[JobLine | Exception | None] = Queue(AHEAD)
     # A pipe may be silent for hours: its reader must not keep the process when Ctrl-C ends it.
     Thread(target=_read, args=(lines, first, arriving), daemon=True).start()
-    end: JobLine | Exception | None = JobLine(0, "")
-    while isinstance(end, JobLine):
+    end: JobLine | Exception | None = (0, "")
+    while isinstance(end, tuple):
         batch: list[JobLine] = []
         end = arriving.get()
-        while isinstance(end, JobLine):
+        while isinstance(end, tuple):
             batch.append(end)
             if len(batch) == most:
                 break
@@ -258,7 +258,7 @@ def _numbered(lines: BinaryIO, first: int) -> Iterator[JobLine]:
         if len(line) == LONGEST:
             raise LineError(number, "", en("is longer than {:,} bytes", LONGEST))
         if number >= first:
-            yield JobLine(number, _text(number, line))
+            yield number, _text(number, line)
 
 
 def _text(number: int, line: bytes) -> str:

@@ -137,9 +137,9 @@ class DingTalkWay(SignInWay):
     async def arrival(self, code: str, state: str) -> Arrival:
         """By the unionid, which DingTalk says."""
         try:
-            found = await signed_in(self._transport, self._app, code)
+            unionid, nick = await signed_in(self._transport, self._app, code)
         except DingTalkError as error:
             problem = tr("DingTalk does not say who you are: {code}. Try again.", code=error.code)
             raise NotSignedIn(problem) from error
-        user = await self.directory.userid_of(self.app, UserRow.unionid == found.unionid)
-        return Arrival(user, found.nick)
+        user = await self.directory.userid_of(self.app, UserRow.unionid == unionid)
+        return Arrival(user, nick)

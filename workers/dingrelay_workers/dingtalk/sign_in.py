@@ -4,7 +4,6 @@ The person agrees on DingTalk's page, which leads back with a code; the code buy
 and the token is asked whose it is. Only the app's key and secret are needed, no token of the app.
 """
 
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 from dingrelay_producers.settings import AppSettings
@@ -20,13 +19,6 @@ USER_TOKEN = Api(
 ME = Api("sign_in.me", "rest", "GET", "/v1.0/contact/users/me", counted=False, access="own")
 
 
-class SignedIn(NamedTuple):
-    """Who has signed in, as DingTalk says."""
-
-    unionid: str
-    nick: str
-
-
 def sign_in_url(login_url: str, app: AppSettings, back: str, state: str) -> str:
     """Where a person signs in, to be led back with a code."""
     query = {
@@ -40,8 +32,8 @@ def sign_in_url(login_url: str, app: AppSettings, back: str, state: str) -> str:
     return f"{login_url.rstrip('/')}/oauth2/auth?{urlencode(query)}"
 
 
-async def signed_in(transport: Transport, app: AppSettings, code: str) -> SignedIn:
-    """Who has come back with this code.
+async def signed_in(transport: Transport, app: AppSettings, code: str) -> tuple[str, str]:
+    """Who has come back with this code: their unionid and nickname.
 
     Raises:
         DingTalkError: the code is wrong or was used, or DingTalk does not answer.
@@ -57,4 +49,4 @@ async def signed_in(transport: Transport, app: AppSettings, code: str) -> Signed
     unionid = answer.get("unionId")
     if not isinstance(unionid, str) or not unionid:
         raise Permanent("no_unionid", en("DingTalk's answer names no person"))
-    return SignedIn(unionid, str(answer.get("nick", "")))
+    return unionid, str(answer.get("nick", ""))
