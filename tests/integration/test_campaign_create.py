@@ -97,6 +97,23 @@ async def rows_in_all(store: CampaignStore) -> list[int]:
     return [await count(store.database, table) for table in (CampaignRow, ChunkRow, OutcomeRow)]
 
 
+async def test_a_campaign_has_a_digest_of_its_people_and_of_what_each_gets(
+    campaigns: CampaignStore,
+) -> None:
+    async def digest(content: str, table: str) -> str:
+        created = await campaigns.create(plan(content, recipients=file(f"userid,name\n{table}")))
+        return (await campaigns.get(created.id)).people_digest
+
+    first = await digest("hello", "u1,Ann\nu2,Bob\n")
+    assert first == await digest("hello", "u1,Ann\nu2,Bob\n")
+    others = [
+        await digest("hello", "u1,Ann\nu3,Bob\n"),
+        await digest("hello {name}", "u1,Ann\nu2,Bob\n"),
+        await digest("hello {name}", "u1,Ann\nu2,Tom\n"),
+    ]
+    assert len({first, *others}) == 4
+
+
 async def test_a_draft_has_everybody_once_in_chunks_of_a_hundred(campaigns: CampaignStore) -> None:
     userids = [f"u{number}" for number in range(250)]
     table = "userid,name\n" + "".join(f"{userid},x\n" for userid in [*userids, "u3", "u249"])

@@ -1,6 +1,7 @@
 """A second person approves a campaign before it starts, on each database."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from cli_runner import Cli
 from databases import rows
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings, SettingsError
-from dingrelay_workers.campaigns.models import ChunkRow, State
+from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.personal_data.campaigns import erase
+from dingrelay_workers.personal_data.subject import Erasing
 from dingrelay_workers.roles.models import RoleRow
 from gateways import Reply, gateway_thread, stored_keys
 from rows import change
@@ -77,15 +80,33 @@ async def test_a_rejected_draft_stays_with_its_reason(database: Database, servic
     await campaigns.start(campaign)
 
 
+async def test_an_approval_is_of_these_people(database: Database, service: Service) -> None:
+    campaigns, campaign = service(), await draft(database, first=7)
+    await campaigns.ask_review(campaign, "ann")
+    await campaigns.approve(campaign, "bob")
+    now = datetime.now(UTC)
+    await erase(database, Erasing("u8", since=now, tombstone="gone-1", now=now))
+    assert (await campaigns.review(campaign)).state == "outdated"
+
+
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"message": {"msgtype": "text", "text": {"content": "other"}}},
+        {"start_at": datetime(2026, 12, 24, tzinfo=UTC)},
+        {"people_digest": "of others"},
+    ],
+    ids=["text", "time", "people"],
+)
 async def test_a_change_voids_the_approval(
-    database: Database, service: Service, before: bool
+    database: Database, service: Service, changed: dict[str, Any], before: bool
 ) -> None:
     campaigns, campaign = service(), await draft(database)
     await campaigns.ask_review(campaign, "ann")
     if not before:
         await campaigns.approve(campaign, "bob")
-    await change(database, ChunkRow, ChunkRow.number == 1, users="u9")
+    await change(database, CampaignRow, CampaignRow.id == campaign, **changed)
     assert (await campaigns.review(campaign)).state == "outdated"
     with pytest.raises(CampaignConflict, match="was not submitted for approval as it is now"):
         await campaigns.approve(campaign, "dan")

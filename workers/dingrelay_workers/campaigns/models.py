@@ -69,6 +69,7 @@ class CampaignRow(Base):
         malformed: rows of the source that were skipped.
         excluded: people who were named and taken out.
         checked: what its check found when it was made, in figures; None of one of 0.2.0, and where Redis was away.
+        people_digest: of them, and of what is filled in for each; "" of one of 0.2.0.
         named: of a draft, the people that its check names, and the rows that name none.
         settled: chunks that have ended. The counts of people below belong to these.
         accepted: people in calls that DingTalk took.
@@ -107,6 +108,7 @@ class CampaignRow(Base):
     duplicates: Mapped[int]
     malformed: Mapped[int]
     excluded: Mapped[int] = mapped_column(server_default="0")
+    people_digest: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     checked: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     named: Mapped[dict[str, list[Any]] | None] = mapped_column(JSON(none_as_null=True))
     chunks: Mapped[int]

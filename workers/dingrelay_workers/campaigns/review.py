@@ -20,8 +20,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.audit import service as audit
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ReviewRow, State
-from dingrelay_workers.campaigns.store import PAGE, CampaignStore
+from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
+from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import upsert
 from dingrelay_workers.roles.service import approvers
 
@@ -71,7 +71,7 @@ async def review_of(settings: Settings, store: CampaignStore, row: CampaignRow) 
     if found is None:
         return CampaignReview(needed=needed, state="none", writers=writers)
     state = found.decision or "asked"
-    if row.state == State.DRAFT and found.digest != await digest_of(store, row):
+    if row.state == State.DRAFT and found.digest != _digest_of(row):
         state = "outdated"
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
     fields = {name: getattr(found, name) for name in names}
@@ -123,7 +123,7 @@ async def ask(
     now = datetime.now(UTC)
     asked = {
         "campaign": campaign,
-        "digest": await digest_of(store, row),
+        "digest": _digest_of(row),
         "asked_by": by,
         "asked_at": now,
         "decision": "",
@@ -149,7 +149,7 @@ async def decide(
         CampaignConflict: its approval was not asked for, or this person may not decide it.
     """
     row = await _draft(store, campaign)
-    digest = await digest_of(store, row)
+    digest = _digest_of(row)
     async with store.database.write(f"campaign {campaign}") as connection:
         found = await _find(connection, campaign)
         if found is None or found.digest != digest:
@@ -201,22 +201,13 @@ async def problem_of(settings: Settings, store: CampaignStore, row: CampaignRow)
             return en("needs the approval of a second person: ask for it first")
 
 
-async def digest_of(store: CampaignStore, row: CampaignRow) -> str:
+def _digest_of(row: CampaignRow) -> str:
     """What is approved: equal for the same text to the same people at the same time."""
     start_at = row.start_at and row.start_at.isoformat()
-    fields = [row.app, row.message, start_at, row.quiet, row.rate]
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-    query = select(ChunkRow.number, ChunkRow.users, ChunkRow.message).order_by(ChunkRow.number)
-    last = -1
-    while True:
-        page = query.where(ChunkRow.campaign == row.id, ChunkRow.number > last).limit(PAGE)
-        async with store.database.read() as connection:
-            rows = (await connection.execute(page)).all()
-        if not rows:
-            return digest.hexdigest()
-        for chunk in rows:
-            digest.update(json.dumps([*chunk], sort_keys=True).encode())
-        last = rows[-1].number
+    # Its people stay as they are, but for one who is erased: that makes another chunk, or settles one.
+    people = row.people_digest, row.chunks, row.settled
+    fields = [row.app, row.message, start_at, row.quiet, row.rate, *people]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 async def _draft(store: CampaignStore, campaign: str) -> CampaignRow:

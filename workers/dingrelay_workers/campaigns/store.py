@@ -1,6 +1,8 @@
 """The campaigns of all apps, in the database of the directory."""
 
 import asyncio
+import hashlib
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -173,7 +175,8 @@ class CampaignStore:
             "writers": list(dict.fromkeys(writers or [current_actor().id])),
         }
         index = PeopleIndex(campaign, bits)
-        pages = _pages(campaign, spec, gathered, index)
+        digest = hashlib.sha256()
+        pages = _pages(campaign, spec, gathered, index, digest)
         try:
             async with self.database.write(f"campaign {campaign}") as connection:
                 await connection.execute(insert(CampaignRow), row)
@@ -183,7 +186,7 @@ class CampaignStore:
             while await self._write_some(campaign, pages, people, progress):
                 await self.database.let_others_write()
             async with self.database.write(f"campaign {campaign}") as connection:
-                await _publish(connection, campaign)
+                await _publish(connection, campaign, digest.hexdigest())
                 made = {"name": spec.name, "people": people}
                 await audit.record(
                     connection, "create", "campaign", campaign, app=spec.app, after=made
@@ -251,19 +254,27 @@ async def _find(connection: AsyncConnection, campaign: str) -> CampaignRow:
     return found
 
 
-async def _publish(connection: AsyncConnection, campaign: str) -> None:
+async def _publish(connection: AsyncConnection, campaign: str, digest: str) -> None:
     """Make a draft of what has been written."""
     await connection.execute(
         update(CampaignRow)
         .where(CampaignRow.id == campaign, CampaignRow.state == State.CREATING)
-        .values(state=State.DRAFT, created_at=datetime.now(UTC))
+        .values(state=State.DRAFT, created_at=datetime.now(UTC), people_digest=digest)
     )
 
 
-def _pages(campaign: str, spec: CampaignSpec, gathered: Gathered, index: PeopleIndex) -> Pages:
+def _pages(
+    campaign: str,
+    spec: CampaignSpec,
+    gathered: Gathered,
+    index: PeopleIndex,
+    digest: "hashlib._Hash",
+) -> Pages:
     """All rows of a campaign but its own, as many as are written at once."""
     rows = _chunk_rows(campaign, spec, gathered, index)
     while page := list(islice(rows, PAGE)):
+        for row in page:
+            digest.update(json.dumps([row["users"], row.get("message")], sort_keys=True).encode())
         yield ChunkRow, page
         if index.full:
             yield from _index_pages(index)

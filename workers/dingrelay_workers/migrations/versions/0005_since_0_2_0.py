@@ -66,6 +66,7 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("writers", sa.JSON))
     excluded = sa.Column("excluded", sa.Integer, nullable=False, server_default="0")
     op.add_column("campaigns", excluded)
+    op.add_column("campaigns", sa.Column("people_digest", **_text(64)))
     op.add_column("campaigns", sa.Column("checked", sa.JSON))
     op.add_column("campaigns", sa.Column("named", sa.JSON))
     op.add_column("campaign_chunks", sa.Column("unread_users", sa.Text))
