@@ -7,6 +7,7 @@ import pytest
 from campaigns import chunks, read
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, DraftConflict, DraftNotFound
+from dingrelay_producers.language import CHINESE, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
@@ -180,6 +181,8 @@ async def test_what_the_check_found_stays_with_the_campaign(
     assert (found.recipients, found.excluded, len(found.skipped)) == (2, 1, 1)
     frozen = await campaigns.status(str((await drafts.get(made.id)).campaign))
     assert (frozen.excluded, frozen.skipped, frozen.preview) == (1, found.skipped, found)
+    words = translated(frozen.skipped[0].problem, CHINESE), translated(found.limit, CHINESE)
+    assert words == ("通讯录中没有 没有", "每秒 20 次调用")
     again = await campaigns.preview(frozen.id)
     assert (again.excluded, again.skipped) == (1, found.skipped)
     await campaigns.start(frozen.id)

@@ -12,6 +12,7 @@ from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.store.states import CampaignState
+from dingrelay_tasks.sentence import from_parts
 from dingrelay_workers.database.base import Base, Said, Utc
 
 State = CampaignState
@@ -128,12 +129,13 @@ class CampaignRow(Base):
     @property
     def preview(self) -> dict[str, Any] | None:
         """What its check found when it was made."""
-        return self.checked and {**self.checked, **(self.named or {})}
+        named = {**(self.named or {}), "skipped": self.skipped}
+        return self.checked and {**from_parts(self.checked), **named}
 
     @property
     def skipped(self) -> list[Any]:
         """Some of the rows that were skipped."""
-        return (self.named or {}).get("skipped", [])
+        return [from_parts(each) for each in (self.named or {}).get("skipped", [])]
 
     @property
     def chunk_size(self) -> int:

@@ -20,6 +20,7 @@ from dingrelay_producers.client.campaign_documents import CampaignPreview, Campa
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
+from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.audience import (
@@ -29,6 +30,7 @@ from dingrelay_workers.campaigns.audience import (
     gather,
     people_of,
 )
+from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -52,8 +54,6 @@ Check = Callable[[CampaignSpec, Gathered], Awaitable[CampaignPreview | None]]
 """Finds out what a campaign will take while it is made."""
 _STORED = {"app", "name", "start_at", "quiet", "rate", "weight", "error_share", "sender"}
 """Fields of a campaign's specification that are columns."""
-_NAMES = {"skipped", "absent"}
-"""Of a check, what names people: kept for a draft only."""
 
 
 class CampaignStore:
@@ -153,8 +153,13 @@ class CampaignStore:
         size = spec.users_per_call
         people = gathered.recipients
         bits = bits_for(people)
-        named = found.model_dump(mode="json", include=_NAMES) if found else {}
-        named["skipped"] = [each.model_dump(mode="json") for each in gathered.skipped]
+        named = {
+            "skipped": [
+                with_parts({**dict(each), "problem": storable(each.problem)})
+                for each in gathered.skipped
+            ],
+            "absent": found.absent if found else [],
+        }
         row = {
             **spec.model_dump(include=_STORED),
             "id": campaign,
@@ -166,7 +171,7 @@ class CampaignStore:
             "duplicates": gathered.duplicates,
             "malformed": gathered.malformed,
             "excluded": gathered.excluded,
-            "checked": found and found.model_dump(mode="json", exclude={"first", *_NAMES}),
+            "checked": found and _figures(found),
             "named": named if any(named.values()) else None,
             "chunks": gathered.staging.count_chunks(size),
             **dict.fromkeys(("settled", "accepted", "left_out", "failed", "calls"), 0),
@@ -237,6 +242,12 @@ class CampaignStore:
     async def _page(self, query: Select[_Row]) -> Sequence[_Row]:
         async with self.database.read() as connection, AsyncSession(connection) as session:
             return list(await session.scalars(query))
+
+
+def _figures(found: CampaignPreview) -> dict[str, Any]:
+    """What is kept of a check for good: all of it that names no person."""
+    figures = found.model_dump(mode="json", exclude={"first", "skipped", "absent"})
+    return with_parts({**figures, "limit": found.limit})
 
 
 def _heed_cancellation() -> None:
