@@ -12,7 +12,7 @@ import sys
 from aiohttp import web
 
 from dingrelay_sandbox.apps import App
-from dingrelay_sandbox.door import DOOR, Door
+from dingrelay_sandbox.door import Door
 from dingrelay_sandbox.limits import Latency
 from dingrelay_sandbox.server import create_app
 from dingrelay_sandbox.state import SandboxState, Start
@@ -26,9 +26,10 @@ async def serve(cert: str, key: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     app = App(app_key=APP_KEY, app_secret=APP_SECRET, agent_id=AGENT_ID)
     start = Start(users=200, departments=10, latency=Latency.parse("0"), app=app)
-    served = create_app(SandboxState(start))
+    state = SandboxState(start)
+    served = create_app(state)
     runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.2, handle_signals=False)
-    door = served[DOOR] = Door(runner, "127.0.0.1", 0)
+    door = state.door = Door(runner, "127.0.0.1", 0)
     await runner.setup()
     await door.open()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

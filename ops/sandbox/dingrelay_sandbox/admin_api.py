@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, validate_call
+from pydantic import BaseModel, Field, ValidationError, validate_call
 
 from dingrelay_sandbox import reports
 from dingrelay_sandbox.apps import App
-from dingrelay_sandbox.door import DOOR, LONGEST_SECONDS
+from dingrelay_sandbox.door import LONGEST_SECONDS
 from dingrelay_sandbox.events.callbacks import SUCCESS, Callback
-from dingrelay_sandbox.events.delivery import DELIVERIES
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaultSpec
 from dingrelay_sandbox.events.log import EventLog
@@ -34,56 +33,79 @@ MOST_AT_ONCE = 100_000
 PACE_SECONDS = 0.01
 """Between two handfuls of events that happen so many a second."""
 
-CONFIG: ConfigDict = {"arbitrary_types_allowed": True, "populate_by_name": True}
 Act = Callable[..., Any]
-Acts = dict[str, Act]
 Fields = dict[str, Any]
 Filled = Annotated[str, Field(min_length=1)]
 PerSecond = Annotated[float, Field(gt=0, le=100_000)] | None
 """How many a second, in the background; None: all at once."""
 
 
-def _scripted(name: str, faults: Callable[[SandboxState], Scripted[Any]], spec: type[Spec]) -> Acts:
-    """The routes of the faults of calls, or of events."""
+_checked = validate_call(config={"arbitrary_types_allowed": True, "populate_by_name": True})
+
+
+OfAll = dict[str, Callable[[SandboxState], object]]
+OfOne = dict[str, Callable[[SandboxState, Any], object]]
+
+
+def _of_faults(name: str, faults: Callable[[SandboxState], Scripted[Any]]) -> OfAll:
     return {
         f"GET {name}": lambda sandbox: faults(sandbox).report(),
+        f"DELETE {name}": lambda sandbox: {"ended": faults(sandbox).delete()},
+    }
+
+
+def _of_fault(
+    name: str, faults: Callable[[SandboxState], Scripted[Any]], spec: type[Spec]
+) -> OfOne:
+    return {
         f"POST {name}": lambda sandbox, body: {
             "id": faults(sandbox).add(spec.model_validate(body))
         },
-        f"DELETE {name}": lambda sandbox: {"ended": faults(sandbox).delete()},
         f"GET {name}/{{key}}": lambda sandbox, key: faults(sandbox).find(int(key)),
         f"DELETE {name}/{{key}}": lambda sandbox, key: {"ended": faults(sandbox).delete(int(key))},
     }
 
 
-DECLARED: Acts = {
-    **_scripted("faults", lambda sandbox: sandbox.faults, FaultSpec),
-    **_scripted("event-faults", lambda sandbox: sandbox.event_faults, EventFaultSpec),
+OF_ALL: OfAll = {
+    **_of_faults("faults", lambda sandbox: sandbox.faults),
+    **_of_faults("event-faults", lambda sandbox: sandbox.event_faults),
     "GET approvals": reports.approvals,
-    "DELETE approvals/{key}": lambda sandbox, key: sandbox.approvals.delete(
-        key, at=sandbox.clock()
-    ),
     "GET audit": reports.audit,
     "GET callbacks": lambda sandbox: [each.model_dump() for each in sandbox.callbacks.all()],
-    "DELETE callbacks/{key}": lambda sandbox, key: sandbox.callbacks.delete(key),
     "GET clock": lambda sandbox: {"now": sandbox.clock(), "offset": sandbox.clock.offset},
     "GET delivery": lambda sandbox: sandbox.delivery_times.model_dump(),
-    "DELETE departments/{key}": lambda sandbox, key: sandbox.organisation.delete_department(
-        int(key)
-    ),
+    "POST door/open": lambda sandbox: sandbox.door.open(),
+    "GET dropped": _checked(reports.dropped),
     "GET events/summary": lambda sandbox: sandbox.events.summary(),
-    "GET events/{key}": lambda sandbox, key: sandbox.events.report(key),
-    "POST events/{key}/resend": lambda sandbox, key: sandbox.events.add(sandbox.events.find(key)),
-    "PUT groups/{key}": lambda sandbox, key: sandbox.robots.groups.add(key),
     "GET health": reports.health,
-    "GET inbox/{userid}": reports.inbox,
+    "GET inboxes": _checked(reports.inboxes),
     "GET limits": lambda sandbox: sandbox.limits.model_dump(mode="json"),
     "GET media": lambda sandbox: sandbox.media,
     "GET organisation": reports.organisation,
     "GET robots": lambda sandbox: sandbox.robots.posts,
+    "GET streams": lambda sandbox: sandbox.deliveries.stream.report(),
     "GET tokens": lambda sandbox: sandbox.tokens.values,
+}
+OF_ONE: OfOne = {
+    **_of_fault("faults", lambda sandbox: sandbox.faults, FaultSpec),
+    **_of_fault("event-faults", lambda sandbox: sandbox.event_faults, EventFaultSpec),
+    "DELETE approvals/{key}": lambda sandbox, key: sandbox.approvals.delete(
+        key, at=sandbox.clock()
+    ),
+    "DELETE callbacks/{key}": lambda sandbox, key: sandbox.callbacks.delete(key),
+    "DELETE departments/{key}": lambda sandbox, key: sandbox.organisation.delete_department(
+        int(key)
+    ),
+    "GET events/{key}": lambda sandbox, key: sandbox.events.report(key),
+    "POST events/{key}/resend": lambda sandbox, key: sandbox.events.add(sandbox.events.find(key)),
+    "PUT groups/{key}": lambda sandbox, key: sandbox.robots.groups.add(key),
+    "GET inbox/{userid}": reports.inbox,
+    "POST streams/act": lambda sandbox, body: {
+        "met": sandbox.deliveries.stream.act(StreamAct.model_validate(body))
+    },
     "DELETE users/{key}": lambda sandbox, key: sandbox.organisation.delete_user(key),
 }
+DECLARED: dict[str, Act] = {**OF_ALL, **OF_ONE}
 """Method and path → what is done. What path, query and body have is given by its name, all of the body as `body`."""
 
 
@@ -91,7 +113,7 @@ def route(at: str) -> Callable[[Act], Act]:
     """Declare a route by the function that checks what it is given. `request` is the request."""
 
     def declare(act: Act) -> Act:
-        DECLARED[at] = validate_call(config=CONFIG)(act)
+        DECLARED[at] = _checked(act)
         return act
 
     return declare
@@ -144,9 +166,9 @@ def _no_such_route(sandbox: SandboxState, request: web.Request, rest: str, body:
 
 
 @route("POST reset")
-async def _reset(sandbox: SandboxState, request: web.Request) -> None:
-    await request.app[DOOR].open()
-    request.app[DELIVERIES].reset()
+async def _reset(sandbox: SandboxState) -> None:
+    await sandbox.door.open()
+    sandbox.deliveries.reset()
     sandbox.reset()
 
 
@@ -266,21 +288,15 @@ def _set_clock(
     sandbox: SandboxState, offset: Annotated[float, Field(ge=-YEAR_SECONDS, le=YEAR_SECONDS)]
 ) -> object:
     sandbox.clock.offset = offset
-    return DECLARED["GET clock"](sandbox)
+    return OF_ALL["GET clock"](sandbox)
 
 
 @route("POST door/shut")
 async def _shut_door(
     sandbox: SandboxState,
-    request: web.Request,
     seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)],
 ) -> None:
-    await request.app[DOOR].shut_for(seconds)
-
-
-@route("POST door/open")
-async def _open_door(sandbox: SandboxState, request: web.Request) -> None:
-    await request.app[DOOR].open()
+    await sandbox.door.shut_for(seconds)
 
 
 @route("POST tokens/revoke")
@@ -369,13 +385,11 @@ class Fired(BaseModel, extra="forbid"):
 
 
 @route("PUT callbacks")
-async def _put_callback(
-    sandbox: SandboxState, request: web.Request, check: bool = True, **fields: Any
-) -> None:
+async def _put_callback(sandbox: SandboxState, check: bool = True, **fields: Any) -> None:
     callback = Callback.model_validate(fields)
     sandbox.app(callback.app_key)
     if check:
-        outcome = await request.app[DELIVERIES].http.check(callback)
+        outcome = await sandbox.deliveries.http.check(callback)
         if outcome != SUCCESS:
             raise ValueError(f"url: check_url was answered with: {outcome}")
     sandbox.callbacks.put(callback)
@@ -401,7 +415,6 @@ def _events(
 @route("POST events")
 def _fire(
     sandbox: SandboxState,
-    request: web.Request,
     events: Annotated[list[Fired], Field(min_length=1, max_length=MOST_AT_ONCE)],
     per_second: PerSecond = None,
 ) -> object:
@@ -412,42 +425,27 @@ def _fire(
         born = sandbox.clock() - each.age
         sandbox.events.add(Event(each.type, born, each.fields, each.event_id, app=each.app))
 
-    _repeat(sandbox, request, happen, len(events), per_second)
+    _repeat(sandbox, happen, len(events), per_second)
     return {"ids": [each.event_id for each in events]}
 
 
 @route("POST changes")
 def _change(
     sandbox: SandboxState,
-    request: web.Request,
     count: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)],
     seed: int = 1,
     per_second: PerSecond = None,
 ) -> None:
-    _repeat(sandbox, request, Churn(sandbox.organisation, seed).step, count, per_second)
-
-
-@route("GET streams")
-def _streams(sandbox: SandboxState, request: web.Request) -> object:
-    return request.app[DELIVERIES].stream.report()
-
-
-@route("POST streams/act")
-def _act_on_streams(sandbox: SandboxState, request: web.Request, body: StreamAct) -> object:
-    return {"met": request.app[DELIVERIES].stream.act(body)}
+    _repeat(sandbox, Churn(sandbox.organisation, seed).step, count, per_second)
 
 
 def _repeat(
-    sandbox: SandboxState,
-    request: web.Request,
-    act: Callable[[], object],
-    count: int,
-    per_second: float | None,
+    sandbox: SandboxState, act: Callable[[], object], count: int, per_second: float | None
 ) -> None:
     """Act so often: all at once, or so many times a second in the background."""
     if per_second is not None:
         sandbox.events.planned += count
-        request.app[DELIVERIES].start(_paced(sandbox.events, act, count, per_second))
+        sandbox.deliveries.start(_paced(sandbox.events, act, count, per_second))
         return
     for _ in range(count):
         act()
@@ -472,13 +470,3 @@ async def _paced(
 @route("GET calls")
 def _calls(sandbox: SandboxState, since: float = 0, api: str = "", limit: int = 100_000) -> object:
     return sandbox.audit.calls(since=since, api=api, limit=limit)
-
-
-@route("GET dropped")
-def _dropped(sandbox: SandboxState, limit: int = 100_000) -> object:
-    return reports.dropped(sandbox, limit=limit)
-
-
-@route("GET inboxes")
-def _inboxes(sandbox: SandboxState, limit: int = 10_000) -> object:
-    return reports.inboxes(sandbox, limit=limit)

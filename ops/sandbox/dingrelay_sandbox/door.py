@@ -87,7 +87,3 @@ class Door:
             bound.close()
             raise
         return bound
-
-
-DOOR = web.AppKey("door", Door)
-"""Where the application keeps its door."""

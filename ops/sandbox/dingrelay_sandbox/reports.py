@@ -69,7 +69,7 @@ def inbox(state: SandboxState, userid: str) -> Row:
     return {"user": userid, "delivered": delivered, "dropped": dropped}
 
 
-def inboxes(state: SandboxState, *, limit: int) -> Row:
+def inboxes(state: SandboxState, limit: int = 10_000) -> Row:
     """All inboxes together, with the newest contents; `repeated` counts second copies of a day."""
     sends = state.sends
     contents = [
@@ -79,7 +79,7 @@ def inboxes(state: SandboxState, *, limit: int) -> Row:
     return {"delivered": sends.delivered, "reached": len(sends.reached), "contents": contents}
 
 
-def dropped(state: SandboxState, *, limit: int) -> list[Row]:
+def dropped(state: SandboxState, limit: int = 100_000) -> list[Row]:
     """The first recipients that silently got nothing."""
     return [_entry(each) for each in islice(state.sends.drops(), limit)]
 

@@ -17,8 +17,8 @@ from dingrelay_sandbox.answers import Answer
 from dingrelay_sandbox.apis.api import dialect_of
 from dingrelay_sandbox.bodies import FORM, read_body
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.door import DOOR, Door
-from dingrelay_sandbox.events.delivery import DELIVERIES, Deliveries
+from dingrelay_sandbox.door import Door
+from dingrelay_sandbox.events.delivery import Deliveries
 from dingrelay_sandbox.events.stream_gateway import PATH as STREAM_PATH
 from dingrelay_sandbox.state import SandboxState, Start
 from dingrelay_sandbox.verdict import know_caller, respond
@@ -36,29 +36,28 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 def create_app(state: SandboxState) -> web.Application:
     """The sandbox as an aiohttp application around its state."""
     app = web.Application(client_max_size=LARGEST_BODY_BYTES)
-    app[DELIVERIES] = Deliveries(state)
-    app.cleanup_ctx.append(_delivering)
-    app.on_shutdown.append(_hang_up)
-    app.router.add_get(STREAM_PATH, app[DELIVERIES].stream.connect)
+    state.deliveries = Deliveries(state)
+
+    async def delivering(_: web.Application) -> AsyncIterator[None]:
+        await state.deliveries.open()
+        yield
+        await state.deliveries.close()
+
+    async def hang_up(_: web.Application) -> None:
+        # Streams would go on for ever, and the server waits for its calls.
+        await state.deliveries.stream.close()
+
+    app.cleanup_ctx.append(delivering)
+    app.on_shutdown.append(hang_up)
+    app.router.add_get(STREAM_PATH, state.deliveries.stream.connect)
     app.add_routes(admin_routes(state))
     app.router.add_route("*", "/{path:.*}", _dingtalk(state))
     return app
 
 
-async def _delivering(app: web.Application) -> AsyncIterator[None]:
-    await app[DELIVERIES].open()
-    yield
-    await app[DELIVERIES].close()
-
-
-async def _hang_up(app: web.Application) -> None:
-    """End the streams, which would go on for ever, before the server waits for its calls."""
-    await app[DELIVERIES].stream.close()
-
-
 def _dingtalk(state: SandboxState) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        if request.app[DOOR].shut:
+        if state.door.shut:
             return _cut(request, reset=True)
         call = _call(request, await request.read())
         await _on_its_way(state.latency.draw() + _delay(state, call, effect=False))
@@ -177,8 +176,7 @@ async def serve(state: SandboxState, host: str, port: int) -> None:
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
     )
-    door = Door(runner, host, port)
-    app[DOOR] = door
+    door = state.door = Door(runner, host, port)
     await runner.setup()
     await door.open()
     name, number_of_port = door.address

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dingrelay_sandbox.approvals import Approvals, FlowChange, Instance, title_of
 from dingrelay_sandbox.apps import App, Scopes
@@ -21,6 +21,10 @@ from dingrelay_sandbox.robots import Robot, Robots
 from dingrelay_sandbox.sends import Sends
 from dingrelay_sandbox.sign_ins import SignIns
 from dingrelay_sandbox.tokens import Tokens
+
+if TYPE_CHECKING:
+    from dingrelay_sandbox.door import Door
+    from dingrelay_sandbox.events.delivery import Deliveries
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,9 @@ class SandboxState:
     def __init__(
         self, start: Start | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
+        self.deliveries: Deliveries
+        self.door: Door
+        """Set by the server."""
         self.start = start or Start()
         self.clock = Clock(clock)
         self.last_call = 0

@@ -22,8 +22,6 @@ class Outcome:
     answer: Answer
 
 
-_Ruling = tuple[Answer, Verdict, str]
-"""The answer, what the audit says of it, and its code."""
 NOTHING = Answer(200, b"")
 ENDINGS: dict[str, Ending] = {
     "hang": "hang",
@@ -46,14 +44,18 @@ def respond(state: SandboxState, call: Call) -> Outcome:
     if call.app is not None:
         rate = state.limits.calls_of(call.path)
         state.audit.arrive(call.app.app_key, call.path, call.monotonic, rate)
-    fault = None
-    if not state.limiter.egress(call.remote, call.at):
-        ruling = _refused(call, answers.Banned(state.limits.egress_ban_answer))
-    else:
+    fault, code = None, ""
+    verdict: Verdict = "ok"
+    try:
+        if not state.limiter.egress(call.remote, call.at):
+            raise answers.Banned(state.limits.egress_ban_answer)
         fault = state.faults.draw(call) if state.faults else None
-        spoilt_before = fault is not None and not fault.after_effect
-        ruling = _spoilt(state, call, fault) if spoilt_before and fault else _rule(state, call)
-    answer, verdict, code = ruling
+        if fault is not None and not fault.after_effect:
+            answer, verdict, code = _spoilt(state, call, fault)
+        else:
+            answer = _execute(state, call)
+    except Refusal as refusal:
+        answer, verdict, code = refusal.answer(call.request_id), refusal.verdict, refusal.code
     state.audit.record(
         {
             "id": call.id,
@@ -75,13 +77,6 @@ def respond(state: SandboxState, call: Call) -> Outcome:
         _end_tokens(state, call, fault)
         return Outcome(ending, faulty_answer(fault, call, answer))
     return Outcome(ending, answer)
-
-
-def _rule(state: SandboxState, call: Call) -> _Ruling:
-    try:
-        return _execute(state, call), "ok", ""
-    except Refusal as refusal:
-        return _refused(call, refusal)
 
 
 def _execute(state: SandboxState, call: Call) -> Answer:
@@ -128,8 +123,8 @@ def _check_body(call: Call, endpoint: Api) -> None:
         raise OapiRefusal(43_009, "post body必须是json格式")
 
 
-def _spoilt(state: SandboxState, call: Call, fault: FaultSpec) -> _Ruling:
-    """The ruling of a fault that meets the call before its effect."""
+def _spoilt(state: SandboxState, call: Call, fault: FaultSpec) -> tuple[Answer, Verdict, str]:
+    """The answer of a fault that meets the call before its effect, what the audit says of it, and its code."""
     _end_tokens(state, call, fault)
     answer = NOTHING if fault.kind in ENDINGS else faulty_answer(fault, call)
     verdict: Verdict = "fault"
@@ -143,7 +138,3 @@ def _spoilt(state: SandboxState, call: Call, fault: FaultSpec) -> _Ruling:
 def _end_tokens(state: SandboxState, call: Call, fault: FaultSpec) -> None:
     if fault.kind == "token_expired" and call.app is not None:
         state.tokens.expire(call.at, call.app.app_key)
-
-
-def _refused(call: Call, refusal: Refusal) -> _Ruling:
-    return refusal.answer(call.request_id), refusal.verdict, refusal.code

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from yarl import URL
 
 from dingrelay_sandbox.apps import App
@@ -231,7 +230,3 @@ class Deliveries:
             await self.http.deliver(delivery)
         else:
             await self.stream.deliver(delivery)
-
-
-DELIVERIES = web.AppKey("deliveries", Deliveries)
-"""Where the application keeps them."""
