@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +74,8 @@ class Database:
         return int(next(iter(row.values())))
 
 
-@dataclass(frozen=True, slots=True)
 class Directory:
-    """What SQL holds at one moment of those who have not left.
+    """What SQL holds now of those who have not left.
 
     Attributes:
         people: userid → name.
@@ -85,22 +83,13 @@ class Directory:
         departments: id → name and parent.
     """
 
-    people: dict[str, str | None]
-    places: dict[str, set[int]]
-    departments: dict[int, tuple[str | None, int | None]]
-
-    @classmethod
-    def read(cls, database: Database) -> "Directory":
-        """The directory as of now."""
+    def __init__(self, database: Database) -> None:
         people = database.rows("select userid, name from users where left_at is null")
-        places: dict[str, set[int]] = {}
+        self.people = {row["userid"]: row["name"] for row in people}
+        self.places: dict[str, set[int]] = {}
         for row in database.rows("select department, userid from memberships"):
-            places.setdefault(row["userid"], set()).add(int(row["department"]))
+            self.places.setdefault(row["userid"], set()).add(int(row["department"]))
         departments = database.rows(
             "select id, name, parent from departments where left_at is null"
         )
-        return cls(
-            people={row["userid"]: row["name"] for row in people},
-            places=places,
-            departments={int(row["id"]): (row["name"], row["parent"]) for row in departments},
-        )
+        self.departments = {int(row["id"]): (row["name"], row["parent"]) for row in departments}

@@ -5,16 +5,16 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from dingrelay_chaos.database import Directory
-from dingrelay_chaos.dingtalk import holds, text_of
+from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING, holds, text_of
 from dingrelay_chaos.operations import Send
-from dingrelay_chaos.requests import Journal, Request, Requests
-from dingrelay_chaos.subscribers import QUEUE, WebhookRequest
+from dingrelay_chaos.requests import Journal, Request
+from dingrelay_chaos.subscribers import QUEUE
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_producers.store import keys, record
@@ -117,9 +117,8 @@ def day_of(entry: Row) -> str:
     return beijing.day(datetime.fromtimestamp(entry["at"], UTC))
 
 
-@dataclass(frozen=True, slots=True)
 class SystemState:
-    """What the system knows and has sent.
+    """What the system knows now, and has sent.
 
     Attributes:
         events: all that happened at DingTalk, the oldest first.
@@ -136,48 +135,28 @@ class SystemState:
         followers: approval → state of the job that follows it.
     """
 
-    events: list[Row]
-    approvals: dict[str, Row]
-    tasks: dict[str, list[Row]]
-    notices: list[Row]
-    changes: list[Row]
-    endpoints: dict[str, Row]
-    given_up: dict[str, list[int]]
-    requests: list[WebhookRequest]
-    published: list[tuple[str, Row]]
-    dead: list[tuple[str, str, str]]
-    followers: dict[str, str]
-
-    @classmethod
-    def read(cls, system: "System") -> "SystemState":
-        """As of now."""
+    def __init__(self, system: "System") -> None:
         rows = system.database.rows
-        tasks: dict[str, list[Row]] = {}
+        self.events = system.sandbox.events()
+        self.approvals = {row["instance"]: row for row in rows("select * from approvals")}
+        self.tasks: dict[str, list[Row]] = {}
         for row in rows("select * from approval_tasks"):
-            tasks.setdefault(row["instance"], []).append(row)
-        approvals = {row["instance"]: row for row in rows("select * from approvals")}
-        given_up: dict[str, list[int]] = {}
-        for row in rows("select * from webhook_deliveries where state = 'dead'"):
-            given_up.setdefault(row["endpoint"], []).append(row["notice"])
+            self.tasks.setdefault(row["instance"], []).append(row)
         notices = rows("select * from notices where type <> 'webhook.test' order by number")
-        changes = rows(
+        self.notices = [{**row, "data": json.loads(row["data"])} for row in notices]
+        self.changes = rows(
             "select changes.*, runs.opened_at from changes join runs using (number)"
             " where number > ?",
             system.walked,
         )
-        return cls(
-            events=system.sandbox.events(),
-            approvals=approvals,
-            tasks=tasks,
-            notices=[{**row, "data": json.loads(row["data"])} for row in notices],
-            changes=changes,
-            endpoints={row["id"]: row for row in rows("select * from webhook_endpoints")},
-            given_up=given_up,
-            requests=list(system.receiver.requests),
-            published=_published(system),
-            dead=_dead(system),
-            followers=_followers(system, approvals),
-        )
+        self.endpoints = {row["id"]: row for row in rows("select * from webhook_endpoints")}
+        self.given_up: dict[str, list[int]] = {}
+        for row in rows("select * from webhook_deliveries where state = 'dead'"):
+            self.given_up.setdefault(row["endpoint"], []).append(row["notice"])
+        self.requests = list(system.receiver.requests)
+        self.published = _published(system)
+        self.dead = _dead(system)
+        self.followers = _followers(system, self.approvals)
 
 
 def _published(system: "System") -> list[tuple[str, Row]]:
@@ -210,6 +189,8 @@ def _followers(system: "System", approvals: Iterable[str]) -> dict[str, str]:
         return found
 
 
+LAG_SECONDS = 0.5
+"""A replica is so far behind at most, on a busy machine."""
 LATEST_SECONDS = 6
 """A call is on its way for so long at most."""
 FAILED_EVENTS = "/call_back/get_call_back_failed_result"
@@ -228,7 +209,6 @@ class CampaignEvidence:
     people: list[Row]
 
 
-@dataclass
 class Evidence:
     """Everything at the end of a run.
 
@@ -244,26 +224,34 @@ class Evidence:
         logs: log file → its text.
     """
 
-    schedule: "Schedule"
-    system: "System"
-    requests: Requests
-    snapshot: Snapshot
-    journal: Journal
-    statuses: dict[str, JobStatus | None]
-    discarded: set[str]
-    lost: list[Lost]
-    left_too_early: list[str]
-    by_events: Directory
-    walks: list[str]
-    system_state: SystemState
-    waited: float
-    last: str
-    campaigns: dict[str, CampaignEvidence]
-    logs: dict[str, str] = field(default_factory=dict[str, str])
-
-    def status(self, job: str) -> JobStatus | None:
-        """A job's status; None where there is no record."""
-        return self.statuses.get(job)
+    def __init__(
+        self,
+        system: "System",
+        schedule: "Schedule",
+        journal: Journal,
+        *,
+        waited: float,
+        last: str,
+        left_too_early: list[str],
+        by_events: Directory,
+        walks: list[str],
+    ) -> None:
+        self.system, self.schedule, self.journal = system, schedule, journal
+        self.waited, self.last, self.walks = waited, last, walks
+        self.left_too_early, self.by_events = left_too_early, by_events
+        self.requests = system.requests
+        self.snapshot = Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING))
+        self.statuses = statuses(system.client, [*self.requests.accepted(), *self.walks])
+        self.discarded = {each.job for each in self.requests.commands if each.verb == "discard"}
+        self.lost = [
+            Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)
+            for lost in system.valkey.lost
+        ]
+        self.system_state = SystemState(system)
+        numbers = [each.job for each in self.requests.campaigns if each.job]
+        self.campaigns = asyncio.run(_campaigns(system, numbers))
+        logs = system.folder.glob("*.log")
+        self.logs = {path.stem: path.read_text("utf-8", "replace") for path in logs}
 
     def forgotten(self, request: Request[Any]) -> bool:
         """Whether a failover may have lost that this was accepted."""
@@ -384,15 +372,11 @@ def statuses(client: Client, jobs: Iterable[str]) -> dict[str, JobStatus | None]
     return found
 
 
-def campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvidence]:
+async def _campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvidence]:
     """What the system reports of these campaigns, and of each of their people.
 
     Read here, as the command line reads it: a process for each takes longer than the run.
     """
-    return asyncio.run(_campaigns(system, numbers))
-
-
-async def _campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvidence]:
     found: dict[str, CampaignEvidence] = {}
     async with opened_store(Settings.load()) as store:
         report = Report(store.database)

@@ -329,7 +329,7 @@ class Broadcast:
 
     def run(self, system: System, step: int) -> None:
         """Store and start it."""
-        request = Request(step, system.now(), self)
+        request = Request[Broadcast](step, system.now(), self)
         system.requests.campaigns.append(request)
         text = f"{self.tag} {{name}}" if self.fields else self.tag
         plan = system.client.campaign(

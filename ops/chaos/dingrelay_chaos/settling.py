@@ -14,14 +14,13 @@ from redis.exceptions import RedisError
 
 from dingrelay_chaos import evidence
 from dingrelay_chaos.database import Directory
-from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING
-from dingrelay_chaos.evidence import Evidence, Snapshot, SystemState
+from dingrelay_chaos.dingtalk import MOVING, STAYING
+from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.process import wait_until
 from dingrelay_chaos.requests import Journal
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.system import System
-from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import JobRef
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.store import keys
@@ -39,8 +38,6 @@ its listener is restarted. So it is where a stream may be deaf: its pings come, 
 DingTalk sends each event 80 times before it lists it as failed, which takes longer than `SETTLE_SECONDS`."""
 RESUME_SECONDS = 30
 """Between two times that an operator resumes endpoints that are being left alone."""
-LAG_SECONDS = 0.5
-"""A replica is so far behind at most, on a busy machine."""
 QUEUES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 FOLLOW, MISSED = "approval-follow", "missed-events"
 """Kinds of jobs that wait for hours."""
@@ -63,33 +60,19 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     _look_at_approvals(system)
     _rest(system, last, SETTLE_SECONDS)
     waited = time.monotonic() - began
-    requests = system.requests
-    present = {user for user in (*STAYING, *MOVING) if not requests.was_absent(user)}
+    present = {user for user in (*STAYING, *MOVING) if not system.requests.was_absent(user)}
     left = system.marked_as_left & present
-    by_events = Directory.read(system.database)
+    by_events = Directory(system.database)
     walks = _walks(system, last)
     return Evidence(
-        schedule=schedule,
-        system=system,
-        requests=requests,
-        snapshot=Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING)),
-        journal=journal,
-        statuses=evidence.statuses(system.client, [*requests.accepted(), *walks]),
-        discarded={each.job for each in requests.commands if each.verb == "discard"},
-        lost=[
-            Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)
-            for lost in system.valkey.lost
-        ],
+        system,
+        schedule,
+        journal,
+        waited=waited,
+        last=last[0] if last else "",
         left_too_early=sorted(left),
         by_events=by_events,
         walks=walks,
-        system_state=SystemState.read(system),
-        waited=waited,
-        last=last[0] if last else "",
-        campaigns=evidence.campaigns(system, [each.job for each in requests.campaigns if each.job]),
-        logs={
-            path.stem: path.read_text("utf-8", "replace") for path in system.folder.glob("*.log")
-        },
     )
 
 

@@ -61,11 +61,6 @@ class System:
         began_at: the same in Unix seconds.
     """
 
-    client: Client
-    addresses: dict[str, dict[str, str]]
-    walked: int
-    _celery: Celery
-
     def __init__(self, setting: "Setting", folder: Path) -> None:
         self.folder = folder
         self.setting = setting

@@ -12,9 +12,7 @@ def violations(evidence: Evidence) -> Iterator[Finding]:
     if evidence.left_too_early:
         yield f"marked as left while they were there: {evidence.left_too_early}", ""
     yield from _by_events(evidence)
-    yield from _differences(
-        Directory.read(evidence.system.database), evidence.snapshot, "after a walk"
-    )
+    yield from _differences(Directory(evidence.system.database), evidence.snapshot, "after a walk")
     yield from _last_walk(evidence)
 
 
