@@ -38,13 +38,6 @@ class System:
         key: to the gateway.
     """
 
-    client: Client
-    sandbox: SandboxAdmin
-    flower: str
-    database: str
-    gateway: str
-    key: str
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._supervisor: Supervisor | None = None
