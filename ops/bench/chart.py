@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -30,39 +29,15 @@ LEFT, LONG, TALL = 193, 180, 14
 """Where the bars of a panel begin, how long the longest is, and how tall each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A figure in a panel.
+Table = dict[str, Any]
+PANELS: list[Table] = tomllib.loads(Path(__file__).with_name("chart.toml").read_text("utf-8"))[
+    "panel"
+]
+"""Each with a title, a hint, a unit and bars on one scale.
 
-    Attributes:
-        label: what stands before it.
-        figure: letter of the measurement, number of the group, name.
-        ours: whether it is drawn as ours.
-        value: instead of a figure, where it follows from the set-up.
-    """
-
-    label: str
-    figure: Sequence[Any] = ("", 0, "")
-    ours: bool = False
-    value: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """Some bars on one scale."""
-
-    title: str
-    hint: str
-    unit: str
-    bars: Sequence[Bar]
-
-
-def _panel_of(title: str, hint: str, unit: str, bars: Sequence[dict[str, Any]]) -> Panel:
-    return Panel(title, hint, unit, [Bar(**bar) for bar in bars])
-
-
-with Path(__file__).with_name("chart.toml").open("rb") as _file:
-    PANELS = tuple(_panel_of(**panel) for panel in tomllib.load(_file)["panel"])
+A bar has a label and its figure: letter of the measurement, number of the group, name. It has a value instead
+where that follows from the set-up, and may be drawn as ours.
+"""
 
 
 def chart(report: Published, words: Translations) -> str:
@@ -91,37 +66,38 @@ def chart(report: Published, words: Translations) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _measured(panel: Panel, report: Published) -> list[tuple[Bar, float]]:
+def _measured(panel: Table, report: Published) -> list[tuple[Table, float]]:
     """The bars with their values; none where no figure was measured."""
-    found: list[tuple[Bar, float]] = []
-    for bar in panel.bars:
-        figure = report.find(*bar.figure)
-        value = bar.value if figure is None else figure.value
+    found: list[tuple[Table, float]] = []
+    for bar in panel["bars"]:
+        figure = report.find(*bar["figure"]) if "figure" in bar else None
+        value = figure.value if figure else bar.get("value")
         if value is not None:
             found.append((bar, value))
-    return found if any(bar.value is None for bar, _ in found) else []
+    return found if any("value" not in bar for bar, _ in found) else []
 
 
 def _panel(
-    panel: Panel, bars: Sequence[tuple[Bar, float]], left: int, top: int, words: Translations
+    panel: Table, bars: Sequence[tuple[Table, float]], left: int, top: int, words: Translations
 ) -> list[str]:
     """Title and hint, and each bar with its label and figure on a line."""
     longest = max(value for _, value in bars) or 1
     start, y = left + LEFT, top + HEAD
-    title, hint = escape(words.say(panel.title)), escape(words.say(panel.hint))
+    title, hint = escape(words.say(panel["title"])), escape(words.say(panel["hint"]))
     drawn = [
         f'<text class="text title" x="{left + 28}" y="{top + 22}">{title}</text>',
         f'<text class="hint" x="{left + 28}" y="{top + 40}">{hint}</text>',
     ]
     for bar, value in bars:
-        weight = "text bold" if bar.ours else "text"
-        figure = f"{number(value)} {words.say(panel.unit)}".strip()
+        ours = bar.get("ours", False)
+        weight = "text bold" if ours else "text"
+        figure = f"{number(value)} {words.say(panel['unit'])}".strip()
         rect = f'x="{start}" y="{y}" height="{TALL}"'
         drawn.append(
             f'<text class="{weight}" x="{start - 6}" y="{y + 11}" text-anchor="end">'
-            f"{escape(words.say(bar.label))}</text>"
+            f"{escape(words.say(bar['label']))}</text>"
             f'<rect class="track" {rect} width="{LONG}"/>'
-            f'<rect class="{"ours" if bar.ours else "peer"}" {rect} width="{value / longest * LONG:.1f}"/>'
+            f'<rect class="{"ours" if ours else "peer"}" {rect} width="{value / longest * LONG:.1f}"/>'
             f'<text class="{weight}" x="{start + LONG + 6}" y="{y + 11}">{escape(figure)}</text>'
         )
         y += LINE

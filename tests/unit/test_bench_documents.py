@@ -101,8 +101,8 @@ def test_the_chart_draws_on_one_scale_and_leaves_out_what_was_not_measured() -> 
     assert loop / ours == pytest.approx(48 / 98.44, rel=0.01)
     assert refused == ours, "a panel has a scale of its own"
     texts = [each.text for each in drawing.iter(f"{SVG}text")]
-    titles = [text for text in texts if text in {panel.title for panel in PANELS}]
-    assert titles == [panel.title for panel in PANELS[:2]]
+    titles = [text for text in texts if text in {panel["title"] for panel in PANELS}]
+    assert titles == [panel["title"] for panel in PANELS[:2]]
 
 
 def test_the_chart_has_its_title_and_a_light_and_a_dark_colour_for_each_class() -> None:
