@@ -5,37 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dingrelay_chaos.dingtalk import (
-    ADDRESSES,
-    DEPARTMENTS,
-    JOINING,
-    MADE_UP,
-    MOVING,
-    OPTIONS,
-    ROBOTS,
-    SHIFTING,
-    STAYING,
-    TEMPLATE,
-)
-from dingrelay_chaos.operations import (
-    Act,
-    Alert,
-    Approve,
-    AtDingTalk,
-    Broadcast,
-    CampaignCommand,
-    JobCommand,
-    Operation,
-    Organise,
-    Post,
-    Reorganise,
-    Rows,
-    Send,
-    SendMany,
-    Subscribe,
-    Sync,
-    UploadFiles,
-)
+from dingrelay_chaos import dingtalk, operations
 from dingrelay_chaos.subscribers import FIRST
 
 LANES = ("urgent", "normal", "normal", "bulk")
@@ -71,15 +41,15 @@ class Drawing:
     rng: random.Random
     step: int = 0
     left: float = 0
-    sends: dict[int, Send] = field(default_factory=dict[int, Send])
-    approvals: dict[int, Approve] = field(default_factory=dict[int, Approve])
+    sends: dict[int, operations.Send] = field(default_factory=dict[int, operations.Send])
+    approvals: dict[int, operations.Approve] = field(default_factory=dict[int, operations.Approve])
     campaigns: list[int] = field(default_factory=list[int])
     syncs: list[int] = field(default_factory=list[int])
     changed: list[str] = field(default_factory=list[str])
     endpoints: list[str] = field(default_factory=list[str])
     alone: int = 0
 
-    def draw(self, name: str, step: int, left: float) -> Operation | None:
+    def draw(self, name: str, step: int, left: float) -> operations.Operation | None:
         """A random operation of a name in the table; None if there is nothing that it could be about."""
         self.step, self.left = step, left
         _, draw = OPERATIONS[name]
@@ -88,13 +58,13 @@ class Drawing:
         except IndexError:  # there was nothing to choose from
             return None
         match operation:
-            case Send():
+            case operations.Send():
                 self.sends[step] = operation
-            case Approve():
+            case operations.Approve():
                 self.approvals[step] = operation
-            case Broadcast():
+            case operations.Broadcast():
                 self.campaigns.append(step)
-            case Sync():
+            case operations.Sync():
                 self.syncs.append(step)
             case _:
                 pass
@@ -102,7 +72,9 @@ class Drawing:
 
     def users(self, most: int = 8) -> tuple[str, ...]:
         """Some people; one at least."""
-        among = (*STAYING, *MOVING) if self.rng.random() < 0.3 else STAYING
+        among = (
+            (*dingtalk.STAYING, *dingtalk.MOVING) if self.rng.random() < 0.3 else dingtalk.STAYING
+        )
         return tuple(self.rng.sample(among, self.rng.randint(1, most)))
 
     def lane(self) -> str:
@@ -114,11 +86,11 @@ class Drawing:
         return self.rng.choice(list(self.approvals)[-10:])
 
 
-Draw = Callable[[Drawing], Operation | None]
+Draw = Callable[[Drawing], operations.Operation | None]
 
 
-def _send(of: Drawing) -> Send:
-    return Send(
+def _send(of: Drawing) -> operations.Send:
+    return operations.Send(
         f"通知 {of.step}",
         of.users(),
         lane=of.lane(),
@@ -128,67 +100,69 @@ def _send(of: Drawing) -> Send:
     )
 
 
-def _send_many(of: Drawing) -> SendMany:
+def _send_many(of: Drawing) -> operations.SendMany:
     alike = of.rng.random() < 0.5
     sends = [
-        Send(
+        operations.Send(
             f"批量 {of.step}" if alike else f"批量 {of.step} {number}",
             of.users(2),
             lane=of.rng.choice(("normal", "bulk")),
         )
         for number in range(of.rng.randint(2, 30))
     ]
-    return SendMany(tuple(sends))
+    return operations.SendMany(tuple(sends))
 
 
-def _same_key(of: Drawing) -> Send:
+def _same_key(of: Drawing) -> operations.Send:
     keyed = [number for number, send in of.sends.items() if send.key and send.same_as is None]
     number = of.rng.choice(keyed)
     first = of.sends[number]
     # Another payload under the key is refused, and must change nothing.
     tag = first.tag if of.rng.random() < 0.8 else f"通知 {of.step}"
-    return Send(tag, first.users, lane=first.lane, sender=first.sender, key=first.key,
+    return operations.Send(tag, first.users, lane=first.lane, sender=first.sender, key=first.key,
                 confirm=first.confirm, same_as=number)  # fmt: skip
 
 
-def _equal_content(of: Drawing) -> Send:
+def _equal_content(of: Drawing) -> operations.Send:
     recent = [send for send in list(of.sends.values())[-8:] if send.users and not send.addressed]
     first = of.rng.choice(recent)
     users = tuple(dict.fromkeys((*of.rng.sample(first.users, 1), *of.users(4))))
-    return Send(first.tag, users, lane=of.lane(), sender=of.rng.choice(SENDERS))
+    return operations.Send(first.tag, users, lane=of.lane(), sender=of.rng.choice(SENDERS))
 
 
-def _later(of: Drawing) -> Send:
+def _later(of: Drawing) -> operations.Send:
     send_in = round(of.rng.uniform(0.5, max(1.0, min(20.0, of.left))), 2)
-    return Send(f"稍后 {of.step}", of.users(3), send_in=send_in, lane=of.lane())
+    return operations.Send(f"稍后 {of.step}", of.users(3), send_in=send_in, lane=of.lane())
 
 
-def _expiring(of: Drawing) -> Send:
+def _expiring(of: Drawing) -> operations.Send:
     users = of.users(3)
-    return Send(f"限时 {of.step}", users, expires_in=round(of.rng.uniform(0.5, 15), 2))
+    return operations.Send(f"限时 {of.step}", users, expires_in=round(of.rng.uniform(0.5, 15), 2))
 
 
-def _everyone(of: Drawing) -> Send | None:
+def _everyone(of: Drawing) -> operations.Send | None:
     # Three a day are DingTalk's.
     sent = sum(send.everyone for send in of.sends.values())
-    return Send(f"全员 {of.step}", everyone=True) if sent < 3 else None
+    return operations.Send(f"全员 {of.step}", everyone=True) if sent < 3 else None
 
 
-def _departments(of: Drawing) -> Send:
-    departments = tuple(of.rng.sample(range(2, DEPARTMENTS + 1), of.rng.randint(1, 3)))
-    return Send(f"部门 {of.step}", departments=departments)
+def _departments(of: Drawing) -> operations.Send:
+    departments = tuple(of.rng.sample(range(2, dingtalk.DEPARTMENTS + 1), of.rng.randint(1, 3)))
+    return operations.Send(f"部门 {of.step}", departments=departments)
 
 
-def _addressed(of: Drawing) -> Send:
+def _addressed(of: Drawing) -> operations.Send:
     # Those who have just come or gone are most likely to be known wrongly.
-    moving = of.changed[-5:] or list(MOVING)
-    people = {of.rng.choice((*STAYING, *moving, *moving)) for _ in range(of.rng.randint(1, 4))}
-    addressed = tuple((of.rng.choice(ADDRESSES), user) for user in sorted(people))
+    moving = of.changed[-5:] or list(dingtalk.MOVING)
+    people = {
+        of.rng.choice((*dingtalk.STAYING, *moving, *moving)) for _ in range(of.rng.randint(1, 4))
+    }
+    addressed = tuple((of.rng.choice(dingtalk.ADDRESSES), user) for user in sorted(people))
     users = of.users(2) if of.rng.random() < 0.3 else ()
-    return Send(f"按址 {of.step}", users, lane=of.lane(), addressed=addressed)
+    return operations.Send(f"按址 {of.step}", users, lane=of.lane(), addressed=addressed)
 
 
-def _approval(of: Drawing) -> Approve:
+def _approval(of: Drawing) -> operations.Approve:
     rng = of.rng
     rows = tuple(
         (("项目", f"车票 {number}"), ("金额", str(rng.randint(1, 99))))
@@ -196,98 +170,105 @@ def _approval(of: Drawing) -> Approve:
     )
     optional: list[tuple[str, Any]] = [
         ("备注", rng.choice(("", "", "加急"))),
-        ("明细", Rows(rows)),
+        ("明细", operations.Rows(rows)),
         ("天数", rng.randint(1, 9)),
         ("开始日期", "2026-11-25"),
-        ("类型", rng.choice(OPTIONS)),
-        ("标签", tuple(rng.sample(OPTIONS, rng.randint(1, 3)))),
-        ("联系人", tuple(rng.sample(STAYING, rng.randint(1, 2)))),
+        ("类型", rng.choice(dingtalk.OPTIONS)),
+        ("标签", tuple(rng.sample(dingtalk.OPTIONS, rng.randint(1, 3)))),
+        ("联系人", tuple(rng.sample(dingtalk.STAYING, rng.randint(1, 2)))),
         ("图片", ("https://example.com/a.jpg",)),
     ]
     form = tuple(pair for pair in optional if rng.random() < 0.4)
     key = f"approval {of.step}" if rng.random() < 0.2 else None
-    return Approve(f"审批 {of.step}", rng.choice(STAYING), TEMPLATE, form, key)
+    return operations.Approve(
+        f"审批 {of.step}", rng.choice(dingtalk.STAYING), dingtalk.TEMPLATE, form, key
+    )
 
 
-def _equal_approval(of: Drawing) -> Approve:
+def _equal_approval(of: Drawing) -> operations.Approve:
     return of.rng.choice(list(of.approvals.values())[-3:])
 
 
-def _at_dingtalk(of: Drawing) -> AtDingTalk:
+def _at_dingtalk(of: Drawing) -> operations.AtDingTalk:
     target = of.approval()
     verb: Any = of.rng.choice(AT_DINGTALK)
-    return AtDingTalk(verb, target, of.rng.choice(STAYING))
+    return operations.AtDingTalk(verb, target, of.rng.choice(dingtalk.STAYING))
 
 
-def _act(of: Drawing) -> Act:
+def _act(of: Drawing) -> operations.Act:
     target = of.approval()
     verb: Any = of.rng.choice(BY_JOBS)
-    return Act(verb, target, of.rng.random() < 0.1)
+    return operations.Act(verb, target, of.rng.random() < 0.1)
 
 
-def _sync(of: Drawing) -> Sync:
+def _sync(of: Drawing) -> operations.Sync:
     match of.rng.choice(("everything", "everything", "department", "user")):
         case "department":
-            return Sync("department", str(of.rng.randint(2, DEPARTMENTS)))
+            return operations.Sync("department", str(of.rng.randint(2, dingtalk.DEPARTMENTS)))
         case "user":
-            return Sync("user", of.rng.choice(STAYING))
+            return operations.Sync("user", of.rng.choice(dingtalk.STAYING))
         case _:
-            return Sync("everything")
+            return operations.Sync("everything")
 
 
-def _organise(of: Drawing) -> Organise:
-    departments = (*range(1, DEPARTMENTS + 1), *SHIFTING)
+def _organise(of: Drawing) -> operations.Organise:
+    departments = (*range(1, dingtalk.DEPARTMENTS + 1), *dingtalk.SHIFTING)
     places = tuple(of.rng.sample(departments, of.rng.choice((0, 1, 1, 1, 2))))
-    of.changed.append(of.rng.choice((*MOVING, *JOINING)))
-    return Organise(of.changed[-1], places)
+    of.changed.append(of.rng.choice((*dingtalk.MOVING, *dingtalk.JOINING)))
+    return operations.Organise(of.changed[-1], places)
 
 
-def _reorganise(of: Drawing) -> Reorganise:
-    parent = None if of.rng.random() < 0.3 else of.rng.choice((1, 2, *SHIFTING))
-    return Reorganise(of.rng.choice(SHIFTING), parent)
+def _reorganise(of: Drawing) -> operations.Reorganise:
+    parent = None if of.rng.random() < 0.3 else of.rng.choice((1, 2, *dingtalk.SHIFTING))
+    return operations.Reorganise(of.rng.choice(dingtalk.SHIFTING), parent)
 
 
-def _broadcast(of: Drawing) -> Broadcast:
+def _broadcast(of: Drawing) -> operations.Broadcast:
     fields = of.rng.random() < 0.4
     # A person who is named again gets it once.
-    users = (*of.rng.sample(STAYING, of.rng.randint(3, len(STAYING))), of.rng.choice(STAYING))
-    return Broadcast(f"活动 {of.step}", users, fields, of.rng.choice((None, None, 600)))
+    users = (
+        *of.rng.sample(dingtalk.STAYING, of.rng.randint(3, len(dingtalk.STAYING))),
+        of.rng.choice(dingtalk.STAYING),
+    )
+    return operations.Broadcast(f"活动 {of.step}", users, fields, of.rng.choice((None, None, 600)))
 
 
-def _campaign_command(of: Drawing) -> CampaignCommand | None:
+def _campaign_command(of: Drawing) -> operations.CampaignCommand | None:
     if not of.campaigns:
         return None
     verb: Any = of.rng.choice(OF_CAMPAIGNS)
-    return CampaignCommand(verb, of.rng.choice(of.campaigns[-3:]))
+    return operations.CampaignCommand(verb, of.rng.choice(of.campaigns[-3:]))
 
 
 def _command(verb: Any) -> Draw:
-    def draw(of: Drawing) -> JobCommand | None:
+    def draw(of: Drawing) -> operations.JobCommand | None:
         jobs = sorted([*of.sends, *of.approvals, *of.syncs])
         if not jobs:
             return None
         # What was asked just now is most likely to be under way.
-        return JobCommand(verb, of.rng.choice(jobs[-12:] if of.rng.random() < 0.7 else jobs))
+        return operations.JobCommand(
+            verb, of.rng.choice(jobs[-12:] if of.rng.random() < 0.7 else jobs)
+        )
 
     return draw
 
 
-def _subscribe(of: Drawing) -> Subscribe:
+def _subscribe(of: Drawing) -> operations.Subscribe:
     rng = of.rng
     if len(of.endpoints) < MOST_ENDPOINTS and rng.random() < 0.3:
         of.endpoints.append(f"more-{of.step}")
         types = rng.choice((("job.*",), ("approval.*", "campaign.*"), ("directory.*", "job.dead")))
-        return Subscribe("add", of.endpoints[-1], types)
+        return operations.Subscribe("add", of.endpoints[-1], types)
     verb: Any = rng.choice(OF_ENDPOINTS)
     name = rng.choice((*FIRST, *of.endpoints))
     if of.endpoints and rng.random() < 0.1:
-        return Subscribe(rng.choice(("skip", "remove")), rng.choice(of.endpoints))
-    return Subscribe(verb, name, seconds=rng.choice((0, 2, 10)))
+        return operations.Subscribe(rng.choice(("skip", "remove")), rng.choice(of.endpoints))
+    return operations.Subscribe(verb, name, seconds=rng.choice((0, 2, 10)))
 
 
-def _alert(of: Drawing) -> Alert:
-    robot = of.rng.choice((*ROBOTS, *ROBOTS, MADE_UP))
-    return Alert(robot, f"告警 {of.step}", of.rng.choice((1, 1, 2)))
+def _alert(of: Drawing) -> operations.Alert:
+    robot = of.rng.choice((*dingtalk.ROBOTS, *dingtalk.ROBOTS, dingtalk.MADE_UP))
+    return operations.Alert(robot, f"告警 {of.step}", of.rng.choice((1, 1, 2)))
 
 
 MERGED_ONLY = 5
@@ -296,13 +277,13 @@ MOST_ALONE = 100
 """Messages of a run that leave one by one: with digests, twice what the pool takes in a minute, and urgent ones are not merged."""
 
 
-def _post(of: Drawing) -> Post:
+def _post(of: Drawing) -> operations.Post:
     texts = tuple(f"群消息 {of.step}-{number}" for number in range(of.rng.choice((1, 1, 2, 12))))
     digest, lane = of.rng.choice(("", "3s", "8s")), of.rng.choice(("normal", "normal", "urgent"))
     if len(texts) >= MERGED_ONLY or of.alone >= MOST_ALONE:
         digest, lane = digest or "3s", "normal"
     of.alone += len(texts) if not digest or lane == "urgent" else 0
-    return Post(texts, digest, lane)
+    return operations.Post(texts, digest, lane)
 
 
 OPERATIONS: Mapping[str, tuple[float, Draw]] = {
@@ -310,15 +291,21 @@ OPERATIONS: Mapping[str, tuple[float, Draw]] = {
     "send_many": (4, _send_many),
     "same_key": (4, _same_key),
     "equal_content": (10, _equal_content),
-    "bare": (4, lambda of: Send(f"裸任务 {of.step}", of.users(3), bare=True)),
-    "http": (8, lambda of: Send(f"网关 {of.step}", of.users(3), lane=of.lane(), http=True)),
+    "bare": (4, lambda of: operations.Send(f"裸任务 {of.step}", of.users(3), bare=True)),
+    "http": (
+        8,
+        lambda of: operations.Send(f"网关 {of.step}", of.users(3), lane=of.lane(), http=True),
+    ),
     "later": (4, _later),
     "expiring": (4, _expiring),
     "allow_duplicate": (
         2,
-        lambda of: Send(f"可重复 {of.step}", of.users(4), allow_duplicate=True),
+        lambda of: operations.Send(f"可重复 {of.step}", of.users(4), allow_duplicate=True),
     ),
-    "stop_on_unknown": (3, lambda of: Send(f"停 {of.step}", of.users(3), on_unknown="stop")),
+    "stop_on_unknown": (
+        3,
+        lambda of: operations.Send(f"停 {of.step}", of.users(3), on_unknown="stop"),
+    ),
     "everyone": (1, _everyone),
     "departments": (3, _departments),
     "approval": (10, _approval),
@@ -338,6 +325,6 @@ OPERATIONS: Mapping[str, tuple[float, Draw]] = {
     "subscriber": (3, _subscribe),
     "alert": (5, _alert),
     "post": (4, _post),
-    "files": (2, lambda of: UploadFiles(f"文件 {of.step}", of.rng.randint(1, 8))),
+    "files": (2, lambda of: operations.UploadFiles(f"文件 {of.step}", of.rng.randint(1, 8))),
 }
 """Operation → weight and draw. A seed leaves some of them out, so that others come more often."""

@@ -8,14 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dingrelay_sandbox import answers
-from dingrelay_sandbox.answers import (
-    Answer,
-    Dialect,
-    OapiRefusal,
-    Refusal,
-    RestRefusal,
-    json_answer,
-)
+from dingrelay_sandbox.answers import Answer, Dialect, OapiRefusal, RestRefusal, json_answer
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.scripted import Scripted, Spec
 
@@ -160,7 +153,7 @@ def _answer(spec: FaultSpec, call: Call, own: Answer) -> Answer:
             return _refusal(spec, call).answer(call.request_id)
 
 
-def _refusal(spec: FaultSpec, call: Call) -> Refusal:
+def _refusal(spec: FaultSpec, call: Call) -> answers.Refusal:
     match spec.kind:
         case "throttle":
             code, message = spec.code or "", spec.message
@@ -173,7 +166,7 @@ def _refusal(spec: FaultSpec, call: Call) -> Refusal:
             return _error(spec, call)
 
 
-def _error(spec: FaultSpec, call: Call) -> Refusal:
+def _error(spec: FaultSpec, call: Call) -> answers.Refusal:
     code = spec.code or ("-1" if call.dialect == "oapi" else "systemError")
     message = spec.message or answers.MESSAGES.get(code, answers.MESSAGES["-1"])
     if call.dialect == "oapi":

@@ -11,18 +11,9 @@ from aiohttp import WSMsgType, web
 from pydantic import BaseModel
 
 from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.events import frames
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import ConnectionFaultKind
-from dingrelay_sandbox.events.frames import (
-    DISCONNECT,
-    EVENTS,
-    PING,
-    SUCCESS,
-    Ticket,
-    event_frame,
-    read_ack,
-    system_frame,
-)
 from dingrelay_sandbox.events.log import Delivery
 from dingrelay_sandbox.state import SandboxState
 
@@ -51,7 +42,7 @@ class StreamConnection:
     def __init__(
         self,
         number: int,
-        ticket: Ticket,
+        ticket: frames.Ticket,
         socket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
         sandbox: SandboxState,
@@ -75,7 +66,7 @@ class StreamConnection:
     def fed(self, event: Event) -> bool:
         """Whether an event is sent this way."""
         wanted = any(
-            topic == event.type if event.is_callback else kind == EVENTS
+            topic == event.type if event.is_callback else kind == frames.EVENTS
             for kind, topic in self._ticket.subscriptions
         )
         return wanted and self.state in {"open", "dead"}
@@ -102,7 +93,7 @@ class StreamConnection:
         self._sent += 1
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting[message_id] = answer
-        frame = event_frame(
+        frame = frames.event_frame(
             event, app, message_id=message_id, connection=self._id, at=self._sandbox.clock()
         )
         try:
@@ -120,7 +111,7 @@ class StreamConnection:
         if self.state != "open":
             return
         self.state = "closing"
-        await self._system(DISCONNECT, {"reason": REASON})
+        await self._system(frames.DISCONNECT, {"reason": REASON})
         await asyncio.sleep(
             self._sandbox.delivery_times.scaled(self._sandbox.delivery_times.closing)
         )
@@ -191,10 +182,12 @@ class StreamConnection:
             await asyncio.sleep(times.scaled(times.ping))
             self._opaque = secrets.token_hex(8)
             self._pings += 1
-            await self._system(PING, {"opaque": self._opaque})
+            await self._system(frames.PING, {"opaque": self._opaque})
 
     async def _system(self, topic: str, data: dict[str, str]) -> None:
-        frame = system_frame(topic, data, message_id=self._message_id(), at=self._sandbox.clock())
+        frame = frames.system_frame(
+            topic, data, message_id=self._message_id(), at=self._sandbox.clock()
+        )
         await self._send(frame)
 
     async def _send(self, frame: str) -> None:
@@ -206,7 +199,7 @@ class StreamConnection:
             self._lose()
 
     def _read(self, text: str) -> None:
-        found = None if self._silent else read_ack(text)
+        found = None if self._silent else frames.read_ack(text)
         if found is None:
             return
         message_id, worth, data = found
@@ -307,7 +300,7 @@ class StreamGateway:
             took = time.monotonic() - began
             number = connection.number if connection is not None else 0
             state.events.attempt(delivery, outcome, at=at, took=took, connection=number)
-            if outcome == SUCCESS:
+            if outcome == frames.SUCCESS:
                 state.events.settle(delivery, "delivered")
                 return
             if connection is not None and connection.lossy:
