@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING, holds, text_of
 from dingrelay_chaos.operations import Send
-from dingrelay_chaos.requests import Journal, Request
+from dingrelay_chaos.requests import Request
 from dingrelay_chaos.subscribers import QUEUE
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
@@ -228,7 +228,6 @@ class Evidence:
         self,
         system: "System",
         schedule: "Schedule",
-        journal: Journal,
         *,
         waited: float,
         last: str,
@@ -236,7 +235,7 @@ class Evidence:
         by_events: Directory,
         walks: list[str],
     ) -> None:
-        self.system, self.schedule, self.journal = system, schedule, journal
+        self.system, self.schedule = system, schedule
         self.waited, self.last, self.walks = waited, last, walks
         self.left_too_early, self.by_events = left_too_early, by_events
         self.requests = system.requests
@@ -302,7 +301,7 @@ class Evidence:
 
         Its time is DingTalk's, whose clock may have jumped.
         """
-        jumps = [each.what for each in self.journal.faults if each.what.name == "dingtalk_clock"]
+        jumps = [each.what for each in self.requests.faults if each.what.name == "dingtalk_clock"]
         offsets = [self.schedule.setting.sandbox_skew, *(each.values["offset"] for each in jumps)]
         at = attempt["at"] + attempt["took"] - self.system.began_at
         return any(self.lost_at(at - offset) for offset in offsets)
@@ -311,7 +310,7 @@ class Evidence:
     def _spoilt_lists(self) -> bool:
         """Whether an answer with events that could not be pushed, which is given once, may have been lost."""
         calls = [each for each in self.snapshot.calls if each["api"].startswith(FAILED_EVENTS)]
-        spoiling = [fault for fault in self.journal.faults if fault.what.loses_answers]
+        spoiling = [fault for fault in self.requests.faults if fault.what.loses_answers]
         return any(
             each["fault"]
             or any(

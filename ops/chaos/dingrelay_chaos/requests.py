@@ -67,14 +67,28 @@ class Command:
 
 
 @dataclass(slots=True)
+class FaultTime:
+    """A fault as it was, which is a little later than planned. Times are in seconds from the start."""
+
+    what: "Fault"
+    began: float
+    ended: float
+
+
+@dataclass(slots=True)
 class Requests:
-    """Everything that was asked in a run. Lists are only appended to, so threads may share it."""
+    """Everything that was asked in a run, all its faults, and what surprised the driver itself.
+
+    Lists are only appended to, so threads may share it.
+    """
 
     jobs: list[Request[Any]] = field(default_factory=list[Request[Any]])
     campaigns: list[Request["Broadcast"]] = field(default_factory=list["Request[Broadcast]"])
     alerts: list[AlertRequest] = field(default_factory=list[AlertRequest])
     commands: list[Command] = field(default_factory=list[Command])
     absences: list[Absence] = field(default_factory=list[Absence])
+    faults: list[FaultTime] = field(default_factory=list[FaultTime])
+    errors: list[str] = field(default_factory=list[str])
 
     def of(self, kind: type[What]) -> list[Request[What]]:
         """The jobs that a kind of operation asked for."""
@@ -103,20 +117,3 @@ class Requests:
     def commands_on(self, job: str, verb: str = "") -> list[Command]:
         """The commands on a job, oldest first."""
         return [each for each in self.commands if each.job == job and verb in {"", each.verb}]
-
-
-@dataclass(slots=True)
-class FaultTime:
-    """A fault as it was, which is a little later than planned. Times are in seconds from the start."""
-
-    what: "Fault"
-    began: float
-    ended: float
-
-
-@dataclass(slots=True)
-class Journal:
-    """All faults of a run, and what surprised the driver itself."""
-
-    faults: list[FaultTime] = field(default_factory=list[FaultTime])
-    errors: list[str] = field(default_factory=list[str])

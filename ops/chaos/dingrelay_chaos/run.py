@@ -18,7 +18,7 @@ from dingrelay_chaos import invariants, system
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.invariants import Violation
-from dingrelay_chaos.requests import FaultTime, Journal
+from dingrelay_chaos.requests import FaultTime
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.settling import settle
 from dingrelay_chaos.story import story
@@ -85,13 +85,12 @@ def run(
         watch: what accompanies operations and faults.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"dingrelay-chaos-{schedule.seed}-"))
-    journal = Journal()
     with system.running(schedule.setting, folder) as running:
         with watch(running):
-            _carry_out(schedule, running, journal)
-        evidence = settle(running, schedule, journal)
+            _carry_out(schedule, running)
+        evidence = settle(running, schedule)
         violations = invariants.verify(evidence)
-        violations += [Violation(0, error) for error in journal.errors]
+        violations += [Violation(0, error) for error in running.requests.errors]
         verdict = Verdict(
             schedule,
             violations,
@@ -104,38 +103,38 @@ def run(
     return verdict
 
 
-def _carry_out(schedule: Schedule, running: System, journal: Journal) -> None:
+def _carry_out(schedule: Schedule, running: System) -> None:
     """Operations in threads, faults one after the other in this one, which owns the processes."""
     ending: list[FaultTime] = []
     futures: list[Future[None]] = []
     with ThreadPoolExecutor(PRODUCERS, "producer") as producers:
         for step in schedule.steps:
-            _wait(running, step.at, ending, journal)
+            _wait(running, step.at, ending)
             what = step.what
             if isinstance(what, Fault):
                 began = running.now()
-                _safely(partial(what.begin, running), journal)
+                _safely(running, partial(what.begin, running))
                 time_of = FaultTime(what, began, began + what.seconds)
-                journal.faults.append(time_of)
+                running.requests.faults.append(time_of)
                 ending.append(time_of)
             else:
                 act = partial(what.run, running, step.number)
-                futures.append(producers.submit(_safely, act, journal))
-        _wait(running, schedule.seconds, ending, journal)
+                futures.append(producers.submit(_safely, running, act))
+        _wait(running, schedule.seconds, ending)
         for time_of in ending:
-            _end(time_of, running, journal)
+            _end(time_of, running)
         running.mend()
         for future in futures:
             future.result(PATIENCE_SECONDS)
 
 
-def _wait(running: System, until: float, ending: list[FaultTime], journal: Journal) -> None:
+def _wait(running: System, until: float, ending: list[FaultTime]) -> None:
     """Return at that time; until then end what is over, and start programs again."""
     next_look = 0.0
     while True:
         for over in [each for each in ending if each.ended <= running.now()]:
             ending.remove(over)
-            _end(over, running, journal)
+            _end(over, running)
         if running.now() >= next_look:
             running.supervise()
             next_look = running.now() + SUPERVISE_SECONDS
@@ -145,16 +144,16 @@ def _wait(running: System, until: float, ending: list[FaultTime], journal: Journ
         time.sleep(min(left, TICK_SECONDS))
 
 
-def _end(fault: FaultTime, running: System, journal: Journal) -> None:
+def _end(fault: FaultTime, running: System) -> None:
     fault.ended = running.now()
-    _safely(partial(fault.what.end, running), journal)
+    _safely(running, partial(fault.what.end, running))
 
 
-def _safely(act: Callable[[], object], journal: Journal) -> None:
+def _safely(running: System, act: Callable[[], object]) -> None:
     try:
         act()
     except Exception:  # noqa: BLE001 - it comes with the verdict; the run goes on
-        journal.errors.append(traceback.format_exc(limit=-4))
+        running.requests.errors.append(traceback.format_exc(limit=-4))
 
 
 def _stories(violations: list[Violation], evidence: Evidence) -> list[str]:

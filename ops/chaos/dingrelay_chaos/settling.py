@@ -18,7 +18,6 @@ from dingrelay_chaos.dingtalk import MOVING, STAYING
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.process import wait_until
-from dingrelay_chaos.requests import Journal
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobRef
@@ -44,7 +43,7 @@ FOLLOW, MISSED = "approval-follow", "missed-events"
 WAITING = (b"snoozed", b"queued")
 
 
-def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
+def settle(system: System, schedule: Schedule) -> Evidence:
     """The evidence, once everything is settled or the time for it is over."""
     system.mend()
     deaf = any(
@@ -67,7 +66,6 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     return Evidence(
         system,
         schedule,
-        journal,
         waited=waited,
         last=last[0] if last else "",
         left_too_early=sorted(left),

@@ -9,7 +9,7 @@ from typing import Any, cast
 from dingrelay_chaos.dingtalk import text_of
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.operations import Approve, Send, brief
-from dingrelay_chaos.requests import Command, Journal, Request, Requests
+from dingrelay_chaos.requests import Command, Request, Requests
 from dingrelay_chaos.system import System
 
 NEAR_SECONDS = 3.0
@@ -33,7 +33,7 @@ def story(evidence: Evidence, job: str) -> str:
     if not lines:
         return ""
     first, last = min(line[0] for line in lines), max(line[0] for line in lines)
-    lines += _faults(evidence.journal, first - NEAR_SECONDS, last)
+    lines += _faults(evidence.requests, first - NEAR_SECONDS, last)
     lines.sort(key=lambda line: line[0])
     half = MOST_LINES // 2
     if (left_out := len(lines) - MOST_LINES) > 0:
@@ -58,8 +58,8 @@ def _driver(requests: Requests, ids: set[str]) -> Iterator[Line]:
             yield each.at, "asked", f"#{each.step} {brief(each)}"
 
 
-def _faults(journal: Journal, since: float, until: float) -> Iterator[Line]:
-    for fault in journal.faults:
+def _faults(requests: Requests, since: float, until: float) -> Iterator[Line]:
+    for fault in requests.faults:
         if fault.ended >= since and fault.began <= until:
             yield fault.began, "FAULT", f"begins: {brief(fault.what)}"
             yield fault.ended, "FAULT", f"ends: {brief(fault.what)}"

@@ -56,7 +56,7 @@ def _slow_times(evidence: Evidence) -> list[tuple[float, float]]:
     """When calls were so slow that some of them were given up."""
     return [
         (each.began, each.ended + LATEST_SECONDS)
-        for each in evidence.journal.faults
+        for each in evidence.requests.faults
         if each.what.name == "slow"
     ]
 

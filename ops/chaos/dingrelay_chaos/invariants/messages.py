@@ -259,5 +259,5 @@ def violations_of_posts(evidence: Evidence) -> Iterator[Finding]:
 def _gateway_ended(evidence: Evidence, request: AlertRequest) -> bool:
     return any(
         fault.what.name == "gateway_kill" and request.at <= fault.began <= request.until
-        for fault in evidence.journal.faults
+        for fault in evidence.requests.faults
     )
