@@ -226,21 +226,24 @@ def test_the_failed_list_names_its_data_as_dingtalk_does(caller: Caller) -> None
 def deliver(log: EventLog) -> Delivery:
     event = Event("user_add_org", NOON, {})
     log.add(event)
-    delivery = Delivery(event, "sandbox-key", "http")
-    log.begin(delivery)
-    return delivery
+    return Delivery(log, event, "sandbox-key", "http")
 
 
-def test_the_log_keeps_the_newest_and_counts_nothing_of_before_a_reset() -> None:
+def test_the_log_keeps_the_newest_and_counts_what_has_ended() -> None:
     log = EventLog(kept=2)
     deliveries = [deliver(log) for _ in range(3)]
     with pytest.raises(LookupError):
         log.find(deliveries[0].event.id)
-    log.settle(deliveries[0], "delivered")
+    deliveries[0].settle("delivered")
     assert (log.summary()["delivered"], log.summary()["waiting"]) == (1, 2)
-    log.clear()
-    log.settle(deliveries[1], "delivered")
-    assert set(log.summary().values()) == {0}
+
+
+def test_nothing_of_before_a_reset_is_counted(caller: Caller) -> None:
+    before = deliver(caller.state.events)
+    caller.state.reset()
+    before.attempt("success", at=NOON, took=1)
+    before.settle("delivered")
+    assert set(caller.state.events.summary().values()) == {0}
 
 
 def test_a_fault_meets_its_share_its_count_and_its_time() -> None:
@@ -253,7 +256,7 @@ def test_a_fault_meets_its_share_its_count_and_its_time() -> None:
     assert faults.delete() == 1
     faults.add(EventFaultSpec(kind="swallow", count=2, seconds=5, types=("user_add_org",)))
     assert faults.draw("delay", delivery) is None
-    other = Delivery(Event("x", NOON, {}), "sandbox-key", "http")
+    other = Delivery(EventLog(), Event("x", NOON, {}), "sandbox-key", "http")
     assert faults.draw("swallow", other) is None
     assert [faults.draw("swallow", delivery) is not None for _ in range(3)] == [True, True, False]
     assert faults.report()[0]["met"] == 2

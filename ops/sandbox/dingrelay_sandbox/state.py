@@ -89,7 +89,7 @@ class SandboxState:
         self.faults = Faults()
         self.audit = Audit(start.calls_kept)
         self.latency = start.latency
-        self.events.clear()
+        self.events = EventLog(self.events.deliver)
         self.callbacks = Callbacks()
         self.tickets = Tickets()
         self.delivery_times = start.delivery_times

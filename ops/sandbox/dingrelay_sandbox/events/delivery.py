@@ -61,14 +61,14 @@ class HttpPush:
             callback = state.callbacks.of(delivery.app_key)
             app = state.apps.get(delivery.app_key)
             if callback is None or app is None:
-                state.events.settle(delivery, "failed")
+                delivery.settle("failed")
                 return
             at, began = state.clock(), time.monotonic()
             content = delivery.event.pushed(app.organisation, callback.casing)
             outcome = await self._post(callback, content)
-            state.events.attempt(delivery, outcome, at=at, took=time.monotonic() - began)
+            delivery.attempt(outcome, at=at, took=time.monotonic() - began)
             if outcome == SUCCESS:
-                state.events.settle(delivery, "delivered")
+                delivery.settle("delivered")
                 return
             wait = next(waits, None)
             if wait is None:
@@ -76,7 +76,7 @@ class HttpPush:
             await asyncio.sleep(state.delivery_times.scaled(wait))
         until = time.monotonic() + state.delivery_times.failed_kept
         state.callbacks.fail(delivery.app_key, delivery.event, until=until)
-        state.events.settle(delivery, "failed")
+        delivery.settle("failed")
 
     async def _post(self, callback: Callback, content: Mapping[str, Any]) -> str:
         assert self._session is not None, "opened when the server starts"
@@ -147,9 +147,8 @@ class Deliveries:
             way = self._way(app, event)
             if way is None:
                 continue
-            delivery = Delivery(self._counted(app, event), app.app_key, way)
-            self._state.events.begin(delivery)
-            self._set_out(delivery)
+            counted = self._counted(app, event)
+            self._set_out(Delivery(self._state.events, counted, app.app_key, way))
 
     def _counted(self, app: App, event: Event) -> Event:
         """The event, counted for the month; beyond that a message to a robot has no content (API §12.14)."""
@@ -186,12 +185,11 @@ class Deliveries:
         """Let faults meet a delivery, and send it on its way."""
         faults = self._state.event_faults
         if faults.draw("swallow", delivery):
-            self._state.events.settle(delivery, "swallowed")
+            delivery.settle("swallowed")
             return
         if spec := faults.draw("duplicate", delivery):
             for _ in range(spec.copies):
-                copy = Delivery(delivery.event, delivery.app_key, delivery.way)
-                self._state.events.begin(copy)
+                copy = Delivery(delivery.log, delivery.event, delivery.app_key, delivery.way)
                 self.start(self._later(copy, faults.pause(spec)))
         if spec := faults.draw("reorder", delivery):
             self._hold(delivery, spec)

@@ -1,8 +1,7 @@
 """Every event that happened, and what became of telling it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, Literal
 
@@ -15,51 +14,24 @@ EVENTS_KEPT = 100_000
 """How many events are kept; the oldest go first."""
 
 
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """One event on its way to one app.
-
-    Attributes:
-        state: ``delivered`` once the app has answered well, ``failed`` when no more is tried,
-            ``swallowed`` when a fault kept it from being tried at all.
-        attempts: when each began, how many seconds it took, its outcome (``success``, or what went wrong)
-            and the number of the stream's connection, which is 0 for an HTTP push.
-    """
-
-    event: Event
-    app_key: str
-    way: Way
-    state: State = "waiting"
-    attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    life: int = 0
-    """Of the log; one that began before a reset is counted no more."""
-
-
 class EventLog:
     """The events since the last reset, oldest first.
 
     Attributes:
         deliver: what is done with each event as it happens.
         planned: events that are to happen by themselves, and have not yet.
+        attempts, begun, settled: tries to deliver one; deliveries, and those that have ended, by their state.
     """
 
-    def __init__(self, kept: int = EVENTS_KEPT) -> None:
-        self.deliver: Callable[[Event], None] = lambda event: None
-        self.planned = 0
+    def __init__(
+        self, deliver: Callable[[Event], None] = lambda event: None, kept: int = EVENTS_KEPT
+    ) -> None:
+        self.deliver = deliver
+        self.planned = self.attempts = self.begun = 0
+        self.settled: Counter[State] = Counter()
         self._kept = kept
         self._rows: dict[str, tuple[Event, list[Delivery]]] = {}
         self._happened = 0
-        self._attempts = 0
-        self._settled: Counter[State] = Counter()
-        self._begun = 0
-        self._life = 0
-
-    def clear(self) -> None:
-        """Forget all events. What is still on its way is counted nowhere."""
-        self._life += 1
-        self._rows.clear()
-        self._settled.clear()
-        self._happened = self._attempts = self._begun = self.planned = 0
 
     def add(self, event: Event) -> None:
         """Note that something happened, and tell those who want to know."""
@@ -78,27 +50,11 @@ class EventLog:
         """
         return self._row(event_id)[0]
 
-    def begin(self, delivery: Delivery) -> None:
+    def begin(self, delivery: "Delivery") -> None:
         """Note that an app is to get it."""
-        delivery.life = self._life
-        self._begun += 1
+        self.begun += 1
         if row := self._rows.get(delivery.event.id):
             row[1].append(delivery)
-
-    def attempt(
-        self, delivery: Delivery, outcome: str, *, at: float, took: float, connection: int = 0
-    ) -> None:
-        """Note a try."""
-        if delivery.life == self._life:
-            self._attempts += 1
-        attempt = {"at": at, "took": took, "outcome": outcome, "connection": connection}
-        delivery.attempts.append(attempt)
-
-    def settle(self, delivery: Delivery, state: State) -> None:
-        """Note how a delivery ended."""
-        if delivery.life == self._life:
-            self._settled[state] += 1
-        delivery.state = state
 
     def report(self, event_id: str) -> dict[str, Any]:
         """One event, with its deliveries.
@@ -136,24 +92,19 @@ class EventLog:
         return {
             "happened": self._happened,
             "planned": self.planned,
-            "attempts": self._attempts,
-            "waiting": self._begun - sum(self._settled.values()),
-            **{state: self._settled[state] for state in ended},
+            "attempts": self.attempts,
+            "waiting": self.begun - sum(self.settled.values()),
+            **{state: self.settled[state] for state in ended},
         }
 
-    def deliveries(self) -> Iterator[Delivery]:
-        """All deliveries, those of the oldest event first."""
-        for _, deliveries in self._rows.values():
-            yield from deliveries
-
-    def _row(self, event_id: str) -> tuple[Event, list[Delivery]]:
+    def _row(self, event_id: str) -> tuple[Event, list["Delivery"]]:
         row = self._rows.get(event_id)
         if row is None:
             raise LookupError(f"event {event_id} does not exist")
         return row
 
 
-def _report(event: Event, deliveries: list[Delivery]) -> dict[str, Any]:
+def _report(event: Event, deliveries: list["Delivery"]) -> dict[str, Any]:
     return {
         "id": event.id,
         "type": event.type,
@@ -164,3 +115,32 @@ def _report(event: Event, deliveries: list[Delivery]) -> dict[str, Any]:
             for each in deliveries
         ],
     }
+
+
+class Delivery:
+    """One event on its way to one app.
+
+    Attributes:
+        state: ``delivered`` once the app has answered well, ``failed`` when no more is tried,
+            ``swallowed`` when a fault kept it from being tried at all.
+        attempts: when each began, how many seconds it took, its outcome (``success``, or what went wrong)
+            and the number of the stream's connection, which is 0 for an HTTP push.
+    """
+
+    def __init__(self, log: EventLog, event: Event, app_key: str, way: Way) -> None:
+        self.event, self.app_key, self.way = event, app_key, way
+        self.state: State = "waiting"
+        self.attempts: list[dict[str, Any]] = []
+        self.log = log
+        log.begin(self)
+
+    def attempt(self, outcome: str, *, at: float, took: float, connection: int = 0) -> None:
+        """Note a try."""
+        self.log.attempts += 1
+        attempt = {"at": at, "took": took, "outcome": outcome, "connection": connection}
+        self.attempts.append(attempt)
+
+    def settle(self, state: State) -> None:
+        """Note how it ended."""
+        self.log.settled[state] += 1
+        self.state = state

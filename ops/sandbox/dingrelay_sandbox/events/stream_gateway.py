@@ -299,15 +299,15 @@ class StreamGateway:
                 outcome = await connection.push(delivery.event, app)
             took = time.monotonic() - began
             number = connection.number if connection is not None else 0
-            state.events.attempt(delivery, outcome, at=at, took=took, connection=number)
+            delivery.attempt(outcome, at=at, took=took, connection=number)
             if outcome == frames.SUCCESS:
-                state.events.settle(delivery, "delivered")
+                delivery.settle("delivered")
                 return
             if connection is not None and connection.lossy:
                 break
             wait = state.delivery_times.scaled(state.delivery_times.redelivery)
             await asyncio.sleep(began + wait - time.monotonic())
-        state.events.settle(delivery, "failed")
+        delivery.settle("failed")
 
     def act(self, wanted: StreamAct) -> int:
         """Let something happen to connections; to how many it did."""
