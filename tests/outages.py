@@ -130,6 +130,12 @@ class Fleet:
             most = max(2 * (breakers.NEEDED - 1), len(drafts) // 4)
             assert spent <= most, Counter(status.attempts for status in found)
 
+    async def ended(self, drafts: Sequence[Draft], *, within: float = 40) -> list[JobStatus]:
+        """Their statuses, once all have ended."""
+        for draft in drafts:
+            await eventually(lambda draft=draft: has_ended(self, draft), within=within)
+        return [await self.status(draft) for draft in drafts]
+
 
 OpenFleet = Callable[..., Awaitable[Fleet]]
 
@@ -179,6 +185,15 @@ def approval(number: int) -> ApprovalCreate:
     return ApprovalCreate.parse(
         {"process_code": "PROC-ANY", "originator": "u1", "form": {"天数": number}}
     )
+
+
+def messages(first: int, last: int, lane: Lane = "normal") -> list[MessageSend]:
+    """To the people of these numbers, the last one included."""
+    return [message(number, lane) for number in range(first, last + 1)]
+
+
+def approvals(count: int) -> list[ApprovalCreate]:
+    return [approval(number) for number in range(count)]
 
 
 def user_sync(number: int) -> UserSync:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Claim
 from jobs import a_wakeup, cancel, message
+from outages import eventually
 from sandboxed import sandbox_settings
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -35,12 +37,12 @@ FEW = {"*": {"calls": "2/4s"}, "message.send": {"recipients": "101/36000s"}}
 Running = asyncio.Task[Outcome | None]
 
 
+@dataclass
 class EventLog:
     """The runs that an executor has reported."""
 
-    def __init__(self) -> None:
-        self.began_ids: list[str] = []
-        self.ends: list[tuple[str, State]] = []
+    began_ids: list[str] = field(default_factory=list)
+    ends: list[tuple[str, State]] = field(default_factory=list)
 
     def began(self, kind: Kind, claim: Claim) -> None:
         self.began_ids.append(claim.id)
@@ -56,7 +58,7 @@ class Office:
     """A worker, jobs that wait in Redis, and wake-ups that the test hands over."""
 
     def __init__(
-        self, executor: Executor, redis: Redis, sandbox: SandboxAdmin, log: "EventLog"
+        self, executor: Executor, redis: Redis, sandbox: SandboxAdmin, log: EventLog
     ) -> None:
         self.executor = executor
         self.log = log
@@ -69,6 +71,18 @@ class Office:
         draft = record.draft(message(*users, text=text, **fields))
         await scripts.run_async(self.redis, record.enqueue(draft))
         return draft
+
+    async def enqueue_each(self, *numbers: int, **fields: Any) -> list[Draft]:
+        """A job to each of these people."""
+        return [await self.enqueue(f"u{number}", **fields) for number in numbers]
+
+    async def waiting(self, *numbers: int) -> tuple[list[Draft], list[Running]]:
+        """Jobs to these people, and their runs, which wait for the slot of their one call."""
+        drafts = await self.enqueue_each(*numbers)
+        await self.take_the_slot()
+        running = [self.wake(draft) for draft in drafts]
+        await self.waits_for(len(drafts))
+        return drafts, running
 
     def wake(self, draft: Draft) -> Running:
         """Hand over the job's wake-up."""
@@ -129,15 +143,6 @@ async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncI
 @pytest.fixture
 async def office(opened: OpenOffice) -> Office:
     return await opened()
-
-
-async def eventually(predicate: Callable[[], object]) -> None:
-    for _ in range(3000):
-        answer = predicate()
-        if await answer if isinstance(answer, Awaitable) else answer:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("not within 30 s")
 
 
 def task_ids(statuses: Sequence[JobStatus]) -> set[int]:
@@ -203,7 +208,7 @@ async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Off
 
 
 async def test_an_urgent_job_takes_bulk_along_and_waits_for_none(office: Office) -> None:
-    bulk = [await office.enqueue(f"u{number}", lane="bulk") for number in range(1, 4)]
+    bulk = await office.enqueue_each(1, 2, 3, lane="bulk")
     urgent = await office.enqueue("u4", lane="urgent")
     waiting = await office.enqueue("u5", lane="bulk")
     await office.take_the_slot()
@@ -221,7 +226,7 @@ async def test_an_urgent_job_takes_bulk_along_and_waits_for_none(office: Office)
 async def test_the_wakeup_of_a_job_that_a_batch_claimed_is_not_wasted(office: Office) -> None:
     first = await office.enqueue("u1")
     await office.wake(first)
-    waiting = [await office.enqueue(f"u{number}") for number in range(2, 12)]
+    waiting = await office.enqueue_each(*range(2, 12))
     assert await office.wake(first) is None
     statuses = await office.ended(waiting)
     assert {status.state for status in statuses} == {State.DONE}
@@ -231,7 +236,7 @@ async def test_the_wakeup_of_a_job_that_a_batch_claimed_is_not_wasted(office: Of
 async def test_an_ineligible_job_does_not_affect_others(office: Office, redis: Redis) -> None:
     had = await office.enqueue("u9")
     await office.wake(had)
-    good = [await office.enqueue(f"u{number}") for number in range(1, 5)]
+    good = await office.enqueue_each(*range(1, 5))
     soon = datetime.now(UTC) + timedelta(milliseconds=100)
     expired = await office.enqueue("u5", expires_at=soon.isoformat())
     cancelled = await office.enqueue("u6")
@@ -253,28 +258,27 @@ async def test_an_ineligible_job_does_not_affect_others(office: Office, redis: R
 
 
 async def test_a_refused_call_is_tried_again_one_job_at_a_time(office: Office) -> None:
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 3)]
+    drafts = await office.enqueue_each(*range(1, 3))
     await office.take_the_slot()
     office.sandbox.add_fault("error", api=SEND, code="33012", count=1)
     office.sandbox.add_fault("error", api=SEND, code="33012", match={"userid_list": "u2"})
     outcomes = await asyncio.gather(*map(office.wake, drafts))
-    assert [(outcome.state, outcome.attempts) for outcome in outcomes if outcome] == [
-        (State.QUEUED, 0)
-    ] * 2
+    found = [(outcome.state, outcome.attempts) for outcome in outcomes if outcome]
+    assert found == [(State.QUEUED, 0)] * 2
     assert await office.index(drafts[0]) == []
     for draft in drafts:
         assert not await office.redis.hexists(keys.job(draft.id), "intent")
 
     await asyncio.gather(*map(office.wake, drafts))
     statuses = await office.ended(drafts)
-    assert [status.state for status in statuses] == [State.DONE, State.DEAD]
-    assert [status.attempts for status in statuses] == [1, 1]
+    ends = [(status.state, status.attempts) for status in statuses]
+    assert ends == [(State.DONE, 1), (State.DEAD, 1)]
     assert [call["recipients"] for call in (statuses[0].result or {})["calls"]] == [1]
     assert len(office.calls()) == 4
 
 
 async def test_a_throttle_reaches_every_job_and_costs_none_an_attempt(office: Office) -> None:
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 6)]
+    drafts = await office.enqueue_each(*range(1, 6))
     await office.take_the_slot()
     office.sandbox.add_fault("throttle", api=SEND, code="90018", count=1)
     await office.wake(drafts[0])
@@ -290,7 +294,7 @@ async def all_snoozed(office: Office, drafts: Sequence[Draft]) -> bool:
 
 
 async def test_an_answer_that_was_lost_is_repeated_for_every_job(office: Office) -> None:
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
+    drafts = await office.enqueue_each(*range(1, 4))
     await office.take_the_slot()
     office.sandbox.add_fault("lost_answer", api=SEND, count=1)
     outcomes = await asyncio.gather(*map(office.wake, drafts))
@@ -307,10 +311,7 @@ async def test_an_answer_that_was_lost_is_repeated_for_every_job(office: Office)
 
 async def test_a_call_that_gets_no_slot_in_time_is_parked_as_one(opened: OpenOffice) -> None:
     office = await opened(NEVER, max_wait=100)
-    await office.take_the_slot()
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 31)]
-    running = [office.wake(draft) for draft in drafts]
-    await office.waits_for(30)
+    drafts, running = await office.waiting(*range(1, 31))
     await office.resources.limiter.throttled(
         "default", "message.send", pause=600, everything=False, reason="90018"
     )
@@ -338,10 +339,7 @@ async def test_a_call_with_a_distant_slot_leaves_the_worker(opened: OpenOffice) 
 
 async def test_a_worker_that_stops_gives_all_of_them_back(opened: OpenOffice) -> None:
     office = await opened(NEVER, max_wait=100)
-    await office.take_the_slot()
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 6)]
-    running = [office.wake(draft) for draft in drafts]
-    await office.waits_for(5)
+    drafts, running = await office.waiting(*range(1, 6))
     office.resources.drain()
     outcomes = await asyncio.gather(*running)
     assert {outcome.state for outcome in outcomes if outcome} == {State.QUEUED}
@@ -356,7 +354,7 @@ async def test_recipients_are_limited(opened: OpenOffice, monkeypatch: pytest.Mo
     office = await opened(FEW)
     rule = office.resources.limiter.recipients_rule("default", "message.send")
     assert rule
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 101)]
+    drafts = await office.enqueue_each(*range(1, 101))
     await office.take_the_slot()
     await office.redis.hset(rule.key, mapping={"balance": 10, "at": int(time.time() * 1e6)})
     await office.wake(drafts[0])
@@ -364,14 +362,13 @@ async def test_recipients_are_limited(opened: OpenOffice, monkeypatch: pytest.Mo
     await office.ended([draft for draft in drafts if draft.id not in left])
     assert len(left) == 90
     assert office.sandbox.audit()["delivered"] == 1 + 10
-    (balance,) = [
-        s.balance for s in await office.resources.limiter.states() if s.unit == "recipients"
-    ]
+    states = await office.resources.limiter.states()
+    (balance,) = [state.balance for state in states if state.unit == "recipients"]
     assert 0 <= balance < 0.1
 
 
 async def test_a_sender_that_is_gone_leaves_the_batch_to_another(office: Office) -> None:
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
+    drafts = await office.enqueue_each(*range(1, 4))
     await office.take_the_slot()
     leader = office.wake(drafts[0])
     await office.waits_for(1)
@@ -385,10 +382,7 @@ async def test_a_sender_that_is_gone_leaves_the_batch_to_another(office: Office)
 
 
 async def test_a_job_that_another_worker_took_over_is_left_out(office: Office) -> None:
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
-    await office.take_the_slot()
-    running = [office.wake(draft) for draft in drafts]
-    await office.waits_for(3)
+    drafts, running = await office.waiting(1, 2, 3)
     await office.redis.hincrby(keys.job(drafts[1].id), "fence", 1)
     outcomes = await asyncio.gather(*running)
     assert outcomes[1] is None

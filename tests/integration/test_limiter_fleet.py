@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
@@ -19,6 +19,7 @@ from dingrelay_workers.limiter.buckets import Reply, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Draining, Parked, Slot, SlotRequest, Turns
+from outages import eventually
 
 API = "message.send"
 FAST = {"*": {"calls": "200/1s"}, API: {"recipients": "100000/1s"}}
@@ -93,12 +94,28 @@ async def questions(redis: Redis) -> int:
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
 
 
-async def eventually(predicate: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if predicate():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("not within 10 s")
+@asynccontextmanager
+async def callers(
+    *limiters: Limiter, each: int, lane: Lane = "normal", returning: bool = False
+) -> AsyncIterator[list[asyncio.Task[float]]]:
+    """Calls that wait; those that still do are cancelled when the block ends."""
+    tasks = [
+        asyncio.create_task(call(limiter, lane, returning=returning))
+        for _ in range(each)
+        for limiter in limiters
+    ]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ended(tasks: Sequence[asyncio.Task[Any]], least: int = 1) -> int:
+    """How many have ended, once there are so many."""
+    await eventually(lambda: sum(task.done() for task in tasks) >= least)
+    return sum(task.done() for task in tasks)
 
 
 @pytest.mark.parametrize("lane", ["urgent", "normal", "bulk"])
@@ -117,13 +134,9 @@ async def test_the_fleet_keeps_and_uses_the_limit(process: Process, lane: Lane) 
 async def test_a_thousand_waiters_ask_as_one(process: Process, redis: Redis) -> None:
     limiter = process(max_wait=60)
     before = await questions(redis)
-    tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(1000)]
-    await eventually(lambda: sum(task.done() for task in tasks) >= 200)
-    count = await questions(redis) - before
-    assert count <= 150
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with callers(limiter, each=1000, lane="bulk") as tasks:
+        await ended(tasks, 200)
+        assert await questions(redis) - before <= 150
 
 
 async def test_waiters_leave_in_the_order_they_came(process: Process) -> None:
@@ -134,7 +147,7 @@ async def test_waiters_leave_in_the_order_they_came(process: Process) -> None:
 
 
 async def test_a_late_answer_keeps_order(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    limiter, order, answers = process(), list[int](), count()
+    answers = count()
 
     async def read_late(*arguments: Any, **options: Any) -> Reply:
         reply = await ask(*arguments, **options)
@@ -143,12 +156,7 @@ async def test_a_late_answer_keeps_order(process: Process, monkeypatch: pytest.M
         return reply
 
     monkeypatch.setattr(wait_queue, "ask", read_late)
-
-    async def to_one(number: int) -> None:
-        await call(limiter)
-        order.append(number)
-
-    await asyncio.gather(*(to_one(number) for number in range(100)))
+    order, _ = await leave(process())
     assert order == list(range(100))
 
 
@@ -156,12 +164,12 @@ async def leave(limiter: Limiter) -> tuple[list[int], float]:
     """The order in which a hundred waiters left, and how long the process did not run (s)."""
     order: list[int] = []
 
-    async def to_one(number: int) -> None:
+    async def leaves(number: int) -> None:
         await call(limiter)
         order.append(number)
 
     async with stalls() as stall:
-        await asyncio.gather(*(to_one(number) for number in range(100)))
+        await asyncio.gather(*(leaves(number) for number in range(100)))
     return order, max(stall)
 
 
@@ -211,47 +219,35 @@ async def take_turns(limiter: Limiter) -> tuple[list[str], float]:
 
 async def test_a_new_job_waits_behind_parked_ones(process: Process, redis: Redis) -> None:
     one, two = process(SLOW, local_waiters=1), process(SLOW, local_waiters=1)
-    waiting = [
-        asyncio.create_task(call(limiter, "bulk", returning=True))
-        for limiter in (one, two)
-        for _ in range(4)
-    ]
-    await eventually(lambda: sum(task.done() for task in waiting) >= 1)
-    await somebody_parked(redis)
-    queue = two._wait_queues[queue_of("bulk")]
-    await eventually(lambda: queue.parked)
-    with pytest.raises(Parked) as parked:
-        await two.acquire(to_one("bulk", sender="few"))
+    async with callers(one, two, each=4, lane="bulk", returning=True) as waiting:
+        await ended(waiting)
+        await somebody_parked(redis)
+        queue = two._wait_queues[queue_of("bulk")]
+        await eventually(lambda: queue.parked)
+        with pytest.raises(Parked) as parked:
+            await two.acquire(to_one("bulk", sender="few"))
     turn = parked.value.turn
     assert (turn.turns.name, turn.recipients) == ("default message.send bulk", 1)
     assert 3 < float(turn.had) < 3.1, "behind the one that is next, and for no other"
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_urgent_overtakes_a_broadcast(process: Process) -> None:
     fleet = [process({"*": {"calls": "20/1s"}}), process({"*": {"calls": "20/1s"}})]
-    broadcast = [asyncio.create_task(call(fleet[n % 2], "bulk")) for n in range(60)]
-    await eventually(lambda: sum(task.done() for task in broadcast) >= 3)
-    before = sum(task.done() for task in broadcast)
-    await asyncio.gather(*(call(limiter, "urgent") for limiter in fleet))
-    # Those whose slots were reserved already: up to a look ahead of each process.
-    assert sum(task.done() for task in broadcast) - before <= 10
-    for task in broadcast:
-        task.cancel()
-    await asyncio.gather(*broadcast, return_exceptions=True)
+    async with callers(*fleet, each=30, lane="bulk") as broadcast:
+        before = await ended(broadcast, 3)
+        await asyncio.gather(*(call(limiter, "urgent") for limiter in fleet))
+        # Those whose slots were reserved already: up to a look ahead of each process.
+        assert await ended(broadcast) - before <= 10
 
 
 async def test_a_waiter_that_gives_up_holds_up_nobody(process: Process) -> None:
     limiter = process()
-    tasks = [asyncio.create_task(call(limiter)) for _ in range(300)]
-    await eventually(tasks[10].done)
-    for task in tasks[20:290]:
-        task.cancel()
-    async with asyncio.timeout(1):
-        await asyncio.gather(*tasks[:20], *tasks[290:])
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with callers(limiter, each=300) as tasks:
+        await eventually(tasks[10].done)
+        for task in tasks[20:290]:
+            task.cancel()
+        async with asyncio.timeout(1):
+            await asyncio.gather(*tasks[:20], *tasks[290:])
     line = limiter._wait_queues[queue_of("normal")]
     assert (len(line), len(line._held)) == (0, 0)
     await eventually(lambda: line._asking is None or line._asking.done())
@@ -347,34 +343,28 @@ async def test_a_call_that_would_wait_too_long_is_parked(process: Process, redis
 
 async def test_too_many_local_waiters_park(process: Process, redis: Redis) -> None:
     limiter = process(SLOW, local_waiters=2)
-    tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(50)]
-    await eventually(lambda: sum(task.done() for task in tasks) >= 47)
-    await somebody_parked(redis)
-    # Who comes later does not overtake those who are parked, even where there is room.
-    await eventually(lambda: all(task.done() for task in tasks[:3]))
-    waiting = asyncio.create_task(call(limiter, "bulk", returning=True))
-    (queue,) = limiter._wait_queues.values()
-    await eventually(lambda: queue.parked and len(queue) == 1)
-    with pytest.raises(Parked):
-        await call(limiter, "bulk")
-    assert await through_in(redis) > 20
-    await waiting
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with callers(limiter, each=50, lane="bulk") as tasks:
+        await ended(tasks, 47)
+        await somebody_parked(redis)
+        # Who comes later does not overtake those who are parked, even where there is room.
+        await ended(tasks[:3], 3)
+        waiting = asyncio.create_task(call(limiter, "bulk", returning=True))
+        (queue,) = limiter._wait_queues.values()
+        await eventually(lambda: queue.parked and len(queue) == 1)
+        with pytest.raises(Parked):
+            await call(limiter, "bulk")
+        assert await through_in(redis) > 20
+        await waiting
 
 
 async def test_a_parked_job_keeps_its_place_in_the_wait_queue(process: Process) -> None:
     limiter = process(SLOW, local_waiters=1)
-    tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(60)]
-    await eventually(lambda: sum(task.done() for task in tasks) >= 58)
-    back = [asyncio.create_task(call(limiter, "bulk", returning=True)) for _ in range(6)]
-    await eventually(lambda: sum(task.done() for task in back) >= 2)
-    again = [task.exception() for task in back if task.done()]
+    async with callers(limiter, each=60, lane="bulk") as tasks:
+        await ended(tasks, 58)
+        async with callers(limiter, each=6, lane="bulk", returning=True) as back:
+            await ended(back, 2)
+            again = [task.exception() for task in back if task.done()]
     assert all(isinstance(error, Parked) and error.due_in < 5 for error in again)
-    for task in [*tasks, *back]:
-        task.cancel()
-    await asyncio.gather(*tasks, *back, return_exceptions=True)
 
 
 async def test_a_request_that_grew_while_it_waited_is_asked_for_anew(process: Process) -> None:
@@ -389,10 +379,10 @@ async def test_a_request_that_grew_while_it_waited_is_asked_for_anew(process: Pr
 
 async def test_draining_ends_every_wait(process: Process) -> None:
     limiter = process(SLOW)
-    tasks = [asyncio.create_task(call(limiter, "normal")) for _ in range(5)]
-    await eventually(lambda: any(task.done() for task in tasks))
-    limiter.drain()
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    async with callers(limiter, each=5) as tasks:
+        await ended(tasks)
+        limiter.drain()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(isinstance(outcome, Draining) for outcome in outcomes) == 4
     with pytest.raises(Draining):
         await call(limiter)

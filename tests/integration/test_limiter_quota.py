@@ -1,4 +1,7 @@
+"""The calls of a month: counted, and stopped lane by lane before they run out."""
+
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,20 +19,13 @@ DECEMBER = datetime(2026, 11, 30, 16, 1, tzinfo=UTC)
 KEY = keys.quota("acme", "2026-11")
 
 
-def settings(edition: str) -> Settings:
-    return Settings.load(env="sandbox", quota=QuotaSettings(edition=edition))
-
-
+@dataclass
 class Clock:
-    def __init__(self) -> None:
-        self.moment = NOVEMBER
-        self.seconds = 0.0
+    moment: datetime = NOVEMBER
+    seconds: float = 0
 
-    def now(self) -> datetime:
-        return self.moment
 
-    def time(self) -> float:
-        return self.seconds
+Process = Callable[[str], Quota]
 
 
 @pytest.fixture
@@ -38,17 +34,25 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def process(redis: Redis, clock: Clock) -> AsyncIterator[Callable[[str], Quota]]:
+async def process(redis: Redis, clock: Clock) -> AsyncIterator[Process]:
     """Make the quota of one more process."""
     made: list[Quota] = []
 
     def make(edition: str) -> Quota:
-        made.append(Quota(redis, settings(edition), now=clock.now, clock=clock.time))
+        settings = Settings.load(env="sandbox", quota=QuotaSettings(edition=edition))
+        now, seconds = (lambda: clock.moment), (lambda: clock.seconds)
+        made.append(Quota(redis, settings, now=now, clock=seconds))
         return made[-1]
 
     yield make
     for quota in made:
         await quota.close()
+
+
+async def use(redis: Redis, calls: int) -> None:
+    """So many calls are used this month."""
+    await redis.hset(KEY, "calls", str(calls))
+    await redis.pexpire(KEY, 1000_000)
 
 
 @pytest.mark.parametrize(
@@ -63,10 +67,9 @@ async def process(redis: Redis, clock: Clock) -> AsyncIterator[Callable[[str], Q
     ],
 )
 async def test_lanes_stop_one_after_the_other(
-    redis: Redis, process: Callable[[str], Quota], used: int, stopped: set[Lane]
+    redis: Redis, process: Process, used: int, stopped: set[Lane]
 ) -> None:
-    await redis.hset(KEY, "calls", used)
-    await redis.pexpire(KEY, 1000_000)
+    await use(redis, used)
     quota = process("1000")
     for lane in LANES:
         if lane in stopped:
@@ -79,7 +82,7 @@ async def test_lanes_stop_one_after_the_other(
         await quota.check("another", lane)
 
 
-async def test_few_round_trips_count_calls(redis: Redis, process: Callable[[str], Quota]) -> None:
+async def test_few_round_trips_count_calls(redis: Redis, process: Process) -> None:
     one, two = process("standard"), process("standard")
     for _ in range(300):
         one.count("acme")
@@ -93,7 +96,7 @@ async def test_few_round_trips_count_calls(redis: Redis, process: Callable[[str]
     assert await two.used("acme") == 301
 
 
-async def test_counts_arrive_unasked(redis: Redis, process: Callable[[str], Quota]) -> None:
+async def test_counts_arrive_unasked(redis: Redis, process: Process) -> None:
     quota = process("standard")
     quota.count("acme")
     assert quota._flusher is not None
@@ -102,12 +105,11 @@ async def test_counts_arrive_unasked(redis: Redis, process: Callable[[str], Quot
 
 
 async def test_a_check_costs_a_round_trip_a_second_at_most(
-    redis: Redis, clock: Clock, process: Callable[[str], Quota]
+    redis: Redis, clock: Clock, process: Process
 ) -> None:
     quota = process("1000")
     await quota.check("acme", "bulk")
-    await redis.hset(KEY, "calls", 900)
-    await redis.pexpire(KEY, 1000_000)
+    await use(redis, 900)
     for _ in range(100):
         await quota.check("acme", "bulk")
     clock.seconds = 1.1
@@ -115,7 +117,7 @@ async def test_a_check_costs_a_round_trip_a_second_at_most(
         await quota.check("acme", "bulk")
 
 
-async def test_own_calls_count_at_once(process: Callable[[str], Quota]) -> None:
+async def test_own_calls_count_at_once(process: Process) -> None:
     quota = process("10")
     for _ in range(9):
         await quota.check("acme", "bulk")
@@ -124,7 +126,7 @@ async def test_own_calls_count_at_once(process: Callable[[str], Quota]) -> None:
         await quota.check("acme", "bulk")
 
 
-async def test_the_month_turns_in_beijing(clock: Clock, process: Callable[[str], Quota]) -> None:
+async def test_the_month_turns_in_beijing(clock: Clock, process: Process) -> None:
     quota = process("1")
     quota.count("acme")
     with pytest.raises(QuotaExhausted):
@@ -134,7 +136,7 @@ async def test_the_month_turns_in_beijing(clock: Clock, process: Callable[[str],
     assert await quota.used("acme") == 0
 
 
-async def test_calls_without_an_edition_are_only_counted(process: Callable[[str], Quota]) -> None:
+async def test_calls_without_an_edition_are_only_counted(process: Process) -> None:
     quota = process("")
     for _ in range(10):
         await quota.check("acme", "bulk")
@@ -143,7 +145,7 @@ async def test_calls_without_an_edition_are_only_counted(process: Callable[[str]
 
 
 async def test_the_month_is_counted_by_day_and_forecast(
-    redis: Redis, clock: Clock, process: Callable[[str], Quota]
+    redis: Redis, clock: Clock, process: Process
 ) -> None:
     clock.moment = datetime(2026, 11, 15, 16, tzinfo=UTC)  # half of the month is over
     quota = process("1000")

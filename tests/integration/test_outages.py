@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,10 +29,12 @@ from outages import (
     all_snoozed,
     all_wait,
     approval,
+    approvals,
     eventually,
     has_ended,
     is_out,
     message,
+    messages,
     met,
     more_calls,
     user_sync,
@@ -74,9 +75,7 @@ async def test_an_outage_costs_few_calls_and_no_job(
     for fault in OUTAGES[outage]:
         sandbox.clear_faults()
         sandbox.add_fault(**fault)
-        drafts = drafts or await fleet.enqueue(
-            *(message(n) for n in range(1, 61)), *(approval(n) for n in range(15))
-        )
+        drafts = drafts or await fleet.enqueue(*messages(1, 60), *approvals(15))
         calls = met(sandbox).total()
         await eventually(partial(more_calls, sandbox, calls))
         await eventually(partial(all_wait, fleet, drafts))
@@ -92,11 +91,9 @@ async def test_an_outage_costs_few_calls_and_no_job(
 async def test_another_api_keeps_its_rate(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("http", status=503, api=SEND)
-    stuck = await fleet.enqueue(*(message(n) for n in range(1, 31)))
+    stuck = await fleet.enqueue(*messages(1, 30))
     await eventually(lambda: is_out(fleet, "message.send"))
-    others = await fleet.enqueue(
-        *(approval(n) for n in range(60)), *(user_sync(n) for n in range(1, 31))
-    )
+    others = await fleet.enqueue(*approvals(60), *(user_sync(n) for n in range(1, 31)))
     await fleet.done(others)
     await eventually(lambda: all_snoozed(fleet, stuck))
     sandbox.clear_faults()
@@ -106,26 +103,22 @@ async def test_another_api_keeps_its_rate(opened: OpenFleet, sandbox: SandboxAdm
 async def test_a_hosts_outage_needs_two_apis(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("http", status=503, api=[SEND, USER])
-    drafts = await fleet.enqueue(
-        *(message(n) for n in range(1, 21)), *(user_sync(n) for n in range(1, 21))
-    )
+    drafts = await fleet.enqueue(*messages(1, 20), *(user_sync(n) for n in range(1, 21)))
     await eventually(lambda: is_out(fleet, "oapi"))
     # An API that has not failed itself tries at once, and shows that the host is well.
     token = SlotRequest(Turns("default", "token", "urgent"))
     await fleet.resources.limiter.report(Slot(token, sick=True, sent=True))
     assert not await is_out(fleet, "oapi")
     sandbox.clear_faults()
-    for draft in drafts:
-        await eventually(lambda draft=draft: has_ended(fleet, draft))
-    assert await fleet.states(drafts) == {State.DONE: 40}
+    assert {status.state for status in await fleet.ended(drafts)} == {State.DONE}
 
 
 async def test_the_urgent_go_first_afterwards(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(rules={"*": {"calls": "10/1s"}})
     fault = sandbox.add_fault("http", status=503, api=SEND)
-    drafts = await fleet.enqueue(*(message(n, "bulk") for n in range(1, 31)))
+    drafts = await fleet.enqueue(*messages(1, 30, "bulk"))
     await eventually(lambda: is_out(fleet, "message.send"))
-    drafts += await fleet.enqueue(*(message(n, "urgent") for n in range(31, 37)))
+    drafts += await fleet.enqueue(*messages(31, 36, "urgent"))
     await eventually(lambda: all_snoozed(fleet, drafts))
     sandbox.delete_fault(fault)
     await fleet.done(drafts, first=False)
@@ -135,68 +128,42 @@ async def test_the_urgent_go_first_afterwards(opened: OpenFleet, sandbox: Sandbo
     assert sum(at < last for at in filter(None, bulk)) <= 12
 
 
-@dataclass
-class Alone:
-    """One job, alone in the system, and the first calls that it meets trouble with."""
-
-    job: Contract
-    faults: list[dict[str, Any]]
-    calls: int = 6
-
-
-ALONE = {
-    "a message": Alone(message(7), [{"kind": "error"}]),
-    "an approval": Alone(approval(7), [{"kind": "error", "api": [CREATE, LIST]}]),
-    "an approval whose answer was lost": Alone(
-        approval(7),
-        [
-            {"kind": "reset_after", "api": CREATE, "dialect": "rest", "count": 1},
-            {"kind": "error", "api": LIST},
-        ],
-    ),
-    "an approval whose look-up is refused": Alone(
-        approval(7),
-        [
-            {"kind": "reset_after", "api": CREATE, "dialect": "rest", "count": 1},
-            {"kind": "error", "api": LIST, "code": "60011", "status": 400},
-        ],
-        calls=4,
-    ),
-    "a department": Alone(
-        UserSync(scope="department", department=1),
-        [
-            {"kind": "http", "status": 502, "api": BELOW, "count": 1},
-            {"kind": "error", "api": BELOW},
-        ],
-    ),
-    "the fetch of a token": Alone(message(7), [{"kind": "error", "api": "/gettoken"}], calls=3),
-    "a call of any API": Alone(
-        ApiCall.parse({"method": "POST", "path": LISTED, "body": {"dept_id": 1}}),
-        [{"kind": "html", "status": 200}],
-    ),
+LOST = {"kind": "reset_after", "api": CREATE, "dialect": "rest", "count": 1}
+REFUSED = {"kind": "error", "api": LIST, "code": "60011", "status": 400}
+ONE_DEPARTMENT = UserSync(scope="department", department=1)
+FIRST_502 = {"kind": "http", "status": 502, "api": BELOW, "count": 1}
+LISTS = ApiCall.parse({"method": "POST", "path": LISTED, "body": {"dept_id": 1}})
+ALONE: dict[str, tuple[Contract, list[dict[str, Any]], int]] = {
+    "a message": (message(7), [{"kind": "error"}], 6),
+    "an approval": (approval(7), [{"kind": "error", "api": [CREATE, LIST]}], 6),
+    "a lost answer": (approval(7), [LOST, {"kind": "error", "api": LIST}], 6),
+    "a look-up that is refused": (approval(7), [LOST, REFUSED], 4),
+    "a department": (ONE_DEPARTMENT, [FIRST_502, {"kind": "error", "api": BELOW}], 6),
+    "the fetch of a token": (message(7), [{"kind": "error", "api": "/gettoken"}], 3),
+    "a call of any API": (LISTS, [{"kind": "html", "status": 200}], 6),
 }
+"""A job, what its calls meet one after the other, and how many of them."""
 
 
-@pytest.mark.parametrize("alone", ALONE.values(), ids=ALONE.keys())
+@pytest.mark.parametrize("alone", ALONE)
 async def test_one_job_alone_outlives_what_passes(
-    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, alone: Alone
+    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, alone: str
 ) -> None:
+    job, faults, calls = ALONE[alone]
     monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
     fleet = await opened()
-    if alone.faults[0].get("api") != "/gettoken":
+    if faults[0].get("api") != "/gettoken":
         await fleet.resources.tokens.token("default")
-    for fault in alone.faults:
+    for fault in faults:
         sandbox.add_fault(**fault)
-    drafts = await fleet.enqueue(alone.job)
-    await eventually(partial(more_calls, sandbox, alone.calls))
+    drafts = await fleet.enqueue(job)
+    await eventually(partial(more_calls, sandbox, calls))
     assert not await has_ended(fleet, drafts[0])
     sandbox.clear_faults()
     await fleet.done(drafts, first=False)
     audit = sandbox.audit()
-    assert (audit["approvals"], audit["duplicates"]["approvals"]) == (
-        int(isinstance(alone.job, ApprovalCreate)),
-        0,
-    )
+    assert audit["approvals"] == isinstance(job, ApprovalCreate)
+    assert audit["duplicates"]["approvals"] == 0
 
 
 async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(
@@ -207,7 +174,7 @@ async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(
     fault = sandbox.add_fault("error", api=SEND, match={"userid_list": "u7"})
     bad = await fleet.enqueue(message(7))
     await eventually(lambda: is_out(fleet, "message.send"))
-    await fleet.done(await fleet.enqueue(*(message(n) for n in range(8, 40))), first=False)
+    await fleet.done(await fleet.enqueue(*messages(8, 39)), first=False)
     assert not await has_ended(fleet, bad[0])
     sandbox.delete_fault(fault)
     await fleet.done(bad, first=False)
@@ -233,9 +200,7 @@ async def test_a_path_that_is_out_is_out_alone(
 async def test_one_refusal_ends_one(opened: OpenFleet, sandbox: SandboxAdmin, code: str) -> None:
     fleet = await opened()
     sandbox.add_fault("error", code=code, api=LISTED)
-    (refused,) = await fleet.enqueue(any_call(LISTED, 1))
-    await eventually(lambda: has_ended(fleet, refused))
-    status = await fleet.status(refused)
+    (status,) = await fleet.ended(await fleet.enqueue(any_call(LISTED, 1)))
     assert (status.state, status.attempts) == (State.DEAD, 1)
     assert status.error
     assert (status.error.code, bool(status.error.hint)) == (code, True)
@@ -246,9 +211,9 @@ async def test_one_refusal_ends_one(opened: OpenFleet, sandbox: SandboxAdmin, co
 async def test_an_api_that_refuses_stops_alone(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(token_circuit=0.5)
     fault = sandbox.add_fault("error", code="60020", api=SEND)
-    stuck = await fleet.enqueue(*(message(n) for n in range(1, 6)))
+    stuck = await fleet.enqueue(*messages(1, 5))
     await eventually(lambda: all_snoozed(fleet, stuck))
-    await fleet.done(await fleet.enqueue(*(approval(n) for n in range(5))))
+    await fleet.done(await fleet.enqueue(*approvals(5)))
     assert await is_out(fleet, "message.send")
     assert not await is_out(fleet, "hold")
     sandbox.delete_fault(fault)
@@ -258,9 +223,7 @@ async def test_an_api_that_refuses_stops_alone(opened: OpenFleet, sandbox: Sandb
 async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(token_circuit=1)
     fault = sandbox.add_fault("credentials_refused", api="/gettoken")
-    drafts = await fleet.enqueue(
-        *(message(n) for n in range(1, 41)), *(approval(n) for n in range(10))
-    )
+    drafts = await fleet.enqueue(*messages(1, 40), *approvals(10))
     began = time.monotonic()
     await eventually(lambda: is_out(fleet, "hold"))
     await eventually(lambda: all_snoozed(fleet, drafts))
@@ -276,7 +239,7 @@ async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: Sand
 async def test_instantly_refused_tokens_are_free(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     fault = sandbox.add_fault("error", code="40014", api=SEND)
-    drafts = await fleet.enqueue(*(message(n) for n in range(1, 41)))
+    drafts = await fleet.enqueue(*messages(1, 40))
     began = time.monotonic()
     await eventually(lambda: all_wait(fleet, drafts))
     calls = sandbox.audit()["calls"]
@@ -321,7 +284,7 @@ async def test_a_revoked_token_does_not_keep_it(opened: OpenFleet, sandbox: Sand
 
 async def test_other_credentials_need_not_wait(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     wrong = await opened("wrong", token_circuit=60)
-    drafts = await wrong.enqueue(*(message(n) for n in range(1, 11)))
+    drafts = await wrong.enqueue(*messages(1, 10))
     await eventually(lambda: all_snoozed(wrong, drafts))
     assert sandbox.audit()["calls"]["/gettoken"] == {"error": 1}
     await wrong.close()
@@ -343,27 +306,22 @@ async def test_a_refused_app_is_held(opened: OpenFleet, sandbox: SandboxAdmin, c
 async def test_a_missing_permission_ends_its_job(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("error", code="60011", api=SEND)
-    (draft,) = await fleet.enqueue(message(1))
-    await eventually(lambda: has_ended(fleet, draft))
-    assert (await fleet.status(draft)).state == State.DEAD
+    (status,) = await fleet.ended(await fleet.enqueue(message(1)))
+    assert status.state == State.DEAD
     assert await fleet.resources.limiter.breakers.states() == []
 
 
 async def test_a_job_older_than_max_age_is_dead(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(max_age=1.5)
     sandbox.add_fault("http", status=503, api=SEND)
-    drafts = await fleet.enqueue(*(message(n) for n in range(1, 7)))
+    drafts = await fleet.enqueue(*messages(1, 6))
     await eventually(lambda: is_out(fleet, "message.send"))
-    drafts += await fleet.enqueue(*(message(n) for n in range(7, 27)))
-    for draft in drafts:
-        await eventually(lambda draft=draft: has_ended(fleet, draft))
-    found = [await fleet.status(draft) for draft in drafts]
+    drafts += await fleet.enqueue(*messages(7, 26))
+    found = await fleet.ended(drafts)
     # Whose message may have left is not called dead.
     assert {status.state for status in found} == {State.DEAD, State.UNKNOWN}
-    dead = {
-        status.error.error_class for status in found if status.state == State.DEAD and status.error
-    }
-    assert dead == {"outage"}
+    dead = [status.error for status in found if status.state == State.DEAD]
+    assert {error and error.error_class for error in dead} == {"outage"}
 
 
 async def test_waiting_jobs_cost_only_probes(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
@@ -397,7 +355,7 @@ async def test_a_probe_whose_worker_died_does_not_block_the_breaker(
     monkeypatch.setattr(breakers, "ANSWER_MARGIN", 0.5)
     fleet = await opened(call_timeout=0.5)
     fault = sandbox.add_fault("http", status=503, api=SEND)
-    drafts = await fleet.enqueue(*(message(n) for n in range(1, 11)))
+    drafts = await fleet.enqueue(*messages(1, 10))
     await eventually(lambda: is_out(fleet, "message.send"))
     limiter = fleet.resources.limiter
     sandbox.delete_fault(fault)
@@ -418,12 +376,8 @@ async def test_a_flapping_service_costs_no_job(opened: OpenFleet, sandbox: Sandb
     fleet = await opened(rules={"*": {"calls": "10/1s"}})
     for number in range(4):
         sandbox.add_fault("http", status=503, starts_in=2 * number, seconds=1)
-    drafts = await fleet.enqueue(
-        *(message(n) for n in range(1, 41)), *(approval(n) for n in range(10))
-    )
-    for draft in drafts:
-        await eventually(lambda draft=draft: has_ended(fleet, draft))
-    assert await fleet.states(drafts) == {State.DONE: 50}
+    drafts = await fleet.enqueue(*messages(1, 40), *approvals(10))
+    assert {status.state for status in await fleet.ended(drafts)} == {State.DONE}
     assert met(sandbox).total() <= 60
     assert sandbox.audit()["duplicates"]["approvals"] == 0
 
@@ -431,9 +385,7 @@ async def test_a_flapping_service_costs_no_job(opened: OpenFleet, sandbox: Sandb
 async def test_a_walk_outlives_an_outage(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened()
     sandbox.add_fault("error", api="/topapi/v2/", starts_in=0.3, seconds=3)
-    (walk,) = await fleet.enqueue(UserSync(scope="everything"))
-    await eventually(lambda: has_ended(fleet, walk))
-    status = await fleet.status(walk)
+    (status,) = await fleet.ended(await fleet.enqueue(UserSync(scope="everything")))
     assert status.state == State.DONE, status
     assert met(sandbox).total() <= 60
 
@@ -443,7 +395,7 @@ async def test_wrong_credentials_leave_the_jobs(opened: OpenFleet, sandbox: Sand
     wrong = await opened("wrong", beside=right, token_circuit=60)
     with pytest.raises(Credentials):
         await wrong.resources.tokens.token("default")
-    drafts = await right.enqueue(*(message(n) for n in range(1, 101)))
+    drafts = await right.enqueue(*messages(1, 100))
     await right.done(drafts)
     assert sandbox.audit()["calls"]["/gettoken"] == {"error": 1, "ok": 1}
     assert right.runs.total() <= 500, "no job goes round for long"

@@ -27,7 +27,7 @@ from outages import (
     all_snoozed,
     eventually,
     is_out,
-    message,
+    messages,
     met,
     more_calls,
 )
@@ -90,7 +90,7 @@ async def test_an_outage_outlives_a_restart_of_redis(
 ) -> None:
     fleet = await opened_durably()
     fault = sandbox.add_fault("http", status=503, api=SEND)
-    drafts = await fleet.enqueue(*(message(n) for n in range(1, 61)))
+    drafts = await fleet.enqueue(*messages(1, 60))
     await eventually(lambda: is_out(fleet, "message.send"))
     await eventually(lambda: all_snoozed(fleet, drafts))
     (before,) = await fleet.resources.limiter.breakers.states()
@@ -118,7 +118,7 @@ async def test_an_outage_outlives_a_restart_of_redis(
 async def test_waiting_jobs_cost_their_records(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(rules={"*": {"calls": ""}})
     fault = sandbox.add_fault("http", status=503, api=SEND)
-    first = await fleet.enqueue(*(message(n) for n in range(1, 11)))
+    first = await fleet.enqueue(*messages(1, 10))
     await eventually(lambda: is_out(fleet, "message.send"))
     memory = await used(fleet)
     drafts = first + await fleet.enqueue(*map(one_of_many, range(MANY)))

@@ -4,6 +4,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -42,64 +43,70 @@ class Lanes:
         self.records = Records(redis, settings)
         self.schedule = Schedule(redis, settings)
         self.rules = Rules.from_settings(CALLS, "office")
+        self.api = API
         self.now = 1_800_000_000 * MICRO
         self.drafts: dict[str, record.Draft] = {}
 
-    async def park(
-        self,
-        sender: str,
-        *,
-        lane: Lane = "bulk",
-        text: str = "",
-        users: int = 1,
-        app: str = "default",
-        alone: bool = False,
-    ) -> float:
+    def turns(self, lane: Lane = "bulk", app: str = "default") -> Turns:
+        return Turns(app, self.api, lane)
+
+    async def park(self, sender: str, *, text: str = "", users: int = 1, **fields: Any) -> float:
         """One more job of a sender, which can't wait in its worker; the guess (s) when it may."""
         content = {"msgtype": "text", "text": {"content": text or uuid.uuid4().hex}}
         to = {"users": [f"{uuid.uuid4().hex[:8]}-{number}" for number in range(users)]}
-        draft = await queued(
-            self.redis, app=app, lane=lane, sender=sender, message=content, to=to, confirm=alone
-        )
+        fields = {"lane": "bulk", "message": content, "to": to, **fields}
+        draft = await queued(self.redis, sender=sender, **fields)
         self.drafts[draft.id] = draft
         return await self.leave(await claimed(self.records, draft), users)
 
+    async def fill(self, each: int, *senders: str, **fields: Any) -> None:
+        """So many jobs of each of these senders, in turn."""
+        for _ in range(each):
+            for sender in senders:
+                await self.park(sender, **fields)
+
     async def leave(self, claim: Claim, users: int = 1) -> float:
         """A worker parks a job that it runs; the guess when its turn is."""
-        turns = Turns(claim.app, API, claim.lane)
-        rules = self.rules.of(claim.app, API)
+        turns, rules = self.turns(claim.lane, claim.app), self.rules.of(claim.app, self.api)
         costs = [users if rule.unit == "recipients" else 1 for rule in rules]
-        call = buckets.park(
-            rules,
-            turns,
-            costs,
-            claim.sender,
-            self.now,
-            woken=claim.id if claim.turn else "",
-            shared=claim.shared,
-            recipients=users,
-        )
+        carried = {"woken": claim.id if claim.turn else "", "shared": claim.shared}
+        carried["recipients"] = users
+        call = buckets.park(rules, turns, costs, claim.sender, self.now, **carried)
         micros, _, had = await run_async(self.redis, call)
-        turn = Turn(turns, had.decode(), users)
-        due_in = float(micros) / MICRO
-        await self.records.park(
-            claim,
-            State.SNOOZED,
-            delay=due_in,
-            usage=Usage(),
-            waiting=claim.waiting or len(self.drafts),
-            turn=turn,
-        )
+        due_in, turn = float(micros) / MICRO, Turn(turns, had.decode(), users)
+        waits = {"delay": due_in, "waiting": claim.waiting or len(self.drafts)}
+        await self.records.park(claim, State.SNOOZED, usage=Usage(), turn=turn, **waits)
         return due_in
 
     async def wake(self, *, lane: Lane = "bulk", app: str = "default") -> list[Claim]:
         """Wake who may come by now; each has its call."""
-        turns = Turns(app, API, lane)
-        await run_async(self.redis, wake_parked(self.rules.of(app, API), turns, self.now))
-        names = await self.redis.zrange(turns.coming, 0, -1)
-        claims = [await claimed(self.records, self.drafts[name.decode()]) for name in names]
-        await self.redis.delete(turns.coming)
+        await self.wake_only(lane=lane, app=app)
+        names = await self.coming(lane=lane, app=app)
+        claims = [await claimed(self.records, self.drafts[name]) for name in names]
+        await self.redis.delete(self.turns(lane, app).coming)
         return claims
+
+    async def wake_only(self, *, lane: Lane = "bulk", app: str = "default") -> int:
+        """How many are woken; they have not had their calls."""
+        rules = self.rules.of(app, self.api)
+        woken, _ = await run_async(self.redis, wake_parked(rules, self.turns(lane, app), self.now))
+        return int(woken)
+
+    async def coming(self, *, lane: Lane = "bulk", app: str = "default") -> list[str]:
+        """Those that are woken and have not had their calls."""
+        names = await self.redis.zrange(self.turns(lane, app).coming, 0, -1)
+        return [name.decode() for name in names]
+
+    async def shift(self, milliseconds: int) -> None:
+        """As if they had been woken so much later."""
+        for name in await self.coming():
+            await self.redis.zincrby(self.turns().coming, milliseconds, name)
+
+    async def late(self, queue: str = "dingrelay.bulk", seconds: float = 0) -> list[Claim]:
+        """What an idle worker claims of those that are late."""
+        by = {"nonce": "n", "most": 4, "late": seconds}
+        found = await self.records.claim_late(self.turns(), queue, **by)
+        return [claim for _, claim in found]
 
     async def wake_for(self, seconds: float, *, lane: Lane = "bulk") -> list[Claim]:
         """All that come in so many seconds, four times a second."""
@@ -112,18 +119,13 @@ class Lanes:
     async def call(self, sender: str, *, woken: str = "") -> Reply:
         """A call leaves that waited in its worker."""
         asks = [Ask((1, 1), woken=woken, sender=sender)]
-        call = buckets.acquire(
-            self.rules.of("default", API),
-            "normal",
-            asks,
-            self.now,
-            turns=Turns("default", API, "bulk"),
-        )
+        rules = self.rules.of("default", self.api)
+        call = buckets.acquire(rules, "normal", asks, self.now, turns=self.turns())
         return Reply.read(await run_async(self.redis, call))
 
     async def horizon(self) -> float:
         """Seconds until all are through; 0 if none is parked."""
-        until = await self.redis.hget(self.rules.of("default", API)[0].key, "tail:bulk")
+        until = await self.redis.hget(self.rules.of("default", self.api)[0].key, "tail:bulk")
         return max(0.0, float(until or 0) - self.now) / MICRO
 
 
@@ -132,15 +134,13 @@ def by_sender(claims: Sequence[Claim]) -> Counter[str]:
 
 
 @pytest.fixture
-def lanes(redis: Redis, valkey_url: str) -> Lanes:
-    return Lanes(redis, Settings.load(env="test", redis_url=valkey_url))
+def lanes(redis: Redis, settings: Settings) -> Lanes:
+    return Lanes(redis, settings)
 
 
 async def test_senders_take_turns_whatever_their_number_of_jobs(lanes: Lanes) -> None:
-    for _ in range(60):
-        await lanes.park("many")
-    for _ in range(10):
-        await lanes.park("few")
+    await lanes.fill(60, "many")
+    await lanes.fill(10, "few")
     claims = await lanes.wake_for(1)
     assert by_sender(claims[:20]) == {"many": 10, "few": 10}
     assert by_sender(claims[20:]).keys() == {"many"}
@@ -150,12 +150,10 @@ async def test_senders_take_turns_whatever_their_number_of_jobs(lanes: Lanes) ->
 
 
 async def test_a_later_sender_is_next_and_owes_nothing(lanes: Lanes) -> None:
-    for _ in range(100):
-        await lanes.park("early")
+    await lanes.fill(100, "early")
     assert len(await lanes.wake_for(2)) >= 40
     for sender in ("late", "later"):
-        for _ in range(20):
-            await lanes.park(sender)
+        await lanes.fill(20, sender)
     lanes.now += MICRO
     claims = await lanes.wake()
     assert by_sender(claims[:3]) == {"early": 1, "late": 1, "later": 1}
@@ -163,8 +161,7 @@ async def test_a_later_sender_is_next_and_owes_nothing(lanes: Lanes) -> None:
 
 
 async def test_ever_new_senders_keep_nobody_from_the_next_call(lanes: Lanes) -> None:
-    for _ in range(10):
-        await lanes.park("z-stays")
+    await lanes.fill(10, "z-stays")
     had = 0
     for round_ in range(120):
         await lanes.park(f"a{round_}")
@@ -174,8 +171,7 @@ async def test_ever_new_senders_keep_nobody_from_the_next_call(lanes: Lanes) -> 
 
 
 async def test_they_come_back_at_the_pace_of_the_limit(lanes: Lanes) -> None:
-    for _ in range(300):
-        await lanes.park("one")
+    await lanes.fill(300, "one")
     first = await lanes.wake()
     assert len(first) == AT_ONCE
     lanes.now += MICRO // 4
@@ -183,105 +179,82 @@ async def test_they_come_back_at_the_pace_of_the_limit(lanes: Lanes) -> None:
 
 
 async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> None:
-    for _ in range(300):
-        await lanes.park("one")
-    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
+    await lanes.fill(300, "one")
 
     async def wake_some() -> int:
         woken = 0
         for _ in range(40):
-            woken += (await run_async(lanes.redis, wake_parked(rules, turns, lanes.now)))[0]
+            woken += await lanes.wake_only()
             lanes.now += MICRO // 4
         return woken
 
     assert await wake_some() == MOST_COMING
-    first, second, third = (name.decode() for name in await lanes.redis.zrange(turns.coming, 0, 2))
+    first, second, third, *_ = await lanes.coming()
     await lanes.call("one", woken=first)
     assert await wake_some() == 1
     await lanes.leave(await claimed(lanes.records, lanes.drafts[second]))
     assert await wake_some() == 1
     # One that has ended without a call is noticed a little later.
     await cancel(lanes.redis, third)
-    await lanes.redis.zincrby(turns.coming, -2000, third)
+    await lanes.redis.zincrby(TURNS.coming, -2000, third)
     assert await wake_some() == 1
 
 
 async def test_jobs_of_a_worker_that_is_gone_hold_nobody_up(lanes: Lanes) -> None:
-    for _ in range(300):
-        await lanes.park("one")
-    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
+    await lanes.fill(300, "one")
 
     async def woken() -> int:
         lanes.now += 2 * MICRO
-        calls, _ = await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
-        return int(calls)
+        return await lanes.wake_only()
 
     assert await woken() + await woken() + await woken() == MOST_COMING
-    names = await lanes.redis.zrange(turns.coming, 0, -1)
-    for name in names[:10]:
-        await claimed(lanes.records, lanes.drafts[name.decode()])
+    for name in (await lanes.coming())[:10]:
+        await claimed(lanes.records, lanes.drafts[name])
     assert await woken() == 0
-    for name in names:
-        await lanes.redis.zincrby(turns.coming, -6000, name)
+    await lanes.shift(-6000)
     assert await woken() == 10, "those that ran have had their time, the others' wake-ups are late"
 
 
 async def test_a_clock_that_steps_back_holds_nobody_up(lanes: Lanes) -> None:
-    for _ in range(300):
-        await lanes.park("one")
-    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
+    await lanes.fill(300, "one")
     await lanes.call("one", woken="another")
-    await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
-    for name in await lanes.redis.zrange(turns.coming, 0, -1):
-        await lanes.redis.zincrby(turns.coming, 3_600_000, name)
+    await lanes.wake_only()
+    await lanes.shift(3_600_000)
     lanes.now -= 3600 * MICRO
-    await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
+    await lanes.wake_only()
     lanes.now += 2 * MICRO
-    calls, _ = await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
-    assert calls == AT_ONCE
+    assert await lanes.wake_only() == AT_ONCE
 
 
 async def test_however_many_were_cancelled_the_next_slot_is_used(lanes: Lanes) -> None:
-    turns = Turns("default", API, "bulk")
     await lanes.park("one")
     ended = {f"ended-{number}": -1 for number in range(2000)}
-    await lanes.redis.zadd(turns.parked("one"), ended)
+    await lanes.redis.zadd(TURNS.parked("one"), ended)
     assert await ParkedJobs(lanes.redis, lanes.rules).wake() == 1
 
 
 async def test_idle_workers_claim_jobs_behind_in_the_queue(lanes: Lanes) -> None:
-    for _ in range(10):
-        await lanes.park("one")
-    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
-    await run_async(lanes.redis, wake_parked(rules, turns, lanes.now))
-
-    async def late(queue: str = "dingrelay.bulk", seconds: float = 0) -> list[Claim]:
-        found = await lanes.records.claim_late(turns, queue, nonce="n", most=4, late=seconds)
-        return [claim for _, claim in found]
-
+    await lanes.fill(10, "one")
+    await lanes.wake_only()
     # They are to come one after another, within a millisecond or two.
-    [(_, last)] = await lanes.redis.zrange(turns.coming, -1, -1, withscores=True)
+    [(_, last)] = await lanes.redis.zrange(TURNS.coming, -1, -1, withscores=True)
 
     async def all_may() -> bool:
         return await server_time(lanes.redis) > last
 
     await wait_until_async(all_may)
-
-    assert not await late("another")
-    assert not await late(seconds=60)
-    first, second = await late(), await late()
-    assert [len(first), len(second), len(await late()), len(await late())] == [4, 4, 2, 0]
-    assert all(claim.turn for claim in first)
-    assert await lanes.redis.zcard(turns.coming) == 10, "they have not had their calls"
+    assert not await lanes.late("another")
+    assert not await lanes.late(seconds=60)
+    claims = [await lanes.late() for _ in range(4)]
+    assert [len(each) for each in claims] == [4, 4, 2, 0]
+    assert all(claim.turn for claim in claims[0])
+    assert len(await lanes.coming()) == 10, "they have not had their calls"
 
 
 async def test_jobs_that_have_ended_meanwhile_cost_their_sender_no_turn(lanes: Lanes) -> None:
-    for _ in range(30):
-        await lanes.park("one")
+    await lanes.fill(30, "one")
     cancelled = list(lanes.drafts)
-    for _ in range(20):
-        await lanes.park("one")
-        await lanes.park("other")
+    await lanes.fill(20, "one", "other")
     for job_id in cancelled:
         assert await cancel(lanes.redis, job_id) == b"cancelled"
     claims = await lanes.wake()
@@ -299,9 +272,7 @@ async def test_a_lane_with_a_pause_wakes_nobody_until_it_ends(lanes: Lanes) -> N
 
 
 async def test_a_job_woken_without_a_call_has_its_turn_again(lanes: Lanes) -> None:
-    for _ in range(40):
-        await lanes.park("one")
-        await lanes.park("two")
+    await lanes.fill(40, "one", "two")
     first = await lanes.wake()
     back = [claim for claim in first if claim.sender == "one"]
     for claim in back:
@@ -309,16 +280,13 @@ async def test_a_job_woken_without_a_call_has_its_turn_again(lanes: Lanes) -> No
     lanes.now += MICRO
     again = await lanes.wake()
     # They come first, and in their order.
-    assert [claim.id for claim in again if claim.sender == "one"][: len(back)] == [
-        claim.id for claim in back
-    ]
+    ones = [claim.id for claim in again if claim.sender == "one"]
+    assert ones[: len(back)] == [claim.id for claim in back]
     assert by_sender(again)["one"] >= by_sender(again)["two"] + len(back) - 2
 
 
 async def test_a_call_out_of_turn_is_its_senders_turn(lanes: Lanes) -> None:
-    for _ in range(20):
-        await lanes.park("one")
-        await lanes.park("two")
+    await lanes.fill(20, "one", "two")
     for _ in range(4):
         await lanes.call("one")
         lanes.now += MICRO
@@ -328,14 +296,14 @@ async def test_a_call_out_of_turn_is_its_senders_turn(lanes: Lanes) -> None:
 
 async def test_nothing_is_noted_of_calls_while_nobody_waits(lanes: Lanes) -> None:
     await lanes.call("one")
-    assert not await lanes.redis.exists(Turns("default", API, "bulk").key)
+    assert not await lanes.redis.exists(TURNS.key)
 
 
 async def test_senders_share_recipients_where_these_are_limited(lanes: Lanes) -> None:
     lanes.rules = Rules.from_settings(RECIPIENTS, "office")
     for _ in range(100):
         await lanes.park("to-few", users=2)
-        await lanes.park("to-many", users=20, alone=True)
+        await lanes.park("to-many", users=20, confirm=True)
     claims = by_sender(await lanes.wake_for(10))
     assert claims["to-few"] * 2 == pytest.approx(claims["to-many"] * 20, rel=0.2)
     recipients = claims["to-few"] * 2 + claims["to-many"] * 20
@@ -343,8 +311,7 @@ async def test_senders_share_recipients_where_these_are_limited(lanes: Lanes) ->
 
 
 async def test_jobs_that_one_call_can_carry_have_one_turn(lanes: Lanes) -> None:
-    for _ in range(120):
-        await lanes.park("one", text="same")
+    await lanes.fill(120, "one", text="same")
     assert await lanes.horizon() == pytest.approx(2 / 19, abs=0.01)
     before = await server_time(lanes.redis)
     first = await lanes.wake()
@@ -359,21 +326,18 @@ async def test_jobs_that_one_call_can_carry_have_one_turn(lanes: Lanes) -> None:
     assert not (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
 
 
-async def test_unbatched_jobs_take_turns(lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unbatched_jobs_take_turns(lanes: Lanes) -> None:
     """They wait for look-ups of their recipients."""
-    monkeypatch.setattr(f"{__name__}.API", "contacts.user")
-    for _ in range(100):
-        await lanes.park("one", text="same")
+    lanes.api = "contacts.user"
+    await lanes.fill(100, "one", text="same")
     claims = await lanes.wake()
     assert 0 < len(claims) <= AT_ONCE
     assert all(claim.turn for claim in claims)
-    waiting = await lanes.redis.zcard(Turns("default", "contacts.user", "bulk").parked("one"))
-    assert waiting == 100 - len(claims)
+    assert await lanes.redis.zcard(lanes.turns().parked("one")) == 100 - len(claims)
 
 
 async def test_lanes_apps_and_parts_of_an_api_have_their_own_turns(lanes: Lanes) -> None:
-    for _ in range(40):
-        await lanes.park("one")
+    await lanes.fill(40, "one")
     await lanes.park("one", lane="normal")
     await lanes.park("one", app="other")
     assert len(await lanes.wake()) == AT_ONCE
@@ -385,21 +349,22 @@ async def test_lanes_apps_and_parts_of_an_api_have_their_own_turns(lanes: Lanes)
 
 @pytest.mark.parametrize("forgotten", [TURNS.parked("one"), TURNS.key, keys.LANES])
 async def test_the_schedule_leaves_parked_jobs_to_their_turn(lanes: Lanes, forgotten: str) -> None:
-    for _ in range(30):
-        await lanes.park("one")
-    jobs = list(lanes.drafts.values())
-    for job in jobs:
-        await lanes.redis.hset(keys.job(job.id), "due", 1)
-        await lanes.redis.zadd(keys.SCHEDULE, {job.id: 1})
-    assert not (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
-    assert (await places(lanes.redis, jobs[0]))["schedule"] > await server_time(lanes.redis)
+    await lanes.fill(30, "one")
+
+    async def scheduled() -> set[str]:
+        """Those that the scheduler wakes where all are due."""
+        for job in lanes.drafts:
+            await lanes.redis.hset(keys.job(job), "due", 1)
+            await lanes.redis.zadd(keys.SCHEDULE, {job: 1})
+        woken = (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
+        return {wakeup.id for wakeup in woken}
+
+    assert await scheduled() == set()
+    first = next(iter(lanes.drafts.values()))
+    assert (await places(lanes.redis, first))["schedule"] > await server_time(lanes.redis)
     # What Redis has forgotten of them costs no job.
     await lanes.redis.delete(forgotten)
-    for job in jobs:
-        await lanes.redis.hset(keys.job(job.id), "due", 1)
-        await lanes.redis.zadd(keys.SCHEDULE, {job.id: 1})
-    woken = (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
-    assert {wakeup.id for wakeup in woken} == set(lanes.drafts)
+    assert await scheduled() == set(lanes.drafts)
 
 
 async def test_a_guess_is_no_further_off_than_a_sender_that_takes_turns_waits(lanes: Lanes) -> None:
@@ -413,18 +378,12 @@ async def test_a_guess_is_no_further_off_than_a_sender_that_takes_turns_waits(la
 async def test_parked_jobs_are_counted_over_all_lanes_and_senders(lanes: Lanes) -> None:
     """However the limit was paused, or shared with others, until then."""
     await lanes.call("first")
-    for _ in range(30):
-        await lanes.park("one")
-    for _ in range(10):
-        await lanes.park("two", text="equal")
-    for _ in range(5):
-        await lanes.park("three", lane="normal")
+    await lanes.fill(30, "one")
+    await lanes.fill(10, "two", text="equal")
+    await lanes.fill(5, "three", lane="normal")
     await lanes.redis.hdel(lanes.rules.of("default", API)[0].key, "tail:bulk", "tail:normal")
-    [calls] = [
-        state
-        for state in await buckets.read_buckets(lanes.redis, lanes.rules)
-        if (state.api, state.unit) == (API, "calls")
-    ]
+    states = await buckets.read_buckets(lanes.redis, lanes.rules)
+    [calls] = [state for state in states if (state.api, state.unit) == (API, "calls")]
     assert calls.waiting == 45
     assert calls.horizon is not None
     left = (calls.horizon - datetime.now(UTC)).total_seconds()
@@ -432,9 +391,7 @@ async def test_parked_jobs_are_counted_over_all_lanes_and_senders(lanes: Lanes) 
 
 
 async def test_nothing_is_left_of_a_lane_once_all_are_through(lanes: Lanes) -> None:
-    for _ in range(5):
-        await lanes.park("one")
-        await lanes.park("two")
+    await lanes.fill(5, "one", "two")
     names = [name async for name in lanes.redis.scan_iter("dingrelay:*")]
     assert all([await lanes.redis.pttl(name) > 0 for name in names])
     assert await lanes.redis.zcard(keys.LANES) == 1
@@ -462,12 +419,8 @@ async def test_a_late_claim_takes_a_job_from_a_waiting_batch(lanes: Lanes) -> No
     for key in (waiting, "default"):  # a key that is named as a value of the record is another's
         await lanes.redis.zadd(key, {draft.id: 1})
         await lanes.redis.pexpire(key, 60_000)
-    await run_async(
-        lanes.redis,
-        wake_parked(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
-    )
-    turns = Turns("default", API, "bulk")
-    assert await lanes.records.claim_late(turns, draft.queue, nonce="n", most=5, late=0)
+    await lanes.wake_only()
+    assert await lanes.late(draft.queue)
     assert await lanes.redis.zscore(waiting, draft.id) is None
     assert await lanes.redis.zscore("default", draft.id) == 1
     await lanes.redis.delete("default")
@@ -476,12 +429,8 @@ async def test_a_late_claim_takes_a_job_from_a_waiting_batch(lanes: Lanes) -> No
 async def test_a_wake_up_of_a_job_that_was_claimed_late_finds_it_running(lanes: Lanes) -> None:
     await lanes.park("one")
     (draft,) = lanes.drafts.values()
-    await run_async(
-        lanes.redis,
-        wake_parked(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
-    )
-    turns = Turns("default", API, "bulk")
-    ((_, claim),) = await lanes.records.claim_late(turns, draft.queue, nonce="n", most=5, late=0)
+    await lanes.wake_only()
+    (claim,) = await lanes.late(draft.queue)
     assert (await lanes.records.claim(a_wakeup(draft))).verdict == "busy"
     assert await state(lanes.redis, draft) == "running"
     await lanes.leave(claim)
