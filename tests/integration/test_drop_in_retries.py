@@ -69,7 +69,7 @@ class Door:
         wait_until(lambda: call.done() or self.jobs() - before)
         made = self.jobs() - before
         for job in made:
-            self.end(job, "done", result={"answer": {"errcode": 0}})
+            self.done(job)
         assert call.result()["errcode"] == 0
         return "".join(made)
 
@@ -80,6 +80,13 @@ class Door:
 
     def jobs(self) -> set[str]:
         return {key.decode() for key in self._redis.scan_iter("dingrelay:job:*")}
+
+    def done(self, job: str, **answer: Any) -> None:
+        self.end(job, "done", result={"answer": {"errcode": 0, **answer}})
+
+    def busy(self, body: Any = BODY) -> None:
+        """A call that is answered though its job goes on."""
+        assert self.call(body).result().items() >= BUSY.items()
 
     def end(self, job: str, state: str, *, ago: timedelta = timedelta(), **fields: Any) -> None:
         settled = int((datetime.now(UTC) - ago).timestamp() * 1000)
@@ -157,7 +164,7 @@ def test_three_equal_alerts_are_three(door: Door, redis: Redis) -> None:
     both = [door.call(ALERT, ROBOT, token="robot") for _ in range(2)]
     job = door.only_job(but=set(made))
     door.wait_idle(but=2)
-    door.end(job, "done", result={"answer": {"errcode": 0}})
+    door.done(job)
     assert [each.result()["errcode"] for each in both] == [0, 0]
     assert door.jobs() == {*made, job}
     wait_until(lambda: not redis.keys("dingrelay:door-request:*"))
@@ -194,7 +201,7 @@ def test_a_returning_program_meets_its_call(door: Door, path: str, headers: dict
     job = door.only_job()
     left = door.gateway.metrics().count('status="499"')
     connection.close()
-    door.end(job, "done", result={"answer": {"errcode": 0}})
+    door.done(job)
     wait_until(lambda: left_clients(door) > left)
     assert door.answered(method, path, ALERT, token) == ""
 
@@ -216,16 +223,14 @@ def test_reads_are_never_joined(door: Door, redis: Redis, impatient: Callable[[]
     assert [each.result()["errcode"] for each in waiting] == [-1, -1]
     assert door.jobs() == set()
     left = {key.decode().split(":")[1] for key in redis.keys("*") if b":" in key}
-    assert left.isdisjoint(
-        {"job", "door-request", "door-latest", "recent", "schedule", "tombstone"}
-    )
+    assert not left & {"job", "door-request", "door-latest", "recent", "schedule", "tombstone"}
 
 
 def test_a_cancelled_change_is_not_made_by_asking_again(
     door: Door, impatient: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient()
-    assert door.call().result().items() >= BUSY.items()
+    door.busy()
     job = door.only_job()
     door.end(job, "cancelled")
     monkeypatch.undo()
@@ -288,14 +293,10 @@ def test_no_robot_means_no_job(door: Door, redis: Redis, monkeypatch: pytest.Mon
 
 def test_every_refusal_has_dingtalks_shape(door: Door) -> None:
     large, half = b"[" + b" " * 2**20 * 2, b"{"
+    wrong: list[dict[str, str]] = [{"Content-Length": "9"}, {"Content-Type": "text/plain"}, {}]
     for path, shape in ((CHANGE, {"errcode", "errmsg"}), (TODO, {"code", "message"})):
         target = f"{path}?access_token={door.token}"
-        for content, given in (
-            (large, {}),
-            (half, {"Content-Length": "9"}),
-            (half, {"Content-Type": "text/plain"}),
-            (half, {}),
-        ):
+        for content, given in ((large, {}), *((half, headers) for headers in wrong)):
             headers = {"Content-Type": "application/json"} | given
             headers["x-acs-dingtalk-access-token"] = door.token
             connection = http.client.HTTPConnection(door.gateway.host, door.gateway.port)
@@ -323,10 +324,10 @@ def test_the_end_of_a_refused_job_is_not_that_of_the_next_one(door: Door, redis:
 def test_a_running_job_is_rejoined(door: Door, redis: Redis, impatient: Callable[[], None]) -> None:
     """An outage lasts longer than ten minutes, and programs repeat what was not answered."""
     impatient()
-    assert door.call().result().items() >= BUSY.items()
+    door.busy()
     assert redis.pttl(door.entry) > TEN_MINUTES
-    assert door.call().result().items() >= BUSY.items()
-    door.end(door.only_job(), "done", result={"answer": {"errcode": 0, "roleId": 7}})
+    door.busy()
+    door.done(door.only_job(), roleId=7)
     assert door.call().result() == {"errcode": 0, "roleId": 7}
 
 
@@ -334,14 +335,14 @@ def test_a_job_that_ended_long_ago_is_another_requests(
     door: Door, impatient: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient()
-    assert door.call().result().items() >= BUSY.items()
+    door.busy()
     first = door.only_job()
     monkeypatch.undo()
     done = {"result": {"answer": {"errcode": 0, "roleId": 7}}}
     door.end(first, "done", ago=timedelta(minutes=11), **done)
     again = door.call()
     second = door.only_job(but={first})
-    door.end(second, "done", result={"answer": {"errcode": 0, "roleId": 8}})
+    door.done(second, roleId=8)
     assert again.result() == {"errcode": 0, "roleId": 8}
     assert door.call().result() == {"errcode": 0, "roleId": 8}
 
@@ -364,7 +365,7 @@ def test_equal_files_of_two_programs_are_uploaded_one_by_one(
     impatient()
     second = shop.upload()
     door.only_job(but={job})
-    door.end(job, "done", result={"answer": {"errcode": 0, "media_id": "@1"}})
+    door.done(job, media_id="@1")
     assert first.result() == {"errcode": 0, "media_id": "@1"}
     assert second.result().items() >= BUSY.items()
     assert len(redis.keys("dingrelay:upload:*")) == 1

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -20,7 +19,7 @@ from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_tasks.campaign_chunk import CampaignChunk
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.message_recall import MessageRecall
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.models import OutcomeKind
@@ -29,17 +28,14 @@ from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.lenient import MALFORMED
 from jobs import message
-from one_worker import OneWorker, one_worker
+from one_worker import OneWorker
+from organisations import read
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 TEXT = {"msgtype": "text", "text": {"content": "news"}}
 USER = "/topapi/v2/user/get"
 RANGE = "/v1.0/microApp/apps/1000001/scopes"
-APP: dict[str, Any] = {
-    "app_key": "sandbox-key",
-    "app_secret": "sandbox-secret",
-    "agent_id": "1000001",
-}
+APP: Any = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
 
 
 async def sync(worker: OneWorker, sandbox: SandboxAdmin, *users: str) -> None:
@@ -51,11 +47,23 @@ async def sync(worker: OneWorker, sandbox: SandboxAdmin, *users: str) -> None:
 
 async def fill(worker: OneWorker, users: Sequence[str]) -> None:
     directory = worker.executor.resources.directory("default")
-    root = Department(1, {"name": "all"})
-    await directory.open_run("walk", scope="everything", roots=[root], calls=1)
-    members = [Member(user, {"dept_id_list": [1]}) for user in users]
-    await directory.fill("walk", root, children=[], members=members, calls=1)
+    await read(directory, {1: [Member(user, {"dept_id_list": [1]}) for user in users]})
     await directory.close_run("walk", confirm_removals=False)
+
+
+@pytest.fixture
+async def synced(worker: OneWorker, sandbox: SandboxAdmin) -> OneWorker:
+    """Its directory knows u1 and u2."""
+    await sync(worker, sandbox, "u1", "u2")
+    return worker
+
+
+async def age_range(redis: Redis) -> None:
+    """As if the range of the app, where one was read, had been read long ago."""
+    kept = await redis.get(keys.visible_range("default"))
+    if kept is not None:
+        aged = json.dumps({**json.loads(kept), "read": 1})
+        await redis.set(keys.visible_range("default"), aged, keepttl=True)
 
 
 @pytest.fixture
@@ -81,31 +89,28 @@ async def test_no_directory_means_no_lookup(worker: OneWorker, sandbox: SandboxA
     assert sandbox.calls(api=USER) == sandbox.calls(api=RANGE) == []
 
 
-async def test_unknown_people_are_named(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1", "u2")
-    status = await sent(worker, message("u1", "stranger", "u2"))
+async def test_unknown_people_are_named(synced: OneWorker, sandbox: SandboxAdmin) -> None:
+    status = await sent(synced, message("u1", "stranger", "u2"))
     assert status.state == State.DONE
     assert outcome(status) == (2, ["stranger"], [])
     assert [call["recipients"] for call in sandbox.calls(api=SEND)] == [2]
 
 
-async def test_newcomers_are_looked_up(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1")
+async def test_newcomers_are_looked_up(synced: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.put_user("new")
-    assert outcome(await sent(worker, message("new"))) == (1, [], [])
-    assert outcome(await sent(worker, message("new", text="again"))) == (1, [], [])
+    assert outcome(await sent(synced, message("new"))) == (1, [], [])
+    assert outcome(await sent(synced, message("new", text="again"))) == (1, [], [])
     assert len(sandbox.calls(api=USER)) == 1
     assert len(sandbox.calls(api=RANGE)) == 1
 
 
-async def test_rehired_people_are_sent_to(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1", "u2")
-    directory = worker.executor.resources.directory("default")
+async def test_rehired_people_are_sent_to(synced: OneWorker, sandbox: SandboxAdmin) -> None:
+    directory = synced.executor.resources.directory("default")
     await directory.drop_user("event", "u2", calls=1)
-    assert outcome(await sent(worker, message("u2"))) == (1, [], [])
+    assert outcome(await sent(synced, message("u2"))) == (1, [], [])
     await directory.drop_user("event2", "u1", calls=1)
     sandbox.delete_user("u1")
-    assert outcome(await sent(worker, message("u1", "u2", text="later"))) == (1, ["u1"], [])
+    assert outcome(await sent(synced, message("u1", "u2", text="later"))) == (1, ["u1"], [])
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["readable", "hidden"])
@@ -123,64 +128,50 @@ async def test_people_who_do_not_see_the_app_are_named(
     sandbox.add_app(**APP, **{"visible_users": ["u4"], "visible_departments": [2], **scope})
     status = await sent(worker, message("u1", "u2", "u3", "u4", "stranger"))
     assert outcome(status) == (3, ["stranger"], ["u3"])
-    assert [len(sandbox.inbox(user)["delivered"]) for user in ("u1", "u2", "u3", "u4")] == [
-        1,
-        1,
-        0,
-        1,
-    ]
+    delivered = [len(sandbox.inbox(f"u{number}")["delivered"]) for number in range(1, 5)]
+    assert delivered == [1, 1, 0, 1]
 
 
 async def test_people_just_added_to_the_range_are_sent_to(
-    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+    synced: OneWorker, sandbox: SandboxAdmin, redis: Redis
 ) -> None:
     """No one is left out for a range that was read a minute ago or longer."""
-    await sync(worker, sandbox, "u1", "u2")
     sandbox.add_app(**APP, visible_users=["u1"])
-    assert outcome(await sent(worker, message("u1"))) == (1, [], [])
+    assert outcome(await sent(synced, message("u1"))) == (1, [], [])
     sandbox.add_app(**APP, visible_users=["u1", "u2"])
-    checks = worker.executor.resources.recipient_checks
-    checks.forget()
-    key = keys.visible_range("default")
-    kept = await redis.get(key)
-    assert kept is not None
-    await redis.set(key, json.dumps({**json.loads(kept), "read": 1}), keepttl=True)
-    assert outcome(await sent(worker, message("u2"))) == (1, [], [])
+    synced.executor.resources.recipient_checks.forget()
+    await age_range(redis)
+    assert outcome(await sent(synced, message("u2"))) == (1, [], [])
     assert len(sandbox.calls(api=RANGE)) == 2
 
 
-async def test_nobody_reached_is_a_dead_job(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1")
-    status = await sent(worker, message("stranger", "no-one", confirm=True))
+async def test_nobody_reached_is_a_dead_job(synced: OneWorker, sandbox: SandboxAdmin) -> None:
+    status = await sent(synced, message("stranger", "no-one", confirm=True))
     assert status.state == State.DEAD
     assert status.error.code == "nobody_reachable"
     assert outcome(status) == (0, ["stranger", "no-one"], [])
     assert sandbox.calls(api=SEND) == []
 
 
-@pytest.mark.parametrize("trouble", ["error", "hang", "forbidden"])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("error", {"code": "-1"}), ("reset_before", {}), ("error", {"code": "60011"})],
+    ids=["error", "hang", "forbidden"],
+)
 async def test_where_dingtalk_does_not_answer_they_are_sent_to_and_unverified(
-    worker: OneWorker, sandbox: SandboxAdmin, trouble: str
+    synced: OneWorker, sandbox: SandboxAdmin, kind: str, code: Any
 ) -> None:
-    await sync(worker, sandbox, "u1")
-    match trouble:
-        case "error":
-            sandbox.add_fault("error", api=USER, code="-1")
-        case "hang":
-            sandbox.add_fault("reset_before", api=USER)
-        case _:
-            sandbox.add_fault("error", api=USER, code="60011")
-    status = await sent(worker, message("u1", "stranger"))
+    sandbox.add_fault(kind, api=USER, **code)
+    status = await sent(synced, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])
     assert status.result["unverified"] == ["stranger"]
-    details = await asyncio.to_thread(worker.client.details, status.id)
+    details = await asyncio.to_thread(synced.client.details, status.id)
     assert details.recipients == {"u1": "accepted", "stranger": "unverified"}
 
 
-async def test_a_throttled_look_up_is_repeated(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1")
+async def test_a_throttled_look_up_is_repeated(synced: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("throttle", api=USER, count=1)
-    assert outcome(await sent(worker, message("u1", "stranger"))) == (1, ["stranger"], [])
+    assert outcome(await sent(synced, message("u1", "stranger"))) == (1, ["stranger"], [])
 
 
 async def test_no_range_checks_existence_only(worker: OneWorker, sandbox: SandboxAdmin) -> None:
@@ -192,29 +183,24 @@ async def test_no_range_checks_existence_only(worker: OneWorker, sandbox: Sandbo
 
 
 async def test_a_database_that_is_away_holds_no_message_up(
-    worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    synced: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await sync(worker, sandbox, "u1")
 
     async def hangs(*_: object) -> set[str]:
         await asyncio.Event().wait()
         raise AssertionError
 
-    people = worker.executor.resources.known_people
+    people = synced.executor.resources.known_people
     monkeypatch.setattr("dingrelay_workers.recipients.checks.DATABASE_PATIENCE", 0.05)
     monkeypatch.setattr(people, "find", hangs)
-    status = await sent(worker, message("u1", "stranger"))
+    status = await sent(synced, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])
     assert status.result["unverified"] == ["u1", "stranger"]
 
 
-async def test_the_check_can_be_off(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
-) -> None:
-    off = RecipientSettings(check="off")
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, recipients=off) as worker:
-        await sync(worker, sandbox, "u1")
-        assert outcome(await sent(worker, message("u1", "stranger"))) == (2, [], [])
+@pytest.mark.parametrize("worker_settings", [{"recipients": RecipientSettings(check="off")}])
+async def test_the_check_can_be_off(synced: OneWorker) -> None:
+    assert outcome(await sent(synced, message("u1", "stranger"))) == (2, [], [])
 
 
 async def test_a_sync_of_one_person_does_not_begin_the_check(
@@ -246,51 +232,48 @@ async def test_a_campaign_names_the_people_that_it_leaves_out(
     }
 
 
+def limited(**rule: Any) -> Any:
+    """A worker with these limits."""
+    rules = {"*": {"calls": ""}, **{api.replace("_", "."): each for api, each in rule.items()}}
+    return pytest.mark.parametrize("worker_settings", [{"rules": rules}], ids=["limited"])
+
+
+@limited(contacts_user={"calls": "40/1s"})
 async def test_the_limit_of_look_ups_leaves_nobody_unchecked(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, released: None
+    worker: OneWorker, sandbox: SandboxAdmin, released: None
 ) -> None:
     """Calls that wait for their own limit are no failure of DingTalk's."""
-    rules = {"*": {"calls": ""}, "contacts.user": {"calls": "40/1s"}}
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
-        await sync(worker, sandbox, *(f"u{number}" for number in range(14)))
-        jobs: list[str] = []
-        for number in range(14):
-            users = [f"u{number}", *(f"stranger{number}-{each}" for each in range(5))]
-            chunk = {"campaign": "c", "number": number, "users": users, "message": TEXT}
-            jobs.append(await worker.send(CampaignChunk.parse({**chunk, "lane": "bulk"})))
-        states = await asyncio.gather(*(worker.finish(job) for job in jobs))
-        results = [(await worker.status(job)).result or {} for job in jobs]
+    await sync(worker, sandbox, *(f"u{number}" for number in range(14)))
+    jobs: list[str] = []
+    for number in range(14):
+        users = [f"u{number}", *(f"stranger{number}-{each}" for each in range(5))]
+        chunk = {"campaign": "c", "number": number, "users": users, "message": TEXT}
+        jobs.append(await worker.send(CampaignChunk.parse({**chunk, "lane": "bulk"})))
+    states = await asyncio.gather(*(worker.finish(job) for job in jobs))
+    results = [(await worker.status(job)).result or {} for job in jobs]
     assert set(states) == {State.DONE}
     assert [result["call"]["recipients"] for result in results] == [1] * 14
     assert sum(len(result["unknown_user"]) for result in results) == 70
 
 
-async def test_shared_calls_leave_out_their_own(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1", "u2")
-    jobs = [
-        await worker.send(message("u1", "stranger")),
-        await worker.send(message("u2", "no-one")),
-        await worker.send(message("nothing")),
-    ]
-    await asyncio.gather(*(worker.run(job) for job in jobs))
-    for job, expected in zip(
-        jobs, [(1, ["stranger"]), (1, ["no-one"]), (0, ["nothing"])], strict=True
-    ):
-        await worker.finish(job)
-        accepted, unknown, _ = outcome(await worker.status(job))
-        assert (accepted, unknown) == expected
+async def test_shared_calls_leave_out_their_own(synced: OneWorker, sandbox: SandboxAdmin) -> None:
+    to = (("u1", "stranger"), ("u2", "no-one"), ("nothing",))
+    jobs = [await synced.send(message(*users)) for users in to]
+    await asyncio.gather(*(synced.run(job) for job in jobs))
+    for job, users in zip(jobs, to, strict=True):
+        await synced.finish(job)
+        assert outcome(await synced.status(job)) == (len(users) - 1, [users[-1]], [])
     assert sum(call["recipients"] for call in sandbox.calls(api=SEND)) == 2
 
 
+# Else the minute's limit of recipients would spread them over 11 s.
+@limited(message_send={"recipients": ""})
 async def test_a_thousand_known_people_cost_no_call(
-    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+    worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
-    # Else the minute's limit of recipients would spread them over 11 s.
-    rules = {"*": {"calls": ""}, "message.send": {"recipients": ""}}
     people = [f"p{number}" for number in range(1_000)]
-    async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
-        await fill(worker, people)
-        assert outcome(await sent(worker, message(*people)))[0] == 1_000
+    await fill(worker, people)
+    assert outcome(await sent(worker, message(*people)))[0] == 1_000
     assert sandbox.calls(api=USER) == []
 
 
@@ -329,29 +312,23 @@ async def test_others_of_a_call_are_not_recalled(worker: OneWorker, sandbox: San
     assert await worker.run(sent_to) == State.DONE
     result = (await worker.status(sent_to)).result
     # As if the call had carried another job as well.
-    other = MessageRecall.parse(
-        {
-            "message": "other",
-            "calls": [{"task_id": result["calls"][0]["task_id"], "named": True}],
-            "users": ["u2"],
-        }
-    )
-    job_id = await worker.send(other)
+    calls = [{"task_id": result["calls"][0]["task_id"], "named": True}]
+    other = {"message": "other", "calls": calls, "users": ["u2"]}
+    job_id = await worker.send(MessageRecall.parse(other))
     assert await worker.finish(job_id) == State.DEAD
     status = await worker.status(job_id)
     assert status.error.code == "nothing_recalled"
     assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [False]
 
 
-async def test_a_requeued_message_reaches_them(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1")
-    job_id = await worker.send(message("new", "stranger"))
-    assert await worker.finish(job_id) == State.DEAD
+async def test_a_requeued_message_reaches_them(synced: OneWorker, sandbox: SandboxAdmin) -> None:
+    job_id = await synced.send(message("new", "stranger"))
+    assert await synced.finish(job_id) == State.DEAD
     sandbox.put_user("new")
-    worker.executor.resources.recipient_checks.forget()
-    assert await asyncio.to_thread(worker.client.requeue, job_id)
-    assert await worker.finish(job_id) == State.DONE
-    assert outcome(await worker.status(job_id)) == (1, ["stranger"], [])
+    synced.executor.resources.recipient_checks.forget()
+    assert await asyncio.to_thread(synced.client.requeue, job_id)
+    assert await synced.finish(job_id) == State.DONE
+    assert outcome(await synced.status(job_id)) == (1, ["stranger"], [])
     assert len(sandbox.inbox("new")["delivered"]) == 1
 
 
@@ -375,12 +352,8 @@ async def test_people_in_departments_that_the_app_may_not_read_are_sent_to(
     await sync(worker, sandbox, "u1")
     sandbox.put_user("u1", dept_id_list=[2, 3])
     sandbox.add_app(**APP, departments=[2], visible_departments=[3])
-    member = Member("u1", {"dept_id_list": [2]})
-
-    async def user(*_: object) -> Member:
-        return member
-
-    monkeypatch.setattr(ContactsV2, "user", user)
+    found = AsyncMock(return_value=Member("u1", {"dept_id_list": [2]}))
+    monkeypatch.setattr(ContactsV2, "user", found)
     assert outcome(await sent(worker, message("u1"))) == (1, [], [])
 
 
@@ -390,12 +363,9 @@ async def test_the_range_is_read_so_often_a_day_unless_that_saves_a_call(
     monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.MOST_READINGS", 2)
     await sync(worker, sandbox, "u1", "u2")
     sandbox.add_app(**APP, visible_users=["u1"])
-    key = keys.visible_range("default")
 
     async def later(*users: str, text: str) -> tuple[Any, ...]:
-        kept = await redis.get(key)
-        if kept is not None:
-            await redis.set(key, json.dumps({**json.loads(kept), "read": 1}), keepttl=True)
+        await age_range(redis)
         worker.executor.resources.recipient_checks.forget()
         return outcome(await sent(worker, message(*users, text=text)))
 
@@ -409,32 +379,28 @@ async def test_the_range_is_read_so_often_a_day_unless_that_saves_a_call(
 
 
 async def test_a_reading_that_was_throttled_is_not_counted(
-    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+    synced: OneWorker, sandbox: SandboxAdmin, redis: Redis
 ) -> None:
-    await sync(worker, sandbox, "u1", "u2")
     sandbox.add_app(**APP, visible_users=["u1"])
     sandbox.add_fault("throttle", api=RANGE, count=1)
-    assert outcome(await sent(worker, message("u1", "u2"))) == (1, [], ["u2"])
+    assert outcome(await sent(synced, message("u1", "u2"))) == (1, [], ["u2"])
     assert await redis.get(keys.visible_range_readings("default")) == b"1"
 
 
 async def test_a_range_of_another_shape_is_not_asked_for_each_minute(
     worker: OneWorker, sandbox: SandboxAdmin, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def malformed(_: object) -> None:
-        raise Transient(MALFORMED, "result is missing")
-
+    malformed = AsyncMock(side_effect=Transient(MALFORMED, "result is missing"))
     monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.visible_range", malformed)
     await sync(worker, sandbox, "u1")
     assert outcome(await sent(worker, message("u1", "stranger"))) == (1, ["stranger"], [])
     assert await redis.pttl(keys.visible_range("default")) > 60_000
 
 
-async def test_a_timeout_stops_lookups(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    await sync(worker, sandbox, "u1")
+async def test_a_timeout_stops_lookups(synced: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("error", api=USER, code="60011")
     people = [f"p{number}" for number in range(50)]
-    assert outcome(await sent(worker, message(*people))) == (50, [], [])
+    assert outcome(await sent(synced, message(*people))) == (50, [], [])
     assert len(sandbox.calls(api=USER)) <= 1
 
 
@@ -463,9 +429,7 @@ async def test_a_requeue_sends_to_all_again(worker: OneWorker, sandbox: SandboxA
     assert await asyncio.to_thread(worker.client.requeue, job_id)
     assert await worker.finish(job_id) == State.DONE
     details = await asyncio.to_thread(worker.client.details, job_id)
-    assert (details.recipients, (details.status.result or {})["invalid"]) == (
-        {"late": "accepted"},
-        [],
-    )
+    assert details.recipients == {"late": "accepted"}
+    assert (details.status.result or {})["invalid"] == []
     assert len(sandbox.inbox("late")["delivered"]) == 1
     assert len(sandbox.calls(api=SEND)) == 2
