@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from cli_runner import Cli
-from dingrelay_producers import State
+from dingrelay_producers import JobStatus, State
 from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients, Plan
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
@@ -17,7 +17,6 @@ from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
 from one_worker import OneWorker
-from tables import prepare
 
 BY_MOBILE = "/topapi/v2/user/getbymobile"
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -42,6 +41,13 @@ async def worker(worker: OneWorker) -> OneWorker:
     return worker
 
 
+async def carried_out(worker: OneWorker, state: State = State.DONE, **to: Any) -> JobStatus:
+    """A message to these is carried out at once, and ends so."""
+    job = await worker.send(message(**to))
+    assert await worker.run(job) == state
+    return await worker.status(job)
+
+
 def message(text: str = "hello", **to: Any) -> MessageSend:
     content = {"msgtype": "text", "text": {"content": text}}
     return MessageSend.parse({"to": to, "message": content})
@@ -52,15 +58,14 @@ def reached(sandbox: SandboxAdmin, *userids: str) -> list[int]:
 
 
 async def test_people_are_found_and_named_once(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    job = message(
+    status = await carried_out(
+        worker,
         users=["u3"],
         mobiles=["+86 138-0000-0001", "+852-51234567"],
         emails=["ANN@example.com", "bob@corp.example"],
         job_numbers=["0001"],
     )
-    job_id = await worker.send(job)
-    assert await worker.run(job_id) == State.DONE
-    result = (await worker.status(job_id)).result
+    result = status.result or {}
     assert (result["accepted"], result["unresolved"]) == (3, [])
     assert reached(sandbox, "u1", "u2", "u3") == [1, 1, 1]
     assert sandbox.calls(api=BY_MOBILE) == []
@@ -71,14 +76,13 @@ async def test_nobody_is_guessed(worker: OneWorker, sandbox: SandboxAdmin) -> No
     sandbox.put_user("u6", mobile="13900000006")
     app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
     sandbox.add_app(**app, departments=[], users=["u1", "u5"])
-    job = message(
+    status = await carried_out(
+        worker,
         mobiles=["13900000005", "13900000006", "13911111111", "+1-4155550100"],
         emails=["left@example.com"],
         job_numbers=["shared"],
     )
-    job_id = await worker.send(job)
-    assert await worker.run(job_id) == State.DONE
-    result = (await worker.status(job_id)).result
+    result = status.result or {}
     assert result["accepted"] == 1
     assert result["unresolved"] == [
         {"mobile": "+86-13900000006", "reason": "hidden"},
@@ -92,11 +96,7 @@ async def test_nobody_is_guessed(worker: OneWorker, sandbox: SandboxAdmin) -> No
 
 
 async def test_a_message_without_people_is_dead(worker: OneWorker, sandbox: SandboxAdmin) -> None:
-    job_id = await worker.send(message(job_numbers=["shared", "none"]))
-    assert await worker.run(job_id) == State.DEAD
-    status = await worker.status(job_id)
-    assert status.error is not None
-    assert status.result is not None
+    status = await carried_out(worker, State.DEAD, job_numbers=["shared", "none"])
     assert status.error.code == "nobody_found"
     assert [each["reason"] for each in status.result["unresolved"]] == ["ambiguous", "unknown"]
     assert sandbox.calls(api=SEND) == []
@@ -140,15 +140,10 @@ def test_wrong_addresses_are_refused_where_they_enter(to: Any, error: str) -> No
 
 
 @pytest.fixture
-async def campaigns(database_url: str) -> AsyncIterator[CampaignStore]:
-    prepare(database_url)
-    directory = Database(database_url)
-    root = Department(1, {"name": "all"})
-    await AppDirectory(directory, "default").open_run(
-        "r0", scope="everything", roots=[root], calls=1
-    )
-    await fill(AppDirectory(directory, "default"))
-    await directory.dispose()
+async def campaigns(database: Database, database_url: str) -> AsyncIterator[CampaignStore]:
+    directory, root = AppDirectory(database, "default"), Department(1, {"name": "all"})
+    await directory.open_run("r0", scope="everything", roots=[root], calls=1)
+    await fill(directory)
     store = CampaignStore(database_url)
     yield store
     await store.close()

@@ -165,10 +165,9 @@ async def test_a_page_is_sought_in_an_index(
     async with database.engine.begin() as connection:
         await connection.execute(text("analyze"))
     place = (NOW - timedelta(minutes=900), 1_800)
+    service = AuditService(settings, database)
     with plans_of(database, "audit") as plans:
-        found = await AuditService(settings, database).list(
-            AuditFilter(**chosen), limit=10, after=place
-        )
+        found = await service.list(AuditFilter(**chosen), limit=10, after=place)
     assert len(found) == 10
     assert "ix_audit_" in "".join(plans)
     assert not [line for line in plans if any(each in line for each in SCANS)]
@@ -190,11 +189,8 @@ async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -
         _, page = await browser.get("/settings/audit", **{"Accept-Language": "zh-CN"})
         assert "运维" in page
         assert "李雷</a>" in page
-        for query, there in (
-            ("", True),
-            ("?kind=campaign&actor=u7&since=1d", True),
-            ("?action=cancel", False),
-        ):
+        queries = {"": True, "?kind=campaign&actor=u7&since=1d": True, "?action=cancel": False}
+        for query, there in queries.items():
             status, page = await browser.get(f"/settings/audit{query}")
             assert status == 200
             assert (campaign[:12] in page) == there
@@ -214,11 +210,8 @@ async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -
 
 
 async def test_a_person_is_handed_out_and_erased(database: Database) -> None:
-    for actor, kind, name in (
-        ("u7", "campaign", "c1"),
-        ("admin", "role", "u7"),
-        ("admin", "campaign", "c2"),
-    ):
+    changes = (("u7", "campaign", "c1"), ("admin", "role", "u7"), ("admin", "campaign", "c2"))
+    for actor, kind, name in changes:
         token = ACTOR.set(Actor("console", actor, "王芳" if actor == "u7" else ""))
         async with database.write("test") as connection:
             after = {"subject": name, "role": "view"}
