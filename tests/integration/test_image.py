@@ -6,10 +6,10 @@ import re
 import signal
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from email.parser import HeaderParser
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +108,8 @@ def started(image: Image, servers: Production, tmp_path: Path) -> Iterator[Start
 
 def installed(image: Image) -> dict[str, Any]:
     """What Python says is installed: name → metadata."""
-    found = {}
-    for file in (image.root / PYTHON.lstrip("/")).glob("*.dist-info/METADATA"):
-        metadata = HeaderParser().parsestr(file.read_text("utf-8"))
-        found[canonicalize_name(metadata["Name"])] = metadata
-    return found
+    there = distributions(path=[str(image.root / PYTHON.lstrip("/"))])
+    return {canonicalize_name(each.metadata["Name"]): each.metadata for each in there}
 
 
 def needed(found: Mapping[str, Any]) -> set[str]:
@@ -217,14 +214,14 @@ def message(lane: str, text: str) -> dict[str, Any]:
     return {"to": {"users": ["u1"]}, "message": content, "lane": lane}
 
 
-def answers(container: Container, *command: str) -> Callable[[], bool]:
-    """Whether a command succeeds there; the container must not end before."""
+def wait_for(container: Container, *command: str) -> None:
+    """Wait until a command succeeds there; the container must not end before."""
 
-    def ask() -> bool:
+    def succeeds() -> bool:
         assert container.process.poll() is None, container.log.read_text()
         return container.run(*command).returncode == 0
 
-    return ask
+    wait_until(succeeds, timeout=90, what=f"{container.name}: {command}", pause=PAUSE)
 
 
 def test_each_compose_service_works(composed: Json, servers: Production, started: Started) -> None:
@@ -238,22 +235,16 @@ def test_each_compose_service_works(composed: Json, servers: Production, started
     for name in ours:
         if check := composed["services"][name].get("healthcheck"):
             assert check["test"][0] == "CMD"
-            healthy = answers(started.all[name], *check["test"][1:])
-            wait_until(healthy, timeout=90, what=f"{name} is healthy", pause=PAUSE)
-    listening = answers(started.all["flower"], "python", "-c", CONNECT, POD_ADDRESS, "5555")
-    wait_until(listening, timeout=60, what="Flower listens", pause=PAUSE)
+            wait_for(started.all[name], *check["test"][1:])
+    wait_for(started.all["flower"], "python", "-c", CONNECT, POD_ADDRESS, "5555")
 
-    webhooks = started.all["worker-webhooks"]
-    added = webhooks.run(
-        "dingrelay", "webhook", "create", "celery://crm/crm.heard", "--type", "job.*"
-    )
+    webhooks, endpoint = started.all["worker-webhooks"], "celery://crm/crm.heard"
+    added = webhooks.run("dingrelay", "webhook", "create", endpoint, "--type", "job.*")
     assert added.returncode == 0, added.stderr
-    sandbox, client = servers.sandbox, servers.client
-    jobs = [
-        client.send(MessageSend.parse(message(lane, lane))) for lane in ("urgent", "normal", "bulk")
-    ]
-    jobs.append(client.send(UserSync.parse({"scope": "user", "user": "u1"})))
-    assert {job.wait(60).state for job in jobs} == {State.DONE}
+    sandbox, lanes = servers.sandbox, ("urgent", "normal", "bulk")
+    jobs = [MessageSend.parse(message(lane, lane)) for lane in lanes]
+    sent = [servers.client.send(job) for job in (*jobs, UserSync(scope="user", user="u1"))]
+    assert {job.wait(60).state for job in sent} == {State.DONE}
     assert len(sandbox.inbox("u1")["delivered"]) == 3
     wait_until(lambda: any(each["state"] == "open" for each in sandbox.streams()))
     event = sandbox.fire("user_modify_org", userId=["u2"])
@@ -315,15 +306,12 @@ def as_pod(name: str, servers: Production, folder: Path) -> Service:
     )
 
 
-def probe(container: Container, name: str, probe: Json) -> Callable[[], bool]:
-    """Whether a probe of the manifest succeeds."""
+def probing(name: str, probe: Json) -> tuple[str, ...]:
+    """The command that does what a probe of the manifest does."""
     ports = {each["name"]: each["containerPort"] for each in manifests.container(name)["ports"]}
-    if "httpGet" in probe:
-        http = probe["httpGet"]
-        url = f"http://{POD_ADDRESS}:{ports[http['port']]}{http['path']}"
-        return answers(container, "python", "-c", GET, url)
-    port = str(ports[probe["tcpSocket"]["port"]])
-    return answers(container, "python", "-c", CONNECT, POD_ADDRESS, port)
+    if http := probe.get("httpGet"):
+        return "python", "-c", GET, f"http://{POD_ADDRESS}:{ports[http['port']]}{http['path']}"
+    return "python", "-c", CONNECT, POD_ADDRESS, str(ports[probe["tcpSocket"]["port"]])
 
 
 def test_each_pod_works(servers: Production, started: Started, tmp_path: Path) -> None:
@@ -336,8 +324,7 @@ def test_each_pod_works(servers: Production, started: Started, tmp_path: Path) -
     for name in kinds.values():
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
             if spec := manifests.container(name).get(kind):
-                succeeds = probe(started.all[name], name, spec)
-                wait_until(succeeds, timeout=90, what=f"{kind} of {name}", pause=PAUSE)
+                wait_for(started.all[name], *probing(name, spec))
     job = servers.client.send(MessageSend.parse(message("urgent", "from a pod")))
     assert job.wait(60).state == State.DONE
     for name, each in started.all.items():
