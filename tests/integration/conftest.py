@@ -10,7 +10,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from cli_runner import Cli, in_folder
-from daily_story import OpenStory, a_story
+from daily_story import OpenStory, Story, a_story
 from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -162,6 +162,16 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 def directory(database: Database) -> AppDirectory:
     """The directory of the one app, on each database."""
     return AppDirectory(database, "default")
+
+
+@pytest.fixture
+async def story(
+    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
+) -> AsyncIterator[Story]:
+    """Two workers, a scheduler and campaigns in this process."""
+    prepare(sqlite_url)
+    async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
+        yield story
 
 
 @pytest.fixture

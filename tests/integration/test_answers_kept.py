@@ -2,12 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
-from daily_story import SEND, Story, a_story
+from daily_story import SEND, Story
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate
@@ -15,7 +13,6 @@ from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.limiter.slot import Slot
 from jobs import message
 from one_worker import OneWorker
-from tables import prepare
 
 MESSAGE = {
     "to": {"users": ["u1"]},
@@ -24,20 +21,18 @@ MESSAGE = {
 }
 
 
-def refuse_scripts_at_reports(
-    story: Story, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> set[str]:
+def refuse_scripts_at_reports(story: Story, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Let Redis refuse every script while the end of a probe's call is reported; APIs of such calls."""
     refused: set[str] = set()
 
     def refusing(report: Callable[..., Awaitable[float]]) -> Callable[..., Awaitable[float]]:
         async def report_refused(slot: Slot, error: BaseException | None = None) -> float:
-            await redis.execute_command("ACL", "SETUSER", "default", "-@scripting")
+            await story.redis.execute_command("ACL", "SETUSER", "default", "-@scripting")
             try:
                 refused.add(slot.request.turns.api)
                 return await report(replace(slot, probing=True, sick=True, trial=True), error)
             finally:
-                await redis.execute_command("ACL", "SETUSER", "default", "+@all")
+                await story.redis.execute_command("ACL", "SETUSER", "default", "+@all")
 
         return report_refused
 
@@ -57,24 +52,20 @@ def refuse_scripts_at_reports(
     ids=["taken", "refused", "lost"],
 )
 async def test_an_answer_stands_though_redis_refuses_its_report(
-    redis: Redis,
+    story: Story,
     sandbox: SandboxAdmin,
-    valkey_url: str,
-    sqlite_url: str,
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
     code: str,
     state: State,
     delivered: int,
 ) -> None:
-    prepare(sqlite_url)
-    async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
-        if fault:
-            sandbox.add_fault(fault, api=SEND, count=1, **({"code": code} if code else {}))
-        refused = refuse_scripts_at_reports(story, redis, monkeypatch)
-        await story.enqueue(MESSAGE)
-        await story.ended()
-        (status,) = [await story.status(job) for job in story.jobs]
+    if fault:
+        sandbox.add_fault(fault, api=SEND, count=1, **({"code": code} if code else {}))
+    refused = refuse_scripts_at_reports(story, monkeypatch)
+    await story.enqueue(MESSAGE)
+    await story.ended()
+    (status,) = [await story.status(job) for job in story.jobs]
     assert MESSAGE_SEND.name in refused
     assert (status.state, status.attempts) == (state, 1)
     assert code in ("", status.error and status.error.code)
@@ -89,13 +80,6 @@ CREATE = "/v1.0/workflow/processInstances"
 def worker_settings(sandbox: SandboxAdmin) -> dict[str, float]:
     sandbox.add_template("PROC", ["事由"])
     return {"call_timeout": 1, "settle_delay": 0.1}
-
-
-def approval(**fields: Any) -> ApprovalCreate:
-    form = {"事由": "出差"}
-    return ApprovalCreate.parse(
-        {"process_code": "PROC", "originator": "u1", "form": form, **fields}
-    )
 
 
 async def test_a_refusal_hides_the_call_before(worker: OneWorker, sandbox: SandboxAdmin) -> None:
@@ -117,7 +101,8 @@ async def test_a_refusal_hides_the_call_before(worker: OneWorker, sandbox: Sandb
 
 async def test_a_refusal_after_a_lookup_is_final(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("html", api=CREATE, count=1, effect=False)
-    job = await worker.send(approval())
+    form = {"process_code": "PROC", "originator": "u1", "form": {"事由": "出差"}}
+    job = await worker.send(ApprovalCreate.parse(form))
     assert await worker.run(job) == State.RETRYING
     sandbox.add_fault("error", api=CREATE, count=1, code="invalidParameter")
     assert await worker.finish(job) == State.DEAD

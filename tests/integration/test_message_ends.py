@@ -1,7 +1,6 @@
 """What is reported of messages of which a part was sent, and what two equal ones do to each other."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,28 +8,19 @@ import pytest
 from redis.asyncio import Redis
 
 import days
-from daily_story import SEND, Story, a_story
+from conftest import wait_until_async
+from daily_story import SEND, Story
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.states import State
+from dingrelay_producers.store.states import ENDS, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import beijing
 from dingrelay_workers.limiter import daily_limits
 from jobs import cancel, message
 from one_worker import OpenWorker
-from tables import prepare
 
 USERS = [f"u{number}" for number in range(1, 151)]
 PROGRESS = "/topapi/message/corpconversation/getsendprogress"
 SECOND_CALL = {"userid_list": ",".join(USERS[100:])}
-
-
-@pytest.fixture
-async def story(
-    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
-) -> AsyncGenerator[Story]:
-    prepare(sqlite_url)
-    async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
-        yield story
 
 
 async def send(story: Story, *users: str, **fields: Any) -> str:
@@ -39,12 +29,11 @@ async def send(story: Story, *users: str, **fields: Any) -> str:
     return list(story.jobs)[-1]
 
 
-async def reaches(story: Story, job: str, wanted: Callable[[State], bool]) -> None:
-    for _ in range(1000):
-        if wanted((await story.status(job)).state):
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail(str(await story.status(job)))
+async def reaches(story: Story, job: str, *states: State) -> None:
+    async def is_there() -> bool:
+        return (await story.status(job)).state in states
+
+    await wait_until_async(is_there, what=f"one of {states}")
 
 
 @pytest.mark.parametrize("end", [State.DEAD, State.CANCELLED, State.EXPIRED])
@@ -55,12 +44,12 @@ async def test_any_end_reports_what_left(story: Story, sandbox: SandboxAdmin, en
         sandbox.add_fault("throttle", api=SEND, match=SECOND_CALL, code="90018", count=1)
     job = await send(story, *USERS)
     if end != State.DEAD:
-        await reaches(story, job, lambda state: state in {State.SNOOZED, State.RETRYING})
+        await reaches(story, job, State.SNOOZED, State.RETRYING)
     if end == State.CANCELLED:
         assert await cancel(story.redis, job) == b"cancelled"
     elif end == State.EXPIRED:
         await story.redis.hset(keys.job(job), "expires", "1")
-    await reaches(story, job, lambda state: state == end)
+    await reaches(story, job, end)
     sandbox.clear_faults()
 
     result = (await story.status(job)).result
@@ -77,10 +66,10 @@ async def test_expiry_does_not_undo_a_sent_message(story: Story, sandbox: Sandbo
     under_way = {"errcode": 0, "progress": {"progress_in_percent": 50, "status": 1}}
     sandbox.add_fault("http", api=PROGRESS, status=200, body=under_way)
     job = await send(story, "u1", confirm=True)
-    await reaches(story, job, lambda state: state == State.SNOOZED)
+    await reaches(story, job, State.SNOOZED)
     await story.redis.hset(keys.job(job), "expires", "1")
     sandbox.clear_faults()
-    await reaches(story, job, lambda state: state.ended)
+    await reaches(story, job, *ENDS)
     status = await story.status(job)
     assert (status.state, (status.result or {})["accepted"]) == (State.DONE, 1), status
 
