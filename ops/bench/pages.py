@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from aiohttp import ClientSession, CookieJar
 from figures import Figure, percentile
-from pages_data import fill, fill_redis
+from pages_data import DRAFT, fill, fill_redis
 from testbed import Testbed, cpu_seconds, wait_until
 
 from dingrelay_workers.console.declared import DECLARED
@@ -29,7 +29,7 @@ Console = tuple[psutil.Process, str]
 PATIENCE = 30
 TABS, PAUSE = 50, 5
 """Tabs that are left open, and seconds after which each asks again, as these pages have it."""
-EXAMPLES = 4
+EXAMPLES = 5
 """Pages of a screen that are measured; the slowest one counts."""
 LONGEST, LONGER = 50, {"/people/{user}": 100}
 """Milliseconds of a page, but for some."""
@@ -41,6 +41,9 @@ SEARCHES = (
     "/people/u7",
     "/jobs?q=to:u7",
     "/jobs?q=app:app1+since:9d",
+    "/jobs?q=kind:robot-message+sender:sender3",
+    "/dead/requeue?state=dead&code=60121",
+    f"/campaigns/drafts/{DRAFT}/check",
 )
 _CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
 _UNSHARED = """

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, insert, text
 
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_tasks import MessageSend
-from dingrelay_workers.campaigns.models import CampaignRow, IndexRow
+from dingrelay_workers.campaigns.documents import DraftContent
+from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, IndexRow, ReviewRow
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
@@ -22,6 +23,7 @@ DEPARTMENTS, BROADCASTS, APPROVALS, ENDPOINTS = 200, 300, 20_000, 20
 DAYS = 90
 SIZE = 100
 """People of a call."""
+DRAFT = "d0000000-0000-4000-8000-000000000000"
 
 NUMBERS = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < {})"
 DIALECTS = {
@@ -112,6 +114,7 @@ def fill(database_url: str, jobs: int, people: int, campaign: int) -> None:
             broadcasts = min(BROADCASTS, jobs // 100)
             for number in range(broadcasts):
                 _broadcast(connection, number, campaign if number == broadcasts - 1 else 5 * SIZE)
+            _draft(connection, broadcasts, campaign)
             _run(connection, APPROVED, min(jobs, APPROVALS))
             connection.commit()
         if dialect != "sqlite":
@@ -165,7 +168,32 @@ def _directory(connection: Connection, people: int) -> None:
     )
 
 
-def _broadcast(connection: Connection, number: int, people: int) -> None:
+def _draft(connection: Connection, number: int, people: int) -> None:
+    """A draft, and the broadcast that was made of it and waits for its approval."""
+    campaign = _broadcast(connection, number, people, "draft")
+    now = datetime.now(UTC)
+    by: dict[str, Any] = {"created_by": "u1", "updated_by": "u1", "updated_at": now}
+    text = {"msgtype": "text", "text": {"content": "x"}}
+    content = {"name": "draft", "app": "app1", "message": text, "everyone": True}
+    connection.execute(
+        insert(DraftRow).values(
+            id=DRAFT,
+            app="app1",
+            name="draft",
+            document=DraftContent.parse(content).model_dump(mode="json"),
+            file_name="",
+            version=1,
+            writers=["u1"],
+            campaign=campaign,
+            **by,
+        )
+    )
+    asked = {"digest": "", "asked_by": "u1", "asked_at": now}
+    decided = {"decision": "", "decided_by": "", "reason": ""}
+    connection.execute(insert(ReviewRow).values(campaign=campaign, **asked, **decided))
+
+
+def _broadcast(connection: Connection, number: int, people: int, state: str = "") -> str:
     campaign = f"{number:08x}-0000-4000-8000-{number:012x}"
     chunks, bits = people // SIZE, bits_for(people)
     zeros = dict.fromkeys(("duplicates", "malformed", "left_out", "failed"), 0)
@@ -181,7 +209,7 @@ def _broadcast(connection: Connection, number: int, people: int) -> None:
             id=campaign,
             app="app1",
             name=f"broadcast {number}",
-            state="running" if people > 5 * SIZE else "done",
+            state=state or ("running" if people > 5 * SIZE else "done"),
             reason="",
             message={"msgtype": "text", "text": {"content": "x"}},
             created_at=datetime.now(UTC),
@@ -199,3 +227,4 @@ def _broadcast(connection: Connection, number: int, people: int) -> None:
     for chunk in range(chunks):
         index.add(chunk, [f"u{SIZE * chunk + person + 1}" for person in range(SIZE)])
     connection.execute(insert(IndexRow), list(index.rows()))
+    return campaign
