@@ -43,7 +43,7 @@ def measure(testbed: Testbed, alerts: int = 10_000, *, patience: float = 120) ->
     seconds = posts[-1]["at"] - began
     note = f"{_shown(testbed):,} messages in {len(posts)} posts and {seconds:.1f} s"
     return [
-        Figure(group, "calls", len(posts), "calls", at_most=40, note=note),
+        Figure(group, "calls made", len(posts), "calls", at_most=40, note=note),
         Figure(group, "first", (posts[0]["at"] - began) * 1000, "ms", at_most=1_000),
         Figure(group, URGENT, (urgent["at"] - asked) * 1000, "ms", at_most=2_000),
         Figure(group, "messages a second", alerts / seconds, "/s", at_least=100),

@@ -130,13 +130,15 @@ def origin(report: Published, words: Translations, *, whole: bool = False) -> st
 def _group(
     letter: str, members: Sequence[Figure], words: Translations, only: Sequence[str] | None
 ) -> list[str]:
-    say = words.say
     ours = [
         figure
         for figure in members
         if figure.ours
         and (only is None or {figure.group, f"{figure.group}, {figure.name}"} & {*only})
     ]
+    if not ours:
+        return []
+    say = words.say
     beside = say("; ").join(
         f"{say(figure.name)}{say(': ')}{_value(figure, words)}"
         for figure in members

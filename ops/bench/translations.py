@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAME = {
-    *("p50", "p99", "%", "ms", "µs", "MB", "×", ""),
+    *("p50", "p99", "%", "ms", "µs", "kB", "MB", "×", ""),
     *("dingrelay", "dingrelay message-send", "throttled-py", "arq", "dramatiq", "taskiq"),
     'Celery rate_limit="20/s"',
 }
