@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from serving import all_to, serving
+
 
 @dataclass
 class Answering:
@@ -43,12 +45,5 @@ class Answering:
 async def answering() -> AsyncIterator[Answering]:
     """The server, on a port of its own."""
     server = Answering()
-    application = web.Application(client_max_size=32 * 2**20)
-    application.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(application, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
+    async with serving(all_to(server.answer)) as server.url:
+        yield server

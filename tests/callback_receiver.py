@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from dingrelay_sandbox.events.callbacks import CallbackCrypto, new_nonce, signature
+from serving import all_to, in_thread, serving
 
 TOKEN = "123456"
 AES_KEY = "1234567890123456789012345678901234567890123"
@@ -74,23 +74,14 @@ class Receiver:
 @contextmanager
 def receiving() -> Iterator[Receiver]:
     """A receiver that listens on this machine, in a thread of its own."""
-    receiver, listening = Receiver(), threading.Event()
-    loop = asyncio.new_event_loop()
-    stopping = asyncio.Event()
-    thread = threading.Thread(
-        target=lambda: loop.run_until_complete(_serve(receiver, listening, stopping))
-    )
-    thread.start()
-    assert listening.wait(30), "the receiver did not start"
-    try:
+    with in_thread(_served()) as (receiver, _):
         yield receiver
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join()
-        loop.close()
 
 
-async def _serve(receiver: Receiver, listening: threading.Event, stopping: asyncio.Event) -> None:
+@asynccontextmanager
+async def _served() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+
     async def handle(request: web.Request) -> web.Response:
         answer = receiver.take(request.query, await request.read())
         if answer is None:
@@ -98,12 +89,6 @@ async def _serve(receiver: Receiver, listening: threading.Event, stopping: async
         assert answer is not None
         return web.Response(status=answer[0], body=answer[1])
 
-    app = web.Application()
-    app.router.add_post("/callback", handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1_024).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/callback?of=test"
-    listening.set()
-    await stopping.wait()
-    await runner.cleanup()
+    async with serving(all_to(handle)) as url:
+        receiver.url = f"{url}/callback?of=test"
+        yield receiver

@@ -4,14 +4,14 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 from aiohttp import web
 from standardwebhooks import Webhook
+
+from serving import all_to, in_thread, serving
 
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -100,42 +100,16 @@ async def hanging(_: web.Request) -> web.StreamResponse:
 async def a_receiver(port: int = 0) -> AsyncGenerator[Receiver]:
     """A receiver on a port of this machine."""
     receiver = Receiver("")
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", receiver.handle)
-    # A request that its client gave up is under way no more.
-    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
-    await site.start()
-    assert site._server is not None
-    bound = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    receiver.url = f"http://127.0.0.1:{bound}/hook"
-    try:
+    async with serving(all_to(receiver.handle), port) as url:
+        receiver.url = f"{url}/hook"
         yield receiver
-    finally:
-        await runner.cleanup()
 
 
 @contextmanager
 def receiver_thread() -> Generator[Receiver]:
     """The same beside a test that waits."""
-    loop = asyncio.new_event_loop()
-    started: Future[Receiver] = Future()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        async with a_receiver() as receiver:
-            started.set_result(receiver)
-            await stop.wait()
-
-    thread = Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        yield started.result(10)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with in_thread(a_receiver()) as (receiver, _):
+        yield receiver
 
 
 def verified(request: ReceivedRequest, secret: str) -> dict[str, Any]:

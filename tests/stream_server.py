@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from conftest import wait_until_async
+from serving import serving
 
 
 @dataclass(eq=False)
@@ -161,12 +162,5 @@ async def stream_server() -> AsyncIterator[StreamServer]:
     app = web.Application()
     app.router.add_post("/v1.0/gateway/connections/open", server._ticket)
     app.router.add_get("/connect", server._connect)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with serving(app, cancels=False) as server.url:
         yield server
-    finally:
-        await runner.cleanup()

@@ -1,9 +1,8 @@
 """Spans as tests look at them: kept in this process, or sent to a collector over a socket."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from serving import all_to, in_thread, serving
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE, SPAN = PARENT[3:35], PARENT[36:52]
@@ -147,30 +148,15 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 @contextmanager
 def collecting(port: int = 0) -> Iterator[Collector]:
     """A collector in a thread, until the block ends."""
-    collector = Collector()
-    loop = asyncio.new_event_loop()
-    ready, stop = threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_post("/v1/traces", collector.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        collector.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(10), "the collector did not start"
+    with in_thread(_served(port)) as (collector, _):
         yield collector
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+
+
+@asynccontextmanager
+async def _served(port: int) -> AsyncIterator[Collector]:
+    collector = Collector()
+    async with serving(all_to(collector.handle), port) as collector.url:
+        yield collector
 
 
 def one(

@@ -1,7 +1,5 @@
 """Pages that are left open, used and attacked, in a real browser."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +10,8 @@ from sqlalchemy import delete, func, select
 from dingrelay_workers.campaigns.models import DraftRow
 from dingrelay_workers.console.models import ConsoleSessionRow
 from dingrelay_workers.console.sessions import Sessions
-from dingrelay_workers.http.connection import listen, url_of
 from jobs import queued
+from serving import all_to, serving
 
 if TYPE_CHECKING:
     from conftest import Console
@@ -147,7 +145,7 @@ async def test_a_form_of_another_port_of_the_host_changes_nothing(console: "Cons
     async def attack(_: web.Request) -> web.Response:
         return web.Response(text=form, content_type="text/html")
 
-    async with _serving(attack) as evil:
+    async with serving(all_to(attack)) as evil:
         await page.goto(evil)
         async with page.expect_navigation() as answer:
             await page.click("button")
@@ -176,7 +174,7 @@ async def test_a_proxy_that_keeps_answers_back_changes_nothing(console: "Console
             kept = [each for each in answer.headers.items() if each[0] in RELAYED]
             return web.Response(status=answer.status, headers=kept, body=await answer.read())
 
-    async with _serving(relay) as proxy:
+    async with serving(all_to(relay)) as proxy:
         page = await _left_open(console, at=f"{proxy}/dingrelay")
         job = await queued(console.redis)
         await page.clock.run_for(EVERY)
@@ -201,15 +199,3 @@ async def test_without_script_a_person_is_found(console: "Console", language: st
     await expect(page.locator("html")).not_to_have_attribute("lang", language[:2])
     await page.locator("header form button").last.click()
     await page.wait_for_url("**/sign-in*")
-
-
-@asynccontextmanager
-async def _serving(handler: object) -> AsyncGenerator[str]:
-    """A server of another's, and its URL."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await listen(runner, "127.0.0.1", 0)
-    yield url_of(runner)
-    await runner.cleanup()
