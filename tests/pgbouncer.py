@@ -8,7 +8,6 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
-from conftest import wait_until
 from servers import free_port, program, running
 
 CONFIG = """
@@ -47,9 +46,7 @@ def pgbouncer(target_url: str, directory: Path, *, servers: int = 3) -> Generato
     if os.geteuid() == 0:
         # It refuses to run as root, and the server's socket is in the user's own folder.
         command[1:1] = ["-u", Path(str(host)).owner()]
-    with running(command, directory / "pgbouncer.log") as process:
-        wait_until(lambda: _answers(url) or process.poll() is not None, what="pgbouncer answers")
-        assert process.poll() is None, (directory / "pgbouncer.log").read_text()
+    with running(command, directory / "pgbouncer.log", lambda: _answers(url)):
         yield url
 
 

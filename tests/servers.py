@@ -4,13 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
+from conftest import wait_until
 from dingrelay_chaos.process import reserve
 
 REQUIRED = "SERVERS"
@@ -37,14 +40,25 @@ def free_port() -> int:
     return reserve()
 
 
+def redis_answers(redis: Redis) -> bool:
+    """Whether a server takes commands."""
+    with suppress(RedisError):
+        return bool(redis.ping())
+    return False
+
+
 @contextmanager
-def running(command: Sequence[str], log: Path) -> Generator[subprocess.Popen[bytes]]:
-    """A server while the block runs; its output goes to a file."""
+def running(
+    command: Sequence[str], log: Path, ready: Callable[[], bool] = lambda: True
+) -> Generator[subprocess.Popen[bytes]]:
+    """A server while the block runs, which begins once it is ready; its output goes to a file."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
         )
     try:
+        wait_until(lambda: process.poll() is not None or ready(), timeout=60, what=command[0])
+        assert process.poll() is None, log.read_text()
         yield process
     finally:
         process.send_signal(signal.SIGTERM)

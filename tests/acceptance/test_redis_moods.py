@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,10 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     port = servers.free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     command += ["--appendonly", "yes", "--save", "", "--enable-debug-command", "yes"]
-    with servers.running(command, tmp_path / "server.log"):
-        with Redis(port=port) as redis:
-            wait_until(lambda: answers(redis), what="the server answers")
-        yield port
-
-
-def answers(redis: Redis) -> bool:
-    with suppress(RedisError):
-        return bool(redis.ping())
-    return False
+    with Redis(port=port) as redis:
+        ready = partial(servers.redis_answers, redis)
+        with servers.running(command, tmp_path / "server.log", ready):
+            yield port
 
 
 @pytest.fixture

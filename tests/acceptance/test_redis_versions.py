@@ -2,17 +2,16 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 
 import servers
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
-from conftest import lasting, wait_until
+from conftest import lasting
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
@@ -29,16 +28,11 @@ def valkey_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     port = servers.free_port()
     command = [servers.program(request.param), "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--dir", str(tmp_path), "--appendonly", "yes", "--save", ""]
-    with servers.running(command, tmp_path / "server.log"), Redis(port=port) as redis:
-
-        def answers() -> bool:
-            with suppress(RedisError):
-                return bool(redis.ping())
-            return False
-
-        wait_until(answers, what="the server answers")
-        yield f"redis://127.0.0.1:{port}/0"
-        assert lasting(redis) == []
+    with Redis(port=port) as redis:
+        ready = partial(servers.redis_answers, redis)
+        with servers.running(command, tmp_path / "server.log", ready):
+            yield f"redis://127.0.0.1:{port}/0"
+            assert lasting(redis) == []
 
 
 def equal(number: int) -> MessageSend:
