@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from dingrelay_workers.keys.service import KeyService, StoredKey
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
 from servers import free_port
+from serving import in_thread
 from tables import prepare
 
 
@@ -186,6 +186,33 @@ class Reply:
         return json.loads(self.content)
 
 
+def ask(
+    port: int,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    key: str | None = None,
+    timeout: float = 30,
+    **headers: str,
+) -> Reply:
+    """Make one request; names of headers have underscores, a body that is no bytes is JSON."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if key:
+        sent["Authorization"] = f"Bearer {key}"
+    content = None
+    if body is not None:
+        sent.setdefault("Content-Type", "application/json")
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request(method, path, content, sent)
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()
+
+
 class GatewayClient:
     """Asks a gateway; one connection a request."""
 
@@ -213,21 +240,7 @@ class GatewayClient:
         key: str | None = None,
         **headers: str,
     ) -> Reply:
-        """Make one request; names of headers have underscores, a body that is no bytes is JSON."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        if key:
-            sent["Authorization"] = f"Bearer {key}"
-        content = None
-        if body is not None:
-            sent.setdefault("Content-Type", "application/json")
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
-        try:
-            connection.request(method, path, content, sent)
-            answer = connection.getresponse()
-            return Reply(answer.status, answer.headers, answer.read())
-        finally:
-            connection.close()
+        return ask(self.port, method, path, body, key=key, **headers)
 
     def by(self, key: str) -> "Ask":
         """Requests with this key."""
@@ -282,36 +295,7 @@ def gateway_thread(settings: Settings, kept: Services | None = None) -> Iterator
     """A gateway in a thread with a loop of its own, until the block ends; over `kept` or memory."""
     settings = settings.model_copy(update={"metrics_port": free_port()})
     backend = MemoryBackend()
-    loop = asyncio.new_event_loop()
-    ready: threading.Event = threading.Event()
-    stop = asyncio.Event()
-    results: list[Any] = []
-
-    async def serve() -> None:
-        async with listening(settings, kept or backend, "127.0.0.1", 0) as url:
-            results.append(url)
-            ready.set()
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(serve())
-        except BaseException as error:  # noqa: BLE001 - raised in the test
-            results.append(error)
-            ready.set()
-        finally:
-            loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    ready.wait()
-    try:
-        assert isinstance(results[0], str), results
-        client = GatewayClient(results[0], backend, settings.metrics_port)
-        client.stop = lambda: loop.call_soon_threadsafe(stop.set)
+    with in_thread(listening(settings, kept or backend, "127.0.0.1", 0)) as (url, stop):
+        client = GatewayClient(url, backend, settings.metrics_port)
+        client.stop = stop
         yield client
-    finally:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(stop.set)
-        thread.join()
-    assert len(results) == 1, results

@@ -6,10 +6,12 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import processes
 from acceptance.fleet import PYTHON, Fleet
 from conftest import wait_until
+from gateways import Reply, ask
 from servers import free_port
 
 
@@ -44,6 +46,10 @@ class GatewayProcess:
                 return True
         except OSError:
             return False
+
+    def ask(self, method: str, path: str, body: object = None, **options: Any) -> Reply:
+        """Make one request, as `gateways.ask` does."""
+        return ask(self.port, method, path, body, **options)
 
     def replace(self) -> None:
         """kill -9, and another one in its place."""

@@ -1,9 +1,7 @@
 """Files that are damaged or cannot be written: what was accepted is carried out once."""
 
-import json
 import subprocess
 from collections.abc import Callable
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -99,7 +97,10 @@ def test_a_worker_and_a_gateway_go_on_though_their_logs_cannot_be_written(
         ids = traffic.send_all(client, map(traffic.message, range(20)))
         wait_until(gateway.ready, timeout=60, what="the gateway listens")
         for number in range(20, 25):
-            ids.append(posted(gateway, key, traffic.message(number).wire()))
+            wire = traffic.message(number).wire()
+            answer = gateway.ask("POST", "/v1/messages", wire, key=key)
+            assert answer.status == 202, answer
+            ids.append(answer.json["id"])
         statuses = wait_for_ends(client, ids, timeout=60)
         assert {status.state for status in statuses} == {State.DONE}
         traffic.assert_each_arrived_once(sandbox, range(25))
@@ -107,16 +108,3 @@ def test_a_worker_and_a_gateway_go_on_though_their_logs_cannot_be_written(
         assert worker.stop() == 0
     finally:
         assert gateway.stop() == 0
-
-
-def posted(gateway: GatewayProcess, key: str, message: object) -> str:
-    """The id of a message that the gateway has taken."""
-    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=20)
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    connection.request("POST", "/v1/messages", json.dumps(message), headers)
-    answer = connection.getresponse()
-    body = json.loads(answer.read())
-    connection.close()
-    assert answer.status == 202, body
-    job: str = body["id"]
-    return job

@@ -21,6 +21,7 @@ from acceptance.gateway_process import GatewayProcess, made_key
 from conftest import wait_until
 from dingrelay_sandbox.admin import SandboxAdmin
 from drop_in import AGENT, CREATE_TOPAPI, INSTANCES, SEND
+from gateways import ask
 
 KILLS = int(os.environ.get("GATEWAY_KILLS", "2"))
 ROUNDS = int(os.environ.get("GATEWAY_ROUNDS", "5"))
@@ -68,8 +69,7 @@ class Program:
         return answers[0]
 
     def _once(self, path: str, body: Any, token: str) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json"}
-        query = {}
+        headers, query = {}, {}
         if not token and not self._token:
             pair = {"appkey": self._key_id, "appsecret": self._secret}
             answer = self._request("GET", "/gettoken", pair, None, {})
@@ -80,20 +80,16 @@ class Program:
             headers["x-acs-dingtalk-access-token"] = self._token
         else:
             query["access_token"] = token or self._token
-        return self._request("POST", path, query, json.dumps(body), headers)
+        return self._request("POST", path, query, body, headers)
 
     def _request(
-        self, method: str, path: str, query: dict[str, str], body: str | None, headers: Any
+        self, method: str, path: str, query: dict[str, str], body: Any, headers: Any
     ) -> dict[str, Any]:
         port = self._random.choice(self._gateways).port
         # A few answers that are not waited for: as lost as those of a gateway that died.
         timeout = 0.2 if self._random.random() < 0.1 else 15
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-        try:
-            connection.request(method, f"{path}?{urlencode(query)}", body, headers)
-            content: dict[str, Any] = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
+        target = f"{path}?{urlencode(query)}"
+        content: dict[str, Any] = ask(port, method, target, body, timeout=timeout, **headers).json
         return content
 
 

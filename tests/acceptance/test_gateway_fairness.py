@@ -1,6 +1,5 @@
 """Dozens of keys at once on one lane, or a hundred: who has few jobs does not wait for those who have many."""
 
-import http.client
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from conftest import wait_until
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.http.routes import NDJSON
+from gateways import Reply
 from thorough import either
 
 FEW = 10
@@ -27,31 +27,18 @@ RULES = f'{{"message.send": {{"calls": "{LIMIT}/1s", "recipients": ""}}}}'
 CONCURRENCY = 64
 
 
-def posted(gateway: GatewayProcess, key: str, path: str, body: bytes, media_type: str) -> bytes:
+def posted(gateway: GatewayProcess, key: str, path: str, body: object, media_type: str) -> Reply:
     """The answer; a busy machine's Redis may be late, and what can be repeated is asked again."""
-    status, content = posted_once(gateway, key, path, body, media_type)
-    while status == 503:
-        status, content = posted_once(gateway, key, path, body, media_type)
-    assert status in {200, 201}, content
-    return content
-
-
-def posted_once(
-    gateway: GatewayProcess, key: str, path: str, body: bytes, media_type: str
-) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": media_type}
-    connection.request("POST", path, body, headers)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, content
+    while True:
+        answer = gateway.ask("POST", path, body, key=key, timeout=60, Content_Type=media_type)
+        if answer.status != 503:
+            assert answer.status in {200, 201}, answer
+            return answer
 
 
 def another_key(gateway: GatewayProcess, key: str, name: str) -> str:
     wanted = {"name": name, "scopes": ["messages:write"], "lanes": ["bulk"]}
-    made = posted(gateway, key, "/v1/keys", json.dumps(wanted).encode(), "application/json")
-    text: str = json.loads(made)["key"]
+    text: str = posted(gateway, key, "/v1/keys", wanted, "application/json").json["key"]
     return text
 
 
@@ -70,7 +57,7 @@ def burst(gateway: GatewayProcess, key: str, number: int) -> list[str]:
     ]
     while True:
         answers = posted(gateway, key, "/v1/jobs", "\n".join(lines).encode(), NDJSON)
-        found = [json.loads(line) for line in answers.splitlines()]
+        found = [json.loads(line) for line in answers.content.splitlines()]
         if all("id" in each for each in found):
             return [each["id"] for each in found]
         assert all(each.get("error", {}).get("status", 503) == 503 for each in found), found

@@ -1,7 +1,6 @@
 """`kill -9` of the gateway while clients send and retry blindly: each message arrives, once."""
 
 import http.client
-import json
 import os
 import re
 import threading
@@ -40,27 +39,18 @@ def send(gateway: GatewayProcess, key: str, number: int) -> str:
         "to": {"users": [f"u{number % 200 + 1}"]},
         "message": {"msgtype": "text", "text": {"content": f"订单 {number}"}},
     }
-    headers = {
-        "Authorization": f"Bearer {key}",
-        "Content-Type": "application/json",
-        "Idempotency-Key": f"order-{number}",
-    }
+    options: Any = {"key": key, "timeout": 10, "Idempotency_Key": f"order-{number}"}
     accepted: list[Any] = []
 
     def try_once() -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
         try:
-            connection.request("POST", "/v1/messages", json.dumps(body), headers)
-            answer = connection.getresponse()
-            content = answer.read()
+            answer = gateway.ask("POST", "/v1/messages", body, **options)
         except (OSError, http.client.HTTPException):
             return False
-        finally:
-            connection.close()
         # 409: the one that was killed had begun with it. 503: it is just coming up.
-        assert answer.status in {202, 409, 503}, content
+        assert answer.status in {202, 409, 503}, answer
         if answer.status == 202:
-            accepted.append(json.loads(content)["id"])
+            accepted.append(answer.json["id"])
         return answer.status == 202
 
     wait_until(try_once, timeout=100)

@@ -20,6 +20,7 @@ from conftest import wait_until
 from dingrelay_chaos.valkey import records as found
 from dingrelay_sandbox.admin import SandboxAdmin
 from drop_in import AGENT, APPROVAL, PURCHASE
+from gateways import ask
 
 BODY = "机密正文"
 ROBOT = "robot-" + secrets.token_hex(8)
@@ -37,18 +38,12 @@ class Caller:
         self.answers: list[str] = []
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
-        sent = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        sent = {"Authorization": f"Bearer {self._key}"} | headers
         with suppress(OSError, http.client.HTTPException):
-            connection.request(method, path, data, sent)
-            answer = connection.getresponse()
-            content = answer.read().decode()
-            self.answers.append(f"{answer.getheaders()} {content}")
-            connection.close()
+            answer = ask(self._port, method, path, body, timeout=20, **sent)
+            content = answer.content.decode()
+            self.answers.append(f"{dict(answer.headers)} {content}")
             return answer.status, content
-        connection.close()
         return 0, "{}"
 
     def raw(self, content: bytes) -> None:

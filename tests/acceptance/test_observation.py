@@ -1,14 +1,11 @@
 """A real Prometheus looks at a fleet under load, and is asked everything that alerts and dashboards ask."""
 
-import json
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.error import HTTPError
 
 import pytest
 from aiohttp import web
@@ -66,16 +63,7 @@ class System:
 
     def post(self, path: str, body: object, key: str = "") -> int:
         """The status of an answer of the gateway's."""
-        request = urllib.request.Request(
-            self.gateway.url + path,
-            body if isinstance(body, bytes) else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return int(answer.status)
-        except HTTPError as refused:
-            return refused.code
+        return self.gateway.ask("POST", path, body, key=key or self.key).status
 
     def until(self, expression: str, what: str) -> None:
         """Return once Prometheus has series of an expression."""

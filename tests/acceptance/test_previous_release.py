@@ -3,9 +3,7 @@
 It takes two minutes, most of them starting processes: `make releases` runs it, and `make test` does not.
 """
 
-import json
 import os
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -88,14 +86,8 @@ class Load:
 
 def post(gateway: GatewayProcess, key: str, path: str, job: Contract) -> str:
     """The id of a job that the gateway accepts."""
-    request = urllib.request.Request(
-        gateway.url + path,
-        json.dumps(job.wire()).encode(),
-        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        job_id: str = json.load(answer)["id"]
-        return job_id
+    job_id: str = gateway.ask("POST", path, job.wire(), key=key).json["id"]
+    return job_id
 
 
 def campaign_row(env: dict[str, str], campaign: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from redis import Redis
 import supervised
 from acceptance.embedded import PROGRAMS, Up, run
 from conftest import wait_until
+from gateways import ask
 
 READY_SECONDS = 30
 """A few on an idle machine; these tests share theirs."""
@@ -82,15 +82,10 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(systems: Syst
     assert json.loads(sent.stdout)["result"]["accepted"] == 2
 
     (key,) = re.findall(r"drk_\S+", up.output())
-    (gateway,) = re.findall(r"gateway +(http://\S+)/docs", up.output())
+    (port,) = re.findall(r"gateway +http://127.0.0.1:(\d+)/docs", up.output())
     body = {"to": {"users": ["u3"]}, "message": {"msgtype": "text", "text": {"content": "早"}}}
-    request = urllib.request.Request(
-        f"{gateway}/v1/messages?wait=30",
-        json.dumps(body).encode(),
-        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as answer:
-        assert json.load(answer)["state"] == "done"
+    answer = ask(int(port), "POST", "/v1/messages?wait=30", body, key=key, timeout=60)
+    assert answer.json["state"] == "done"
 
     with Redis.from_url(up.variables()["DINGRELAY_REDIS_URL"]) as redis:
         assert redis.config_get("appendonly")["appendonly"] == "yes"
