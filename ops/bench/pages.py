@@ -99,9 +99,10 @@ def measure(
                 logs = [testbed.directory / f"process{number}.log" for number in range(2)]
                 wait_until(lambda: all(_URL.search(log.read_text()) for log in logs), PATIENCE)  # noqa: B023
                 urls = [_URL.search(log.read_text())[1] for log in logs]
-                made = subprocess.check_output(_LINK_OF, env=testbed.environment(env))
+                own = testbed.environment(env)
+                made = subprocess.run(_LINK_OF, env=own, check=True, stdout=subprocess.PIPE)
                 visitor = Visitor(*zip(consoles, urls, strict=True))
-                visit = visitor.visit(json.loads(made)["link"], group, requests, seconds)
+                visit = visitor.visit(json.loads(made.stdout)["link"], group, requests, seconds)
                 figures += asyncio.run(visit)
     return figures
 

@@ -11,10 +11,11 @@ import pytest
 import processes
 
 RUN = """
-import sys, gateway, processes, run, testbed
+import sys, gateway, pages, processes, run, testbed
 
 # Most of the processes that it starts are forks.
-testbed.subprocess = gateway.subprocess = processes
+testbed.subprocess = gateway.subprocess = pages.subprocess = processes
+pages.EXAMPLES = 1
 sys.exit(run.main())
 """
 

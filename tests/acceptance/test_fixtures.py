@@ -1,8 +1,8 @@
 """The fixture for tests of business applications, as they use it."""
 
-import subprocess
 import sys
 
+import processes
 from conftest import wait_until
 from dingrelay_producers.testing.fixtures import (
     RunningSystem,
@@ -32,5 +32,5 @@ def test_people_get_what_the_application_sends(dingrelay: RunningSystem) -> None
 def test_an_application_of_its_own_finds_the_system(dingrelay: RunningSystem) -> None:  # noqa: F811
     assert dingrelay.messages_to("u1") == [], "DingTalk was emptied"
     environment = dict(dingrelay.environment)
-    subprocess.run([sys.executable, "-c", APPLICATION], check=True, env=environment, timeout=60)
+    processes.run([sys.executable, "-c", APPLICATION], check=True, env=environment, timeout=60)
     wait_until(lambda: len(dingrelay.messages_to("u2")) == 1)

@@ -1,6 +1,5 @@
 """What Flower and ``celery control`` ask of a worker, and options of ``celery worker``."""
 
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +7,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+import processes
 from acceptance import traffic
 from acceptance.fleet import APP, CELERY, MESSAGE_QUEUES, Fleet
 from conftest import wait_until
@@ -126,9 +126,9 @@ def test_celery_multi_starts_and_stops_workers(fleet: Fleet, client: Client) -> 
     names = ["1", "-c", "2", "-Q", "dingrelay.normal", f"--pidfile={at}.pid", f"--logfile={at}.log"]
     command = [*CELERY, "-A", APP, "multi"]
     environment = fleet.environment()
-    subprocess.run([*command, "start", *names], env=environment, check=True)
+    processes.run([*command, "start", *names], env=environment, check=True)
     try:
         assert client.send(traffic.message(1)).wait(30).state == State.DONE
     finally:
-        subprocess.run([*command, "stopwait", *names], env=environment, check=True)
+        processes.run([*command, "stopwait", *names], env=environment, check=True)
     assert not list(fleet.directory.glob("*.pid"))
