@@ -1,5 +1,6 @@
 """Campaigns as rows, for tests of what happens to them."""
 
+import asyncio
 import io
 import uuid
 from collections.abc import Sequence
@@ -53,6 +54,19 @@ async def put(
     await rows.put(database, CampaignRow, {**row, "created_at": datetime.now(UTC), **fields})
     await rows.put(database, ChunkRow, *numbered)
     return campaign
+
+
+def put_now(url: str, **fields: Any) -> str:
+    """The same for a test that has no loop."""
+
+    async def made() -> str:
+        database = Database(url)
+        try:
+            return await put(database, **fields)
+        finally:
+            await database.dispose()
+
+    return asyncio.run(made())
 
 
 def taken(number: int = 0, accepted: int = 2, **fields: Any) -> ChunkEnding:

@@ -2,10 +2,6 @@
 
 import json
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +9,12 @@ import pytest
 from acceptance.fleet import MESSAGE_QUEUES, Fleet
 from acceptance.gateway_process import GatewayProcess
 from conftest import wait_until
+from databases import rows
 from dingrelay_producers import Client, JobRef
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_tasks.approval_event import INSTANCE_CHANGE
 from dingrelay_tasks.contract import EVENTS_QUEUE
-from dingrelay_workers.database.schema import upgrade
 
 APPROVALS = int(os.environ.get("APPROVALS", "40"))
 """200 take a minute and show the same."""
@@ -33,8 +29,8 @@ READ = "/v1.0/workflow/processInstances"
 
 
 @pytest.fixture
-def fleet(sandbox_env: dict[str, str], tmp_path: Path) -> Iterator[Fleet]:
-    env = {
+def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
+    return {
         **sandbox_env,
         "DINGTALK_CALLBACK_TOKEN": TOKEN,
         "DINGTALK_CALLBACK_AES_KEY": AES_KEY,
@@ -42,18 +38,12 @@ def fleet(sandbox_env: dict[str, str], tmp_path: Path) -> Iterator[Fleet]:
         "DINGRELAY_QUOTA": json.dumps({"edition": str(CALLS)}),
         "DINGRELAY_APPROVALS": json.dumps({"looks": LOOKS, "look_share": LOOK_SHARE}),
     }
-    upgrade(env["DINGRELAY_DATABASE_URL"])
-    fleet = Fleet(env, tmp_path)
-    yield fleet
-    fleet.stop()
 
 
 def table(fleet: Fleet) -> dict[str, dict[str, Any]]:
     """The rows of approvals by their ids."""
-    file = fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with closing(sqlite3.connect(file, timeout=30)) as database:
-        database.row_factory = sqlite3.Row
-        return {row["instance"]: dict(row) for row in database.execute("select * from approvals")}
+    found = rows(fleet.env["DINGRELAY_DATABASE_URL"], "select * from approvals")
+    return {row["instance"]: row for row in found}
 
 
 def states_at_dingtalk(sandbox: SandboxAdmin) -> dict[str, str]:
@@ -111,11 +101,11 @@ def test_states_are_right_though_events_are_lost(
         timeout=90,
         what="the table says what DingTalk says",
     )
-    rows, delivered = table(fleet), ends_delivered(sandbox)
+    kept, delivered = table(fleet), ends_delivered(sandbox)
     assert 0 < len(delivered) < APPROVALS, "some events were lost, and not all"
-    assert {row["source"] for row in rows.values()} == {"event", "look"}
-    assert max(rows[instance]["looks"] for instance in delivered) <= 2
-    assert all(rows[instance]["looks"] for instance in rows.keys() - delivered)
+    assert {row["source"] for row in kept.values()} == {"event", "look"}
+    assert max(kept[instance]["looks"] for instance in delivered) <= 2
+    assert all(kept[instance]["looks"] for instance in kept.keys() - delivered)
 
     def reads() -> int:
         return sum(call["api"] == READ for call in sandbox.calls()) - APPROVALS

@@ -1,13 +1,12 @@
 """A Celery client that knows the wire and nothing of ours, in any language."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from celery import Celery
 from redis import Redis
 
 from acceptance import traffic
@@ -20,25 +19,17 @@ Send = Callable[..., str]
 
 
 @pytest.fixture
-def send(valkey_url: str) -> Iterator[Send]:
+def send(valkey_url: str) -> Send:
     """Enqueue a message by the task's name; the Celery task id."""
-    celery = Celery("bare", broker=valkey_url, set_as_current=False)
 
     def send(
         content: str, user: str = "u1", *, expires: datetime | None = None, **fields: Any
     ) -> str:
         text = {"msgtype": "text", "text": {"content": content}}
         job = {"to": {"users": [user]}, "message": text, **fields}
-        sent = celery.send_task(
-            "dingrelay.message-send",
-            kwargs={"job": job},
-            queue="dingrelay.normal",
-            expires=expires,
-        )
-        return str(sent.id)
+        return traffic.send_bare(valkey_url, [job], expires=expires)[0]
 
-    yield send
-    celery.close()
+    return send
 
 
 def known(client: Client, job_id: str) -> JobStatus | None:
@@ -101,20 +92,12 @@ def test_jobs_of_a_bare_celery_client_are_carried_out(
 def test_a_celery_message_that_comes_twice_is_one_job(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
 ) -> None:
-    celery = Celery("bare", broker=valkey_url, set_as_current=False)
     fleet.spawn(2, concurrency=4)
     text = {"msgtype": "text", "text": {"content": "一次"}}
     job = {"to": {"users": ["u1"]}, "message": text, "allow_duplicate": True}
     job_id = str(uuid.uuid4())
     sandbox.set_latency(50, 50)
-    for _ in range(20):
-        celery.send_task(
-            "dingrelay.message-send",
-            kwargs={"job": job},
-            queue="dingrelay.normal",
-            task_id=job_id,
-        )
-    celery.close()
+    traffic.send_bare(valkey_url, [job] * 20, task_id=job_id)
     assert ended(client, job_id).state == State.DONE
     with Redis.from_url(valkey_url) as redis:
         wait_until(
@@ -127,16 +110,13 @@ def test_a_celery_message_that_comes_twice_is_one_job(
 def test_python_values_of_a_bare_celery_client_are_texts(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
 ) -> None:
-    celery = Celery("bare", broker=valkey_url, set_as_current=False)
     text = {"msgtype": "text", "text": {"content": "几点"}}
     soon = datetime.now(UTC) + timedelta(seconds=1)
     message = {"to": {"users": ["u1"]}, "message": text}
     approval = {"process_code": "PROC-LEAVE", "originator": "u1"}
 
     def enqueue(kind: str, **job: Any) -> str:
-        return str(
-            celery.send_task(f"dingrelay.{kind}", kwargs={"job": job}, queue="dingrelay.normal").id
-        )
+        return traffic.send_bare(valkey_url, [job], kind)[0]
 
     fleet.spawn(concurrency=4)
     at = enqueue("message-send", **message, send_at=soon, idempotency_key=uuid.UUID(int=7))
@@ -144,7 +124,6 @@ def test_python_values_of_a_bare_celery_client_are_texts(
     decimal = enqueue("approval-create", **approval, form=form)
     number = enqueue("approval-create", **approval, form=form, department=Decimal(7))
     unwritable = enqueue("approval-create", **approval, form={"事由": b"\xff"})
-    celery.close()
 
     assert ended(client, at).state == State.DONE
     assert ended(client, decimal).state == State.DONE

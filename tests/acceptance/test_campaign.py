@@ -2,11 +2,8 @@
 once.
 """
 
-import asyncio
 import signal
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,10 @@ import campaigns
 from acceptance.fleet import Fleet, Worker
 from cli_runner import Cli
 from conftest import wait_until
+from databases import rows
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns.models import State
-from dingrelay_workers.database.database import Database
 from thorough import either
 
 PEOPLE, SIZE = either(2_200, 3_000), 10
@@ -34,20 +31,15 @@ def organisation(sandbox: SandboxAdmin) -> SandboxAdmin:
     return sandbox
 
 
-async def make(env: dict[str, str], people: int = PEOPLE) -> str:
-    database = Database(env["DINGRELAY_DATABASE_URL"])
-    try:
-        return await campaigns.put(database, people=people, size=SIZE, state=State.DRAFT)
-    finally:
-        await database.dispose()
+def make(env: dict[str, str], people: int = PEOPLE) -> str:
+    url = env["DINGRELAY_DATABASE_URL"]
+    return campaigns.put_now(url, people=people, size=SIZE, state=State.DRAFT)
 
 
 def progress(env: dict[str, str], campaign: str) -> dict[str, Any]:
-    path = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.row_factory = sqlite3.Row
-        rows = connection.execute("select * from campaigns where id = ?", [campaign])
-        return dict(rows.fetchone())
+    query = "select * from campaigns where id = :id"
+    (row,) = rows(env["DINGRELAY_DATABASE_URL"], query, id=campaign)
+    return row
 
 
 def dispatchers(fleet: Fleet) -> Worker:
@@ -107,7 +99,7 @@ def test_workers_and_the_dispatcher_die_and_everybody_gets_it_once(
     two_workers: Fleet, organisation: SandboxAdmin, valkey: Redis
 ) -> None:
     organisation.add_fault("lost_answer", share=0.06)
-    campaign = asyncio.run(make(two_workers.env))
+    campaign = make(two_workers.env)
     cli = Cli(two_workers.env)
     assert cli.json("campaign", "start", campaign) == {"id": campaign, "state": "running"}
 
@@ -129,7 +121,7 @@ def test_a_dispatcher_that_stood_still_for_longer_than_its_lease_sends_nothing_t
     two_workers: Fleet, organisation: SandboxAdmin, valkey: Redis
 ) -> None:
     people = PEOPLE // 2
-    campaign = asyncio.run(make(two_workers.env, people))
+    campaign = make(two_workers.env, people)
     Cli(two_workers.env).json("campaign", "start", campaign)
     settled(two_workers.env, campaign, 40)
 

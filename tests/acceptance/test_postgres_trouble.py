@@ -1,6 +1,5 @@
 """PostgreSQL in trouble under a campaign and a walk of the directory, with and without a pooler before it."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +21,6 @@ from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_workers.campaigns.models import State
-from dingrelay_workers.database.database import Database
 from pgbouncer import pgbouncer
 from postgres import Postgres, postgres
 from tables import prepare
@@ -98,15 +96,6 @@ def fleet(
         fleet.stop()
 
 
-async def drafted(url: str) -> str:
-    """A campaign that is not started."""
-    database = Database(url)
-    try:
-        return await campaigns.put(database, people=RECIPIENTS, size=SIZE, state=State.DRAFT)
-    finally:
-        await database.dispose()
-
-
 def campaign_row(server: Postgres, campaign: str) -> dict[str, Any]:
     (row,) = rows(server.url, "select * from campaigns where id = :id", id=campaign)
     return row
@@ -120,7 +109,7 @@ def test_everybody_is_reached_once_and_the_directory_is_right(
     sandbox.set_limits(calls="", egress="", recipients="")
     sandbox.set_latency(5, 30)
     workers = fleet.spawn(2, queues=QUEUES)
-    campaign = asyncio.run(drafted(server.url))
+    campaign = campaigns.put_now(server.url, people=RECIPIENTS, size=SIZE, state=State.DRAFT)
     assert Cli(fleet.env).json("campaign", "start", campaign)["state"] == "running"
     walks: list[str] = []
     for number, trouble in enumerate(TROUBLES, start=1):

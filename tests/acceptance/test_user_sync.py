@@ -2,10 +2,8 @@
 
 import json
 import math
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -68,11 +66,10 @@ def _decoded(fields: Any) -> dict[str, Any]:
 
 def left(env: Mapping[str, str]) -> tuple[set[int], set[str]]:
     """Departments and people that are marked as left."""
-    file = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with closing(sqlite3.connect(file)) as database:
-        departments = database.execute("select id from departments where left_at is not null")
-        users = database.execute("select userid from users where left_at is not null")
-        return {number for (number,) in departments}, {userid for (userid,) in users}
+    url = env["DINGRELAY_DATABASE_URL"]
+    departments = rows(url, "select id from departments where left_at is not null")
+    users = rows(url, "select userid from users where left_at is not null")
+    return {each["id"] for each in departments}, {each["userid"] for each in users}
 
 
 def fewest_calls(sandbox: SandboxAdmin) -> int:

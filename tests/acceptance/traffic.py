@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from celery import Celery
 from redis import Redis
 
 from conftest import wait_until
@@ -55,6 +56,18 @@ def send_all(client: Client, jobs: Iterable[Contract]) -> list[str]:
     ids: list[str] = []
     client.send_many(jobs, on_sent=lambda job: ids.append(job.id))
     return ids
+
+
+def send_bare(
+    broker: str, jobs: Iterable[Any], kind: str = "message-send", **options: Any
+) -> list[str]:
+    """Enqueue jobs as a Celery client that knows the task's name only; their ids in order."""
+    options = {"queue": "dingrelay.normal"} | options
+    with Celery("bare", broker=broker, set_as_current=False) as celery:
+        return [
+            str(celery.send_task(f"dingrelay.{kind}", kwargs={"job": job}, **options).id)
+            for job in jobs
+        ]
 
 
 def write_rules(directory: Path, **calls: str) -> dict[str, str]:
