@@ -1,6 +1,5 @@
 """event: what follows from an event of DingTalk's."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,30 +11,22 @@ from anything import json_values
 from dingrelay_producers.store import record
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import CONSEQUENCES, Event, run, value
-from dingrelay_tasks.organisation import Department, Member, Progress
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import ASKED_AT_ONCE
 from unit.fake_context import FakeContext
+from unit.fake_directory import FakeDirectory
 
 
-class Organisation:
+class Organisation(FakeDirectory):
     """DingTalk and the directory in one: who is there, and what was written."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.people: dict[str, bool] = {}
         self.departments: dict[int, dict[str, Any]] = {}
         self.hidden: set[str | int] = set()
-        self.known: set[int] = set()
-        self.inside: dict[int, list[str]] = {}
-        self.stranded: list[str] = []
-        self.heads: dict[int, list[str]] = {}
-        self.outdated: dict[str, bool] = {}
-        self.writes: list[tuple[Any, ...]] = []
         self.reads = 0
-        self.open: set[int] = set()
-        self.counts = Progress(
-            pending=0, failed=[], departments=0, users=0, added=0, changed=0, left=0, calls=0
-        )
 
     async def user(self, userid: str) -> Member | None:
         self.reads += 1
@@ -50,57 +41,6 @@ class Organisation:
         found = self.departments.get(number)
         return None if found is None else Department(number, found)
 
-    async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        self.writes.append(("put", member.userid))
-        return replace(self.counts, outdated=self.outdated.pop(member.userid, False))
-
-    async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
-        self.writes.append(("drop", userid))
-        return self.counts
-
-    async def strangers(self, run: str, numbers: list[int]) -> list[int]:
-        return [number for number in numbers if number not in self.known]
-
-    async def open_run(self, run: str, *, scope: str, roots: list[Department], calls: int) -> None:
-        self.open |= {root.id for root in roots}
-
-    async def note_departments(
-        self, run: str, *, met: list[Department], hidden: list[int], gone: list[int]
-    ) -> None:
-        self.writes.append(("departments", [each.id for each in met], hidden, gone))
-
-    async def vanish(self, run: str, department: int, *, calls: int) -> None:
-        self.writes.append(("vanish", department))
-        self.stranded += self.inside.get(department, [])
-
-    async def unmet(
-        self, run: str, *, most: int, confirm_removals: bool
-    ) -> tuple[list[str], list[int]]:
-        return self.stranded[:most], []
-
-    async def note_users(
-        self, run: str, *, met: list[Member], hidden: list[str], gone: list[str]
-    ) -> None:
-        self.writes.append(("users", len(met), hidden, gone))
-        found = {*(member.userid for member in met), *hidden, *gone}
-        self.stranded = [user for user in self.stranded if user not in found]
-
-    async def leaders(self, number: int) -> list[str]:
-        return self.heads.get(number, [])
-
-    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
-        return []
-
-    async def pending(self, run: str) -> int:
-        return len(self.open)
-
-    async def progress(self, run: str) -> Progress:
-        return self.counts
-
-    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        self.writes.append(("close",))
-        return self.counts
-
 
 class Ctx(FakeContext):
     def __init__(self) -> None:
@@ -114,7 +54,7 @@ class Ctx(FakeContext):
         assert list(keys) == [str(child.department) for child in children]
 
     async def children(self, kind: str, keys: Any) -> list[str | None]:
-        return []
+        return ["queued"] * len(keys)
 
 
 def event_of(event_type: str, **data: Any) -> Event:
@@ -169,7 +109,8 @@ async def test_people_that_the_app_may_not_see_stay_as_they_are() -> None:
     ctx = Ctx()
     ctx.organisation.hidden = {9}
     await run(event_of("org_dept_modify", deptId=[9]), ctx)
-    assert ctx.organisation.writes == [("departments", [], [9], []), ("close",)]
+    opened = ("open", ctx.job_id, "event")
+    assert ctx.organisation.writes == [opened, ("departments", [], [9], []), ("close", True)]
 
 
 async def test_a_known_department_costs_a_call_and_who_heads_it_another() -> None:
@@ -210,14 +151,14 @@ async def test_the_members_of_a_department_that_is_gone_are_asked_for() -> None:
     for left in (2, 0):
         with pytest.raises(Wait):
             await run(remove, ctx)
-        assert len(ctx.organisation.stranded) == left
+        assert len(ctx.organisation.unmet_users) == left
     assert (await run(remove, ctx))["gone"] == 1
     assert ctx.organisation.reads == 1 + len(everybody)
-    assert ctx.organisation.writes[1:] == [
-        ("vanish", 5),
+    assert ctx.organisation.writes[2:] == [
+        ("vanish", 5, 0),
         ("users", ASKED_AT_ONCE, [], []),
         ("users", 0, everybody[-2:-1], everybody[-1:]),
-        ("close",),
+        ("close", True),
     ]
 
 

@@ -12,39 +12,37 @@ from dingrelay_producers import Settings, SettingsError
 from dingrelay_workers.flower import server as queues
 
 
-@pytest.mark.parametrize(("scheme", "guessed"), [("amqps", False), ("amqp", True)])
-async def test_the_management_api_is_not_guessed_where_the_broker_has_tls(
-    scheme: str, guessed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Flower's guess is plain HTTP, with the password of the broker."""
-    guesses: list[str] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """The URL and the options of each request to the management API; all of them fail."""
+    asked: list[tuple[str, dict[str, Any]]] = []
 
     async def fetch(_: Any, url: str, **options: Any) -> Any:
-        guesses.append(url)
+        asked.append((url, options))
         raise ConnectionRefusedError
 
     monkeypatch.setattr(AsyncHTTPClient, "fetch", fetch)
     monkeypatch.setattr(broker, "RabbitMQ", broker.RabbitMQ)
+    return asked
+
+
+@pytest.mark.parametrize(("scheme", "guessed"), [("amqps", False), ("amqp", True)])
+async def test_the_management_api_is_not_guessed_where_the_broker_has_tls(
+    scheme: str, guessed: bool, asked: list[tuple[str, Any]]
+) -> None:
+    """Flower's guess is plain HTTP, with the password of the broker."""
     url = f"{scheme}://u:p@rabbit:5671//"
     with capture_logs() as lines:
         queues.install_rabbitmq(Settings.load(env="sandbox", broker_url=url))
     found: Any = broker.Broker(url, http_api=None)
     assert await found.queues(["dingrelay.normal"]) == []
-    assert len(guesses) == guessed
-    assert all("http://u:p@rabbit:15672/" in each for each in guesses)
+    assert len(asked) == guessed
+    assert all("http://u:p@rabbit:15672/" in each for each, _ in asked)
     named = [line["set"] for line in lines if line["event"] == "flower_shows_no_queues"]
     assert named == ["DINGRELAY_FLOWER_BROKER_API"] * (not guessed)
 
 
-async def test_its_authorities_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    used: list[Any] = []
-
-    async def fetch(_: Any, url: str, **options: Any) -> Any:
-        used.append((options["validate_cert"], options["ca_certs"]))
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(AsyncHTTPClient, "fetch", fetch)
-    monkeypatch.setattr(broker, "RabbitMQ", broker.RabbitMQ)
+async def test_its_authorities_are_used(asked: list[tuple[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("")
     for ca in ("", str(tmp_path / "ca.pem")):
         url, api = "amqps://u:p@rabbit//", "https://u:p@rabbit:15671/api/"
@@ -52,6 +50,7 @@ async def test_its_authorities_are_used(monkeypatch: pytest.MonkeyPatch, tmp_pat
         queues.install_rabbitmq(settings)
         found: Any = broker.Broker(url, http_api=queues.management_api(settings))
         assert await found.queues(["dingrelay.normal"]) == []
+    used = [(options["validate_cert"], options["ca_certs"]) for _, options in asked]
     assert used == [(True, None), (True, str(tmp_path / "ca.pem"))]
 
 

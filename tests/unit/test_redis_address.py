@@ -21,8 +21,8 @@ WRONG = {
     "http://h": "must begin with one of",
     "h:6379": "must begin with one of",
     "redis://h:0/0": "the port is no number from 1 to 65535",
-    "redis://h:99999/0": "the port is no number from 1 to 65535",
-    "redis://h:6379x/0": "the port is no number from 1 to 65535",
+    "redis://:hunter2@h:70000/0": "the port is no number from 1 to 65535",
+    "redis://:hunter2@h:6379x/0": "the port is no number from 1 to 65535",
     "redis://h/one": "the database is no number",
     "redis://[::1/0": "is no URL",
     "unix://": "must name a socket file",
@@ -53,6 +53,7 @@ def test_a_wrong_url_is_refused_by_name(url: str, reason: str, field: str) -> No
         Settings.load(env="test", **{field: url})
     assert str(refused.value).startswith(f"DINGRELAY_{field.upper()}: ")
     assert reason in str(refused.value)
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -146,14 +146,17 @@ def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
     path = f"{INSTANCES}/terminate"
 
     def code(**fields: Any) -> str:
-        return caller.post(path, {**wanted, **fields}).code
+        refused = caller.post(path, {**wanted, **fields})
+        assert refused.status == 400
+        return refused.code
 
     assert code() == "aflowProcessInstStatusException"
     caller.now += 15
     assert code(operatingUserId="stranger") == "userNotExist"
     assert code(operatingUserId="") == "invalidInstanceTerminateOperatingUserId"
     assert code(operatingUserId="u2") == code(remark="x" * 1_025) == "invalidParameter"
-    assert caller.post(path, {**wanted, "remark": "误"}).body["result"] is True
+    withdrawn = caller.post(path, {**wanted, "remark": "误"})
+    assert withdrawn.body == {"result": True, "success": True}
     assert tasks(caller, made) == [("u2", "CANCELED", "NONE")]
     end = instance_of(caller, made)
     assert (end["status"], end["result"]) == ("TERMINATED", "")
@@ -192,10 +195,13 @@ def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> 
     assert post("comment/add", text="x" * 1_025, comment_userid="u9").code == "400002"
     assert post("comment/add", text="好", comment_userid="stranger").code == "60121"
     assert post("comment/add", text="好", comment_userid="u9").body["result"] is True
+    assert post("terminate", is_system=True).code == "820005"
     caller.now += 15
     assert post("terminate", is_system=False, operating_userid="u2").code == "400002"
     assert post("terminate", is_system=True, remark="x" * 1_025).code == "400002"
-    assert post("terminate", is_system=True).body["success"] is True
+    assert post("terminate", is_system=True, process_instance_id="x").code == "820006"
+    ended = post("terminate", is_system=True)
+    assert (ended.code, ended.body["success"]) == ("0", True)
     records = [each["type"] for each in instance_of(caller, made)["operationRecords"]]
     assert records == [
         "START_PROCESS_INSTANCE",

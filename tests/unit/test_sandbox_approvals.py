@@ -132,22 +132,3 @@ def test_new_instances_can_be_late_in_the_lists(caller: Caller) -> None:
     assert caller.post(QUERY, wanted).body["result"]["list"] == []
     caller.now += 5
     assert caller.post(QUERY, wanted).body["result"]["list"] == [created]
-
-
-def test_an_instance_is_terminated_once_and_not_at_once(caller: Caller) -> None:
-    terminate = f"{INSTANCES}/terminate"
-    body = {"processInstanceId": create(caller), "isSystem": False, "operatingUserId": "u1"}
-    assert caller.post(terminate, body).status == 400
-    caller.now += 15
-    assert caller.post(terminate, {**body, "operatingUserId": "u2"}).code == "invalidParameter"
-    assert caller.post(terminate, body).body == {"result": True, "success": True}
-    assert caller.post(terminate, body).status == 400
-
-
-def test_the_old_terminate_keeps_the_same_rules(caller: Caller) -> None:
-    terminate = "/topapi/process/instance/terminate"
-    body = {"request": {"process_instance_id": create(caller), "is_system": True}}
-    assert caller.post(terminate, body).code == "820005"
-    caller.now += 15
-    assert caller.post(terminate, body).code == "0"
-    assert caller.post(terminate, {"request": {"process_instance_id": "x"}}).code == "820006"

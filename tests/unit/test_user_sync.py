@@ -1,11 +1,12 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from dingrelay_tasks.contract import Contract, ContractError, Json
-from dingrelay_tasks.organisation import Department, Member, Progress
+from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.organisation import Department, Member
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.user_sync import (
     DepartmentSync,
@@ -14,10 +15,8 @@ from dingrelay_tasks.user_sync import (
     run,
     run_department,
 )
-
-NOTHING = Progress(
-    pending=0, failed=[], departments=0, users=0, added=0, changed=0, left=0, calls=0
-)
+from unit.fake_context import FakeContext
+from unit.fake_directory import NOTHING, FakeDirectory
 
 
 @dataclass
@@ -53,105 +52,17 @@ class FakeContacts:
         return Member(userid, {}) if userid in self.users else None
 
 
-@dataclass
-class FakeDirectory:
-    """Notes what it gets, and counts pending departments."""
-
-    writes: list[tuple[Any, ...]] = field(default_factory=list)
-    open: set[int] = field(default_factory=set)
-    counts: Progress = NOTHING
-    failing: bool = False
-    unmet_users: list[str] = field(default_factory=list)
-
-    async def open_run(
-        self, run: str, *, scope: str, roots: Sequence[Department], calls: int
-    ) -> None:
-        self.writes.append(("open", run, scope, *((root.id, dict(root.fields)) for root in roots)))
-        self.open |= {root.id for root in roots}
-        self.counts = replace(self.counts, calls=self.counts.calls + calls)
-
-    async def fill(
-        self,
-        run: str,
-        department: Department,
-        *,
-        children: Sequence[Department],
-        members: Sequence[Member],
-        calls: int,
-    ) -> list[int]:
-        if self.failing:
-            raise ConnectionError
-        self.writes.append(("fill", department.id, [member.userid for member in members], calls))
-        self.open |= {child.id for child in children}
-        self._settle(department.id, calls, departments=1)
-        return [child.id for child in children]
-
-    async def vanish(self, run: str, department: int, *, calls: int) -> None:
-        self.writes.append(("vanish", department, calls))
-        self._settle(department, calls, departments=0)
-
-    async def fail(self, run: str, department: int) -> None:
-        self.counts = replace(self.counts, failed=[*self.counts.failed, department])
-        self._settle(department, 0, departments=0)
-
-    async def pending(self, run: str) -> int:
-        return len(self.open)
-
-    async def unread(self, run: str, *, most: int) -> list[int]:
-        return sorted(self.open)[:most]
-
-    async def unmet(
-        self, run: str, *, most: int, confirm_removals: bool
-    ) -> tuple[list[str], list[int]]:
-        return self.unmet_users[:most], []
-
-    async def note_users(
-        self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
-    ) -> None:
-        noted = [member.userid for member in met]
-        self.writes.append(("users", noted, list(hidden), list(gone)))
-        found = {*noted, *hidden, *gone}
-        self.unmet_users = [userid for userid in self.unmet_users if userid not in found]
-
-    async def progress(self, run: str) -> Progress:
-        return self.counts
-
-    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        self.writes.append(("close", confirm_removals))
-        return self.counts
-
-    def _settle(self, department: int, calls: int, *, departments: int) -> None:
-        self.open.discard(department)
-        counts = self.counts
-        self.counts = replace(
-            counts, departments=counts.departments + departments, calls=counts.calls + calls
-        )
-
-
-@dataclass
-class FakeContext:
+class SyncContext(FakeContext):
     """One job's context; the jobs of a family share contacts, directory and what they spawn."""
 
-    job_id: str
-    contacts: FakeContacts
-    directory: FakeDirectory = field(default_factory=FakeDirectory)
-    spawned: dict[str, Contract] = field(default_factory=dict)
-    woken: list[str] = field(default_factory=list)
-    ended: dict[str, str | None] = field(default_factory=dict)
-    """States of children that are not queued any more, by key."""
-    remembered: dict[str, Json] = field(default_factory=dict)
-    attempt: int = 1
-    intent: None = None
-    messages: Any = None
-    approvals: Any = None
-    campaigns: Any = None
-
-    async def once(
-        self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
-    ) -> Json:
-        if step not in self.remembered:
-            self.remembered[step] = await act()
-        return self.remembered[step]
+    def __init__(self, contacts: FakeContacts, job_id: str = "r") -> None:
+        super().__init__(job_id)
+        self.contacts = contacts
+        self.directory = FakeDirectory()
+        self.spawned: dict[str, Contract] = {}
+        self.woken: list[str] = []
+        self.ended: dict[str, str | None] = {}
+        """States of children that are not queued any more, by key."""
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         for key, child in zip(keys, children, strict=True):
@@ -165,8 +76,10 @@ class FakeContext:
     async def wake(self, job_id: str) -> None:
         self.woken.append(job_id)
 
-    def child(self) -> "FakeContext":
-        return replace(self, job_id="child", remembered={})
+    def child(self) -> "SyncContext":
+        child = copy(self)
+        child.job_id, child.remembered = "child", {}
+        return child
 
 
 def organisation() -> FakeContacts:
@@ -180,7 +93,7 @@ def organisation() -> FakeContacts:
     )
 
 
-async def run_children(ctx: FakeContext) -> None:
+async def run_children(ctx: SyncContext) -> None:
     """Run every spawned child, and those that they spawn."""
     done: set[str] = set()
     while ahead := ctx.spawned.keys() - done:
@@ -192,7 +105,7 @@ async def run_children(ctx: FakeContext) -> None:
 
 
 async def test_children_stay_in_the_family_of_their_parent() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     with pytest.raises(Wait):
         await run(UserSync(app="shop", lane="normal"), ctx)
     await run_children(ctx)
@@ -200,7 +113,7 @@ async def test_children_stay_in_the_family_of_their_parent() -> None:
 
 
 async def test_a_waiting_parent_opens_its_run_once() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     for _ in range(3):
         with pytest.raises(Wait, match="1 departments pending"):
             await run(UserSync(), ctx)
@@ -208,7 +121,7 @@ async def test_a_waiting_parent_opens_its_run_once() -> None:
 
 
 async def test_a_department_that_was_written_is_not_read_again() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     child = ctx.child()
     job = DepartmentSync(run="r", department=2)
     first = await run_department(job, child)
@@ -218,7 +131,7 @@ async def test_a_department_that_was_written_is_not_read_again() -> None:
 
 
 async def test_a_crash_before_writing_leaves_the_department_pending() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     ctx.directory.open = {2}
     ctx.directory.failing = True
     with pytest.raises(ConnectionError):
@@ -229,7 +142,7 @@ async def test_a_crash_before_writing_leaves_the_department_pending() -> None:
 
 
 async def test_a_department_without_children_spawns_nothing() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     await run_department(DepartmentSync(run="r", department=3), ctx.child())
     assert not ctx.spawned
     assert ctx.directory.writes == [("fill", 3, [], 2)]
@@ -237,7 +150,7 @@ async def test_a_department_without_children_spawns_nothing() -> None:
 
 @pytest.mark.parametrize(("pages", "calls"), [(None, 1), ([["ann"], ["gone"]], 3)])
 async def test_a_vanished_department_is_settled(pages: list[list[str]] | None, calls: int) -> None:
-    ctx = FakeContext("r", FakeContacts({} if pages is None else {2: ([], pages)}))
+    ctx = SyncContext(FakeContacts({} if pages is None else {2: ([], pages)}))
     ctx.directory.open = {2}
     result = await run_department(DepartmentSync(run="r", department=2), ctx.child())
     assert ctx.directory.writes == [("vanish", 2, calls)]
@@ -247,14 +160,14 @@ async def test_a_vanished_department_is_settled(pages: list[list[str]] | None, c
 
 
 async def test_a_dead_department_does_not_wake_a_parent_that_waits_for_others() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     ctx.directory.open = {2, 3}
     await abandon_department(DepartmentSync(run="r", department=2), ctx.child())
     assert not ctx.woken
 
 
 async def test_many_failures_are_named_in_part() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     ctx.remembered["open"] = {}
     ctx.directory.counts = replace(NOTHING, failed=list(range(1, 40)))
     with pytest.raises(
@@ -265,7 +178,7 @@ async def test_many_failures_are_named_in_part() -> None:
 
 @pytest.mark.parametrize("state", ["cancelled", "dead", "unknown", "expired"])
 async def test_a_department_whose_job_is_over_ends_its_run(state: str) -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     with pytest.raises(Wait):
         await run(UserSync(), ctx)
     ctx.ended["1"] = state
@@ -275,7 +188,7 @@ async def test_a_department_whose_job_is_over_ends_its_run(state: str) -> None:
 
 async def test_a_department_without_a_job_gets_one_again() -> None:
     """A failover lost it."""
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     with pytest.raises(Wait):
         await run(UserSync(), ctx)
     ctx.spawned.clear()
@@ -288,7 +201,7 @@ async def test_a_department_without_a_job_gets_one_again() -> None:
 
 
 async def test_a_department_that_is_written_while_it_is_looked_for_has_not_failed() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     with pytest.raises(Wait):
         await run(UserSync(), ctx)
 
@@ -296,7 +209,7 @@ async def test_a_department_that_is_written_while_it_is_looked_for_has_not_faile
         await run_department(DepartmentSync(run="r", department=1), ctx.child())
         return ["done"] * len(keys)
 
-    looking = replace(ctx)
+    looking = copy(ctx)
     looking.children = children  # type: ignore[method-assign]
     with pytest.raises(Wait, match="2 departments pending"):
         await run(UserSync(), looking)
@@ -304,7 +217,7 @@ async def test_a_department_that_is_written_while_it_is_looked_for_has_not_faile
 
 
 async def test_reports_from_before_a_failure_are_not_read_again() -> None:
-    ctx = FakeContext("r", organisation())
+    ctx = SyncContext(organisation())
     ctx.remembered["open"] = {}
     ctx.directory.unmet_users = ["left", "other"]
     ctx.contacts.fails_at = "other"
