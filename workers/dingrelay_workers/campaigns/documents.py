@@ -236,7 +236,7 @@ class CampaignFields(Document):
 
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$", default="")]
     app: AppName = "default"
-    message: Annotated[dict[str, Any], _AsMessage, Field(default_factory=dict[str, Any])]
+    message: Annotated[dict[str, Any], Field(default_factory=dict[str, Any])]
     start_at: Moment | None = None
     quiet: Annotated[str, Field(max_length=16)] = ""
     rate: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
