@@ -86,10 +86,11 @@ def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
 
 
 def test_wrong_settings_or_rules_are_a_failure(verdicts: Verdicts, tmp_path: Path) -> None:
-    assert verdicts(1, DINGRELAY_RETRY_FOR="0") == {"settings": "failed"}
     (tmp_path / "dingrelay.toml").write_text('[rules."*"]\ncalls = "20 a second"')
-    wrong = {"DINGRELAY_RETRY_FOR": "3d", "DINGRELAY_CONFIG": "dingrelay.toml"}
-    assert verdicts(1, **wrong)["settings"] == "failed"
+    found = verdicts(1, DINGRELAY_CONFIG="dingrelay.toml")
+    assert (found["settings"], found["redis version"]) == ("failed", "ok")
+    wrong = {"DINGRELAY_CONFIG": "", "DINGRELAY_RETRY_FOR": "0"}
+    assert verdicts(1, **wrong) == {"settings": "failed"}
 
 
 def test_a_redis_that_is_away_is_reported_with_the_rest(verdicts: Verdicts) -> None:

@@ -486,5 +486,18 @@ def test_each_route_refuses_other_scopes_senders_and_apps(
     deployment.restore(deployment.records())
 
 
+def test_strangers_learn_nothing(deployment: Deployment) -> None:
+    every = Held(Grant(name="all", scopes=frozenset({"*"})))
+    for route in [*SCOPED, *(route for route in ROUTES if route.operation == "sendJobs")]:
+        request = request_of(deployment, every, route, min)
+        for header in ({}, {"Authorization": "Bearer drk_no.no"}, {"Authorization": "Basic x"}):
+            sent = {**request.headers, **header, "Idempotency_Key": "once"}
+            reply = deployment.gateway.ask(route.method, request.path, request.body, **sent)
+            assert reply.status == 401, (route.operation, reply.content)
+            assert reply.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert deployment.records() == deployment.jobs
+    assert deployment.redis.keys("dingrelay:idempotency:*") == []
+
+
 def test_every_route_is_in_the_matrix() -> None:
     assert {route.operation for route in ROUTES if not route.scope} == FREE

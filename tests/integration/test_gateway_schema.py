@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from redis import Redis
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.services import Services
@@ -71,11 +70,11 @@ def key_for(settings: Settings, grant: Grant) -> str:
     return asyncio.run(make())
 
 
-def run_schemathesis(url: str, folder: Path, *options: str, phases: str = PHASES) -> None:
+def run_schemathesis(url: str, folder: Path, *options: str) -> None:
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
         *("--config-file", str(CONFIGURATION), "run", f"{url}/openapi.json"),
-        *("--checks", "all", "--phases", phases, "--max-examples", str(EXAMPLES)),
+        *("--checks", "all", "--phases", PHASES, "--max-examples", str(EXAMPLES)),
         *("--suppress-health-check", "all", "--generation-database", "none", "--seed", "1"),
         *options,
     ]
@@ -111,16 +110,3 @@ def test_every_answer_about_keys_is_as_documented(
     key = key_for(settings, Grant(name="keys", scopes=frozenset({"*"})))
     options = ("--include-tag=keys", "--exclude-checks=positive_data_acceptance")
     run_schemathesis(gateway.url, tmp_path, f"--header=Authorization: Bearer {key}", *options)
-
-
-@pytest.mark.timeout(3_000)
-def test_strangers_learn_nothing(gateway: GatewayClient, tmp_path: Path, valkey_url: str) -> None:
-    refused = "--exclude-checks=positive_data_acceptance"
-    unknown = "--header=Authorization: Bearer drk_no.no"
-    # No answer has what leads on to another request.
-    run_schemathesis(
-        gateway.url, tmp_path, unknown, refused, phases=PHASES.replace(",stateful", "")
-    )
-    with Redis.from_url(valkey_url) as redis:
-        assert redis.keys("dingrelay:job:*") == []
-        assert redis.keys("dingrelay:idempotency:*") == []
