@@ -124,8 +124,6 @@ ROUTES = Routes(tag="operation")
         limit=None,
     ),
     problems=frozenset({403, 503}),
-    # DingTalk's clients name types that they do not mean.
-    negotiates=False,
 )
 async def receive_event(call: HttpCall) -> web.StreamResponse:
     """Take an event that DingTalk pushes."""
@@ -163,7 +161,6 @@ async def receive_event(call: HttpCall) -> web.StreamResponse:
     ),
     body=Body(model={"type": "object"}, limit=None),
     problems=frozenset({403, 503}),
-    negotiates=False,
 )
 async def receive_robot_message(call: HttpCall) -> web.StreamResponse:
     """Take a message to a robot that DingTalk pushes."""

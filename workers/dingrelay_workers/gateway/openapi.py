@@ -50,7 +50,7 @@ are wrong. A request with an `Idempotency-Key` can be repeated: it gets the same
 Mode = Literal["validation", "serialization"]
 Schema = dict[str, Any]
 
-ALWAYS = frozenset({400, 406, 500})
+ALWAYS = frozenset({400, 500})
 """Statuses of problems that any request can meet."""
 WITH_KEY = frozenset({401, 403, 429, 503})
 WITH_BODY = frozenset({408, 413, 415, 422})

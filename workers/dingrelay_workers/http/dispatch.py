@@ -1,6 +1,5 @@
 """The walk of a request: key → scope → rate → query → body → once → handler → answer."""
 
-import re
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -134,9 +133,6 @@ def _as_problems(call: HttpCall) -> Generator[None]:
 
 async def _admit(route: Route, call: HttpCall) -> None:
     """Require a key with permission for the route, and enforce its rate limit."""
-    if route.negotiates and not _acceptable(route, call.request.headers.get("Accept", "")):
-        given = sorted({answer.media_type for answer in route.answers.values() if answer.model})
-        raise Problem(problems.NOT_ACCEPTABLE, en("there is only {}", " and ".join(given)))
     if route.scope is None:
         return
     key = call.caller = await authentication.caller(call.request, call.context)
@@ -146,26 +142,6 @@ async def _admit(route: Route, call: HttpCall) -> None:
         raise Problem(problems.FORBIDDEN, en("this needs the scope {}", route.scope))
     if (wait := await call.context.throttle(key)) is not None:
         raise authentication.too_many(wait)
-
-
-def _acceptable(route: Route, accept: str) -> bool:
-    """Whether the caller takes what the route gives. A problem comes as one in any case."""
-    if not accept or accept == "*/*":
-        return True
-    given = {answer.media_type for answer in route.answers.values() if answer.model is not None}
-    for choice in accept.split(","):
-        media_type, *parameters = (part.strip().lower() for part in choice.split(";"))
-        if any(_NEVER.fullmatch(parameter) for parameter in parameters):
-            continue
-        kind = media_type.partition("/")[0]
-        if media_type == "*/*" or not given or media_type in given:
-            return True
-        if media_type == f"{kind}/*" and any(each.startswith(f"{kind}/") for each in given):
-            return True
-    return False
-
-
-_NEVER = re.compile(r"q=0(?:\.0{0,3})?")
 
 
 def _query(model: type[BaseModel], request: web.Request, context: GatewayContext) -> BaseModel:

@@ -171,7 +171,6 @@ class Route:
         problems: statuses of problems that its handler can raise, beyond those that follow from
             scope, query and body (`openapi.statuses`).
         path_parameters: name → JSON schema; a text if not named.
-        negotiates: whether a caller that accepts none of its media types is refused.
         tag: the group in the document.
         links: for the document: status → OpenAPI links.
         across_cells: whether nothing of it is an app's, or its handler looks at the app of each part.
@@ -192,7 +191,6 @@ class Route:
     path_parameters: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict[str, Mapping[str, Any]]
     )
-    negotiates: bool = True
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
     across_cells: bool = False
 

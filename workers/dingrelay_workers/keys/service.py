@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from sqlalchemy import insert, select, update
@@ -55,7 +55,11 @@ _SECRET_BYTES = 32
 log = get_logger("dingrelay.api_keys")
 
 _WRITER = "api keys"
-_STATES = {"": "live", "has expired": "expired", "is revoked": "revoked"}
+_STATES: Mapping[str, Literal["live", "expired", "revoked"]] = {
+    "": "live",
+    "has expired": "expired",
+    "is revoked": "revoked",
+}
 """Why a key is refused → its state."""
 
 
