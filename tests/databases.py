@@ -58,3 +58,7 @@ def rows(database_url: str, statement: str, **values: object) -> list[dict[str, 
             return [dict(row) for row in connection.execute(text(statement), values).mappings()]
     finally:
         engine.dispose()
+
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For tests of what no database has a part in: `database_url` is of SQLite only."""

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import processes
+from databases import on_sqlite
 from dingrelay_producers.client.campaign_documents import (
     Malformed,
     MalformedRecipients,
@@ -175,6 +176,7 @@ async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -
     assert created.skipped == [SkippedRow.of(row) for row in progress.rows[:20]]
 
 
+@on_sqlite
 async def test_half_a_character_is_nobodys_address(campaigns: CampaignStore) -> None:
     people = [{"job_number": "\ud800"}, {"email": "a@\ud800"}, "ann"]
     made = await campaigns.create(plan(recipients=people, malformed="skip"))
@@ -205,6 +207,7 @@ async def test_unusable_ids_are_refused(campaigns: CampaignStore, database: Data
     assert (await campaigns.create(without)).recipients == 1
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("content", "rows", "error"),
     [
@@ -267,6 +270,7 @@ async def test_fields_come_from_the_file_then_the_directory(campaigns: CampaignS
     ]
 
 
+@on_sqlite
 @pytest.mark.usefixtures("organisation")
 @pytest.mark.parametrize(
     ("content", "audience", "error"),

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from sqlalchemy import func, select
 
 import campaigns
+from databases import on_sqlite
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -82,6 +83,7 @@ async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None
         await CampaignCalls(database).recallable(gone, [0])
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("state", "chunk", "error"),
     [

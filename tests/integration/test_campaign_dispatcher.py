@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
+from databases import on_sqlite
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -34,6 +35,9 @@ from dingrelay_workers.store.records import Claim, Records, Usage
 from leading import lead_once
 from subscriptions import subscribe, taken
 from wakeups import received
+
+pytestmark = on_sqlite
+
 
 NOON = datetime.now(UTC).replace(hour=4, minute=0)
 """Noon in Beijing."""
@@ -134,11 +138,6 @@ class Fleet:
             if row.state == State.DONE:
                 return row
         raise AssertionError(row)
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    return sqlite_url
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from campaigns import chunks, read
+from databases import on_sqlite
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, DraftConflict, DraftNotFound
 from dingrelay_producers.language import CHINESE, translated
@@ -75,6 +76,7 @@ async def test_the_latest_drafts_of_some_apps_are_listed(drafts: Drafts) -> None
             await ask(ours[0].id)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -217,6 +219,7 @@ async def test_a_started_campaign_leaves_its_draft_as_it_is(
     assert await users_of(database, frozen.id) == ["a1"]
 
 
+@on_sqlite
 @pytest.mark.usefixtures("organisation")
 @pytest.mark.parametrize(
     ("content", "field"),

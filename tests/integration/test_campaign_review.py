@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from campaigns import put
 from cli_runner import Cli
-from databases import rows
+from databases import on_sqlite, rows
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.campaigns.models import CampaignRow, State
@@ -114,6 +114,7 @@ async def test_a_change_voids_the_approval(
         await campaigns.start(campaign)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("approve", "needed"), [("off", False), ("over 3", True), ("over 4", False), ("always", True)]
 )
@@ -149,6 +150,7 @@ async def test_without_reviewers_people_with_the_role_get_it(
     assert job.wire()["to"] == {"users": ["bob"]}
 
 
+@on_sqlite
 @pytest.mark.parametrize("approve", ["on", "over", "over -1", "over 1 000"])
 def test_a_rule_that_is_none_is_refused(service: Service, approve: str) -> None:
     with pytest.raises(SettingsError, match=r"campaigns.*approve"):

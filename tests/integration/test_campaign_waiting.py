@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from campaigns import end, put, taken
+from databases import on_sqlite
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks import beijing
@@ -19,13 +20,11 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.rules import Rules
 
+pytestmark = on_sqlite
+
+
 Prepare = Callable[[Redis], Awaitable[Any]]
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    return sqlite_url
 
 
 async def nothing(redis: Redis) -> None:

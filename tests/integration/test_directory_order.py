@@ -1,11 +1,12 @@
 """Of two reads the newer stays; and a person is who has a unionid: userids change hands."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from itertools import permutations
 from typing import Any
 
 import pytest
 
+from databases import on_sqlite
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
@@ -13,7 +14,6 @@ from dingrelay_workers.directory.order import CLOCK_SET_BACK_MS
 from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
 from rows import all_of
-from tables import prepare
 
 Write = Callable[[AppDirectory], Awaitable[Any]]
 
@@ -97,23 +97,16 @@ async def state(database: Database, app: str) -> Any:
     )
 
 
-@pytest.fixture
-async def one_database(sqlite_url: str) -> AsyncIterator[Database]:
-    prepare(sqlite_url)
-    database = Database(sqlite_url)
-    yield database
-    await database.dispose()
-
-
+@on_sqlite
 @pytest.mark.parametrize("case", CASES)
-async def test_the_order_of_writes_does_not_matter(one_database: Database, case: str) -> None:
+async def test_the_order_of_writes_does_not_matter(database: Database, case: str) -> None:
     writes = CASES[case]
     seen: list[Any] = []
     for order in permutations(range(len(writes))):
         app = "-".join(map(str, order))
         for index in order:
-            await writes[index](AppDirectory(one_database, app, read_at=100 + index))
-        seen.append(await state(one_database, app))
+            await writes[index](AppDirectory(database, app, read_at=100 + index))
+        seen.append(await state(database, app))
     assert seen == seen[:1] * len(seen)
 
 

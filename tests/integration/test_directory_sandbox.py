@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from databases import on_sqlite
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract, Json
@@ -31,6 +32,9 @@ from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, Members
 from dingrelay_workers.directory.store import AppDirectory
 from listings import all_users, users_below
 from rows import all_of
+
+pytestmark = on_sqlite
+
 
 FEW, MANY = 120, 400
 """People."""
@@ -125,11 +129,6 @@ async def run_body(
         # A parent that has to ask for some people waits between two lots of them.
         with suppress(Wait):
             return await run(job, parent)
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    return sqlite_url
 
 
 class Walker:

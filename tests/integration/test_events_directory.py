@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from databases import on_sqlite
 from dingrelay_sandbox.apis import contacts as apis
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_tasks import event, user_sync
@@ -26,6 +27,9 @@ from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, Use
 from dingrelay_workers.directory.store import AppDirectory
 from rows import all_of
 from thorough import either
+
+pytestmark = on_sqlite
+
 
 AT_ONCE = 12
 """Jobs that run at the same time."""
@@ -348,11 +352,6 @@ async def follow(simulation: Simulation, changes: int) -> None:
     assert await differences(simulation) == []
     found = await walk(simulation, "last")
     assert (found.added, found.changed, found.left) == (0, 0, 0)
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    return sqlite_url
 
 
 @pytest.mark.parametrize("seed", either([2], list(range(2, 22))))

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 import campaigns
 from cli_runner import Cli
+from databases import on_sqlite
 from dingrelay_producers import Client, State
 from dingrelay_producers.client import job_list
 from dingrelay_producers.client.filters import JobFilter
@@ -223,6 +224,7 @@ async def test_a_malformed_job_is_kept(archive: Archive, name: str, job: dict[st
     assert await archive.recipients(name) == {"u1": "not_sent"}
 
 
+@on_sqlite
 @pytest.mark.parametrize("job", [{"to": "u1"}, {"to": {"users": 1}}, {}, ["u1"], "u1"])
 async def test_a_malformed_job_is_in_the_way_of_no_list(archive: Archive, job: Any) -> None:
     await archive.end_malformed("malformed", job)
@@ -316,6 +318,7 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     assert wrong.exit_code == 2
 
 
+@on_sqlite
 async def test_looking_creates_no_database(
     archive: Archive, cli: Cli, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import select
 import campaigns
 import days
 from cli_runner import Cli
+from databases import on_sqlite
 from dingrelay_producers import Client, State
 from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.client.personal_data import new_tombstone
@@ -268,6 +269,7 @@ async def test_data_of_others_and_counts_stay(office: Office) -> None:
     assert report.outcomes["forbidden"] == 1
 
 
+@on_sqlite
 async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Office) -> None:
     asked = {"to": {"mobiles": [MOBILE, "13900000000"], "users": [OTHER]}, "idempotency_key": "k"}
     steps = {"addresses": {"users": [SUBJECT, "u9"], "unresolved": []}}
@@ -283,6 +285,7 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
     assert (same.created, same.conflict) == (False, False)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("users", "left"), [(None, []), ([[SUBJECT], 7, OTHER], [OTHER]), (True, [])]
 )
