@@ -36,9 +36,9 @@ from rows import all_of
 pytestmark = on_sqlite
 
 
-FEW, MANY = 120, 400
+FEW, MANY = 60, 400
 """People."""
-DEPARTMENTS, LARGE = 25, 3
+DEPARTMENTS, LARGE = 20, 3
 """Departments of few people, and of many: those have more than one page of people each."""
 ATTEMPTS = 3
 """Attempts before a child of these tests is dead."""
@@ -308,7 +308,7 @@ async def test_one_user_and_one_department_are_read_alone(
     sandbox.put_user("newcomer", name="New", dept_id_list=[999])
     result = await walker.sync(scope="department", department=3)
     assert (result["added"], result["changed"], result["left"]) == (1, 0, 0)
-    assert 1 < result["departments"] < 26
+    assert 1 < result["departments"] < DEPARTMENTS
     assert await walker.below(999) == 1
     sandbox.delete_user("newcomer")
     sandbox.delete_department(999)
@@ -337,10 +337,10 @@ async def test_people_and_departments_that_move_during_a_walk_do_not_leave(
     walker: Walker, sandbox: SandboxAdmin
 ) -> None:
     await walker.sync()
-    sandbox.put_department(998, name="Hall", parent_id=25)
+    sandbox.put_department(998, name="Hall", parent_id=20)
     sandbox.put_department(999, name="Lab", parent_id=998)
     sandbox.put_user("u7", dept_id_list=[999])
-    sandbox.put_user("u8", dept_id_list=[25])
+    sandbox.put_user("u8", dept_id_list=[20])
     await walker.sync()
 
     def move(read: int) -> None:
