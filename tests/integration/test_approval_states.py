@@ -12,6 +12,7 @@ from dingrelay_tasks.context import ApprovalChange, ApprovalTask
 from dingrelay_workers.approvals.store import KEPT, ApprovalStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.store.wakeup import LONGEST_ID
+from thorough import either
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -52,7 +53,7 @@ STORY: Sequence[ApprovalChange] = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(either(2, 6)))
 async def test_the_order_of_events_does_not_matter(store: ApprovalStore, seed: int) -> None:
     events = [*STORY, *STORY]
     random.Random(seed).shuffle(events)
