@@ -210,6 +210,7 @@ async def test_unusable_ids_are_refused(campaigns: CampaignStore, database: Data
 WITHOUT = {"without_users": ["boss", "stranger"], "without_departments": [4], "without": ["ann"]}
 
 
+@on_sqlite
 @pytest.mark.usefixtures("organisation")
 @pytest.mark.parametrize(
     ("audience", "wanted"),

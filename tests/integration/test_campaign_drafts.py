@@ -128,6 +128,7 @@ async def users_of(database: Database, campaign: str) -> list[str]:
     return [user async for page in people_of(database, campaign) for user in page]
 
 
+@on_sqlite
 @pytest.mark.usefixtures("organisation")
 @pytest.mark.parametrize(
     ("pasted", "people"),
@@ -353,6 +354,7 @@ async def test_each_gets_a_text_of_their_own(drafts: Drafts, redis: Redis) -> No
     assert found.first[0].message["text"]["content"] == "员工1，明天放假"
 
 
+@on_sqlite
 @pytest.mark.usefixtures("staff")
 @pytest.mark.parametrize(
     ("seen", "outside"),

@@ -171,7 +171,7 @@ async def test_ever_new_senders_keep_nobody_from_the_next_call(lanes: Lanes) -> 
 
 
 async def test_they_come_back_at_the_pace_of_the_limit(lanes: Lanes) -> None:
-    await lanes.fill(300, "one")
+    await lanes.fill(240, "one")
     first = await lanes.wake()
     assert len(first) == AT_ONCE
     lanes.now += MICRO // 4
@@ -179,7 +179,7 @@ async def test_they_come_back_at_the_pace_of_the_limit(lanes: Lanes) -> None:
 
 
 async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> None:
-    await lanes.fill(300, "one")
+    await lanes.fill(80, "one")
 
     async def wake_some() -> int:
         woken = 0
@@ -201,7 +201,7 @@ async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> No
 
 
 async def test_jobs_of_a_worker_that_is_gone_hold_nobody_up(lanes: Lanes) -> None:
-    await lanes.fill(300, "one")
+    await lanes.fill(80, "one")
 
     async def woken() -> int:
         lanes.now += 2 * MICRO
@@ -216,7 +216,7 @@ async def test_jobs_of_a_worker_that_is_gone_hold_nobody_up(lanes: Lanes) -> Non
 
 
 async def test_a_clock_that_steps_back_holds_nobody_up(lanes: Lanes) -> None:
-    await lanes.fill(300, "one")
+    await lanes.fill(80, "one")
     await lanes.call("one", woken="another")
     await lanes.wake_only()
     await lanes.shift(3_600_000)
@@ -368,9 +368,9 @@ async def test_the_schedule_leaves_parked_jobs_to_their_turn(lanes: Lanes, forgo
 
 
 async def test_a_guess_is_no_further_off_than_a_sender_that_takes_turns_waits(lanes: Lanes) -> None:
-    many = [await lanes.park("many") for _ in range(400)]
-    assert many[-1] == pytest.approx(400 / 19, rel=0.01)
-    assert await lanes.horizon() == pytest.approx(400 / 19, rel=0.01)
+    many = [await lanes.park("many") for _ in range(200)]
+    assert many[-1] == pytest.approx(200 / 19, rel=0.01)
+    assert await lanes.horizon() == pytest.approx(200 / 19, rel=0.01)
     few = [await lanes.park("few") for _ in range(5)]
     assert few[-1] < 1
 
