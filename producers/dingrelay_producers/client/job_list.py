@@ -216,7 +216,9 @@ class JobList:
         asked: list[scripts.Value] = [
             _milliseconds(chosen.since, 0),
             _milliseconds(chosen.until, _ALWAYS),
-            *((text or "").encode(errors="replace") for text in (chosen.text, chosen.to)),
+            (chosen.text or "").encode(errors="replace"),
+            # Other characters may be escaped.
+            record.canonical_json(chosen.to) if chosen.to and chosen.to.isascii() else "",
             *("".join(f"\n{value}" for value in allowed.get(name, ())) for name in FIELDS),
         ]
         last, full = after, all(allowed.values())
@@ -339,9 +341,6 @@ def _asks_for(kind: bytes, payload: bytes, addresses: bytes | None, chosen: JobF
         return False
     if chosen.to is None:
         return True
-    # Most are for others, and to read a job takes much longer.
-    if chosen.to.isascii() and chosen.to.encode() not in payload + (addresses or b""):
-        return False
     known = KINDS.get(kind.decode(errors="replace"))
     if known is None or known.outcomes is None:
         return False
