@@ -5,15 +5,23 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from redis import Redis
 
+import campaigns
 import rows
 from cli_runner import Cli
-from dingrelay_producers.store.keys import QUOTA_TTL_MS, quota
+from dingrelay_producers.store import keys
 from dingrelay_tasks import beijing
+from dingrelay_workers.campaigns import cli_pages as watch
+from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import RunRow, UserRow
 from tables import prepare
@@ -25,6 +33,7 @@ PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in ra
 def variables(sandbox_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
     (tmp_path / "people.csv").write_text(PEOPLE)
     (tmp_path / "bad.csv").write_text("userid,name\nu1,a\nu 2,b\nu1,c\nu3\n")
+    prepare(sandbox_env["DINGRELAY_DATABASE_URL"])
     return sandbox_env
 
 
@@ -52,12 +61,12 @@ def test_recipients_may_come_from_standard_input(cli: Cli) -> None:
 
 def test_the_file_may_name_people_under_another_column(cli: Cli) -> None:
     table = ("--text", "你好 {姓名}", "--file", "-")
-    rows = "姓名,工号\n张三,u1\n李四,u2\n"
+    people = "姓名,工号\n张三,u1\n李四,u2\n"
     named = ("--column", "userid=工号", "--json")
     for options in (named, (*named, "--dry-run")):
-        made = cli("campaign", "create", "n", *table, *options, stdin=rows)
+        made = cli("campaign", "create", "n", *table, *options, stdin=people)
         assert json.loads(made.stdout)["recipients"] == 2
-    refused = cli.refused("campaign", "create", "n", *table, "--column", "编号", stdin=rows)
+    refused = cli.refused("campaign", "create", "n", *table, "--column", "编号", stdin=people)
     assert 'no column "编号"' in refused
     alone = ("--text", "x", "--to", "u1", "--column", "工号")
     assert "--column" in cli.refused("campaign", "create", "n", *alone)
@@ -84,9 +93,9 @@ def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path
     (tmp_path / "dingrelay.toml").write_text('[quota]\nedition = "1000"')
     cli.variables["DINGRELAY_CONFIG"] = "dingrelay.toml"
     with Redis.from_url(valkey_url) as redis:
-        key = quota("default", beijing.month(beijing.now()))
+        key = keys.quota("default", beijing.month(beijing.now()))
         redis.hset(key, "calls", 100)
-        redis.pexpire(key, QUOTA_TTL_MS)
+        redis.pexpire(key, keys.QUOTA_TTL_MS)
     options = ("--file", "people.csv", "--rate", "50")
     found = cli.json("campaign", "create", "n", "--dry-run", "--text", "hello {name}", *options)
     assert (found["recipients"], found["calls"], found["plain_calls"]) == (250, 3, 3)
@@ -102,8 +111,6 @@ def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path
 
 def test_people_who_are_not_in_the_directory_are_counted(cli: Cli) -> None:
     """Their look-ups take longer than the calls."""
-
-    prepare(cli.variables["DINGRELAY_DATABASE_URL"])
 
     async def sync(database: Database) -> None:
         people = [{"userid": f"u{number}", "read_at": 1} for number in range(100)]
@@ -187,3 +194,92 @@ def test_ctrl_c_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
     assert creating.returncode != 0
     assert (output, b"Traceback" in errors) == (b"", False)
     assert cli.json("campaign", "list") == []
+
+
+def a_campaign(cli: Cli, **fields: Any) -> str:
+    return str(cli.in_database(lambda database: campaigns.put(database, **fields)))
+
+
+def test_a_campaign_is_run_and_cancelled(cli: Cli, valkey_url: str) -> None:
+    campaign = a_campaign(cli, state=State.DRAFT)
+    signals: set[bytes | None] = set()
+    states = {"start": "running", "pause": "paused", "resume": "running", "cancel": "cancelled"}
+    for command, state in states.items():
+        assert cli.json("campaign", command, campaign) == {"id": campaign, "state": state}
+        with Redis.from_url(valkey_url) as redis:
+            signals.add(redis.get(keys.CAMPAIGNS))
+    assert (len(signals), None in signals) == (4, False)
+    assert "is cancelled" in cli.refused("campaign", "resume", campaign)
+
+
+def test_what_does_not_exist_is_named(cli: Cli) -> None:
+    for command in (["start"], ["show", "--watch"]):
+        assert "no campaign none" in cli.refused("campaign", *command, "none")
+
+
+def test_redis_away_is_reported_with_the_state_changed(cli: Cli) -> None:
+    campaign = a_campaign(cli, state=State.DRAFT)
+    cli.variables["DINGRELAY_REDIS_URL"] = "redis://127.0.0.1:1/0"
+    assert cli.refused("campaign", "start", campaign, code=3)
+
+
+def test_watch_ends_with_the_campaign(cli: Cli) -> None:
+    ended = {"recipients": 4, "accepted": 3, "failed": 1, "settled": 2, "calls": 2}
+    campaign = a_campaign(cli, state=State.DONE, **ended)
+    (line,) = cli.shown("campaign", "show", "--watch", campaign, "--json").splitlines()
+    looked = {"id": campaign, "state": "done", "accepted": 3, "failed": 1, "seconds_left": None}
+    assert json.loads(line).items() >= looked.items()
+    (shown,) = cli("campaign", "show", "--watch", campaign).output.splitlines()
+    assert shown.startswith("done, 4 of 4 people")
+    assert "3 accepted, 0 left out, 1 failed" in shown
+
+
+async def test_watch_prints_lines_where_no_terminal_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each change of state, and of progress one each ten seconds."""
+    clock = count(0.0, 4.0)
+    monkeypatch.setattr("dingrelay_workers.campaigns.cli_pages.time.monotonic", clock.__next__)
+    base = {"recipients": 9, "left_out": 0, "failed": 0, "calls": 1, "throttles": 0, "rate": 2.0}
+    base |= {"reason": "", "waits": ""}
+    seen = [
+        ("running", 0, None),
+        ("running", 1, 4),
+        ("running", 2, 4),
+        ("running", 3, 3),
+        ("running", 3, 3),
+        ("paused", 3, None),
+        ("cancelled", 3, None),
+    ]
+
+    async def looks() -> AsyncGenerator[dict[str, Any], None]:
+        for state, accepted, left in seen:
+            yield {**base, "state": state, "accepted": accepted, "seconds_left": left}
+
+    await watch._print_lines(looks())
+    lines = capsys.readouterr().out.splitlines()
+    looked = [line.partition(" of")[0] for line in lines]
+    assert looked == ["running, 0", "running, 3", "paused, 3", "cancelled, 3"]
+    assert "0:03 to go" in lines[1]
+    assert "to go" not in lines[2] + lines[3]
+
+
+async def test_a_campaign_that_does_not_run_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter(("running", "running", "cancelled"))
+    accepted = count(1)
+
+    async def look(*_: object) -> dict[str, Any]:
+        counts = {"recipients": 10, "accepted": next(accepted), "left_out": 0, "failed": 0}
+        return {"state": next(states), **counts}
+
+    @asynccontextmanager
+    async def opened(_: object) -> AsyncGenerator[Any, None]:
+        yield SimpleNamespace(database=None)
+
+    monkeypatch.setattr(watch, "_look", look)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("dingrelay_workers.campaigns.service.opened_store", opened)
+    monkeypatch.setattr("dingrelay_workers.store.connections.impatient_redis", opened)
+    settings: Any = None
+    found = [each["seconds_left"] async for each in watch._looks(settings, "c")]
+    assert [each is None for each in found] == [True, False, True]

@@ -51,17 +51,15 @@ def test_each_verb_moves_the_campaign(settings: Settings, tmp_path: Path) -> Non
         with pytest.raises(CampaignNotFound):
             client.campaign_ref("none").start()
         campaign.delete()
-        with pytest.raises(CampaignNotFound):
-            campaign.status()
-        with pytest.raises(CampaignNotFound):
-            campaign.delete()
+        for gone in (campaign.status, campaign.delete):
+            with pytest.raises(CampaignNotFound):
+                gone()
 
 
 def test_it_is_tested_reported_confirmed_and_recalled(settings: Settings) -> None:
     with Client(settings) as client:
-        campaign = client.campaign(
-            name="n", message=TEXT, recipients=[{"userid": "u1", "name": "A"}]
-        ).create()
+        people = [{"userid": "u1", "name": "A"}]
+        campaign = client.campaign(name="n", message=TEXT, recipients=people).create()
         campaign.test(["u8"], {"name": "T"})
         (job,) = client.recent()
         assert (job.kind, job.lane) == ("message-send", "urgent")
@@ -83,10 +81,8 @@ def test_rows_of_any_iterable_are_checked(settings: Settings) -> None:
             client.campaign(name="n", message=PLAIN, recipients=rows).create()
         with pytest.raises(ContractError, match="weight"):
             client.campaign(name="n", message=PLAIN, users=["u1"], weight=0).create()
-        skipped = client.campaign(
-            name="n", message=PLAIN, recipients=["u1", "", "u1"], malformed="skip"
-        )
-        status = skipped.create().status()
+        some = {"recipients": ["u1", "", "u1"], "malformed": "skip"}
+        status = client.campaign(name="n", message=PLAIN, **some).create().status()
         assert (status.recipients, status.duplicates, status.malformed) == (1, 1, 1)
 
 
@@ -113,15 +109,13 @@ async def test_asyncio_has_the_same(settings: Settings) -> None:
 
 def test_wait_returns_how_it_ended(settings: Settings, sqlite_url: str) -> None:
     prepare(sqlite_url)
+    ended = {"accepted": 3, "failed": 1, "settled": 2, "calls": 2}
 
     async def put() -> str:
         database = Database(sqlite_url)
-        try:
-            return await campaigns.put(
-                database, state=CampaignState.DONE, accepted=3, failed=1, settled=2, calls=2
-            )
-        finally:
-            await database.dispose()
+        campaign = await campaigns.put(database, state=CampaignState.DONE, **ended)
+        await database.dispose()
+        return campaign
 
     with Client(settings) as client:
         status = client.campaign_ref(asyncio.run(put())).wait(timeout=0)

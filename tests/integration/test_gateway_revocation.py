@@ -21,8 +21,9 @@ DRAFT = {"name": "n", "message": MESSAGE["message"]}
 
 
 @pytest.fixture
-def gateway(valkey_url: str) -> Iterator[GatewayClient]:
-    with gateway_thread(Settings.load(env="sandbox", redis_url=valkey_url)) as client:
+def gateway(settings: Settings) -> Iterator[GatewayClient]:
+    """One whose keys are in memory."""
+    with gateway_thread(settings) as client:
         yield client
 
 
@@ -90,11 +91,6 @@ def test_an_upload_of_a_revoked_key_makes_no_campaign(gateway: GatewayClient) ->
     stream.end()
     assert b"HTTP/1.1 401" in stream.until(b"unauthorized")
     stream.close()
-
-
-@pytest.fixture
-def settings(valkey_url: str, sqlite_url: str) -> Settings:
-    return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
 
 
 def test_a_token_ends_with_the_secret_behind_it(settings: Settings) -> None:
