@@ -24,6 +24,7 @@ SECONDS = {
     "acceptance/test_user_sync.py": 45,
     "acceptance/test_demo.py": 40,
     "acceptance/test_bench.py": 40,
+    "browser/test_screens.py": 40,
     "integration/test_gateway_guide.py": 40,
     "integration/test_outages_in_redis.py": 40,
     "integration/test_webhooks.py": 40,

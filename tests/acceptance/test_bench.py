@@ -48,7 +48,9 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "1,000 jobs that wait",
         "200 alerts to a group of two robots",
         "console on 2,000 jobs, SQLite",
+        "console on 2,000 jobs, SQLite: screens, p95",
         "console on 2,000 jobs, PostgreSQL",
+        "console on 2,000 jobs, PostgreSQL: screens, p95",
     }
     needed = [figure for figure in figures if figure.get("unit") == "ms"]
     assert needed
