@@ -359,4 +359,4 @@ async def test_by_events_alone_it_becomes_the_organisation(
     database: Database, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "REMOVAL_SHARE", 1.0)
-    await follow(Simulation(database, seed), changes=either(60, 100))
+    await follow(Simulation(database, seed), changes=either(40, 100))
