@@ -286,7 +286,8 @@ async def first_recipients(store: CampaignStore, campaign: str) -> list[FirstRec
     row = await store.get(campaign)
 
     async def staged() -> AsyncIterator[StagedChunk]:
-        async for page in store.chunks(campaign):
+        # Each has one at least.
+        async for page in store.chunks(campaign, at_once=reach.FIRST):
             for chunk in page:
                 yield chunk.users.split(","), chunk.message
 

@@ -121,11 +121,11 @@ class CampaignStore:
         page = latest_first(query, row.created_at, row.id, behind=after, limit=limit)
         return await self._page(page)
 
-    async def chunks(self, campaign: str) -> AsyncIterator[Sequence[ChunkRow]]:
+    async def chunks(self, campaign: str, at_once: int = PAGE) -> AsyncIterator[Sequence[ChunkRow]]:
         """All chunks in their order, in pages; no transaction stays open between pages."""
         query = select(ChunkRow).where(ChunkRow.campaign == campaign).order_by(ChunkRow.number)
         last = -1
-        while page := await self._page(query.where(ChunkRow.number > last).limit(PAGE)):
+        while page := await self._page(query.where(ChunkRow.number > last).limit(at_once)):
             yield page
             last = page[-1].number
 
