@@ -389,7 +389,7 @@ async def _put_callback(sandbox: SandboxState, check: bool = True, **fields: Any
     callback = Callback.model_validate(fields)
     sandbox.app(callback.app_key)
     if check:
-        outcome = await sandbox.deliveries.http.check(callback)
+        outcome = await sandbox.deliveries.check(callback)
         if outcome != SUCCESS:
             raise ValueError(f"url: check_url was answered with: {outcome}")
     sandbox.callbacks.put(callback)

@@ -25,87 +25,6 @@ LARGEST_ANSWER = 65_536
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
-class HttpPush:
-    """The side of DingTalk that calls.
-
-    Args:
-        state: where the callbacks are.
-    """
-
-    def __init__(self, state: SandboxState) -> None:
-        self._state = state
-        self._session: aiohttp.ClientSession | None = None
-        self._room = asyncio.Semaphore(MOST_AT_ONCE)
-
-    async def open(self) -> None:
-        """Be ready to call."""
-        connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar()
-        )
-
-    async def close(self) -> None:
-        """Give the connections up."""
-        if self._session is not None:
-            await self._session.close()
-
-    async def check(self, callback: Callback) -> str:
-        """Ask whether a URL is a callback: ``success``, or what is wrong with it."""
-        return await self._post(callback, CHECK)
-
-    async def deliver(self, delivery: Delivery) -> None:
-        """Push an event until it is taken, or no more is tried."""
-        state = self._state
-        waits = iter(state.delivery_times.retries)
-        while True:
-            callback = state.callbacks.of(delivery.app_key)
-            app = state.apps.get(delivery.app_key)
-            if callback is None or app is None:
-                delivery.settle("failed")
-                return
-            at, began = state.clock(), time.monotonic()
-            content = delivery.event.pushed(app.organisation, callback.casing)
-            outcome = await self._post(callback, content)
-            delivery.attempt(outcome, at=at, took=time.monotonic() - began)
-            if outcome == SUCCESS:
-                delivery.settle("delivered")
-                return
-            wait = next(waits, None)
-            if wait is None:
-                break
-            await asyncio.sleep(state.delivery_times.scaled(wait))
-        until = time.monotonic() + state.delivery_times.failed_kept
-        state.callbacks.fail(delivery.app_key, delivery.event, until=until)
-        delivery.settle("failed")
-
-    async def _post(self, callback: Callback, content: Mapping[str, Any]) -> str:
-        assert self._session is not None, "opened when the server starts"
-        async with self._room:
-            query, content_sealed = callback.push(content, self._state.clock())
-            url = URL(callback.url).update_query(query)
-            timeout = aiohttp.ClientTimeout(total=self._state.delivery_times.push_timeout)
-            try:
-                async with self._session.post(
-                    url,
-                    data=content_sealed,
-                    headers=HEADERS,
-                    timeout=timeout,
-                    allow_redirects=False,
-                ) as answer:
-                    body = await answer.content.read(LARGEST_ANSWER)
-                    while len(body) < LARGEST_ANSWER and (
-                        more := await answer.content.read(LARGEST_ANSWER - len(body))
-                    ):
-                        body += more
-                    return callback.verdict(answer.status, body)
-            except TimeoutError:
-                return "timeout"
-            except aiohttp.ClientConnectorError:
-                return "refused"
-            except (aiohttp.ClientError, OSError) as error:
-                return f"cut: {type(error).__name__}"
-
-
 CONTENT = ("text", "content")
 """Fields of a message to a robot that do not come once the month is used up."""
 
@@ -119,20 +38,24 @@ class Deliveries:
 
     def __init__(self, state: SandboxState) -> None:
         self._state = state
-        self.http = HttpPush(state)
+        self._session: aiohttp.ClientSession | None = None
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self.stream = StreamGateway(state, self.start)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: list[tuple[EventFaultSpec, Delivery]] = []
 
     async def open(self) -> None:
         """Deliver from now on."""
-        await self.http.open()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+        )
         self._state.events.deliver = self.deliver
 
     async def close(self) -> None:
         """Give everything up."""
         self.reset()
-        await self.http.close()
+        if self._session is not None:
+            await self._session.close()
 
     def reset(self) -> None:
         """Forget what is on its way, and end all streams."""
@@ -225,6 +148,62 @@ class Deliveries:
 
     async def _send(self, delivery: Delivery) -> None:
         if delivery.way == "http":
-            await self.http.deliver(delivery)
+            await self._push(delivery)
         else:
             await self.stream.deliver(delivery)
+
+    async def check(self, callback: Callback) -> str:
+        """Ask whether a URL is a callback: ``success``, or what is wrong with it."""
+        return await self._post(callback, CHECK)
+
+    async def _push(self, delivery: Delivery) -> None:
+        """Push an event until it is taken, or no more is tried."""
+        state = self._state
+        waits = iter(state.delivery_times.retries)
+        while True:
+            callback = state.callbacks.of(delivery.app_key)
+            app = state.apps.get(delivery.app_key)
+            if callback is None or app is None:
+                delivery.settle("failed")
+                return
+            at, began = state.clock(), time.monotonic()
+            content = delivery.event.pushed(app.organisation, callback.casing)
+            outcome = await self._post(callback, content)
+            delivery.attempt(outcome, at=at, took=time.monotonic() - began)
+            if outcome == SUCCESS:
+                delivery.settle("delivered")
+                return
+            wait = next(waits, None)
+            if wait is None:
+                break
+            await asyncio.sleep(state.delivery_times.scaled(wait))
+        until = time.monotonic() + state.delivery_times.failed_kept
+        state.callbacks.fail(delivery.app_key, delivery.event, until=until)
+        delivery.settle("failed")
+
+    async def _post(self, callback: Callback, content: Mapping[str, Any]) -> str:
+        assert self._session is not None, "opened when the server starts"
+        async with self._room:
+            query, content_sealed = callback.push(content, self._state.clock())
+            url = URL(callback.url).update_query(query)
+            timeout = aiohttp.ClientTimeout(total=self._state.delivery_times.push_timeout)
+            try:
+                async with self._session.post(
+                    url,
+                    data=content_sealed,
+                    headers=HEADERS,
+                    timeout=timeout,
+                    allow_redirects=False,
+                ) as answer:
+                    body = await answer.content.read(LARGEST_ANSWER)
+                    while len(body) < LARGEST_ANSWER and (
+                        more := await answer.content.read(LARGEST_ANSWER - len(body))
+                    ):
+                        body += more
+                    return callback.verdict(answer.status, body)
+            except TimeoutError:
+                return "timeout"
+            except aiohttp.ClientConnectorError:
+                return "refused"
+            except (aiohttp.ClientError, OSError) as error:
+                return f"cut: {type(error).__name__}"
