@@ -66,11 +66,10 @@ class Mutation:
         Raises:
             ValueError: the source has changed, and the mutation has to follow it.
         """
-        path = tree / self.file
-        text = path.read_text("utf-8")
-        if text.count(self.old) != 1:
+        if not self.applies:
             raise ValueError(f"{self.name}: its text is not in {self.file} exactly once")
-        path.write_text(text.replace(self.old, self.new), "utf-8")
+        path = tree / self.file
+        path.write_text(path.read_text("utf-8").replace(self.old, self.new), "utf-8")
 
 
 with Path(__file__).with_name("mutations.toml").open("rb") as _file:

@@ -23,9 +23,7 @@ class Audit:
 
     def arrive(self, app_key: str, api: str, at: float, rate: Rate | None) -> None:
         """Note that an app's call came, whatever becomes of it."""
-        peak = self._peaks.get((app_key, api))
-        if peak is None:
-            peak = self._peaks[app_key, api] = Peak(rate.seconds if rate else 1)
+        peak = self._peaks.setdefault((app_key, api), Peak(rate.seconds if rate else 1))
         peak.add(at)
 
     def record(self, call: dict[str, Any]) -> None:

@@ -242,9 +242,7 @@ class Limiter:
         """How many of `wanted` people an app may still reach in this minute; they are counted."""
         if self._limits.recipients is None:
             return wanted
-        window = self._recipients.get(app_key)
-        if window is None:
-            window = self._recipients[app_key] = SlidingWindow(self._limits.recipients)
+        window = self._recipients.setdefault(app_key, SlidingWindow(self._limits.recipients))
         moment = self.clock.steady(at)
         granted = min(wanted, window.room(moment))
         if granted:
