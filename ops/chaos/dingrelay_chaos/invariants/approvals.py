@@ -37,7 +37,9 @@ def _group(
 ) -> Iterator[Finding]:
     made = {each["id"] for each in evidence.snapshot.instances(tag)}
     jobs = {each.job for each in group if each.job and each.accepted == "yes"}
-    states = {job: _state(evidence, job) for job in jobs}
+    # Of those that were discarded, only one that was unknown may have made one.
+    found = {job: evidence.statuses.get(job) for job in jobs}
+    states = {job: status.state if status else None for job, status in found.items()}
     done = [job for job, state in states.items() if state == State.DONE]
     named = Counter(_instance(evidence, job) for job in done)
     for job in done:
@@ -57,15 +59,7 @@ def _group(
     if len(made) > len(done) + perhaps:
         shown = {job: str(state) for job, state in states.items()}
         text = f"{tag!r} exists {len(made)} times for jobs that are {shown}"
-        yield text, _suspect(evidence, states, made)
-
-
-def _state(evidence: Evidence, job: str) -> State | None:
-    status = evidence.statuses.get(job)
-    if status is not None:
-        return status.state
-    # A discarded job that was dead has made none: only one that was unknown may have.
-    return None
+        yield text, _suspect(evidence, states)
 
 
 def _instance(evidence: Evidence, job: str) -> str:
@@ -73,7 +67,7 @@ def _instance(evidence: Evidence, job: str) -> str:
     return str((status.result or {}).get("instance_id", "")) if status else ""
 
 
-def _suspect(evidence: Evidence, states: dict[str, State | None], made: set[str]) -> str:
+def _suspect(evidence: Evidence, states: dict[str, State | None]) -> str:
     """The job that most likely made one too many: one that ended otherwise, or was tried most."""
     others = [job for job, state in states.items() if state not in {State.DONE, State.UNKNOWN}]
     if others:
