@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from aiohttp import web
 
@@ -209,27 +209,23 @@ class Subscribers:
         of = self.all.get(name)
         if of is None or not of.id or of.removed:
             return
-        match verb:
-            case "pause":
-                _ask(lambda store: store.pause(of.id))
-            case "resume" | "skip":
-                of.skipped = of.skipped or verb == "skip"
-                _ask(lambda store: store.resume(of.id, skip=verb == "skip"))
-            case "rotate":
-                with self._lock:
-                    surely, of.surely = of.surely, False
-                overlap = timedelta(seconds=seconds)
-                issued = _ask(lambda store: store.rotate(of.id, overlap=overlap))
-                of.secrets.append((time.monotonic(), issued.secret))
-                of.surely = surely
-            case "replay":
-                since = datetime.now(UTC) - timedelta(seconds=seconds)
-                _ask(lambda store: store.replay(of.id, since=since))
-            case "test":
-                _ask(lambda store: store.test(of.id, within=1.0))
-            case "remove":
-                of.removed = True
-                _ask(lambda store: store.remove(of.id))
+        of.skipped = of.skipped or verb == "skip"
+        of.removed = verb == "remove"
+        if verb == "rotate":
+            with self._lock:
+                surely, of.surely = of.surely, False
+            overlap = timedelta(seconds=seconds)
+            issued = _ask(lambda store: store.rotate(of.id, overlap=overlap))
+            of.secrets.append((time.monotonic(), issued.secret))
+            of.surely = surely
+            return
+        calls: dict[str, tuple[str, dict[str, Any]]] = {
+            "skip": ("resume", {"skip": True}),
+            "replay": ("replay", {"since": datetime.now(UTC) - timedelta(seconds=seconds)}),
+            "test": ("test", {"within": 1.0}),
+        }
+        method, arguments = calls.get(verb, (verb, {}))
+        _ask(lambda store: getattr(store, method)(of.id, **arguments))
 
     def resume_all(self) -> None:
         """What an operator does after a bad hour."""
