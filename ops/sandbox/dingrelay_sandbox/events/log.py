@@ -128,7 +128,8 @@ class Delivery:
     """
 
     def __init__(self, log: EventLog, event: Event, app_key: str, way: Way) -> None:
-        self.event, self.app_key, self.way = event, app_key, way
+        self.event, self.app_key = event, app_key
+        self.way: Way = way
         self.state: State = "waiting"
         self.attempts: list[dict[str, Any]] = []
         self.log = log
