@@ -90,7 +90,7 @@ class DemoContext:
             def look(ended: int) -> None:
                 if waiting and ended >= after:
                     waiting.pop()()
-                bar.show(ended, self.calls(since) if since else ())
+                bar(ended, self.calls(since) if since else ())
 
             return await self.finish(refs, look)
 

@@ -112,7 +112,7 @@ async def directory(context: DemoContext) -> None:
 
         def look(_: int) -> None:
             read = context.system.sandbox.audit()["calls"].get(MEMBERS_API, {})
-            bar.show(min(read.get("ok", 0), organisation["departments"]))
+            bar(min(read.get("ok", 0), organisation["departments"]), ())
 
         (status,) = await context.finish([ref], look)
     result = status.result or {}
@@ -245,7 +245,7 @@ async def campaign(context: DemoContext) -> None:
 
         async def until(people: int) -> CampaignStatus:
             return await context.reach(
-                ref, people, lambda accepted: bar.show(accepted, context.calls(since))
+                ref, people, lambda accepted: bar(accepted, context.calls(since))
             )
 
         await until(len(people) // 4)

@@ -1,7 +1,7 @@
 """What the person in front of the terminal sees. Without a terminal the same, once it is final."""
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -98,10 +98,18 @@ class Screen:
         return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
     @contextmanager
-    def bar(self, total: int, noun: str) -> Generator["Bar"]:
-        """A bar that fills up while jobs end."""
+    def bar(self, total: int, noun: str) -> Generator[Callable[[int, Sequence[Row]], None]]:
+        """What draws a bar that fills up while jobs end, and the calls that DingTalk saw until then."""
+        colour = COLOURS[State.DONE]
+
+        def show(ended: int, calls: Sequence[Row]) -> None:
+            row = Table.grid(padding=(0, 2))
+            bar = ProgressBar(total, ended, BAR_WIDTH, complete_style=colour, finished_style=colour)
+            row.add_row(INDENT[:-2], bar, f"{ended}/{total} {noun}")
+            live.update(Group(row, *([_graph(calls)] if calls else [])), refresh=True)
+
         with Live(console=self._console, auto_refresh=False) as live:
-            yield Bar(live, total, noun)
+            yield show
         if not self._console.is_terminal:
             self._console.print()  # there, rich leaves the last frame without its line end
 
@@ -123,28 +131,6 @@ class Screen:
     def kept(self, system: "System") -> None:
         """Everything runs on."""
         self._console.print(tr("{flower} and the rest run on until Ctrl-C", flower=system.flower))
-
-
-class Bar:
-    """How many jobs have ended and, if given, the calls that DingTalk saw until then."""
-
-    def __init__(self, live: Live, total: int, noun: str) -> None:
-        self._live = live
-        self._total = total
-        self._noun = noun
-
-    def show(self, ended: int, calls: Sequence[Row] = ()) -> None:
-        """Draw it again."""
-        row = Table.grid(padding=(0, 2))
-        colour = COLOURS[State.DONE]
-        bar = ProgressBar(
-            self._total, ended, BAR_WIDTH, complete_style=colour, finished_style=colour
-        )
-        row.add_row(INDENT[:-2], bar, f"{ended}/{self._total} {self._noun}")
-        lines: list[Table | Text] = [row]
-        if calls:
-            lines.append(_graph(calls))
-        self._live.update(Group(*lines), refresh=True)
 
 
 def _graph(calls: Sequence[Row]) -> Text:
