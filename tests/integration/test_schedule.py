@@ -199,13 +199,11 @@ async def test_a_clock_step_loses_no_wakeup(redis: Redis, schedule: Schedule) ->
 
 
 async def test_a_clock_step_does_not_stop_probes(redis: Redis, schedule: Schedule) -> None:
-    draft = await queued(redis)
-    await woken_ago(redis, draft, 60_000)
+    draft, *_ = await a_silent_queue(redis, 1)
     hour_on = await server_time(redis) + 3_600_000
     noted: dict[Any, Any] = {"started": hour_on, "probed": hour_on, "probes": 3}
     await redis.hset(keys.progress(draft.queue), mapping=noted)
     await redis.expire(keys.progress(draft.queue), 60)
-    await redis.set(keys.alive(draft.queue), 1, px=60_000)
     assert await woken_now(schedule) == [draft.id]
 
 
@@ -251,13 +249,9 @@ async def a_silent_queue(redis: Redis, count: int, *, served: bool = True) -> li
     return drafts
 
 
-async def test_a_queue_that_nobody_serves_is_left_alone(redis: Redis, schedule: Schedule) -> None:
-    await a_silent_queue(redis, 3, served=False)
-    assert await woken_now(schedule) == []
-
-
 async def test_only_queues_of_old_workers_are_probed(redis: Redis, schedule: Schedule) -> None:
     first, *_ = await a_silent_queue(redis, 3, served=False)
+    assert await woken_now(schedule) == [], "no worker serves it"
     await schedule.serve([first.queue], ttl=60, new=True)
     assert await woken_now(schedule) == []
     await schedule.serve([first.queue], ttl=60, new=False)
