@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -15,6 +16,7 @@ from dingrelay_workers.limiter import daily_limits
 from dingrelay_workers.maintenance.leader import WORK
 from tables import prepare
 
+NO_LIMITS = {"calls": "", "recipients": ""}
 CAP = 12
 """Messages a day here: of DingTalk's 500 nothing else would differ."""
 
@@ -29,16 +31,10 @@ async def story(
 ) -> AsyncIterator[Story]:
     prepare(database_url)
     monkeypatch.setattr(daily_limits, "DAILY_MESSAGES", CAP)
-    async with a_story(
-        1,
-        redis,
-        sandbox,
-        valkey_url=valkey_url,
-        database_url=database_url,
-        message_limits={"calls": "", "recipients": ""},
-        call_timeout=10,
-    ) as story:
-        sandbox.set_limits(calls="", recipients="", user_day=CAP)
+    given: Any = {"message_limits": NO_LIMITS, "call_timeout": 10}
+    urls = {"valkey_url": valkey_url, "database_url": database_url}
+    async with a_story(1, redis, sandbox, **urls, **given) as story:
+        sandbox.set_limits(**NO_LIMITS, user_day=CAP)
         yield story
 
 

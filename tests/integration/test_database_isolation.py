@@ -18,16 +18,20 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.store.records import Records
-from jobs import claimed, queued
+from jobs import running
 from tables import prepare
+
+
+def with_options(database_url: str, options: str) -> str:
+    """The URL of a database whose connections have these options of PostgreSQL's."""
+    url = make_url(database_url).update_query_dict({"options": f"-c {options}"})
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.mark.parametrize("isolation", ["repeatable\\ read", "serializable"])
 async def test_a_waiting_writer_reads_anew(postgres_url: str, redis: Redis, isolation: str) -> None:
     prepare(postgres_url)
-    options = {"options": f"-c default_transaction_isolation={isolation}"}
-    url = make_url(postgres_url).update_query_dict(options).render_as_string(hide_password=False)
-    database = Database(url)
+    database = Database(with_options(postgres_url, f"default_transaction_isolation={isolation}"))
 
     async def waits() -> bool:
         async with database.read() as connection:
@@ -46,9 +50,7 @@ async def test_a_waiting_writer_reads_anew(postgres_url: str, redis: Redis, isol
 
 
 def test_whoever_migrates_does_so_too(postgres_url: str) -> None:
-    options = {"options": "-c default_transaction_isolation=serializable"}
-    url = make_url(postgres_url).update_query_dict(options)
-    engine = sync_engine(url.render_as_string(hide_password=False))
+    engine = sync_engine(with_options(postgres_url, "default_transaction_isolation=serializable"))
     with engine.connect() as connection:
         isolation = connection.scalar(text("show transaction_isolation"))
     engine.dispose()
@@ -92,17 +94,13 @@ async def test_a_cancelled_writer_gives_its_lock_back(tmp_path: Path, statement:
 
 async def test_failed_writes_cost_nothing(postgres_url: str, valkey_url: str, redis: Redis) -> None:
     prepare(postgres_url)
-    url = make_url(postgres_url).update_query_dict(
-        {"options": "-c default_transaction_read_only=on"}
-    )
-    database = Database(url.render_as_string(hide_password=False))
+    database = Database(with_options(postgres_url, "default_transaction_read_only=on"))
     with pytest.raises(SQLAlchemyError, match="read-only") as raised:
         async with database.write("tests") as connection:
             await connection.execute(update(CampaignRow).values(weight=2))
     await database.dispose()
 
     settings = Settings.load(env="test", redis_url=valkey_url)
-    draft = await queued(redis)
-    claim = await claimed(Records(redis, settings), draft)
+    _, claim = await running(redis, Records(redis, settings))
     led_to = outcome.of(raised.value, claim, settings, open_call=False)
     assert (led_to.state, led_to.attempts) == (State.RETRYING, 0)

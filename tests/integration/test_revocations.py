@@ -14,12 +14,8 @@ from jobs import a_draft, a_wakeup, state
 
 async def test_a_revoked_unknown_job_is_kept(redis: Redis, valkey_url: str) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
-    waits: dict[Any, Any] = {
-        "state": "snoozed",
-        "intent": "{}",
-        "queue": "dingrelay.normal",
-        "lane": "normal",
-    }
+    where = {"queue": "dingrelay.normal", "lane": "normal"}
+    waits: dict[Any, Any] = {"state": "snoozed", "intent": "{}", **where}
     await redis.hset(keys.job("j"), mapping=waits)
     await redis.expire(keys.job("j"), 60)
     await Revocations(redis, settings, Patience()).revoke(["j"])
