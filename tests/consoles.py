@@ -15,6 +15,7 @@ from dingrelay_workers.console.server import listening
 from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.console.sign_in import SESSION_COOKIE
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.roles.service import RoleRequest, RoleService
 from tables import prepare
 
 
@@ -115,6 +116,11 @@ class Browser:
             found = Browser(session, self.url, self.database)
             await found.sign_in(user, role)
             yield found
+
+    async def give(self, subject: str, role: str = "view", **fields: Any) -> None:
+        """Give a role to a person or a department."""
+        asked = RoleRequest.parse({"subject": subject, "role": role, **fields})
+        await RoleService(self.database).give(asked)
 
     async def write(self, *changes: Executable) -> None:
         """Change what is stored."""

@@ -28,7 +28,6 @@ from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
-from dingrelay_workers.roles.service import RoleRequest, RoleService
 from dingrelay_workers.store.records import Records, Usage
 from jobs import cancel, claimed, enqueue, message, queued, running, state
 from subscriptions import subscribe
@@ -363,8 +362,7 @@ async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
     people = (("clerk", "张三"), ("one", "李四"), ("two", "李四"))
     named = [{"userid": userid, "name": name} for userid, name in people]
     await rows.put(browser.database, UserRow, *named)
-    asked = {"subject": "clerk", "role": "operate", "apps": ["hr"], "lanes": ["bulk"]}
-    await RoleService(browser.database).give(RoleRequest.parse(asked))
+    await browser.give("clerk", "operate", apps=["hr"], lanes=["bulk"])
     assert await browser.come_in("clerk")
     for path in ("/jobs", "/jobs?q=state:dead", "/dead/requeue?state=dead&code=60121"):
         text = await browser.text(path)

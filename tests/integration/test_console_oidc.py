@@ -16,7 +16,6 @@ import rows
 from consoles import Browser, browsing
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.directory.models import UserRow
-from dingrelay_workers.roles.service import RoleRequest, RoleService
 from sandboxed import APP
 
 jwt = pytest.importorskip("joserfc.jwt")
@@ -98,9 +97,7 @@ async def browser(provider: Provider, valkey_url: str, sqlite_url: str) -> Async
     row = {"userid": "zhang", "name": "张三", "email": "zhang@example.com"}
     async with browsing(settings) as found:
         await rows.put(found.database, UserRow, row)
-        await RoleService(found.database).give(
-            RoleRequest.parse({"subject": "zhang", "role": "view"})
-        )
+        await found.give("zhang")
         yield found
 
 
@@ -141,7 +138,7 @@ SPOILT: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("spoilt", SPOILT, ids=str)
+@pytest.mark.parametrize("spoilt", SPOILT)
 async def test_a_token_not_for_this_person_or_of_another_provider_is_refused(
     browser: Browser, provider: Provider, spoilt: dict[str, Any]
 ) -> None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -48,17 +47,12 @@ async def browser(settings: Settings) -> AsyncIterator[Browser]:
         yield found
 
 
-def request(subject: str, role: str = "view", **fields: Any) -> RoleRequest:
-    return RoleRequest.parse({"subject": subject, "role": role, **fields})
-
-
 async def test_a_role_of_a_department_is_one_of_everyone_below(browser: Browser) -> None:
-    roles = RoleService(browser.database)
     assert await browser.come_in("clerk") is None
-    await roles.give(request("department:2"))
+    await browser.give("department:2")
     for user, comes_in in (("clerk", True), ("boss", False), ("lost", False), ("none", False)):
         assert (await browser.come_in(user) is not None) == comes_in, user
-    await roles.give(request("department:9"))
+    await browser.give("department:9")
     assert await browser.come_in("lost")
 
 
@@ -72,7 +66,7 @@ async def test_a_role_that_can_not_be_given_names_its_field(browser: Browser) ->
         ("", "view", "subject"),
     ):
         with pytest.raises(ContractError) as refused:
-            await RoleService(browser.database).give(request(subject, role))
+            await browser.give(subject, role)
         assert refused.value.field == field
 
 
@@ -80,17 +74,17 @@ async def test_a_role_that_can_not_be_given_names_its_field(browser: Browser) ->
 async def test_a_session_ends_when_its_roles_change_or_the_person_leaves(
     browser: Browser, end: str
 ) -> None:
-    roles, role = RoleService(browser.database), request("department:3", "operate")
-    await roles.give(role)
+    await browser.give("department:3", "operate")
     await browser.come_in("clerk")
     assert await browser.status("/jobs") == 200
     # As it was: nothing ends.
-    await roles.give(role)
+    await browser.give("department:3", "operate")
     assert await browser.status("/jobs") == 200
     if end == "taken":
-        await roles.take(role)
+        role = RoleRequest.parse({"subject": "department:3", "role": "operate"})
+        await RoleService(browser.database).take(role)
     elif end == "changed":
-        await roles.give(request("department:3", "operate", apps=["hr"]))
+        await browser.give("department:3", "operate", apps=["hr"])
     elif end == "left":
         gone = update(UserRow).where(UserRow.userid == "clerk")
         await browser.write(gone.values(left_at=datetime.now(UTC)))
@@ -123,7 +117,7 @@ async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browse
 async def test_roles_of_a_person_are_handed_out_and_erased(
     browser: Browser, settings: Settings
 ) -> None:
-    await RoleService(browser.database).give(request("clerk", "operate"))
+    await browser.give("clerk", "operate")
     service = PersonalDataService(settings)
     (found,) = (await service.export("clerk", app=None))["directory"]
     assert found["roles"] == ["operate"]
@@ -138,7 +132,7 @@ async def test_departments_are_found_by_their_names(browser: Browser) -> None:
 
 
 async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Browser) -> None:
-    await RoleService(browser.database).give(request("boss", "admin", apps=["default", "hr"]))
+    await browser.give("boss", "admin", apps=["default", "hr"])
     await browser.come_in("boss")
     for apps, status in (
         ({}, 303),
@@ -194,8 +188,7 @@ async def test_a_role_for_another_app_shows_nothing_of_this_one(
     own = (await fill(browser.database, redis, settings)).split()
     person = {"app": "other", "userid": "elsewhere", "name": "李四"}
     await rows.put(browser.database, UserRow, person)
-    role = request("elsewhere", "admin", directory="other", apps=["other"])
-    await RoleService(browser.database).give(role)
+    await browser.give("elsewhere", "admin", directory="other", apps=["other"])
     session = await browser.come_in("elsewhere", "other")
     assert session
     lists = [each.path for each in DECLARED if each.method == "GET" and "{" not in each.path]

@@ -42,8 +42,7 @@ async def know(browser: Browser, sandbox: SandboxAdmin, **fields: Any) -> None:
     row = {"userid": USER, "name": "张三", "unionid": UNION, **fields}
     await rows.put(browser.database, UserRow, row)
     if "left_at" not in fields:
-        role = RoleRequest.parse({"subject": USER, "role": "view"})
-        await RoleService(browser.database).give(role)
+        await browser.give(USER)
 
 
 async def agree(browser: Browser, following: str = "") -> str:
