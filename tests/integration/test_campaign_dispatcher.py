@@ -206,8 +206,7 @@ async def test_crash_before_enqueue(fleet: Fleet, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_crash_between_enqueue_and_publish_makes_no_second_job(fleet: Fleet) -> None:
-    campaign = await fleet.put()
-    await (await fleet.dispatcher()).tick()
+    campaign, _ = await fleet.released()
     wakeups = fleet.published
     fleet.published = []
     await (await fleet.dispatcher()).tick()
@@ -232,9 +231,7 @@ async def test_database_away_after_the_jobs(fleet: Fleet, monkeypatch: pytest.Mo
 
 
 async def test_crash_before_deletion(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign = await fleet.put(people=30)
-    dying = await fleet.dispatcher()
-    await dying.tick()
+    campaign, dying = await fleet.released(people=30)
     await fleet.run()
     breaks(monkeypatch, dying._queue, "forget", RedisAway())
     with pytest.raises(RedisAway):
@@ -255,8 +252,7 @@ async def test_a_late_wakeup_of_a_settled_chunk_is_no_new_job(fleet: Fleet) -> N
 
 
 async def test_an_emptied_redis_repeats_the_day_and_says_so(fleet: Fleet, redis: Redis) -> None:
-    campaign = await fleet.put()
-    await (await fleet.dispatcher()).tick()
+    campaign, _ = await fleet.released()
     await fleet.run()
     await redis.flushall()
     row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
@@ -270,7 +266,7 @@ async def test_an_emptied_redis_repeats_the_day_and_says_so(fleet: Fleet, redis:
 @pytest.mark.parametrize("held_up_by", ["pause", "quota"])
 async def test_lost_jobs_are_not_released(fleet: Fleet, redis: Redis, held_up_by: str) -> None:
     """On another day it would arrive a second time, and no report would say so; on this one it waits."""
-    campaign, dispatcher = await fleet.released(people=2, error_share=1.0)
+    campaign, _ = await fleet.released(people=2, error_share=1.0)
     await fleet.run()
     await redis.flushall()
     dispatcher = await fleet.dispatcher()
@@ -292,8 +288,7 @@ async def test_lost_jobs_are_not_released(fleet: Fleet, redis: Redis, held_up_by
 
 
 async def test_a_record_lost_on_an_earlier_day_ends_unknown(fleet: Fleet, redis: Redis) -> None:
-    campaign = await fleet.put(people=42, error_share=1.0)
-    await (await fleet.dispatcher()).tick()
+    campaign, _ = await fleet.released(people=42, error_share=1.0)
     await redis.flushall()
     fleet.now += timedelta(days=1)
     fleet.published = []
