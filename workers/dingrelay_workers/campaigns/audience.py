@@ -28,7 +28,6 @@ from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
     HEADERS,
     USERID,
-    FileColumn,
     Recipient,
     Rows,
     problem_of,
@@ -248,9 +247,7 @@ class Gathered:
         _check_userids("without_users", plan.get("without_users", ()))
         rows = None
         if (source := plan.get("recipients")) is not None:
-            named = plan.get("column", "")
-            column = FileColumn.of(named) if named else None
-            encoding = plan.get("encoding", "")
+            column, encoding = plan.get("column", ""), plan.get("encoding", "")
             rows = read(cast("Source", source), self._template.fields, column, encoding)
         self._refuse_unknown_fields(rows)
         if rows is not None:

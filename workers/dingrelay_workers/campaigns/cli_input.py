@@ -137,9 +137,7 @@ def rows_of(source: BinaryIO, column: str | None, encoding: str) -> "Rows":
     """The rows of a file that names people."""
     from dingrelay_workers.campaigns import recipients
 
-    return recipients.read(
-        source, (), recipients.FileColumn.of(column) if column else None, encoding
-    )
+    return recipients.read(source, (), column or "", encoding)
 
 
 def parse_stored(asked: dict[str, Any], *, dry_run: bool) -> "Plan":

@@ -33,7 +33,7 @@ from dingrelay_workers.campaigns import estimate, pasted, removal, workbook
 from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
-from dingrelay_workers.campaigns.recipients import FileColumn, NoPeopleColumn, Recipient, read
+from dingrelay_workers.campaigns.recipients import NoPeopleColumn, Recipient, read
 from dingrelay_workers.campaigns.service import apart, opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database, latest_first
@@ -215,7 +215,7 @@ class Drafts:
             row, plan = await _read(store, draft)
             content = DraftContent.parse(row["document"])
             source = cast("BinaryIO", plan.get("recipients"))
-            rows = read(source, (), _column_of(content), content.encoding)
+            rows = read(source, (), content.column, content.encoding)
             read_rows, people = 0, set[str]()
             for batch in batches(rows):
                 read_rows += len(batch)
@@ -348,15 +348,11 @@ def _check_table(name: str, file: bytes, content: DraftContent) -> None:
     if name.lower().endswith((".xlsx", ".xls")) and not file.startswith(workbook.BEGINNING):
         raise ContractError("file", en("this is no Excel file (.xlsx): save it as .xlsx or CSV"))
     try:
-        list(islice(read(io.BytesIO(file), (), _column_of(content), content.encoding), ROWS_READ))
+        list(islice(read(io.BytesIO(file), (), content.column, content.encoding), ROWS_READ))
     except NoPeopleColumn:
         raise
     except ContractError as error:
         raise ContractError("file", error.problem) from None
-
-
-def _column_of(content: DraftContent) -> FileColumn | None:
-    return FileColumn.of(content.column) if content.column else None
 
 
 def _columns(content: DraftContent) -> dict[str, Any]:

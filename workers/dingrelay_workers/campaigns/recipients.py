@@ -261,7 +261,7 @@ class Rows:
 def read(
     source: BinaryIO | Iterable[object],
     wanted: Collection[str] = (),
-    column: FileColumn | None = None,
+    column: str = "",
     encoding: str = "",
 ) -> Rows:
     """The rows of a file or of an iterable.
@@ -271,7 +271,7 @@ def read(
             GB18030; an Excel file; or userids, or mappings. The recipient of a row is its
             ``userid``, or without one its ``job_number``, ``mobile`` or ``email``.
         wanted: names of the fields to keep.
-        column: holds the recipient instead.
+        column: holds the recipient instead; as `FileColumn.of` parses it, empty for none.
         encoding: the file's, if it is another or can't be detected from its bytes.
 
     Raises:
@@ -280,22 +280,23 @@ def read(
     """
     if isinstance(source, str | bytes | Mapping):
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
+    named = FileColumn.of(column) if column else None
     if not hasattr(source, "read"):
-        return Rows.without_header(_of_values(source, wanted, column))
+        return Rows.without_header(_of_values(source, wanted, named))
     stream = cast("BinaryIO", source)
     head = stream.read(BLOCK)
     for beginning, what in _BINARY.items():
         if head.startswith(beginning):
             raise ContractError(_line(1), en("the file is {}; save it as .xlsx or CSV", what))
     if head.startswith(workbook.BEGINNING):
-        return _of_workbook(workbook.rows(head, stream), wanted, column)
+        return _of_workbook(workbook.rows(head, stream), wanted, named)
     blocks = chain([head] if head else (), iter(partial(stream.read, BLOCK), b""))
     lines = TextReader(blocks, encoding)
     ahead = iter(lines)
     first = next((line for line in ahead if not line.isspace()), "")
     if first.lstrip().startswith("{"):
-        return Rows.without_header(_of_json(lines, chain([first], ahead), wanted, column))
-    return _of_csv(lines, first, ahead, wanted, column)
+        return Rows.without_header(_of_json(lines, chain([first], ahead), wanted, named))
+    return _of_csv(lines, first, ahead, wanted, named)
 
 
 def problem_of(userid: object) -> str | None:

@@ -16,7 +16,7 @@ from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.drafts import WRITER
 from dingrelay_workers.campaigns.models import DraftRow
-from dingrelay_workers.campaigns.recipients import FileColumn, Recipient, read
+from dingrelay_workers.campaigns.recipients import Recipient, read
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
@@ -77,8 +77,7 @@ async def _lists(database: Database, row: Any, user: str) -> bool:
     """Whether the uploaded list names the person; one that can't be read may."""
     column, encoding = row.document.get("column", ""), row.document.get("encoding", "")
     try:
-        named = FileColumn.of(column) if column else None
-        for batch in batches(read(io.BytesIO(row.file), (), named, encoding)):
+        for batch in batches(read(io.BytesIO(row.file), (), column, encoding)):
             people = await resolved(database, row.app, batch)
             if any(isinstance(each, Recipient) and each.userid == user for each in people):
                 return True
