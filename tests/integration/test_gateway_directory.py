@@ -1,10 +1,10 @@
 """``/v1/directory`` over the directory that user-sync writes."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from databases import in_database
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Department, Member
@@ -121,12 +121,7 @@ def grants() -> Sequence[Grant]:
 
 
 def test_a_client_walks_the_pages(callers: dict[str, Ask], settings: Settings) -> None:
-    async def fill_in() -> None:
-        database = Database(settings.database)
-        await fill(database)
-        await database.dispose()
-
-    asyncio.run(fill_in())
+    in_database(settings.database, fill)
     crm = callers["crm"]
     for path, name, identity in (
         ("/v1/directory/users?limit=4", "users", "userid"),
