@@ -25,6 +25,8 @@ from dingrelay_tasks.kinds import KINDS
 
 CHUNK = 500
 """Jobs that Redis looks at in one step, and serves no other client for a millisecond or two."""
+CHUNK_OF_TEXTS = 200
+"""The same where what each of them asks for is read, which may be long."""
 MOST_LOOKED_AT = 10_000
 """Jobs that one page may cost; a filter that finds few gives short pages."""
 MOST_COUNTED = 1_000
@@ -221,13 +223,15 @@ class JobList:
             record.canonical_json(chosen.to) if chosen.to and chosen.to.isascii() else "",
             *("".join(f"\n{value}" for value in allowed.get(name, ())) for name in FIELDS),
         ]
+        chunk = CHUNK_OF_TEXTS if chosen.reads_jobs else CHUNK
+        limit = min(limit, chunk)
         last, full = after, all(allowed.values())
         if last is None and chosen.until and index == keys.RECENT:
             # Its score is when a job was accepted.
             last = Position(math.ceil(_milliseconds(chosen.until, 0)), "")
         while full:
             place: Sequence[scripts.Value] = last or ("", "")
-            call = record.BRIEFS.call([index], [CHUNK, min(limit, CHUNK), *place, *asked])
+            call = record.BRIEFS.call([index], [chunk, limit, *place, *asked])
             ((number, job, at, *rows),) = await self._ask(lambda redis: _run_many(redis, [call]))  # noqa: B023
             if not number:
                 return
@@ -237,7 +241,7 @@ class JobList:
                 # The one of this place may be gone, and others have its moment.
                 found = [each for each in found if (each.at, each.id) < after]
             yield found, number, last
-            full = number == CHUNK or len(rows) == min(limit, CHUNK)
+            full = number == chunk or len(rows) == limit
 
     async def _among(self, ids: Sequence[str], chosen: JobFilter) -> dict[str, JobStatus]:
         """Those of these jobs that fit, in their order."""

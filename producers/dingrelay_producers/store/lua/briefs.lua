@@ -21,11 +21,12 @@ for field = 1, CODE do
   end
 end
 
-local function asks_for_it(record)
-  if holds[1] == '' and holds[2] == '' then return true end
-  local asked = redis.call('HMGET', record, 'payload', 'step:addresses')
-  local text = (asked[1] or '') .. (asked[2] or '')
-  return string.find(text, holds[1], 1, true) and string.find(text, holds[2], 1, true)
+local NAMES = {'state', 'kind', 'app', 'sender', 'lane', 'created'}
+if holds[1] ~= '' or holds[2] ~= '' then NAMES[7], NAMES[8] = 'payload', 'step:addresses' end
+
+local function asks_for(fields, text)
+  if text == '' then return true end
+  return string.find(fields[7] or '', text, 1, true) or string.find(fields[8] or '', text, 1, true)
 end
 
 local function code_of(error)
@@ -35,18 +36,20 @@ end
 
 -- The six fields of a record that fits.
 local function fitting(record)
-  local fields = redis.call('HMGET', record, 'state', 'kind', 'app', 'sender', 'lane', 'created')
+  local fields = redis.call('HMGET', record, unpack(NAMES))
   if not fields[1] then return {} end
   local created = tonumber(fields[6] or 0)
   -- A moment that can't be read is named where the record is read.
   if created and (created < since or created >= before) then return end
+  if not (asks_for(fields, holds[1]) and asks_for(fields, holds[2])) then return end
+  local found = {}
   for field = 1, CODE do
-    if field == CODE then fields[CODE] = code_of(redis.call('HGET', record, 'error') or '') end
     local value = fields[field] or ''
+    if field == CODE then value = code_of(redis.call('HGET', record, 'error') or '') end
     if allowed[field] and not allowed[field][value] then return end
-    fields[field] = value
+    found[field] = value
   end
-  return asks_for_it(record) and fields
+  return found
 end
 
 local rank = 0
