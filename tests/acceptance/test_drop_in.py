@@ -61,14 +61,22 @@ SECRETS: set[str] = {"SECsandbox", ROBOT, NAMED}
 class System:
     """Everything that a program needs which thinks that it calls DingTalk."""
 
-    def __init__(self, gateway: GatewayClient, sandbox: SandboxAdmin, settings: Settings) -> None:
+    def __init__(
+        self, gateway: GatewayClient, sandbox: SandboxAdmin, settings: Settings, redis: Redis
+    ) -> None:
         self.gateway = gateway
         self.sandbox = sandbox
         self.settings = settings
+        self.redis = redis
+        self.ask = asking(gateway.url)
 
     def key(self, name: str = "crm", *scopes: str, **grant: Any) -> tuple[str, str]:
         key_id, _, secret = self.gateway.backend.keys.add(name, *scopes, **grant).partition(".")
         return key_id, secret
+
+    def post_to_robot(self, body: dict[str, Any], token: str = ROBOT) -> int:
+        """The code that a robot's post is answered with."""
+        return int(self.ask("POST", "/robot/send", token=token, body=body)[1]["errcode"])
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +108,14 @@ def running(
 
 
 @pytest.fixture
-def system(running: tuple[GatewayClient, Settings], sandbox: SandboxAdmin) -> System:
+def system(running: tuple[GatewayClient, Settings], sandbox: SandboxAdmin) -> Iterator[System]:
     gateway, settings = running
+    gateway.backend.rates.waits.clear()
     with Redis.from_url(settings.redis) as redis:
         # Another test is another day: no one has had a message, no limit is near.
-        days = [
-            key
-            for part in ("content", "received", "everyone", "bucket", "door", "quota", "robot")
-            for key in redis.keys(f"dingrelay:{part}*")
-        ]
-        if days:
-            redis.delete(*days)
-    gateway.backend.rates.waits.clear()
-    return System(gateway, sandbox, settings)
+        for part in ("content", "received", "everyone", "bucket", "door", "quota", "robot"):
+            redis.delete("none", *redis.keys(f"dingrelay:{part}*"))
+        yield System(gateway, sandbox, settings, redis)
 
 
 def test_answers_match_dingtalks(system: System, capfd: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +123,7 @@ def test_answers_match_dingtalks(system: System, capfd: pytest.CaptureFixture[st
     direct = Story(asking(system.sandbox.base_url), "sandbox-key", "sandbox-secret").run()
     system.sandbox.reset()
     system.sandbox.add_robot(ROBOT, "")
-    through = Story(asking(system.gateway.url), *system.key(sender="*")).run()
+    through = Story(system.ask, *system.key(sender="*")).run()
     differing = [
         f"{theirs[0]}\n  DingTalk {theirs[1:]}\n  the door {ours[1:]}"
         for theirs, ours in zip(direct, through, strict=True)
@@ -181,7 +184,7 @@ class Program:
 
     def __init__(self, system: System, *scopes: str, name: str = "crm", **grant: Any) -> None:
         self.key, self.secret = system.key(name, *scopes, **grant)
-        self.ask = asking(system.gateway.url)
+        self.ask = system.ask
         self.token = token_of(self.ask, self.key, self.secret)
         SECRETS.add(self.token)
 
@@ -209,18 +212,16 @@ def test_the_same_request_again_is_the_same_call(system: System) -> None:
     assert other.post(CREATE_TOPAPI, APPROVAL)["process_instance_id"] not in str(made)
     post = {"msgtype": "text", "text": {"content": "x"}}
     system.sandbox.add_robot(ROBOT, "")
-    for _ in range(3):
-        assert program.post("/robot/send", post, token=ROBOT)["errcode"] == 0
+    assert [system.post_to_robot(post) for _ in range(3)] == [0, 0, 0]
     assert len(system.sandbox.robot_posts()) == 3, "each was answered"
 
 
 def test_reads_are_made_anew_and_refused_calls_may_be_tried_again(system: System) -> None:
     program = Program(system)
-    with Redis.from_url(system.settings.redis) as redis:
-        before = set(redis.keys("dingrelay:job:*"))
-        for _ in range(2):
-            program.post("/topapi/v2/user/get", {"userid": "u7"})
-        assert set(redis.keys("dingrelay:job:*")) == before, "nothing of what they read is kept"
+    before = set(system.redis.keys("dingrelay:job:*"))
+    for _ in range(2):
+        program.post("/topapi/v2/user/get", {"userid": "u7"})
+    assert set(system.redis.keys("dingrelay:job:*")) == before, "nothing of what they read is kept"
     assert calls(system, "/topapi/v2/user/get") == 2
     system.sandbox.add_fault("error", api=SEND, code="60011", count=1)
     assert program.post(SEND, WORK)["sub_code"] == "60011"
@@ -273,11 +274,10 @@ def test_calls_beyond_the_scopes_of_a_key_are_refused_in_both_dialects(system: S
 def test_a_token_ends_with_its_time_or_its_key(system: System) -> None:
     program = Program(system, name="brief")
     assert token_of(program.ask, program.key, program.secret) == program.token
-    with Redis.from_url(system.settings.redis) as redis:
-        (entry,) = redis.keys("dingrelay:door-token:*")
-        assert 0 < redis.pttl(entry) <= 7_200_000
-        assert program.token not in entry.decode()
-        redis.delete(entry)
+    (entry,) = system.redis.keys("dingrelay:door-token:*")
+    assert 0 < system.redis.pttl(entry) <= 7_200_000
+    assert program.token not in entry.decode()
+    system.redis.delete(entry)
     assert program.post(SEND, WORK)["sub_code"] == "40014"
     program = Program(system, name="brief")
     del system.gateway.backend.keys.keys[f"{program.key}.{program.secret}"]
@@ -311,11 +311,10 @@ def test_a_message_that_would_be_dropped_is_reported_as_such(system: System) -> 
 def test_a_shared_call_is_reported_and_recalled_for_its_own_people_only(system: System) -> None:
     program = Program(system)
     task = program.post(SEND, {**WORK, "userid_list": "u1,u2"})["task_id"]
-    with Redis.from_url(system.settings.redis) as redis:
-        # As if u2 were another job's.
-        entry = keys.door_task(program.key, str(task))
-        noted = json.loads(redis.get(entry) or "")
-        redis.set(entry, json.dumps({**noted, "users": ["u1"]}), px=60_000)
+    # As if u2 were another job's.
+    entry = keys.door_task(program.key, str(task))
+    noted = json.loads(system.redis.get(entry) or "")
+    system.redis.set(entry, json.dumps({**noted, "users": ["u1"]}), px=60_000)
     body = {"agent_id": AGENT, "task_id": task}
     assert program.post(RESULT, body)["send_result"]["unread_user_id_list"] == ["u1"]
     recall = {"agent_id": AGENT, "msg_task_id": task}
@@ -355,7 +354,7 @@ def test_a_file_is_passed_on_as_it_came(system: System) -> None:
     assert answers[0] == answers[1]
     assert answers[0][0]["errcode"] == 0
     assert [each["size"] for each in system.sandbox.media()] == [3_000_000, 1] * 2
-    large = asking(system.gateway.url)(
+    large = system.ask(
         *("POST", "/media/upload"),
         token=program.token,
         query={"type": "file"},
@@ -363,8 +362,7 @@ def test_a_file_is_passed_on_as_it_came(system: System) -> None:
         content_type=MULTIPART,
     )
     assert large[1]["errcode"] == 40006
-    with Redis.from_url(system.settings.redis) as redis:
-        redis.delete(*redis.keys("dingrelay:upload:*"), "none")
+    system.redis.delete(*system.redis.keys("dingrelay:upload:*"), "none")
 
 
 def form(content: bytes, *, field: str = "media", name: str = "a.zip") -> bytes:
@@ -374,13 +372,12 @@ def form(content: bytes, *, field: str = "media", name: str = "a.zip") -> bytes:
 
 def test_a_redis_that_takes_nothing_is_reported_and_waited_for(system: System) -> None:
     program = Program(system)
-    with Redis.from_url(system.settings.redis) as redis:
-        redis.config_set("maxmemory", 1)
-        try:
-            assert program.post(SEND, WORK)["errcode"] == -1
-            assert program.post(INSTANCES, PURCHASE, status=503)["code"] == "serviceBusy"
-        finally:
-            redis.config_set("maxmemory", 0)
+    system.redis.config_set("maxmemory", 1)
+    try:
+        assert program.post(SEND, WORK)["errcode"] == -1
+        assert program.post(INSTANCES, PURCHASE, status=503)["code"] == "serviceBusy"
+    finally:
+        system.redis.config_set("maxmemory", 0)
     assert program.post(SEND, WORK)["errcode"] == 0
     assert len(inbox(system, "u1")) == 1
 
@@ -421,14 +418,11 @@ def test_the_limit_is_one_for_the_door_and_for_jobs(system: System) -> None:
 
 
 def test_a_robot_that_there_is_not_costs_one_call_and_no_dead_letter(system: System) -> None:
-    ask = asking(system.gateway.url)
-    with Redis.from_url(system.settings.redis) as redis:
-        dead = redis.zrange("dingrelay:dead", 0, -1)
-        for number in range(3):
-            alert = {"msgtype": "text", "text": {"content": f"{number}"}}
-            answer = ask("POST", "/robot/send", token="made-up", body=alert)[1]
-            assert answer["errcode"] == 300_005
-        assert redis.zrange("dingrelay:dead", 0, -1) == dead
+    dead = system.redis.zrange("dingrelay:dead", 0, -1)
+    for number in range(3):
+        alert = {"msgtype": "text", "text": {"content": f"{number}"}}
+        assert system.post_to_robot(alert, "made-up") == 300_005
+    assert system.redis.zrange("dingrelay:dead", 0, -1) == dead
     assert calls_of_robots(system) == 1
 
 
@@ -447,15 +441,13 @@ def test_a_status_bar_is_changed_by_the_doors_task_id(system: System) -> None:
 
 
 def test_a_program_that_would_stream_is_sent_to_dingtalk(system: System) -> None:
-    ask = asking(system.gateway.url)
     body = {"clientId": "drk_crm000000000", "clientSecret": "secret", "subscriptions": []}
-    status, answer = ask("POST", "/v1.0/gateway/connections/open", body=body)
+    status, answer = system.ask("POST", "/v1.0/gateway/connections/open", body=body)
     assert (status, answer["code"]) == (400, "unsupportedOperation")
     assert "https://api.dingtalk.com" in answer["message"]
 
 
 def test_a_robot_of_the_settings_is_posted_to_by_its_name_and_a_key(system: System) -> None:
-    ask = asking(system.gateway.url)
     system.sandbox.add_robot(NAMED, "")
     key = ".".join(system.key("alerts", "robots:write", apps=frozenset({"robot:named"})))
     # As Alertmanager's templates and DingtalkChatbot spell it.
@@ -464,12 +456,12 @@ def test_a_robot_of_the_settings_is_posted_to_by_its_name_and_a_key(system: Syst
         "markdown": {"title": "alert", "text": "disk"},
         "at": {"atMobiles": [], "atDingtalkIds": [], "isAtAll": False},
     }
-    assert ask("POST", "/robot/send", token=f"named@{key}", body=post)[1]["errcode"] == 0
+    assert system.post_to_robot(post, f"named@{key}") == 0
     [posted] = system.sandbox.robot_posts()
     assert posted["message"]["markdown"] == post["markdown"]
     feed = {**post, "msgtype": "feedCard"}
     for token, body in ((f"other@{key}", post), (f"named@{key}x", post), (f"named@{key}", feed)):
-        assert ask("POST", "/robot/send", token=token, body=body)[1]["errcode"] != 0
+        assert system.post_to_robot(body, token) != 0
     job = {"message": {"msgtype": "text", "text": {"content": "x"}}}
     for to, status in (({"robot": "named"}, 200), ({"robot": "other"}, 403)):
         answer = system.gateway.ask(
@@ -480,14 +472,12 @@ def test_a_robot_of_the_settings_is_posted_to_by_its_name_and_a_key(system: Syst
 
 
 def test_a_robot_that_is_posted_to_too_fast(system: System) -> None:
-    ask = asking(system.gateway.url)
-    with Redis.from_url(system.settings.redis) as redis:
-        digest = hashlib.sha256(ROBOT.encode()).hexdigest()[:32]
-        redis.set(keys.robot_posts(digest), "60", px=60_000)
+    digest = hashlib.sha256(ROBOT.encode()).hexdigest()[:32]
+    system.redis.set(keys.robot_posts(digest), "60", px=60_000)
     post = {"msgtype": "text", "text": {"content": "x"}}
-    assert ask("POST", "/robot/send", token=ROBOT, body=post)[1]["errcode"] == 410100
+    assert system.post_to_robot(post) == 410100
     large = {"msgtype": "text", "text": {"content": "x" * 20_000}}
-    assert ask("POST", "/robot/send", token=ROBOT, body=large)[1]["errcode"] == 460101
+    assert system.post_to_robot(large) == 460101
 
 
 @pytest.mark.parametrize(
