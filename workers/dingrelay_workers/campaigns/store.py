@@ -181,7 +181,7 @@ class CampaignStore:
         }
         index = PeopleIndex(campaign, bits)
         digest = hashlib.sha256()
-        pages = _pages(campaign, spec, gathered, index, digest)
+        pages = _pages(campaign, spec, gathered, index, digest.update)
         try:
             async with self.database.write(f"campaign {campaign}") as connection:
                 await connection.execute(insert(CampaignRow), row)
@@ -279,13 +279,13 @@ def _pages(
     spec: CampaignSpec,
     gathered: Gathered,
     index: PeopleIndex,
-    digest: "hashlib._Hash",
+    add_to_digest: Callable[[bytes], None],
 ) -> Pages:
     """All rows of a campaign but its own, as many as are written at once."""
     rows = _chunk_rows(campaign, spec, gathered, index)
     while page := list(islice(rows, PAGE)):
         for row in page:
-            digest.update(json.dumps([row["users"], row.get("message")], sort_keys=True).encode())
+            add_to_digest(json.dumps([row["users"], row.get("message")], sort_keys=True).encode())
         yield ChunkRow, page
         if index.full:
             yield from _index_pages(index)
