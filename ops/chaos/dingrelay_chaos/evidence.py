@@ -35,33 +35,25 @@ USER_DAY = 500
 """Messages a day to one person (API §2.1)."""
 
 
-@dataclass(frozen=True)
 class Snapshot:
-    """What really happened at DingTalk. People are userids, contents the texts of messages."""
+    """What really happened at DingTalk. People are userids, contents the texts of messages.
 
-    entries: list[Row]
-    approvals: list[Row]
-    calls: list[Row]
-    audit: Row
-    people: dict[str, Row]
-    departments: dict[int, Row]
-    tokens: list[str]
+    Args:
+        sandbox: what holds it now.
+        users: all that a message may have gone to.
+    """
 
-    @classmethod
-    def read(cls, sandbox: SandboxAdmin, users: Iterable[str]) -> "Snapshot":
-        """What the sandbox holds now; `users` are all that a message may have gone to."""
+    def __init__(self, sandbox: SandboxAdmin, users: Iterable[str]) -> None:
         organisation = sandbox.organisation()
-        people = {each["userid"]: each for each in organisation["users"]}
-        inboxes = [sandbox.inbox(user) for user in sorted({*users, *people})]
-        return cls(
-            entries=[each for box in inboxes for each in (*box["delivered"], *box["dropped"])],
-            approvals=sandbox.approvals(),
-            calls=sandbox.calls(),
-            audit=sandbox.audit(),
-            people=people,
-            departments={int(each["dept_id"]): each for each in organisation["departments"]},
-            tokens=sandbox.tokens(),
-        )
+        self.people: dict[str, Row] = {each["userid"]: each for each in organisation["users"]}
+        departments: list[Row] = organisation["departments"]
+        self.departments = {int(each["dept_id"]): each for each in departments}
+        inboxes = [sandbox.inbox(user) for user in sorted({*users, *self.people})]
+        self.entries: list[Row] = [
+            each for box in inboxes for each in (*box["delivered"], *box["dropped"])
+        ]
+        self.approvals, self.calls = sandbox.approvals(), sandbox.calls()
+        self.audit, self.tokens = sandbox.audit(), sandbox.tokens()
 
     @cached_property
     def by_content(self) -> dict[str, dict[str, list[Row]]]:
@@ -239,7 +231,7 @@ class Evidence:
         self.waited, self.last, self.walks = waited, last, walks
         self.left_too_early, self.by_events = left_too_early, by_events
         self.requests = system.requests
-        self.snapshot = Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING))
+        self.snapshot = Snapshot(system.sandbox, (*STAYING, *MOVING, *JOINING))
         self.statuses = statuses(system.client, [*self.requests.accepted(), *self.walks])
         self.discarded = {each.job for each in self.requests.commands if each.verb == "discard"}
         self.lost = [
