@@ -57,13 +57,16 @@ class Robots:
         """Session of a message to a robot → where it was written, and until when it is good."""
         self._seen: set[tuple[str, str]] = set()
 
+    def seen(self, token: str, key: object) -> bool:
+        """Whether a webhook has posted a message with this ``msgUuid``; it has from now on."""
+        if not isinstance(key, str) or not key:
+            return False
+        known = (token, key) in self._seen
+        self._seen.add((token, key))
+        return known
+
     def post(self, call: Call, robot: str, group: str, message: dict[str, Any]) -> None:
-        """Keep what a robot says in a group; a webhook's message once for each ``msgUuid``."""
-        key = message.get("msgUuid")
-        if isinstance(key, str) and key:
-            if (robot, key) in self._seen:
-                return
-            self._seen.add((robot, key))
+        """Keep what a robot says in a group."""
         place = {"at": call.at, "call_id": call.id, "robot": robot, "group": group}
         self.posts.append({**place, "message": message})
 

@@ -162,7 +162,8 @@ def webhook(state: SandboxState, call: Call) -> Answer:
     month = state.limiter.robot_month(token, call.at, robot.month)
     if not month or not state.limiter.push(state.start.app.organisation, call.at):
         raise OapiRefusal(90_030, "webhook over limit", verdict="quota")
-    state.robots.post(call, robot.token, robot.group, message)
+    if not state.robots.seen(robot.token, message.get("msgUuid")):
+        state.robots.post(call, robot.token, robot.group, message)
     return json_answer(
         {"errcode": "0" if state.limiter.limits.robot_text_code else 0, "errmsg": "ok"}
     )
