@@ -25,6 +25,7 @@ from outages import (
     CREATE,
     SEND,
     USER,
+    Fleet,
     OpenFleet,
     all_snoozed,
     all_wait,
@@ -61,6 +62,11 @@ OUTAGES: dict[str, list[dict[str, Any]]] = {
 """What calls meet, one after the other."""
 
 
+@pytest.fixture
+async def fleet(opened: OpenFleet) -> Fleet:
+    return await opened()
+
+
 @pytest.mark.parametrize("outage", OUTAGES)
 async def test_an_outage_costs_few_calls_and_no_job(
     opened: OpenFleet, sandbox: SandboxAdmin, outage: str
@@ -88,8 +94,7 @@ async def test_an_outage_costs_few_calls_and_no_job(
     assert await fleet.resources.limiter.breakers.states() == []
 
 
-async def test_another_api_keeps_its_rate(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
-    fleet = await opened()
+async def test_another_api_keeps_its_rate(fleet: Fleet, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("http", status=503, api=SEND)
     stuck = await fleet.enqueue(*messages(1, 30))
     await eventually(lambda: is_out(fleet, "message.send"))
@@ -100,8 +105,7 @@ async def test_another_api_keeps_its_rate(opened: OpenFleet, sandbox: SandboxAdm
     await fleet.done(stuck)
 
 
-async def test_a_hosts_outage_needs_two_apis(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
-    fleet = await opened()
+async def test_a_hosts_outage_needs_two_apis(fleet: Fleet, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("http", status=503, api=[SEND, USER])
     drafts = await fleet.enqueue(*messages(1, 20), *(user_sync(n) for n in range(1, 21)))
     await eventually(lambda: is_out(fleet, "oapi"))
@@ -147,11 +151,10 @@ ALONE: dict[str, tuple[Contract, list[dict[str, Any]], int]] = {
 
 @pytest.mark.parametrize("alone", ALONE)
 async def test_one_job_alone_outlives_what_passes(
-    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, alone: str
+    fleet: Fleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, alone: str
 ) -> None:
     job, faults, calls = ALONE[alone]
     monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
-    fleet = await opened()
     if faults[0].get("api") != "/gettoken":
         await fleet.resources.tokens.token("default")
     for fault in faults:
@@ -167,10 +170,9 @@ async def test_one_job_alone_outlives_what_passes(
 
 
 async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(
-    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
-    fleet = await opened()
     fault = sandbox.add_fault("error", api=SEND, match={"userid_list": "u7"})
     bad = await fleet.enqueue(message(7))
     await eventually(lambda: is_out(fleet, "message.send"))
@@ -181,10 +183,9 @@ async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(
 
 
 async def test_a_path_that_is_out_is_out_alone(
-    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
-    fleet = await opened()
     fault = sandbox.add_fault("html", status=200, api=LISTED)
     stuck = await fleet.enqueue(*(any_call(LISTED, n) for n in range(6)))
     await eventually(lambda: is_out(fleet, LISTED))
@@ -197,8 +198,7 @@ async def test_a_path_that_is_out_is_out_alone(
 
 
 @pytest.mark.parametrize("code", ["40089", "60020", "40014"])
-async def test_one_refusal_ends_one(opened: OpenFleet, sandbox: SandboxAdmin, code: str) -> None:
-    fleet = await opened()
+async def test_one_refusal_ends_one(fleet: Fleet, sandbox: SandboxAdmin, code: str) -> None:
     sandbox.add_fault("error", code=code, api=LISTED)
     (status,) = await fleet.ended(await fleet.enqueue(any_call(LISTED, 1)))
     assert (status.state, status.attempts) == (State.DEAD, 1)
@@ -236,8 +236,7 @@ async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: Sand
     await fleet.done(drafts)
 
 
-async def test_instantly_refused_tokens_are_free(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
-    fleet = await opened()
+async def test_instantly_refused_tokens_are_free(fleet: Fleet, sandbox: SandboxAdmin) -> None:
     fault = sandbox.add_fault("error", code="40014", api=SEND)
     drafts = await fleet.enqueue(*messages(1, 40))
     began = time.monotonic()
@@ -303,8 +302,7 @@ async def test_a_refused_app_is_held(opened: OpenFleet, sandbox: SandboxAdmin, c
     await fleet.done(drafts)
 
 
-async def test_a_missing_permission_ends_its_job(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
-    fleet = await opened()
+async def test_a_missing_permission_ends_its_job(fleet: Fleet, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("error", code="60011", api=SEND)
     (status,) = await fleet.ended(await fleet.enqueue(message(1)))
     assert status.state == State.DEAD
@@ -382,8 +380,7 @@ async def test_a_flapping_service_costs_no_job(opened: OpenFleet, sandbox: Sandb
     assert sandbox.audit()["duplicates"]["approvals"] == 0
 
 
-async def test_a_walk_outlives_an_outage(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
-    fleet = await opened()
+async def test_a_walk_outlives_an_outage(fleet: Fleet, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("error", api="/topapi/v2/", starts_in=0.3, seconds=3)
     (status,) = await fleet.ended(await fleet.enqueue(UserSync(scope="everything")))
     assert status.state == State.DONE, status
