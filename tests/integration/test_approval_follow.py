@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, select
 
 from dingrelay_producers import JobStatus, State
 from dingrelay_producers.settings import LOOKS
@@ -26,6 +26,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
 from one_worker import OneWorker, OpenWorker
+from rows import change
 from subscriptions import subscribe
 
 READ = "/v1.0/workflow/processInstances"
@@ -190,8 +191,7 @@ async def test_a_contradicted_end_is_looked_up(approval: Followed, sandbox: Sand
         # The time passes until the look-up is due.
         passed = row["look_at"] - datetime.now(UTC) + timedelta(seconds=1)
         moved = {"look_at": row["look_at"] - passed, "changed_at": row["changed_at"] - passed}
-        async with approval.worker.database.write("tests") as connection:
-            await connection.execute(update(ApprovalRow).values(moved))
+        await change(approval.worker.database, ApprovalRow, **moved)
         state = await approval.run()
         due = (await approval.status()).due_at
         assert state == State.DONE or (due and due - datetime.now(UTC) > timedelta(minutes=5))
@@ -251,8 +251,7 @@ async def test_an_unknown_decider_is_looked_up(approval: Followed, sandbox: Sand
     assert row["state"] == "approved"
     assert (row["look_at"] - row["finished_at"]).total_seconds() == LOOKS[0]
     due = row["look_at"] - timedelta(days=1)
-    async with approval.worker.database.write("tests") as connection:
-        await connection.execute(update(ApprovalRow).values(look_at=due))
+    await change(approval.worker.database, ApprovalRow, look_at=due)
     assert await approval.run() == State.DONE
     (task,) = await approval.tasks()
     assert (task["state"], reads(sandbox)) == ("agreed", 1)

@@ -139,9 +139,8 @@ class Office:
 
 
 @pytest.fixture
-def office(redis: Redis, valkey_url: str, database_url: str, database: Database) -> Office:
-    settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
-    return Office(redis, database, settings)
+def office(redis: Redis, each_settings: Settings, database: Database) -> Office:
+    return Office(redis, database, each_settings)
 
 
 def a_person(userid: str = SUBJECT, **fields: Any) -> dict[str, Any]:
