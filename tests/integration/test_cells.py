@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import jobs
 from cli_runner import Cli
+from conftest import wait_until
 from dingrelay_producers import AsyncClient, CellUnavailable, Client, JobRef, Settings
 from dingrelay_producers.store import breaker, keys
 from dingrelay_producers.stream.listener import StreamMetrics, listen
@@ -37,8 +39,7 @@ apps = ["shop"]
 
 
 def message(app: str, text: str = "你好", **fields: object) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"app": app, "to": {"users": ["u1"]}, "message": content} | fields)
+    return jobs.message(text=text, app=app, **fields)
 
 
 @pytest.fixture
@@ -56,12 +57,17 @@ def cli(cells: TwoCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli
     return Cli({"DINGRELAY_CONFIG": str(config), "DINGRELAY_CELL": ""})
 
 
-def records(cells: TwoCells) -> dict[str, int]:
-    found: dict[str, int] = {}
+def apps(cells: TwoCells) -> dict[str, list[bytes | None]]:
+    """Of the jobs in each cell."""
+    found: dict[str, list[bytes | None]] = {}
     for name in cells.urls:
         with cells.redis(name) as redis:
-            found[name] = len(list(redis.scan_iter(f"{keys.job('')}*")))
+            found[name] = [redis.hget(key, "app") for key in redis.scan_iter(keys.job("*"))]
     return found
+
+
+def records(cells: TwoCells) -> dict[str, int]:
+    return {name: len(found) for name, found in apps(cells).items()}
 
 
 def test_jobs_and_wakeups_go_to_the_cell_of_their_app(client: Client, cells: TwoCells) -> None:
@@ -83,9 +89,9 @@ def test_jobs_and_wakeups_go_to_the_cell_of_their_app(client: Client, cells: Two
 
 def test_many_jobs_are_sent_to_their_cells_in_batches(client: Client, cells: TwoCells) -> None:
     refs: list[JobRef] = []
-    jobs = [message("shop" if n % 3 == 0 else "default", f"text {n}") for n in range(1_100)]
-    assert client.send_many(jobs, on_sent=refs.append) == 1_100
-    assert [ref.app for ref in refs] == [job.app for job in jobs]
+    sent = [message("shop" if n % 3 == 0 else "default", f"text {n}") for n in range(1_100)]
+    assert client.send_many(sent, on_sent=refs.append) == 1_100
+    assert [ref.app for ref in refs] == [job.app for job in sent]
     assert records(cells) == {"one": 733, "two": 367}
     with cells.redis("one") as one, cells.redis("two") as two:
         assert (one.llen("dingrelay.normal"), two.llen("dingrelay.normal")) == (733, 367)
@@ -106,18 +112,19 @@ def test_a_lost_cell_fails_fast_and_others_go_on(client: Client, cells: TwoCells
     assert kept.status().id == kept.id
 
     refs: list[JobRef] = []
-    jobs = [message("shop" if n % 2 else "default", f"many {n}") for n in range(1_002)]
+    sent = [message("shop" if n % 2 else "default", f"many {n}") for n in range(1_002)]
     with pytest.raises(CellUnavailable, match="cell two is away"):
-        client.send_many(jobs, on_sent=refs.append)
+        client.send_many(sent, on_sent=refs.append)
     assert (len(refs), {ref.app for ref in refs}) == (501, {"default"})
 
     cells.bring_back()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def is_sent() -> bool:
         with suppress(CellUnavailable):
-            client.send(message("shop", "again"))
-            break
-        time.sleep(breaker.PAUSE / 10)
+            return bool(client.send(message("shop", "again")))
+        return False
+
+    wait_until(is_sent, timeout=20, pause=breaker.PAUSE / 10)
     assert records(cells)["two"] == 1
 
 
@@ -136,19 +143,14 @@ async def test_events_of_a_stream_go_to_the_cell_of_their_app(cells: TwoCells) -
     async with stream_server() as server:
         urls = {"DINGTALK_OAPI_URL": server.url, "DINGTALK_API_URL": server.url}
         settings = cells.settings(**urls)
-        apps = ["default", "shop"]
-        listening = asyncio.create_task(listen(settings, apps, StreamMetrics(), stopping))
+        listens = listen(settings, ["default", "shop"], StreamMetrics(), stopping)
+        listening = asyncio.create_task(listens)
         for number in (1, 2):
             client = await server.client(number)
             assert await client.status(await client.event(f"e{number}")) == "SUCCESS"
         stopping.set()
         await listening
-    found: dict[str, list[bytes | None]] = {}
-    for name in cells.urls:
-        with cells.redis(name) as redis:
-            jobs = redis.scan_iter(f"{keys.job('')}*")
-            found[name] = [redis.hget(job, "app") for job in jobs]
-    assert found == {"one": [b"default"], "two": [b"shop"]}
+    assert apps(cells) == {"one": [b"default"], "two": [b"shop"]}
 
 
 def test_a_command_is_for_one_cell(cli: Cli, cells: TwoCells) -> None:
