@@ -24,7 +24,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeRow
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
-from dingrelay_workers.history import writer
+from dingrelay_workers.history import service, writer
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
@@ -387,6 +387,79 @@ async def test_an_id_that_begins_as_another_is_not_guessed(redis: Redis, cli: Cl
     assert both[1] in shown.stdout
     cancelled = await asyncio.to_thread(cli, "job", "cancel", both[0])
     assert cancelled.exit_code == 0
+
+
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+
+
+def ended_row(number: int) -> writer.EndedJob:
+    """A job a minute, of which some failed, for two people each."""
+    failed = number % 9 == 0
+    accepted = NOW + timedelta(minutes=number)
+    row: dict[str, Any] = {
+        "job": f"{number:08x}",
+        "kind": "robot-message" if number % 4 == 0 else "message-send",
+        "app": f"app{number % 3}",
+        "sender": "crm" if number % 5 else "hr",
+        "lane": "urgent" if number % 7 == 0 else "normal",
+        "state": State.DEAD if failed else State.DONE,
+        "error_code": str(number % 2) if failed else "",
+        "error_class": "permission" if failed else "",
+        "created_at": accepted,
+        "started_at": accepted,
+        "ended_at": accepted + timedelta(days=1),
+        "content": json.dumps({"number": number % 10}),
+        "ids": [],
+        **dict.fromkeys(("attempts", "throttles"), 1),
+        **dict.fromkeys(("key", "summary"), ""),
+    }
+    return row, dict.fromkeys(("all", f"u{number % 8}"), "accepted")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "fits"),
+    [
+        ({}, lambda _: True),
+        ({"app": "app1"}, lambda n: n % 3 == 1),
+        ({"lane": "urgent"}, lambda n: n % 7 == 0),
+        ({"state": State.DONE}, lambda n: n % 9),
+        ({"state": State.DEAD, "sender": "hr"}, lambda n: n % 45 == 0),
+        ({"code": "1"}, lambda n: n % 18 == 9),
+        ({"code": "1", "app": "app1"}, lambda _: False),
+        ({"kind": "robot-message", "sender": "hr", "lane": "urgent"}, lambda n: n % 140 == 0),
+        ({"to": "u3", "app": "app1"}, lambda n: n % 24 == 19),
+        ({"to": "all", "state": State.DEAD}, lambda n: n % 9 == 0),
+        ({"text": '"number": 7', "app": "app2"}, lambda n: n % 30 == 17),
+        (
+            {"since": NOW + timedelta(minutes=20), "until": NOW + timedelta(minutes=50)},
+            lambda n: 20 <= n < 50,
+        ),
+        (
+            {"sender": "hr", "app": "app0", "until": NOW + timedelta(minutes=99)},
+            lambda n: n % 15 == 0 and n < 99,
+        ),
+    ],
+    ids=lambda each: " ".join(map(str, each)) or "all" if isinstance(each, dict) else "",
+)
+@pytest.mark.parametrize("seen", [{}, {"app": {"app0", "app1"}}], ids=["all", "some apps"])
+async def test_a_page_looks_at_few_jobs_and_the_list_finds_all(
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: dict[str, Any],
+    fits: Callable[[int], bool],
+    seen: dict[str, set[str]],
+) -> None:
+    monkeypatch.setattr(service, "MOST_LOOKED_AT", 20)
+    await writer.write(archive.database, [ended_row(number) for number in range(150)])
+    reader, found, pages, before = HistoryService(archive.settings, archive.database), [], 0, None
+    while pages == 0 or before is not None:
+        jobs, before = await reader.list(JobFilter(**chosen), seen, before=before, limit=8)
+        assert len(jobs) <= 8
+        found += [int(job.id, 16) for job in jobs]
+        pages += 1
+    seen_too = [number for number in range(150) if not seen or number % 3 < 2]
+    assert found == [number for number in reversed(seen_too) if fits(number)]
+    assert pages <= 150 / 8 + 150 / 20 + 1
 
 
 async def test_pages_go_on_in_the_history_where_redis_ends(

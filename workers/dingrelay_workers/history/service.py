@@ -82,10 +82,11 @@ class HistoryService:
         It looks at `MOST_LOOKED_AT` jobs at most; so a filter that few fit gives short pages. With them the place
         behind which the list goes on; None where it ends.
         """
+        fit = chosen.allowed(seen)
         async with self._reading() as connection:
-            if connection is None:
+            if connection is None or not all(fit.values()):
                 return [], None
-            query, behind = await _looked_at(connection, chosen, seen, before)
+            query, behind = await _looked_at(connection, chosen, fit, before)
             page = latest_first(query, JobRow.created_at, JobRow.job, behind=before, limit=limit)
             rows = (await connection.execute(page)).mappings().all()
         if len(rows) == limit:
@@ -237,12 +238,21 @@ def _as_uuid(text: str) -> str:
 
 
 async def _looked_at(
-    connection: AsyncConnection, chosen: JobFilter, seen: Seen, before: Place | None
+    connection: AsyncConnection,
+    chosen: JobFilter,
+    fit: Mapping[str, Collection[str]],
+    before: Place | None,
 ) -> tuple[Select[Any], Place | None]:
     """Jobs that fit, among so many as one page may look at, and the last of these; None where these are all.
 
     It looks at those of one index: of the condition that the fewest jobs fulfil. The other ones are written so that
     no index helps, or a database would follow whichever it likes.
+
+    Args:
+        connection: to the database.
+        chosen: which jobs.
+        fit: the values that their fields may have.
+        before: the place behind which the page begins.
     """
     query = select(JobRow.__table__)
     if chosen.since:
@@ -250,12 +260,7 @@ async def _looked_at(
     if chosen.until:
         query = query.where(JobRow.created_at < chosen.until)
     every = {"kind": reported_kinds(), "lane": LANES}
-    fit = chosen.allowed(seen)
-    fit = {
-        name: values
-        for name, values in fit.items()
-        if not values.issuperset(every.get(name, {None}))
-    }
+    fit = {name: found for name, found in fit.items() if not {*found} >= {*every.get(name, "*")}}
     columns = {name: JobRow.error_code if name == "code" else getattr(JobRow, name) for name in fit}
     others = {name: columns[name].concat("").in_(values) for name, values in fit.items()}
     if chosen.text is not None:
@@ -274,18 +279,26 @@ async def _looked_at(
     } or {"": true()}
     if others.keys() <= leads.keys() and len(leads) == 1:
         return query.where(*leads.values()), None
-    order = JobRow.created_at, JobRow.job
-    reach: dict[str, tuple[Any, ...]] = {}
-    for name, lead in leads.items():
-        jobs = latest_first(query.where(lead), *order, behind=before, limit=1)
-        last = jobs.with_only_columns(*order).offset(MOST_LOOKED_AT - 1)
-        reach[name] = tuple((await connection.execute(last)).one_or_none() or ())
-    first = min(reach, key=lambda name: reach[name])
+    last = {
+        name: await _last_of(connection, query.where(lead), before) for name, lead in leads.items()
+    }
+    first = min(last, key=lambda name: last[name])
     query = query.where(leads[first], *(each for name, each in others.items() if name != first))
-    if not reach[first]:
+    if not last[first]:
         return query, None
-    at, job = reach[first]
-    return query.where(tuple_(*order) >= tuple_(literal(at, Utc), literal(job))), (at, job)
+    at, job = last[first]
+    place = tuple_(JobRow.created_at, JobRow.job)
+    return query.where(place >= tuple_(literal(at, Utc), literal(job))), (at, job)
+
+
+async def _last_of(
+    connection: AsyncConnection, jobs: Select[Any], before: Place | None
+) -> tuple[Any, ...]:
+    """The place of the last of these jobs that one page looks at; an empty one if there are fewer."""
+    order = JobRow.created_at, JobRow.job
+    last = latest_first(jobs, *order, behind=before, limit=1).offset(MOST_LOOKED_AT - 1)
+    found = await connection.execute(last.with_only_columns(*order))
+    return tuple(found.one_or_none() or ())
 
 
 def place_of(message: Message) -> Place:
