@@ -124,7 +124,7 @@ class Caller:
         return str(reply.body.get("instanceId") or reply.code)
 
     def limit(self, **patch: Any) -> None:
-        self.state.limiter.change(self.state.limits.changed(patch))
+        self.state.limiter.limits = self.state.limits.changed(patch)
 
     def reasons(self, userid: str) -> list[str]:
         """What became of each message to a person; empty where it arrived."""

@@ -274,7 +274,7 @@ def _put_department(sandbox: SandboxState, key: int, body: Fields) -> None:
 
 @route("POST limits")
 def _change_limits(sandbox: SandboxState, body: Fields) -> object:
-    sandbox.limiter.change(sandbox.limits.changed(body))
+    sandbox.limiter.limits = sandbox.limits.changed(body)
     return sandbox.limits.model_dump(mode="json")
 
 

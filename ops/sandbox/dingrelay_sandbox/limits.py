@@ -188,61 +188,41 @@ class Limiter:
     """
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
+        self.limits = limits
+        """Those in force. Each rate is counted by itself, so what is counted against an unchanged one stays."""
         self.clock = clock
-        self._limits = limits
-        self._calls: dict[tuple[str, str], Window | None] = {}
+        self._calls: dict[tuple[str, str, Rate, WindowKind], Window] = {}
         self._egress = _Penalties()
-        self._recipients: dict[str, SlidingWindow] = {}
+        self._recipients: dict[tuple[str, Rate], SlidingWindow] = {}
         self._robots = _Penalties()
         self.used: dict[str, int] = {}
         """Counted calls by ``organisation month``."""
         self.messages: Counter[str] = Counter()
         """Webhook & Stream messages likewise, and those of robots by ``token month``."""
 
-    @property
-    def limits(self) -> Limits:
-        """The limits in force."""
-        return self._limits
-
-    def change(self, limits: Limits) -> None:
-        """Put other limits in force; what is counted against an unchanged one stays."""
-        old, self._limits = self._limits, limits
-        if (old.calls, old.apis, old.window) != (limits.calls, limits.apis, limits.window):
-            self._calls.clear()
-        if old.egress != limits.egress:
-            self._egress = _Penalties()
-        if old.recipients != limits.recipients:
-            self._recipients.clear()
-        if old.robot != limits.robot:
-            self._robots = _Penalties()
-
     def call(self, app_key: str, path: str, at: float) -> Breach | None:
         """Count a call of an app on an API path, or say why not."""
-        key = (app_key, path)
-        if key not in self._calls:
-            rate = self._limits.calls_of(path)
-            self._calls[key] = new_window(self._limits.window, rate) if rate else None
-        window = self._calls[key]
-        if window is None:
+        rate, kind = self.limits.calls_of(path), self.limits.window
+        if rate is None:
             return None
-        moment = at if self._limits.window == "calendar" else self.clock.steady(at)
+        window = self._calls.setdefault((app_key, path, rate, kind), new_window(kind, rate))
+        moment = at if kind == "calendar" else self.clock.steady(at)
         if window.room(moment) >= 1:
             window.take(moment)
             return None
-        rate = self._limits.calls_of(path)
-        assert rate is not None, "a window has a rate"
         return Breach(rate, window.frees_at(moment) + at - moment)
 
     def egress(self, address: str, at: float) -> bool:
         """Count a call from an address; False while it is banned (API §6)."""
-        limits, moment = self._limits, self.clock.steady(at)
+        limits, moment = self.limits, self.clock.steady(at)
         return self._egress.take(address, moment, limits.egress, limits.egress_ban_seconds)
 
     def recipients(self, app_key: str, at: float, wanted: int) -> int:
         """How many of `wanted` people an app may still reach in this minute; they are counted."""
-        if self._limits.recipients is None:
+        rate = self.limits.recipients
+        if rate is None:
             return wanted
-        window = self._recipients.setdefault(app_key, SlidingWindow(self._limits.recipients))
+        window = self._recipients.setdefault((app_key, rate), SlidingWindow(rate))
         moment = self.clock.steady(at)
         granted = min(wanted, window.room(moment))
         if granted:
@@ -251,11 +231,11 @@ class Limiter:
 
     def quota(self, organisation: str, at: float) -> bool:
         """Count a call against an organisation's month; False when the month is used up."""
-        return _take(self.used, f"{organisation} {month(at)}", self._limits.quota)
+        return _take(self.used, f"{organisation} {month(at)}", self.limits.quota)
 
     def push(self, organisation: str, at: float) -> bool:
         """Count a Webhook & Stream message likewise."""
-        return _take(self.messages, f"{organisation} {month(at)}", self._limits.pushes)
+        return _take(self.messages, f"{organisation} {month(at)}", self.limits.pushes)
 
     def robot_month(self, token: str, at: float, most: int | None) -> bool:
         """Count a message of a webhook whose administrator lets it post so many a month."""
@@ -263,7 +243,7 @@ class Limiter:
 
     def robot(self, token: str, at: float) -> bool:
         """Count a message of a webhook robot; False for the whole penalty (API §2.8)."""
-        limits, moment = self._limits, self.clock.steady(at)
+        limits, moment = self.limits, self.clock.steady(at)
         return self._robots.take(token, moment, limits.robot, limits.robot_penalty_seconds)
 
 
@@ -279,18 +259,18 @@ class _Penalties:
     """Windows by key; one that is full closes for a while."""
 
     def __init__(self) -> None:
-        self._windows: dict[str, SlidingWindow] = {}
-        self._closed_until: dict[str, float] = {}
+        self._windows: dict[tuple[str, Rate], SlidingWindow] = {}
+        self._closed_until: dict[tuple[str, Rate], float] = {}
 
     def take(self, key: str, at: float, rate: Rate | None, seconds: float) -> bool:
         """Count one; False while the key's window is closed."""
-        if at < self._closed_until.get(key, 0):
-            return False
         if rate is None:
             return True
-        window = self._windows.setdefault(key, SlidingWindow(rate))
+        window = self._windows.setdefault((key, rate), SlidingWindow(rate))
+        if at < self._closed_until.get((key, rate), 0):
+            return False
         if window.room(at) < 1:
-            self._closed_until[key] = at + seconds
+            self._closed_until[key, rate] = at + seconds
             return False
         window.take(at)
         return True
