@@ -95,10 +95,6 @@ class SandboxState:
         self.delivery_times = start.delivery_times
         self.event_faults = EventFaults()
 
-    def approval_exists(self, instance_id: str) -> bool:
-        """Whether an approval may be referred to."""
-        return instance_id in self.approvals.instances
-
     def app(self, app_key: str) -> App:
         """The app with a key.
 
