@@ -34,7 +34,7 @@ from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, State
 from dingrelay_workers.campaigns.recipients import NoPeopleColumn, Recipient, read
-from dingrelay_workers.campaigns.service import apart, opened_store
+from dingrelay_workers.campaigns.service import FileReaders, opened_store
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database, latest_first
 from dingrelay_workers.directory import audience as directory
@@ -100,6 +100,7 @@ class Drafts:
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
+        self._readers = FileReaders(settings, database)
 
     async def create(
         self, content: Mapping[str, Any], by: str, draft: str | None = None
@@ -228,7 +229,7 @@ class Drafts:
             absent = await directory.count_absent(store.database, content.app, everybody())
             return read_rows, len(people) - (absent or 0), rows.header
 
-        return await apart(self._settings, self._database, count)
+        return await self._readers.run(count)
 
     async def delete(self, draft: str) -> None:
         """Delete a draft; a campaign that was made of it stays.
@@ -253,7 +254,7 @@ class Drafts:
             _, plan = await _read(store, draft)
             return await estimate.of_plan(self._settings, store.database, plan)
 
-        return await apart(self._settings, self._database, check)
+        return await self._readers.run(check)
 
     async def parse_pasted(self, app: str, text: str) -> PastedPeople:
         """The people that a pasted text names, and what names none or several."""
@@ -324,7 +325,7 @@ class Drafts:
                 await connection.execute(made)
             return created
 
-        return await apart(self._settings, self._database, freeze)
+        return await self._readers.run(freeze)
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
         return opened_store(self._settings, self._database)

@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
@@ -81,8 +81,7 @@ class CampaignService:
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
-        # Without a database callers may be on several event loops.
-        self._readers = asyncio.Semaphore(READERS) if database is not None else nullcontext()
+        self._readers = FileReaders(settings, database)
 
     async def create(
         self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
@@ -93,8 +92,7 @@ class CampaignService:
             check = estimate.check(self._settings, store.database)
             return await store.create(plan, campaign, progress, check=check)
 
-        async with self._readers:
-            return await apart(self._settings, self._database, create)
+        return await self._readers.run(create)
 
     async def preview(
         self, plan: Plan | str, progress: CreationProgress = UNWATCHED
@@ -107,8 +105,7 @@ class CampaignService:
         async def preview(store: CampaignStore) -> CampaignPreview:
             return await estimate.of_plan(self._settings, store.database, plan, progress)
 
-        async with self._readers:
-            return await apart(self._settings, self._database, preview)
+        return await self._readers.run(preview)
 
     async def status(self, campaign: str) -> CampaignStatus:
         """How a campaign stands."""
@@ -347,19 +344,31 @@ async def opened_store(
         await store.close()
 
 
-async def apart(
-    settings: Settings, database: Database | None, work: Callable[[CampaignStore], Awaitable[_T]]
-) -> _T:
-    """Do what works on files and on the database by turns, and would hold up the event loop of many callers.
+class FileReaders:
+    """Does what works on files and on the database by turns.
 
-    There it has a thread with a loop of its own, and is finished once it has begun.
+    For many callers it does so in threads with loops of their own, a few at a time, and what has begun is finished.
+
+    Args:
+        settings: of this process.
+        database: as of `CampaignService`.
     """
 
-    async def run() -> _T:
-        async with opened_store(settings, migrated=database is not None) as store:
-            return await work(store)
+    def __init__(self, settings: Settings, database: Database | None) -> None:
+        self._settings = settings
+        self._shared = database is not None
+        self._places = asyncio.Semaphore(READERS)
 
-    return await (run() if database is None else asyncio.to_thread(lambda: asyncio.run(run())))
+    async def run(self, work: Callable[[CampaignStore], Awaitable[_T]]) -> _T:
+        """What the work finds."""
+        if not self._shared:
+            return await self._open(work)
+        async with self._places:
+            return await asyncio.to_thread(lambda: asyncio.run(self._open(work)))
+
+    async def _open(self, work: Callable[[CampaignStore], Awaitable[_T]]) -> _T:
+        async with opened_store(self._settings, migrated=self._shared) as store:
+            return await work(store)
 
 
 async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> None:
