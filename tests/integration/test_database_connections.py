@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.pool import Pool
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.campaigns.upload import AT_ONCE, CAMPAIGN_PLACES
+from dingrelay_workers.campaigns.service import READERS
 from dingrelay_workers.database import database as database_module
 from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database, async_url
 from dingrelay_workers.gateway.services import Services
@@ -26,7 +26,7 @@ from tables import prepare
 REQUESTS = 60
 """At the same time: more than there are connections."""
 MOST = CONNECTIONS + OVERFLOW
-OF_GATEWAY = MOST + CAMPAIGN_PLACES + AT_ONCE
+OF_GATEWAY = MOST + READERS
 GUIDE = Path(__file__).parents[2] / "docs/guide"
 
 
@@ -105,7 +105,7 @@ def test_a_gateway_has_so_many(
             # A long wait ends with: the database is away.
             assert not wait(requests, timeout=60).not_done
         assert {each.result() for each in requests} <= {200, 503}
-        assert CAMPAIGN_PLACES < opened.most <= OF_GATEWAY
+        assert CONNECTIONS < opened.most <= OF_GATEWAY
 
 
 @pytest.mark.parametrize("page", ["settings.md", "zh-CN/settings.md"])
