@@ -281,7 +281,7 @@ def creation_progress(malformed_file: str | None) -> "Generator[CreationProgress
     """
     from dingrelay_workers.campaigns.audience import CreationProgress
 
-    class Shown(CreationProgress):
+    class ShownProgress(CreationProgress):
         """Two steps: how many rows there are shows only when the first is over."""
 
         def malformed(self, row: "Malformed") -> None:
@@ -303,7 +303,7 @@ def creation_progress(malformed_file: str | None) -> "Generator[CreationProgress
             table.writerow((tr("line"), tr("problem")))
         reading = bars.add_task(tr("rows read"), total=None)
         writing = bars.add_task(tr("people written"), total=None, start=False, visible=False)
-        yield Shown()
+        yield ShownProgress()
 
 
 def _malformed_rows(name: str) -> TextIO:
