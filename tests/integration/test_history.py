@@ -416,42 +416,44 @@ def ended_row(number: int) -> writer.EndedJob:
     return row, dict.fromkeys(("all", f"u{number % 8}"), "accepted")
 
 
-@pytest.mark.parametrize(
-    ("chosen", "fits"),
-    [
-        ({}, lambda _: True),
-        ({"app": "app1"}, lambda n: n % 3 == 1),
-        ({"lane": "urgent"}, lambda n: n % 7 == 0),
-        ({"state": State.DONE}, lambda n: n % 9),
-        ({"state": State.DEAD, "sender": "hr"}, lambda n: n % 45 == 0),
-        ({"code": "1"}, lambda n: n % 18 == 9),
-        ({"code": "1", "app": "app1"}, lambda _: False),
-        ({"kind": "robot-message", "sender": "hr", "lane": "urgent"}, lambda n: n % 140 == 0),
-        ({"to": "u3", "app": "app1"}, lambda n: n % 24 == 19),
-        ({"to": "all", "state": State.DEAD}, lambda n: n % 9 == 0),
-        ({"text": '"number": 7', "app": "app2"}, lambda n: n % 30 == 17),
-        (
-            {"since": NOW + timedelta(minutes=20), "until": NOW + timedelta(minutes=50)},
-            lambda n: 20 <= n < 50,
-        ),
-        (
-            {"sender": "hr", "app": "app0", "until": NOW + timedelta(minutes=99)},
-            lambda n: n % 15 == 0 and n < 99,
-        ),
-    ],
-    ids=lambda each: " ".join(map(str, each)) or "all" if isinstance(each, dict) else "",
-)
+FILTERS: list[tuple[dict[str, Any], Callable[[int], object]]] = [
+    ({}, lambda _: True),
+    ({"app": "app1"}, lambda n: n % 3 == 1),
+    ({"lane": "urgent"}, lambda n: n % 7 == 0),
+    ({"state": State.DONE}, lambda n: n % 9),
+    ({"state": State.DEAD, "sender": "hr"}, lambda n: n % 45 == 0),
+    ({"code": "1"}, lambda n: n % 18 == 9),
+    ({"code": "1", "app": "app1"}, lambda _: False),
+    ({"kind": "robot-message", "sender": "hr", "lane": "urgent"}, lambda n: n % 140 == 0),
+    ({"to": "u3", "app": "app1"}, lambda n: n % 24 == 19),
+    ({"to": "all", "state": State.DEAD}, lambda n: n % 9 == 0),
+    ({"text": '"number": 7', "app": "app2"}, lambda n: n % 30 == 17),
+    (
+        {"since": NOW + timedelta(minutes=20), "until": NOW + timedelta(minutes=50)},
+        lambda n: 20 <= n < 50,
+    ),
+    (
+        {"sender": "hr", "app": "app0", "until": NOW + timedelta(minutes=99)},
+        lambda n: n % 15 == 0 and n < 99,
+    ),
+]
+"""And which of the jobs by their numbers fit."""
+
+
+@pytest.mark.parametrize(("chosen", "fits"), FILTERS, ids=[" ".join(each) for each, _ in FILTERS])
 @pytest.mark.parametrize("seen", [{}, {"app": {"app0", "app1"}}], ids=["all", "some apps"])
 async def test_a_page_looks_at_few_jobs_and_the_list_finds_all(
     archive: Archive,
     monkeypatch: pytest.MonkeyPatch,
     chosen: dict[str, Any],
-    fits: Callable[[int], bool],
+    fits: Callable[[int], object],
     seen: dict[str, set[str]],
 ) -> None:
     monkeypatch.setattr(service, "MOST_LOOKED_AT", 20)
     await writer.write(archive.database, [ended_row(number) for number in range(150)])
-    reader, found, pages, before = HistoryService(archive.settings, archive.database), [], 0, None
+    reader = HistoryService(archive.settings, archive.database)
+    found: list[int] = []
+    pages, before = 0, None
     while pages == 0 or before is not None:
         jobs, before = await reader.list(JobFilter(**chosen), seen, before=before, limit=8)
         assert len(jobs) <= 8
