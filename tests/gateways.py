@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -31,8 +31,7 @@ from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import routes
 from dingrelay_workers.http.api_keys import ApiKey, Grant
-from dingrelay_workers.keys.documents import IssuedKey
-from dingrelay_workers.keys.service import KeyService, StoredKey
+from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
 from servers import free_port
@@ -68,23 +67,6 @@ class MemoryKeys:
     async def find(self, key_id: str, digest: str) -> ApiKey | None:
         matches = digest == self.digest(key_id, "secret")
         return await self.verify(f"{key_id}.secret") if matches else None
-
-    async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
-        raise NotImplementedError
-
-    async def get(self, key_id: str) -> StoredKey:
-        raise NotImplementedError
-
-    async def list(self) -> Sequence[StoredKey]:
-        raise NotImplementedError
-
-    async def rotate(
-        self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
-    ) -> IssuedKey:
-        raise NotImplementedError
-
-    async def revoke(self, key_id: str) -> StoredKey:
-        raise NotImplementedError
 
 
 class MemoryRates:

@@ -3,7 +3,6 @@
 Some requests of each operation here; ``make schema-test`` makes some 20,000.
 """
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import SCOPES, Grant
 from dingrelay_workers.http.records import EndWatch
 from dingrelay_workers.webhooks.service import WebhookService
-from gateways import GatewayClient, body_seconds, gateway_thread
+from gateways import GatewayClient, body_seconds, gateway_thread, stored_keys
 from tables import prepare
 
 EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "2"))
@@ -58,18 +57,6 @@ def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
         yield client
 
 
-def key_for(settings: Settings, grant: Grant) -> str:
-    async def make() -> str:
-        backend = Services(settings)
-        await backend.start()
-        try:
-            return (await backend.keys.create(grant)).key
-        finally:
-            await backend.close()
-
-    return asyncio.run(make())
-
-
 def run_schemathesis(url: str, folder: Path, *options: str) -> None:
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
@@ -97,7 +84,9 @@ def test_every_answer_is_as_documented(
     gateway: GatewayClient, settings: Settings, tmp_path: Path
 ) -> None:
     # A caller that may change keys finds its own sooner or later, and revokes it.
-    key = key_for(settings, Grant(name="all", scopes=frozenset(SCOPES) - {"keys:write"}))
+    key = stored_keys(settings, [Grant(name="all", scopes=frozenset(SCOPES) - {"keys:write"})])[
+        "all"
+    ]
     before = psutil.Process().memory_info().rss
     run_schemathesis(gateway.url, tmp_path, f"--header=Authorization: Bearer {key}")
     assert psutil.Process().memory_info().rss - before < 100_000_000
@@ -107,6 +96,6 @@ def test_every_answer_is_as_documented(
 def test_every_answer_about_keys_is_as_documented(
     gateway: GatewayClient, settings: Settings, tmp_path: Path
 ) -> None:
-    key = key_for(settings, Grant(name="keys", scopes=frozenset({"*"})))
+    key = stored_keys(settings, [Grant(name="keys", scopes=frozenset({"*"}))])["keys"]
     options = ("--include-tag=keys", "--exclude-checks=positive_data_acceptance")
     run_schemathesis(gateway.url, tmp_path, f"--header=Authorization: Bearer {key}", *options)
