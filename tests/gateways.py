@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -20,10 +19,6 @@ import pytest
 
 import processes
 from databases import in_database
-from dingrelay_producers import JobStatus
-from dingrelay_producers.client.approvals import ApprovalStatus
-from dingrelay_producers.client.filters import ApprovalFilter, JobFilter, Seen
-from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.database import Database
@@ -79,30 +74,6 @@ class MemoryRates:
         return self.waits.get(key.name)
 
 
-class NoHistory:
-    """No job has ended."""
-
-    async def list(
-        self, chosen: JobFilter, seen: Seen, *, before: tuple[datetime, str] | None, limit: int
-    ) -> tuple[Sequence[JobStatus], None]:
-        return [], None
-
-    async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
-        return {}
-
-    async def beginning(self, text: str, limit: int) -> Sequence[str]:
-        return []
-
-    async def details(self, job: str) -> JobDetails | None:
-        return None
-
-    async def to(self, jobs: Collection[str], user: str) -> set[str]:
-        return set()
-
-    async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
-        return PersonHistory(user=user, messages=[], known_as=[])
-
-
 class NoAudit:
     """Keeps nothing."""
 
@@ -113,13 +84,8 @@ class NoAudit:
 class NoApprovals:
     """No approval is followed."""
 
-    async def get(self, app: str, instance: str) -> ApprovalStatus | None:
+    async def get(self, app: str, instance: str) -> None:
         return None
-
-    async def list(
-        self, chosen: ApprovalFilter, *, limit: int, after: object = None
-    ) -> list[ApprovalStatus]:
-        return []
 
 
 class MemoryBackend(Services):
@@ -131,10 +97,10 @@ class MemoryBackend(Services):
     def __init__(self) -> None:
         self.keys = MemoryKeys()
         self.rates = MemoryRates()
-        self.history: Any = NoHistory()
-        self.approvals: Any = NoApprovals()
         self.audit: Any = NoAudit()
+        self.approvals: Any = NoApprovals()
         self.campaigns = self.drafts = self.directory = self.webhooks = cast("Any", None)
+        self.history = cast("Any", None)
         self.scopes: Sequence[str] = ()
         """Of the buckets that are in use."""
 
