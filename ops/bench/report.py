@@ -62,8 +62,12 @@ def added(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
         ValueError: the machine or a version is another one.
     """
     here, there = later["machine"], earlier["machine"]
-    same = all(here[name] == there[name] for name in ("cpu", "cores", "memory_gb", "kernel"))
-    if not same or later["versions"] != earlier["versions"]:
+    same = all(here[name] == there[name] for name in ("cpu", "cores", "memory_gb"))
+    # Behind the dash stands a build of the same kernel.
+    same &= here["kernel"].partition("-")[0] == there["kernel"].partition("-")[0]
+    # A package may take part no more, or take part since.
+    both = later["versions"].keys() & earlier["versions"].keys()
+    if not same or any(later["versions"][name] != earlier["versions"][name] for name in both):
         raise ValueError("the earlier run was on another machine, or with other versions")
     by_letter = {each["letter"]: each for each in earlier[LAST] + later[LAST]}
     return {
